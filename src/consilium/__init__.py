@@ -1,0 +1,1 @@
+"""Consilium: private, robust and scalable collaborative learning, with evidence."""

@@ -1,0 +1,1 @@
+"""Adversaries, by what they gain."""

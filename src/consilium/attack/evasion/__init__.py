@@ -1,0 +1,1 @@
+"""Change an input to change its diagnosis."""

@@ -1,0 +1,1 @@
+"""Tell who was in the training set."""

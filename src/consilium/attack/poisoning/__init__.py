@@ -1,0 +1,1 @@
+"""Corrupt sites inside the training."""

@@ -1,0 +1,1 @@
+"""The nouns, derived randomness, errors and the catalogue; torch and the standard library only."""

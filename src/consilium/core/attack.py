@@ -1,0 +1,66 @@
+"""The two adversaries: one that looks at a trained model, and one that sits in the training."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+
+from .entry import Entry
+from .finding import Finding
+from .gradient import Objective
+from .random import Stream
+from .records import Records
+from .threat import RoundView, ThreatModel, View, require
+from .update import Payload, Update
+
+__all__ = ["Attack", "Corruption"]
+
+
+@dataclass(frozen=True)
+class Attack(Entry, ABC):
+    """An adversary of a trained model.  A subclass writes ``run``; calling it is final."""
+
+    threat: ClassVar[ThreatModel]
+    needs: ClassVar[type[View]]
+
+    def observe(self, memory: Payload, view: RoundView) -> Payload:
+        """Watch one round while training; the base watches nothing."""
+        return memory
+
+    @abstractmethod
+    def run(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
+        """Attack what ``view`` shows."""
+
+    @final
+    def __call__(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
+        """Check the view, then run."""
+        require(view, self.needs, self.kind())
+        return self.run(view, memory, generator)
+
+
+@dataclass(frozen=True)
+class Corruption(Entry, ABC):
+    """An adversary inside the training: it owns some sites and does there what it likes.
+
+    A corrupted site obeys no site half of any defence (LAWS 4); only server halves bind it.  Every method has a
+    default that does nothing, and an entry overrides those it uses.
+    """
+
+    threat: ClassVar[ThreatModel]
+    sites: int
+
+    def records(self, records: Records, classes: int, stream: Stream) -> Records:
+        """What a corrupted site trains on, drawn once."""
+        return records
+
+    def objective(self, objective: Objective) -> Objective:
+        """What a corrupted site trains for."""
+        return objective
+
+    def forge(self, memory: Payload, updates: Sequence[Update], view: RoundView) -> tuple[Sequence[Update], Payload]:
+        """What all colluding sites send instead of their own ``updates``; called once a round for all of them."""
+        return updates, memory

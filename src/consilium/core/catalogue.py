@@ -1,0 +1,163 @@
+"""The catalogue: what a study may name.  One entry = one file; there is no list to edit.
+
+A room is a folder of entries.  The catalogue reads each file by ``ast`` (docstring, source, knobs with their literal
+defaults) and imports it only when it is used, so listing needs no torch.  Files whose name starts with an underscore
+are not entries.  Installed plugins join through entry points of the group ``consilium.<room>``, with dots for slashes
+(``consilium.attack.evasion``): the point's name is the kind and its value the module.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import importlib.metadata
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from .entry import Entry
+from .errors import Refused
+
+__all__ = ["ROOMS", "Card", "cards", "find", "load", "nearest"]
+
+ROOMS: dict[str, str] = {
+    "data/sources": "source",
+    "data/partitions": "partition",
+    "learn/models": "model",
+    "federate/algorithms": "algorithm",
+    "attack/evasion": "evasion",
+    "attack/poisoning": "poisoning",
+    "attack/membership": "membership",
+    "attack/attribute": "attribute",
+    "attack/reconstruction": "reconstruction",
+    "attack/extraction": "extraction",
+    "attack/linkage": "linkage",
+    "defend/data": "data",
+    "defend/training": "training",
+    "defend/update": "update",
+    "defend/merge": "merge",
+    "defend/model": "model",
+    "defend/answer": "answer",
+}
+"""Room -> the moment (of a defence), the aim (of an attack) or the role of what lives there."""
+
+REQUIRED = "required"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of an entry without importing it.  A knob without default has the value ``"required"``."""
+
+    kind: str
+    room: str
+    role: str
+    doc: str
+    source: str
+    knobs: dict[str, Any]
+    module: str
+    name: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON: kind, room, role (moment or aim), doc, source, knobs."""
+        return {
+            "kind": self.kind,
+            "room": self.room,
+            "role": self.role,
+            "doc": self.doc,
+            "source": self.source,
+            "knobs": self.knobs,
+        }
+
+
+def cards(room: str | None = None) -> tuple[Card, ...]:
+    """Every entry, or those of one room, by kind."""
+    rooms = ROOMS if room is None else {room: ROOMS[room]}
+    return tuple(card for name in rooms for card in _room(name))
+
+
+def find(kind: str, *rooms: str) -> Card:
+    """The card of ``kind`` in one of ``rooms``; refused by name with the nearest ones offered."""
+    known = [card for room in rooms for card in _room(room)]
+    for card in known:
+        if card.kind == kind:
+            return card
+    what = " or ".join(sorted({ROOMS[room] for room in rooms}))
+    raise Refused(f"unknown {what} kind {kind!r}", remedy=nearest(kind, [card.kind for card in known]))
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """A remedy that offers the nearest known words, or all of them."""
+    close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    if close:
+        return "did you mean " + " or ".join(repr(c) for c in close) + "?"
+    return "known are " + ", ".join(sorted(known)) if known else "none is installed"
+
+
+def load(card: Card) -> type[Entry]:
+    """Import the entry's class."""
+    entry: type[Entry] = getattr(importlib.import_module(card.module), card.name)
+    return entry
+
+
+@cache
+def _room(room: str) -> tuple[Card, ...]:
+    found = {card.kind: card for card in _files(room)}
+    for point in importlib.metadata.entry_points(group="consilium." + room.replace("/", ".")):
+        spec = importlib.util.find_spec(point.value)
+        if spec is not None and spec.origin is not None:
+            found[point.name] = _read(Path(spec.origin), room, point.value, point.name)
+    return tuple(found[kind] for kind in sorted(found))
+
+
+def _files(room: str) -> Iterator[Card]:
+    folder = Path(__file__).parent.parent / room
+    for path in sorted(folder.glob("*.py")):
+        if not path.name.startswith("_"):
+            module = f"consilium.{room.replace('/', '.')}.{path.stem}"
+            yield _read(path, room, module, path.stem.replace("_", "-"))
+
+
+def _read(path: Path, room: str, module: str, kind: str) -> Card:
+    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    (name,) = _exported(tree, path)
+    node = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name)
+    doc = ast.get_docstring(node) or ""
+    text = (ast.get_docstring(tree) or "") + "\n" + doc
+    source = next((line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("Source:")), "")
+    return Card(kind, room, ROOMS[room], doc.split("\n", 1)[0], source, _knobs(node), module, name)
+
+
+def _exported(tree: ast.Module, path: Path) -> list[str]:
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
+            names = ast.literal_eval(node.value)
+            if len(names) == 1:
+                return list(names)
+    raise Refused(
+        f"{path.name} is not an entry: __all__ must name exactly one class",
+        remedy="one entry, one file; start the file's name with an underscore if it is not an entry",
+        where=str(path),
+    )
+
+
+def _knobs(node: ast.ClassDef) -> dict[str, Any]:
+    knobs: dict[str, Any] = {}
+    for item in node.body:
+        if not isinstance(item, ast.AnnAssign) or not isinstance(item.target, ast.Name):
+            continue
+        if "ClassVar" in ast.unparse(item.annotation):
+            continue
+        default = REQUIRED if item.value is None else _literal(item.value)
+        knobs[item.target.id.replace("_", "-")] = default
+    return knobs
+
+
+def _literal(value: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(value)
+    except ValueError:
+        return ast.unparse(value)

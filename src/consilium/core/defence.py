@@ -1,0 +1,127 @@
+"""One abstract base per moment at which a defence can act, in the order in which data travels.
+
+    data -> training -> update -> merge -> model -> answer
+
+A technique with a site half and a server half owns both.  A protection that cannot run raises; nothing switches itself off.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from .charge import Charge
+from .entry import Entry
+from .gradient import GradientRule, Objective
+from .merge import Merge
+from .random import Stream
+from .records import Records
+from .update import Update
+
+__all__ = [
+    "AnswerDefence",
+    "DataDefence",
+    "Defence",
+    "MergeDefence",
+    "ModelDefence",
+    "TrainingDefence",
+    "UpdateDefence",
+]
+
+
+@dataclass(frozen=True)
+class Defence(Entry, ABC):
+    """Base of the six moments."""
+
+
+@dataclass(frozen=True)
+class DataDefence(Defence):
+    """Changes a site's training records before anything is learned; drawn once per record and stored."""
+
+    @abstractmethod
+    def protect(self, records: Records, classes: int, stream: Stream) -> Records:
+        """The records that are trained on."""
+
+    @abstractmethod
+    def charge(self, classes: int) -> Charge | None:
+        """What was done to one record; None if no guarantee is claimed."""
+
+
+@dataclass(frozen=True)
+class TrainingDefence(Defence):
+    """Changes what local training wants (objective) or how records become a gradient (rule)."""
+
+    def objective(self, objective: Objective) -> Objective:
+        """What to train for instead."""
+        return objective
+
+    def rule(self, rule: GradientRule) -> GradientRule:
+        """How records become a gradient instead."""
+        return rule
+
+
+@dataclass(frozen=True)
+class UpdateDefence(Defence):
+    """Acts on an update between a site and the merge; the server half enforces what the site half promises."""
+
+    @abstractmethod
+    def protect(self, update: Update, stream: Stream) -> Update:
+        """The site half.  A corrupted site does not run it."""
+
+    @abstractmethod
+    def enforce(self, update: Update) -> Update:
+        """The server half: every update passes it, whoever sent it."""
+
+
+@dataclass(frozen=True)
+class MergeDefence(Defence):
+    """Replaces the weighted mean."""
+
+    @abstractmethod
+    def merge(self) -> Merge:
+        """The merge to use."""
+
+
+@dataclass(frozen=True)
+class ModelDefence(Defence):
+    """Changes a trained model.  Whatever it fits, it fits on public records or on the weights alone (LAWS 10).
+
+    The released artefact is ``pack(module)``; it is rebuilt by ``structure`` (what the architecture becomes, weights
+    arbitrary) and ``unpack``.
+    """
+
+    @abstractmethod
+    def apply(self, module: nn.Module, public: Records, stream: Stream) -> nn.Module:
+        """The defended module; ``module`` is left as it was."""
+
+    @abstractmethod
+    def pack(self, module: nn.Module) -> dict[str, Tensor]:
+        """The stored artefact: plain tensors, no pickle; its bytes are the model's size."""
+
+    @abstractmethod
+    def structure(self, module: nn.Module, example: Tensor) -> nn.Module:
+        """The defended architecture made of an undefended one; ``example`` is one input batch ``(1, *shape)``."""
+
+    @abstractmethod
+    def unpack(self, module: nn.Module, artefact: Mapping[str, Tensor]) -> nn.Module:
+        """``module`` (from ``structure``) holding the stored weights."""
+
+    @abstractmethod
+    def surrogate(self, defended: nn.Module, before: nn.Module | None) -> nn.Module | None:
+        """A differentiable stand-in for ``defended``; ``before`` is that of the model it was made from."""
+
+
+@dataclass(frozen=True)
+class AnswerDefence(Defence):
+    """Changes what is answered; the model stays as it is."""
+
+    @abstractmethod
+    def answer(self, probabilities: Tensor) -> Tensor:
+        """The released probabilities ``(n, classes)``."""
+
+    @abstractmethod
+    def surrogate(self, before: nn.Module | None) -> nn.Module | None:
+        """A differentiable stand-in for the answering model; ``before`` is that of the model behind it."""

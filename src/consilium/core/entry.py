@@ -1,0 +1,36 @@
+"""An entry: anything a study can name.  One file, one frozen dataclass; its fields are its knobs.
+
+The kind of an entry is its file's name with dashes: ``defend/training/dp_sgd.py`` is ``dp-sgd``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from .errors import Refused
+
+__all__ = ["Entry", "check"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Base of everything in the catalogue; its repr is its configuration."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
+
+    @classmethod
+    def kind(cls) -> str:
+        """The name a study uses."""
+        return cls.__module__.rsplit(".", 1)[-1].replace("_", "-")
+
+    def configuration(self) -> dict[str, Any]:
+        """The kind and every knob, defaults included: canonical, JSON-ready."""
+        knobs = {f.name.replace("_", "-"): getattr(self, f.name) for f in fields(self)}
+        return {"kind": self.kind(), **{k: list(v) if isinstance(v, tuple) else v for k, v in knobs.items()}}
+
+
+def check(condition: bool, knob: str, value: object, allowed: str) -> None:
+    """Refuse a knob whose value is outside its range, naming both."""
+    if not condition:
+        raise Refused(f"{knob} = {value!r} is out of range", remedy=f"use {allowed}", where=knob)

@@ -1,0 +1,66 @@
+"""Figures that can stand in a table: value, interval, chance level and n, or a reason why there is none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from torch import Tensor
+
+__all__ = ["Finding", "Measure"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One figure.
+
+    ``low`` and ``high`` bound it at 95 % unless ``notes`` of the finding say otherwise; ``chance`` is what a party that
+    knows nothing reaches; ``n`` counts what it was measured on.  Where it is undefined ``value`` is None and ``reason``
+    says why: never a made-up 0 or 1.
+    """
+
+    name: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    chance: float | None = None
+    n: int = 0
+    unit: str = ""
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        for field_name in ("value", "low", "high", "chance"):
+            number = getattr(self, field_name)
+            if number is not None and not math.isfinite(number):
+                raise ValueError(f"measure {self.name}: {field_name} is {number}; give None and a reason")
+        if self.value is None and not self.reason:
+            raise ValueError(f"measure {self.name} has neither a value nor a reason")
+
+    @classmethod
+    def undefined(cls, name: str, reason: str, n: int = 0, unit: str = "") -> Measure:
+        """A figure that does not exist here, with the reason."""
+        return cls(name, None, n=n, unit=unit, reason=reason)
+
+    def to_json(self) -> dict[str, object]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """What an attack found: measures, per-example scores ``(n,)`` and a few examples to look at.
+
+    ``examples`` holds small image stacks by name (``clean``, ``adversarial``); they are private unless the data are bundled.
+    """
+
+    measures: tuple[Measure, ...]
+    scores: Mapping[str, Tensor] = field(default_factory=dict)
+    examples: Mapping[str, Tensor] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> Measure:
+        for measure in self.measures:
+            if measure.name == name:
+                return measure
+        raise KeyError(name)

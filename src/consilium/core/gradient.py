@@ -1,0 +1,96 @@
+"""How private records become a gradient: the objective says what is wanted, the rule owns the records.
+
+An algorithm never sees a batch.  It calls an oracle; the oracle draws the batch, asks the objective for per-example
+losses, and turns them into one gradient by its rule (mean; clipped per unit and noised).  Every call is charged.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .charge import Charge
+from .network import Network
+from .random import Stream
+from .records import Records
+
+__all__ = ["Batch", "Gradient", "GradientOracle", "GradientRule", "Objective", "Predict", "Schedule"]
+
+Predict = Callable[[Tensor], Tensor]
+"""x ``(n, *shape)`` -> logits ``(n, classes)`` at the current weights."""
+
+Batch = Mapping[str, Tensor]
+"""Named tensors that all have the examples first; always ``x`` and ``y``."""
+
+
+class Objective(ABC):
+    """What training wants of one example.
+
+    ``prepare`` may look at the current weights but is not differentiated; anything it makes for a record may depend on
+    that record, the weights and its own randomness alone (LAWS 5), so that per-example clipping still bounds the record.
+    """
+
+    @abstractmethod
+    def prepare(self, predict: Predict, x: Tensor, y: Tensor, generator: torch.Generator) -> Batch:
+        """The batch that is learned from: the same examples, perhaps perturbed or relabelled."""
+
+    @abstractmethod
+    def losses(self, predict: Predict, batch: Batch) -> Tensor:
+        """Per-example losses ``(n,)``, differentiable in the weights behind ``predict``."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What a round asks of a site: ``epochs`` E over its records in batches of ``batch`` B (0: all at once)."""
+
+    rounds: int
+    epochs: int
+    batch: int
+
+    def steps(self, n: int) -> int:
+        """Local steps in one round: ceil(E n / B), fixed before training (LAWS 6)."""
+        return self.epochs if self.batch == 0 else -(-self.epochs * n // self.batch)
+
+
+@dataclass(frozen=True, eq=False)
+class Gradient:
+    """One gradient ``(d,)`` and the buffers ``(b,)`` after the forward pass that made it."""
+
+    value: Tensor
+    buffers: Tensor
+
+
+class GradientOracle(ABC):
+    """One site's records behind a rule, for one round."""
+
+    steps: int
+
+    @abstractmethod
+    def __call__(self, params: Tensor, buffers: Tensor) -> Gradient:
+        """The gradient at ``params (d,)`` of the next batch."""
+
+    @abstractmethod
+    def charge(self) -> Charge | None:
+        """What the calls made so far have done to the records; None if no guarantee is claimed."""
+
+
+class GradientRule(ABC):
+    """Owns all access to private records while training."""
+
+    @abstractmethod
+    def schedule(self, asked: Schedule) -> Schedule:
+        """The schedule that this rule really follows (a private rule may want larger batches)."""
+
+    @abstractmethod
+    def step_charge(self, n: int, schedule: Schedule) -> Charge | None:
+        """What ONE call does to one of ``n`` records; None if no guarantee is claimed."""
+
+    @abstractmethod
+    def oracle(
+        self, records: Records, network: Network, objective: Objective, schedule: Schedule, stream: Stream
+    ) -> GradientOracle:
+        """Put ``records`` behind this rule for one round; ``stream`` is that of the site and round."""

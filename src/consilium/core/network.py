@@ -1,0 +1,85 @@
+"""A torch module as a function of two flat vectors: its parameters and its buffers.
+
+Algorithms, merges and engines see vectors only; nothing is shared between two sites because nothing is
+mutated: :meth:`Network.logits` evaluates the module at the vectors it is given.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+__all__ = ["Network"]
+
+
+class Network:
+    """Evaluates ``module`` at flat vectors; its own tensors serve as the template and are never changed."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.template = copy.deepcopy(module).eval().requires_grad_(False)
+        self._parameters = [(name, p.shape) for name, p in self.template.named_parameters()]
+        self._buffers = [(name, b.shape, b.dtype) for name, b in self.template.named_buffers()]
+        self._sizes = [shape.numel() for _, shape in self._parameters]
+        self._buffer_sizes = [shape.numel() for _, shape, _ in self._buffers]
+
+    @property
+    def size(self) -> int:
+        """Number of parameters, d."""
+        return sum(self._sizes)
+
+    def start(self) -> tuple[Tensor, Tensor]:
+        """The template's own parameters ``(d,)`` and buffers ``(b,)``, copied."""
+        return self.flatten(self.template)
+
+    def flatten(self, module: nn.Module) -> tuple[Tensor, Tensor]:
+        """The parameters ``(d,)`` and buffers ``(b,)`` of a module of the same structure, copied."""
+        params = [p.detach().reshape(-1) for _, p in module.named_parameters()]
+        buffers = [b.detach().reshape(-1).float() for _, b in module.named_buffers()]
+        device = next((p.device for p in params), None)
+        empty = torch.zeros(0, device=device)
+        return torch.cat([*params, empty]), torch.cat([*buffers, empty])
+
+    def parameters_at(self, params: Tensor) -> dict[str, Tensor]:
+        """Views of ``params (d,)`` under the module's names and shapes."""
+        pieces = torch.split(params, self._sizes)
+        return {name: piece.view(shape) for (name, shape), piece in zip(self._parameters, pieces, strict=True)}
+
+    def buffers_at(self, buffers: Tensor) -> dict[str, Tensor]:
+        """``buffers (b,)`` under the module's names and shapes: views where float, copies where integer."""
+        pieces = torch.split(buffers, self._buffer_sizes) if self._buffers else ()
+        return {
+            name: piece.view(shape).to(dtype) for (name, shape, dtype), piece in zip(self._buffers, pieces, strict=True)
+        }
+
+    def logits(self, params: Tensor, buffers: Tensor, x: Tensor, *, training: bool = False) -> Tensor:
+        """Logits ``(n, classes)`` of ``x (n, *shape)``.
+
+        With ``training`` the module is in training mode and running statistics are updated **in** ``buffers``:
+        hand in a copy to keep the old ones.
+        """
+        if not self._buffers:
+            return self._call(self.parameters_at(params), x, training)
+        named = self.buffers_at(buffers)
+        out = self._call({**self.parameters_at(params), **named}, x, training)
+        if training:
+            flat = torch.cat([named[name].reshape(-1).to(buffers.dtype) for name, *_ in self._buffers])
+            buffers.copy_(flat.detach())
+        return out
+
+    def _call(self, tensors: dict[str, Tensor], x: Tensor, training: bool) -> Tensor:
+        self.template.train(training)
+        try:
+            out: Tensor = functional_call(self.template, tensors, (x,))
+        finally:
+            self.template.eval()
+        return out
+
+    def module_at(self, params: Tensor, buffers: Tensor) -> nn.Module:
+        """A separate, frozen module in evaluation mode that holds copies of these vectors."""
+        module = copy.deepcopy(self.template)
+        tensors = {**self.parameters_at(params), **self.buffers_at(buffers)}
+        module.load_state_dict({name: t.detach().clone() for name, t in tensors.items()}, strict=False)
+        return module.eval().requires_grad_(False)

@@ -1,0 +1,106 @@
+"""What a site holds: records, the pools they are kept apart in, and the site itself.
+
+Inputs are raw, float32 in [0, 1]; normalisation is a layer of the model, so that a radius means what the
+literature means by it.  A *unit* is who a record belongs to (the patient); by default every record is its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from .errors import Refused
+
+__all__ = ["Consortium", "Limits", "Pools", "Records", "Site"]
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """Labelled examples.
+
+    x: float32 ``(n, *shape)`` in [0, 1]; y: int64 ``(n,)``; ids: int64 ``(n,)``, unique in a data set;
+    units: int64 ``(n,)``.
+    """
+
+    x: Tensor
+    y: Tensor
+    ids: Tensor
+    units: Tensor
+
+    def __post_init__(self) -> None:
+        n = len(self.x)
+        if not (self.y.shape == self.ids.shape == self.units.shape == (n,)):
+            raise Refused(f"records disagree on n: x {n}, y {tuple(self.y.shape)}, ids {tuple(self.ids.shape)}")
+
+    @classmethod
+    def of(cls, x: Tensor, y: Tensor, units: Tensor | None = None) -> Records:
+        """Records numbered from 0; each is its own unit unless ``units`` says otherwise."""
+        ids = torch.arange(len(x))
+        return cls(x, y, ids, ids if units is None else units)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def select(self, index: Tensor) -> Records:
+        """The records at ``index`` (positions or a boolean mask), in that order."""
+        return Records(self.x[index], self.y[index], self.ids[index], self.units[index])
+
+    def relabelled(self, y: Tensor) -> Records:
+        """The same records under other labels."""
+        return replace(self, y=y)
+
+
+@dataclass(frozen=True, eq=False)
+class Pools:
+    """One site's records, kept apart before anything else happens (LAWS 17).
+
+    ``train`` is learned from, ``validation`` assessed on between rounds, ``non_members`` come from the same
+    pool as ``train`` and are never learned from: membership attacks are judged against them.
+    """
+
+    train: Records
+    validation: Records
+    non_members: Records
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a site insists on, whatever the server asks.
+
+    ``minimum_count``: no aggregate over fewer records leaves; ``consent``: whether assessments leave at all.
+    """
+
+    minimum_count: int = 5
+    consent: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """A participant.  Its records never leave it: server code is handed updates and assessments only."""
+
+    id: str
+    records: Pools
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, eq=False)
+class Consortium:
+    """A data set as a study uses it: its sites, the test set, the public slice, and where it came from.
+
+    ``shape`` is that of one input; ``provenance`` says which file was used; ``bundled`` is True for data that anyone
+    may see (it ships with a package); ``removed`` counts exact duplicates dropped, by place.
+    """
+
+    name: str
+    sites: tuple[Site, ...]
+    test: Records
+    public: Records
+    classes: tuple[str, ...]
+    shape: tuple[int, ...]
+    provenance: str
+    bundled: bool
+    removed: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

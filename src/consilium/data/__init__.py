@@ -1,0 +1,1 @@
+"""Sources, partitions and the pools of a consortium."""

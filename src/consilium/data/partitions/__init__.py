@@ -1,0 +1,1 @@
+"""One way of dividing records over sites per file."""

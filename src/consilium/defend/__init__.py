@@ -1,0 +1,1 @@
+"""Defences, by the moment at which they act."""

@@ -1,0 +1,1 @@
+"""While a site learns."""

@@ -1,0 +1,1 @@
+"""Between a site and the merge."""

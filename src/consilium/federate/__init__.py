@@ -1,0 +1,1 @@
+"""Algorithms, engines and rounds."""

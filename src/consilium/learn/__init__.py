@@ -1,0 +1,1 @@
+"""Models, objectives, gradient rules and inner maximisation."""

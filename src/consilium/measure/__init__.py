@@ -1,0 +1,1 @@
+"""Figures with n, interval and chance level: utility, robustness, privacy, cost."""

@@ -1,0 +1,1 @@
+"""Evidence to tables, figures and one page."""

@@ -1,0 +1,1 @@
+"""A study: spec, laws, plan, run and store."""
