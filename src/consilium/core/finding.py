@@ -51,7 +51,7 @@ class Measure:
 class Finding:
     """What an attack found: measures, per-example scores ``(n,)`` and a few examples to look at.
 
-    ``examples`` holds small image stacks by name (``clean``, ``adversarial``); they are private unless the data are bundled.
+    ``examples`` holds small image stacks by name (``clean``, ``adversarial``); private unless the data are bundled.
     """
 
     measures: tuple[Measure, ...]

@@ -30,8 +30,8 @@ Batch = Mapping[str, Tensor]
 class Objective(ABC):
     """What training wants of one example.
 
-    ``prepare`` may look at the current weights but is not differentiated; anything it makes for a record may depend on
-    that record, the weights and its own randomness alone (LAWS 5), so that per-example clipping still bounds the record.
+    ``prepare`` may look at the current weights but is not differentiated; anything it makes for a record may
+    depend on that record, the weights and its own randomness alone (LAWS 5): so clipping still bounds the record.
     """
 
     @abstractmethod

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .errors import Refused
 from .records import Records
 
-__all__ = ["Actor", "Aim", "Knowledge", "ModelView", "QueryView", "RoundView", "ThreatModel", "View"]
+__all__ = ["Actor", "Aim", "Knowledge", "ModelView", "QueryView", "RoundView", "ThreatModel", "View", "require"]
 
 Actor = Literal["outsider", "receiver", "site", "server"]
 Knowledge = Literal["white-box", "black-box", "transfer"]
@@ -60,8 +60,8 @@ class ModelView(View):
 class QueryView(View):
     """Black box: answers to queries, counted, and candidate records whose membership is to be told.
 
-    ``answer`` maps x to logits as they are answered.  ``candidates`` are half calibration (``known`` True: the adversary may
-    learn its threshold there) and half judgement; ``member`` is the truth, for scoring.
+    ``answer`` maps x to logits as they are answered.  ``candidates`` are half calibration (``known`` True: the adversary
+    may learn its threshold there) and half judgement; ``member`` is the truth, for scoring.
     """
 
     answer: Callable[[Tensor], Tensor]
