@@ -22,7 +22,7 @@ from typing import Any
 from .entry import Entry
 from .errors import Refused
 
-__all__ = ["ROOMS", "Card", "cards", "find", "load", "nearest"]
+__all__ = ["REQUIRED", "ROOMS", "Card", "cards", "find", "load", "nearest"]
 
 ROOMS: dict[str, str] = {
     "data/sources": "source",
@@ -46,6 +46,7 @@ ROOMS: dict[str, str] = {
 """Room -> the moment (of a defence), the aim (of an attack) or the role of what lives there."""
 
 REQUIRED = "required"
+"""What stands for the default of a knob that has none."""
 
 
 @dataclass(frozen=True)

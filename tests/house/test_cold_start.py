@@ -1,0 +1,45 @@
+"""Looking something up is quick: help and lists import no torch."""
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "sklearn", "scipy", "plotly", "pandas", "dp_accounting")
+
+
+def loaded(code):
+    """The heavy packages that are in memory after ``code``, in a fresh interpreter."""
+    tail = f"import sys; print('loaded:', *[m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{tail}"], capture_output=True, text=True, timeout=60, check=True
+    )
+    return done.stdout.rsplit("loaded:", 1)[1].split()
+
+
+def command(*words):
+    return (
+        f"import sys; sys.argv = ['consilium', *{words!r}]\n"
+        "from consilium.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code"
+    )
+
+
+@pytest.mark.parametrize("module", ["consilium", "consilium.core.catalogue", "consilium.core.errors"])
+def test_an_import_is_light(module):
+    assert loaded(f"import {module}") == []
+
+
+def test_the_catalogue_is_read_without_importing_entries():
+    assert loaded("from consilium.core.catalogue import cards; cards()") == []
+
+
+def test_a_heavy_import_is_noticed():
+    assert loaded("import consilium.core.records") == ["torch"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("consilium.cli") is None, reason="there is no command line yet")
+@pytest.mark.parametrize("words", [("--help",), ("list",), ("list", "--json"), ("run", "--help")], ids=" ".join)
+def test_a_light_command_imports_nothing_heavy(words):
+    assert loaded(command(*words)) == []
