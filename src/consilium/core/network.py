@@ -61,15 +61,16 @@ class Network:
         hand in a copy to keep the old ones.
         """
         if not self._buffers:
-            return self._call(self.parameters_at(params), x, training)
+            return self.logits_at(self.parameters_at(params), x, training=training)
         named = self.buffers_at(buffers)
-        out = self._call({**self.parameters_at(params), **named}, x, training)
+        out = self.logits_at({**self.parameters_at(params), **named}, x, training=training)
         if training:
             flat = torch.cat([named[name].reshape(-1).to(buffers.dtype) for name, *_ in self._buffers])
             buffers.copy_(flat.detach())
         return out
 
-    def _call(self, tensors: dict[str, Tensor], x: Tensor, training: bool) -> Tensor:
+    def logits_at(self, tensors: dict[str, Tensor], x: Tensor, *, training: bool = False) -> Tensor:
+        """Logits at named parameters and buffers, as ``parameters_at`` and ``buffers_at`` give them."""
         self.template.train(training)
         try:
             out: Tensor = functional_call(self.template, tensors, (x,))
