@@ -21,7 +21,7 @@ __all__ = ["Algorithm", "Broadcast", "Kept", "Server", "Work"]
 
 @dataclass(frozen=True, eq=False)
 class Broadcast:
-    """What the server sends in round ``round``: parameters ``(d,)``, buffers ``(b,)`` and whatever the algorithm adds."""
+    """What the server sends in ``round``: parameters ``(d,)``, buffers ``(b,)``, and whatever the algorithm adds."""
 
     round: int
     params: Tensor
@@ -56,20 +56,25 @@ class Work:
     memory: Payload = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
 class Algorithm(Entry, ABC):
-    """Pure functions; state is explicit."""
+    """Pure functions; state is explicit.
+
+    The usual start, broadcast and release are written here once; an algorithm that keeps control variates or personal
+    layers states its own.
+    """
 
     @abstractmethod
     def schedule(self, asked: Schedule) -> Schedule:
         """The local work this algorithm does of what the study asks (FedSGD: one step on everything)."""
 
-    @abstractmethod
     def start(self, network: Network) -> Server:
         """The state before the first round."""
+        return Server(0, *network.start())
 
-    @abstractmethod
     def broadcast(self, server: Server) -> Broadcast:
         """What every sampled site receives."""
+        return Broadcast(server.round + 1, server.params, server.buffers)
 
     @abstractmethod
     def begin(self, broadcast: Broadcast, kept: Kept) -> Work:
@@ -87,6 +92,6 @@ class Algorithm(Entry, ABC):
     def advance(self, server: Server, aggregate: Aggregate) -> Server:
         """The state after the round whose merged updates are ``aggregate``."""
 
-    @abstractmethod
     def model_for(self, server: Server, kept: Kept | None) -> tuple[Tensor, Tensor]:
         """Parameters and buffers released to everyone (``kept`` None) or to one site."""
+        return server.params, server.buffers

@@ -2,7 +2,8 @@
 
     data -> training -> update -> merge -> model -> answer
 
-A technique with a site half and a server half owns both.  A protection that cannot run raises; nothing switches itself off.
+A technique with a site half and a server half owns both.  A protection that cannot run raises; nothing switches
+itself off.
 """
 
 from __future__ import annotations

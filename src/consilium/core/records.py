@@ -91,7 +91,9 @@ class Consortium:
     """A data set as a study uses it: its sites, the test set, the public slice, and where it came from.
 
     ``shape`` is that of one input; ``provenance`` says which file was used; ``bundled`` is True for data that anyone
-    may see (it ships with a package); ``removed`` counts exact duplicates dropped, by place.
+    may see (it ships with a package); ``removed`` counts exact duplicates dropped, by place.  ``fitted_on_private`` is
+    True where ranges or category lists were read from the records themselves: they are not public and carry no charge,
+    so a claim of differential privacy cannot stand on them (LAWS 9).
     """
 
     name: str
@@ -104,3 +106,4 @@ class Consortium:
     bundled: bool
     removed: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    fitted_on_private: bool = False

@@ -60,8 +60,8 @@ class ModelView(View):
 class QueryView(View):
     """Black box: answers to queries, counted, and candidate records whose membership is to be told.
 
-    ``answer`` maps x to logits as they are answered.  ``candidates`` are half calibration (``known`` True: the adversary
-    may learn its threshold there) and half judgement; ``member`` is the truth, for scoring.
+    ``answer`` maps x to logits as they are answered.  ``candidates`` are half calibration (``known`` True: the
+    adversary may learn its threshold there) and half judgement; ``member`` is the truth, for scoring.
     """
 
     answer: Callable[[Tensor], Tensor]

@@ -1,0 +1,49 @@
+"""Federated SGD: one gradient on all of a site's records a round, averaged and applied by the server.
+
+    at site k:  g_k = gradient of the mean loss over all n_k records
+    server:     w_{t+1} = w_t - lr sum_k (n_k / n) g_k
+
+Source: McMahan et al. 2017, arXiv:1602.05629, section 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from consilium.core.algorithm import Algorithm, Broadcast, Kept, Server, Work
+from consilium.core.entry import check
+from consilium.core.gradient import Gradient, Schedule
+from consilium.core.update import Aggregate, Payload
+
+__all__ = ["FedSGD"]
+
+
+@dataclass(frozen=True)
+class FedSGD(Algorithm):
+    """One full-batch gradient per site and round."""
+
+    lr: float = 0.1
+
+    def __post_init__(self) -> None:
+        check(0 < self.lr < 100, "lr", self.lr, "a learning rate above 0")
+
+    def schedule(self, asked: Schedule) -> Schedule:
+        """One step on everything, whatever epochs and batch are asked."""
+        return Schedule(asked.rounds, epochs=1, batch=0)
+
+    def begin(self, broadcast: Broadcast, kept: Kept) -> Work:
+        """At the shared parameters."""
+        return Work(broadcast.params, broadcast.buffers)
+
+    def step(self, work: Work, gradient: Gradient) -> Work:
+        """Remember the gradient; the parameters stay where they are."""
+        return replace(work, buffers=gradient.buffers, steps=work.steps + 1, memory={"gradient": gradient.value})
+
+    def finish(self, broadcast: Broadcast, work: Work) -> tuple[Payload, Kept]:
+        """``delta (d,)``: the negative gradient."""
+        return {"delta": -work.memory["gradient"], "buffers": work.buffers - broadcast.buffers}, Kept()
+
+    def advance(self, server: Server, aggregate: Aggregate) -> Server:
+        """One server step along the mean."""
+        params = server.params.add(aggregate.payload["delta"], alpha=self.lr)
+        return Server(server.round + 1, params, server.buffers + aggregate.payload["buffers"], server.memory)

@@ -1,0 +1,43 @@
+"""What builds a module: an entry of ``learn/models``.
+
+Inputs are raw, in [0, 1]; each architecture opens with :class:`Normalise`, whose constants are public.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from consilium.core.entry import Entry
+from consilium.core.errors import Refused
+
+__all__ = ["Architecture", "Normalise", "require_image"]
+
+
+@dataclass(frozen=True)
+class Architecture(Entry, ABC):
+    """An untrained module for inputs of one shape."""
+
+    @abstractmethod
+    def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
+        """A module from x ``(n, *shape)`` in [0, 1] to logits ``(n, classes)``; reads torch's global generator."""
+
+
+class Normalise(nn.Module):
+    """x in [0, 1] -> (x - 0.5) / 0.5: public constants, so that no charge is owed for them (LAWS 9)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape, in [-1, 1]."""
+        return (x - 0.5) * 2.0
+
+
+def require_image(shape: tuple[int, ...], kind: str) -> None:
+    """Refuse data that is not images for a convolutional model."""
+    if len(shape) != 3:
+        raise Refused(
+            f"model {kind} needs images (channels, height, width) and the data have shape {shape}",
+            remedy='use model.kind = "mlp" or "logistic" for tables',
+            where="model.kind",
+        )

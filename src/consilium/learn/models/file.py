@@ -1,0 +1,29 @@
+"""A model that was trained elsewhere: stored weights and the architecture that they belong to.
+
+Naming one makes a study an audit: nothing is trained.  Weights are safetensors; pickle is never read.
+Source: none; an adapter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from consilium.core.errors import Refused
+from consilium.learn.architecture import Architecture
+
+__all__ = ["File"]
+
+
+@dataclass(frozen=True)
+class File(Architecture):
+    """Weights in a safetensors file, with the architecture that reads them."""
+
+    path: str
+    architecture: dict[str, Any]
+
+    def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
+        """Built by ``learn.stored.audited``, which knows how to read the architecture."""
+        raise Refused("an existing model is not built but read", where="model.kind")

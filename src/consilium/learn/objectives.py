@@ -1,0 +1,26 @@
+"""What training wants by default: the right label, by cross-entropy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from consilium.core.gradient import Batch, Objective, Predict
+
+__all__ = ["CrossEntropy"]
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Objective):
+    """-log p(y | x), per example."""
+
+    def prepare(self, predict: Predict, x: Tensor, y: Tensor, generator: torch.Generator) -> Batch:
+        """The batch as it is."""
+        return {"x": x, "y": y}
+
+    def losses(self, predict: Predict, batch: Batch) -> Tensor:
+        """``(n,)``."""
+        return F.cross_entropy(predict(batch["x"]), batch["y"], reduction="none")
