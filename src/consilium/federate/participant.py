@@ -1,0 +1,80 @@
+"""What runs where the records are: a site's half of a federated round.
+
+begin, as many steps as its rule gives, finish, then the site halves of the update defences in the order of the study.
+Only an :class:`~consilium.core.update.Update` and an assessment come out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+
+from consilium.core.algorithm import Algorithm, Broadcast, Kept
+from consilium.core.charge import Charge
+from consilium.core.defence import UpdateDefence
+from consilium.core.errors import ConsiliumError, Failed
+from consilium.core.gradient import GradientRule, Objective, Schedule
+from consilium.core.network import Network
+from consilium.core.random import Stream
+from consilium.core.records import Records, Site
+from consilium.core.update import Update
+
+__all__ = ["Participant", "SiteState", "stage"]
+
+
+@dataclass(frozen=True, eq=False)
+class SiteState:
+    """What a site carries from round to round: its algorithm's state and the ledger of charges it has paid."""
+
+    kept: Kept = field(default_factory=Kept)
+    ledger: tuple[Charge, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Participant:
+    """One site, ready to train: ``train`` are the records after data defences (or a corruption)."""
+
+    site: Site
+    train: Records
+    weight: float
+    network: Network
+    algorithm: Algorithm
+    objective: Objective
+    rule: GradientRule
+    schedule: Schedule
+    defences: tuple[UpdateDefence, ...]
+    stream: Stream
+
+    def work(self, broadcast: Broadcast, state: SiteState) -> tuple[Update, SiteState]:
+        """This site's update for one round, and its state after."""
+        here = self.stream.child(self.site.id, broadcast.round)
+        with stage("begin"):
+            work = self.algorithm.begin(broadcast, state.kept)
+            oracle = self.rule.oracle(self.train, self.network, self.objective, self.schedule, here.child("gradient"))
+        for step in range(oracle.steps):
+            with stage(f"step {step + 1} of {oracle.steps}"):
+                work = self.algorithm.step(work, oracle(work.params, work.buffers))
+        with stage("finish"):
+            payload, kept = self.algorithm.finish(broadcast, work)
+        update = Update(self.site.id, broadcast.round, self.weight, payload)
+        for defence in self.defences:
+            with stage(defence.kind()):
+                update = defence.protect(update, here.child(defence.kind()))
+        charge = oracle.charge()
+        return update, SiteState(kept, state.ledger if charge is None else (*state.ledger, charge))
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Name the stage in whatever error leaves the block."""
+    try:
+        yield
+    except ConsiliumError as error:
+        raise error.at(name) from error
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        remedy = "" if not isinstance(error, torch.OutOfMemoryError) else "use a smaller batch or chunk"
+        raise Failed(reason, remedy=remedy, where=name) from error
