@@ -43,7 +43,7 @@ def maximise(
     active: bool = False,
     judge: Predict | None = None,
 ) -> Tensor:
-    """Inputs ``(n, *shape)`` in [0, 1], within ``radius`` of ``x`` in ``norm``, that raise the cross-entropy at ``y (n,)``.
+    """Inputs ``(n, *shape)`` in [0, 1], within ``radius`` of ``x``, that raise the cross-entropy at ``y (n,)``.
 
     ``predict`` must be differentiable in its input (else ``Refused``); the weights' ``.grad`` is never touched.  With
     ``active`` an example stops at the first point that is answered wrongly, x itself included, and the rest go on.
@@ -74,7 +74,8 @@ def project(x_adv: Tensor, x: Tensor, radius: float, norm: Norm) -> Tensor:
 
 def sizes(delta: Tensor, norm: Norm) -> Tensor:
     """The size ``(n,)`` of each perturbation ``(n, *shape)``."""
-    return torch.linalg.vector_norm(delta.flatten(1), ord=float("inf") if norm == "linf" else 2, dim=1)
+    size: Tensor = torch.linalg.vector_norm(delta.flatten(1), ord=float("inf") if norm == "linf" else 2, dim=1)
+    return size
 
 
 def fooled(logits: Tensor, y: Tensor) -> Tensor:

@@ -1,0 +1,138 @@
+"""What every evasion attack shares: the whole test set, the budget, the verdict.
+
+A subclass writes ``craft`` and has the knobs ``radius`` and ``norm``.  The base attacks every test record, checks that
+what was crafted keeps the budget, and judges success by the released model's answers to whole batches (minimum-norm
+attacks look stronger one image at a time).  A record that is wrong without an attack is never counted as robust.
+
+Source: Carlini et al. 2019, On Evaluating Adversarial Robustness, arXiv 1902.06705.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, cast, final
+
+import torch
+from torch import Tensor, nn
+
+from consilium.core.attack import Attack
+from consilium.core.errors import Failed, Refused
+from consilium.core.finding import Finding, Measure
+from consilium.core.threat import ModelView, View
+from consilium.core.update import Payload
+from consilium.learn.perturb import Norm, sizes
+from consilium.measure.intervals import across_seeds, wilson
+from consilium.measure.robustness import robust_accuracy
+
+__all__ = ["Evasion", "stand_in"]
+
+BATCH = 256
+SHOWN = 8
+ROUNDING = 1e-5
+"""By how much float32 may overstep a radius."""
+NAMES = ("robust_accuracy", "balanced_robust_accuracy", "success_rate", "mean_linf", "mean_l2")
+
+
+def stand_in(view: ModelView) -> nn.Module:
+    """The differentiable model to follow; refused where the defence gives none."""
+    if view.surrogate is None:
+        raise Refused("the model has no surrogate, so its gradients cannot be followed")
+    return view.surrogate
+
+
+@dataclass(frozen=True)
+class Evasion(Attack, ABC):
+    """Finds an input within ``radius`` of each test record that the model answers wrongly.
+
+    ``craft`` gets one batch x ``(n, *shape)``, y ``(n,)`` and returns inputs of the same shape.
+    """
+
+    needs: ClassVar[type[View]] = ModelView
+    radius: float
+    norm: Norm
+
+    @abstractmethod
+    def craft(self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        """Adversarial inputs for one batch, in [0, 1] and within the budget."""
+
+    def follows(self, view: ModelView) -> nn.Module | None:
+        """The model whose gradients or answers guide ``craft``; None means that the attack cannot be adaptive."""
+        return view.surrogate
+
+    @final
+    def run(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
+        """Attack every test record.  Raises ``Failed`` when ``craft`` breaks its budget.
+
+        Scores: ``correct``, ``correct_before`` (n,).  Examples: up to eight records, successes first.
+        """
+        view = cast(ModelView, view)  # __call__ has required it
+        if not len(view.targets):
+            raise Refused("there are no test records to attack")
+        if self.follows(view) is None:
+            reason = "not adaptively evaluated: the defence supplies no surrogate"
+            return Finding(tuple(Measure.undefined(name, reason, len(view.targets)) for name in NAMES), notes=(reason,))
+        batches = [self._attacked(view, rows, generator) for rows in _batches(len(view.targets))]
+        return _finding(view, *(torch.cat(parts) for parts in zip(*batches, strict=True)))
+
+    def _attacked(self, view: ModelView, rows: slice, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        x, y = view.targets.x[rows], view.targets.y[rows]
+        crafted = self.craft(view, x, y, generator).detach()
+        self._check(crafted, x)
+        with torch.no_grad():
+            return crafted, view.module(x).argmax(1), view.module(crafted).argmax(1)
+
+    def _check(self, crafted: Tensor, x: Tensor) -> None:
+        if crafted.shape != x.shape or crafted.dtype != x.dtype or not crafted.isfinite().all():
+            raise Failed(f"attack {self.kind()} crafted no finite inputs of shape {tuple(x.shape)}")
+        size, low, high = float(sizes(crafted - x, self.norm).max()), float(crafted.min()), float(crafted.max())
+        if size > self.radius + ROUNDING or low < 0 or high > 1:
+            raise Failed(
+                f"attack {self.kind()} broke its budget: {self.norm} size {size:.6g} of {self.radius:.6g}, "
+                f"values from {low:.4g} to {high:.4g}",
+                remedy="project what it crafts (learn.perturb.project)",
+            )
+
+
+def _batches(n: int) -> Iterator[slice]:
+    return (slice(first, first + BATCH) for first in range(0, n, BATCH))
+
+
+def _finding(view: ModelView, crafted: Tensor, answer_before: Tensor, answer_after: Tensor) -> Finding:
+    x, y = view.targets.x, view.targets.y
+    before = answer_before == y
+    after = before & (answer_after == y)
+    tried = int(before.sum())
+    broken = int((before & ~after).sum())
+    rate = (
+        Measure("success_rate", broken / tried, *wilson(broken, tried), 0.0, tried)
+        if tried
+        else Measure.undefined("success_rate", "no record was answered rightly before the attack")
+    )
+    delta = (crafted - x)[before]
+    shown = torch.cat([torch.nonzero(before & ~after)[:, 0], torch.nonzero(~(before & ~after))[:, 0]])[:SHOWN]
+    return Finding(
+        (
+            *robust_accuracy(after, y),
+            rate,
+            _size("mean_linf", sizes(delta, "linf")),
+            _size("mean_l2", sizes(delta, "l2")),
+        ),
+        scores={"correct": after, "correct_before": before},
+        examples={
+            "clean": x[shown],
+            "adversarial": crafted[shown],
+            "label": y[shown],
+            "answer_before": answer_before[shown],
+            "answer_after": answer_after[shown],
+        },
+    )
+
+
+def _size(name: str, values: Tensor) -> Measure:
+    """Mean perturbation of the records that were right before (the others need none)."""
+    if not len(values):
+        return Measure.undefined(name, "no record was answered rightly before the attack")
+    mean, low, high = across_seeds(values.tolist())
+    return Measure(name, mean, low, high, 0.0, len(values))

@@ -1,0 +1,52 @@
+"""Fast gradient method: one full step along the gradient.
+
+    x + radius * sign(grad_x CE(f(x), y))        (linf; along the unit gradient in l2), cut to [0, 1]
+
+Weak by design, and cheap: a model that resists FGSM but not PGD hides its gradients rather than being robust.
+
+Source: Goodfellow et al. 2015, Explaining and Harnessing Adversarial Examples, arXiv 1412.6572.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from consilium.core.entry import check
+from consilium.core.threat import ModelView, ThreatModel
+from consilium.learn.perturb import Norm, maximise
+
+from ._evasion import Evasion, stand_in
+
+__all__ = ["FGSM"]
+
+
+@dataclass(frozen=True)
+class FGSM(Evasion):
+    """Takes one step of length ``radius`` along the model's gradient."""
+
+    threat: ClassVar[ThreatModel] = ThreatModel("receiver", "inference", "white-box", "evasion")
+
+    radius: float = 0.03
+    norm: Norm = "linf"
+
+    def __post_init__(self) -> None:
+        """Check the knobs' ranges."""
+        check(self.radius >= 0, "radius", self.radius, "a number of at least 0")
+
+    def craft(self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        """One step from x; nothing is drawn."""
+        return maximise(
+            stand_in(view),
+            x,
+            y,
+            radius=self.radius,
+            steps=1,
+            step_size=self.radius,
+            norm=self.norm,
+            random_start=False,
+            generator=generator,
+        )

@@ -1,0 +1,76 @@
+"""Projected gradient descent: steps along the gradient, projected back into the ball, from random starts.
+
+A record counts as fooled if any point of any restart fools the released model; fooled records drop out of the batch,
+which changes no verdict and saves their share of the work.  Behind int8 or rounded answers the gradients are those of
+the surrogate (straight-through, BPDA), the verdict that of the released model.
+
+Source: Madry et al. 2018, arXiv 1706.06083; Athalye et al. 2018, arXiv 1802.00420 (BPDA).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from consilium.core.entry import check
+from consilium.core.threat import ModelView, ThreatModel
+from consilium.learn.perturb import Norm, fooled, maximise
+
+from ._evasion import Evasion, stand_in
+
+__all__ = ["PGD"]
+
+
+@dataclass(frozen=True)
+class PGD(Evasion):
+    """Follows the released model's gradient in small projected steps, worst case over restarts per image.
+
+    ``radius`` in units of the inputs' range [0, 1]; ``step_size`` None means 2.5 * radius / steps.
+    """
+
+    threat: ClassVar[ThreatModel] = ThreatModel("receiver", "inference", "white-box", "evasion")
+
+    radius: float = 0.03
+    steps: int = 20
+    step_size: float | None = None
+    norm: Norm = "linf"
+    restarts: int = 1
+    random_start: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the knobs' ranges."""
+        check(self.radius >= 0, "radius", self.radius, "a number of at least 0")
+        check(self.steps >= 1, "steps", self.steps, "at least 1")
+        check(self.step_size is None or self.step_size > 0, "step-size", self.step_size, "a positive number")
+        check(self.restarts >= 1, "restarts", self.restarts, "at least 1")
+        check(self.random_start or self.restarts == 1, "restarts", self.restarts, "1 where random-start is false")
+
+    def craft(self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        """The first point of any restart that fools ``view.module``; else the last one."""
+        out, alive = x.clone(), torch.arange(len(x), device=x.device)
+        for restart in range(self.restarts):
+            if restart:
+                with torch.no_grad():
+                    alive = alive[~fooled(view.module(out[alive]), y[alive])]
+            if len(alive):
+                out[alive] = self._once(view, x[alive], y[alive], generator)
+        return out
+
+    def _once(self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        model = stand_in(view)
+        return maximise(
+            model,
+            x,
+            y,
+            radius=self.radius,
+            steps=self.steps,
+            step_size=self.step_size or 2.5 * self.radius / self.steps,
+            norm=self.norm,
+            random_start=self.random_start,
+            generator=generator,
+            active=True,
+            judge=None if model is view.module else view.module,
+        )

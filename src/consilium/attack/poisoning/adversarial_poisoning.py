@@ -1,0 +1,81 @@
+"""Adversarial poisoning: the corrupted site trains on adversarial images under the model's own wrong answers.
+
+    x' = PGD(f, x, y),   y' = argmax f(x')        for a ``share`` of every batch
+
+The images look like the originals and the labels agree with what the model says of them, so the model is taught to keep
+its mistakes.  Each record is drawn by an independent coin per step, not as the last batches of an epoch.
+
+Source: Usynin et al. 2022, Can Collaborative Learning Be Private, Robust and Scalable?, arXiv 2205.02652 (there 5 % of
+the data, radius 8/255, 20 steps of 2/255).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from consilium.core.attack import Corruption
+from consilium.core.entry import check
+from consilium.core.gradient import Batch, Objective, Predict
+from consilium.core.threat import ThreatModel
+from consilium.learn.perturb import maximise
+
+__all__ = ["AdversarialPoisoning"]
+
+
+@dataclass(frozen=True)
+class AdversarialPoisoning(Corruption):
+    """Replaces a ``share`` of each batch by PGD images (linf ``radius``) labelled with the model's own answer."""
+
+    threat: ClassVar[ThreatModel] = ThreatModel("site", "training", "white-box", "poisoning")
+
+    sites: int = 1
+    radius: float = 0.03
+    steps: int = 7
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Check the knobs' ranges."""
+        check(self.sites >= 0, "sites", self.sites, "at least 0")
+        check(self.radius >= 0, "radius", self.radius, "a number of at least 0")
+        check(self.steps >= 1, "steps", self.steps, "at least 1")
+        check(0 <= self.share <= 1, "share", self.share, "a share between 0 and 1")
+
+    def objective(self, objective: Objective) -> Objective:
+        """The same losses on the poisoned batch; ``objective`` itself where nothing would be poisoned."""
+        return _Poisoned(objective, self) if self.share > 0 else objective
+
+
+@dataclass(frozen=True)
+class _Poisoned(Objective):
+    inner: Objective
+    knobs: AdversarialPoisoning
+
+    def prepare(self, predict: Predict, x: Tensor, y: Tensor, generator: torch.Generator) -> Batch:
+        coins = torch.rand(len(x), generator=generator, device=generator.device)
+        chosen = (coins < self.knobs.share).to(x.device)
+        if chosen.any():
+            x, y = x.clone(), y.clone()
+            x[chosen], y[chosen] = self._poison(predict, x[chosen], y[chosen], generator)
+        return self.inner.prepare(predict, x, y, generator)
+
+    def losses(self, predict: Predict, batch: Batch) -> Tensor:
+        return self.inner.losses(predict, batch)
+
+    def _poison(self, predict: Predict, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        adversarial = maximise(
+            predict,
+            x,
+            y,
+            radius=self.knobs.radius,
+            steps=self.knobs.steps,
+            step_size=2.5 * self.knobs.radius / self.knobs.steps,
+            norm="linf",
+            random_start=True,
+            generator=generator,
+        )
+        with torch.no_grad():
+            return adversarial, predict(adversarial).argmax(1)

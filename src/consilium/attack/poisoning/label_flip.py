@@ -1,0 +1,60 @@
+"""Label flipping: the corrupted site trains honestly on wrong labels.
+
+    y -> (y + 1) mod classes       or, with ``source`` and ``target``, source -> target only
+
+Source: Biggio et al. 2011, Support Vector Machines Under Adversarial Label Noise (ACML); Tolpegin et al. 2020, arXiv
+2007.08432 (federated).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from consilium.core.attack import Corruption
+from consilium.core.entry import check
+from consilium.core.errors import Refused
+from consilium.core.random import Stream
+from consilium.core.records import Records
+from consilium.core.threat import ThreatModel
+
+__all__ = ["LabelFlip"]
+
+
+@dataclass(frozen=True)
+class LabelFlip(Corruption):
+    """Relabels a ``share`` of the corrupted sites' training records, drawn once.
+
+    ``source``: only records of this class (default: all); ``target``: to this class (default: the next, cyclically).
+    """
+
+    threat: ClassVar[ThreatModel] = ThreatModel("site", "training", "black-box", "poisoning")
+
+    sites: int = 1
+    share: float = 1.0
+    source: int | None = None
+    target: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the knobs' ranges."""
+        check(self.sites >= 0, "sites", self.sites, "at least 0")
+        check(0 <= self.share <= 1, "share", self.share, "a share between 0 and 1")
+        check(self.source is None or self.source >= 0, "source", self.source, "the index of a class")
+        check(self.target is None or self.target >= 0, "target", self.target, "the index of a class")
+        check(self.target is None or self.target != self.source, "target", self.target, "another class than source")
+
+    def records(self, records: Records, classes: int, stream: Stream) -> Records:
+        """The same records with floor(share * eligible) labels flipped; refused if a class does not exist."""
+        for knob, label in (("source", self.source), ("target", self.target)):
+            if label is not None and label >= classes:
+                raise Refused(f"{knob} = {label} is no class", remedy=f"use 0 to {classes - 1}", where=knob)
+        eligible = torch.ones_like(records.y, dtype=torch.bool) if self.source is None else records.y == self.source
+        place = torch.nonzero(eligible.cpu())[:, 0]
+        order = torch.randperm(len(place), generator=stream.child("label-flip").generator())
+        chosen = place[order[: math.floor(self.share * len(place) + 1e-9)]].to(records.y.device)
+        y = records.y.clone()
+        y[chosen] = (y[chosen] + 1) % classes if self.target is None else self.target
+        return records.relabelled(y)

@@ -1,0 +1,88 @@
+"""How well scores tell members from non-members; the higher the score, the likelier a member.
+
+    advantage = TPR - FPR at one threshold        TPR at FPR f = share of members above the f-quantile of non-members
+
+The threshold of the advantage is learned on the calibration half (``known``), and every figure is judged on the other
+half: so an attack that sees nothing comes out at chance.  TPR at FPR f needs 10/f judged non-members (LAWS 18).
+Intervals: Newcombe for the advantage, the bootstrap for AUC, Clopper-Pearson for the TPR at the threshold found.
+
+Source: Yeom et al. 2018, arXiv 1709.01604 (advantage); Carlini et al. 2022, arXiv 2112.03570 (TPR at low FPR).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from consilium.core.errors import Refused
+from consilium.core.finding import Measure
+from consilium.core.random import Stream
+
+from .intervals import clopper_pearson, difference
+from .ranking import auc_interval
+
+__all__ = ["best_threshold", "membership"]
+
+NAMES = ("advantage", "auc", "tpr_at_fpr_1", "tpr_at_fpr_0.1")
+RATES = {"tpr_at_fpr_1": 100, "tpr_at_fpr_0.1": 1000}
+"""Name -> 1 / f."""
+
+
+def membership(scores: Tensor, member: Tensor, stream: Stream, *, known: Tensor) -> tuple[Measure, ...]:
+    """Advantage, AUC, TPR at 1 % and at 0.1 % FPR of ``scores (n,)``.
+
+    ``member (n,)`` bool is the truth; ``known (n,)`` bool marks the half on which the threshold is learned.  Chance is
+    0, .5, .01 and .001.  A half without members or without non-members leaves the figures undefined.
+    """
+    if not scores.shape == member.shape == known.shape or scores.dim() != 1:
+        raise Refused(
+            f"scores {tuple(scores.shape)}, member {tuple(member.shape)} and known {tuple(known.shape)} differ"
+        )
+    if not scores.isfinite().all():
+        raise Refused("membership scores must be finite", remedy="clamp them at a stated floor")
+    values, truth, calibration = scores.detach().double().cpu(), member.bool().cpu(), known.bool().cpu()
+    for name, half in (("calibration", calibration), ("judged", ~calibration)):
+        if truth[half].all() or not truth[half].any():
+            reason = f"the {name} half lacks members or non-members"
+            return tuple(Measure.undefined(measure, reason, len(scores)) for measure in NAMES)
+    threshold = best_threshold(values[calibration], truth[calibration])
+    return _judged(values[~calibration], truth[~calibration], threshold, stream)
+
+
+def best_threshold(scores: Tensor, member: Tensor) -> float:
+    """The score from which on to answer "member" so that TPR - FPR on these records is largest.
+
+    It lies half-way between two scores.  If no threshold beats chance it is above all scores: nobody is a member.
+    """
+    ranked, order = scores.double().sort(descending=True, stable=True)
+    truth = member[order].bool()
+    gain = torch.cumsum(truth / truth.sum() - (~truth).double() / (~truth).sum(), 0)
+    last = torch.cat([ranked[1:] != ranked[:-1], torch.ones(1, dtype=torch.bool, device=ranked.device)])
+    gain = torch.where(last, gain, -math.inf)  # tied scores are taken together or not at all
+    best = int(gain.argmax())
+    if gain[best] <= 1e-12:
+        return math.nextafter(float(ranked[0]), math.inf)
+    return float(ranked[best]) if best + 1 == len(ranked) else float((ranked[best] + ranked[best + 1]) / 2)
+
+
+def _judged(scores: Tensor, member: Tensor, threshold: float, stream: Stream) -> tuple[Measure, ...]:
+    inside, outside = scores[member], scores[~member]
+    taken, mistaken = int((inside >= threshold).sum()), int((outside >= threshold).sum())
+    gap = taken / len(inside) - mistaken / len(outside)
+    area = auc_interval([scores], member.long(), stream.child("auc"))
+    return (
+        Measure("advantage", gap, *difference(taken, len(inside), mistaken, len(outside)), 0.0, len(scores)),
+        Measure("auc", *area, 0.5, len(scores)),
+        *(_low_rate(name, inside, outside, inverse) for name, inverse in RATES.items()),
+    )
+
+
+def _low_rate(name: str, inside: Tensor, outside: Tensor, inverse: int) -> Measure:
+    if len(outside) < 10 * inverse:
+        return Measure.undefined(name, f"not resolvable (n = {len(outside)})", len(outside))
+    allowed = len(outside) // inverse
+    threshold = outside.sort(descending=True).values[allowed]
+    k = int((inside > threshold).sum())  # strictly above: at most `allowed` non-members are, ties or not
+    return Measure(name, k / len(inside), *clopper_pearson(k, len(inside)), 1 / inverse, len(inside))

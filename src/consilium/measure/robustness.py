@@ -1,0 +1,53 @@
+"""Robust accuracy: the share of ALL test records still answered rightly when the adversary may act (LAWS 20).
+
+A record counts only if it is answered rightly as it is and under the attack; under several attacks, only if none
+succeeds on it (worst case per record, never the worst attack's mean).  The balanced figure is the mean over classes.
+
+Source: Carlini et al. 2019, On Evaluating Adversarial Robustness, arXiv 1902.06705.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from consilium.core.errors import Refused
+from consilium.core.finding import Measure
+
+from .intervals import mean_of_proportions, wilson
+
+__all__ = ["robust_accuracy", "worst_case"]
+
+NAMES = ("robust_accuracy", "balanced_robust_accuracy")
+
+
+def robust_accuracy(correct: Tensor, y: Tensor) -> tuple[Measure, Measure]:
+    """Robust accuracy (Wilson) and its balanced form (MOVER) of ``correct (n,)`` bool for labels ``y (n,)``.
+
+    ``chance`` is what a constant answer keeps whatever the attack: the majority rate, and 1 / classes present.
+    """
+    if correct.shape != y.shape or correct.dim() != 1:
+        raise Refused(f"correct {tuple(correct.shape)} and labels {tuple(y.shape)} do not fit")
+    n = len(y)
+    if n == 0:
+        plain, balanced = (Measure.undefined(name, "there are no records") for name in NAMES)
+        return plain, balanced
+    right, labels = correct.bool().cpu(), y.cpu()
+    totals = torch.bincount(labels)
+    hits = torch.bincount(labels[right], minlength=len(totals))
+    kept, counts = hits[totals > 0].tolist(), totals[totals > 0].tolist()
+    k = sum(kept)
+    mean = sum(a / b for a, b in zip(kept, counts, strict=True)) / len(counts)
+    return (
+        Measure(NAMES[0], k / n, *wilson(k, n), max(counts) / n, n),
+        Measure(NAMES[1], mean, *mean_of_proportions(kept, counts), 1 / len(counts), n),
+    )
+
+
+def worst_case(correct: Sequence[Tensor], y: Tensor) -> tuple[Measure, Measure]:
+    """The same two figures where a record counts only if it is right in every mask ``(n,)`` of ``correct``."""
+    if not correct:
+        raise Refused("a worst case needs at least one attack")
+    return robust_accuracy(torch.stack([c.bool() for c in correct]).all(0), y)
