@@ -94,6 +94,10 @@ class ModelDefence(Defence):
     arbitrary) and ``unpack``.
     """
 
+    def fits_public(self) -> bool:
+        """True if ``apply`` fits something on public records, which must then exist."""
+        return False
+
     @abstractmethod
     def apply(self, module: nn.Module, public: Records, stream: Stream) -> nn.Module:
         """The defended module; ``module`` is left as it was."""

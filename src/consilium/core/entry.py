@@ -17,7 +17,7 @@ __all__ = ["Entry", "check"]
 class Entry:
     """Base of everything in the catalogue; its repr is its configuration."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
 
     @classmethod
     def kind(cls) -> str:
@@ -33,4 +33,4 @@ class Entry:
 def check(condition: bool, knob: str, value: object, allowed: str) -> None:
     """Refuse a knob whose value is outside its range, naming both."""
     if not condition:
-        raise Refused(f"{knob} = {value!r} is out of range", remedy=f"use {allowed}", where=knob)
+        raise Refused(f"{value!r} is out of range", remedy=f"use {allowed}", where=knob.replace("_", "-"))

@@ -79,7 +79,12 @@ class GradientOracle(ABC):
 
 
 class GradientRule(ABC):
-    """Owns all access to private records while training."""
+    """Owns all access to private records while training.
+
+    ``delta`` is the one at which its claims are made, None if it makes none.
+    """
+
+    delta: float | None = None
 
     @abstractmethod
     def schedule(self, asked: Schedule) -> Schedule:
