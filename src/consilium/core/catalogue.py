@@ -127,9 +127,14 @@ def _read(path: Path, room: str, module: str, kind: str) -> Card:
     (name,) = _exported(tree, path)
     node = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name)
     doc = ast.get_docstring(node) or ""
-    text = (ast.get_docstring(tree) or "") + "\n" + doc
-    source = next((line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("Source:")), "")
-    return Card(kind, room, ROOMS[room], doc.split("\n", 1)[0], source, _knobs(node), module, name)
+    text = (ast.get_docstring(tree) or "") + "\n\n" + doc
+    return Card(kind, room, ROOMS[room], doc.split("\n", 1)[0], _source(text), _knobs(node), module, name)
+
+
+def _source(text: str) -> str:
+    """The paragraph that starts with ``Source:``."""
+    _, _, rest = f"\n{text}".partition("\nSource:")
+    return " ".join(rest.partition("\n\n")[0].split())
 
 
 def _exported(tree: ast.Module, path: Path) -> list[str]:

@@ -1,0 +1,135 @@
+"""Writes docs/reference from the code, so that it cannot disagree with it; a test compares the two.
+
+entries.md    what a study may name: kind, one-line doc, knobs with their defaults, source (from the catalogue)
+cli.md        every command with its arguments and options (from the command line itself)
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from consilium.core.catalogue import REQUIRED, ROOMS, Card, cards
+
+__all__ = ["FOLDER", "command_page", "entry_page", "main", "pages"]
+
+FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
+NOTE = "<!-- Written by scripts/docs from the code; edit the code. -->\n\n"
+
+HEADINGS = {
+    "source": "Data: sources (`data.kind`)",
+    "partition": "Data: partitions (`data.partition`)",
+    "model": "Models (`model.kind`)",
+    "algorithm": "Federation: algorithms (`federation.kind`)",
+    "data": "Defences of the data",
+    "training": "Defences of the training",
+    "update": "Defences of the update",
+    "merge": "Defences of the merge",
+    "model defence": "Defences of the model",
+    "answer": "Defences of the answer",
+}
+
+
+def pages() -> dict[str, str]:
+    """File name -> text of every page that can be written now."""
+    found = {"entries.md": entry_page()}
+    if importlib.util.find_spec("consilium.cli") is not None:
+        found["cli.md"] = command_page()
+    return found
+
+
+def entry_page() -> str:
+    """The catalogue as tables, one per room."""
+    parts = [
+        NOTE + "# What a study may name\n",
+        "One entry is one file; its kind is the file's name. `consilium list` prints the same, `consilium list --json` "
+        "for programs.\nA knob without a default must be given.\n",
+    ]
+    for room, role in ROOMS.items():
+        found = cards(room)
+        if found:
+            parts += [f"## {_heading(room, role)}\n", "\n".join(_table(found)) + "\n"]
+    return "\n".join(parts)
+
+
+def command_page() -> str:
+    """Every command, its arguments and options; read from the program, not from its terminal output."""
+    parts = [NOTE + "# The command line\n"]
+    for name, command in sorted(_commands().items()):
+        parts.append(f"## consilium {name}\n\n{_paragraphs(command.help)}\n")
+        rows = [_option(parameter) for parameter in command.params if not getattr(parameter, "hidden", False)]
+        if rows:
+            parts.append("\n".join(["| argument or option | what it does | default |", "|---|---|---|", *rows]) + "\n")
+    return "\n".join(parts)
+
+
+def main() -> None:
+    """Write every page."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, text in pages().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+        print(f"wrote {FOLDER / name}")
+
+
+def _heading(room: str, role: str) -> str:
+    if room.startswith("attack/"):
+        return f"Attacks: {role}"
+    return HEADINGS["model defence" if room == "defend/model" else role]
+
+
+def _table(found: tuple[Card, ...]) -> Iterator[str]:
+    yield "| kind | what it does | knobs | source |"
+    yield "|---|---|---|---|"
+    for card in found:
+        knobs = "<br>".join(_knob(name, default) for name, default in card.knobs.items()) or "none"
+        yield f"| `{card.kind}` | {_cell(card.doc)} | {knobs} | {_cell(card.source)} |"
+
+
+def _knob(name: str, default: Any) -> str:
+    return f"`{name}`" if default == REQUIRED else f"`{name} = {_toml(default)}`"
+
+
+def _toml(value: Any) -> str:
+    """A default as a study would write it; TOML has no null, so None is shown as absent."""
+    if value is None:
+        return "(absent)"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def _cell(text: str) -> str:
+    """Text that may stand in a table: no bars, no reStructuredText marks."""
+    return " ".join(text.replace("``", "`").replace("|", "\\|").split())
+
+
+def _paragraphs(text: str | None) -> str:
+    return inspect.cleandoc((text or "").replace("\b", "").replace("\f", "")).replace("``", "`")
+
+
+def _commands() -> dict[str, Any]:
+    typer = importlib.import_module("typer")
+    program = importlib.import_module("consilium.cli")
+    app = next(value for value in vars(program).values() if isinstance(value, typer.Typer))
+    found: dict[str, Any] = typer.main.get_command(app).commands
+    return {name: command for name, command in found.items() if not command.hidden}
+
+
+def _option(parameter: Any) -> str:
+    names = ", ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
+    if parameter.param_type_name == "argument":
+        names = f"`{(parameter.metavar or parameter.name).upper()}`"
+    default = "" if parameter.default in (None, False, ()) or callable(parameter.default) else f"`{parameter.default}`"
+    return (
+        f"| {names} | {_cell(getattr(parameter, 'help', '') or '')} | {'required' if parameter.required else default} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
