@@ -11,6 +11,7 @@ Source: Madry et al. 2018, Towards Deep Learning Models Resistant to Adversarial
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,7 +26,7 @@ __all__ = ["Norm", "fooled", "maximise", "project", "sizes"]
 
 Norm = Literal["linf", "l2"]
 
-RESOLUTION = 1e-5
+_RESOLUTION = 1e-5
 """A lead below this share of the largest logit may turn round when the same image is scored in another batch."""
 
 
@@ -81,12 +82,13 @@ def sizes(delta: Tensor, norm: Norm) -> Tensor:
 def fooled(logits: Tensor, y: Tensor) -> Tensor:
     """Which answers ``(n, classes)`` are wrong by a lead that floating point cannot turn round, ``(n,)`` bool.
 
-    Answers may be log-probabilities that were rounded to 0, hence the floor.
+    Answers may be -inf (a probability rounded to 0); a NaN fools nobody.
     """
-    finite = logits.detach().clamp_min(-1e3)
-    true = finite.gather(1, y[:, None])[:, 0]
-    other = finite.scatter(1, y[:, None], float("-inf")).amax(1)
-    return other - true > RESOLUTION * finite.abs().amax(1)
+    answers = logits.detach()
+    true = answers.gather(1, y[:, None])[:, 0]
+    other = answers.scatter(1, y[:, None], -math.inf).amax(1)
+    scale = answers.abs().masked_fill(~answers.isfinite(), 0).amax(1)
+    return other - true > _RESOLUTION * scale
 
 
 @dataclass(frozen=True)

@@ -22,16 +22,16 @@ from consilium.core.errors import Refused
 
 __all__ = ["across_seeds", "bootstrap", "clopper_pearson", "difference", "mean_of_proportions", "wilson"]
 
-Z = float(special.ndtri(0.975))
-CHUNK = 4_000_000
+_Z = float(special.ndtri(0.975))
+_CHUNK = 4_000_000
 """Numbers held at once while resampling."""
 
 
 def wilson(k: int, n: int) -> tuple[float, float]:
     """Score interval of the proportion ``k`` of ``n``."""
     _counts(k, n)
-    p, z2 = k / n, Z * Z
-    centre, half = p + z2 / (2 * n), Z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    p, z2 = k / n, _Z * _Z
+    centre, half = p + z2 / (2 * n), _Z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
     low, high = (centre - half) / (1 + z2 / n), (centre + half) / (1 + z2 / n)
     return (0.0 if k == 0 else max(0.0, low)), (1.0 if k == n else min(1.0, high))
 
@@ -85,7 +85,7 @@ def bootstrap(
         raise Refused(f"a bootstrap needs arrays of one length of at least 1, got {[len(a) for a in arrays]}")
     source = torch.Generator().manual_seed(generator) if isinstance(generator, int) else generator
     values = []
-    for first in range(0, repeats, size := max(1, CHUNK // n)):
+    for first in range(0, repeats, size := max(1, _CHUNK // n)):
         rows = torch.randint(n, (min(size, repeats - first), n), generator=source, device=source.device)
         values.append(statistic(*(a[rows.to(a.device)] for a in arrays)).double().cpu())
     low, high = torch.quantile(torch.cat(values), torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()

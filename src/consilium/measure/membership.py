@@ -25,8 +25,8 @@ from .ranking import auc_interval
 
 __all__ = ["best_threshold", "membership"]
 
-NAMES = ("advantage", "auc", "tpr_at_fpr_1", "tpr_at_fpr_0.1")
-RATES = {"tpr_at_fpr_1": 100, "tpr_at_fpr_0.1": 1000}
+_NAMES = ("advantage", "auc", "tpr_at_fpr_1", "tpr_at_fpr_0.1")
+_RATES = {"tpr_at_fpr_1": 100, "tpr_at_fpr_0.1": 1000}
 """Name -> 1 / f."""
 
 
@@ -46,7 +46,7 @@ def membership(scores: Tensor, member: Tensor, stream: Stream, *, known: Tensor)
     for name, half in (("calibration", calibration), ("judged", ~calibration)):
         if truth[half].all() or not truth[half].any():
             reason = f"the {name} half lacks members or non-members"
-            return tuple(Measure.undefined(measure, reason, len(scores)) for measure in NAMES)
+            return tuple(Measure.undefined(measure, reason, len(scores)) for measure in _NAMES)
     threshold = best_threshold(values[calibration], truth[calibration])
     return _judged(values[~calibration], truth[~calibration], threshold, stream)
 
@@ -75,7 +75,7 @@ def _judged(scores: Tensor, member: Tensor, threshold: float, stream: Stream) ->
     return (
         Measure("advantage", gap, *difference(taken, len(inside), mistaken, len(outside)), 0.0, len(scores)),
         Measure("auc", *area, 0.5, len(scores)),
-        *(_low_rate(name, inside, outside, inverse) for name, inverse in RATES.items()),
+        *(_low_rate(name, inside, outside, inverse) for name, inverse in _RATES.items()),
     )
 
 

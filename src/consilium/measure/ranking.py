@@ -22,8 +22,8 @@ from .intervals import wilson
 
 __all__ = ["auc", "auc_interval"]
 
-Floats = npt.NDArray[np.float64]
-CHUNK = 2_000_000
+_Floats = npt.NDArray[np.float64]
+_CHUNK = 2_000_000
 """Counts held at once while resampling."""
 
 
@@ -47,7 +47,7 @@ def auc_interval(
     columns = [_Column(s.double().cpu().numpy(), labels == c) for s, c in zip(scores, classes, strict=True)]
     value = float(np.mean([column.areas(np.ones((1, len(labels))))[0] for column in columns]))
     generator, areas = np.random.default_rng(stream.number()), []
-    for first in range(0, repeats, size := max(1, CHUNK // len(labels))):
+    for first in range(0, repeats, size := max(1, _CHUNK // len(labels))):
         counts = _resample(labels, min(size, repeats - first), generator)
         areas.append(np.mean([column.areas(counts) for column in columns], axis=0))
     low, high = np.quantile(np.concatenate(areas), [0.025, 0.975])
@@ -57,7 +57,7 @@ def auc_interval(
     return value, float(min(low, value)), float(max(high, value))
 
 
-def _resample(labels: npt.NDArray[np.int64], repeats: int, generator: np.random.Generator) -> Floats:
+def _resample(labels: npt.NDArray[np.int64], repeats: int, generator: np.random.Generator) -> _Floats:
     """How often each record is drawn, ``(repeats, n)``: with replacement, each label's count kept."""
     counts = np.empty((repeats, len(labels)))
     for label in np.unique(labels):
@@ -71,17 +71,17 @@ def _resample(labels: npt.NDArray[np.int64], repeats: int, generator: np.random.
 class _Column:
     """One ranking, sorted once; ``areas`` is its AUC under many sets of counts."""
 
-    def __init__(self, scores: Floats, positive: npt.NDArray[np.bool_]) -> None:
+    def __init__(self, scores: _Floats, positive: npt.NDArray[np.bool_]) -> None:
         self.order = np.argsort(scores, kind="stable")
         ranked = scores[self.order]
         self.starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
         self.positive = positive[self.order].astype(np.float64)
 
-    def areas(self, counts: Floats) -> Floats:
+    def areas(self, counts: _Floats) -> _Floats:
         """AUCs ``(r,)`` for ``counts (r, n)``: positives times the negatives below them, tied ones by half."""
         ordered = counts[:, self.order]
         plus = np.add.reduceat(ordered * self.positive, self.starts, axis=1)
         minus = np.add.reduceat(ordered, self.starts, axis=1) - plus
         below = np.cumsum(minus, axis=1) - minus / 2
-        area: Floats = (plus * below).sum(1) / (plus.sum(1) * minus.sum(1))
+        area: _Floats = (plus * below).sum(1) / (plus.sum(1) * minus.sum(1))
         return area

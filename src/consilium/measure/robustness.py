@@ -20,7 +20,7 @@ from .intervals import mean_of_proportions, wilson
 
 __all__ = ["robust_accuracy", "worst_case"]
 
-NAMES = ("robust_accuracy", "balanced_robust_accuracy")
+_NAMES = ("robust_accuracy", "balanced_robust_accuracy")
 
 
 def robust_accuracy(correct: Tensor, y: Tensor) -> tuple[Measure, Measure]:
@@ -32,7 +32,7 @@ def robust_accuracy(correct: Tensor, y: Tensor) -> tuple[Measure, Measure]:
         raise Refused(f"correct {tuple(correct.shape)} and labels {tuple(y.shape)} do not fit")
     n = len(y)
     if n == 0:
-        plain, balanced = (Measure.undefined(name, "there are no records") for name in NAMES)
+        plain, balanced = (Measure.undefined(name, "there are no records") for name in _NAMES)
         return plain, balanced
     right, labels = correct.bool().cpu(), y.cpu()
     totals = torch.bincount(labels)
@@ -41,8 +41,8 @@ def robust_accuracy(correct: Tensor, y: Tensor) -> tuple[Measure, Measure]:
     k = sum(kept)
     mean = sum(a / b for a, b in zip(kept, counts, strict=True)) / len(counts)
     return (
-        Measure(NAMES[0], k / n, *wilson(k, n), max(counts) / n, n),
-        Measure(NAMES[1], mean, *mean_of_proportions(kept, counts), 1 / len(counts), n),
+        Measure(_NAMES[0], k / n, *wilson(k, n), max(counts) / n, n),
+        Measure(_NAMES[1], mean, *mean_of_proportions(kept, counts), 1 / len(counts), n),
     )
 
 

@@ -24,7 +24,7 @@ from .ranking import auc_interval
 
 __all__ = ["is_collapsed", "utility"]
 
-NAMES = (
+_NAMES = (
     "accuracy",
     "balanced_accuracy",
     "auroc",
@@ -33,19 +33,20 @@ NAMES = (
     "majority_rate",
     "predicted_majority_share",
 )
-COLLAPSED = 0.95
+_COLLAPSED = 0.95
 
 
 def utility(logits: Tensor, y: Tensor, stream: Stream) -> tuple[Measure, ...]:
-    """The seven figures of ``logits (n, classes)`` for ``y (n,)``, in the order of this module's ``NAMES``.
+    """Seven figures of ``logits (n, classes)`` for ``y (n,)``; ``stream`` resamples for AUROC.
 
+    accuracy, balanced_accuracy, auroc, sensitivity, specificity, majority_rate (of y), predicted_majority_share.
     Logits may be -inf (rounded answers); a NaN leaves every figure undefined.
     """
     n, classes = _shape(logits, y)
     lost = int(logits.isnan().any(1).sum())
     if n == 0 or lost:
         reason = f"the model answers NaN for {lost} of {n} records" if lost else "there are no records"
-        return tuple(Measure.undefined(name, reason, n) for name in NAMES)
+        return tuple(Measure.undefined(name, reason, n) for name in _NAMES)
     logits, y = logits.detach().cpu(), y.cpu()
     table = torch.bincount(y * classes + logits.argmax(1), minlength=classes * classes).view(classes, classes)
     actual, predicted = table.sum(1), table.sum(0)
@@ -63,7 +64,7 @@ def is_collapsed(logits: Tensor) -> bool:
     if not len(logits):
         return False
     counts = torch.bincount(logits.argmax(1).cpu())
-    return bool(logits.isnan().any()) or int(counts.max()) > COLLAPSED * len(logits)
+    return bool(logits.isnan().any()) or int(counts.max()) > _COLLAPSED * len(logits)
 
 
 def _by_class(table: Tensor, logits: Tensor, y: Tensor, stream: Stream) -> tuple[Measure, ...]:
@@ -72,7 +73,7 @@ def _by_class(table: Tensor, logits: Tensor, y: Tensor, stream: Stream) -> tuple
     missing = [c for c in range(classes) if actual[c] == 0]
     if missing:
         reason = "no record of class " + ", ".join(map(str, missing))
-        return tuple(Measure.undefined(name, reason, n) for name in NAMES[1:5])
+        return tuple(Measure.undefined(name, reason, n) for name in _NAMES[1:5])
     hits, totals = table.diagonal().tolist(), actual.tolist()
     # TN_c are the records outside class c that were not answered c.
     rejected = [n - totals[c] - int(table[:, c].sum()) + hits[c] for c in range(classes)]
@@ -94,7 +95,8 @@ def _by_class(table: Tensor, logits: Tensor, y: Tensor, stream: Stream) -> tuple
 
 def _auroc(logits: Tensor, y: Tensor, stream: Stream) -> Measure:
     # Probabilities in float64: in float32 confident answers would all tie at 1.
-    shares = torch.softmax(logits.double(), dim=1)
+    # A row of zeros (all confidences rounded away) is all -inf, and counts as uniform.
+    shares = torch.softmax(logits.double().clamp_min(-1e38), dim=1)
     columns = [shares[:, 1]] if shares.shape[1] == 2 else list(shares.unbind(1))
     value, low, high = auc_interval(columns, y, stream.child("auroc"))
     return Measure("auroc", value, low, high, 0.5, len(y))

@@ -28,11 +28,11 @@ from consilium.measure.robustness import robust_accuracy
 
 __all__ = ["Evasion", "stand_in"]
 
-BATCH = 256
-SHOWN = 8
-ROUNDING = 1e-5
+_BATCH = 256
+_SHOWN = 8
+_ROUNDING = 1e-5
 """By how much float32 may overstep a radius."""
-NAMES = ("robust_accuracy", "balanced_robust_accuracy", "success_rate", "mean_linf", "mean_l2")
+_NAMES = ("robust_accuracy", "balanced_robust_accuracy", "success_rate", "mean_linf", "mean_l2")
 
 
 def stand_in(view: ModelView) -> nn.Module:
@@ -72,7 +72,9 @@ class Evasion(Attack, ABC):
             raise Refused("there are no test records to attack")
         if self.follows(view) is None:
             reason = "not adaptively evaluated: the defence supplies no surrogate"
-            return Finding(tuple(Measure.undefined(name, reason, len(view.targets)) for name in NAMES), notes=(reason,))
+            return Finding(
+                tuple(Measure.undefined(name, reason, len(view.targets)) for name in _NAMES), notes=(reason,)
+            )
         batches = [self._attacked(view, rows, generator) for rows in _batches(len(view.targets))]
         return _finding(view, *(torch.cat(parts) for parts in zip(*batches, strict=True)))
 
@@ -87,7 +89,7 @@ class Evasion(Attack, ABC):
         if crafted.shape != x.shape or crafted.dtype != x.dtype or not crafted.isfinite().all():
             raise Failed(f"attack {self.kind()} crafted no finite inputs of shape {tuple(x.shape)}")
         size, low, high = float(sizes(crafted - x, self.norm).max()), float(crafted.min()), float(crafted.max())
-        if size > self.radius + ROUNDING or low < 0 or high > 1:
+        if size > self.radius + _ROUNDING or low < 0 or high > 1:
             raise Failed(
                 f"attack {self.kind()} broke its budget: {self.norm} size {size:.6g} of {self.radius:.6g}, "
                 f"values from {low:.4g} to {high:.4g}",
@@ -96,7 +98,7 @@ class Evasion(Attack, ABC):
 
 
 def _batches(n: int) -> Iterator[slice]:
-    return (slice(first, first + BATCH) for first in range(0, n, BATCH))
+    return (slice(first, first + _BATCH) for first in range(0, n, _BATCH))
 
 
 def _finding(view: ModelView, crafted: Tensor, answer_before: Tensor, answer_after: Tensor) -> Finding:
@@ -111,7 +113,7 @@ def _finding(view: ModelView, crafted: Tensor, answer_before: Tensor, answer_aft
         else Measure.undefined("success_rate", "no record was answered rightly before the attack")
     )
     delta = (crafted - x)[before]
-    shown = torch.cat([torch.nonzero(before & ~after)[:, 0], torch.nonzero(~(before & ~after))[:, 0]])[:SHOWN]
+    shown = torch.cat([torch.nonzero(before & ~after)[:, 0], torch.nonzero(~(before & ~after))[:, 0]])[:_SHOWN]
     return Finding(
         (
             *robust_accuracy(after, y),

@@ -27,8 +27,8 @@ from consilium.measure.membership import membership
 
 __all__ = ["LossThreshold"]
 
-BATCH = 512
-FLOOR = math.log(torch.finfo(torch.float32).tiny)
+_BATCH = 512
+_FLOOR = math.log(torch.finfo(torch.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,16 @@ class LossThreshold(Attack):
         scores = torch.cat([_scores(view, rows) for rows in _batches(len(view.candidates))])
         seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
         measures = membership(scores, view.member, Stream(seed), known=view.known)
-        floored = int((scores <= FLOOR).sum())
-        notes = (f"{floored} scores lie at the floor {FLOOR:.1f} (probability answered as 0)",) if floored else ()
+        floored = int((scores <= _FLOOR).sum())
+        notes = (f"{floored} scores lie at the floor {_FLOOR:.1f} (probability answered as 0)",) if floored else ()
         return Finding(measures, {"score": scores, "member": view.member, "known": view.known}, notes=notes)
 
 
 def _scores(view: QueryView, rows: slice) -> Tensor:
     x, y = view.candidates.x[rows], view.candidates.y[rows]
     log_p = torch.log_softmax(view.ask(x).double(), dim=1).gather(1, y[:, None])[:, 0]
-    return torch.nan_to_num(log_p, nan=FLOOR).clamp_min(FLOOR).cpu()
+    return torch.nan_to_num(log_p, nan=_FLOOR).clamp_min(_FLOOR).cpu()
 
 
 def _batches(n: int) -> Iterator[slice]:
-    return (slice(first, first + BATCH) for first in range(0, max(1, n), BATCH))
+    return (slice(first, first + _BATCH) for first in range(0, max(1, n), _BATCH))
