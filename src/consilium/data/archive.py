@@ -1,0 +1,87 @@
+"""Reading an npz that nobody vouches for.
+
+Sizes are known before anything is unpacked: the zip directory says how large each member becomes, its npy header what
+shape that is, and the two must agree; so neither a zip bomb nor a false header takes the memory.  Pickle is never read.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Collection
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from consilium.core.errors import ConsiliumError, Refused
+
+__all__ = ["MAX_BYTES", "read_npz"]
+
+MAX_BYTES = 4_000_000_000
+_FLOAT32 = 4
+
+
+def read_npz(path: Path, wanted: Collection[str], max_bytes: int = MAX_BYTES) -> dict[str, npt.NDArray[Any]]:
+    """Those of the ``wanted`` arrays that ``path`` holds, by name.
+
+    Refused: no zip, no such array, a broken member, objects (pickle), or more than ``max_bytes`` as float32.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [m for m in archive.infolist() if m.filename.removesuffix(".npy") in wanted]
+            if not members:
+                raise Refused(
+                    f"{path} holds none of the arrays {', '.join(sorted(wanted))}",
+                    remedy=f"it holds {', '.join(archive.namelist()) or 'nothing'}: store them under those names",
+                )
+            _check_size(sum(m.file_size for m in members), max_bytes, path)
+            _check_size(sum(_elements(archive, m, path) for m in members) * _FLOAT32, max_bytes, path)
+            return {m.filename.removesuffix(".npy"): _array(archive, m) for m in members}
+    except ConsiliumError:
+        raise
+    except Exception as error:  # whatever zipfile and numpy make of bytes that nobody vouches for
+        raise Refused(
+            f"{path} is not a sound npz file: {_line(error)}", remedy="fetch or write it again with numpy.savez"
+        ) from error
+
+
+def _elements(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> int:
+    with archive.open(member) as file:
+        shape, dtype = _header(file)
+        if dtype.hasobject:
+            raise Refused(
+                f"array {member.filename} holds Python objects, which are never read",
+                remedy="store numbers: numpy.savez(path, x=x.astype('float32'), y=y.astype('int64'))",
+                where=str(path),
+            )
+        if file.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
+            raise ValueError(f"{member.filename} says shape {shape}, which is not its size")
+    return math.prod(shape)
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    return shape, dtype
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> npt.NDArray[Any]:
+    with archive.open(member) as file:
+        array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    return array
+
+
+def _check_size(size: int, max_bytes: int, path: Path) -> None:
+    if size > max_bytes:
+        raise Refused(
+            f"{path} becomes {size / 1e9:.1f} GB in memory, more than max-bytes = {max_bytes / 1e9:.1f} GB",
+            remedy="raise max-bytes if this machine can hold it",
+            where="max-bytes",
+        )
+
+
+def _line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

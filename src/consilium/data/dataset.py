@@ -1,0 +1,45 @@
+"""A data set as a source hands it over: records, the split it came with, the natural sites it came from.
+
+Nothing is decided here: duplicates, pools and sites come later and in one place (`sites.gather`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from consilium.core.records import Records
+
+__all__ = ["SPLITS", "TEST", "TRAIN", "VALIDATION", "Dataset"]
+
+TRAIN, VALIDATION, TEST = 0, 1, 2
+SPLITS = ("train", "validation", "test")
+"""The splits by number; a higher one judges the lower ones."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Records and what their source says of them.
+
+    split: int8 ``(n,)`` of TRAIN, VALIDATION, TEST, or None where the source has no split of its own.
+    keys: int64 ``(n,)``, the natural site of each record, or None; ``key_names[k]`` names key k, where names are known.
+    classes: the name of each label.  provenance: which file was used, with its fingerprint.
+    bundled: anyone may see these records.  fitted_on_private: ranges or category lists were read from the records; the
+    notes name them.
+    """
+
+    name: str
+    records: Records
+    split: Tensor | None
+    keys: Tensor | None
+    classes: tuple[str, ...]
+    provenance: str
+    bundled: bool
+    notes: tuple[str, ...] = ()
+    fitted_on_private: bool = False
+    key_names: tuple[str, ...] = ()
+
+    def key_name(self, key: int) -> str:
+        """What the natural site ``key`` is called."""
+        return self.key_names[key] if key < len(self.key_names) else str(key)

@@ -1,0 +1,94 @@
+"""How arrays lie in an npz: ``x, y`` in one piece, or MedMNIST's ``{train,val,test}_images`` and ``_labels``.
+
+Beside each there may be ``units`` (the patient of each record) and ``keys`` (its natural site), of any values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from consilium.core.errors import Refused
+from consilium.core.records import Records
+
+from .arrays import inputs, labels, numbered
+from .dataset import TEST, TRAIN, VALIDATION
+
+__all__ = ["NAMES", "Laid", "laid_out"]
+
+_Arrays = Mapping[str, npt.NDArray[Any]]
+_Parts = list[tuple[int | None, tuple[str, ...]]]
+_PLAIN: dict[int | None, tuple[str, ...]] = {None: ("x", "y", "units", "keys")}
+_SPLIT: dict[int | None, tuple[str, ...]] = {
+    split: (f"{name}_images", f"{name}_labels", f"{name}_units", f"{name}_keys")
+    for split, name in ((TRAIN, "train"), (VALIDATION, "val"), (TEST, "test"))
+}
+NAMES = frozenset(name for names in (*_PLAIN.values(), *_SPLIT.values()) for name in names)
+"""Every array name that is looked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Laid:
+    """Records, their split and their natural sites (each None if not given), and the sites' names."""
+
+    records: Records
+    split: Tensor | None
+    keys: Tensor | None
+    key_names: tuple[str, ...]
+
+
+def laid_out(arrays: _Arrays, where: str) -> Laid:
+    """The records in ``arrays``; refused, naming the array, where one is missing or does not fit."""
+    parts = _parts(arrays, where)
+    x = [inputs(arrays[names[0]], f"{where}[{names[0]}]") for _, names in parts]
+    if len({part.shape[1:] for part in x}) > 1:
+        shapes = ", ".join(str(tuple(part.shape[1:])) for part in x)
+        raise Refused(f"inputs of different shapes: {shapes}", remedy="make them all one shape", where=where)
+    sizes = [len(part) for part in x]
+    y = [labels(arrays[names[1]], n, f"{where}[{names[1]}]") for (_, names), n in zip(parts, sizes, strict=True)]
+    units, _ = _group(arrays, parts, 2, sizes, where)
+    keys, key_names = _group(arrays, parts, 3, sizes, where)
+    given = [torch.full((n,), split) for (split, _), n in zip(parts, sizes, strict=True) if split is not None]
+    split = torch.cat(given).to(torch.int8) if given else None
+    return Laid(Records.of(torch.cat(x), torch.cat(y), units), split, keys, key_names)
+
+
+def _parts(arrays: _Arrays, where: str) -> _Parts:
+    """The parts of which an array is there; each must have inputs and labels, and training data must be among them."""
+    layout = _PLAIN if "x" in arrays or "y" in arrays else _SPLIT
+    parts = [(split, names) for split, names in layout.items() if names[0] in arrays or names[1] in arrays]
+    missing = [name for _, names in parts for name in names[:2] if name not in arrays]
+    if not parts or parts[0][0] not in (None, TRAIN):
+        missing = ["x", "y"] if not parts else ["train_images"]
+    if missing:
+        raise Refused(
+            f"there is no array {' or '.join(repr(name) for name in missing)} (found: {', '.join(arrays) or 'none'})",
+            remedy="store x and y, or {train,val,test}_images and _labels",
+            where=where,
+        )
+    return parts
+
+
+def _group(
+    arrays: _Arrays, parts: _Parts, column: int, sizes: list[int], where: str
+) -> tuple[Tensor | None, tuple[str, ...]]:
+    names = [part[1][column] for part in parts]
+    there = [name for name in names if name in arrays]
+    if not there:
+        return None, ()
+    if len(there) < len(names):
+        raise Refused(
+            f"{there[0]} is given and {next(n for n in names if n not in arrays)} is not",
+            remedy="give it for every part",
+            where=where,
+        )
+    for name, n in zip(names, sizes, strict=True):
+        numbered(arrays[name], n, f"{where}[{name}]")
+    joined = np.concatenate([arrays[name].reshape(-1) for name in names])
+    return numbered(joined, sum(sizes), where)

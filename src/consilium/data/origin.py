@@ -1,0 +1,66 @@
+"""Where data come from: the folders that are looked into, and the fingerprint of what was found there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from consilium.core.errors import Refused
+
+__all__ = ["data_folder", "fingerprint", "given_file", "given_folder", "stated"]
+
+_CHUNK = 1 << 20
+
+
+def data_folder() -> Path | None:
+    """The folder named by the environment variable CONSILIUM_DATA, if it is set; refused if it is no folder."""
+    named = os.environ.get("CONSILIUM_DATA")
+    return given_folder(named, "CONSILIUM_DATA") if named else None
+
+
+def given_file(path: str, where: str = "path") -> Path:
+    """The file the user names (``~`` is expanded), or a refusal at ``where``."""
+    found = _expanded(path)
+    if not found.is_file():
+        what = "is a folder, not a file" if found.is_dir() else "does not exist"
+        raise Refused(f"{found} {what}", remedy="name an existing file", where=where)
+    return found
+
+
+def given_folder(path: str, where: str = "path") -> Path:
+    """The folder the user names (``~`` is expanded), or a refusal at ``where``."""
+    found = _expanded(path)
+    if not found.is_dir():
+        what = "is a file, not a folder" if found.exists() else "does not exist"
+        raise Refused(f"{found} {what}", remedy="name an existing folder", where=where)
+    return found
+
+
+def fingerprint(path: Path, algorithm: str = "sha256") -> str:
+    """The hexadecimal digest of a file."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise Refused(f"{path} cannot be read: {error.strerror}", remedy="check its permissions") from error
+    return digest.hexdigest()
+
+
+def stated(paths: Iterable[Path], root: Path | None = None) -> str:
+    """A provenance line: the file, or the folder ``root`` and how many files of it, with one sha256 of it all."""
+    files = sorted(paths)
+    if root is None:
+        return f"{files[0]}, sha256 {fingerprint(files[0])}"
+    lines = "".join(f"{fingerprint(file)}  {file.relative_to(root).as_posix()}\n" for file in files)
+    return f"{root}, {len(files)} files, sha256 of their list {hashlib.sha256(lines.encode()).hexdigest()}"
+
+
+def _expanded(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise Refused(f"{path} names an unknown home", remedy="write the path in full", where="path") from error

@@ -1,0 +1,86 @@
+"""Finding and opening a MedMNIST file.
+
+Looked for in this order: the path that is given; the folder CONSILIUM_DATA; ``~/.medmnist``; else it is fetched.
+A file that is *found* must bear a digest that is known; a file that is *given* is taken as it is, and the notes say
+when it is not the official one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from consilium.core.errors import Refused
+from consilium.data.archive import read_npz
+from consilium.data.dataset import SPLITS, Dataset
+from consilium.data.download import download
+from consilium.data.layout import NAMES, Laid, laid_out
+from consilium.data.origin import data_folder, fingerprint, given_file, stated
+from consilium.data.verify import check_labels
+
+from ._medmnist_facts import FACTS, REBUILT, Facts
+
+__all__ = ["URL", "open_medmnist"]
+
+URL = "https://zenodo.org/records/10519652/files/{file}?download=1"
+
+
+def open_medmnist(title: str, name: str, size: int, path: str | None, max_bytes: int) -> Dataset:
+    """The set ``name`` at ``size`` pixels, called ``title`` in the evidence."""
+    facts = FACTS[name]
+    stem = name if size == 28 else f"{name}_{size}"
+    file = given_file(path) if path is not None else _found(name, stem, facts.md5[size])
+    laid = laid_out(read_npz(file, NAMES, max_bytes), str(file))
+    check_labels(laid.records.y, len(facts.classes), str(file))
+    _check_shape(laid, size, file)
+    return Dataset(
+        name=title,
+        records=laid.records,
+        split=laid.split,
+        keys=laid.keys,
+        classes=facts.classes,
+        provenance=stated([file]),
+        bundled=False,
+        notes=(f"MedMNIST v2, {facts.licence}", *facts.notes, *_standing(name, file, facts, facts.md5[size], laid)),
+        key_names=laid.key_names,
+    )
+
+
+def _found(name: str, stem: str, md5: str) -> Path:
+    folder = data_folder()
+    home = Path.home() / ".medmnist" / f"{stem}.npz"
+    looked = [] if folder is None else [folder / f"{stem}.npz", folder / f"{stem}_rebuilt.npz"]
+    for file in (*looked, home):
+        if file.is_file():
+            _check_known(name, file, md5)
+            return file
+    download(URL.format(file=home.name), home, md5)
+    return home
+
+
+def _check_known(name: str, file: Path, md5: str) -> None:
+    if fingerprint(file, "md5") != md5 and fingerprint(file) != REBUILT.get(name):
+        raise Refused(
+            f"{file} is not the published {name}: its md5 is not {md5}",
+            remedy="remove or replace it; or, if you trust it, name it by path",
+            where=str(file),
+        )
+
+
+def _check_shape(laid: Laid, size: int, file: Path) -> None:
+    if laid.records.x.shape[2:] != (size, size):
+        raise Refused(
+            f"images have shape {tuple(laid.records.x.shape[1:])}, size = {size} was asked for",
+            remedy="name the file of that size, or set size",
+            where=str(file),
+        )
+
+
+def _standing(name: str, file: Path, facts: Facts, md5: str, laid: Laid) -> tuple[str, ...]:
+    """How the file stands to the published one."""
+    if fingerprint(file, "md5") == md5:
+        return ("the official file: its md5 is the published one",)
+    if fingerprint(file) == REBUILT.get(name):
+        return ("rebuilt from public copies: same images and splits, train order is not official, md5 cannot match",)
+    counts = [0] * len(SPLITS) if laid.split is None else [int((laid.split == k).sum()) for k in range(len(SPLITS))]
+    same = "its counts are the published ones" if tuple(counts) == facts.counts else f"its counts are {counts}"
+    return (f"not the official file (md5 differs), {same}: do not set its figures beside published ones",)

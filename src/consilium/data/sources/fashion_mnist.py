@@ -1,0 +1,117 @@
+"""Articles of clothing, 28 x 28 grey: as light as MNIST and harder; on Debian it is a package.
+
+The files are in idx form: two zero bytes, the type (8: uint8), the number of axes, each axis as a big-endian int32, and
+the bytes.  What they hold is told by sha256 of the unpacked bytes, since Debian packs them anew.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import math
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from consilium.core.errors import Refused
+from consilium.core.records import Records
+from consilium.data.arrays import inputs, labels
+from consilium.data.dataset import TEST, TRAIN, Dataset
+from consilium.data.origin import data_folder, given_folder, stated
+from consilium.data.source import Source
+from consilium.data.verify import check_labels
+
+__all__ = ["FashionMNIST"]
+
+_DEBIAN = "/usr/share/datasets/fashion-mnist"
+_CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+_FILES = {
+    "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+"""The files, with the sha256 of what each holds."""
+_MOST = 100_000_000
+"""Bytes that a file may unpack to; the largest holds 47 040 016."""
+
+
+@dataclass(frozen=True)
+class FashionMNIST(Source):
+    """Articles of clothing (70000 grey images of 28 x 28, 10 classes), from a Debian package or a folder.
+
+    ``path`` names the folder of the four idx files; without it the package's folder and CONSILIUM_DATA/fashion-mnist
+    are looked into.
+
+    Source: Xiao, Rasul and Vollgraf 2017, Fashion-MNIST (arXiv 1708.07747), MIT licence
+    """
+
+    path: str | None = None
+
+    def load(self) -> Dataset:
+        """Inputs ``(70000, 1, 28, 28)``; the published train and test split."""
+        folder = self._folder()
+        held = {name: _unpacked(folder / name) for name in _FILES}
+        official = {name: hashlib.sha256(content).hexdigest() for name, content in held.items()} == _FILES
+        train, test = _part(held, "train", folder), _part(held, "t10k", folder)
+        parts = [torch.cat(pair) for pair in zip(train, test, strict=True)]
+        return Dataset(
+            name=self.kind(),
+            records=Records.of(*parts),
+            split=torch.tensor([TRAIN] * len(train[1]) + [TEST] * len(test[1]), dtype=torch.int8),
+            keys=None,
+            classes=_CLASSES,
+            provenance=stated([folder / name for name in _FILES], folder),
+            bundled=official,
+            notes=("the published images and labels",) if official else ("not the published images and labels",),
+        )
+
+    def _folder(self) -> Path:
+        if self.path is not None:
+            return given_folder(self.path)
+        own = data_folder()
+        for folder in (Path(_DEBIAN), *([own / "fashion-mnist"] if own else [])):
+            if all((folder / name).is_file() for name in _FILES):
+                return folder
+        raise Refused(
+            f"Fashion-MNIST is not on this machine (looked in {_DEBIAN} and CONSILIUM_DATA/fashion-mnist)",
+            remedy="apt-get install dataset-fashion-mnist, or name the folder of its four .gz files by path",
+            where="path",
+        )
+
+
+def _part(held: dict[str, bytes], name: str, folder: Path) -> tuple[Tensor, Tensor]:
+    """Images ``(n, 1, h, w)`` and labels ``(n,)`` of train or t10k."""
+    images, marks = (folder / f"{name}-{what}-ubyte.gz" for what in ("images-idx3", "labels-idx1"))
+    x = inputs(_idx(held[images.name], images), str(images))
+    y = labels(_idx(held[marks.name], marks), len(x), str(marks))
+    check_labels(y, len(_CLASSES), str(marks))
+    return x, y
+
+
+def _unpacked(path: Path) -> bytes:
+    try:
+        with gzip.open(path) as file:
+            content = file.read(_MOST + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise Refused(f"{path} cannot be read: {error}", remedy="fetch the four .gz files again") from error
+    if len(content) > _MOST:
+        raise Refused(f"{path} unpacks to more than {_MOST} bytes", remedy="fetch the four .gz files again")
+    return content
+
+
+def _idx(content: bytes, path: Path) -> npt.NDArray[Any]:
+    axes = content[3] if content[:3] == b"\x00\x00\x08" and len(content) > 3 else 0
+    start = 4 + 4 * axes
+    if axes and len(content) > start:
+        shape = struct.unpack(f">{axes}I", content[4:start])
+        if math.prod(shape) == len(content) - start:
+            return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    raise Refused(f"{path} is not an idx file of bytes", remedy="fetch the four .gz files again")

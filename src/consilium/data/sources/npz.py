@@ -1,0 +1,74 @@
+"""Your own arrays: ``numpy.savez("mine.npz", x=..., y=..., units=patient, keys=hospital)``.
+
+``x`` holds uint8 images or floats in [0, 1], ``y`` labels 0, 1, ...; or the parts are named as MedMNIST names them,
+``{train,val,test}_images`` and ``_labels``.  ``units`` and ``keys`` may be any values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from consilium.core.entry import check
+from consilium.core.errors import Refused
+from consilium.data.archive import read_npz
+from consilium.data.dataset import Dataset
+from consilium.data.layout import NAMES, laid_out
+from consilium.data.origin import given_file, stated
+from consilium.data.source import Source
+from consilium.data.verify import check_labels
+
+__all__ = ["NPZ"]
+
+
+@dataclass(frozen=True)
+class NPZ(Source):
+    """Your own arrays in an npz file: x and y, or {train,val,test}_images and _labels; patients and sites beside them.
+
+    ``classes`` names the labels 0, 1, ...; without it they are read from the records.  ``max_bytes`` bounds what the
+    arrays take in memory as float32.
+
+    Source: the npz format of NumPy (NEP 1)
+    """
+
+    path: str
+    classes: tuple[str, ...] | None = None
+    max_bytes: int = 4_000_000_000
+
+    def __post_init__(self) -> None:
+        check(self.max_bytes > 0, "max-bytes", self.max_bytes, "a number of bytes above 0")
+        names = self.classes if self.classes is not None else ("0", "1")
+        check(len(set(names)) == len(names) >= 2, "classes", self.classes, "two different names or more")
+
+    def load(self) -> Dataset:
+        """Inputs ``(n, d)`` or ``(n, c, h, w)``; the split, patients and sites that the file gives."""
+        file = given_file(self.path)
+        laid = laid_out(read_npz(file, NAMES, self.max_bytes), str(file))
+        classes = self.classes or _counted(laid.records.y, file)
+        check_labels(laid.records.y, len(classes), str(file))
+        return Dataset(
+            name=self.kind(),
+            records=laid.records,
+            split=laid.split,
+            keys=laid.keys,
+            classes=classes,
+            provenance=stated([file]),
+            bundled=False,
+            notes=() if self.classes else ("the list of classes was read from the labels; name them by classes",),
+            key_names=laid.key_names,
+        )
+
+
+def _counted(y: Tensor, file: Path) -> tuple[str, ...]:
+    present = torch.unique(y).tolist()
+    if present != list(range(len(present))):
+        gap = next(k for k, label in enumerate(present) if k != label)
+        raise Refused(
+            f"labels run up to {present[-1]}, and no record has the label {gap}",
+            remedy="number the classes 0, 1, ... without gaps, or name all of them by classes",
+            where=str(file),
+        )
+    return tuple(str(label) for label in present)
