@@ -1,0 +1,45 @@
+"""Round answer: release rounded confidences, or those of the k likeliest classes only.
+
+Confidences below the top k are answered as 0, then all are rounded to ``digits`` decimals.  They are NOT renormalised:
+what is answered is what the model said, or nothing, and the sum may differ from 1.  Ties made by rounding stay ties.
+
+Source: Shokri et al. 2017, Membership Inference Attacks Against Machine Learning Models, arXiv 1610.05820, section VIII
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from consilium.core.defence import AnswerDefence
+from consilium.core.entry import check
+from consilium.core.errors import Refused
+
+__all__ = ["RoundAnswer"]
+
+
+@dataclass(frozen=True)
+class RoundAnswer(AnswerDefence):
+    """Rounds the answered confidences to some decimals, or keeps those of the top classes only; not renormalised."""
+
+    digits: int | None = 2
+    top_k: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.digits is None and self.top_k is None:
+            raise Refused("round-answer without digits and without top-k does nothing", remedy="give one of them")
+        check(self.digits is None or 0 <= self.digits <= 15, "digits", self.digits, "0 to 15 decimals")
+        check(self.top_k is None or self.top_k >= 1, "top-k", self.top_k, "at least 1 class")
+
+    def answer(self, probabilities: Tensor) -> Tensor:
+        """``(n, classes)`` in [0, 1]; rows need not sum to 1."""
+        if self.top_k is not None and self.top_k < probabilities.shape[1]:
+            kept = probabilities.topk(self.top_k, dim=1)
+            probabilities = torch.zeros_like(probabilities).scatter(1, kept.indices, kept.values)
+        return probabilities.clone() if self.digits is None else probabilities.round(decimals=self.digits)
+
+    def surrogate(self, before: nn.Module | None) -> nn.Module | None:
+        """The model behind the answer: rounding has no gradient, and the label it answers is nearly always the same."""
+        return before

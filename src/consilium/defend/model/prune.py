@@ -1,0 +1,145 @@
+"""Global magnitude pruning: the smallest weights of the whole model are set to zero, the rest fine-tuned.
+
+Weight matrices and kernels share one threshold; biases and norms stay.  Fine-tuning keeps the zeros and sees public
+records alone (LAWS 10).  What is stored is the kept values and one bit per weight, so the artefact is really smaller;
+it is not faster, because dense kernels multiply zeros too.
+
+Source: Han et al. 2015, Learning both Weights and Connections for Efficient Neural Networks, arXiv 1506.02626
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from consilium.core.defence import ModelDefence
+from consilium.core.entry import check
+from consilium.core.errors import Failed, Refused
+from consilium.core.random import Stream
+from consilium.core.records import Records
+
+from ._artefact import collect, fill, joined, split
+
+__all__ = ["Prune"]
+
+_BATCH, _MOMENTUM = 64, 0.9
+
+
+@dataclass(frozen=True)
+class Prune(ModelDefence):
+    """Zeroes the smallest weights of the model and fine-tunes the rest on the public slice; smaller, not faster."""
+
+    sparsity: float = 0.9
+    fine_tune_steps: int = 100
+    lr: float = 0.01
+
+    def __post_init__(self) -> None:
+        check(0 < self.sparsity < 1, "sparsity", self.sparsity, "a share between 0 and 1")
+        check(0 <= self.fine_tune_steps <= 1_000_000, "fine-tune-steps", self.fine_tune_steps, "0 or more")
+        check(0 < self.lr < 100, "lr", self.lr, "a learning rate above 0")
+
+    def fits_public(self) -> bool:
+        """True if it fine-tunes."""
+        return self.fine_tune_steps > 0
+
+    def apply(self, module: nn.Module, public: Records, stream: Stream) -> nn.Module:
+        """The pruned model, fine-tuned by SGD with momentum 0.9 on batches of 64 public records."""
+        if self.fine_tune_steps and not len(public):
+            raise Refused(
+                "prune has no public records to fine-tune on (LAWS 10)",
+                remedy="set data.public above 0, or prune.fine-tune-steps = 0",
+            )
+        pruned = copy.deepcopy(module).eval().requires_grad_(False)
+        masks = self._masks(pruned)
+        for name, mask in masks.items():
+            pruned.get_parameter(name).masked_fill_(~mask, 0)
+        self._fine_tune(pruned, masks, public, stream)
+        return pruned
+
+    def pack(self, module: nn.Module) -> dict[str, Tensor]:
+        """``kept`` values, ``mask`` (one bit per weight, packed) and all other tensors end to end."""
+        named = collect(module)
+        weights = torch.cat([t.flatten() for _, t in _weights(module)])
+        rest = {name: t for name, t in named.items() if name not in _names(module)}
+        return {"kept": weights[weights != 0], "mask": _packed(weights != 0), **joined(rest)}
+
+    def structure(self, module: nn.Module, example: Tensor) -> nn.Module:
+        """The same architecture."""
+        return copy.deepcopy(module).eval().requires_grad_(False)
+
+    def unpack(self, module: nn.Module, artefact: Mapping[str, Tensor]) -> nn.Module:
+        """The stored weights between their zeros."""
+        module = copy.deepcopy(module)
+        named, mine = collect(module), _names(module)
+        weights = {name: named[name] for name in mine}
+        mask = _unpacked(artefact["mask"], sum(t.numel() for t in weights.values()))
+        flat = torch.zeros(len(mask), dtype=artefact["kept"].dtype).masked_scatter(mask, artefact["kept"])
+        dense = split({str(flat.dtype).removeprefix("torch."): flat}, weights)
+        return fill(module, {**dense, **split(artefact, {n: t for n, t in named.items() if n not in mine})})
+
+    def surrogate(self, defended: nn.Module, before: nn.Module | None) -> nn.Module:
+        """The pruned model itself: it has gradients."""
+        return defended
+
+    def _masks(self, module: nn.Module) -> dict[str, Tensor]:
+        """Which weights stay, by parameter name: exactly the largest ``1 - sparsity`` of them all."""
+        weights = dict(_weights(module))
+        if not weights:
+            raise Refused("the model has no float weights to prune", remedy="put prune before static-int8")
+        sizes = torch.cat([t.flatten().abs() for t in weights.values()])
+        keep = torch.zeros_like(sizes, dtype=torch.bool)
+        keep[sizes.topk(len(sizes) - round(self.sparsity * len(sizes))).indices] = True
+        parts = torch.split(keep, [t.numel() for t in weights.values()])
+        return {name: part.view(t.shape) for (name, t), part in zip(weights.items(), parts, strict=True)}
+
+    def _fine_tune(self, module: nn.Module, masks: Mapping[str, Tensor], public: Records, stream: Stream) -> None:
+        params = {name: p.detach() for name, p in module.named_parameters()}
+        speed = {name: torch.zeros_like(p) for name, p in params.items()}
+        for index in _batches(len(public), self.fine_tune_steps, stream):
+            leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+            loss = F.cross_entropy(functional_call(module, leaves, (public.x[index],)), public.y[index])
+            gradients = torch.autograd.grad(loss, list(leaves.values()))
+            for (name, p), g in zip(params.items(), gradients, strict=True):
+                speed[name].mul_(_MOMENTUM).add_(g)
+                p.sub_(self.lr * speed[name] * masks.get(name, torch.ones(())))
+        if not all(p.isfinite().all() for p in params.values()):
+            raise Failed("fine-tuning after pruning diverged", remedy="lower prune.lr")
+
+
+def _weights(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """What is pruned: parameters with two axes or more."""
+    return ((name, p.detach()) for name, p in module.named_parameters() if p.dim() >= 2)
+
+
+def _names(module: nn.Module) -> list[str]:
+    """The names of :func:`_weights` as :func:`collect` writes them."""
+    return [name if "." in name else f".{name}" for name, _ in _weights(module)]
+
+
+def _batches(n: int, steps: int, stream: Stream) -> Iterator[Tensor]:
+    generator, left = stream.child("fine-tune").generator(), torch.zeros(0, dtype=torch.long)
+    for _ in range(steps):
+        if not len(left):
+            left = torch.randperm(n, generator=generator)
+        yield left[:_BATCH]
+        left = left[_BATCH:]
+
+
+def _packed(bits: Tensor) -> Tensor:
+    """Booleans ``(n,)`` as ``ceil(n / 8)`` bytes."""
+    padded = torch.cat([bits, bits.new_zeros(-len(bits) % 8)]).view(-1, 8).to(torch.uint8)
+    return (padded << torch.arange(8, dtype=torch.uint8, device=bits.device)).sum(1, dtype=torch.uint8)
+
+
+def _unpacked(packed: Tensor, n: int) -> Tensor:
+    """The inverse of :func:`_packed`; refused if the sizes differ."""
+    if len(packed) != -(-n // 8):
+        raise Refused("the stored model does not fit the structure that its recipe builds", remedy="train it again")
+    bits = (packed[:, None] >> torch.arange(8, dtype=torch.uint8, device=packed.device)) & 1
+    return bits.flatten()[:n].bool()

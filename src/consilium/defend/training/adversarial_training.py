@@ -1,0 +1,83 @@
+"""Adversarial training: learn from the worst input in a small ball around each record, crafted at the current weights.
+
+    min_w  mean_i  max_{||d|| <= radius}  loss(w; x_i + d, y_i)
+
+One step is FGSM from a random start (step 1.25 radius); more steps are PGD.  An example is crafted from its own record,
+the current weights and its own noise alone, so that inside DP-SGD the charge stays as it is (LAWS 5).
+
+Source: Madry et al. 2018, arXiv 1706.06083 (PGD); Wong et al. 2020, arXiv 2001.03994 (FGSM from a random start)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from consilium.core.defence import TrainingDefence
+from consilium.core.entry import check
+from consilium.core.errors import Unlawful
+from consilium.core.gradient import Batch, Objective, Predict
+from consilium.learn.perturb import maximise
+
+__all__ = ["AdversarialTraining"]
+
+
+@dataclass(frozen=True)
+class AdversarialTraining(TrainingDefence):
+    """Trains on adversarial examples crafted at every step (FGSM from a random start, or PGD).
+
+    ``radius`` is in units of the raw input in [0, 1]; ``step_size`` None means 1.25 radius for one step and
+    2.5 radius / steps for more; ``share`` is the probability that a record is perturbed in a step, an independent coin.
+    """
+
+    radius: float = 0.03
+    steps: int = 7
+    step_size: float | None = None
+    norm: Literal["linf", "l2"] = "linf"
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        check(0 < self.radius < float("inf"), "radius", self.radius, "a positive number")
+        check(1 <= self.steps <= 1000, "steps", self.steps, "1 (FGSM) to 1000 (PGD)")
+        check(self.step_size is None or self.step_size > 0, "step-size", self.step_size, "a positive number")
+        check(0 < self.share <= 1, "share", self.share, "a probability above 0")
+
+    def objective(self, objective: Objective) -> Objective:
+        """The same losses, on adversarial inputs.  Wrapping twice would add the radii up and is refused."""
+        if isinstance(objective, _AdversarialObjective):
+            raise Unlawful("adversarial-training is applied twice, and the radii would add up", remedy="name it once")
+        return _AdversarialObjective(self, objective)
+
+    def length(self) -> float:
+        """The length of one step."""
+        if self.step_size is not None:
+            return self.step_size
+        return self.radius * (1.25 if self.steps == 1 else 2.5 / self.steps)
+
+
+@dataclass(frozen=True)
+class _AdversarialObjective(Objective):
+    """``inner``, learned from inputs perturbed as ``defence`` says."""
+
+    defence: AdversarialTraining
+    inner: Objective
+
+    def prepare(self, predict: Predict, x: Tensor, y: Tensor, generator: torch.Generator) -> Batch:
+        """What ``inner`` prepares, with the inputs of a random ``share`` of the records moved to their worst."""
+        batch, knobs = self.inner.prepare(predict, x, y, generator), self.defence
+        coins = torch.rand(len(x), generator=generator, device=generator.device) < knobs.share
+        chosen = torch.nonzero(coins)[:, 0].to(x.device)
+        if not len(chosen):
+            return batch
+        worst = maximise(
+            predict, batch["x"][chosen], batch["y"][chosen], radius=knobs.radius, steps=knobs.steps,
+            step_size=knobs.length(), norm=knobs.norm, random_start=True, generator=generator,
+        )  # fmt: skip
+        return {**batch, "x": batch["x"].index_copy(0, chosen, worst)}
+
+    def losses(self, predict: Predict, batch: Batch) -> Tensor:
+        """Those of ``inner``, ``(n,)``."""
+        return self.inner.losses(predict, batch)

@@ -1,0 +1,55 @@
+"""Differentially private SGD: clip every example's gradient to C, add Gaussian noise of sigma C, divide by B.
+
+Source: Abadi et al. 2016, Deep Learning with Differential Privacy, arXiv 1607.00133
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from consilium.core.defence import TrainingDefence
+from consilium.core.entry import check
+from consilium.core.errors import Refused, Unlawful
+from consilium.core.gradient import GradientRule
+from consilium.learn.mean_gradient import MeanGradient
+
+from ._noisy_sum import NoisySum
+
+__all__ = ["DPSGD"]
+
+
+@dataclass(frozen=True)
+class DPSGD(TrainingDefence):
+    """Clips and noises per-example gradients at each site, so that its records are differentially private.
+
+    Give either ``epsilon``, what each site spends over all rounds, or ``noise_multiplier``, the same at every site.
+    ``batch`` is the expected size of a Poisson sample, None for the federation's.  ``chunk`` (None: what fits 32 MiB)
+    is how many per-example gradients are held at once; the guarantee does not depend on it.
+    """
+
+    epsilon: float | None = None
+    noise_multiplier: float | None = None
+    delta: float = 1e-5
+    clip: float = 1.0
+    batch: int | None = None
+    chunk: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.epsilon is None) == (self.noise_multiplier is None):
+            raise Refused("dp-sgd needs exactly one of epsilon and noise-multiplier", remedy="give one of them")
+        for knob in ("epsilon", "noise_multiplier", "clip"):
+            value = getattr(self, knob)
+            check(value is None or 0 < value < float("inf"), knob.replace("_", "-"), value, "a positive number")
+        check(0 < self.delta < 1, "delta", self.delta, "a probability far below 1/n, such as 1e-5")
+        check(self.batch is None or self.batch >= 1, "batch", self.batch, "at least 1")
+        check(self.chunk is None or self.chunk >= 1, "chunk", self.chunk, "at least 1")
+
+    def rule(self, rule: GradientRule) -> NoisySum:
+        """Noisy clipped sums instead of the mean; any other rule cannot be replaced without losing what it promised."""
+        if isinstance(rule, NoisySum):
+            raise Unlawful("dp-sgd is applied twice, and its noise would replace itself", remedy="name dp-sgd once")
+        if not isinstance(rule, MeanGradient):
+            raise Unlawful(
+                f"dp-sgd replaces the plain mean and would undo {type(rule).__name__}", remedy="use only one"
+            )
+        return NoisySum(self.epsilon, self.noise_multiplier, self.clip, self.delta, self.batch, self.chunk)
