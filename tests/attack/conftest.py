@@ -1,0 +1,54 @@
+"""A small network trained on scikit-learn's digits, and views of small models."""
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.nn import functional as F
+
+from consilium.core.random import Stream, scoped
+from consilium.core.records import Records
+from consilium.core.threat import ModelView
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """Train and test records of the digits, in [0, 1]."""
+    bunch = load_digits()
+    x = torch.tensor(bunch.images / 16, dtype=torch.float32)[:, None]
+    y = torch.tensor(bunch.target)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    return tuple(Records.of(x[rows], y[rows]) for rows in (order[:1400], order[1400:]))
+
+
+def trained(records, seed):
+    with scoped(Stream(seed)):
+        network = nn.Sequential(
+            nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU(),
+            nn.Flatten(), nn.Linear(256, 10),
+        )  # fmt: skip
+        optimiser = torch.optim.Adam(network.parameters(), 5e-3)
+        for _ in range(12):
+            for rows in torch.randperm(len(records)).split(100):
+                optimiser.zero_grad()
+                F.cross_entropy(network(records.x[rows]), records.y[rows]).backward()
+                optimiser.step()
+    optimiser.zero_grad()
+    return network.eval()
+
+
+@pytest.fixture(scope="session")
+def network(digits):
+    """A CNN that answers about 97 % of the test digits rightly; its weights require gradients and hold none."""
+    return trained(digits[0], 1)
+
+
+@pytest.fixture(scope="session")
+def other_network(digits):
+    """The same architecture from another start."""
+    return trained(digits[0], 2)
+
+
+@pytest.fixture(scope="session")
+def view(network, digits):
+    return ModelView(classes=10, module=network, surrogate=network, targets=digits[1])
