@@ -1,1 +1,31 @@
-"""Consilium: private, robust and scalable collaborative learning, with evidence."""
+"""Consilium: private, robust and scalable collaborative learning, with evidence.
+
+    import consilium
+    results = consilium.Study.quickstart().run("out")
+    model, test = consilium.load(cell), consilium.test_set(cell)
+
+Names are imported when they are first used: ``import consilium`` costs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .study.load import load, test_set
+    from .study.study import Study
+
+__all__ = ["Study", "load", "test_set"]
+
+_HOMES = {"Study": "study.study", "load": "study.load", "test_set": "study.load"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'consilium' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"consilium.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -7,23 +7,22 @@ a resumed training draws the batches and the noise that the killed one would hav
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from consilium.core.algorithm import Kept, Server
 from consilium.core.charge import Charge, Composed, Gaussian, PoissonSampled, RandomisedResponse
 from consilium.core.errors import Failed
+from consilium.learn.stored import write_tensors
 
 from .participant import SiteState
 from .round import RoundState
 
-__all__ = ["charge_from_json", "charge_to_json", "load_checkpoint", "save_checkpoint", "write_tensors"]
+__all__ = ["charge_from_json", "charge_to_json", "load_checkpoint", "save_checkpoint"]
 
 VERSION = "1"
 
@@ -56,21 +55,6 @@ def load_checkpoint(path: Path) -> tuple[RoundState, dict[str, SiteState]]:
         for site, charges in ledgers.items()
     }
     return state, sites
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> None:
-    """A safetensors file, written beside its place and moved there."""
-    draft = path.with_name(path.name + ".draft")
-    try:
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, draft, dict(about or {}))
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except (OSError, SafetensorError) as error:
-        draft.unlink(missing_ok=True)
-        raise Failed(
-            f"cannot write {path}: {error}", remedy="free disk space and run again; nothing finished is lost"
-        ) from error
 
 
 def charge_to_json(charge: Charge) -> dict[str, Any]:

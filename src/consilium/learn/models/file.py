@@ -25,5 +25,5 @@ class File(Architecture):
     architecture: dict[str, Any]
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
-        """Built by ``learn.stored.audited``, which knows how to read the architecture."""
+        """Refused: ``study.audited`` reads it, because only a study knows its data."""
         raise Refused("an existing model is not built but read", where="model.kind")

@@ -1,0 +1,79 @@
+"""Arms: every combination of the choices on a study's axes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from consilium.core.defence import (
+    AnswerDefence,
+    DataDefence,
+    Defence,
+    MergeDefence,
+    ModelDefence,
+    TrainingDefence,
+    UpdateDefence,
+)
+
+from .spec import Choice, Spec
+
+__all__ = ["Arm", "arms", "same_choices"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One combination: its name, the label chosen on each axis, and the defences in the order of the study."""
+
+    name: str
+    choices: Mapping[str, str]
+    defences: tuple[Defence, ...]
+
+    @property
+    def data(self) -> tuple[DataDefence, ...]:
+        """The data defences, in order."""
+        return tuple(d for d in self.defences if isinstance(d, DataDefence))
+
+    @property
+    def training(self) -> tuple[TrainingDefence, ...]:
+        """The training defences, in order."""
+        return tuple(d for d in self.defences if isinstance(d, TrainingDefence))
+
+    @property
+    def update(self) -> tuple[UpdateDefence, ...]:
+        """The update defences, in order."""
+        return tuple(d for d in self.defences if isinstance(d, UpdateDefence))
+
+    @property
+    def merge(self) -> tuple[MergeDefence, ...]:
+        """The merge defences, in order."""
+        return tuple(d for d in self.defences if isinstance(d, MergeDefence))
+
+    @property
+    def model(self) -> tuple[ModelDefence, ...]:
+        """The model defences, in order."""
+        return tuple(d for d in self.defences if isinstance(d, ModelDefence))
+
+    @property
+    def answer(self) -> tuple[AnswerDefence, ...]:
+        """The answer defences, in order."""
+        return tuple(d for d in self.defences if isinstance(d, AnswerDefence))
+
+
+def arms(spec: Spec) -> tuple[Arm, ...]:
+    """The arms in the order of the axes, the undefended one first."""
+    return tuple(_arm(tuple(spec.vary), chosen) for chosen in itertools.product(*spec.vary.values()))
+
+
+def same_choices(arm: Arm, choices: Mapping[str, str]) -> bool:
+    """True if ``arm`` is the one that ``choices`` name."""
+    return dict(arm.choices) == dict(choices)
+
+
+def _arm(axes: tuple[str, ...], chosen: tuple[Choice, ...]) -> Arm:
+    labels = [c.label for c in chosen if c.label != "none"]
+    return Arm(
+        " + ".join(labels) or "none",
+        {axis: choice.label for axis, choice in zip(axes, chosen, strict=True)},
+        tuple(d for choice in chosen for d in choice.defences),
+    )

@@ -1,0 +1,158 @@
+"""From a plan's words to the objects that run: consortium, network, rule, participants, server half, exchange."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import reduce
+from typing import cast
+
+import torch
+
+from consilium.core.errors import Refused
+from consilium.core.gradient import GradientRule, Objective, Schedule
+from consilium.core.merge import Merge
+from consilium.core.network import Network
+from consilium.core.random import Stream, scoped
+from consilium.core.records import Consortium, Pools, Records, Site
+from consilium.data.sites import gather
+from consilium.federate.mean import WeightedMean
+from consilium.federate.participant import Participant
+from consilium.federate.round import Corrupted, FederatedRound, RoundExchange, RoundState, ServerHalf
+from consilium.learn.mean_gradient import MeanGradient
+from consilium.learn.objectives import CrossEntropy
+
+from .arms import Arm
+from .spec import CorruptionSpec, FederationSpec, Spec
+
+__all__ = ["colluders", "consortium", "exchange", "gradient_rule", "network", "schedule", "start"]
+
+
+def consortium(spec: Spec, seed: int) -> Consortium:
+    """The study's data for one seed: the split, the partition and the pools are drawn from it."""
+    shares = spec.data.shares
+    try:
+        return gather(
+            spec.data.source,
+            spec.data.partition,
+            sites=shares.sites,
+            public=shares.public,
+            validation=shares.validation,
+            test=shares.test,
+            non_members=shares.non_members,
+            stream=Stream(seed).child("data"),
+        )
+    except Refused as error:
+        raise error.at("data") from error
+
+
+def network(spec: Spec, consortium: Consortium, seed: int) -> Network:
+    """The untrained model, on the study's device; it is tried on one record before anything else."""
+    with scoped(Stream(seed).child("init")):
+        module = spec.model.build(consortium.shape, len(consortium.classes)).to(spec.device)
+    made = Network(module)
+    x = consortium.test.x[:2].to(spec.device)
+    try:
+        out = made.logits(*made.start(), x)
+    except (RuntimeError, TypeError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise Refused(f"the model cannot read inputs of shape {consortium.shape}: {first}", where="model") from error
+    wanted = (len(x), len(consortium.classes))
+    if tuple(out.shape) != wanted:
+        raise Refused(
+            f"the model answers {tuple(out.shape)} for {len(x)} records and {wanted[1]} classes",
+            remedy="it must return one logit per class",
+            where="model",
+        )
+    return made
+
+
+def gradient_rule(arm: Arm) -> GradientRule:
+    """The mean, as the arm's training defences change it."""
+    rule: GradientRule = MeanGradient()
+    return reduce(lambda made, defence: defence.rule(made), arm.training, rule)
+
+
+def schedule(federation: FederationSpec, rule: GradientRule) -> Schedule:
+    """The local work really done: as asked, as the algorithm wants it, as the rule allows it."""
+    return rule.schedule(federation.algorithm.schedule(federation.shape.schedule()))
+
+
+def colluders(corruption: CorruptionSpec | None, sites: tuple[Site, ...], seed: int) -> tuple[str, ...]:
+    """The ids of the corrupted sites, drawn by the seed."""
+    if corruption is None:
+        return ()
+    order = torch.randperm(len(sites), generator=Stream(seed).child("colluders").generator()).tolist()
+    return tuple(sites[i].id for i in sorted(order[: corruption.corruption.sites]))
+
+
+def exchange(
+    spec: Spec, arm: Arm, seed: int, corruption: CorruptionSpec | None, data: Consortium, net: Network
+) -> RoundExchange:
+    """Server half and participants of one training."""
+    federation = cast(FederationSpec, spec.federation)
+    bad = colluders(corruption, data.sites, seed)
+    stream = Stream(seed).child("train")
+    half = ServerHalf(
+        tuple(site.id for site in data.sites),
+        federation.shape.fraction,
+        federation.algorithm,
+        _merge(arm),
+        arm.update,
+        len(data.classes),
+        stream,
+    )
+    people = {
+        site.id: _participant(spec, arm, site, data, net, stream, corruption if site.id in bad else None)
+        for site in data.sites
+    }
+    whole = FederatedRound(half, people)
+    return whole if corruption is None else Corrupted(whole, corruption.corruption, bad)
+
+
+def start(spec: Spec, net: Network) -> RoundState:
+    """The state before the first round."""
+    return RoundState(cast(FederationSpec, spec.federation).algorithm.start(net))
+
+
+def _participant(
+    spec: Spec, arm: Arm, site: Site, data: Consortium, net: Network, stream: Stream, bad: CorruptionSpec | None
+) -> Participant:
+    federation = cast(FederationSpec, spec.federation)
+    honest = bad is None
+    rule = gradient_rule(arm) if honest else MeanGradient()
+    train, objective = _honest(arm, site, data, stream) if bad is None else _corrupt(bad, site, data, stream)
+    pools = Pools(train, site.records.validation, site.records.non_members)
+    return Participant(
+        site=replace(site, records=pools),
+        train=train,
+        weight=float(len(site.records.train)) if federation.shape.weights == "records" else 1.0,
+        network=net,
+        algorithm=federation.algorithm,
+        objective=objective,
+        rule=rule,
+        schedule=schedule(federation, rule),
+        defences=arm.update if honest else (),
+        stream=stream,
+    )
+
+
+def _honest(arm: Arm, site: Site, data: Consortium, stream: Stream) -> tuple[Records, Objective]:
+    records = site.records.train
+    for defence in arm.data:
+        records = defence.protect(records, len(data.classes), stream.child(defence.kind(), site.id))
+    objective: Objective = CrossEntropy()
+    return records, reduce(lambda made, defence: defence.objective(made), arm.training, objective)
+
+
+def _corrupt(bad: CorruptionSpec, site: Site, data: Consortium, stream: Stream) -> tuple[Records, Objective]:
+    """A corrupted site obeys no site half of any defence (LAWS 4)."""
+    own = stream.child(bad.corruption.kind(), site.id)
+    return (
+        bad.corruption.records(site.records.train, len(data.classes), own),
+        bad.corruption.objective(CrossEntropy()),
+    )
+
+
+def _merge(arm: Arm) -> Merge:
+    chosen = arm.merge
+    return chosen[0].merge() if chosen else WeightedMean()

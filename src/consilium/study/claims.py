@@ -1,0 +1,83 @@
+"""What may be claimed of a training: planned from the schedule before it, and from the ledger after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, cast
+
+from consilium.core.charge import Charge, Composed
+from consilium.core.records import Consortium
+from consilium.measure.privacy import Claim, claims, maximum
+
+from .arms import Arm
+from .build import gradient_rule, schedule
+from .spec import FederationSpec, Spec
+
+__all__ = ["claim_notes", "made_claims", "planned_claims", "privacy_record"]
+
+
+def planned_claims(spec: Spec, arm: Arm, data: Consortium) -> tuple[Claim, ...]:
+    """One claim per site and unit if every site takes part in every round: an upper bound when C < 1."""
+    federation = cast(FederationSpec, spec.federation)
+    rule = gradient_rule(arm)
+    work = schedule(federation, rule)
+    ledgers: dict[str, tuple[Charge, ...]] = {}
+    for site in data.sites:
+        n = len(site.records.train)
+        step = rule.step_charge(n, work)
+        ledgers[site.id] = () if step is None else (Composed(step, work.rounds * work.steps(n)),)
+    return made_claims(arm, data, ledgers, honest=tuple(ledgers))
+
+
+def made_claims(
+    arm: Arm, data: Consortium, ledgers: Mapping[str, Sequence[Charge]], honest: Sequence[str]
+) -> tuple[Claim, ...]:
+    """Claims from what each honest site's ledger says was done; a claim covers honest sites only (LAWS 15)."""
+    rule, classes = gradient_rule(arm), len(data.classes)
+    labels = tuple(charge for d in arm.data if (charge := d.charge(classes)) is not None)
+    made: list[Claim] = []
+    for site in data.sites:
+        if site.id not in honest:
+            continue
+        n = len(site.records.train)
+        charges = tuple(ledgers.get(site.id, ()))
+        made += _claims(site.id, charges, n, rule.delta if rule.delta is not None else 1e-5)
+        made += _claims(site.id, labels, n, 1e-5)
+    return tuple(made)
+
+
+@cache
+def _claims(site: str, charges: tuple[Charge, ...], n: int, delta: float) -> tuple[Claim, ...]:
+    return claims(site, charges, n=n, delta=delta) if charges else ()
+
+
+def privacy_record(made: Sequence[Claim], notes: Sequence[str]) -> dict[str, Any]:
+    """``evidence.privacy``: the maximum over sites of one unit, null without a claim (LAWS 13)."""
+    unit = next((u for u in ("example", "label") if maximum(made, u) is not None), None)
+    return {
+        "epsilon": None if unit is None else maximum(made, unit),
+        "delta": max((c.delta for c in made if c.unit == unit), default=None),
+        "unit": unit,
+        "claims": [c.to_json() for c in made],
+        "statements": [f"{c.site}: {c.statement()}" for c in made],
+        "notes": list(notes),
+    }
+
+
+def claim_notes(spec: Spec, made: Sequence[Claim], corrupted: Sequence[str]) -> list[str]:
+    """What a claim leaves out, in words."""
+    if not made:
+        return ["No differential privacy: nothing bounds what this model tells about a record."]
+    notes = [
+        "The claim is of this one model; a study's folder, with its other arms and seeds on the same records, has no "
+        "finite epsilon (LAWS 14).",
+        "Each site's number of training records is taken as public (LAWS 9).",
+        "Per-round assessments are means over validation records, never trained on; no claim covers those.",
+        "No unit is at two sites: units were checked within this data set and are assumed outside it (LAWS 8).",
+    ]
+    if corrupted:
+        notes.append(f"The claim covers honest sites only; {', '.join(corrupted)} obeyed no defence (LAWS 15).")
+    if spec.federation is not None and spec.federation.shape.fraction < 1:
+        notes.append("Each site is charged for the rounds in which it took part; the noise was set for all of them.")
+    return notes

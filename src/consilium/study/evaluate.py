@@ -1,0 +1,114 @@
+"""A cell: one released model, judged once on the whole test set, then attacked; findings are kept one by one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from consilium.core.errors import ConsiliumError
+from consilium.core.finding import Finding, Measure
+from consilium.core.random import Stream
+from consilium.core.records import Consortium
+from consilium.learn.stored import write_tensors
+from consilium.measure.cost import latency_ratio
+from consilium.measure.utility import is_collapsed, utility
+
+from .recipe import attack_recipe, digest
+from .released import Released
+from .spec import AttackSpec
+from .views import grant
+
+__all__ = ["answers", "attack_digest", "costs", "find", "judge"]
+
+LATENCY_REPEATS = 15
+LATENCY_BATCH = 64
+
+
+def judge(model: Released, data: Consortium, stream: Stream) -> dict[str, Any]:
+    """``utility`` on the whole test set, and whether the model has collapsed to one class."""
+    logits = answers(model.module, data.test.x)
+    made = utility(logits, data.test.y, stream.child("utility"))
+    return {"utility": [m.to_json() for m in made], "collapsed": is_collapsed(logits)}
+
+
+def costs(model: Released, data: Consortium, rounds: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Bytes of the stored artefact, latency against the same model in fp32, bytes sent per round and site."""
+    example = data.test.x[:LATENCY_BATCH]
+    made = [
+        Measure("bytes", float(model.size), n=1, unit="B"),
+        latency_ratio(model.module, model.plain, example, LATENCY_REPEATS),
+    ]
+    for way in ("bytes_up", "bytes_down"):
+        sent = [r[way] / max(1, len(r["cohort"])) for r in rounds]
+        name = f"{way}_per_round_site"
+        made.append(
+            Measure(name, sum(sent) / len(sent), min(sent), max(sent), n=len(sent), unit="B")
+            if sent
+            else Measure.undefined(name, "nothing was trained")
+        )
+    return [m.to_json() for m in made]
+
+
+def answers(module: torch.nn.Module, x: Tensor, batch: int = 512) -> Tensor:
+    """Logits ``(n, classes)`` as the released model answers them."""
+    with torch.no_grad():
+        return torch.cat([module(x[i : i + batch]) for i in range(0, len(x), batch)])
+
+
+def attack_digest(cell: str, attack: AttackSpec, source: str | None) -> str:
+    """What a finding depends on."""
+    return digest(attack_recipe(cell, attack, source))
+
+
+def find(
+    attack: AttackSpec,
+    cell: str,
+    folder: Path,
+    model: Released,
+    source: Callable[[], tuple[str, Released] | None],
+    data: Consortium,
+    honest: tuple[str, ...],
+    seed: int,
+) -> dict[str, Any]:
+    """Run one attack; a failure is a finding that says so, and loses nothing else."""
+    began = time.perf_counter()
+    record: dict[str, Any] = {
+        "kind": attack.attack.kind(),
+        "threat": asdict(attack.attack.threat),
+        "configuration": attack.configuration(),
+        "status": "ok",
+        "error": None,
+        "measures": [],
+        "notes": [],
+        "scores": None,
+    }
+    try:
+        origin = source()
+        record["digest"] = attack_digest(cell, attack, None if origin is None else origin[0])
+        stream = Stream(seed).child("attack", digest(attack.attack.configuration()))
+        view = grant(attack.attack, data, honest, model, None if origin is None else origin[1], stream)
+        finding = attack.attack(view, {}, stream.child("run").generator())
+        record |= _written(finding, folder, attack.name)
+        if origin is not None and origin[0] == cell:
+            record["notes"].append("Crafted on this very model: here transfer is the white-box attack.")
+    except (ConsiliumError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
+        reason = str(error).strip().splitlines()
+        record |= {"status": "failed", "error": reason[0] if reason else type(error).__name__}
+    return {**record, "seconds": time.perf_counter() - began}
+
+
+def _written(finding: Finding, folder: Path, name: str) -> dict[str, Any]:
+    tensors = dict(finding.scores) | {f"example/{k}": v for k, v in finding.examples.items()}
+    if tensors:
+        write_tensors(folder / f"{name}.safetensors", tensors)
+    return {
+        "measures": [m.to_json() for m in finding.measures],
+        "notes": list(finding.notes),
+        "scores": f"{name}.safetensors" if tensors else None,
+    }

@@ -1,0 +1,188 @@
+"""LAWS: what may be combined, checked before anything trains.
+
+Each law is a small pure function from an arm to a refusal, or nothing; a refusal has the law's number, the reason and
+the remedy.  The laws that need numbers (7, 13) see the sites' sizes; nobody needs a trained model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+from torch import nn
+
+from consilium.core.errors import Refused
+from consilium.core.network import Network
+from consilium.core.records import Consortium
+from consilium.measure.privacy import Claim, maximum
+
+from .arms import Arm
+from .build import gradient_rule, schedule
+from .claims import planned_claims
+from .spec import Spec
+
+__all__ = ["Refusal", "broken_law"]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A law that an arm breaks."""
+
+    law: int
+    reason: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.reason} (LAWS {self.law}). {self.remedy}."
+
+    def to_json(self) -> dict[str, object]:
+        """Plain JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """What the laws look at: one arm of a study on one seed's data."""
+
+    spec: Spec
+    arm: Arm
+    data: Consortium
+    network: Network | None
+
+    @property
+    def private(self) -> bool:
+        """True if the arm's gradient rule makes a claim."""
+        return gradient_rule(self.arm).delta is not None
+
+
+def broken_law(spec: Spec, arm: Arm, data: Consortium, network: Network | None) -> Refusal | None:
+    """The first law that ``arm`` breaks on these data; None if it is lawful."""
+    return next(_refusals(Case(spec, arm, data, network)), None)
+
+
+def _refusals(case: Case) -> Iterator[Refusal]:
+    for law in LAWS:
+        refusal = law(case)
+        if refusal is not None:
+            yield refusal
+
+
+def one_merge(case: Case) -> Refusal | None:
+    """There is one merge."""
+    merges = case.arm.merge
+    if len(merges) < 2:
+        return None
+    return Refusal(1, f"an arm has one merge and this one has {len(merges)}", "keep one of them in a choice")
+
+
+def update_order(case: Case) -> Refusal | None:
+    """Clip, noise, compress, mask: what stands earlier in an arm acts earlier, so a defence may stand there once."""
+    kinds = [d.kind() for d in case.arm.update]
+    again = next((k for k in kinds if kinds.count(k) > 1), None)
+    return None if again is None else Refusal(1, f"{again} stands twice on the update", "keep one of them")
+
+
+def rules_compose(case: Case) -> Refusal | None:
+    """At most one rule turns records into a private gradient."""
+    try:
+        gradient_rule(case.arm)
+    except Refused as error:
+        return Refusal(5, error.reason, error.remedy or "keep one of them")
+    return None
+
+
+def per_example_gradients(case: Case) -> Refusal | None:
+    """BatchNorm mixes the examples of a batch: no per-example gradient exists."""
+    if case.network is None or not case.private:
+        return None
+    for name, module in case.network.template.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            return Refusal(
+                5,
+                f"layer {name} is BatchNorm: a gradient depends on the whole batch, so clipping bounds nothing",
+                'use group normalisation (model.norm = "group")',
+            )
+    return None
+
+
+def public_constants(case: Case) -> Refusal | None:
+    """Ranges and category lists read from private records owe a charge."""
+    if not case.data.fitted_on_private or not case.private:
+        return None
+    return Refusal(
+        9,
+        f"the inputs of {case.data.name} were scaled or coded with ranges or categories read from private records",
+        "declare them in the data table as public constants",
+    )
+
+
+def fitted_on_public(case: Case) -> Refusal | None:
+    """What is fitted after training uses the public slice, which must exist."""
+    if len(case.data.public):
+        return None
+    for defence in case.arm.model:
+        if defence.fits_public():
+            return Refusal(
+                10,
+                f"{defence.kind()} is fitted on public records and there are none",
+                "set data.public to the share to take out before partition, for example 0.05",
+            )
+    return None
+
+
+def model_order(case: Case) -> Refusal | None:
+    """Quantise last: masks and fine-tuning need float weights."""
+    kinds = [d.kind() for d in case.arm.model]
+    if "static-int8" in kinds and kinds[-1] != "static-int8":
+        return Refusal(1, "static-int8 must be the last thing done to a model", "put it last in the study's axes")
+    return None
+
+
+def lawful_claims(case: Case) -> Refusal | None:
+    """A target must be reachable and a claim must mean something, at every site."""
+    if case.spec.federation is None or not case.private:
+        return None
+    rule = gradient_rule(case.arm)
+    work = schedule(case.spec.federation, rule)
+    for site in case.data.sites:
+        n = len(site.records.train)
+        if work.batch and n < work.batch:
+            return Refusal(
+                7, f"{site.id} has n = {n} records, fewer than the batch of {work.batch}", "use a smaller batch"
+            )
+        if rule.delta is not None and rule.delta >= 1 / n:
+            return Refusal(
+                7,
+                f"delta = {rule.delta:g} is not below 1/n at {site.id} (n = {n}): it would allow publishing a record",
+                f"use delta below {1 / n:.1g}",
+            )
+    try:
+        claims = planned_claims(case.spec, case.arm, case.data)
+    except Refused as error:
+        return Refusal(7, error.reason, error.remedy or "use another target")
+    return _capped(claims, case.spec.max_epsilon)
+
+
+def _capped(claims: tuple[Claim, ...], cap: float) -> Refusal | None:
+    worst = maximum(claims)
+    if worst is None or worst <= cap:
+        return None
+    site = next(c for c in claims if c.unit == "example" and c.epsilon == worst)
+    return Refusal(
+        13,
+        f"epsilon = {worst:.4g} at {site.site} (noise multiplier {site.noise_multiplier:g}, {site.steps} steps, "
+        f"n = {site.n}, {site.accountant}) is above max-epsilon = {cap:g}: it protects nobody",
+        "use more noise, fewer rounds or a target epsilon",
+    )
+
+
+LAWS: tuple[Callable[[Case], Refusal | None], ...] = (
+    one_merge,
+    update_order,
+    rules_compose,
+    per_example_gradients,
+    public_constants,
+    fitted_on_public,
+    model_order,
+    lawful_claims,
+)

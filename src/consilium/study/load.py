@@ -1,0 +1,93 @@
+"""A released model and the records it was judged on, from its cell: for anyone who wants to check a figure.
+
+model = consilium.load("out/quickstart/cells/1f2e...")
+test = consilium.test_set("out/quickstart/cells/1f2e...")
+accuracy = (model(test.x).argmax(1) == test.y).float().mean()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from torch import nn
+
+from consilium.core.defence import AnswerDefence, ModelDefence
+from consilium.core.errors import Refused
+from consilium.core.random import Stream, scoped
+from consilium.core.records import Records
+from consilium.data.partition import Partition
+from consilium.data.sites import gather
+from consilium.data.source import Source
+from consilium.learn.architecture import Architecture
+from consilium.learn.models.file import File
+from consilium.learn.models.module import Module
+from consilium.learn.stored import read_tensors
+
+from .audited import stored_architecture
+from .recipe import fingerprint
+from .released import restore
+from .spec import DataShares
+from .store import read_json
+from .tables import entry, value
+
+__all__ = ["load", "test_set"]
+
+
+def load(cell: str | Path, *, allow_code: bool = False) -> nn.Module:
+    """The released model of a cell: x ``(n, *shape)`` in [0, 1] to logits as they are answered.
+
+    A model that is a user's own code is imported only with ``allow_code``; pickle is never read.
+    """
+    recipe, folder = _recipe(cell)
+    shape, classes = tuple(recipe["shape"]), len(recipe["classes"])
+    with scoped(Stream(recipe["seed"]).child("init")):
+        plain = _architecture(recipe["model"], allow_code).build(shape, classes).eval()
+    models = [cast(ModelDefence, _entry(d, "defend/model")) for d in recipe["defences"]]
+    answers = [cast(AnswerDefence, _entry(d, "defend/answer")) for d in recipe["answers"]]
+    return restore(plain, models, answers, read_tensors(folder / "model.safetensors"), shape).requires_grad_(False)
+
+
+def test_set(cell: str | Path) -> Records:
+    """The records that the cell was judged on; refused if the data are not the same any more."""
+    recipe, _ = _recipe(cell)
+    data = recipe["data"]
+    partition = cast(Partition, _entry(data["partition"], "data/partitions"))
+    shares = value(DataShares, {k: v for k, v in data.items() if k in SHARES}, "data")
+    own = {k: v for k, v in data.items() if k not in SHARES and k != "partition"}
+    source = cast(Source, _entry(own, "data/sources"))
+    made = gather(source, partition, **vars(shares), stream=Stream(recipe["seed"]).child("data"))
+    if fingerprint(made) != recipe["fingerprint"]:
+        raise Refused(
+            f"the data of {made.name} are not those that the cell was judged on", remedy="find the file it names"
+        )
+    return made.test
+
+
+SHARES = ("sites", "public", "validation", "test", "non-members")
+
+
+def _recipe(cell: str | Path) -> tuple[dict[str, Any], Path]:
+    folder = Path(cell)
+    evidence = read_json(folder / "evidence.json")
+    if evidence is None:
+        raise Refused(f"{folder} is no cell: it has no evidence.json", remedy="give OUT/STUDY/cells/DIGEST")
+    model = folder.parent.parent / "models" / evidence["model"]
+    recipe = read_json(model / "recipe.json")
+    if recipe is None:
+        raise Refused(f"the model of {folder} is not there", remedy="run the study again: it makes what is missing")
+    return recipe, model
+
+
+def _architecture(table: Mapping[str, Any], allow_code: bool) -> Architecture:
+    made = cast(Architecture, _entry(table, "learn/models"))
+    if isinstance(made, File):
+        return stored_architecture(made)
+    if isinstance(made, Module) and not allow_code:
+        raise Refused(f"loading this model runs the code of {made.path}", remedy="pass allow_code=True if you trust it")
+    return made
+
+
+def _entry(table: Mapping[str, Any], room: str) -> Any:
+    return entry({k: v for k, v in table.items() if v is not None}, "recipe", room)

@@ -1,0 +1,271 @@
+"""From a study file to a :class:`~consilium.study.spec.Spec`; everything wrong is one line that names the place."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Literal, cast
+
+from consilium.core.algorithm import Algorithm
+from consilium.core.attack import Attack, Corruption
+from consilium.core.catalogue import nearest
+from consilium.core.defence import Defence
+from consilium.core.entry import check
+from consilium.core.errors import Refused
+from consilium.data.partition import Partition
+from consilium.data.source import Source
+from consilium.learn.architecture import Architecture
+
+from .spec import (
+    STRICT,
+    AttackSpec,
+    Choice,
+    CorruptionSpec,
+    DataShares,
+    DataSpec,
+    FederationShape,
+    FederationSpec,
+    Spec,
+)
+from .tables import as_table, card_of, entry, refuse_unknown, value
+
+__all__ = ["parse", "read"]
+
+MAX_BYTES = 1_000_000
+MAX_ARMS = 4096
+DEFENCES = ("defend/data", "defend/training", "defend/update", "defend/merge", "defend/model", "defend/answer")
+ATTACKS = (
+    "attack/evasion",
+    "attack/membership",
+    "attack/attribute",
+    "attack/reconstruction",
+    "attack/extraction",
+    "attack/linkage",
+)
+TABLES = ("data", "model", "federation", "vary", "attacks", "corruptions")
+
+
+@dataclass(frozen=True)
+class Head:
+    """The plain knobs at the top of a study."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    name: str
+    seeds: tuple[int, ...] = (0,)
+    threads: int = 2
+    device: str = "cpu"
+    max_epsilon: float = 20.0
+    unlawful: Literal["refuse", "skip"] = "refuse"
+    question: str = ""
+
+    def __post_init__(self) -> None:
+        check(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name) is not None, "name", self.name,
+              "letters, digits, dots and dashes: it names a folder")  # fmt: skip
+        check(len(self.seeds) > 0, "seeds", self.seeds, "at least one seed")
+        check(len(set(self.seeds)) == len(self.seeds), "seeds", self.seeds, "each seed once")
+        check(all(0 <= s < 2**63 for s in self.seeds), "seeds", self.seeds, "seeds from 0 to 2^63 - 1")
+        check(1 <= self.threads <= 1024, "threads", self.threads, "1 to 1024 threads")
+        check(re.fullmatch(r"cpu|cuda(:\d+)?", self.device) is not None, "device", self.device, "cpu, cuda or cuda:N")
+        check(self.max_epsilon > 0, "max_epsilon", self.max_epsilon, "an epsilon above 0")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The tables of a study file."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise Refused("a study file is at most 1 MB", where=str(path))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Refused(f"cannot read {path}: {error.strerror}", remedy="give the path of a study file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refused(f"not TOML: {error}", remedy="see docs/reference for the format", where=str(path)) from None
+
+
+def parse(given: Mapping[str, Any]) -> Spec:
+    """Resolve the tables of a study."""
+    known = [*(f.name.replace("_", "-") for f in fields(Head)), *TABLES]
+    for name in given:
+        if name not in known:
+            raise Refused(f"a study has no {name!r}", remedy=nearest(name, known), where=name)
+    for name in ("name", "data", "model"):
+        if name not in given:
+            raise Refused("missing", remedy=f"a study needs name, data and model; give {name}", where=name)
+    head = value(Head, {k: v for k, v in given.items() if k not in TABLES}, "")
+    model = cast(Architecture, entry(as_table(given["model"], "model"), "model", "learn/models"))
+    vary = _axes(given.get("vary", {}))
+    return Spec(
+        data=_data(as_table(given["data"], "data")),
+        model=model,
+        federation=_federation(given, model),
+        vary=vary,
+        attacks=_attacks(_sequence(given.get("attacks", ()), "attacks"), vary),
+        corruptions=_corruptions(_sequence(given.get("corruptions", ()), "corruptions")),
+        given=dict(given),
+        **vars(head),
+    )
+
+
+def _data(table: dict[str, Any]) -> DataSpec:
+    source = card_of(table, "data", "data/sources")
+    division = as_table(table.get("partition", "iid"), "data.partition")
+    partition = card_of(division, "data.partition", "data/partitions")
+    shares = [f.name.replace("_", "-") for f in fields(DataShares)]
+    knobs = {k: v for k, v in table.items() if k not in ("kind", "partition")}
+    refuse_unknown(knobs, [*source.knobs, *partition.knobs, *shares, "partition"], "data", f"data {source.kind}")
+    own = {k: v for k, v in knobs.items() if k in source.knobs}
+    moved = {k: v for k, v in knobs.items() if k in partition.knobs and k not in own}
+    return DataSpec(
+        cast(Source, entry({"kind": source.kind, **own}, "data", "data/sources")),
+        cast(Partition, entry({**moved, **division}, "data", "data/partitions")),
+        value(DataShares, {k: v for k, v in knobs.items() if k in shares and k not in own}, "data"),
+    )
+
+
+def _federation(given: Mapping[str, Any], model: Architecture) -> FederationSpec | None:
+    if model.kind() == "file":
+        if "federation" in given:
+            raise Refused(
+                "an audit trains nothing", remedy="remove [federation], or choose a model to train", where="federation"
+            )
+        return None
+    table = as_table(given.get("federation", "fed-avg"), "federation")
+    card = card_of(table, "federation", "federate/algorithms")
+    shape = [f.name.replace("_", "-") for f in fields(FederationShape)]
+    knobs = {k: v for k, v in table.items() if k != "kind"}
+    refuse_unknown(knobs, [*card.knobs, *shape], "federation", card.kind)
+    own = {k: v for k, v in knobs.items() if k in card.knobs}
+    return FederationSpec(
+        cast(Algorithm, entry({"kind": card.kind, **own}, "federation", "federate/algorithms")),
+        value(FederationShape, {k: v for k, v in knobs.items() if k in shape}, "federation"),
+    )
+
+
+def _axes(raw: object) -> dict[str, tuple[Choice, ...]]:
+    axes = {}
+    arms = 1
+    for axis, choices in _mapping(raw, "vary").items():
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,49}", axis):
+            raise Refused(f"axis {axis!r} is not a name of letters, digits and dashes", where="vary")
+        axes[axis] = _choices(_sequence(choices, f"vary.{axis}"), f"vary.{axis}")
+        arms *= len(axes[axis])
+    if arms > MAX_ARMS:
+        raise Refused(f"{arms} arms are more than {MAX_ARMS}", remedy="vary fewer things at once", where="vary")
+    return axes
+
+
+def _choices(raw: Sequence[object], where: str) -> tuple[Choice, ...]:
+    """``none`` first, then each choice; choices of one kind are told apart by the knobs in which they differ."""
+    made = [Choice("none")]
+    for i, item in enumerate(raw):
+        if item == "none":
+            continue
+        items = item if isinstance(item, (list, tuple)) else [item]
+        tables = [as_table(one, f"{where}[{i}]") for one in items]
+        label = next((t.pop("name") for t in tables if isinstance(t.get("name"), str)), "")
+        defences = tuple(cast(Defence, entry(t, f"{where}[{i}]", *DEFENCES)) for t in tables)
+        if not defences:
+            raise Refused("a choice names no defence", remedy='"none" is always a choice', where=f"{where}[{i}]")
+        made.append(Choice(label or "+".join(d.kind() for d in defences), defences))
+    return _distinct(made, where)
+
+
+def _distinct(choices: list[Choice], where: str) -> tuple[Choice, ...]:
+    counts = Counter(c.label for c in choices)
+    out = [c if counts[c.label] == 1 else Choice(f"{c.label}({_knobs(c, choices)})", c.defences) for c in choices]
+    again = [label for label, count in Counter(c.label for c in out).items() if count > 1]
+    if again:
+        raise Refused(f"choice {again[0]!r} stands twice", remedy="remove one or give it a name", where=where)
+    return tuple(out)
+
+
+def _knobs(choice: Choice, choices: list[Choice]) -> str:
+    """The knobs in which ``choice`` differs from the others of its label."""
+    own = [d.configuration() for d in choice.defences]
+    others = [[d.configuration() for d in c.defences] for c in choices if c.label == choice.label]
+    told = [
+        f"{knob}={mine[knob]}"
+        for i, mine in enumerate(own)
+        for knob in mine
+        if any(other[i].get(knob) != mine[knob] for other in others)
+    ]
+    return ", ".join(told)
+
+
+def _attacks(raw: Sequence[object], vary: Mapping[str, tuple[Choice, ...]]) -> tuple[AttackSpec, ...]:
+    made = []
+    for i, item in enumerate(raw):
+        where = f"attacks[{i}]"
+        table = as_table(item, where)
+        name, origin = table.pop("name", None), table.pop("from", None)
+        attack = cast(Attack, entry(table, where, *ATTACKS))
+        crosses = attack.threat.knowledge == "transfer"
+        if crosses != (origin is not None):
+            reason = "needs the arm it crafts on" if crosses else "crafts on the model itself and takes no other arm"
+            raise Refused(
+                f"{attack.kind()} {reason}", remedy='say from = { AXIS = "none", ... }', where=f"{where}.from"
+            )
+        source = None if origin is None else _arm(_mapping(origin, f"{where}.from"), vary, f"{where}.from")
+        made.append(AttackSpec(_name(name, attack.kind(), where), attack, source))
+    _unique([a.name for a in made], "attacks")
+    return tuple(made)
+
+
+def _arm(origin: Mapping[str, Any], vary: Mapping[str, tuple[Choice, ...]], where: str) -> dict[str, str]:
+    """One label per axis; an axis that is not named is ``none``; a kind stands for the one choice it begins."""
+    refuse_unknown(origin, vary, where, "the study")
+    chosen = {}
+    for axis, choices in vary.items():
+        label = origin.get(axis, "none")
+        labels = [c.label for c in choices if c.label == label or c.label.startswith(f"{label}(")]
+        if len(labels) != 1:
+            raise Refused(
+                f"axis {axis} has no choice {label!r}",
+                remedy=nearest(str(label), [c.label for c in choices]),
+                where=f"{where}.{axis}",
+            )
+        chosen[axis] = labels[0]
+    return chosen
+
+
+def _corruptions(raw: Sequence[object]) -> tuple[CorruptionSpec, ...]:
+    made = []
+    for i, item in enumerate(raw):
+        where = f"corruptions[{i}]"
+        table = as_table(item, where)
+        name = table.pop("name", None)
+        corruption = cast(Corruption, entry(table, where, "attack/poisoning"))
+        made.append(CorruptionSpec(_name(name, corruption.kind(), where), corruption))
+    _unique([c.name for c in made], "corruptions")
+    return tuple(made)
+
+
+def _name(name: object, kind: str, where: str) -> str:
+    if name is None:
+        return kind
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name) or name == "none":
+        raise Refused(f"{name!r} is no name", remedy="use letters, digits, dots and dashes", where=f"{where}.name")
+    return name
+
+
+def _unique(names: list[str], where: str) -> None:
+    again = [name for name, count in Counter(names).items() if count > 1]
+    if again:
+        raise Refused(
+            f"two of them are called {again[0]!r}", remedy='give one another: name = "..."', where=f"{where}.name"
+        )
+
+
+def _mapping(raw: object, where: str) -> Mapping[str, Any]:
+    if not isinstance(raw, Mapping):
+        raise Refused(f"expected a table, got {raw!r}", where=where)
+    return raw
+
+
+def _sequence(raw: object, where: str) -> Sequence[object]:
+    if not isinstance(raw, (list, tuple)):
+        raise Refused(f"expected a list, got {raw!r}", remedy="write [ ... ] or [[...]]", where=where)
+    return raw

@@ -1,0 +1,97 @@
+"""Recipes and their digests: what a stage depends on, and nothing else.
+
+A digest is of the canonical JSON of a recipe.  Adding an attack changes no training's recipe; an infected twin has the
+corruption in its own, so it can never be taken for its clean twin.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from consilium.core.records import Consortium, Records
+
+from .arms import Arm
+from .spec import AttackSpec, CorruptionSpec, Spec
+
+__all__ = ["attack_recipe", "cell_recipe", "digest", "fingerprint", "model_recipe", "training_recipe"]
+
+SCHEMA = 1
+
+
+def digest(recipe: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits of SHA-256 over the canonical JSON of ``recipe``."""
+    text = json.dumps(recipe, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def training_recipe(
+    spec: Spec, arm: Arm, seed: int, corruption: CorruptionSpec | None, data: str
+) -> dict[str, Any] | None:
+    """What a federated training depends on; None for an audit.  ``data`` is the fingerprint of the consortium."""
+    if spec.federation is None:
+        return None
+    learning = (*arm.data, *arm.training, *arm.update, *arm.merge)
+    return {
+        "schema": SCHEMA,
+        "seed": seed,
+        "data": spec.data.configuration(),
+        "fingerprint": data,
+        "model": spec.model.configuration(),
+        "federation": spec.federation.configuration(),
+        "defences": [d.configuration() for d in learning],
+        "corruption": None if corruption is None else corruption.corruption.configuration(),
+        "threads": spec.threads,
+        "device": spec.device,
+    }
+
+
+def model_recipe(spec: Spec, arm: Arm, seed: int, training: str | None, data: str) -> dict[str, Any]:
+    """What a released model depends on: its training (or the audited file) and what is done to it afterwards."""
+    return {
+        "schema": SCHEMA,
+        "training": training,
+        "seed": seed,
+        "data": spec.data.configuration(),
+        "fingerprint": data,
+        "model": spec.model.configuration(),
+        "defences": [d.configuration() for d in arm.model],
+        "answers": [d.configuration() for d in arm.answer],
+    }
+
+
+def cell_recipe(model: str, seed: int) -> dict[str, Any]:
+    """What a cell depends on: one model, judged once."""
+    return {"schema": SCHEMA, "model": model, "seed": seed}
+
+
+def attack_recipe(cell: str, attack: AttackSpec, source: str | None) -> dict[str, Any]:
+    """What a finding depends on; ``source`` is the model that a transfer attack crafts on."""
+    return {"schema": SCHEMA, "cell": cell, "attack": attack.attack.configuration(), "source": source}
+
+
+def fingerprint(consortium: Consortium) -> str:
+    """16 digits of SHA-256 over every record, in its pool."""
+    sha = hashlib.sha256()
+    for site in consortium.sites:
+        sha.update(site.id.encode())
+        for pool in (site.records.train, site.records.validation, site.records.non_members):
+            _absorb(sha, pool)
+    _absorb(sha, consortium.test)
+    _absorb(sha, consortium.public)
+    return sha.hexdigest()[:16]
+
+
+def _absorb(sha: Any, records: Records) -> None:
+    for tensor in (records.x, records.y, records.ids, records.units):
+        sha.update(str(tuple(tensor.shape)).encode())
+        sha.update(_bytes(tensor))
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return bytes(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes()) if tensor.numel() else b""

@@ -1,0 +1,235 @@
+"""Run a plan: train, release, judge, attack; everything finished is skipped, every failure recorded.
+
+Resuming needs nothing but the folder: a training goes on from its last round, a cell from its last finding.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, cast
+
+from consilium.core.errors import ConsiliumError, Failed
+from consilium.core.network import Network
+from consilium.core.random import Stream
+from consilium.federate.checkpoint import load_checkpoint
+from consilium.federate.train import train
+
+from .build import colluders, exchange, start
+from .claims import claim_notes, made_claims, privacy_record
+from .environment import settle
+from .evaluate import attack_digest, costs, find, judge
+from .plan import CellNode, Plan, TrainingNode
+from .progress import Ticker
+from .record import cell_name, cell_record, study_record
+from .released import Released, release
+from .spec import AttackSpec, FederationSpec
+from .store import Store, read_json, write_json
+
+__all__ = ["Outcome", "run_plan"]
+
+SCHEMA = 1
+
+
+@dataclass
+class Outcome:
+    """What a run did: counts, and the errors of what failed."""
+
+    trained: int = 0
+    resumed: int = 0
+    reused: int = 0
+    attacks_run: int = 0
+    attacks_reused: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def run_plan(plan: Plan, store: Store, command: str, quiet: bool = False) -> Outcome:
+    """Do everything in ``plan`` that is not done; returns what was done."""
+    settle(plan.spec.device, plan.spec.threads)
+    began = time.perf_counter()
+    with store.locked(), Ticker(_steps(plan), quiet) as ticker:
+        runner = Runner(plan, store, ticker)
+        write_json(store.folder / "study.json", study_record(plan, command, {}, 0.0))
+        for seed in plan.spec.seeds:
+            for node in plan.trainings.values():
+                if node.seed == seed:
+                    runner.train(node)
+            for cell in plan.cells:
+                if cell.seed == seed:
+                    runner.cell(cell)
+        runner.outcome.seconds = time.perf_counter() - began
+        status = runner.status
+        write_json(store.folder / "study.json", study_record(plan, command, status, runner.outcome.seconds))
+    return runner.outcome
+
+
+class Runner:
+    """One run of one plan in one folder."""
+
+    def __init__(self, plan: Plan, store: Store, ticker: Ticker) -> None:
+        self.plan, self.store, self.ticker = plan, store, ticker
+        self.outcome = Outcome()
+        self.status: dict[str, str] = {}
+        self._broken: dict[str, str] = {}
+        self._released = lru_cache(maxsize=max(4, 2 * len(plan.arms)))(self._release)
+
+    def train(self, node: TrainingNode) -> None:
+        """Train, or go on with, or skip one training."""
+        folder, spec = self.store.training(node.digest), self.plan.spec
+        rounds = cast(FederationSpec, spec.federation).shape.rounds
+        if (read_json(folder / "training.json") or {}).get("status") == "ok":
+            self.outcome.reused += 1
+            self.ticker.step(f"training {_label(node)} was done", rounds)
+            return
+        data, net = self.plan.materials.consortium(node.seed), self.plan.materials.network(node.seed)
+        record = {"schema": SCHEMA, "digest": node.digest, "recipe": dict(node.recipe)}
+        try:
+            write_json(folder / "training.json", {**record, "status": "started", "error": None})
+            carried = exchange(spec, node.arm, node.seed, node.corruption, data, net)
+            done = train(
+                carried,
+                start(spec, net),
+                data.sites,
+                net,
+                rounds,
+                folder,
+                lambda report: self.ticker.round(_label(node), report),
+            )
+            bad = colluders(node.corruption, data.sites, node.seed)
+            seconds = {"seconds": done.seconds, "corrupted": list(bad)}
+            write_json(folder / "training.json", {**record, "status": "ok", "error": None, **seconds})
+            self.outcome.trained += 1
+            self.outcome.resumed += done.resumed_from > 0
+            self.ticker.step(f"trained {_label(node)}", done.resumed_from)
+        except ConsiliumError as error:
+            self._broken[node.digest] = str(error)
+            write_json(folder / "training.json", {**record, "status": "failed", "error": str(error)})
+            self.ticker.say(f"training {_label(node)} failed: {error}")
+
+    def cell(self, cell: CellNode) -> None:
+        """Judge one model and run the attacks that have no finding yet."""
+        folder = self.store.cell(cell.digest)
+        evidence = read_json(folder / "evidence.json")
+        if evidence is None or evidence["status"] == "failed":
+            evidence = cell_record(self.plan, cell)
+        evidence["cell"] = cell_name(cell)
+        try:
+            if cell.training in self._broken:
+                raise Failed(f"its training failed: {self._broken[cell.training]}")
+            if not evidence["utility"]:
+                self._judge(cell, evidence)
+            for attack in self.plan.spec.attacks:
+                self._attack(cell, attack, evidence)
+            wrong = {name: f["error"] for name, f in evidence["findings"].items() if f["status"] != "ok"}
+            evidence["status"] = "failed" if wrong else "ok"
+            evidence["error"] = "; ".join(f"{name}: {why}" for name, why in wrong.items()) or None
+        except ConsiliumError as error:
+            evidence |= {"status": "failed", "error": str(error)}
+        write_json(folder / "evidence.json", evidence)
+        self.status[cell.digest] = evidence["status"]
+        if evidence["status"] == "failed":
+            self.outcome.failed[cell.label] = evidence["error"]
+            self.ticker.say(f"cell {cell.label} failed: {evidence['error']}")
+
+    def _judge(self, cell: CellNode, evidence: dict[str, Any]) -> None:
+        began = time.perf_counter()
+        data = self.plan.materials.consortium(cell.seed)
+        model = self._released(cell.digest)
+        self.ticker.step(f"judging {cell.label}", 0)
+        evidence |= judge(model, data, Stream(cell.seed).child("evaluate", cell.digest))
+        evidence["privacy"] = self._privacy(cell)
+        rounds = self._rounds(cell)
+        evidence["cost"] = costs(model, data, rounds)
+        trained = sum(r["seconds"] for r in rounds)
+        evidence["seconds"] = {"training": trained, "evaluation": time.perf_counter() - began}
+        write_json(self.store.cell(cell.digest) / "evidence.json", evidence)
+
+    def _attack(self, cell: CellNode, attack: AttackSpec, evidence: dict[str, Any]) -> None:
+        source = self.plan.source(attack, cell)
+        wanted = attack_digest(cell.digest, attack, None if source is None else source.digest)
+        held = evidence["findings"].get(attack.name)
+        if held is not None and held.get("digest") == wanted and held["status"] == "ok":
+            self.outcome.attacks_reused += 1
+            self.ticker.step(f"{attack.name} on {cell.label} was done")
+            return
+        folder, data = self.store.cell(cell.digest), self.plan.materials.consortium(cell.seed)
+        made = find(
+            attack,
+            cell.digest,
+            folder,
+            self._released(cell.digest),
+            lambda: None if source is None else (source.digest, self._released(source.digest)),
+            data,
+            self._honest(cell),
+            cell.seed,
+        )
+        self.outcome.attacks_run += 1
+        evidence["findings"][attack.name] = made
+        evidence["seconds"]["evaluation"] += made["seconds"]
+        write_json(folder / "evidence.json", evidence)
+        self.ticker.step(f"{attack.name} on {cell.label}")
+
+    def _release(self, digest: str) -> Released:
+        cell = next(c for c in self.plan.cells if c.digest == digest)
+        if cell.training in self._broken:
+            raise Failed(f"its training failed: {self._broken[cell.training]}")
+        folder, data = self.store.model(cell.model), self.plan.materials.consortium(cell.seed)
+        plain = self._network(cell).module_at(*self._weights(cell)).cpu()
+        made = release(
+            plain,
+            cell.arm.model,
+            cell.arm.answer,
+            data.public,
+            folder / "model.safetensors",
+            Stream(cell.seed).child("release", cell.model),
+        )
+        about = {"shape": list(data.shape), "classes": list(data.classes)}
+        write_json(folder / "recipe.json", {**cell.model_recipe, **about})
+        return made
+
+    def _network(self, cell: CellNode) -> Network:
+        return self.plan.materials.network(cell.seed)
+
+    def _weights(self, cell: CellNode) -> Any:
+        if cell.training is None:
+            return self._network(cell).start()
+        state, _ = load_checkpoint(self.store.training(cell.training) / "checkpoint.safetensors")
+        federation = cast(FederationSpec, self.plan.spec.federation)
+        return federation.algorithm.model_for(state.server, None)
+
+    def _privacy(self, cell: CellNode) -> dict[str, Any]:
+        spec, data = self.plan.spec, self.plan.materials.consortium(cell.seed)
+        if cell.training is None:
+            return privacy_record(
+                (), ["An existing model: nothing is known of how it was trained, so nothing is claimed."]
+            )
+        _, sites = load_checkpoint(self.store.training(cell.training) / "checkpoint.safetensors")
+        ledgers = {site: held.ledger for site, held in sites.items()}
+        made = made_claims(cell.arm, data, ledgers, self._honest(cell))
+        bad = colluders(cell.corruption, data.sites, cell.seed)
+        return privacy_record(made, claim_notes(spec, made, bad))
+
+    def _honest(self, cell: CellNode) -> tuple[str, ...]:
+        data = self.plan.materials.consortium(cell.seed)
+        bad = colluders(cell.corruption, data.sites, cell.seed)
+        return tuple(site.id for site in data.sites if site.id not in bad)
+
+    def _rounds(self, cell: CellNode) -> list[Mapping[str, Any]]:
+        if cell.training is None:
+            return []
+        path = self.store.training(cell.training) / "rounds.jsonl"
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _label(node: TrainingNode) -> str:
+    infected = "" if node.corruption is None else f", infected by {node.corruption.name}"
+    return f"{node.arm.name} (seed {node.seed}{infected})"
+
+
+def _steps(plan: Plan) -> int:
+    rounds = 0 if plan.spec.federation is None else plan.spec.federation.shape.rounds
+    return len(plan.trainings) * rounds + len(plan.cells) * len(plan.spec.attacks)

@@ -1,0 +1,152 @@
+"""A study as it was meant: the file's tables resolved to entries, every default filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from consilium.core.algorithm import Algorithm
+from consilium.core.attack import Attack, Corruption
+from consilium.core.defence import Defence
+from consilium.core.entry import check
+from consilium.core.gradient import Schedule
+from consilium.data.partition import Partition
+from consilium.data.source import Source
+from consilium.learn.architecture import Architecture
+
+__all__ = [
+    "AttackSpec",
+    "Choice",
+    "CorruptionSpec",
+    "DataShares",
+    "DataSpec",
+    "FederationShape",
+    "FederationSpec",
+    "Spec",
+]
+
+STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
+
+
+@dataclass(frozen=True)
+class DataShares:
+    """How a data set is divided: number of sites, and the shares of the pools of LAWS 17."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    sites: int = 1
+    public: float = 0.05
+    validation: float = 0.1
+    test: float = 0.2
+    non_members: float = 0.2
+
+    def __post_init__(self) -> None:
+        check(1 <= self.sites <= 100_000, "sites", self.sites, "1 to 100000 sites")
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """A source, divided."""
+
+    source: Source
+    partition: Partition
+    shares: DataShares
+
+    def configuration(self) -> dict[str, Any]:
+        """Canonical JSON."""
+        shares = {name.replace("_", "-"): value for name, value in vars(self.shares).items()}
+        return {**self.source.configuration(), "partition": self.partition.configuration(), **shares}
+
+
+@dataclass(frozen=True)
+class FederationShape:
+    """The local work asked of a site, and who takes part.
+
+    ``batch`` B (0: all records at once), ``local-epochs`` E, ``fraction`` C; ``weights``: n_k or 1; ``engine``: what
+    carries the rounds.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    rounds: int = 10
+    local_epochs: int = 1
+    batch: int = 32
+    fraction: float = 1.0
+    weights: Literal["records", "uniform"] = "records"
+    engine: Literal["loop"] = "loop"
+
+    def __post_init__(self) -> None:
+        check(1 <= self.rounds <= 1_000_000, "rounds", self.rounds, "1 round or more")
+        check(1 <= self.local_epochs <= 10_000, "local_epochs", self.local_epochs, "1 epoch or more")
+        check(self.batch >= 0, "batch", self.batch, "a batch size, or 0 for all records at once")
+        check(0 < self.fraction <= 1, "fraction", self.fraction, "a share of the sites above 0, at most 1")
+
+    def schedule(self) -> Schedule:
+        """As the gradient rule reads it."""
+        return Schedule(self.rounds, self.local_epochs, self.batch)
+
+
+@dataclass(frozen=True)
+class FederationSpec:
+    """An algorithm and the shape of its rounds."""
+
+    algorithm: Algorithm
+    shape: FederationShape
+
+    def configuration(self) -> dict[str, Any]:
+        """Canonical JSON."""
+        shape = {name.replace("_", "-"): value for name, value in vars(self.shape).items()}
+        return {**self.algorithm.configuration(), **shape}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One choice on an axis: a label and the defences it stands for, none for ``none``."""
+
+    label: str
+    defences: tuple[Defence, ...] = ()
+
+
+@dataclass(frozen=True)
+class AttackSpec:
+    """An attack under the name its figures carry; ``source`` is the arm it crafts on, as choices by axis."""
+
+    name: str
+    attack: Attack
+    source: Mapping[str, str] | None = None
+
+    def configuration(self) -> dict[str, Any]:
+        """Canonical JSON."""
+        return self.attack.configuration() | ({} if self.source is None else {"from": dict(self.source)})
+
+
+@dataclass(frozen=True)
+class CorruptionSpec:
+    """A corruption under the name its twins carry."""
+
+    name: str
+    corruption: Corruption
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A whole study.  ``given`` is the table as it was written."""
+
+    name: str
+    data: DataSpec
+    model: Architecture
+    federation: FederationSpec | None
+    vary: Mapping[str, tuple[Choice, ...]]
+    attacks: tuple[AttackSpec, ...]
+    corruptions: tuple[CorruptionSpec, ...]
+    seeds: tuple[int, ...] = (0,)
+    threads: int = 2
+    device: str = "cpu"
+    max_epsilon: float = 20.0
+    unlawful: Literal["refuse", "skip"] = "refuse"
+    question: str = ""
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def audit(self) -> bool:
+        """True if an existing model is judged and nothing is trained."""
+        return self.model.kind() == "file"

@@ -1,0 +1,92 @@
+"""Where evidence lies, and how it is written: every file is replaced atomically, so a kill leaves the old or the new.
+
+OUT/<study>/study.json   trainings/<digest>/   models/<digest>/   cells/<digest>/   table.csv   report.html
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from consilium.core.errors import Failed, Refused
+
+__all__ = ["Store", "read_json", "write_json"]
+
+
+@dataclass(frozen=True)
+class Store:
+    """A study's folder."""
+
+    folder: Path
+
+    @classmethod
+    def of(cls, out: Path, study: str) -> Store:
+        """``out``/``study``, made if it is not there."""
+        store = cls(out / study)
+        try:
+            for name in ("trainings", "models", "cells"):
+                (store.folder / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Refused(
+                f"cannot make the folder {store.folder}: {error.strerror}", remedy="choose another with --out"
+            ) from None
+        return store
+
+    def training(self, digest: str) -> Path:
+        """The folder of a training."""
+        return self.folder / "trainings" / digest
+
+    def model(self, digest: str) -> Path:
+        """The folder of a model."""
+        return self.folder / "models" / digest
+
+    def cell(self, digest: str) -> Path:
+        """The folder of a cell."""
+        return self.folder / "cells" / digest
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One run at a time; the lock dies with its process, so a killed run leaves none."""
+        with (self.folder / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Refused(
+                    f"another run is writing to {self.folder}", remedy="wait for it, or choose another --out"
+                ) from None
+            yield
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write ``data`` beside its place and move it there."""
+    draft = path.with_name(path.name + ".draft")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("w", encoding="utf-8") as file:
+            json.dump(data, file, indent=1, allow_nan=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise Failed(
+            f"cannot write {path}: {error.strerror}", remedy="free disk space and run again; nothing finished is lost"
+        ) from error
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What :func:`write_json` wrote; None if there is nothing."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise Failed(f"{path} is not readable: {error}", remedy="delete it to make it again") from error
+    return data if isinstance(data, dict) else None

@@ -1,0 +1,62 @@
+"""The views that an attack is granted on one released model: exactly what its threat model names."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from consilium.core.attack import Attack
+from consilium.core.errors import Refused
+from consilium.core.random import Stream
+from consilium.core.records import Consortium, Records
+from consilium.core.threat import ModelView, QueryView, View
+
+from .released import Released
+
+__all__ = ["candidates", "grant"]
+
+MOST_MEMBERS = 5000
+"""Members asked about; drawn at random where there are more.  All non-members are asked about."""
+
+
+def grant(
+    attack: Attack, data: Consortium, honest: tuple[str, ...], model: Released, source: Released | None, stream: Stream
+) -> View:
+    """The view that ``attack`` needs, and no more."""
+    if attack.needs is ModelView:
+        return _white_box(data, model, None if source is None else _white_box(data, source, None))
+    if attack.needs is QueryView:
+        records, member, known = candidates(data, honest, stream)
+        return QueryView(len(data.classes), model.module, records, member, known)
+    raise Refused(f"this version grants no {attack.needs.__name__} to {attack.kind()}")
+
+
+def candidates(data: Consortium, honest: tuple[str, ...], stream: Stream) -> tuple[Records, Tensor, Tensor]:
+    """Records of honest sites, who of them was trained on ``(n,)``, and which half the adversary knows ``(n,)``.
+
+    Members and non-members come from the same sites' pools, held apart before training (LAWS 17).
+    """
+    inside = _joined([s.records.train for s in data.sites if s.id in honest])
+    outside = _joined([s.records.non_members for s in data.sites if s.id in honest])
+    order = torch.randperm(len(inside), generator=stream.child("members").generator())[:MOST_MEMBERS]
+    inside = inside.select(order)
+    member = torch.cat([torch.ones(len(inside)), torch.zeros(len(outside))]).bool()
+    known = torch.zeros(len(member), dtype=torch.bool)
+    for truth in (True, False):
+        places = torch.nonzero(member == truth)[:, 0]
+        draw = torch.randperm(len(places), generator=stream.child("known", int(truth)).generator())
+        known[places[draw[: len(places) // 2]]] = True
+    return _joined([inside, outside]), member, known
+
+
+def _white_box(data: Consortium, model: Released, source: ModelView | None) -> ModelView:
+    return ModelView(len(data.classes), model.module, model.surrogate, data.test, source)
+
+
+def _joined(parts: list[Records]) -> Records:
+    return Records(
+        torch.cat([p.x for p in parts]),
+        torch.cat([p.y for p in parts]),
+        torch.cat([p.ids for p in parts]),
+        torch.cat([p.units for p in parts]),
+    )
