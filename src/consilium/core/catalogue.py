@@ -108,10 +108,22 @@ def load(card: Card) -> type[Entry]:
 def _room(room: str) -> tuple[Card, ...]:
     found = {card.kind: card for card in _files(room)}
     for point in importlib.metadata.entry_points(group="consilium." + room.replace("/", ".")):
-        spec = importlib.util.find_spec(point.value)
-        if spec is not None and spec.origin is not None:
-            found[point.name] = _read(Path(spec.origin), room, point.value, point.name)
+        found[point.name] = _read(_plugin(point), room, point.value, point.name)
     return tuple(found[kind] for kind in sorted(found))
+
+
+def _plugin(point: importlib.metadata.EntryPoint) -> Path:
+    """The file behind an installed plugin, found without importing it (its parent packages are)."""
+    try:
+        spec = importlib.util.find_spec(point.value)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None:
+        raise Refused(
+            f"plugin {point.name} of {point.group} names the module {point.value!r}, which is not installed",
+            remedy="install it again, or uninstall the package that names it",
+        )
+    return Path(spec.origin)
 
 
 def _files(room: str) -> Iterator[Card]:
@@ -123,12 +135,14 @@ def _files(room: str) -> Iterator[Card]:
 
 
 def _read(path: Path, room: str, module: str, kind: str) -> Card:
-    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    (name,) = _exported(tree, path)
-    node = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name)
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"), filename=path.name)
+    except (SyntaxError, ValueError) as error:
+        raise Refused(f"{path.name} cannot be read as Python: {error}", where=str(path)) from error
+    node = _exported(tree, path)
     doc = ast.get_docstring(node) or ""
     text = (ast.get_docstring(tree) or "") + "\n\n" + doc
-    return Card(kind, room, ROOMS[room], doc.split("\n", 1)[0], _source(text), _knobs(node), module, name)
+    return Card(kind, room, ROOMS[room], doc.split("\n", 1)[0], _source(text), _knobs(node), module, node.name)
 
 
 def _source(text: str) -> str:
@@ -137,14 +151,15 @@ def _source(text: str) -> str:
     return " ".join(rest.partition("\n\n")[0].split())
 
 
-def _exported(tree: ast.Module, path: Path) -> list[str]:
+def _exported(tree: ast.Module, path: Path) -> ast.ClassDef:
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     for node in tree.body:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
             names = ast.literal_eval(node.value)
-            if len(names) == 1:
-                return list(names)
+            if len(names) == 1 and names[0] in classes:
+                return classes[names[0]]
     raise Refused(
-        f"{path.name} is not an entry: __all__ must name exactly one class",
+        f"{path.name} is not an entry: __all__ must name exactly one class of this file",
         remedy="one entry, one file; start the file's name with an underscore if it is not an entry",
         where=str(path),
     )
