@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,8 +71,8 @@ def _select(dataset: Dataset, kept: Tensor) -> Dataset:
 
 
 def _digests(records: Records) -> Iterable[bytes]:
-    flat = (records.x.reshape(len(records), -1) + 0.0).numpy()  # + 0.0 makes -0.0 equal to 0.0
-    return (hashlib.blake2b(np.ascontiguousarray(row).data, digest_size=16).digest() for row in flat)
+    rows = records.x.reshape(len(records), -1).numpy()
+    return (hashlib.blake2b((row + 0.0).data, digest_size=16).digest() for row in rows)  # + 0.0 makes -0.0 equal 0.0
 
 
 def _split(dataset: Dataset) -> Tensor:

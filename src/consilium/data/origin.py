@@ -9,9 +9,10 @@ from pathlib import Path
 
 from consilium.core.errors import Refused
 
-__all__ = ["data_folder", "fingerprint", "given_file", "given_folder", "stated"]
+__all__ = ["data_folder", "expanded", "fingerprint", "given_file", "given_folder", "stated"]
 
 _CHUNK = 1 << 20
+_WRONG = {"file": "is a file, not a folder", "folder": "is a folder, not a file", "none": "does not exist"}
 
 
 def data_folder() -> Path | None:
@@ -22,20 +23,28 @@ def data_folder() -> Path | None:
 
 def given_file(path: str, where: str = "path") -> Path:
     """The file the user names (``~`` is expanded), or a refusal at ``where``."""
-    found = _expanded(path)
-    if not found.is_file():
-        what = "is a folder, not a file" if found.is_dir() else "does not exist"
-        raise Refused(f"{found} {what}", remedy="name an existing file", where=where)
+    found = expanded(path)
+    kind = _kind(found)
+    if kind != "file":
+        raise Refused(f"{found} {_WRONG[kind]}", remedy="name an existing file", where=where)
     return found
 
 
 def given_folder(path: str, where: str = "path") -> Path:
     """The folder the user names (``~`` is expanded), or a refusal at ``where``."""
-    found = _expanded(path)
-    if not found.is_dir():
-        what = "is a file, not a folder" if found.exists() else "does not exist"
-        raise Refused(f"{found} {what}", remedy="name an existing folder", where=where)
+    found = expanded(path)
+    kind = _kind(found)
+    if kind != "folder":
+        raise Refused(f"{found} {_WRONG[kind]}", remedy="name an existing folder", where=where)
     return found
+
+
+def expanded(path: str) -> Path:
+    """``path`` with ``~`` written out; refused where there is no such home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise Refused(f"{path} names an unknown home", remedy="write the path in full", where="path") from error
 
 
 def fingerprint(path: Path, algorithm: str = "sha256") -> str:
@@ -59,8 +68,10 @@ def stated(paths: Iterable[Path], root: Path | None = None) -> str:
     return f"{root}, {len(files)} files, sha256 of their list {hashlib.sha256(lines.encode()).hexdigest()}"
 
 
-def _expanded(path: str) -> Path:
+def _kind(path: Path) -> str:
     try:
-        return Path(path).expanduser()
-    except RuntimeError as error:
-        raise Refused(f"{path} names an unknown home", remedy="write the path in full", where="path") from error
+        return "file" if path.is_file() else "folder" if path.is_dir() else "none"
+    except OSError as error:
+        raise Refused(
+            f"{path} cannot be looked at: {error.strerror}", remedy="check the path and its rights"
+        ) from error

@@ -9,6 +9,7 @@ Every step divides units and draws from its own stream: "test", "public", "parti
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -70,7 +71,7 @@ def gather(
         provenance=dataset.provenance,
         bundled=dataset.bundled,
         removed={**duplicates, **tangled},
-        notes=dataset.notes,
+        notes=(*dataset.notes, *_notes(dataset, test)),
         fitted_on_private=dataset.fitted_on_private,
     )
     check_apart(consortium)
@@ -120,6 +121,14 @@ def _pools(
             where="partition",
         )
     return Pools(train, rest.select(judge) if validation else given, pool.select(outside))
+
+
+def _notes(dataset: Dataset, test: float) -> Iterator[str]:
+    """What a reader must know of how the pools came to be."""
+    if dataset.split is None or not (dataset.split == TEST).any():
+        yield f"the source gives no test split: {test:g} of its units were held out"
+    if torch.equal(dataset.records.units, dataset.records.ids):
+        yield "the source names no patients: each record is its own unit"
 
 
 def _check_shares(sites: int, public: float, validation: float, test: float, non_members: float) -> None:

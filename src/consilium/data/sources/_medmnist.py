@@ -14,7 +14,7 @@ from consilium.data.archive import read_npz
 from consilium.data.dataset import SPLITS, Dataset
 from consilium.data.download import download
 from consilium.data.layout import NAMES, Laid, laid_out
-from consilium.data.origin import data_folder, fingerprint, given_file, stated
+from consilium.data.origin import data_folder, expanded, fingerprint, given_file, stated
 from consilium.data.verify import check_labels
 
 from ._medmnist_facts import FACTS, REBUILT, Facts
@@ -47,7 +47,7 @@ def open_medmnist(title: str, name: str, size: int, path: str | None, max_bytes:
 
 def _found(name: str, stem: str, md5: str) -> Path:
     folder = data_folder()
-    home = Path.home() / ".medmnist" / f"{stem}.npz"
+    home = expanded("~/.medmnist") / f"{stem}.npz"
     looked = [] if folder is None else [folder / f"{stem}.npz", folder / f"{stem}_rebuilt.npz"]
     for file in (*looked, home):
         if file.is_file():

@@ -62,7 +62,10 @@ class ImageFolder(Source):
     def load(self) -> Dataset:
         """Inputs ``(n, channels, size, size)``, files in alphabetical order."""
         root = given_folder(self.path)
-        found = list(_pictures(root))
+        try:
+            found = list(_pictures(root))
+        except OSError as error:
+            raise Refused(f"{error.filename} cannot be looked into: {error.strerror}", where="path") from error
         classes = tuple(sorted({label for _, label, _ in found}))
         self._check_found(root, len(found), classes)
         pixels = np.stack([self._pixels(file) for file, _, _ in found])
