@@ -20,7 +20,7 @@ and another paper.
 
 More words.
 """
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from consilium.core.entry import Entry
@@ -37,6 +37,7 @@ class Plain(Entry):
     two_words: float = -0.5
     choice: tuple[int, ...] = (1, 2)
     computed: float = 8 / 255
+    table: dict[str, int] = field(default_factory=dict)
 '''
 
 
@@ -58,7 +59,9 @@ def test_an_entry_is_read_from_its_file(folder):
     (card,) = cards("attack/evasion")
     assert (card.kind, card.role, card.doc) == ("plain-thing", "evasion", "Does nothing at all.")
     assert card.source == "somebody 2020, and another paper."
-    assert card.knobs == {"needed": "required", "two-words": -0.5, "choice": (1, 2), "computed": "8 / 255"}
+    assert card.knobs == {
+        "needed": "required", "two-words": -0.5, "choice": (1, 2), "computed": "8 / 255", "table": {},
+    }  # fmt: skip
     assert (card.module, card.name) == ("consilium.attack.evasion.plain_thing", "Plain")
     assert set(card.to_json()) == {"kind", "room", "role", "doc", "source", "knobs"}
 
@@ -159,5 +162,10 @@ def test_a_plugin_that_is_gone_is_refused_by_name(plugins, module):
 
 @pytest.mark.parametrize("card", cards(), ids=lambda c: f"{c.room}/{c.kind}")
 def test_the_shown_defaults_are_the_real_ones(card):
-    real = {f.name.replace("_", "-"): "required" if f.default is MISSING else f.default for f in fields(load(card))}
-    assert card.knobs == real
+    assert card.knobs == {f.name.replace("_", "-"): default(f) for f in fields(load(card))}
+
+
+def default(field):
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    return "required" if field.default is MISSING else field.default

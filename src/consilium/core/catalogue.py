@@ -178,6 +178,9 @@ def _knobs(node: ast.ClassDef) -> dict[str, Any]:
 
 
 def _literal(value: ast.expr) -> Any:
+    factories: dict[str, Any] = {"field(default_factory=dict)": {}, "field(default_factory=list)": []}
+    if ast.unparse(value) in factories:
+        return factories[ast.unparse(value)]
     try:
         return ast.literal_eval(value)
     except ValueError:
