@@ -24,7 +24,7 @@ from consilium.learn.objectives import CrossEntropy
 from .arms import Arm
 from .spec import CorruptionSpec, FederationSpec, Spec
 
-__all__ = ["colluders", "consortium", "exchange", "gradient_rule", "network", "schedule", "start"]
+__all__ = ["colluders", "consortium", "exchange", "gradient_rule", "network", "participants", "schedule", "start"]
 
 
 def consortium(spec: Spec, seed: int) -> Consortium:
@@ -91,7 +91,6 @@ def exchange(
     """Server half and participants of one training."""
     federation = cast(FederationSpec, spec.federation)
     bad = colluders(corruption, data.sites, seed)
-    stream = Stream(seed).child("train")
     half = ServerHalf(
         tuple(site.id for site in data.sites),
         federation.shape.fraction,
@@ -99,14 +98,22 @@ def exchange(
         _merge(arm),
         arm.update,
         len(data.classes),
-        stream,
+        Stream(seed).child("train"),
     )
-    people = {
+    whole = FederatedRound(half, participants(spec, arm, seed, corruption, data, net))
+    return whole if corruption is None else Corrupted(whole, corruption.corruption, bad)
+
+
+def participants(
+    spec: Spec, arm: Arm, seed: int, corruption: CorruptionSpec | None, data: Consortium, net: Network
+) -> dict[str, Participant]:
+    """Every site, ready to train; the colluding ones in the adversary's hands."""
+    bad = colluders(corruption, data.sites, seed)
+    stream = Stream(seed).child("train")
+    return {
         site.id: _participant(spec, arm, site, data, net, stream, corruption if site.id in bad else None)
         for site in data.sites
     }
-    whole = FederatedRound(half, people)
-    return whole if corruption is None else Corrupted(whole, corruption.corruption, bad)
 
 
 def start(spec: Spec, net: Network) -> RoundState:

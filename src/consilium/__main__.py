@@ -1,0 +1,5 @@
+"""``python -m consilium``."""
+
+from .cli import main
+
+main()

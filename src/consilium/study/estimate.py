@@ -1,0 +1,61 @@
+"""How long a plan will take: a few gradients of every kind of training are timed and multiplied by the steps to come.
+
+Evaluation and attacks are not in it; a run's own progress line knows them.
+"""
+
+from __future__ import annotations
+
+import time
+
+from torch import Tensor
+
+from consilium.federate.participant import Participant
+
+from .build import participants, start
+from .environment import settle
+from .plan import Plan, TrainingNode
+from .store import Store, read_json
+
+__all__ = ["expected_seconds", "unfinished"]
+
+CALLS = 2
+
+
+def unfinished(plan: Plan, store: Store | None) -> list[TrainingNode]:
+    """The trainings of ``plan`` that ``store`` does not hold."""
+    if store is None:
+        return list(plan.trainings.values())
+    return [
+        node
+        for node in plan.trainings.values()
+        if (read_json(store.training(node.digest) / "training.json") or {}).get("status") != "ok"
+    ]
+
+
+def expected_seconds(plan: Plan, nodes: list[TrainingNode]) -> float:
+    """Seconds of training in ``nodes``, from a probe of each kind (arm and infection) on every site."""
+    settle(plan.spec.device, plan.spec.threads)
+    known: dict[tuple[str, str], float] = {}
+    for node in nodes:
+        kind = (node.arm.name, "" if node.corruption is None else node.corruption.name)
+        known.setdefault(kind, 0.0)
+        known[kind] = known[kind] or _seconds(plan, node)
+    return sum(known[n.arm.name, "" if n.corruption is None else n.corruption.name] for n in nodes)
+
+
+def _seconds(plan: Plan, node: TrainingNode) -> float:
+    data, net = plan.materials.consortium(node.seed), plan.materials.network(node.seed)
+    people = participants(plan.spec, node.arm, node.seed, node.corruption, data, net)
+    server = start(plan.spec, net).server
+    rounds = 0.0 if plan.spec.federation is None else float(plan.spec.federation.shape.rounds)
+    return rounds * sum(_round(person, server.params, server.buffers) for person in people.values())
+
+
+def _round(person: Participant, params: Tensor, buffers: Tensor) -> float:
+    stream = person.stream.child("probe")
+    oracle = person.rule.oracle(person.train, person.network, person.objective, person.schedule, stream)
+    calls = min(CALLS, oracle.steps)
+    began = time.perf_counter()
+    for _ in range(calls):
+        oracle(params, buffers)
+    return (time.perf_counter() - began) / max(1, calls) * oracle.steps

@@ -1,0 +1,48 @@
+"""What a plan says before it is run: arms with their epsilon, what is done already, how long the rest will take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from consilium.measure.privacy import maximum
+
+from .arms import Arm
+from .estimate import expected_seconds, unfinished
+from .plan import Plan
+from .store import Store
+
+__all__ = ["plan_summary"]
+
+
+def plan_summary(plan: Plan, store: Store | None) -> dict[str, Any]:
+    """Plain JSON; ``expected_seconds`` covers the trainings that are still to do."""
+    todo = unfinished(plan, store)
+    return {
+        "study": plan.spec.name,
+        "seeds": list(plan.spec.seeds),
+        "arms": [_arm(plan, arm) for arm in plan.arms],
+        "trainings": len(plan.trainings),
+        "trainings_to_do": len(todo),
+        "models": len({cell.model for cell in plan.cells}),
+        "cells": len(plan.cells),
+        "attacks_per_cell": len(plan.spec.attacks),
+        "expected_seconds": round(expected_seconds(plan, todo), 1),
+    }
+
+
+def _arm(plan: Plan, arm: Arm) -> dict[str, Any]:
+    if arm.name in plan.refused:
+        return {"arm": arm.name, "status": "refused", "refusal": plan.refused[arm.name].to_json()}
+    clean = {c.training for c in plan.cells if c.arm.name == arm.name and c.corruption is None}
+    claims = [claim for digest in sorted(d for d in clean if d) for claim in plan.claims[digest]]
+    noise = [c.noise_multiplier for c in claims if c.noise_multiplier is not None]
+    return {
+        "arm": arm.name,
+        "status": "lawful",
+        "trainings": sorted(d for d in clean if d),
+        "epsilon": maximum(claims) if maximum(claims) is not None else maximum(claims, "label"),
+        "delta": max((c.delta for c in claims), default=None),
+        "unit": next((c.unit for c in claims), None),
+        "noise_multiplier": [min(noise), max(noise)] if noise else None,
+        "claims": [c.to_json() for c in claims],
+    }
