@@ -62,7 +62,8 @@ class Network:
         """
         if not self._buffers:
             return self.logits_at(self.parameters_at(params), x, training=training)
-        named = self.buffers_at(buffers)
+        # Copies: autograd may keep what the module updates in place, and must not see it change again.
+        named = self.buffers_at(buffers.clone() if training else buffers)
         out = self.logits_at({**self.parameters_at(params), **named}, x, training=training)
         if training:
             flat = torch.cat([named[name].reshape(-1).to(buffers.dtype) for name, *_ in self._buffers])

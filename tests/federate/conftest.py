@@ -1,0 +1,73 @@
+"""A small federation on made-up records: three sites of different sizes, two classes, a planted signal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from consilium.core.gradient import Schedule
+from consilium.core.network import Network
+from consilium.core.random import Stream, scoped
+from consilium.core.records import Pools, Records, Site
+from consilium.federate.algorithms.fed_avg import FedAvg
+from consilium.federate.mean import WeightedMean
+from consilium.federate.participant import Participant
+from consilium.federate.round import FederatedRound, ServerHalf
+from consilium.learn.mean_gradient import MeanGradient
+from consilium.learn.models.mlp import MLP
+from consilium.learn.objectives import CrossEntropy
+
+SIZES = (20, 33, 7)
+
+
+def records(n: int, seed: int) -> Records:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(n, 6, generator=generator)
+    return Records.of(x, (x[:, 0] + 0.3 * x[:, 1] > 0.6).long())
+
+
+@pytest.fixture
+def sites() -> tuple[Site, ...]:
+    return tuple(
+        Site(f"site-{k}", Pools(records(n, k), records(6, 100 + k), records(5, 200 + k))) for k, n in enumerate(SIZES)
+    )
+
+
+@pytest.fixture
+def network() -> Network:
+    with scoped(Stream(3).child("init")):
+        return Network(MLP(hidden=5).build((6,), 2))
+
+
+@pytest.fixture
+def federation(sites: tuple[Site, ...], network: Network) -> Callable[..., FederatedRound]:
+    """A round over ``sites`` in which whatever is named is replaced."""
+
+    def make(algorithm=None, schedule=Schedule(3, 2, 8), fraction=1.0, defences=(), merge=None, **changes):
+        algorithm = algorithm or FedAvg(lr=0.1, momentum=0.9)
+        stream = Stream(11).child("train")
+        half = ServerHalf(
+            tuple(s.id for s in sites), fraction, algorithm, merge or WeightedMean(), tuple(defences), 2, stream
+        )
+        people = {
+            s.id: Participant(
+                s,
+                s.records.train,
+                float(len(s.records.train)),
+                network,
+                algorithm,
+                CrossEntropy(),
+                MeanGradient(),
+                algorithm.schedule(schedule),
+                tuple(defences),
+                stream,
+            )
+            for s in sites
+        }
+        people = {name: replace(p, **changes) for name, p in people.items()}
+        return FederatedRound(half, people)
+
+    return make

@@ -1,0 +1,89 @@
+"""Every architecture: shapes, determinism, and that a network mutates nothing."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from consilium.core.errors import Refused
+from consilium.core.network import Network
+from consilium.core.random import Stream, scoped
+from consilium.learn.models.cnn import CNN
+from consilium.learn.models.file import File
+from consilium.learn.models.logistic import Logistic
+from consilium.learn.models.mlp import MLP
+from consilium.learn.models.module import Module
+from consilium.learn.models.resnet9 import ResNet9
+
+IMAGES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
+ARCHITECTURES = [Logistic(), MLP(hidden=7, layers=2), CNN(width=3), ResNet9(width=2), ResNet9(width=2, norm="batch")]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=repr)
+@pytest.mark.parametrize("shape", IMAGES, ids=str)
+def test_logits_have_one_column_per_class(architecture, shape) -> None:
+    assert architecture.build(shape, 4)(torch.rand(3, *shape)).shape == (3, 4)
+
+
+def test_resnet9_is_eight_convolutions_and_a_linear_layer() -> None:
+    """Counted by hand: 9 c_in c_out per convolution, 2 c per norm, 16 w classes + classes."""
+    w, classes = 16, 10
+    module = ResNet9(width=w).build((3, 32, 32), classes)
+    widths = [(3, w), (w, 2 * w), (2 * w, 2 * w), (2 * w, 2 * w), (2 * w, 4 * w), *[(4 * w, 4 * w)] * 3]
+    expected = sum(9 * a * b + 2 * b for a, b in widths) + 16 * w * classes + classes
+    assert sum(p.numel() for p in module.parameters()) == expected
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES[2:], ids=repr)
+def test_images_are_required_by_name(architecture) -> None:
+    with pytest.raises(Refused, match=r"needs images .* \(30,\)"):
+        architecture.build((30,), 2)
+
+
+def test_a_users_module_runs_only_when_allowed() -> None:
+    with pytest.raises(Refused, match="allow-code"):
+        Module("torch.nn:Identity").build((1,), 2)
+    made = Module("torch.nn:Linear", {"in_features": 5, "out_features": 2}, allow_code=True).build((5,), 2)
+    assert made(torch.rand(1, 5)).shape == (1, 2)
+    with pytest.raises(Refused, match="cannot import"):
+        Module("no.such:Thing", allow_code=True).build((1,), 2)
+    with pytest.raises(Refused, match="not a torch"):
+        Module("builtins:dict", allow_code=True).build((1,), 2)
+
+
+def test_a_file_is_not_built() -> None:
+    with pytest.raises(Refused, match="read"):
+        File("x.safetensors", {"kind": "mlp"}).build((1,), 2)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=repr)
+def test_network_evaluates_the_module_and_changes_nothing(architecture) -> None:
+    with scoped(Stream(1)):
+        module = architecture.build((1, 8, 8), 3)
+    x = torch.rand(5, 1, 8, 8)
+    before = copy.deepcopy(module.state_dict())
+    network = Network(module)
+    params, buffers = network.start()
+    assert torch.equal(network.logits(params, buffers, x), module.eval()(x))
+    module.train()
+    after = buffers.clone()
+    out = network.logits(params, after, x, training=True)
+    rebuilt = network.module_at(params, after)
+    assert all(torch.equal(a, b) for a, b in zip(before.values(), network.template.state_dict().values(), strict=True))
+    torch.testing.assert_close(out, module(x))
+    for name, tensor in module.state_dict().items():
+        torch.testing.assert_close(rebuilt.state_dict()[name], tensor)
+    again, again_buffers = network.flatten(rebuilt)
+    assert torch.equal(again, params)
+    assert torch.equal(again_buffers, after)
+
+
+def test_initialisation_follows_the_stream_alone() -> None:
+    made = []
+    for noise in (1, 2):
+        torch.manual_seed(noise)
+        with scoped(Stream(5).child("init")):
+            made.append(Network(CNN().build((1, 8, 8), 2)).start()[0])
+    assert torch.equal(*made)
