@@ -20,6 +20,7 @@ from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.models.mlp import MLP
 from consilium.learn.objectives import CrossEntropy
 
+SCHEDULE = Schedule(3, 2, 8)
 SIZES = (20, 33, 7)
 
 
@@ -46,7 +47,7 @@ def network() -> Network:
 def federation(sites: tuple[Site, ...], network: Network) -> Callable[..., FederatedRound]:
     """A round over ``sites`` in which whatever is named is replaced."""
 
-    def make(algorithm=None, schedule=Schedule(3, 2, 8), fraction=1.0, defences=(), merge=None, **changes):
+    def make(algorithm=None, schedule=SCHEDULE, fraction=1.0, defences=(), merge=None, **changes):
         algorithm = algorithm or FedAvg(lr=0.1, momentum=0.9)
         stream = Stream(11).child("train")
         half = ServerHalf(

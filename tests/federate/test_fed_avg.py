@@ -120,6 +120,7 @@ def test_batchnorm_buffers_belong_to_each_site(federation, sites) -> None:
     exchange.sites = {
         name: replace(p, train=replace(p.train, x=x))
         for (name, p), x in zip(exchange.sites.items(), images, strict=True)
+        for (name, p), x in zip(exchange.sites.items(), images, strict=True)
     }
     start = exchange.half.algorithm.start(network)
     inbox = exchange.half.algorithm.broadcast(start)
