@@ -2,6 +2,7 @@
 
     import consilium
     results = consilium.Study.quickstart().run("out")
+    page = consilium.write_page(results.folder)
     model, test = consilium.load(cell), consilium.test_set(cell)
 
 Names are imported when they are first used: ``import consilium`` costs no torch.
@@ -13,12 +14,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .report.page import write_page
+    from .report.table import write_csv
     from .study.load import load, test_set
     from .study.study import Study
 
-__all__ = ["Study", "load", "test_set"]
+__all__ = ["Study", "load", "test_set", "write_csv", "write_page"]
 
-_HOMES = {"Study": "study.study", "load": "study.load", "test_set": "study.load"}
+_HOMES = {
+    "Study": "study.study",
+    "load": "study.load",
+    "test_set": "study.load",
+    "write_csv": "report.table",
+    "write_page": "report.page",
+}
 
 
 def __getattr__(name: str) -> Any:
