@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any, cast
 
 from consilium.core.charge import Charge, Composed
+from consilium.core.errors import Refused
 from consilium.core.records import Consortium
 from consilium.measure.privacy import Claim, claims, maximum
 
@@ -25,7 +26,10 @@ def planned_claims(spec: Spec, arm: Arm, data: Consortium) -> tuple[Claim, ...]:
     ledgers: dict[str, tuple[Charge, ...]] = {}
     for site in data.sites:
         n = len(site.records.train)
-        step = rule.step_charge(n, work)
+        try:
+            step = rule.step_charge(n, work)
+        except Refused as error:
+            raise error.at(site.id) from None
         ledgers[site.id] = () if step is None else (Composed(step, work.rounds * work.steps(n)),)
     return made_claims(arm, data, ledgers, honest=tuple(ledgers))
 

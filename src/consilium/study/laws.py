@@ -17,7 +17,7 @@ from consilium.core.records import Consortium
 from consilium.measure.privacy import Claim, maximum
 
 from .arms import Arm
-from .build import gradient_rule, schedule
+from .build import gradient_rule
 from .claims import planned_claims
 from .spec import Spec
 
@@ -142,24 +142,11 @@ def lawful_claims(case: Case) -> Refusal | None:
     """A target must be reachable and a claim must mean something, at every site."""
     if case.spec.federation is None or not case.private:
         return None
-    rule = gradient_rule(case.arm)
-    work = schedule(case.spec.federation, rule)
-    for site in case.data.sites:
-        n = len(site.records.train)
-        if work.batch and n < work.batch:
-            return Refusal(
-                7, f"{site.id} has n = {n} records, fewer than the batch of {work.batch}", "use a smaller batch"
-            )
-        if rule.delta is not None and rule.delta >= 1 / n:
-            return Refusal(
-                7,
-                f"delta = {rule.delta:g} is not below 1/n at {site.id} (n = {n}): it would allow publishing a record",
-                f"use delta below {1 / n:.1g}",
-            )
     try:
         claims = planned_claims(case.spec, case.arm, case.data)
     except Refused as error:
-        return Refusal(7, error.reason, error.remedy or "use another target")
+        reason = error.reason.removesuffix(" (LAWS 7)")
+        return Refusal(7, f"{error.where}: {reason}" if error.where else reason, error.remedy or "use another target")
     return _capped(claims, case.spec.max_epsilon)
 
 
