@@ -1,5 +1,7 @@
 """The pools of LAWS 17: apart by unit, drawn by address, complete; and a planted breach does not pass."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -10,6 +12,7 @@ from consilium.core.errors import Failed, Refused
 from consilium.core.random import Stream
 from consilium.data import sites as sites_module
 from consilium.data import splits as splits_module
+from consilium.data.apart import check_apart
 from consilium.data.dataset import TEST, TRAIN, VALIDATION
 from consilium.data.partitions.by_key import ByKey
 from consilium.data.partitions.dirichlet import Dirichlet
@@ -71,11 +74,19 @@ def test_a_splitter_that_forgets_units_is_caught(held, monkeypatch, module):
         run(source)
 
 
-def test_a_record_twice_in_one_pool_is_caught(held, monkeypatch):
+def test_units_left_in_two_given_splits_are_caught(held, monkeypatch):
     monkeypatch.setattr(sites_module, "untangle", lambda dataset: (dataset, {}))
     source = held(y=[0, 1] * 20, split=([TRAIN] * 30) + [TEST] * 10, units=[k % 30 for k in range(40)])
     with pytest.raises(Failed, match=r"stands in test and "):
         run(source)
+
+
+def test_a_record_twice_in_one_pool_is_caught(held):
+    consortium = run(held(y=[0, 1] * 20))
+    check_apart(consortium)
+    twice = consortium.test.select(torch.tensor([0, 1, 1]))
+    with pytest.raises(Failed, match="toy: a record stands twice in one pool"):
+        check_apart(replace(consortium, test=twice))
 
 
 def test_shares_are_of_what_they_say(held):
@@ -106,6 +117,12 @@ def test_every_step_draws_from_its_own_stream(held):
         assert {*torch.cat([p.ids for p in vars(a.records).values()]).tolist()} == {
             *torch.cat([p.ids for p in vars(b.records).values()]).tolist()
         }
+
+
+def test_two_sites_draw_apart(held):
+    twins = run(held(y=[0, 1] * 100, split=[TRAIN] * 160 + [TEST] * 40, keys=[0] * 80 + [1] * 120), ByKey(), public=0.0)
+    chosen = [sorted(k - 80 * n for k in s.records.non_members.ids.tolist()) for n, s in enumerate(twins.sites)]
+    assert len(chosen[0]) == len(chosen[1]) == 20 and chosen[0] != chosen[1]
 
 
 def test_the_seed_decides_and_the_global_generator_is_left_alone(held):

@@ -54,14 +54,12 @@ def gather(
     held = dataset.records.select(role == TEST)
     _check_classes(dataset, held, dataset.records.select(role == TRAIN))
     at, names = _assign(dataset, role, partition, sites, stream.child("partition"))
+    pools = stream.child("pools")
     own_validation = 0.0 if (role == VALIDATION).any() else validation
     consortium = Consortium(
         name=dataset.name,
         sites=tuple(
-            Site(
-                name,
-                _pools(dataset.records, role, at == k, own_validation, non_members, name, stream.child("pools", k)),
-            )
+            _site(name, dataset.records.select(at == k), role[at == k], own_validation, non_members, pools.child(k))
             for k, name in enumerate(names)
         ),
         test=held,
@@ -105,11 +103,9 @@ def _name(dataset: Dataset, keys: list[int]) -> str:
     return "site-" + re.sub(r"[^\w.-]", "-", dataset.key_name(keys[0])) + more
 
 
-def _pools(
-    records: Records, role: Tensor, here: Tensor, validation: float, non_members: float, name: str, stream: Stream
-) -> Pools:
+def _site(name: str, records: Records, role: Tensor, validation: float, non_members: float, stream: Stream) -> Site:
     """One site's pools: non-members leave its training pool first, then validation where the source gives none."""
-    pool, given = records.select(here & (role == TRAIN)), records.select(here & (role == VALIDATION))
+    pool, given = records.select(role == TRAIN), records.select(role == VALIDATION)
     outside = pick_records(pool, non_members, stream.child("non-members").generator())
     rest = pool.select(~outside)
     judge = pick_records(rest, validation / (1 - non_members), stream.child("validation").generator())
@@ -120,7 +116,7 @@ def _pools(
             remedy="ask for fewer sites, a more even partition, or smaller non-members and validation",
             where="partition",
         )
-    return Pools(train, rest.select(judge) if validation else given, pool.select(outside))
+    return Site(name, Pools(train, rest.select(judge) if validation else given, pool.select(outside)))
 
 
 def _notes(dataset: Dataset, test: float) -> Iterator[str]:

@@ -104,8 +104,7 @@ class ImageFolder(Source):
         except ImportError as error:
             raise MissingExtra("image-folder needs Pillow", remedy="pip install consilium[images]") from error
         try:
-            with warnings.catch_warnings(), Image.open(file) as picture:
-                warnings.simplefilter("ignore")
+            with warnings.catch_warnings(action="ignore"), Image.open(file) as picture:
                 self._check_picture(picture.size, picture.mode, file)
                 upright = ImageOps.exif_transpose(picture).convert("L" if self.channels == 1 else "RGB")
                 return np.asarray(upright.resize((self.size, self.size), Image.Resampling.BILINEAR))
