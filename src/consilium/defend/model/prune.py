@@ -96,6 +96,11 @@ class Prune(ModelDefence):
         keep = torch.zeros_like(sizes, dtype=torch.bool)
         keep[sizes.topk(len(sizes) - round(self.sparsity * len(sizes))).indices] = True
         parts = torch.split(keep, [t.numel() for t in weights.values()])
+        empty = next((name for name, part in zip(weights, parts, strict=True) if not part.any()), None)
+        if empty is not None:
+            raise Failed(
+                f"pruning would leave {empty} without a weight, a constant model", remedy="lower prune.sparsity"
+            )
         return {name: part.view(t.shape) for (name, t), part in zip(weights.items(), parts, strict=True)}
 
     def _fine_tune(self, module: nn.Module, masks: Mapping[str, Tensor], public: Records, stream: Stream) -> None:

@@ -1,0 +1,495 @@
+"""One contract for every defence in the catalogue, and for each of its checks a broken entry that must fail it.
+
+A new file in ``defend/`` is covered without an edit here; if it has no default configuration, name one in KNOBS.
+"""
+
+import json
+import random
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import numpy as np
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors.torch import load, save
+from torch import nn
+
+from consilium.core import catalogue
+from consilium.core.charge import Charge, Gaussian
+from consilium.core.defence import (
+    AnswerDefence,
+    DataDefence,
+    MergeDefence,
+    ModelDefence,
+    TrainingDefence,
+    UpdateDefence,
+)
+from consilium.core.errors import Refused
+from consilium.core.gradient import Schedule
+from consilium.core.merge import Merge
+from consilium.core.network import Network
+from consilium.core.random import Stream, scoped
+from consilium.core.records import Records
+from consilium.core.update import Aggregate, Update
+from consilium.learn.mean_gradient import MeanGradient
+from consilium.learn.objectives import CrossEntropy
+from consilium.measure.privacy import epsilon
+
+ROOMS = [room for room in catalogue.ROOMS if room.startswith("defend/")]
+KNOBS = {"dp-sgd": {"noise_multiplier": 1.0, "delta": 1e-3}, "prune": {"sparsity": 0.5, "fine_tune_steps": 3}}
+CLASSES = 3
+
+
+def entries(room=None):
+    """Every installed defence (of one room), made with its defaults."""
+    for name in ROOMS if room is None else [f"defend/{room}"]:
+        for card in catalogue.cards(name):
+            yield catalogue.load(card)(**KNOBS.get(card.kind, {}))
+
+
+def every(room=None):
+    return pytest.mark.parametrize("defence", list(entries(room)), ids=lambda d: d.kind())
+
+
+# --- the world in which every defence is run ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """Something for each moment to act on."""
+
+    records: Records
+    public: Records
+    module: nn.Module
+    updates: tuple[Update, ...]
+    probabilities: torch.Tensor
+
+    def tensors(self):
+        yield from (self.records.x, self.records.y, self.public.x, self.public.y, self.probabilities)
+        yield from self.module.state_dict().values()
+        for update in self.updates:
+            yield from update.payload.values()
+
+
+def world() -> World:
+    g = Stream(11).generator()
+
+    def records(n):
+        return Records.of(torch.rand(n, 1, 12, 12, generator=g), torch.arange(n) % CLASSES)
+
+    with scoped(Stream(12)):
+        module = nn.Sequential(
+            nn.Conv2d(1, 16, 3, padding=1), nn.GroupNorm(4, 16), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 36, CLASSES),
+        )  # fmt: skip
+    updates = tuple(
+        Update(f"site-{k}", 1, 1.0 + k, {"delta": 3 * torch.randn(30, generator=g), "buffers": torch.ones(4)})
+        for k in range(5)
+    )
+    probabilities = torch.rand(9, CLASSES, generator=g).softmax(1)
+    return World(records(24), records(40), module.eval().requires_grad_(False), updates, probabilities)
+
+
+def run(defence, made: World, seed=0) -> list[torch.Tensor]:
+    """What a defence makes of the world, whatever its moment."""
+    stream = Stream(seed, ("contract",))
+    match defence:
+        case DataDefence():
+            after = defence.protect(made.records, CLASSES, stream)
+            return [after.x, after.y]
+        case TrainingDefence():
+            return _gradients(defence, made, stream)
+        case UpdateDefence():
+            sent = [defence.enforce(defence.protect(u, stream.child(u.site))) for u in made.updates]
+            return [t for u in sent for t in u.payload.values()]
+        case MergeDefence():
+            return list(defence.merge().merge(made.updates, {})[0].payload.values())
+        case ModelDefence():
+            defended = defence.apply(made.module, made.public, stream)
+            return [defended(made.records.x), *defence.pack(defended).values()]
+        case AnswerDefence():
+            return [defence.answer(made.probabilities)]
+    raise AssertionError(f"{defence} belongs to no moment")
+
+
+def _gradients(defence, made, stream):
+    network = Network(made.module)
+    params, buffers = network.start()
+    rule, objective = defence.rule(MeanGradient()), defence.objective(CrossEntropy())
+    oracle = rule.oracle(made.records, network, objective, Schedule(1, 1, 8), stream)
+    return [oracle(params, buffers).value for _ in range(oracle.steps)]
+
+
+# --- the checks ---------------------------------------------------------------------------------------------------
+
+
+def same_seed_same_result(defence):
+    one, two = run(defence, world()), run(defence, world())
+    assert len(one) == len(two)
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def leaves_its_inputs_alone(defence):
+    made = world()
+    before = [t.clone() for t in made.tensors()]
+    modes = [m.training for m in made.module.modules()]
+    run(defence, made)
+    assert all(torch.equal(a, b) for a, b in zip(before, made.tensors(), strict=True))
+    assert modes == [m.training for m in made.module.modules()]
+    assert all(p.grad is None and not p.requires_grad for p in made.module.parameters())
+
+
+def leaves_global_state_alone(defence):
+    made = world()
+    engine, threads = torch.backends.quantized.engine, torch.get_num_threads()
+    before = torch.random.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    run(defence, made)
+    after = torch.random.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    assert torch.equal(before[0], after[0])
+    assert before[1:] == after[1:]
+    assert (engine, threads) == (torch.backends.quantized.engine, torch.get_num_threads())
+
+
+def round_trips_through_a_study_file(defence):
+    given = {k: v for k, v in defence.configuration().items() if v is not None}
+    text = "\n".join(f"{json.dumps(k)} = {json.dumps(v)}" for k, v in given.items())
+    knobs = {k.replace("-", "_"): v for k, v in tomllib.loads(text).items()}
+    assert knobs.pop("kind") == defence.kind()
+    again = TypeAdapter(type(defence)).validate_python({**_absent(defence), **knobs})
+    assert again == defence
+    assert repr(again) == repr(defence)
+    with pytest.raises(ValidationError):
+        TypeAdapter(type(defence)).validate_python({**knobs, "misspelt_knob": 1})
+
+
+def _absent(defence):
+    """TOML has no null: a knob that is None is left out, which must mean None."""
+    defaults = {f.name: f.default for f in fields(defence)}
+    absent = {f.name for f in fields(defence) if getattr(defence, f.name) is None}
+    assert all(defaults[name] is None for name in absent)
+    return {}
+
+
+def says_what_it_is(card):
+    assert len(card.doc) > 20
+    assert card.doc.endswith(".")
+    assert len(card.source) > 10
+    assert "required" not in card.knobs.values()
+
+
+def changes_labels_at_most(defence):
+    made = world()
+    after = defence.protect(made.records, CLASSES, Stream(0))
+    assert len(after) == len(made.records)
+    assert torch.equal(after.ids, made.records.ids)
+    assert torch.equal(after.units, made.records.units)
+    assert after.y.dtype == torch.int64
+    assert 0 <= int(after.y.min()) <= int(after.y.max()) < CLASSES
+    assert 0 <= float(after.x.min()) <= float(after.x.max()) <= 1
+
+
+def is_charged_in_known_terms(defence):
+    """What is claimed is computed by the accountant; what claims nothing charges nothing."""
+    work = Schedule(1, 1, 8)
+    if isinstance(defence, DataDefence):
+        charge, delta = defence.charge(CLASSES), 1e-5
+    else:
+        rule = defence.rule(MeanGradient())
+        charge, delta = rule.step_charge(24, work), rule.delta
+        assert (charge is None) == (delta is None)
+    if charge is not None:
+        assert 0 < epsilon([charge], delta).epsilon < float("inf")
+
+
+def site_and_server_half_agree(defence):
+    """The server half does nothing to what an honest site sent, and binds a site that skipped its own half."""
+    for sent in world().updates:
+        honest = defence.protect(sent, Stream(0))
+        assert _payload(defence.enforce(honest)) == _payload(honest)
+        bound = defence.enforce(sent)
+        assert _payload(defence.enforce(bound)) == _payload(bound)
+        assert (bound.site, bound.round, bound.weight) == (sent.site, sent.round, sent.weight)
+
+
+def _payload(update):
+    return {name: t.tolist() for name, t in update.payload.items()}
+
+
+def merges_equals_to_themselves(defence):
+    """Zero Byzantine sites and equal updates: a robust merge must find nothing to cut."""
+    (one, *_) = world().updates
+    for count in (1, 2, 5):
+        same = [Update(f"site-{k}", 1, 1.0, one.payload) for k in range(count)]
+        aggregate, _ = defence.merge().merge(same, {})
+        assert aggregate.count == count
+        assert set(aggregate.payload) == set(one.payload)
+        for name, tensor in one.payload.items():
+            torch.testing.assert_close(aggregate.payload[name], tensor)
+    assert defence.merge().reads in ("sum", "each")
+
+
+def merges_without_looking_at_the_order(defence):
+    updates = world().updates
+    one, two = (defence.merge().merge(u, {})[0].payload for u in (updates, updates[::-1]))
+    for name in one:
+        torch.testing.assert_close(one[name], two[name])
+
+
+def is_stored_exactly(defence):
+    made = world()
+    defended = defence.apply(made.module, made.public, Stream(0))
+    stored = load(save(defence.pack(defended)))
+    with scoped(Stream(99)):
+        fresh = nn.Sequential(*made.module)
+        fresh = _with_other_weights(fresh)
+    again = defence.unpack(defence.structure(fresh, made.public.x[:1]), stored)
+    assert torch.equal(again(made.records.x), defended(made.records.x))
+
+
+def _with_other_weights(module):
+    network = Network(module)
+    params, buffers = network.start()
+    return network.module_at(torch.randn_like(params), buffers)
+
+
+def is_smaller_than_fp32(defence):
+    made = world()
+    full = len(save({k: t.contiguous() for k, t in made.module.state_dict().items()}))
+    assert len(save(defence.pack(defence.apply(made.module, made.public, Stream(0))))) < full
+
+
+def fits_only_on_public_records(defence):
+    made = world()
+    none = made.public.select(torch.zeros(len(made.public), dtype=torch.bool))
+    if not defence.fits_public():
+        defence.apply(made.module, none, Stream(0))
+        return
+    with pytest.raises(Refused) as refused:
+        defence.apply(made.module, none, Stream(0))
+    assert "data.public" in refused.value.remedy
+
+
+def can_be_attacked_adaptively(defence):
+    """A surrogate, where there is one, answers like the defended model and has a gradient."""
+    made = world()
+    defended = defence.apply(made.module, made.public, Stream(0)) if isinstance(defence, ModelDefence) else None
+    surrogate = defence.surrogate(made.module) if defended is None else defence.surrogate(defended, made.module)
+    if surrogate is None:
+        return
+    x = made.records.x.clone().requires_grad_()
+    out = surrogate(x)
+    (gradient,) = torch.autograd.grad(out.sum(), x)
+    assert float(gradient.abs().max()) > 0
+    if defended is not None:
+        torch.testing.assert_close(out.detach(), defended(made.records.x))
+
+
+def answers_confidences(defence):
+    made = world()
+    answered = defence.answer(made.probabilities)
+    assert answered.shape == made.probabilities.shape
+    assert 0 <= float(answered.min()) <= float(answered.max()) <= 1
+    assert torch.equal(defence.answer(answered), answered)
+
+
+ALWAYS = [
+    same_seed_same_result,
+    leaves_its_inputs_alone,
+    leaves_global_state_alone,
+    round_trips_through_a_study_file,
+]
+BY_ROOM: dict[str, list[Callable]] = {
+    "data": [changes_labels_at_most, is_charged_in_known_terms],
+    "training": [is_charged_in_known_terms],
+    "update": [site_and_server_half_agree],
+    "merge": [merges_equals_to_themselves, merges_without_looking_at_the_order],
+    "model": [is_stored_exactly, is_smaller_than_fp32, fits_only_on_public_records, can_be_attacked_adaptively],
+    "answer": [answers_confidences, can_be_attacked_adaptively],
+}
+PAIRS = [
+    pytest.param(check, defence, id=f"{defence.kind()}-{check.__name__}")
+    for room in BY_ROOM
+    for defence in entries(room)
+    for check in [*ALWAYS, *BY_ROOM[room]]
+]
+
+
+def test_every_moment_has_a_defence():
+    assert {room.removeprefix("defend/") for room in ROOMS} == set(BY_ROOM)
+    for room in BY_ROOM:
+        assert list(entries(room)), room
+
+
+@pytest.mark.parametrize(("check", "defence"), PAIRS)
+def test_contract(check, defence):
+    check(defence)
+
+
+@pytest.mark.parametrize("card", [c for room in ROOMS for c in catalogue.cards(room)], ids=lambda c: c.kind)
+def test_it_says_what_it_is(card):
+    says_what_it_is(card)
+
+
+@every()
+def test_its_kind_is_its_file(defence):
+    assert catalogue.find(defence.kind(), *ROOMS).name == type(defence).__name__
+
+
+# --- broken entries: each must fail the check named beside it -----------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Forgetful(DataDefence):
+    """Draws from the global generator."""
+
+    def protect(self, records, classes, stream):
+        return records.relabelled(torch.randint(classes, records.y.shape))
+
+    def charge(self, classes):
+        return None
+
+
+@dataclass(frozen=True)
+class Meddler(DataDefence):
+    """Writes on what it was handed, drops a record, and claims in words that no accountant knows."""
+
+    def protect(self, records, classes, stream):
+        records.y.add_(1)
+        return records.select(torch.arange(len(records) - 1))
+
+    def charge(self, classes):
+        return Charge()
+
+
+@dataclass(frozen=True)
+class Unbounded(TrainingDefence):
+    """Promises epsilon without noise."""
+
+    def rule(self, rule):
+        class Silent(MeanGradient):
+            delta = 1e-5
+
+            def step_charge(self, n, schedule):
+                return Gaussian(0.0)
+
+        return Silent()
+
+
+@dataclass(frozen=True)
+class Shrinking(UpdateDefence):
+    """Halves whatever passes, so twice is not once."""
+
+    def protect(self, update, stream):
+        return self.enforce(update)
+
+    def enforce(self, update):
+        payload = {name: t / 2 for name, t in update.payload.items()}
+        return Update(update.site, update.round, update.weight, payload)
+
+
+class First(Merge):
+    """Takes whoever came first and a little more."""
+
+    reads = "each"
+
+    def merge(self, updates, memory):
+        return Aggregate({n: t * 1.01 for n, t in updates[0].payload.items()}, 1.0, 1), memory
+
+
+@dataclass(frozen=True)
+class Biased(MergeDefence):
+    def merge(self):
+        return First()
+
+
+@dataclass(frozen=True)
+class Bloated(ModelDefence):
+    """Stores everything twice but the first weight, fits on nothing though it says so, and hides its gradient."""
+
+    def fits_public(self):
+        return True
+
+    def apply(self, module, public, stream):
+        return module
+
+    def pack(self, module):
+        state = {k: t.contiguous() for k, t in module.state_dict().items()}
+        return {**{k: t * 1.0 for k, t in state.items()}, **{f"{k}.again": t for k, t in state.items()}}
+
+    def structure(self, module, example):
+        return module
+
+    def unpack(self, module, artefact):
+        return module
+
+    def surrogate(self, defended, before):
+        return Flat()
+
+
+class Flat(nn.Module):
+    def forward(self, x):
+        return x.flatten(1)[:, :CLASSES] * 0
+
+
+@dataclass(frozen=True)
+class Doubling(AnswerDefence):
+    """Confidences above one, and another each time."""
+
+    def answer(self, probabilities):
+        return probabilities * 2
+
+    def surrogate(self, before):
+        return Flat()
+
+
+@dataclass(frozen=True)
+class Untyped(AnswerDefence):
+    """A knob that a study file cannot give back, and that is None when it is left out of a file that says otherwise."""
+
+    table: object = object
+    knob: int | None = 3
+
+    def answer(self, probabilities):
+        return probabilities
+
+    def surrogate(self, before):
+        return before
+
+
+BROKEN = [
+    (same_seed_same_result, Forgetful()),
+    (leaves_global_state_alone, Forgetful()),
+    (leaves_its_inputs_alone, Meddler()),
+    (round_trips_through_a_study_file, Untyped(knob=None)),
+    (changes_labels_at_most, Meddler()),
+    (is_charged_in_known_terms, Meddler()),
+    (is_charged_in_known_terms, Unbounded()),
+    (site_and_server_half_agree, Shrinking()),
+    (merges_equals_to_themselves, Biased()),
+    (merges_without_looking_at_the_order, Biased()),
+    (is_stored_exactly, Bloated()),
+    (is_smaller_than_fp32, Bloated()),
+    (fits_only_on_public_records, Bloated()),
+    (can_be_attacked_adaptively, Bloated()),
+    (can_be_attacked_adaptively, Doubling()),
+    (answers_confidences, Doubling()),
+]
+
+
+@pytest.mark.parametrize(("check", "broken"), BROKEN, ids=lambda v: getattr(v, "__name__", type(v).__name__))
+def test_a_broken_entry_fails(check, broken):
+    with pytest.raises((AssertionError, Refused, TypeError, pytest.fail.Exception)):
+        check(broken)
+
+
+def test_an_entry_without_words_fails():
+    silent = catalogue.Card("mute", "defend/data", "data", "", "", {"knob": "required"}, "nowhere", "Mute")
+    with pytest.raises(AssertionError):
+        says_what_it_is(silent)
+
+
+def test_every_check_has_a_broken_entry():
+    used = {*ALWAYS, *(check for checks in BY_ROOM.values() for check in checks)}
+    assert used == {check for check, _ in BROKEN}

@@ -1,0 +1,198 @@
+"""Static int8: really smaller, exact when stored, fitted on public records, and clear about what it cannot do."""
+
+import warnings
+
+import pytest
+import torch
+from safetensors.torch import load, save
+from torch import nn
+from torch.nn import functional as F
+
+from consilium.core.errors import Refused
+from consilium.core.random import Stream, scoped
+from consilium.core.records import Records
+from consilium.defend.model.static_int8 import StaticInt8
+from consilium.learn.models.resnet9 import ResNet9
+
+SHAPE = (1, 16, 16)
+
+
+def public(n=80, shape=SHAPE):
+    g = Stream(1).generator()
+    return Records.of(torch.rand(n, *shape, generator=g), torch.randint(3, (n,), generator=g))
+
+
+class Residual(nn.Module):
+    """Convolutions with either normalisation, a residual, pooling: all that the adapter promises to carry."""
+
+    def __init__(self, norm, bias=False):
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1, bias=bias), norm(), nn.ReLU(), nn.MaxPool2d(2))
+        self.second = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, bias=bias), norm(), nn.ReLU())
+        self.out = nn.Linear(8, 3)
+
+    def forward(self, x):
+        h = self.first((x - 0.5) * 2)
+        return self.out(F.adaptive_avg_pool2d(h + self.second(h), 1).flatten(1))
+
+
+def group():
+    return nn.GroupNorm(2, 8)
+
+
+def batch():
+    norm = nn.BatchNorm2d(8)
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.5, 2)
+    return norm
+
+
+def built(make, seed=0):
+    with scoped(Stream(seed)):
+        return make().eval().requires_grad_(False)
+
+
+MODELS = {
+    "group norm": lambda: Residual(group),
+    "batch norm": lambda: Residual(batch),
+    "biases": lambda: Residual(nn.Identity, bias=True),
+    "perceptron": lambda: nn.Sequential(nn.Flatten(), nn.Linear(256, 16), nn.ReLU(), nn.Linear(16, 3)),
+    "average pool": lambda: nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.ReLU(), nn.AvgPool2d(7), nn.Flatten(), nn.Linear(32, 3)
+    ),
+    "elu": lambda: nn.Sequential(nn.Conv2d(1, 8, 3), nn.ELU(), nn.Flatten(), nn.Linear(8 * 196, 3)),
+    "dropout": lambda: nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(256, 3)),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_stored_and_rebuilt_it_answers_the_same_bits(name):
+    module, records = built(MODELS[name]), public()
+    defended = StaticInt8().apply(module, records, Stream(0))
+    stored = load(save(StaticInt8().pack(defended)))
+    fresh = built(MODELS[name], seed=9)  # other weights: everything must come from the artefact
+    again = StaticInt8().unpack(StaticInt8().structure(fresh, torch.zeros(1, *SHAPE)), stored)
+    assert torch.equal(again(records.x), defended(records.x))
+    # The comparison can fail: the structure alone answers something else.
+    assert not torch.equal(StaticInt8().structure(fresh, records.x[:1])(records.x), defended(records.x))
+
+
+@pytest.mark.parametrize("name", ["group norm", "batch norm", "perceptron"])
+def test_it_answers_nearly_what_the_float_model_does(name):
+    module, records = built(MODELS[name]), public()
+    before, after = module(records.x), StaticInt8().apply(module, records, Stream(0))(records.x)
+    assert 0 < float((after - before).norm() / before.norm()) < 0.05
+    # Ranges fitted elsewhere do not pass: the tolerance is one of int8, not of anything.
+    dim = StaticInt8().apply(module, Records.of(0.5 + 0.01 * records.x, records.y), Stream(0))(records.x)
+    assert float((dim - before).norm() / before.norm()) > 0.1
+
+
+@pytest.mark.parametrize("norm", ["group", "batch"])
+def test_resnet9_is_at_least_74_percent_smaller(norm):
+    module = built(lambda: ResNet9(width=16, norm=norm).build((1, 28, 28), 2))
+    full = len(save({k: t.contiguous() for k, t in module.state_dict().items()}))
+    defended = StaticInt8(8).apply(module, public(8, (1, 28, 28)), Stream(0))
+    assert len(save(StaticInt8().pack(defended))) <= 0.26 * full
+
+
+def test_the_artefact_is_plain_integers_and_floats():
+    packed = StaticInt8().pack(StaticInt8().apply(built(MODELS["group norm"]), public(), Stream(0)))
+    assert {t.dtype for t in packed.values()} <= {torch.int8, torch.int32, torch.int64, torch.float32}
+    assert packed["int8"].numel() == 8 * 9 + 8 * 8 * 9 + 8 * 3
+
+
+def test_a_foreign_artefact_is_refused():
+    narrow, wide = built(MODELS["perceptron"]), built(MODELS["group norm"])
+    packed = StaticInt8().pack(StaticInt8().apply(narrow, public(), Stream(0)))
+    with pytest.raises(Refused, match="does not fit"):
+        StaticInt8().unpack(StaticInt8().structure(wide, public().x[:1]), packed)
+
+
+def test_only_public_records_set_the_ranges_and_there_must_be_some():
+    module, records = built(MODELS["group norm"]), public()
+    none = records.select(torch.zeros(len(records), dtype=torch.bool))
+    with pytest.raises(Refused, match="public") as refused:
+        StaticInt8().apply(module, none, Stream(0))
+    assert "data.public" in refused.value.remedy
+    dim = Records.of(0.1 * records.x, records.y)
+    packs = [StaticInt8().pack(StaticInt8().apply(module, r, Stream(0))) for r in (records, dim)]
+    assert torch.equal(packs[0]["int8"], packs[1]["int8"])  # weights alone
+    assert not torch.equal(packs[0]["float32"], packs[1]["float32"])  # ranges too
+
+
+def test_calibration_takes_as_many_records_as_asked():
+    module, records = built(MODELS["perceptron"]), public()
+    few, more = (StaticInt8().pack(StaticInt8(c).apply(module, records, Stream(0)))["float32"] for c in (2, 64))
+    assert not torch.equal(few, more)
+
+
+def test_the_surrogate_answers_like_int8_and_has_the_gradient_of_the_float_model():
+    module, records = built(MODELS["group norm"]), public(6)
+    defended = StaticInt8().apply(module, records, Stream(0))
+    surrogate = StaticInt8().surrogate(defended, module)
+    x = records.x.clone().requires_grad_()
+    out = surrogate(x)
+    assert torch.equal(out.detach(), defended(records.x))
+    (followed,) = torch.autograd.grad(out[:, 0].sum(), x)
+    (float_one,) = torch.autograd.grad(module(x)[:, 0].sum(), x)
+    torch.testing.assert_close(followed, float_one)
+    assert float(followed.abs().sum()) > 0
+    assert StaticInt8().surrogate(defended, None) is None
+
+
+class Functional(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(256, 3)
+
+    def forward(self, x):
+        return F.silu(self.out(x.flatten(1)))
+
+
+class Branching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(256, 3)
+
+    def forward(self, x):
+        return self.out(x.flatten(1)) if x.sum() > 0 else self.out(-x.flatten(1))
+
+
+class Bare(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(256, 3))
+
+    def forward(self, x):
+        return x.flatten(1) @ self.weight
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(256, 8), nn.SiLU(), nn.Linear(8, 3)), "SiLU has no int8 kernel"),
+        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(256, 8), nn.Mish(), nn.Linear(8, 3)), "Mish has no int8 kernel"),
+        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(256, 8), nn.SELU(), nn.Linear(8, 3)), "SELU has no int8 kernel"),
+        (Functional, "silu has no int8 kernel"),
+        (Branching, "cannot be traced.*control flow"),
+        (Bare, "no layer that int8 could store"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_by_name(make, reason):
+    with pytest.raises(Refused, match=reason) as refused:
+        StaticInt8().apply(built(make), public(), Stream(0))
+    assert refused.value.remedy
+
+
+def test_twice_is_refused():
+    defended = StaticInt8().apply(built(MODELS["perceptron"]), public(), Stream(0))
+    with pytest.raises(Refused, match="int8 already"):
+        StaticInt8().apply(defended, public(), Stream(0))
+
+
+def test_the_engine_and_the_warnings_end_in_the_adapter():
+    before = torch.backends.quantized.engine
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        StaticInt8().apply(built(MODELS["group norm"]), public(), Stream(0))
+    assert torch.backends.quantized.engine == before
