@@ -27,7 +27,7 @@ class Dirichlet(Partition):
 
     ``minimum`` is the least number of units of a site; draws are repeated up to ``tries`` times for it.
 
-    Source: Yurochkin et al. 2019, Bayesian Nonparametric Federated Learning of Neural Networks (Dirichlet over sites, per label)
+    Source: Yurochkin et al. 2019, Bayesian Nonparametric Federated Learning of Neural Networks
     """
 
     alpha: float = 0.5
