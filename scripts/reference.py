@@ -58,7 +58,7 @@ def entry_page() -> str:
 
 def command_page() -> str:
     """Every command, its arguments and options; read from the program, not from its terminal output."""
-    parts = [NOTE + "# The command line\n"]
+    parts = [NOTE + "# The command line\n", _paragraphs(importlib.import_module("consilium.cli").__doc__) + "\n"]
     for name, command in sorted(_commands().items()):
         parts.append(f"## consilium {name}\n\n{_paragraphs(command.help)}\n")
         rows = [_option(parameter) for parameter in command.params if not getattr(parameter, "hidden", False)]
@@ -124,7 +124,7 @@ def _commands() -> dict[str, Any]:
 def _option(parameter: Any) -> str:
     names = ", ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
     if parameter.param_type_name == "argument":
-        names = f"`{(parameter.metavar or parameter.name).upper()}`"
+        names = _cell(f"`{(parameter.metavar or parameter.name).upper()}`")
     default = "" if parameter.default in (None, False, ()) or callable(parameter.default) else f"`{parameter.default}`"
     return (
         f"| {names} | {_cell(getattr(parameter, 'help', '') or '')} | {'required' if parameter.required else default} |"
