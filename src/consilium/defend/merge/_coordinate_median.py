@@ -37,7 +37,7 @@ def _median(stacked: Tensor, name: str) -> Tensor:
     """Over the first axis."""
     ordered, n = stacked.sort(dim=0).values, len(stacked)
     low, high = ordered[(n - 1) // 2], ordered[n // 2]
-    middle = torch.where(low == high, low, low + (high - low) / 2)
+    middle = torch.where(low == high, low, low / 2 + high / 2)
     if not middle.isfinite().all():
         raise Failed(f"half of the updates' {name} is not finite", remedy="lower the learning rate")
     return middle
