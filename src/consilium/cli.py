@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["list_entries", "main", "plan", "report", "run", "show"]
 
-app = typer.Typer(
+_app = typer.Typer(
     name="consilium",
     help="Private, robust and scalable collaborative learning, with evidence.",
     no_args_is_help=True,
@@ -36,18 +36,18 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-StudyFile = Annotated[Path | None, typer.Argument(metavar="STUDY", help="A study file; without one, the quickstart.")]
-Out = Annotated[Path, typer.Option("--out", metavar="OUT", help="The folder that holds studies.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+_StudyFile = Annotated[Path | None, typer.Argument(metavar="STUDY", help="A study file; without one, the quickstart.")]
+_Out = Annotated[Path, typer.Option("--out", metavar="OUT", help="The folder that holds studies.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 def main() -> None:
     """The entry point."""
-    app()
+    _app()
 
 
-@app.command()
-def run(study: StudyFile = None, out: Out = Path("out"), as_json: Json = False) -> None:
+@_app.command()
+def run(study: _StudyFile = None, out: _Out = Path("out"), as_json: _Json = False) -> None:
     """Train every combination, attack every model, write the evidence and the report."""
     with _guarded(as_json):
         signal.signal(signal.SIGTERM, _stop)
@@ -69,8 +69,8 @@ def run(study: StudyFile = None, out: Out = Path("out"), as_json: Json = False) 
     raise typer.Exit(3 if failed else 0)
 
 
-@app.command()
-def plan(study: StudyFile = None, out: Out = Path("out"), as_json: Json = False) -> None:
+@_app.command()
+def plan(study: _StudyFile = None, out: _Out = Path("out"), as_json: _Json = False) -> None:
     """Say what a study would do, with the epsilon of every arm and the time to expect; train nothing."""
     with _guarded(as_json):
         from .study.store import Store
@@ -86,14 +86,14 @@ def plan(study: StudyFile = None, out: Out = Path("out"), as_json: Json = False)
             _print_plan(summary)
 
 
-@app.command()
+@_app.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="OUT/STUDY, a folder that a run has written.")],
     share: Annotated[
         bool | None,
         typer.Option("--share/--no-share", help="Leave out private images and scores (default: unless bundled)."),
     ] = None,
-    as_json: Json = False,
+    as_json: _Json = False,
 ) -> None:
     """Write table.csv and report.html again from the evidence in FOLDER; nothing is run."""
     with _guarded(as_json):
@@ -104,10 +104,10 @@ def report(
         print(json.dumps({"table": str(table), "report": str(page)}) if as_json else f"table:  {table}\nreport: {page}")
 
 
-@app.command("list")
+@_app.command("list")
 def list_entries(
     room: Annotated[str | None, typer.Argument(metavar="ROOM", help="For example attack/evasion or defend.")] = None,
-    as_json: Json = False,
+    as_json: _Json = False,
 ) -> None:
     """List everything a study can name: kind, room, moment or aim, knobs with defaults, source."""
     with _guarded(as_json):
@@ -118,10 +118,10 @@ def list_entries(
         print(json.dumps([c.to_json() for c in found], indent=1) if as_json else _listing(found))
 
 
-@app.command()
+@_app.command()
 def show(
     what: Annotated[str, typer.Argument(metavar="KIND|CELL", help="A kind from the list, or the folder of a cell.")],
-    as_json: Json = False,
+    as_json: _Json = False,
 ) -> None:
     """Show an entry's knobs, or the evidence of a cell."""
     with _guarded(as_json):

@@ -24,7 +24,7 @@ from .round import RoundState
 
 __all__ = ["charge_from_json", "charge_to_json", "load_checkpoint", "save_checkpoint"]
 
-VERSION = "1"
+_VERSION = "1"
 
 
 def save_checkpoint(path: Path, state: RoundState, sites: Mapping[str, SiteState]) -> None:
@@ -35,7 +35,7 @@ def save_checkpoint(path: Path, state: RoundState, sites: Mapping[str, SiteState
     for group, named in groups.items():
         tensors |= {f"{group}/{name}": tensor for name, tensor in named.items()}
     ledgers = {site: [charge_to_json(c) for c in held.ledger] for site, held in sites.items()}
-    about = {"version": VERSION, "round": str(state.server.round), "ledgers": json.dumps(ledgers)}
+    about = {"version": _VERSION, "round": str(state.server.round), "ledgers": json.dumps(ledgers)}
     write_tensors(path, tensors, about)
 
 

@@ -23,7 +23,7 @@ from consilium.core.update import Payload, Update, payload_bytes
 
 from .participant import Participant, SiteState
 
-__all__ = ["Corrupted", "FederatedRound", "RoundState", "ServerHalf"]
+__all__ = ["Corrupted", "FederatedRound", "RoundExchange", "RoundState", "ServerHalf"]
 
 RoundExchange = Exchange["RoundState", SiteState, Broadcast, Update]
 

@@ -35,10 +35,10 @@ class MeanGradient(GradientRule):
         self, records: Records, network: Network, objective: Objective, schedule: Schedule, stream: Stream
     ) -> GradientOracle:
         """Epochs of shuffled batches."""
-        return MeanOracle(records, network, objective, schedule, stream)
+        return _MeanOracle(records, network, objective, schedule, stream)
 
 
-class MeanOracle(GradientOracle):
+class _MeanOracle(GradientOracle):
     """One round's batches, in order."""
 
     def __init__(

@@ -16,7 +16,7 @@ from consilium.core.errors import Refused
 
 __all__ = ["code", "hardware", "packages", "settle"]
 
-PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pydantic", "safetensors", "dp-accounting")
+_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pydantic", "safetensors", "dp-accounting")
 
 
 def settle(device: str, threads: int) -> None:
@@ -47,7 +47,7 @@ def code() -> dict[str, Any]:
 @cache
 def packages() -> dict[str, str]:
     """Installed versions of what figures depend on."""
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}}
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in _PACKAGES}}
 
 
 def hardware(device: str, threads: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from .store import Store, read_json
 
 __all__ = ["expected_seconds", "unfinished"]
 
-CALLS = 2
+_CALLS = 2
 
 
 def unfinished(plan: Plan, store: Store | None) -> list[TrainingNode]:
@@ -54,7 +54,7 @@ def _seconds(plan: Plan, node: TrainingNode) -> float:
 def _round(person: Participant, params: Tensor, buffers: Tensor) -> float:
     stream = person.stream.child("probe")
     oracle = person.rule.oracle(person.train, person.network, person.objective, person.schedule, stream)
-    calls = min(CALLS, oracle.steps)
+    calls = min(_CALLS, oracle.steps)
     began = time.perf_counter()
     for _ in range(calls):
         oracle(params, buffers)

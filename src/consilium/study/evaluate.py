@@ -26,8 +26,8 @@ from .views import grant
 
 __all__ = ["answers", "attack_digest", "costs", "find", "judge"]
 
-LATENCY_REPEATS = 15
-LATENCY_BATCH = 64
+_LATENCY_REPEATS = 15
+_LATENCY_BATCH = 64
 
 
 def judge(model: Released, data: Consortium, stream: Stream) -> dict[str, Any]:
@@ -39,10 +39,10 @@ def judge(model: Released, data: Consortium, stream: Stream) -> dict[str, Any]:
 
 def costs(model: Released, data: Consortium, rounds: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Bytes of the stored artefact, latency against the same model in fp32, bytes sent per round and site."""
-    example = data.test.x[:LATENCY_BATCH]
+    example = data.test.x[:_LATENCY_BATCH]
     made = [
         Measure("bytes", float(model.size), n=1, unit="B"),
-        latency_ratio(model.module, model.plain, example, LATENCY_REPEATS),
+        latency_ratio(model.module, model.plain, example, _LATENCY_REPEATS),
     ]
     for way in ("bytes_up", "bytes_down"):
         sent = [r[way] / max(1, len(r["cohort"])) for r in rounds]

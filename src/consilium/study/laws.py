@@ -21,7 +21,20 @@ from .build import gradient_rule
 from .claims import planned_claims
 from .spec import Spec
 
-__all__ = ["Refusal", "broken_law"]
+__all__ = [
+    "LAWS",
+    "Case",
+    "Refusal",
+    "broken_law",
+    "fitted_on_public",
+    "lawful_claims",
+    "model_order",
+    "one_merge",
+    "per_example_gradients",
+    "public_constants",
+    "rules_compose",
+    "update_order",
+]
 
 
 @dataclass(frozen=True)

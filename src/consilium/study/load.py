@@ -54,8 +54,8 @@ def test_set(cell: str | Path) -> Records:
     recipe, _ = _recipe(cell)
     data = recipe["data"]
     partition = cast(Partition, _entry(data["partition"], "data/partitions"))
-    shares = value(DataShares, {k: v for k, v in data.items() if k in SHARES}, "data")
-    own = {k: v for k, v in data.items() if k not in SHARES and k != "partition"}
+    shares = value(DataShares, {k: v for k, v in data.items() if k in _SHARES}, "data")
+    own = {k: v for k, v in data.items() if k not in _SHARES and k != "partition"}
     source = cast(Source, _entry(own, "data/sources"))
     made = gather(source, partition, **vars(shares), stream=Stream(recipe["seed"]).child("data"))
     if fingerprint(made) != recipe["fingerprint"]:
@@ -65,7 +65,7 @@ def test_set(cell: str | Path) -> Records:
     return made.test
 
 
-SHARES = ("sites", "public", "validation", "test", "non-members")
+_SHARES = ("sites", "public", "validation", "test", "non-members")
 
 
 def _recipe(cell: str | Path) -> tuple[dict[str, Any], Path]:

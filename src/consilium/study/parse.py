@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
@@ -31,14 +31,16 @@ from .spec import (
     FederationSpec,
     Spec,
 )
-from .tables import as_table, card_of, entry, refuse_unknown, value
+from .tables import as_table, card_of, entry, place, refuse_unknown, shown, value
 
 __all__ = ["parse", "read"]
 
-MAX_BYTES = 1_000_000
-MAX_ARMS = 4096
-DEFENCES = ("defend/data", "defend/training", "defend/update", "defend/merge", "defend/model", "defend/answer")
-ATTACKS = (
+_MAX_BYTES = 1_000_000
+_MAX_ARMS = 4096
+_MAX_SEEDS = 1000
+_MAX_ADVERSARIES = 1000
+_DEFENCES = ("defend/data", "defend/training", "defend/update", "defend/merge", "defend/model", "defend/answer")
+_ATTACKS = (
     "attack/evasion",
     "attack/membership",
     "attack/attribute",
@@ -46,11 +48,11 @@ ATTACKS = (
     "attack/extraction",
     "attack/linkage",
 )
-TABLES = ("data", "model", "federation", "vary", "attacks", "corruptions")
+_TABLES = ("data", "model", "federation", "vary", "attacks", "corruptions")
 
 
 @dataclass(frozen=True)
-class Head:
+class _Head:
     """The plain knobs at the top of a study."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -65,7 +67,7 @@ class Head:
     def __post_init__(self) -> None:
         check(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name) is not None, "name", self.name,
               "letters, digits, dots and dashes: it names a folder")  # fmt: skip
-        check(len(self.seeds) > 0, "seeds", self.seeds, "at least one seed")
+        check(0 < len(self.seeds) <= _MAX_SEEDS, "seeds", f"{len(self.seeds)} seeds", f"1 to {_MAX_SEEDS} of them")
         check(len(set(self.seeds)) == len(self.seeds), "seeds", self.seeds, "each seed once")
         check(all(0 <= s < 2**63 for s in self.seeds), "seeds", self.seeds, "seeds from 0 to 2^63 - 1")
         check(1 <= self.threads <= 1024, "threads", self.threads, "1 to 1024 threads")
@@ -76,25 +78,26 @@ class Head:
 def read(path: Path) -> dict[str, Any]:
     """The tables of a study file."""
     try:
-        if path.stat().st_size > MAX_BYTES:
+        if path.stat().st_size > _MAX_BYTES:
             raise Refused("a study file is at most 1 MB", where=str(path))
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise Refused(f"cannot read {path}: {error.strerror}", remedy="give the path of a study file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Refused(f"not TOML: {error}", remedy="see docs/reference for the format", where=str(path)) from None
+    except (ValueError, RecursionError) as error:  # what tomllib and int() make of text that nobody vouches for
+        reason = " ".join(str(error).split())
+        raise Refused(f"not TOML: {reason}", remedy="see docs/reference for the format", where=str(path)) from None
 
 
 def parse(given: Mapping[str, Any]) -> Spec:
     """Resolve the tables of a study."""
-    known = [*(f.name.replace("_", "-") for f in fields(Head)), *TABLES]
+    known = [*(f.name.replace("_", "-") for f in fields(_Head)), *_TABLES]
     for name in given:
         if name not in known:
-            raise Refused(f"a study has no {name!r}", remedy=nearest(name, known), where=name)
+            raise Refused(f"a study has no {shown(name)}", remedy=nearest(str(name)[:80], known), where=place("", name))
     for name in ("name", "data", "model"):
         if name not in given:
             raise Refused("missing", remedy=f"a study needs name, data and model; give {name}", where=name)
-    head = value(Head, {k: v for k, v in given.items() if k not in TABLES}, "")
+    head = value(_Head, {k: v for k, v in given.items() if k not in _TABLES}, "")
     model = cast(Architecture, entry(as_table(given["model"], "model"), "model", "learn/models"))
     vary = _axes(given.get("vary", {}))
     return Spec(
@@ -148,60 +151,73 @@ def _axes(raw: object) -> dict[str, tuple[Choice, ...]]:
     axes = {}
     arms = 1
     for axis, choices in _mapping(raw, "vary").items():
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,49}", axis):
-            raise Refused(f"axis {axis!r} is not a name of letters, digits and dashes", where="vary")
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,49}", str(axis)):
+            raise Refused(f"axis {shown(axis)} is not a name of letters, digits and dashes", where="vary")
         axes[axis] = _choices(_sequence(choices, f"vary.{axis}"), f"vary.{axis}")
         arms *= len(axes[axis])
-    if arms > MAX_ARMS:
-        raise Refused(f"{arms} arms are more than {MAX_ARMS}", remedy="vary fewer things at once", where="vary")
+    if arms > _MAX_ARMS:
+        raise Refused(f"{arms} arms are more than {_MAX_ARMS}", remedy="vary fewer things at once", where="vary")
+    _apart([c.label for choices in axes.values() for c in choices if c.label != "none"])
     return axes
+
+
+def _apart(labels: list[str]) -> None:
+    """An arm is named by its choices, so a choice has its name on one axis only."""
+    again = [label for label, count in Counter(labels).items() if count > 1]
+    if again:
+        raise Refused(f"choice {again[0]!r} stands on two axes", remedy='give one another name = "..."', where="vary")
 
 
 def _choices(raw: Sequence[object], where: str) -> tuple[Choice, ...]:
     """``none`` first, then each choice; choices of one kind are told apart by the knobs in which they differ."""
-    made = [Choice("none")]
+    _limit(raw, _MAX_ARMS, where)
+    named: list[tuple[int, Choice]] = []
+    made: list[tuple[int, Choice]] = []
     for i, item in enumerate(raw):
         if item == "none":
             continue
-        items = item if isinstance(item, (list, tuple)) else [item]
-        tables = [as_table(one, f"{where}[{i}]") for one in items]
-        label = next((t.pop("name") for t in tables if isinstance(t.get("name"), str)), "")
-        defences = tuple(cast(Defence, entry(t, f"{where}[{i}]", *DEFENCES)) for t in tables)
-        if not defences:
-            raise Refused("a choice names no defence", remedy='"none" is always a choice', where=f"{where}[{i}]")
-        made.append(Choice(label or "+".join(d.kind() for d in defences), defences))
-    return _distinct(made, where)
-
-
-def _distinct(choices: list[Choice], where: str) -> tuple[Choice, ...]:
-    counts = Counter(c.label for c in choices)
-    out = [c if counts[c.label] == 1 else Choice(f"{c.label}({_knobs(c, choices)})", c.defences) for c in choices]
-    again = [label for label, count in Counter(c.label for c in out).items() if count > 1]
+        choice = _choice(item, f"{where}[{i}]")
+        (named if choice.label else made).append((i, choice))
+    told = [*named, *_told_apart(made)]
+    again = [label for label, count in Counter(c.label for _, c in told).items() if count > 1]
     if again:
         raise Refused(f"choice {again[0]!r} stands twice", remedy="remove one or give it a name", where=where)
-    return tuple(out)
+    return (Choice("none"), *(choice for _, choice in sorted(told, key=lambda pair: pair[0])))
 
 
-def _knobs(choice: Choice, choices: list[Choice]) -> str:
-    """The knobs in which ``choice`` differs from the others of its label."""
-    own = [d.configuration() for d in choice.defences]
-    others = [[d.configuration() for d in c.defences] for c in choices if c.label == choice.label]
-    told = [
-        f"{knob}={mine[knob]}"
-        for i, mine in enumerate(own)
-        for knob in mine
-        if any(other[i].get(knob) != mine[knob] for other in others)
-    ]
-    return ", ".join(told)
+def _choice(item: object, where: str) -> Choice:
+    """One choice: a defence, or a list of them; its label is the name that was given, or nothing."""
+    items = item if isinstance(item, list | tuple) else [item]
+    if not items:
+        raise Refused("a choice names no defence", remedy='"none" is always a choice', where=where)
+    places = [f"{where}[{j}]" if items is item else where for j in range(len(items))]
+    tables = [as_table(one, at) for one, at in zip(items, places, strict=True)]
+    names = [_name(t.pop("name"), "", at) for t, at in zip(tables, places, strict=True) if "name" in t]
+    defences = [cast(Defence, entry(t, at, *_DEFENCES)) for t, at in zip(tables, places, strict=True)]
+    return Choice(names[0] if names else "", tuple(defences))
+
+
+def _told_apart(choices: Sequence[tuple[int, Choice]]) -> Iterator[tuple[int, Choice]]:
+    """Label choices by their kinds, and those of the same kinds by the knobs in which they differ."""
+    alike: dict[str, list[tuple[int, Choice]]] = {}
+    for i, choice in choices:
+        alike.setdefault("+".join(d.kind() for d in choice.defences), []).append((i, choice))
+    for label, group in alike.items():
+        knobs = [{(j, k): v for j, d in enumerate(c.defences) for k, v in d.configuration().items()} for _, c in group]
+        differ = [at for at in knobs[0] if any(own[at] != knobs[0][at] for own in knobs)]
+        for (i, choice), own in zip(group, knobs, strict=True):
+            told = ", ".join(f"{knob}={own[j, knob]}" for j, knob in differ)
+            yield i, Choice(f"{label}({told})" if told else label, choice.defences)
 
 
 def _attacks(raw: Sequence[object], vary: Mapping[str, tuple[Choice, ...]]) -> tuple[AttackSpec, ...]:
+    _limit(raw, _MAX_ADVERSARIES, "attacks")
     made = []
     for i, item in enumerate(raw):
         where = f"attacks[{i}]"
         table = as_table(item, where)
         name, origin = table.pop("name", None), table.pop("from", None)
-        attack = cast(Attack, entry(table, where, *ATTACKS))
+        attack = cast(Attack, entry(table, where, *_ATTACKS))
         crosses = attack.threat.knowledge == "transfer"
         if crosses != (origin is not None):
             reason = "needs the arm it crafts on" if crosses else "crafts on the model itself and takes no other arm"
@@ -223,8 +239,8 @@ def _arm(origin: Mapping[str, Any], vary: Mapping[str, tuple[Choice, ...]], wher
         labels = [c.label for c in choices if c.label == label or c.label.startswith(f"{label}(")]
         if len(labels) != 1:
             raise Refused(
-                f"axis {axis} has no choice {label!r}",
-                remedy=nearest(str(label), [c.label for c in choices]),
+                f"axis {axis} has no choice {shown(label)}",
+                remedy=nearest(str(label)[:80], [c.label for c in choices]),
                 where=f"{where}.{axis}",
             )
         chosen[axis] = labels[0]
@@ -232,6 +248,7 @@ def _arm(origin: Mapping[str, Any], vary: Mapping[str, tuple[Choice, ...]], wher
 
 
 def _corruptions(raw: Sequence[object]) -> tuple[CorruptionSpec, ...]:
+    _limit(raw, _MAX_ADVERSARIES, "corruptions")
     made = []
     for i, item in enumerate(raw):
         where = f"corruptions[{i}]"
@@ -247,7 +264,7 @@ def _name(name: object, kind: str, where: str) -> str:
     if name is None:
         return kind
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name) or name == "none":
-        raise Refused(f"{name!r} is no name", remedy="use letters, digits, dots and dashes", where=f"{where}.name")
+        raise Refused(f"{shown(name)} is no name", remedy="use letters, digits, dots, dashes", where=f"{where}.name")
     return name
 
 
@@ -261,11 +278,16 @@ def _unique(names: list[str], where: str) -> None:
 
 def _mapping(raw: object, where: str) -> Mapping[str, Any]:
     if not isinstance(raw, Mapping):
-        raise Refused(f"expected a table, got {raw!r}", where=where)
+        raise Refused(f"expected a table, got {shown(raw)}", remedy=f"write [{where}]", where=where)
     return raw
 
 
 def _sequence(raw: object, where: str) -> Sequence[object]:
     if not isinstance(raw, (list, tuple)):
-        raise Refused(f"expected a list, got {raw!r}", remedy="write [ ... ] or [[...]]", where=where)
+        raise Refused(f"expected a list, got {shown(raw)}", remedy="write [ ... ] or [[...]]", where=where)
     return raw
+
+
+def _limit(raw: Sequence[object], most: int, where: str) -> None:
+    if len(raw) > most:
+        raise Refused(f"{len(raw)} are more than {most}", remedy="split the study", where=where)

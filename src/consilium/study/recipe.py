@@ -21,7 +21,7 @@ from .spec import AttackSpec, CorruptionSpec, Spec
 
 __all__ = ["attack_recipe", "cell_recipe", "digest", "fingerprint", "model_recipe", "training_recipe"]
 
-SCHEMA = 1
+_SCHEMA = 1
 
 
 def digest(recipe: Mapping[str, Any]) -> str:
@@ -38,7 +38,7 @@ def training_recipe(
         return None
     learning = (*arm.data, *arm.training, *arm.update, *arm.merge)
     return {
-        "schema": SCHEMA,
+        "schema": _SCHEMA,
         "seed": seed,
         "data": spec.data.configuration(),
         "fingerprint": data,
@@ -54,7 +54,7 @@ def training_recipe(
 def model_recipe(spec: Spec, arm: Arm, seed: int, training: str | None, data: str) -> dict[str, Any]:
     """What a released model depends on: its training (or the audited file) and what is done to it afterwards."""
     return {
-        "schema": SCHEMA,
+        "schema": _SCHEMA,
         "training": training,
         "seed": seed,
         "data": spec.data.configuration(),
@@ -67,12 +67,12 @@ def model_recipe(spec: Spec, arm: Arm, seed: int, training: str | None, data: st
 
 def cell_recipe(model: str, seed: int) -> dict[str, Any]:
     """What a cell depends on: one model, judged once."""
-    return {"schema": SCHEMA, "model": model, "seed": seed}
+    return {"schema": _SCHEMA, "model": model, "seed": seed}
 
 
 def attack_recipe(cell: str, attack: AttackSpec, source: str | None) -> dict[str, Any]:
     """What a finding depends on; ``source`` is the model that a transfer attack crafts on."""
-    return {"schema": SCHEMA, "cell": cell, "attack": attack.attack.configuration(), "source": source}
+    return {"schema": _SCHEMA, "cell": cell, "attack": attack.attack.configuration(), "source": source}
 
 
 def fingerprint(consortium: Consortium) -> str:

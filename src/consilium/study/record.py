@@ -18,7 +18,7 @@ from .plan import CellNode, Plan
 
 __all__ = ["cell_name", "cell_record", "study_record"]
 
-SCHEMA = 1
+_SCHEMA = 1
 
 
 def cell_name(cell: CellNode) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def cell_record(plan: Plan, cell: CellNode) -> dict[str, Any]:
     data = plan.materials.consortium(cell.seed)
     node = None if cell.training is None else plan.trainings[cell.training]
     return {
-        "schema": SCHEMA,
+        "schema": _SCHEMA,
         "status": "started",
         "error": None,
         "cell": cell_name(cell),
@@ -67,7 +67,7 @@ def study_record(plan: Plan, command: str, status: Mapping[str, str], seconds: f
     data = plan.materials.consortium(spec.seeds[0])
     pools = [site.records for site in data.sites]
     return {
-        "schema": SCHEMA,
+        "schema": _SCHEMA,
         "name": spec.name,
         "question": spec.question,
         "study": json.loads(json.dumps(spec.given, default=repr)),

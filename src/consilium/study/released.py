@@ -22,7 +22,7 @@ from consilium.learn.stored import read_tensors, write_tensors
 
 __all__ = ["Answering", "Released", "release", "restore"]
 
-FLOOR = 1e-12
+_FLOOR = 1e-12
 """Answered probabilities below this read as this: a rounded 0 has no logarithm."""
 
 
@@ -48,7 +48,7 @@ class Answering(nn.Module):
         probabilities = F.softmax(self.model(x), dim=1)
         for defence in self.defences:
             probabilities = defence.answer(probabilities)
-        return probabilities.clamp_min(FLOOR).log()
+        return probabilities.clamp_min(_FLOOR).log()
 
 
 def release(

@@ -31,7 +31,7 @@ from .store import Store, read_json, write_json
 
 __all__ = ["Outcome", "run_plan"]
 
-SCHEMA = 1
+_SCHEMA = 1
 
 
 @dataclass
@@ -52,7 +52,7 @@ def run_plan(plan: Plan, store: Store, command: str, quiet: bool = False) -> Out
     settle(plan.spec.device, plan.spec.threads)
     began = time.perf_counter()
     with store.locked(), Ticker(_steps(plan), quiet) as ticker:
-        runner = Runner(plan, store, ticker)
+        runner = _Runner(plan, store, ticker)
         write_json(store.folder / "study.json", study_record(plan, command, {}, 0.0))
         for seed in plan.spec.seeds:
             for node in plan.trainings.values():
@@ -67,7 +67,7 @@ def run_plan(plan: Plan, store: Store, command: str, quiet: bool = False) -> Out
     return runner.outcome
 
 
-class Runner:
+class _Runner:
     """One run of one plan in one folder."""
 
     def __init__(self, plan: Plan, store: Store, ticker: Ticker) -> None:
@@ -86,7 +86,7 @@ class Runner:
             self.ticker.step(f"training {_label(node)} was done", rounds)
             return
         data, net = self.plan.materials.consortium(node.seed), self.plan.materials.network(node.seed)
-        record = {"schema": SCHEMA, "digest": node.digest, "recipe": dict(node.recipe)}
+        record = {"schema": _SCHEMA, "digest": node.digest, "recipe": dict(node.recipe)}
         try:
             write_json(folder / "training.json", {**record, "status": "started", "error": None})
             carried = exchange(spec, node.arm, node.seed, node.corruption, data, net)

@@ -16,6 +16,7 @@ from consilium.data.source import Source
 from consilium.learn.architecture import Architecture
 
 __all__ = [
+    "STRICT",
     "AttackSpec",
     "Choice",
     "CorruptionSpec",

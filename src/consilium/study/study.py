@@ -17,6 +17,7 @@ from .parse import parse, read
 from .plan import Plan, make_plan
 from .run import Outcome, run_plan
 from .store import Store
+from .tables import tabled
 
 __all__ = ["QUICKSTART", "Results", "Study"]
 
@@ -37,7 +38,7 @@ class Study:
     """A question: which data, model, defences and adversaries.  The tables are those of a study file."""
 
     name: str
-    data: Mapping[str, Any]
+    data: Mapping[str, Any] | Entry | str
     model: Mapping[str, Any] | Entry | str
     federation: Mapping[str, Any] | None = None
     vary: Mapping[str, Sequence[Any]] = field(default_factory=dict)
@@ -66,7 +67,7 @@ class Study:
 
     def table(self) -> dict[str, Any]:
         """The tables of the study file that says the same."""
-        made: dict[str, Any] = {"name": self.name, "seeds": list(self.seeds), "data": dict(self.data)}
+        made: dict[str, Any] = {"name": self.name, "seeds": _plain(self.seeds), "data": _plain(self.data)}
         made |= {"model": _plain(self.model), "vary": _plain(self.vary), "attacks": _plain(self.attacks)}
         made |= {"corruptions": _plain(self.corruptions), **self.options}
         return made if self.federation is None else {**made, "federation": _plain(self.federation)}
@@ -85,7 +86,7 @@ class Study:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Entry):
-        return {k: v for k, v in value.configuration().items() if v is not None}
+        return tabled(value)
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import re
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,10 +20,12 @@ from consilium.core.catalogue import Card, find, load, nearest
 from consilium.core.entry import Entry
 from consilium.core.errors import ConsiliumError, Refused
 
-__all__ = ["as_table", "card_of", "entry", "refuse_unknown", "value"]
+__all__ = ["as_table", "card_of", "entry", "place", "refuse_unknown", "shown", "tabled", "value"]
 
 T = TypeVar("T")
-Table = Mapping[str, Any]
+_Table = Mapping[str, Any]
+_MOST_SHOWN = 80
+_DEEPEST = 32
 
 
 def as_table(raw: object, where: str) -> dict[str, Any]:
@@ -27,24 +33,31 @@ def as_table(raw: object, where: str) -> dict[str, Any]:
     if isinstance(raw, str):
         return {"kind": raw}
     if isinstance(raw, Entry):
-        return {k: v for k, v in raw.configuration().items() if v is not None}
+        return tabled(raw)
     if not isinstance(raw, Mapping):
-        raise Refused(f"expected a table, got {raw!r}", remedy='write { kind = "...", ... }', where=where)
+        raise Refused(f"expected a table, got {shown(raw)}", remedy='write { kind = "...", ... }', where=where)
     return dict(raw)
 
 
-def card_of(table: Table, where: str, *rooms: str) -> Card:
+def tabled(made: Entry) -> dict[str, Any]:
+    """The table that configures ``made``: TOML has no null, so a knob that is None by default is left out."""
+    defaults = {f.name.replace("_", "-"): f.default for f in dataclasses.fields(made)}
+    return {k: v for k, v in made.configuration().items() if v is not None or defaults.get(k) is not None}
+
+
+def card_of(table: _Table, where: str, *rooms: str) -> Card:
     """The card of ``table``'s kind in one of ``rooms``."""
     kind = table.get("kind")
     if not isinstance(kind, str):
-        raise Refused("no kind is given" if kind is None else f"kind {kind!r} is not a string", where=f"{where}.kind")
+        reason = "no kind is given" if kind is None else f"kind {shown(kind)} is not a string"
+        raise Refused(reason, remedy='write kind = "..."', where=f"{where}.kind")
     try:
-        return find(kind, *rooms)
+        return find(kind[:_MOST_SHOWN], *rooms)
     except Refused as error:
         raise error.at(f"{where}.kind") from None
 
 
-def entry(table: Table, where: str, *rooms: str) -> Entry:
+def entry(table: _Table, where: str, *rooms: str) -> Entry:
     """The entry that ``table`` configures."""
     card = card_of(table, where, *rooms)
     knobs = {k: v for k, v in table.items() if k != "kind"}
@@ -52,34 +65,76 @@ def entry(table: Table, where: str, *rooms: str) -> Entry:
     return value(load(card), knobs, where)
 
 
-def refuse_unknown(given: Iterable[str], known: Iterable[str], where: str, what: str) -> None:
+def refuse_unknown(given: Iterable[object], known: Iterable[str], where: str, what: str) -> None:
     """Refuse the first name in ``given`` that is not ``known``, offering the nearest."""
     names = list(known)
     for name in given:
         if name not in names:
-            raise Refused(f"{what} has no knob {name!r}", remedy=nearest(name, names), where=f"{where}.{name}")
+            reason = f"{what} has no knob {shown(name)}"
+            raise Refused(reason, remedy=nearest(str(name)[:_MOST_SHOWN], names), where=place(where, name))
 
 
-def value(made: type[T], knobs: Table, where: str) -> T:
+def value(made: type[T], knobs: _Table, where: str) -> T:
     """``made(**knobs)`` with strict types; dashes stand for underscores."""
-    fields = {k.replace("-", "_"): v for k, v in knobs.items()}
+    fields = {k.replace("-", "_"): _plain(v, place(where, k)) for k, v in knobs.items()}
     try:
-        return TypeAdapter(made).validate_json(json.dumps(fields, default=repr), strict=True)
+        valid: T = _adapter(cast(Any, made)).validate_json(json.dumps(fields), strict=True)
+        return valid
     except ValidationError as error:
         raise _refusal(error, made, where) from None
     except ConsiliumError as error:
         raise error.at(where) if where else error from None
 
 
+def place(where: str, name: object) -> str:
+    """``where.name`` as it would be written in TOML, on one line."""
+    word = str(name)
+    word = word if re.fullmatch(r"[A-Za-z0-9_-]{1,80}", word) else json.dumps(word[:_MOST_SHOWN])
+    return f"{where}.{word}" if where else word
+
+
+def shown(raw: object) -> str:
+    """A value as it stands in a message: one line, and short."""
+    text = repr(raw)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+
+
+@cache
+def _adapter(made: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(made)
+
+
+def _plain(raw: object, where: str, depth: int = 0) -> Any:
+    """What JSON can say of ``raw``; refused where it can not."""
+    if depth > _DEEPEST:
+        raise Refused(f"this is more than {_DEEPEST} tables deep", where=where)
+    if isinstance(raw, float) and not math.isfinite(raw):
+        raise Refused(f"{raw!r} is not a finite number", where=where)
+    if isinstance(raw, int) and not isinstance(raw, bool) and abs(raw) >= 2**63:
+        raise Refused("this number has more than 63 bits", where=where)
+    if raw is None or isinstance(raw, str | bool | int | float):
+        return raw
+    if isinstance(raw, Mapping):
+        return {str(k): _plain(v, place(where, k), depth + 1) for k, v in raw.items()}
+    if isinstance(raw, list | tuple):
+        return [_plain(v, f"{where}[{i}]", depth + 1) for i, v in enumerate(raw)]
+    if isinstance(raw, Path):
+        return str(raw)
+    reason = f"a {type(raw).__name__} is no value of a study ({shown(raw)})"
+    raise Refused(reason, remedy="give a text, a number, true or false, a list or a table", where=where)
+
+
 def _refusal(error: ValidationError, made: type, where: str) -> Refused:
-    first = error.errors()[0]
-    name = ".".join(str(part).replace("_", "-") for part in first["loc"])
-    place = ".".join(part for part in (where, name) if part)
+    first = error.errors(include_url=False, include_context=False)[0]
+    at = where
+    for part in first["loc"]:
+        at = f"{at}[{part}]" if isinstance(part, int) else place(at, part.replace("_", "-"))
+    name = str(first["loc"][-1]).replace("_", "-") if first["loc"] else ""
     if first["type"] in ("missing", "missing_argument"):
-        return Refused("this knob is required", remedy="give it a value", where=place)
+        return Refused("this knob is required", remedy="give it a value", where=at)
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         known = [f.name.replace("_", "-") for f in dataclasses.fields(made)] if dataclasses.is_dataclass(made) else []
-        return Refused(f"unknown knob {name!r}", remedy=nearest(name, known), where=place)
-    got = first.get("input")
+        return Refused(f"unknown knob {shown(name)}", remedy=nearest(name, known), where=at)
+    got = shown(first.get("input"))
     message = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    return Refused(f"{got!r} is not {message}" if message != first["msg"] else f"{message} (got {got!r})", where=place)
+    return Refused(f"{got} is not {message}" if message != first["msg"] else f"{message} (got {got})", where=at)

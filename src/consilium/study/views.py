@@ -15,7 +15,7 @@ from .released import Released
 
 __all__ = ["candidates", "grant"]
 
-MOST_MEMBERS = 5000
+_MOST_MEMBERS = 5000
 """Members asked about; drawn at random where there are more.  All non-members are asked about."""
 
 
@@ -38,7 +38,7 @@ def candidates(data: Consortium, honest: tuple[str, ...], stream: Stream) -> tup
     """
     inside = _joined([s.records.train for s in data.sites if s.id in honest])
     outside = _joined([s.records.non_members for s in data.sites if s.id in honest])
-    order = torch.randperm(len(inside), generator=stream.child("members").generator())[:MOST_MEMBERS]
+    order = torch.randperm(len(inside), generator=stream.child("members").generator())[:_MOST_MEMBERS]
     inside = inside.select(order)
     member = torch.cat([torch.ones(len(inside)), torch.zeros(len(outside))]).bool()
     known = torch.zeros(len(member), dtype=torch.bool)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import nn
 
@@ -31,6 +32,6 @@ class MLP(Architecture):
         """``layers`` hidden layers of ``hidden`` units."""
         widths = [math.prod(shape)] + [self.hidden] * self.layers
         stack: list[nn.Module] = [Normalise(), nn.Flatten()]
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             stack += [nn.Linear(before, after), nn.ReLU()]
         return nn.Sequential(*stack, nn.Linear(self.hidden, classes))

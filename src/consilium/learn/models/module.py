@@ -1,6 +1,7 @@
 """Any ``torch.nn.Module`` of the user's, by import path.
 
-Importing runs the user's code, so a study must say ``allow-code = true`` and :func:`consilium.load` ``allow_code=True``.
+Importing runs the user's code, so a study must say ``allow-code = true`` and :func:`consilium.load`
+``allow_code=True``.
 Source: none; an adapter.
 """
 

@@ -41,10 +41,10 @@ class ResNet9(Architecture):
             Normalise(),
             self._block(shape[0], w),
             self._block(w, 2 * w, pool=True),
-            Residual(nn.Sequential(self._block(2 * w, 2 * w), self._block(2 * w, 2 * w))),
+            _Residual(nn.Sequential(self._block(2 * w, 2 * w), self._block(2 * w, 2 * w))),
             self._block(2 * w, 4 * w, pool=True),
             self._block(4 * w, 4 * w, pool=min(shape[1:]) >= 16),
-            Residual(nn.Sequential(self._block(4 * w, 4 * w), self._block(4 * w, 4 * w))),
+            _Residual(nn.Sequential(self._block(4 * w, 4 * w), self._block(4 * w, 4 * w))),
             nn.AdaptiveMaxPool2d(2),
             nn.Flatten(),
             nn.Linear(16 * w, classes),
@@ -57,7 +57,7 @@ class ResNet9(Architecture):
         return nn.Sequential(*layers, *([nn.MaxPool2d(2)] if pool else []))
 
 
-class Residual(nn.Module):
+class _Residual(nn.Module):
     """x + block(x)."""
 
     def __init__(self, block: nn.Module) -> None:
