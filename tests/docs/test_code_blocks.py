@@ -130,3 +130,27 @@ def test_blocks_run_in_order_in_one_folder(tmp_path):
     )
     done = run_page(Path("page.md"), tmp_path, text)
     assert done.returncode == 0, done.stderr
+
+
+STUDY = """name = "small"
+seeds = [0]
+data = { kind = "digits", sites = 2, partition = "iid" }
+model = { kind = "logistic" }
+federation = { kind = "fed-avg", rounds = 1 }
+"""
+
+
+def test_a_study_is_planned_and_a_wrong_one_is_found(tmp_path):
+    right = (
+        f"<!-- file: small.toml -->\n```toml\n{STUDY}```\n```console\n$ consilium plan small.toml --json\nmuch\n```\n"
+    )
+    done = run_page(Path("page.md"), tmp_path, right)
+    assert done.returncode == 0, done.stderr
+    assert '"arms"' in done.stdout
+    (tmp_path / "studies").unlink()
+    done = run_page(Path("page.md"), tmp_path, f"```toml\n{STUDY}modle = 1\n```\n")
+    assert done.returncode != 0
+    assert "ended with 2" in done.stderr
+    (tmp_path / "studies").unlink()
+    done = run_page(Path("page.md"), tmp_path, f"<!-- exit: 2 -->\n```toml\n{STUDY}modle = 1\n```\n")
+    assert done.returncode == 0, done.stderr
