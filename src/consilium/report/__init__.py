@@ -1,1 +1,8 @@
-"""Evidence to tables, figures and one page."""
+"""Evidence to tables, figures and one page: reads a study's folder, runs nothing, trains nothing.
+
+read -> evidence       the folder as frozen records; what is missing, failed or added later is tolerated
+columns -> summary     what is shown of a cell; arms over seeds, with intervals
+verdict, effects       what was found, and what each defence buys and costs
+table                  table.csv and the terminal
+heat, figures, cell    what the page shows; page, templates/: report.html, one self-contained file
+"""

@@ -1,0 +1,146 @@
+"""One cell as the page shows it: claims as sentences, findings by aim, costs, configuration, what it ran on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..core.finding import Measure
+from .evidence import CellRecord, FindingRecord, StudyRecord
+from .gallery import Example, allowance, examples
+from .numbers import interval, number, style_of
+from .words import claim_sentence
+
+__all__ = ["CellView", "FindingView", "Line", "cell_views"]
+
+_AIMS = ("evasion", "poisoning", "membership", "attribute", "reconstruction", "extraction", "linkage")
+
+_NAMES = {
+    "auroc": "AUROC",
+    "auc": "AUC",
+    "mean_linf": "mean L∞ of the change",
+    "mean_l2": "mean L2 of the change",
+    "tpr_at_fpr_1": "TPR at 1 % FPR",
+    "tpr_at_fpr_0.1": "TPR at 0.1 % FPR",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A measure written out."""
+
+    name: str
+    value: str
+    between: str
+    chance: str
+    n: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class FindingView:
+    """A finding with its measures written out and, unless shared, its images."""
+
+    record: FindingRecord
+    lines: tuple[Line, ...]
+    knobs: str
+    examples: tuple[Example, ...]
+
+
+@dataclass(frozen=True)
+class CellView:
+    """Everything the template needs of one cell."""
+
+    record: CellRecord
+    code: str
+    claims: tuple[str, ...]
+    largest: str
+    utility: tuple[Line, ...]
+    cost: tuple[Line, ...]
+    findings: tuple[tuple[str, tuple[FindingView, ...]], ...]
+    documents: tuple[tuple[str, str], ...]
+    refused: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def cell_views(study: StudyRecord, codes: Mapping[str, str], *, share: bool) -> tuple[CellView, ...]:
+    """All cells in the order of the study; with ``share`` no example of a record is read at all."""
+    most = 0 if share else allowance(study.cells, study.data.shape)
+    return tuple(_view(study, cell, codes.get(cell.arm, "?"), most) for cell in study.cells)
+
+
+def _view(study: StudyRecord, cell: CellRecord, code: str, most: int) -> CellView:
+    rounds = study.rounds.get(cell.training, ())
+    return CellView(
+        record=cell,
+        code=code,
+        claims=tuple(claim_sentence(claim) for claim in cell.privacy.claims),
+        largest=_largest(cell),
+        utility=tuple(_line(measure) for measure in cell.utility),
+        cost=(*(_line(measure) for measure in cell.cost), *_spent(cell)),
+        findings=tuple(_by_aim(cell, study.data.classes, most)),
+        documents=tuple(_documents(cell)),
+        refused=tuple(f"Round {r.round}: {site}: {reason}" for r in rounds for site, reason in r.refused),
+        notes=tuple(note for note in cell.notes if note not in study.data.notes and not note.startswith("data: ")),
+    )
+
+
+def _largest(cell: CellRecord) -> str:
+    """The sentence of the claim that ``privacy.epsilon`` is the epsilon of."""
+    fitting = [claim for claim in cell.privacy.claims if claim.get("unit") == cell.privacy.unit]
+    sizes = [float(claim["epsilon"]) for claim in fitting if isinstance(claim.get("epsilon"), int | float)]
+    return claim_sentence(fitting[sizes.index(max(sizes))]) if sizes and len(sizes) == len(fitting) else ""
+
+
+def _by_aim(cell: CellRecord, classes: Sequence[str], most: int) -> list[tuple[str, tuple[FindingView, ...]]]:
+    found = dict.fromkeys(finding.aim for finding in cell.findings)
+    aims = sorted(found, key=lambda aim: _AIMS.index(aim) if aim in _AIMS else len(_AIMS))
+    return [(aim, tuple(_finding(finding, classes, most) for finding in cell.aimed(aim))) for aim in aims]
+
+
+def _finding(finding: FindingRecord, classes: Sequence[str], most: int) -> FindingView:
+    given = {name: value for name, value in finding.configuration.items() if name != "kind" and value is not None}
+    knobs = ", ".join(f"{name} = {_compact(value)}" for name, value in given.items())
+    shown = examples(finding, classes, most) if finding.aim == "evasion" else ()
+    return FindingView(finding, tuple(_line(measure) for measure in finding.measures), knobs, shown)
+
+
+def _line(measure: Measure) -> Line:
+    style = style_of(measure)
+    return Line(
+        name=_NAMES.get(measure.name) or measure.name.replace("_", " "),
+        value=number(measure.value, style),
+        between=interval(measure.low, measure.high, style),
+        chance="" if measure.chance is None else number(measure.chance, style),
+        n=f"{measure.n:,}" if measure.n else "",
+        reason=measure.reason,
+    )
+
+
+def _spent(cell: CellRecord) -> list[Line]:
+    """Seconds per stage, as cost."""
+    return [Line(f"{what} time", number(value, "seconds"), "", "", "", "") for what, value in cell.seconds.items()]
+
+
+def _documents(cell: CellRecord) -> list[tuple[str, str]]:
+    """What is shown as written, under a heading each; what the evidence does not hold is left out."""
+    names = (
+        ("Configuration as given", ("given",)),
+        ("Configuration as resolved", ("resolved",)),
+        ("Code, packages and seeds", ("code", "packages", "seeds", "engine")),
+        ("Hardware", ("hardware",)),
+        ("Digests", ("training", "model")),
+    )
+    made = [(title, {key: cell.raw[key] for key in keys if cell.raw.get(key)}) for title, keys in names]
+    return [(title, _json(held[keys[0]] if len(keys) == 1 else held))
+            for (title, held), (_, keys) in zip(made, names, strict=True) if held]  # fmt: skip
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)

@@ -1,0 +1,152 @@
+"""The columns of the matrix: what is shown of a cell, under which heading, and what it means.
+
+A column reads one :class:`Measure` from a cell, so every table, plot and card of the report shows the same figures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..core.finding import Measure
+from .evidence import CellRecord, StudyRecord
+from .numbers import Style
+from .scores import worst_case
+
+__all__ = ["Column", "columns", "is_bound", "measure_of"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: ``better`` is the direction that is good, ``style`` says how its numbers are written."""
+
+    key: str
+    label: str
+    group: str
+    meaning: str
+    better: Literal["high", "low"]
+    style: Style = "share"
+
+    @property
+    def robustness(self) -> bool:
+        """True for figures of evasion, in which a collapsed model is not ranked (LAWS 19)."""
+        return self.group == "Evasion"
+
+
+_FIRST = (
+    Column("accuracy", "accuracy", "Utility", "Share of test records answered rightly.", "high"),
+    Column(
+        "balanced_accuracy",
+        "balanced accuracy",
+        "Utility",
+        "Mean over classes of the share answered rightly: answering one class always earns 1 / classes.",
+        "high",
+    ),
+    Column(
+        "auroc", "AUROC", "Utility", "Chance that a right class is ranked above a wrong one; 0.5 is a coin.", "high"
+    ),
+    Column(
+        "epsilon",
+        "ε",
+        "Privacy",
+        "Epsilon of the differential-privacy claim of one released model: the maximum over sites and seeds. Read it "
+        "with its δ, unit and adjacency on the model's page. “none” means that no finite epsilon is claimed.",
+        "low",
+        "epsilon",
+    ),
+)
+_WORST = Column(
+    "worst_case",
+    "worst case",
+    "Evasion",
+    "Share of test images answered rightly under every one of the study's evasion attacks, image by image.",
+    "high",
+)
+_LAST = (
+    Column(
+        "mia_advantage",
+        "advantage",
+        "Membership",
+        "True minus false positive rate of the first membership attack: 0 means that it tells members from non-members "
+        "no better than a coin.",
+        "low",
+    ),
+    Column("mia_auc", "AUC", "Membership", "AUC of the first membership attack; 0.5 is a coin.", "low"),
+    Column("bytes", "size", "Cost", "Bytes of the stored model file.", "low", "bytes"),
+    Column(
+        "latency_ratio",
+        "latency",
+        "Cost",
+        "Time of one answer relative to the same model in fp32, both measured in turn in one process.",
+        "low",
+        "ratio",
+    ),
+    Column(
+        "bytes_up_per_round_site",
+        "sent",
+        "Cost",
+        "Bytes that one site sends to the server in one round.",
+        "low",
+        "bytes",
+    ),
+    Column(
+        "seconds",
+        "time",
+        "Cost",
+        "Seconds of training and evaluation; a training that several arms share counts in each of them.",
+        "low",
+        "seconds",
+    ),
+)
+
+
+def columns(study: StudyRecord) -> tuple[Column, ...]:
+    """The columns for which this study has at least one measure; epsilon always stands."""
+    evasion = tuple(_attack(name) for name in study.attacks("evasion"))
+    worst = (_WORST,) if len(evasion) > 1 else ()
+    every = (*_FIRST, *evasion, *worst, *_LAST)
+    done = [cell for cell in study.cells if cell.judged]
+    return tuple(c for c in every if c.key == "epsilon" or any(measure_of(cell, c.key) for cell in done))
+
+
+def measure_of(cell: CellRecord, key: str) -> Measure | None:
+    """The figure that stands in column ``key`` for one cell; None where the cell says nothing of it."""
+    if ":" in key:
+        name, attack = key.split(":", 1)
+        return next((f.measure(name) for f in cell.findings if f.name == attack), None)
+    if key.startswith("mia_"):
+        return next((f.measure(key.removeprefix("mia_")) for f in cell.aimed("membership")), None)
+    special = {"epsilon": _epsilon, "seconds": _seconds, "worst_case": _worst}.get(key)
+    if special is not None:
+        return special(cell)
+    return next((m for m in (*cell.utility, *cell.cost) if m.name == key), None)
+
+
+def is_bound(cell: CellRecord, key: str) -> bool:
+    """True where the figure of an evasion column is only an upper bound of the robust accuracy (LAWS 20)."""
+    attack = key.partition(":")[2]
+    if attack:
+        return any(f.upper_bound for f in cell.findings if f.name == attack)
+    measure = measure_of(cell, key) if key == "worst_case" else None
+    return measure is not None and (any(f.upper_bound for f in cell.aimed("evasion")) or "upper" in measure.reason)
+
+
+def _attack(name: str) -> Column:
+    meaning = f"Share of all test images answered rightly under the attack “{name}”: robust accuracy."
+    return Column(f"robust_accuracy:{name}", name, "Evasion", meaning, "high")
+
+
+def _epsilon(cell: CellRecord) -> Measure:
+    if cell.privacy.epsilon is None:
+        return Measure.undefined("epsilon", "no differential privacy: no finite epsilon is claimed")
+    return Measure("epsilon", cell.privacy.epsilon)
+
+
+def _seconds(cell: CellRecord) -> Measure | None:
+    return Measure("seconds", sum(cell.seconds.values()), unit="s") if cell.seconds else None
+
+
+def _worst(cell: CellRecord) -> Measure | None:
+    """As the study wrote it, else from the attacks' masks."""
+    written = next((m for f in cell.findings if f.kind == "worst-case" for m in f.measures), None)
+    return written or (worst_case(cell) if cell.aimed("evasion") else None)

@@ -1,0 +1,93 @@
+"""What the page's script draws: plain JSON values, no drawing here.
+
+The Pareto plot has one point per arm and infection; a training's curves are stored once however many cells share it;
+a membership attack's scores become two histograms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .columns import Column, columns
+from .evidence import FindingRecord, RoundRecord, StudyRecord
+from .scores import read_scores
+from .summary import Figure, Row
+
+__all__ = ["curves", "histogram", "pareto"]
+
+
+def pareto(study: StudyRecord, rows: Sequence[Row]) -> dict[str, Any]:
+    """Measures to choose from, and one point per row with at least two figures."""
+    shown = columns(study)
+    points = [_point(row, shown) for row in rows if any(figure.value is not None for figure in row.figures.values())]
+    keys = [column.key for column in shown]
+    strongest = next(
+        (k for k in ("worst_case", *keys) if k in keys and (k == "worst_case" or ":" in k)), "mia_advantage"
+    )
+    return {
+        "options": [{"key": c.key, "label": _label(c), "better": c.better, "style": c.style} for c in shown],
+        "points": points,
+        "infections": list(study.infections),
+        "x": strongest if strongest in keys else keys[0],
+        "y": "accuracy" if "accuracy" in keys else keys[-1],
+    }
+
+
+def curves(rounds: Sequence[RoundRecord]) -> dict[str, Any]:
+    """One training: accuracy of mean, worst and each site, and mean loss, over rounds."""
+    sites = dict.fromkeys(point.site for record in rounds for point in record.sites)
+    return {
+        "round": [record.round for record in rounds],
+        "mean": [record.mean_accuracy for record in rounds],
+        "worst": [record.worst_accuracy for record in rounds],
+        "loss": [record.mean_loss for record in rounds],
+        "sites": {site: [_at(record, site) for record in rounds] for site in sites},
+    }
+
+
+def histogram(finding: FindingRecord, bins: int = 24) -> dict[str, Any] | None:
+    """Shares of members and non-members per score bin; None where scores or membership are not in the file."""
+    found = read_scores(finding.scores)
+    member = found.get("member")
+    score = next((found[key] for key in ("score", "scores", "loss") if key in found), None)
+    if member is None or score is None or member.shape != score.shape:
+        return None
+    known = np.isfinite(score)
+    score, inside = score[known], member[known] > 0.5
+    if not inside.any() or inside.all():
+        return None
+    low, high = np.quantile(score, [0.005, 0.995])  # a few far scores would squeeze the rest
+    edges = np.linspace(low, high if high > low else low + 1, bins + 1)
+    shares = [np.histogram(np.clip(score[w], low, high), edges)[0] / w.sum() for w in (inside, ~inside)]
+    centres = (edges[:-1] + edges[1:]) / 2
+    return {"x": _short(centres), "member": _short(shares[0]), "other": _short(shares[1])}
+
+
+def _point(row: Row, shown: Sequence[Column]) -> dict[str, Any]:
+    return {
+        "code": row.code,
+        "arm": row.arm.name,
+        "infected_by": row.infected_by,
+        "collapsed": row.collapsed > 0,
+        "cell": next((cell.digest for cell in row.cells if cell.judged), ""),
+        "figures": {column.key: _figure(row.figures[column.key]) for column in shown},
+    }
+
+
+def _figure(figure: Figure) -> dict[str, Any]:
+    return {"v": figure.value, "l": figure.low, "h": figure.high, "upper": figure.upper}
+
+
+def _label(column: Column) -> str:
+    return f"{column.group.lower()}: {column.label}"
+
+
+def _at(record: RoundRecord, site: str) -> float | None:
+    return next((point.accuracy for point in record.sites if point.site == site), None)
+
+
+def _short(values: np.ndarray[Any, Any]) -> list[float]:
+    return [float(f"{value:.4g}") for value in values]

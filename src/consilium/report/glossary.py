@@ -1,0 +1,46 @@
+"""Short texts that explain the page: terms, and the pitfalls of such studies with how this one avoids them."""
+
+from __future__ import annotations
+
+__all__ = ["PITFALLS", "TERMS"]
+
+TERMS = (
+    ("arm", "One combination of defences. “none” on an axis means that this defence is absent."),
+    ("cell", "One trained model of one arm with one seed, clean or infected, with everything found about it."),
+    ("seed", "One repetition: another start, other batches, the same records."),
+    ("infected", "Trained while an adversary held one or more sites; compared with its clean twin."),
+    ("interval", "95 %. Over seeds by Student's t; with one seed the measure's own, over test records."),
+    ("chance", "What a party that knows nothing reaches: a figure means something only in its distance from chance."),
+    ("majority class", "Always answering the commonest class scores this. A model near it has learned little."),
+    (
+        "collapsed",
+        "More than 95 % of the answers are one class. Its robustness is not ranked: a constant withstands all.",
+    ),
+    (
+        "ε, δ",
+        "Differential privacy: one record more or less changes the odds of any outcome by at most e^ε, except with δ.",
+    ),
+    ("unit", "Whose presence ε hides: one example, one patient, one site or one label. Units are never mixed."),
+    ("robust accuracy", "Share of test images still answered rightly after the attack changed them within its radius."),
+    ("upper bound (≤)", "The attack could not be adapted to the defence; a better adversary may do more."),
+    ("advantage", "True minus false positive rate in telling members from non-members; 0 is a coin, 1 is certainty."),
+    (
+        "threat model",
+        "Who acts, at which moment, knowing what, to gain what. A figure holds for its threat model only.",
+    ),
+)
+
+PITFALLS = (
+    ("Robustness of the first test batch only", "Every attack runs on the whole test set; n stands beside the figure."),
+    ("Attacks that clamp normalised inputs", "Inputs are raw in [0, 1]; normalisation is a layer of the model."),
+    ("Calibrating int8 on test data", "Calibration uses the public slice, stated synthetic inputs or weights alone."),
+    (
+        "Members told by a shift of splits",
+        "Non-members are held out of the same site's training pool, not the test split.",
+    ),
+    ("A constant model that looks robust", "Majority rate and collapse are shown; collapsed arms are not ranked."),
+    ("ε per training, read as ε per folder", "The statement at the top; a claim names one released model."),
+    ("One lucky seed", "Means over seeds with intervals; where there is one seed, the page says so."),
+    ("Gradient masking taken for robustness", "A defence without a surrogate is printed as an upper bound."),
+    ("Choosing the best arm on test data", "Cards rank on the records shown and say how many intervals overlap."),
+)

@@ -1,0 +1,161 @@
+"""One self-contained page: evidence in, ``report.html`` out, and nothing that touches a network.
+
+The page carries its own style, script and plotting library.  A Content-Security-Policy forbids every load from outside
+and allows exactly the scripts whose SHA-256 it lists, so text that came from a study can never run, even if an escape
+were missing somewhere.  The plotting library lies in the page as plain text and is run only when a plot is first seen.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from importlib.resources import files
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from .cell import CellView, cell_views
+from .columns import columns
+from .effects import changed, effects
+from .evidence import StudyRecord
+from .figures import curves, histogram, pareto
+from .glossary import PITFALLS, TERMS
+from .heat import heat_groups, partition_tiles
+from .numbers import interval, number
+from .read import read_study
+from .summary import Row, majority_rate, rows
+from .verdict import cards
+from .words import privacy_statement, question
+
+__all__ = ["write_page"]
+
+
+def write_page(folder: Path, share: bool | None = None) -> Path:
+    """Write ``report.html`` into the study's ``folder`` and return its path.
+
+    With ``share`` the page holds no image of a record and no per-record score; that is the default unless the data are
+    bundled with a public package.
+    """
+    study = read_study(folder)
+    page = _render(study, share=not study.data.bundled if share is None else share)
+    path = folder / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _render(study: StudyRecord, *, share: bool) -> str:
+    loader = PackageLoader("consilium.report", "templates")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"number": number, "pretty": _pretty}
+    environment.globals["interval"] = interval
+    return environment.get_template("page.html.j2").render(_context(study, share=share))
+
+
+def _context(study: StudyRecord, *, share: bool) -> dict[str, Any]:
+    every = rows(study)
+    codes = {row.arm.name: row.code for row in every}
+    views = cell_views(study, codes, share=share)
+    script, plotly = _source("page.js"), get_plotlyjs().replace("\r\n", "\n")
+    return {
+        "study": study,
+        "share": share,
+        "question": question(study),
+        "statement": privacy_statement(study),
+        "cards": cards(study, every),
+        "columns": columns(study),
+        "groups": [(name, len(list(held))) for name, held in groupby(columns(study), lambda c: c.group)],
+        "rows": every,
+        "majority": majority_rate(study),
+        "chances": _chances(every),
+        "heat": heat_groups(study, every),
+        "changed": changed(study),
+        "effects": effects(study),
+        "tiles": partition_tiles(study.data),
+        "cells": views,
+        "drawn": _drawn(study, every, views, share=share),
+        "troubled": [view for view in views if not view.record.ok],
+        "refusals": [row for row in every if row.arm.refusal and row.infected_by == "none"],
+        "provenance": _provenance(study),
+        "terms": TERMS,
+        "pitfalls": PITFALLS,
+        "version": version("consilium"),
+        "style": Markup(_source("style.css")),
+        "script": Markup(script),
+        "plotly": Markup(plotly),
+        "hashes": " ".join(f"'{_digest(text)}'" for text in (script, plotly)),
+    }
+
+
+def _source(name: str) -> str:
+    return files("consilium.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _pretty(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
+def _digest(script: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+
+
+def _chances(every: Sequence[Row]) -> dict[str, float]:
+    """The chance level of every column that has one."""
+    found: dict[str, float] = {}
+    for row in every:
+        for key, figure in row.figures.items():
+            if figure.chance is not None:
+                found.setdefault(key, figure.chance)
+    return found
+
+
+def _drawn(study: StudyRecord, every: Sequence[Row], views: Sequence[CellView], *, share: bool) -> Mapping[str, Any]:
+    """What the script draws; per-record scores go in as histograms, and not at all with ``share``."""
+    scored = {} if share else {
+        f"{view.record.digest}/{finding.name}": made
+        for view in views
+        for finding in view.record.aimed("membership")
+        if (made := histogram(finding)) is not None
+    }  # fmt: skip
+    trainings = {digest: curves(rounds) for digest, rounds in study.rounds.items() if rounds}
+    return {"pareto": pareto(study, every), "curves": trainings, "histograms": scored}
+
+
+def _provenance(study: StudyRecord) -> list[tuple[str, str]]:
+    """Name and value of what is needed to run the study again, the same for all cells or said to differ."""
+    done = [cell.raw for cell in study.cells if cell.raw]
+    code = {_revision(raw.get("code")) for raw in done} - {""}
+    machines = {str(_get(raw.get("hardware"), "cpu")) for raw in done} - {""}
+    packages = {f"{name} {number}" for raw in done for name, number in _pairs(raw.get("packages"))}
+    return [(name, value) for name, value in (
+        ("Seeds", ", ".join(map(str, study.seeds))),
+        ("Code", "; ".join(sorted(code))),
+        ("Packages", ", ".join(sorted(packages))),
+        ("Processor", "; ".join(sorted(machines))),
+        ("Device", study.device),
+        ("Threads", "" if study.threads is None else str(study.threads)),
+        ("Data", study.data.provenance),
+        ("Created", study.created),
+        ("Took", "" if study.seconds is None else number(study.seconds, "seconds")),
+    ) if value]  # fmt: skip
+
+
+def _revision(code: object) -> str:
+    parts = (_get(code, "version"), _get(code, "revision"), "with uncommitted changes" if _get(code, "dirty") else "")
+    return " ".join(str(part) for part in parts if part)
+
+
+def _get(held: object, key: str) -> object:
+    return held.get(key, "") if isinstance(held, dict) else ""
+
+
+def _pairs(held: object) -> list[tuple[str, object]]:
+    return list(held.items()) if isinstance(held, dict) else []

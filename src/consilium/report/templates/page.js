@@ -1,0 +1,247 @@
+"use strict";
+// The page's own behaviour: sorting, tips, models on demand, and plots drawn when they are first seen.
+(() => {
+  const $ = (selector, root = document) => root.querySelector(selector);
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const drawn = JSON.parse($("#drawn").textContent);
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  const OKABE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8A7A00", "#777777"];
+  const DASHES = ["solid", "dot", "dashdot", "longdash"];
+
+  // ---- the matrix -------------------------------------------------------------------------------------------------
+  const table = $("#matrix-table");
+  const body = table.tBodies[0];
+  const number = (row, key) => {
+    const cell = row.querySelector(`td[data-column="${CSS.escape(key)}"]`);
+    return cell && "value" in cell.dataset ? { value: +cell.dataset.value, last: "unranked" in cell.dataset } : null;
+  };
+  const compare = (key, sign) => (a, b) => {
+    if (key === "name") return sign * a.dataset.name.localeCompare(b.dataset.name) || a.dataset.order - b.dataset.order;
+    const [x, y] = [number(a, key), number(b, key)];
+    const rank = (entry) => (entry === null ? 2 : entry.last ? 1 : 0);
+    return rank(x) - rank(y) || (x && y ? sign * (x.value - y.value) : 0) || a.dataset.order - b.dataset.order;
+  };
+  const sort = (button) => {
+    const head = button.closest("th");
+    const best = button.dataset.better === "high" ? "descending" : "ascending";
+    const other = best === "ascending" ? "descending" : "ascending";
+    const next = { none: best, [best]: other, [other]: "none" }[head.getAttribute("aria-sort")];
+    all("thead th[aria-sort]", table).forEach((th) => th.setAttribute("aria-sort", "none"));
+    head.setAttribute("aria-sort", next);
+    const order = next === "none" ? (a, b) => a.dataset.order - b.dataset.order
+      : compare(button.dataset.sort, next === "ascending" ? 1 : -1);
+    body.append(...[...body.rows].sort(order));
+  };
+  all("button[data-sort]", table).forEach((button) => button.addEventListener("click", () => sort(button)));
+  all("input[name=rows]").forEach((input) => input.addEventListener("change", () => {
+    const wanted = { all: null, clean: "no", infected: "yes" }[input.value];
+    [...body.rows].forEach((row) => { row.hidden = wanted !== null && row.dataset.infected !== wanted; });
+  }));
+
+  // ---- tips: on hover, on focus, on tap -----------------------------------------------------------------------------
+  const tip = Object.assign(document.createElement("div"), { id: "tip", hidden: true });
+  tip.setAttribute("role", "tooltip");
+  document.body.append(tip);
+  const hide = () => { tip.hidden = true; };
+  const show = (target) => {
+    tip.textContent = target.dataset.tip;
+    tip.hidden = false;
+    const [box, own] = [target.getBoundingClientRect(), tip.getBoundingClientRect()];
+    const left = Math.min(Math.max(8, box.left + box.width / 2 - own.width / 2), innerWidth - own.width - 8);
+    const below = box.bottom + own.height + 14 < innerHeight;
+    tip.style.left = `${Math.max(8, left)}px`;
+    tip.style.top = `${below ? box.bottom + 8 : Math.max(8, box.top - own.height - 8)}px`;
+  };
+  const tipped = (event) => event.target instanceof Element && event.target.closest("[data-tip]");
+  for (const kind of ["pointerover", "focusin", "click"]) {
+    document.addEventListener(kind, (event) => { const target = tipped(event); if (target) show(target); else hide(); });
+  }
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
+  addEventListener("scroll", hide, { passive: true, capture: true });
+
+  // ---- plots --------------------------------------------------------------------------------------------------------
+  const library = () => {  // the library is run from its text only when a plot is first seen
+    if (window.Plotly) return;
+    const script = document.createElement("script");
+    script.textContent = $("#plotly-source").textContent;
+    document.head.append(script);
+  };
+  const layout = (extra) => ({
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", autosize: true, showlegend: false, hovermode: "closest",
+    font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: colour("soft") },
+    margin: { l: 62, r: 18, t: 18, b: 52 }, ...extra,
+    hoverlabel: { bgcolor: colour("ink"), font: { color: colour("paper") }, align: "left" },
+  });
+  const axis = (title, extra) => ({
+    title: { text: title }, gridcolor: colour("line"), linecolor: colour("line"), zeroline: false, automargin: true, ...extra,
+  });
+  const config = { displaylogo: false, responsive: true, displayModeBar: false };
+
+  const histogram = (host) => {
+    const held = drawn.histograms[host.dataset.key];
+    const steps = (y, name, stroke, dash) => ({  // outlines, not patterns: those print as large bitmaps
+      x: held.x, y, name, mode: "lines", line: { color: stroke, width: 2.5, dash, shape: "hvh" },
+      fill: "tozeroy", fillcolor: `${stroke}1a`, hovertemplate: `${name}: %{y:.1%} at %{x:.3g}<extra></extra>`,
+    });
+    return [[steps(held.member, "members", OKABE[0], "solid"), steps(held.other, "non-members", OKABE[1], "dash")],
+      layout({ showlegend: true, legend: { orientation: "h", y: 1.15 },
+        xaxis: axis("score"), yaxis: axis("share", { tickformat: ".0%", rangemode: "tozero" }) })];
+  };
+
+  const curves = (host) => {
+    const held = drawn.curves[host.dataset.key];
+    const line = (y, name, style, extra) => ({
+      x: held.round, y, name, mode: held.round.length > 1 ? "lines" : "markers", line: style, connectgaps: true,
+      hovertemplate: `${name}, round %{x}: %{y:.3f}<extra></extra>`, ...extra,
+    });
+    const sites = Object.entries(held.sites).map(([site, y], i) => line(y, site, {
+      color: OKABE[i % 8], width: 1.3, dash: DASHES[Math.floor(i / 8) % 4] }, { opacity: 0.75 }));
+    const narrow = host.clientWidth < 560;
+    const traces = [...sites, line(held.worst, "worst site", { color: colour("bad"), width: 2.5, dash: "dash" }),
+      line(held.mean, "mean", { color: colour("ink"), width: 3 }),
+      line(held.loss, "mean loss", { color: colour("accent"), width: 2 }, { xaxis: "x2", yaxis: "y2" })];
+    const whole = { dtick: Math.max(1, Math.ceil(held.round.length / 10)) };
+    const [left, right] = narrow ? [[0, 1], [0, 1]] : [[0, 0.62], [0.72, 1]];
+    const [top, bottom] = narrow ? [[0.5, 1], [0, 0.34]] : [[0, 1], [0, 1]];
+    if (narrow) host.style.height = "520px";
+    return [traces, layout({ showlegend: true, legend: { orientation: "h", y: narrow ? -0.22 : -0.3, font: { size: 12 } },
+      xaxis: axis(narrow ? "" : "round", { domain: left, anchor: "y", ...whole }),
+      yaxis: axis("accuracy", { domain: top, anchor: "x" }),
+      xaxis2: axis("round", { domain: right, anchor: "y2", ...whole }),
+      yaxis2: axis("mean loss", { domain: bottom, anchor: "x2", rangemode: "tozero" }) })];
+  };
+
+  // ---- the Pareto plot ----------------------------------------------------------------------------------------------
+  const chosen = (id, fallback) => ($(`#pareto-${id}`) || { value: fallback }).value;
+  const option = (key) => drawn.pareto.options.find((entry) => entry.key === key);
+  const scale = (points, key) => {  // epsilon "none" stands to the right of every number, behind a gap
+    const values = points.map((p) => p.figures[key]?.v).filter((v) => v !== null && v !== undefined);
+    const [low, high] = values.length ? [Math.min(...values), Math.max(...values)] : [0, 1];
+    const none = key === "epsilon" ? high + Math.max(0.35 * (high - low), 0.25 * Math.abs(high), 0.5) : null;
+    return { none, at: (p) => p.figures[key]?.v ?? none, high };
+  };
+  const front = (points, x, y) => {  // arms that no other arm beats in both; an upper bound or a collapse competes in none
+    const good = (entry, value) => (entry.better === "high" ? value : -value);
+    const fair = points.filter((p) => !p.collapsed && ![x, y].some((entry) => p.figures[entry.key]?.upper));
+    return fair.filter((p) => !fair.some((q) => {
+      const gains = [[x, "px"], [y, "py"]].map(([entry, k]) => good(entry, q[k]) - good(entry, p[k]));
+      return gains.every((gain) => gain >= 0) && gains.some((gain) => gain > 0);
+    })).sort((a, b) => a.px - b.px || a.py - b.py);
+  };
+  const written = (entry, figure) => {
+    if (!figure || figure.v === null) return entry.key === "epsilon" ? "none (no DP)" : "–";
+    const text = entry.style === "bytes" ? `${(figure.v / 1000).toPrecision(3)} kB` : (+figure.v.toPrecision(3)).toString();
+    const between = figure.l === null ? "" : ` (${[figure.l, figure.h].map((v) => +v.toPrecision(3)).join(" – ")})`;
+    return (figure.upper ? "≤ " : "") + text + (entry.style === "bytes" ? "" : between);
+  };
+  const safe = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;");
+  const bars = (p, key) => {
+    const { v, l, h } = p.figures[key] ?? {};
+    return { type: "data", symmetric: false, thickness: 1, width: 0, color: colour("soft"), visible: l != null && h != null,
+      array: [Math.max(0, h - v) || 0], arrayminus: [Math.max(0, v - l) || 0] };
+  };
+  const pareto = (host) => {
+    const held = drawn.pareto;
+    const [x, y] = [option(chosen("x", held.x)), option(chosen("y", held.y))];
+    const infection = chosen("infection", "none");
+    const points = held.points.filter((p) => p.infected_by === infection);
+    const [sx, sy] = [scale(points, x.key), scale(points, y.key)];
+    points.forEach((p) => { p.px = sx.at(p); p.py = sy.at(p); });
+    const shown = points.filter((p) => p.px !== null && p.py !== null)
+      .sort((a, b) => (b.figures.bytes?.v ?? 0) - (a.figures.bytes?.v ?? 0));
+    const best = front(shown, x, y);
+    const most = Math.max(1, ...shown.map((p) => p.figures.bytes?.v ?? 0));
+    const hover = (p) => [`<b>${p.code}</b> ${safe(p.arm)}${p.collapsed ? " (collapsed)" : ""}`,
+      ...new Set([x, y, ...["epsilon", "bytes"].map(option).filter(Boolean)])].map((entry) => (typeof entry === "string"
+        ? entry : `${safe(entry.label)}: ${written(entry, p.figures[entry.key])}`)).join("<br>");
+    const mark = (p) => ({  // a trace of its own each, so that a letter stays with its mark where marks overlap
+      x: [p.px], y: [p.py], ids: [p.code], mode: "markers+text", text: [p.code], hovertext: [hover(p)], hoverinfo: "text",
+      cliponaxis: false, textfont: { size: 12, color: p.collapsed ? colour("ink") : "#ffffff" }, customdata: [p.cell],
+      error_x: bars(p, x.key), error_y: bars(p, y.key),
+      marker: {
+        size: (host.clientWidth < 560 ? 16 : 24) * (1 + Math.sqrt((p.figures.bytes?.v ?? most / 4) / most)), opacity: 0.92,
+        symbol: p.figures.epsilon?.v == null ? "circle" : "diamond",
+        color: p.collapsed ? colour("card") : best.includes(p) ? "#0072B2" : "#6b7680",
+        line: { color: p.collapsed ? colour("soft") : colour("card"), width: 1.5 },
+      },
+    });
+    const line = { x: best.map((p) => p.px), y: best.map((p) => p.py), mode: "lines", hoverinfo: "skip",
+      line: { color: colour("accent"), width: 2, dash: "dot" } };
+    const named = (entry) => `${entry.label} ${entry.better === "high" ? "(higher is better)" : "(lower is better)"}`;
+    const ticks = (s) => {
+      if (s.none === null) return {};
+      const values = [...new Set(shown.map((p) => p.figures.epsilon?.v).filter((v) => v != null))];
+      return { tickvals: [...values, s.none], ticktext: [...values.map((v) => v.toPrecision(3)), "none (no DP)"] };
+    };
+    const divide = [["x", sx], ["y", sy]].filter(([, s]) => s.none !== null).map(([k, s]) => {
+      const place = (s.none + s.high) / 2;
+      const [from, to] = k === "x" ? [{ x0: place, x1: place }, { y0: 0, y1: 1, yref: "paper" }]
+        : [{ y0: place, y1: place }, { x0: 0, x1: 1, xref: "paper" }];
+      return { type: "line", ...from, ...to, line: { color: colour("line"), width: 1, dash: "dash" } };
+    });
+    host.dataset.points = shown.length;
+    return [[line, ...shown.map(mark)], layout({ shapes: divide, margin: { l: 66, r: 28, t: 28, b: 58 },
+      xaxis: axis(named(x), ticks(sx)), yaxis: axis(named(y), ticks(sy)) })];
+  };
+  const painters = { pareto, curves, histogram };
+  const draw = (host) => {
+    library();
+    const [traces, shape] = painters[host.dataset.figure](host);
+    window.Plotly.react(host, traces, shape, config);
+    host.dataset.done = "yes";
+    if (host.dataset.figure !== "pareto") return;
+    all(".points path.point", host).forEach((path, i) => { path.id = `pareto-point-${traces[i + 1].ids[0]}`; });
+    host.removeAllListeners("plotly_click");
+    host.on("plotly_click", (event) => { const cell = event.points[0].customdata; if (cell) location.hash = `cell-${cell}`; });
+  };
+  const seen = new IntersectionObserver((entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => {
+    seen.unobserve(entry.target);
+    if (!entry.target.dataset.done) draw(entry.target);
+  }), { rootMargin: "200px" });
+  const watch = (root) => all("[data-figure]", root).forEach((host) => seen.observe(host));
+  all("select[id^=pareto]").forEach((select) => select.addEventListener("change", () => draw($("#pareto"))));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => all("[data-done]").forEach(draw));
+
+  // ---- models: one at a time on screen, all of them on paper -----------------------------------------------------------
+  const overview = $("#overview");
+  const model = $("#model");
+  const purge = (root) => all("[data-done]", root).forEach((host) => window.Plotly.purge(host));
+  let place = 0;
+  const route = () => {
+    hide();
+    const template = location.hash.startsWith("#cell-") && document.getElementById(location.hash.slice(1));
+    const opened = template instanceof HTMLTemplateElement;
+    const target = location.hash && !opened ? document.getElementById(location.hash.slice(1)) : null;
+    if (opened && model.hidden) place = scrollY;
+    const back = !opened && !model.hidden;
+    purge(model);
+    model.replaceChildren(...(opened ? [template.content.cloneNode(true)] : []));
+    overview.hidden = opened;
+    model.hidden = !opened;
+    document.body.classList.toggle("reading", opened);
+    if (opened) { watch(model); model.focus({ preventScroll: true }); scrollTo({ top: 0, behavior: "instant" }); }
+    else if (back && location.hash === "#matrix") scrollTo({ top: place, behavior: "instant" });
+    else if (back && target) target.scrollIntoView();
+  };
+  addEventListener("hashchange", route);
+  const paper = $("#every-model");
+  addEventListener("beforeprint", () => {
+    all("details").forEach((part) => { part.dataset.was = part.open ? "open" : ""; part.open = true; });
+    const alone = !model.hidden;  // printing one model prints that one
+    if (!alone) all("template[id^=cell-]").forEach((template) => paper.append(template.content.cloneNode(true)));
+    all("details", paper).forEach((part) => { part.open = true; });
+    all("[data-figure]", alone ? model : document).forEach((host) => {
+      host.style.width = "880px";
+      if (!host.dataset.done) draw(host);
+      window.Plotly.relayout(host, { width: 880, autosize: false });
+    });
+  });
+  addEventListener("afterprint", () => {
+    purge(paper);
+    paper.replaceChildren();
+    all("details[data-was]").forEach((part) => { part.open = part.dataset.was === "open"; });
+    all("[data-done]").forEach((host) => { host.style.width = ""; window.Plotly.relayout(host, { width: null, autosize: true }); });
+  });
+  watch(document);
+  route();
+})();

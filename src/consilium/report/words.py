@@ -1,0 +1,97 @@
+"""The report's sentences: the question, the statement on privacy that opens the page, each claim in full.
+
+Words are weighed (LAWS 13, 14): what a claim of differential privacy covers stands beside it, every time, and the
+adjectives that promise more are not used at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .evidence import StudyRecord
+from .numbers import number
+
+__all__ = ["claim_sentence", "join_words", "privacy_statement", "question"]
+
+_REPLAYABLE = "replayable: the claim holds for the mechanism, not for this artefact: its noise seed is known"
+
+
+def join_words(words: Sequence[str], last: str = "and") -> str:
+    """a, b and c."""
+    return f" {last} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def question(study: StudyRecord) -> str:
+    """The study's question in one sentence; its own words where it gives them."""
+    own = study.question or study.given.get("question") or study.given.get("description")
+    if own:
+        return str(own)
+    axes = [f"{axis} ({join_words([x for x in labels if x != 'none'], 'or')})" for axis, labels in study.axes.items()]
+    sites, model, data = len(study.data.sites), _kind(study, "model") or "one model", study.data.name or "their records"
+    who = f"{sites} sites train one {model} on {data}" if sites > 1 else f"one {model} is trained on {data}"
+    if not axes:
+        return f"What can an adversary take from it or do to it when {who}?"
+    if len(axes) == 1:
+        return f"What does {axes[0]} buy, and what does it cost, when {who}?"
+    return f"What do {join_words(axes)} buy and cost, alone and together, when {who}?"
+
+
+def privacy_statement(study: StudyRecord) -> tuple[str, ...]:
+    """What the claims on this page cover and what they do not, in a few sentences."""
+    done = [cell for cell in study.cells if cell.judged]
+    bare = [cell for cell in done if cell.privacy.epsilon is None]
+    claimed = len(done) - len(bare)
+    said = ["A claim of differential privacy holds for one released model, not for a folder of them."]
+    models = f"This folder holds the evidence of {len(done)} models of the same records"
+    if bare:
+        said.append(f"{models}; {len(bare)} of them claim no epsilon. Taken together they have no finite epsilon.")
+    elif claimed > 1:
+        said.append(f"{models}. What they cost together was not computed, and no finite epsilon is claimed for it.")
+    if claimed:
+        said.append("Releasing one model keeps its own claim only if the others, and this folder, stay unreleased.")
+    noise = [str(claim.get("noise", "")) for cell in done for claim in cell.privacy.claims]
+    if any(mode.startswith("replayable") for mode in noise):
+        said.append(
+            "The noise was replayable: claims hold for the mechanism, not for these artefacts: its seed is known."
+        )
+    return tuple(said)
+
+
+def claim_sentence(claim: Mapping[str, Any]) -> str:
+    """One claim in full: epsilon, delta, unit, adjacency, against whom, sampler, accountant and noise."""
+    site = f"Site {claim['site']}: " if claim.get("site") else ""
+    epsilon, delta = _written(claim.get("epsilon"), "?"), _written(claim.get("delta"), "?")
+    head = f"{site}(ε = {epsilon}, δ = {delta})-differential privacy of one {claim.get('unit') or 'unnamed unit'}"
+    head += f", {claim.get('adjacency') or 'adjacency not stated'}, against {claim.get('against') or 'nobody named'}."
+    return f"{head} {_mechanism(claim)} Noise is {_noise(str(claim.get('noise') or ''))}."
+
+
+def _mechanism(claim: Mapping[str, Any]) -> str:
+    """How it was done and who counted; what a claim leaves open is left out."""
+    parts = [str(claim.get("sampler") or "sampler not stated")]
+    names = (("n", "n"), ("batch_size", "expected batch"), ("noise_multiplier", "noise multiplier"), ("steps", "steps"))
+    parts += [f"{name} {_written(claim[key])}" for key, name in names if claim.get(key) is not None]
+    return (
+        f"{', '.join(parts)[:1].upper()}{', '.join(parts)[1:]}; accountant {claim.get('accountant') or 'not stated'}."
+    )
+
+
+def _noise(mode: str) -> str:
+    if mode.startswith("replayable"):
+        return _REPLAYABLE
+    return "secret: its key stream is not in the evidence" if mode == "secret" else mode or "of an unstated mode"
+
+
+def _written(value: object, missing: str = "") -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return missing if value is None else str(value)
+    return str(value) if isinstance(value, int) else number(value, "epsilon")
+
+
+def _kind(study: StudyRecord, what: str) -> str:
+    for source in (study.resolved, study.given):
+        entry = source.get(what)
+        if isinstance(entry, dict) and entry.get("kind"):
+            return str(entry["kind"])
+    return ""

@@ -1,0 +1,155 @@
+"""The page as text: self-contained, escaped, honest about what it leaves out, and equal to the table."""
+
+import csv
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+
+from consilium.report.heat import heat_groups
+from consilium.report.numbers import number
+from consilium.report.page import write_page
+from consilium.report.read import read_study
+from consilium.report.summary import rows
+from consilium.report.table import write_csv
+
+LIBRARY = re.compile(r'<script type="text/plain" id="plotly-source">.*?</script>', re.S)
+
+
+def page_of(folder, share=None):
+    """The page without its plotting library."""
+    text = write_page(folder, share).read_text(encoding="utf-8")
+    assert LIBRARY.search(text)
+    return LIBRARY.sub("", text)
+
+
+@pytest.fixture(scope="module")
+def copy(folder, tmp_path_factory):
+    return shutil.copytree(folder, tmp_path_factory.mktemp("pages") / "study")
+
+
+@pytest.fixture(scope="module")
+def page(copy):
+    return page_of(copy)
+
+
+def drawn(page):
+    return json.loads(re.search(r'<script type="application/json" id="drawn">(.*?)</script>', page, re.S)[1])
+
+
+class Addresses(HTMLParser):
+    """Every address that some tag would load, and every handler."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.loads, self.handlers = [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        loading = ("src", "href", "srcset", "action", "poster", "data", "background", "ping")
+        self.loads += [value for name, value in attrs if name in loading and not value.startswith("#")]
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+
+
+def test_nothing_is_loaded_from_anywhere(page):
+    found = Addresses(page)
+    assert {address.split(",")[0].split(";")[0] for address in found.loads} <= {"data:image/png", "data:"}
+    assert found.handlers == []
+    assert not re.search(r"https?://|url\(|@import", page)
+    assert "default-src 'none'" in page and "connect-src" not in page
+
+
+def test_a_planted_load_is_found():
+    found = Addresses('<a href="#matrix"><img src="https://example.org/x.png" onload=alert(1)>')
+    assert (found.loads, found.handlers) == (["https://example.org/x.png"], ["onload"])
+
+
+def test_text_of_a_study_cannot_run(page, injected):
+    assert injected not in page and "<img src=x" not in page
+    assert "&lt;script&gt;alert" in page
+    scripts = re.findall(r"<script(?![^>]*(?:application/json|text/plain))[^>]*>", page)
+    assert scripts == ["<script>"]  # ours alone, and the policy lists its hash
+    assert len(re.findall(r"'sha256-[^']+'", page)) == 2 and "unsafe-inline'; img-src data:" in page
+    assert "script-src 'sha256-" in page
+
+
+def test_an_arm_named_like_markup_is_inert(folder, tmp_path):
+    evil = shutil.copytree(folder, tmp_path / "study")
+    text = (evil / "study.json").read_text().replace('"name": "none"', '"name": "</script><b onclick=x>"')
+    (evil / "study.json").write_text(text.replace('"arm": "none"', '"arm": "</script><b onclick=x>"'))
+    page = page_of(evil)
+    assert "<b onclick" not in page and "&lt;/script&gt;&lt;b onclick=x&gt;" in page
+
+
+def test_page_and_table_agree(copy, page):
+    with write_csv(copy).open(encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    for row in rows(read_study(copy)):
+        mine = [r for r in table if (r["arm"], r["infected_by"]) == (row.arm.name, row.infected_by)]
+        for key in ("accuracy", "mia_auc", "bytes"):
+            values = [float(r[key]) for r in mine if r[key]]
+            if values:
+                assert row.figures[key].value == pytest.approx(sum(values) / len(values))
+                assert f'data-column="{key}" data-value="{row.figures[key].value}"' in page
+
+
+def test_every_section_stands(page):
+    for name in ("matrix", "heat", "effects", "trade", "data", "models", "trouble", "reproduce", "glossary"):
+        assert f'<section id="{name}">' in page
+    assert page.count("<template id=") == 32
+    assert "LAWS 10" in page and "pruning is fitted on test data" in page and "set fit-on" in page
+    assert "consilium run studies/quickstart.toml --out OUT" in page and "torch 2.13.0" in page
+
+
+def test_no_promise_without_its_statement(page):
+    text = re.sub(r"<style>.*?</style>|<script.*?</script>|<[^>]+>", " ", page, flags=re.S)
+    assert not re.search(r"\b(private|secure)", text, re.I)
+
+
+def test_claims_chance_and_bounds_are_written(page):
+    assert page.count("-differential privacy of one example, add-or-remove-one") >= 5 * 15
+    assert "No-skill level" in page and "Always answering the commonest class scores 0.105" in page
+    assert "upper bound" in page and "data-unranked" in page and ">collapsed<" in page
+
+
+def test_the_plot_has_a_point_per_arm_that_was_judged(page):
+    points = drawn(page)["pareto"]["points"]
+    assert len([p for p in points if p["infected_by"] == "none"]) == 8
+    assert len(drawn(page)["curves"]) == 16 and len(drawn(page)["histograms"]) == 30
+
+
+def test_sharing_leaves_out_images_and_scores(copy, page):
+    shared = page_of(copy, share=True)
+    assert "data:image" in page and "data:image" not in shared
+    assert drawn(page)["histograms"] and not drawn(shared)["histograms"]
+    assert "answered" not in shared.split('<template id="')[1] and "left out of this page" in shared
+
+
+def test_sharing_is_the_default_unless_the_data_are_bundled(write_study, tmp_path):
+    own = write_study(tmp_path, seeds=(0,), bundled=False, trouble=False)
+    assert "data:image" not in page_of(own)
+    kept = page_of(own, share=False)
+    assert "data:image" in kept and "do not pass it on" in kept
+
+
+def test_a_study_without_any_evidence_still_has_a_page(tmp_path):
+    (tmp_path / "study.json").write_text('{"schema": 1, "name": "bare"}')
+    assert "<h1>bare</h1>" in page_of(tmp_path)
+    assert write_csv(tmp_path).read_text().startswith("arm,seed,")
+
+
+def test_one_seed_says_so(one_seed):
+    assert "One seed: intervals are the measures' own" in page_of(one_seed.folder).replace("&#39;", "'")
+
+
+def test_the_heat_map_writes_its_numbers(study):
+    evasion, membership = heat_groups(study, rows(study))
+    first = rows(study)[0]
+    assert evasion.attacks == ("fgsm", "pgd", "transfer") and membership.attacks == ("loss-threshold",)
+    assert evasion.cells[0][0].tile.text == number(first.figures["robust_accuracy:fgsm"].value)
+    collapsed = next(i for i, row in enumerate(rows(study)) if row.collapsed)
+    assert evasion.cells[collapsed][0].tile.background == "" and "not ranked" in evasion.cells[collapsed][0].tile.title
+    bound = next(i for i, row in enumerate(rows(study)) if row.arm.name == "dp-sgd + static-int8")
+    assert evasion.cells[bound][0].tile.text.startswith("≤ ")

@@ -1,0 +1,123 @@
+"""Over seeds: Student's t by hand, epsilon never averaged, bounds and collapse marked, effects paired."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from consilium.report.columns import columns, is_bound, measure_of
+from consilium.report.effects import effects
+from consilium.report.scores import read_scores, worst_case
+from consilium.report.summary import code_of, majority_rate, rows
+from consilium.report.verdict import cards
+
+COLLAPSED = "dp-sgd + static-int8 + adversarial-training"
+
+
+def row(study, arm, infected_by="none"):
+    return next(r for r in rows(study) if (r.arm.name, r.infected_by) == (arm, infected_by))
+
+
+def test_two_seeds_give_students_t(study):
+    figure = row(study, "none").figures["accuracy"]
+    a, b = (measure_of(cell, "accuracy").value for cell in study.arm_cells("none", "none"))
+    half = 12.7062047 * abs(a - b) / 2  # t of one degree of freedom times sd / sqrt(2)
+    assert figure.value == pytest.approx((a + b) / 2)
+    assert (figure.low, figure.high) == (pytest.approx((a + b) / 2 - half), pytest.approx(min(1, (a + b) / 2 + half)))
+    assert (figure.seeds, figure.n, figure.how) == (2, 360, "95 % over seeds (Student t)")
+
+
+def test_one_seed_keeps_the_measures_own_interval_and_says_so(one_seed):
+    figure = row(one_seed, "none").figures["accuracy"]
+    own = measure_of(one_seed.arm_cells("none", "none")[0], "accuracy")
+    assert (figure.low, figure.high, figure.how) == (own.low, own.high, "own interval of the only seed")
+
+
+def test_epsilon_is_the_largest_over_seeds_and_none_without_a_claim(study):
+    cells = study.arm_cells("dp-sgd", "none")
+    worse = replace(cells[1], privacy=replace(cells[1].privacy, epsilon=9.5))
+    changed = replace(study, cells=tuple(worse if c is cells[1] else c for c in study.cells))
+    assert row(changed, "dp-sgd").figures["epsilon"].value == 9.5
+    assert row(study, "none").figures["epsilon"].value is None
+
+
+def test_every_arm_has_a_clean_row_and_infected_rows_where_cells_are(study):
+    found = [(r.code, r.infected_by) for r in rows(study)]
+    assert len(found) == 17 and found[-1] == ("I", "none")
+    assert [code_of(i) for i in (0, 25, 26, 27, 52)] == ["A", "Z", "AA", "AB", "BA"]
+
+
+def test_status_and_collapse(study):
+    assert row(study, "dp-sgd + prune").status == "refused"
+    assert row(study, "dp-sgd", "adversarial-poisoning").status == "1 of 2 failed"
+    assert row(study, COLLAPSED).collapsed == 2 and row(study, "none").collapsed == 0
+    assert majority_rate(study) == pytest.approx(0.105)
+
+
+def test_an_attack_without_surrogate_is_an_upper_bound_without_interval(study):
+    figures = row(study, "dp-sgd + static-int8").figures
+    assert figures["robust_accuracy:pgd"].value is None and figures["robust_accuracy:pgd"].upper
+    assert figures["robust_accuracy:pgd"].ceiling == figures["accuracy"].value
+    assert figures["worst_case"].upper and figures["worst_case"].low is None
+    assert not figures["robust_accuracy:transfer"].upper
+
+
+def test_the_worst_case_is_per_image(study):
+    cell = study.arm_cells("none", "none")[0]
+    masks = [read_scores(f.scores)["correct"] > 0.5 for f in cell.aimed("evasion")]
+    stood = np.logical_and.reduce(masks)
+    assert worst_case(cell).value == stood.mean() < min(mask.mean() for mask in masks)
+    assert worst_case(cell).n == 360 and not is_bound(cell, "worst_case")
+
+
+def test_without_masks_the_worst_case_is_only_bounded(study):
+    cell = study.arm_cells("none", "none")[0]
+    bare = replace(cell, findings=tuple(replace(f, scores=None) for f in cell.findings))
+    values = [f.measure("robust_accuracy").value for f in cell.aimed("evasion")]
+    assert worst_case(bare).value == min(values) and is_bound(bare, "worst_case")
+
+
+def test_a_failed_attack_makes_the_worst_case_a_bound(study):
+    broken = next(c for c in study.cells if c.error == "transfer: out of memory")
+    assert is_bound(broken, "worst_case")
+
+
+def test_columns_without_a_figure_are_left_out(study, one_seed):
+    keys = [column.key for column in columns(study)]
+    assert keys[:4] == ["accuracy", "balanced_accuracy", "auroc", "epsilon"]
+    nothing = replace(one_seed, cells=tuple(replace(c, cost=(), findings=()) for c in one_seed.cells))
+    assert [c.key for c in columns(nothing)] == ["accuracy", "balanced_accuracy", "auroc", "epsilon", "seconds"]
+
+
+def effect(study, label):
+    return next(e for e in effects(study) if e.label == label).changes
+
+
+def test_effects_are_differences_of_pairs(one_seed):
+    sound = replace(one_seed, cells=tuple(c for c in one_seed.cells if c.arm != COLLAPSED))
+    change = effect(sound, "static-int8")["accuracy"]
+    assert (change.pairs, change.mean) == (3, pytest.approx(-0.006))
+    size = effect(sound, "static-int8")["bytes"]
+    assert size.relative and size.mean == pytest.approx(25210 / 98004 - 1)
+    assert effect(sound, "adversarial-poisoning")["accuracy"].pairs == 7
+
+
+def test_collapsed_models_and_bounds_move_no_robustness(study):
+    assert effect(study, "adversarial-training")["accuracy"].pairs == 8
+    assert effect(study, "adversarial-training")["worst_case"].pairs == 6  # not the collapsed, twice
+    assert effect(study, "static-int8")["worst_case"].pairs == 4  # nor those without surrogate
+
+
+def test_no_card_ranks_a_collapsed_arm_by_anything_but_size(study):
+    small = replace(study, cells=tuple(c for c in study.cells if c.arm in (COLLAPSED, "none")))
+    made = {card.title: card.arm for card in cards(small, rows(small))}
+    assert made["Smallest"] == COLLAPSED and made["Most accurate"] == made["Withstands most"] == "none"
+    assert made["Leaks least"] == "none" and "Most accurate with an ε" not in made
+
+
+def test_cards_say_how_many_intervals_overlap(study):
+    made = {card.title: card for card in cards(study, rows(study))}
+    assert made["Most accurate"].arm == "none" and "overlaps" in made["Most accurate"].text
+    assert math.isclose(float(made["Most accurate"].figure), 0.958, abs_tol=5e-4)
+    assert "74.3% smaller" in made["Smallest"].text

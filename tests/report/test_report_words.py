@@ -1,0 +1,71 @@
+"""Sentences and numbers: what is claimed stands in full, and nothing more is promised."""
+
+from dataclasses import replace
+
+import pytest
+
+from consilium.core.finding import Measure
+from consilium.report.numbers import interval, number, style_of
+from consilium.report.words import claim_sentence, join_words, privacy_statement, question
+
+
+def test_a_claim_is_one_sentence_with_all_its_parts(study):
+    claim = study.arm_cells("dp-sgd", "none")[0].privacy.claims[0]
+    assert claim_sentence(claim) == (
+        "Site site-0: (ε = 7.4, δ = 1e−5)-differential privacy of one example, add-or-remove-one, against anyone who "
+        "sees what leaves the site. Poisson sampling, n 190, expected batch 32, noise multiplier 0.81, steps 60; "
+        "accountant PLD. Noise is replayable: the claim holds for the mechanism, not for this artefact: its noise seed "
+        "is known."
+    )
+
+
+def test_what_a_claim_leaves_open_is_said_to_be_open():
+    sentence = claim_sentence({"epsilon": 1.0, "noise": "secret"})
+    for part in (
+        "δ = ?",
+        "adjacency not stated",
+        "nobody named",
+        "Sampler not stated",
+        "accountant not stated",
+        "secret",
+    ):
+        assert part in sentence
+
+
+def test_the_statement_says_that_the_folder_has_no_epsilon(study):
+    said = " ".join(privacy_statement(study))
+    assert "holds for one released model" in said and "no finite epsilon" in said
+    assert "30 models" in said and "replayable" in said
+
+
+def test_claims_alone_are_still_not_composed(study):
+    claimed = replace(study, cells=tuple(c for c in study.cells if c.privacy.claims))
+    said = " ".join(privacy_statement(claimed))
+    assert "was not computed" in said and "no finite epsilon is claimed" in said
+
+
+def test_the_question_names_the_axes_or_is_the_studys_own(study):
+    assert question(study).startswith("What do privacy (dp-sgd), compression (static-int8 or prune) and robustness")
+    assert "5 sites train one resnet9 on digits" in question(study)
+    assert question(replace(study, question="Why?")) == "Why?"
+    assert "take from it" in question(replace(study, axes={}))
+
+
+@pytest.mark.parametrize(
+    ("value", "style", "text"),
+    [
+        (0.93149, "share", "0.931"), (-0.0312, "difference", "−0.031"), (None, "share", "–"), (12, "bytes", "12 B"),
+        (25210, "bytes", "25.2 kB"), (9.8e6, "bytes", "9.8 MB"), (0.738, "ratio", "0.74×"), (7.804, "epsilon", "7.8"),
+        (1e-5, "epsilon", "1e−5"), (3.7e7, "epsilon", "3.7e7"), (4.75, "seconds", "4.8 s"), (312, "seconds", "5.2 min"),
+        (7300, "seconds", "2.0 h"), (0.0001, "plain", "0.0001"), (0.25, "plain", "0.250"),
+    ],
+)  # fmt: skip
+def test_numbers_read_well(value, style, text):
+    assert number(value, style) == text
+
+
+def test_intervals_units_and_lists():
+    assert interval(0.1, 0.2) == "0.100 – 0.200" and interval(None, 0.2) == ""
+    measures = [Measure(n, 1.0, unit=u) for n, u in (("bytes", "B"), ("t", "s"), ("latency_ratio", ""), ("x", ""))]
+    assert [style_of(measure) for measure in measures] == ["bytes", "seconds", "ratio", "plain"]
+    assert join_words(["a", "b", "c"]) == "a, b and c" and join_words(["a"]) == "a" and join_words([]) == ""
