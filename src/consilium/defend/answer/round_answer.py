@@ -22,7 +22,10 @@ __all__ = ["RoundAnswer"]
 
 @dataclass(frozen=True)
 class RoundAnswer(AnswerDefence):
-    """Rounds the answered confidences to some decimals, or keeps those of the top classes only; not renormalised."""
+    """Rounds the answered confidences to some decimals, or keeps those of the top classes only; not renormalised.
+
+    ``digits`` None (or 15, in a study file) leaves the confidences of the ``top_k`` classes as they are.
+    """
 
     digits: int | None = 2
     top_k: int | None = None

@@ -26,14 +26,18 @@ _MODULES_WITHOUT_KERNEL = (nn.SiLU, nn.Mish, nn.SELU)
 _FUNCTIONS_WITHOUT_KERNEL = (F.silu, F.mish, F.selu)
 
 
-def quantise(module: nn.Module, batches: list[Tensor]) -> nn.Module:
+def quantise(module: nn.Module, batches: list[Tensor], *, search: bool = True) -> nn.Module:
     """``module`` as a static int8 graph whose activation ranges are those seen on ``batches``; a separate module.
 
-    Refused, by name, are activations without int8 kernel, code that cannot be traced and layers that cannot run.
+    Without ``search`` a range is simply the least and the greatest value seen: enough, and much faster, for a structure
+    whose ranges are filled in afterwards.  Refused, by name, are activations without int8 kernel, code that cannot be
+    traced and layers that cannot run.
     """
     _refuse_by_name(module)
     with _adapter():
         prepared = _traced(module, batches[0])
+        if not search:
+            _observe_extremes(prepared)
         with torch.no_grad():
             for batch in batches:
                 prepared(batch)
@@ -82,6 +86,16 @@ def _traced(module: nn.Module, example: Tensor) -> GraphModule:
         if node.op == "call_function" and node.target in _FUNCTIONS_WITHOUT_KERNEL:
             raise _no_kernel(node.target.__name__)
     return graph
+
+
+def _observe_extremes(prepared: GraphModule) -> None:
+    """Put plain observers where histograms would be searched for the range that loses least."""
+    from torch.ao.quantization.observer import HistogramObserver, MinMaxObserver
+
+    for path, observer in list(prepared.named_modules()):
+        if isinstance(observer, HistogramObserver):
+            plain = MinMaxObserver(observer.dtype, observer.qscheme, reduce_range=observer.reduce_range)
+            prepared.set_submodule(path, plain)
 
 
 def _converted(prepared: GraphModule) -> nn.Module:

@@ -108,7 +108,8 @@ class Prune(ModelDefence):
         speed = {name: torch.zeros_like(p) for name, p in params.items()}
         for index in _batches(len(public), self.fine_tune_steps, stream):
             leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
-            loss = F.cross_entropy(functional_call(module, leaves, (public.x[index],)), public.y[index])
+            x, y = (t[index].to(next(iter(params.values())).device) for t in (public.x, public.y))
+            loss = F.cross_entropy(functional_call(module, leaves, (x,)), y)
             gradients = torch.autograd.grad(loss, list(leaves.values()))
             for (name, p), g in zip(params.items(), gradients, strict=True):
                 speed[name].mul_(_MOMENTUM).add_(g)

@@ -61,7 +61,7 @@ class StaticInt8(ModelDefence):
 
     def structure(self, module: nn.Module, example: Tensor) -> nn.Module:
         """The int8 architecture of the float ``module``; ranges are those of ``example`` and mean nothing yet."""
-        return quantise(module, [example])
+        return quantise(module, [example], search=False)
 
     def unpack(self, module: nn.Module, artefact: Mapping[str, Tensor]) -> nn.Module:
         """The stored int8 model: the same logits to the last bit."""
