@@ -6,6 +6,7 @@ Validation records are never trained on, so no privacy claim covers them: the re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ __all__ = ["Assessment", "assess", "mean_accuracy"]
 
 @dataclass(frozen=True)
 class Assessment:
-    """One site's aggregate; ``accuracy`` and ``loss`` are None where the site declined, with the reason."""
+    """One site's aggregate; both figures are None where the site declined, with the reason, an infinite loss always."""
 
     site: str
     n: int
@@ -45,14 +46,16 @@ def assess(site: Site, network: Network, params: Tensor, buffers: Tensor, batch:
             logits = network.logits(params, buffers, records.x[start : start + batch].to(params.device))
             right += int((logits.argmax(1) == y).sum())
             loss += float(F.cross_entropy(logits, y, reduction="sum"))
-    return Assessment(site.id, n, right / n, loss / n)
+    return Assessment(site.id, n, right / n, loss / n if math.isfinite(loss) else None)
 
 
 def mean_accuracy(assessments: Sequence[Assessment]) -> tuple[float | None, float | None, float | None]:
     """Mean accuracy over records, accuracy of the worst site, and mean loss, over the sites that answered."""
-    told = [(a.n, a.accuracy, a.loss) for a in assessments if a.accuracy is not None and a.loss is not None]
+    told = [(a.n, a.accuracy, a.loss) for a in assessments if a.accuracy is not None]
     if not told:
         return None, None, None
     total = sum(n for n, *_ in told)
     mean = sum(n * accuracy for n, accuracy, _ in told) / total
-    return mean, min(accuracy for _, accuracy, _ in told), sum(n * loss for n, _, loss in told) / total
+    losses = [n * loss for n, _, loss in told if loss is not None]
+    loss = sum(losses) / total if len(losses) == len(told) else None
+    return mean, min(accuracy for _, accuracy, _ in told), loss

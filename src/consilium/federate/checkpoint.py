@@ -39,10 +39,10 @@ def save_checkpoint(path: Path, state: RoundState, sites: Mapping[str, SiteState
     write_tensors(path, tensors, about)
 
 
-def load_checkpoint(path: Path) -> tuple[RoundState, dict[str, SiteState]]:
-    """What :func:`save_checkpoint` wrote."""
+def load_checkpoint(path: Path, device: str = "cpu") -> tuple[RoundState, dict[str, SiteState]]:
+    """What :func:`save_checkpoint` wrote, on ``device``."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="pt", device=device) as file:
             about = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         ledgers = json.loads(about["ledgers"])

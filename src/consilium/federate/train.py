@@ -53,7 +53,8 @@ def train(
     """Run the rounds that are still to run; ``progress`` is called after each with its report."""
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.safetensors"
-    state, held = load_checkpoint(checkpoint) if checkpoint.exists() else (start, {})
+    device = str(start.server.params.device)
+    state, held = load_checkpoint(checkpoint, device) if checkpoint.exists() else (start, {})
     reports = _reports(folder / "rounds.jsonl", state.server.round)
     resumed_from = state.server.round
     while state.server.round < rounds:
