@@ -90,6 +90,9 @@ class GradientRule(ABC):
     def schedule(self, asked: Schedule) -> Schedule:
         """The schedule that this rule really follows (a private rule may want larger batches)."""
 
+    def refuse(self, network: Network, shape: tuple[int, ...]) -> None:  # noqa: B027 - most rules take any network
+        """Refuse a network that this rule cannot keep its promise on, for inputs of ``shape``; the base takes any."""
+
     @abstractmethod
     def step_charge(self, n: int, schedule: Schedule) -> Charge | None:
         """What ONE call does to one of ``n`` records; None if no guarantee is claimed."""

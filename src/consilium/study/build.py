@@ -7,8 +7,9 @@ from functools import reduce
 from typing import cast
 
 import torch
+from torch import nn
 
-from consilium.core.errors import Refused
+from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.gradient import GradientRule, Objective, Schedule
 from consilium.core.merge import Merge
 from consilium.core.network import Network
@@ -22,6 +23,7 @@ from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.objectives import CrossEntropy
 
 from .arms import Arm
+from .failures import told
 from .spec import CorruptionSpec, FederationSpec, Spec
 
 __all__ = ["colluders", "consortium", "exchange", "gradient_rule", "network", "participants", "schedule", "start"]
@@ -47,15 +49,15 @@ def consortium(spec: Spec, seed: int) -> Consortium:
 
 def network(spec: Spec, consortium: Consortium, seed: int) -> Network:
     """The untrained model, on the study's device; it is tried on one record before anything else."""
-    with scoped(Stream(seed).child("init")):
-        module = spec.model.build(consortium.shape, len(consortium.classes)).to(spec.device)
-    made = Network(module)
+    made = Network(_built(spec, consortium, seed))
     x = consortium.test.x[:2].to(spec.device)
     try:
         out = made.logits(*made.start(), x)
-    except (RuntimeError, TypeError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise Refused(f"the model cannot read inputs of shape {consortium.shape}: {first}", where="model") from error
+    except Exception as error:  # a user's module may raise anything
+        reason = f"the model cannot read inputs of shape {consortium.shape}: {told(error)}"
+        raise Refused(reason, remedy="choose a model for such inputs", where="model") from error
+    if not isinstance(out, torch.Tensor):
+        raise Refused(f"the model answers a {type(out).__name__}, not a tensor of logits", where="model")
     wanted = (len(x), len(consortium.classes))
     if tuple(out.shape) != wanted:
         raise Refused(
@@ -64,6 +66,16 @@ def network(spec: Spec, consortium: Consortium, seed: int) -> Network:
             where="model",
         )
     return made
+
+
+def _built(spec: Spec, consortium: Consortium, seed: int) -> nn.Module:
+    try:
+        with scoped(Stream(seed).child("init")):
+            return spec.model.build(consortium.shape, len(consortium.classes)).to(spec.device)
+    except ConsiliumError:
+        raise
+    except Exception as error:  # a user's module may raise anything, and memory may not suffice
+        raise Refused(f"the model cannot be built: {told(error)}", remedy="check its knobs", where="model") from error
 
 
 def gradient_rule(arm: Arm) -> GradientRule:

@@ -14,14 +14,19 @@ import torch
 
 from consilium.core.errors import Refused
 
-__all__ = ["code", "hardware", "packages", "settle"]
+__all__ = ["code", "hardware", "packages", "require_device", "settle"]
 
 _PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pydantic", "safetensors", "dp-accounting")
 
 
 def settle(device: str, threads: int) -> None:
     """Use exactly what the study names; there is no fall-back."""
+    require_device(device)
     torch.set_num_threads(threads)
+
+
+def require_device(device: str) -> None:
+    """Refuse a device that is not there."""
     if device == "cpu":
         return
     index = int(device.partition(":")[2] or 0)

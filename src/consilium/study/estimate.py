@@ -14,7 +14,7 @@ from consilium.federate.participant import Participant
 from .build import participants, start
 from .environment import settle
 from .plan import Plan, TrainingNode
-from .store import Store, read_json
+from .store import Store, is_trained
 
 __all__ = ["expected_seconds", "unfinished"]
 
@@ -25,11 +25,7 @@ def unfinished(plan: Plan, store: Store | None) -> list[TrainingNode]:
     """The trainings of ``plan`` that ``store`` does not hold."""
     if store is None:
         return list(plan.trainings.values())
-    return [
-        node
-        for node in plan.trainings.values()
-        if (read_json(store.training(node.digest) / "training.json") or {}).get("status") != "ok"
-    ]
+    return [node for node in plan.trainings.values() if not is_trained(store, node.digest)]
 
 
 def expected_seconds(plan: Plan, nodes: list[TrainingNode]) -> float:

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from consilium.core.errors import ConsiliumError
 from consilium.core.finding import Finding, Measure
 from consilium.core.random import Stream
 from consilium.core.records import Consortium
@@ -19,6 +18,8 @@ from consilium.learn.stored import write_tensors
 from consilium.measure.cost import latency_ratio
 from consilium.measure.utility import is_collapsed, utility
 
+from .environment import code
+from .failures import told
 from .recipe import attack_recipe, digest
 from .released import Released
 from .spec import AttackSpec
@@ -82,6 +83,7 @@ def find(
         "kind": attack.attack.kind(),
         "threat": asdict(attack.attack.threat),
         "configuration": attack.configuration(),
+        "code": code(),
         "status": "ok",
         "error": None,
         "measures": [],
@@ -97,9 +99,8 @@ def find(
         record |= _written(finding, folder, attack.name)
         if origin is not None and origin[0] == cell:
             record["notes"].append("Crafted on this very model: here transfer is the white-box attack.")
-    except (ConsiliumError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
-        reason = str(error).strip().splitlines()
-        record |= {"status": "failed", "error": reason[0] if reason else type(error).__name__}
+    except Exception as error:  # an attack may be anyone's code
+        record |= {"status": "failed", "error": told(error)}
     return {**record, "seconds": time.perf_counter() - began}
 
 

@@ -6,15 +6,18 @@ the remedy.  The laws that need numbers (7, 13) see the sites' sizes; nobody nee
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
-from torch import nn
+import torch
 
+from consilium.core.defence import ModelDefence
 from consilium.core.errors import Refused
 from consilium.core.network import Network
 from consilium.core.records import Consortium
-from consilium.measure.privacy import Claim, maximum
+from consilium.measure.privacy import Claim
 
 from .arms import Arm
 from .build import gradient_rule
@@ -32,6 +35,7 @@ __all__ = [
     "one_merge",
     "per_example_gradients",
     "public_constants",
+    "real_kernels",
     "rules_compose",
     "update_order",
 ]
@@ -105,16 +109,13 @@ def rules_compose(case: Case) -> Refusal | None:
 
 
 def per_example_gradients(case: Case) -> Refusal | None:
-    """BatchNorm mixes the examples of a batch: no per-example gradient exists."""
+    """What mixes the examples of a batch (BatchNorm) has no per-example gradient."""
     if case.network is None or not case.private:
         return None
-    for name, module in case.network.template.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            return Refusal(
-                5,
-                f"layer {name} is BatchNorm: a gradient depends on the whole batch, so clipping bounds nothing",
-                'use group normalisation (model.norm = "group")',
-            )
+    try:
+        gradient_rule(case.arm).refuse(case.network, case.data.shape)
+    except Refused as error:
+        return Refusal(5, error.reason.removesuffix(" (LAWS 5)"), error.remedy or "use another model")
     return None
 
 
@@ -151,9 +152,28 @@ def model_order(case: Case) -> Refusal | None:
     return None
 
 
+def real_kernels(case: Case) -> Refusal | None:
+    """What is to be done to the model is tried on the untrained one: hours later would be too late."""
+    if case.network is None or not case.arm.model:
+        return None
+    why = _unfit(case.network, case.arm.model, case.data.shape)
+    return None if why is None else Refusal(21, why.reason, why.remedy or "leave it out")
+
+
+@lru_cache(maxsize=256)
+def _unfit(network: Network, defences: tuple[ModelDefence, ...], shape: tuple[int, ...]) -> Refused | None:
+    module = copy.deepcopy(network.template).cpu()
+    try:
+        for defence in defences:
+            module = defence.structure(module, torch.zeros(1, *shape))
+    except Refused as error:
+        return error
+    return None
+
+
 def lawful_claims(case: Case) -> Refusal | None:
     """A target must be reachable and a claim must mean something, at every site."""
-    if case.spec.federation is None or not case.private:
+    if case.spec.federation is None:
         return None
     try:
         claims = planned_claims(case.spec, case.arm, case.data)
@@ -164,16 +184,18 @@ def lawful_claims(case: Case) -> Refusal | None:
 
 
 def _capped(claims: tuple[Claim, ...], cap: float) -> Refusal | None:
-    worst = maximum(claims)
-    if worst is None or worst <= cap:
-        return None
-    site = next(c for c in claims if c.unit == "example" and c.epsilon == worst)
-    return Refusal(
-        13,
-        f"epsilon = {worst:.4g} at {site.site} (noise multiplier {site.noise_multiplier:g}, {site.steps} steps, "
-        f"n = {site.n}, {site.accountant}) is above max-epsilon = {cap:g}: it protects nobody",
-        "use more noise, fewer rounds or a target epsilon",
-    )
+    """Units are never mixed: each has its own maximum over sites."""
+    for unit in dict.fromkeys(c.unit for c in claims):
+        worst = max((c for c in claims if c.unit == unit), key=lambda c: c.epsilon)
+        if worst.epsilon > cap:
+            noise = "" if worst.noise_multiplier is None else f"noise multiplier {worst.noise_multiplier:g}, "
+            return Refusal(
+                13,
+                f"epsilon = {worst.epsilon:.4g} per {unit} at {worst.site} ({noise}{worst.steps} steps, n = {worst.n}, "
+                f"{worst.accountant}) is above max-epsilon = {cap:g}: it protects nobody",
+                "use more noise, fewer rounds or a smaller target epsilon",
+            )
+    return None
 
 
 LAWS: tuple[Callable[[Case], Refusal | None], ...] = (
@@ -184,5 +206,6 @@ LAWS: tuple[Callable[[Case], Refusal | None], ...] = (
     public_constants,
     fitted_on_public,
     model_order,
+    real_kernels,
     lawful_claims,
 )

@@ -71,7 +71,7 @@ _SHARES = ("sites", "public", "validation", "test", "non-members")
 def _recipe(cell: str | Path) -> tuple[dict[str, Any], Path]:
     folder = Path(cell)
     evidence = read_json(folder / "evidence.json")
-    if evidence is None:
+    if evidence is None or not isinstance(evidence.get("model"), str):
         raise Refused(f"{folder} is no cell: it has no evidence.json", remedy="give OUT/STUDY/cells/DIGEST")
     model = folder.parent.parent / "models" / evidence["model"]
     recipe = read_json(model / "recipe.json")
@@ -83,11 +83,11 @@ def _recipe(cell: str | Path) -> tuple[dict[str, Any], Path]:
 def _architecture(table: Mapping[str, Any], allow_code: bool) -> Architecture:
     made = cast(Architecture, _entry(table, "learn/models"))
     if isinstance(made, File):
-        return stored_architecture(made)
+        made = stored_architecture(made)
     if isinstance(made, Module) and not allow_code:
         raise Refused(f"loading this model runs the code of {made.path}", remedy="pass allow_code=True if you trust it")
     return made
 
 
 def _entry(table: Mapping[str, Any], room: str) -> Any:
-    return entry({k: v for k, v in table.items() if v is not None}, "recipe", room)
+    return entry(table, "recipe", room)

@@ -12,6 +12,7 @@ from typing import Any
 
 from consilium.core.errors import Refused, Unlawful
 from consilium.core.network import Network
+from consilium.core.random import Stream
 from consilium.core.records import Consortium
 from consilium.measure.privacy import Claim
 
@@ -19,8 +20,9 @@ from .arms import Arm, arms, same_choices
 from .audited import stored_network
 from .build import colluders, consortium, network
 from .claims import planned_claims
+from .environment import require_device
 from .laws import Refusal, broken_law
-from .recipe import cell_recipe, digest, fingerprint, model_recipe, training_recipe
+from .recipe import cell_recipe, digest, fingerprint, model_recipe, start_mark, training_recipe
 from .spec import AttackSpec, CorruptionSpec, Spec
 
 __all__ = ["CellNode", "Materials", "Plan", "TrainingNode", "make_plan"]
@@ -68,6 +70,7 @@ class Materials:
         self.spec = spec
         self.consortium = lru_cache(maxsize=3)(self._consortium)
         self.network = lru_cache(maxsize=3)(self._network)
+        self.marks = lru_cache(maxsize=None)(self._marks)
 
     def _consortium(self, seed: int) -> Consortium:
         return consortium(self.spec, seed)
@@ -75,6 +78,10 @@ class Materials:
     def _network(self, seed: int) -> Network:
         data = self.consortium(seed)
         return stored_network(self.spec, data) if self.spec.audit else network(self.spec, data, seed)
+
+    def _marks(self, seed: int) -> tuple[str, str]:
+        """What data and untrained model are, in 16 digits each."""
+        return fingerprint(self.consortium(seed)), start_mark(self.network(seed))
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +108,9 @@ class Plan:
 
 def make_plan(spec: Spec) -> Plan:
     """Resolve, check every law on every arm and seed, and name every stage.  Refused arms raise unless skipped."""
-    materials, every = Materials(spec), arms(spec)
     _check(spec)
+    materials, every = Materials(spec), arms(spec)
+    _check_corruptions(spec, materials)
     refused = _refusals(spec, materials, every)
     if refused and (spec.unlawful == "refuse" or len(refused) == len(every)):
         first = next(iter(refused))
@@ -113,20 +121,21 @@ def make_plan(spec: Spec) -> Plan:
             remedy=f'{rule.remedy}; or set unlawful = "skip" to leave unlawful arms out by name',
             where="vary",
         )
+    _check_sources(spec, every, refused)
     trainings: dict[str, TrainingNode] = {}
     cells: list[CellNode] = []
     claims: dict[str, tuple[Claim, ...]] = {}
     for seed in spec.seeds:
-        data = materials.consortium(seed)
-        mark = fingerprint(data)
+        data, marks = materials.consortium(seed), materials.marks(seed)
         for corruption in (None, *spec.corruptions):
             for arm in every:
                 if arm.name not in refused:
-                    training = _training(spec, arm, seed, corruption, mark)
+                    training = _training(spec, arm, seed, corruption, marks)
                     if training is not None and training.digest not in trainings:
                         trainings[training.digest] = training
                         claims[training.digest] = _honest_claims(spec, arm, seed, corruption, data)
-                    cells.append(_cell(spec, arm, seed, corruption, training, mark))
+                    cells.append(_cell(spec, arm, seed, corruption, training, marks))
+    _check_apart(cells)
     return Plan(spec, materials, every, refused, trainings, tuple(cells), claims)
 
 
@@ -148,6 +157,7 @@ def _refusals(spec: Spec, materials: Materials, every: tuple[Arm, ...]) -> dict[
 
 
 def _check(spec: Spec) -> None:
+    require_device(spec.device)
     for i, made in enumerate(spec.corruptions):
         if spec.audit:
             raise Refused("an audit trains nothing, so nothing can be infected", where=f"corruptions[{i}]")
@@ -159,15 +169,57 @@ def _check(spec: Spec) -> None:
             )
 
 
-def _training(spec: Spec, arm: Arm, seed: int, corruption: CorruptionSpec | None, mark: str) -> TrainingNode | None:
-    recipe = training_recipe(spec, arm, seed, corruption, mark)
+def _check_corruptions(spec: Spec, materials: Materials) -> None:
+    """Whether the corruptions can do on these data what they say."""
+    for i, made in enumerate(spec.corruptions):
+        data, seed = materials.consortium(spec.seeds[0]), spec.seeds[0]
+        for site in data.sites:
+            if site.id in colluders(made, data.sites, seed):
+                try:
+                    made.corruption.records(site.records.train, len(data.classes), Stream(seed).child("check"))
+                except Refused as error:
+                    raise error.at(f"corruptions[{i}]") from error
+
+
+def _check_sources(spec: Spec, every: tuple[Arm, ...], refused: Mapping[str, Refusal]) -> None:
+    """A transfer attack needs the arm that it crafts on."""
+    for i, attack in enumerate(spec.attacks):
+        for arm in every:
+            if attack.source is not None and same_choices(arm, attack.source) and arm.name in refused:
+                raise Refused(
+                    f"{attack.name} crafts on the arm '{arm.name}', which is unlawful: {refused[arm.name].reason}",
+                    remedy="craft on a lawful arm",
+                    where=f"attacks[{i}].from",
+                )
+
+
+def _check_apart(cells: list[CellNode]) -> None:
+    """Two cells of one digest are one model under two names."""
+    known: dict[str, CellNode] = {}
+    for cell in cells:
+        twin = known.setdefault(cell.digest, cell)
+        if twin is not cell:
+            raise Refused(
+                f"{twin.label} and {cell.label} are one and the same model", remedy="remove one of them", where="vary"
+            )
+
+
+def _training(
+    spec: Spec, arm: Arm, seed: int, corruption: CorruptionSpec | None, marks: tuple[str, str]
+) -> TrainingNode | None:
+    recipe = training_recipe(spec, arm, seed, corruption, *marks)
     return None if recipe is None else TrainingNode(digest(recipe), recipe, arm, seed, corruption)
 
 
 def _cell(
-    spec: Spec, arm: Arm, seed: int, corruption: CorruptionSpec | None, training: TrainingNode | None, mark: str
+    spec: Spec,
+    arm: Arm,
+    seed: int,
+    corruption: CorruptionSpec | None,
+    training: TrainingNode | None,
+    marks: tuple[str, str],
 ) -> CellNode:
     trained = None if training is None else training.digest
-    recipe = model_recipe(spec, arm, seed, trained, mark)
+    recipe = model_recipe(spec, arm, seed, trained, *marks)
     model = digest(recipe)
     return CellNode(digest(cell_recipe(model, seed)), model, recipe, trained, arm, seed, corruption)

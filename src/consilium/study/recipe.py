@@ -7,6 +7,7 @@ corruption in its own, so it can never be taken for its clean twin.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -14,12 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from consilium.core.network import Network
 from consilium.core.records import Consortium, Records
 
 from .arms import Arm
 from .spec import AttackSpec, CorruptionSpec, Spec
 
-__all__ = ["attack_recipe", "cell_recipe", "digest", "fingerprint", "model_recipe", "training_recipe"]
+__all__ = ["attack_recipe", "cell_recipe", "digest", "fingerprint", "model_recipe", "start_mark", "training_recipe"]
 
 _SCHEMA = 1
 
@@ -31,9 +33,12 @@ def digest(recipe: Mapping[str, Any]) -> str:
 
 
 def training_recipe(
-    spec: Spec, arm: Arm, seed: int, corruption: CorruptionSpec | None, data: str
+    spec: Spec, arm: Arm, seed: int, corruption: CorruptionSpec | None, data: str, start: str
 ) -> dict[str, Any] | None:
-    """What a federated training depends on; None for an audit.  ``data`` is the fingerprint of the consortium."""
+    """What a federated training depends on; None for an audit.
+
+    ``data`` is the fingerprint of the consortium, ``start`` the mark of the untrained model.
+    """
     if spec.federation is None:
         return None
     learning = (*arm.data, *arm.training, *arm.update, *arm.merge)
@@ -43,6 +48,7 @@ def training_recipe(
         "data": spec.data.configuration(),
         "fingerprint": data,
         "model": spec.model.configuration(),
+        "start": start,
         "federation": spec.federation.configuration(),
         "defences": [d.configuration() for d in learning],
         "corruption": None if corruption is None else corruption.corruption.configuration(),
@@ -51,8 +57,8 @@ def training_recipe(
     }
 
 
-def model_recipe(spec: Spec, arm: Arm, seed: int, training: str | None, data: str) -> dict[str, Any]:
-    """What a released model depends on: its training (or the audited file) and what is done to it afterwards."""
+def model_recipe(spec: Spec, arm: Arm, seed: int, training: str | None, data: str, start: str) -> dict[str, Any]:
+    """What a released model depends on: its training (or the audited weights) and what is done to it afterwards."""
     return {
         "schema": _SCHEMA,
         "training": training,
@@ -60,6 +66,7 @@ def model_recipe(spec: Spec, arm: Arm, seed: int, training: str | None, data: st
         "data": spec.data.configuration(),
         "fingerprint": data,
         "model": spec.model.configuration(),
+        "start": start,
         "defences": [d.configuration() for d in arm.model],
         "answers": [d.configuration() for d in arm.answer],
     }
@@ -85,6 +92,31 @@ def fingerprint(consortium: Consortium) -> str:
     _absorb(sha, consortium.test)
     _absorb(sha, consortium.public)
     return sha.hexdigest()[:16]
+
+
+def start_mark(network: Network) -> str:
+    """16 digits of SHA-256 over a model before training: its layers, the code of those that are a user's, its weights.
+
+    A path alone names neither the weights of an audited file nor what a user's module does.
+    """
+    sha = hashlib.sha256()
+    for path, layer in network.template.named_modules():
+        sha.update(f"{path}:{type(layer).__module__}.{type(layer).__qualname__};".encode())
+    for kind in dict.fromkeys(type(layer) for layer in network.template.modules()):
+        sha.update(_source(kind).encode())
+    for tensor in network.start():
+        sha.update(_bytes(tensor.cpu()))
+    return sha.hexdigest()[:16]
+
+
+def _source(kind: type) -> str:
+    """The text of a user's class; nothing for those of torch and of this package, whose versions are in evidence."""
+    if kind.__module__.partition(".")[0] in ("torch", "consilium"):
+        return ""
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):
+        return ""
 
 
 def _absorb(sha: Any, records: Records) -> None:

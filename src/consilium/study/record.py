@@ -15,8 +15,9 @@ from consilium.data.sites import label_counts
 from .claims import privacy_record
 from .environment import code, hardware, packages
 from .plan import CellNode, Plan
+from .spec import Spec
 
-__all__ = ["cell_name", "cell_record", "study_record"]
+__all__ = ["cell_name", "cell_record", "given", "study_record"]
 
 _SCHEMA = 1
 
@@ -32,8 +33,17 @@ def cell_name(cell: CellNode) -> dict[str, Any]:
     }
 
 
+def given(spec: Spec) -> dict[str, Any]:
+    """The study as it was written, in plain JSON."""
+    plain: dict[str, Any] = json.loads(json.dumps(spec.given, default=repr))
+    return plain
+
+
 def cell_record(plan: Plan, cell: CellNode) -> dict[str, Any]:
-    """``evidence.json`` before anything was measured."""
+    """``evidence.json`` before anything was measured.
+
+    ``findings`` are those of the study's attacks, ``set_aside`` those of attacks that the study no longer has.
+    """
     spec = plan.spec
     data = plan.materials.consortium(cell.seed)
     node = None if cell.training is None else plan.trainings[cell.training]
@@ -42,7 +52,7 @@ def cell_record(plan: Plan, cell: CellNode) -> dict[str, Any]:
         "status": "started",
         "error": None,
         "cell": cell_name(cell),
-        "given": json.loads(json.dumps(spec.given, default=repr)),
+        "given": given(spec),
         "resolved": {"training": None if node is None else dict(node.recipe), "model": dict(cell.model_recipe)},
         "training": cell.training,
         "model": cell.model,
@@ -55,6 +65,7 @@ def cell_record(plan: Plan, cell: CellNode) -> dict[str, Any]:
         "utility": [],
         "cost": [],
         "findings": {},
+        "set_aside": {},
         "collapsed": False,
         "notes": [f"data: {data.provenance}", *data.notes],
         "seconds": {"training": 0.0, "evaluation": 0.0},
@@ -70,7 +81,7 @@ def study_record(plan: Plan, command: str, status: Mapping[str, str], seconds: f
         "schema": _SCHEMA,
         "name": spec.name,
         "question": spec.question,
-        "study": json.loads(json.dumps(spec.given, default=repr)),
+        "study": given(spec),
         "resolved": {
             "data": spec.data.configuration(),
             "model": spec.model.configuration(),

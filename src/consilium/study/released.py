@@ -69,7 +69,7 @@ def release(
     if not path.exists():
         write_tensors(path, models[-1].pack(module) if models else dict(module.state_dict()))
     judged = restore(copy.deepcopy(plain), models, (), read_tensors(path, str(path)), tuple(public.x.shape[1:]))
-    _same(module, judged, public)
+    _same(module, judged, public, path)
     if not models:
         surrogate = judged
     for answer in answers:
@@ -96,7 +96,7 @@ def restore(
     return Answering(module, answers).eval() if answers else module
 
 
-def _same(made: nn.Module, stored: nn.Module, public: Records) -> None:
+def _same(made: nn.Module, stored: nn.Module, public: Records, path: Path) -> None:
     """The stored artefact must be the defended model: the same logits to the last bit."""
     if not len(public):
         return
@@ -104,4 +104,4 @@ def _same(made: nn.Module, stored: nn.Module, public: Records) -> None:
     with torch.no_grad():
         same = torch.equal(made(x), stored(x))
     if not same:
-        raise Failed("the stored model does not answer as the one that was stored", remedy="delete its folder")
+        raise Failed(f"{path} does not answer as the model made again", remedy="delete it to store that model")

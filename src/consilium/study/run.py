@@ -16,18 +16,19 @@ from consilium.core.errors import ConsiliumError, Failed
 from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.federate.checkpoint import load_checkpoint
-from consilium.federate.train import train
+from consilium.federate.train import Trained, train
 
 from .build import colluders, exchange, start
 from .claims import claim_notes, made_claims, privacy_record
 from .environment import settle
 from .evaluate import attack_digest, costs, find, judge
+from .failures import told
 from .plan import CellNode, Plan, TrainingNode
 from .progress import Ticker
-from .record import cell_name, cell_record, study_record
+from .record import cell_name, cell_record, given, study_record
 from .released import Released, release
 from .spec import AttackSpec, FederationSpec
-from .store import Store, read_json, write_json
+from .store import Store, is_trained, read_json, write_json
 
 __all__ = ["Outcome", "run_plan"]
 
@@ -54,16 +55,18 @@ def run_plan(plan: Plan, store: Store, command: str, quiet: bool = False) -> Out
     with store.locked(), Ticker(_steps(plan), quiet) as ticker:
         runner = _Runner(plan, store, ticker)
         write_json(store.folder / "study.json", study_record(plan, command, {}, 0.0))
-        for seed in plan.spec.seeds:
-            for node in plan.trainings.values():
-                if node.seed == seed:
-                    runner.train(node)
-            for cell in plan.cells:
-                if cell.seed == seed:
-                    runner.cell(cell)
-        runner.outcome.seconds = time.perf_counter() - began
-        status = runner.status
-        write_json(store.folder / "study.json", study_record(plan, command, status, runner.outcome.seconds))
+        try:
+            for seed in plan.spec.seeds:
+                for node in plan.trainings.values():
+                    if node.seed == seed:
+                        runner.train(node)
+                for cell in plan.cells:
+                    if cell.seed == seed:
+                        runner.cell(cell)
+        finally:  # also when it is stopped: what is finished is said to be
+            runner.outcome.seconds = time.perf_counter() - began
+            record = study_record(plan, command, runner.status, runner.outcome.seconds)
+            write_json(store.folder / "study.json", record)
     return runner.outcome
 
 
@@ -79,61 +82,93 @@ class _Runner:
 
     def train(self, node: TrainingNode) -> None:
         """Train, or go on with, or skip one training."""
-        folder, spec = self.store.training(node.digest), self.plan.spec
-        rounds = cast(FederationSpec, spec.federation).shape.rounds
-        if (read_json(folder / "training.json") or {}).get("status") == "ok":
+        folder, rounds = self.store.training(node.digest), self._federation.shape.rounds
+        if is_trained(self.store, node.digest):
             self.outcome.reused += 1
             self.ticker.step(f"training {_label(node)} was done", rounds)
             return
-        data, net = self.plan.materials.consortium(node.seed), self.plan.materials.network(node.seed)
-        record = {"schema": _SCHEMA, "digest": node.digest, "recipe": dict(node.recipe)}
+        record = {"schema": _SCHEMA, "digest": node.digest, "recipe": dict(node.recipe), "error": None}
         try:
-            write_json(folder / "training.json", {**record, "status": "started", "error": None})
-            carried = exchange(spec, node.arm, node.seed, node.corruption, data, net)
-            done = train(
-                carried,
-                start(spec, net),
-                data.sites,
-                net,
-                rounds,
-                folder,
-                lambda report: self.ticker.round(_label(node), report),
-            )
+            write_json(folder / "training.json", {**record, "status": "started"})
+            done = self._train(node)
+            data = self.plan.materials.consortium(node.seed)
             bad = colluders(node.corruption, data.sites, node.seed)
-            seconds = {"seconds": done.seconds, "corrupted": list(bad)}
-            write_json(folder / "training.json", {**record, "status": "ok", "error": None, **seconds})
+            about = {"status": "ok", "seconds": done.seconds, "corrupted": list(bad)}
+            write_json(folder / "training.json", {**record, **about})
             self.outcome.trained += 1
             self.outcome.resumed += done.resumed_from > 0
             self.ticker.step(f"trained {_label(node)}", done.resumed_from)
-        except ConsiliumError as error:
-            self._broken[node.digest] = str(error)
-            write_json(folder / "training.json", {**record, "status": "failed", "error": str(error)})
-            self.ticker.say(f"training {_label(node)} failed: {error}")
+        except Exception as error:  # it may be anyone's code, and the other trainings go on
+            self._broken[node.digest] = told(error)
+            write_json(folder / "training.json", {**record, "status": "failed", "error": told(error)})
+            self.ticker.say(f"training {_label(node)} failed: {told(error)}")
 
     def cell(self, cell: CellNode) -> None:
         """Judge one model and run the attacks that have no finding yet."""
-        folder = self.store.cell(cell.digest)
-        evidence = read_json(folder / "evidence.json")
-        if evidence is None or evidence["status"] == "failed":
-            evidence = cell_record(self.plan, cell)
-        evidence["cell"] = cell_name(cell)
+        held = self._held(cell)
+        evidence = self._arranged({**cell_record(self.plan, cell), **held, "cell": cell_name(cell)})
         try:
-            if cell.training in self._broken:
-                raise Failed(f"its training failed: {self._broken[cell.training]}")
-            if not evidence["utility"]:
-                self._judge(cell, evidence)
-            for attack in self.plan.spec.attacks:
-                self._attack(cell, attack, evidence)
+            self._complete(cell, evidence)
             wrong = {name: f["error"] for name, f in evidence["findings"].items() if f["status"] != "ok"}
             evidence["status"] = "failed" if wrong else "ok"
             evidence["error"] = "; ".join(f"{name}: {why}" for name, why in wrong.items()) or None
-        except ConsiliumError as error:
-            evidence |= {"status": "failed", "error": str(error)}
-        write_json(folder / "evidence.json", evidence)
+        except Exception as error:  # the other cells go on
+            evidence |= {"status": "failed", "error": told(error)}
+        evidence = self._arranged(evidence)
+        if evidence != held:
+            write_json(self.store.cell(cell.digest) / "evidence.json", evidence)
         self.status[cell.digest] = evidence["status"]
         if evidence["status"] == "failed":
             self.outcome.failed[cell.label] = evidence["error"]
             self.ticker.say(f"cell {cell.label} failed: {evidence['error']}")
+
+    @property
+    def _federation(self) -> FederationSpec:
+        return cast(FederationSpec, self.plan.spec.federation)
+
+    def _train(self, node: TrainingNode) -> Trained:
+        spec, net = self.plan.spec, self.plan.materials.network(node.seed)
+        data = self.plan.materials.consortium(node.seed)
+        return train(
+            exchange(spec, node.arm, node.seed, node.corruption, data, net),
+            start(spec, net),
+            data.sites,
+            net,
+            self._federation.shape.rounds,
+            self.store.training(node.digest),
+            lambda report: self.ticker.round(_label(node), report),
+        )
+
+    def _held(self, cell: CellNode) -> dict[str, Any]:
+        """The evidence that is there; what cannot be read is made again."""
+        try:
+            return read_json(self.store.cell(cell.digest) / "evidence.json") or {}
+        except ConsiliumError as error:
+            self.ticker.say(f"{error.reason}: it is made again")
+            return {}
+
+    def _arranged(self, evidence: dict[str, Any]) -> dict[str, Any]:
+        """Findings in the order of the study; those of attacks that it does not have are set aside, never lost."""
+        names = [attack.name for attack in self.plan.spec.attacks]
+        known = evidence["set_aside"] | evidence["findings"]
+        findings = {name: known[name] for name in names if name in known}
+        aside = {name: finding for name, finding in known.items() if name not in names}
+        return {**evidence, "given": given(self.plan.spec), "findings": findings, "set_aside": aside}
+
+    def _complete(self, cell: CellNode, evidence: dict[str, Any]) -> None:
+        if cell.training in self._broken:
+            raise Failed(f"its training failed: {self._broken[cell.training]}")
+        if not self.store.has_model(cell.model):
+            self._released(cell.digest)
+        if not evidence["utility"]:
+            self._judge(cell, evidence)
+        for attack in self.plan.spec.attacks:
+            self._attack(cell, attack, evidence)
+
+    def _save(self, cell: CellNode, evidence: dict[str, Any]) -> None:
+        """Between two findings: not done yet."""
+        record = {**evidence, "status": "started", "error": None}
+        write_json(self.store.cell(cell.digest) / "evidence.json", record)
 
     def _judge(self, cell: CellNode, evidence: dict[str, Any]) -> None:
         began = time.perf_counter()
@@ -146,7 +181,7 @@ class _Runner:
         evidence["cost"] = costs(model, data, rounds)
         trained = sum(r["seconds"] for r in rounds)
         evidence["seconds"] = {"training": trained, "evaluation": time.perf_counter() - began}
-        write_json(self.store.cell(cell.digest) / "evidence.json", evidence)
+        self._save(cell, evidence)
 
     def _attack(self, cell: CellNode, attack: AttackSpec, evidence: dict[str, Any]) -> None:
         source = self.plan.source(attack, cell)
@@ -156,21 +191,20 @@ class _Runner:
             self.outcome.attacks_reused += 1
             self.ticker.step(f"{attack.name} on {cell.label} was done")
             return
-        folder, data = self.store.cell(cell.digest), self.plan.materials.consortium(cell.seed)
         made = find(
             attack,
             cell.digest,
-            folder,
+            self.store.cell(cell.digest),
             self._released(cell.digest),
             lambda: None if source is None else (source.digest, self._released(source.digest)),
-            data,
+            self.plan.materials.consortium(cell.seed),
             self._honest(cell),
             cell.seed,
         )
         self.outcome.attacks_run += 1
         evidence["findings"][attack.name] = made
         evidence["seconds"]["evaluation"] += made["seconds"]
-        write_json(folder / "evidence.json", evidence)
+        self._save(cell, evidence)
         self.ticker.step(f"{attack.name} on {cell.label}")
 
     def _release(self, digest: str) -> Released:
@@ -198,8 +232,7 @@ class _Runner:
         if cell.training is None:
             return self._network(cell).start()
         state, _ = load_checkpoint(self.store.training(cell.training) / "checkpoint.safetensors")
-        federation = cast(FederationSpec, self.plan.spec.federation)
-        return federation.algorithm.model_for(state.server, None)
+        return self._federation.algorithm.model_for(state.server, None)
 
     def _privacy(self, cell: CellNode) -> dict[str, Any]:
         spec, data = self.plan.spec, self.plan.materials.consortium(cell.seed)

@@ -16,7 +16,7 @@ from typing import Any
 
 from consilium.core.errors import Failed, Refused
 
-__all__ = ["Store", "read_json", "write_json"]
+__all__ = ["Store", "is_trained", "read_json", "write_json"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,10 @@ class Store:
         """The folder of a cell."""
         return self.folder / "cells" / digest
 
+    def has_model(self, digest: str) -> bool:
+        """True if a model and its recipe are stored."""
+        return all((self.model(digest) / name).is_file() for name in ("model.safetensors", "recipe.json"))
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """One run at a time; the lock dies with its process, so a killed run leaves none."""
@@ -61,6 +65,16 @@ class Store:
                     f"another run is writing to {self.folder}", remedy="wait for it, or choose another --out"
                 ) from None
             yield
+
+
+def is_trained(store: Store, digest: str) -> bool:
+    """True if a training is done and its last state is there; a record that cannot be read counts as none."""
+    folder = store.training(digest)
+    try:
+        record = read_json(folder / "training.json") or {}
+    except Failed:
+        return False
+    return record.get("status") == "ok" and (folder / "checkpoint.safetensors").is_file()
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
