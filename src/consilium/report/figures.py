@@ -1,7 +1,7 @@
 """What the page's script draws: plain JSON values, no drawing here.
 
 The Pareto plot has one point per arm and infection; a training's curves are stored once however many cells share it;
-a membership attack's scores become two histograms.
+a membership attack's scores become two histograms by rank.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.stats import rankdata
 
 from .columns import Column, columns
 from .evidence import FindingRecord, RoundRecord, StudyRecord
@@ -48,22 +49,23 @@ def curves(rounds: Sequence[RoundRecord]) -> dict[str, Any]:
     }
 
 
-def histogram(finding: FindingRecord, bins: int = 24) -> dict[str, Any] | None:
-    """Shares of members and non-members per score bin; None where scores or membership are not in the file."""
+def histogram(finding: FindingRecord, bins: int = 10) -> dict[str, Any] | None:
+    """Shares of members and of non-members in each tenth of all scores, lowest first; both are 1 / bins by chance.
+
+    By rank, because scores of a fitted model crowd at one end.  None where scores or membership are not in the file.
+    """
     found = read_scores(finding.scores)
     member = found.get("member")
     score = next((found[key] for key in ("score", "scores", "loss") if key in found), None)
     if member is None or score is None or member.shape != score.shape:
         return None
     known = np.isfinite(score)
-    score, inside = score[known], member[known] > 0.5
+    inside = member[known] > 0.5
     if not inside.any() or inside.all():
         return None
-    low, high = np.quantile(score, [0.005, 0.995])  # a few far scores would squeeze the rest
-    edges = np.linspace(low, high if high > low else low + 1, bins + 1)
-    shares = [np.histogram(np.clip(score[w], low, high), edges)[0] / w.sum() for w in (inside, ~inside)]
-    centres = (edges[:-1] + edges[1:]) / 2
-    return {"x": _short(centres), "member": _short(shares[0]), "other": _short(shares[1])}
+    tenth = np.floor((rankdata(score[known]) - 0.5) / known.sum() * bins).astype(int)
+    shares = [np.bincount(tenth[of], minlength=bins) / of.sum() for of in (inside, ~inside)]
+    return {"x": list(range(1, bins + 1)), "member": _short(shares[0]), "other": _short(shares[1])}
 
 
 def _point(row: Row, shown: Sequence[Column]) -> dict[str, Any]:

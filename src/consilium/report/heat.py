@@ -1,7 +1,7 @@
 """Coloured tables: arms x attacks, and labels x sites.  The number is always written; colour only helps the eye.
 
 Bright means that the model holds, dark that the adversary gains: robust accuracy runs from 0 (dark) to 1, leakage from
-the largest in the study (dark) to 0.
+the largest in the study (dark; at least 0.25) to 0.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _group(study: StudyRecord, rows: Sequence[Row], aim: str) -> HeatGroup:
     good = aim == "evasion"
     made = [Column(f"{name}:{a}", a, aim.capitalize(), "", "high" if good else "low") for a in attacks]
     figures = [[figure_of(row.cells, column) for column in made] for row in rows]
-    top = 1.0 if good else max([0.1, *(f.value for line in figures for f in line if f.value is not None)])
+    top = 1.0 if good else max([0.25, *(f.value for line in figures for f in line if f.value is not None)])
     cells = [[HeatCell(f, _tile(f, top, good, a, row)) for f, a in zip(line, attacks, strict=True)]
              for line, row in zip(figures, rows, strict=True)]  # fmt: skip
     steps = [i / 4 for i in range(5)]

@@ -81,11 +81,11 @@
     const held = drawn.histograms[host.dataset.key];
     const steps = (y, name, stroke, dash) => ({  // outlines, not patterns: those print as large bitmaps
       x: held.x, y, name, mode: "lines", line: { color: stroke, width: 2.5, dash, shape: "hvh" },
-      fill: "tozeroy", fillcolor: `${stroke}1a`, hovertemplate: `${name}: %{y:.1%} at %{x:.3g}<extra></extra>`,
+      fill: "tozeroy", fillcolor: `${stroke}1a`, hovertemplate: `${name}: %{y:.1%} in tenth %{x}<extra></extra>`,
     });
     return [[steps(held.member, "members", OKABE[0], "solid"), steps(held.other, "non-members", OKABE[1], "dash")],
       layout({ showlegend: true, legend: { orientation: "h", y: 1.15 },
-        xaxis: axis("score"), yaxis: axis("share", { tickformat: ".0%", rangemode: "tozero" }) })];
+        xaxis: axis("tenth of all scores, lowest first", { dtick: 1 }), yaxis: axis("share", { tickformat: ".0%", rangemode: "tozero" }) })];
   };
 
   const curves = (host) => {
