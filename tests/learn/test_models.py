@@ -80,6 +80,12 @@ def test_network_evaluates_the_module_and_changes_nothing(architecture) -> None:
     assert torch.equal(again_buffers, after)
 
 
+def test_resnet9_has_the_size_that_was_measured_for_the_seed_paper() -> None:
+    """2,447,946 parameters at width 64 for 3 x 32 x 32 and ten classes."""
+    module = ResNet9(width=64, groups=32).build((3, 32, 32), 10)
+    assert sum(p.numel() for p in module.parameters()) == 2_447_946
+
+
 def test_initialisation_follows_the_stream_alone() -> None:
     made = []
     for noise in (1, 2):

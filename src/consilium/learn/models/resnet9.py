@@ -34,7 +34,7 @@ class ResNet9(Architecture):
         check(self.groups >= 1, "groups", self.groups, "at least 1 group")
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
-        """6.6 million parameters at width 64, 0.4 million at width 16."""
+        """2.4 million parameters at width 64, 0.15 million at width 16."""
         require_image(shape, self.kind())
         w = self.width
         return nn.Sequential(
