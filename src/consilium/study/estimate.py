@@ -48,10 +48,16 @@ def _seconds(plan: Plan, node: TrainingNode) -> float:
 
 
 def _round(person: Participant, params: Tensor, buffers: Tensor) -> float:
-    stream = person.stream.child("probe")
-    oracle = person.rule.oracle(person.train, person.network, person.objective, person.schedule, stream)
-    calls = min(_CALLS, oracle.steps)
-    began = time.perf_counter()
-    for _ in range(calls):
-        oracle(params, buffers)
-    return (time.perf_counter() - began) / max(1, calls) * oracle.steps
+    """Seconds of one local round; the first call, which sets things up, is not timed."""
+
+    def calls(name: str, most: int) -> tuple[float, int]:
+        stream = person.stream.child("probe", name)
+        oracle = person.rule.oracle(person.train, person.network, person.objective, person.schedule, stream)
+        began = time.perf_counter()
+        for _ in range(min(most, oracle.steps)):
+            oracle(params, buffers)
+        return (time.perf_counter() - began) / max(1, min(most, oracle.steps)), oracle.steps
+
+    calls("warm-up", 1)
+    each, steps = calls("timed", _CALLS)
+    return each * steps
