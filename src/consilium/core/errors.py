@@ -23,7 +23,7 @@ class ConsiliumError(Exception):
 
     def __str__(self) -> str:
         head = f"{self.where}: {self.reason}." if self.where else f"{self.reason}."
-        return f"{head} {self.remedy}." if self.remedy else head
+        return f"{head} {self.remedy}{'' if self.remedy.endswith('?') else '.'}" if self.remedy else head
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.reason, self.remedy, self.where)

@@ -96,7 +96,7 @@ def place(where: str, name: object) -> str:
 def shown(raw: object) -> str:
     """A value as it stands in a message: one line, and short."""
     text = repr(raw)
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
 @cache
