@@ -1,0 +1,166 @@
+"""Every mistake in a study file is one short line: the place as it is written in the file, the reason, a remedy."""
+
+import copy
+
+import pytest
+
+from consilium.core.errors import ConsiliumError, Refused
+from consilium.study.parse import parse, read
+
+
+def change(tables, path, value):
+    """``tables`` with ``value`` at ``path`` (None removes it)."""
+    out = copy.deepcopy(tables)
+    at = out
+    for step in path[:-1]:
+        at = at[step]
+    if value is None:
+        del at[path[-1]]
+    else:
+        at[path[-1]] = value
+    return out
+
+
+CASES = [
+    (("atacks",), [], "atacks: a study has no 'atacks'. did you mean 'attacks' or 'data'?"),
+    (("name",), None, "name: missing. a study needs name, data and model; give name."),
+    (("name",), "../up", "name: '../up' is out of range. use letters, digits, dots and dashes: it names a folder."),
+    (("name",), 3, "name: 3 is not a valid string."),
+    (("seeds",), [], "seeds: '0 seeds' is out of range."),
+    (("seeds",), [0, 0], "seeds: (0, 0) is out of range. use each seed once."),
+    (("seeds",), [0.5], "seeds[0]: 0.5 is not a valid integer."),
+    (("seeds",), [True], "seeds[0]: True is not a valid integer."),
+    (("seeds",), [2**63], "seeds[0]: this number has more than 63 bits."),
+    (("threads",), 0, "threads: 0 is out of range. use 1 to 1024 threads."),
+    (("threads",), "2", "threads: '2' is not a valid integer."),
+    (("device",), "tpu", "device: 'tpu' is out of range. use cpu, cuda or cuda:N."),
+    (("unlawful",), "ignore", "unlawful: 'ignore' is not 'refuse' or 'skip'."),
+    (("max-epsilon",), 0.0, "max-epsilon: 0.0 is out of range. use an epsilon above 0."),
+    (("max-epsilon",), float("nan"), "max-epsilon: nan is not a finite number."),
+    (("max-epsilon",), float("inf"), "max-epsilon: inf is not a finite number."),
+    (("data", "kind"), "digit", "data.kind: unknown source kind 'digit'. did you mean 'digits'?"),
+    (("data", "kind"), None, 'data.kind: no kind is given. write kind = "...".'),
+    (("data", "kind"), 3, 'data.kind: kind 3 is not a string. write kind = "...".'),
+    (
+        ("data", "sits"),
+        3,
+        "data.sits: data breast-cancer has no knob 'sits'. did you mean 'sites'",
+    ),
+    (("data", "sites"), 0, "data.sites: 0 is out of range. use 1 to 100000 sites."),
+    (("data", "sites"), 2.5, "data.sites: 2.5 is not a valid integer."),
+    (("data", "partition"), "irichlet", "data.partition.kind: unknown partition kind 'irichlet'."),
+    (("data",), [], """data: expected a table, got []. write { kind = "...", ... }."""),
+    (("model",), {"kind": "mlp", "hiden": 3}, "model.hiden: mlp has no knob 'hiden'. did you mean 'hidden'?"),
+    (("model", "hidden"), 0, "model.hidden: 0 is out of range. use 1 to 65536 units."),
+    (("model", "hidden"), [16], "model.hidden: [16] is not a valid integer."),
+    (
+        ("federation", "kind"),
+        "fedavg",
+        "federation.kind: unknown algorithm kind 'fedavg'. did you mean 'fed-a",
+    ),
+    (("federation", "round"), 3, "federation.round: fed-avg has no knob 'round'. did you mean 'rounds'?"),
+    (("federation", "step_size"), 3, "federation.step_size: fed-avg has no knob 'step_size'."),
+    (("federation", "fraction"), 0.0, "federation.fraction: 0.0 is out of range. use a share of the sites above 0"),
+    (("federation", "engine"), "pool", "federation.engine: 'pool' is not 'loop'."),
+    (("vary", "privacy"), "dp-sgd", "vary.privacy: expected a list, got 'dp-sgd'."),
+    (("vary", "privacy", 0, "kind"), "dpsgd", "vary.privacy[0].kind: unknown"),
+    (("vary", "privacy", 0, "clp"), 1.0, "vary.privacy[0].clp: dp-sgd has no knob 'clp'. did you mean 'clip'"),
+    (("vary", "privacy", 0, "clip"), -1.0, "vary.privacy[0].clip: -1.0 is out of range. use a positive number."),
+    (("vary", "privacy", 0, "epsilon"), 3.0, "vary.privacy[0]: dp-sgd needs exactly one of epsilon and noise-"),
+    (("vary", "privacy", 0), ["dp-sgd"], "vary.privacy[0][0]: dp-sgd needs exactly one"),
+    (("vary", "privacy", 0), [], 'vary.privacy[0]: a choice names no defence. "none" is always a choice.'),
+    (("vary", "privacy", 0, "name"), "none", "vary.privacy[0].name: 'none' is no name."),
+    (("vary", "privacy", 0, "name"), "a b", "vary.privacy[0].name: 'a b' is no name."),
+    (("vary", "privacy", 0, "name"), "static-int8", "vary: choice 'static-int8' stands on two axes."),
+    (("vary", "compression"), ["static-int8", "static-int8"], "vary.compression: choice 'static-int8' stands twice."),
+    (("vary", "a b"), ["prune"], "vary: axis 'a b' is not a name of letters, digits and dashes."),
+    (("attacks",), {"kind": "pgd"}, "attacks: expected a list, got {'kind': 'pgd'}. write [ ... ] or [[...]]."),
+    (("attacks", 0, "kind"), "fgms", "attacks[0].kind: unknown"),
+    (("attacks", 0, "steps"), 3, "attacks[0].steps: fgsm has no knob 'steps'."),
+    (("attacks", 0, "radius"), "big", "attacks[0].radius: 'big' is not a valid number."),
+    (("attacks", 0, "norm"), "l1", "attacks[0].norm: 'l1' is not 'linf' or 'l2'."),
+    (("attacks", 0, "from"), {}, "attacks[0].from: fgsm crafts on the model itself and takes no other arm."),
+    (("attacks", 1, "from"), None, "attacks[1].from: transfer needs the arm it crafts on."),
+    (("attacks", 1, "from"), {"privcy": "none"}, "attacks[1].from.privcy: the study has no knob 'privcy'."),
+    (("attacks", 1, "from"), {"privacy": "dp"}, "attacks[1].from.privacy: axis privacy has no choice 'dp'. did you"),
+    (("attacks", 2), {"kind": "fgsm"}, "attacks.name: two of them are called 'fgsm'. give one another: name ="),
+    (("attacks", 0, "name"), "../x", "attacks[0].name: '../x' is no name. use letters, digits, dots, dashes."),
+    (("corruptions", 0, "kind"), "pgd", "corruptions[0].kind: unknown poisoning kind 'pgd'."),
+    (("corruptions", 0, "share"), 2.0, "corruptions[0].share: 2.0 is out of range. use a share between 0 and 1."),
+    (('quo"te\nline',), 1, r'"quo\"te\nline": a study has no'),
+    (("x" * 5000,), 1, f'"{"x" * 80}": a study has no \'{"x" * 79}…'),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "line"), CASES, ids=[c[2][:40] for c in CASES])
+def test_one_line_names_the_place_and_the_remedy(tables, path, value, line):
+    with pytest.raises(Refused) as caught:
+        parse(change(tables, path, value))
+    said = str(caught.value)
+    assert said.startswith(line)
+    assert "\n" not in said and len(said) < 500
+    assert caught.value.exit_code == 2
+
+
+def test_choices_of_one_kind_are_told_apart_by_what_differs(tables):
+    tables["vary"] = {"x": [{"kind": "prune", "sparsity": s} for s in (0.5, 0.9)] + [{"kind": "prune", "name": "mine"}]}
+    tables["attacks"][1]["from"] = {"x": "prune(sparsity=0.5)"}
+    spec = parse(tables)
+    assert [c.label for c in spec.vary["x"]] == ["none", "prune(sparsity=0.5)", "prune(sparsity=0.9)", "mine"]
+    assert spec.attacks[1].source == {"x": "prune(sparsity=0.5)"}
+    tables["attacks"][1]["from"] = {"x": "prune"}
+    with pytest.raises(Refused, match="axis x has no choice 'prune'"):
+        parse(tables)
+
+
+def test_none_may_be_written_and_changes_nothing(tables):
+    bare = parse(tables)
+    tables["vary"]["privacy"].insert(0, "none")
+    assert parse(tables).vary == bare.vary
+
+
+def test_a_word_stands_for_a_table(tables):
+    tables |= {"model": "logistic", "attacks": ["fgsm"], "corruptions": ["label-flip"], "vary": {"x": ["prune"]}}
+    spec = parse(tables)
+    assert spec.model.kind() == "logistic" and spec.attacks[0].name == "fgsm"
+    assert [c.label for c in spec.vary["x"]] == ["none", "prune"]
+
+
+def test_too_much_is_refused_at_once(tables):
+    with pytest.raises(Refused, match="16384 arms are more than 4096"):
+        parse({**tables, "attacks": [], "vary": {f"x{i}": [{"kind": "prune", "name": f"p{i}"}] for i in range(14)}})
+    with pytest.raises(Refused, match=r"attacks: 20000 are more than"):
+        parse({**tables, "attacks": ["fgsm"] * 20000})
+    with pytest.raises(Refused, match="more than 4096"):
+        parse({**tables, "vary": {"x": [{"kind": "prune", "sparsity": 1 / i} for i in range(2, 9000)]}})
+    deep = []
+    for _ in range(100):
+        deep = [deep]
+    with pytest.raises(Refused, match="tables deep"):
+        parse({**tables, "model": {"kind": "module", "path": "a:b", "arguments": {"x": deep}}})
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (b"name = ", "not TOML"),
+        (b"\xff\xfe\x00", "not TOML"),
+        (b"a = " + b"9" * 6000, "not TOML"),
+        (b"a = " + b"[" * 50_000, "not TOML"),
+        (b"a = 1\na = 2", "not TOML"),
+        (b"#" * 1_000_001, "a study file is at most 1 MB"),
+    ],
+    ids=["cut", "binary", "huge-number", "deep", "twice", "huge"],
+)
+def test_what_is_no_study_file_is_refused_with_its_path(tmp_path, text, line):
+    (tmp_path / "s.toml").write_bytes(text)
+    with pytest.raises(Refused) as caught:
+        read(tmp_path / "s.toml")
+    said = str(caught.value)
+    assert said.startswith(f"{tmp_path / 's.toml'}: {line}") and "\n" not in said and len(said) < 500
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path):
+    for path, why in ((tmp_path, "Is a directory"), (tmp_path / "no.toml", "No such file or directory")):
+        with pytest.raises(ConsiliumError, match=why):
+            read(path)
