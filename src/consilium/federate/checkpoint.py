@@ -24,7 +24,7 @@ from .round import RoundState
 
 __all__ = ["charge_from_json", "charge_to_json", "load_checkpoint", "save_checkpoint"]
 
-_VERSION = "1"
+_VERSION = 1
 
 
 def save_checkpoint(path: Path, state: RoundState, sites: Mapping[str, SiteState]) -> None:
@@ -35,24 +35,23 @@ def save_checkpoint(path: Path, state: RoundState, sites: Mapping[str, SiteState
     for group, named in groups.items():
         tensors |= {f"{group}/{name}": tensor for name, tensor in named.items()}
     ledgers = {site: [charge_to_json(c) for c in held.ledger] for site, held in sites.items()}
-    about = {"version": _VERSION, "round": str(state.server.round), "ledgers": json.dumps(ledgers)}
-    write_tensors(path, tensors, about)
+    about = {"version": _VERSION, "round": state.server.round, "ledgers": ledgers}
+    write_tensors(path, tensors, {"about": json.dumps(about)})  # one entry: several have no fixed order in the file
 
 
 def load_checkpoint(path: Path, device: str = "cpu") -> tuple[RoundState, dict[str, SiteState]]:
     """What :func:`save_checkpoint` wrote, on ``device``."""
     try:
         with safe_open(path, framework="pt", device=device) as file:
-            about = file.metadata()
+            about = json.loads(file.metadata()["about"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        ledgers = json.loads(about["ledgers"])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise Failed(f"checkpoint {path} is not readable: {error}", remedy="delete it to train again") from error
-    server = Server(int(about["round"]), tensors["server/params"], tensors["server/buffers"], _group(tensors, "memory"))
+    server = Server(about["round"], tensors["server/params"], tensors["server/buffers"], _group(tensors, "memory"))
     state = RoundState(server, _group(tensors, "merge"), _group(tensors, "adversary"))
     sites = {
         site: SiteState(Kept(_group(tensors, f"kept/{site}")), tuple(charge_from_json(c) for c in charges))
-        for site, charges in ledgers.items()
+        for site, charges in about["ledgers"].items()
     }
     return state, sites
 
