@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from consilium.core.defence import AnswerDefence, ModelDefence
 from consilium.core.errors import Refused, Unlawful
 from consilium.core.network import Network
 from consilium.core.random import Stream
@@ -158,6 +159,8 @@ def _refusals(spec: Spec, materials: Materials, every: tuple[Arm, ...]) -> dict[
 
 def _check(spec: Spec) -> None:
     require_device(spec.device)
+    if spec.audit:
+        _check_audit(spec)
     for i, made in enumerate(spec.corruptions):
         if spec.audit:
             raise Refused("an audit trains nothing, so nothing can be infected", where=f"corruptions[{i}]")
@@ -167,6 +170,19 @@ def _check(spec: Spec) -> None:
                 remedy="corrupt fewer sites",
                 where=f"corruptions[{i}].sites",
             )
+
+
+def _check_audit(spec: Spec) -> None:
+    """What acts while training cannot act where nothing is trained, and nothing switches itself off."""
+    for axis, choices in spec.vary.items():
+        for choice in choices:
+            for defence in choice.defences:
+                if not isinstance(defence, ModelDefence | AnswerDefence):
+                    raise Refused(
+                        f"an audit trains nothing, so {defence.kind()} cannot act",
+                        remedy="choose defences of the model or of its answers",
+                        where=f"vary.{axis}",
+                    )
 
 
 def _check_corruptions(spec: Spec, materials: Materials) -> None:
