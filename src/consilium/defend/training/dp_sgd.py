@@ -39,7 +39,9 @@ class DPSGD(TrainingDefence):
             raise Refused("dp-sgd needs exactly one of epsilon and noise-multiplier", remedy="give one of them")
         for knob in ("epsilon", "noise_multiplier", "clip"):
             value = getattr(self, knob)
-            check(value is None or 0 < value < float("inf"), knob.replace("_", "-"), value, "a positive number")
+            check(
+                value is None or 1e-9 <= value <= 1e9, knob.replace("_", "-"), value, "a positive number, 1e-9 to 1e9"
+            )
         check(0 < self.delta < 1, "delta", self.delta, "a probability far below 1/n, such as 1e-5")
         check(self.batch is None or self.batch >= 1, "batch", self.batch, "at least 1")
         check(self.chunk is None or self.chunk >= 1, "chunk", self.chunk, "at least 1")
