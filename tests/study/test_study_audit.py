@@ -138,7 +138,10 @@ def test_a_file_that_cannot_be_audited_is_one_line(weights, tmp_path, as_toml, c
     [
         ({"federation": "fed-avg"}, "federation: an audit trains nothing"),
         ({"corruptions": ["label-flip"]}, "corruptions[0]: an audit trains nothing, so nothing can be infected"),
-        ({"vary": {"privacy": [{"kind": "dp-sgd", "epsilon": 3.0}]}}, "vary.privacy: an audit trains nothing, so dp-sgd cannot act"),
+        (
+            {"vary": {"p": [{"kind": "dp-sgd", "epsilon": 3.0}]}},
+            "vary.p: an audit trains nothing, so dp-sgd cannot",
+        ),
         ({"vary": {"merge": ["median"]}}, "vary.merge: an audit trains nothing, so median cannot act"),
     ],
 )

@@ -65,7 +65,7 @@ CASES = [
     (("vary", "privacy"), "dp-sgd", "vary.privacy: expected a list, got 'dp-sgd'."),
     (("vary", "privacy", 0, "kind"), "dpsgd", "vary.privacy[0].kind: unknown"),
     (("vary", "privacy", 0, "clp"), 1.0, "vary.privacy[0].clp: dp-sgd has no knob 'clp'. did you mean 'clip'"),
-    (("vary", "privacy", 0, "clip"), -1.0, "vary.privacy[0].clip: -1.0 is out of range. use a positive number."),
+    (("vary", "privacy", 0, "clip"), -1.0, "vary.privacy[0].clip: -1.0 is out of range. use a positive number"),
     (("vary", "privacy", 0, "epsilon"), 3.0, "vary.privacy[0]: dp-sgd needs exactly one of epsilon and noise-"),
     (("vary", "privacy", 0), ["dp-sgd"], "vary.privacy[0][0]: dp-sgd needs exactly one"),
     (("vary", "privacy", 0), [], 'vary.privacy[0]: a choice names no defence. "none" is always a choice.'),
