@@ -10,9 +10,11 @@ import resource
 import sys
 import traceback
 
+from torch.ao.quantization import quantize_fx
+
 from consilium import Study, cli, write_csv, write_page
 
-READY = (Study, write_csv, write_page)
+READY = (Study, write_csv, write_page, quantize_fx)
 
 
 def child(words, cwd, env, out, err, most_bytes, user):
