@@ -85,9 +85,7 @@ def read(path: Path) -> dict[str, Any]:
         raise Refused(f"cannot read {path}: {error.strerror}", remedy="give the path of a study file") from None
     except (ValueError, RecursionError) as error:  # what tomllib and int() make of text that nobody vouches for
         reason = " ".join(str(error).split())
-        raise Refused(
-            f"not TOML: {reason}", remedy="see docs/how-to/write-a-study.md", where=str(path)
-        ) from None
+        raise Refused(f"not TOML: {reason}", remedy="see docs/how-to/write-a-study.md", where=str(path)) from None
 
 
 def parse(given: Mapping[str, Any]) -> Spec:
