@@ -57,7 +57,11 @@ def network(spec: Spec, consortium: Consortium, seed: int) -> Network:
         reason = f"the model cannot read inputs of shape {consortium.shape}: {told(error)}"
         raise Refused(reason, remedy="choose a model for such inputs", where="model") from error
     if not isinstance(out, torch.Tensor):
-        raise Refused(f"the model answers a {type(out).__name__}, not a tensor of logits", where="model")
+        raise Refused(
+            f"the model answers a {type(out).__name__}, not a tensor of logits",
+            remedy="it must return one logit per class",
+            where="model",
+        )
     wanted = (len(x), len(consortium.classes))
     if tuple(out.shape) != wanted:
         raise Refused(
@@ -74,7 +78,7 @@ def _built(spec: Spec, consortium: Consortium, seed: int) -> nn.Module:
             return spec.model.build(consortium.shape, len(consortium.classes)).to(spec.device)
     except ConsiliumError:
         raise
-    except Exception as error:  # a user's module may raise anything, and memory may not suffice
+    except (Exception, SystemExit) as error:  # a user's code may raise anything, and memory may not suffice
         raise Refused(f"the model cannot be built: {told(error)}", remedy="check its knobs", where="model") from error
 
 

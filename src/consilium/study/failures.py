@@ -9,7 +9,7 @@ from consilium.core.errors import ConsiliumError
 __all__ = ["told"]
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """The error's first line, with its type where that is not Consilium's own.
 
     With CONSILIUM_DEBUG set the error is raised again instead, so that its traceback is seen.

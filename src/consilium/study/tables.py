@@ -26,6 +26,16 @@ T = TypeVar("T")
 _Table = Mapping[str, Any]
 _MOST_SHOWN = 80
 _DEEPEST = 32
+_REMEDIES = {
+    "int_type": "write a whole number, such as 3",
+    "float_type": "write a number, such as 0.5",
+    "string_type": 'write a text in quotes, such as "a"',
+    "bool_type": "write true or false",
+    "tuple_type": "write a list, such as [0, 1]",
+    "dict_type": "write a table, such as { a = 1 }",
+    "literal_error": "write one of those",
+}
+"""What to write where a value is of the wrong type, by pydantic's name of the error."""
 
 
 def as_table(raw: object, where: str) -> dict[str, Any]:
@@ -107,11 +117,11 @@ def _adapter(made: type[Any]) -> TypeAdapter[Any]:
 def _plain(raw: object, where: str, depth: int = 0) -> Any:
     """What JSON can say of ``raw``; refused where it can not."""
     if depth > _DEEPEST:
-        raise Refused(f"this is more than {_DEEPEST} tables deep", where=where)
+        raise Refused(f"this is more than {_DEEPEST} tables deep", remedy="make it flatter", where=where)
     if isinstance(raw, float) and not math.isfinite(raw):
-        raise Refused(f"{raw!r} is not a finite number", where=where)
+        raise Refused(f"{raw!r} is not a finite number", remedy="give a finite one", where=where)
     if isinstance(raw, int) and not isinstance(raw, bool) and abs(raw) >= 2**63:
-        raise Refused("this number has more than 63 bits", where=where)
+        raise Refused("this number has more than 63 bits", remedy="give a smaller one", where=where)
     if raw is None or isinstance(raw, str | bool | int | float):
         return raw
     if isinstance(raw, Mapping):
@@ -137,4 +147,5 @@ def _refusal(error: ValidationError, made: type, where: str) -> Refused:
         return Refused(f"unknown knob {shown(name)}", remedy=nearest(name, known), where=at)
     got = shown(first.get("input"))
     message = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    return Refused(f"{got} is not {message}" if message != first["msg"] else f"{message} (got {got})", where=at)
+    reason = f"{got} is not {message}" if message != first["msg"] else f"{message} (got {got})"
+    return Refused(reason, remedy=_REMEDIES.get(first["type"], "give a value of that kind"), where=at)

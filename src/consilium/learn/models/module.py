@@ -37,7 +37,11 @@ class Module(Architecture):
             )
         made = self._import()(**self.arguments)
         if not isinstance(made, nn.Module):
-            raise Refused(f"{self.path} returned a {type(made).__name__}, not a torch.nn.Module", where="model.path")
+            raise Refused(
+                f"{self.path} returned a {type(made).__name__}, not a torch.nn.Module",
+                remedy="name a class of modules, or a function that returns one",
+                where="model.path",
+            )
         return made
 
     def _import(self) -> Any:
