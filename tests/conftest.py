@@ -103,11 +103,11 @@ class CommandLine:
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
-    def start(self, *words, cwd=None, env=None, most_bytes=0, user=0):
+    def start(self, *words, cwd=None, env=None, most_bytes=0):
         self.count += 1
         out, err = (self.folder / f"{self.count}.{name}" for name in ("out", "err"))
         request = {"words": [str(w) for w in words], "cwd": str(cwd or self.folder), "env": env or {}}
-        request |= {"out": str(out), "err": str(err), "most_bytes": most_bytes, "user": user}
+        request |= {"out": str(out), "err": str(err), "most_bytes": most_bytes}
         return Running(self, self.ask({"start": request}), out, err)
 
     def __call__(self, *words, **how):

@@ -17,7 +17,7 @@ from consilium import Study, cli, write_csv, write_page
 READY = (Study, write_csv, write_page, quantize_fx)
 
 
-def child(words, cwd, env, out, err, most_bytes, user):
+def child(words, cwd, env, out, err, most_bytes):
     os.chdir(cwd)
     os.environ.update(env)
     sys.path[:0] = [p for p in env.get("PYTHONPATH", "").split(os.pathsep) if p]
@@ -29,8 +29,6 @@ def child(words, cwd, env, out, err, most_bytes, user):
         number = getattr(sys, f"__{name}__").fileno()
         setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
     sys.argv = ["consilium", *words]
-    if user:
-        os.setuid(user)
     cli.main()
 
 
