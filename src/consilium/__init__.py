@@ -1,4 +1,4 @@
-"""Consilium: private, robust and scalable collaborative learning, with evidence.
+"""Consilium: federated learning under many defences and adversaries, with evidence of what each one buys.
 
     import consilium
     results = consilium.Study.quickstart().run("out")

@@ -29,7 +29,7 @@ __all__ = ["list_entries", "main", "plan", "report", "run", "show"]
 
 _app = typer.Typer(
     name="consilium",
-    help="Private, robust and scalable collaborative learning, with evidence.",
+    help="Federated learning under differential privacy, compression and adversarial training, attacked and measured.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 
 import pytest
 import torch
@@ -51,6 +52,14 @@ def test_a_users_module_runs_only_when_allowed() -> None:
         Module("no.such:Thing", allow_code=True).build((1,), 2)
     with pytest.raises(Refused, match="not a torch"):
         Module("builtins:dict", allow_code=True).build((1,), 2)
+
+
+def test_a_users_module_is_looked_for_in_the_current_folder(tmp_path, monkeypatch) -> None:
+    (tmp_path / "a_module_of_mine.py").write_text("from torch.nn import Identity as Net\n")
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    assert isinstance(Module("a_module_of_mine:Net", allow_code=True).build((5,), 5), torch.nn.Identity)
+    assert sys.path == before
 
 
 def test_a_file_is_not_built() -> None:

@@ -41,6 +41,8 @@ def test_nothing_is_trained_and_every_attack_runs(audited, tiny):
     for evidence in cells.values():
         assert evidence["status"] == "ok" and evidence["training"] is None and evidence["engine"] is None
         assert all(f["status"] == "ok" for f in evidence["findings"].values())
+        assert "says nothing of safety" in evidence["findings"]["loss-threshold"]["notes"][-1]
+        assert evidence["findings"]["fgsm"]["notes"] == []
         assert evidence["privacy"]["epsilon"] is None
         assert "nothing is known of how it was trained" in evidence["privacy"]["notes"][0]
         sent = {m["name"]: m for m in evidence["cost"]}["bytes_up_per_round_site"]

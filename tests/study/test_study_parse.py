@@ -102,6 +102,12 @@ def test_one_line_names_the_place_and_the_remedy(tables, path, value, line):
     assert caught.value.exit_code == 2
 
 
+def test_a_label_names_no_knob_that_is_not_given(tables):
+    private = [{"kind": "dp-sgd", "epsilon": 4.0}, {"kind": "dp-sgd", "noise-multiplier": 1.0}]
+    spec = parse(tables | {"vary": {"x": private}, "attacks": []})
+    assert [c.label for c in spec.vary["x"]] == ["none", "dp-sgd(epsilon=4.0)", "dp-sgd(noise-multiplier=1.0)"]
+
+
 def test_choices_of_one_kind_are_told_apart_by_what_differs(tables):
     tables["vary"] = {"x": [{"kind": "prune", "sparsity": s} for s in (0.5, 0.9)] + [{"kind": "prune", "name": "mine"}]}
     tables["attacks"][1]["from"] = {"x": "prune(sparsity=0.5)"}

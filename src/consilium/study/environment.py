@@ -46,7 +46,7 @@ def code() -> dict[str, Any]:
     revision = _git(here, "rev-parse", "HEAD")
     if revision is None or _git(here, "ls-files", "--error-unmatch", Path(__file__).name) is None:
         return {"version": version, "revision": None, "dirty": None}
-    return {"version": version, "revision": revision, "dirty": bool(_git(here, "status", "--porcelain", "--", "."))}
+    return {"version": version, "revision": revision, "dirty": bool(_git(here, "status", "--porcelain", "--", ".."))}
 
 
 @cache

@@ -206,7 +206,7 @@ def _told_apart(choices: Sequence[tuple[int, Choice]]) -> Iterator[tuple[int, Ch
         knobs = [{(j, k): v for j, d in enumerate(c.defences) for k, v in d.configuration().items()} for _, c in group]
         differ = [at for at in knobs[0] if any(own[at] != knobs[0][at] for own in knobs)]
         for (i, choice), own in zip(group, knobs, strict=True):
-            told = ", ".join(f"{knob}={own[j, knob]}" for j, knob in differ)
+            told = ", ".join(f"{knob}={own[j, knob]}" for j, knob in differ if own[j, knob] is not None)
             yield i, Choice(f"{label}({told})" if told else label, choice.defences)
 
 

@@ -33,6 +33,10 @@ from .store import Store, is_trained, read_json, write_json
 __all__ = ["Outcome", "run_plan"]
 
 _SCHEMA = 1
+_UNKNOWN_MEMBERS = (
+    "An audit: members are the training pool of these data and non-members what was held out of it. If the model was "
+    "trained on other records, or on both, this attack sits at chance and says nothing of safety."
+)
 
 
 @dataclass
@@ -201,6 +205,8 @@ class _Runner:
             self._honest(cell),
             cell.seed,
         )
+        if cell.training is None and attack.attack.threat.aim == "membership":
+            made["notes"].append(_UNKNOWN_MEMBERS)
         self.outcome.attacks_run += 1
         evidence["findings"][attack.name] = made
         evidence["seconds"]["evaluation"] += made["seconds"]

@@ -8,7 +8,9 @@ Source: none; an adapter.
 from __future__ import annotations
 
 import importlib
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -45,12 +47,17 @@ class Module(Architecture):
         return made
 
     def _import(self) -> Any:
+        """Looked for in the current folder first, as ``python -m`` does."""
         module, _, name = self.path.partition(":")
+        here = str(Path.cwd())
+        sys.path.insert(0, here)
         try:
             return getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError, ValueError) as error:
             raise Refused(
                 f"cannot import {self.path!r}: {error}",
-                remedy='give "package.module:Name" and run where Python finds it (PYTHONPATH)',
+                remedy='give "package.module:Name" and run in its folder, or set PYTHONPATH',
                 where="model.path",
             ) from error
+        finally:
+            sys.path.remove(here)
