@@ -331,6 +331,9 @@ def test_a_resumed_training_gives_the_same_bits(study, tmp_path, monkeypatch):
 
 def test_nothing_global_is_left_behind(study, tmp_path):
     state, frozen = torch.random.get_rng_state(), dataclasses.asdict(Study.of(study))
+    threads, study["threads"] = torch.get_num_threads(), torch.get_num_threads() + 1
     run(study, tmp_path)
+    assert torch.get_num_threads() == threads
+    study["threads"] = 1
     assert torch.equal(torch.random.get_rng_state(), state)
     assert dataclasses.asdict(Study.of(study)) == frozen

@@ -106,6 +106,7 @@ def test_the_infected_twin_is_never_its_clean_twin(tiny):
         assert sha(weights[0]) != sha(weights[1])
         states = [tiny.folder / "trainings" / e["training"] / "checkpoint.safetensors" for e in (clean, infected)]
         assert sha(states[0]) != sha(states[1])
+        assert clean["corrupted"] == [] and len(infected["corrupted"]) == 1
         assert infected["resolved"]["training"]["corruption"]["kind"] == "label-flip"
         assert clean["resolved"]["training"]["corruption"] is None
 

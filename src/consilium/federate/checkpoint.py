@@ -45,9 +45,10 @@ def load_checkpoint(path: Path, device: str = "cpu") -> tuple[RoundState, dict[s
         with safe_open(path, framework="pt", device=device) as file:
             about = json.loads(file.metadata()["about"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        params, buffers = tensors["server/params"], tensors["server/buffers"]
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise Failed(f"checkpoint {path} is not readable: {error}", remedy="delete it to train again") from error
-    server = Server(about["round"], tensors["server/params"], tensors["server/buffers"], _group(tensors, "memory"))
+    server = Server(about["round"], params, buffers, _group(tensors, "memory"))
     state = RoundState(server, _group(tensors, "merge"), _group(tensors, "adversary"))
     sites = {
         site: SiteState(Kept(_group(tensors, f"kept/{site}")), tuple(charge_from_json(c) for c in charges))

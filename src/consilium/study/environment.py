@@ -6,6 +6,8 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,15 +16,21 @@ import torch
 
 from consilium.core.errors import Refused
 
-__all__ = ["code", "hardware", "packages", "require_device", "settle"]
+__all__ = ["code", "hardware", "packages", "require_device", "settled"]
 
 _PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pydantic", "safetensors", "dp-accounting")
 
 
-def settle(device: str, threads: int) -> None:
-    """Use exactly what the study names; there is no fall-back."""
+@contextmanager
+def settled(device: str, threads: int) -> Iterator[None]:
+    """Use exactly what the study names inside the block; there is no fall-back, and the process is as before after."""
     require_device(device)
+    before = torch.get_num_threads()
     torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def require_device(device: str) -> None:

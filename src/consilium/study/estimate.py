@@ -12,7 +12,7 @@ from torch import Tensor
 from consilium.federate.participant import Participant
 
 from .build import participants, start
-from .environment import settle
+from .environment import settled
 from .plan import Plan, TrainingNode
 from .store import Store, is_trained
 
@@ -30,12 +30,11 @@ def unfinished(plan: Plan, store: Store | None) -> list[TrainingNode]:
 
 def expected_seconds(plan: Plan, nodes: list[TrainingNode]) -> float:
     """Seconds of training in ``nodes``, from a probe of each kind (arm and infection) on every site."""
-    settle(plan.spec.device, plan.spec.threads)
     known: dict[tuple[str, str], float] = {}
-    for node in nodes:
-        kind = (node.arm.name, "" if node.corruption is None else node.corruption.name)
-        known.setdefault(kind, 0.0)
-        known[kind] = known[kind] or _seconds(plan, node)
+    with settled(plan.spec.device, plan.spec.threads):
+        for node in nodes:
+            kind = (node.arm.name, "" if node.corruption is None else node.corruption.name)
+            known[kind] = known.get(kind) or _seconds(plan, node)
     return sum(known[n.arm.name, "" if n.corruption is None else n.corruption.name] for n in nodes)
 
 

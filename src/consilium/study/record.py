@@ -12,6 +12,7 @@ from typing import Any
 
 from consilium.data.sites import label_counts
 
+from .build import colluders
 from .claims import privacy_record
 from .environment import code, hardware, packages
 from .plan import CellNode, Plan
@@ -61,6 +62,7 @@ def cell_record(plan: Plan, cell: CellNode) -> dict[str, Any]:
         "hardware": hardware(spec.device, spec.threads),
         "engine": None if spec.federation is None else spec.federation.shape.engine,
         "seeds": [cell.seed],
+        "corrupted": list(colluders(cell.corruption, data.sites, cell.seed)),
         "privacy": privacy_record((), []),
         "utility": [],
         "cost": [],

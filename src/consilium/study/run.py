@@ -20,7 +20,7 @@ from consilium.federate.train import Trained, train
 
 from .build import colluders, exchange, start
 from .claims import claim_notes, made_claims, privacy_record
-from .environment import settle
+from .environment import settled
 from .evaluate import attack_digest, costs, find, judge
 from .failures import told
 from .plan import CellNode, Plan, TrainingNode
@@ -54,9 +54,9 @@ class Outcome:
 
 def run_plan(plan: Plan, store: Store, command: str, quiet: bool = False) -> Outcome:
     """Do everything in ``plan`` that is not done; returns what was done."""
-    settle(plan.spec.device, plan.spec.threads)
     began = time.perf_counter()
-    with store.locked(), Ticker(_steps(plan), quiet) as ticker:
+    here = settled(plan.spec.device, plan.spec.threads)
+    with store.locked(), here, Ticker(_steps(plan), quiet) as ticker:
         runner = _Runner(plan, store, ticker)
         write_json(store.folder / "study.json", study_record(plan, command, {}, 0.0))
         try:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from consilium.core.errors import ConsiliumError
 from consilium.core.exchange import Exchange
+from consilium.federate.participant import stage
 
 __all__ = ["run_exchange"]
 
@@ -37,7 +38,8 @@ def run_exchange(
                 outboxes[site], states[site] = exchange.site(phase, site, inbox, state)
             except ConsiliumError as error:
                 raise error.at(f"{name}.{site}") from error
-        server, following = exchange.server(phase, outboxes, server)
+        with stage(f"{name}.server"):
+            server, following = exchange.server(phase, outboxes, server)
         if following is None:
             break
         inbox = following
