@@ -9,15 +9,15 @@ import time
 
 import pytest
 
-TIMES = {"seconds", "created", "command", "folder", "table", "report", "latency_ratio"}
+VARYING = {"seconds", "created", "command", "folder", "table", "report", "latency_ratio", "revision", "dirty"}
 
 
 def timeless(value):
-    """``value`` without what a clock says of it."""
+    """``value`` without what a clock, or a commit in between, says of it."""
     if isinstance(value, dict):
         if value.get("name") == "latency_ratio":
             return {k: v for k, v in value.items() if k not in ("value", "low", "high")}
-        return {k: timeless(v) for k, v in value.items() if k not in TIMES}
+        return {k: timeless(v) for k, v in value.items() if k not in VARYING}
     return [timeless(v) for v in value] if isinstance(value, list) else value
 
 
