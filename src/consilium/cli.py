@@ -10,7 +10,6 @@ import errno
 import json
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ import typer
 
 from .core.catalogue import ROOMS, Card, cards
 from .core.errors import ConsiliumError, Failed, Refused
+from .study.stop import asked, listen
 
 if TYPE_CHECKING:
     from .study.run import Outcome
@@ -36,6 +36,7 @@ _app = typer.Typer(
     rich_markup_mode=None,
 )
 
+_STOPPED = Failed("stopped", remedy="nothing finished is lost; run again to go on")
 _StudyFile = Annotated[Path | None, typer.Argument(metavar="STUDY", help="A study file; without one, the quickstart.")]
 _Out = Annotated[Path, typer.Option("--out", metavar="OUT", help="The folder that holds studies.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -50,7 +51,6 @@ def main() -> None:
 def run(study: _StudyFile = None, out: _Out = Path("out"), as_json: _Json = False) -> None:
     """Train every combination, attack every model, write the evidence and the report."""
     with _guarded(as_json):
-        signal.signal(signal.SIGTERM, _stop)
         from .report.page import write_page
         from .report.table import write_csv
         from .study.study import Study
@@ -138,12 +138,13 @@ def show(
 @contextmanager
 def _guarded(as_json: bool) -> Iterator[None]:
     """Turn whatever goes wrong into one line and an exit code."""
+    listen()
     try:
         yield
     except ConsiliumError as error:
-        _fail(error, as_json)
+        _fail(_STOPPED if asked() else error, as_json)
     except KeyboardInterrupt:
-        _fail(Failed("stopped", remedy="nothing finished is lost; run again to go on"), as_json)
+        _fail(_STOPPED, as_json)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None
@@ -155,6 +156,8 @@ def _guarded(as_json: bool) -> Iterator[None]:
     except (typer.Exit, typer.Abort):
         raise
     except Exception as error:
+        if asked():
+            _fail(_STOPPED, as_json)
         if os.environ.get("CONSILIUM_DEBUG"):
             raise
         first = (str(error).strip().splitlines() or [""])[0]
@@ -168,10 +171,6 @@ def _fail(error: ConsiliumError, as_json: bool) -> None:
         print(json.dumps({"error": str(error), "exit_code": error.exit_code, **detail}))
     print(f"consilium: {error}", file=sys.stderr)
     raise typer.Exit(error.exit_code)
-
-
-def _stop(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _run_record(folder: Path, outcome: Outcome, table: Path, page: Path) -> dict[str, Any]:

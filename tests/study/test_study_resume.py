@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import threading
 
 import pytest
 import torch
@@ -337,3 +338,22 @@ def test_nothing_global_is_left_behind(study, tmp_path):
     study["threads"] = 1
     assert torch.equal(torch.random.get_rng_state(), state)
     assert dataclasses.asdict(Study.of(study)) == frozen
+
+
+def test_a_stop_that_was_swallowed_is_still_a_stop(study, tmp_path, monkeypatch):
+    """Ctrl-C inside a lazy import comes back as another error, or not at all: it may not become a failure."""
+    from consilium.study import stop
+
+    monkeypatch.setattr(stop, "_ASKED", threading.Event())
+
+    def swallows(self, module, public, stream):
+        stop._ASKED.set()
+        raise AttributeError("partially initialized module 'sympy' has no attribute 'core'")
+
+    monkeypatch.setattr(StaticInt8, "apply", swallows)
+    with pytest.raises(KeyboardInterrupt):
+        run(study, tmp_path)
+    assert {e["status"] for e in evidence(tmp_path / "tiny").values()} == {"ok"}
+    monkeypatch.undo()
+    outcome, cells = run(study, tmp_path)
+    assert not outcome.failed and len(cells) == 4

@@ -14,6 +14,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from .stop import check
+
 __all__ = ["Ticker"]
 
 
@@ -45,6 +47,7 @@ class Ticker:
 
     def step(self, what: str, steps: int = 1) -> None:
         """``steps`` more are done; ``what`` is running."""
+        check()
         self.done += steps
         if self.live is not None:
             self.live.update(self.task, description=what, advance=steps)

@@ -1,0 +1,37 @@
+"""A request to stop that cannot be lost.
+
+Ctrl-C raises KeyboardInterrupt wherever the program happens to be.  Where that is one of torch's lazy imports it is
+swallowed, or comes back as another error that would be recorded as a failure of the study.  So the request is also
+remembered, and whoever is about to go on, or to blame an error, asks first.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+__all__ = ["asked", "check", "listen"]
+
+_ASKED = threading.Event()
+
+
+def listen() -> None:
+    """Remember Ctrl-C and SIGTERM from now on; both raise KeyboardInterrupt."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _ask)
+
+
+def asked() -> bool:
+    """True if somebody has asked to stop."""
+    return _ASKED.is_set()
+
+
+def check() -> None:
+    """Raise KeyboardInterrupt if somebody has asked to stop."""
+    if _ASKED.is_set():
+        raise KeyboardInterrupt
+
+
+def _ask(*_: object) -> None:
+    _ASKED.set()
+    raise KeyboardInterrupt
