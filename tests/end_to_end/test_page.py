@@ -113,6 +113,25 @@ def test_the_pareto_plot_shows_a_point_per_arm(page):
     assert overflow(page) <= 0
 
 
+def test_no_mark_hides_another(page):
+    see(page, "#pareto")
+    page.locator("#pareto-x").select_option("epsilon")
+    traces = page.evaluate(
+        """() => document.querySelector("#pareto").data.filter(t => t.ids)
+            .map(t => [t.x[0], t.y[0], t.textposition, t.marker.opacity])"""
+    )
+    assert len({x for x, *_ in traces}) == 8  # arms of one epsilon stand side by side
+    assert len({side for _, _, side, _ in traces}) == 2 and all(opacity < 0.8 for *_, opacity in traces)
+    assert "front: " in page.locator("#trade figcaption").text_content().replace("Pareto ", "")
+
+
+def test_a_front_of_one_arm_says_so(page):
+    see(page, "#pareto")
+    page.locator("#pareto-y").select_option("accuracy")
+    page.locator("#pareto-x").select_option("accuracy")
+    assert page.locator("#pareto-front").text_content() == "front: A alone"
+
+
 def test_a_model_opens_and_closes(page):
     page.locator("#matrix-table tbody a").first.click()
     page.wait_for_selector("#model article")

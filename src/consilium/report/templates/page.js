@@ -135,6 +135,15 @@
     return (figure.upper ? "≤ " : "") + text + (entry.style === "bytes" ? "" : between);
   };
   const safe = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;");
+  const SIDES = ["top right", "bottom right", "top left", "bottom left"];
+  const spread = (shown, key, s) => {  // on the epsilon axis whole groups of arms share a value: they stand side by side
+    if (key !== "epsilon") return shown.map(() => 0);
+    const range = Math.max(s.none - Math.min(...shown.map(s.at)), 1);
+    return shown.map((p) => {
+      const same = shown.filter((q) => s.at(q) === s.at(p));
+      return (same.indexOf(p) - (same.length - 1) / 2) * range * Math.min(0.05, 0.3 / same.length);
+    });
+  };
   const bars = (p, key) => {
     const { v, l, h } = p.figures[key] ?? {};
     return { type: "data", symmetric: false, thickness: 1, width: 0, color: colour("soft"), visible: l != null && h != null,
@@ -154,18 +163,21 @@
     const hover = (p) => [`<b>${p.code}</b> ${safe(p.arm)}${p.collapsed ? " (collapsed)" : ""}`,
       ...new Set([x, y, ...["epsilon", "bytes"].map(option).filter(Boolean)])].map((entry) => (typeof entry === "string"
         ? entry : `${safe(entry.label)}: ${written(entry, p.figures[entry.key])}`)).join("<br>");
+    const order = [...shown].sort((a, b) => a.px - b.px || a.py - b.py);  // neighbours get letters on different sides
+    const [dx, dy] = [spread(order, x.key, sx), spread(order, y.key, sy)];
     const mark = (p) => ({  // a trace of its own each, so that a letter stays with its mark where marks overlap
-      x: [p.px], y: [p.py], ids: [p.code], mode: "markers+text", text: [p.code], hovertext: [hover(p)], hoverinfo: "text",
-      cliponaxis: false, textfont: { size: 12, color: p.collapsed ? colour("ink") : "#ffffff" }, customdata: [p.cell],
+      x: [p.px + dx[order.indexOf(p)]], y: [p.py + dy[order.indexOf(p)]], ids: [p.code], mode: "markers+text",
+      text: [p.code], textposition: SIDES[order.indexOf(p) % (x.key === "epsilon" ? 2 : 4)], hovertext: [hover(p)], hoverinfo: "text",
+      cliponaxis: false, textfont: { size: 12, color: colour("ink") }, customdata: [p.cell],
       error_x: bars(p, x.key), error_y: bars(p, y.key),
       marker: {
-        size: (host.clientWidth < 560 ? 16 : 24) * (1 + Math.sqrt((p.figures.bytes?.v ?? most / 4) / most)), opacity: 0.92,
+        size: (host.clientWidth < 560 ? 9 : 12) * (1 + Math.sqrt((p.figures.bytes?.v ?? most / 4) / most)), opacity: 0.75,
         symbol: p.figures.epsilon?.v == null ? "circle" : "diamond",
         color: p.collapsed ? colour("card") : best.includes(p) ? "#0072B2" : "#6b7680",
         line: { color: p.collapsed ? colour("soft") : colour("card"), width: 1.5 },
       },
     });
-    const line = { x: best.map((p) => p.px), y: best.map((p) => p.py), mode: "lines", hoverinfo: "skip",
+    const line = { x: best.map((p) => p.px + dx[order.indexOf(p)]), y: best.map((p) => p.py + dy[order.indexOf(p)]), mode: "lines", hoverinfo: "skip",
       line: { color: colour("accent"), width: 2, dash: "dot" } };
     const named = (entry) => `${entry.label} ${entry.better === "high" ? "(higher is better)" : "(lower is better)"}`;
     const ticks = (s) => {
@@ -180,6 +192,7 @@
       return { type: "line", ...from, ...to, line: { color: colour("line"), width: 1, dash: "dash" } };
     });
     host.dataset.points = shown.length;
+    $("#pareto-front").textContent = best.length === 1 ? `front: ${best[0].code} alone` : `front: ${best.map((p) => p.code).join(", ") || "none"}`;
     return [[line, ...shown.map(mark)], layout({ shapes: divide, margin: { l: 66, r: 28, t: 28, b: 58 },
       xaxis: axis(named(x), ticks(sx)), yaxis: axis(named(y), ticks(sy)) })];
   };
