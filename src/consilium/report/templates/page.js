@@ -215,7 +215,7 @@
   all("select[id^=pareto]").forEach((select) => select.addEventListener("change", () => draw($("#pareto"))));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => all("[data-done]").forEach(draw));
 
-  // ---- models: one at a time on screen, all of them on paper -----------------------------------------------------------
+  // ---- models: one at a time, on screen as on paper --------------------------------------------------------------------
   const overview = $("#overview");
   const model = $("#model");
   const purge = (root) => all("[data-done]", root).forEach((host) => window.Plotly.purge(host));
@@ -237,21 +237,15 @@
     else if (back && target) target.scrollIntoView();
   };
   addEventListener("hashchange", route);
-  const paper = $("#every-model");
-  addEventListener("beforeprint", () => {
-    all("details").forEach((part) => { part.dataset.was = part.open ? "open" : ""; part.open = true; });
-    const alone = !model.hidden;  // printing one model prints that one
-    if (!alone) all("template[id^=cell-]").forEach((template) => paper.append(template.content.cloneNode(true)));
-    all("details", paper).forEach((part) => { part.open = true; });
-    all("[data-figure]", alone ? model : document).forEach((host) => {
+  addEventListener("beforeprint", () => {  // what stands on screen, with its words; configuration only where it was opened
+    all("details.howto, details.claims").forEach((part) => { part.dataset.was = part.open ? "open" : ""; part.open = true; });
+    all("[data-figure]", model.hidden ? overview : model).forEach((host) => {
       host.style.width = "880px";
       if (!host.dataset.done) draw(host);
       window.Plotly.relayout(host, { width: 880, autosize: false });
     });
   });
   addEventListener("afterprint", () => {
-    purge(paper);
-    paper.replaceChildren();
     all("details[data-was]").forEach((part) => { part.open = part.dataset.was === "open"; });
     all("[data-done]").forEach((host) => { host.style.width = ""; window.Plotly.relayout(host, { width: null, autosize: true }); });
   });
