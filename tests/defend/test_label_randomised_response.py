@@ -60,9 +60,10 @@ def test_it_is_drawn_once_per_address_and_touches_labels_only():
     assert torch.equal(before.y, kept)
 
 
-def test_a_large_epsilon_does_not_overflow():
-    assert LabelRandomisedResponse(1000.0).keep(10) == 1.0
-    assert torch.equal(LabelRandomisedResponse(1000.0).protect(records(50), 4, Stream(0)).y, records(50).y)
+def test_a_large_epsilon_still_flips_with_a_probability_that_coins_of_53_bits_have():
+    assert 1 - LabelRandomisedResponse(30.0).keep(10) > 2**-53
+    with pytest.raises(Refused, match="at most 30"):
+        LabelRandomisedResponse(31.0)
 
 
 def test_nonsense_is_refused():

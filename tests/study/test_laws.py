@@ -217,8 +217,10 @@ def test_law_10_no_test_record_touches_the_model(small, tmp_path):
 def test_law_11_a_label_claim_stands_beside_an_example_claim_and_is_never_added(small, run_study):
     rr = {"kind": "label-randomised-response", "epsilon": 2.0}
     axes = {"privacy": [DP, rr], "labels": [{**rr, "epsilon": 3.0, "name": "rr-3"}]}
-    ran = run_study({**small, "vary": axes})
+    ran = run_study({**small, "vary": axes, "unlawful": "skip"})
     cells = ran.cells()
+    twice = next(a for a in ran.study()["arms"] if a["name"] == "label-randomised-response + rr-3")
+    assert twice["refusal"]["law"] == 11 and "stands twice" in twice["refusal"]["reason"]
     alone, labels = cells["dp-sgd", "none", 0]["privacy"], cells["label-randomised-response", "none", 0]["privacy"]
     both = cells["dp-sgd + rr-3", "none", 0]["privacy"]
     assert labels["epsilon"] == 2.0 and labels["unit"] == "label"

@@ -226,7 +226,7 @@ def test_what_was_deleted_is_made_again(study, finished, tmp_path):
 
 
 def test_a_model_file_that_was_swapped_is_noticed(study, finished, tmp_path):
-    """The file must answer as the model that its training gives."""
+    """The file must be the one that was stored."""
     out = finished(study, tmp_path)
     cells = evidence(out / "tiny")
     one, other = (out / "tiny" / "models" / cells[arm]["model"] / "model.safetensors" for arm in ("none", "dp-sgd"))
@@ -234,7 +234,7 @@ def test_a_model_file_that_was_swapped_is_noticed(study, finished, tmp_path):
     study["attacks"].append({"kind": "pgd", "steps": 2})
     outcome, cells = run(study, out)
     assert list(outcome.failed) == ["none (seed 0)"]
-    assert f"{one} does not answer as the model made again" in cells["none"]["error"]
+    assert f"{one} is not the model that was stored" in cells["none"]["error"]
     assert list(cells["none"]["findings"]) == ["fgsm", "loss-threshold"]
     one.unlink()
     outcome, cells = run(study, out)

@@ -82,6 +82,8 @@ class Network:
     def module_at(self, params: Tensor, buffers: Tensor) -> nn.Module:
         """A separate, frozen module in evaluation mode that holds copies of these vectors."""
         module = copy.deepcopy(self.template)
-        tensors = {**self.parameters_at(params), **self.buffers_at(buffers)}
-        module.load_state_dict({name: t.detach().clone() for name, t in tensors.items()}, strict=False)
+        own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        with torch.no_grad():
+            for name, tensor in {**self.parameters_at(params), **self.buffers_at(buffers)}.items():
+                own[name].copy_(tensor)
         return module.eval().requires_grad_(False)

@@ -75,7 +75,7 @@ def claim_notes(spec: Spec, made: Sequence[Claim], corrupted: Sequence[str]) -> 
         return ["No differential privacy: nothing bounds what this model tells about a record."]
     notes = [
         "The claim is of this one model; a study's folder, with its other arms and seeds on the same records, has no "
-        "finite epsilon (LAWS 14).",
+        "finite epsilon (LAWS 14).  Arms and infected twins of one seed draw the same noise: never compose them.",
         "Each site's number of training records is taken as public (LAWS 9).",
         "Per-round assessments are means over validation records, never trained on; no claim covers those.",
         "No unit is at two sites: units were checked within this data set and are assumed outside it (LAWS 8).",

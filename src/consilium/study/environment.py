@@ -27,6 +27,9 @@ def settled(device: str, threads: int) -> Iterator[None]:
     require_device(device)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
+    if device != "cpu":  # the same bits again: no kernel chosen by a race, no shortened products
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     try:
         yield
     finally:

@@ -7,13 +7,13 @@ the remedy.  The laws that need numbers (7, 13) see the sites' sizes; nobody nee
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 import torch
 
-from consilium.core.defence import ModelDefence
+from consilium.core.defence import Defence, ModelDefence
 from consilium.core.errors import Refused
 from consilium.core.network import Network
 from consilium.core.records import Consortium
@@ -94,9 +94,19 @@ def one_merge(case: Case) -> Refusal | None:
 
 def update_order(case: Case) -> Refusal | None:
     """Clip, noise, compress, mask: what stands earlier in an arm acts earlier, so a defence may stand there once."""
-    kinds = [d.kind() for d in case.arm.update]
-    again = next((k for k in kinds if kinds.count(k) > 1), None)
+    again = _twice(case.arm.update)
     return None if again is None else Refusal(1, f"{again} stands twice on the update", "keep one of them")
+
+
+def drawn_once(case: Case) -> Refusal | None:
+    """A label is randomised once and stored: drawn twice, the second draw can undo the first."""
+    again = _twice(case.arm.data)
+    return None if again is None else Refusal(11, f"{again} stands twice on the data", "keep one of them")
+
+
+def _twice(defences: Sequence[Defence]) -> str | None:
+    kinds = [d.kind() for d in defences]
+    return next((kind for kind in kinds if kinds.count(kind) > 1), None)
 
 
 def rules_compose(case: Case) -> Refusal | None:
@@ -201,6 +211,7 @@ def _capped(claims: tuple[Claim, ...], cap: float) -> Refusal | None:
 LAWS: tuple[Callable[[Case], Refusal | None], ...] = (
     one_merge,
     update_order,
+    drawn_once,
     rules_compose,
     per_example_gradients,
     public_constants,

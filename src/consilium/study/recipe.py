@@ -10,6 +10,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -102,20 +103,24 @@ def start_mark(network: Network) -> str:
     sha = hashlib.sha256()
     for path, layer in network.template.named_modules():
         sha.update(f"{path}:{type(layer).__module__}.{type(layer).__qualname__};".encode())
-    for kind in dict.fromkeys(type(layer) for layer in network.template.modules()):
-        sha.update(_source(kind).encode())
+    kinds = dict.fromkeys(kind for layer in network.template.modules() for kind in type(layer).__mro__)
+    for text in dict.fromkeys(_source(kind) for kind in kinds):
+        sha.update(text.encode())
     for tensor in network.start():
         sha.update(_bytes(tensor.cpu()))
     return sha.hexdigest()[:16]
 
 
 def _source(kind: type) -> str:
-    """The text of a user's class; nothing for those of torch and of this package, whose versions are in evidence."""
-    if kind.__module__.partition(".")[0] in ("torch", "consilium"):
+    """The whole file of a user's class, with the functions it calls there; what that file imports is not looked into.
+
+    Nothing for classes of Python, torch and this package, whose versions are in evidence.
+    """
+    if kind.__module__.partition(".")[0] in ("builtins", "torch", "consilium"):
         return ""
     try:
-        return inspect.getsource(kind)
-    except (OSError, TypeError):
+        return Path(inspect.getfile(kind)).read_text(encoding="utf-8")
+    except (OSError, TypeError, UnicodeDecodeError):
         return ""
 
 

@@ -6,6 +6,7 @@ What is judged is always the model rebuilt from the stored artefact, never the o
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,10 @@ from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.learn.stored import read_tensors, write_tensors
 
-__all__ = ["Answering", "Released", "release", "restore"]
+__all__ = ["Answering", "Released", "release", "restore", "seal", "unbroken"]
 
+_LABEL = 1e-6
+"""What the answered label's confidence is raised by: it breaks a tie made by rounding and tells no more."""
 _FLOOR = 1e-12
 """Answered probabilities below this read as this: a rounded 0 has no logarithm."""
 
@@ -45,10 +48,13 @@ class Answering(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(n, classes)``."""
-        probabilities = F.softmax(self.model(x), dim=1)
+        answered = F.softmax(self.model(x), dim=1)
+        top = answered.argmax(1, keepdim=True)
         for defence in self.defences:
-            probabilities = defence.answer(probabilities)
-        return probabilities.clamp_min(_FLOOR).log()
+            answered = defence.answer(answered)
+        # The label is answered beside the confidences: where rounding made a tie, it stays the model's own.
+        answered = answered.scatter_add(1, top, torch.full_like(top, _LABEL, dtype=answered.dtype))
+        return answered.clamp_min(_FLOOR).log()
 
 
 def release(
@@ -60,18 +66,19 @@ def release(
     stream: Stream,
 ) -> Released:
     """Defend ``plain``, store it at ``path`` unless it is there, and hand out what the file holds."""
-    module: nn.Module = plain
-    surrogate: nn.Module | None = copy.deepcopy(plain)
-    for defence in models:
+    module, surrogate = plain, _copy(plain)
+    for defence in models[:-1]:
         defended = defence.apply(module, public, stream.child(defence.kind()))
-        surrogate = defence.surrogate(defended, surrogate)
-        module = defended
-    if not path.exists():
-        write_tensors(path, models[-1].pack(module) if models else dict(module.state_dict()))
+        module, surrogate = defended, defence.surrogate(defended, surrogate)
+    fresh = not path.exists()
+    if fresh and models:
+        module = models[-1].apply(module, public, stream.child(models[-1].kind()))
+    if fresh:
+        write_tensors(path, models[-1].pack(module) if models else _tensors(module))
     judged = restore(copy.deepcopy(plain), models, (), read_tensors(path, str(path)), tuple(public.x.shape[1:]))
-    _same(module, judged, public, path)
-    if not models:
-        surrogate = judged
+    if fresh:
+        _same(module, judged, public, path)
+    surrogate = models[-1].surrogate(judged, surrogate) if models else judged
     for answer in answers:
         surrogate = answer.surrogate(surrogate)
     return Released(Answering(judged, answers) if answers else judged, surrogate, plain, path.stat().st_size)
@@ -91,9 +98,42 @@ def restore(
             shaped = defence.structure(shaped, torch.zeros(1, *shape))
         module = models[-1].unpack(shaped, artefact)
     else:
-        module.load_state_dict(dict(artefact))
+        _fill(module, artefact)
     module = module.eval()
     return Answering(module, answers).eval() if answers else module
+
+
+def seal(path: Path) -> str:
+    """SHA-256 of a stored model: its recipe holds it, so that another file in its place is noticed."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def unbroken(path: Path, sealed: str | None) -> None:
+    """Fail for a stored model that is not the ``sealed`` one; one never sealed is removed, to be made again."""
+    if not path.exists():
+        return
+    if sealed is None:
+        path.unlink()
+    elif seal(path) != sealed:
+        raise Failed(f"{path} is not the model that was stored", remedy="delete it to store that model again")
+
+
+def _copy(plain: nn.Module) -> nn.Module | None:
+    return copy.deepcopy(plain)
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, those too that a state dict leaves out: they were trained and merged."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _fill(module: nn.Module, artefact: Mapping[str, Tensor]) -> None:
+    own = _tensors(module)
+    if own.keys() != artefact.keys() or any(own[name].shape != artefact[name].shape for name in own):
+        raise Failed("the stored model does not fit its architecture", remedy="delete it to store it again")
+    with torch.no_grad():
+        for name, tensor in artefact.items():
+            own[name].copy_(tensor)
 
 
 def _same(made: nn.Module, stored: nn.Module, public: Records, path: Path) -> None:

@@ -26,7 +26,7 @@ from .failures import told
 from .plan import CellNode, Plan, TrainingNode
 from .progress import Ticker
 from .record import cell_name, cell_record, given, study_record
-from .released import Released, release
+from .released import Released, release, seal, unbroken
 from .spec import AttackSpec, FederationSpec
 from .store import Store, is_trained, read_json, write_json
 
@@ -202,7 +202,7 @@ class _Runner:
             self._released(cell.digest),
             lambda: None if source is None else (source.digest, self._released(source.digest)),
             self.plan.materials.consortium(cell.seed),
-            self._honest(cell),
+            self._trained_on(cell),
             cell.seed,
         )
         if cell.training is None and attack.attack.threat.aim == "membership":
@@ -218,16 +218,18 @@ class _Runner:
         if cell.training in self._broken:
             raise Failed(f"its training failed: {self._broken[cell.training]}")
         folder, data = self.store.model(cell.model), self.plan.materials.consortium(cell.seed)
+        path = folder / "model.safetensors"
+        unbroken(path, (read_json(folder / "recipe.json") or {}).get("sha256"))
         plain = self._network(cell).module_at(*self._weights(cell)).cpu()
         made = release(
             plain,
             cell.arm.model,
             cell.arm.answer,
             data.public,
-            folder / "model.safetensors",
+            path,
             Stream(cell.seed).child("release", cell.model),
         )
-        about = {"shape": list(data.shape), "classes": list(data.classes)}
+        about = {"shape": list(data.shape), "classes": list(data.classes), "sha256": seal(path)}
         write_json(folder / "recipe.json", {**cell.model_recipe, **about})
         return made
 
@@ -256,6 +258,15 @@ class _Runner:
         data = self.plan.materials.consortium(cell.seed)
         bad = colluders(cell.corruption, data.sites, cell.seed)
         return tuple(site.id for site in data.sites if site.id not in bad)
+
+    def _trained_on(self, cell: CellNode) -> tuple[str, ...]:
+        """The honest sites an update of which is in the model: only their records can be members (LAWS 17)."""
+        used = {
+            site
+            for report in self._rounds(cell)
+            for site in set(report["cohort"]) - {refused["site"] for refused in report["refused"]}
+        }
+        return tuple(site for site in self._honest(cell) if cell.training is None or site in used)
 
     def _rounds(self, cell: CellNode) -> list[Mapping[str, Any]]:
         if cell.training is None:

@@ -32,10 +32,12 @@ def grant(
 
 
 def candidates(data: Consortium, honest: tuple[str, ...], stream: Stream) -> tuple[Records, Tensor, Tensor]:
-    """Records of honest sites, who of them was trained on ``(n,)``, and which half the adversary knows ``(n,)``.
+    """Records of honest sites that took part, who was trained on ``(n,)``, which half the adversary knows ``(n,)``.
 
     Members and non-members come from the same sites' pools, held apart before training (LAWS 17).
     """
+    if not honest:
+        raise Refused("no honest site took part in the training", remedy="use more rounds or a larger fraction")
     inside = _joined([s.records.train for s in data.sites if s.id in honest])
     outside = _joined([s.records.non_members for s in data.sites if s.id in honest])
     order = torch.randperm(len(inside), generator=stream.child("members").generator())[:_MOST_MEMBERS]

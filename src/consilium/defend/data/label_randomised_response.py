@@ -32,7 +32,7 @@ class LabelRandomisedResponse(DataDefence):
     epsilon: float = 2.0
 
     def __post_init__(self) -> None:
-        check(0 < self.epsilon < math.inf, "epsilon", self.epsilon, "a positive number")
+        check(0 < self.epsilon <= 30, "epsilon", self.epsilon, "above 0, at most 30: beyond, no coin of 53 bits flips")
 
     def keep(self, classes: int) -> float:
         """The probability p that a label stays, of ``classes`` values."""

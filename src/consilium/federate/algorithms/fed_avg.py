@@ -29,7 +29,7 @@ class FedAvg(Algorithm):
     optimiser: Literal["sgd", "adam"] = "sgd"
 
     def __post_init__(self) -> None:
-        check(0 < self.lr < 100, "lr", self.lr, "a learning rate above 0")
+        check(0 < self.lr < 100, "lr", self.lr, "a learning rate above 0 and below 100")
         check(0 <= self.momentum < 1, "momentum", self.momentum, "0 to 1, 1 excluded")
 
     def schedule(self, asked: Schedule) -> Schedule:

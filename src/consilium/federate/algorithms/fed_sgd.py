@@ -25,7 +25,7 @@ class FedSGD(Algorithm):
     lr: float = 0.1
 
     def __post_init__(self) -> None:
-        check(0 < self.lr < 100, "lr", self.lr, "a learning rate above 0")
+        check(0 < self.lr < 100, "lr", self.lr, "a learning rate above 0 and below 100")
 
     def schedule(self, asked: Schedule) -> Schedule:
         """One step on everything, whatever epochs and batch are asked."""
