@@ -148,6 +148,17 @@ def test_one_seed_says_so(one_seed):
     assert "One seed: intervals are the measures' own" in page_of(one_seed.folder).replace("&#39;", "'")
 
 
+def test_an_effect_without_direction_is_not_coloured(one_seed):
+    text = page_of(one_seed.folder)
+    tiles = re.findall(r'data-tip="[^"]*? pairs([^"]*)"><span class="v (\w+)">.*?</span><span class="i">([^<]*)<', text)
+    assert tiles
+    for tip, way, extremes in tiles:
+        low, high = (float(end.replace("−", "-")) for end in extremes.split(" … "))
+        if low < 0 < high:
+            assert way == "mixed" and "pairs lie on both sides of 0" in tip
+    assert "mixed" in {way for _, way, _ in tiles}
+
+
 def test_the_heat_map_writes_its_numbers(study):
     evasion, membership = heat_groups(study, rows(study))
     first = rows(study)[0]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from consilium.report.columns import columns, is_bound, measure_of
-from consilium.report.effects import effects
+from consilium.report.effects import Change, effects
 from consilium.report.scores import read_scores, worst_case
 from consilium.report.summary import code_of, majority_rate, rows
 from consilium.report.verdict import cards
@@ -121,3 +121,25 @@ def test_cards_say_how_many_intervals_overlap(study):
     assert made["Most accurate"].arm == "none" and "overlaps" in made["Most accurate"].text
     assert math.isclose(float(made["Most accurate"].figure), 0.958, abs_tol=5e-4)
     assert "74.3% smaller" in made["Smallest"].text
+
+
+def healed(study):
+    """The study with one infected model far better than its clean twin, and the others as they are."""
+    lucky = next(c for c in study.cells if c.arm == "dp-sgd" and c.infected_by != "none" and c.judged)
+    better = tuple(replace(m, value=0.999) if m.name == "accuracy" else m for m in lucky.utility)
+    return replace(study, cells=tuple(replace(c, utility=better) if c is lucky else c for c in study.cells))
+
+
+def test_pairs_on_both_sides_of_zero_have_no_direction(study):
+    assert Change(0.01, -0.01, 0.03, 8, False).mixed
+    assert not Change(0.01, 0.0, 0.03, 8, False).mixed and not Change(-0.02, -0.03, -0.01, 8, False).mixed
+    assert not effect(study, "adversarial-poisoning")["accuracy"].mixed
+    assert effect(healed(study), "adversarial-poisoning")["accuracy"].mixed
+
+
+def test_no_harm_is_claimed_where_pairs_disagree(study):
+    said = {c.title: c.text for c in cards(study, rows(study))}["Infection hurts most"]
+    assert "no measurable harm" not in said
+    luck = healed(study)
+    said = {c.title: c.text for c in cards(luck, rows(luck))}["Infection hurts most"]
+    assert said.startswith("no measurable harm: pairs lie on both sides of 0 (−0.0")

@@ -29,6 +29,11 @@ class Change:
     pairs: int
     relative: bool
 
+    @property
+    def mixed(self) -> bool:
+        """True where pairs lie on both sides of 0, so that the mean tells no direction."""
+        return self.low < 0 < self.high
+
 
 @dataclass(frozen=True)
 class Effect:

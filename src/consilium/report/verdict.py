@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .columns import Column, columns
+from .effects import effects
 from .evidence import StudyRecord
 from .numbers import interval, number
 from .summary import Figure, Row
@@ -41,7 +42,7 @@ def cards(study: StudyRecord, rows: Sequence[Row]) -> tuple[Card, ...]:
         _best("Withstands most", clean, strongest, "test images right under every evasion attack"),
         _best("Leaks least", clean, by_key.get("mia_advantage"), "advantage in telling members; 0 is a coin"),
         _smallest(clean, by_key.get("bytes")),
-        _harm(rows, by_key.get("accuracy")),
+        _harm(study, rows, by_key.get("accuracy")),
     ]
     return tuple(card for card in made if card is not None)
 
@@ -69,8 +70,8 @@ def _smallest(rows: Sequence[Row], column: Column | None) -> Card | None:
     return Card("Smallest", number(sizes[0], "bytes"), "", row.code, row.arm.name, text)
 
 
-def _harm(rows: Sequence[Row], column: Column | None) -> Card | None:
-    """The infection that costs an arm the most accuracy."""
+def _harm(study: StudyRecord, rows: Sequence[Row], column: Column | None) -> Card | None:
+    """The infection that costs an arm the most accuracy, said to be no measurable harm where pairs disagree."""
     if column is None:
         return None
     clean = {row.arm.name: _value(row, column.key) for row in rows if row.infected_by == "none"}
@@ -83,7 +84,20 @@ def _harm(rows: Sequence[Row], column: Column | None) -> Card | None:
     drop, row = min(found, key=lambda pair: pair[0])
     mean = sum(d for d, _ in found) / len(found)
     text = f"accuracy against the clean twin, under {row.infected_by}; {number(mean, 'difference')} on average"
+    twin = next(r for r in rows if r.infected_by == "none" and r.arm.name == row.arm.name)
+    spread = _mixed(study, row.infected_by, column)
+    if spread and _overlap(twin.figures[column.key], row.figures[column.key]):
+        text = f"no measurable harm: pairs lie on both sides of 0 ({spread}); {text}"
     return Card("Infection hurts most", number(drop, "difference"), "", row.code, row.arm.name, text)
+
+
+def _mixed(study: StudyRecord, infected_by: str, column: Column) -> str:
+    """The extremes over pairs of a clean and an infected model where they lie on both sides of 0, else empty."""
+    found = [e for e in effects(study) if (e.axis, e.label) == ("infection", infected_by)]
+    change = found[0].changes.get(column.key) if found else None
+    if change is None or not change.mixed:
+        return ""
+    return f"{number(change.low, 'difference')} … {number(change.high, 'difference')} over {change.pairs} pairs"
 
 
 def _ranked(rows: Sequence[Row], column: Column) -> list[tuple[Row, Figure]]:
