@@ -173,6 +173,16 @@ def test_nothing_is_wider_than_the_screen(page):
     assert overflow(page) <= 0
 
 
+def test_tables_of_a_model_fit_and_the_matrix_says_that_it_scrolls(page):
+    phone = page.viewport_size["width"] < 700
+    assert page.locator("#matrix .sideways").is_visible() or not phone
+    page.locator("#matrix-table tbody a").first.click()
+    page.wait_for_selector("#model article")
+    clipped = page.locator("#model .scroll").evaluate_all("all => all.map(x => x.scrollWidth - x.clientWidth)")
+    assert clipped and max(clipped) <= 0
+    assert page.locator("#model .lines td .i").first.is_visible() == phone  # the interval stands under its value
+
+
 def test_injected_text_does_not_run(page):
     page.locator("#trouble").scroll_into_view_if_needed()
     assert "<script>alert('x')</script>" in page.locator("#trouble").text_content()

@@ -59,6 +59,10 @@
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
   addEventListener("scroll", hide, { passive: true, capture: true });
 
+  // ---- boxes that scroll sideways say so ----------------------------------------------------------------------------
+  const sideways = () => all(".scroll").forEach((box) => box.classList.toggle("more", box.scrollWidth > box.clientWidth + 1));
+  addEventListener("resize", sideways);
+
   // ---- plots --------------------------------------------------------------------------------------------------------
   const library = () => {  // the library is run from its text only when a plot is first seen
     if (window.Plotly) return;
@@ -232,6 +236,7 @@
     overview.hidden = opened;
     model.hidden = !opened;
     document.body.classList.toggle("reading", opened);
+    sideways();
     if (opened) { watch(model); model.focus({ preventScroll: true }); scrollTo({ top: 0, behavior: "instant" }); }
     else if (back && location.hash === "#matrix") scrollTo({ top: place, behavior: "instant" });
     else if (back && target) target.scrollIntoView();
@@ -251,4 +256,5 @@
   });
   watch(document);
   route();
+  sideways();
 })();
