@@ -81,7 +81,7 @@ CASES = [
     (("attacks", 0, "norm"), "l1", "attacks[0].norm: 'l1' is not 'linf' or 'l2'."),
     (("attacks", 0, "from"), {}, "attacks[0].from: fgsm crafts on the model itself and takes no other arm."),
     (("attacks", 1, "from"), None, "attacks[1].from: transfer needs the arm it crafts on."),
-    (("attacks", 1, "from"), {"privcy": "none"}, "attacks[1].from.privcy: the study has no knob 'privcy'."),
+    (("attacks", 1, "from"), {"privcy": "none"}, "attacks[1].from.privcy: the study varies no 'privcy'."),
     (("attacks", 1, "from"), {"privacy": "dp"}, "attacks[1].from.privacy: axis privacy has no choice 'dp'. did you"),
     (("attacks", 2), {"kind": "fgsm"}, "attacks.name: two of them are called 'fgsm'. give one another: name ="),
     (("attacks", 0, "name"), "../x", "attacks[0].name: '../x' is no name. use letters, digits, dots, dashes."),

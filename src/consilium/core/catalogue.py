@@ -86,7 +86,8 @@ def find(kind: str, *rooms: str) -> Card:
     for card in known:
         if card.kind == kind:
             return card
-    what = " or ".join(sorted({ROOMS[room] for room in rooms}))
+    roles = sorted({ROOMS[room] for room in rooms})
+    what = " or ".join(roles) if len(roles) <= 6 else "catalogue"
     raise Refused(f"unknown {what} kind {kind!r}", remedy=nearest(kind, [card.kind for card in known]))
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "Case",
     "Refusal",
     "broken_law",
+    "drawn_once",
     "fitted_on_public",
     "lawful_claims",
     "model_order",

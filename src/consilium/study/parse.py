@@ -80,7 +80,7 @@ def read(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise Refused("a study file is at most 1 MB", where=str(path))
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise Refused(f"cannot read {path}: {error.strerror}", remedy="give the path of a study file") from None
     except (ValueError, RecursionError) as error:  # what tomllib and int() make of text that nobody vouches for
@@ -232,7 +232,10 @@ def _attacks(raw: Sequence[object], vary: Mapping[str, tuple[Choice, ...]]) -> t
 
 def _arm(origin: Mapping[str, Any], vary: Mapping[str, tuple[Choice, ...]], where: str) -> dict[str, str]:
     """One label per axis; an axis that is not named is ``none``; a kind stands for the one choice it begins."""
-    refuse_unknown(origin, vary, where, "the study")
+    for axis in origin:
+        if axis not in vary:
+            remedy = nearest(str(axis)[:80], list(vary)) if vary else "add it under [vary]"
+            raise Refused(f"the study varies no {shown(axis)}", remedy=remedy, where=place(where, axis))
     chosen = {}
     for axis, choices in vary.items():
         label = origin.get(axis, "none")
