@@ -141,6 +141,7 @@ def _guarded(as_json: bool) -> Iterator[None]:
     listen()
     try:
         yield
+        sys.stdout.flush()  # here, where a reader that has gone away is no error, and not at the exit
     except ConsiliumError as error:
         _fail(_STOPPED if asked() else error, as_json)
     except KeyboardInterrupt:
