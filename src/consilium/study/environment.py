@@ -25,15 +25,17 @@ _PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pydantic", "safetensors
 def settled(device: str, threads: int) -> Iterator[None]:
     """Use exactly what the study names inside the block; there is no fall-back, and the process is as before after."""
     require_device(device)
-    before = torch.get_num_threads()
+    cudnn, products, before = torch.backends.cudnn, torch.backends.cuda.matmul, torch.get_num_threads()
+    flags = cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, products.allow_tf32
     torch.set_num_threads(threads)
     if device != "cpu":  # the same bits again: no kernel chosen by a race, no shortened products
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, products.allow_tf32 = True, False, False, False
     try:
         yield
     finally:
         torch.set_num_threads(before)
+        if device != "cpu":
+            cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, products.allow_tf32 = flags
 
 
 def require_device(device: str) -> None:
