@@ -96,7 +96,7 @@ def run(defence, made: World, seed=0) -> list[torch.Tensor]:
         case TrainingDefence():
             return _gradients(defence, made, stream)
         case UpdateDefence():
-            sent = [defence.enforce(defence.protect(u, stream.child(u.site))) for u in made.updates]
+            sent = [_enforced(defence, defence.protect(u, {}, stream.child(u.site))[0]) for u in made.updates]
             return [t for u in sent for t in u.payload.values()]
         case MergeDefence():
             return list(defence.merge().merge(made.updates, {})[0].payload.values())
@@ -164,11 +164,15 @@ def is_charged_in_known_terms(defence, contract):
 def site_and_server_half_agree(defence, contract):
     """The server half does nothing to what an honest site sent, and binds a site that skipped its own half."""
     for sent in world().updates:
-        honest = defence.protect(sent, Stream(0))
-        assert _payload(defence.enforce(honest)) == _payload(honest)
-        bound = defence.enforce(sent)
-        assert _payload(defence.enforce(bound)) == _payload(bound)
+        honest, _ = defence.protect(sent, {}, Stream(0))
+        assert _payload(_enforced(defence, honest)) == _payload(honest)
+        bound = _enforced(defence, sent)
+        assert _payload(_enforced(defence, bound)) == _payload(bound)
         assert (bound.site, bound.round, bound.weight) == (sent.site, sent.round, sent.weight)
+
+
+def _enforced(defence, update):
+    return defence.enforce(update, {name: tuple(t.shape) for name, t in update.payload.items()})
 
 
 def _payload(update):
@@ -298,10 +302,10 @@ class Unbounded(TrainingDefence):
 class Shrinking(UpdateDefence):
     """Halves whatever passes, so twice is not once."""
 
-    def protect(self, update, stream):
-        return self.enforce(update)
+    def protect(self, update, memory, stream):
+        return self.enforce(update, {}), memory
 
-    def enforce(self, update):
+    def enforce(self, update, expected):
         payload = {name: t / 2 for name, t in update.payload.items()}
         return Update(update.site, update.round, update.weight, payload)
 

@@ -13,7 +13,7 @@ from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.federate.algorithms.fed_avg import FedAvg
 from consilium.federate.algorithms.fed_sgd import FedSGD
-from consilium.federate.engines.loop import run_exchange
+from consilium.federate.engines.loop import Loop
 from consilium.federate.participant import SiteState
 from consilium.federate.round import RoundState
 from consilium.learn.models.resnet9 import ResNet9
@@ -50,9 +50,9 @@ def plain_fed_avg(module, sites, rounds, epochs, batch, lr, momentum, weights=No
 
 
 def ours(exchange, network, rounds):
-    state, held = RoundState(exchange.half.algorithm.start(network)), {}
+    state, held = RoundState(exchange.half.algorithm.start(network, 3)), {}
     for number in range(1, rounds + 1):
-        state, held = run_exchange(exchange, state, held, SiteState, f"round {number}")
+        state = Loop().run(exchange, state, held, SiteState, f"round {number}")
     return state
 
 
@@ -93,7 +93,7 @@ def test_fed_avg_of_one_full_step_is_fed_sgd(federation, network) -> None:
 def test_adam_equals_torch(network, federation, sites, steps) -> None:
     exchange = federation(FedAvg(lr=0.01, optimiser="adam"), Schedule(1, steps, 0))
     person = exchange.sites["site-0"]
-    inbox = exchange.half.algorithm.broadcast(exchange.half.algorithm.start(network))
+    inbox = exchange.half.algorithm.broadcast(exchange.half.algorithm.start(network, 3))
     update, _ = person.work(inbox, SiteState())
     module = copy.deepcopy(network.template).requires_grad_(True)
     optimiser = torch.optim.Adam(module.parameters(), lr=0.01)
@@ -122,7 +122,7 @@ def test_batchnorm_buffers_belong_to_each_site(federation, sites) -> None:
         for (name, p), x in zip(exchange.sites.items(), images, strict=True)
         for (name, p), x in zip(exchange.sites.items(), images, strict=True)
     }
-    start = exchange.half.algorithm.start(network)
+    start = exchange.half.algorithm.start(network, 3)
     inbox = exchange.half.algorithm.broadcast(start)
     before = inbox.buffers.clone()
     updates = {name: p.work(inbox, SiteState())[0] for name, p in exchange.sites.items()}

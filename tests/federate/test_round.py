@@ -15,7 +15,7 @@ from consilium.core.threat import ThreatModel
 from consilium.core.update import Update
 from consilium.defend.merge.median import Median
 from consilium.defend.update.norm_bound import NormBound
-from consilium.federate.engines.loop import run_exchange
+from consilium.federate.engines.loop import Loop
 from consilium.federate.participant import SiteState
 from consilium.federate.round import Corrupted, RoundState
 
@@ -31,14 +31,14 @@ class Untouchable:
 
 
 def updates(exchange, network):
-    inbox = exchange.half.algorithm.broadcast(exchange.half.algorithm.start(network))
+    inbox = exchange.half.algorithm.broadcast(exchange.half.algorithm.start(network, 3))
     return {name: p.work(inbox, SiteState())[0] for name, p in exchange.sites.items()}
 
 
 def test_server_code_cannot_reach_site_records(federation, network) -> None:
     exchange = federation(defences=[NormBound(bound=1.0)])
     sent = updates(exchange, network)
-    state = RoundState(exchange.half.algorithm.start(network))
+    state = RoundState(exchange.half.algorithm.start(network, 3))
     expected, _ = exchange.server("round", sent, state)
     for person in exchange.sites.values():
         object.__setattr__(person, "train", Untouchable())
@@ -72,7 +72,7 @@ def test_cohort_is_a_share_and_is_drawn_by_the_round(federation) -> None:
 def test_malformed_updates_are_refused_by_name(federation, network, change, reason) -> None:
     exchange = federation()
     sent = updates(exchange, network)
-    start = RoundState(exchange.half.algorithm.start(network))
+    start = RoundState(exchange.half.algorithm.start(network, 3))
     without = exchange.half.advance({k: u for k, u in sent.items() if k != "site-0"}, start)
     state = exchange.half.advance({**sent, "site-0": change(sent["site-0"])}, start)
     assert set(state.refused) == {"site-0"}
@@ -84,7 +84,7 @@ def test_a_round_without_a_usable_update_fails(federation, network) -> None:
     exchange = federation()
     sent = {k: replace(u, round=7) for k, u in updates(exchange, network).items()}
     with pytest.raises(Failed, match="no update of round 1 could be used"):
-        exchange.half.advance(sent, RoundState(exchange.half.algorithm.start(network)))
+        exchange.half.advance(sent, RoundState(exchange.half.algorithm.start(network, 3)))
 
 
 def test_loop_errors_name_round_site_and_stage(federation, network) -> None:
@@ -97,7 +97,7 @@ def test_loop_errors_name_round_site_and_stage(federation, network) -> None:
 
     exchange = federation(objective=Broken())
     with pytest.raises(Failed, match=r"round 1\.site-0\.step 1 of 6: the lights went out"):
-        run_exchange(exchange, RoundState(exchange.half.algorithm.start(network)), {}, SiteState, "round 1")
+        Loop().run(exchange, RoundState(exchange.half.algorithm.start(network, 3)), {}, SiteState, "round 1")
 
 
 class Boost(Corruption):
@@ -116,22 +116,22 @@ def corrupted(federation, network, **changes):
     exchange.inner.sites = {  # a corrupted site runs no site half
         name: replace(p, defences=()) if name in exchange.colluding else p for name, p in exchange.inner.sites.items()
     }
-    state = RoundState(exchange.inner.half.algorithm.start(network))
+    state = RoundState(exchange.inner.half.algorithm.start(network, 3))
     held = {}
     for number in (1, 2):
-        state, held = run_exchange(exchange, state, held, SiteState, f"round {number}")
+        state = Loop().run(exchange, state, held, SiteState, f"round {number}")
     return state
 
 
 def test_colluders_forge_together_once_a_round(federation, network) -> None:
     state = corrupted(federation, network)
     assert float(state.adversary["asked"]) == 2
-    honest = RoundState(federation().half.algorithm.start(network))
+    honest = RoundState(federation().half.algorithm.start(network, 3))
     assert float((state.server.params - honest.server.params).norm()) > 5
 
 
 def test_only_the_server_half_of_a_norm_bound_binds_a_corrupted_site(federation, network) -> None:
-    start = federation().half.algorithm.start(network).params
+    start = federation().half.algorithm.start(network, 3).params
     bound = corrupted(federation, network, defences=[NormBound(bound=0.1)])
     assert float((bound.server.params - start).norm()) <= 0.2 + 1e-5
 
@@ -139,7 +139,7 @@ def test_only_the_server_half_of_a_norm_bound_binds_a_corrupted_site(federation,
 def test_median_ignores_one_loud_site(federation, network) -> None:
     exchange = federation(merge=Median().merge())
     sent = updates(exchange, network)
-    start = RoundState(exchange.half.algorithm.start(network))
+    start = RoundState(exchange.half.algorithm.start(network, 3))
     loud = replace(sent["site-1"], payload={k: v + 1e6 for k, v in sent["site-1"].payload.items()})
     moved = exchange.half.advance({**sent, "site-1": loud}, start).server.params - start.server.params
     assert float(moved.abs().max()) < 10

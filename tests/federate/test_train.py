@@ -12,8 +12,9 @@ from consilium.core.errors import Failed
 from consilium.core.gradient import Schedule
 from consilium.core.records import Limits
 from consilium.defend.training.dp_sgd import DPSGD
-from consilium.federate.assess import assess, mean_accuracy
+from consilium.federate.assess import Assessing, assess, mean_accuracy
 from consilium.federate.checkpoint import charge_from_json, charge_to_json, load_checkpoint
+from consilium.federate.engines.loop import Loop
 from consilium.federate.round import RoundState
 from consilium.federate.train import train
 from consilium.learn.mean_gradient import MeanGradient
@@ -34,8 +35,8 @@ def run(folder, federation, network, sites, stop_after=None, private=True):
         if report["round"] == stop_after:
             raise Stop
 
-    start = RoundState(exchange.half.algorithm.start(network))
-    return train(exchange, start, sites, network, ROUNDS, folder, progress)
+    start = RoundState(exchange.half.algorithm.start(network, 3))
+    return train(Loop(), exchange, Assessing(exchange.half.algorithm, exchange.sites), start, ROUNDS, folder, progress)
 
 
 def lines(folder):
@@ -99,9 +100,9 @@ class Exploding(CrossEntropy):
 
 def test_divergence_is_a_failure_with_a_remedy(tmp_path, federation, network, sites) -> None:
     exchange = federation(objective=Exploding())
-    start = RoundState(exchange.half.algorithm.start(network))
+    start = RoundState(exchange.half.algorithm.start(network, 3))
     with pytest.raises(Failed, match=r"no update of round 1 could be used \(site-0: not finite"):
-        train(exchange, start, sites, network, 3, tmp_path, lambda _: None)
+        train(Loop(), exchange, Assessing(exchange.half.algorithm, exchange.sites), start, 3, tmp_path, lambda _: None)
     assert not (tmp_path / "checkpoint.safetensors").exists()
 
 

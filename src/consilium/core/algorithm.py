@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -38,21 +39,23 @@ class Kept:
 
 @dataclass(frozen=True, eq=False)
 class Server:
-    """The server's state after ``round`` rounds."""
+    """The server's state after ``round`` rounds; ``population`` sites exist, of whom a round sees a cohort."""
 
     round: int
     params: Tensor
     buffers: Tensor
     memory: Payload = field(default_factory=dict)
+    population: int = 1
 
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """A site's state between two local steps."""
+    """A site's state between two local steps: ``steps`` of ``planned`` are done; the next gradient is at ``params``."""
 
     params: Tensor
     buffers: Tensor
     steps: int = 0
+    planned: int = 0
     memory: Payload = field(default_factory=dict)
 
 
@@ -61,24 +64,35 @@ class Algorithm(Entry, ABC):
     """Pure functions; state is explicit.
 
     The usual start, broadcast and release are written here once; an algorithm that keeps control variates or personal
-    layers states its own.
+    layers states its own.  begin, step and finish use torch operations on flat tensors and branch on ``steps`` and
+    ``planned`` alone, so that an engine may run them for many sites at once.
+
+    ``weights`` is the site's weight in its paper: its number of records, or one.  ``personal`` says that
+    ``model_for`` differs between sites.
     """
+
+    weights: ClassVar[Literal["records", "uniform"]] = "records"
+    personal: ClassVar[bool] = False
+
+    def bound(self, network: Network) -> Algorithm:
+        """This algorithm made to measure for the layers of ``network``; most take any."""
+        return self
 
     @abstractmethod
     def schedule(self, asked: Schedule) -> Schedule:
         """The local work this algorithm does of what the study asks (FedSGD: one step on everything)."""
 
-    def start(self, network: Network) -> Server:
-        """The state before the first round."""
-        return Server(0, *network.start())
+    def start(self, network: Network, population: int) -> Server:
+        """The state before the first round, for ``population`` sites."""
+        return Server(0, *network.start(), population=population)
 
     def broadcast(self, server: Server) -> Broadcast:
         """What every sampled site receives."""
         return Broadcast(server.round + 1, server.params, server.buffers)
 
     @abstractmethod
-    def begin(self, broadcast: Broadcast, kept: Kept) -> Work:
-        """A site's state before its first local step."""
+    def begin(self, broadcast: Broadcast, kept: Kept, steps: int) -> Work:
+        """A site's state before the first of ``steps`` local steps."""
 
     @abstractmethod
     def step(self, work: Work, gradient: Gradient) -> Work:
@@ -88,10 +102,14 @@ class Algorithm(Entry, ABC):
     def finish(self, broadcast: Broadcast, work: Work) -> tuple[Payload, Kept]:
         """What the site sends, and what it keeps."""
 
+    def expects(self, server: Server) -> Mapping[str, tuple[int, ...]]:
+        """Names and shapes of what every update must hold, no more and no less."""
+        return {"delta": tuple(server.params.shape), "buffers": tuple(server.buffers.shape)}
+
     @abstractmethod
     def advance(self, server: Server, aggregate: Aggregate) -> Server:
         """The state after the round whose merged updates are ``aggregate``."""
 
-    def model_for(self, server: Server, kept: Kept | None) -> tuple[Tensor, Tensor]:
-        """Parameters and buffers released to everyone (``kept`` None) or to one site."""
+    def model_for(self, server: Server, kept: Kept | None) -> tuple[Tensor, Tensor] | None:
+        """Parameters and buffers released to everyone (``kept`` None) or to one site; None if there is none."""
         return server.params, server.buffers

@@ -20,7 +20,7 @@ from .gradient import GradientRule, Objective
 from .merge import Merge
 from .random import Stream
 from .records import Records
-from .update import Update
+from .update import Payload, Update
 
 __all__ = [
     "AnswerDefence",
@@ -66,15 +66,18 @@ class TrainingDefence(Defence):
 
 @dataclass(frozen=True)
 class UpdateDefence(Defence):
-    """Acts on an update between a site and the merge; the server half enforces what the site half promises."""
+    """Acts on an update between a site and the merge; the server half enforces what the site half promises.
+
+    Site halves run in the order of the study, server halves in reverse.
+    """
 
     @abstractmethod
-    def protect(self, update: Update, stream: Stream) -> Update:
-        """The site half.  A corrupted site does not run it."""
+    def protect(self, update: Update, memory: Payload, stream: Stream) -> tuple[Update, Payload]:
+        """The site half, and what it keeps at the site for its next round.  A corrupted site does not run it."""
 
     @abstractmethod
-    def enforce(self, update: Update) -> Update:
-        """The server half: every update passes it, whoever sent it."""
+    def enforce(self, update: Update, expected: Mapping[str, tuple[int, ...]]) -> Update:
+        """The server half: every update passes it, whoever sent it; ``expected`` names and shapes come out of it."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,10 @@ A federated round is the one-phase case; secure aggregation and split learning h
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
+
+from .errors import Refused
 
 __all__ = ["Exchange"]
 
@@ -29,6 +31,12 @@ class Exchange(ABC, Generic[ServerState, SiteState, Inbox, Outbox]):
     @abstractmethod
     def site(self, phase: str, site: str, inbox: Inbox, state: SiteState) -> tuple[Outbox, SiteState]:
         """What ``site`` answers in ``phase``, and its state after.  Runs where the site's records are."""
+
+    def together(
+        self, phase: str, sites: Sequence[str], inbox: Inbox, states: Mapping[str, SiteState]
+    ) -> tuple[dict[str, Outbox], dict[str, SiteState]]:
+        """What many ``sites`` answer, computed at once; one that cannot do it is refused, never done one by one."""
+        raise Refused("this exchange cannot be stacked", remedy='use engine = "pool" or "loop"')
 
     @abstractmethod
     def server(

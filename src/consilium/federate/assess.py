@@ -7,17 +7,21 @@ Validation records are never trained on, so no privacy claim covers them: the re
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from consilium.core.algorithm import Algorithm, Server
+from consilium.core.exchange import Exchange
 from consilium.core.network import Network
 from consilium.core.records import Site
 
-__all__ = ["Assessment", "assess", "mean_accuracy"]
+from .participant import Participant, SiteState
+
+__all__ = ["AssessState", "Assessing", "Assessment", "assess", "mean_accuracy"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,49 @@ class Assessment:
     accuracy: float | None
     loss: float | None
     reason: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class AssessState:
+    """The model to be assessed, by whom, and what they told."""
+
+    server: Server
+    sites: tuple[str, ...]
+    told: tuple[Assessment, ...] = ()
+
+
+class Assessing(Exchange[AssessState, SiteState, Server, Assessment]):
+    """An exchange like any other, so every engine carries it: the model goes out, aggregates come back."""
+
+    phases = ("assess",)
+
+    def __init__(self, algorithm: Algorithm, sites: Mapping[str, Participant]) -> None:
+        self.algorithm, self.sites = algorithm, sites
+
+    def open(self, server: AssessState) -> tuple[tuple[str, ...], Server]:
+        """The model, without what the server keeps beside it."""
+        return server.sites, replace(server.server, memory={})
+
+    def site(self, phase: str, site: str, inbox: Server, state: SiteState) -> tuple[Assessment, SiteState]:
+        """The site's own model, where the algorithm is personal; its state stays as it is."""
+        person = self.sites[site]
+        found = self.algorithm.model_for(inbox, state.kept)
+        if found is None:
+            return Assessment(site, 0, None, None, "the site has no model yet"), state
+        return assess(person.site, person.network, *found), state
+
+    def together(
+        self, phase: str, sites: Sequence[str], inbox: Server, states: Mapping[str, SiteState]
+    ) -> tuple[dict[str, Assessment], dict[str, SiteState]]:
+        """One after the other: a forward pass is a full batch already."""
+        told = {site: self.site(phase, site, inbox, states[site])[0] for site in sites}
+        return told, dict(states)
+
+    def server(
+        self, phase: str, outboxes: Mapping[str, Assessment], server: AssessState
+    ) -> tuple[AssessState, Server | None]:
+        """Collected; the exchange is over."""
+        return replace(server, told=tuple(outboxes.values())), None
 
 
 def assess(site: Site, network: Network, params: Tensor, buffers: Tensor, batch: int = 1024) -> Assessment:

@@ -24,7 +24,7 @@ from .round import RoundState
 
 __all__ = ["charge_from_json", "charge_to_json", "load_checkpoint", "save_checkpoint"]
 
-_VERSION = 1
+_VERSION = 2
 
 
 def save_checkpoint(path: Path, state: RoundState, sites: Mapping[str, SiteState]) -> None:
@@ -32,10 +32,17 @@ def save_checkpoint(path: Path, state: RoundState, sites: Mapping[str, SiteState
     tensors: dict[str, Tensor] = {"server/params": state.server.params, "server/buffers": state.server.buffers}
     groups = {"memory": state.server.memory, "merge": state.merge, "adversary": state.adversary}
     groups |= {f"kept/{site}": held.kept.tensors for site, held in sites.items()}
+    groups |= {f"defences/{site}/{k}": named for site, held in sites.items() for k, named in held.defences.items()}
     for group, named in groups.items():
         tensors |= {f"{group}/{name}": tensor for name, tensor in named.items()}
     ledgers = {site: [charge_to_json(c) for c in held.ledger] for site, held in sites.items()}
-    about = {"version": _VERSION, "round": state.server.round, "ledgers": ledgers}
+    about = {
+        "version": _VERSION,
+        "round": state.server.round,
+        "population": state.server.population,
+        "ledgers": ledgers,
+        "defences": {site: list(held.defences) for site, held in sites.items()},
+    }
     write_tensors(path, tensors, {"about": json.dumps(about)})  # one entry: several have no fixed order in the file
 
 
@@ -48,10 +55,14 @@ def load_checkpoint(path: Path, device: str = "cpu") -> tuple[RoundState, dict[s
         params, buffers = tensors["server/params"], tensors["server/buffers"]
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise Failed(f"checkpoint {path} is not readable: {error}", remedy="delete it to train again") from error
-    server = Server(about["round"], params, buffers, _group(tensors, "memory"))
+    server = Server(about["round"], params, buffers, _group(tensors, "memory"), about["population"])
     state = RoundState(server, _group(tensors, "merge"), _group(tensors, "adversary"))
     sites = {
-        site: SiteState(Kept(_group(tensors, f"kept/{site}")), tuple(charge_from_json(c) for c in charges))
+        site: SiteState(
+            Kept(_group(tensors, f"kept/{site}")),
+            tuple(charge_from_json(c) for c in charges),
+            {kind: _group(tensors, f"defences/{site}/{kind}") for kind in about["defences"][site]},
+        )
         for site, charges in about["ledgers"].items()
     }
     return state, sites

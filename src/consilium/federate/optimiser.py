@@ -8,6 +8,7 @@ Source: Sutskever et al. 2013 (momentum as in torch.optim.SGD); Kingma & Ba 2015
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from torch import Tensor
@@ -27,7 +28,7 @@ def descend(work: Work, gradient: Gradient, optimiser: Optimiser, lr: float, mom
         params, memory = _adam(work, gradient.value, lr)
     else:
         params, memory = _sgd(work, gradient.value, lr, momentum)
-    return Work(params, gradient.buffers, work.steps + 1, memory)
+    return replace(work, params=params, buffers=gradient.buffers, steps=work.steps + 1, memory=memory)
 
 
 def _sgd(work: Work, g: Tensor, lr: float, momentum: float) -> tuple[Tensor, Payload]:

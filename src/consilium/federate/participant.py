@@ -6,13 +6,13 @@ Only an :class:`~consilium.core.update.Update` and an assessment come out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 
-from consilium.core.algorithm import Algorithm, Broadcast, Kept
+from consilium.core.algorithm import Algorithm, Broadcast, Kept, Work
 from consilium.core.charge import Charge
 from consilium.core.defence import UpdateDefence
 from consilium.core.errors import ConsiliumError, Failed
@@ -20,17 +20,20 @@ from consilium.core.gradient import GradientRule, Objective, Schedule
 from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Records, Site
-from consilium.core.update import Update
+from consilium.core.update import Payload, Update
 
 __all__ = ["Participant", "SiteState", "stage"]
 
 
 @dataclass(frozen=True, eq=False)
 class SiteState:
-    """What a site carries from round to round: its algorithm's state and the ledger of charges it has paid."""
+    """What a site carries from round to round: its algorithm's state, the ledger of charges it has paid, and what its
+    update defences keep (error feedback), by kind.
+    """
 
     kept: Kept = field(default_factory=Kept)
     ledger: tuple[Charge, ...] = ()
+    defences: Mapping[str, Payload] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,19 +55,29 @@ class Participant:
         """This site's update for one round, and its state after."""
         here = self.stream.child(self.site.id, broadcast.round)
         with stage("begin"):
-            work = self.algorithm.begin(broadcast, state.kept)
             oracle = self.rule.oracle(self.train, self.network, self.objective, self.schedule, here.child("gradient"))
+            work = self.algorithm.begin(broadcast, state.kept, oracle.steps)
         for step in range(oracle.steps):
             with stage(f"step {step + 1} of {oracle.steps}"):
                 work = self.algorithm.step(work, oracle(work.params, work.buffers))
+        return self.leave(broadcast, work, state, oracle.charge())
+
+    def leave(
+        self, broadcast: Broadcast, work: Work, state: SiteState, charge: Charge | None
+    ) -> tuple[Update, SiteState]:
+        """What becomes of finished work: an update, through the site halves of the defences, and the state after."""
         with stage("finish"):
             payload, kept = self.algorithm.finish(broadcast, work)
         update = Update(self.site.id, broadcast.round, self.weight, payload)
+        held = dict(state.defences)
         for defence in self.defences:
-            with stage(defence.kind()):
-                update = defence.protect(update, here.child(defence.kind()))
-        charge = oracle.charge()
-        return update, SiteState(kept, state.ledger if charge is None else (*state.ledger, charge))
+            kind = defence.kind()
+            with stage(kind):
+                update, held[kind] = defence.protect(
+                    update, held.get(kind, {}), self.stream.child(self.site.id, broadcast.round, kind)
+                )
+        ledger = state.ledger if charge is None else (*state.ledger, charge)
+        return update, SiteState(kept, ledger, {kind: memory for kind, memory in held.items() if memory})
 
 
 @contextmanager

@@ -90,14 +90,17 @@ class ServerHalf:
     def _enforce(self, update: Update, site: str, server: Server) -> Update:
         if update.site != site or update.round != server.round + 1:
             raise Refused(f"claims to be from {update.site!r} in round {update.round}")
-        expected = {"delta": server.params.shape, "buffers": server.buffers.shape}
+        expected = self.algorithm.expects(server)
+        for defence in reversed(self.defences):
+            update = defence.enforce(update, expected)
         for name, shape in expected.items():
-            if name not in update.payload or update.payload[name].shape != shape:
+            if name not in update.payload or tuple(update.payload[name].shape) != tuple(shape):
                 raise Refused(f"{name} has not the shape {tuple(shape)}")
+        unknown = sorted(update.payload.keys() - expected.keys())
+        if unknown:
+            raise Refused(f"holds {unknown[0]!r}, which nobody asked for")
         if not all(bool(torch.isfinite(tensor).all()) for tensor in update.payload.values()):
             raise Refused("not finite")
-        for defence in self.defences:
-            update = defence.enforce(update)
         return update
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,10 @@ from typing import Any
 import torch
 
 from consilium.core.errors import Failed
-from consilium.core.network import Network
-from consilium.core.records import Site
 
-from .assess import assess, mean_accuracy
+from .assess import Assessing, Assessment, AssessState, mean_accuracy
 from .checkpoint import load_checkpoint, save_checkpoint
-from .engines.loop import run_exchange
+from .engines.engine import Engine
 from .participant import SiteState
 from .round import RoundExchange, RoundState
 
@@ -42,10 +40,10 @@ class Trained:
 
 
 def train(
+    engine: Engine,
     exchange: RoundExchange,
+    assessing: Assessing,
     start: RoundState,
-    sites: tuple[Site, ...],
-    network: Network,
     rounds: int,
     folder: Path,
     progress: Callable[[RoundReport], None],
@@ -59,20 +57,22 @@ def train(
     resumed_from = state.server.round
     while state.server.round < rounds:
         began, number = time.perf_counter(), state.server.round + 1
-        state, held = run_exchange(exchange, state, held, SiteState, f"round {number}")
+        state = engine.run(exchange, state, held, SiteState, f"round {number}")
         if not bool(torch.isfinite(state.server.params).all()):
             raise Failed(
                 f"the model is not finite after round {number}", remedy="use a smaller learning rate (federation.lr)"
             )
-        reports.append(_report(state, sites, network, time.perf_counter() - began))
+        seconds = time.perf_counter() - began
+        asked = AssessState(state.server, tuple(assessing.sites))
+        told = engine.run(assessing, asked, dict(held), SiteState, f"round {number}").told
+        reports.append(_report(state, told, seconds))
         _write(folder / "rounds.jsonl", reports)
         save_checkpoint(checkpoint, state, held)
         progress(reports[-1])
     return Trained(state, held, math.fsum(r["seconds"] for r in reports), resumed_from)
 
 
-def _report(state: RoundState, sites: tuple[Site, ...], network: Network, seconds: float) -> dict[str, Any]:
-    told = [assess(site, network, state.server.params, state.server.buffers) for site in sites]
+def _report(state: RoundState, told: Sequence[Assessment], seconds: float) -> dict[str, Any]:
     mean, worst, loss = mean_accuracy(told)
     return {
         "round": state.server.round,

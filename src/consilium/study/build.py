@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import reduce
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
 
+from consilium.core.algorithm import Algorithm
 from consilium.core.errors import ConsiliumError, Refused
+from consilium.core.exchange import Exchange
 from consilium.core.gradient import GradientRule, Objective, Schedule
 from consilium.core.merge import Merge
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.core.records import Consortium, Pools, Records, Site
 from consilium.data.sites import gather
+from consilium.federate.assess import Assessing
+from consilium.federate.engines.engine import Engine
+from consilium.federate.engines.loop import Loop
 from consilium.federate.mean import WeightedMean
 from consilium.federate.participant import Participant
 from consilium.federate.round import Corrupted, FederatedRound, RoundExchange, RoundState, ServerHalf
@@ -26,7 +31,19 @@ from .arms import Arm
 from .failures import told
 from .spec import CorruptionSpec, FederationSpec, Spec
 
-__all__ = ["colluders", "consortium", "exchange", "gradient_rule", "network", "participants", "schedule", "start"]
+__all__ = [
+    "algorithm",
+    "assessing",
+    "colluders",
+    "consortium",
+    "engine",
+    "exchange",
+    "gradient_rule",
+    "network",
+    "participants",
+    "schedule",
+    "start",
+]
 
 
 def consortium(spec: Spec, seed: int) -> Consortium:
@@ -110,7 +127,7 @@ def exchange(
     half = ServerHalf(
         tuple(site.id for site in data.sites),
         federation.shape.fraction,
-        federation.algorithm,
+        algorithm(spec, net),
         _merge(arm),
         arm.update,
         len(data.classes),
@@ -132,9 +149,26 @@ def participants(
     }
 
 
-def start(spec: Spec, net: Network) -> RoundState:
+def assessing(spec: Spec, whole: RoundExchange, net: Network) -> Assessing:
+    """The exchange in which every site judges the model on its own held-out records."""
+    inner = whole.inner if isinstance(whole, Corrupted) else cast(FederatedRound, whole)
+    return Assessing(algorithm(spec, net), inner.sites)
+
+
+def algorithm(spec: Spec, net: Network) -> Algorithm:
+    """The study's algorithm, made to measure for the network."""
+    return cast(FederationSpec, spec.federation).algorithm.bound(net)
+
+
+def engine(spec: Spec, *exchanges: Exchange[Any, Any, Any, Any]) -> Engine:
+    """What carries the rounds of one training."""
+    del spec, exchanges
+    return Loop()
+
+
+def start(spec: Spec, data: Consortium, net: Network) -> RoundState:
     """The state before the first round."""
-    return RoundState(cast(FederationSpec, spec.federation).algorithm.start(net))
+    return RoundState(algorithm(spec, net).start(net, len(data.sites)))
 
 
 def _participant(
@@ -148,9 +182,9 @@ def _participant(
     return Participant(
         site=replace(site, records=pools),
         train=train,
-        weight=float(len(site.records.train)) if federation.shape.weights == "records" else 1.0,
+        weight=float(len(site.records.train)) if _weights(federation) == "records" else 1.0,
         network=net,
-        algorithm=federation.algorithm,
+        algorithm=algorithm(spec, net),
         objective=objective,
         rule=rule,
         schedule=schedule(federation, rule),
@@ -174,6 +208,12 @@ def _corrupt(bad: CorruptionSpec, site: Site, data: Consortium, stream: Stream) 
         bad.corruption.records(site.records.train, len(data.classes), own),
         bad.corruption.objective(CrossEntropy()),
     )
+
+
+def _weights(federation: FederationSpec) -> str:
+    """As the study says, else as the algorithm's paper does."""
+    asked = federation.shape.weights
+    return federation.algorithm.weights if asked == "algorithm" else asked
 
 
 def _merge(arm: Arm) -> Merge:

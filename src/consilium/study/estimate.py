@@ -41,7 +41,7 @@ def expected_seconds(plan: Plan, nodes: list[TrainingNode]) -> float:
 def _seconds(plan: Plan, node: TrainingNode) -> float:
     data, net = plan.materials.consortium(node.seed), plan.materials.network(node.seed)
     people = participants(plan.spec, node.arm, node.seed, node.corruption, data, net)
-    server = start(plan.spec, net).server
+    server = start(plan.spec, data, net).server
     rounds = 0.0 if plan.spec.federation is None else float(plan.spec.federation.shape.rounds)
     return rounds * sum(_round(person, server.params, server.buffers) for person in people.values())
 

@@ -18,7 +18,7 @@ from consilium.core.random import Stream
 from consilium.federate.checkpoint import load_checkpoint
 from consilium.federate.train import Trained, train
 
-from .build import colluders, exchange, start
+from .build import algorithm, assessing, colluders, engine, exchange, start
 from .claims import claim_notes, made_claims, privacy_record
 from .environment import settled
 from .evaluate import attack_digest, costs, find, judge
@@ -133,15 +133,18 @@ class _Runner:
     def _train(self, node: TrainingNode) -> Trained:
         spec, net = self.plan.spec, self.plan.materials.network(node.seed)
         data = self.plan.materials.consortium(node.seed)
-        return train(
-            exchange(spec, node.arm, node.seed, node.corruption, data, net),
-            start(spec, net),
-            data.sites,
-            net,
-            self._federation.shape.rounds,
-            self.store.training(node.digest),
-            lambda report: self.ticker.round(_label(node), report),
-        )
+        whole = exchange(spec, node.arm, node.seed, node.corruption, data, net)
+        judging = assessing(spec, whole, net)
+        with engine(spec, whole, judging) as carrier:
+            return train(
+                carrier,
+                whole,
+                judging,
+                start(spec, data, net),
+                self._federation.shape.rounds,
+                self.store.training(node.digest),
+                lambda report: self.ticker.round(_label(node), report),
+            )
 
     def _held(self, cell: CellNode) -> dict[str, Any]:
         """The evidence that is there; what cannot be read is made again."""
@@ -240,7 +243,10 @@ class _Runner:
         if cell.training is None:
             return self._network(cell).start()
         state, _ = load_checkpoint(self.store.training(cell.training) / "checkpoint.safetensors")
-        return self._federation.algorithm.model_for(state.server, None)
+        found = algorithm(self.plan.spec, self._network(cell)).model_for(state.server, None)
+        if found is None:
+            raise Failed("this algorithm has no model for everyone")
+        return found
 
     def _privacy(self, cell: CellNode) -> dict[str, Any]:
         spec, data = self.plan.spec, self.plan.materials.consortium(cell.seed)

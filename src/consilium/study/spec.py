@@ -63,8 +63,8 @@ class DataSpec:
 class FederationShape:
     """The local work asked of a site, and who takes part.
 
-    ``batch`` B (0: all records at once), ``local-epochs`` E, ``fraction`` C; ``weights``: n_k or 1; ``engine``: what
-    carries the rounds.
+    ``batch`` B (0: all records at once), ``local-epochs`` E, ``fraction`` C; ``weights``: n_k or 1, or as the
+    algorithm's paper has it; ``engine``: what carries the rounds.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -72,7 +72,7 @@ class FederationShape:
     local_epochs: int = 1
     batch: int = 32
     fraction: float = 1.0
-    weights: Literal["records", "uniform"] = "records"
+    weights: Literal["algorithm", "records", "uniform"] = "algorithm"
     engine: Literal["loop"] = "loop"
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ Source: Sun et al. 2019, Can You Really Backdoor Federated Learning?, arXiv 1911
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,7 +19,7 @@ from consilium.core.defence import UpdateDefence
 from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.random import Stream
-from consilium.core.update import Update
+from consilium.core.update import Payload, Update
 
 __all__ = ["NormBound"]
 
@@ -34,12 +35,16 @@ class NormBound(UpdateDefence):
     def __post_init__(self) -> None:
         check(0 < self.bound < float("inf"), "bound", self.bound, "a positive number")
 
-    def protect(self, update: Update, stream: Stream) -> Update:
-        """The site half."""
-        return self.enforce(update)
+    def protect(self, update: Update, memory: Payload, stream: Stream) -> tuple[Update, Payload]:
+        """The site half; nothing is kept."""
+        return self._bounded(update), memory
 
-    def enforce(self, update: Update) -> Update:
-        """The server half: never longer than ``bound``; the same bits if it was not."""
+    def enforce(self, update: Update, expected: Mapping[str, tuple[int, ...]]) -> Update:
+        """The server half: the same for every update."""
+        return self._bounded(update)
+
+    def _bounded(self, update: Update) -> Update:
+        """Never longer than ``bound``; the same bits if it was not."""
         for name, tensor in update.payload.items():
             if not tensor.isfinite().all():
                 raise Refused(f"the update's {name} is not finite", remedy="leave this site out", where=update.site)

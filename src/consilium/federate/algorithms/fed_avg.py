@@ -8,7 +8,7 @@ Source: McMahan et al. 2017, arXiv:1602.05629, algorithm 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from consilium.core.algorithm import Algorithm, Broadcast, Kept, Server, Work
@@ -36,9 +36,9 @@ class FedAvg(Algorithm):
         """As asked."""
         return asked
 
-    def begin(self, broadcast: Broadcast, kept: Kept) -> Work:
+    def begin(self, broadcast: Broadcast, kept: Kept, steps: int) -> Work:
         """From the shared parameters; the optimiser starts afresh every round."""
-        return Work(broadcast.params, broadcast.buffers)
+        return Work(broadcast.params, broadcast.buffers, planned=steps)
 
     def step(self, work: Work, gradient: Gradient) -> Work:
         """One step of the local optimiser."""
@@ -51,4 +51,5 @@ class FedAvg(Algorithm):
     def advance(self, server: Server, aggregate: Aggregate) -> Server:
         """Add the mean change."""
         params = server.params + aggregate.payload["delta"]
-        return Server(server.round + 1, params, server.buffers + aggregate.payload["buffers"], server.memory)
+        buffers = server.buffers + aggregate.payload["buffers"]
+        return replace(server, round=server.round + 1, params=params, buffers=buffers)

@@ -31,9 +31,9 @@ class FedSGD(Algorithm):
         """One step on everything, whatever epochs and batch are asked."""
         return Schedule(asked.rounds, epochs=1, batch=0)
 
-    def begin(self, broadcast: Broadcast, kept: Kept) -> Work:
+    def begin(self, broadcast: Broadcast, kept: Kept, steps: int) -> Work:
         """At the shared parameters."""
-        return Work(broadcast.params, broadcast.buffers)
+        return Work(broadcast.params, broadcast.buffers, planned=steps)
 
     def step(self, work: Work, gradient: Gradient) -> Work:
         """Remember the gradient; the parameters stay where they are."""
@@ -46,4 +46,5 @@ class FedSGD(Algorithm):
     def advance(self, server: Server, aggregate: Aggregate) -> Server:
         """One server step along the mean."""
         params = server.params.add(aggregate.payload["delta"], alpha=self.lr)
-        return Server(server.round + 1, params, server.buffers + aggregate.payload["buffers"], server.memory)
+        buffers = server.buffers + aggregate.payload["buffers"]
+        return replace(server, round=server.round + 1, params=params, buffers=buffers)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from consilium.core.errors import ConsiliumError
 from consilium.core.exchange import Exchange
-from consilium.federate.participant import stage
 
-__all__ = ["run_exchange"]
+from .engine import Engine, one_thread
+
+__all__ = ["Loop", "one_by_one"]
 
 ServerState = TypeVar("ServerState")
 SiteState = TypeVar("SiteState")
@@ -17,30 +18,37 @@ Inbox = TypeVar("Inbox")
 Outbox = TypeVar("Outbox")
 
 
-def run_exchange(
-    exchange: Exchange[ServerState, SiteState, Inbox, Outbox],
-    server: ServerState,
-    sites: Mapping[str, SiteState],
-    fresh: Callable[[], SiteState],
-    name: str,
-) -> tuple[ServerState, dict[str, SiteState]]:
-    """Carry one exchange to its end; returns the server's state and every site's.
+class Loop(Engine):
+    """One site after the other."""
 
-    ``fresh`` makes the state of a site that takes part for the first time; ``name`` (``round 7``) stands in errors.
-    """
-    states = dict(sites)
-    cohort, inbox = exchange.open(server)
-    for phase in exchange.phases:
-        outboxes: dict[str, Outbox] = {}
+    def phase(
+        self,
+        exchange: Exchange[ServerState, SiteState, Inbox, Outbox],
+        phase: str,
+        cohort: Sequence[str],
+        inbox: Inbox,
+        states: Mapping[str, SiteState],
+        name: str,
+    ) -> tuple[dict[str, Outbox], dict[str, SiteState]]:
+        """In the order of the cohort."""
+        return one_by_one(exchange, phase, cohort, inbox, states, name)
+
+
+def one_by_one(
+    exchange: Exchange[ServerState, SiteState, Inbox, Outbox],
+    phase: str,
+    cohort: Sequence[str],
+    inbox: Inbox,
+    states: Mapping[str, SiteState],
+    name: str,
+) -> tuple[dict[str, Outbox], dict[str, SiteState]]:
+    """What every site answers, and its state after."""
+    outboxes: dict[str, Outbox] = {}
+    after: dict[str, SiteState] = {}
+    with one_thread():
         for site in cohort:
             try:
-                state = states[site] if site in states else fresh()
-                outboxes[site], states[site] = exchange.site(phase, site, inbox, state)
+                outboxes[site], after[site] = exchange.site(phase, site, inbox, states[site])
             except ConsiliumError as error:
                 raise error.at(f"{name}.{site}") from error
-        with stage(f"{name}.server"):
-            server, following = exchange.server(phase, outboxes, server)
-        if following is None:
-            break
-        inbox = following
-    return server, states
+    return outboxes, after

@@ -1,0 +1,93 @@
+"""What carries exchanges.  An engine knows phases, inboxes and outboxes; it knows nothing of models or records.
+
+Every engine gives a site the same inbox and the same state, so all of them train the same model; they differ in where
+and how many at a time the sites work.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import torch
+
+from consilium.core.exchange import Exchange
+from consilium.federate.participant import stage
+
+__all__ = ["Engine", "one_thread"]
+
+ServerState = TypeVar("ServerState")
+SiteState = TypeVar("SiteState")
+Inbox = TypeVar("Inbox")
+Outbox = TypeVar("Outbox")
+
+
+class Engine(ABC):
+    """A context manager: what it holds (processes, connections) is given back at the end.
+
+    ``figures`` says in plain JSON what it is and what it found out about this machine; it goes into evidence.
+    """
+
+    def run(
+        self,
+        exchange: Exchange[ServerState, SiteState, Inbox, Outbox],
+        server: ServerState,
+        states: MutableMapping[str, SiteState],
+        fresh: Callable[[], SiteState],
+        name: str,
+    ) -> ServerState:
+        """Carry one exchange to its end; returns the server's state and writes every site's into ``states``.
+
+        ``fresh`` makes the state of a site that takes part for the first time; ``name`` (``round 7``) stands in errors.
+        """
+        cohort, inbox = exchange.open(server)
+        for phase in exchange.phases:
+            held = {site: states[site] if site in states else fresh() for site in cohort}
+            outboxes, after = self.phase(exchange, phase, cohort, inbox, held, name)
+            for site in after:
+                states[site] = after[site]
+            with stage(f"{name}.server"):
+                server, following = exchange.server(phase, outboxes, server)
+            if following is None:
+                break
+            inbox = following
+        return server
+
+    @abstractmethod
+    def phase(
+        self,
+        exchange: Exchange[ServerState, SiteState, Inbox, Outbox],
+        phase: str,
+        cohort: Sequence[str],
+        inbox: Inbox,
+        states: Mapping[str, SiteState],
+        name: str,
+    ) -> tuple[dict[str, Outbox], dict[str, SiteState]]:
+        """What every site of ``cohort`` answers in ``phase``, in that order, and its state after."""
+
+    def figures(self) -> dict[str, Any]:
+        """The engine's kind, and what it measured or chose."""
+        return {"kind": type(self).__name__.lower()}
+
+    def close(self) -> None:  # noqa: B027 - most engines hold nothing
+        """Give back what the engine holds."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """A site works with one thread, whatever carries it: the order of a sum, so its bits, depends on their number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
