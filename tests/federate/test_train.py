@@ -31,7 +31,7 @@ def run(folder, federation, network, sites, stop_after=None, private=True):
     rule = DPSGD(noise_multiplier=2.0, delta=1e-3).rule(MeanGradient()) if private else MeanGradient()
     exchange = federation(schedule=Schedule(ROUNDS, 1, 7), rule=rule)
 
-    def progress(report):
+    def progress(report, _):
         if report["round"] == stop_after:
             raise Stop
 
@@ -102,7 +102,7 @@ def test_divergence_is_a_failure_with_a_remedy(tmp_path, federation, network, si
     exchange = federation(objective=Exploding())
     start = RoundState(exchange.half.algorithm.start(network, 3))
     with pytest.raises(Failed, match=r"no update of round 1 could be used \(site-0: not finite"):
-        train(Loop(), exchange, Assessing(exchange.half.algorithm, exchange.sites), start, 3, tmp_path, lambda _: None)
+        train(Loop(), exchange, Assessing(exchange.half.algorithm, exchange.sites), start, 3, tmp_path, lambda *_: None)
     assert not (tmp_path / "checkpoint.safetensors").exists()
 
 

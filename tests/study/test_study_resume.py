@@ -311,8 +311,8 @@ def test_a_resumed_training_gives_the_same_bits(study, tmp_path, monkeypatch):
     def stops(*arguments):
         *others, progress = arguments
 
-        def after(report):
-            progress(report)
+        def after(report, sites):
+            progress(report, sites)
             if report["round"] == 1:
                 raise KeyboardInterrupt
 

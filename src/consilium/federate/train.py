@@ -46,9 +46,9 @@ def train(
     start: RoundState,
     rounds: int,
     folder: Path,
-    progress: Callable[[RoundReport], None],
+    progress: Callable[[RoundReport, Mapping[str, SiteState]], None],
 ) -> Trained:
-    """Run the rounds that are still to run; ``progress`` is called after each with its report."""
+    """Run the rounds that are still to run; ``progress`` is called after each with its report and the sites' states."""
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.safetensors"
     device = str(start.server.params.device)
@@ -68,7 +68,7 @@ def train(
         reports.append(_report(state, told, seconds))
         _write(folder / "rounds.jsonl", reports)
         save_checkpoint(checkpoint, state, held)
-        progress(reports[-1])
+        progress(reports[-1], held)
     return Trained(state, held, math.fsum(r["seconds"] for r in reports), resumed_from)
 
 

@@ -143,7 +143,7 @@ class _Runner:
                 start(spec, data, net),
                 self._federation.shape.rounds,
                 self.store.training(node.digest),
-                lambda report: self.ticker.round(_label(node), report),
+                lambda report, _: self.ticker.round(_label(node), report),
             )
 
     def _held(self, cell: CellNode) -> dict[str, Any]:
