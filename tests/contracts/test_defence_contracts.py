@@ -34,6 +34,8 @@ from consilium.measure.privacy import epsilon
 ROOMS = [room for room in catalogue.ROOMS if room.startswith("defend/")]
 KNOBS = {"dp-sgd": {"noise_multiplier": 1.0, "delta": 1e-3}, "prune": {"sparsity": 0.5, "fine_tune_steps": 3}}
 CLASSES = 3
+LAYERS = Network(nn.Linear(5, 5))
+"""A network of as many parameters as the world's updates have."""
 
 
 def entries(room=None):
@@ -96,7 +98,7 @@ def run(defence, made: World, seed=0) -> list[torch.Tensor]:
         case TrainingDefence():
             return _gradients(defence, made, stream)
         case UpdateDefence():
-            sent = [_enforced(defence, defence.protect(u, {}, stream.child(u.site))[0]) for u in made.updates]
+            sent = [_through(defence.made_for(LAYERS), u, stream.child(u.site)) for u in made.updates]
             return [t for u in sent for t in u.payload.values()]
         case MergeDefence():
             return list(defence.merge().merge(made.updates, {})[0].payload.values())
@@ -162,8 +164,16 @@ def is_charged_in_known_terms(defence, contract):
 
 
 def site_and_server_half_agree(defence, contract):
-    """The server half does nothing to what an honest site sent, and binds a site that skipped its own half."""
+    """The server half does nothing to what an honest site sent, and binds a site that skipped its own half.
+
+    What defines the message (a codec) has a suite of its own; here it refuses a site that does not speak it.
+    """
     for sent in world().updates:
+        if defence.stage in ("compress", "mask"):
+            read = _through(defence.made_for(LAYERS), sent, Stream(0))
+            assert {n: t.shape for n, t in read.payload.items()} == {n: t.shape for n, t in sent.payload.items()}
+            contract.refuses(lambda raw=sent: _enforced(defence.made_for(LAYERS), raw), defence.kind(), "missing")
+            continue
         honest, _ = defence.protect(sent, {}, Stream(0))
         assert _payload(_enforced(defence, honest)) == _payload(honest)
         bound = _enforced(defence, sent)
@@ -171,8 +181,12 @@ def site_and_server_half_agree(defence, contract):
         assert (bound.site, bound.round, bound.weight) == (sent.site, sent.round, sent.weight)
 
 
-def _enforced(defence, update):
-    return defence.enforce(update, {name: tuple(t.shape) for name, t in update.payload.items()})
+def _through(defence, update, stream):
+    return _enforced(defence, defence.protect(update, {}, stream)[0], like=update)
+
+
+def _enforced(defence, update, like=None):
+    return defence.enforce(update, {name: tuple(t.shape) for name, t in (like or update).payload.items()})
 
 
 def _payload(update):

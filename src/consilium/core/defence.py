@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -18,6 +19,7 @@ from .charge import Charge
 from .entry import Entry
 from .gradient import GradientRule, Objective
 from .merge import Merge
+from .network import Network
 from .random import Stream
 from .records import Records
 from .update import Payload, Update
@@ -68,8 +70,16 @@ class TrainingDefence(Defence):
 class UpdateDefence(Defence):
     """Acts on an update between a site and the merge; the server half enforces what the site half promises.
 
-    Site halves run in the order of the study, server halves in reverse.
+    Site halves run in the order of the study, server halves in reverse.  ``stage`` is the defence's place in the one
+    lawful order (LAWS 1).  What compresses or masks defines the message itself: a corrupted site ignores its duties (to
+    clip, to noise), but what it sends must be such a message, else the server cannot read it.
     """
+
+    stage: ClassVar[Literal["clip", "noise", "compress", "mask"]] = "clip"
+
+    def made_for(self, network: Network) -> UpdateDefence:
+        """This defence made to measure for the layers of ``network``; most take any."""
+        return self
 
     @abstractmethod
     def protect(self, update: Update, memory: Payload, stream: Stream) -> tuple[Update, Payload]:

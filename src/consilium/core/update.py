@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-__all__ = ["Aggregate", "Payload", "Update", "payload_bytes"]
+__all__ = ["Aggregate", "Payload", "Update", "payload_bytes", "wire_bytes"]
 
 Payload = Mapping[str, Tensor]
 """Named flat tensors: ``delta``, ``buffers``, ``control``, ..."""
@@ -38,3 +40,25 @@ class Aggregate:
 def payload_bytes(payload: Payload) -> int:
     """Bytes of the tensors in ``payload`` as they would stand on the wire, without framing."""
     return sum(t.numel() * t.element_size() for t in payload.values())
+
+
+def wire_bytes(payload: Payload) -> int:
+    """Bytes of ``payload`` as a safetensors message: its tensors, and names, types and shapes in a header.
+
+    What carries the message (HTTP, TLS) comes on top and is not counted.  Source: the safetensors format, an 8 byte
+    length, JSON padded with spaces to a multiple of 8, then the tensors, widest type first and by name.
+    """
+    at, header = 0, {}
+    for name, tensor in sorted(payload.items(), key=lambda item: (-item[1].element_size(), item[0])):
+        size = tensor.numel() * tensor.element_size()
+        shape = list(tensor.shape)
+        header[name] = {"dtype": _SHORT.get(tensor.dtype, "F32"), "shape": shape, "data_offsets": [at, at + size]}
+        at += size
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return 8 + -(-len(text) // 8) * 8 + at
+
+
+_SHORT = {
+    torch.float64: "F64", torch.float16: "F16", torch.bfloat16: "BF16", torch.uint8: "U8", torch.int8: "I8",
+    torch.int16: "I16", torch.int32: "I32", torch.int64: "I64", torch.bool: "BOOL",
+}  # fmt: skip

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from consilium.core.algorithm import Algorithm
+from consilium.core.defence import UpdateDefence
 from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.exchange import Exchange
 from consilium.core.gradient import GradientRule, Objective, Schedule
@@ -129,7 +130,7 @@ def exchange(
         federation.shape.fraction,
         algorithm(spec, net),
         _merge(arm),
-        arm.update,
+        _update_defences(arm, net),
         len(data.classes),
         Stream(seed).child("train"),
     )
@@ -188,7 +189,7 @@ def _participant(
         objective=objective,
         rule=rule,
         schedule=schedule(federation, rule),
-        defences=arm.update if honest else (),
+        defences=_update_defences(arm, net) if honest else (),
         stream=stream,
     )
 
@@ -214,6 +215,10 @@ def _weights(federation: FederationSpec) -> str:
     """As the study says, else as the algorithm's paper does."""
     asked = federation.shape.weights
     return federation.algorithm.weights if asked == "algorithm" else asked
+
+
+def _update_defences(arm: Arm, net: Network) -> tuple[UpdateDefence, ...]:
+    return tuple(defence.made_for(net) for defence in arm.update)
 
 
 def _merge(arm: Arm) -> Merge:

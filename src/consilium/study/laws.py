@@ -16,7 +16,9 @@ import torch
 from consilium.core.defence import Defence, ModelDefence
 from consilium.core.errors import Refused
 from consilium.core.network import Network
+from consilium.core.random import Stream
 from consilium.core.records import Consortium
+from consilium.core.update import Update
 from consilium.measure.privacy import Claim
 
 from .arms import Arm
@@ -36,10 +38,14 @@ __all__ = [
     "one_merge",
     "per_example_gradients",
     "public_constants",
+    "readable_updates",
     "real_kernels",
     "rules_compose",
     "update_order",
 ]
+
+
+_ORDER = ("clip", "noise", "compress", "mask")
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,38 @@ def one_merge(case: Case) -> Refusal | None:
 def update_order(case: Case) -> Refusal | None:
     """Clip, noise, compress, mask: what stands earlier in an arm acts earlier, so a defence may stand there once."""
     again = _twice(case.arm.update)
-    return None if again is None else Refusal(1, f"{again} stands twice on the update", "keep one of them")
+    if again is not None:
+        return Refusal(1, f"{again} stands twice on the update", "keep one of them")
+    for i, first in enumerate(case.arm.update):
+        for later in case.arm.update[i + 1 :]:
+            one, two = first.kind(), later.kind()
+            if _ORDER.index(first.stage) > _ORDER.index(later.stage):
+                why = f"{two} ({later.stage}) stands after {one} ({first.stage}): it would not act on what is sent"
+                return Refusal(1, why, f"put {two} before {one} in the study's axes")
+            if first.stage == later.stage == "compress":
+                return Refusal(
+                    1, f"{one} and {two} both compress the update, which is written once", "keep one of them"
+                )
+    return None
+
+
+def readable_updates(case: Case) -> Refusal | None:
+    """What the algorithm sends must pass every half of every update defence: it is tried on an update of zeros."""
+    federation = case.spec.federation
+    if federation is None or case.network is None or not case.arm.update:
+        return None
+    try:
+        algorithm = federation.algorithm.bound(case.network)
+        expected = algorithm.expects(algorithm.start(case.network, len(case.data.sites)))
+        made = [defence.made_for(case.network) for defence in case.arm.update]
+        update = Update("a site", 1, 1.0, {name: torch.zeros(shape) for name, shape in expected.items()})
+        for defence in made:
+            update, _ = defence.protect(update, {}, Stream(0))
+        for defence in reversed(made):
+            update = defence.enforce(update, expected)
+    except Refused as error:
+        return Refusal(1, f"with {federation.algorithm.kind()}, {error.reason}", error.remedy or "use another codec")
+    return None
 
 
 def drawn_once(case: Case) -> Refusal | None:
@@ -212,6 +249,7 @@ def _capped(claims: tuple[Claim, ...], cap: float) -> Refusal | None:
 LAWS: tuple[Callable[[Case], Refusal | None], ...] = (
     one_merge,
     update_order,
+    readable_updates,
     drawn_once,
     rules_compose,
     per_example_gradients,

@@ -1,0 +1,144 @@
+"""PowerSGD: every layer's change M (n x m) is sent as two thin matrices, by one step of power iteration a round.
+
+    P = orthonormal(M Q),    Q <- M' P,    send P and Q,    D = P Q',    e <- M - D
+
+Q starts from the last round's (warm start), so the steps add up to the best rank-r subspace.  A layer is a matrix by
+its first axis against the rest; vectors and layers that P and Q would not make smaller are sent exactly.
+4 (sum r (n + m) + rest) bytes.  In the paper P is summed over workers before Q is made, a second exchange; here each
+site decomposes its own update, so that any merge can read it.
+
+Source: Vogels et al. 2019, PowerSGD: Practical Low-Rank Gradient Compression, arXiv 1905.13727
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from consilium.core.entry import check
+from consilium.core.errors import Refused
+from consilium.core.network import Network
+from consilium.core.update import Payload
+
+from ._codec import Codec, refuse
+
+__all__ = ["PowerSGD"]
+
+
+@dataclass(frozen=True)
+class PowerSGD(Codec):
+    """Sends every layer's change as a product of ``rank`` columns; with ``feedback`` the rest is sent later."""
+
+    rank: int = 2
+    feedback: bool = True
+
+    def __post_init__(self) -> None:
+        check(self.rank >= 1, "rank", self.rank, "at least 1")
+
+    def made_for(self, network: Network) -> Codec:
+        """The codec for the layers of ``network``, which alone can encode and decode."""
+        params, _ = network.start()
+        return _Layered(self, tuple(tuple(p.shape) for p in network.parameters_at(params).values()))
+
+    @property
+    def corrects(self) -> bool:
+        """As the knob says."""
+        return self.feedback
+
+    def wire(self, size: int) -> Mapping[str, tuple[torch.dtype, int]]:
+        """Known to ``made_for(network)`` only."""
+        raise _unbound()
+
+    def encode(self, given: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
+        """Known to ``made_for(network)`` only."""
+        raise _unbound()
+
+    def decode(self, parts: Payload, size: int) -> Tensor:
+        """Known to ``made_for(network)`` only."""
+        raise _unbound()
+
+
+@dataclass(frozen=True)
+class _Layered(Codec):
+    """PowerSGD for layers of these shapes."""
+
+    knobs: PowerSGD
+    shapes: tuple[tuple[int, ...], ...]
+
+    @property
+    def corrects(self) -> bool:
+        return self.knobs.feedback
+
+    def wire(self, size: int) -> Mapping[str, tuple[torch.dtype, int]]:
+        known = sum(math.prod(shape) for shape in self.shapes)
+        if size != known:
+            raise Refused(
+                f"power-sgd knows layers of {known} numbers and this entry has {size}",
+                remedy="use another codec with this algorithm",
+            )
+        low = [of for of in map(self._matrix, self.shapes) if of is not None]
+        p, q = (self.knobs.rank * sum(of[side] for of in low) for side in (0, 1))
+        rest = size - sum(n * m for n, m in low)
+        return {part: (torch.float32, n) for part, n in (("p", p), ("q", q), ("rest", rest))}
+
+    def encode(self, given: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
+        length = self.wire(given.numel())["q"][1]
+        drawn = torch.randn(length, generator=generator, device=given.device)
+        starts, rank = kept.get("q", drawn), self.knobs.rank
+        found: dict[str, list[Tensor]] = {"p": [given[:0]], "q": [given[:0]], "rest": [given[:0]]}
+        at = 0
+        for layer, matrix in self._layers(given):
+            if matrix is None:
+                found["rest"].append(layer)
+                continue
+            end = at + rank * matrix[1]
+            p, q = _power_step(layer.view(matrix), starts[at:end].view(-1, rank), drawn[at:end].view(-1, rank))
+            found["p"].append(p.reshape(-1))
+            found["q"].append(q.reshape(-1))
+            at = end
+        parts = {part: torch.cat(pieces) for part, pieces in found.items()}
+        return parts, {"q": parts["q"]}
+
+    def decode(self, parts: Payload, size: int) -> Tensor:
+        if not all(bool(part.isfinite().all()) for part in parts.values()):
+            raise refuse("a factor is not finite")
+        out, left = [], dict(parts)
+        for shape in self.shapes:
+            matrix = self._matrix(shape)
+            if matrix is None:
+                out.append(_next(left, "rest", math.prod(shape)))
+                continue
+            p, q = (_next(left, part, self.knobs.rank * n) for part, n in zip(("p", "q"), matrix, strict=True))
+            out.append((p.view(matrix[0], -1) @ q.view(matrix[1], -1).T).reshape(-1))
+        return torch.cat(out)
+
+    def _layers(self, flat: Tensor) -> Iterator[tuple[Tensor, tuple[int, int] | None]]:
+        pieces = torch.split(flat, [math.prod(shape) for shape in self.shapes])
+        yield from zip(pieces, map(self._matrix, self.shapes), strict=True)
+
+    def _matrix(self, shape: tuple[int, ...]) -> tuple[int, int] | None:
+        """(n, m) of a layer that two thin matrices make smaller."""
+        if len(shape) < 2:
+            return None
+        n, m = shape[0], math.prod(shape[1:])
+        return (n, m) if self.knobs.rank * (n + m) < n * m else None
+
+
+def _power_step(matrix: Tensor, start: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
+    """P ``(n, r)`` with orthonormal columns and Q ``(m, r)``; a column of zeros to start from is drawn anew."""
+    start = torch.where((start == 0).all(0), drawn, start)
+    p = torch.linalg.qr(matrix @ start).Q
+    return p, matrix.T @ p
+
+
+def _next(left: dict[str, Tensor], part: str, length: int) -> Tensor:
+    taken, left[part] = left[part][:length], left[part][length:]
+    return taken
+
+
+def _unbound() -> Refused:
+    return Refused("power-sgd needs to know the network's layers", remedy="use made_for(network) of it")
