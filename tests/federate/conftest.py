@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,6 +24,7 @@ from consilium.learn.objectives import CrossEntropy
 
 SCHEDULE = Schedule(3, 2, 8)
 SIZES = (20, 33, 7)
+quadratic = runpy.run_path(str(Path(__file__).with_name("quadratics.py")))
 
 
 def records(n: int, seed: int) -> Records:
@@ -72,3 +75,15 @@ def federation(sites: tuple[Site, ...], network: Network) -> Callable[..., Feder
         return FederatedRound(half, people)
 
     return make
+
+
+@pytest.fixture
+def quadratics():
+    """``quadratics(sites, size, spread, seed)``: sites with known optima."""
+    return quadratic["Quadratics"]
+
+
+@pytest.fixture
+def cohorts():
+    """``cohorts(rounds)``: pairs of four sites, each of them at least once."""
+    return quadratic["cohorts"]

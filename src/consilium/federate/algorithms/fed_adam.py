@@ -1,0 +1,45 @@
+"""FedAdam: federated averaging with Adam at the server.
+
+    at site k:  as FedAvg;   delta_k = w - w_t;   Delta = sum_k (n_k / n) delta_k
+    server:     m <- beta1 m + (1 - beta1) Delta;   v <- beta2 v + (1 - beta2) Delta^2
+                w_{t+1} = w_t + server-lr m / (sqrt(v) + tau)
+
+v starts at tau^2, nothing is corrected for bias.  m and v stay at the server; sites send what they send in FedAvg.
+
+Source: Reddi et al. 2021, Adaptive Federated Optimization, arXiv:2003.00295, algorithm 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from consilium.core.entry import check
+from consilium.federate.optimiser import Optimiser
+
+from ._adaptive import AdaptiveServer
+
+__all__ = ["FedAdam"]
+
+
+@dataclass(frozen=True)
+class FedAdam(AdaptiveServer):
+    """FedAvg whose server divides by the root of a fading mean of squared changes."""
+
+    lr: float = 0.1
+    momentum: float = 0.0
+    optimiser: Optimiser = "sgd"
+    server_lr: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.99
+    tau: float = 1e-3
+
+    def __post_init__(self) -> None:
+        """Check the knobs' ranges."""
+        super().__post_init__()
+        check(0 <= self.beta2 < 1, "beta2", self.beta2, "0 to 1, 1 excluded")
+
+    def squares(self, before: Tensor, square: Tensor) -> Tensor:
+        """An exponential mean: old rounds fade."""
+        return self.beta2 * before + (1 - self.beta2) * square

@@ -1,0 +1,52 @@
+"""FedAvgM: federated averaging with momentum at the server.
+
+    at site k:  as FedAvg;   delta_k = w - w_t
+    server:     v <- beta v + sum_k (n_k / n) delta_k;   w_{t+1} = w_t + server-lr v
+
+beta = 0 and server-lr = 1 is FedAvg.  The velocity stays at the server; sites send what they send in FedAvg.
+
+Source: Hsu et al. 2019, arXiv:1909.06335, section 4.3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from consilium.core.algorithm import Server
+from consilium.core.entry import check
+from consilium.core.network import Network
+from consilium.core.update import Aggregate
+from consilium.federate.optimiser import Optimiser
+
+from ._local import LocalDescent, moved
+
+__all__ = ["FedAvgM"]
+
+
+@dataclass(frozen=True)
+class FedAvgM(LocalDescent):
+    """FedAvg whose server remembers where it was heading."""
+
+    lr: float = 0.1
+    momentum: float = 0.0
+    optimiser: Optimiser = "sgd"
+    server_lr: float = 1.0
+    server_momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        """Check the knobs' ranges."""
+        super().__post_init__()
+        check(0 < self.server_lr < 100, "server_lr", self.server_lr, "a learning rate above 0 and below 100")
+        check(0 <= self.server_momentum < 1, "server_momentum", self.server_momentum, "0 to 1, 1 excluded")
+
+    def start(self, network: Network, population: int) -> Server:
+        """At rest."""
+        server = super().start(network, population)
+        return replace(server, memory={"velocity": torch.zeros_like(server.params)})
+
+    def advance(self, server: Server, aggregate: Aggregate) -> Server:
+        """One step of gradient descent with momentum along the mean change."""
+        velocity = self.server_momentum * server.memory["velocity"] + aggregate.payload["delta"]
+        return moved(server, aggregate, server.params.add(velocity, alpha=self.server_lr), velocity=velocity)

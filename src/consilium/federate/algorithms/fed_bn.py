@@ -1,0 +1,119 @@
+"""FedBN: federated averaging of everything but the normalisation layers, which stay at each site.
+
+    at site k:  w_k = (shared part of w_t, own normalisation layers);  as FedAvg;   sends the shared part's change
+    server:     averages the shared part; a normalisation layer's weights and running statistics never leave
+
+So sites whose inputs look different (another scanner) each normalise in their own way.  There is no model for everyone:
+``model_for(server, None)`` is None.  A site that never took part has the layers of the untrained network.
+
+Source: Li et al. 2021, FedBN, arXiv:2102.07623, algorithm 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from consilium.core.algorithm import Algorithm, Broadcast, Kept, Server, Work
+from consilium.core.errors import Failed, Refused
+from consilium.core.network import Network
+from consilium.core.update import Payload
+from consilium.federate.optimiser import Optimiser
+
+from ._local import LocalDescent
+
+__all__ = ["FedBN"]
+
+_NORMS = (
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+    *(nn.GroupNorm, nn.LayerNorm, nn.RMSNorm),
+)
+
+
+@dataclass(frozen=True)
+class FedBN(LocalDescent):
+    """FedAvg of all but the normalisation layers, of which every site has its own."""
+
+    personal: ClassVar[bool] = True
+
+    lr: float = 0.1
+    momentum: float = 0.0
+    optimiser: Optimiser = "sgd"
+
+    def bound(self, network: Network) -> Algorithm:
+        """With the places of the network's normalisation layers; refused where there is none."""
+        (params, buffers), module = network.start(), network.template
+        layers = {id(t) for m in module.modules() if isinstance(m, _NORMS) for t in (*m.parameters(), *m.buffers())}
+        if not layers:
+            raise Refused(
+                "fed-bn keeps normalisation layers at the sites, and this model has none with weights or statistics",
+                remedy="choose a model with normalisation layers, such as resnet9, or kind = 'ditto' or 'fed-avg'",
+                where="federation",
+            )
+        weights = _Parts.of([(p, id(p) in layers) for p in module.parameters()], params)
+        statistics = _Parts.of([(b, id(b) in layers) for b in module.buffers()], buffers)
+        return _Bound(self.lr, self.momentum, self.optimiser, weights, statistics)
+
+    def start(self, network: Network, population: int) -> Server:
+        """Not before it is bound: it would be plain FedAvg."""
+        raise Failed("fed-bn was started before it was bound to a network", remedy="start algorithm.bound(network)")
+
+
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """Which entries of a flat vector are shared and which a site's own; ``fresh`` are the untrained own ones."""
+
+    shared: Tensor
+    own: Tensor
+    fresh: Tensor
+    order: Tensor
+
+    @classmethod
+    def of(cls, tensors: list[tuple[Tensor, bool]], flat: Tensor) -> _Parts:
+        marks = [torch.full((t.numel(),), kept, device=flat.device) for t, kept in tensors]
+        mask = torch.cat([*marks, torch.zeros(0, dtype=torch.bool, device=flat.device)])
+        shared, own = (~mask).nonzero().flatten(), mask.nonzero().flatten()
+        return cls(shared, own, flat[own], torch.cat([shared, own]).argsort())
+
+    def join(self, shared: Tensor, own: Tensor | None) -> Tensor:
+        """The whole vector."""
+        return torch.cat([shared, self.fresh if own is None else own])[self.order]
+
+
+@dataclass(frozen=True, eq=False)
+class _Bound(LocalDescent):
+    """FedBN for one network: what is broadcast and sent are the shared parts alone."""
+
+    personal: ClassVar[bool] = True
+
+    params: _Parts
+    buffers: _Parts
+
+    def configuration(self) -> dict[str, Any]:
+        return FedBN(self.lr, self.momentum, self.optimiser).configuration()
+
+    def start(self, network: Network, population: int) -> Server:
+        server = super().start(network, population)
+        params, buffers = server.params[self.params.shared], server.buffers[self.buffers.shared]
+        return replace(server, params=params, buffers=buffers)
+
+    def begin(self, broadcast: Broadcast, kept: Kept, steps: int) -> Work:
+        return Work(*self._whole(broadcast.params, broadcast.buffers, kept), planned=steps)
+
+    def finish(self, broadcast: Broadcast, work: Work) -> tuple[Payload, Kept]:
+        sent = {
+            "delta": work.params[self.params.shared] - broadcast.params,
+            "buffers": work.buffers[self.buffers.shared] - broadcast.buffers,
+        }
+        return sent, Kept({"params": work.params[self.params.own], "buffers": work.buffers[self.buffers.own]})
+
+    def model_for(self, server: Server, kept: Kept | None) -> tuple[Tensor, Tensor] | None:
+        return None if kept is None else self._whole(server.params, server.buffers, kept)
+
+    def _whole(self, params: Tensor, buffers: Tensor, kept: Kept) -> tuple[Tensor, Tensor]:
+        own = kept.tensors
+        return self.params.join(params, own.get("params")), self.buffers.join(buffers, own.get("buffers"))

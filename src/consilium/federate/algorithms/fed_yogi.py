@@ -1,0 +1,45 @@
+"""FedYogi: federated averaging with Yogi at the server.
+
+    at site k:  as FedAvg;   delta_k = w - w_t;   Delta = sum_k (n_k / n) delta_k
+    server:     m <- beta1 m + (1 - beta1) Delta;   v <- v - (1 - beta2) Delta^2 sign(v - Delta^2)
+                w_{t+1} = w_t + server-lr m / (sqrt(v) + tau)
+
+v starts at tau^2, nothing is corrected for bias.  m and v stay at the server; sites send what they send in FedAvg.
+
+Source: Reddi et al. 2021, Adaptive Federated Optimization, arXiv:2003.00295, algorithm 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from consilium.core.entry import check
+from consilium.federate.optimiser import Optimiser
+
+from ._adaptive import AdaptiveServer
+
+__all__ = ["FedYogi"]
+
+
+@dataclass(frozen=True)
+class FedYogi(AdaptiveServer):
+    """FedAdam whose squares fade slowly: by a share of the newest, not of what was."""
+
+    lr: float = 0.1
+    momentum: float = 0.0
+    optimiser: Optimiser = "sgd"
+    server_lr: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.99
+    tau: float = 1e-3
+
+    def __post_init__(self) -> None:
+        """Check the knobs' ranges."""
+        super().__post_init__()
+        check(0 <= self.beta2 < 1, "beta2", self.beta2, "0 to 1, 1 excluded")
+
+    def squares(self, before: Tensor, square: Tensor) -> Tensor:
+        """Towards the newest square, by a share of that square: v falls slowly where changes grow small."""
+        return before - (1 - self.beta2) * square * (before - square).sign()
