@@ -42,7 +42,7 @@ class LabelRandomisedResponse(DataDefence):
         """The same inputs under randomised labels."""
         if classes < 2:
             raise Refused(f"randomised response needs two classes or more, not {classes}", remedy="leave it out")
-        generator = stream.generator()
+        generator = stream.concealed()
         keep = torch.rand(len(records), generator=generator, dtype=torch.float64) < self.keep(classes)
         other = torch.randint(1, classes, (len(records),), generator=generator)
         y = records.y.cpu()

@@ -118,10 +118,8 @@ class _NoisyOracle(GradientOracle):
         own = self.stream.child("step", self._done)
         self._done += 1
         total = self._sum(params, buffers, own)
-        noise = torch.randn(
-            total.shape, generator=own.child("noise").generator(params.device), device=params.device, dtype=total.dtype
-        )
-        return Gradient((total + self.sigma * self.rule.clip * noise) / self.batch, buffers)
+        noisy = own.child("noise").noised(total, self.sigma * self.rule.clip)
+        return Gradient(noisy / self.batch, buffers)
 
     def charge(self) -> Charge:
         """One Poisson-sampled Gaussian per call made."""
@@ -137,8 +135,7 @@ class _NoisyOracle(GradientOracle):
 
     def _batch(self, params: Tensor, buffers: Tensor, own: Stream) -> Batch | None:
         """A sample, prepared in evaluation mode where no example sees another; None if it is empty."""
-        coins = torch.rand(len(self.records), generator=own.child("sample").generator(), dtype=torch.float64)
-        index = torch.nonzero(coins < self.rate)[:, 0]
+        index = torch.nonzero(own.child("sample").coins(len(self.records), self.rate))[:, 0]
         if not len(index):
             return None
         x, y = self.records.x[index].to(params.device), self.records.y[index].to(params.device)
