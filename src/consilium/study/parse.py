@@ -63,6 +63,7 @@ class _Head:
     max_epsilon: float = 20.0
     unlawful: Literal["refuse", "skip"] = "refuse"
     question: str = ""
+    track: tuple[Literal["tensorboard", "mlflow"], ...] = ()
 
     def __post_init__(self) -> None:
         check(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name) is not None, "name", self.name,
@@ -72,6 +73,7 @@ class _Head:
         check(all(0 <= s < 2**63 for s in self.seeds), "seeds", self.seeds, "seeds from 0 to 2^63 - 1")
         check(1 <= self.threads <= 1024, "threads", self.threads, "1 to 1024 threads")
         check(re.fullmatch(r"cpu|cuda(:\d+)?", self.device) is not None, "device", self.device, "cpu, cuda or cuda:N")
+        check(len(set(self.track)) == len(self.track), "track", self.track, "each sink once")
         check(self.max_epsilon > 0, "max_epsilon", self.max_epsilon, "an epsilon above 0")
 
 

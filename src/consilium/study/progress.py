@@ -1,39 +1,50 @@
 """Progress of long work: what is running, how far it is, and when it will be done.
 
-On a terminal a live line, elsewhere one plain line per finished stage.  Everything goes to standard error, so that
-standard output holds results alone.
+On a terminal a live table, elsewhere plain lines: one for every finished training, and in between one every few
+seconds.  Everything goes to standard error, so that standard output holds results alone.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.live import Live
 
+from .live import Board
+from .pace import Kind, Pace
+from .rounds import attendance, named, round_line
+from .spending import EpsilonSpent
 from .stop import check
 
 __all__ = ["Ticker"]
 
+_EVERY = 10.0
+_REFRESH = 2
+"""Draws a second: often enough to be read, and too seldom to be felt."""
+
 
 class Ticker:
-    """Counts steps of work (rounds and findings) against a known total."""
+    """Tells how far the work of ``total`` pieces is, kind by kind."""
 
-    def __init__(self, total: int, quiet: bool = False) -> None:
-        self.console = Console(stderr=True, quiet=quiet)
-        self.total, self.done, self.began, self._last = total, 0, time.monotonic(), 0.0
+    def __init__(self, total: Mapping[Kind, int], quiet: bool = False, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, quiet=quiet)
+        self.pace = Pace(total)
+        self.board = Board(self.pace)
+        self._since, self._last, self._knew = time.monotonic(), -math.inf, False
+        self._refused: set[tuple[str, str]] = set()
         self.live = None
-        if not quiet and self.console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-            self.live = Progress(*columns, TimeRemainingColumn(), console=self.console, transient=True)
-            self.task = self.live.add_task("starting", total=total)
+        if not quiet and self.console.is_terminal and not self.console.is_dumb_terminal:
+            self.live = Live(self.board, console=self.console, refresh_per_second=_REFRESH, transient=True)
 
     def __enter__(self) -> Ticker:
         if self.live is not None:
             self.live.start()
+        self._since = time.monotonic()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -45,22 +56,57 @@ class Ticker:
         """One line that stays."""
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    def step(self, what: str, steps: int = 1) -> None:
-        """``steps`` more are done; ``what`` is running."""
+    def begin(self, what: str, rounds: int = 0) -> None:
+        """``what`` is running from now on; ``rounds`` if it is a training."""
         check()
-        self.done += steps
-        if self.live is not None:
-            self.live.update(self.task, description=what, advance=steps)
-        elif time.monotonic() - self._last > 10:
-            self._last = time.monotonic()
-            self.say(f"[{self.done}/{self.total}] {what}; about {self._left():.0f} s left")
+        self.board.show(what, rounds)
+        self._since = time.monotonic()
 
-    def round(self, label: str, report: Mapping[str, Any]) -> None:
+    def skip(self, kind: Kind, times: int = 1) -> None:
+        """``times`` pieces of work were found done, or will never be done."""
+        check()
+        self.pace.count(kind, None, times)
+
+    def did(self, kind: Kind) -> None:
+        """One piece of what is running is done."""
+        check()
+        self._time(kind)
+        self._plain(self.board.running)
+
+    def round(self, kind: Kind, report: Mapping[str, Any], spent: EpsilonSpent | None = None) -> None:
         """One federated round is done."""
-        accuracy = report["mean_accuracy"]
-        told = "" if accuracy is None else f", accuracy {accuracy:.3f}"
-        self.step(f"training {label}: round {report['round']}{told}")
+        check()
+        self._time(kind)
+        self.board.report, self.board.spent = report, spent
+        self._tell_refused(report)
+        self._plain(f"{self.board.running}: {self._round()}; {attendance(report)}")
 
-    def _left(self) -> float:
-        spent = time.monotonic() - self.began
-        return spent / max(1, self.done) * max(0, self.total - self.done)
+    def trained(self) -> None:
+        """The running training is over: its last round stays as a line."""
+        if self.board.report is not None:
+            self.say(f"{self.board.running}: {self._round()}")
+            self._last = time.monotonic()
+
+    def _round(self) -> str:
+        board = self.board
+        line = "" if board.report is None else round_line(board.report, board.rounds)
+        return line if board.spent is None else f"{line}, {board.spent}"
+
+    def _time(self, kind: Kind) -> None:
+        now = time.monotonic()
+        self.pace.count(kind, now - self._since)
+        self._since = now
+
+    def _plain(self, what: str) -> None:
+        left = self.pace.left()
+        first = left.whole and not self._knew  # as soon as the time is known it is told
+        if self.live is None and (first or time.monotonic() - self._last > _EVERY):
+            self._last, self._knew = time.monotonic(), left.whole
+            self.say(f"[{self.pace.done}/{self.pace.total}] {what}; {left}")
+
+    def _tell_refused(self, report: Mapping[str, Any]) -> None:
+        """A refused update is no part of the plan: the first of each site stays as a line."""
+        for site, reason in named(report, "refused").items():
+            if (self.board.running, site) not in self._refused:
+                self._refused.add((self.board.running, site))
+                self.say(f"{self.board.running}, round {report['round']}: the update of {site} was refused: {reason}")

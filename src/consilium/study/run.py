@@ -23,12 +23,15 @@ from .claims import claim_notes, made_claims, privacy_record
 from .environment import settled
 from .evaluate import attack_digest, costs, find, judge
 from .failures import told
+from .pace import Kind
 from .plan import CellNode, Plan, TrainingNode
 from .progress import Ticker
 from .record import cell_name, cell_record, given, study_record
 from .released import Released, release, seal, unbroken
+from .sinks.tracks import Tracks, require_sinks
 from .spec import AttackSpec, FederationSpec
 from .store import Store, is_trained, read_json, write_json
+from .watch import Watch, training_label, watch_cell, work
 
 __all__ = ["Outcome", "run_plan"]
 
@@ -56,8 +59,14 @@ def run_plan(plan: Plan, store: Store, command: str, quiet: bool = False) -> Out
     """Do everything in ``plan`` that is not done; returns what was done."""
     began = time.perf_counter()
     here = settled(plan.spec.device, plan.spec.threads)
-    with store.locked(), here, Ticker(_steps(plan), quiet) as ticker:
-        runner = _Runner(plan, store, ticker)
+    require_sinks(plan.spec.track)
+    with (
+        store.locked(),
+        here,
+        Ticker(work(plan), quiet) as ticker,
+        Tracks(plan.spec.track, store.folder, plan.spec.name, ticker.say) as tracks,
+    ):
+        runner = _Runner(plan, store, ticker, tracks)
         write_json(store.folder / "study.json", study_record(plan, command, {}, 0.0))
         try:
             for seed in plan.spec.seeds:
@@ -77,8 +86,8 @@ def run_plan(plan: Plan, store: Store, command: str, quiet: bool = False) -> Out
 class _Runner:
     """One run of one plan in one folder."""
 
-    def __init__(self, plan: Plan, store: Store, ticker: Ticker) -> None:
-        self.plan, self.store, self.ticker = plan, store, ticker
+    def __init__(self, plan: Plan, store: Store, ticker: Ticker, tracks: Tracks) -> None:
+        self.plan, self.store, self.ticker, self.tracks = plan, store, ticker, tracks
         self.outcome = Outcome()
         self.status: dict[str, str] = {}
         self._broken: dict[str, str] = {}
@@ -86,26 +95,28 @@ class _Runner:
 
     def train(self, node: TrainingNode) -> None:
         """Train, or go on with, or skip one training."""
-        folder, rounds = self.store.training(node.digest), self._federation.shape.rounds
+        folder = self.store.training(node.digest)
+        watch = Watch(self.plan, node, self.store, self.ticker, self.tracks)
         if is_trained(self.store, node.digest):
             self.outcome.reused += 1
-            self.ticker.step(f"training {_label(node)} was done", rounds)
+            watch.finished()
             return
         record = {"schema": _SCHEMA, "digest": node.digest, "recipe": dict(node.recipe), "error": None}
         try:
             write_json(folder / "training.json", {**record, "status": "started"})
-            done = self._train(node)
+            done = self._train(node, watch)
             data = self.plan.materials.consortium(node.seed)
             bad = colluders(node.corruption, data.sites, node.seed)
             about = {"status": "ok", "seconds": done.seconds, "corrupted": list(bad)}
             write_json(folder / "training.json", {**record, **about})
             self.outcome.trained += 1
             self.outcome.resumed += done.resumed_from > 0
-            self.ticker.step(f"trained {_label(node)}", done.resumed_from)
+            watch.finished()
         except Exception as error:  # it may be anyone's code, and the other trainings go on
             self._broken[node.digest] = told(error)
             write_json(folder / "training.json", {**record, "status": "failed", "error": told(error)})
-            self.ticker.say(f"training {_label(node)} failed: {told(error)}")
+            watch.failed()
+            self.ticker.say(f"training {training_label(node)} failed: {told(error)}")
 
     def cell(self, cell: CellNode) -> None:
         """Judge one model and run the attacks that have no finding yet."""
@@ -125,12 +136,13 @@ class _Runner:
         if evidence["status"] == "failed":
             self.outcome.failed[cell.label] = evidence["error"]
             self.ticker.say(f"cell {cell.label} failed: {evidence['error']}")
+        watch_cell(self.tracks, cell, evidence)
 
     @property
     def _federation(self) -> FederationSpec:
         return cast(FederationSpec, self.plan.spec.federation)
 
-    def _train(self, node: TrainingNode) -> Trained:
+    def _train(self, node: TrainingNode, watch: Watch) -> Trained:
         spec, net = self.plan.spec, self.plan.materials.network(node.seed)
         data = self.plan.materials.consortium(node.seed)
         whole = exchange(spec, node.arm, node.seed, node.corruption, data, net)
@@ -143,7 +155,7 @@ class _Runner:
                 start(spec, data, net),
                 self._federation.shape.rounds,
                 self.store.training(node.digest),
-                lambda report, _: self.ticker.round(_label(node), report),
+                watch,
             )
 
     def _held(self, cell: CellNode) -> dict[str, Any]:
@@ -163,14 +175,20 @@ class _Runner:
         return {**evidence, "given": given(self.plan.spec), "findings": findings, "set_aside": aside}
 
     def _complete(self, cell: CellNode, evidence: dict[str, Any]) -> None:
-        if cell.training in self._broken:
-            raise Failed(f"its training failed: {self._broken[cell.training]}")
-        if not self.store.has_model(cell.model):
-            self._released(cell.digest)
-        if not evidence["utility"]:
-            self._judge(cell, evidence)
-        for attack in self.plan.spec.attacks:
-            self._attack(cell, attack, evidence)
+        attacks = list(self.plan.spec.attacks)
+        try:
+            if cell.training in self._broken:
+                raise Failed(f"its training failed: {self._broken[cell.training]}")
+            if not self.store.has_model(cell.model):
+                self._released(cell.digest)
+            if not evidence["utility"]:
+                self._judge(cell, evidence)
+            while attacks:
+                self._attack(cell, attacks[0], evidence)
+                del attacks[0]
+        finally:
+            for attack in attacks:
+                self.ticker.skip(Kind("attacks", attack.name))
 
     def _save(self, cell: CellNode, evidence: dict[str, Any]) -> None:
         """Between two findings: not done yet."""
@@ -181,7 +199,7 @@ class _Runner:
         began = time.perf_counter()
         data = self.plan.materials.consortium(cell.seed)
         model = self._released(cell.digest)
-        self.ticker.step(f"judging {cell.label}", 0)
+        self.ticker.begin(f"judging {cell.label}")
         evidence |= judge(model, data, Stream(cell.seed).child("evaluate", cell.digest))
         evidence["privacy"] = self._privacy(cell)
         rounds = self._rounds(cell)
@@ -196,8 +214,9 @@ class _Runner:
         held = evidence["findings"].get(attack.name)
         if held is not None and held.get("digest") == wanted and held["status"] == "ok":
             self.outcome.attacks_reused += 1
-            self.ticker.step(f"{attack.name} on {cell.label} was done")
+            self.ticker.skip(Kind("attacks", attack.name))
             return
+        self.ticker.begin(f"{attack.name} on {cell.label}")
         made = find(
             attack,
             cell.digest,
@@ -214,7 +233,7 @@ class _Runner:
         evidence["findings"][attack.name] = made
         evidence["seconds"]["evaluation"] += made["seconds"]
         self._save(cell, evidence)
-        self.ticker.step(f"{attack.name} on {cell.label}")
+        self.ticker.did(Kind("attacks", attack.name))
 
     def _release(self, digest: str) -> Released:
         cell = next(c for c in self.plan.cells if c.digest == digest)
@@ -279,13 +298,3 @@ class _Runner:
             return []
         path = self.store.training(cell.training) / "rounds.jsonl"
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def _label(node: TrainingNode) -> str:
-    infected = "" if node.corruption is None else f", infected by {node.corruption.name}"
-    return f"{node.arm.name} (seed {node.seed}{infected})"
-
-
-def _steps(plan: Plan) -> int:
-    rounds = 0 if plan.spec.federation is None else plan.spec.federation.shape.rounds
-    return len(plan.trainings) * rounds + len(plan.cells) * len(plan.spec.attacks)

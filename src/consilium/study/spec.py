@@ -130,7 +130,10 @@ class CorruptionSpec:
 
 @dataclass(frozen=True)
 class Spec:
-    """A whole study.  ``given`` is the table as it was written."""
+    """A whole study.  ``given`` is the table as it was written.
+
+    ``track`` names where curves go beside the evidence; no figure and no digest depends on it.
+    """
 
     name: str
     data: DataSpec
@@ -145,6 +148,7 @@ class Spec:
     max_epsilon: float = 20.0
     unlawful: Literal["refuse", "skip"] = "refuse"
     question: str = ""
+    track: tuple[str, ...] = ()
     given: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -1,0 +1,106 @@
+"""A line of ``rounds.jsonl`` as people read it: who took part and who did not, figures by site, and one line of all.
+
+A reader tolerates what a report does not have (an older run, another engine): it is left out, never made up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["TROUBLES", "SiteRow", "attendance", "byte_text", "figure", "named", "round_line", "site_rows"]
+
+TROUBLES = ("refused", "aborted", "dropped", "late", "absent")
+"""What may keep a site's update out of a round, the gravest first."""
+
+_NAMES = 5
+
+
+@dataclass(frozen=True)
+class SiteRow:
+    """One site in one round: its validation figures (None where it told none), and how it took part, in words."""
+
+    site: str
+    n: int
+    accuracy: float | None
+    loss: float | None
+    state: str
+
+
+def named(report: Mapping[str, Any], trouble: str) -> dict[str, str]:
+    """The sites of ``trouble`` with the reason of each, empty where none is told."""
+    listed = report.get(trouble)
+    if not isinstance(listed, list | tuple):
+        return {}
+    pairs = [(x.get("site"), x.get("reason")) if isinstance(x, Mapping) else (x, "") for x in listed]
+    return {str(site): str(reason or "") for site, reason in pairs}
+
+
+def site_rows(report: Mapping[str, Any]) -> list[SiteRow]:
+    """Every site that was asked for its figures, in the order of the report."""
+    states = _states(report)
+    return [_row(told, states) for told in report.get("sites", ())]
+
+
+def attendance(report: Mapping[str, Any]) -> str:
+    """``8 took part, 1 late (site-3), 1 refused (site-4: not finite)``; the first few by name."""
+    kept_out = {trouble: sites for trouble in TROUBLES if (sites := named(report, trouble))}
+    away = {site for sites in kept_out.values() for site in sites}
+    parts = [f"{len(set(report.get('cohort', ())) - away)} took part"]
+    parts += [f"{len(sites)} {trouble} ({_listed(sites)})" for trouble, sites in kept_out.items()]
+    if report.get("aborted") and "aborted" not in kept_out:
+        parts.append("the round was aborted")
+    return ", ".join(parts)
+
+
+def round_line(report: Mapping[str, Any], rounds: int) -> str:
+    """Everything of a round but its sites, on one line."""
+    parts = [f"round {report['round']} of {rounds}"]
+    if report.get("mean_loss") is not None:
+        parts.append(f"loss {figure(report['mean_loss'])}")
+    if report.get("mean_accuracy") is not None:
+        worst = report.get("worst_accuracy")
+        parts.append(
+            f"accuracy {report['mean_accuracy']:.3f}" + ("" if worst is None else f" (worst site {worst:.3f})")
+        )
+    if "bytes_up" in report and "bytes_down" in report:
+        parts.append(f"{byte_text(report['bytes_up'])} up, {byte_text(report['bytes_down'])} down")
+    return ", ".join(parts)
+
+
+def byte_text(count: float) -> str:
+    """Bytes with an SI prefix: ``913 B``, ``1.2 MB``."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size * 0.9995:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:.0f} B"
+
+
+def figure(value: float | None) -> str:
+    """Three decimals, a dash for none; large losses without decimals that say nothing."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:.3g}"
+
+
+def _states(report: Mapping[str, Any]) -> dict[str, str]:
+    states = {str(site): "took part" for site in report.get("cohort", ())}
+    for trouble in reversed(TROUBLES):
+        told = named(report, trouble)
+        states |= {site: f"{trouble}: {reason}" if reason else trouble for site, reason in told.items()}
+    return states
+
+
+def _row(told: Mapping[str, Any], states: Mapping[str, str]) -> SiteRow:
+    site, accuracy = str(told["site"]), told.get("accuracy")
+    state = states.get(site, "not asked")
+    if accuracy is None and told.get("reason"):
+        state += f"; no figures: {told['reason']}"
+    return SiteRow(site, int(told.get("n", 0)), accuracy, told.get("loss"), state)
+
+
+def _listed(sites: Mapping[str, str]) -> str:
+    first = [f"{site}: {reason}" if reason else site for site, reason in list(sites.items())[:_NAMES]]
+    return ", ".join([*first, f"{len(sites) - _NAMES} more"] if len(sites) > _NAMES else first)

@@ -1,0 +1,1 @@
+"""Where curves go beside the evidence: one file per program that can draw them."""

@@ -1,0 +1,96 @@
+"""MLflow: one run for each training and each cell, in a local database, OUT/<study>/mlflow/mlflow.db.
+
+Nothing is contacted: the store is a file that is named here, whatever the environment says, and MLflow's telemetry is
+off before it is imported.  It keeps every point that it is given, so a series that goes on starts after its last one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read when mlflow is imported, so these come first
+os.environ["DO_NOT_TRACK"] = "true"
+
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.tracking import MlflowClient
+
+from .scalars import LAST
+from .sink import Curve, Sink
+
+__all__ = ["MLflow"]
+
+_OWN = "consilium.digest"
+_LONGEST = 500
+_BATCH = 1000
+
+
+class MLflow(Sink):
+    """Logs metrics; ``mlflow ui --backend-store-uri sqlite:///OUT/<study>/mlflow/mlflow.db`` shows them."""
+
+    kind = "mlflow"
+
+    def __init__(self, folder: Path, study: str) -> None:
+        here = (folder / "mlflow").resolve()
+        here.mkdir(parents=True, exist_ok=True)
+        for name in ("alembic", "mlflow"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        self._client = MlflowClient(tracking_uri=f"sqlite:///{here / 'mlflow.db'}")
+        found = self._client.get_experiment_by_name(study)
+        made = found.experiment_id if found else self._client.create_experiment(study, (here / "artifacts").as_uri())
+        self._experiment: str = made
+        self._run = ""
+
+    def begin(self, curve: Curve, done: int) -> int:
+        """The run of ``curve``; one that went further than the training is has other rounds, and is replaced."""
+        found = self._find(curve)
+        last = 0 if found is None else self._last(found)
+        if found is not None and last > done:
+            self._client.delete_run(found)
+            found, last = None, 0
+        self._run = found or self._make(curve)
+        return last
+
+    def write(self, number: int, values: Mapping[str, float], at: float) -> None:
+        """One batch for a round: it is stored whole or not at all."""
+        self._log(self._run, values, number, at)
+
+    def end(self, finished: bool) -> None:
+        """Say how the run ended."""
+        if self._run:
+            self._client.set_terminated(self._run, "FINISHED" if finished else "KILLED")
+        self._run = ""
+
+    def final(self, cell: Curve, values: Mapping[str, float]) -> None:
+        """Only what is not there as it is."""
+        run = self._find(cell) or self._make(cell)
+        held = self._client.get_run(run).data.metrics
+        self._log(run, {name: value for name, value in values.items() if held.get(name) != value}, 0, time.time())
+        self._client.set_terminated(run)
+
+    def close(self) -> None:
+        """A run that is open was stopped."""
+        self.end(False)
+
+    def _log(self, run: str, values: Mapping[str, float], step: int, at: float) -> None:
+        metrics = [Metric(name, value, int(at * 1000), step) for name, value in values.items()]
+        for first in range(0, len(metrics), _BATCH):
+            self._client.log_batch(run, metrics=metrics[first : first + _BATCH])
+
+    def _find(self, curve: Curve) -> str | None:
+        wanted = f"tags.`{_OWN}` = '{curve.digest}'"
+        found: list[Any] = list(self._client.search_runs([self._experiment], wanted, max_results=1))
+        return found[0].info.run_id if found else None
+
+    def _make(self, curve: Curve) -> str:
+        run: str = self._client.create_run(self._experiment, run_name=curve.label).info.run_id
+        facts = [Param(name, value[:_LONGEST]) for name, value in curve.facts.items()]
+        self._client.log_batch(run, params=facts, tags=[RunTag(_OWN, curve.digest)])
+        return run
+
+    def _last(self, run: str) -> int:
+        return max((metric.step for metric in self._client.get_metric_history(run, LAST)), default=0)

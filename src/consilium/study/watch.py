@@ -1,0 +1,112 @@
+"""One training or cell, watched: what happens to it goes to the terminal and to the sinks.
+
+Rounds that an earlier run did are read from ``rounds.jsonl``, so that a curve is whole whoever draws it first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from consilium.federate.participant import SiteState
+
+from .pace import Kind
+from .plan import CellNode, Plan, TrainingNode
+from .progress import Ticker
+from .sinks.sink import Curve
+from .sinks.tracks import Tracks
+from .spending import Spending
+from .store import Store
+
+__all__ = ["Watch", "training_label", "watch_cell", "work"]
+
+
+def work(plan: Plan) -> dict[Kind, int]:
+    """The rounds and attacks of a plan, by kind."""
+    total: Counter[Kind] = Counter()
+    for node in plan.trainings.values():
+        total[_rounds_kind(node)] += _rounds(plan)
+    for attack in plan.spec.attacks:
+        total[Kind("attacks", attack.name)] += len(plan.cells)
+    return dict(total)
+
+
+def training_label(node: TrainingNode) -> str:
+    """For people: arm, seed, infection."""
+    infected = "" if node.corruption is None else f", infected by {node.corruption.name}"
+    return f"{node.arm.name} (seed {node.seed}{infected})"
+
+
+class Watch:
+    """A training from its beginning to its end; called after every round."""
+
+    def __init__(self, plan: Plan, node: TrainingNode, store: Store, ticker: Ticker, tracks: Tracks) -> None:
+        self._ticker, self._tracks = ticker, tracks
+        self._kind, self._total = _rounds_kind(node), _rounds(plan)
+        self._log = store.training(node.digest) / "rounds.jsonl"
+        self._curve = Curve(training_label(node), node.digest, _facts(plan, node))
+        self._spending = Spending(plan.claims.get(node.digest, ()))
+        self._done: int | None = None
+        ticker.begin(f"training {training_label(node)}", self._total)
+
+    def __call__(self, report: Mapping[str, Any], sites: Mapping[str, SiteState]) -> None:
+        """One round is done."""
+        number = report["round"]
+        if self._done is None:
+            self._catch_up(number - 1)
+        self._done = number
+        spent = self._spending.after(number, sites, last=number == self._total)
+        self._ticker.round(self._kind, report, spent)
+        self._tracks.round(report, spent)
+
+    def finished(self) -> None:
+        """Every round is done, in this run or before it."""
+        if self._done is None:
+            self._catch_up(self._total)
+        else:
+            self._ticker.trained()
+        self._tracks.end(True)
+
+    def failed(self) -> None:
+        """No more rounds will be done."""
+        self._ticker.skip(self._kind, self._total - (self._done or 0))
+        self._tracks.end(False)
+
+    def _catch_up(self, done: int) -> None:
+        self._ticker.skip(self._kind, done)
+        if self._tracks:
+            self._tracks.begin(self._curve, *_before(self._log, done))
+
+
+def watch_cell(tracks: Tracks, cell: CellNode, evidence: Mapping[str, Any]) -> None:
+    """A cell is judged and attacked, in this run or before it."""
+    facts = {**cell.arm.choices, "arm": cell.arm.name, "seed": str(cell.seed), "infected by": cell.infected_by}
+    tracks.cell(Curve(cell.label, cell.digest, facts), evidence)
+
+
+def _before(path: Path, done: int) -> tuple[list[Mapping[str, Any]], float]:
+    """Reports of the first ``done`` rounds, and when the last of them ended; what is not there is left out."""
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        ended = path.stat().st_mtime - sum(line["seconds"] for line in lines if line["round"] > done)
+    except (OSError, ValueError, KeyError):
+        return [], 0.0
+    return [line for line in lines if line["round"] <= done], ended
+
+
+def _facts(plan: Plan, node: TrainingNode) -> dict[str, str]:
+    federation = plan.spec.federation
+    shape = {} if federation is None else {k: str(v) for k, v in federation.configuration().items()}
+    infected = "none" if node.corruption is None else node.corruption.name
+    return {**shape, "training of arm": node.arm.name, "seed": str(node.seed), "infected by": infected}
+
+
+def _rounds_kind(node: TrainingNode) -> Kind:
+    return Kind("rounds", node.arm.name + ("" if node.corruption is None else f" infected by {node.corruption.name}"))
+
+
+def _rounds(plan: Plan) -> int:
+    return 0 if plan.spec.federation is None else plan.spec.federation.shape.rounds
