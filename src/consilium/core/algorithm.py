@@ -68,11 +68,12 @@ class Algorithm(Entry, ABC):
     ``planned`` alone, so that an engine may run them for many sites at once.
 
     ``weights`` is the site's weight in its paper: its number of records, or one.  ``personal`` says that
-    ``model_for`` differs between sites.
+    ``model_for`` differs between sites, ``reads_planned`` that ``step`` depends on ``Work.planned``.
     """
 
     weights: ClassVar[Literal["records", "uniform"]] = "records"
     personal: ClassVar[bool] = False
+    reads_planned: ClassVar[bool] = False
 
     def bound(self, network: Network) -> Algorithm:
         """This algorithm made to measure for the layers of ``network``; most take any."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -32,7 +33,10 @@ class Objective(ABC):
 
     ``prepare`` may look at the current weights but is not differentiated; anything it makes for a record may
     depend on that record, the weights and its own randomness alone (LAWS 5): so clipping still bounds the record.
+    ``plain`` says that it returns the batch as it is and draws nothing, so that many sites may skip it together.
     """
+
+    plain: ClassVar[bool] = False
 
     @abstractmethod
     def prepare(self, predict: Predict, x: Tensor, y: Tensor, generator: torch.Generator) -> Batch:

@@ -7,10 +7,13 @@ mutated: :meth:`Network.logits` evaluates the module at the vectors it is given.
 from __future__ import annotations
 
 import copy
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+
+from .workspace import Compute, Workspace, draws_nothing
 
 __all__ = ["Network"]
 
@@ -18,12 +21,19 @@ __all__ = ["Network"]
 class Network:
     """Evaluates ``module`` at flat vectors; its own tensors serve as the template and are never changed."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, compute: Compute | None = None) -> None:
         self.template = copy.deepcopy(module).eval().requires_grad_(False)
         self._parameters = [(name, p.shape) for name, p in self.template.named_parameters()]
         self._buffers = [(name, b.shape, b.dtype) for name, b in self.template.named_buffers()]
         self._sizes = [shape.numel() for _, shape in self._parameters]
         self._buffer_sizes = [shape.numel() for _, shape, _ in self._buffers]
+        self.compute = compute or Compute()
+        self.draws_nothing = draws_nothing(self.template)
+
+    @cached_property
+    def workspace(self) -> Workspace:
+        """Where gradients of whole batches are computed."""
+        return Workspace(self.template, self.compute)
 
     @property
     def size(self) -> int:

@@ -6,7 +6,7 @@ Source: McMahan et al. 2017, arXiv:1602.05629, algorithm 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,7 @@ from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.core.records import Records
 
-__all__ = ["MeanGradient"]
+__all__ = ["MeanGradient", "shuffled"]
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,13 @@ class _MeanOracle(GradientOracle):
         self, records: Records, network: Network, objective: Objective, schedule: Schedule, stream: Stream
     ) -> None:
         self.records, self.network, self.objective, self.stream = records, network, objective, stream
-        self.batch = schedule.batch or len(records)
-        self.steps = schedule.epochs * -(-len(records) // self.batch)
+        self._batches = shuffled(len(records), schedule, stream)
+        self.steps = len(self._batches)
         self._done = 0
-        self._batches = self._shuffled(schedule.epochs)
-
-    def _shuffled(self, epochs: int) -> Iterator[Tensor]:
-        for epoch in range(epochs):
-            order = torch.randperm(len(self.records), generator=self.stream.child("order", epoch).generator())
-            yield from torch.split(order, self.batch)
 
     def __call__(self, params: Tensor, buffers: Tensor) -> Gradient:
         """The mean gradient of the next batch."""
-        index = next(self._batches)
+        index = self._batches[self._done]
         x = self.records.x[index].to(params.device)
         y = self.records.y[index].to(params.device)
         own = self.stream.child("step", self._done)
@@ -65,11 +59,18 @@ class _MeanOracle(GradientOracle):
         ready = self.objective.prepare(
             lambda inputs: self.network.logits(params, buffers, inputs), x, y, own.child("prepare").generator()
         )
-        at, after = params.detach().requires_grad_(), buffers.clone()
-        with scoped(own.child("forward")):
-            losses = self.objective.losses(lambda inputs: self.network.logits(at, after, inputs, training=True), ready)
-        (value,) = torch.autograd.grad(losses.mean(), at)
-        return Gradient(value, after)
+        # Seeding the global generator costs as much as a small model's step: only where something may read it.
+        with nullcontext() if self.network.draws_nothing else scoped(own.child("forward")):
+            found = self.network.workspace.gradient(
+                params, buffers, lambda predict: self.objective.losses(predict, ready).mean()
+            )
+        return Gradient(*found)
 
     def charge(self) -> None:
         """None: no guarantee is claimed."""
+
+
+def shuffled(n: int, schedule: Schedule, stream: Stream) -> list[Tensor]:
+    """The batches of one round, as positions in ``n`` records: every record once an epoch."""
+    epochs = [torch.randperm(n, generator=stream.child("order", e).generator()) for e in range(schedule.epochs)]
+    return [batch for order in epochs for batch in torch.split(order, schedule.batch or max(1, n))]

@@ -68,6 +68,11 @@ class Engine(ABC):
     ) -> tuple[dict[str, Outbox], dict[str, SiteState]]:
         """What every site of ``cohort`` answers in ``phase``, in that order, and its state after."""
 
+    def shares(self, cohort: Sequence[str], workers: int) -> list[Sequence[str]]:
+        """``cohort`` cut for ``workers`` processes that each run this engine: a few shares each, to even out sites."""
+        count = min(len(cohort), workers * 4)
+        return [cohort[i::count] for i in range(count)]
+
     def figures(self) -> dict[str, Any]:
         """The engine's kind, and what it measured or chose."""
         return {"kind": type(self).__name__.lower()}

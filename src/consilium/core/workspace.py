@@ -1,0 +1,103 @@
+"""A live module that is loaded before every use: gradients at given vectors, faster than through ``functional_call``.
+
+Nothing of one call is left for the next: every parameter and buffer is overwritten first, so two sites that use one
+workspace share no state.  :class:`Compute` holds the performance knobs; they change how fast the same thing is
+computed and how it is rounded, never what is claimed.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Compute", "Workspace", "draws_nothing"]
+
+_DETERMINISTIC = {
+    "torch.nn.modules.activation": {"MultiheadAttention", "RReLU"},
+    "torch.nn.modules.container": set[str](),
+    "torch.nn.modules.conv": set[str](),
+    "torch.nn.modules.batchnorm": set[str](),
+    "torch.nn.modules.flatten": set[str](),
+    "torch.nn.modules.instancenorm": set[str](),
+    "torch.nn.modules.linear": set[str](),
+    "torch.nn.modules.normalization": set[str](),
+    "torch.nn.modules.pooling": {"FractionalMaxPool2d", "FractionalMaxPool3d"},
+    "torch.nn.modules.upsampling": set[str](),
+}
+"""Modules of torch whose layers draw no random number in ``forward``, with the exceptions in each."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How training computes: ``bf16`` autocasts matrix products to bfloat16, weights and sums stay float32;
+    ``channels-last`` keeps images as convolutions on CPU read them fastest.
+    """
+
+    precision: Literal["fp32", "bf16"] = "fp32"
+    layout: Literal["contiguous", "channels-last"] = "contiguous"
+
+    def cast(self, device: torch.device) -> AbstractContextManager[object]:
+        """What the forward pass runs in."""
+        return torch.autocast(device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+
+    def laid_out(self, x: Tensor) -> Tensor:
+        """``x`` in the layout asked for; only images ``(n, c, h, w)`` have one."""
+        if self.layout == "contiguous" or x.dim() != 4:
+            return x
+        return x.contiguous(memory_format=torch.channels_last)
+
+
+class Workspace:
+    """One module in training mode, its parameters as leaves."""
+
+    def __init__(self, template: nn.Module, compute: Compute) -> None:
+        self.module = copy.deepcopy(template).train().requires_grad_(True)
+        if compute.layout == "channels-last":
+            self.module = self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.compute = compute
+        self._leaves = list(self.module.parameters())
+        self._buffers = list(self.module.buffers())
+        self._sizes = [p.numel() for p in self._leaves]
+        self._buffer_sizes = [b.numel() for b in self._buffers]
+
+    def gradient(
+        self, params: Tensor, buffers: Tensor, loss: Callable[[Callable[[Tensor], Tensor]], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The gradient ``(d,)`` of a scalar ``loss(predict)`` at ``params (d,)``, and the buffers ``(b,)`` after."""
+        self._load(params, buffers)
+        grads = torch.autograd.grad(loss(self._predict), self._leaves, allow_unused=True, materialize_grads=True)
+        value = torch.cat([g.reshape(-1) for g in grads])
+        if not self._buffers:
+            return value, buffers
+        return value, torch.cat([b.detach().reshape(-1).to(buffers.dtype) for b in self._buffers])
+
+    def _predict(self, x: Tensor) -> Tensor:
+        with self.compute.cast(x.device):
+            out: Tensor = self.module(self.compute.laid_out(x))
+        return out.float()
+
+    @torch.no_grad()
+    def _load(self, params: Tensor, buffers: Tensor) -> None:
+        for leaf, piece in zip(self._leaves, torch.split(params, self._sizes), strict=True):
+            leaf.copy_(piece.view(leaf.shape))
+        if self._buffers:
+            for own, piece in zip(self._buffers, torch.split(buffers, self._buffer_sizes), strict=True):
+                own.copy_(piece.view(own.shape))
+
+
+def draws_nothing(module: nn.Module) -> bool:
+    """True if no layer can draw a random number in ``forward``: only layers known not to are trusted."""
+    return all(_known(type(layer)) for layer in module.modules())
+
+
+def _known(kind: type) -> bool:
+    if kind.__module__.startswith("consilium.learn."):
+        return True
+    excepted = _DETERMINISTIC.get(kind.__module__)
+    return excepted is not None and kind.__name__ not in excepted

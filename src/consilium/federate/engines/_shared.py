@@ -1,0 +1,84 @@
+"""Tensors between two processes of one machine: through memory that both map, not through the pipe.
+
+A message is any tree of dataclasses, mappings and sequences.  ``put`` replaces every tensor by a :class:`Slot` (where
+it lies in the arena), ``take`` puts copies back, so what is left for the pipe is small.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import mmap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Arena", "Slot"]
+
+_ALIGNED = 64
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where a tensor lies, and what it is."""
+
+    at: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+
+class Arena:
+    """``size`` bytes of anonymous memory that a forked process shares; pages are used only once written to."""
+
+    def __init__(self, size: int) -> None:
+        self._bytes = torch.frombuffer(mmap.mmap(-1, size), dtype=torch.uint8)
+        self._used = 0
+
+    def clear(self) -> None:
+        """Forget everything; what was taken before is a copy and stays."""
+        self._used = 0
+
+    def put(self, message: Any) -> Any:
+        """``message`` with slots for tensors; one that finds no room stays in the message and takes the pipe."""
+        return _mapped(message, Tensor, self._put)
+
+    def take(self, message: Any) -> Any:
+        """``message`` with copies of the tensors for slots."""
+        return _mapped(message, Slot, self._take)
+
+    def _put(self, tensor: Tensor) -> Slot | Tensor:
+        plain = tensor.detach().contiguous()
+        size, at = plain.numel() * plain.element_size(), -(-self._used // _ALIGNED) * _ALIGNED
+        if at + size > len(self._bytes):
+            return plain.clone()
+        self._used = at + size
+        slot = Slot(at, plain.dtype, tuple(plain.shape))
+        self._view(slot).copy_(plain)
+        return slot
+
+    def _take(self, slot: Slot) -> Tensor:
+        return self._view(slot).clone()
+
+    def _view(self, slot: Slot) -> Tensor:
+        count = math.prod(slot.shape)
+        piece = self._bytes[slot.at : slot.at + count * slot.dtype.itemsize]
+        return piece.view(slot.dtype).view(slot.shape)
+
+
+def _mapped(node: Any, kind: type, change: Callable[[Any], Any]) -> Any:
+    """``node`` with ``change`` applied to every instance of ``kind`` in it."""
+    if isinstance(node, kind):
+        return change(node)
+    if isinstance(node, Mapping):
+        return {key: _mapped(value, kind, change) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return type(node)(_mapped(value, kind, change) for value in node)
+    if is_dataclass(node) and not isinstance(node, type | Slot):
+        made = copy.copy(node)
+        for field in fields(node):
+            object.__setattr__(made, field.name, _mapped(getattr(node, field.name), kind, change))
+        return made
+    return node

@@ -1,0 +1,213 @@
+"""Worker processes that live as long as a training, one per core, each with one thread.
+
+Workers are forked, so they inherit every site's records and the site functions: data are sent once, by not being sent.
+A round sends the inbox through shared memory, hands out sites as workers become free, and gathers the answers in the
+order of the cohort, so that a result does not depend on who was quick.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeVar
+
+import torch
+
+from consilium.core.errors import ConsiliumError, Failed, Refused
+from consilium.core.exchange import Exchange
+
+from ._shared import Arena
+from .engine import Engine
+
+__all__ = ["Pool", "cores", "keep_freed_memory"]
+
+ServerState = TypeVar("ServerState")
+SiteState = TypeVar("SiteState")
+Inbox = TypeVar("Inbox")
+Outbox = TypeVar("Outbox")
+
+_ARENA = 1 << 30
+
+
+class Pool(Engine):
+    """``workers`` processes (0: one per core), each of which carries its share of sites by ``inner``."""
+
+    def __init__(self, inner: Engine, exchanges: Sequence[Exchange[Any, Any, Any, Any]], workers: int = 0) -> None:
+        _require_fork()
+        self.inner, self._exchanges = inner, tuple(exchanges)
+        self._down, self._workers = Arena(_ARENA), list[_Worker]()
+        try:
+            for _ in range(workers or cores()):
+                self._workers.append(_Worker(inner, self._exchanges, self._down, self._workers))
+        except OSError as error:
+            self.close()
+            raise Failed(f"a worker process cannot be started: {error}", remedy='use engine = "loop"') from error
+
+    def phase(
+        self,
+        exchange: Exchange[ServerState, SiteState, Inbox, Outbox],
+        phase: str,
+        cohort: Sequence[str],
+        inbox: Inbox,
+        states: Mapping[str, SiteState],
+        name: str,
+    ) -> tuple[dict[str, Outbox], dict[str, SiteState]]:
+        """Shares of the cohort, each to whoever is free."""
+        self._down.clear()
+        index, shared = self._index(exchange), self._down.put(inbox)
+        shares = self.inner.shares(cohort, len(self._workers))
+        jobs = [(index, phase, part, shared, {s: self._down.put(states[s]) for s in part}, name) for part in shares]
+        outboxes, after = dict[str, Outbox](), dict[str, SiteState]()
+        for answers, held in self._done(jobs):
+            outboxes |= answers
+            after |= held
+        return {site: outboxes[site] for site in cohort}, {site: after[site] for site in cohort}
+
+    def figures(self) -> dict[str, Any]:
+        """What each worker runs, and how many there are."""
+        return {**self.inner.figures(), "workers": len(self._workers), "threads": 1}
+
+    def close(self) -> None:
+        """Stop the workers."""
+        for worker in self._workers:
+            worker.stop()
+        self._workers = []
+
+    def _index(self, exchange: object) -> int:
+        for index, known in enumerate(self._exchanges):
+            if known is exchange:
+                return index
+        raise Failed("the pool was started without this exchange")
+
+    def _done(self, jobs: list[Any]) -> list[tuple[Any, Any]]:
+        """Every job's answer; the first error stops the handing out and is raised when all workers are idle again."""
+        waiting, busy = list(reversed(jobs)), dict[Connection, _Worker]()
+        answers, error = list[tuple[Any, Any]](), None
+        for worker in self._workers[: len(jobs)]:
+            busy[worker.ask(waiting.pop())] = worker
+        while busy:
+            for ready in wait(list(busy)):
+                worker = busy.pop(ready)  # type: ignore[call-overload]
+                try:
+                    answers.append(worker.answer())
+                except ConsiliumError as caught:
+                    error, waiting = error or caught, []
+                if waiting:
+                    busy[worker.ask(waiting.pop())] = worker
+        if error is not None:
+            raise error
+        return answers
+
+
+class _Worker:
+    """This side of one worker process."""
+
+    def __init__(self, inner: Engine, exchanges: tuple[Any, ...], down: Arena, before: Sequence[_Worker]) -> None:
+        self.up = Arena(_ARENA)
+        context = multiprocessing.get_context("fork")
+        self.pipe, theirs = context.Pipe()
+        others = [worker.pipe for worker in before]
+        self.process: BaseProcess = context.Process(
+            target=_serve, args=(theirs, [self.pipe, *others], inner, exchanges, down, self.up)
+        )
+        sys.stdout.flush()
+        sys.stderr.flush()  # else the child would print what waits here once more
+        with warnings.catch_warnings():  # of forking beside threads: a worker takes none of their locks
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.process.start()
+        theirs.close()
+
+    def ask(self, job: Any) -> Connection:
+        """Hand out a job; the pipe becomes readable when it is done."""
+        try:
+            self.pipe.send(job)
+        except OSError as error:
+            raise self._died() from error
+        return self.pipe
+
+    def answer(self) -> tuple[Any, Any]:
+        """What the job gave, or its error."""
+        try:
+            good, told = self.pipe.recv()
+        except (EOFError, OSError) as error:
+            raise self._died() from error
+        if good:
+            return self.up.take(told)  # type: ignore[no-any-return]
+        kind, reason, remedy, where = told
+        raise kind(reason, remedy=remedy, where=where)
+
+    def stop(self) -> None:
+        """End the process; one that is at work is not waited for."""
+        self.pipe.close()
+        self.process.join(0.5)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+    def _died(self) -> Failed:
+        self.process.join(1)
+        return Failed(
+            f"a worker process ended (exit status {self.process.exitcode})",
+            remedy="it may have run out of memory: use fewer workers, or a smaller batch",
+        )
+
+
+def _serve(
+    pipe: Connection, others: list[Connection], inner: Engine, exchanges: tuple[Any, ...], down: Arena, up: Arena
+) -> None:
+    """The worker's side: answer until the pipe closes, which it does when the parent ends, however it ends."""
+    for other in others:
+        other.close()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    while True:
+        try:
+            index, phase, sites, inbox, states, name = pipe.recv()
+        except (EOFError, OSError):
+            return
+        up.clear()
+        try:
+            done = inner.phase(exchanges[index], phase, sites, down.take(inbox), down.take(states), name)
+            answer: tuple[bool, Any] = True, up.put(done)
+        except ConsiliumError as error:
+            answer = False, (type(error), error.reason, error.remedy, error.where)
+        except Exception as error:  # it must not be mistaken for a worker that was killed
+            answer = False, (Failed, f"{type(error).__name__}: {error}", "", name)
+        try:
+            pipe.send(answer)
+        except OSError:
+            return
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def keep_freed_memory() -> bool:
+    """Tell glibc to keep what is freed, instead of faulting every activation in anew; False where there is no mallopt.
+
+    A small convolution's step spends a third of its time in page faults without it.
+    """
+    libc = ctypes.CDLL(None)
+    trim_threshold, mmap_threshold = -1, -3
+    if not hasattr(libc, "mallopt"):
+        return False
+    return bool(libc.mallopt(trim_threshold, (1 << 31) - 1) and libc.mallopt(mmap_threshold, 1 << 30))
+
+
+def _require_fork() -> None:
+    remedy = 'use engine = "loop"'
+    if "fork" not in multiprocessing.get_all_start_methods():
+        raise Refused("the pool engine forks its workers, and this system cannot", remedy=remedy)
+    if torch.cuda.is_initialized():
+        raise Refused("the pool engine forks, and CUDA is in use in this process", remedy=remedy)

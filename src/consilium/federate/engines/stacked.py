@@ -1,0 +1,51 @@
+"""Sites trained at once: their parameters carry a site axis, one kernel serves all of them.
+
+Faster than one by one where a step is too small to keep a core busy (linear models, small perceptrons); slower for
+convolutions on CPU.  It takes what it can compute exactly (see ``federate/together.py``) and refuses the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from consilium.core.errors import ConsiliumError
+from consilium.core.exchange import Exchange
+from consilium.federate.participant import stage
+
+from .engine import Engine, one_thread
+
+__all__ = ["Stacked"]
+
+ServerState = TypeVar("ServerState")
+SiteState = TypeVar("SiteState")
+Inbox = TypeVar("Inbox")
+Outbox = TypeVar("Outbox")
+
+
+class Stacked(Engine):
+    """All sites of a cohort together, in this process."""
+
+    def phase(
+        self,
+        exchange: Exchange[ServerState, SiteState, Inbox, Outbox],
+        phase: str,
+        cohort: Sequence[str],
+        inbox: Inbox,
+        states: Mapping[str, SiteState],
+        name: str,
+    ) -> tuple[dict[str, Outbox], dict[str, SiteState]]:
+        """At once; an error names the round, since no single site is to blame."""
+        try:
+            with one_thread(), stage("stacked"):
+                return exchange.together(phase, cohort, inbox, states)
+        except ConsiliumError as error:
+            raise error.at(name) from error
+
+    def shares(self, cohort: Sequence[str], workers: int) -> list[Sequence[str]]:
+        """One stack a worker."""
+        return [cohort[i::workers] for i in range(min(workers, len(cohort)))]
+
+    def figures(self) -> dict[str, Any]:
+        """Its name."""
+        return {"kind": "stacked"}
