@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, cast
@@ -15,7 +15,10 @@ from typing import Any, cast
 from consilium.core.errors import ConsiliumError, Failed
 from consilium.core.network import Network
 from consilium.core.random import Stream
+from consilium.federate.assess import Assessing
 from consilium.federate.checkpoint import load_checkpoint
+from consilium.federate.engines.engine import Engine
+from consilium.federate.round import RoundExchange
 from consilium.federate.train import Trained, train
 
 from .build import algorithm, assessing, colluders, engine, exchange, start
@@ -33,7 +36,10 @@ from .spec import AttackSpec, FederationSpec
 from .store import Store, is_trained, read_json, write_json
 from .watch import Watch, training_label, watch_cell, work
 
-__all__ = ["Outcome", "run_plan"]
+__all__ = ["Carrier", "Outcome", "run_plan"]
+
+Carrier = Callable[[TrainingNode, RoundExchange, Assessing], Engine]
+"""Makes what carries the rounds of one training, where it is not the engine that the study names (a deployment)."""
 
 _SCHEMA = 1
 _UNKNOWN_MEMBERS = (
@@ -55,7 +61,7 @@ class Outcome:
     seconds: float = 0.0
 
 
-def run_plan(plan: Plan, store: Store, command: str, quiet: bool = False) -> Outcome:
+def run_plan(plan: Plan, store: Store, command: str, quiet: bool = False, carrier: Carrier | None = None) -> Outcome:
     """Do everything in ``plan`` that is not done; returns what was done."""
     began = time.perf_counter()
     here = settled(plan.spec.device, plan.spec.threads)
@@ -66,7 +72,7 @@ def run_plan(plan: Plan, store: Store, command: str, quiet: bool = False) -> Out
         Ticker(work(plan), quiet) as ticker,
         Tracks(plan.spec.track, store.folder, plan.spec.name, ticker.say) as tracks,
     ):
-        runner = _Runner(plan, store, ticker, tracks)
+        runner = _Runner(plan, store, ticker, tracks, carrier)
         write_json(store.folder / "study.json", study_record(plan, command, {}, 0.0))
         try:
             for seed in plan.spec.seeds:
@@ -86,8 +92,10 @@ def run_plan(plan: Plan, store: Store, command: str, quiet: bool = False) -> Out
 class _Runner:
     """One run of one plan in one folder."""
 
-    def __init__(self, plan: Plan, store: Store, ticker: Ticker, tracks: Tracks) -> None:
-        self.plan, self.store, self.ticker, self.tracks = plan, store, ticker, tracks
+    def __init__(
+        self, plan: Plan, store: Store, ticker: Ticker, tracks: Tracks, carrier: Carrier | None = None
+    ) -> None:
+        self.plan, self.store, self.ticker, self.tracks, self.carrier = plan, store, ticker, tracks, carrier
         self.outcome = Outcome()
         self.status: dict[str, str] = {}
         self._broken: dict[str, str] = {}
@@ -147,9 +155,10 @@ class _Runner:
         data = self.plan.materials.consortium(node.seed)
         whole = exchange(spec, node.arm, node.seed, node.corruption, data, net)
         judging = assessing(spec, whole, net)
-        with engine(spec, whole, judging) as carrier:
+        made = engine(spec, whole, judging) if self.carrier is None else self.carrier(node, whole, judging)
+        with made as carrying:
             return train(
-                carrier,
+                carrying,
                 whole,
                 judging,
                 start(spec, data, net),
