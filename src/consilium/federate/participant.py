@@ -22,6 +22,9 @@ from consilium.core.random import Stream
 from consilium.core.records import Records, Site
 from consilium.core.update import Payload, Update
 
+from .ledger import entered
+from .participation import Participation
+
 __all__ = ["Participant", "SiteState", "stage"]
 
 
@@ -50,15 +53,21 @@ class Participant:
     schedule: Schedule
     defences: tuple[UpdateDefence, ...]
     stream: Stream
+    participation: Participation = field(default_factory=Participation)
+
+    def steps(self, planned: int, number: int) -> int:
+        """The local steps of round ``number``: those ``planned``, or a straggler's share of them."""
+        return self.participation.steps(planned, self.site.id, number, self.stream)
 
     def work(self, broadcast: Broadcast, state: SiteState) -> tuple[Update, SiteState]:
         """This site's update for one round, and its state after."""
         here = self.stream.child(self.site.id, broadcast.round)
         with stage("begin"):
             oracle = self.rule.oracle(self.train, self.network, self.objective, self.schedule, here.child("gradient"))
-            work = self.algorithm.begin(broadcast, state.kept, oracle.steps)
-        for step in range(oracle.steps):
-            with stage(f"step {step + 1} of {oracle.steps}"):
+            steps = self.steps(oracle.steps, broadcast.round)
+            work = self.algorithm.begin(broadcast, state.kept, steps)
+        for step in range(steps):
+            with stage(f"step {step + 1} of {steps}"):
                 work = self.algorithm.step(work, oracle(work.params, work.buffers))
         return self.leave(broadcast, work, state, oracle.charge())
 
@@ -76,8 +85,9 @@ class Participant:
                 update, held[kind] = defence.protect(
                     update, held.get(kind, {}), self.stream.child(self.site.id, broadcast.round, kind)
                 )
-        ledger = state.ledger if charge is None else (*state.ledger, charge)
-        return update, SiteState(kept, ledger, {kind: memory for kind, memory in held.items() if memory})
+        return update, SiteState(
+            kept, entered(state.ledger, charge), {kind: memory for kind, memory in held.items() if memory}
+        )
 
 
 @contextmanager

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
+from torch import Tensor
 
 from consilium.core.algorithm import Algorithm, Broadcast, Server
 from consilium.core.attack import Corruption
@@ -19,29 +21,45 @@ from consilium.core.exchange import Exchange
 from consilium.core.merge import Merge
 from consilium.core.random import Stream
 from consilium.core.threat import RoundView
-from consilium.core.update import Payload, Update, payload_bytes
+from consilium.core.update import Payload, Update, wire_bytes
 
 from .participant import Participant, SiteState
+from .participation import Attendance, Participation
+from .together import Together, why_not_together
 
 __all__ = ["Corrupted", "FederatedRound", "RoundExchange", "RoundState", "ServerHalf"]
 
 RoundExchange = Exchange["RoundState", SiteState, Broadcast, Update]
+_SPOKEN = "codec:"
 
 
 @dataclass(frozen=True, eq=False)
 class RoundState:
     """What lives between rounds beside the sites: the server, the merge's memory, the adversary's memory.
 
-    ``refused`` names the updates that the last round turned away, ``bytes_up`` and ``bytes_down`` what it sent.
+    Of the last round: ``cohort`` was asked to work, ``absent`` had joined and was away, ``dropped`` sent nothing,
+    ``late`` missed the deadline, ``slow`` did a share of its steps, ``refused`` was turned away; ``aborted`` says how
+    many updates were usable where that was too few, so that the model stayed as it was; ``bytes_up`` and ``bytes_down``
+    is what was sent.
     """
 
     server: Server
     merge: Payload = field(default_factory=dict)
     adversary: Payload = field(default_factory=dict)
     cohort: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    late: tuple[str, ...] = ()
+    slow: tuple[str, ...] = ()
+    aborted: str = ""
     refused: Mapping[str, str] = field(default_factory=dict)
     bytes_up: int = 0
     bytes_down: int = 0
+
+    def lost(self) -> tuple[str, ...]:
+        """The sites of the last round whose work is not in the model."""
+        out = {*self.dropped, *self.late, *self.refused}
+        return self.cohort if self.aborted else tuple(site for site in self.cohort if site in out)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,28 +73,51 @@ class ServerHalf:
     defences: tuple[UpdateDefence, ...]
     classes: int
     stream: Stream
+    participation: Participation = field(default_factory=Participation)
+
+    def attendance(self, number: int) -> Attendance:
+        """Who is asked to work in round ``number``, and who is away."""
+        return self.participation.attendance(self.roster, self.fraction, number, self.stream)
 
     def cohort(self, number: int) -> tuple[str, ...]:
-        """The sites of round ``number``: max(1, C K) of them without replacement, in the order of the roster."""
-        size = max(1, round(self.fraction * len(self.roster)))
-        order = torch.randperm(len(self.roster), generator=self.stream.child("cohort", number).generator())
-        return tuple(self.roster[i] for i in sorted(order[:size].tolist()))
+        """The sites that are asked to work in round ``number``, in the order of the roster."""
+        return self.attendance(number).cohort
+
+    def arrivals(self, outboxes: Mapping[str, Update], state: RoundState) -> tuple[dict[str, Update], RoundState]:
+        """The updates that came in time, and by name those that did not: an engine may lose some, a study others."""
+        number = state.server.round + 1
+        who, draws = self.attendance(number), self.participation
+        dropped = [site for site in who.cohort if site not in outboxes or draws.drops(site, number, self.stream)]
+        sent = {site: update for site, update in outboxes.items() if site not in dropped}
+        lagging = [site for site in sent if draws.lags(site, number, self.stream)]
+        late = [site for site in lagging if draws.misses(site, number, self.stream)]
+        came = {site: update for site, update in sent.items() if site not in late}
+        return came, replace(
+            state,
+            cohort=who.cohort,
+            absent=who.absent,
+            dropped=tuple(dropped),
+            late=tuple(late),
+            slow=tuple(site for site in lagging if site not in late),
+            bytes_up=sum(wire_bytes(update.payload) for update in sent.values()),
+        )
 
     def advance(self, updates: Mapping[str, Update], state: RoundState) -> RoundState:
-        """Refuse what is malformed, enforce the server halves, merge, and take the server's step."""
+        """Refuse what is malformed, enforce the server halves, merge, and take the server's step.
+
+        With fewer usable updates than the minimum cohort the model stays as it was, and the round counts.
+        """
         lawful, refused = self._admit(updates, state.server)
-        if not lawful:
+        if not lawful and (len(refused) > 1 or len(self.roster) == 1):  # one site may be at fault, many are divergence
             reasons = "; ".join(f"{site}: {why}" for site, why in refused.items())
             raise Failed(f"no update of round {state.server.round + 1} could be used ({reasons})")
+        if len(lawful) < self.participation.minimum_cohort:
+            aborted = f"{len(lawful)} of {self.participation.minimum_cohort} updates"
+            same = replace(state.server, round=state.server.round + 1)
+            return replace(state, server=same, aborted=aborted, refused=refused)
         aggregate, memory = self.merge.merge(lawful, state.merge)
         server = self.algorithm.advance(state.server, aggregate)
-        return replace(
-            state,
-            server=server,
-            merge=memory,
-            refused=refused,
-            bytes_up=sum(payload_bytes(update.payload) for update in updates.values()),
-        )
+        return replace(state, server=server, merge=memory, aborted="", refused=refused)
 
     def _admit(self, updates: Mapping[str, Update], server: Server) -> tuple[list[Update], dict[str, str]]:
         lawful, refused = [], {}
@@ -107,8 +148,16 @@ class ServerHalf:
 class FederatedRound(RoundExchange):
     """Broadcast, local work, merge."""
 
-    def __init__(self, server: ServerHalf, sites: Mapping[str, Participant]) -> None:
-        self.half, self.sites = server, sites
+    def __init__(self, server: ServerHalf, sites: Mapping[str, Participant], compiled: bool = False) -> None:
+        self.half, self.sites, self._compiled = server, sites, compiled
+
+    @cached_property
+    def _stack(self) -> Together:
+        """Made where it is used, in a worker perhaps; refused if some site cannot be stacked."""
+        refusal = why_not_together(tuple(self.sites.values()))
+        if refusal is not None:
+            raise refusal
+        return Together(next(iter(self.sites.values())), self._compiled)
 
     def open(self, server: RoundState) -> tuple[tuple[str, ...], Broadcast]:
         """The cohort of the next round and the shared model."""
@@ -118,18 +167,29 @@ class FederatedRound(RoundExchange):
         """Local work."""
         return self.sites[site].work(inbox, state)
 
+    def together(
+        self, phase: str, sites: Sequence[str], inbox: Broadcast, states: Mapping[str, SiteState]
+    ) -> tuple[dict[str, Update], dict[str, SiteState]]:
+        """Local work of many at once."""
+        done = self._stack.work([self.sites[site] for site in sites], inbox, states)
+        return {site: update for site, (update, _) in done.items()}, {site: held for site, (_, held) in done.items()}
+
     def server(
         self, phase: str, outboxes: Mapping[str, Update], server: RoundState
     ) -> tuple[RoundState, Broadcast | None]:
         """Merge; the exchange is over."""
         sent = self.half.algorithm.broadcast(server.server)
-        size = payload_bytes({"params": sent.params, "buffers": sent.buffers, **sent.extra})
-        after = self.half.advance(outboxes, server)
-        return replace(after, cohort=tuple(outboxes), bytes_down=size * len(outboxes)), None
+        size = wire_bytes({"params": sent.params, "buffers": sent.buffers, **sent.extra})
+        came, noted = self.half.arrivals(outboxes, server)
+        return replace(self.half.advance(came, noted), bytes_down=size * len(noted.cohort)), None
 
 
 class Corrupted(RoundExchange):
-    """An exchange in which some sites collude: what they send is forged together, just before it is sent."""
+    """An exchange in which some sites collude: what they send is forged together, just before it is sent.
+
+    A colluder obeys no defence (LAWS 4), but a codec is the language of the message: what was forged is encoded, with
+    error feedback where the codec has it, since that serves the adversary.  Its residuals are the adversary's memory.
+    """
 
     def __init__(self, inner: FederatedRound, corruption: Corruption, colluding: Sequence[str]) -> None:
         self.inner, self.corruption, self.colluding = inner, corruption, frozenset(colluding)
@@ -142,6 +202,12 @@ class Corrupted(RoundExchange):
         """Local work; a colluding site's participant already has its records and objective."""
         return self.inner.site(phase, site, inbox, state)
 
+    def together(
+        self, phase: str, sites: Sequence[str], inbox: Broadcast, states: Mapping[str, SiteState]
+    ) -> tuple[dict[str, Update], dict[str, SiteState]]:
+        """Local work of many at once, colluders among them."""
+        return self.inner.together(phase, sites, inbox, states)
+
     def server(
         self, phase: str, outboxes: Mapping[str, Update], server: RoundState
     ) -> tuple[RoundState, Broadcast | None]:
@@ -150,7 +216,30 @@ class Corrupted(RoundExchange):
         if own:
             shared = self.inner.half.algorithm.broadcast(server.server)
             view = RoundView(self.inner.half.classes, shared.round, shared.params, shared.buffers)
-            forged, memory = self.corruption.forge(server.adversary, own, view)
-            outboxes = {**outboxes, **{update.site: update for update in forged}}
-            server = replace(server, adversary=memory)
+            theirs, residuals = _apart(server.adversary)
+            forged, memory = self.corruption.forge(theirs, own, view)
+            spoken = {update.site: self._spoken(update, residuals) for update in forged}
+            outboxes = {**outboxes, **{site: update for site, (update, _) in spoken.items()}}
+            kept = {name: tensor for _, held in spoken.values() for name, tensor in held.items()}
+            server = replace(server, adversary={**memory, **residuals, **kept})
         return self.inner.server(phase, outboxes, server)
+
+    def _spoken(self, update: Update, residuals: Payload) -> tuple[Update, Payload]:
+        """A forged update as the codecs write it, and what they keep of it."""
+        kept: dict[str, Tensor] = {}
+        for codec in (defence for defence in self.inner.half.defences if defence.stage == "compress"):
+            own = f"{_SPOKEN}{update.site}:{codec.kind()}:"
+            held = {name.removeprefix(own): tensor for name, tensor in residuals.items() if name.startswith(own)}
+            stream = self.inner.half.stream.child("forged", update.site, update.round, codec.kind())
+            try:
+                update, after = codec.protect(update, held, stream)
+            except Refused:  # nothing that the codec can say: it goes as it is, and the server refuses it
+                return update, {}
+            kept |= {own + name: tensor for name, tensor in after.items()}
+        return update, kept
+
+
+def _apart(memory: Payload) -> tuple[Payload, Payload]:
+    """The adversary's own memory, and the residuals of what it sent."""
+    residuals = {name: tensor for name, tensor in memory.items() if name.startswith(_SPOKEN)}
+    return {name: tensor for name, tensor in memory.items() if name not in residuals}, residuals

@@ -7,26 +7,30 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from consilium.core.errors import Failed
 
 from .assess import Assessing, Assessment, AssessState, mean_accuracy
-from .checkpoint import load_checkpoint, save_checkpoint
+from .checkpoint import load_checkpoint, save_checkpoint, states_beside
 from .engines.engine import Engine
 from .participant import SiteState
 from .round import RoundExchange, RoundState
+from .states import SiteStates
 
-__all__ = ["RoundReport", "Trained", "train"]
+__all__ = ["RoundReport", "Trained", "merged", "train"]
 
 RoundReport = Mapping[str, Any]
 """One line of ``rounds.jsonl``."""
+_NAMED = 100
+"""Absent sites that a report names; it counts all of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,13 +51,19 @@ def train(
     rounds: int,
     folder: Path,
     progress: Callable[[RoundReport, Mapping[str, SiteState]], None],
+    *,
+    assess_every: int = 1,
+    assess_cohort: bool = False,
 ) -> Trained:
-    """Run the rounds that are still to run; ``progress`` is called after each with its report and the sites' states."""
+    """Run the rounds that are still to run; ``progress`` is called after each with its report and the sites' states.
+
+    All sites, or with ``assess_cohort`` those of the round, judge the model every ``assess_every`` rounds and after the
+    last one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.safetensors"
-    device = str(start.server.params.device)
-    state, held = load_checkpoint(checkpoint, device) if checkpoint.exists() else (start, {})
-    reports = _reports(folder / "rounds.jsonl", state.server.round)
+    state, held = _resumed(checkpoint, start)
+    seconds = _settled_log(folder / "rounds.jsonl", state.server.round)
     resumed_from = state.server.round
     while state.server.round < rounds:
         began, number = time.perf_counter(), state.server.round + 1
@@ -62,14 +72,44 @@ def train(
             raise Failed(
                 f"the model is not finite after round {number}", remedy="use a smaller learning rate (federation.lr)"
             )
-        seconds = time.perf_counter() - began
-        asked = AssessState(state.server, tuple(assessing.sites))
-        told = engine.run(assessing, asked, dict(held), SiteState, f"round {number}").told
-        reports.append(_report(state, told, seconds))
-        _write(folder / "rounds.jsonl", reports)
+        held.roll_back(state.lost())
+        seconds.append(time.perf_counter() - began)
+        due = number % assess_every == 0 or number == rounds
+        asked = () if not due else state.cohort if assess_cohort else tuple(assessing.sites)
+        report = _report(state, _told(engine, assessing, state, held, asked), seconds[-1])
+        _append(folder / "rounds.jsonl", report)
         save_checkpoint(checkpoint, state, held)
-        progress(reports[-1], held)
-    return Trained(state, held, math.fsum(r["seconds"] for r in reports), resumed_from)
+        progress(report, held)
+    return Trained(state, held, math.fsum(seconds), resumed_from)
+
+
+def merged(report: RoundReport) -> set[str]:
+    """The sites whose work of a round is in the model after it."""
+    out = {*report.get("dropped", ()), *report.get("late", ()), *(refused["site"] for refused in report["refused"])}
+    return set() if report.get("aborted") else set(report["cohort"]) - out
+
+
+def _resumed(checkpoint: Path, start: RoundState) -> tuple[RoundState, SiteStates]:
+    """The last finished round and its states, without what a killed one left behind."""
+    params = start.server.params
+    if checkpoint.exists():
+        state, held = load_checkpoint(checkpoint, str(params.device))
+    else:
+        size = params.numel() * params.element_size()
+        held = SiteStates.fit(states_beside(checkpoint), start.server.population, size, str(params.device))
+        state = start
+    held.clean()
+    return state, held
+
+
+def _told(
+    engine: Engine, assessing: Assessing, state: RoundState, held: SiteStates, asked: tuple[str, ...]
+) -> Sequence[Assessment]:
+    """What ``asked`` say of the model; only a personal one needs what they keep."""
+    if not asked:
+        return ()
+    own = {site: held[site] for site in asked if site in held} if assessing.algorithm.personal else {}
+    return engine.run(assessing, AssessState(state.server, asked), own, SiteState, f"round {state.server.round}").told
 
 
 def _report(state: RoundState, told: Sequence[Assessment], seconds: float) -> dict[str, Any]:
@@ -78,6 +118,12 @@ def _report(state: RoundState, told: Sequence[Assessment], seconds: float) -> di
         "round": state.server.round,
         "seconds": seconds,
         "cohort": list(state.cohort),
+        "absent": list(state.absent[:_NAMED]),
+        "absent_count": len(state.absent),
+        "dropped": list(state.dropped),
+        "late": list(state.late),
+        "slow": list(state.slow),
+        "aborted": state.aborted,
         "bytes_up": state.bytes_up,
         "bytes_down": state.bytes_down,
         "mean_accuracy": mean,
@@ -88,18 +134,42 @@ def _report(state: RoundState, told: Sequence[Assessment], seconds: float) -> di
     }
 
 
-def _reports(path: Path, rounds: int) -> list[dict[str, Any]]:
-    """The lines of finished rounds; a line of a round whose checkpoint was never written is dropped."""
+def _settled_log(path: Path, rounds: int) -> list[float]:
+    """Drop the lines of rounds that were never kept, and a line that a kill cut; the seconds of those that stay."""
     if not path.exists():
         return []
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-    return [line for line in lines if line["round"] <= rounds]
+    found = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    whole = [(line, said) for line in found if (said := _said(line)) is not None and said["round"] <= rounds]
+    if len(whole) < len(found):
+        _replace(path, "".join(line for line, _ in whole))
+    return [float(said["seconds"]) for _, said in whole]
 
 
-def _write(path: Path, reports: list[dict[str, Any]]) -> None:
+def _said(line: str) -> dict[str, Any] | None:
+    try:
+        return cast("dict[str, Any]", json.loads(line)) if line.endswith("}\n") else None
+    except ValueError:
+        return None
+
+
+def _append(path: Path, report: RoundReport) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(report) + "\n")
+            log.flush()
+            os.fsync(log.fileno())
+    except OSError as error:
+        raise _unwritten(path, error) from error
+
+
+def _replace(path: Path, text: str) -> None:
     draft = path.with_name(path.name + ".draft")
     try:
-        draft.write_text("".join(json.dumps(r) + "\n" for r in reports), encoding="utf-8")
+        draft.write_text(text, encoding="utf-8")
         draft.replace(path)
     except OSError as error:
-        raise Failed(f"cannot write {path}: {error}", remedy="free disk space and run again") from error
+        raise _unwritten(path, error) from error
+
+
+def _unwritten(path: Path, error: OSError) -> Failed:
+    return Failed(f"cannot write {path}: {error}", remedy="free disk space and run again")

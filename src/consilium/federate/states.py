@@ -1,0 +1,158 @@
+"""What sites keep between rounds, held in memory or, for many sites, one file each.
+
+    FOLDER/site-7.12.safetensors    the state of site-7 since round 12
+
+A round's files become valid with that round's checkpoint and not before: of each site the newest file that is no newer
+than the checkpoint counts, so a kill at any moment leaves the states of the last finished round.  A state is written
+when it changes and read when its site takes part; the operating system's page cache is the only cache.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from consilium.core.algorithm import Kept
+from consilium.core.errors import Failed, Refused
+from consilium.learn.stored import write_tensors
+
+from .ledger import charge_from_json, charge_to_json
+from .participant import SiteState
+
+__all__ = ["SiteStates", "packed", "unpacked"]
+
+_SITES = 500
+_BYTES = 64 * 2**20
+"""States stay in memory, and in the checkpoint, for at most so many sites and so many bytes of parameters."""
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
+_LONGEST = 200
+
+
+class SiteStates(MutableMapping[str, SiteState]):
+    """States by site; with a ``folder`` they lie there, as of the checkpoint of ``round``, else in memory."""
+
+    def __init__(self, folder: Path | None = None, round: int = 0, device: str = "cpu") -> None:
+        self.folder, self.device, self.round = folder, device, round
+        self._memory: dict[str, SiteState] = {}
+        self._newest: dict[str, int] = {} if folder is None else dict(self._found(folder))
+        self._before: dict[str, SiteState | int | None] = {}
+
+    @classmethod
+    def fit(cls, folder: Path, sites: int, size: int, device: str = "cpu") -> SiteStates:
+        """Fresh states of ``sites`` sites with up to ``size`` bytes each: in memory while few and small."""
+        return cls(folder if sites > _SITES or sites * size > _BYTES else None, 0, device)
+
+    def __getitem__(self, site: str) -> SiteState:
+        return self._memory[site] if self.folder is None else self._read(site, self._newest[site])
+
+    def __setitem__(self, site: str, state: SiteState) -> None:
+        if self.folder is None:
+            self._before.setdefault(site, self._memory.get(site))
+            self._memory[site] = state
+            return
+        if site not in self._newest and not (state.kept.tensors or state.ledger or state.defences):
+            return  # as a fresh one
+        self._before.setdefault(site, self._newest.get(site))
+        tensors, about = packed(state)
+        write_tensors(self._path(site, self.round + 1), tensors, {"about": json.dumps({"site": site, **about})})
+        self._newest[site] = self.round + 1
+
+    def __delitem__(self, site: str) -> None:
+        raise Failed(f"the state of {site} holds its ledger, which is never deleted")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._memory if self.folder is None else self._newest))
+
+    def __len__(self) -> int:
+        return len(self._memory if self.folder is None else self._newest)
+
+    def __contains__(self, site: object) -> bool:
+        return site in (self._memory if self.folder is None else self._newest)
+
+    def roll_back(self, sites: Iterable[str]) -> None:
+        """What ``sites`` keep becomes what it was when the round began; what they paid stays in their ledgers."""
+        for site in sites:
+            if site in self._before:
+                old = self._before[site]
+                was = SiteState() if old is None else self._read(site, old) if isinstance(old, int) else old
+                self[site] = SiteState(was.kept, self[site].ledger, was.defences)
+
+    def settle(self, round: int) -> None:
+        """The checkpoint of ``round`` is in place: the files that its round replaced go."""
+        for site, old in self._before.items():
+            if isinstance(old, int) and old != self._newest[site]:
+                self._path(site, old).unlink(missing_ok=True)
+        self._before, self.round = {}, round
+
+    def clean(self) -> None:
+        """Remove what a killed run left: drafts, files newer than the checkpoint, files already replaced."""
+        if self.folder is None or not self.folder.is_dir():
+            return
+        for path in self.folder.iterdir():
+            named = _named(path)
+            if named is None or self._newest.get(named[0]) != named[1]:
+                path.unlink(missing_ok=True)
+
+    def _found(self, folder: Path) -> Iterator[tuple[str, int]]:
+        """Each site and the newest round that counts, ascending so that the last one said is the newest."""
+        named = [_named(path) for path in (folder.iterdir() if folder.is_dir() else ())]
+        yield from sorted((n for n in named if n is not None and n[1] <= self.round), key=lambda n: n[1])
+
+    def _path(self, site: str, round: int) -> Path:
+        assert self.folder is not None
+        return self.folder / f"{_quoted(site)}.{round}.safetensors"
+
+    def _read(self, site: str, round: int) -> SiteState:
+        path = self._path(site, round)
+        try:
+            with safe_open(path, framework="pt", device=self.device) as file:
+                about = json.loads(file.metadata()["about"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return unpacked(tensors, about)
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise Failed(
+                f"state {path} is not readable: {error}", remedy="delete the training to train again"
+            ) from error
+
+
+def packed(state: SiteState) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A state as named tensors and plain JSON."""
+    tensors = {f"kept/{name}": tensor for name, tensor in state.kept.tensors.items()}
+    for kind, memory in state.defences.items():
+        tensors |= {f"defences/{kind}/{name}": tensor for name, tensor in memory.items()}
+    return tensors, {"ledger": [charge_to_json(c) for c in state.ledger], "defences": list(state.defences)}
+
+
+def unpacked(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> SiteState:
+    """The state that :func:`packed` took apart."""
+    return SiteState(
+        Kept(_under(tensors, "kept/")),
+        tuple(charge_from_json(c) for c in about["ledger"]),
+        {kind: _under(tensors, f"defences/{kind}/") for kind in about["defences"]},
+    )
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _quoted(site: str) -> str:
+    """A site as part of a file's name: small letters and digits as they are, all else as %XX, so none meet."""
+    name = "".join(c if c in _PLAIN else "".join(f"%{byte:02X}" for byte in c.encode()) for c in site)
+    if len(name) > _LONGEST:
+        raise Refused(f"the site {site[:40]}... has too long a name for a file", remedy="use shorter names for sites")
+    return name
+
+
+def _named(path: Path) -> tuple[str, int] | None:
+    """Site and round in the name of a file of states; None for any other file."""
+    parts = path.name.rsplit(".", 2)
+    if len(parts) != 3 or parts[2] != "safetensors" or not parts[1].isdecimal():
+        return None
+    return unquote(parts[0]), int(parts[1])
