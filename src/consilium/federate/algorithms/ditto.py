@@ -33,6 +33,7 @@ class Ditto(LocalDescent):
     """FedAvg, and at each site a personal model with a pull of strength ``lam`` towards the shared one."""
 
     personal: ClassVar[bool] = True
+    reads_planned: ClassVar[bool] = True
 
     lr: float = 0.1
     momentum: float = 0.0
