@@ -1,0 +1,310 @@
+"""What a site's records have paid, over all studies and restarts, written before anything leaves (LAWS 14).
+
+    claim:  budget asked -> line in the journal, on disk -> (compute) -> seal: bytes in the outbox -> (send)
+
+A crash after the line counts as spent.  The same broadcast asked for again gets the stored bytes, free of charge; if
+they were never stored, or the broadcast is another one, the round is paid again.  A claim composes with every earlier
+one that learned from at least one of the same persons: the cost is that of the person who stands in most.  Learning
+without differential privacy has no finite cost, and a budget never allows it.
+
+Source: Rogers et al. 2016, arXiv 1605.08294 (privacy odometers and filters: budgets over adaptive compositions)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from consilium.core.charge import Charge, RandomisedResponse
+from consilium.core.errors import Refused, Unlawful
+from consilium.core.keystream import Secret
+from consilium.core.records import Records
+from consilium.federate.ledger import charge_from_json, charge_to_json
+from consilium.measure import privacy
+
+from .fingerprint import Fingerprint, fingerprint, split_tokens
+from .journal import Journal, durable
+from .secret import make_secret, read_secret
+
+__all__ = ["Budget", "Claimed", "Ledger", "open_ledger"]
+
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What any one person's records may cost in all: epsilon at ``delta`` for examples, ``labels`` for their labels.
+
+    ``epsilon`` None sets no bound; then learning without differential privacy is allowed too.
+    """
+
+    epsilon: float | None = None
+    delta: float = 1e-5
+    labels: float | None = None
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A line that is paid; ``again`` are the bytes to send instead of computing, where they exist."""
+
+    study: str
+    round: int
+    number: int
+    again: bytes | None = None
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One line: ``charges`` None means without differential privacy."""
+
+    study: str
+    round: int
+    inbox: str
+    records: str
+    order: str
+    charges: tuple[Charge, ...] | None
+    labels: tuple[Charge, ...]
+
+
+class Ledger:
+    """A site's ledger, open for this process alone; made by :func:`open_ledger`."""
+
+    def __init__(self, folder: Path, journal: Journal, secret: Secret) -> None:
+        self._folder, self._journal, self._secret = folder, journal, secret
+        self._entries = [_entry(line, number) for number, line in enumerate(journal.lines) if number]
+        self._tokens: dict[str, frozenset[bytes]] = {}
+
+    def fingerprint(self, records: Records, names: Sequence[str] | None = None) -> Fingerprint:
+        """Whose records these are, in this ledger's terms; ``names`` as in :func:`~.fingerprint.fingerprint`."""
+        return fingerprint(records, self._secret.derive("tokens"), names)
+
+    def stream_key(self, study: str, data: Fingerprint) -> Secret:
+        """What the site's stream is keyed with: other labels for other studies or other orders of the records."""
+        return Secret(self._secret.derive(f"stream\x1f{study}\x1f{data.order}"))
+
+    def rounds(self, study: str) -> int:
+        """How many rounds of ``study`` were paid here, repetitions included."""
+        return sum(entry.study == study and entry.round > 0 for entry in self._entries)
+
+    def cost(self, data: Fingerprint, delta: float, more: Sequence[Charge] | None = ()) -> float:
+        """Epsilon at ``delta`` of the person in ``data`` who has paid most, after ``more``; infinite without DP."""
+        return max(_epsilon(_joined(case, more), delta) for case in self._cases(data))
+
+    def label_cost(self, data: Fingerprint, more: Sequence[Charge] = ()) -> float:
+        """The same for labels that were randomised once: their epsilons add up."""
+        return max(_epsilon((*(c for e in case for c in e.labels), *more), 0.5) for case in self._cases(data))
+
+    def check(
+        self, data: Fingerprint, charges: Sequence[Charge] | None, budget: Budget, labels: Sequence[Charge] = ()
+    ) -> None:
+        """Refuse ``charges`` (None: no differential privacy) that ``budget`` does not cover after what was spent."""
+        if budget.epsilon is not None:
+            self._check_examples(data, charges, budget.epsilon, budget.delta)
+        if budget.labels is not None and labels:
+            spent, asked = self.label_cost(data), _epsilon(tuple(labels), 0.5)
+            if spent + asked > budget.labels * (1 + 1e-9):
+                raise _over("labels", asked, spent + asked, spent, budget.labels)
+
+    def claim(
+        self,
+        study: str,
+        round: int,
+        inbox: bytes,
+        data: Fingerprint,
+        charges: Sequence[Charge] | None,
+        budget: Budget,
+        labels: Sequence[Charge] = (),
+    ) -> Claimed:
+        """Pay for one round before it is computed; the line is on disk when this returns.
+
+        ``inbox``: the broadcast's bytes as they came.  ``charges``: what the round does to a record, planned; None
+        without differential privacy.  ``labels``: what was done to labels once; paid by the first round of a study, and
+        again if the records or their order changed.  Refused where ``budget`` does not cover it.
+        """
+        _check_kinds(charges, labels)
+        told = hashlib.sha256(inbox).hexdigest()
+        number = self._same(study, round, told, data)
+        if number is not None and (stored := self._stored(study, round, number)) is not None:
+            return Claimed(study, round, number, stored)
+        owed = () if self._labels_paid(study, data, labels) else tuple(labels)
+        self.check(data, charges, budget, owed)
+        self._keep_tokens(data)
+        line = {
+            "study": study, "round": round, "inbox": told, "records": data.digest(), "order": data.order, "n": data.n,
+            "charges": None if charges is None else [charge_to_json(c) for c in charges],
+            "labels": [charge_to_json(c) for c in owed],
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }  # fmt: skip
+        self._journal.append(line)
+        self._entries.append(_entry(line, len(self._journal.lines) - 1))
+        return Claimed(study, round, len(self._journal.lines) - 1)
+
+    def seal(self, claimed: Claimed, data: bytes) -> None:
+        """Store the bytes that are about to be sent, on disk when this returns; older ones of the study go."""
+        path = self._outbox(claimed.study, claimed.number)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        durable(path, self._seal(claimed.study, claimed.round, claimed.number, data) + data)
+        for old in path.parent.glob(f"{_short(claimed.study)}-*.bin"):
+            if old != path:
+                old.unlink(missing_ok=True)
+
+    def _check_examples(self, data: Fingerprint, charges: Sequence[Charge] | None, most: float, delta: float) -> None:
+        if delta * data.n >= 1:
+            raise Unlawful(
+                f"the budget's delta = {delta:g} is not below 1/n for {data.n} training records (LAWS 7)",
+                remedy=f"use a delta below {1 / data.n:.1g}",
+                where="budget.delta",
+            )
+        if charges is None:
+            raise Refused(
+                f"asks to learn without differential privacy, and {most:g} is the most that these records may spend",
+                remedy="add dp-sgd to the study",
+                where="budget.epsilon",
+            )
+        spent = self.cost(data, delta)
+        total = self.cost(data, delta, charges) if math.isfinite(spent) else math.inf
+        if total > most * (1 + 1e-9):
+            raise _over("epsilon", _epsilon(tuple(charges), delta), total, spent, most)
+
+    def _cases(self, data: Fingerprint) -> Iterator[list[_Entry]]:
+        """The entries that a person of ``data`` stands in, for each case that is not part of another."""
+        for case in data.shares(self._known()):
+            yield [entry for entry in self._entries if entry.records in case]
+
+    def _known(self) -> dict[str, frozenset[bytes]]:
+        for name in {entry.records for entry in self._entries} - set(self._tokens):
+            self._tokens[name] = self._read_tokens(name)
+        return self._tokens
+
+    def _read_tokens(self, name: str) -> frozenset[bytes]:
+        path = self._folder / "records" / f"{name}.bin"
+        try:
+            data = path.read_bytes()
+        except OSError:
+            data = b""
+        if hashlib.sha256(data).hexdigest() != name:
+            raise Refused(
+                "whose records were used is missing or damaged", remedy="restore the whole folder", where=str(path)
+            )
+        return split_tokens(data)
+
+    def _keep_tokens(self, data: Fingerprint) -> None:
+        name = data.digest()
+        if name not in self._known():
+            path = self._folder / "records" / f"{name}.bin"
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            durable(path, data.tokens())
+            self._tokens[name] = split_tokens(data.tokens())
+
+    def _labels_paid(self, study: str, data: Fingerprint, labels: Sequence[Charge]) -> bool:
+        """Whether these very labels were paid for: the same study, records, order and mechanism give the same draw."""
+        return any(e.study == study and e.order == data.order and e.labels == tuple(labels) for e in self._entries)
+
+    def _same(self, study: str, round: int, inbox: str, data: Fingerprint) -> int | None:
+        """The number of the last line that answered this very broadcast from these very records."""
+        asked = (study, round, inbox, data.digest(), data.order)
+        numbers = [
+            n for n, e in enumerate(self._entries, 1) if asked == (e.study, e.round, e.inbox, e.records, e.order)
+        ]
+        return numbers[-1] if numbers else None
+
+    def _stored(self, study: str, round: int, number: int) -> bytes | None:
+        """The bytes sealed under a line; None where there are none or others: then it is paid again."""
+        try:
+            whole = self._outbox(study, number).read_bytes()
+        except OSError:
+            return None
+        seal, data = whole[:32], whole[32:]
+        return data if hmac.compare_digest(seal, self._seal(study, round, number, data)) else None
+
+    def _seal(self, study: str, round: int, number: int, data: bytes) -> bytes:
+        key = self._secret.derive(f"outbox\x1f{study}\x1f{round}\x1f{number}")
+        return hmac.new(key, data, hashlib.sha256).digest()
+
+    def _outbox(self, study: str, number: int) -> Path:
+        return self._folder / "outbox" / f"{_short(study)}-{number}.bin"
+
+
+@contextmanager
+def open_ledger(folder: Path, *, witness: Path | None = None, wait: float = 0.0) -> Iterator[Ledger]:
+    """The ledger in ``folder`` (mode 0700), made where there is none; other processes wait ``wait`` seconds for it.
+
+    A second head in ``witness``, on another disk, tells a folder that was restored from an old copy.
+    """
+    if not folder.exists() or not any(folder.iterdir()):
+        _create(folder, witness)
+    secret = read_secret(folder / "secret")
+    with Journal(folder, secret.derive("journal"), witness, wait) as journal:
+        about = journal.lines[0]
+        if about.get("ledger") != _VERSION:
+            raise Refused(f"a ledger of version {about.get('ledger')!r}", remedy="use the release that wrote it")
+        yield Ledger(folder, journal, secret)
+
+
+def _create(folder: Path, witness: Path | None) -> None:
+    """All of a new ledger appears at once, so that half of one is always damage."""
+    if witness is not None and witness.exists():
+        raise Refused(
+            f"there is no ledger in {folder}, and {witness} knows of one",
+            remedy="restore the ledger's folder: a new one would forget what was spent",
+        )
+    draft = folder.with_name(folder.name + ".draft")
+    for stale in draft.glob("*") if draft.exists() else ():
+        stale.unlink()
+    draft.mkdir(mode=0o700, parents=True, exist_ok=True)
+    secret = make_secret(draft / "secret")
+    began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    Journal.create(draft, secret.derive("journal"), {"ledger": _VERSION, "began": began})
+    draft.rename(folder)
+
+
+def _entry(line: dict[str, Any], number: int) -> _Entry:
+    try:
+        charges = line["charges"]
+        return _Entry(
+            study=str(line["study"]),
+            round=int(line["round"]),
+            inbox=str(line["inbox"]),
+            records=str(line["records"]),
+            order=str(line["order"]),
+            charges=None if charges is None else tuple(charge_from_json(c) for c in charges),
+            labels=tuple(charge_from_json(c) for c in line["labels"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise Refused(f"line {number + 1} of the ledger is of another release: {error}") from None
+
+
+def _joined(case: Sequence[_Entry], more: Sequence[Charge] | None) -> tuple[Charge, ...] | None:
+    parts = [*(entry.charges for entry in case), more]
+    return None if any(part is None for part in parts) else tuple(c for part in parts if part for c in part)
+
+
+def _epsilon(charges: tuple[Charge, ...] | None, delta: float) -> float:
+    return math.inf if charges is None else privacy.epsilon(charges, delta).epsilon
+
+
+def _check_kinds(charges: Sequence[Charge] | None, labels: Sequence[Charge]) -> None:
+    if any(isinstance(c, RandomisedResponse) for c in charges or ()) or any(
+        not isinstance(c, RandomisedResponse) for c in labels
+    ):
+        raise Unlawful("a label charge and an example charge are never added (LAWS 11)", remedy="give each its place")
+
+
+def _over(what: str, asked: float, total: float, spent: float, most: float) -> Refused:
+    left = max(0.0, most - spent)
+    return Refused(
+        f"asks for epsilon {asked:.3g}, {left:.3g} of {most:g} is left for these records (with it, {total:.3g})",
+        remedy="ask for less (a smaller epsilon, fewer rounds), or for other records",
+        where=f"budget.{what}",
+    )
+
+
+def _short(study: str) -> str:
+    return hashlib.sha256(study.encode()).hexdigest()[:32]
