@@ -12,14 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from .pace import Pace
-from .rounds import SiteRow, attendance, figure, round_line, site_rows
+from .rounds import SiteRow, attendance, bytes_line, figure, round_line, site_rows
 from .spending import EpsilonSpent
 
 __all__ = ["Board"]
@@ -50,6 +49,7 @@ class Board:
         yield Text(self.running, style="bold")
         if self.report is not None:
             yield Text(round_line(self.report, self.rounds))
+            yield Text(bytes_line(self.report))
             if self.spent is not None:
                 yield Text(str(self.spent))
             rows = site_rows(self.report)
@@ -62,35 +62,31 @@ class Board:
     def _foot(self, width: int) -> RenderResult:
         passed = int(time.monotonic() - self.began)
         clock = f"{passed // 3600}:{passed // 60 % 60:02d}:{passed % 60:02d}"
-        yield ProgressBar(total=max(1, self.pace.total), completed=self.pace.done, width=min(width, 80))
+        bar = Table.grid()
+        bar.add_row(ProgressBar(total=max(1, self.pace.total), completed=self.pace.done, width=min(width, 60)))
+        yield bar
         yield Text(f"{self.pace.done} of {self.pace.total} rounds and attacks, {clock} passed, {self.pace.left()}")
 
 
 def _sites(rows: Sequence[SiteRow], width: int) -> Table:
     """One row a site; with many sites the worst ones and the quantiles."""
-    narrow = width < _NARROW
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
-    table.add_column("site", no_wrap=True, overflow="ellipsis", max_width=max(8, width // 3))
-    if not narrow:
-        table.add_column("records", justify="right", no_wrap=True)
-    table.add_column("accuracy", justify="right", no_wrap=True)
-    if not narrow:
-        table.add_column("loss", justify="right", no_wrap=True)
-    table.add_column("this round", no_wrap=True, overflow="ellipsis", ratio=1)
     few = len(rows) <= _MOST_ROWS
-    for row in rows if few else _lowest(rows):
-        _add(table, row, narrow)
-    for row in () if few else _quantiles(rows):
-        _add(table, row, narrow)
+    shown = rows if few else [*_lowest(rows), *_quantiles(rows)]
+    longest = max(len(row.site) for row in shown)
+    widths = {"site": min(max(4, longest), max(14, width // 3)), "records": 7, "accuracy": 8, "loss": 6}
+    if width < _NARROW:
+        del widths["records"], widths["loss"]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="underline")
+    for name, wide in widths.items():
+        table.add_column(name, width=wide, no_wrap=True, justify="left" if name == "site" else "right")
+    rest = max(10, width - sum(widths.values()) - 2 * len(widths))
+    table.add_column("this round", no_wrap=True, max_width=rest)
+    for row in shown:
+        said = {"site": row.site, "records": str(row.n) if row.n else "-"}
+        said |= {"accuracy": figure(row.accuracy), "loss": figure(row.loss)}
+        state = Text(row.state, style=_style(row.state))
+        table.add_row(*(Text(said[name]) for name in widths), state)  # Text: what a site calls itself is no markup
     return table
-
-
-def _add(table: Table, row: SiteRow, narrow: bool) -> None:
-    cells = [row.site, str(row.n) if row.n else "-", figure(row.accuracy), figure(row.loss), row.state]
-    kept = [cells[i] for i in ((0, 2, 4) if narrow else range(5))]
-    texts = [Text(cell) for cell in kept]  # Text: what a site calls itself is no markup
-    texts[-1].stylize(_style(row.state))
-    table.add_row(*texts)
 
 
 def _style(state: str) -> str:
@@ -107,14 +103,10 @@ def _lowest(rows: Sequence[SiteRow]) -> list[SiteRow]:
 
 
 def _quantiles(rows: Sequence[SiteRow]) -> list[SiteRow]:
-    """Over sites, each counted once; loss and accuracy are ranked apart."""
-    made = []
-    for name, share in (("lowest tenth", 0.1), ("median site", 0.5), ("highest tenth", 0.9)):
-        accuracy = _quantile([row.accuracy for row in rows if row.accuracy is not None], share)
-        loss = _quantile([row.loss for row in rows if row.loss is not None], 1 - share)
-        told = sum(row.accuracy is not None for row in rows)
-        made.append(SiteRow(name, 0, accuracy, loss, f"of {told} sites with figures" if share == 0.5 else ""))
-    return made
+    """Of the sites' accuracies, each site counted once."""
+    told = [row.accuracy for row in rows if row.accuracy is not None]
+    named = (("10 % below", 0.1, ""), ("median", 0.5, f"of {len(told)} sites with figures"), ("10 % above", 0.9, ""))
+    return [SiteRow(name, 0, _quantile(told, share), None, of) for name, share, of in named]
 
 
 def _quantile(values: Sequence[float], share: float) -> float | None:

@@ -17,7 +17,7 @@ from rich.live import Live
 
 from .live import Board
 from .pace import Kind, Pace
-from .rounds import attendance, named, round_line
+from .rounds import attendance, bytes_line, named, round_line
 from .spending import EpsilonSpent
 from .stop import check
 
@@ -89,8 +89,10 @@ class Ticker:
 
     def _round(self) -> str:
         board = self.board
-        line = "" if board.report is None else round_line(board.report, board.rounds)
-        return line if board.spent is None else f"{line}, {board.spent}"
+        if board.report is None:
+            return ""
+        parts = (round_line(board.report, board.rounds), bytes_line(board.report), str(board.spent or ""))
+        return ", ".join(part for part in parts if part)
 
     def _time(self, kind: Kind) -> None:
         now = time.monotonic()

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["TROUBLES", "SiteRow", "attendance", "byte_text", "figure", "named", "round_line", "site_rows"]
+__all__ = ["TROUBLES", "SiteRow", "attendance", "byte_text", "bytes_line", "figure", "named", "round_line", "site_rows"]
 
 TROUBLES = ("refused", "aborted", "dropped", "late", "absent")
 """What may keep a site's update out of a round, the gravest first."""
@@ -56,7 +56,7 @@ def attendance(report: Mapping[str, Any]) -> str:
 
 
 def round_line(report: Mapping[str, Any], rounds: int) -> str:
-    """Everything of a round but its sites, on one line."""
+    """How good the model is after a round, over the sites."""
     parts = [f"round {report['round']} of {rounds}"]
     if report.get("mean_loss") is not None:
         parts.append(f"loss {figure(report['mean_loss'])}")
@@ -65,9 +65,14 @@ def round_line(report: Mapping[str, Any], rounds: int) -> str:
         parts.append(
             f"accuracy {report['mean_accuracy']:.3f}" + ("" if worst is None else f" (worst site {worst:.3f})")
         )
-    if "bytes_up" in report and "bytes_down" in report:
-        parts.append(f"{byte_text(report['bytes_up'])} up, {byte_text(report['bytes_down'])} down")
     return ", ".join(parts)
+
+
+def bytes_line(report: Mapping[str, Any]) -> str:
+    """What all sites together sent and received in this round."""
+    if "bytes_up" not in report or "bytes_down" not in report:
+        return ""
+    return f"{byte_text(report['bytes_up'])} up, {byte_text(report['bytes_down'])} down"
 
 
 def byte_text(count: float) -> str:

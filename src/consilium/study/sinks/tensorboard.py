@@ -1,7 +1,11 @@
 """TensorBoard: event files in OUT/<study>/tensorboard, one folder for each training and one for each cell.
 
-A series that goes on is opened at the round after the last whole one; TensorBoard then drops what lies behind it.
-What is held is read back from the event files themselves, so no second book has to agree with them.
+A file is a sequence of records, each one Event with the scalars of a round, so that a round is there whole or not at
+all.  A series that goes on opens another file with a session that starts after the last round; TensorBoard drops what
+lies behind that.  What is held is read back from the files themselves: no second book has to agree with them.
+Files are numbered; TensorBoard's own writer would put the machine's name into theirs.
+
+Source: the format of TensorBoard's `event.proto` and `RecordWriter`.
 """
 
 from __future__ import annotations
@@ -10,18 +14,20 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch.utils.tensorboard import SummaryWriter
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from .scalars import LAST
 from .sink import Curve, Sink
 
 __all__ = ["TensorBoard"]
 
-_FLUSH = 2.0
+_FORMAT = "brain.Event:2"
 _KEEP_ALL = {"scalars": 0}
 
 
@@ -33,50 +39,66 @@ class TensorBoard(Sink):
     def __init__(self, folder: Path, study: str) -> None:
         self.folder = folder / "tensorboard"
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._writer: Any = None
-        self._here, self._from, self._flushed = self.folder, 0, 0.0
+        self._events: _Events | None = None
+        self._here, self._held = self.folder, 0
 
     def begin(self, curve: Curve, done: int) -> int:
-        """The folder of ``curve``; a writer is made when there is something to write."""
+        """The folder of ``curve``; a file is made when there is something to write."""
         self.end(False)
         self._here = self.folder / curve.name
-        self._from = min(_last(self._here), done)
-        return self._from
+        self._held = min(_last(self._here), done)
+        return self._held
 
     def write(self, number: int, values: Mapping[str, float], at: float) -> None:
-        """One event for each scalar; on the disk within seconds."""
-        if self._writer is None:
-            self._writer = _writer(self._here, self._from + 1)
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, number, at)
-        if time.monotonic() - self._flushed > _FLUSH:
-            self._writer.flush()
-            self._flushed = time.monotonic()
+        """One event, on the disk when this returns."""
+        if self._events is None:
+            self._events = _Events(self._here, self._held + 1)
+        self._events.add(number, values, at)
 
     def end(self, finished: bool) -> None:
         """Close the file."""
-        if self._writer is not None:
-            writer, self._writer = self._writer, None
-            writer.close()
+        if self._events is not None:
+            events, self._events = self._events, None
+            events.close()
 
     def final(self, cell: Curve, values: Mapping[str, float]) -> None:
         """One small file, made anew if the figures are others."""
         here = self.folder / "cells" / cell.name
-        if _scalars(here) == {name: float(np.float32(value)) for name, value in values.items()}:
-            return
-        shutil.rmtree(here, ignore_errors=True)
-        writer = _writer(here, None)
-        for name, value in values.items():
-            writer.add_scalar(name, value, 0)
-        writer.close()
+        if _scalars(here) != {name: float(np.float32(value)) for name, value in values.items()}:
+            shutil.rmtree(here, ignore_errors=True)
+            events = _Events(here, 0)
+            events.add(0, values, time.time())
+            events.close()
 
     def close(self) -> None:
         """Nothing stays open."""
         self.end(False)
 
 
-def _writer(folder: Path, first: int | None) -> Any:
-    return cast(Any, SummaryWriter)(str(folder), purge_step=first)
+class _Events:
+    """One event file in ``folder``, for steps from ``first`` on."""
+
+    def __init__(self, folder: Path, first: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        number = len(list(folder.glob("events.*")))
+        self._file = (folder / f"events.out.tfevents.{number:06d}").open("xb")
+        self._records = RecordWriter(self._file)
+        self._put(Event(wall_time=time.time(), file_version=_FORMAT))
+        start = SessionLog(status=SessionLog.START)
+        self._put(Event(wall_time=time.time(), step=first, session_log=start))
+
+    def add(self, step: int, values: Mapping[str, float], at: float) -> None:
+        """All scalars of one step."""
+        scalars = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._put(Event(wall_time=at, step=step, summary=Summary(value=scalars)))
+        self._file.flush()
+
+    def close(self) -> None:
+        """No more events."""
+        self._file.close()
+
+    def _put(self, event: Any) -> None:
+        self._records.write(event.SerializeToString())
 
 
 def _read(folder: Path) -> Any:
@@ -86,7 +108,7 @@ def _read(folder: Path) -> Any:
 
 
 def _last(folder: Path) -> int:
-    """The last whole round; 0 without any."""
+    """The last round that is there; 0 without any."""
     if not folder.is_dir():
         return 0
     events = _read(folder)
