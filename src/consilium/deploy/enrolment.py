@@ -1,0 +1,51 @@
+"""What a site declares before the first round: that it takes part, and with how many records.
+
+The numbers are those that LAWS 9 calls public: training records, which weigh its updates and set its noise, and
+validation records, which its assessments are means over.  Nothing else of the data is said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from consilium.core.errors import Refused
+from consilium.federate.deployed.frame import Bounds, Frame, pack, unpack
+
+__all__ = ["Enrolment", "decode_enrolment", "encode_enrolment"]
+
+_BYTES = Bounds(bytes=1 << 14, header=1 << 13, tensors=0)
+_FIELDS = {"kind", "study", "site", "train", "validation", "weight", "own"}
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """A site's declaration for one study: ``weight`` is that of its updates.
+
+    ``own`` is False in a rehearsal: the site works on its share of the study's own data.
+    """
+
+    site: str
+    train: int
+    validation: int
+    weight: float
+    own: bool
+
+
+def encode_enrolment(enrolment: Enrolment, study: str) -> bytes:
+    """To bytes."""
+    return pack(Frame({"kind": "enrolment", "study": study, **vars(enrolment)}, {}))
+
+
+def decode_enrolment(data: bytes, study: str, site: str) -> Enrolment:
+    """From the bytes that ``site`` sent; refused where they are anything else."""
+    header = unpack(data, _BYTES).header
+    if set(header) != _FIELDS or header["kind"] != "enrolment":
+        raise Refused("the enrolment has other fields than it should", where=site, remedy="run one release everywhere")
+    if header["study"] != study or header["site"] != site:
+        raise Refused("the enrolment is of another study or site", where=site)
+    counts, weight, own = (header["train"], header["validation"]), header["weight"], header["own"]
+    if any(type(n) is not int or not 0 <= n <= 1 << 40 for n in counts) or type(own) is not bool:
+        raise Refused("the enrolment declares no numbers of records", where=site)
+    if type(weight) not in (int, float) or not 0 < weight <= 1e15:
+        raise Refused("the enrolment declares no weight", where=site)
+    return Enrolment(site, counts[0], counts[1], float(weight), own)

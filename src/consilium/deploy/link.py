@@ -1,0 +1,218 @@
+"""All that is known of the inside of Flower stands here: its control and runtime interfaces, version 1.41.
+
+Both ends run with `--isolation process`, a public option: Flower carries messages and starts no program of its own.  So
+no code that comes over the network is ever run.  A run must ship an app; ours is an empty one that nobody unpacks.
+Tasks are handed out against a secret that only this process and its Flower process know.
+
+    operator   control interface: register a site's public key, list nodes, start a run       loopback of the server
+    server     runtime interface: take the run's one task, push messages, pull replies        loopback of the server
+    site       runtime interface: take a task per message, answer it                          loopback of the site
+
+Source: flwr 1.41.0, flwr.supercore.control, flwr.supercore.runtime, flwr.superlink.grid, flwr.supernode.runtime.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from consilium.core.errors import Failed, Refused
+
+__all__ = ["Heart", "NodeSeat", "ServerSeat", "register", "start_run"]
+
+_ACQUIRE = frozenset({"/flwr.proto.Runtime/AcquireTask"})
+_APP = b"""[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[project]
+name = "consilium-rounds"
+version = "1.0.0"
+description = "An empty app: both ends run the code that is installed there."
+license = "Apache-2.0"
+dependencies = ["flwr>=1.41"]
+[tool.flwr.app]
+publisher = "consilium"
+[tool.flwr.app.components]
+serverapp = "nothing:app"
+clientapp = "nothing:app"
+[tool.flwr.app.config]
+"""
+
+
+def register(address: str, ca: bytes | None, sites: Mapping[str, bytes]) -> dict[str, int]:
+    """Make the registered keys those of ``sites``: add the new, remove the others.  Returns each site's node id."""
+    from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, UnregisterNodeRequest
+
+    client = _control(address, ca)
+    try:
+        held = {node.public_key: node for node in client.ListNodes(ListNodesRequest()).nodes_info}
+        for key, node in held.items():
+            if key not in sites.values():
+                client.UnregisterNode(UnregisterNodeRequest(node_id=node.node_id))
+        return {
+            site: int(held[key].node_id)
+            if key in held
+            else int(client.RegisterNode(RegisterNodeRequest(public_key=key, name=site)).node_id)
+            for site, key in sites.items()
+        }
+    finally:
+        client.close()
+
+
+def start_run(address: str, ca: bytes | None) -> int:
+    """Start a run of the empty app; returns its id."""
+    from flwr.cli.build import build_fab_from_files
+    from flwr.common.serde import fab_to_proto
+    from flwr.proto.control_pb2 import StartRunRequest
+    from flwr.supercore.fab import Fab
+
+    content, _ = build_fab_from_files({"pyproject.toml": _APP, "nothing.py": b"app = None\n"})
+    fab = Fab(hashlib.sha256(content).hexdigest(), content, {})
+    client = _control(address, ca)
+    try:
+        answer = client.StartRun(StartRunRequest(fab=fab_to_proto(fab)))
+    finally:
+        client.close()
+    if not answer.HasField("run_id"):
+        raise Failed("Flower started no run", remedy="see the link's log")
+    return int(answer.run_id)
+
+
+class Heart:
+    """Says every few seconds that a task is alive, until it is stopped."""
+
+    def __init__(self, client: Any, every: float = 10.0) -> None:
+        self.client, self.every, self._end = client, every, threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heart", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Say nothing more."""
+        self._end.set()
+        self._thread.join(5)
+
+    def _beat(self) -> None:
+        from flwr.proto.runtime_pb2 import SendTaskHeartbeatRequest
+
+        while not self._end.wait(self.every):
+            with suppress(Exception):  # the task's own calls will say what is wrong
+                self.client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
+
+
+class ServerSeat:
+    """The server's seat in a run: ``grid`` carries messages to nodes and back."""
+
+    def __init__(self, address: str, ca: bytes | None, secret: bytes, run: int, seconds: float = 30.0) -> None:
+        from flwr.common.serde import run_from_proto
+        from flwr.proto.runtime_pb2 import PullTaskInputRequest
+        from flwr.supercore.task_identity import TaskIdentity
+        from flwr.superlink.grid import HttpGrid
+
+        token = _wait_for_token(address, ca, secret, seconds)
+        self.grid = HttpGrid(address, insecure=ca is None, root_certificates=ca, token=token)
+        # Flower's own retries never end, and send an interrupt to this process when they are refused
+        self.grid._retry_invoker = None
+        self._client = self.grid._runtime_client
+        got = self._client.PullTaskInput(PullTaskInputRequest())
+        if got.run.run_id != run:
+            raise Failed(f"Flower handed out run {got.run.run_id} instead of {run}", remedy="run `serve` again")
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = got.task_id, run, got.context.node_id
+        self.grid.set_run(run_from_proto(got.run))
+        self._heart = Heart(self._client)
+
+    def leave(self, why: str = "") -> None:
+        """End the run: completed, or failed because of ``why``."""
+        self._heart.stop()
+        with suppress(Exception):
+            _finish(self._client, why)
+        self.grid.close()
+
+
+class NodeSeat:
+    """A site's seat: the messages that its node has received, one after the other."""
+
+    def __init__(self, address: str, secret: bytes) -> None:
+        self.address, self._desk = address, _desk(address, None, secret)
+
+    def answer(self, handler: Callable[[Any], Any]) -> bool:
+        """Answer one message by ``handler`` (Message to RecordDict); False if there is none."""
+        from flwr.app import Message
+        from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message
+
+        token = _token(self._desk, "flwr-clientapp")
+        if token is None:
+            return False
+        client = _seated(self.address, None, token)
+        heart = Heart(client)
+        try:
+            message, context, _, _ = pull_task_input(client)
+            push_message(client, Message(handler(message), reply_to=message), context)
+            _finish(client, "")
+        finally:
+            heart.stop()
+            client.close()
+        return True
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._desk.close()
+
+
+def _control(address: str, ca: bytes | None) -> Any:
+    from flwr.supercore.control import ControlHttpClient
+    from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
+
+    return ControlHttpClient.from_server_address(
+        address, ca is None, ca, interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr CLI")]
+    )
+
+
+def _desk(address: str, ca: bytes | None, secret: bytes) -> Any:
+    """The runtime interface as one who may take tasks."""
+    from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor, SuperExecAuthHttpInterceptor
+    from flwr.supercore.runtime import RuntimeHttpClient
+
+    signed = SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods=_ACQUIRE)
+    spoken = RuntimeVersionHttpInterceptor(component_name="SuperExec")
+    return RuntimeHttpClient.from_server_address(address, ca is None, ca, interceptors=[spoken, signed])
+
+
+def _seated(address: str, ca: bytes | None, token: str) -> Any:
+    """The runtime interface as the holder of one task."""
+    from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, RuntimeVersionHttpInterceptor
+    from flwr.supercore.runtime import RuntimeHttpClient
+
+    spoken = RuntimeVersionHttpInterceptor(component_name="flwr-clientapp")
+    held = RuntimeTokenHttpInterceptor(token)
+    return RuntimeHttpClient.from_server_address(address, ca is None, ca, interceptors=[spoken, held])
+
+
+def _token(desk: Any, kind: str) -> str | None:
+    from flwr.proto.runtime_pb2 import AcquireTaskRequest
+
+    got = desk.AcquireTask(AcquireTaskRequest(supported_task_types=[kind]))
+    return str(got.token) if got.HasField("task") and got.token else None
+
+
+def _wait_for_token(address: str, ca: bytes | None, secret: bytes, seconds: float) -> str:
+    desk, end = _desk(address, ca, secret), time.monotonic() + seconds
+    try:
+        while (token := _token(desk, "flwr-serverapp")) is None:
+            if time.monotonic() > end:
+                raise Refused("the run's task was not handed out", remedy="run `serve` again")
+            time.sleep(0.1)
+        return token
+    finally:
+        desk.close()
+
+
+def _finish(client: Any, why: str) -> None:
+    from flwr.common.constant import SubStatus
+    from flwr.proto.runtime_pb2 import PushTaskOutputRequest
+
+    status = SubStatus.FAILED if why else SubStatus.COMPLETED
+    client.PushTaskOutput(PushTaskOutputRequest(sub_status=status, details=why))

@@ -1,0 +1,90 @@
+"""What a site keeps on its own disk of each study: its state as of two rounds, and the last answer it sent.
+
+    STATE/<study>/ROUND.safetensors    the state after ROUND                  newest two
+    STATE/<study>/answer-ROUND.bin     the bytes sent in ROUND, and the digest of the question they answer
+
+An answer is on disk before it is sent.  Asked the same again, after a crash at either end, the site sends the same
+bytes: nothing is trained twice, and no privacy is paid twice.  Asked another question of the same round it works from
+the state before that round.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from consilium.core.errors import Failed
+from consilium.federate.participant import SiteState
+from consilium.federate.states import packed, unpacked
+from consilium.learn.stored import write_tensors
+
+__all__ = ["Shelf"]
+
+_KEPT_ROUNDS = 2
+
+
+class Shelf:
+    """One study's folder at one site."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def answer(self, round: int, question: bytes) -> bytes | None:
+        """The bytes that were sent when ``question`` was asked in ``round``; None if it never was."""
+        path = self._answer(round)
+        if not path.is_file():
+            return None
+        held = path.read_bytes()
+        return held[32:] if held[:32] == hashlib.sha256(question).digest() else None
+
+    def state(self, round: int) -> SiteState:
+        """The state before ``round``; a fresh one if the site has not worked yet."""
+        before = [number for number in self._rounds() if number < round]
+        return self._read(max(before)) if before else SiteState()
+
+    def keep(self, round: int, question: bytes, answer: bytes, state: SiteState) -> None:
+        """Store the state after ``round`` and the answer, in that order: an answer stands for a state that is there."""
+        tensors, about = packed(state)
+        write_tensors(self._state(round), tensors, {"about": json.dumps(about)})
+        _replace(self._answer(round), hashlib.sha256(question).digest() + answer)
+        for number in self._rounds()[:-_KEPT_ROUNDS]:
+            self._state(number).unlink(missing_ok=True)
+            self._answer(number).unlink(missing_ok=True)
+
+    def _rounds(self) -> list[int]:
+        names = (re.fullmatch(r"([0-9]+)\.safetensors", path.name) for path in self.folder.iterdir())
+        return sorted(int(name[1]) for name in names if name is not None)
+
+    def _read(self, round: int) -> SiteState:
+        path = self._state(round)
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                return unpacked(tensors, json.loads(file.metadata()["about"]))
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise Failed(f"the state {path} is not readable: {error}", remedy="restore it from a backup") from error
+
+    def _state(self, round: int) -> Path:
+        return self.folder / f"{round}.safetensors"
+
+    def _answer(self, round: int) -> Path:
+        return self.folder / f"answer-{round}.bin"
+
+
+def _replace(path: Path, data: bytes) -> None:
+    draft = path.with_name(path.name + ".draft")
+    try:
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise Failed(f"cannot write {path}: {error.strerror}", remedy="free disk space") from error

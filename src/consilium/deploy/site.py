@@ -1,0 +1,117 @@
+"""`consilium join`: one site.  Its node keeps the line to the server; its worker answers what comes over it.
+
+The node is Flower's own program with the site's key.  It runs nothing: messages are handed to the worker in this
+process over the loopback, against a secret made anew each time.  A line that breaks is taken up again: the node tries
+until it is there, and it is started anew when it ends, unless it was the server that said no to its key.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from consilium.core.errors import Failed, Refused
+
+from .keys import check_site_name
+from .link import NodeSeat
+from .processes import Child, free_port, is_loopback, new_secret, parse_address, program, require_flower, wait_open
+from .worker import Worker
+
+__all__ = ["Line", "join"]
+
+_POLL = 0.05
+_AGAIN = 5.0
+_SECONDS_AWAY = 90.0
+"""After a crash the server takes a node for alive for a minute, and refuses its key to a second one."""
+_log = logging.getLogger("consilium.site")
+
+
+@dataclass(frozen=True)
+class Line:
+    """Where the server is, and by what the two know each other; no key and no authority on a loopback without TLS."""
+
+    address: str
+    key: Path | None
+    ca: Path | None
+
+    def check(self) -> None:
+        """Refuse what is not safe, or not there."""
+        host, _ = parse_address(self.address)
+        if (self.key is None or self.ca is None) and not is_loopback(host):
+            raise Refused(f"{host} is not this machine: it needs TLS and a key", remedy="give --key and --ca")
+        for path in (self.key, self.ca):
+            if path is not None and not path.is_file():
+                raise Refused(f"{path} is not there", remedy="ask the server's operator, or `consilium keys site`")
+        if self.key is not None and self.key.stat().st_mode & 0o077:
+            raise Refused(f"others can read {self.key}", remedy=f"chmod 600 {self.key}")
+
+
+def join(line: Line, worker: Worker, home: Path) -> None:
+    """Take part until told to stop."""
+    require_flower()
+    line.check()
+    check_site_name(worker.site)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    began = time.monotonic()
+    while True:
+        node, seat = _connect(line, home)
+        try:
+            _answer_all(node, seat, worker)
+        finally:
+            seat.close()
+            node.stop()
+        if _rejected(node) and time.monotonic() - began > _SECONDS_AWAY:
+            raise Refused(f"the server does not take this node: {node.last_words()}", remedy="see its operator")
+        if _foreign(node):
+            raise Refused(f"the server's certificate is not signed by {line.ca}", remedy="ask its operator for ca.crt")
+        _log.warning("the node ended: %s; again in %.0f s", node.last_words(), _AGAIN)
+        time.sleep(_AGAIN)
+
+
+def _connect(line: Line, home: Path) -> tuple[Child, NodeSeat]:
+    """Start the node; it listens before it has reached the server."""
+    port, secret_file = free_port(), home / "node.secret"
+    secret = new_secret(secret_file)
+    host, at = parse_address(line.address)
+    command = [program("flower-supernode"), "--superlink", f"{host}:{at}", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--isolation", "process", "--superexec-auth-secret-file", str(secret_file)]
+    if line.key is None or line.ca is None:
+        command += ["--insecure"]
+    else:
+        command += ["--root-certificates", str(line.ca), "--auth-supernode-private-key", str(line.key)]
+    log = home / "node.log"
+    log.unlink(missing_ok=True)
+    node = Child("the node", command, home / "flower", log)
+    try:
+        wait_open(node, ("127.0.0.1", port))
+    except Failed:
+        _log.warning("the node did not start: %s", node.last_words())
+    return node, NodeSeat(f"127.0.0.1:{port}", secret)
+
+
+def _answer_all(node: Child, seat: NodeSeat, worker: Worker) -> None:
+    """Answer messages until the node ends."""
+    import httpx
+
+    while node.process.poll() is None:
+        try:
+            if not seat.answer(worker):
+                time.sleep(_POLL)
+        except httpx.HTTPError as error:
+            _log.warning("the node did not take it: %s", type(error).__name__)
+            time.sleep(1)
+
+
+def _said(node: Child) -> str:
+    return node.log.read_text(encoding="utf-8", errors="replace") if node.log.is_file() else ""
+
+
+def _rejected(node: Child) -> bool:
+    """Whether the server refused the key: unknown, or held by a node that it takes for alive."""
+    return any(f"code: {code}" in _said(node) for code in (2001, 2004))
+
+
+def _foreign(node: Child) -> bool:
+    return "CERTIFICATE_VERIFY_FAILED" in _said(node)

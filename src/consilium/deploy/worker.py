@@ -1,0 +1,142 @@
+"""A site at work: it understands a study, judges it by its own limits, and answers the server's questions.
+
+    request     enrol: the study is built here, from what is installed here        -> enrolment or refusal
+    broadcast   a round's local work                                               -> update or refusal
+    model       accuracy and loss on the site's own held-out records               -> assessment or refusal
+
+Whatever goes wrong is a refusal with its reason; only that line leaves.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from consilium.core.algorithm import Server
+from consilium.core.errors import ConsiliumError, Refused
+from consilium.core.records import Consortium
+from consilium.federate.assess import Assessment, assess
+from consilium.federate.deployed import wire
+from consilium.federate.engines.engine import one_thread
+from consilium.federate.engines.flower import answer_of, told
+from consilium.federate.participant import Participant
+from consilium.study.build import network, participants
+
+from .description import Understood, understand
+from .enrolment import Enrolment, encode_enrolment
+from .shelf import Shelf
+
+if TYPE_CHECKING:
+    from flwr.app import Message, RecordDict
+
+__all__ = ["Holding", "Worker"]
+
+_log = logging.getLogger("consilium.site")
+
+
+@dataclass(frozen=True)
+class Holding:
+    """A site's data: ``gather`` makes a consortium whose one site it is; ``own`` is False in a rehearsal."""
+
+    gather: Callable[[Understood, str], Consortium]
+    own: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    person: Participant
+    shelf: Shelf
+    enrolment: Enrolment
+
+
+class Worker:
+    """One site: its name, its data, its state on disk, and what it will not do."""
+
+    def __init__(
+        self, site: str, holding: Holding, state: Path, judge: Callable[[wire.StudyRequest], None] | None = None
+    ) -> None:
+        self.site, self.holding, self.state, self.judge = site, holding, state, judge
+        self._studies: dict[str, _Prepared] = {}
+
+    def __call__(self, message: Message) -> RecordDict:
+        """The answer to one message."""
+        digest = "?"
+        try:
+            request = wire.decode_request(told(message, "request"))
+            digest = request.digest()
+            return answer_of(self._answer(request, digest, told(message, "question")))
+        except Refused as error:
+            return answer_of(self._refusal(error, digest))
+        except ConsiliumError as error:
+            return answer_of(self._refusal(Refused(str(error)), digest))
+        except Exception as error:  # one line leaves, and not what an error may hold of the records
+            _log.exception("the site's work failed")
+            return answer_of(self._refusal(Refused(f"the site's work failed: {type(error).__name__}"), digest))
+
+    def _answer(self, request: wire.StudyRequest, digest: str, question: bytes) -> bytes:
+        study = self._prepared(request, digest)
+        kind = wire.kind_of(question)
+        if kind == "request":
+            _log.info("enrolled in %s: %d rounds", request.study, request.rounds)
+            return encode_enrolment(study.enrolment, digest)
+        if kind == "broadcast":
+            return self._work(study, digest, question)
+        return self._assess(study, digest, question)
+
+    def _work(self, study: _Prepared, digest: str, question: bytes) -> bytes:
+        broadcast = wire.decode_broadcast(question, wire.Context(digest))
+        sent = study.shelf.answer(broadcast.round, question)
+        if sent is not None:
+            _log.info("round %d: sent again", broadcast.round)
+            return sent
+        with one_thread():
+            update, state = study.person.work(broadcast, study.shelf.state(broadcast.round))
+        answer = wire.encode_update(update, digest)
+        study.shelf.keep(broadcast.round, question, answer, state)
+        _log.info("round %d: %d bytes sent", broadcast.round, len(answer))
+        return answer
+
+    def _assess(self, study: _Prepared, digest: str, question: bytes) -> bytes:
+        model = wire.decode_model(question, wire.Context(digest))
+        return wire.encode_assessment(self._judged(study, model), digest, model.round)
+
+    def _judged(self, study: _Prepared, model: Server) -> Assessment:
+        person = study.person
+        found = person.algorithm.model_for(model, study.shelf.state(model.round + 1).kept)
+        if found is None:
+            return Assessment(self.site, 0, None, None, "the site has no model yet")
+        with one_thread():
+            return assess(person.site, person.network, *found)
+
+    def _prepared(self, request: wire.StudyRequest, digest: str) -> _Prepared:
+        if digest not in self._studies:
+            if self.judge is not None:
+                self.judge(request)
+            self._studies = {digest: self._prepare(request, digest)}  # one at a time: data may be large
+        return self._studies[digest]
+
+    def _prepare(self, request: wire.StudyRequest, digest: str) -> _Prepared:
+        if request.code:
+            raise Refused("the study runs code of its own", remedy="use a model of the catalogue", where="model")
+        study = understand(request)
+        if self.site not in study.roster:
+            raise Refused(f"the study has no site {self.site}", remedy="ask its operator for the site's name")
+        data = self.holding.gather(study, self.site)
+        if data.shape != study.shape or data.classes != study.classes:
+            raise Refused(
+                f"the data have shape {data.shape} and classes {list(data.classes)}, the study {study.shape} and "
+                f"{list(study.classes)}",
+                where="data",
+            )
+        net = network(study.spec, data, study.seed)
+        person = participants(study.spec, study.arm, study.seed, None, data, net)[self.site]
+        n, m = len(person.train), len(person.site.records.validation)
+        enrolment = Enrolment(self.site, n, m, person.weight, self.holding.own)
+        return _Prepared(person, Shelf(self.state / digest), enrolment)
+
+    def _refusal(self, error: Refused, digest: str) -> bytes:
+        _log.warning("refused: %s", error)
+        return wire.encode_refusal(wire.Refusal.of(error, self.site), digest)

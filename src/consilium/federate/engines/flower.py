@@ -1,0 +1,245 @@
+"""The deployment engine: the sites are other machines, and Flower carries what is said.
+
+Each phase is a question to every node of the cohort and an answer from each; replies are acted on as they come.  What
+this engine adds to the others is what machines do: a node that went away is asked again when it is back, one that never
+answers is left behind at the deadline, one that refuses says why, and each is remembered by name.  Whether the answers
+that came are enough is the exchange's own rule (the study's minimum cohort).
+
+A question is the study request and one message of :mod:`consilium.federate.deployed.wire`; an answer is an update, an
+assessment or a refusal, and is believed in nothing but its own content: who sent it is known by the node's key.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from consilium.core.algorithm import Broadcast, Server
+from consilium.core.charge import Charge
+from consilium.core.errors import Failed, Refused
+from consilium.core.exchange import Exchange
+from consilium.federate.deployed import wire
+from consilium.federate.deployed.frame import Bounds, heading
+from consilium.federate.ledger import entered
+
+from .engine import Engine
+
+if TYPE_CHECKING:
+    from flwr.app import Message, RecordDict
+    from flwr.serverapp import Grid
+
+__all__ = ["Caller", "Deployment", "Flower", "answer_of", "question_of", "refuse_refusal", "told"]
+
+ServerState = TypeVar("ServerState")
+SiteState = TypeVar("SiteState")
+Inbox = TypeVar("Inbox")
+Outbox = TypeVar("Outbox")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """How nodes are asked: the grid, who stands behind which node, and how long an answer may take.
+
+    ``deadline`` are the seconds of one exchange, ``poll`` those between two looks.  ``alive`` raises when the link has
+    ended; ``say`` tells the operator.
+    """
+
+    grid: Grid
+    nodes: Mapping[str, int]
+    deadline: float
+    poll: float = 0.1
+    alive: Callable[[], None] = field(default=lambda: None)
+    say: Callable[[str], None] = field(default=lambda _: None)
+
+    def ask(
+        self, sites: Sequence[str], request: bytes, question: bytes, read: Callable[[str, bytes], Any]
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """What ``read`` makes of each site's answer, and why others refuse; who is in neither did not answer."""
+        return _Asking(self, request, question, read).until_all(sites)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One training among machines: the request that every question carries, and what the sites declared.
+
+    ``weights`` are those of their updates, ``charges`` what one round costs each of them.
+    """
+
+    request: wire.StudyRequest
+    weights: Mapping[str, float]
+    charges: Mapping[str, Charge | None]
+
+
+class Flower(Engine):
+    """Carries exchanges over a Flower grid."""
+
+    def __init__(self, caller: Caller, deployment: Deployment) -> None:
+        self.caller, self.deployment = caller, deployment
+        self.silent: dict[str, list[str]] = {}
+        self.refusals: dict[str, str] = {}
+        self._digest = deployment.request.digest()
+
+    def phase(
+        self,
+        exchange: Exchange[ServerState, SiteState, Inbox, Outbox],
+        phase: str,
+        cohort: Sequence[str],
+        inbox: Inbox,
+        states: Mapping[str, SiteState],
+        name: str,
+    ) -> tuple[dict[str, Outbox], dict[str, SiteState]]:
+        """What arrived before the deadline, in the order of the cohort; who is missing is in ``silent`` by ``name``."""
+        question, request = _encoded(inbox, self._digest), wire.encode_request(self.deployment.request)
+        came, refused = self.caller.ask(cohort, request, question, lambda site, data: self._read(site, data, inbox))
+        for site, why in refused.items():
+            self.caller.say(f"{name}: {site} refuses: {why}")
+            self.refusals[site] = why
+        if silent := [site for site in cohort if site not in came and site not in refused]:
+            self.silent[f"{name} {phase}"] = silent
+            self.caller.say(f"{name}: no answer from {', '.join(silent)} in {self.caller.deadline:.0f} s")
+        outboxes = {site: cast(Outbox, came[site]) for site in cohort if site in came}
+        return outboxes, {site: self._charged(site, states[site], inbox) for site in outboxes}
+
+    def figures(self) -> dict[str, Any]:
+        """Who was silent, and who refused and why."""
+        return {"kind": "flower", "silent": dict(self.silent), "refusals": dict(self.refusals)}
+
+    def _charged(self, site: str, state: SiteState, inbox: object) -> SiteState:
+        """The server's own account of a site: what a round of this study costs it.  The site keeps the true one."""
+        charge = self.deployment.charges.get(site)
+        if charge is None or not isinstance(inbox, Broadcast):
+            return state
+        held = cast(Any, state)
+        return cast(SiteState, replace(held, ledger=entered(held.ledger, charge)))
+
+    def _read(self, site: str, data: bytes, inbox: object) -> object:
+        """The answer of ``site``, whose key sent it: one that names another site is refused."""
+        refuse_refusal(site, data, self._digest)
+        context = wire.Context(self._digest, cast("Broadcast | Server", inbox).round)
+        if isinstance(inbox, Server):
+            return _own(wire.decode_assessment(data, context), site)
+        update, declared = wire.decode_update(data, context).update, self.deployment.weights[site]
+        if update.weight != declared:
+            raise Refused(f"the update weighs {update.weight:g}, and the site declared {declared:g}", where=site)
+        return _own(update, site)
+
+
+class _Asking:
+    """One question to a cohort, from the first message to the last answer."""
+
+    def __init__(self, caller: Caller, request: bytes, question: bytes, read: Callable[[str, bytes], Any]) -> None:
+        self.caller, self.request, self.question, self.read = caller, request, question, read
+        self.pending: dict[str, str] = {}
+        self.lost: set[str] = set()
+        self.came: dict[str, Any] = {}
+        self.refused: dict[str, str] = {}
+
+    def until_all(self, sites: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+        """Ask every site and collect what they answer until all have, or the deadline is over."""
+        looked = time.monotonic()
+        end = looked + self.caller.deadline
+        self._ask(sites)
+        while (self.pending or self.lost) and time.monotonic() < end:
+            self.caller.alive()
+            for reply in self._replies():
+                self._take(reply)
+            if self.lost and time.monotonic() - looked > 1:
+                looked = time.monotonic()
+                self._ask_returned()
+            if self.pending or self.lost:
+                time.sleep(self.caller.poll)
+        return self.came, self.refused
+
+    def _ask(self, sites: Sequence[str]) -> None:
+        asked = [question_of(self.request, self.question, self.caller.nodes[site]) for site in sites]
+        numbers = list(self.caller.grid.push_messages(asked))
+        if len(numbers) != len(sites):
+            raise Failed("the link took no message", remedy="see its log")
+        for site, number in zip(sites, numbers, strict=True):
+            if number:
+                self.pending[number] = site
+            else:  # its node is not there yet
+                self.lost.add(site)
+
+    def _ask_returned(self) -> None:
+        """Ask those whose node is back; a site that is asked twice sends the same bytes twice."""
+        here = set(self.caller.grid.get_node_ids())
+        back = sorted(site for site in self.lost if self.caller.nodes[site] in here)
+        self.lost -= set(back)
+        if back:
+            self._ask(back)
+
+    def _replies(self) -> Sequence[Message]:
+        return list(self.caller.grid.pull_messages(list(self.pending))) if self.pending else []
+
+    def _take(self, reply: Message) -> None:
+        site = self.pending.pop(reply.metadata.reply_to_message_id, None)
+        if site is None or site in self.came or site in self.refused:
+            return
+        if reply.has_error():
+            self.lost.add(site)
+            self.caller.say(f"{site}: {reply.error.reason}")
+            return
+        try:
+            self.came[site] = self.read(site, told(reply, "answer"))
+        except Refused as error:
+            self.refused[site] = str(error)
+
+
+def refuse_refusal(site: str, data: bytes, study: str) -> None:
+    """Raise what ``site`` says where its answer is a refusal."""
+    if heading(data, Bounds())[0].get("kind") == "refusal":
+        raise replace(wire.decode_refusal(data, wire.Context(study)), site=site).error()
+
+
+def question_of(request: bytes, question: bytes, node: int) -> Message:
+    """The message that asks ``node``."""
+    from flwr.app import Message, RecordDict
+
+    content = RecordDict({"request": _record(request), "question": _record(question)})
+    return Message(content, dst_node_id=node, message_type="query")
+
+
+def answer_of(data: bytes) -> RecordDict:
+    """What a node answers with."""
+    from flwr.app import RecordDict
+
+    return RecordDict({"answer": _record(data)})
+
+
+def told(message: Message, name: str) -> bytes:
+    """The bytes that ``message`` carries under ``name``; refused where it carries something else."""
+    try:
+        array = message.content.array_records[name]["bytes"].numpy()
+    except (KeyError, ValueError, TypeError, EOFError, AttributeError) as error:
+        raise Refused(
+            f"a message without {name}: {type(error).__name__}", remedy="send what this release sends"
+        ) from None
+    if str(array.dtype) != "uint8" or array.ndim != 1:
+        raise Refused(f"{name} is no string of bytes", remedy="send what this release sends")
+    return bytes(array.tobytes())
+
+
+def _record(data: bytes) -> Any:
+    """Bytes as an array: Flower sends arrays in pieces, and other values in one."""
+    import numpy as np
+    from flwr.app import Array, ArrayRecord
+
+    return ArrayRecord({"bytes": Array(np.frombuffer(data, dtype=np.uint8))})
+
+
+def _encoded(inbox: object, digest: str) -> bytes:
+    match inbox:
+        case Broadcast():
+            return wire.encode_broadcast(inbox, digest)
+        case Server():
+            return wire.encode_model(inbox, digest)
+    raise Refused(f"the engine flower cannot send a {type(inbox).__name__}", remedy="simulate this study with `run`")
+
+
+def _own(answer: Any, site: str) -> Any:
+    if answer.site != site:
+        raise Refused(f"the answer claims to be from {answer.site!r:.80}")
+    return answer
