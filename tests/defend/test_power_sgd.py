@@ -1,4 +1,4 @@
-"""PowerSGD: exact on matrices of low rank, best approximation by warm start, exact bytes, exact where it cannot help."""
+"""PowerSGD: exact on low rank, the best approximation by warm starts, exact bytes, exact where it cannot help."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""QSGD: every coordinate lies on its grid, is unbiased coordinate by coordinate, and obeys the paper's variance bound."""
+"""QSGD: every coordinate lies on its grid and is unbiased by itself; the paper's variance bound holds."""
 
 import math
 

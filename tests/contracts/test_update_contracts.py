@@ -1,0 +1,500 @@
+"""One contract for every update codec in the catalogue; and what a study may combine, claim and survive with one.
+
+Each check has a broken codec that must fail it.  A codec dropped into ``defend/update`` is covered without an edit.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save
+from torch import nn
+
+from consilium import Study
+from consilium.core import catalogue
+from consilium.core.attack import Corruption
+from consilium.core.errors import Refused, Unlawful
+from consilium.core.network import Network
+from consilium.core.random import Stream
+from consilium.core.threat import ThreatModel
+from consilium.core.update import Update, wire_bytes
+from consilium.defend.update._codec import Codec
+from consilium.federate import train as training
+from consilium.federate.checkpoint import load_checkpoint, save_checkpoint
+from consilium.federate.engines.loop import Loop
+from consilium.federate.participant import SiteState
+from consilium.federate.round import Corrupted
+from consilium.federate.states import SiteStates
+from consilium.study.build import colluders, exchange, start
+from consilium.study.claims import planned_claims
+
+LAYERS = Network(nn.Sequential(nn.Linear(40, 30), nn.Linear(30, 10)))
+D = LAYERS.size
+
+
+def codecs():
+    made = (catalogue.load(card)() for card in catalogue.cards("defend/update"))
+    return [codec for codec in made if codec.stage == "compress"]
+
+
+EVERY = pytest.mark.parametrize("codec", codecs(), ids=lambda c: c.kind())
+
+
+def given(seed=0, round=1):
+    """What SCAFFOLD and FedNova would send: two vectors, running statistics, one number."""
+    g = Stream(seed).generator()
+    payload = {
+        "delta": torch.randn(D, generator=g),
+        "control": torch.randn(D, generator=g),
+        "buffers": torch.randn(7, generator=g),
+        "steps": torch.full((1,), 19.0),
+    }
+    return Update("site-1", round, 2.0, payload)
+
+
+EXPECTED = {name: tuple(t.shape) for name, t in given().payload.items()}
+
+
+def sent(codec, update=None, memory=None, seed=0):
+    return codec.protect(update or given(), memory or {}, Stream(seed))
+
+
+# --- the checks ---------------------------------------------------------------------------------------------------
+
+
+def reads_what_was_expected(codec):
+    """Names, shapes and type of what the server reads; sender, round and weight are as they were."""
+    update = given()
+    read = codec.enforce(sent(codec)[0], EXPECTED)
+    assert {n: (t.shape, t.dtype) for n, t in read.payload.items()} == {
+        n: (t.shape, t.dtype) for n, t in update.payload.items()
+    }
+    assert (read.site, read.round, read.weight) == (update.site, update.round, update.weight)
+    assert all(bool(t.isfinite().all()) for t in read.payload.values())
+    assert float((read.payload["delta"] * update.payload["delta"]).sum()) > 0
+
+
+def statistics_and_single_numbers_travel_exactly(codec):
+    read = codec.enforce(sent(codec)[0], EXPECTED)
+    for name in ("buffers", "steps"):
+        assert torch.equal(read.payload[name], given().payload[name])
+
+
+def is_smaller_in_true_bytes(codec):
+    message, _ = sent(codec)
+    assert wire_bytes(message.payload) == len(save({n: t.contiguous() for n, t in message.payload.items()}))
+    assert wire_bytes(message.payload) < 0.6 * wire_bytes(given().payload)
+    assert all(t.dtype in (torch.uint8, torch.int8, torch.int32, torch.float32) for t in message.payload.values())
+
+
+def loses_nothing_with_feedback(codec):
+    """sum of sent + residual = sum of given, for every compressed entry; without feedback nothing is claimed."""
+    if not codec.corrects:
+        return
+    memory, total = {}, {name: torch.zeros(D) for name in ("delta", "control")}
+    for number in range(6):
+        update = given(number)
+        message, memory = sent(codec, update, memory, number)
+        read = codec.enforce(message, EXPECTED)
+        for name in total:
+            total[name] += update.payload[name] - read.payload[name]
+    for name, lost in total.items():
+        torch.testing.assert_close(memory[f"{name}.residual"], lost, rtol=1e-3, atol=1e-3)
+
+
+def refuses_what_is_malformed(codec):
+    """Each part missing, of another type, one longer, not finite; one part more; and the update not encoded at all."""
+    message, _ = sent(codec)
+    bad = [given(), replace(message, payload={**message.payload, "delta.more": torch.zeros(1)})]
+    for name, tensor in message.payload.items():
+        if name in ("buffers", "steps"):
+            continue
+        others = {k: t for k, t in message.payload.items() if k != name}
+        bad.append(replace(message, payload=others))
+        for wrong in (tensor.double(), torch.cat([tensor, tensor[:1]]), tensor[None], _poisoned(tensor)):
+            bad.append(replace(message, payload={**others, name: wrong}))
+    for update in bad:
+        try:
+            codec.enforce(update, EXPECTED)
+        except Refused as error:
+            assert codec.kind() in str(error) and "\n" not in str(error)
+        else:
+            raise AssertionError(f"accepted {[(n, t.dtype, tuple(t.shape)) for n, t in update.payload.items()]}")
+
+
+def _poisoned(tensor):
+    """Not finite where it can be, else of another type."""
+    return torch.full_like(tensor, math.nan) if tensor.is_floating_point() else tensor.long()
+
+
+def survives_any_bytes(codec):
+    """Parts of the right type and length with random content: a finite update of the right shape, or a refusal."""
+    message, _ = sent(codec)
+    g = Stream(3).generator()
+    for _ in range(30):
+        noise = {
+            n: torch.randint(0, 256, (t.numel() * t.element_size(),), dtype=torch.uint8, generator=g)
+            .view(t.dtype)
+            .view(t.shape)
+            for n, t in message.payload.items()
+        }
+        try:
+            read = codec.enforce(replace(message, payload=noise), {n: EXPECTED[n] for n in EXPECTED})
+        except Refused:
+            continue
+        assert {n: tuple(t.shape) for n, t in read.payload.items()} == EXPECTED
+
+
+def never_believes_a_size(codec):
+    """A message for 200 million numbers where 1540 are expected: refused before anything of that size is made."""
+    huge = {"delta": (200_000_000,)}
+    message, _ = sent(codec, Update("site-1", 1, 1.0, {"delta": given().payload["delta"]}))
+    one = next(iter(message.payload))
+    bomb = {**message.payload, one: message.payload[one][:1].expand(huge["delta"])}
+    try:
+        codec.enforce(replace(message, payload=bomb), {"delta": (D,)})
+    except Refused as error:
+        assert "200000000" in str(error)
+    else:
+        raise AssertionError("the message's own size was believed")
+
+
+def forgets_what_is_not_finite(codec):
+    """A diverged update is refused by the server, and is not carried on for ever by the site."""
+    _, memory = sent(codec)
+    update = given(1)
+    update.payload["delta"][0] = math.nan
+    message, after = sent(codec, update, memory)
+    try:
+        read = codec.enforce(message, EXPECTED)
+    except Refused:
+        pass
+    else:
+        assert not all(bool(t.isfinite().all()) for t in read.payload.values()), "a NaN became a number"
+    assert all(bool(t.isfinite().all()) for t in after.values())
+
+
+def leaves_its_input_alone(codec):
+    update, memory = given(), sent(codec)[1]
+    before = {**{n: t.clone() for n, t in update.payload.items()}, **{n: t.clone() for n, t in memory.items()}}
+    state = torch.get_rng_state()
+    message, _ = sent(codec, update, memory)
+    again, _ = sent(codec, update, memory)
+    assert all(torch.equal(t, before[n]) for n, t in {**update.payload, **memory}.items())
+    assert all(torch.equal(t, again.payload[n]) for n, t in message.payload.items())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+CHECKS = [
+    reads_what_was_expected,
+    statistics_and_single_numbers_travel_exactly,
+    is_smaller_in_true_bytes,
+    loses_nothing_with_feedback,
+    refuses_what_is_malformed,
+    survives_any_bytes,
+    never_believes_a_size,
+    forgets_what_is_not_finite,
+    leaves_its_input_alone,
+]
+
+
+@EVERY
+@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
+def test_codec_contract(check, codec):
+    check(codec.made_for(LAYERS))
+
+
+def test_all_five_are_there():
+    assert {c.kind() for c in codecs()} >= {"top-k", "qsgd", "sign-sgd", "power-sgd", "fed-paq"}
+
+
+# --- broken codecs: each must fail the check named beside it --------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Half(Codec):
+    """A plain float16 codec; the broken ones below differ in one thing each."""
+
+    broken: str = ""
+
+    @classmethod
+    def kind(cls):
+        return "half"
+
+    @property
+    def corrects(self):
+        return self.broken == "keeps the wrong residual"
+
+    def wire(self, size):
+        return {"half": (torch.uint8, 2 * size)}
+
+    def encode(self, given, kept, generator):
+        if self.broken == "writes on its input":
+            given.mul_(2)
+        return {"half": given.clamp(-6e4, 6e4).half().view(torch.uint8)}, {}
+
+    def decode(self, parts, size):
+        value = parts["half"].contiguous().view(torch.float16).float()
+        return -value if self.broken == "turns signs" else value
+
+    def protect(self, update, memory, stream):
+        message, kept = super().protect(update, memory, stream)
+        held = dict(message.payload)
+        match self.broken:
+            case "compresses statistics":
+                held["buffers"] = held["buffers"].half().float()
+            case "wide":
+                held["delta.half"] = held["delta.half"].double()
+            case "keeps the wrong residual":
+                kept = {name: tensor + 1 for name, tensor in kept.items()}
+            case "keeps NaN":
+                kept = {"delta.residual": update.payload["delta"]}
+        return replace(message, payload=held), kept
+
+    def enforce(self, update, expected):
+        if self.broken == "trusts":
+            payload = {n.removesuffix(".half"): t for n, t in update.payload.items()}
+            return replace(update, payload=payload)
+        if self.broken == "breaks":
+            return replace(update, payload={"delta": update.payload["delta.half"][:2].view(torch.float32)})
+        return super().enforce(update, expected)
+
+
+BROKEN = [
+    (reads_what_was_expected, "turns signs"),
+    (statistics_and_single_numbers_travel_exactly, "compresses statistics"),
+    (is_smaller_in_true_bytes, "wide"),
+    (loses_nothing_with_feedback, "keeps the wrong residual"),
+    (refuses_what_is_malformed, "trusts"),
+    (survives_any_bytes, "breaks"),
+    (never_believes_a_size, "trusts"),
+    (forgets_what_is_not_finite, "keeps NaN"),
+    (leaves_its_input_alone, "writes on its input"),
+]
+
+
+@pytest.mark.parametrize(("check", "broken"), BROKEN, ids=lambda v: getattr(v, "__name__", v))
+def test_a_broken_codec_fails(check, broken):
+    with pytest.raises((AssertionError, RuntimeError, KeyError)):
+        check(Half(broken))
+
+
+def test_every_check_has_a_broken_codec():
+    assert {check for check, _ in BROKEN} == set(CHECKS)
+
+
+# --- in a study -----------------------------------------------------------------------------------------------------
+
+DP = {"kind": "dp-sgd", "noise-multiplier": 1.0, "delta": 1e-3}
+BOUND = {"kind": "norm-bound", "bound": 0.5}
+KINDS = [c.kind() for c in codecs()]
+
+
+@pytest.fixture
+def plan_of(tables):
+    """``plan_of(*defences, corruption=...)``: the tiny study with one arm beside the undefended one."""
+
+    def made(*defences, corruption=None, **changes):
+        given = {**tables, "vary": {"a": [list(defences)]} if defences else {}, "attacks": [], **changes}
+        given["corruptions"] = [] if corruption is None else [corruption]
+        return Study.of(given).plan()
+
+    return made
+
+
+@dataclass(frozen=True)
+class Ran:
+    """Rounds that were carried by hand."""
+
+    exchange: object
+    state: object
+    states: dict
+
+
+def rounds(plan, count, arm=1, bad=None):
+    """Carry ``count`` rounds by hand."""
+    data, net = plan.materials.consortium(0), plan.materials.network(0)
+    return carry(exchange(plan.spec, plan.arms[arm], 0, bad, data, net), start(plan.spec, data, net), count)
+
+
+def carry(exchange, state, count):
+    states = {}
+    for number in range(count):
+        state = Loop().run(exchange, state, states, SiteState, f"round {number + 1}")
+    return Ran(exchange, state, states)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_study_trains_with_it_and_sends_less(plan_of, kind):
+    plan = plan_of(kind)
+    plain, coded = rounds(plan, 2, arm=0), rounds(plan, 2, arm=1)
+    assert coded.state.refused == {}
+    assert coded.state.bytes_up < 0.7 * plain.state.bytes_up
+    assert coded.state.bytes_down == plain.state.bytes_down
+    assert not torch.equal(coded.state.server.params, plain.state.server.params)
+
+
+@pytest.mark.parametrize("kind", ["scaffold", "fed-nova"])
+@pytest.mark.parametrize("codec", KINDS)
+def test_everything_an_algorithm_sends_is_carried(plan_of, tables, kind, codec):
+    shape = {k: v for k, v in tables["federation"].items() if k not in ("kind", "lr")}
+    ran = rounds(plan_of(codec, federation={"kind": kind, "lr": 0.05, **shape}), 2)
+    assert ran.state.refused == {} and bool(ran.state.server.params.isfinite().all())
+
+
+def law(plan_of, *defences, **changes):
+    with pytest.raises(Unlawful) as caught:
+        plan_of(*defences, **changes)
+    assert "(LAWS 1)" in str(caught.value) and caught.value.remedy
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_law_1_what_clips_stands_before_what_compresses(plan_of, kind):
+    assert f"put norm-bound before {kind}" in law(plan_of, kind, BOUND)
+    plan = plan_of(BOUND, kind)
+    assert plan.arms[1].name == f"norm-bound+{kind}"
+    assert rounds(plan, 1).state.refused == {}
+
+
+def test_law_1_an_update_is_compressed_once(plan_of):
+    assert "top-k and qsgd both compress" in law(plan_of, "top-k", "qsgd")
+    assert "top-k stands twice" in law(plan_of, "top-k", {"kind": "top-k", "share": 0.1, "name": "again"})
+
+
+def test_law_1_a_codec_that_cannot_read_an_algorithms_update_is_refused_before_training(plan_of):
+    images = {"data": {"kind": "digits", "sites": 2}, "model": {"kind": "resnet9", "width": 4, "groups": 2}}
+    images["federation"] = {"kind": "fed-bn", "rounds": 1}
+    assert "this entry has" in law(plan_of, "power-sgd", **images)
+    plan_of("top-k", **images)
+
+
+def test_law_1_the_residual_is_of_the_clipped_update(plan_of):
+    """At the first round, sent + residual is the delta after the bound, of length 0.05, and not before it."""
+    plan = plan_of({"kind": "norm-bound", "bound": 0.05}, {"kind": "top-k", "share": 0.2})
+    data, net = plan.materials.consortium(0), plan.materials.network(0)
+    carried = exchange(plan.spec, plan.arms[1], 0, None, data, net)
+    state = start(plan.spec, data, net)
+    cohort, inbox = carried.open(state)
+    message, after = carried.site("round", cohort[0], inbox, SiteState())
+    codec = carried.half.defences[1]
+    read = codec.enforce(message, carried.half.algorithm.expects(state.server)).payload["delta"]
+    whole = read + after.defences["top-k"]["delta.residual"]
+    assert float(whole.norm()) == pytest.approx(0.05, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_compressing_a_noised_update_costs_no_privacy(plan_of, kind):
+    """The claims planned, and the charges made, are those of the same arm without the codec."""
+    with_it, without = plan_of(DP, kind), plan_of(DP)
+    claims = [planned_claims(p.spec, p.arms[1], p.materials.consortium(0)) for p in (with_it, without)]
+    assert claims[0] == claims[1] and claims[0]
+    ledgers = [{site: s.ledger for site, s in rounds(p, 2).states.items()} for p in (with_it, without)]
+    assert ledgers[0] == ledgers[1] and all(ledgers[0].values())
+    other = plan_of({**DP, "noise-multiplier": 2.0}, kind)
+    assert planned_claims(other.spec, other.arms[1], other.materials.consortium(0)) != claims[1]
+
+
+# --- corrupted sites ------------------------------------------------------------------------------------------------
+
+FLIP = {"kind": "label-flip", "sites": 1}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_colluder_obeys_no_defence_but_speaks_the_codecs_language(plan_of, kind):
+    """Its update is not clipped, is encoded, is accepted, and arrives; raw it would be refused by name."""
+    plan = plan_of(kind, corruption=FLIP)
+    bad = plan.spec.corruptions[0]
+    ran = rounds(plan, 2, bad=bad)
+    (name,) = colluders(bad, plan.materials.consortium(0).sites, 0)
+    assert ran.state.refused == {}
+    assert name not in {site for site, s in ran.states.items() if s.defences}
+    plain = rounds(plan, 2)
+    assert not torch.equal(plain.state.server.params, ran.state.server.params)
+    cohort, inbox = ran.exchange.open(ran.state)
+    outboxes = {site: ran.exchange.site("round", site, inbox, ran.states[site])[0] for site in cohort}
+    assert set(outboxes[name].payload) == {"delta", "buffers"}
+    after, _ = ran.exchange.inner.server("round", outboxes, ran.state)
+    assert set(after.refused) == {name} and f"not encoded by {kind}" in after.refused[name]
+
+
+@dataclass(frozen=True)
+class Pusher(Corruption):
+    """Sends the same long vector again and again."""
+
+    threat = ThreatModel("site", "training", "white-box", "poisoning")
+    sites: int = 1
+    wrong: bool = False
+
+    def forge(self, memory, updates, view):
+        size = 3 if self.wrong else len(view.params)
+        pushed = [replace(u, payload={**u.payload, "delta": torch.linspace(1, 2, size)}) for u in updates]
+        return pushed, {"told": torch.ones(1)}
+
+
+def forged(plan, count, **knobs):
+    """The state after rounds in which the first site of the tiny study is the pusher's."""
+    data, net = plan.materials.consortium(0), plan.materials.network(0)
+    inner = exchange(plan.spec, plan.arms[1], 0, None, data, net)
+    name = inner.half.roster[0]
+    inner.sites[name] = replace(inner.sites[name], defences=())
+    return carry(Corrupted(inner, Pusher(**knobs), [name]), start(plan.spec, data, net), count).state, name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_forged_update_arrives_and_its_residual_is_the_adversarys_own(plan_of, kind, tmp_path):
+    state, name = forged(plan_of(kind), 2)
+    assert state.refused == {}
+    assert float(state.server.params.norm()) > 1  # an honest round of this study moves far less
+    own = {key for key in state.adversary if key != "told"}
+    assert all(key.startswith(f"codec:{name}:{kind}:") for key in own)
+    assert bool(own) == (kind in ("top-k", "sign-sgd", "power-sgd"))
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, state, SiteStates())
+    again, _ = load_checkpoint(path)
+    assert again.adversary.keys() == state.adversary.keys()
+
+
+def test_a_forged_update_that_no_codec_can_say_is_refused_and_the_round_goes_on(plan_of):
+    for kind in KINDS:
+        state, name = forged(plan_of(kind), 1, wrong=True)
+        assert set(state.refused) == {name}, kind
+
+
+# --- resume ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["top-k", "power-sgd"])
+def test_error_feedback_survives_a_kill(tables, tmp_path, kind):
+    """A study that is stopped after its second round ends with the bits of one that was not."""
+    given = {**tables, "vary": {"a": [kind]}, "attacks": [], "corruptions": []}
+    folders = [tmp_path / "whole", tmp_path / "cut"]
+    Study.of(given).run(folders[0], quiet=True)
+    whole = _checkpoint(folders[0])
+    assert any("defences/" in key and "residual" in key for key in whole), sorted(whole)
+    with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
+        _stop_after(patch, 2)
+        Study.of(given).run(folders[1], quiet=True)
+    Study.of(given).run(folders[1], quiet=True)
+    cut = _checkpoint(folders[1])
+    assert cut.keys() == whole.keys()
+    assert all(torch.equal(cut[key], whole[key]) for key in whole)
+
+
+def _stop_after(patch, count):
+    kept = training.save_checkpoint
+
+    def stopping(path, state, held):
+        kept(path, state, held)
+        if state.server.round == count:
+            raise KeyboardInterrupt
+
+    patch.setattr(training, "save_checkpoint", stopping)
+
+
+def _checkpoint(folder):
+    """The tensors of the training that has a codec."""
+    homes = [path.parent for path in folder.glob("*/trainings/*/training.json") if '"feedback"' in path.read_text()]
+    assert len(homes) == 1
+    return load_file(homes[0] / "checkpoint.safetensors")
