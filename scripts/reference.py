@@ -117,8 +117,16 @@ def _commands() -> dict[str, Any]:
     typer = importlib.import_module("typer")
     program = importlib.import_module("consilium.cli")
     app = next(value for value in vars(program).values() if isinstance(value, typer.Typer))
-    found: dict[str, Any] = typer.main.get_command(app).commands
-    return {name: command for name, command in found.items() if not command.hidden}
+    return dict(_leaves(typer.main.get_command(app), ()))
+
+
+def _leaves(group: Any, above: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    """The commands of a group and of the groups in it, by the words that call them."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _leaves(command, (*above, name))
+        elif not command.hidden:
+            yield " ".join((*above, name)), command
 
 
 def _option(parameter: Any) -> str:

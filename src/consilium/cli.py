@@ -1,4 +1,6 @@
-"""The command line: ``consilium run | plan | report | list | show``.  It has no knobs that a study has not.
+"""The command line: ``consilium run | plan | report | list | show``, and ``serve | join | keys`` for real machines.
+
+It has no knobs that a study has not; those of a deployment say where the machines are and how long to wait for them.
 
 Results go to standard output (``--json``: one JSON document), progress and errors to standard error.  Exit codes: 0
 every cell is ok, 2 the study was refused, 3 some cell failed or the run was stopped.
@@ -25,7 +27,7 @@ from .study.stop import asked, listen
 if TYPE_CHECKING:
     from .study.run import Outcome
 
-__all__ = ["list_entries", "main", "plan", "report", "run", "show"]
+__all__ = ["join", "keys_server", "keys_site", "list_entries", "main", "plan", "report", "run", "serve", "show"]
 
 _app = typer.Typer(
     name="consilium",
@@ -36,9 +38,15 @@ _app = typer.Typer(
     rich_markup_mode=None,
 )
 
+_keys = typer.Typer(help="Make certificates and keys for a deployment.", no_args_is_help=True, rich_markup_mode=None)
+_app.add_typer(_keys, name="keys")
+
 _STOPPED = Failed("stopped", remedy="nothing finished is lost; run again to go on")
 _StudyFile = Annotated[Path | None, typer.Argument(metavar="STUDY", help="A study file; without one, the quickstart.")]
 _Out = Annotated[Path, typer.Option("--out", metavar="OUT", help="The folder that holds studies.")]
+_Insecure = Annotated[
+    bool, typer.Option("--insecure-loopback", help="Without TLS and keys; on an address of the loopback only.")
+]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
@@ -51,22 +59,13 @@ def main() -> None:
 def run(study: _StudyFile = None, out: _Out = Path("out"), as_json: _Json = False) -> None:
     """Train every combination, attack every model, write the evidence and the report."""
     with _guarded(as_json):
-        from .report.page import write_page
-        from .report.table import write_csv
         from .study.study import Study
 
         made = Study.quickstart() if study is None else Study.read(study)
         words = ["consilium", "run", *([str(study)] if study else []), "--out", str(out)]
         results = made.run(out, command=shlex.join(words))
-        table, page = write_csv(results.folder), write_page(results.folder)
-        failed = results.outcome.failed
-        if as_json:
-            print(json.dumps(_run_record(results.folder, results.outcome, table, page), indent=1))
-        else:
-            _print_table(results.folder)
-            _print_outcome(results.outcome)
-            print(f"table:  {table}\nreport: {page}")
-    raise typer.Exit(3 if failed else 0)
+        _print_results(results.folder, results.outcome, as_json)
+    raise typer.Exit(3 if results.outcome.failed else 0)
 
 
 @_app.command()
@@ -135,6 +134,77 @@ def show(
         print(json.dumps([c.to_json() for c in found], indent=1) if as_json else "\n\n".join(map(_card, found)))
 
 
+@_app.command()
+def serve(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study file; its sites are real ones.")],
+    address: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where sites dial in.")],
+    out: _Out = Path("out"),
+    keys: Annotated[Path | None, typer.Option(metavar="DIR", help="What `keys server` made, with sites/*.pub.")] = None,
+    deadline: Annotated[float, typer.Option(help="Seconds until a round is closed without the silent.")] = 3600.0,
+    gather: Annotated[float, typer.Option(help="Seconds to wait for all sites before the first round.")] = 3600.0,
+    insecure_loopback: _Insecure = False,
+    as_json: _Json = False,
+) -> None:
+    """Train a study with sites on other machines; the folder is that of `run`, and a killed server goes on from it."""
+    with _guarded(as_json):
+        from .deploy.server import Terms, serve_study
+
+        terms = Terms(address, keys, insecure_loopback, deadline, gather)
+        words = ["consilium", "serve", str(study), "--out", str(out), "--address", address]
+        folder, outcome = serve_study(study, out, terms, shlex.join(words), lambda line: print(line, file=sys.stderr))
+        _print_results(folder, outcome, as_json)
+    raise typer.Exit(3 if outcome.failed else 0)
+
+
+@_app.command()
+def join(
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="The server's HOST:PORT.")],
+    site: Annotated[str, typer.Option(metavar="ID", help="This site's name in the study.")],
+    data: Annotated[
+        str, typer.Option(metavar="FILE|study", help="A file with [data]; or `study`: a rehearsal on the study's own.")
+    ],
+    key: Annotated[Path | None, typer.Option(metavar="FILE", help="This site's ID.key.")] = None,
+    ca: Annotated[Path | None, typer.Option(metavar="FILE", help="The server's ca.crt.")] = None,
+    state: Annotated[Path, typer.Option(metavar="DIR", help="Where this site keeps its state.")] = Path("site-state"),
+    insecure_loopback: _Insecure = False,
+    as_json: _Json = False,
+) -> None:
+    """Take part in a federation as one site, with records that stay here, until stopped."""
+    with _guarded(as_json):
+        from .deploy.site import Line, take_part
+
+        take_part(Line(address, key, ca, insecure_loopback), site, data, state)
+
+
+@_keys.command("server")
+def keys_server(
+    address: Annotated[list[str], typer.Option(metavar="HOST", help="A name or address that sites dial; repeatable.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A new folder.")] = Path("keys"),
+    as_json: _Json = False,
+) -> None:
+    """Make an authority and the server's certificate: ca.crt goes to every site, the rest stays."""
+    with _guarded(as_json):
+        from .deploy.keys import make_server_keys
+
+        made = make_server_keys(out, address)
+        paths = {"ca": made.ca, "certificate": made.certificate, "key": made.key, "sites": made.sites}
+        _print_paths(paths, as_json)
+
+
+@_keys.command("site")
+def keys_site(
+    site: Annotated[str, typer.Argument(metavar="ID", help="The site's name in the study.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to put it.")] = Path("keys"),
+    as_json: _Json = False,
+) -> None:
+    """Make a site's key: ID.key stays at the site, ID.pub goes to the server's folder sites/."""
+    with _guarded(as_json):
+        from .deploy.keys import make_site_key
+
+        private, public = make_site_key(site, out)
+        _print_paths({"private": private, "public": public}, as_json)
+
+
 @contextmanager
 def _guarded(as_json: bool) -> Iterator[None]:
     """Turn whatever goes wrong into one line and an exit code."""
@@ -172,6 +242,26 @@ def _fail(error: ConsiliumError, as_json: bool) -> None:
         print(json.dumps({"error": str(error), "exit_code": error.exit_code, **detail}))
     print(f"consilium: {error}", file=sys.stderr)
     raise typer.Exit(error.exit_code)
+
+
+def _print_results(folder: Path, outcome: Outcome, as_json: bool) -> None:
+    from .report.page import write_page
+    from .report.table import write_csv
+
+    table, page = write_csv(folder), write_page(folder)
+    if as_json:
+        print(json.dumps(_run_record(folder, outcome, table, page), indent=1))
+        return
+    _print_table(folder)
+    _print_outcome(outcome)
+    print(f"table:  {table}\nreport: {page}")
+
+
+def _print_paths(paths: dict[str, Path], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({name: str(path) for name, path in paths.items()}, indent=1))
+    else:
+        print("\n".join(f"{name}: {path}" for name, path in paths.items()))
 
 
 def _run_record(folder: Path, outcome: Outcome, table: Path, page: Path) -> dict[str, Any]:

@@ -18,7 +18,17 @@ from pathlib import Path
 
 from consilium.core.errors import Failed, MissingExtra, Refused
 
-__all__ = ["Child", "free_port", "is_loopback", "new_secret", "parse_address", "program", "require_flower", "wait_open"]
+__all__ = [
+    "Child",
+    "free_port",
+    "is_loopback",
+    "new_secret",
+    "parse_address",
+    "program",
+    "refuse_insecure",
+    "require_flower",
+    "wait_open",
+]
 
 _QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -138,3 +148,15 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def refuse_insecure(host: str, said: bool, bare: bool, wanted: str) -> None:
+    """TLS and keys are always on; without them (``bare``) it must be ``said``, and ``host`` be the loopback."""
+    if said and not is_loopback(host):
+        raise Refused(
+            f"{host} is not the loopback", remedy="--insecure-loopback is for 127.0.0.1 alone", where="address"
+        )
+    if said and not bare:
+        raise Refused(f"--insecure-loopback and {wanted} are given", remedy="leave one out")
+    if bare and not said:
+        raise Refused(f"no {wanted}", remedy=f"give {wanted} (see `consilium keys`)")

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from consilium.core.charge import Charge, Composed
+from consilium.core.entry import check
 from consilium.core.errors import Failed, Refused
 from consilium.federate.assess import Assessing
 from consilium.federate.deployed import wire
@@ -27,35 +28,43 @@ from consilium.study.plan import Plan, TrainingNode
 from consilium.study.run import Outcome, run_plan
 from consilium.study.spec import FederationSpec
 from consilium.study.store import Store
+from consilium.study.study import Study
 
 from .description import describe
 from .enrolment import Enrolment, decode_enrolment
 from .keys import ServerKeys, roster, server_keys
 from .link import ServerSeat, register, start_run
-from .processes import Child, free_port, is_loopback, new_secret, parse_address, program, require_flower, wait_open
+from .processes import Child, free_port, new_secret, parse_address, program, refuse_insecure, require_flower, wait_open
 
-__all__ = ["Terms", "serve"]
+__all__ = ["Terms", "serve", "serve_study"]
 
 
 @dataclass(frozen=True)
 class Terms:
     """How a server is reached, and how long it waits: ``deadline`` seconds for an exchange, ``gather`` for the sites.
 
-    ``keys`` None: no TLS and no keys, on the loopback only.
+    ``keys`` is the folder of `consilium keys server`; without it ``insecure`` must be said, on the loopback.
     """
 
     address: str
     keys: Path | None
+    insecure: bool = False
     deadline: float = 3600.0
     gather: float = 3600.0
 
     def check(self) -> None:
-        """Refuse an address that others reach without TLS and keys."""
+        """Refuse what others could reach without TLS and keys."""
         host, _ = parse_address(self.address)
-        if self.keys is None and not is_loopback(host):
-            raise Refused(
-                f"{host} is not the loopback", remedy="give --keys; --insecure-loopback is for 127.0.0.1 alone"
-            )
+        refuse_insecure(host, self.insecure, self.keys is None, "--keys")
+        for name in ("deadline", "gather"):
+            check(0 < getattr(self, name) < 1e7, name, getattr(self, name), "seconds above 0")
+
+
+def serve_study(study: Path, out: Path, terms: Terms, command: str, say: Callable[[str], None]) -> tuple[Path, Outcome]:
+    """Train the study in a file; returns its folder."""
+    terms.check()
+    store, outcome = serve(Study.read(study).plan(), out, terms, command, say)
+    return store.folder, outcome
 
 
 def serve(plan: Plan, out: Path, terms: Terms, command: str, say: Callable[[str], None]) -> tuple[Store, Outcome]:

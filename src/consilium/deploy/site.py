@@ -8,18 +8,20 @@ until it is there, and it is started anew when it ends, unless it was the server
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from consilium.core.errors import Failed, Refused
 
+from .holdings import holding_of
 from .keys import check_site_name
 from .link import NodeSeat
-from .processes import Child, free_port, is_loopback, new_secret, parse_address, program, require_flower, wait_open
+from .processes import Child, free_port, new_secret, parse_address, program, refuse_insecure, require_flower, wait_open
 from .worker import Worker
 
-__all__ = ["Line", "join"]
+__all__ = ["Line", "join", "take_part"]
 
 _POLL = 0.05
 _AGAIN = 5.0
@@ -30,22 +32,34 @@ _log = logging.getLogger("consilium.site")
 
 @dataclass(frozen=True)
 class Line:
-    """Where the server is, and by what the two know each other; no key and no authority on a loopback without TLS."""
+    """Where the server is, and by what the two know each other: the site's key and the server's authority.
+
+    Without them ``insecure`` must be said, on the loopback.
+    """
 
     address: str
     key: Path | None
     ca: Path | None
+    insecure: bool = False
 
     def check(self) -> None:
         """Refuse what is not safe, or not there."""
         host, _ = parse_address(self.address)
-        if (self.key is None or self.ca is None) and not is_loopback(host):
-            raise Refused(f"{host} is not this machine: it needs TLS and a key", remedy="give --key and --ca")
+        refuse_insecure(host, self.insecure, self.key is None or self.ca is None, "--key and --ca")
         for path in (self.key, self.ca):
             if path is not None and not path.is_file():
                 raise Refused(f"{path} is not there", remedy="ask the server's operator, or `consilium keys site`")
         if self.key is not None and self.key.stat().st_mode & 0o077:
             raise Refused(f"others can read {self.key}", remedy=f"chmod 600 {self.key}")
+
+
+def take_part(line: Line, site: str, data: str, state: Path) -> None:
+    """Join as ``site`` with the records that ``data`` names, keeping everything below ``state``."""
+    line.check()
+    check_site_name(site)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    join(line, Worker(site, holding_of(data), state / "studies"), state)
 
 
 def join(line: Line, worker: Worker, home: Path) -> None:
