@@ -16,12 +16,13 @@ from torch import Tensor
 
 from consilium.core.algorithm import Algorithm, Server
 from consilium.core.exchange import Exchange
+from consilium.core.gradient import Predict
 from consilium.core.network import Network
 from consilium.core.records import Site
 
 from .participant import Participant, SiteState
 
-__all__ = ["AssessState", "Assessing", "Assessment", "assess", "mean_accuracy"]
+__all__ = ["AssessState", "Assessing", "Assessment", "assess", "assess_answers", "mean_accuracy"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,11 @@ class Assessing(Exchange[AssessState, SiteState, Server, Assessment]):
 
 def assess(site: Site, network: Network, params: Tensor, buffers: Tensor, batch: int = 1024) -> Assessment:
     """Accuracy and mean loss of the model on the site's validation records, if the site agrees."""
+    return assess_answers(site, lambda x: network.logits(params, buffers, x), params.device, batch)
+
+
+def assess_answers(site: Site, answer: Predict, device: torch.device, batch: int = 1024) -> Assessment:
+    """The same of whatever answers inputs on ``device`` by logits: a model as it is released, defences and all."""
     records = site.records.validation
     n = len(records)
     if not site.limits.consent:
@@ -89,8 +95,8 @@ def assess(site: Site, network: Network, params: Tensor, buffers: Tensor, batch:
     right, loss = 0, 0.0
     with torch.no_grad():
         for start in range(0, n, batch):
-            y = records.y[start : start + batch].to(params.device)
-            logits = network.logits(params, buffers, records.x[start : start + batch].to(params.device))
+            y = records.y[start : start + batch].to(device)
+            logits = answer(records.x[start : start + batch].to(device))
             right += int((logits.argmax(1) == y).sum())
             loss += float(F.cross_entropy(logits, y, reduction="sum"))
     return Assessment(site.id, n, right / n, loss / n if math.isfinite(loss) else None)

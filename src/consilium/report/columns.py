@@ -46,6 +46,20 @@ _FIRST = (
         "auroc", "AUROC", "Utility", "Chance that a right class is ranked above a wrong one; 0.5 is a coin.", "high"
     ),
     Column(
+        "personal_accuracy",
+        "own models",
+        "Utility",
+        "Share of the sites' validation records answered rightly by each site's own model (personalised algorithms).",
+        "high",
+    ),
+    Column(
+        "personal_worst_accuracy",
+        "own, worst site",
+        "Utility",
+        "The same at the site where it is lowest; chosen for being lowest, so its interval is only that site's own.",
+        "high",
+    ),
+    Column(
         "epsilon",
         "ε",
         "Privacy",

@@ -32,6 +32,8 @@ _SHORT = {
     "latency_ratio": "latency",
 }
 _LAST = ("mia_advantage", "mia_auc", "majority_rate", "bytes_up_per_round_site")
+_PERSONAL = ("personal_accuracy", "personal_worst_accuracy", "shared_accuracy")
+"""Empty unless the algorithm leaves each site a model of its own."""
 
 
 def write_csv(study_folder: Path) -> Path:
@@ -49,7 +51,15 @@ def header(study: StudyRecord) -> tuple[str, ...]:
     """Names of the columns: the fixed ones, then each evasion attack's, then the rest."""
     attacks = study.attacks("evasion")
     robust = [f"{name}:{attack}" for name in ("robust_accuracy", "balanced_robust_accuracy") for attack in attacks]
-    return (*_NAMED, *_MEASURED, *robust, *(("worst_case",) if len(attacks) > 1 else ()), *_LAST, "collapsed")
+    return (
+        *_NAMED,
+        *_MEASURED,
+        *robust,
+        *(("worst_case",) if len(attacks) > 1 else ()),
+        *_LAST,
+        "collapsed",
+        *_PERSONAL,
+    )
 
 
 def table_rows(study: StudyRecord) -> list[dict[str, object]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from consilium.federate.participant import Participant
 
-from .build import participants, start
+from .build import participants
 from .environment import settled
 from .plan import Plan, TrainingNode
 from .store import Store, is_trained
@@ -41,9 +41,9 @@ def expected_seconds(plan: Plan, nodes: list[TrainingNode]) -> float:
 def _seconds(plan: Plan, node: TrainingNode) -> float:
     data, net = plan.materials.consortium(node.seed), plan.materials.network(node.seed)
     people = participants(plan.spec, node.arm, node.seed, node.corruption, data, net)
-    server = start(plan.spec, data, net).server
+    params, buffers = net.start()  # the whole model's: a personalised algorithm's server may hold a part of it
     rounds = 0.0 if plan.spec.federation is None else float(plan.spec.federation.shape.rounds)
-    return rounds * sum(_round(person, server.params, server.buffers) for person in people.values())
+    return rounds * sum(_round(person, params, buffers) for person in people.values())
 
 
 def _round(person: Participant, params: Tensor, buffers: Tensor) -> float:

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from torch import nn
 
+from consilium.core.catalogue import nearest
 from consilium.core.defence import AnswerDefence, ModelDefence
 from consilium.core.errors import Refused
 from consilium.core.random import Stream, scoped
@@ -26,6 +27,7 @@ from consilium.learn.models.module import Module
 from consilium.learn.stored import read_tensors
 
 from .audited import stored_architecture
+from .personal import site_file
 from .recipe import fingerprint
 from .released import restore
 from .spec import DataShares
@@ -35,18 +37,20 @@ from .tables import entry, value
 __all__ = ["load", "test_set"]
 
 
-def load(cell: str | Path, *, allow_code: bool = False) -> nn.Module:
+def load(cell: str | Path, *, site: str | None = None, allow_code: bool = False) -> nn.Module:
     """The released model of a cell: x ``(n, *shape)`` in [0, 1] to logits as they are answered.
 
-    A model that is a user's own code is imported only with ``allow_code``; pickle is never read.
+    A personalised algorithm leaves a model at each site: ``site`` names one of them.  A model that is a user's own code
+    is imported only with ``allow_code``; pickle is never read.
     """
     recipe, folder = _recipe(cell)
+    stored = folder / "model.safetensors" if site is None else _site_file(recipe, folder, site)
     shape, classes = tuple(recipe["shape"]), len(recipe["classes"])
     with scoped(Stream(recipe["seed"]).child("init")):
         plain = _architecture(recipe["model"], allow_code).build(shape, classes).eval()
     models = [cast(ModelDefence, _entry(d, "defend/model")) for d in recipe["defences"]]
     answers = [cast(AnswerDefence, _entry(d, "defend/answer")) for d in recipe["answers"]]
-    return restore(plain, models, answers, read_tensors(folder / "model.safetensors"), shape).requires_grad_(False)
+    return restore(plain, models, answers, read_tensors(stored), shape).requires_grad_(False)
 
 
 def test_set(cell: str | Path) -> Records:
@@ -78,6 +82,14 @@ def _recipe(cell: str | Path) -> tuple[dict[str, Any], Path]:
     if recipe is None:
         raise Refused(f"the model of {folder} is not there", remedy="run the study again: it makes what is missing")
     return recipe, model
+
+
+def _site_file(recipe: Mapping[str, Any], folder: Path, site: str) -> Path:
+    known = list(recipe.get("sites") or ())
+    if site not in known:
+        reason = f"site {site!r} has no model of its own in this cell"
+        raise Refused(reason, remedy=nearest(site, known) if known else "leave out site: everyone has the same model")
+    return site_file(folder, site)
 
 
 def _architecture(table: Mapping[str, Any], allow_code: bool) -> Architecture:

@@ -1,0 +1,182 @@
+"""Personalised algorithms: a model per site is stored, sealed and judged where its records are."""
+
+import csv
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+import consilium
+from consilium import Study
+from consilium.core.errors import Failed, Refused
+from consilium.core.finding import Measure
+from consilium.core.random import Stream
+from consilium.core.records import Limits
+from consilium.federate.algorithms.ditto import Ditto
+from consilium.federate.checkpoint import load_checkpoint
+from consilium.measure.intervals import wilson
+from consilium.report.table import write_csv
+from consilium.study.arms import Arm
+from consilium.study.build import algorithm
+from consilium.study.personal import Personal, site_file
+
+
+def study(**changes):
+    knobs = {
+        "name": "own",
+        "data": {"kind": "breast-cancer", "sites": 3, "partition": {"kind": "dirichlet", "alpha": 0.5}},
+        "model": {"kind": "mlp", "hidden": 8},
+        "federation": {"kind": "ditto", "rounds": 3, "batch": 16, "lr": 0.3},
+        "vary": {"compression": [{"kind": "static-int8"}]},
+        "options": {"threads": 1},
+    }
+    return Study(**{**knobs, **changes})
+
+
+@pytest.fixture(scope="module")
+def ditto(tmp_path_factory):
+    return study().run(tmp_path_factory.mktemp("ditto"), quiet=True)
+
+
+@pytest.fixture(scope="module")
+def fed_bn(tmp_path_factory):
+    made = study(
+        name="bn",
+        data={"kind": "digits", "sites": 3, "partition": "unbalanced"},
+        model={"kind": "resnet9", "width": 4},
+        federation={"kind": "fed-bn", "rounds": 2, "batch": 64},
+        vary={},
+    )
+    return made.run(tmp_path_factory.mktemp("bn"), quiet=True)
+
+
+def evidence(results, arm=0):
+    cell = results.plan.cells[arm]
+    folder = results.folder / "cells" / cell.digest
+    found = json.loads((folder / "evidence.json").read_text())
+    assert found["status"] == "ok", found["error"]
+    return folder, found, {m["name"]: Measure(**m) for m in found["utility"]}
+
+
+@pytest.mark.parametrize("arm", [0, 1], ids=["plain", "int8"])
+def test_the_figures_are_those_of_the_stored_models(ditto, arm):
+    """Recomputed from the files alone, on each site's validation records."""
+    folder, _, told = evidence(ditto, arm)
+    data = ditto.plan.materials.consortium(0)
+    right, n, common = [], [], []
+    for site in data.sites:
+        model, held = consilium.load(folder, site=site.id), site.records.validation
+        right.append(int((model(held.x).argmax(1) == held.y).sum()))
+        n.append(len(held))
+        common.append(int(held.y.bincount().max()))
+    assert min(n) >= 5
+    every, worst = told["personal_accuracy"], told["personal_worst_accuracy"]
+    assert (every.value, every.n, every.chance) == (sum(right) / sum(n), sum(n), sum(common) / sum(n))
+    assert (every.low, every.high) == wilson(sum(right), sum(n))
+    k = min(range(3), key=lambda k: right[k] / n[k])
+    assert (worst.value, worst.n, worst.chance) == (right[k] / n[k], n[k], common[k] / n[k])
+    shared = consilium.load(folder)
+    hits = [(shared(s.records.validation.x).argmax(1) == s.records.validation.y).sum() for s in data.sites]
+    assert told["shared_accuracy"].value == int(sum(hits)) / sum(n)
+
+
+def test_each_site_has_the_model_that_the_algorithm_gives_it(ditto):
+    cell, data = ditto.plan.cells[0], ditto.plan.materials.consortium(0)
+    net = ditto.plan.materials.network(0)
+    state, held = load_checkpoint(ditto.folder / "trainings" / cell.training / "checkpoint.safetensors")
+    made = algorithm(ditto.plan.spec, net)
+    folder, found, _ = evidence(ditto)
+    vectors = []
+    for site in data.sites:
+        vectors.append(net.flatten(consilium.load(folder, site=site.id))[0])
+        assert torch.equal(vectors[-1], made.model_for(state.server, held[site.id].kept)[0])
+    assert not torch.equal(vectors[0], vectors[1])
+    assert torch.equal(net.flatten(consilium.load(folder))[0], state.server.params)
+    assert any("validation records" in note for note in found["notes"])
+
+
+def test_models_are_sealed(tmp_path):
+    """A site's model that was put in another's place is noticed when the cell is made again."""
+    done = study(vary={}).run(tmp_path, quiet=True)
+    (cell,) = done.plan.cells
+    model = done.folder / "models" / cell.model
+    site_file(model, "site-0").write_bytes(site_file(model, "site-1").read_bytes())
+    (done.folder / "cells" / cell.digest / "evidence.json").unlink()
+    again = study(vary={}).run(tmp_path, quiet=True)
+    assert "is not the model that was stored" in again.outcome.failed[cell.label]
+
+
+def test_an_unknown_site_is_refused_and_so_is_any_where_there_is_one_model(ditto, tmp_path):
+    folder, *_ = evidence(ditto)
+    with pytest.raises(Refused, match="no model of its own"):
+        consilium.load(folder, site="site-9")
+    plain = study(name="avg", federation={"kind": "fed-avg", "rounds": 1}, vary={}).run(tmp_path, quiet=True)
+    folder, _, told = evidence(plain)
+    assert "personal_accuracy" not in told
+    assert not (plain.folder / "models" / plain.plan.cells[0].model / "sites").exists()
+    with pytest.raises(Refused, match="no model of its own"):
+        consilium.load(folder, site="site-0")
+
+
+def test_without_a_model_for_everyone_the_cell_is_the_largest_site(fed_bn):
+    folder, found, told = evidence(fed_bn)
+    data = fed_bn.plan.materials.consortium(0)
+    largest = max(data.sites, key=lambda s: len(s.records.train)).id
+    assert any(f"is that of {largest}" in note for note in found["notes"])
+    x = data.test.x[:20]
+    assert torch.equal(consilium.load(folder)(x), consilium.load(folder, site=largest)(x))
+    other = next(s.id for s in data.sites if s.id != largest)
+    assert not torch.equal(consilium.load(folder)(x), consilium.load(folder, site=other)(x))
+    assert told["personal_accuracy"].value is not None
+    assert told["shared_accuracy"].value is None
+    assert "no model for everyone" in told["shared_accuracy"].reason
+
+
+def test_the_table_has_the_figures(ditto, fed_bn):
+    for results in (ditto, fed_bn):
+        _, _, told = evidence(results)
+        with write_csv(results.folder).open(newline="") as file:
+            row = next(csv.DictReader(file))
+        for name in ("personal_accuracy", "personal_worst_accuracy"):
+            assert float(row[name]) == pytest.approx(told[name].value)
+
+
+def test_fed_bn_without_normalisation_layers_is_refused_before_anything_is_trained(tmp_path):
+    with pytest.raises(Refused, match="normalisation layers"):
+        study(federation={"kind": "fed-bn", "rounds": 1}).plan()
+
+
+def judged(ditto, limits):
+    """The three figures of the ditto study if its sites had such limits."""
+    cell, data = ditto.plan.cells[0], ditto.plan.materials.consortium(0)
+    state, held = load_checkpoint(ditto.folder / "trainings" / cell.training / "checkpoint.safetensors")
+    sites = tuple(replace(site, limits=limits[site.id]) if site.id in limits else site for site in data.sites)
+    net = ditto.plan.materials.network(0)
+    folder, stream = ditto.folder / "models" / cell.model, Stream(0)
+    own = Personal(Ditto(), state.server, held, net, sites, Arm("none", {}, ()), data.public, folder, stream)
+    return {m.name: m for m in own.judge(net.module_at(*own.weights()))}
+
+
+def test_a_site_without_consent_tells_nothing(ditto):
+    data = ditto.plan.materials.consortium(0)
+    n = {site.id: len(site.records.validation) for site in data.sites}
+    silent = judged(ditto, {"site-1": Limits(consent=False)})
+    assert silent["personal_accuracy"].n == silent["shared_accuracy"].n == n["site-0"] + n["site-2"]
+    few = judged(ditto, {"site-1": Limits(minimum_count=n["site-1"] + 1)})
+    assert few == silent != judged(ditto, {})
+    nobody = judged(ditto, {site: Limits(consent=False) for site in n})
+    assert all(m.value is None and "no consent" in m.reason for m in nobody.values())
+
+
+def test_an_algorithm_that_gives_a_site_no_model_fails(ditto):
+    class Empty(Ditto):
+        def model_for(self, server, kept):
+            return None
+
+    cell, data = ditto.plan.cells[0], ditto.plan.materials.consortium(0)
+    state, held = load_checkpoint(ditto.folder / "trainings" / cell.training / "checkpoint.safetensors")
+    net, folder = ditto.plan.materials.network(0), ditto.folder / "models" / cell.model
+    arm = Arm("none", {}, ())
+    with pytest.raises(Failed, match="no model for site"):
+        Personal(Empty(), state.server, held, net, data.sites, arm, data.public, folder, Stream(0)).weights()
