@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import reduce
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import nn
@@ -12,16 +12,14 @@ from torch import nn
 from consilium.core.algorithm import Algorithm
 from consilium.core.defence import UpdateDefence
 from consilium.core.errors import ConsiliumError, Refused
-from consilium.core.exchange import Exchange
 from consilium.core.gradient import GradientRule, Objective, Schedule
 from consilium.core.merge import Merge
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.core.records import Consortium, Pools, Records, Site
+from consilium.core.workspace import Compute
 from consilium.data.sites import gather
 from consilium.federate.assess import Assessing
-from consilium.federate.engines.engine import Engine
-from consilium.federate.engines.loop import Loop
 from consilium.federate.mean import WeightedMean
 from consilium.federate.participant import Participant
 from consilium.federate.round import Corrupted, FederatedRound, RoundExchange, RoundState, ServerHalf
@@ -37,7 +35,6 @@ __all__ = [
     "assessing",
     "colluders",
     "consortium",
-    "engine",
     "exchange",
     "gradient_rule",
     "network",
@@ -67,7 +64,8 @@ def consortium(spec: Spec, seed: int) -> Consortium:
 
 def network(spec: Spec, consortium: Consortium, seed: int) -> Network:
     """The untrained model, on the study's device; it is tried on one record before anything else."""
-    made = Network(_built(spec, consortium, seed))
+    shape = None if spec.federation is None else spec.federation.shape
+    made = Network(_built(spec, consortium, seed), None if shape is None else Compute(shape.precision, shape.layout))
     x = consortium.test.x[:2].to(spec.device)
     try:
         out = made.logits(*made.start(), x)
@@ -87,6 +85,8 @@ def network(spec: Spec, consortium: Consortium, seed: int) -> Network:
             remedy="it must return one logit per class",
             where="model",
         )
+    if spec.federation is not None:
+        spec.federation.algorithm.bound(made)  # one that needs layers which this model has not refuses it here
     return made
 
 
@@ -133,8 +133,9 @@ def exchange(
         _update_defences(arm, net),
         len(data.classes),
         Stream(seed).child("train"),
+        federation.shape.participation,
     )
-    whole = FederatedRound(half, participants(spec, arm, seed, corruption, data, net))
+    whole = FederatedRound(half, participants(spec, arm, seed, corruption, data, net), federation.shape.compile)
     return whole if corruption is None else Corrupted(whole, corruption.corruption, bad)
 
 
@@ -142,10 +143,11 @@ def participants(
     spec: Spec, arm: Arm, seed: int, corruption: CorruptionSpec | None, data: Consortium, net: Network
 ) -> dict[str, Participant]:
     """Every site, ready to train; the colluding ones in the adversary's hands."""
-    bad = colluders(corruption, data.sites, seed)
-    stream = Stream(seed).child("train")
+    federation = cast(FederationSpec, spec.federation)
+    bad = frozenset(colluders(corruption, data.sites, seed))
+    like = _like(spec, arm, data.sites[0], net, Stream(seed).child("train"))
     return {
-        site.id: _participant(spec, arm, site, data, net, stream, corruption if site.id in bad else None)
+        site.id: _participant(federation, arm, site, data, like, corruption if site.id in bad else None)
         for site in data.sites
     }
 
@@ -161,54 +163,54 @@ def algorithm(spec: Spec, net: Network) -> Algorithm:
     return cast(FederationSpec, spec.federation).algorithm.bound(net)
 
 
-def engine(spec: Spec, *exchanges: Exchange[Any, Any, Any, Any]) -> Engine:
-    """What carries the rounds of one training."""
-    del spec, exchanges
-    return Loop()
-
-
 def start(spec: Spec, data: Consortium, net: Network) -> RoundState:
     """The state before the first round."""
     return RoundState(algorithm(spec, net).start(net, len(data.sites)))
 
 
-def _participant(
-    spec: Spec, arm: Arm, site: Site, data: Consortium, net: Network, stream: Stream, bad: CorruptionSpec | None
-) -> Participant:
-    federation = cast(FederationSpec, spec.federation)
-    honest = bad is None
-    rule = gradient_rule(arm) if honest else MeanGradient()
-    train, objective = _honest(arm, site, data, stream) if bad is None else _corrupt(bad, site, data, stream)
-    pools = Pools(train, site.records.validation, site.records.non_members)
+def _like(spec: Spec, arm: Arm, site: Site, net: Network, stream: Stream) -> Participant:
+    """What all participants have in common, made once: thousands of sites share it."""
+    federation, rule = cast(FederationSpec, spec.federation), gradient_rule(arm)
     return Participant(
-        site=replace(site, records=pools),
-        train=train,
-        weight=float(len(site.records.train)) if _weights(federation) == "records" else 1.0,
+        site=site,
+        train=site.records.train,
+        weight=1.0,
         network=net,
         algorithm=algorithm(spec, net),
-        objective=objective,
+        objective=reduce(lambda made, defence: defence.objective(made), arm.training, cast(Objective, CrossEntropy())),
         rule=rule,
         schedule=schedule(federation, rule),
-        defences=_update_defences(arm, net) if honest else (),
+        defences=_update_defences(arm, net),
         stream=stream,
+        participation=federation.shape.participation,
     )
 
 
-def _honest(arm: Arm, site: Site, data: Consortium, stream: Stream) -> tuple[Records, Objective]:
+def _participant(
+    federation: FederationSpec, arm: Arm, site: Site, data: Consortium, like: Participant, bad: CorruptionSpec | None
+) -> Participant:
+    weight = float(len(site.records.train)) if _weights(federation) == "records" else 1.0
+    if bad is None:
+        train, own = _honest(arm, site, data, like.stream), like
+    else:
+        train, own = _corrupt(bad, site, data, like)
+        own = replace(own, schedule=schedule(federation, own.rule))
+    pools = Pools(train, site.records.validation, site.records.non_members)
+    return replace(own, site=replace(site, records=pools), train=train, weight=weight)
+
+
+def _honest(arm: Arm, site: Site, data: Consortium, stream: Stream) -> Records:
     records = site.records.train
     for defence in arm.data:
         records = defence.protect(records, len(data.classes), stream.child(defence.kind(), site.id))
-    objective: Objective = CrossEntropy()
-    return records, reduce(lambda made, defence: defence.objective(made), arm.training, objective)
+    return records
 
 
-def _corrupt(bad: CorruptionSpec, site: Site, data: Consortium, stream: Stream) -> tuple[Records, Objective]:
+def _corrupt(bad: CorruptionSpec, site: Site, data: Consortium, like: Participant) -> tuple[Records, Participant]:
     """A corrupted site obeys no site half of any defence (LAWS 4)."""
-    own = stream.child(bad.corruption.kind(), site.id)
-    return (
-        bad.corruption.records(site.records.train, len(data.classes), own),
-        bad.corruption.objective(CrossEntropy()),
-    )
+    own = like.stream.child(bad.corruption.kind(), site.id)
+    records = bad.corruption.records(site.records.train, len(data.classes), own)
+    return records, replace(like, objective=bad.corruption.objective(CrossEntropy()), rule=MeanGradient(), defences=())
 
 
 def _weights(federation: FederationSpec) -> str:

@@ -21,10 +21,11 @@ from .arms import Arm, arms, same_choices
 from .audited import stored_network
 from .build import colluders, consortium, network
 from .claims import planned_claims
+from .engines import check_engine
 from .environment import require_device
 from .laws import Refusal, broken_law
 from .recipe import cell_recipe, digest, fingerprint, model_recipe, start_mark, training_recipe
-from .spec import AttackSpec, CorruptionSpec, Spec
+from .spec import AttackSpec, CorruptionSpec, FederationShape, Spec
 
 __all__ = ["CellNode", "Materials", "Plan", "TrainingNode", "make_plan"]
 
@@ -123,6 +124,8 @@ def make_plan(spec: Spec) -> Plan:
             where="vary",
         )
     _check_sources(spec, every, refused)
+    lawful, sample = [arm for arm in every if arm.name not in refused], spec.seeds[0]
+    check_engine(spec, lawful, materials.consortium(sample), materials.network(sample))
     trainings: dict[str, TrainingNode] = {}
     cells: list[CellNode] = []
     claims: dict[str, tuple[Claim, ...]] = {}
@@ -161,6 +164,8 @@ def _check(spec: Spec) -> None:
     require_device(spec.device)
     if spec.audit:
         _check_audit(spec)
+    if spec.federation is not None:
+        _check_cohort(spec.federation.shape, spec.data.shares.sites)
     for i, made in enumerate(spec.corruptions):
         if spec.audit:
             raise Refused("an audit trains nothing, so nothing can be infected", where=f"corruptions[{i}]")
@@ -170,6 +175,17 @@ def _check(spec: Spec) -> None:
                 remedy="corrupt fewer sites",
                 where=f"corruptions[{i}].sites",
             )
+
+
+def _check_cohort(shape: FederationShape, sites: int) -> None:
+    """A minimum that no round can reach aborts them all."""
+    most, least = shape.participation.most(sites, shape.fraction), shape.participation.minimum_cohort
+    if least > most:
+        raise Refused(
+            f"a round has at most {most} updates and needs {least}",
+            remedy=f"use a minimum-cohort of at most {most}, or a larger fraction",
+            where="federation.participation.minimum-cohort",
+        )
 
 
 def _check_audit(spec: Spec) -> None:

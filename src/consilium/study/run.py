@@ -19,14 +19,16 @@ from consilium.federate.assess import Assessing
 from consilium.federate.checkpoint import load_checkpoint
 from consilium.federate.engines.engine import Engine
 from consilium.federate.round import RoundExchange
-from consilium.federate.train import Trained, train
+from consilium.federate.train import Trained, merged, train
 
-from .build import algorithm, assessing, colluders, engine, exchange, start
+from .build import algorithm, assessing, colluders, exchange, start
 from .claims import claim_notes, made_claims, privacy_record
+from .engines import engine_for, engine_record
 from .environment import settled
 from .evaluate import attack_digest, costs, find, judge
 from .failures import told
 from .pace import Kind
+from .personal import Personal
 from .plan import CellNode, Plan, TrainingNode
 from .progress import Ticker
 from .record import cell_name, cell_record, given, study_record
@@ -155,16 +157,22 @@ class _Runner:
         data = self.plan.materials.consortium(node.seed)
         whole = exchange(spec, node.arm, node.seed, node.corruption, data, net)
         judging = assessing(spec, whole, net)
-        made = engine(spec, whole, judging) if self.carrier is None else self.carrier(node, whole, judging)
+        begin, folder = start(spec, data, net), self.store.training(node.digest)
+        if self.carrier is None:
+            made = engine_for(self._federation.shape, spec.device, whole, judging, begin, folder)
+        else:
+            made = self.carrier(node, whole, judging)
         with made as carrying:
             return train(
                 carrying,
                 whole,
                 judging,
-                start(spec, data, net),
+                begin,
                 self._federation.shape.rounds,
-                self.store.training(node.digest),
+                folder,
                 watch,
+                assess_every=self._federation.shape.assess_every,
+                assess_cohort=self._federation.shape.assess == "cohort",
             )
 
     def _held(self, cell: CellNode) -> dict[str, Any]:
@@ -210,7 +218,12 @@ class _Runner:
         model = self._released(cell.digest)
         self.ticker.begin(f"judging {cell.label}")
         evidence |= judge(model, data, Stream(cell.seed).child("evaluate", cell.digest))
+        if (own := self._personal(cell)) is not None:
+            evidence["utility"] += [m.to_json() for m in own.judge(model.module)]
+            evidence["notes"] += [note for note in own.notes() if note not in evidence["notes"]]
         evidence["privacy"] = self._privacy(cell)
+        if cell.training is not None:
+            evidence["engine"] = engine_record(self.store.training(cell.training)) or evidence["engine"]
         rounds = self._rounds(cell)
         evidence["cost"] = costs(model, data, rounds)
         trained = sum(r["seconds"] for r in rounds)
@@ -249,8 +262,8 @@ class _Runner:
         if cell.training in self._broken:
             raise Failed(f"its training failed: {self._broken[cell.training]}")
         folder, data = self.store.model(cell.model), self.plan.materials.consortium(cell.seed)
-        path = folder / "model.safetensors"
-        unbroken(path, (read_json(folder / "recipe.json") or {}).get("sha256"))
+        path, recipe = folder / "model.safetensors", read_json(folder / "recipe.json") or {}
+        unbroken(path, recipe.get("sha256"))
         plain = self._network(cell).module_at(*self._weights(cell)).cpu()
         made = release(
             plain,
@@ -261,6 +274,8 @@ class _Runner:
             Stream(cell.seed).child("release", cell.model),
         )
         about = {"shape": list(data.shape), "classes": list(data.classes), "sha256": seal(path)}
+        if (own := self._personal(cell)) is not None:
+            about["sites"] = own.store(recipe.get("sites", {}))
         write_json(folder / "recipe.json", {**cell.model_recipe, **about})
         return made
 
@@ -270,11 +285,32 @@ class _Runner:
     def _weights(self, cell: CellNode) -> Any:
         if cell.training is None:
             return self._network(cell).start()
+        if (own := self._personal(cell)) is not None:
+            return own.weights()
         state, _ = load_checkpoint(self.store.training(cell.training) / "checkpoint.safetensors")
         found = algorithm(self.plan.spec, self._network(cell)).model_for(state.server, None)
         if found is None:
-            raise Failed("this algorithm has no model for everyone")
+            raise Failed(f"{self._federation.algorithm.kind()} has no model for everyone, and none for a site either")
         return found
+
+    def _personal(self, cell: CellNode) -> Personal | None:
+        """The sites' own models, where the algorithm makes some."""
+        if cell.training is None or not self._federation.algorithm.personal:
+            return None
+        net, data = self._network(cell), self.plan.materials.consortium(cell.seed)
+        path = self.store.training(cell.training) / "checkpoint.safetensors"
+        state, held = load_checkpoint(path, str(net.start()[0].device))
+        return Personal(
+            algorithm(self.plan.spec, net),
+            state.server,
+            held,
+            net,
+            tuple(site for site in data.sites if site.id in self._honest(cell)),
+            cell.arm,
+            data.public,
+            self.store.model(cell.model),
+            Stream(cell.seed).child("release", cell.model),
+        )
 
     def _privacy(self, cell: CellNode) -> dict[str, Any]:
         spec, data = self.plan.spec, self.plan.materials.consortium(cell.seed)
@@ -295,11 +331,7 @@ class _Runner:
 
     def _trained_on(self, cell: CellNode) -> tuple[str, ...]:
         """The honest sites an update of which is in the model: only their records can be members (LAWS 17)."""
-        used = {
-            site
-            for report in self._rounds(cell)
-            for site in set(report["cohort"]) - {refused["site"] for refused in report["refused"]}
-        }
+        used = {site for report in self._rounds(cell) for site in merged(report)}
         return tuple(site for site in self._honest(cell) if cell.training is None or site in used)
 
     def _rounds(self, cell: CellNode) -> list[Mapping[str, Any]]:

@@ -10,9 +10,11 @@ from consilium.core.algorithm import Algorithm
 from consilium.core.attack import Attack, Corruption
 from consilium.core.defence import Defence
 from consilium.core.entry import check
+from consilium.core.errors import Refused
 from consilium.core.gradient import Schedule
 from consilium.data.partition import Partition
 from consilium.data.source import Source
+from consilium.federate.participation import Participation
 from consilium.learn.architecture import Architecture
 
 __all__ = [
@@ -64,7 +66,10 @@ class FederationShape:
     """The local work asked of a site, and who takes part.
 
     ``batch`` B (0: all records at once), ``local-epochs`` E, ``fraction`` C; ``weights``: n_k or 1, or as the
-    algorithm's paper has it; ``engine``: what carries the rounds.
+    algorithm's paper has it; ``engine``: what carries the rounds, with
+    ``workers`` processes (0: one per core); ``compile`` fuses the steps of a stack.  ``precision`` and ``layout`` are
+    performance knobs of training; the model is judged in fp32.  The model is judged by ``all`` sites or the round's
+    ``cohort``, every ``assess-every`` rounds and after the last.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -73,13 +78,28 @@ class FederationShape:
     batch: int = 32
     fraction: float = 1.0
     weights: Literal["algorithm", "records", "uniform"] = "algorithm"
-    engine: Literal["loop"] = "loop"
+    engine: Literal["auto", "loop", "pool", "stacked"] = "auto"
+    workers: int = 0
+    compile: bool = False
+    precision: Literal["fp32", "bf16"] = "fp32"
+    layout: Literal["contiguous", "channels-last"] = "contiguous"
+    assess: Literal["all", "cohort"] = "all"
+    assess_every: int = 1
+    participation: Participation = field(default_factory=Participation)
 
     def __post_init__(self) -> None:
         check(1 <= self.rounds <= 1_000_000, "rounds", self.rounds, "1 round or more")
         check(1 <= self.local_epochs <= 10_000, "local_epochs", self.local_epochs, "1 epoch or more")
         check(self.batch >= 0, "batch", self.batch, "a batch size, or 0 for all records at once")
         check(0 < self.fraction <= 1, "fraction", self.fraction, "a share of the sites above 0, at most 1")
+        check(0 <= self.workers <= 4096, "workers", self.workers, "a number of processes, or 0 for one per core")
+        check(self.assess_every >= 1, "assess_every", self.assess_every, "1 (every round) or more")
+        if self.participation.join_round > self.rounds:
+            raise Refused(
+                f"nobody joins in round {self.participation.join_round} of {self.rounds}",
+                remedy="use an earlier round, or more of them",
+                where="participation.join-round",
+            )
 
     def schedule(self) -> Schedule:
         """As the gradient rule reads it."""
@@ -96,6 +116,8 @@ class FederationSpec:
     def configuration(self) -> dict[str, Any]:
         """Canonical JSON."""
         shape = {name.replace("_", "-"): value for name, value in vars(self.shape).items()}
+        del shape["workers"]  # how many share the work changes nothing that is computed
+        shape["participation"] = self.shape.participation.configuration()
         return {**self.algorithm.configuration(), **shape}
 
 

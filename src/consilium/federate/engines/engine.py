@@ -73,6 +73,10 @@ class Engine(ABC):
         count = min(len(cohort), workers * 4)
         return [cohort[i::count] for i in range(count)]
 
+    def at_once(self, sites: int) -> int:
+        """Of ``sites``, how many a probe must carry to see this engine at its pace."""
+        return min(sites, 1)
+
     def figures(self) -> dict[str, Any]:
         """The engine's kind, and what it measured or chose."""
         return {"kind": type(self).__name__.lower()}

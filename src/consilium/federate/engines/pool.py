@@ -25,8 +25,9 @@ from consilium.core.exchange import Exchange
 
 from ._shared import Arena
 from .engine import Engine
+from .loop import Loop
 
-__all__ = ["Pool", "cores", "keep_freed_memory"]
+__all__ = ["Pool", "cores", "keep_freed_memory", "why_no_fork"]
 
 ServerState = TypeVar("ServerState")
 SiteState = TypeVar("SiteState")
@@ -40,7 +41,9 @@ class Pool(Engine):
     """``workers`` processes (0: one per core), each of which carries its share of sites by ``inner``."""
 
     def __init__(self, inner: Engine, exchanges: Sequence[Exchange[Any, Any, Any, Any]], workers: int = 0) -> None:
-        _require_fork()
+        refusal = why_no_fork()
+        if refusal is not None:
+            raise refusal
         self.inner, self._exchanges = inner, tuple(exchanges)
         self._down, self._workers = Arena(_ARENA), list[_Worker]()
         try:
@@ -69,6 +72,10 @@ class Pool(Engine):
             outboxes |= answers
             after |= held
         return {site: outboxes[site] for site in cohort}, {site: after[site] for site in cohort}
+
+    def at_once(self, sites: int) -> int:
+        """Enough for every worker to have two shares."""
+        return self.inner.at_once(sites) if not isinstance(self.inner, Loop) else min(sites, 2 * len(self._workers))
 
     def figures(self) -> dict[str, Any]:
         """What each worker runs, and how many there are."""
@@ -205,9 +212,11 @@ def keep_freed_memory() -> bool:
     return bool(libc.mallopt(trim_threshold, (1 << 31) - 1) and libc.mallopt(mmap_threshold, 1 << 30))
 
 
-def _require_fork() -> None:
-    remedy = 'use engine = "loop"'
-    if "fork" not in multiprocessing.get_all_start_methods():
-        raise Refused("the pool engine forks its workers, and this system cannot", remedy=remedy)
-    if torch.cuda.is_initialized():
-        raise Refused("the pool engine forks, and CUDA is in use in this process", remedy=remedy)
+def why_no_fork() -> Refused | None:
+    """Why this process cannot fork workers; None if it can."""
+    if not sys.platform.startswith("linux"):
+        return Refused("the pool engine forks its workers, which is safe on Linux only", remedy='use engine = "loop"')
+    if torch.cuda.is_available():  # torch's gradient threads are running then, and a forked child has none of them
+        remedy = 'use engine = "loop", or hide the GPU: CUDA_VISIBLE_DEVICES='
+        return Refused("the pool engine forks its workers, which a visible GPU forbids", remedy=remedy)
+    return None

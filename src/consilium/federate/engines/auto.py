@@ -1,0 +1,78 @@
+"""Which engine carries a training fastest on this machine: a short timed probe decides.
+
+One site is timed alone.  A training that this says is over in seconds gets the loop: no process is worth starting.
+Otherwise every candidate carries a few sites of the first cohort, once to warm up and once timed; what they answer is
+thrown away, so a probe changes nothing.  A stack rounds its sums in another order than one by one does, so it must be
+clearly faster to be taken; the other engines agree to the last bit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from consilium.core.exchange import Exchange
+
+from .engine import Engine
+
+__all__ = ["Choice", "fastest"]
+
+Make = Callable[[], Engine]
+_SHORT = 3.0
+"""Seconds of work in all below which the loop is taken."""
+_CLEARLY = 1.25
+"""How many times as fast as the loop or the pool a stack must be."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The engine taken, why, and the seconds per site that each candidate took in the probe."""
+
+    kind: str
+    why: str
+    seconds_per_site: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON, for evidence."""
+        return {"kind": self.kind, "why": self.why, "seconds_per_site": dict(self.seconds_per_site)}
+
+
+def fastest(
+    candidates: Mapping[str, Make],
+    exchange: Exchange[Any, Any, Any, Any],
+    start: Any,
+    fresh: Callable[[], Any],
+    rounds: int,
+) -> tuple[Engine, Choice]:
+    """The engine to use, made, and the choice: ``candidates`` begin with the loop, ``start`` is the server's state."""
+    cohort, inbox = exchange.open(start)
+    names = list(candidates)
+    best, kind = candidates[names[0]](), names[0]
+    timed = {kind: _seconds(best, exchange, cohort[:1], inbox, fresh)}
+    whole = timed[kind] * len(cohort) * rounds
+    if len(names) == 1:
+        return best, Choice(kind, "no other can carry this training here", timed)
+    if whole < _SHORT:
+        return best, Choice(kind, f"a training of about {whole:.1f} s is not worth starting processes for", timed)
+    for name in names[1:]:
+        engine = candidates[name]()
+        timed[name] = _seconds(engine, exchange, cohort[: engine.at_once(len(cohort))], inbox, fresh)
+        if timed[name] * (_CLEARLY if name == "stacked" else 1.0) < timed[kind]:
+            best.close()
+            best, kind = engine, name
+        else:
+            engine.close()
+    return best, Choice(kind, "the fastest in the probe", timed)
+
+
+def _seconds(
+    engine: Engine, exchange: Exchange[Any, Any, Any, Any], sites: Sequence[str], inbox: Any, fresh: Callable[[], Any]
+) -> float:
+    """Seconds per site of the first phase, the second time."""
+    held = {site: fresh() for site in sites}
+    engine.phase(exchange, exchange.phases[0], sites, inbox, held, "probe")
+    began = time.perf_counter()
+    engine.phase(exchange, exchange.phases[0], sites, inbox, held, "probe")
+    return (time.perf_counter() - began) / max(1, len(sites))

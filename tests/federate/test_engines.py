@@ -1,0 +1,297 @@
+"""Engines agree: the same sites, the same batches, the same model, whatever carries the rounds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from consilium.core.errors import Failed, Refused
+from consilium.core.exchange import Exchange
+from consilium.core.gradient import Objective, Schedule
+from consilium.core.network import Network
+from consilium.core.random import Stream, scoped
+from consilium.core.records import Pools, Records, Site
+from consilium.core.workspace import Compute
+from consilium.defend.training.dp_sgd import DPSGD
+from consilium.federate.algorithms.fed_avg import FedAvg
+from consilium.federate.algorithms.scaffold import Scaffold
+from consilium.federate.assess import Assessing, AssessState
+from consilium.federate.engines.auto import fastest
+from consilium.federate.engines.loop import Loop
+from consilium.federate.engines.pool import Pool, why_no_fork
+from consilium.federate.engines.stacked import Stacked
+from consilium.federate.mean import WeightedMean
+from consilium.federate.participant import Participant, SiteState
+from consilium.federate.round import FederatedRound, RoundState, ServerHalf
+from consilium.learn.mean_gradient import MeanGradient
+from consilium.learn.models.cnn import CNN
+from consilium.learn.models.mlp import MLP
+from consilium.learn.models.resnet9 import ResNet9
+from consilium.learn.objectives import CrossEntropy
+
+SIZES = (40, 23, 64, 17, 33)
+SHAPE = (1, 12, 12)
+pooled = pytest.mark.skipif(why_no_fork() is not None, reason=f"no pool here: {why_no_fork()}")
+
+
+def records(n: int, seed: int) -> Records:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(n, *SHAPE, generator=generator)
+    return Records.of(x, (x.flatten(1)[:, 70:80].mean(1) * 30).long() % 3)
+
+
+def federation(architecture, algorithm=None, compute=None, objective=None, rule=None, epochs=2):
+    """A round over five sites of unequal sizes, and the state before it."""
+    with scoped(Stream(5).child("init")):
+        module = architecture if isinstance(architecture, nn.Module) else architecture.build(SHAPE, 3)
+    network, algorithm = Network(module, compute), algorithm or FedAvg(lr=0.05, momentum=0.9)
+    stream, schedule = Stream(7), Schedule(3, epochs, 16)
+    sites = [
+        Site(f"site-{k}", Pools(records(n, k), records(6, 50 + k), records(2, 90 + k))) for k, n in enumerate(SIZES)
+    ]
+    half = ServerHalf(tuple(s.id for s in sites), 0.8, algorithm, WeightedMean(), (), 3, stream)
+    people = {
+        s.id: Participant(
+            s,
+            s.records.train,
+            float(len(s.records.train)),
+            network,
+            algorithm,
+            objective or CrossEntropy(),
+            rule or MeanGradient(),
+            schedule,
+            (),
+            stream,
+        )
+        for s in sites
+    }
+    return FederatedRound(half, people), RoundState(algorithm.start(network, len(sites)))
+
+
+def carried(engine, exchange, state, rounds=3):
+    """The parameters after some rounds, and the sites' states."""
+    held: dict[str, SiteState] = {}
+    with engine:
+        for number in range(1, rounds + 1):
+            state = engine.run(exchange, state, held, SiteState, f"round {number}")
+    return state.server.params, held
+
+
+def apart(one, two) -> float:
+    return float((one - two).norm() / two.norm())
+
+
+ENGINES = [
+    pytest.param(lambda exchange: Pool(Loop(), [exchange], workers=2), id="pool", marks=pooled),
+    pytest.param(lambda exchange: Stacked(), id="stacked"),
+    pytest.param(lambda exchange: Pool(Stacked(), [exchange], workers=2), id="stacked in a pool", marks=pooled),
+]
+
+
+@pytest.mark.parametrize("make", ENGINES)
+@pytest.mark.parametrize("architecture", [MLP(hidden=9), CNN(width=3)], ids=["mlp", "cnn"])
+@pytest.mark.parametrize("algorithm", [FedAvg(lr=0.05, momentum=0.9), Scaffold(lr=0.05)], ids=["fed-avg", "scaffold"])
+def test_engines_agree_after_three_rounds(make, architecture, algorithm) -> None:
+    expected, states = carried(Loop(), *federation(architecture, algorithm))
+    exchange, state = federation(architecture, algorithm)
+    params, held = carried(make(exchange), exchange, state)
+    assert apart(params, expected) < 1e-5
+    assert held.keys() == states.keys()
+    for site in held:
+        assert held[site].kept.tensors.keys() == states[site].kept.tensors.keys()
+        for name, tensor in held[site].kept.tensors.items():
+            torch.testing.assert_close(tensor, states[site].kept.tensors[name], rtol=1e-4, atol=1e-6)
+
+
+def test_agreement_can_fail() -> None:
+    """Another seed, or one step less at one site, is found."""
+    expected, _ = carried(Loop(), *federation(MLP(hidden=9)))
+    exchange, state = federation(MLP(hidden=9))
+    person = exchange.sites["site-3"]
+    exchange.sites["site-3"] = replace(person, train=person.train.select(torch.arange(6)))
+    assert apart(carried(Loop(), exchange, state)[0], expected) > 1e-5
+
+
+@pooled
+@pytest.mark.parametrize("architecture", [CNN(width=3), ResNet9(width=2, norm="batch")], ids=["cnn", "batch norm"])
+def test_the_pool_gives_the_bits_of_the_loop_however_many_workers(architecture) -> None:
+    expected, _ = carried(Loop(), *federation(architecture))
+    for workers in (1, 3):
+        exchange, state = federation(architecture)
+        assert torch.equal(carried(Pool(Loop(), [exchange], workers), exchange, state)[0], expected)
+
+
+@pooled
+def test_ledgers_come_back_from_the_workers() -> None:
+    rule = DPSGD(noise_multiplier=1.5, delta=1e-2).rule(MeanGradient())
+    _, states = carried(Loop(), *federation(MLP(hidden=9), rule=rule))
+    exchange, state = federation(MLP(hidden=9), rule=rule)
+    _, held = carried(Pool(Loop(), [exchange], 2), exchange, state)
+    assert {s: h.ledger for s, h in held.items()} == {s: h.ledger for s, h in states.items()}
+    assert all(h.ledger for h in held.values())
+
+
+@pooled
+def test_an_assessment_is_an_exchange_like_any_other() -> None:
+    exchange, state = federation(MLP(hidden=9))
+    judging = Assessing(exchange.half.algorithm, exchange.sites)
+    asked = AssessState(state.server, tuple(exchange.sites))
+    alone = Loop().run(judging, asked, {}, SiteState, "round 0").told
+    with Pool(Loop(), [exchange, judging], 2) as pool:
+        assert pool.run(judging, asked, {}, SiteState, "round 0").told == alone
+
+
+class Dark(Objective):
+    """Fails at a step."""
+
+    def prepare(self, predict, x, y, generator):
+        return {"x": x, "y": y}
+
+    def losses(self, predict, batch):
+        raise RuntimeError("the lights went out")
+
+
+class Deadly(Dark):
+    """Ends the process that runs it."""
+
+    def losses(self, predict, batch):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pooled
+def test_an_error_in_a_worker_names_round_site_and_stage() -> None:
+    exchange, state = federation(MLP(hidden=9), objective=Dark())
+    with pytest.raises(Failed, match=r"round 1\.site-\d\.step 1 of \d+: the lights went out"):
+        carried(Pool(Loop(), [exchange], 2), exchange, state)
+
+
+@pooled
+def test_a_killed_worker_is_an_error_with_a_remedy() -> None:
+    exchange, state = federation(MLP(hidden=9), objective=Deadly())
+    with pytest.raises(Failed, match=r"a worker process ended \(exit status -9\).*memory"):
+        carried(Pool(Loop(), [exchange], 2), exchange, state)
+
+
+@pooled
+def test_workers_end_when_their_parent_is_killed() -> None:
+    """A worker waits at its pipe; when the parent's end is gone, it goes."""
+    exchange, _ = federation(MLP(hidden=9))
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        pool = Pool(Loop(), [exchange], 2)
+        os.write(writer, " ".join(str(w.process.pid) for w in pool._workers).encode())
+        signal.pause()
+    workers = [int(pid) for pid in os.read(reader, 100).split()]
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    deadline = time.monotonic() + 20
+    while any(_alive(pid) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(_alive(pid) for pid in workers)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"rule": DPSGD(noise_multiplier=1.5, delta=1e-2).rule(MeanGradient())}, "mean gradients"),
+        ({"objective": Dark()}, "prepare batches"),
+        ({"compute": Compute("bf16")}, "fp32"),
+    ],
+)
+def test_what_cannot_be_stacked_is_refused_with_its_reason(changes, reason) -> None:
+    with pytest.raises(Refused, match=reason):
+        carried(Stacked(), *federation(MLP(hidden=9), **changes))
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(144, 3)), "Dropout"),
+        (nn.Sequential(nn.Flatten(), nn.BatchNorm1d(144), nn.Linear(144, 3)), "BatchNorm"),
+    ],
+)
+def test_layers_that_cannot_be_stacked_are_refused(module, reason) -> None:
+    with pytest.raises(Refused, match=reason):
+        carried(Stacked(), *federation(module))
+
+
+def test_an_exchange_that_cannot_be_stacked_says_so() -> None:
+    class Plain(Exchange):
+        def open(self, server):
+            return ("a",), 1
+
+        def site(self, phase, site, inbox, state):
+            return inbox, state
+
+        def server(self, phase, outboxes, server):
+            return server, None
+
+    with pytest.raises(Refused, match="cannot be stacked"):
+        Stacked().run(Plain(), 0, {}, SiteState, "round 1")
+    assert Loop().run(Plain(), 0, {}, SiteState, "round 1") == 0
+
+
+def test_performance_knobs_change_rounding_and_no_more() -> None:
+    expected, _ = carried(Loop(), *federation(CNN(width=3)))
+    for compute, most in ((Compute(layout="channels-last"), 1e-5), (Compute("bf16"), 2e-2)):
+        params, _ = carried(Loop(), *federation(CNN(width=3), compute=compute))
+        assert params.dtype == torch.float32
+        assert 0 < apart(params, expected) < most or compute.layout == "channels-last"
+
+
+def test_threads_are_as_before() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        carried(Loop(), *federation(MLP(hidden=9)), rounds=1)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+class Slow(Loop):
+    """A loop that takes its time."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.closed = seconds, False
+
+    def phase(self, exchange, phase, cohort, inbox, states, name):
+        time.sleep(self.seconds * len(cohort))
+        return super().phase(exchange, phase, cohort, inbox, states, name)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_auto_takes_the_fastest_and_closes_the_others() -> None:
+    exchange, state = federation(MLP(hidden=9))
+    loop, quick, slow = Slow(0.1), Slow(0.01), Slow(0.2)
+    made, choice = fastest(
+        {"loop": lambda: loop, "pool": lambda: quick, "stacked": lambda: slow}, exchange, state, SiteState, 1000
+    )
+    assert made is quick
+    assert (loop.closed, quick.closed, slow.closed) == (True, False, True)
+    assert choice.kind == "pool"
+    assert choice.seconds_per_site["loop"] > choice.seconds_per_site["pool"]
+
+
+def test_auto_starts_no_process_for_a_training_of_seconds() -> None:
+    exchange, state = federation(MLP(hidden=9))
+    made, choice = fastest({"loop": Loop, "pool": lambda: pytest.fail("started")}, exchange, state, SiteState, 2)
+    assert isinstance(made, Loop)
+    assert "not worth" in choice.why
