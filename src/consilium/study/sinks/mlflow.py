@@ -27,6 +27,8 @@ __all__ = ["MLflow"]
 _OWN = "consilium.digest"
 _LONGEST = 500
 _BATCH = 1000
+_NO_FILES = "mlflow-artifacts:/"
+"""Where a run's files would be, if there were any: no path of this machine."""
 
 
 class MLflow(Sink):
@@ -41,9 +43,9 @@ class MLflow(Sink):
             logging.getLogger(name).setLevel(logging.WARNING)
         self._client = MlflowClient(tracking_uri=f"sqlite:///{here / 'mlflow.db'}")
         found = self._client.get_experiment_by_name(study)
-        made = found.experiment_id if found else self._client.create_experiment(study, (here / "artifacts").as_uri())
+        made = found.experiment_id if found else self._client.create_experiment(study, _NO_FILES)
         self._experiment: str = made
-        self._run = ""
+        self._run, self._open = "", False
 
     def begin(self, curve: Curve, done: int) -> int:
         """The run of ``curve``; one that went further than the training is has other rounds, and is replaced."""
@@ -52,25 +54,30 @@ class MLflow(Sink):
         if found is not None and last > done:
             self._client.delete_run(found)
             found, last = None, 0
-        self._run = found or self._make(curve)
+        self._run, self._open = found or self._make(curve), last < done or found is None
         return last
 
     def write(self, number: int, values: Mapping[str, float], at: float) -> None:
         """One batch for a round: it is stored whole or not at all."""
+        if not self._open:
+            self._client.update_run(self._run, status="RUNNING")
+        self._open = True
         self._log(self._run, values, number, at)
 
     def end(self, finished: bool) -> None:
         """Say how the run ended."""
-        if self._run:
+        if self._open:
             self._client.set_terminated(self._run, "FINISHED" if finished else "KILLED")
-        self._run = ""
+        self._run, self._open = "", False
 
     def final(self, cell: Curve, values: Mapping[str, float]) -> None:
         """Only what is not there as it is."""
         run = self._find(cell) or self._make(cell)
         held = self._client.get_run(run).data.metrics
-        self._log(run, {name: value for name, value in values.items() if held.get(name) != value}, 0, time.time())
-        self._client.set_terminated(run)
+        new = {name: value for name, value in values.items() if held.get(name) != value}
+        if new:
+            self._log(run, new, 0, time.time())
+            self._client.set_terminated(run)
 
     def close(self) -> None:
         """A run that is open was stopped."""
