@@ -1,0 +1,65 @@
+"""What this machine can do at most: matrix products a second, and what each job asks for.
+
+Peak is the best of several products of two 2048 x 2048 matrices (2 x 2048^3 operations); a job's operations are counted
+by torch.utils.flop_counter on one real training step and scaled to a round.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from _peers.jobs import Job
+
+SIDE = 2048
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def peaks(seconds: float = 1.0) -> dict[str, float]:
+    """GFLOP/s of a matrix product: ``fp32, 2 threads``, ``fp32, 2 processes`` (their sum) and so on."""
+    found = {}
+    for kind in TYPES:
+        for threads in (1, 2):
+            found[f"{kind}, {threads} thread{'s' * (threads > 1)}"] = sum(_children(kind, threads, 1, seconds))
+        found[f"{kind}, 2 processes x 1 thread"] = sum(_children(kind, 1, 2, seconds))
+    return found
+
+
+def operations(job: Job) -> float:
+    """Floating-point operations of one round."""
+    module, (x, y) = job.module(), job.of(0)
+    x, y = x[: job.batch], y[: job.batch]
+    with FlopCounterMode(display=False) as counter:
+        F.cross_entropy(module(x), y).backward()
+    return counter.get_total_flops() / len(y) * job.records * job.cohort
+
+
+def rate(kind: str, threads: int, seconds: float) -> float:
+    """GFLOP/s of the best product within ``seconds``."""
+    torch.set_num_threads(threads)
+    a, b = (torch.randn(SIDE, SIDE).to(TYPES[kind]) for _ in range(2))
+    best, end = 0.0, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        began = time.perf_counter()
+        a @ b
+        best = max(best, 2 * SIDE**3 / (time.perf_counter() - began) / 1e9)
+    return best
+
+
+def _children(kind: str, threads: int, count: int, seconds: float) -> list[float]:
+    words = [sys.executable, __file__, kind, str(threads), str(seconds)]
+    started = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+    return [float(json.loads(child.communicate(timeout=60)[0])) for child in started]
+
+
+if __name__ == "__main__":
+    print(json.dumps(rate(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))))
