@@ -295,3 +295,10 @@ def test_auto_starts_no_process_for_a_training_of_seconds() -> None:
     made, choice = fastest({"loop": Loop, "pool": lambda: pytest.fail("started")}, exchange, state, SiteState, 2)
     assert isinstance(made, Loop)
     assert "not worth" in choice.why
+
+
+def test_a_failing_probe_leaves_the_error_to_the_training() -> None:
+    exchange, state = federation(MLP(hidden=9), objective=Dark())
+    made, choice = fastest({"loop": Loop, "pool": lambda: pytest.fail("started")}, exchange, state, SiteState, 1000)
+    assert isinstance(made, Loop)
+    assert choice.to_json()["seconds_per_site"] == {}

@@ -8,11 +8,13 @@ clearly faster to be taken; the other engines agree to the last bit.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from consilium.core.errors import ConsiliumError
 from consilium.core.exchange import Exchange
 
 from .engine import Engine
@@ -36,7 +38,8 @@ class Choice:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, for evidence."""
-        return {"kind": self.kind, "why": self.why, "seconds_per_site": dict(self.seconds_per_site)}
+        told = {name: seconds if math.isfinite(seconds) else None for name, seconds in self.seconds_per_site.items()}
+        return {"kind": self.kind, "why": self.why, "seconds_per_site": told}
 
 
 def fastest(
@@ -52,6 +55,8 @@ def fastest(
     best, kind = candidates[names[0]](), names[0]
     timed = {kind: _seconds(best, exchange, cohort[:1], inbox, fresh)}
     whole = timed[kind] * len(cohort) * rounds
+    if not math.isfinite(whole):
+        return best, Choice(kind, "the probe failed; the training will say how", {})
     if len(names) == 1:
         return best, Choice(kind, "no other can carry this training here", timed)
     if whole < _SHORT:
@@ -70,9 +75,12 @@ def fastest(
 def _seconds(
     engine: Engine, exchange: Exchange[Any, Any, Any, Any], sites: Sequence[str], inbox: Any, fresh: Callable[[], Any]
 ) -> float:
-    """Seconds per site of the first phase, the second time."""
+    """Seconds per site of the first phase, the second time; infinite where it fails, which must not end the others."""
     held = {site: fresh() for site in sites}
-    engine.phase(exchange, exchange.phases[0], sites, inbox, held, "probe")
-    began = time.perf_counter()
-    engine.phase(exchange, exchange.phases[0], sites, inbox, held, "probe")
+    try:
+        engine.phase(exchange, exchange.phases[0], sites, inbox, held, "probe")
+        began = time.perf_counter()
+        engine.phase(exchange, exchange.phases[0], sites, inbox, held, "probe")
+    except ConsiliumError:
+        return math.inf
     return (time.perf_counter() - began) / max(1, len(sites))
