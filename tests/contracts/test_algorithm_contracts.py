@@ -12,7 +12,7 @@ from torch import nn
 from torch.func import vmap
 
 from consilium.core.algorithm import Kept
-from consilium.core.catalogue import Card, cards, load
+from consilium.core.catalogue import Card, cards, find, load
 from consilium.core.charge import Composed
 from consilium.core.gradient import Gradient, Schedule
 from consilium.core.network import Network
@@ -267,6 +267,35 @@ def test_under_dp_every_step_is_charged(card):
     twice = 2 if entry.kind() == "ditto" else 1
     assert entry.kind() == "fed-sgd" or schedule.epochs == twice * ASKED.epochs
     assert state.server.params.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept", "moved"),
+    [
+        ("scaffold", {"control": 1.0}, lambda k: 0.1 * k),
+        ("fed-dyn", {"slope": 1.0}, lambda k: (1 - (1 - 0.1 * 0.1) ** k) / 0.1),
+    ],
+)
+def test_law_12_what_an_algorithm_adds_is_neither_clipped_nor_noised(kind, kept, moved):
+    """Gradients are clipped to nothing, and still the site moves as far as its correction takes it."""
+    rule = DPSGD(noise_multiplier=1e-6, delta=1e-3, clip=1e-6).rule(MeanGradient())
+    exchange, state = federation(load(find(kind, ROOM))(), network(batch=False), rule)
+    sent = exchange.half.algorithm.broadcast(state.server)
+    own = Kept({name: torch.full_like(sent.params, value) for name, value in kept.items()})
+    update, _ = exchange.sites["site-0"].work(sent, SiteState(own))
+    steps = rule.schedule(ASKED).steps(40)
+    torch.testing.assert_close(update.payload["delta"], torch.full_like(sent.params, moved(steps)), rtol=1e-3, atol=0)
+
+
+def test_law_12_a_personal_model_is_pulled_beyond_the_clip():
+    rule = DPSGD(noise_multiplier=1e-6, delta=1e-3, clip=1e-6).rule(MeanGradient())
+    exchange, state = federation(load(find("ditto", ROOM))(lam=1.0), network(batch=False), rule)
+    sent = exchange.half.algorithm.broadcast(state.server)
+    own = Kept({"params": sent.params + 1, "buffers": sent.buffers})
+    _, after = exchange.sites["site-0"].work(sent, SiteState(own))
+    steps = rule.schedule(exchange.half.algorithm.schedule(ASKED)).steps(40) // 2
+    left = (after.kept.tensors["params"] - sent.params).mean()
+    assert float(left) == pytest.approx(0.9**steps, rel=1e-3)
 
 
 @pytest.mark.parametrize("card", cards(ROOM), ids=lambda c: c.kind)
