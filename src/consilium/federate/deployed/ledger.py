@@ -1,11 +1,11 @@
 """What a site's records have paid, over all studies and restarts, written before anything leaves (LAWS 14).
 
-    claim:  budget asked -> line in the journal, on disk -> (compute) -> seal: bytes in the outbox -> (send)
+    claim: budget asked -> line in the journal, on disk -> (compute, store the bytes, send)
 
-A crash after the line counts as spent.  The same broadcast asked for again gets the stored bytes, free of charge; if
-they were never stored, or the broadcast is another one, the round is paid again.  A claim composes with every earlier
-one that learned from at least one of the same persons: the cost is that of the person who stands in most.  Learning
-without differential privacy has no finite cost, and a budget never allows it.
+A crash after the line counts as spent.  Who holds the bytes that were sent sends those again without a claim; whoever
+computes anew pays anew.  A claim composes with every earlier one that learned from at least one of the same persons:
+the cost is that of the person who stands in most.  Learning without differential privacy has no finite cost, and a
+budget never allows it.
 
 Source: Rogers et al. 2016, arXiv 1605.08294 (privacy odometers and filters: budgets over adaptive compositions)
 """
@@ -13,7 +13,6 @@ Source: Rogers et al. 2016, arXiv 1605.08294 (privacy odometers and filters: bud
 from __future__ import annotations
 
 import hashlib
-import hmac
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -33,7 +32,7 @@ from .fingerprint import Fingerprint, fingerprint, split_tokens
 from .journal import Journal, durable
 from .secret import make_secret, read_secret
 
-__all__ = ["Budget", "Claimed", "Ledger", "open_ledger"]
+__all__ = ["Budget", "Ledger", "open_ledger"]
 
 _VERSION = 1
 
@@ -51,26 +50,16 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Claimed:
-    """A line that is paid; ``again`` are the bytes to send instead of computing, where they exist."""
-
-    study: str
-    round: int
-    number: int
-    again: bytes | None = None
-
-
-@dataclass(frozen=True)
 class _Entry:
-    """One line: ``charges`` None means without differential privacy."""
+    """One line: ``charges`` None means without differential privacy, ``exposed`` without any, labels included."""
 
     study: str
     round: int
-    inbox: str
     records: str
     order: str
     charges: tuple[Charge, ...] | None
     labels: tuple[Charge, ...]
+    exposed: bool
 
 
 class Ledger:
@@ -89,28 +78,42 @@ class Ledger:
         """What the site's stream is keyed with: other labels for other studies or other orders of the records."""
         return Secret(self._secret.derive(f"stream\x1f{study}\x1f{data.order}"))
 
-    def rounds(self, study: str) -> int:
-        """How many rounds of ``study`` were paid here, repetitions included."""
-        return sum(entry.study == study and entry.round > 0 for entry in self._entries)
+    def paid(self, study: str) -> tuple[int, ...]:
+        """The rounds of ``study`` that were paid here, in that order, repetitions included."""
+        return tuple(entry.round for entry in self._entries if entry.study == study)
+
+    def owed(self, study: str, data: Fingerprint, labels: Sequence[Charge]) -> tuple[Charge, ...]:
+        """``labels``, or nothing where they are paid: the same study, records, order and mechanism give one draw."""
+        paid = any(e.study == study and e.order == data.order and e.labels == tuple(labels) for e in self._entries)
+        return () if paid else tuple(labels)
 
     def cost(self, data: Fingerprint, delta: float, more: Sequence[Charge] | None = ()) -> float:
         """Epsilon at ``delta`` of the person in ``data`` who has paid most, after ``more``; infinite without DP."""
         return max(_epsilon(_joined(case, more), delta) for case in self._cases(data))
 
     def label_cost(self, data: Fingerprint, more: Sequence[Charge] = ()) -> float:
-        """The same for labels that were randomised once: their epsilons add up."""
-        return max(_epsilon((*(c for e in case for c in e.labels), *more), 0.5) for case in self._cases(data))
+        """The same for labels that were randomised once: their epsilons add up.  Infinite where nothing hid them."""
+        return max(
+            math.inf if any(e.exposed for e in case) else _epsilon((*(c for e in case for c in e.labels), *more), 0.5)
+            for case in self._cases(data)
+        )
 
     def check(
-        self, data: Fingerprint, charges: Sequence[Charge] | None, budget: Budget, labels: Sequence[Charge] = ()
+        self,
+        data: Fingerprint,
+        charges: Sequence[Charge] | None,
+        budget: Budget,
+        labels: Sequence[Charge] = (),
+        randomised: bool = False,
     ) -> None:
-        """Refuse ``charges`` (None: no differential privacy) that ``budget`` does not cover after what was spent."""
+        """Refuse ``charges`` (None: no differential privacy) that ``budget`` does not cover after what was spent.
+
+        ``labels`` are those still to be paid; ``randomised`` says that labels are, be they paid or not.
+        """
         if budget.epsilon is not None:
             self._check_examples(data, charges, budget.epsilon, budget.delta)
-        if budget.labels is not None and labels:
-            spent, asked = self.label_cost(data), _epsilon(tuple(labels), 0.5)
-            if spent + asked > budget.labels * (1 + 1e-9):
-                raise _over("labels", asked, spent + asked, spent, budget.labels)
+        if budget.labels is not None:
+            self._check_labels(data, labels, budget.labels, exposed=charges is None and not (randomised or labels))
 
     def claim(
         self,
@@ -121,7 +124,7 @@ class Ledger:
         charges: Sequence[Charge] | None,
         budget: Budget,
         labels: Sequence[Charge] = (),
-    ) -> Claimed:
+    ) -> None:
         """Pay for one round before it is computed; the line is on disk when this returns.
 
         ``inbox``: the broadcast's bytes as they came.  ``charges``: what the round does to a record, planned; None
@@ -129,31 +132,23 @@ class Ledger:
         again if the records or their order changed.  Refused where ``budget`` does not cover it.
         """
         _check_kinds(charges, labels)
-        told = hashlib.sha256(inbox).hexdigest()
-        number = self._same(study, round, told, data)
-        if number is not None and (stored := self._stored(study, round, number)) is not None:
-            return Claimed(study, round, number, stored)
-        owed = () if self._labels_paid(study, data, labels) else tuple(labels)
-        self.check(data, charges, budget, owed)
+        owed = self.owed(study, data, labels)
+        self.check(data, charges, budget, owed, randomised=bool(labels))
         self._keep_tokens(data)
         line = {
-            "study": study, "round": round, "inbox": told, "records": data.digest(), "order": data.order, "n": data.n,
+            "study": study,
+            "round": round,
+            "inbox": hashlib.sha256(inbox).hexdigest(),
+            "records": data.digest(),
+            "order": data.order,
+            "n": data.n,
             "charges": None if charges is None else [charge_to_json(c) for c in charges],
             "labels": [charge_to_json(c) for c in owed],
+            "exposed": charges is None and not labels,
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        }  # fmt: skip
+        }
         self._journal.append(line)
         self._entries.append(_entry(line, len(self._journal.lines) - 1))
-        return Claimed(study, round, len(self._journal.lines) - 1)
-
-    def seal(self, claimed: Claimed, data: bytes) -> None:
-        """Store the bytes that are about to be sent, on disk when this returns; older ones of the study go."""
-        path = self._outbox(claimed.study, claimed.number)
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        durable(path, self._seal(claimed.study, claimed.round, claimed.number, data) + data)
-        for old in path.parent.glob(f"{_short(claimed.study)}-*.bin"):
-            if old != path:
-                old.unlink(missing_ok=True)
 
     def _check_examples(self, data: Fingerprint, charges: Sequence[Charge] | None, most: float, delta: float) -> None:
         if delta * data.n >= 1:
@@ -172,6 +167,17 @@ class Ledger:
         total = self.cost(data, delta, charges) if math.isfinite(spent) else math.inf
         if total > most * (1 + 1e-9):
             raise _over("epsilon", _epsilon(tuple(charges), delta), total, spent, most)
+
+    def _check_labels(self, data: Fingerprint, labels: Sequence[Charge], most: float, *, exposed: bool) -> None:
+        if exposed:
+            raise Refused(
+                f"asks to learn from labels as they are, and {most:g} is the most that they may spend",
+                remedy="add label-randomised-response or dp-sgd to the study",
+                where="budget.labels",
+            )
+        spent, asked = self.label_cost(data), _epsilon(tuple(labels), 0.5)
+        if labels and spent + asked > most * (1 + 1e-9):
+            raise _over("labels", asked, spent + asked, spent, most)
 
     def _cases(self, data: Fingerprint) -> Iterator[list[_Entry]]:
         """The entries that a person of ``data`` stands in, for each case that is not part of another."""
@@ -202,34 +208,6 @@ class Ledger:
             path.parent.mkdir(mode=0o700, exist_ok=True)
             durable(path, data.tokens())
             self._tokens[name] = split_tokens(data.tokens())
-
-    def _labels_paid(self, study: str, data: Fingerprint, labels: Sequence[Charge]) -> bool:
-        """Whether these very labels were paid for: the same study, records, order and mechanism give the same draw."""
-        return any(e.study == study and e.order == data.order and e.labels == tuple(labels) for e in self._entries)
-
-    def _same(self, study: str, round: int, inbox: str, data: Fingerprint) -> int | None:
-        """The number of the last line that answered this very broadcast from these very records."""
-        asked = (study, round, inbox, data.digest(), data.order)
-        numbers = [
-            n for n, e in enumerate(self._entries, 1) if asked == (e.study, e.round, e.inbox, e.records, e.order)
-        ]
-        return numbers[-1] if numbers else None
-
-    def _stored(self, study: str, round: int, number: int) -> bytes | None:
-        """The bytes sealed under a line; None where there are none or others: then it is paid again."""
-        try:
-            whole = self._outbox(study, number).read_bytes()
-        except OSError:
-            return None
-        seal, data = whole[:32], whole[32:]
-        return data if hmac.compare_digest(seal, self._seal(study, round, number, data)) else None
-
-    def _seal(self, study: str, round: int, number: int, data: bytes) -> bytes:
-        key = self._secret.derive(f"outbox\x1f{study}\x1f{round}\x1f{number}")
-        return hmac.new(key, data, hashlib.sha256).digest()
-
-    def _outbox(self, study: str, number: int) -> Path:
-        return self._folder / "outbox" / f"{_short(study)}-{number}.bin"
 
 
 @contextmanager
@@ -271,11 +249,11 @@ def _entry(line: dict[str, Any], number: int) -> _Entry:
         return _Entry(
             study=str(line["study"]),
             round=int(line["round"]),
-            inbox=str(line["inbox"]),
             records=str(line["records"]),
             order=str(line["order"]),
             charges=None if charges is None else tuple(charge_from_json(c) for c in charges),
             labels=tuple(charge_from_json(c) for c in line["labels"]),
+            exposed=bool(line["exposed"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise Refused(f"line {number + 1} of the ledger is of another release: {error}") from None
@@ -304,7 +282,3 @@ def _over(what: str, asked: float, total: float, spent: float, most: float) -> R
         remedy="ask for less (a smaller epsilon, fewer rounds), or for other records",
         where=f"budget.{what}",
     )
-
-
-def _short(study: str) -> str:
-    return hashlib.sha256(study.encode()).hexdigest()[:32]
