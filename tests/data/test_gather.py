@@ -18,8 +18,10 @@ from consilium.data.partitions.by_key import ByKey
 from consilium.data.partitions.dirichlet import Dirichlet
 from consilium.data.partitions.iid import IID
 from consilium.data.partitions.shards import Shards
+from consilium.data.partitions.sizes import Sizes
 from consilium.data.sites import gather, label_counts
 from consilium.data.sources.digits import Digits
+from consilium.data.splits import Units
 
 SHARES = {"public": 0.1, "validation": 0.2, "test": 0.2, "non_members": 0.25}
 
@@ -60,9 +62,9 @@ def test_no_unit_stands_in_two_pools_and_no_record_is_lost(held, rows, given_spl
         assert pool.y.tolist() == [y[i] for i in pool.ids.tolist()]
 
 
-def by_record(records, share, generator):
+def by_record(y, units, share, generator):
     """A splitter that forgets units."""
-    return torch.rand(len(records), generator=generator) < share
+    return torch.rand(len(y), generator=generator) < share
 
 
 @pytest.mark.parametrize("module", [sites_module, splits_module])
@@ -244,3 +246,29 @@ def test_without_a_model_members_cannot_be_told_from_non_members_but_test_can(re
 
     assert abs(told_apart(train, outside) - 0.5) < 0.06
     assert told_apart(train, consortium.test) > 0.6
+
+
+def test_tiny_sites_train_and_say_so_honestly_where_nothing_is_left_to_judge_on(held):
+    consortium = run(held(y=[0, 1] * 400), Sizes(minimum=1, maximum=9), sites=200, test=0.1)
+    total = [sum(len(p) for p in vars(site.records).values()) for site in consortium.sites]
+    assert min(total) == 1 and max(total) == 9 and sum(total) == 800 - 80 - 72
+    for site, n in zip(consortium.sites, total, strict=True):
+        assert len(site.records.train) >= 1
+        assert len(site.records.non_members) >= (n > 1) and len(site.records.validation) >= (n > 2)
+
+
+def test_all_sites_are_views_of_one_copy(held):
+    consortium = run(held(y=[0, 1] * 400), sites=50)
+    storages = {p.x.untyped_storage().data_ptr() for s in consortium.sites for p in vars(s.records).values()}
+    assert len(storages) == 1
+    assert consortium.sites[0].records.train.x.untyped_storage().nbytes() == 4 * sum(
+        len(p) for s in consortium.sites for p in vars(s.records).values()
+    )
+
+
+def test_one_record_units_in_order_and_shuffled_or_shared_ones_are_counted_alike():
+    generator = torch.Generator().manual_seed(4)
+    y, units = torch.randint(0, 3, (50,), generator=generator), torch.arange(0, 100, 2)
+    order = torch.randperm(50, generator=generator)
+    quick, slow = Units.among(y, units, keys=y), Units.among(y[order], units[order], keys=y[order])
+    assert torch.equal(quick.y, slow.y) and torch.equal(quick.of[order], slow.of) and torch.equal(quick.keys, slow.keys)

@@ -53,7 +53,7 @@ def test_every_unit_is_as_likely():
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2)), min_size=1, max_size=40))
 def test_a_unit_bears_the_label_of_most_of_its_records(rows):
     units, y = (torch.tensor(column) for column in zip(*rows, strict=True))
-    found = Units.among(Records.of(torch.zeros(len(y), 1), y, units), keys=y)
+    found = Units.among(y, units, keys=y)
     for unit, (label, key) in zip(torch.unique(units).tolist(), zip(found.y, found.keys, strict=True), strict=True):
         counts = Counter(y[units == unit].tolist())
         oracle = min(counts, key=lambda value: (-counts[value], value))
@@ -63,13 +63,13 @@ def test_a_unit_bears_the_label_of_most_of_its_records(rows):
 
 def test_units_of_no_records_are_none():
     empty = Records.of(torch.zeros(0, 1), torch.zeros(0, dtype=torch.long))
-    assert pick_records(empty, 0.5, generator()).shape == (0,)
+    assert pick_records(empty.y, empty.units, 0.5, generator()).shape == (0,)
 
 
 @given(st.lists(st.integers(0, 9), min_size=2, max_size=60), shares)
 def test_records_of_a_unit_stay_together(units, share):
     records = Records.of(torch.zeros(len(units), 1), torch.arange(len(units)) % 2, torch.tensor(units))
-    chosen = pick_records(records, share, generator())
+    chosen = pick_records(records.y, records.units, share, generator())
     assert not set(records.units[chosen].tolist()) & set(records.units[~chosen].tolist())
 
 

@@ -126,6 +126,12 @@ def test_what_is_out_of_range_is_refused_by_name(knob, value) -> None:
     assert refused.value.where == knob.replace("_", "-")
 
 
+@pytest.mark.parametrize("knobs", [{"straggler_work": 0.5}, {"late_joiners": 0.5}, {"join_round": 3}])
+def test_a_knob_that_could_do_nothing_is_refused(knobs) -> None:
+    with pytest.raises(Refused):
+        Participation(**knobs)
+
+
 def carried(federation, network, rounds=1, participation=None, states=SiteStates, **changes):
     """Rounds as `train` runs them; every state by round, and what the sites keep."""
     participation = participation or Participation()

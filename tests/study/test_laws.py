@@ -1,6 +1,6 @@
 """One test per law that studies touch: the refusal before training, or the figure in the evidence.
 
-Laws 2, 3, 12 and 16 wait for secure aggregation, codecs, SCAFFOLD and audits.
+Laws 2, 3 and 16 wait for secure aggregation, codecs and audits; 12 is in contracts/test_algorithm_contracts.py.
 """
 
 import csv
@@ -148,7 +148,7 @@ def test_law_6_the_steps_are_fixed_in_the_plan_and_all_of_them_are_charged(tiny)
     _, sites = load_checkpoint(tiny.folder / "trainings" / one["training"] / "checkpoint.safetensors")
     for claim in one["privacy"]["claims"]:
         ledger = sites[claim["site"]].ledger
-        assert [charge.count for charge in ledger] == [math.ceil(2 * claim["n"] / 16)] * 3
+        assert [charge.count for charge in ledger] == [math.ceil(2 * claim["n"] / 16) * 3]
 
 
 def test_law_7_a_batch_above_n_and_a_delta_of_1_over_n_are_refused_naming_the_site(small):

@@ -308,7 +308,7 @@ def test_a_resumed_training_gives_the_same_bits(study, tmp_path, monkeypatch):
     run(study, tmp_path / "whole")
     train = module.train
 
-    def stops(*arguments):
+    def stops(*arguments, **knobs):
         *others, progress = arguments
 
         def after(report, sites):
@@ -316,7 +316,7 @@ def test_a_resumed_training_gives_the_same_bits(study, tmp_path, monkeypatch):
             if report["round"] == 1:
                 raise KeyboardInterrupt
 
-        return train(*others, after)
+        return train(*others, after, **knobs)
 
     monkeypatch.setattr(module, "train", stops)
     with pytest.raises(KeyboardInterrupt):

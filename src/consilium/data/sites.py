@@ -54,14 +54,14 @@ def gather(
     held = dataset.records.select(role == TEST)
     _check_classes(dataset, held, dataset.records.select(role == TRAIN))
     at, names = _assign(dataset, role, partition, sites, stream.child("partition"))
-    pools = stream.child("pools")
     own_validation = 0.0 if (role == VALIDATION).any() else validation
+    divided = [
+        _pools(name, dataset.records, role, own, own_validation, non_members, stream.child("pools", k))
+        for k, (name, own) in enumerate(zip(names, _by_site(at, len(names)), strict=True))
+    ]
     consortium = Consortium(
         name=dataset.name,
-        sites=tuple(
-            _site(name, dataset.records.select(at == k), role[at == k], own_validation, non_members, pools.child(k))
-            for k, name in enumerate(names)
-        ),
+        sites=tuple(_sites(names, dataset.records, divided)),
         test=held,
         public=dataset.records.select(role == PUBLIC),
         classes=dataset.classes,
@@ -87,7 +87,8 @@ def _assign(
 ) -> tuple[Tensor, tuple[str, ...]]:
     """The site ``(n,)`` of each record (-1: none), and the sites' names."""
     pool = (role == TRAIN) | (role == VALIDATION)
-    units = Units.among(dataset.records.select(pool), None if dataset.keys is None else dataset.keys[pool])
+    records, keys = dataset.records, None if dataset.keys is None else dataset.keys[pool]
+    units = Units.among(records.y[pool], records.units[pool], keys)
     at_unit = partition.divide(units.y, units.keys, sites, stream.generator())
     at = torch.full_like(role, -1)
     at[pool] = at_unit[units.of]
@@ -103,20 +104,45 @@ def _name(dataset: Dataset, keys: list[int]) -> str:
     return "site-" + re.sub(r"[^\w.-]", "-", dataset.key_name(keys[0])) + more
 
 
-def _site(name: str, records: Records, role: Tensor, validation: float, non_members: float, stream: Stream) -> Site:
-    """One site's pools: non-members leave its training pool first, then validation where the source gives none."""
-    pool, given = records.select(role == TRAIN), records.select(role == VALIDATION)
-    outside = pick_records(pool, non_members, stream.child("non-members").generator())
-    rest = pool.select(~outside)
-    judge = pick_records(rest, validation / (1 - non_members), stream.child("validation").generator())
-    train = rest.select(~judge)
-    if len(train) == 0:
+def _by_site(at: Tensor, sites: int) -> tuple[Tensor, ...]:
+    """The positions of each site's records, ascending."""
+    sizes = torch.bincount(at[at >= 0], minlength=sites).tolist()
+    return torch.split(at.argsort(stable=True)[int((at < 0).sum()) :], sizes)
+
+
+def _pools(
+    name: str, records: Records, role: Tensor, own: Tensor, validation: float, non_members: float, stream: Stream
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Where one site's train, validation and non-member records stand; ``own`` are all it has.
+
+    Non-members leave its training pool first, then validation where the source gives none.  Of two units or more a
+    share above 0 is one at least and never all: so a site with a single unit trains on it and judges nothing.
+    """
+    pool, given = own[role[own] == TRAIN], own[role[own] == VALIDATION]
+    outside = _picked(records, pool, non_members, stream.child("non-members"))
+    rest = pool[~outside]
+    judge = _picked(records, rest, validation / (1 - non_members), stream.child("validation"))
+    if bool(judge.all()):
         raise Refused(
             f"{name} has no training records ({len(pool)} in its pool)",
             remedy="ask for fewer sites, a more even partition, or smaller non-members and validation",
             where="partition",
         )
-    return Site(name, Pools(train, rest.select(judge) if validation else given, pool.select(outside)))
+    return rest[~judge], rest[judge] if validation else given, pool[outside]
+
+
+def _picked(records: Records, at: Tensor, share: float, stream: Stream) -> Tensor:
+    return pick_records(records.y[at], records.units[at], share, stream.generator())
+
+
+def _sites(names: tuple[str, ...], records: Records, divided: list[tuple[Tensor, Tensor, Tensor]]) -> Iterator[Site]:
+    """Sites whose pools are views of one copy of the records, each pool in one piece."""
+    places = [at for pools in divided for at in pools]
+    whole, sizes = records.select(torch.cat(places)), [len(at) for at in places]
+    parts = zip(*(torch.split(t, sizes) for t in (whole.x, whole.y, whole.ids, whole.units)), strict=True)
+    made = (Records(*part) for part in parts)
+    for name in names:
+        yield Site(name, Pools(next(made), next(made), next(made)))
 
 
 def _notes(dataset: Dataset, test: float) -> Iterator[str]:

@@ -32,10 +32,12 @@ class Units:
     keys: Tensor | None = None
 
     @classmethod
-    def among(cls, records: Records, keys: Tensor | None = None) -> Units:
-        """The units of ``records``, by unit number; label and key are those of most of a unit's records."""
-        _, of = torch.unique(records.units, return_inverse=True)
-        return cls(of, _most_frequent(of, records.y), None if keys is None else _most_frequent(of, keys))
+    def among(cls, y: Tensor, units: Tensor, keys: Tensor | None = None) -> Units:
+        """The units of n records, by unit number; label and key are those of most of a unit's records."""
+        if bool((units[1:] > units[:-1]).all()):  # one record each, in order
+            return cls(torch.arange(len(y)), y, keys)
+        _, of = torch.unique(units, return_inverse=True)
+        return cls(of, _most_frequent(of, y), None if keys is None else _most_frequent(of, keys))
 
 
 def pick(y: Tensor, share: float, generator: torch.Generator) -> Tensor:
@@ -46,14 +48,15 @@ def pick(y: Tensor, share: float, generator: torch.Generator) -> Tensor:
     order = torch.randperm(len(y), generator=generator)
     chosen = torch.zeros(len(y), dtype=torch.bool)
     for label, quota in enumerate(_quotas(torch.bincount(y).tolist(), share)):
-        chosen[order[y[order] == label][:quota]] = True
+        if quota:
+            chosen[order[y[order] == label][:quota]] = True
     return chosen
 
 
-def pick_records(records: Records, share: float, generator: torch.Generator) -> Tensor:
-    """The records ``(n,)`` bool of a random, stratified ``share`` of the units."""
-    units = Units.among(records)
-    return pick(units.y, share, generator)[units.of]
+def pick_records(y: Tensor, units: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """The records ``(n,)`` bool of a random, stratified ``share`` of the units; ``y`` and ``units`` are ``(n,)``."""
+    among = Units.among(y, units)
+    return pick(among.y, share, generator)[among.of]
 
 
 def roles(dataset: Dataset, *, test: float, public: float, stream: Stream) -> Tensor:
@@ -72,7 +75,7 @@ def roles(dataset: Dataset, *, test: float, public: float, stream: Stream) -> Te
 
 def _take(role: Tensor, to: int, records: Records, share: float, stream: Stream) -> None:
     pool = (role == TRAIN).nonzero().flatten()
-    role[pool[pick_records(records.select(pool), share, stream.generator())]] = to
+    role[pool[pick_records(records.y[pool], records.units[pool], share, stream.generator())]] = to
 
 
 def _quotas(counts: list[int], share: float) -> list[int]:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from consilium.core.entry import check
+from consilium.core.errors import Refused
 from consilium.core.random import Stream
 
 __all__ = ["Attendance", "Participation"]
@@ -60,6 +61,7 @@ class Participation:
         check(0 <= self.late_joiners < 1, "late-joiners", self.late_joiners, "a share of at least 0, below 1")
         check(self.join_round >= 1, "join-round", self.join_round, "round 1 or a later one")
         check(self.minimum_cohort >= 1, "minimum-cohort", self.minimum_cohort, "1 update or more")
+        self._check_pairs()
 
     def attendance(self, roster: tuple[str, ...], fraction: float, number: int, stream: Stream) -> Attendance:
         """Who is asked to work in round ``number``; ``fraction`` C is of the sites that exist by then."""
@@ -92,9 +94,24 @@ class Participation:
             return planned
         return min(planned, math.ceil(self.straggler_work * planned))
 
+    def most(self, sites: int, fraction: float) -> int:
+        """The most updates that a round can bring; a ``minimum-cohort`` above it would abort every one."""
+        return sites if self.sampling == "poisson" else max(1, round(fraction * sites))
+
     def configuration(self) -> dict[str, Any]:
         """Canonical JSON."""
         return {name.replace("_", "-"): value for name, value in vars(self).items()}
+
+    def _check_pairs(self) -> None:
+        """A knob that could do nothing is a mistake, and is said to be one."""
+        if self.straggler_work > 0 and self.stragglers == 0:
+            raise Refused("there are no stragglers to do it", remedy="set stragglers above 0", where="straggler-work")
+        if (self.late_joiners > 0) != (self.join_round > 1):
+            raise Refused(
+                "late joiners need both a share and a round after the first",
+                remedy="set late-joiners above 0 and join-round to 2 or later",
+                where="join-round" if self.late_joiners > 0 else "late-joiners",
+            )
 
     def _joined(self, sites: int, number: int, stream: Stream) -> Tensor:
         """``(sites,)`` bool; who comes late is drawn once for the whole training, and one site is there at least."""

@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
@@ -18,6 +18,7 @@ from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.data.partition import Partition
 from consilium.data.source import Source
+from consilium.federate.participation import Participation
 from consilium.learn.architecture import Architecture
 
 from .spec import (
@@ -143,10 +144,20 @@ def _federation(given: Mapping[str, Any], model: Architecture) -> FederationSpec
     knobs = {k: v for k, v in table.items() if k != "kind"}
     refuse_unknown(knobs, [*card.knobs, *shape], "federation", card.kind)
     own = {k: v for k, v in knobs.items() if k in card.knobs}
-    return FederationSpec(
-        cast(Algorithm, entry({"kind": card.kind, **own}, "federation", "federate/algorithms")),
-        value(FederationShape, {k: v for k, v in knobs.items() if k in shape}, "federation"),
-    )
+    presence = _participation(knobs.pop("participation", {}))
+    made = value(FederationShape, {k: v for k, v in knobs.items() if k in shape}, "federation")
+    algorithm = cast(Algorithm, entry({"kind": card.kind, **own}, "federation", "federate/algorithms"))
+    try:
+        return FederationSpec(algorithm, replace(made, participation=presence))
+    except Refused as error:
+        raise error.at("federation") from None
+
+
+def _participation(raw: object) -> Participation:
+    where = "federation.participation"
+    knobs = _mapping(raw, where)
+    refuse_unknown(knobs, [f.name.replace("_", "-") for f in fields(Participation)], where, "participation")
+    return value(Participation, knobs, where)
 
 
 def _axes(raw: object) -> dict[str, tuple[Choice, ...]]:
