@@ -126,6 +126,27 @@ def test_no_mark_hides_another(page):
     assert "front: " in page.locator("#trade figcaption").text_content().replace("Pareto ", "")
 
 
+def test_arms_that_send_less_are_drawn_against_their_bytes(browser, tmp_path):
+    """A line and a mark with its letter for every training; nothing is drawn where all arms send the same."""
+    folder = SYNTHETIC["write_study"](tmp_path)
+    for log in (folder / "trainings").glob("td*/rounds.jsonl"):
+        log.write_text(log.read_text().replace('"bytes_up": 98000', '"bytes_up": 9800'))
+    page, trouble = browser.new_page(), []
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.goto(write_page(folder).as_uri())
+    see(page, "#traffic-plot")
+    letters = page.locator("#traffic-plot .textpoint").all_text_contents()
+    assert sorted(letters) == ["A +1", "B +1", "E +1", "F +1"]
+    assert page.locator("#traffic-plot .errorbars path").count() >= 4
+    assert "100 kB" in page.locator("#traffic-plot .xaxislayer-above").text_content()
+    assert trouble == []
+    page.close()
+
+
+def test_where_all_send_the_same_bytes_are_not_drawn(page):
+    assert page.locator("#traffic").count() == 0
+
+
 def test_a_front_of_one_arm_says_so(page):
     see(page, "#pareto")
     page.locator("#pareto-y").select_option("accuracy")

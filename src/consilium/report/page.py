@@ -31,6 +31,7 @@ from .heat import heat_groups, partition_tiles
 from .numbers import interval, number
 from .read import read_study
 from .summary import Row, majority_rate, rows
+from .traffic import Traffic, traffic
 from .verdict import cards
 from .words import privacy_statement, question
 
@@ -64,6 +65,7 @@ def _context(study: StudyRecord, *, share: bool) -> dict[str, Any]:
     every = rows(study)
     codes = {row.arm.name: row.code for row in every}
     views = cell_views(study, codes, share=share)
+    lines = traffic(study, every)
     script, plotly = _source("page.js"), get_plotlyjs().replace("\r\n", "\n")
     return {
         "study": study,
@@ -81,7 +83,8 @@ def _context(study: StudyRecord, *, share: bool) -> dict[str, Any]:
         "effects": effects(study),
         "tiles": partition_tiles(study.data),
         "cells": views,
-        "drawn": _drawn(study, every, views, share=share),
+        "drawn": _drawn(study, every, views, lines, share=share),
+        "traffic": lines,
         "troubled": [view for view in views if not view.record.ok],
         "refusals": [row for row in every if row.arm.refusal and row.infected_by == "none"],
         "provenance": _provenance(study),
@@ -117,7 +120,9 @@ def _chances(every: Sequence[Row]) -> dict[str, float]:
     return found
 
 
-def _drawn(study: StudyRecord, every: Sequence[Row], views: Sequence[CellView], *, share: bool) -> Mapping[str, Any]:
+def _drawn(
+    study: StudyRecord, every: Sequence[Row], views: Sequence[CellView], lines: Sequence[Traffic], *, share: bool
+) -> Mapping[str, Any]:
     """What the script draws; per-record scores go in as histograms, and not at all with ``share``."""
     scored = {} if share else {
         f"{view.record.digest}/{finding.name}": made
@@ -126,7 +131,8 @@ def _drawn(study: StudyRecord, every: Sequence[Row], views: Sequence[CellView], 
         if (made := histogram(finding)) is not None
     }  # fmt: skip
     trainings = {digest: curves(rounds) for digest, rounds in study.rounds.items() if rounds}
-    return {"pareto": pareto(study, every), "curves": trainings, "histograms": scored}
+    sent = [line.drawn() for line in lines]
+    return {"pareto": pareto(study, every), "curves": trainings, "histograms": scored, "traffic": sent}
 
 
 def _provenance(study: StudyRecord) -> list[tuple[str, str]]:

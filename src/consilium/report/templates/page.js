@@ -115,6 +115,33 @@
       yaxis2: axis("mean loss", { domain: bottom, anchor: "x2", rangemode: "tozero" }) })];
   };
 
+  const MARKS = ["circle", "square", "diamond", "triangle-up", "cross", "star", "triangle-down", "hexagon"];
+  const bytes = (value) => { const [by, unit] = [[1e9, "GB"], [1e6, "MB"], [1e3, "kB"], [1, "B"]].find(([size]) => value >= size) ?? [1, "B"]; return `${+(value / by).toPrecision(3)} ${unit}`; };
+  const traffic = (host) => {
+    const [narrow, every] = [host.clientWidth < 560, drawn.traffic.flatMap((held) => held.x)];
+    const [first, last] = [Math.log10(Math.min(...every)), Math.log10(Math.max(...every))];
+    const steps = narrow && last - first > 1.5 ? [1] : [1, 2, 5];
+    const ticks = Array.from({ length: Math.ceil(last) - Math.floor(first) + 1 }, (_, i) => steps.map((step) => step * 10 ** (Math.floor(first) + i))).flat();
+    const traces = drawn.traffic.flatMap((held, i) => {
+      const [tone, end] = [OKABE[i % 8], held.end];
+      const place = [held.x[held.x.length - 1], end.v];
+      const between = end.l === null ? "" : ` (${end.l.toFixed(3)} – ${end.h.toFixed(3)})`;
+      const name = `<b>${held.code}</b> ${safe(held.arm)}`;
+      return [
+        { x: held.x, y: held.y, mode: "lines", line: { color: tone, width: 2, dash: DASHES[Math.floor(i / 8) % 4] },
+          hovertemplate: `${name}<br>%{customdata}: %{y:.3f}<extra></extra>`, customdata: held.x.map(bytes) },
+        { x: [place[0]], y: [place[1]], mode: "markers+text", text: [held.code], textposition: "middle right", cliponaxis: false,
+          textfont: { size: 12, color: colour("ink") }, marker: { color: tone, size: 10, symbol: MARKS[i % 8], line: { color: colour("card"), width: 1 } },
+          error_y: { type: "data", symmetric: false, visible: end.l !== null, color: tone, thickness: 1.5, width: 4,
+            array: [Math.max(0, end.h - end.v) || 0], arrayminus: [Math.max(0, end.v - end.l) || 0] },
+          hovertemplate: `${name}<br>${bytes(place[0])} in all: %{y:.3f}${between}<extra></extra>` },
+      ];
+    });
+    return [traces, layout({ margin: { l: 66, r: 42, t: 28, b: 58 },
+      xaxis: axis(narrow ? "bytes sent by one site" : "bytes sent by one site so far (lower is better)", { type: "log", tickvals: ticks, ticktext: ticks.map(bytes) }),
+      yaxis: axis("accuracy at the sites (higher is better)") })];
+  };
+
   // ---- the Pareto plot ----------------------------------------------------------------------------------------------
   const chosen = (id, fallback) => ($(`#pareto-${id}`) || { value: fallback }).value;
   const option = (key) => drawn.pareto.options.find((entry) => entry.key === key);
@@ -200,7 +227,7 @@
     return [[line, ...shown.map(mark)], layout({ shapes: divide, margin: { l: 66, r: 28, t: 28, b: 58 },
       xaxis: axis(named(x), ticks(sx)), yaxis: axis(named(y), ticks(sy)) })];
   };
-  const painters = { pareto, curves, histogram };
+  const painters = { pareto, curves, histogram, traffic };
   const draw = (host) => {
     library();
     const [traces, shape] = painters[host.dataset.figure](host);
