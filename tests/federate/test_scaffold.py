@@ -97,3 +97,15 @@ def test_without_a_step_nothing_is_learned(quadratics) -> None:
     payload, kept = algorithm.finish(sent, algorithm.begin(sent, Kept({"control": problem.b[0]}), 0))
     assert not payload["control"].any() and not payload["delta"].any()
     assert torch.equal(kept.tensors["control"], problem.b[0])
+
+
+def test_a_site_that_stops_early_counts_the_steps_it_did(quadratics) -> None:
+    """K is what was done, not what was planned: then c_k+ is the mean gradient along the way, exactly."""
+    problem, algorithm = quadratics(), Scaffold(lr=0.1)
+    sent = algorithm.broadcast(algorithm.start(problem.network, 4))
+    work, seen = algorithm.begin(sent, Kept(), 5), []
+    for _ in range(2):
+        seen.append(problem.gradient(1, work.params))
+        work = algorithm.step(work, Gradient(seen[-1], work.buffers))
+    _, kept = algorithm.finish(sent, work)
+    torch.testing.assert_close(kept.tensors["control"], torch.stack(seen).mean(0))
