@@ -21,6 +21,7 @@ from functools import cache
 from typing import Any
 
 os.environ |= {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - else its workers give way to all else on the machine
 
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict

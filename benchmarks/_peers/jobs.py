@@ -104,7 +104,7 @@ JOBS = {
     "logistic": Job("logistic", rounds=40, lr=0.03),
     "mlp": Job("mlp", rounds=40),
     "cnn": Job("cnn", rounds=20),
-    "resnet9": Job("resnet9", rounds=20, sites=4, cohort=4, records=128, lr=0.003, tested=1000),
+    "resnet9": Job("resnet9", rounds=16, sites=4, cohort=4, records=128, lr=0.003, tested=1000),
 }
 SITES = {n: Job(f"sites-{n}", rounds=3, sites=n, records=20, batch=10) for n in (10, 100, 1_000, 10_000)}
 

@@ -25,13 +25,11 @@ TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def peaks(seconds: float = 1.0) -> dict[str, float]:
-    """GFLOP/s of a matrix product: ``fp32, 2 threads``, ``fp32, 2 processes`` (their sum) and so on."""
-    found = {}
-    for kind in TYPES:
-        for threads in (1, 2):
-            found[f"{kind}, {threads} thread{'s' * (threads > 1)}"] = sum(_children(kind, threads, 1, seconds))
-        found[f"{kind}, 2 processes x 1 thread"] = sum(_children(kind, 1, 2, seconds))
-    return found
+    """GFLOP/s of a matrix product, in one process of one or two threads and in two processes (their sum)."""
+    (alone,) = _children([(kind, threads) for kind in TYPES for threads in (1, 2)], 1, seconds)
+    both = _children([(kind, 1) for kind in TYPES], 2, seconds)
+    together = {f"{name}, 2 processes x 1 thread": sum(one[f"{name}, 1"] for one in both) for name in TYPES}
+    return {**{f"{name} thread{'s' * name.endswith('2')}": rate for name, rate in alone.items()}, **together}
 
 
 def operations(job: Job) -> float:
@@ -55,11 +53,12 @@ def rate(kind: str, threads: int, seconds: float) -> float:
     return best
 
 
-def _children(kind: str, threads: int, count: int, seconds: float) -> list[float]:
-    words = [sys.executable, __file__, kind, str(threads), str(seconds)]
+def _children(what: list[tuple[str, int]], count: int, seconds: float) -> list[dict[str, float]]:
+    """The rates that ``count`` processes find at the same time."""
+    words = [sys.executable, __file__, json.dumps(what), str(seconds)]
     started = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(count)]
-    return [float(json.loads(child.communicate(timeout=60)[0])) for child in started]
+    return [json.loads(child.communicate(timeout=120)[0]) for child in started]
 
 
 if __name__ == "__main__":
-    print(json.dumps(rate(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))))
+    print(json.dumps({f"{kind}, {n}": rate(kind, n, float(sys.argv[2])) for kind, n in json.loads(sys.argv[1])}))

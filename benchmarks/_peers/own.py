@@ -136,7 +136,7 @@ class Own(Peer):
 
 
 def carried(name: str, workers: int, whole: FederatedRound, judging: Assessing, start: RoundState) -> Engine:
-    """The engine of that name: ``loop``, ``pool`` (of loops), ``stacked`` (a pool of stacks), ``stack`` (one), ``auto``."""
+    """The engine of that name: ``loop``, ``pool`` of loops, ``stacked`` (a pool of stacks), one ``stack``, ``auto``."""
     makers: dict[str, Callable[[], Engine]] = {
         "loop": Loop,
         "pool": lambda: Pool(Loop(), (whole, judging), workers),

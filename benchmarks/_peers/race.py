@@ -7,6 +7,7 @@ block.  Foreign load is that of everything but the engine under the clock, idle 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -32,9 +33,9 @@ THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 @dataclass(frozen=True)
 class Entrant:
-    """An engine as it enters: what the table calls it, which worker, with which knobs, and as what it counts.
+    """An engine as it enters: what the table calls it, its worker and knobs, and as what it counts.
 
-    ``counts`` is a peer's name (plain, flower, pfl), ``own fp32`` or ``own bf16``, or empty for what only stands beside.
+    ``counts`` is a peer (plain, flower, pfl), ``own fp32``, ``own bf16``, or empty for what only stands beside.
     """
 
     label: str
@@ -204,7 +205,5 @@ def _turned(runners: list[Runner], by: int) -> list[Runner]:
 
 
 def _kill(pid: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
