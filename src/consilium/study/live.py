@@ -36,13 +36,21 @@ class Board:
     running: str = "starting"
     rounds: int = 0
     report: Mapping[str, Any] | None = None
+    judged: Mapping[str, Any] | None = None
     spent: EpsilonSpent | None = None
     began: float = field(default_factory=time.monotonic)
 
     def show(self, running: str, rounds: int = 0) -> None:
         """Something else is running: a training of ``rounds`` rounds, or what has none."""
         if running != self.running:
-            self.running, self.rounds, self.report, self.spent = running, rounds, None, None
+            self.running, self.rounds = running, rounds
+            self.report, self.judged, self.spent = None, None, None
+
+    def after(self, report: Mapping[str, Any], spent: EpsilonSpent | None) -> None:
+        """A round is done; sites that were not asked for figures in it keep their last ones."""
+        self.report, self.spent = report, spent
+        if report.get("sites"):
+            self.judged = report
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = options.max_width
@@ -52,12 +60,18 @@ class Board:
             yield Text(bytes_line(self.report))
             if self.spent is not None:
                 yield Text(str(self.spent))
-            rows = site_rows(self.report)
-            if rows:
-                yield _sites(rows, width)
-            if len(rows) > _MOST_ROWS or width < _NARROW or not rows:
-                yield Text(f"this round: {attendance(self.report)}")
+            yield from self._by_site(self.report, width)
         yield from self._foot(width)
+
+    def _by_site(self, report: Mapping[str, Any], width: int) -> RenderResult:
+        judged = self.judged or report
+        rows = site_rows({**report, "sites": judged.get("sites", ())})
+        if judged["round"] != report["round"]:
+            yield Text(f"figures of sites after round {judged['round']}:")
+        if rows:
+            yield _sites(rows, width)
+        if len(rows) > _MOST_ROWS or width < _NARROW or not rows or report.get("aborted"):
+            yield Text(f"this round: {attendance(report)}")
 
     def _foot(self, width: int) -> RenderResult:
         passed = int(time.monotonic() - self.began)
@@ -90,9 +104,9 @@ def _sites(rows: Sequence[SiteRow], width: int) -> Table:
 
 
 def _style(state: str) -> str:
-    if state.startswith(("refused", "aborted")):
+    if state.startswith("refused"):
         return "red"
-    if state.startswith(("dropped", "late", "absent")):
+    if state.startswith(("dropped", "late", "absent", "slow")):
         return "yellow"
     return "" if state.startswith("took part") else "dim"
 

@@ -77,7 +77,7 @@ class Ticker:
         """One federated round is done."""
         check()
         self._time(kind)
-        self.board.report, self.board.spent = report, spent
+        self.board.after(report, spent)
         self._tell_refused(report)
         self._plain(f"{self.board.running}: {self._round()}; {attendance(report)}")
 

@@ -10,10 +10,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["TROUBLES", "SiteRow", "attendance", "byte_text", "bytes_line", "figure", "named", "round_line", "site_rows"]
+__all__ = [
+    "TROUBLES",
+    "SiteRow",
+    "attendance",
+    "byte_text",
+    "bytes_line",
+    "counted",
+    "figure",
+    "named",
+    "round_line",
+    "site_rows",
+]
 
-TROUBLES = ("refused", "aborted", "dropped", "late", "absent")
-"""What may keep a site's update out of a round, the gravest first."""
+TROUBLES = ("refused", "dropped", "late", "absent", "slow")
+"""What may befall a site in a round, the gravest first; all but the last keep its update out of the model."""
 
 _NAMES = 5
 
@@ -38,6 +49,11 @@ def named(report: Mapping[str, Any], trouble: str) -> dict[str, str]:
     return {str(site): str(reason or "") for site, reason in pairs}
 
 
+def counted(report: Mapping[str, Any], trouble: str) -> int:
+    """How many sites; a report may name only the first of them."""
+    return max(len(named(report, trouble)), int(report.get(f"{trouble}_count", 0)))
+
+
 def site_rows(report: Mapping[str, Any]) -> list[SiteRow]:
     """Every site that was asked for its figures, in the order of the report."""
     states = _states(report)
@@ -45,13 +61,12 @@ def site_rows(report: Mapping[str, Any]) -> list[SiteRow]:
 
 
 def attendance(report: Mapping[str, Any]) -> str:
-    """``8 took part, 1 late (site-3), 1 refused (site-4: not finite)``; the first few by name."""
-    kept_out = {trouble: sites for trouble in TROUBLES if (sites := named(report, trouble))}
-    away = {site for sites in kept_out.values() for site in sites}
+    """``8 took part, 1 refused (site-4: not finite), 1 late (site-3)``; the first few by name."""
+    away = {site for trouble in TROUBLES[:-1] for site in named(report, trouble)}
     parts = [f"{len(set(report.get('cohort', ())) - away)} took part"]
-    parts += [f"{len(sites)} {trouble} ({_listed(sites)})" for trouble, sites in kept_out.items()]
-    if report.get("aborted") and "aborted" not in kept_out:
-        parts.append("the round was aborted")
+    parts += [_many(report, trouble) for trouble in TROUBLES if named(report, trouble)]
+    if report.get("aborted"):
+        parts.append(f"the round was aborted ({report['aborted']})")
     return ", ".join(parts)
 
 
@@ -106,6 +121,8 @@ def _row(told: Mapping[str, Any], states: Mapping[str, str]) -> SiteRow:
     return SiteRow(site, int(told.get("n", 0)), accuracy, told.get("loss"), state)
 
 
-def _listed(sites: Mapping[str, str]) -> str:
+def _many(report: Mapping[str, Any], trouble: str) -> str:
+    sites, count = named(report, trouble), counted(report, trouble)
     first = [f"{site}: {reason}" if reason else site for site, reason in list(sites.items())[:_NAMES]]
-    return ", ".join([*first, f"{len(sites) - _NAMES} more"] if len(sites) > _NAMES else first)
+    more = [f"{count - len(first)} more"] if count > len(first) else []
+    return f"{count} {trouble} ({', '.join([*first, *more])})"

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..rounds import TROUBLES, named
+from ..rounds import TROUBLES, counted
 from ..spending import EpsilonSpent
 
 __all__ = ["LAST", "cell_scalars", "round_scalars"]
@@ -31,7 +31,7 @@ def round_scalars(report: Mapping[str, Any], spent: EpsilonSpent | None = None) 
         "bytes/up": report.get("bytes_up"),
         "bytes/down": report.get("bytes_down"),
     }
-    values |= {f"sites/{trouble}": len(sites) for trouble in TROUBLES if (sites := named(report, trouble))}
+    values |= {f"sites/{trouble}": count for trouble in TROUBLES if (count := counted(report, trouble))}
     sites = report.get("sites", ())
     for told in sites if len(sites) <= _MOST_SITES else ():
         site = _name(str(told["site"]))
