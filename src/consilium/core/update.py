@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .errors import Refused
+
 __all__ = ["Aggregate", "Payload", "Update", "payload_bytes", "wire_bytes"]
 
 Payload = Mapping[str, Tensor]
@@ -26,6 +28,11 @@ class Update:
     round: int
     weight: float
     payload: Payload
+
+    def check_sender(self, site: str, round: int) -> None:
+        """Refuse an update that names another site or round than it came from and in."""
+        if self.site != site or self.round != round:
+            raise Refused(f"claims to be from {self.site!r} in round {self.round}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -56,6 +56,11 @@ class RoundState:
     bytes_up: int = 0
     bytes_down: int = 0
 
+    def noting(self, turned: Mapping[str, str]) -> RoundState:
+        """This state with what an engine ``turned`` away before the round saw it, by sender: refused, not silent."""
+        dropped = tuple(site for site in self.dropped if site not in turned)
+        return replace(self, refused={**turned, **self.refused}, dropped=dropped)
+
     def lost(self) -> tuple[str, ...]:
         """The sites of the last round whose work is not in the model."""
         out = {*self.dropped, *self.late, *self.refused}
@@ -129,8 +134,7 @@ class ServerHalf:
         return lawful, refused
 
     def _enforce(self, update: Update, site: str, server: Server) -> Update:
-        if update.site != site or update.round != server.round + 1:
-            raise Refused(f"claims to be from {update.site!r} in round {update.round}")
+        update.check_sender(site, server.round + 1)
         expected = self.algorithm.expects(server)
         for defence in reversed(self.defences):
             update = defence.enforce(update, expected)

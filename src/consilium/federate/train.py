@@ -67,7 +67,7 @@ def train(
     resumed_from = state.server.round
     while state.server.round < rounds:
         began, number = time.perf_counter(), state.server.round + 1
-        state = engine.run(exchange, state, held, SiteState, f"round {number}")
+        state = engine.run(exchange, state, held, SiteState, f"round {number}").noting(engine.turned())
         if not bool(torch.isfinite(state.server.params).all()):
             raise Failed(
                 f"the model is not finite after round {number}", remedy="use a smaller learning rate (federation.lr)"

@@ -77,6 +77,10 @@ class Engine(ABC):
         """Of ``sites``, how many a probe must carry to see this engine at its pace."""
         return min(sites, 1)
 
+    def turned(self) -> Mapping[str, str]:
+        """What the last exchange turned away before the server half saw it, by sender; in one process nothing is."""
+        return {}
+
     def figures(self) -> dict[str, Any]:
         """The engine's kind, and what it measured or chose."""
         return {"kind": type(self).__name__.lower()}
