@@ -15,10 +15,10 @@ from consilium.core.random import Stream
 from consilium.core.records import Limits
 from consilium.federate.algorithms.ditto import Ditto
 from consilium.federate.checkpoint import load_checkpoint
+from consilium.federate.participant import SiteState
 from consilium.measure.intervals import wilson
 from consilium.report.table import write_csv
 from consilium.study.arms import Arm
-from consilium.study.build import algorithm
 from consilium.study.personal import Personal, site_file
 
 
@@ -85,7 +85,7 @@ def test_each_site_has_the_model_that_the_algorithm_gives_it(ditto):
     cell, data = ditto.plan.cells[0], ditto.plan.materials.consortium(0)
     net = ditto.plan.materials.network(0)
     state, held = load_checkpoint(ditto.folder / "trainings" / cell.training / "checkpoint.safetensors")
-    made = algorithm(ditto.plan.spec, net)
+    made = ditto.plan.spec.federation.algorithm.bound(net)
     folder, found, _ = evidence(ditto)
     vectors = []
     for site in data.sites:
@@ -147,15 +147,19 @@ def test_fed_bn_without_normalisation_layers_is_refused_before_anything_is_train
         study(federation={"kind": "fed-bn", "rounds": 1}).plan()
 
 
-def judged(ditto, limits):
-    """The three figures of the ditto study if its sites had such limits."""
-    cell, data = ditto.plan.cells[0], ditto.plan.materials.consortium(0)
-    state, held = load_checkpoint(ditto.folder / "trainings" / cell.training / "checkpoint.safetensors")
-    sites = tuple(replace(site, limits=limits[site.id]) if site.id in limits else site for site in data.sites)
-    net = ditto.plan.materials.network(0)
-    folder, stream = ditto.folder / "models" / cell.model, Stream(0)
-    own = Personal(Ditto(), state.server, held, net, sites, Arm("none", {}, ()), data.public, folder, stream)
-    return {m.name: m for m in own.judge(net.module_at(*own.weights()))}
+def personal(results, limits=None, states=None, made=None):
+    """The models of a study's first training, with other limits or states."""
+    cell, data = results.plan.cells[0], results.plan.materials.consortium(0)
+    state, held = load_checkpoint(results.folder / "trainings" / cell.training / "checkpoint.safetensors")
+    sites = tuple(replace(site, limits=(limits or {}).get(site.id, site.limits)) for site in data.sites)
+    net, folder = results.plan.materials.network(0), results.folder / "models" / cell.model
+    made, states = made or results.plan.spec.federation.algorithm.bound(net), held if states is None else states
+    return Personal(made, state.server, states, net, sites, Arm("none", {}, ()), data.public, folder, Stream(0))
+
+
+def judged(results, limits):
+    own = personal(results, limits)
+    return {m.name: m for m in own.judge(own.network.module_at(*own.weights()))}
 
 
 def test_a_site_without_consent_tells_nothing(ditto):
@@ -169,14 +173,30 @@ def test_a_site_without_consent_tells_nothing(ditto):
     assert all(m.value is None and "no consent" in m.reason for m in nobody.values())
 
 
+def test_a_site_that_never_took_part_is_named_as_such(fed_bn):
+    _, held = load_checkpoint(next((fed_bn.folder / "trainings").glob("*/checkpoint.safetensors")))
+    largest = personal(fed_bn).weights()
+    own = personal(fed_bn, states={"site-0": held["site-0"]})
+    assert any("2 of 3 sites never took part" in note for note in own.notes())
+    assert any("is that of site-0" in note for note in own.notes())
+    assert torch.equal(own.weights()[0], largest[0]) == any("of site-0" in note for note in personal(fed_bn).notes())
+
+
+def test_models_that_stayed_at_the_sites_have_no_figures_here(ditto, fed_bn):
+    """In a deployment only updates and assessments come back."""
+    states = {site: SiteState() for site in ("site-0", "site-1", "site-2")}
+    own = personal(ditto, states=states)
+    assert own.store({}) == {} and own.notes() == []
+    figures = own.judge(own.network.module_at(*own.weights()))
+    assert all(m.value is None and "stay where they were made" in m.reason for m in figures)
+    with pytest.raises(Failed, match="no model for everyone"):
+        personal(fed_bn, states=states).weights()
+
+
 def test_an_algorithm_that_gives_a_site_no_model_fails(ditto):
     class Empty(Ditto):
         def model_for(self, server, kept):
             return None
 
-    cell, data = ditto.plan.cells[0], ditto.plan.materials.consortium(0)
-    state, held = load_checkpoint(ditto.folder / "trainings" / cell.training / "checkpoint.safetensors")
-    net, folder = ditto.plan.materials.network(0), ditto.folder / "models" / cell.model
-    arm = Arm("none", {}, ())
     with pytest.raises(Failed, match="no model for site"):
-        Personal(Empty(), state.server, held, net, data.sites, arm, data.public, folder, Stream(0)).weights()
+        personal(ditto, made=Empty()).weights()

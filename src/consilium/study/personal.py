@@ -56,13 +56,25 @@ class Personal:
     folder: Path
     stream: Stream
 
+    @property
+    def away(self) -> str:
+        """Why there is no site's own model here; empty where there are some."""
+        if any(self._kept(site).tensors for site in self.sites):
+            return ""
+        return "the sites' own models are not here: in a deployment they stay where they were made"
+
     def weights(self) -> tuple[Tensor, Tensor]:
         """Parameters and buffers of the cell's model: everyone's, else those of the largest site."""
         found = self.algorithm.model_for(self.server, None)
+        if found is None and self.away:
+            reason = f"{self.algorithm.kind()} has no model for everyone, and {self.away}"
+            raise Failed(reason, remedy="read the sites' own figures in rounds.jsonl, or simulate")
         return self._own(self._largest()) if found is None else found
 
     def notes(self) -> list[str]:
         """Whose model the cell's is, where there is none for everyone, and what the sites' figures are of."""
+        if self.away:
+            return []
         said = [
             "Each site has a model of its own (models/DIGEST/sites). personal_accuracy judges each on its own site's "
             "validation records, which are not the test set: compare it with shared_accuracy, or between cells."
@@ -81,6 +93,8 @@ class Personal:
 
     def store(self, sealed: Mapping[str, str]) -> dict[str, str]:
         """Release every site's model unless its file is there; returns their seals.  ``sealed`` are those known."""
+        if self.away:
+            return {}
         for site in self.sites:
             path = site_file(self.folder, site.id)
             unbroken(path, sealed.get(site.id))
@@ -90,6 +104,8 @@ class Personal:
 
     def judge(self, shared: nn.Module) -> list[Measure]:
         """The three figures; ``shared`` is the cell's model, which some algorithms have for no one but one site."""
+        if self.away:
+            return [Measure.undefined(name, self.away) for name in _NAMES]
         own = [_Told.by(site, self._release(site).module) for site in self.sites]
         told = [t for t in own if t is not None]
         if not told:
