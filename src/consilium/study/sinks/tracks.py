@@ -7,10 +7,10 @@ when it was named later than the training was made.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -94,7 +94,7 @@ class Tracks:
 def require_sinks(kinds: Sequence[str]) -> None:
     """Refuse sinks whose package is not installed."""
     for i, kind in enumerate(kinds):
-        if importlib.util.find_spec(kind) is None:
+        if find_spec(kind) is None:
             raise MissingExtra(f"{kind} is not installed", remedy='pip install "consilium[track]"', where=f"track[{i}]")
 
 
