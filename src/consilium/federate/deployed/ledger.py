@@ -163,10 +163,9 @@ class Ledger:
                 remedy="add dp-sgd to the study",
                 where="budget.epsilon",
             )
-        spent = self.cost(data, delta)
-        total = self.cost(data, delta, charges) if math.isfinite(spent) else math.inf
+        total = self.cost(data, delta, charges)
         if total > most * (1 + 1e-9):
-            raise _over("epsilon", _epsilon(tuple(charges), delta), total, spent, most)
+            raise _over("epsilon", _epsilon(tuple(charges), delta), total, self.cost(data, delta), most)
 
     def _check_labels(self, data: Fingerprint, labels: Sequence[Charge], most: float, *, exposed: bool) -> None:
         if exposed:
