@@ -165,7 +165,8 @@ def join(
     ],
     key: Annotated[Path | None, typer.Option(metavar="FILE", help="This site's ID.key.")] = None,
     ca: Annotated[Path | None, typer.Option(metavar="FILE", help="The server's ca.crt.")] = None,
-    state: Annotated[Path, typer.Option(metavar="DIR", help="Where this site keeps its state.")] = Path("site-state"),
+    limits: Annotated[Path | None, typer.Option(metavar="FILE", help="This site's own limits and budget.")] = None,
+    state: Annotated[Path, typer.Option(metavar="DIR", help="This site's state and ledger.")] = Path("site-state"),
     insecure_loopback: _Insecure = False,
     as_json: _Json = False,
 ) -> None:
@@ -173,7 +174,7 @@ def join(
     with _guarded(as_json):
         from .deploy.site import Line, take_part
 
-        take_part(Line(address, key, ca, insecure_loopback), site, data, state)
+        take_part(Line(address, key, ca, insecure_loopback), site, data, limits, state)
 
 
 @_keys.command("server")

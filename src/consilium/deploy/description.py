@@ -41,7 +41,7 @@ class Understood:
 
 def describe(spec: Spec, node: TrainingNode, data: Consortium) -> StudyRequest:
     """The request for one training."""
-    federation = cast(FederationSpec, spec.federation)
+    federation = cast(FederationSpec, node.arm.study(spec).federation)
     tables = {name: value for name, value in given(spec).items() if name in _TOLD}
     return StudyRequest(
         study=spec.name,

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from consilium.core.charge import Charge, Composed
@@ -24,6 +25,7 @@ from consilium.federate.deployed import wire
 from consilium.federate.engines.flower import Caller, Deployment, Flower, refuse_refusal
 from consilium.federate.round import FederatedRound, RoundExchange
 from consilium.study.build import gradient_rule, schedule
+from consilium.study.engines import write_engine_record
 from consilium.study.plan import Plan, TrainingNode
 from consilium.study.run import Outcome, run_plan
 from consilium.study.spec import FederationSpec
@@ -83,7 +85,7 @@ def serve(plan: Plan, out: Path, terms: Terms, command: str, say: Callable[[str]
             where=str(keys.sites),
         )
     with _link(store.folder / "link", terms, keys) as link, link.seat(held, say) as caller:
-        return store, run_plan(plan, store, command, carrier=_carrier(plan, caller, terms))
+        return store, run_plan(plan, store, command, carrier=_carrier(plan, store, caller, terms))
 
 
 def _check(plan: Plan) -> None:
@@ -96,7 +98,9 @@ def _check(plan: Plan) -> None:
         raise Refused("sites run no code that a server names", remedy="use a model of the catalogue", where="model")
 
 
-def _carrier(plan: Plan, caller: Caller, terms: Terms) -> Callable[[TrainingNode, RoundExchange, Assessing], Flower]:
+def _carrier(
+    plan: Plan, store: Store, caller: Caller, terms: Terms
+) -> Callable[[TrainingNode, RoundExchange, Assessing], Flower]:
     def make(node: TrainingNode, whole: RoundExchange, _: Assessing) -> Flower:
         data = plan.materials.consortium(node.seed)
         request = describe(plan.spec, node, data)
@@ -104,7 +108,8 @@ def _carrier(plan: Plan, caller: Caller, terms: Terms) -> Callable[[TrainingNode
         assert isinstance(whole, FederatedRound)
         weights = {site: enrolment.weight for site, enrolment in enrolled.items()}
         charges = {site: _charge(plan, node, enrolment.train) for site, enrolment in enrolled.items()}
-        return Flower(caller, Deployment(request, weights, charges))
+        note = partial(write_engine_record, store.training(node.digest))
+        return Flower(caller, Deployment(request, weights, charges, note))
 
     return make
 

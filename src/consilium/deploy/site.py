@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from consilium.core.errors import Failed, Refused
+from consilium.federate.deployed.guard import Guard
+from consilium.federate.deployed.policy import SiteLimits, read_limits
 
 from .holdings import holding_of
 from .keys import check_site_name
@@ -53,13 +55,14 @@ class Line:
             raise Refused(f"others can read {self.key}", remedy=f"chmod 600 {self.key}")
 
 
-def take_part(line: Line, site: str, data: str, state: Path) -> None:
+def take_part(line: Line, site: str, data: str, limits: Path | None, state: Path) -> None:
     """Join as ``site`` with the records that ``data`` names, keeping everything below ``state``."""
     line.check()
     check_site_name(site)
+    guard = Guard(SiteLimits() if limits is None else read_limits(limits), state / "ledger")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    join(line, Worker(site, holding_of(data), state / "studies"), state)
+    join(line, Worker(site, holding_of(data), state / "studies", guard), state)
 
 
 def join(line: Line, worker: Worker, home: Path) -> None:
@@ -76,11 +79,14 @@ def join(line: Line, worker: Worker, home: Path) -> None:
         finally:
             seat.close()
             node.stop()
-        if _rejected(node) and time.monotonic() - began > _SECONDS_AWAY:
-            raise Refused(f"the server does not take this node: {node.last_words()}", remedy="see its operator")
         if _foreign(node):
             raise Refused(f"the server's certificate is not signed by {line.ca}", remedy="ask its operator for ca.crt")
-        _log.warning("the node ended: %s; again in %.0f s", node.last_words(), _AGAIN)
+        if not _rejected(node):
+            began = time.monotonic()
+        elif time.monotonic() - began > _SECONDS_AWAY:
+            raise Refused("the server does not take this key", remedy="ask its operator to put ID.pub into sites/")
+        why = "the server does not take this key yet" if _rejected(node) else f"the node ended: {node.last_words()}"
+        _log.warning("%s; again in %.0f s", why, _AGAIN)
         time.sleep(_AGAIN)
 
 

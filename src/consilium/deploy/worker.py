@@ -20,8 +20,9 @@ from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.records import Consortium
 from consilium.federate.assess import Assessment, assess
 from consilium.federate.deployed import wire
+from consilium.federate.deployed.guard import Admitted, Guard
 from consilium.federate.engines.engine import one_thread
-from consilium.federate.engines.flower import answer_of, told
+from consilium.federate.engines.flower import answer_of, says, told
 from consilium.federate.participant import Participant
 from consilium.study.build import network, participants
 
@@ -47,23 +48,27 @@ class Holding:
 
 @dataclass(frozen=True, eq=False)
 class _Prepared:
-    person: Participant
+    admitted: Admitted
     shelf: Shelf
     enrolment: Enrolment
 
+    @property
+    def person(self) -> Participant:
+        return self.admitted.person
+
 
 class Worker:
-    """One site: its name, its data, its state on disk, and what it will not do."""
+    """One site: its name, its data, its state on disk, and the guard of its limits and its ledger."""
 
-    def __init__(
-        self, site: str, holding: Holding, state: Path, judge: Callable[[wire.StudyRequest], None] | None = None
-    ) -> None:
-        self.site, self.holding, self.state, self.judge = site, holding, state, judge
+    def __init__(self, site: str, holding: Holding, state: Path, guard: Guard) -> None:
+        self.site, self.holding, self.state, self.guard = site, holding, state, guard
         self._studies: dict[str, _Prepared] = {}
 
     def __call__(self, message: Message) -> RecordDict:
         """The answer to one message."""
         digest = "?"
+        if says(message, "hold"):
+            return answer_of(b"-")
         try:
             request = wire.decode_request(told(message, "request"))
             digest = request.digest()
@@ -92,6 +97,7 @@ class Worker:
         if sent is not None:
             _log.info("round %d: sent again", broadcast.round)
             return sent
+        self.guard.pay(study.admitted, broadcast.round, question)
         with one_thread():
             update, state = study.person.work(broadcast, study.shelf.state(broadcast.round))
         answer = wire.encode_update(update, digest)
@@ -113,14 +119,11 @@ class Worker:
 
     def _prepared(self, request: wire.StudyRequest, digest: str) -> _Prepared:
         if digest not in self._studies:
-            if self.judge is not None:
-                self.judge(request)
+            self.guard.judge(request)
             self._studies = {digest: self._prepare(request, digest)}  # one at a time: data may be large
         return self._studies[digest]
 
     def _prepare(self, request: wire.StudyRequest, digest: str) -> _Prepared:
-        if request.code:
-            raise Refused("the study runs code of its own", remedy="use a model of the catalogue", where="model")
         study = understand(request)
         if self.site not in study.roster:
             raise Refused(f"the study has no site {self.site}", remedy="ask its operator for the site's name")
@@ -131,11 +134,14 @@ class Worker:
                 f"{list(study.classes)}",
                 where="data",
             )
+        known = self.guard.recognise(request, data.sites[0].records.train)
         net = network(study.spec, data, study.seed)
-        person = participants(study.spec, study.arm, study.seed, None, data, net)[self.site]
+        person = participants(study.spec, study.arm, study.seed, None, data, net, known.key)[self.site]
+        labels = [charge for d in study.arm.data if (charge := d.charge(len(data.classes))) is not None]
+        admitted = self.guard.admit(request, known, person, labels)
         n, m = len(person.train), len(person.site.records.validation)
         enrolment = Enrolment(self.site, n, m, person.weight, self.holding.own)
-        return _Prepared(person, Shelf(self.state / digest), enrolment)
+        return _Prepared(admitted, Shelf(self.state / digest), enrolment)
 
     def _refusal(self, error: Refused, digest: str) -> bytes:
         _log.warning("refused: %s", error)

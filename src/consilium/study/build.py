@@ -13,6 +13,7 @@ from consilium.core.algorithm import Algorithm
 from consilium.core.defence import UpdateDefence
 from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.gradient import GradientRule, Objective, Schedule
+from consilium.core.keystream import Secret
 from consilium.core.merge import Merge
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
@@ -123,12 +124,12 @@ def exchange(
     spec: Spec, arm: Arm, seed: int, corruption: CorruptionSpec | None, data: Consortium, net: Network
 ) -> RoundExchange:
     """Server half and participants of one training."""
-    federation = cast(FederationSpec, spec.federation)
+    federation = cast(FederationSpec, arm.study(spec).federation)
     bad = colluders(corruption, data.sites, seed)
     half = ServerHalf(
         tuple(site.id for site in data.sites),
         federation.shape.fraction,
-        algorithm(spec, net),
+        algorithm(spec, arm, net),
         _merge(arm),
         _update_defences(arm, net),
         len(data.classes),
@@ -140,43 +141,50 @@ def exchange(
 
 
 def participants(
-    spec: Spec, arm: Arm, seed: int, corruption: CorruptionSpec | None, data: Consortium, net: Network
+    spec: Spec,
+    arm: Arm,
+    seed: int,
+    corruption: CorruptionSpec | None,
+    data: Consortium,
+    net: Network,
+    key: Secret | None = None,
 ) -> dict[str, Participant]:
-    """Every site, ready to train; the colluding ones in the adversary's hands."""
-    federation = cast(FederationSpec, spec.federation)
+    """Every site, ready to train; the colluding ones in the adversary's hands.  With ``key`` their noise is secret."""
+    federation = cast(FederationSpec, arm.study(spec).federation)
     bad = frozenset(colluders(corruption, data.sites, seed))
-    like = _like(spec, arm, data.sites[0], net, Stream(seed).child("train"))
+    stream = Stream(seed).child("train")
+    like = _like(spec, arm, data.sites[0], net, stream if key is None else stream.secretly(key))
     return {
         site.id: _participant(federation, arm, site, data, like, corruption if site.id in bad else None)
         for site in data.sites
     }
 
 
-def assessing(spec: Spec, whole: RoundExchange, net: Network) -> Assessing:
+def assessing(whole: RoundExchange) -> Assessing:
     """The exchange in which every site judges the model on its own held-out records."""
     inner = whole.inner if isinstance(whole, Corrupted) else cast(FederatedRound, whole)
-    return Assessing(algorithm(spec, net), inner.sites)
+    return Assessing(inner.half.algorithm, inner.sites)
 
 
-def algorithm(spec: Spec, net: Network) -> Algorithm:
-    """The study's algorithm, made to measure for the network."""
-    return cast(FederationSpec, spec.federation).algorithm.bound(net)
+def algorithm(spec: Spec, arm: Arm, net: Network) -> Algorithm:
+    """The arm's algorithm, made to measure for the network."""
+    return cast(FederationSpec, arm.study(spec).federation).algorithm.bound(net)
 
 
-def start(spec: Spec, data: Consortium, net: Network) -> RoundState:
+def start(spec: Spec, arm: Arm, data: Consortium, net: Network) -> RoundState:
     """The state before the first round."""
-    return RoundState(algorithm(spec, net).start(net, len(data.sites)))
+    return RoundState(algorithm(spec, arm, net).start(net, len(data.sites)))
 
 
 def _like(spec: Spec, arm: Arm, site: Site, net: Network, stream: Stream) -> Participant:
     """What all participants have in common, made once: thousands of sites share it."""
-    federation, rule = cast(FederationSpec, spec.federation), gradient_rule(arm)
+    federation, rule = cast(FederationSpec, arm.study(spec).federation), gradient_rule(arm)
     return Participant(
         site=site,
         train=site.records.train,
         weight=1.0,
         network=net,
-        algorithm=algorithm(spec, net),
+        algorithm=algorithm(spec, arm, net),
         objective=reduce(lambda made, defence: defence.objective(made), arm.training, cast(Objective, CrossEntropy())),
         rule=rule,
         schedule=schedule(federation, rule),

@@ -30,7 +30,7 @@ from .build import exchange
 from .spec import FederationShape, Spec
 from .store import read_json, write_json
 
-__all__ = ["check_engine", "engine_for", "engine_record", "why_not"]
+__all__ = ["check_engine", "engine_for", "engine_record", "why_not", "write_engine_record"]
 
 _FILE = "engine.json"
 
@@ -44,14 +44,14 @@ def engine_for(
     if known is None:
         possible = {name: make for name, make in makers.items() if why_not(name, device, whole) is None}
         made, choice = fastest(possible, whole, start, SiteState, shape.rounds)
-        _write(folder, {**made.figures(), "asked": "auto", **choice.to_json()})
+        write_engine_record(folder, {**made.figures(), "asked": "auto", **choice.to_json()})
         return made
     refusal = why_not(known, device, whole)
     if refusal is not None:
         raise Refused(refusal.reason, remedy=refusal.remedy, where="federation.engine")
     made = makers[known]()
     if shape.engine != "auto":
-        _write(folder, {**made.figures(), "asked": shape.engine, "kind": known})
+        write_engine_record(folder, {**made.figures(), "asked": shape.engine, "kind": known})
     return made
 
 
@@ -91,6 +91,7 @@ def why_not(kind: str, device: str, whole: RoundExchange) -> Refused | None:
     return None
 
 
-def _write(folder: Path, record: Mapping[str, Any]) -> None:
+def write_engine_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Say beside the training in ``folder`` what carries it."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / _FILE, {**record, "torch_threads": torch.get_num_threads()})

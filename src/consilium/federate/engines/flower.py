@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from consilium.core.algorithm import Broadcast, Server
 from consilium.core.charge import Charge
@@ -30,7 +30,13 @@ if TYPE_CHECKING:
     from flwr.app import Message, RecordDict
     from flwr.serverapp import Grid
 
-__all__ = ["Caller", "Deployment", "Flower", "answer_of", "question_of", "refuse_refusal", "told"]
+__all__ = [
+    "Caller", "Deployment", "Flower", "answer_of", "hold_of", "question_of", "refuse_refusal", "says", "told",
+]  # fmt: skip
+
+_SMALL, _LARGE = "short", "long"
+_ONE_CALL = 1 << 20
+"""Bytes of a message that travels as one object; above, Flower sends arrays in pieces of 5 MiB."""
 
 ServerState = TypeVar("ServerState")
 SiteState = TypeVar("SiteState")
@@ -50,6 +56,7 @@ class Caller:
     nodes: Mapping[str, int]
     deadline: float
     poll: float = 0.1
+    holds: dict[str, int] = field(default_factory=dict)
     alive: Callable[[], None] = field(default=lambda: None)
     say: Callable[[str], None] = field(default=lambda _: None)
 
@@ -64,12 +71,14 @@ class Caller:
 class Deployment:
     """One training among machines: the request that every question carries, and what the sites declared.
 
-    ``weights`` are those of their updates, ``charges`` what one round costs each of them.
+    ``weights`` are those of their updates, ``charges`` what one round costs each of them.  ``note`` is told the
+    engine's figures whenever they change.
     """
 
     request: wire.StudyRequest
     weights: Mapping[str, float]
     charges: Mapping[str, Charge | None]
+    note: Callable[[Mapping[str, Any]], None] = field(default=lambda _: None)
 
 
 class Flower(Engine):
@@ -80,6 +89,7 @@ class Flower(Engine):
         self.silent: dict[str, list[str]] = {}
         self.refusals: dict[str, str] = {}
         self._digest = deployment.request.digest()
+        deployment.note(self.figures())
 
     def phase(
         self,
@@ -96,9 +106,12 @@ class Flower(Engine):
         for site, why in refused.items():
             self.caller.say(f"{name}: {site} refuses: {why}")
             self.refusals[site] = why
-        if silent := [site for site in cohort if site not in came and site not in refused]:
+        silent = [site for site in cohort if site not in came and site not in refused]
+        if silent:
             self.silent[f"{name} {phase}"] = silent
             self.caller.say(f"{name}: no answer from {', '.join(silent)} in {self.caller.deadline:.0f} s")
+        if silent or refused:
+            self.deployment.note(self.figures())
         outboxes = {site: cast(Outbox, came[site]) for site in cohort if site in came}
         return outboxes, {site: self._charged(site, states[site], inbox) for site in outboxes}
 
@@ -145,6 +158,7 @@ class _Asking:
             self.caller.alive()
             for reply in self._replies():
                 self._take(reply)
+            self._hold()
             if self.lost and time.monotonic() - looked > 1:
                 looked = time.monotonic()
                 self._ask_returned()
@@ -172,9 +186,26 @@ class _Asking:
             self._ask(back)
 
     def _replies(self) -> Sequence[Message]:
-        return list(self.caller.grid.pull_messages(list(self.pending))) if self.pending else []
+        waiting = [*self.pending, *self.caller.holds]
+        return list(self.caller.grid.pull_messages(waiting)) if waiting else []
+
+    def _hold(self) -> None:
+        """Keep two messages that say nothing behind every question.
+
+        A node that finds no message sleeps for three seconds, whatever comes meanwhile; one that has just been given a
+        message asks again at once.
+        """
+        held = list(self.caller.holds.values())
+        short = [
+            node for node in {self.caller.nodes[s] for s in self.pending.values()} for _ in range(2 - held.count(node))
+        ]
+        if short:
+            numbers = self.caller.grid.push_messages([hold_of(node) for node in short])
+            self.caller.holds.update({number: node for number, node in zip(numbers, short, strict=True) if number})
 
     def _take(self, reply: Message) -> None:
+        if self.caller.holds.pop(reply.metadata.reply_to_message_id, None) is not None:
+            return
         site = self.pending.pop(reply.metadata.reply_to_message_id, None)
         if site is None or site in self.came or site in self.refused:
             return
@@ -196,38 +227,55 @@ def refuse_refusal(site: str, data: bytes, study: str) -> None:
 
 def question_of(request: bytes, question: bytes, node: int) -> Message:
     """The message that asks ``node``."""
-    from flwr.app import Message, RecordDict
+    return _to(node, {"request": request, "question": question})
 
-    content = RecordDict({"request": _record(request), "question": _record(question)})
-    return Message(content, dst_node_id=node, message_type="query")
+
+def hold_of(node: int) -> Message:
+    """A message that says nothing."""
+    return _to(node, {"hold": b"-"})
 
 
 def answer_of(data: bytes) -> RecordDict:
     """What a node answers with."""
-    from flwr.app import RecordDict
-
-    return RecordDict({"answer": _record(data)})
+    return _content({"answer": data})
 
 
 def told(message: Message, name: str) -> bytes:
     """The bytes that ``message`` carries under ``name``; refused where it carries something else."""
+    if name in message.content.config_records.get(_SMALL, {}):
+        value = message.content.config_records[_SMALL][name]
+        return value if isinstance(value, bytes) else _refuse(name)
     try:
-        array = message.content.array_records[name]["bytes"].numpy()
-    except (KeyError, ValueError, TypeError, EOFError, AttributeError) as error:
-        raise Refused(
-            f"a message without {name}: {type(error).__name__}", remedy="send what this release sends"
-        ) from None
-    if str(array.dtype) != "uint8" or array.ndim != 1:
-        raise Refused(f"{name} is no string of bytes", remedy="send what this release sends")
-    return bytes(array.tobytes())
+        array = message.content.array_records[_LARGE][name].numpy()  # never a pickle: Flower reads without them
+    except (KeyError, ValueError, TypeError, EOFError):
+        return _refuse(name)
+    return bytes(array.tobytes()) if str(array.dtype) == "uint8" and array.ndim == 1 else _refuse(name)
 
 
-def _record(data: bytes) -> Any:
-    """Bytes as an array: Flower sends arrays in pieces, and other values in one."""
+def says(message: Message, name: str) -> bool:
+    """Whether ``message`` carries something short under ``name``."""
+    return message.has_content() and name in message.content.config_records.get(_SMALL, {})
+
+
+def _refuse(name: str) -> NoReturn:
+    raise Refused(f"the message carries no {name}", remedy="send what this release sends")
+
+
+def _to(node: int, parts: Mapping[str, bytes]) -> Message:
+    from flwr.app import Message
+
+    return Message(_content(parts), dst_node_id=node, message_type="query")
+
+
+def _content(parts: Mapping[str, bytes]) -> RecordDict:
+    """Bytes by name: in one record while short, since every object is a call of its own; else as arrays, in pieces."""
     import numpy as np
-    from flwr.app import Array, ArrayRecord
+    from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
-    return ArrayRecord({"bytes": Array(np.frombuffer(data, dtype=np.uint8))})
+    if sum(map(len, parts.values())) <= _ONE_CALL:
+        return RecordDict({_SMALL: ConfigRecord(dict(parts))})
+    arrays = {name: Array(np.frombuffer(data, dtype=np.uint8)) for name, data in parts.items()}
+    return RecordDict({_LARGE: ArrayRecord(arrays)})
 
 
 def _encoded(inbox: object, digest: str) -> bytes:

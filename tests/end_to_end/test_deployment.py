@@ -1,0 +1,118 @@
+"""Server and three sites as separate processes, TLS and keys on: the model of the loop, bit for bit, whatever dies."""
+
+import json
+import ssl
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+from safetensors.torch import load_file
+
+from consilium.deploy.keys import make_server_keys, make_site_key
+from consilium.study.study import Study
+
+ROUNDS = 5
+
+
+@pytest.fixture(scope="module")
+def finished(federation, deployed_study):
+    """One training in which a site and the server are killed; strangers try the door meanwhile."""
+    study = deployed_study("deployed", ROUNDS)
+    federation.serve(study, "--gather", "120", "--deadline", "120")
+    for site in federation.sites:
+        federation.join(site)
+    make_site_key("stranger", federation.folder / "stranger")
+    make_server_keys(federation.folder / "foreign", ["127.0.0.1"])
+    federation.until(lambda: len(federation.rounds()) >= 1, what="no first round")
+    refusals = {path: knock(federation, path) for path in ("/v1/control/start-run", "/v1/runtime/acquire-task")}
+    federation.join("site-2", name="stranger", key=federation.folder / "stranger" / "stranger.key")
+    federation.join("site-2", name="misled", ca=federation.folder / "foreign" / "ca.crt")
+    federation.kill("site-1")
+    federation.join("site-1")
+    federation.until(lambda: len(federation.rounds()) >= 2, what="no round after a site was killed")
+    federation.until(lambda: "does not take this key yet" in federation.log("stranger"), what="the stranger is let in")
+    federation.kill("stranger")
+    misled = federation.wait("misled")
+    federation.kill("server")
+    time.sleep(1)
+    before = len(federation.rounds())
+    federation.serve(study, "--gather", "120", "--deadline", "120")
+    code = federation.wait("server")
+    return {"study": study, "code": code, "before": before, "refusals": refusals, "misled": misled}
+
+
+def knock(federation, path):
+    """The status of a call through the published port, made without any right."""
+    trust = ssl.create_default_context(cafile=str(federation.folder / "keys" / "ca.crt"))
+    try:
+        urllib.request.urlopen(f"https://{federation.address}{path}", data=b"", context=trust, timeout=20)
+    except urllib.error.HTTPError as error:
+        return error.code
+    return 200
+
+
+def tensors(folder):
+    (path,) = folder.glob("deployed/trainings/*/checkpoint.safetensors")
+    return load_file(path)
+
+
+def test_killed_and_started_again_it_is_the_model_of_the_loop_to_the_last_bit(federation, finished, tmp_path):
+    assert finished["code"] == 0, federation.log("server")
+    assert 0 < finished["before"] < ROUNDS, "the server was killed in mid-run"
+    Study.read(finished["study"]).run(tmp_path, quiet=True)
+    deployed, loop = tensors(federation.folder / "out"), tensors(tmp_path)
+    assert all(deployed[name].equal(loop[name]) for name in ("server/params", "server/buffers"))
+    assert [line["round"] for line in federation.rounds()] == list(range(1, ROUNDS + 1))
+    (told,) = tmp_path.glob("deployed/trainings/*/rounds.jsonl")
+    simulated = [json.loads(line) for line in told.read_text().splitlines()]
+    assert [line["sites"] for line in federation.rounds()] == [line["sites"] for line in simulated]
+    assert all(not line["dropped"] and not line["refused"] for line in federation.rounds())
+
+
+def test_the_evidence_says_what_carried_it(federation, finished):
+    (path,) = federation.folder.glob("out/deployed/cells/*/evidence.json")
+    evidence = json.loads(path.read_text())
+    assert evidence["status"] == "ok"
+    assert evidence["engine"]["kind"] == "flower"
+
+
+def test_every_site_paid_every_round_once(federation, finished):
+    for site in federation.sites:
+        lines = (federation.folder / site / "state" / "ledger" / "journal.jsonl").read_text().splitlines()
+        paid = [entry["round"] for entry in map(json.loads, lines) if "round" in entry]
+        assert sorted(set(paid)) == list(range(1, ROUNDS + 1))
+        assert len(paid) <= ROUNDS + 1, "a crash between paying and storing costs one round more, no other"
+
+
+def test_strangers_are_refused(federation, finished):
+    assert finished["refusals"] == {"/v1/control/start-run": 403, "/v1/runtime/acquire-task": 403}
+    assert "enrolled" not in federation.log("stranger")
+    assert finished["misled"] == 2
+    assert "not signed by" in federation.log("misled")
+
+
+def test_a_round_closes_without_a_site_that_never_answers(federation, deployed_study, finished):
+    """With two of three, the minimum, once its deadline is over; who was silent stands in the log."""
+    study = deployed_study("silent", 2, "[federation.participation]\nminimum-cohort = 2")
+    federation.serve(study, "--gather", "120", "--deadline", "6", name="patient")
+    federation.until(lambda: "has 319 records" in federation.log("patient"), what="not gathered")
+    federation.kill("site-2")
+    assert federation.wait("patient") == 0, federation.log("patient")
+    rounds = federation.rounds("silent")
+    assert rounds[-1]["dropped"] == ["site-2"]
+    assert not rounds[-1]["aborted"]
+    federation.join("site-2")
+
+
+def test_a_site_refuses_what_its_limits_do_not_allow_and_the_server_says_so(federation, deployed_study, finished):
+    study = deployed_study("greedy", 50)
+    limits = federation.folder / "limits.toml"
+    limits.write_text("max-rounds = 49\n")
+    federation.kill("site-0")
+    federation.join("site-0", "--limits", limits)
+    federation.serve(study, "--gather", "120", name="greedy")
+    assert federation.wait("greedy") == 3
+    assert "asks for 50, and 49 are allowed" in federation.log("greedy")
+    (record,) = federation.folder.glob("out/greedy/trainings/*/training.json")
+    assert "site-0" in json.loads(record.read_text())["error"]
