@@ -23,6 +23,8 @@ from consilium.defend.update._codec import Codec
 from consilium.federate import train as training
 from consilium.federate.checkpoint import load_checkpoint, save_checkpoint
 from consilium.federate.engines.loop import Loop
+from consilium.federate.engines.pool import Pool, why_no_fork
+from consilium.federate.engines.stacked import Stacked
 from consilium.federate.participant import SiteState
 from consilium.federate.round import Corrupted
 from consilium.federate.states import SiteStates
@@ -314,14 +316,20 @@ class Ran:
 
 def rounds(plan, count, arm=1, bad=None):
     """Carry ``count`` rounds by hand."""
+    return carry(*ready(plan, arm, bad), count)
+
+
+def ready(plan, arm=1, bad=None):
     data, net = plan.materials.consortium(0), plan.materials.network(0)
-    return carry(exchange(plan.spec, plan.arms[arm], 0, bad, data, net), start(plan.spec, data, net), count)
+    state = start(plan.spec, plan.arms[arm], data, net)
+    return exchange(plan.spec, plan.arms[arm], 0, bad, data, net), state
 
 
-def carry(exchange, state, count):
+def carry(exchange, state, count, engine=None):
     states = {}
-    for number in range(count):
-        state = Loop().run(exchange, state, states, SiteState, f"round {number + 1}")
+    with engine or Loop() as runs:
+        for number in range(count):
+            state = runs.run(exchange, state, states, SiteState, f"round {number + 1}")
     return Ran(exchange, state, states)
 
 
@@ -341,6 +349,26 @@ def test_everything_an_algorithm_sends_is_carried(plan_of, tables, kind, codec):
     shape = {k: v for k, v in tables["federation"].items() if k not in ("kind", "lr")}
     ran = rounds(plan_of(codec, federation={"kind": kind, "lr": 0.05, **shape}), 2)
     assert ran.state.refused == {} and bool(ran.state.server.params.isfinite().all())
+
+
+@pytest.mark.skipif(why_no_fork() is not None, reason=f"no pool here: {why_no_fork()}")
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_engines_carry_messages_and_residuals(plan_of, kind):
+    """The pool gives the loop's bits; the stack its numbers, up to a choice that the last bit tips.
+
+    With two classes the last layer's changes are equal in pairs, so which of two a small top-k takes is such a choice.
+    """
+    carried, begin = ready(plan_of({"kind": kind, **({"share": 0.5} if kind == "top-k" else {})}))
+    loop = carry(carried, begin, 3)
+    pool, stack = carry(carried, begin, 3, Pool(Loop(), (carried,), 2)), carry(carried, begin, 3, Stacked())
+    assert torch.equal(pool.state.server.params, loop.state.server.params)
+    for ran in (pool, stack):
+        assert ran.state.bytes_up == loop.state.bytes_up and ran.state.refused == {}
+        for site, state in loop.states.items():
+            held = {k: {n: t.shape for n, t in m.items()} for k, m in ran.states[site].defences.items()}
+            assert held == {k: {n: t.shape for n, t in m.items()} for k, m in state.defences.items()}
+    moved = loop.state.server.params - begin.server.params
+    assert float((stack.state.server.params - loop.state.server.params).norm()) < 0.05 * float(moved.norm())
 
 
 def law(plan_of, *defences, **changes):
@@ -373,9 +401,7 @@ def test_law_1_a_codec_that_cannot_read_an_algorithms_update_is_refused_before_t
 def test_law_1_the_residual_is_of_the_clipped_update(plan_of):
     """At the first round, sent + residual is the delta after the bound, of length 0.05, and not before it."""
     plan = plan_of({"kind": "norm-bound", "bound": 0.05}, {"kind": "top-k", "share": 0.2})
-    data, net = plan.materials.consortium(0), plan.materials.network(0)
-    carried = exchange(plan.spec, plan.arms[1], 0, None, data, net)
-    state = start(plan.spec, data, net)
+    carried, state = ready(plan)
     cohort, inbox = carried.open(state)
     message, after = carried.site("round", cohort[0], inbox, SiteState())
     codec = carried.half.defences[1]
@@ -435,11 +461,10 @@ class Pusher(Corruption):
 
 def forged(plan, count, **knobs):
     """The state after rounds in which the first site of the tiny study is the pusher's."""
-    data, net = plan.materials.consortium(0), plan.materials.network(0)
-    inner = exchange(plan.spec, plan.arms[1], 0, None, data, net)
+    inner, begin = ready(plan)
     name = inner.half.roster[0]
     inner.sites[name] = replace(inner.sites[name], defences=())
-    return carry(Corrupted(inner, Pusher(**knobs), [name]), start(plan.spec, data, net), count).state, name
+    return carry(Corrupted(inner, Pusher(**knobs), [name]), begin, count).state, name
 
 
 @pytest.mark.parametrize("kind", KINDS)
