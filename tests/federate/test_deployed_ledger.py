@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from consilium.core.charge import Composed, Gaussian, PoissonSampled, RandomisedResponse
 from consilium.core.errors import Failed, Refused, Unlawful
@@ -322,6 +324,32 @@ def test_a_damaged_ledger_refuses_to_go_on(folder, damage):
     with pytest.raises(Refused) as caught:
         pay(folder, records(), round=3)
     assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_whatever_becomes_of_the_journal_it_is_refused_or_says_what_it_said(paid, pick):
+    """Bytes changed, cut out or put in anywhere: never less spent than was."""
+    folder, whole, cost_before = paid
+    data = bytearray(whole)
+    at = pick.draw(st.integers(0, len(data) - 1))
+    end = min(len(data), at + pick.draw(st.sampled_from([0, 1, 1, 7, 300, 10_000])))
+    data[at:end] = pick.draw(st.one_of(st.binary(max_size=6), st.just(whole[at:end] * 2)))
+    (folder / "journal.jsonl").write_bytes(data)
+    try:
+        found = spent(folder, records())
+    except Refused as error:
+        assert "\n" not in str(error)
+    else:
+        assert found >= cost_before * (1 - 1e-9)
+
+
+@pytest.fixture(scope="module")
+def paid(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("paid") / "ledger"
+    for number in (1, 2, 3):
+        pay(folder, records(), round=number)
+    return folder, (folder / "journal.jsonl").read_bytes(), spent(folder, records())
 
 
 def test_half_a_line_after_the_head_is_a_crash_in_mid_append(folder):

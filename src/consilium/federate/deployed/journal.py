@@ -25,7 +25,7 @@ from consilium.core.errors import Failed, Refused
 
 from .frame import canonical, parse
 
-__all__ = ["Journal", "durable"]
+__all__ = ["Journal", "durable", "sync_folder"]
 
 _START = bytes(32)
 
@@ -143,15 +143,20 @@ def durable(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(path.parent)
     except OSError as error:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
         raise Failed(f"cannot write {path}: {error}", remedy="free disk space; nothing was sent") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Be sure of the names in ``folder``: a file is on disk only when its name is."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _line(line: Mapping[str, Any], before: bytes, key: bytes) -> tuple[bytes, bytes]:

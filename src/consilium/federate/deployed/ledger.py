@@ -4,8 +4,9 @@
 
 A crash after the line counts as spent.  Who holds the bytes that were sent sends those again without a claim; whoever
 computes anew pays anew.  A claim composes with every earlier one that learned from at least one of the same persons:
-the cost is that of the person who stands in most.  Learning without differential privacy has no finite cost, and a
-budget never allows it.
+the cost is that of the person who stands in most.  Its unit is that of the charges, one example: persons tie examples
+together, they do not multiply the cost.  Learning without differential privacy has no finite cost, and a budget never
+allows it.
 
 Source: Rogers et al. 2016, arXiv 1605.08294 (privacy odometers and filters: budgets over adaptive compositions)
 """
@@ -29,7 +30,7 @@ from consilium.federate.ledger import charge_from_json, charge_to_json
 from consilium.measure import privacy
 
 from .fingerprint import Fingerprint, fingerprint, split_tokens
-from .journal import Journal, durable
+from .journal import Journal, durable, sync_folder
 from .secret import make_secret, read_secret
 
 __all__ = ["Budget", "Ledger", "open_ledger"]
@@ -39,7 +40,7 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class Budget:
-    """What any one person's records may cost in all: epsilon at ``delta`` for examples, ``labels`` for their labels.
+    """What any one record may cost in all: epsilon at ``delta`` for examples, ``labels`` for their labels.
 
     ``epsilon`` None sets no bound; then learning without differential privacy is allowed too.
     """
@@ -240,6 +241,7 @@ def _create(folder: Path, witness: Path | None) -> None:
     began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     Journal.create(draft, secret.derive("journal"), {"ledger": _VERSION, "began": began})
     draft.rename(folder)
+    sync_folder(folder.parent)
 
 
 def _entry(line: dict[str, Any], number: int) -> _Entry:
