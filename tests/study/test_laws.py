@@ -75,7 +75,7 @@ def _update(plan, arm, corruption=None, site="site-0"):
     data, net = plan.materials.consortium(seed), plan.materials.network(seed)
     person = participants(plan.spec, arm, seed, corruption, data, net)[site]
     carried = exchange(plan.spec, arm, seed, corruption, data, net)
-    return person.work(carried.open(start(plan.spec, data, net))[1], SiteState())[0]
+    return person.work(carried.open(start(plan.spec, arm, data, net))[1], SiteState())[0]
 
 
 def test_law_4_a_corrupted_site_obeys_no_site_half_but_the_server_half_binds_it(tables):
@@ -97,8 +97,8 @@ def test_law_4_a_corrupted_site_obeys_no_site_half_but_the_server_half_binds_it(
     sent = _update(plan, arm, bad, name)
     assert float(sent.payload["delta"].norm()) > 0.1
     carried = exchange(plan.spec, arm, 0, bad, data, net)
-    after, _ = carried.server("round", {name: sent}, start(plan.spec, data, net))
-    moved = after.server.params - start(plan.spec, data, net).server.params
+    after, _ = carried.server("round", {name: sent}, start(plan.spec, arm, data, net))
+    moved = after.server.params - start(plan.spec, arm, data, net).server.params
     assert 0.099 < float(moved.norm()) <= 0.1
 
 

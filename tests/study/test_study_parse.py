@@ -61,7 +61,7 @@ CASES = [
     (("federation", "round"), 3, "federation.round: fed-avg has no knob 'round'. did you mean 'rounds'?"),
     (("federation", "step_size"), 3, "federation.step_size: fed-avg has no knob 'step_size'."),
     (("federation", "fraction"), 0.0, "federation.fraction: 0.0 is out of range. use a share of the sites above 0"),
-    (("federation", "engine"), "pool", "federation.engine: 'pool' is not 'loop'."),
+    (("federation", "engine"), "warp", "federation.engine: 'warp' is not 'auto', 'loop', 'pool' or 'stacked'."),
     (("vary", "privacy"), "dp-sgd", "vary.privacy: expected a list, got 'dp-sgd'."),
     (("vary", "privacy", 0, "kind"), "dpsgd", "vary.privacy[0].kind: unknown"),
     (("vary", "privacy", 0, "clp"), 1.0, "vary.privacy[0].clp: dp-sgd has no knob 'clp'. did you mean 'clip'"),

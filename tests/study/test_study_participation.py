@@ -56,16 +56,16 @@ def rounds(folder):
 
 
 def test_events_are_named_round_by_round_and_only_what_was_merged_counts_as_trained_on(tmp_path) -> None:
-    knobs = {"availability": 0.7, "dropout": 0.3, "stragglers": 0.3, "minimum-cohort": 3}
+    knobs = {"availability": 0.7, "dropout": 0.3, "stragglers": 0.3, "minimum-cohort": 2}
     table = {**small(**knobs), "attacks": ["loss-threshold"]}
     done = Study.of(table).run(tmp_path, quiet=True)
     said = rounds(done.folder)
-    assert len(said) == 6 and any(r["aborted"] for r in said)
+    assert len(said) == 6 and any(r["aborted"] for r in said) and not all(r["aborted"] for r in said)
     for r in said:
         assert len(r["absent"]) == r["absent_count"] <= 8 and not set(r["absent"]) & set(r["cohort"])
         assert set(r["dropped"]) | set(r["late"]) <= set(r["cohort"])
         usable = len(r["cohort"]) - len(r["dropped"]) - len(r["late"])
-        assert r["aborted"] == ("" if usable >= 3 else f"{usable} of 3 updates")
+        assert r["aborted"] == ("" if usable >= 2 else f"{usable} of 2 updates")
     assert not done.outcome.failed
 
 

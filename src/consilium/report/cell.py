@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.finding import Measure
-from .evidence import CellRecord, FindingRecord, StudyRecord
+from .crowd import MANY, Presence, presence
+from .evidence import CellRecord, FindingRecord, RoundRecord, StudyRecord
 from .gallery import Example, allowance, examples
 from .numbers import interval, number, style_of
 from .words import claim_sentence
@@ -61,6 +62,9 @@ class CellView:
     cost: tuple[Line, ...]
     findings: tuple[tuple[str, tuple[FindingView, ...]], ...]
     documents: tuple[tuple[str, str], ...]
+    presence: tuple[Presence, ...]
+    aborted: tuple[str, ...]
+    judged: str
     refused: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -76,15 +80,48 @@ def _view(study: StudyRecord, cell: CellRecord, code: str, most: int) -> CellVie
     return CellView(
         record=cell,
         code=code,
-        claims=tuple(claim_sentence(claim) for claim in cell.privacy.claims),
+        claims=_claims(cell),
+        presence=presence(rounds, len(study.data.sites)),
+        aborted=tuple(f"Round {r.round}: aborted, {r.aborted}" for r in rounds if r.aborted),
+        judged=_judged(rounds, len(study.data.sites)),
         largest=_largest(cell),
         utility=tuple(_line(measure) for measure in cell.utility),
         cost=(*(_line(measure) for measure in cell.cost), *_spent(cell)),
         findings=tuple(_by_aim(cell, study.data.classes, most)),
         documents=tuple(_documents(cell)),
-        refused=tuple(f"Round {r.round}: {site}: {reason}" for r in rounds for site, reason in r.refused),
+        refused=_first([f"Round {r.round}: {site}: {reason}" for r in rounds for site, reason in r.refused]),
         notes=tuple(note for note in cell.notes if note not in study.data.notes and not note.startswith("data: ")),
     )
+
+
+def _claims(cell: CellRecord) -> tuple[str, ...]:
+    """A sentence a claim; of many one for all that say the same."""
+    made = cell.privacy.claims
+    if len(made) <= MANY:
+        return tuple(claim_sentence(claim) for claim in made)
+    alike: dict[str, list[str]] = {}
+    for claim in made:
+        said = claim_sentence({name: value for name, value in claim.items() if name != "site"})
+        alike.setdefault(said, []).append(str(claim.get("site")))
+    return tuple(f"{len(sites)} sites, such as {sites[0]}: {said}" for said, sites in alike.items())
+
+
+def _judged(rounds: Sequence[RoundRecord], sites: int) -> str:
+    """Who judged the model after the last round, where it was not every site after every round."""
+    if not rounds or all(len([p for p in r.sites if p.accuracy is not None]) == sites for r in rounds):
+        return ""
+    told = [p for p in rounds[-1].sites if p.accuracy is not None]
+    after = sum(bool(r.sites) for r in rounds)
+    return (
+        f"After {after} of {len(rounds)} rounds; after the last, {len(rounds[-1].sites)} of {sites} sites were asked "
+        f"and {len(told)} answered, for {sum(p.n for p in told)} records: the others have too few to judge on, or no "
+        "consent."
+    )
+
+
+def _first(lines: Sequence[str]) -> tuple[str, ...]:
+    more = len(lines) - MANY
+    return (*lines[:MANY], *([f"and {more} more, in rounds.jsonl"] if more > 0 else []))
 
 
 def _largest(cell: CellRecord) -> str:

@@ -104,6 +104,22 @@ _LAST = (
         "bytes",
     ),
     Column(
+        "rounds_to_accuracy",
+        "rounds to target",
+        "Cost",
+        "Rounds until the sites' held-out records were first answered with the study's target accuracy.",
+        "low",
+        "count",
+    ),
+    Column(
+        "bytes_to_accuracy",
+        "bytes to target",
+        "Cost",
+        "All bytes sent, up and down by all sites, until then.",
+        "low",
+        "bytes",
+    ),
+    Column(
         "seconds",
         "time",
         "Cost",

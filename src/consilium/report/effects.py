@@ -1,8 +1,9 @@
 """What each defence buys and costs: differences between arms that differ in that defence alone.
 
-For a choice c of an axis, every arm with c is paired with the arm that has "none" there and is otherwise the same,
-under the same seed and clean; the figure is the mean of the paired differences, beside the smallest and the largest.
-They are no interval: pairs share trainings.  An infection is treated alike: an infected model against its clean twin.
+For a choice c of an axis, every arm with c is paired with the arm that has the first choice there (``none``) and is
+otherwise the same, under the same seed and clean; the figure is the mean of the paired differences, beside the smallest
+and the largest.  They are no interval: pairs share trainings.  An infection is treated alike: an infected model
+against its clean twin.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def changed(study: StudyRecord) -> tuple[Column, ...]:
 
 
 def effects(study: StudyRecord) -> tuple[Effect, ...]:
-    """One effect per choice other than "none" of every axis, then one per infection, where there are pairs."""
+    """One effect per choice other than the first of every axis, then one per infection, where there are pairs."""
     shown = changed(study)
     found = [
         Effect(axis, label, {c.key: _change(pairs, c) for c in shown})
@@ -69,11 +70,10 @@ def _choices(study: StudyRecord) -> Iterator[tuple[str, str, list[_Pair]]]:
     clean = [cell for cell in study.cells if cell.judged and cell.infected_by == "none"]
     plain = {_key(cell.choices, cell.seed): cell for cell in clean}
     for axis, labels in study.axes.items():
-        for label in labels:
-            if label != "none":
-                chosen = [cell for cell in clean if cell.choices.get(axis) == label]
-                twins = ((cell, plain.get(_key({**cell.choices, axis: "none"}, cell.seed))) for cell in chosen)
-                yield axis, label, [(twin, cell) for cell, twin in twins if twin is not None]
+        for label in labels[1:]:
+            chosen = [cell for cell in clean if cell.choices.get(axis) == label]
+            twins = ((cell, plain.get(_key({**cell.choices, axis: labels[0]}, cell.seed))) for cell in chosen)
+            yield axis, label, [(twin, cell) for cell, twin in twins if twin is not None]
 
 
 def _infections(study: StudyRecord) -> Iterator[tuple[str, str, list[_Pair]]]:

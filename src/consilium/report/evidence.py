@@ -73,7 +73,7 @@ class SitePoint:
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """One line of ``rounds.jsonl``; ``refused`` holds (site, reason) pairs."""
+    """One line of ``rounds.jsonl``; ``refused`` holds (site, reason) pairs, ``absent`` is a number of sites."""
 
     round: int
     seconds: float | None
@@ -85,6 +85,11 @@ class RoundRecord:
     mean_loss: float | None
     sites: tuple[SitePoint, ...]
     refused: tuple[tuple[str, str], ...]
+    absent: int = 0
+    dropped: tuple[str, ...] = ()
+    late: tuple[str, ...] = ()
+    slow: tuple[str, ...] = ()
+    aborted: str = ""
 
 
 @dataclass(frozen=True)

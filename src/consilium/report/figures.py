@@ -13,6 +13,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from .columns import Column, columns
+from .crowd import MANY
 from .evidence import FindingRecord, RoundRecord, StudyRecord
 from .scores import read_scores
 from .summary import Figure, Row
@@ -38,8 +39,9 @@ def pareto(study: StudyRecord, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def curves(rounds: Sequence[RoundRecord]) -> dict[str, Any]:
-    """One training: accuracy of mean, worst and each site, and mean loss, over rounds."""
+    """One training: accuracy of mean, worst and each site, and mean loss, over rounds; many sites are not drawn."""
     sites = dict.fromkeys(point.site for record in rounds for point in record.sites)
+    sites = sites if len(sites) <= MANY else {}
     return {
         "round": [record.round for record in rounds],
         "mean": [record.mean_accuracy for record in rounds],

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from .colour import cividis, ink
 from .columns import Column
+from .crowd import MANY
 from .evidence import DataRecord, StudyRecord
 from .numbers import interval, number
 from .summary import Figure, Row, figure_of
@@ -91,7 +92,9 @@ def _first_measure(study: StudyRecord, aim: str) -> str:
 
 
 def partition_tiles(data: DataRecord) -> tuple[tuple[Tile, ...], ...]:
-    """``label_counts`` as tiles, a row per label and a column per site; bright is many."""
+    """``label_counts`` as tiles, a row per label and a column per site; bright is many.  Many sites have none."""
+    if len(data.sites) > MANY:
+        return ()
     most = max((n for row in data.label_counts for n in row), default=0) or 1
     return tuple(tuple(_count(n, most) for n in row) for row in data.label_counts)
 

@@ -9,7 +9,7 @@ from ..core.finding import Measure
 
 __all__ = ["Style", "interval", "number", "style_of"]
 
-Style = Literal["share", "difference", "epsilon", "bytes", "ratio", "seconds", "plain"]
+Style = Literal["share", "difference", "epsilon", "bytes", "ratio", "seconds", "count", "plain"]
 _MINUS = "\N{MINUS SIGN}"
 
 
@@ -38,6 +38,8 @@ def style_of(measure: Measure) -> Style:
         return "bytes"
     if unit in ("s", "seconds"):
         return "seconds"
+    if unit == "rounds":
+        return "count"
     return "ratio" if measure.name.endswith("ratio") else "plain"
 
 
@@ -48,6 +50,8 @@ def _plain(value: float, style: Style) -> str:
         return f"{value:.2f}×"
     if style == "epsilon":
         return re.sub(r"e([+-])0", r"e\1", f"{value:.3g}").replace("e+", "e")
+    if style == "count":
+        return f"{value:.0f}" if value == round(value) else f"{value:.1f}"
     if style == "share":
         return f"{value:.3f}"
     return f"{value:.3f}" if value == 0 or 0.001 <= abs(value) < 1000 else f"{value:.3g}"

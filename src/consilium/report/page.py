@@ -23,6 +23,7 @@ from plotly.offline import get_plotlyjs
 
 from .cell import CellView, cell_views
 from .columns import columns
+from .crowd import bands, pools
 from .effects import changed, effects
 from .evidence import StudyRecord
 from .figures import curves, histogram, pareto
@@ -82,6 +83,8 @@ def _context(study: StudyRecord, *, share: bool) -> dict[str, Any]:
         "changed": changed(study),
         "effects": effects(study),
         "tiles": partition_tiles(study.data),
+        "bands": bands(study.data),
+        "pools": pools(study.data),
         "cells": views,
         "drawn": _drawn(study, every, views, lines, share=share),
         "traffic": lines,

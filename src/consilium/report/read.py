@@ -128,6 +128,11 @@ def _round(entry: Mapping[str, Any]) -> RoundRecord:
             for s in sites
         ),
         refused=tuple((_text(s.get("site")), _text(s.get("reason"))) for s in refused),
+        absent=_whole(entry.get("absent_count")),
+        dropped=_texts(entry.get("dropped")),
+        late=_texts(entry.get("late")),
+        slow=_texts(entry.get("slow")),
+        aborted=_text(entry.get("aborted")),
     )
 
 

@@ -31,7 +31,14 @@ _SHORT = {
     "bytes": "size",
     "latency_ratio": "latency",
 }
-_LAST = ("mia_advantage", "mia_auc", "majority_rate", "bytes_up_per_round_site")
+_LAST = (
+    "mia_advantage",
+    "mia_auc",
+    "majority_rate",
+    "bytes_up_per_round_site",
+    "rounds_to_accuracy",
+    "bytes_to_accuracy",
+)
 _PERSONAL = ("personal_accuracy", "personal_worst_accuracy", "shared_accuracy")
 """Empty unless the algorithm leaves each site a model of its own."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from consilium.core.algorithm import Algorithm
 from consilium.core.defence import (
     AnswerDefence,
     DataDefence,
@@ -23,11 +24,21 @@ __all__ = ["Arm", "arms", "same_choices"]
 
 @dataclass(frozen=True)
 class Arm:
-    """One combination: its name, the label chosen on each axis, and the defences in the order of the study."""
+    """One combination: its name, the label chosen on each axis, and the defences in the order of the study.
+
+    ``algorithm`` is None where the arm keeps the study's own.
+    """
 
     name: str
     choices: Mapping[str, str]
     defences: tuple[Defence, ...]
+    algorithm: Algorithm | None = None
+
+    def study(self, spec: Spec) -> Spec:
+        """``spec`` with this arm's algorithm in the place of the study's own."""
+        if self.algorithm is None or spec.federation is None:
+            return spec
+        return replace(spec, federation=replace(spec.federation, algorithm=self.algorithm))
 
     @property
     def data(self) -> tuple[DataDefence, ...]:
@@ -76,4 +87,5 @@ def _arm(axes: tuple[str, ...], chosen: tuple[Choice, ...]) -> Arm:
         " + ".join(labels) or "none",
         {axis: choice.label for axis, choice in zip(axes, chosen, strict=True)},
         tuple(d for choice in chosen for d in choice.defences),
+        next((c.algorithm for c in chosen if c.algorithm is not None), None),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, cast
 
@@ -18,9 +18,13 @@ from .spec import FederationSpec, Spec
 __all__ = ["claim_notes", "made_claims", "planned_claims", "privacy_record"]
 
 
+_MANY = 100
+"""Claims above which sites of the same claim share a sentence."""
+
+
 def planned_claims(spec: Spec, arm: Arm, data: Consortium) -> tuple[Claim, ...]:
     """One claim per site and unit if every site takes part in every round: an upper bound when C < 1."""
-    federation = cast(FederationSpec, spec.federation)
+    federation = cast(FederationSpec, arm.study(spec).federation)
     rule = gradient_rule(arm)
     work = schedule(federation, rule)
     ledgers: dict[str, tuple[Charge, ...]] = {}
@@ -41,8 +45,9 @@ def made_claims(
     rule, classes = gradient_rule(arm), len(data.classes)
     labels = tuple(charge for d in arm.data if (charge := d.charge(classes)) is not None)
     made: list[Claim] = []
+    covered = frozenset(honest)
     for site in data.sites:
-        if site.id not in honest:
+        if site.id not in covered:
             continue
         n = len(site.records.train)
         charges = tuple(ledgers.get(site.id, ()))
@@ -64,9 +69,20 @@ def privacy_record(made: Sequence[Claim], notes: Sequence[str]) -> dict[str, Any
         "delta": max((c.delta for c in made if c.unit == unit), default=None),
         "unit": unit,
         "claims": [c.to_json() for c in made],
-        "statements": [f"{c.site}: {c.statement()}" for c in made],
+        "statements": list(_statements(made)),
         "notes": list(notes),
     }
+
+
+def _statements(made: Sequence[Claim]) -> Iterator[str]:
+    """One sentence a site; of many sites one for all that have the same claim."""
+    alike: dict[str, list[str]] = {}
+    for claim in made:
+        alike.setdefault(claim.statement() if len(made) > _MANY else f"{claim.site}: {claim.statement()}", []).append(
+            claim.site
+        )
+    for said, sites in alike.items():
+        yield said if len(made) <= _MANY else f"{len(sites)} sites (such as {sites[0]}): {said}"
 
 
 def claim_notes(spec: Spec, made: Sequence[Claim], corrupted: Sequence[str]) -> list[str]:
@@ -82,6 +98,9 @@ def claim_notes(spec: Spec, made: Sequence[Claim], corrupted: Sequence[str]) -> 
     ]
     if corrupted:
         notes.append(f"The claim covers honest sites only; {', '.join(corrupted)} obeyed no defence (LAWS 15).")
-    if spec.federation is not None and spec.federation.shape.fraction < 1:
-        notes.append("Each site is charged for the rounds in which it took part; the noise was set for all of them.")
+    if spec.federation is not None and spec.federation.shape.not_everyone:
+        notes.append(
+            "Each site is charged for the steps it took, whether or not its update arrived; the noise was set for all "
+            "rounds.  Who takes part is drawn without a look at any record."
+        )
     return notes

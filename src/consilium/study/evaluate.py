@@ -15,6 +15,7 @@ from consilium.core.finding import Finding, Measure
 from consilium.core.random import Stream
 from consilium.core.records import Consortium
 from consilium.learn.stored import write_tensors
+from consilium.measure.convergence import to_accuracy
 from consilium.measure.cost import latency_ratio
 from consilium.measure.utility import is_collapsed, utility
 
@@ -38,8 +39,13 @@ def judge(model: Released, data: Consortium, stream: Stream) -> dict[str, Any]:
     return {"utility": [m.to_json() for m in made], "collapsed": is_collapsed(logits)}
 
 
-def costs(model: Released, data: Consortium, rounds: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Bytes of the stored artefact, latency against the same model in fp32, bytes sent per round and site."""
+def costs(
+    model: Released, data: Consortium, rounds: list[Mapping[str, Any]], target: float = 0.0
+) -> list[dict[str, Any]]:
+    """Bytes of the stored artefact, latency against the same model in fp32, bytes sent per round and site.
+
+    With a ``target`` accuracy also the rounds and bytes until it was reached.
+    """
     example = data.test.x[:_LATENCY_BATCH]
     made = [
         Measure("bytes", float(model.size), n=1, unit="B"),
@@ -53,6 +59,8 @@ def costs(model: Released, data: Consortium, rounds: list[Mapping[str, Any]]) ->
             if sent
             else Measure.undefined(name, "nothing was trained")
         )
+    if target and rounds:
+        made += to_accuracy(target, rounds)
     return [m.to_json() for m in made]
 
 

@@ -81,7 +81,7 @@ class Case:
 
 def broken_law(spec: Spec, arm: Arm, data: Consortium, network: Network | None) -> Refusal | None:
     """The first law that ``arm`` breaks on these data; None if it is lawful."""
-    return next(_refusals(Case(spec, arm, data, network)), None)
+    return next(_refusals(Case(arm.study(spec), arm, data, network)), None)
 
 
 def _refusals(case: Case) -> Iterator[Refusal]:

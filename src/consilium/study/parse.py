@@ -14,7 +14,7 @@ from consilium.core.algorithm import Algorithm
 from consilium.core.attack import Attack, Corruption
 from consilium.core.catalogue import nearest
 from consilium.core.defence import Defence
-from consilium.core.entry import check
+from consilium.core.entry import Entry, check
 from consilium.core.errors import Refused
 from consilium.data.partition import Partition
 from consilium.data.source import Source
@@ -102,11 +102,12 @@ def parse(given: Mapping[str, Any]) -> Spec:
             raise Refused("missing", remedy=f"a study needs name, data and model; give {name}", where=name)
     head = value(_Head, {k: v for k, v in given.items() if k not in _TABLES}, "")
     model = cast(Architecture, entry(as_table(given["model"], "model"), "model", "learn/models"))
-    vary = _axes(given.get("vary", {}))
+    federation = _federation(given, model)
+    vary = _axes(given.get("vary", {}), federation)
     return Spec(
         data=_data(as_table(given["data"], "data")),
         model=model,
-        federation=_federation(given, model),
+        federation=federation,
         vary=vary,
         attacks=_attacks(_sequence(given.get("attacks", ()), "attacks"), vary),
         corruptions=_corruptions(_sequence(given.get("corruptions", ()), "corruptions")),
@@ -160,18 +161,42 @@ def _participation(raw: object) -> Participation:
     return value(Participation, knobs, where)
 
 
-def _axes(raw: object) -> dict[str, tuple[Choice, ...]]:
-    axes = {}
+def _axes(raw: object, federation: FederationSpec | None) -> dict[str, tuple[Choice, ...]]:
+    """The axes of defences, and at most one of algorithms, which begins with the study's own."""
+    axes: dict[str, tuple[Choice, ...]] = {}
     arms = 1
     for axis, choices in _mapping(raw, "vary").items():
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,49}", str(axis)):
             raise Refused(f"axis {shown(axis)} is not a name of letters, digits and dashes", where="vary")
-        axes[axis] = _choices(_sequence(choices, f"vary.{axis}"), f"vary.{axis}")
+        made = _choices(_sequence(choices, f"vary.{axis}"), f"vary.{axis}")
+        axes[axis] = _of_algorithms(made, federation, f"vary.{axis}")
         arms *= len(axes[axis])
+    several = [axis for axis, choices in axes.items() if any(c.algorithm for c in choices)]
+    if len(several) > 1:
+        raise Refused(
+            "a study has one axis of algorithms", remedy=f"merge it into {several[0]}", where=f"vary.{several[1]}"
+        )
     if arms > _MAX_ARMS:
         raise Refused(f"{arms} arms are more than {_MAX_ARMS}", remedy="vary fewer things at once", where="vary")
     _apart([c.label for choices in axes.values() for c in choices if c.label != "none"])
     return axes
+
+
+def _of_algorithms(choices: tuple[Choice, ...], federation: FederationSpec | None, where: str) -> tuple[Choice, ...]:
+    """An axis of algorithms begins with the study's own under its name; other axes stay as they are."""
+    chosen = [choice.algorithm is not None for choice in choices[1:]]
+    if not any(chosen):
+        return choices
+    if federation is None:
+        raise Refused("an audit trains nothing, so no algorithm can be varied", remedy="remove the axis", where=where)
+    if not all(chosen):
+        raise Refused("an axis is of algorithms or of defences", remedy="give each an axis of its own", where=where)
+    own = federation.algorithm
+    others = [choice for choice in choices[1:] if choice.algorithm != own]
+    if own.kind() in [choice.label for choice in others]:
+        remedy = 'give one of them a name = "..."'
+        raise Refused(f"{own.kind()!r} is the study's own algorithm, with other knobs", remedy=remedy, where=where)
+    return (Choice(own.kind()), *others)
 
 
 def _apart(labels: list[str]) -> None:
@@ -206,21 +231,30 @@ def _choice(item: object, where: str) -> Choice:
     places = [f"{where}[{j}]" if items is item else where for j in range(len(items))]
     tables = [as_table(one, at) for one, at in zip(items, places, strict=True)]
     names = [_name(t.pop("name"), "", at) for t, at in zip(tables, places, strict=True) if "name" in t]
-    defences = [cast(Defence, entry(t, at, *_DEFENCES)) for t, at in zip(tables, places, strict=True)]
-    return Choice(names[0] if names else "", tuple(defences))
+    found = [entry(t, at, *_DEFENCES, "federate/algorithms") for t, at in zip(tables, places, strict=True)]
+    label = names[0] if names else ""
+    if isinstance(found[0], Algorithm) and len(found) == 1:
+        return Choice(label, (), found[0])
+    if any(isinstance(one, Algorithm) for one in found):
+        raise Refused("an algorithm is a choice of its own", remedy="give it an axis of its own", where=where)
+    return Choice(label, tuple(cast(Defence, one) for one in found))
 
 
 def _told_apart(choices: Sequence[tuple[int, Choice]]) -> Iterator[tuple[int, Choice]]:
     """Label choices by their kinds, and those of the same kinds by the knobs in which they differ."""
     alike: dict[str, list[tuple[int, Choice]]] = {}
     for i, choice in choices:
-        alike.setdefault("+".join(d.kind() for d in choice.defences), []).append((i, choice))
+        alike.setdefault("+".join(d.kind() for d in _entries(choice)), []).append((i, choice))
     for label, group in alike.items():
-        knobs = [{(j, k): v for j, d in enumerate(c.defences) for k, v in d.configuration().items()} for _, c in group]
+        knobs = [{(j, k): v for j, d in enumerate(_entries(c)) for k, v in d.configuration().items()} for _, c in group]
         differ = [at for at in knobs[0] if any(own[at] != knobs[0][at] for own in knobs)]
         for (i, choice), own in zip(group, knobs, strict=True):
             told = ", ".join(f"{knob}={own[j, knob]}" for j, knob in differ if own[j, knob] is not None)
-            yield i, Choice(f"{label}({told})" if told else label, choice.defences)
+            yield i, replace(choice, label=f"{label}({told})" if told else label)
+
+
+def _entries(choice: Choice) -> tuple[Entry, ...]:
+    return choice.defences if choice.algorithm is None else (choice.algorithm,)
 
 
 def _attacks(raw: Sequence[object], vary: Mapping[str, tuple[Choice, ...]]) -> tuple[AttackSpec, ...]:
@@ -244,14 +278,14 @@ def _attacks(raw: Sequence[object], vary: Mapping[str, tuple[Choice, ...]]) -> t
 
 
 def _arm(origin: Mapping[str, Any], vary: Mapping[str, tuple[Choice, ...]], where: str) -> dict[str, str]:
-    """One label per axis; an axis that is not named is ``none``; a kind stands for the one choice it begins."""
+    """One label per axis; an axis that is not named is its first choice; a kind stands for the one choice it begins."""
     for axis in origin:
         if axis not in vary:
             remedy = nearest(str(axis)[:80], list(vary)) if vary else "add it under [vary]"
             raise Refused(f"the study varies no {shown(axis)}", remedy=remedy, where=place(where, axis))
     chosen = {}
     for axis, choices in vary.items():
-        label = origin.get(axis, "none")
+        label = origin.get(axis, choices[0].label)
         labels = [c.label for c in choices if c.label == label or c.label.startswith(f"{label}(")]
         if len(labels) != 1:
             raise Refused(

@@ -11,7 +11,7 @@ import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from consilium.core.network import Network
 from consilium.core.records import Consortium, Records
 
 from .arms import Arm
-from .spec import AttackSpec, CorruptionSpec, Spec
+from .spec import AttackSpec, CorruptionSpec, FederationSpec, Spec
 
 __all__ = ["attack_recipe", "cell_recipe", "digest", "fingerprint", "model_recipe", "start_mark", "training_recipe"]
 
@@ -42,6 +42,7 @@ def training_recipe(
     """
     if spec.federation is None:
         return None
+    spec = arm.study(spec)
     learning = (*arm.data, *arm.training, *arm.update, *arm.merge)
     return {
         "schema": _SCHEMA,
@@ -50,7 +51,7 @@ def training_recipe(
         "fingerprint": data,
         "model": spec.model.configuration(),
         "start": start,
-        "federation": spec.federation.configuration(),
+        "federation": cast(FederationSpec, spec.federation).configuration(),
         "defences": [d.configuration() for d in learning],
         "corruption": None if corruption is None else corruption.corruption.configuration(),
         "threads": spec.threads,

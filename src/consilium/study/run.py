@@ -156,8 +156,8 @@ class _Runner:
         spec, net = self.plan.spec, self.plan.materials.network(node.seed)
         data = self.plan.materials.consortium(node.seed)
         whole = exchange(spec, node.arm, node.seed, node.corruption, data, net)
-        judging = assessing(spec, whole, net)
-        begin, folder = start(spec, data, net), self.store.training(node.digest)
+        judging = assessing(whole)
+        begin, folder = start(spec, node.arm, data, net), self.store.training(node.digest)
         if self.carrier is None:
             made = engine_for(self._federation.shape, spec.device, whole, judging, begin, folder)
         else:
@@ -225,7 +225,8 @@ class _Runner:
         if cell.training is not None:
             evidence["engine"] = engine_record(self.store.training(cell.training)) or evidence["engine"]
         rounds = self._rounds(cell)
-        evidence["cost"] = costs(model, data, rounds)
+        shape = None if self.plan.spec.federation is None else self.plan.spec.federation.shape
+        evidence["cost"] = costs(model, data, rounds, 0.0 if shape is None else shape.target_accuracy)
         trained = sum(r["seconds"] for r in rounds)
         evidence["seconds"] = {"training": trained, "evaluation": time.perf_counter() - began}
         self._save(cell, evidence)
@@ -288,20 +289,20 @@ class _Runner:
         if (own := self._personal(cell)) is not None:
             return own.weights()
         state, _ = load_checkpoint(self.store.training(cell.training) / "checkpoint.safetensors")
-        found = algorithm(self.plan.spec, self._network(cell)).model_for(state.server, None)
+        found = algorithm(self.plan.spec, cell.arm, self._network(cell)).model_for(state.server, None)
         if found is None:
-            raise Failed(f"{self._federation.algorithm.kind()} has no model for everyone, and none for a site either")
+            raise Failed("the algorithm has no model for everyone, and none for a site either")
         return found
 
     def _personal(self, cell: CellNode) -> Personal | None:
         """The sites' own models, where the algorithm makes some."""
-        if cell.training is None or not self._federation.algorithm.personal:
+        if cell.training is None or not (cell.arm.algorithm or self._federation.algorithm).personal:
             return None
         net, data = self._network(cell), self.plan.materials.consortium(cell.seed)
         path = self.store.training(cell.training) / "checkpoint.safetensors"
         state, held = load_checkpoint(path, str(net.start()[0].device))
         return Personal(
-            algorithm(self.plan.spec, net),
+            algorithm(self.plan.spec, cell.arm, net),
             state.server,
             held,
             net,

@@ -69,7 +69,8 @@ class FederationShape:
     algorithm's paper has it; ``engine``: what carries the rounds, with
     ``workers`` processes (0: one per core); ``compile`` fuses the steps of a stack.  ``precision`` and ``layout`` are
     performance knobs of training; the model is judged in fp32.  The model is judged by ``all`` sites or the round's
-    ``cohort``, every ``assess-every`` rounds and after the last.
+    ``cohort``, every ``assess-every`` rounds and after the last.  The rounds
+    and bytes until their mean accuracy is ``target-accuracy`` are measured if one is given (0: none).
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -85,6 +86,7 @@ class FederationShape:
     layout: Literal["contiguous", "channels-last"] = "contiguous"
     assess: Literal["all", "cohort"] = "all"
     assess_every: int = 1
+    target_accuracy: float = 0.0
     participation: Participation = field(default_factory=Participation)
 
     def __post_init__(self) -> None:
@@ -92,6 +94,7 @@ class FederationShape:
         check(1 <= self.local_epochs <= 10_000, "local_epochs", self.local_epochs, "1 epoch or more")
         check(self.batch >= 0, "batch", self.batch, "a batch size, or 0 for all records at once")
         check(0 < self.fraction <= 1, "fraction", self.fraction, "a share of the sites above 0, at most 1")
+        check(0 <= self.target_accuracy <= 1, "target_accuracy", self.target_accuracy, "an accuracy, or 0 for none")
         check(0 <= self.workers <= 4096, "workers", self.workers, "a number of processes, or 0 for one per core")
         check(self.assess_every >= 1, "assess_every", self.assess_every, "1 (every round) or more")
         if self.participation.join_round > self.rounds:
@@ -100,6 +103,11 @@ class FederationShape:
                 remedy="use an earlier round, or more of them",
                 where="participation.join-round",
             )
+
+    @property
+    def not_everyone(self) -> bool:
+        """True if some site may sit out a round, or do less in it than planned."""
+        return self.fraction < 1 or self.participation != Participation()
 
     def schedule(self) -> Schedule:
         """As the gradient rule reads it."""
@@ -123,10 +131,14 @@ class FederationSpec:
 
 @dataclass(frozen=True)
 class Choice:
-    """One choice on an axis: a label and the defences it stands for, none for ``none``."""
+    """One choice on an axis: a label, and the defences or the algorithm it stands for, neither for the first.
+
+    The first choice is ``none``, or on an axis of algorithms the study's own.
+    """
 
     label: str
     defences: tuple[Defence, ...] = ()
+    algorithm: Algorithm | None = None
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,9 @@ def candidates(data: Consortium, honest: tuple[str, ...], stream: Stream) -> tup
     """
     if not honest:
         raise Refused("no honest site took part in the training", remedy="use more rounds or a larger fraction")
-    inside = _joined([s.records.train for s in data.sites if s.id in honest])
-    outside = _joined([s.records.non_members for s in data.sites if s.id in honest])
+    among = frozenset(honest)
+    inside = _joined([s.records.train for s in data.sites if s.id in among])
+    outside = _joined([s.records.non_members for s in data.sites if s.id in among])
     order = torch.randperm(len(inside), generator=stream.child("members").generator())[:_MOST_MEMBERS]
     inside = inside.select(order)
     member = torch.cat([torch.ones(len(inside)), torch.zeros(len(outside))]).bool()

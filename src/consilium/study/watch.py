@@ -98,7 +98,7 @@ def _before(path: Path, done: int) -> tuple[list[Mapping[str, Any]], float]:
 
 
 def _facts(plan: Plan, node: TrainingNode) -> dict[str, str]:
-    federation = plan.spec.federation
+    federation = node.arm.study(plan.spec).federation
     shape = {} if federation is None else {k: str(v) for k, v in federation.configuration().items()}
     infected = "none" if node.corruption is None else node.corruption.name
     return {**shape, "training of arm": node.arm.name, "seed": str(node.seed), "infected by": infected}
