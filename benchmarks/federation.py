@@ -14,8 +14,10 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -37,12 +39,16 @@ PEERS = ("plain", "flower", "pfl")
 def main(words: Sequence[str] | None = None) -> int:
     """Race, print, write; 1 if one of our own engines failed."""
     asked = arguments().parse_args(words)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the workers are ended too
     limits = measured_limits(asked)
     found: dict[str, list[Result]] = {}
     for name in asked.jobs:
+        began = time.monotonic()
         found[name] = race(entries(asked, name), asked.blocks, asked.seconds, asked.log, tell)
+        again = peaks(limits["seconds"])  # a moment without load is enough to know the limit
+        limits["peaks"] = {what: max(rate, again[what]) for what, rate in limits["peaks"].items()}
         report(asked, limits, found)
-        tell("\n".join(shown(name, found[name], limits)))
+        tell("\n".join(shown(name, found[name], limits)) + f"\n{name}: {time.monotonic() - began:.0f} s in all\n")
     tell("\n".join(summary(limits, found)))
     tell(f"workers' own words: {asked.log}")
     own = [r for results in found.values() for r in results if r.entrant.kind not in PEERS]
@@ -86,7 +92,9 @@ def measured_limits(asked: argparse.Namespace) -> dict[str, Any]:
     """The machine's peaks and the jobs' operations, before anything else runs."""
     jobs = [replace(JOBS[name], data=asked.data) for name in asked.jobs if name in JOBS]
     jobs = [shrunk(job) for job in jobs] if asked.quick else jobs
-    return {"peaks": peaks(0.05 if asked.quick else 1.0), "operations": {j.name: operations(j) / 1e9 for j in jobs}}
+    seconds = 0.05 if asked.quick else 1.0
+    counted = {job.name: operations(job) / 1e9 for job in jobs}
+    return {"peaks": peaks(seconds), "seconds": seconds, "operations": counted}
 
 
 def facts() -> dict[str, Any]:

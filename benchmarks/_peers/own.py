@@ -82,8 +82,9 @@ class Own(Peer):
         return self.job.accuracy(module)
 
     def about(self) -> str:
-        """What the engine is and chose."""
-        return ", ".join(f"{name} {value}" for name, value in self.engine.figures().items() if _short(value))
+        """What the engine is, or chose."""
+        what = self.engine.figures()
+        return what["kind"] + (f" x {what['workers']} workers" if "workers" in what else "")
 
     def close(self) -> None:
         """Let go of worker processes."""
@@ -149,7 +150,3 @@ def carried(name: str, workers: int, whole: FederatedRound, judging: Assessing, 
     if why_not_together(tuple(whole.sites.values())) is not None:
         del makers["stacked"]
     return fastest(makers, whole, start, SiteState, LONG)[0]
-
-
-def _short(value: Any) -> bool:
-    return isinstance(value, (str, int, float, bool))
