@@ -133,6 +133,17 @@ def test_without_a_model_for_everyone_the_cell_is_the_largest_site(fed_bn):
     assert "no model for everyone" in told["shared_accuracy"].reason
 
 
+def test_only_the_arms_that_are_personal_have_such_models(tmp_path):
+    """An axis of algorithms: each arm is judged as its own algorithm says."""
+    asked = study(name="axis", federation={"kind": "scaffold", "rounds": 2}, vary={"algorithm": ["ditto", "fed-dyn"]})
+    results = asked.run(tmp_path, quiet=True)
+    assert [cell.arm.name for cell in results.plan.cells] == ["scaffold", "ditto", "fed-dyn"]
+    for arm, personal in enumerate((False, True, False)):
+        _, _, told = evidence(results, arm)
+        assert ("personal_accuracy" in told) == personal
+        assert (results.folder / "models" / results.plan.cells[arm].model / "sites").exists() == personal
+
+
 def test_the_table_has_the_figures(ditto, fed_bn):
     for results in (ditto, fed_bn):
         _, _, told = evidence(results)
@@ -145,6 +156,8 @@ def test_the_table_has_the_figures(ditto, fed_bn):
 def test_fed_bn_without_normalisation_layers_is_refused_before_anything_is_trained(tmp_path):
     with pytest.raises(Refused, match="normalisation layers"):
         study(federation={"kind": "fed-bn", "rounds": 1}).plan()
+    with pytest.raises(Refused, match="normalisation layers"):
+        study(vary={"algorithm": ["scaffold", "fed-bn"]}).plan()
 
 
 def personal(results, limits=None, states=None, made=None):

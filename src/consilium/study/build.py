@@ -86,9 +86,15 @@ def network(spec: Spec, consortium: Consortium, seed: int) -> Network:
             remedy="it must return one logit per class",
             where="model",
         )
-    if spec.federation is not None:
-        spec.federation.algorithm.bound(made)  # one that needs layers which this model has not refuses it here
+    for asked in _algorithms(spec):
+        asked.bound(made)  # one that needs layers which this model has not refuses it here
     return made
+
+
+def _algorithms(spec: Spec) -> list[Algorithm]:
+    """The study's own and those of its axis."""
+    own = [] if spec.federation is None else [spec.federation.algorithm]
+    return own + [c.algorithm for choices in spec.vary.values() for c in choices if c.algorithm is not None]
 
 
 def _built(spec: Spec, consortium: Consortium, seed: int) -> nn.Module:
