@@ -59,7 +59,8 @@ def case(table: dict[str, Any]) -> dict[str, Any]:
     What lies between two ends is all that a round costs: local work, merge, states, log and checkpoint.
     """
     from consilium.federate.train import train
-    from consilium.study.build import assessing, engine, exchange, start
+    from consilium.study.build import assessing, exchange, start
+    from consilium.study.engines import engine_for
     from consilium.study.study import Study
 
     began = time.perf_counter()
@@ -70,11 +71,13 @@ def case(table: dict[str, Any]) -> dict[str, Any]:
     judging = assessing(plan.spec, whole, net)
     marks = [(time.perf_counter(), time.process_time())]
     built, rounds = marks[0][0] - began, table["federation"]["rounds"]
-    with tempfile.TemporaryDirectory() as out, engine(plan.spec, whole, judging) as carrying:
-        train(carrying, whole, judging, start(plan.spec, data, net), rounds, Path(out),
-              lambda *_: marks.append((time.perf_counter(), time.process_time())),
-              assess_every=rounds, assess_cohort=True)  # fmt: skip
-        kept = sum(path.stat().st_size for path in Path(out).rglob("states/*"))
+    with tempfile.TemporaryDirectory() as folder:
+        out, begin = Path(folder), start(plan.spec, data, net)
+        with engine_for(plan.spec.federation.shape, "cpu", whole, judging, begin, out) as carrying:
+            train(carrying, whole, judging, begin, rounds, out,
+                  lambda *_: marks.append((time.perf_counter(), time.process_time())),
+                  assess_every=rounds, assess_cohort=True)  # fmt: skip
+        kept = sum(path.stat().st_size for path in out.rglob("states/*"))
     clock, own = ([after[k] - before[k] for before, after in pairwise(marks)][1:] for k in (0, 1))
     peak, worker = (
         resource.getrusage(who).ru_maxrss / 1000 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
