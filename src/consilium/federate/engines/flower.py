@@ -11,6 +11,7 @@ assessment or a refusal, and is believed in nothing but its own content: who sen
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,11 +21,13 @@ from consilium.core.algorithm import Broadcast, Server
 from consilium.core.charge import Charge
 from consilium.core.errors import Failed, Refused
 from consilium.core.exchange import Exchange
+from consilium.federate.assess import Assessment
 from consilium.federate.deployed import wire
 from consilium.federate.deployed.frame import Bounds, heading
+from consilium.federate.deployed.receive import Reception
 from consilium.federate.ledger import entered
 
-from .engine import Engine
+from .engine import Folding
 
 if TYPE_CHECKING:
     from flwr.app import Message, RecordDict
@@ -61,10 +64,10 @@ class Caller:
     say: Callable[[str], None] = field(default=lambda _: None)
 
     def ask(
-        self, sites: Sequence[str], request: bytes, question: bytes, read: Callable[[str, bytes], Any]
+        self, sites: Sequence[str], parts: Mapping[str, bytes], read: Callable[[str, Message], Any]
     ) -> tuple[dict[str, Any], dict[str, str]]:
         """What ``read`` makes of each site's answer, and why others refuse; who is in neither did not answer."""
-        return _Asking(self, request, question, read).until_all(sites)
+        return _Asking(self, parts, read).until_all(sites)
 
 
 @dataclass(frozen=True)
@@ -81,14 +84,17 @@ class Deployment:
     note: Callable[[Mapping[str, Any]], None] = field(default=lambda _: None)
 
 
-class Flower(Engine):
+class Flower(Folding):
     """Carries exchanges over a Flower grid."""
 
     def __init__(self, caller: Caller, deployment: Deployment) -> None:
         self.caller, self.deployment = caller, deployment
         self.silent: dict[str, list[str]] = {}
         self.refusals: dict[str, str] = {}
+        self.heard: dict[str, Assessment] = {}
         self._digest = deployment.request.digest()
+        self._sites = {node: site for site, node in caller.nodes.items()}
+        self._turned: dict[str, str] = {}
         deployment.note(self.figures())
 
     def phase(
@@ -102,7 +108,13 @@ class Flower(Engine):
     ) -> tuple[dict[str, Outbox], dict[str, SiteState]]:
         """What arrived before the deadline, in the order of the cohort; who is missing is in ``silent`` by ``name``."""
         question, request = _encoded(inbox, self._digest), wire.encode_request(self.deployment.request)
-        came, refused = self.caller.ask(cohort, request, question, lambda site, data: self._read(site, data, inbox))
+        number = cast("Broadcast | Server", inbox).round
+        desk = Reception(cohort, self._sites, wire.Context(self._digest, number), self.deployment.weights)
+        came, refused = self.caller.ask(
+            cohort, request, question, lambda site, data: self._read(site, data, inbox, desk)
+        )
+        if isinstance(inbox, Broadcast):
+            self._turned = {**desk.refused(), **refused}
         for site, why in refused.items():
             self.caller.say(f"{name}: {site} refuses: {why}")
             self.refusals[site] = why
@@ -114,6 +126,10 @@ class Flower(Engine):
             self.deployment.note(self.figures())
         outboxes = {site: cast(Outbox, came[site]) for site in cohort if site in came}
         return outboxes, {site: self._charged(site, states[site], inbox) for site in outboxes}
+
+    def turned(self) -> Mapping[str, str]:
+        """Whose answers did not count in the last round, and why."""
+        return self._turned
 
     def figures(self) -> dict[str, Any]:
         """Who was silent, and who refused and why."""
@@ -127,24 +143,32 @@ class Flower(Engine):
         held = cast(Any, state)
         return cast(SiteState, replace(held, ledger=entered(held.ledger, charge)))
 
-    def _read(self, site: str, data: bytes, inbox: object) -> object:
+    def _read(self, site: str, reply: Message, inbox: object) -> object:
         """The answer of ``site``, whose key sent it: one that names another site is refused."""
+        data = told(reply, "answer")
         refuse_refusal(site, data, self._digest)
-        context = wire.Context(self._digest, cast("Broadcast | Server", inbox).round)
+        number = cast("Broadcast | Server", inbox).round
         if isinstance(inbox, Server):
-            return _own(wire.decode_assessment(data, context), site)
-        update, declared = wire.decode_update(data, context).update, self.deployment.weights[site]
-        if update.weight != declared:
-            raise Refused(f"the update weighs {update.weight:g}, and the site declared {declared:g}", where=site)
+            return _own(wire.decode_assessment(data, wire.Context(self._digest, number)), site)
+        update, declared = wire.decode_update(data, wire.Context(self._digest, number)).update, self.deployment.weights
+        if update.weight != declared[site]:
+            raise Refused(f"the update weighs {update.weight:g}, and the site declared {declared[site]:g}", where=site)
+        if self.assess:
+            before = wire.Context(self._digest, number - 1)
+            self.heard[site] = _own(wire.decode_assessment(told(reply, "assessment"), before), site)
         return _own(update, site)
 
 
 class _Asking:
-    """One question to a cohort, from the first message to the last answer."""
+    """One question to a cohort, from the first message to the last answer.
 
-    def __init__(self, caller: Caller, request: bytes, question: bytes, read: Callable[[str, bytes], Any]) -> None:
-        self.caller, self.request, self.question, self.read = caller, request, question, read
-        self.pending: dict[str, str] = {}
+    Every message carries a token that its node alone has seen; an answer that does not return it came from another node,
+    which Flower would not notice: it knows who pushes a reply, and not whether the question was theirs.
+    """
+
+    def __init__(self, caller: Caller, parts: Mapping[str, bytes], read: Callable[[str, Message], Any]) -> None:
+        self.caller, self.parts, self.read = caller, parts, read
+        self.pending: dict[str, tuple[str, bytes]] = {}
         self.lost: set[str] = set()
         self.came: dict[str, Any] = {}
         self.refused: dict[str, str] = {}
@@ -167,13 +191,16 @@ class _Asking:
         return self.came, self.refused
 
     def _ask(self, sites: Sequence[str]) -> None:
-        asked = [question_of(self.request, self.question, self.caller.nodes[site]) for site in sites]
+        tokens = [secrets.token_bytes(16) for _ in sites]
+        asked = [
+            question_of({**self.parts, "token": t}, self.caller.nodes[s]) for s, t in zip(sites, tokens, strict=True)
+        ]
         numbers = list(self.caller.grid.push_messages(asked))
         if len(numbers) != len(sites):
             raise Failed("the link took no message", remedy="see its log")
-        for site, number in zip(sites, numbers, strict=True):
+        for site, number, token in zip(sites, numbers, tokens, strict=True):
             if number:
-                self.pending[number] = site
+                self.pending[number] = site, token
             else:  # its node is not there yet
                 self.lost.add(site)
 
@@ -197,7 +224,9 @@ class _Asking:
         """
         held = list(self.caller.holds.values())
         short = [
-            node for node in {self.caller.nodes[s] for s in self.pending.values()} for _ in range(2 - held.count(node))
+            node
+            for node in {self.caller.nodes[s] for s, _ in self.pending.values()}
+            for _ in range(2 - held.count(node))
         ]
         if short:
             numbers = self.caller.grid.push_messages([hold_of(node) for node in short])
@@ -206,15 +235,21 @@ class _Asking:
     def _take(self, reply: Message) -> None:
         if self.caller.holds.pop(reply.metadata.reply_to_message_id, None) is not None:
             return
-        site = self.pending.pop(reply.metadata.reply_to_message_id, None)
-        if site is None or site in self.came or site in self.refused:
+        site, token = self.pending.pop(reply.metadata.reply_to_message_id, ("", b""))
+        if not site or site in self.came or site in self.refused:
+            return
+        if reply.metadata.src_node_id != self.caller.nodes[site] and not reply.has_error():
+            self.pending[reply.metadata.reply_to_message_id] = site  # its own answer may still come
+            self.caller.say(f"node {reply.metadata.src_node_id} answers in the place of {site}: not read")
             return
         if reply.has_error():
             self.lost.add(site)
             self.caller.say(f"{site}: {reply.error.reason}")
             return
         try:
-            self.came[site] = self.read(site, told(reply, "answer"))
+            if not secrets.compare_digest(told(reply, "token"), token):
+                raise Refused("another node answered in its place", where=site)
+            self.came[site] = self.read(site, reply)
         except Refused as error:
             self.refused[site] = str(error)
 
@@ -225,9 +260,9 @@ def refuse_refusal(site: str, data: bytes, study: str) -> None:
         raise replace(wire.decode_refusal(data, wire.Context(study)), site=site).error()
 
 
-def question_of(request: bytes, question: bytes, node: int) -> Message:
-    """The message that asks ``node``."""
-    return _to(node, {"request": request, "question": question})
+def question_of(parts: Mapping[str, bytes], node: int) -> Message:
+    """The message that asks ``node``: ``request``, ``question``, ``token``, and ``assess`` where that is wanted."""
+    return _to(node, parts)
 
 
 def hold_of(node: int) -> Message:
@@ -235,9 +270,9 @@ def hold_of(node: int) -> Message:
     return _to(node, {"hold": b"-"})
 
 
-def answer_of(data: bytes) -> RecordDict:
-    """What a node answers with."""
-    return _content({"answer": data})
+def answer_of(parts: Mapping[str, bytes]) -> RecordDict:
+    """What a node answers with: ``answer``, the question's ``token``, and perhaps an ``assessment``."""
+    return _content(parts)
 
 
 def told(message: Message, name: str) -> bytes:

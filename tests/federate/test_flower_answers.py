@@ -1,0 +1,111 @@
+"""The deployment engine without its wire: what answers count, and where the others are remembered."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from consilium.core.errors import Refused
+from consilium.core.update import Update
+from consilium.federate.deployed import wire
+from consilium.federate.engines.flower import Caller, Deployment, Flower, _Asking
+from consilium.federate.engines.loop import Loop
+from consilium.federate.participant import SiteState
+from consilium.federate.round import RoundState
+
+REQUEST = wire.StudyRequest("s", 3, 3, 1, 8, {"kind": "fed-avg"}, {"kind": "mlp"})
+STUDY = REQUEST.digest()
+NODES = {"site-0": 10, "site-1": 11, "site-2": 12}
+
+
+class Machines:
+    """Sites that answer over bytes; ``faulty`` says what some of them send instead."""
+
+    def __init__(self, exchange, faulty):
+        self.exchange, self.faulty, self.nodes, self.deadline, self.said = exchange, faulty, NODES, 9.0, []
+        self.say = self.said.append
+
+    def ask(self, sites, request, question, read):
+        assert wire.decode_request(request) == REQUEST
+        came, refused = {}, {}
+        for site in sites:
+            inbox = wire.decode_broadcast(question, wire.Context(STUDY))
+            update, _ = self.exchange.site("round", site, inbox, SiteState())
+            data = self.faulty.get(site, lambda update: wire.encode_update(update, STUDY))(update)
+            if data is None:
+                continue
+            try:
+                came[site] = read(site, data)
+            except Refused as error:
+                refused[site] = str(error)
+        return came, refused
+
+
+def start(exchange):
+    net = exchange.sites["site-0"].network
+    return RoundState(exchange.half.algorithm.start(net, 3))
+
+
+def carried(exchange, faulty):
+    machines = Machines(exchange, faulty)
+    weights = {site: person.weight for site, person in exchange.sites.items()}
+    engine = Flower(machines, Deployment(REQUEST, weights, {}))
+    state = engine.run(exchange, start(exchange), {}, SiteState, "round 1")
+    return state.noting(engine.turned()), machines
+
+
+def changed(**fields):
+    return lambda update: wire.encode_update(Update(**{**vars(update), **fields}), STUDY)
+
+
+FAULTS = {
+    "claims to be from 'site-0'": changed(site="site-0"),
+    "is of round 7, not 1": changed(round=7),
+    "weighs 1e+06": changed(weight=1e6),
+    "is not finite": lambda u: holding(u, delta=u.payload["delta"] / 0),
+    "not a message of Consilium": lambda _: b"\x80\x04\x95 a pickle",
+    "truncated": lambda u: wire.encode_update(u, STUDY)[:99],
+    "is of the study": lambda u: wire.encode_update(u, "f" * 64),
+    "3.1 of 5 is left": lambda _: wire.encode_refusal(wire.Refusal("site-1", 1, "budget", "3.1 of 5 is left"), STUDY),
+    "has not the shape": lambda u: holding(u, delta=u.payload["delta"][:3]),
+    "nobody asked for": lambda u: holding(u, accuracy=torch.ones(1)),
+}
+
+
+def holding(update, **tensors):
+    return changed(payload={**update.payload, **tensors})(update)
+
+
+def test_without_faults_it_is_the_loop(federation):
+    exchange = federation()
+    wanted = Loop().run(exchange, start(exchange), {}, SiteState, "round 1")
+    state, machines = carried(exchange, {})
+    assert torch.equal(state.server.params, wanted.server.params)
+    assert state.refused == {} and machines.said == []
+
+
+@pytest.mark.parametrize("reason", FAULTS)
+def test_a_faulty_answer_is_named_and_the_model_is_that_of_the_others(federation, reason):
+    exchange = federation()
+    state, _ = carried(exchange, {"site-1": FAULTS[reason]})
+    silent, _ = carried(exchange, {"site-1": lambda _: None})
+    assert torch.equal(state.server.params, silent.server.params)
+    assert list(state.refused) == ["site-1"] and reason in state.refused["site-1"]
+    assert (state.dropped, silent.dropped, silent.refused) == ((), ("site-1",), {})
+    assert state.lost() == silent.lost() == ("site-1",)
+
+
+def test_the_comparison_can_fail(federation):
+    exchange = federation()
+    state, _ = carried(exchange, {})
+    silent, _ = carried(exchange, {"site-1": lambda _: None})
+    assert not torch.equal(state.server.params, silent.server.params)
+
+
+def test_an_answer_from_another_node_is_not_read_and_the_true_one_still_counts():
+    said = []
+    asking = _Asking(Caller(None, NODES, 9.0, say=said.append), b"", b"", lambda site, data: pytest.fail("read"))
+    asking.pending["m"] = "site-1"
+    about = SimpleNamespace(reply_to_message_id="m", src_node_id=12)
+    asking._take(SimpleNamespace(metadata=about, has_error=lambda: False))
+    assert asking.pending == {"m": "site-1"} and asking.refused == {} and "in the place of site-1" in said[0]
