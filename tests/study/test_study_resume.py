@@ -13,6 +13,7 @@ from consilium.attack.evasion.fgsm import FGSM
 from consilium.attack.membership.loss_threshold import LossThreshold
 from consilium.core.errors import Failed, Refused
 from consilium.defend.model.static_int8 import StaticInt8
+from consilium.study import store as store_module
 from consilium.study.store import Store
 
 
@@ -357,3 +358,34 @@ def test_a_stop_that_was_swallowed_is_still_a_stop(study, tmp_path, monkeypatch)
     monkeypatch.undo()
     outcome, cells = run(study, tmp_path)
     assert not outcome.failed and len(cells) == 4
+
+
+@pytest.mark.parametrize("damage", ["gone", "torn"])
+def test_a_log_of_rounds_that_is_gone_says_what_to_do(study, finished, tmp_path, damage):
+    """Who took part stands only there, and membership is judged by it."""
+    out = finished(study, tmp_path)
+    path = out / "tiny" / "trainings" / evidence(out / "tiny")["none"]["training"] / "rounds.jsonl"
+    whole = path.read_bytes()
+    path.unlink() if damage == "gone" else path.write_bytes(whole[:-20])
+    shutil.rmtree(out / "tiny" / "cells")
+    outcome, cells = run(study, out)
+    assert set(outcome.failed) == {"none (seed 0)", "static-int8 (seed 0)"}
+    said = "is not there" if damage == "gone" else "is not readable"
+    assert f"{path}, which says who took part in the training, {said}" in cells["none"]["error"]
+    assert "delete checkpoint.safetensors beside it to train again" in cells["none"]["error"]
+    path.with_name("checkpoint.safetensors").unlink()
+    outcome, cells = run(study, out)
+    assert outcome.trained == 1 and not outcome.failed and path.read_bytes().count(b"\n") == whole.count(b"\n")
+
+
+def test_the_log_of_a_training_is_read_once_for_all_attacks(study, finished, tmp_path, monkeypatch):
+    from consilium.study import run as module
+
+    out = finished(study, tmp_path)
+    shutil.rmtree(out / "tiny" / "cells")
+    asked = []
+    monkeypatch.setattr(module, "read_rounds", lambda store, training: asked.append(training) or read(store, training))
+    read = store_module.read_rounds
+    outcome, cells = run(study, out)
+    assert outcome.attacks_run == 8 and len(cells) == 4
+    assert sorted(asked) == sorted([c["training"] for c in cells.values()] + [*{c["training"] for c in cells.values()}])

@@ -5,7 +5,6 @@ Resuming needs nothing but the folder: a training goes on from its last round, a
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -35,7 +34,7 @@ from .record import cell_name, cell_record, given, study_record
 from .released import Released, release, seal, unbroken
 from .sinks.tracks import Tracks, require_sinks
 from .spec import AttackSpec, FederationSpec
-from .store import Store, is_trained, read_json, write_json
+from .store import Store, is_trained, read_json, read_rounds, write_json
 from .watch import Watch, training_label, watch_cell, work
 
 __all__ = ["Carrier", "Outcome", "run_plan"]
@@ -101,6 +100,7 @@ class _Runner:
         self.outcome = Outcome()
         self.status: dict[str, str] = {}
         self._broken: dict[str, str] = {}
+        self._merged = lru_cache(maxsize=4)(self._merged_sites)  # every attack on every model of a training asks
         self._released = lru_cache(maxsize=max(4, 2 * len(plan.arms)))(self._release)
 
     def train(self, node: TrainingNode) -> None:
@@ -321,7 +321,9 @@ class _Runner:
             )
         _, sites = load_checkpoint(self.store.training(cell.training) / "checkpoint.safetensors")
         ledgers = {site: held.ledger for site, held in sites.items()}
-        made = made_claims(cell.arm, data, ledgers, self._honest(cell))
+        engine = engine_record(self.store.training(cell.training)) or {}
+        deployed = engine if engine.get("kind") == "flower" else None
+        made = made_claims(cell.arm, data, ledgers, self._honest(cell), deployed)
         bad = colluders(cell.corruption, data.sites, cell.seed)
         return privacy_record(made, claim_notes(spec, made, bad))
 
@@ -332,11 +334,13 @@ class _Runner:
 
     def _trained_on(self, cell: CellNode) -> tuple[str, ...]:
         """The honest sites an update of which is in the model: only their records can be members (LAWS 17)."""
-        used = {site for report in self._rounds(cell) for site in merged(report)}
-        return tuple(site for site in self._honest(cell) if cell.training is None or site in used)
+        honest = self._honest(cell)
+        return (
+            honest if cell.training is None else tuple(site for site in honest if site in self._merged(cell.training))
+        )
+
+    def _merged_sites(self, training: str) -> frozenset[str]:
+        return frozenset(site for report in read_rounds(self.store, training) for site in merged(report))
 
     def _rounds(self, cell: CellNode) -> list[Mapping[str, Any]]:
-        if cell.training is None:
-            return []
-        path = self.store.training(cell.training) / "rounds.jsonl"
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [] if cell.training is None else read_rounds(self.store, cell.training)

@@ -16,7 +16,7 @@ from typing import Any
 
 from consilium.core.errors import Failed, Refused
 
-__all__ = ["Store", "is_trained", "read_json", "write_json"]
+__all__ = ["Store", "is_trained", "read_json", "read_rounds", "write_json"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,17 @@ def is_trained(store: Store, digest: str) -> bool:
     except Failed:
         return False
     return record.get("status") == "ok" and (folder / "checkpoint.safetensors").is_file()
+
+
+def read_rounds(store: Store, training: str) -> list[Mapping[str, Any]]:
+    """The report of every round of a finished training: who took part, what was sent, how long it took."""
+    path = store.training(training) / "rounds.jsonl"
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        reason = "is not there" if isinstance(error, FileNotFoundError) else f"is not readable: {error}"
+        remedy = "put it back, or delete checkpoint.safetensors beside it to train again"
+        raise Failed(f"{path}, which says who took part in the training, {reason}", remedy=remedy) from error
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
