@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, cast
 
@@ -39,21 +40,29 @@ def planned_claims(spec: Spec, arm: Arm, data: Consortium) -> tuple[Claim, ...]:
 
 
 def made_claims(
-    arm: Arm, data: Consortium, ledgers: Mapping[str, Sequence[Charge]], honest: Sequence[str]
+    arm: Arm,
+    data: Consortium,
+    ledgers: Mapping[str, Sequence[Charge]],
+    honest: Sequence[str],
+    deployed: Mapping[str, Any] | None = None,
 ) -> tuple[Claim, ...]:
-    """Claims from what each honest site's ledger says was done; a claim covers honest sites only (LAWS 15)."""
+    """Claims from what each honest site's ledger says was done; a claim covers honest sites only (LAWS 15).
+
+    ``deployed`` is the engine's record where the sites are machines: their noise is secret, and ``records`` there says
+    how many training records each declared.
+    """
     rule, classes = gradient_rule(arm), len(data.classes)
     labels = tuple(charge for d in arm.data if (charge := d.charge(classes)) is not None)
     made: list[Claim] = []
-    covered = frozenset(honest)
+    covered, declared = frozenset(honest), {} if deployed is None else deployed.get("records", {})
     for site in data.sites:
         if site.id not in covered:
             continue
-        n = len(site.records.train)
+        n = int(declared.get(site.id, len(site.records.train)))
         charges = tuple(ledgers.get(site.id, ()))
         made += _claims(site.id, charges, n, rule.delta if rule.delta is not None else 1e-5)
         made += _claims(site.id, labels, n, 1e-5)
-    return tuple(made)
+    return tuple(made if deployed is None else (replace(claim, noise="secret") for claim in made))
 
 
 @cache
@@ -89,12 +98,15 @@ def claim_notes(spec: Spec, made: Sequence[Claim], corrupted: Sequence[str]) -> 
     """What a claim leaves out, in words."""
     if not made:
         return ["No differential privacy: nothing bounds what this model tells about a record."]
+    secret = all(claim.noise == "secret" for claim in made)
+    twins = "" if secret else "  Arms and infected twins of one seed draw the same noise: never compose them."
+    apart = "assumed: sites do not compare" if secret else "checked within this data set and assumed outside it"
     notes = [
         "The claim is of this one model; a study's folder, with its other arms and seeds on the same records, has no "
-        "finite epsilon (LAWS 14).  Arms and infected twins of one seed draw the same noise: never compose them.",
+        f"finite epsilon (LAWS 14).{twins}",
         "Each site's number of training records is taken as public (LAWS 9).",
         "Per-round assessments are means over validation records, never trained on; no claim covers those.",
-        "No unit is at two sites: units were checked within this data set and are assumed outside it (LAWS 8).",
+        f"No unit is at two sites: {apart} (LAWS 8).",
     ]
     if corrupted:
         notes.append(f"The claim covers honest sites only; {', '.join(corrupted)} obeyed no defence (LAWS 15).")
