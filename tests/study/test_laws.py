@@ -1,6 +1,7 @@
 """One test per law that studies touch: the refusal before training, or the figure in the evidence.
 
 Laws 2, 3 and 16 wait for secure aggregation, codecs and audits; 12 is in contracts/test_algorithm_contracts.py.
+What laws 1 and 4 say of codecs is in test_study_codecs.py.
 """
 
 import csv

@@ -99,7 +99,7 @@ _LAST = (
         "bytes_up_per_round_site",
         "sent",
         "Cost",
-        "Bytes that one site sends to the server in one round.",
+        "Bytes of the message that one site sends to the server in one round, names and shapes included.",
         "low",
         "bytes",
     ),
