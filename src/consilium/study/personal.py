@@ -76,8 +76,9 @@ class Personal:
         if self.away:
             return []
         said = [
-            "Each site has a model of its own (models/DIGEST/sites). personal_accuracy judges each on its own site's "
-            "validation records, which are not the test set: compare it with shared_accuracy, or between cells."
+            f"Each of the {len(self.sites)} honest sites has a model of its own (models/DIGEST/sites). "
+            "personal_accuracy judges each on its own site's validation records, which are not the test set: "
+            "compare it with shared_accuracy, or between cells of the same sites."
         ]
         if self.algorithm.model_for(self.server, None) is None:
             largest = self._largest()
