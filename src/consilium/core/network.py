@@ -7,15 +7,36 @@ mutated: :meth:`Network.logits` evaluates the module at the vectors it is given.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from .errors import Refused
 from .workspace import Compute, Workspace, draws_nothing
 
-__all__ = ["Network"]
+__all__ = ["Network", "fill", "named_tensors"]
+
+
+def named_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, those too that a state dict leaves out: they were trained and merged."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy ``tensors`` into ``module``; refused unless they are its own by name and shape, every one."""
+    own = named_tensors(module)
+    if odd := sorted(own.keys() ^ tensors.keys()):
+        raise Refused(f"the tensors do not fit the module: {odd[0]} is in one of them alone")
+    for name, tensor in tensors.items():
+        if tensor.shape != own[name].shape:
+            shapes = tuple(tensor.shape), tuple(own[name].shape)
+            raise Refused(f"the tensors do not fit the module: {name} has shape {shapes[0]}, not {shapes[1]}")
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
 
 
 class Network:
@@ -92,8 +113,5 @@ class Network:
     def module_at(self, params: Tensor, buffers: Tensor) -> nn.Module:
         """A separate, frozen module in evaluation mode that holds copies of these vectors."""
         module = copy.deepcopy(self.template)
-        own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-        with torch.no_grad():
-            for name, tensor in {**self.parameters_at(params), **self.buffers_at(buffers)}.items():
-                own[name].copy_(tensor)
+        fill(module, {**self.parameters_at(params), **self.buffers_at(buffers)})
         return module.eval().requires_grad_(False)

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from consilium.core.defence import AnswerDefence, ModelDefence
-from consilium.core.errors import Failed
+from consilium.core.errors import Failed, Refused
+from consilium.core.network import fill, named_tensors
 from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.learn.stored import read_tensors, write_tensors
@@ -74,7 +75,7 @@ def release(
     if fresh and models:
         module = models[-1].apply(module, public, stream.child(models[-1].kind()))
     if fresh:
-        write_tensors(path, models[-1].pack(module) if models else _tensors(module))
+        write_tensors(path, models[-1].pack(module) if models else named_tensors(module))
     judged = restore(copy.deepcopy(plain), models, (), read_tensors(path, str(path)), tuple(public.x.shape[1:]))
     if fresh:
         _same(module, judged, public, path)
@@ -98,7 +99,10 @@ def restore(
             shaped = defence.structure(shaped, torch.zeros(1, *shape))
         module = models[-1].unpack(shaped, artefact)
     else:
-        _fill(module, artefact)
+        try:
+            fill(module, artefact)
+        except Refused as error:
+            raise Failed(f"the stored model: {error.reason}", remedy="delete it to store it again") from error
     module = module.eval()
     return Answering(module, answers).eval() if answers else module
 
@@ -120,20 +124,6 @@ def unbroken(path: Path, sealed: str | None) -> None:
 
 def _copy(plain: nn.Module) -> nn.Module | None:
     return copy.deepcopy(plain)
-
-
-def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name, those too that a state dict leaves out: they were trained and merged."""
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
-
-
-def _fill(module: nn.Module, artefact: Mapping[str, Tensor]) -> None:
-    own = _tensors(module)
-    if own.keys() != artefact.keys() or any(own[name].shape != artefact[name].shape for name in own):
-        raise Failed("the stored model does not fit its architecture", remedy="delete it to store it again")
-    with torch.no_grad():
-        for name, tensor in artefact.items():
-            own[name].copy_(tensor)
 
 
 def _same(made: nn.Module, stored: nn.Module, public: Records, path: Path) -> None:
