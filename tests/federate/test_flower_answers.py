@@ -8,7 +8,7 @@ import torch
 from consilium.core.errors import Refused
 from consilium.core.update import Update
 from consilium.federate.deployed import wire
-from consilium.federate.engines.flower import Caller, Deployment, Flower, _Asking
+from consilium.federate.engines.flower import Caller, Deployment, Flower, _Asking, told
 from consilium.federate.engines.loop import Loop
 from consilium.federate.participant import SiteState
 from consilium.federate.round import RoundState
@@ -25,17 +25,17 @@ class Machines:
         self.exchange, self.faulty, self.nodes, self.deadline, self.said = exchange, faulty, NODES, 9.0, []
         self.say = self.said.append
 
-    def ask(self, sites, request, question, read):
-        assert wire.decode_request(request) == REQUEST
+    def ask(self, sites, parts, read):
+        assert wire.decode_request(parts["request"]) == REQUEST
         came, refused = {}, {}
         for site in sites:
-            inbox = wire.decode_broadcast(question, wire.Context(STUDY))
+            inbox = wire.decode_broadcast(parts["question"], wire.Context(STUDY))
             update, _ = self.exchange.site("round", site, inbox, SiteState())
             data = self.faulty.get(site, lambda update: wire.encode_update(update, STUDY))(update)
             if data is None:
                 continue
             try:
-                came[site] = read(site, data)
+                came[site] = read(site, reply(answer=data))
             except Refused as error:
                 refused[site] = str(error)
         return came, refused
@@ -102,10 +102,22 @@ def test_the_comparison_can_fail(federation):
     assert not torch.equal(state.server.params, silent.server.params)
 
 
-def test_an_answer_from_another_node_is_not_read_and_the_true_one_still_counts():
+@pytest.mark.parametrize(("node", "token"), [(12, b"t" * 16), (11, b"f" * 16)])
+def test_an_answer_from_another_node_is_not_read_and_the_true_one_still_counts(node, token):
     said = []
-    asking = _Asking(Caller(None, NODES, 9.0, say=said.append), b"", b"", lambda site, data: pytest.fail("read"))
-    asking.pending["m"] = "site-1"
-    about = SimpleNamespace(reply_to_message_id="m", src_node_id=12)
-    asking._take(SimpleNamespace(metadata=about, has_error=lambda: False))
-    assert asking.pending == {"m": "site-1"} and asking.refused == {} and "in the place of site-1" in said[0]
+    asking = _Asking(Caller(None, NODES, 9.0, say=said.append), {}, lambda site, reply: told(reply, "answer"))
+    asking.pending["m"] = "site-1", b"t" * 16
+    asking._take(reply(node, token=token, answer=b"forged"))
+    assert asking.came == {} == asking.refused and "in the place of site-1" in said[0]
+    asking._take(reply(11, token=b"t" * 16, answer=b"true"))
+    assert asking.came == {"site-1": b"true"} and asking.pending == {}
+
+
+def reply(node=11, **parts):
+    """A message of Flower, as far as it is looked at."""
+    return SimpleNamespace(
+        metadata=SimpleNamespace(reply_to_message_id="m", src_node_id=node),
+        content=SimpleNamespace(config_records={"short": parts}, array_records={}),
+        has_content=lambda: True,
+        has_error=lambda: False,
+    )
