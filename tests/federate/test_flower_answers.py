@@ -1,17 +1,21 @@
 """The deployment engine without its wire: what answers count, and where the others are remembered."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from consilium.core.algorithm import Server
 from consilium.core.errors import Refused
 from consilium.core.update import Update
+from consilium.federate.assess import Assessing, assess
 from consilium.federate.deployed import wire
 from consilium.federate.engines.flower import Caller, Deployment, Flower, _Asking, told
 from consilium.federate.engines.loop import Loop
 from consilium.federate.participant import SiteState
 from consilium.federate.round import RoundState
+from consilium.federate.train import train
 
 REQUEST = wire.StudyRequest("s", 3, 3, 1, 8, {"kind": "fed-avg"}, {"kind": "mlp"})
 STUDY = REQUEST.digest()
@@ -29,16 +33,28 @@ class Machines:
         assert wire.decode_request(parts["request"]) == REQUEST
         came, refused = {}, {}
         for site in sites:
-            inbox = wire.decode_broadcast(parts["question"], wire.Context(STUDY))
-            update, _ = self.exchange.site("round", site, inbox, SiteState())
-            data = self.faulty.get(site, lambda update: wire.encode_update(update, STUDY))(update)
-            if data is None:
+            answers = self.answers(site, parts)
+            if answers["answer"] is None:
                 continue
             try:
-                came[site] = read(site, reply(answer=data))
+                came[site] = read(site, reply(**answers))
             except Refused as error:
                 refused[site] = str(error)
         return came, refused
+
+    def answers(self, site, parts):
+        if wire.kind_of(parts["question"]) == "model":
+            return {"answer": self.judged(site, wire.decode_model(parts["question"], wire.Context(STUDY)))}
+        inbox = wire.decode_broadcast(parts["question"], wire.Context(STUDY))
+        update, _ = self.exchange.site("round", site, inbox, SiteState())
+        data = self.faulty.get(site, lambda update: wire.encode_update(update, STUDY))(update)
+        before = Server(inbox.round - 1, inbox.params, inbox.buffers)
+        return {"answer": data} | ({"assessment": self.judged(site, before)} if "assess" in parts else {})
+
+    def judged(self, site, model):
+        person = self.exchange.sites[site]
+        told = assess(person.site, person.network, model.params, model.buffers)
+        return wire.encode_assessment(told, STUDY, model.round)
 
 
 def start(exchange):
@@ -100,6 +116,22 @@ def test_the_comparison_can_fail(federation):
     state, _ = carried(exchange, {})
     silent, _ = carried(exchange, {"site-1": lambda _: None})
     assert not torch.equal(state.server.params, silent.server.params)
+
+
+def test_who_was_turned_away_stands_in_the_log_of_rounds(federation, tmp_path):
+    exchange = federation()
+    person = exchange.sites["site-0"]
+    machines = Machines(exchange, {"site-1": changed(site="site-0")})
+    engine = Flower(machines, Deployment(REQUEST, {s: p.weight for s, p in exchange.sites.items()}, {}))
+    judging = Assessing(person.algorithm, exchange.sites)
+    train(engine, exchange, judging, start(exchange), 3, tmp_path, lambda report, held: None)
+    rounds = [json.loads(line) for line in (tmp_path / "rounds.jsonl").read_text().splitlines()]
+    assert [line["round"] for line in rounds] == [1, 2, 3]
+    for line in rounds:
+        (refused,) = line["refused"]
+        assert refused["site"] == "site-1" and "claims to be from 'site-0'" in refused["reason"]
+        assert line["dropped"] == [] and line["cohort"] == ["site-0", "site-1", "site-2"]
+    assert len(rounds[-1]["sites"]) == 3
 
 
 @pytest.mark.parametrize(("node", "token"), [(12, b"t" * 16), (11, b"f" * 16)])
