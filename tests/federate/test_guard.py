@@ -113,3 +113,16 @@ def test_the_sites_own_consent_and_count_hold_for_assessments(tmp_path, person):
         assert assess(site, person.network, params, buffers).reason == reason
     site = admitted(Guard(SiteLimits(), tmp_path / "ledger"), person).person.site
     assert assess(site, person.network, params, buffers).accuracy is not None
+
+
+def test_models_are_judged_up_to_a_number_over_all_studies_and_restarts(tmp_path, person):
+    limits = SiteLimits(max_assessments=3)
+    for number, request in enumerate((REQUEST, replace(REQUEST, study="other"), REQUEST)):
+        guard = Guard(limits, tmp_path / "ledger")
+        guard.assess(request, b"model %d" % number)
+        guard.assess(request, b"model %d" % number)
+    with pytest.raises(Refused, match=r"limits\.max-assessments: 3 models were judged"):
+        Guard(limits, tmp_path / "ledger").assess(REQUEST, b"model 3")
+    guard.assess(REQUEST, b"model 0")
+    Guard(replace(limits, assess=False), tmp_path / "ledger").assess(REQUEST, b"never judged")
+    admitted(Guard(limits, tmp_path / "ledger"), person)

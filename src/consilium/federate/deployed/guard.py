@@ -1,9 +1,10 @@
-"""A site's limits and ledger in front of its work: four questions, asked in this order.
+"""A site's limits and ledger in front of its work: questions, asked in this order.
 
     judge       may this study run here at all?          the request alone, no record is read
     recognise   whose records are these?                  also keys what is drawn once per record
     admit       may it run on them to its end?            own noise, own cost, before the first round
     pay         one round, on disk, before it is computed
+    assess      one more model, before it is judged on held-out records
 
 Whatever is refused is a `Refused` that names the limit.  The ledger is open, and locked, only while it is asked.
 """
@@ -89,3 +90,9 @@ class Guard:
                     where="limits.max-rounds",
                 )
             ledger.claim(study, round, question, planned.data, planned.charges(), self.limits.budget, planned.labels)
+
+    def assess(self, request: StudyRequest, question: bytes) -> None:
+        """Count the model that the bytes ``question`` hold, before it is judged; the same one again is free."""
+        if self.limits.assess:
+            with open_ledger(self.folder, witness=self.limits.witness, wait=_WAIT) as ledger:
+                ledger.judge(request.digest(), question, self.limits.max_assessments)

@@ -68,7 +68,8 @@ class Ledger:
 
     def __init__(self, folder: Path, journal: Journal, secret: Secret) -> None:
         self._folder, self._journal, self._secret = folder, journal, secret
-        self._entries = [_entry(line, number) for number, line in enumerate(journal.lines) if number]
+        self._entries = [_entry(line, number) for number, line in enumerate(journal.lines) if "round" in line]
+        self._judged = {str(line["judged"]) for line in journal.lines if "judged" in line}
         self._tokens: dict[str, frozenset[bytes]] = {}
 
     def fingerprint(self, records: Records, names: Sequence[str] | None = None) -> Fingerprint:
@@ -82,6 +83,23 @@ class Ledger:
     def paid(self, study: str) -> tuple[int, ...]:
         """The rounds of ``study`` that were paid here, in that order, repetitions included."""
         return tuple(entry.round for entry in self._entries if entry.study == study)
+
+    def judge(self, study: str, model: bytes, most: int) -> None:
+        """Write down that the model of the message ``model`` is judged here; refused beyond ``most`` different ones.
+
+        How often a model is right on known records tells of them, a little with each model, and no noise hides it.
+        """
+        told = hashlib.sha256(model).hexdigest()
+        if told in self._judged:
+            return
+        if len(self._judged) >= most:
+            raise Refused(
+                f"{most} models were judged on this site's records, and no more are",
+                remedy="judge fewer rounds (federation.assess-every)",
+                where="limits.max-assessments",
+            )
+        self._journal.append({"study": study, "judged": told, "at": _now()})
+        self._judged.add(told)
 
     def owed(self, study: str, data: Fingerprint, labels: Sequence[Charge]) -> tuple[Charge, ...]:
         """``labels``, or nothing where they are paid: the same study, records, order and mechanism give one draw."""
@@ -146,7 +164,7 @@ class Ledger:
             "charges": None if charges is None else [charge_to_json(c) for c in charges],
             "labels": [charge_to_json(c) for c in owed],
             "exposed": charges is None and not labels,
-            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "at": _now(),
         }
         self._journal.append(line)
         self._entries.append(_entry(line, len(self._journal.lines) - 1))
@@ -238,10 +256,13 @@ def _create(folder: Path, witness: Path | None) -> None:
         stale.unlink()
     draft.mkdir(mode=0o700, parents=True, exist_ok=True)
     secret = make_secret(draft / "secret")
-    began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    Journal.create(draft, secret.derive("journal"), {"ledger": _VERSION, "began": began})
+    Journal.create(draft, secret.derive("journal"), {"ledger": _VERSION, "began": _now()})
     draft.rename(folder)
     sync_folder(folder.parent)
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _entry(line: dict[str, Any], number: int) -> _Entry:

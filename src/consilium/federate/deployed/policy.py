@@ -1,6 +1,7 @@
 """What a site allows, whatever a server asks: its own file of limits, read before anything is built or trained.
 
-    max-rounds, max-local-epochs, minimum-sites, minimum-count, assess, allow-code, algorithms, studies, witness
+    max-rounds, max-local-epochs, minimum-sites, minimum-count, assess, max-assessments, allow-code, algorithms,
+    studies, witness
     [budget]     epsilon, delta, labels: over all studies on the same persons' records, by the site's ledger
     [[require]]  kind = "dp-sgd", and for its knobs  { at-least = ..., at-most = ... };  or any-of = [...] of such
 
@@ -31,8 +32,8 @@ __all__ = ["Planned", "Requirement", "SiteLimits", "check", "check_request", "re
 
 _DEFENCES = tuple(room for room in catalogue.ROOMS if room.startswith("defend/"))
 _TOP = [
-    "max-rounds", "max-local-epochs", "minimum-sites", "minimum-count", "assess", "allow-code", "algorithms", "studies",
-    "witness", "budget", "require",
+    "max-rounds", "max-local-epochs", "minimum-sites", "minimum-count", "assess", "max-assessments", "allow-code",
+    "algorithms", "studies", "witness", "budget", "require",
 ]  # fmt: skip
 
 
@@ -72,8 +73,9 @@ class SiteLimits:
     """A site's own limits; the defaults are those of a site without a file.
 
     ``minimum_sites``: fewer may not take part in a study.  ``minimum_count`` and ``assess``: no aggregate over fewer
-    held-out records leaves, or none at all.  ``studies`` (names, or digests that fix every word of a request) and
-    ``algorithms``: only these; None: any.  ``required``: of each group, one requirement must be met.
+    held-out records leaves, or none at all; ``max_assessments`` models are judged, over all studies.  ``studies``
+    (names, or digests that fix every word of a request) and ``algorithms``: only these; None: any.  ``required``: of
+    each group, one requirement must be met.
     """
 
     max_rounds: int = 1000
@@ -81,6 +83,7 @@ class SiteLimits:
     minimum_sites: int = 2
     minimum_count: int = 5
     assess: bool = True
+    max_assessments: int = 10_000
     allow_code: bool = False
     studies: tuple[str, ...] | None = None
     algorithms: tuple[str, ...] | None = None
@@ -179,6 +182,7 @@ def _limits(table: Mapping[str, Any]) -> SiteLimits:
         minimum_sites=_whole(table, "minimum-sites", base.minimum_sites),
         minimum_count=_whole(table, "minimum-count", base.minimum_count),
         assess=_flag(table, "assess", base.assess),
+        max_assessments=_whole(table, "max-assessments", base.max_assessments),
         allow_code=_flag(table, "allow-code", base.allow_code),
         studies=_words(table, "studies"),
         algorithms=_algorithms(table),
