@@ -16,13 +16,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from consilium.core.charge import Charge, Composed
 from consilium.core.entry import check
 from consilium.core.errors import Failed, Refused
 from consilium.federate.assess import Assessing
 from consilium.federate.deployed import wire
-from consilium.federate.engines.flower import Caller, Deployment, Flower, refuse_refusal
+from consilium.federate.engines.flower import Caller, Deployment, Flower, refuse_refusal, told
 from consilium.federate.round import FederatedRound, RoundExchange
 from consilium.study.build import gradient_rule, schedule
 from consilium.study.engines import write_engine_record
@@ -38,6 +39,9 @@ from .keys import ServerKeys, roster, server_keys
 from .link import ServerSeat, register, start_run
 from .processes import Child, free_port, new_secret, parse_address, program, refuse_insecure, require_flower, wait_open
 
+if TYPE_CHECKING:
+    from flwr.app import Message
+
 __all__ = ["Terms", "serve", "serve_study"]
 
 
@@ -45,7 +49,8 @@ __all__ = ["Terms", "serve", "serve_study"]
 class Terms:
     """How a server is reached, and how long it waits: ``deadline`` seconds for an exchange, ``gather`` for the sites.
 
-    ``keys`` is the folder of `consilium keys server`; without it ``insecure`` must be said, on the loopback.
+    ``keys`` is the folder of `consilium keys server`; without it ``insecure`` must be said, on the loopback.  ``ahead``
+    messages are kept behind a question, so that a node does not go to sleep.
     """
 
     address: str
@@ -53,6 +58,7 @@ class Terms:
     insecure: bool = False
     deadline: float = 3600.0
     gather: float = 3600.0
+    ahead: int = 2
 
     def check(self) -> None:
         """Refuse what others could reach without TLS and keys."""
@@ -109,7 +115,8 @@ def _carrier(
         weights = {site: enrolment.weight for site, enrolment in enrolled.items()}
         charges = {site: _charge(plan, node, enrolment.train) for site, enrolment in enrolled.items()}
         note = partial(write_engine_record, store.training(node.digest))
-        return Flower(caller, Deployment(request, weights, charges, note))
+        records = {site: enrolment.train for site, enrolment in enrolled.items()}
+        return Flower(caller, Deployment(request, weights, charges, note, records))
 
     return make
 
@@ -118,13 +125,14 @@ def _enrol(caller: Caller, terms: Terms, request: wire.StudyRequest, sites: list
     """Every site's declaration; refused by name where one says no or does not come."""
     digest, question = request.digest(), wire.encode_request(request)
 
-    def read(site: str, data: bytes) -> Enrolment:
+    def read(site: str, reply: Message) -> Enrolment:
+        data = told(reply, "answer")
         refuse_refusal(site, data, digest)
         return decode_enrolment(data, digest, site)
 
     caller.say(f"waiting for {', '.join(sites)}")
     patient = replace(caller, deadline=terms.gather)
-    came, refused = patient.ask(sites, question, question, read)
+    came, refused = patient.ask(sites, {"request": question, "question": question}, read)
     for site, why in refused.items():
         raise Refused(f"{site} refuses: {why}", remedy="change the study, or leave the site out", where=site)
     if missing := [site for site in sites if site not in came]:
@@ -208,7 +216,7 @@ class _Link:
         seat = ServerSeat(self.address, self.ca, self.secret, start_run(self.address, self.ca))
         why = "the server ended"
         try:
-            yield Caller(seat.grid, nodes, self.terms.deadline, alive=self.check, say=say)
+            yield Caller(seat.grid, nodes, self.terms.deadline, ahead=self.terms.ahead, alive=self.check, say=say)
             why = ""
         finally:
             seat.leave(why)

@@ -65,27 +65,31 @@ class Worker:
         self._studies: dict[str, _Prepared] = {}
 
     def __call__(self, message: Message) -> RecordDict:
-        """The answer to one message."""
-        digest = "?"
+        """The answer to one message; a question's token goes back with it."""
         if says(message, "hold"):
-            return answer_of(b"-")
+            return answer_of({"hold": b"-"})
+        parts, digest = {}, "?"
         try:
+            parts["token"] = told(message, "token")
             request = wire.decode_request(told(message, "request"))
             digest = request.digest()
-            return answer_of(self._answer(request, digest, told(message, "question")))
+            study, question = self._prepared(request, digest), told(message, "question")
+            if says(message, "assess"):
+                parts["assessment"] = self._assess_before(study, digest, question)
+            return answer_of({**parts, "answer": self._answer(study, digest, question)})
         except Refused as error:
-            return answer_of(self._refusal(error, digest))
+            answer = self._refusal(error, digest)
         except ConsiliumError as error:
-            return answer_of(self._refusal(Refused(str(error)), digest))
+            answer = self._refusal(Refused(str(error)), digest)
         except Exception as error:  # one line leaves, and not what an error may hold of the records
             _log.exception("the site's work failed")
-            return answer_of(self._refusal(Refused(f"the site's work failed: {type(error).__name__}"), digest))
+            answer = self._refusal(Refused(f"the site's work failed: {type(error).__name__}"), digest)
+        return answer_of({**parts, "answer": answer})
 
-    def _answer(self, request: wire.StudyRequest, digest: str, question: bytes) -> bytes:
-        study = self._prepared(request, digest)
+    def _answer(self, study: _Prepared, digest: str, question: bytes) -> bytes:
         kind = wire.kind_of(question)
         if kind == "request":
-            _log.info("enrolled in %s: %d rounds", request.study, request.rounds)
+            _log.info("enrolled in %s: %d rounds", study.admitted.request.study, study.admitted.request.rounds)
             return encode_enrolment(study.enrolment, digest)
         if kind == "broadcast":
             return self._work(study, digest, question)
@@ -107,10 +111,21 @@ class Worker:
 
     def _assess(self, study: _Prepared, digest: str, question: bytes) -> bytes:
         model = wire.decode_model(question, wire.Context(digest))
-        return wire.encode_assessment(self._judged(study, model), digest, model.round)
+        return wire.encode_assessment(self._judged(study, model, question), digest, model.round)
 
-    def _judged(self, study: _Prepared, model: Server) -> Assessment:
+    def _assess_before(self, study: _Prepared, digest: str, question: bytes) -> bytes:
+        """The model that a round begins with, judged before it is trained on."""
+        got = wire.decode_broadcast(question, wire.Context(digest))
+        population = study.admitted.request.sites
+        model = Server(got.round - 1, got.params, got.buffers, population=population)
+        return wire.encode_assessment(self._judged(study, model, question), digest, model.round)
+
+    def _judged(self, study: _Prepared, model: Server, question: bytes) -> Assessment:
         person = study.person
+        try:
+            self.guard.assess(study.admitted.request, question)
+        except Refused as error:  # it declines to judge, and goes on training
+            return Assessment(self.site, 0, None, None, error.reason)
         found = person.algorithm.model_for(model, study.shelf.state(model.round + 1).kept)
         if found is None:
             return Assessment(self.site, 0, None, None, "the site has no model yet")

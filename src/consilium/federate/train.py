@@ -20,7 +20,7 @@ from consilium.core.errors import Failed
 
 from .assess import Assessing, Assessment, AssessState, mean_accuracy
 from .checkpoint import load_checkpoint, save_checkpoint, states_beside
-from .engines.engine import Engine
+from .engines.engine import Engine, Folding
 from .participant import SiteState
 from .round import RoundExchange, RoundState
 from .states import SiteStates
@@ -58,15 +58,19 @@ def train(
     """Run the rounds that are still to run; ``progress`` is called after each with its report and the sites' states.
 
     All sites, or with ``assess_cohort`` those of the round, judge the model every ``assess_every`` rounds and after the
-    last one.
+    last one; with an engine that folds, together with the next round where everybody takes part: its line in the log is
+    written at once and amended then.
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.safetensors"
     state, held = _resumed(checkpoint, start)
     seconds = _settled_log(folder / "rounds.jsonl", state.server.round)
     resumed_from = state.server.round
+    owed = _owed(engine, folder / "rounds.jsonl", resumed_from) if resumed_from % assess_every == 0 else None
     while state.server.round < rounds:
         began, number = time.perf_counter(), state.server.round + 1
+        if isinstance(engine, Folding):
+            engine.assess = owed is not None
         state = engine.run(exchange, state, held, SiteState, f"round {number}").noting(engine.turned())
         if not bool(torch.isfinite(state.server.params).all()):
             raise Failed(
@@ -74,12 +78,21 @@ def train(
             )
         held.roll_back(state.lost())
         seconds.append(time.perf_counter() - began)
+        if owed is not None and isinstance(engine, Folding):
+            report = {**owed, **_judged([engine.heard[s] for s in assessing.sites if s in engine.heard])}
+            _amend(folder / "rounds.jsonl", report)
+            progress(report, held)
         due = number % assess_every == 0 or number == rounds
         asked = () if not due else state.cohort if assess_cohort else tuple(assessing.sites)
-        report = _report(state, _told(engine, assessing, state, held, asked), seconds[-1])
+        later = isinstance(engine, Folding) and number < rounds and bool(asked) and set(asked) == set(state.cohort)
+        told = () if later else _told(engine, assessing, state, held, asked)
+        report = _report(state, told, seconds[-1])
+        owed = report if later else None
         _append(folder / "rounds.jsonl", report)
         save_checkpoint(checkpoint, state, held)
-        progress(report, held)
+        if not later:
+            progress(report, held)
+    held.clean()
     return Trained(state, held, math.fsum(seconds), resumed_from)
 
 
@@ -113,7 +126,6 @@ def _told(
 
 
 def _report(state: RoundState, told: Sequence[Assessment], seconds: float) -> dict[str, Any]:
-    mean, worst, loss = mean_accuracy(told)
     return {
         "round": state.server.round,
         "seconds": seconds,
@@ -126,12 +138,29 @@ def _report(state: RoundState, told: Sequence[Assessment], seconds: float) -> di
         "aborted": state.aborted,
         "bytes_up": state.bytes_up,
         "bytes_down": state.bytes_down,
-        "mean_accuracy": mean,
-        "worst_accuracy": worst,
-        "mean_loss": loss,
-        "sites": [asdict(a) for a in told],
+        **_judged(told),
         "refused": [{"site": site, "reason": reason} for site, reason in state.refused.items()],
     }
+
+
+def _judged(told: Sequence[Assessment]) -> dict[str, Any]:
+    mean, worst, loss = mean_accuracy(told)
+    return {"mean_accuracy": mean, "worst_accuracy": worst, "mean_loss": loss, "sites": [asdict(a) for a in told]}
+
+
+def _owed(engine: Engine, log: Path, round: int) -> dict[str, Any] | None:
+    """The line of the last round, where a folding engine was killed before anybody had judged its model."""
+    if not isinstance(engine, Folding) or not log.exists():
+        return None
+    lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+    last = _said(lines[-1]) if lines else None
+    return last if last is not None and last["round"] == round and not last["sites"] else None
+
+
+def _amend(path: Path, report: RoundReport) -> None:
+    """Put ``report`` in the place of the last line."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    _replace(path, "".join([*lines[:-1], json.dumps(report) + "\n"]))
 
 
 def _settled_log(path: Path, rounds: int) -> list[float]:

@@ -10,14 +10,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import torch
 
 from consilium.core.exchange import Exchange
 from consilium.federate.participant import stage
 
-__all__ = ["Engine", "one_thread"]
+if TYPE_CHECKING:
+    from consilium.federate.assess import Assessment
+
+__all__ = ["Engine", "Folding", "one_thread"]
 
 ServerState = TypeVar("ServerState")
 SiteState = TypeVar("SiteState")
@@ -93,6 +96,17 @@ class Engine(ABC):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+class Folding(Engine):
+    """An engine to which an exchange is dear: it brings assessments together with a round's updates.
+
+    While ``assess`` is set every site of a round also judges the model that the round begins with, which is the one
+    after the round before; ``heard`` is what the last exchange brought.
+    """
+
+    assess: bool = False
+    heard: Mapping[str, Assessment]
 
 
 @contextmanager

@@ -51,14 +51,15 @@ Outbox = TypeVar("Outbox")
 class Caller:
     """How nodes are asked: the grid, who stands behind which node, and how long an answer may take.
 
-    ``deadline`` are the seconds of one exchange, ``poll`` those between two looks.  ``alive`` raises when the link has
-    ended; ``say`` tells the operator.
+    ``deadline`` are the seconds of one exchange, ``poll`` those between two looks, ``ahead`` the messages kept behind a
+    question so that a node does not sleep.  ``alive`` raises when the link has ended; ``say`` tells the operator.
     """
 
     grid: Grid
     nodes: Mapping[str, int]
     deadline: float
     poll: float = 0.1
+    ahead: int = 2
     holds: dict[str, int] = field(default_factory=dict)
     alive: Callable[[], None] = field(default=lambda: None)
     say: Callable[[str], None] = field(default=lambda _: None)
@@ -75,13 +76,14 @@ class Deployment:
     """One training among machines: the request that every question carries, and what the sites declared.
 
     ``weights`` are those of their updates, ``charges`` what one round costs each of them.  ``note`` is told the
-    engine's figures whenever they change.
+    engine's figures whenever they change.  ``records``: how many training records each declared; a claim is of those.
     """
 
     request: wire.StudyRequest
     weights: Mapping[str, float]
     charges: Mapping[str, Charge | None]
     note: Callable[[Mapping[str, Any]], None] = field(default=lambda _: None)
+    records: Mapping[str, int] = field(default_factory=dict)
 
 
 class Flower(Folding):
@@ -107,12 +109,13 @@ class Flower(Folding):
         name: str,
     ) -> tuple[dict[str, Outbox], dict[str, SiteState]]:
         """What arrived before the deadline, in the order of the cohort; who is missing is in ``silent`` by ``name``."""
-        question, request = _encoded(inbox, self._digest), wire.encode_request(self.deployment.request)
+        parts = {"request": wire.encode_request(self.deployment.request), "question": _encoded(inbox, self._digest)}
+        if self.assess and isinstance(inbox, Broadcast):
+            parts["assess"] = b"-"
+        self.heard = {}
         number = cast("Broadcast | Server", inbox).round
         desk = Reception(cohort, self._sites, wire.Context(self._digest, number), self.deployment.weights)
-        came, refused = self.caller.ask(
-            cohort, request, question, lambda site, data: self._read(site, data, inbox, desk)
-        )
+        came, refused = self.caller.ask(cohort, parts, lambda site, reply: self._read(site, reply, inbox, desk))
         if isinstance(inbox, Broadcast):
             self._turned = {**desk.refused(), **refused}
         for site, why in refused.items():
@@ -132,8 +135,9 @@ class Flower(Folding):
         return self._turned
 
     def figures(self) -> dict[str, Any]:
-        """Who was silent, and who refused and why."""
-        return {"kind": "flower", "silent": dict(self.silent), "refusals": dict(self.refusals)}
+        """What the sites declared, who was silent, and who refused and why."""
+        told = {"records": dict(self.deployment.records), "silent": dict(self.silent), "refusals": dict(self.refusals)}
+        return {"kind": "flower", **told}
 
     def _charged(self, site: str, state: SiteState, inbox: object) -> SiteState:
         """The server's own account of a site: what a round of this study costs it.  The site keeps the true one."""
@@ -143,27 +147,26 @@ class Flower(Folding):
         held = cast(Any, state)
         return cast(SiteState, replace(held, ledger=entered(held.ledger, charge)))
 
-    def _read(self, site: str, reply: Message, inbox: object) -> object:
+    def _read(self, site: str, reply: Message, inbox: object, desk: Reception) -> object:
         """The answer of ``site``, whose key sent it: one that names another site is refused."""
         data = told(reply, "answer")
         refuse_refusal(site, data, self._digest)
         number = cast("Broadcast | Server", inbox).round
         if isinstance(inbox, Server):
             return _own(wire.decode_assessment(data, wire.Context(self._digest, number)), site)
-        update, declared = wire.decode_update(data, wire.Context(self._digest, number)).update, self.deployment.weights
-        if update.weight != declared[site]:
-            raise Refused(f"the update weighs {update.weight:g}, and the site declared {declared[site]:g}", where=site)
+        if not desk.take(self.caller.nodes[site], data, 0.0):
+            raise Refused(desk.refused()[site], where=site)
         if self.assess:
             before = wire.Context(self._digest, number - 1)
             self.heard[site] = _own(wire.decode_assessment(told(reply, "assessment"), before), site)
-        return _own(update, site)
+        return desk.updates[site]
 
 
 class _Asking:
     """One question to a cohort, from the first message to the last answer.
 
-    Every message carries a token that its node alone has seen; an answer that does not return it came from another node,
-    which Flower would not notice: it knows who pushes a reply, and not whether the question was theirs.
+    Every message carries a token that its node alone has seen; an answer that does not return it came from another
+    node, which Flower would not notice: it knows who pushes a reply, and not whether the question was theirs.
     """
 
     def __init__(self, caller: Caller, parts: Mapping[str, bytes], read: Callable[[str, Message], Any]) -> None:
@@ -192,10 +195,9 @@ class _Asking:
 
     def _ask(self, sites: Sequence[str]) -> None:
         tokens = [secrets.token_bytes(16) for _ in sites]
-        asked = [
-            question_of({**self.parts, "token": t}, self.caller.nodes[s]) for s, t in zip(sites, tokens, strict=True)
-        ]
-        numbers = list(self.caller.grid.push_messages(asked))
+        questions = [{**self.parts, "token": token} for token in tokens]
+        nodes = [self.caller.nodes[site] for site in sites]
+        numbers = list(self.caller.grid.push_messages(list(map(question_of, questions, nodes))))
         if len(numbers) != len(sites):
             raise Failed("the link took no message", remedy="see its log")
         for site, number, token in zip(sites, numbers, tokens, strict=True):
@@ -217,41 +219,39 @@ class _Asking:
         return list(self.caller.grid.pull_messages(waiting)) if waiting else []
 
     def _hold(self) -> None:
-        """Keep two messages that say nothing behind every question.
+        """Keep messages that say nothing behind every question.
 
         A node that finds no message sleeps for three seconds, whatever comes meanwhile; one that has just been given a
         message asks again at once.
         """
         held = list(self.caller.holds.values())
-        short = [
-            node
-            for node in {self.caller.nodes[s] for s, _ in self.pending.values()}
-            for _ in range(2 - held.count(node))
-        ]
+        nodes = {self.caller.nodes[site] for site, _ in self.pending.values()}
+        short = [node for node in sorted(nodes) for _ in range(self.caller.ahead - held.count(node))]
         if short:
             numbers = self.caller.grid.push_messages([hold_of(node) for node in short])
             self.caller.holds.update({number: node for number, node in zip(numbers, short, strict=True) if number})
 
     def _take(self, reply: Message) -> None:
-        if self.caller.holds.pop(reply.metadata.reply_to_message_id, None) is not None:
+        number = reply.metadata.reply_to_message_id
+        if self.caller.holds.pop(number, None) is not None or number not in self.pending:
             return
-        site, token = self.pending.pop(reply.metadata.reply_to_message_id, ("", b""))
-        if not site or site in self.came or site in self.refused:
-            return
-        if reply.metadata.src_node_id != self.caller.nodes[site] and not reply.has_error():
-            self.pending[reply.metadata.reply_to_message_id] = site  # its own answer may still come
-            self.caller.say(f"node {reply.metadata.src_node_id} answers in the place of {site}: not read")
-            return
+        site, token = self.pending[number]
         if reply.has_error():
             self.lost.add(site)
             self.caller.say(f"{site}: {reply.error.reason}")
-            return
-        try:
-            if not secrets.compare_digest(told(reply, "token"), token):
-                raise Refused("another node answered in its place", where=site)
-            self.came[site] = self.read(site, reply)
-        except Refused as error:
-            self.refused[site] = str(error)
+        else:
+            try:
+                if not self._is_own(reply, site, token):
+                    self.caller.say(f"node {reply.metadata.src_node_id} answers in the place of {site}: not read")
+                    return  # its own answer may still come
+                self.came[site] = self.read(site, reply)
+            except Refused as error:
+                self.refused[site] = str(error)
+        del self.pending[number]
+
+    def _is_own(self, reply: Message, site: str, token: bytes) -> bool:
+        asked = reply.metadata.src_node_id == self.caller.nodes[site]
+        return asked and secrets.compare_digest(told(reply, "token"), token)
 
 
 def refuse_refusal(site: str, data: bytes, study: str) -> None:
