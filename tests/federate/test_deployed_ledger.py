@@ -57,16 +57,6 @@ def spent(folder, data):
 # --- whose records ------------------------------------------------------------------------------------------------
 
 
-def test_a_fingerprint_is_of_the_set_of_records():
-    data = records()
-    shuffled = data.select(torch.randperm(40, generator=torch.Generator().manual_seed(3)))
-    renumbered = Records.of(shuffled.x.reshape(40, 2, 2), 1 - shuffled.y)
-    one, two, three = (fingerprint(d, KEY) for d in (data, shuffled, renumbered))
-    assert one.digest() == two.digest() == three.digest() and len({f.order for f in (one, two, three)}) == 3
-    assert fingerprint(data, bytes([1] * 32)).digest() != one.digest()
-    assert fingerprint(data.select(torch.arange(39)), KEY).digest() != one.digest()
-
-
 def test_the_stored_tokens_do_not_tell_the_records(folder):
     data = records(3)
     pay(folder, data)
@@ -75,16 +65,6 @@ def test_the_stored_tokens_do_not_tell_the_records(folder):
         assert row.tobytes() not in stored
     assert fingerprint(data, KEY).tokens() not in stored, "another key gives other tokens"
     assert all(path.stat().st_mode & 0o077 == 0 for path in folder.rglob("*") if path.suffix in {".json", ".bin"})
-
-
-def test_negative_zero_and_no_records_and_wrong_names():
-    zero = Records.of(torch.zeros(1, 2), torch.zeros(1, dtype=torch.long))
-    minus = Records.of(-torch.zeros(1, 2), torch.zeros(1, dtype=torch.long))
-    assert fingerprint(zero, KEY).digest() == fingerprint(minus, KEY).digest()
-    with pytest.raises(Refused, match="no training records"):
-        fingerprint(records().select(torch.arange(0)), KEY)
-    with pytest.raises(Refused, match="2 names for 40 records"):
-        fingerprint(records(), KEY, ["a", "b"])
 
 
 # --- what was spent -----------------------------------------------------------------------------------------------
