@@ -68,11 +68,11 @@ def case(table: dict[str, Any]) -> dict[str, Any]:
     node = next(iter(plan.trainings.values()))
     data, net = plan.materials.consortium(0), plan.materials.network(0)
     whole = exchange(plan.spec, node.arm, 0, None, data, net)
-    judging = assessing(plan.spec, whole, net)
+    judging = assessing(whole)
     marks = [(time.perf_counter(), time.process_time())]
     built, rounds = marks[0][0] - began, table["federation"]["rounds"]
     with tempfile.TemporaryDirectory() as folder:
-        out, begin = Path(folder), start(plan.spec, data, net)
+        out, begin = Path(folder), start(plan.spec, node.arm, data, net)
         with engine_for(plan.spec.federation.shape, "cpu", whole, judging, begin, out) as carrying:
             train(carrying, whole, judging, begin, rounds, out,
                   lambda *_: marks.append((time.perf_counter(), time.process_time())),
@@ -89,7 +89,7 @@ def measured(table: dict[str, Any]) -> dict[str, Any]:
     """One case in a process of its own: memory is never given back by a process that goes on."""
     done = subprocess.run(
         [sys.executable, __file__, "--case", json.dumps(table)],
-        check=True, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     return json.loads(done.stdout)  # type: ignore[no-any-return]
 

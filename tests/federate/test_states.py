@@ -81,20 +81,25 @@ def test_a_file_of_a_round_without_a_checkpoint_does_not_count(tmp_path) -> None
     states.settle(1)
     states["a"], states["c"] = state(2.0), state(2.0)
     assert files(tmp_path) == ["a.1.safetensors", "a.2.safetensors", "b.1.safetensors", "c.2.safetensors"]
-    (tmp_path / "b.2.safetensors.draft").write_bytes(b"half")
+    (tmp_path / "b.2.safetensors").write_bytes(b"half")
     again = SiteStates(tmp_path, round=1)  # as after a kill
-    assert plain(again["a"]) == plain(state(1.0)) and "c" not in again
+    assert plain(again["a"]) == plain(state(1.0)) and plain(again["b"]) == plain(state(1.0)) and "c" not in again
     assert len(files(tmp_path)) == 5  # who only reads removes nothing: the training may be running
     again.clean()
     assert files(tmp_path) == ["a.1.safetensors", "b.1.safetensors"]
 
 
-def test_replaced_files_go_once_the_checkpoint_is_there_or_at_the_next_start(tmp_path) -> None:
+def test_a_replaced_file_is_written_over_once_the_checkpoint_is_there_and_goes_in_the_end(tmp_path) -> None:
     states = SiteStates(tmp_path)
     for number in range(1, 6):
+        states["a"] = SiteState(Kept({"control": torch.ones(number % 3 * 100)}))  # now longer, now shorter
         states["a"] = state(number)
+        states.flush()
+        assert plain(states["a"]) == plain(state(number))
         states.settle(number)
-        assert files(tmp_path) == [f"a.{number}.safetensors"]
+        assert files(tmp_path) == [f"a.{k}.safetensors" for k in range(max(1, number - 1), number + 1)]
+    states.clean()
+    assert files(tmp_path) == ["a.5.safetensors"]
     states["a"] = state(6.0)  # its checkpoint is written, and then it is killed
     again = SiteStates(tmp_path, round=6)
     again.clean()

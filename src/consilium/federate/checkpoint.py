@@ -42,6 +42,7 @@ def save_checkpoint(path: Path, state: RoundState, sites: SiteStates) -> None:
         "population": state.server.population,
         "sites": None if here is None else {site: said for site, (_, said) in here.items()},
     }
+    sites.flush()
     write_tensors(path, tensors, {"about": json.dumps(about)})  # one entry: several have no fixed order in the file
     sites.settle(state.server.round)
 

@@ -5,22 +5,27 @@
 A round's files become valid with that round's checkpoint and not before: of each site the newest file that is no newer
 than the checkpoint counts, so a kill at any moment leaves the states of the last finished round.  A state is written
 when it changes and read when its site takes part; the operating system's page cache is the only cache.
+
+A site has two files at most while training: what the last checkpoint replaced is renamed and written over in place, as
+removing files is what costs most on disks that discard; and a round's files are synchronised together.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from consilium.core.algorithm import Kept
 from consilium.core.errors import Failed, Refused
-from consilium.learn.stored import write_tensors
 
 from .ledger import charge_from_json, charge_to_json
 from .participant import SiteState
@@ -32,6 +37,8 @@ _BYTES = 64 * 2**20
 """States stay in memory, and in the checkpoint, for at most so many sites and so many bytes of parameters."""
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
 _LONGEST = 200
+_AT_ONCE = 16
+"""Files that are synchronised at once: a journal commits many in the time of one."""
 
 
 class SiteStates(MutableMapping[str, SiteState]):
@@ -42,6 +49,7 @@ class SiteStates(MutableMapping[str, SiteState]):
         self._memory: dict[str, SiteState] = {}
         self._newest: dict[str, int] = {} if folder is None else dict(self._found(folder))
         self._before: dict[str, SiteState | int | None] = {}
+        self._spare: dict[str, int] = {}
 
     @classmethod
     def fit(cls, folder: Path, sites: int, size: int, device: str = "cpu") -> SiteStates:
@@ -59,8 +67,7 @@ class SiteStates(MutableMapping[str, SiteState]):
         if site not in self._newest and not (state.kept.tensors or state.ledger or state.defences):
             return  # as a fresh one
         self._before.setdefault(site, self._newest.get(site))
-        tensors, about = packed(state)
-        write_tensors(self._path(site, self.round + 1), tensors, {"about": json.dumps({"site": site, **about})})
+        self._write(site, state)
         self._newest[site] = self.round + 1
 
     def __delitem__(self, site: str) -> None:
@@ -83,15 +90,27 @@ class SiteStates(MutableMapping[str, SiteState]):
                 was = SiteState() if old is None else self._read(site, old) if isinstance(old, int) else old
                 self[site] = SiteState(was.kept, self[site].ledger, was.defences)
 
+    def flush(self) -> None:
+        """Before the checkpoint: what this round wrote is on the disk and not only on its way there."""
+        if self.folder is None or not self._before:
+            return
+        paths = [self.folder, *(self._path(site, self._newest[site]) for site in self._before)]
+        try:
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                list(pool.map(_synchronise, paths))
+        except OSError as error:
+            raise _unwritten(self.folder, error) from error
+
     def settle(self, round: int) -> None:
-        """The checkpoint of ``round`` is in place: the files that its round replaced go."""
-        for site, old in self._before.items():
-            if isinstance(old, int) and old != self._newest[site]:
-                self._path(site, old).unlink(missing_ok=True)
+        """The checkpoint of ``round`` is in place: the files that its round replaced may be written over."""
+        self._spare |= {
+            site: old for site, old in self._before.items() if isinstance(old, int) and old != self._newest[site]
+        }
         self._before, self.round = {}, round
 
     def clean(self) -> None:
-        """Remove what a killed run left: drafts, files newer than the checkpoint, files already replaced."""
+        """Remove what is not a state: files newer than the checkpoint, as a killed run leaves, and those replaced."""
+        self._spare = {}
         if self.folder is None or not self.folder.is_dir():
             return
         for path in self.folder.iterdir():
@@ -108,6 +127,22 @@ class SiteStates(MutableMapping[str, SiteState]):
         assert self.folder is not None
         return self.folder / f"{_quoted(site)}.{round}.safetensors"
 
+    def _write(self, site: str, state: SiteState) -> None:
+        """In place, where the site has a file that no longer counts: a file cut short by a kill counts neither."""
+        tensors, about = packed(state)
+        plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+        data, path = save(plain, {"about": json.dumps({"site": site, **about})}), self._path(site, self.round + 1)
+        spare = self._spare.pop(site, None)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if spare is not None:
+                self._path(site, spare).rename(path)
+            with path.open("r+b" if path.exists() else "wb") as file:
+                file.write(data)
+                file.truncate()
+        except OSError as error:
+            raise _unwritten(path, error) from error
+
     def _read(self, site: str, round: int) -> SiteState:
         path = self._path(site, round)
         try:
@@ -119,6 +154,18 @@ class SiteStates(MutableMapping[str, SiteState]):
             raise Failed(
                 f"state {path} is not readable: {error}", remedy="delete the training to train again"
             ) from error
+
+
+def _synchronise(path: Path) -> None:
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def _unwritten(path: Path, error: OSError) -> Failed:
+    return Failed(f"cannot write {path}: {error}", remedy="free disk space and run again; nothing finished is lost")
 
 
 def packed(state: SiteState) -> tuple[dict[str, Tensor], dict[str, Any]]:
