@@ -143,13 +143,16 @@ class Runner:
             held, peak = memory(self.process.pid)
             self.result.memory, self.result.peak = max(self.result.memory, held), max(self.result.peak, peak)
 
-    def close(self) -> None:
-        """Ask it to end; what has not ended in 30 s is killed, its children with it."""
-        tree = [self.process.pid, *below(self.process.pid)]
+    def dismiss(self) -> None:
+        """Ask it to end."""
         if not self.result.failed:
             self._send(rounds=0)
+
+    def close(self, grace: float) -> None:
+        """What has not ended in ``grace`` seconds is killed, its children with it."""
+        tree = [self.process.pid, *below(self.process.pid)]
         try:
-            self.process.wait(timeout=1 if self.result.failed else 30)
+            self.process.wait(timeout=1 if self.result.failed else grace)
         except subprocess.TimeoutExpired:
             for pid in tree:
                 _kill(pid)
@@ -184,18 +187,22 @@ def race(
 ) -> list[Result]:
     """Start all, warm up one after the other, then time them in turn."""
     runners: list[Runner] = []
+    grace = 2.0  # for those that an interrupt finds at work
     try:
         for entrant, job in entries:
-            runners.append(runner := Runner(entrant, job, log, patience=300))
+            runners.append(runner := Runner(entrant, job, log, patience=600))
             runner.warm(seconds)
             say(f"  {job.name}: {entrant.label}: {runner.result.failed or f'accuracy {runner.result.accuracy:.4f}'}")
         for number in range(blocks + EXTRA):
             wanting = [r for r in runners if number < blocks or len(r.result.clean) < blocks]
             for runner in _turned(wanting, number):
                 runner.block(number)
+        grace = 30.0
     finally:
         for runner in runners:
-            runner.close()
+            runner.dismiss()
+        for runner in runners:
+            runner.close(grace)
     return [runner.result for runner in runners]
 
 

@@ -29,7 +29,7 @@ def peers(monkeypatch):
 
 def run(folder, *words):
     asked = [sys.executable, str(PROGRAM), "--quick", "--data", "planted", "--log", str(folder / "log"), *words]
-    return subprocess.run(asked, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(asked, capture_output=True, text=True, timeout=600, check=False)
 
 
 def test_it_runs_and_writes_what_it_found(tmp_path):
