@@ -300,7 +300,7 @@ def _check_kinds(charges: Sequence[Charge] | None, labels: Sequence[Charge]) -> 
 def _over(what: str, asked: float, total: float, spent: float, most: float) -> Refused:
     left = max(0.0, most - spent)
     return Refused(
-        f"asks for epsilon {asked:.3g}, {left:.3g} of {most:g} is left for these records (with it, {total:.3g})",
+        f"asks for epsilon {asked:.3g}, {left:.3g} of {most:g} is left for these records (in all {total:.3g})",
         remedy="ask for less (a smaller epsilon, fewer rounds), or for other records",
         where=f"budget.{what}",
     )
