@@ -13,12 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read when mlflow is imported, so these come first
-os.environ["DO_NOT_TRACK"] = "true"
-
-from mlflow.entities import Metric, Param, RunTag
-from mlflow.tracking import MlflowClient
-
 from .scalars import LAST
 from .sink import Curve, Sink
 
@@ -39,9 +33,8 @@ class MLflow(Sink):
     def __init__(self, folder: Path, study: str) -> None:
         here = (folder / "mlflow").resolve()
         here.mkdir(parents=True, exist_ok=True)
-        for name in ("alembic", "mlflow"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-        self._client = MlflowClient(tracking_uri=f"sqlite:///{here / 'mlflow.db'}")
+        self._mlflow = _loaded()
+        self._client = self._mlflow.MlflowClient(tracking_uri=f"sqlite:///{here / 'mlflow.db'}")
         found = self._client.get_experiment_by_name(study)
         made = found.experiment_id if found else self._client.create_experiment(study, _NO_FILES)
         self._experiment: str = made
@@ -54,7 +47,8 @@ class MLflow(Sink):
         if found is not None and last > done:
             self._client.delete_run(found)
             found, last = None, 0
-        self._run, self._open = found or self._make(curve), last < done or found is None
+        self._run = found or self._make(curve)
+        self._open = last < done or self._client.get_run(self._run).info.status != "FINISHED"
         return last
 
     def write(self, number: int, values: Mapping[str, float], at: float) -> None:
@@ -84,7 +78,7 @@ class MLflow(Sink):
         self.end(False)
 
     def _log(self, run: str, values: Mapping[str, float], step: int, at: float) -> None:
-        metrics = [Metric(name, value, int(at * 1000), step) for name, value in values.items()]
+        metrics = [self._mlflow.entities.Metric(name, value, int(at * 1000), step) for name, value in values.items()]
         for first in range(0, len(metrics), _BATCH):
             self._client.log_batch(run, metrics=metrics[first : first + _BATCH])
 
@@ -95,9 +89,21 @@ class MLflow(Sink):
 
     def _make(self, curve: Curve) -> str:
         run: str = self._client.create_run(self._experiment, run_name=curve.label).info.run_id
-        facts = [Param(name, value[:_LONGEST]) for name, value in curve.facts.items()]
-        self._client.log_batch(run, params=facts, tags=[RunTag(_OWN, curve.digest)])
+        kinds = self._mlflow.entities
+        facts = [kinds.Param(name, value[:_LONGEST]) for name, value in curve.facts.items()]
+        self._client.log_batch(run, params=facts, tags=[kinds.RunTag(_OWN, curve.digest)])
         return run
 
     def _last(self, run: str) -> int:
         return max((metric.step for metric in self._client.get_metric_history(run, LAST)), default=0)
+
+
+def _loaded() -> Any:
+    """The package, with its telemetry off and its chatter down; both are read when it is imported."""
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ["DO_NOT_TRACK"] = "true"
+    import mlflow
+
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return mlflow

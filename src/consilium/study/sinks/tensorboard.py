@@ -10,6 +10,7 @@ Source: the format of TensorBoard's `event.proto` and `RecordWriter`.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections.abc import Mapping
@@ -17,10 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.record_writer import RecordWriter
 
 from .scalars import LAST
 from .sink import Curve, Sink
@@ -79,29 +76,37 @@ class _Events:
     """One event file in ``folder``, for steps from ``first`` on."""
 
     def __init__(self, folder: Path, first: int) -> None:
+        from tensorboard.compat.proto import event_pb2, summary_pb2
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        self._event, self._summary = event_pb2, summary_pb2
         folder.mkdir(parents=True, exist_ok=True)
         number = len(list(folder.glob("events.*")))
         self._file = (folder / f"events.out.tfevents.{number:06d}").open("xb")
         self._records = RecordWriter(self._file)
-        self._put(Event(wall_time=time.time(), file_version=_FORMAT))
-        start = SessionLog(status=SessionLog.START)
-        self._put(Event(wall_time=time.time(), step=first, session_log=start))
+        self._put(wall_time=time.time(), file_version=_FORMAT)
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._put(wall_time=time.time(), step=first, session_log=start)
 
     def add(self, step: int, values: Mapping[str, float], at: float) -> None:
         """All scalars of one step."""
-        scalars = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-        self._put(Event(wall_time=at, step=step, summary=Summary(value=scalars)))
+        made = self._summary.Summary
+        scalars = [made.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._put(wall_time=at, step=step, summary=made(value=scalars))
         self._file.flush()
 
     def close(self) -> None:
         """No more events."""
         self._file.close()
 
-    def _put(self, event: Any) -> None:
-        self._records.write(event.SerializeToString())
+    def _put(self, **event: Any) -> None:
+        self._records.write(self._event.Event(**event).SerializeToString())
 
 
 def _read(folder: Path) -> Any:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # that it drops rounds trained again is meant
     events = EventAccumulator(str(folder), size_guidance=_KEEP_ALL)
     events.Reload()
     return events
