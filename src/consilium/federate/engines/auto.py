@@ -21,7 +21,6 @@ from .engine import Engine
 
 __all__ = ["Choice", "fastest"]
 
-Make = Callable[[], Engine]
 _SHORT = 3.0
 """Seconds of work in all below which the loop is taken."""
 _CLEARLY = 1.25
@@ -43,7 +42,7 @@ class Choice:
 
 
 def fastest(
-    candidates: Mapping[str, Make],
+    candidates: Mapping[str, Callable[[], Engine]],
     exchange: Exchange[Any, Any, Any, Any],
     start: Any,
     fresh: Callable[[], Any],
