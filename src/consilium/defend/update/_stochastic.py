@@ -2,7 +2,7 @@
 
     Q(x) = c sgn(x) l / s,    l = floor(a) + Bernoulli(a - floor(a)),    a = s |x| / c,    E Q(x) = x  for |x| <= c
 
-Source: Alistarh et al. 2017, QSGD, arXiv 1610.02132 (equation 4)
+Source: Alistarh et al. 2017, QSGD, arXiv 1610.02132 (section 3)
 """
 
 from __future__ import annotations
