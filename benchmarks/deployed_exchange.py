@@ -24,7 +24,9 @@ from _peers.meter import Reading, processor
 
 from consilium.deploy.keys import make_server_keys, make_site_key
 from consilium.deploy.processes import free_port
-from consilium.deploy.server import Terms, serve
+from consilium.deploy.server import serve
+from consilium.deploy.terms import Terms
+from consilium.study.parse import parse
 from consilium.study.study import Study
 
 SITES = 3
@@ -91,7 +93,9 @@ def _block(folder: Path, address: str, name: str, rounds: int, ahead: int, row: 
         options={"threads": 1},
     )
     before = Reading.of(os.getpid())
-    store, outcome = serve(study.plan(), folder / "out", Terms(address, folder / "keys", ahead=ahead), "bench", _quiet)
+    store, outcome = serve(
+        parse(study.table()), folder / "out", Terms(address, folder / "keys", ahead=ahead), "bench", _quiet
+    )
     row.foreign.append(Reading.of(os.getpid()).foreign(before))
     assert not outcome.failed, outcome.failed
     (log,) = store.folder.glob("trainings/*/rounds.jsonl")

@@ -147,7 +147,8 @@ def serve(
 ) -> None:
     """Train a study with sites on other machines; the folder is that of `run`, and a killed server goes on from it."""
     with _guarded(as_json):
-        from .deploy.server import Terms, serve_study
+        from .deploy.server import serve_study
+        from .deploy.terms import Terms
 
         terms = Terms(address, keys, insecure_loopback, deadline, gather)
         words = ["consilium", "serve", str(study), "--out", str(out), "--address", address]

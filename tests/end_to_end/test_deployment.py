@@ -94,9 +94,9 @@ def test_strangers_are_refused(federation, finished):
 
 def test_a_round_closes_without_a_site_that_never_answers(federation, deployed_study, finished):
     """With two of three, the minimum, once its deadline is over; who was silent stands in the log."""
-    study = deployed_study("silent", 2, "[federation.participation]\nminimum-cohort = 2")
+    study = deployed_study("silent", 3, "[federation.participation]\nminimum-cohort = 2")
     federation.serve(study, "--gather", "120", "--deadline", "6", name="patient")
-    federation.until(lambda: "has 319 records" in federation.log("patient"), what="not gathered")
+    federation.until(lambda: federation.rounds("silent"), what="no first round")
     federation.kill("site-2")
     assert federation.wait("patient") == 0, federation.log("patient")
     rounds = federation.rounds("silent")

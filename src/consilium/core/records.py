@@ -93,7 +93,8 @@ class Consortium:
     ``shape`` is that of one input; ``provenance`` says which file was used; ``bundled`` is True for data that anyone
     may see (it ships with a package); ``removed`` counts exact duplicates dropped, by place.  ``fitted_on_private`` is
     True where ranges or category lists were read from the records themselves: they are not public and carry no charge,
-    so a claim of differential privacy cannot stand on them (LAWS 9).
+    so a claim of differential privacy cannot stand on them (LAWS 9).  ``declared`` is True where the sites are other
+    machines: of their records only the numbers are known here.
     """
 
     name: str
@@ -107,3 +108,4 @@ class Consortium:
     removed: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     fitted_on_private: bool = False
+    declared: bool = False

@@ -7,7 +7,7 @@ import path, and a site runs it only where its limits allow code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,7 +16,6 @@ from consilium.core.records import Consortium
 from consilium.federate.deployed.wire import StudyRequest
 from consilium.study.arms import Arm, arms
 from consilium.study.parse import parse
-from consilium.study.plan import TrainingNode
 from consilium.study.record import given
 from consilium.study.spec import FederationSpec, Spec
 
@@ -39,28 +38,28 @@ class Understood:
     roster: tuple[str, ...]
 
 
-def describe(spec: Spec, node: TrainingNode, data: Consortium) -> StudyRequest:
-    """The request for one training."""
-    federation = cast(FederationSpec, node.arm.study(spec).federation)
+def describe(spec: Spec, arm: Arm, seed: int, training: str, data: Consortium, sites: Sequence[str]) -> StudyRequest:
+    """The request for one ``training`` among ``sites``."""
+    federation = cast(FederationSpec, arm.study(spec).federation)
     tables = {name: value for name, value in given(spec).items() if name in _TOLD}
     return StudyRequest(
         study=spec.name,
         rounds=federation.shape.rounds,
-        sites=len(data.sites),
+        sites=len(sites),
         local_epochs=federation.shape.local_epochs,
         batch=federation.shape.batch,
         algorithm=federation.algorithm.configuration(),
         model=spec.model.configuration(),
-        defences=tuple(defence.configuration() for defence in node.arm.defences),
+        defences=tuple(defence.configuration() for defence in arm.defences),
         code=spec.model.kind() == "module",
         plan={
             "tables": tables,
-            "arm": node.arm.name,
-            "seed": node.seed,
-            "training": node.digest,
+            "arm": arm.name,
+            "seed": seed,
+            "training": training,
             "shape": list(data.shape),
             "classes": list(data.classes),
-            "roster": [site.id for site in data.sites],
+            "roster": list(sites),
         },
     )
 
@@ -89,7 +88,7 @@ def understand(request: StudyRequest) -> Understood:
 
 def _check_same(request: StudyRequest, made: Understood) -> None:
     """What the limits were asked about is what will be done."""
-    federation = cast(FederationSpec, made.spec.federation)
+    federation = cast(FederationSpec, made.arm.study(made.spec).federation)
     said: dict[str, Any] = {
         "rounds": federation.shape.rounds,
         "local_epochs": federation.shape.local_epochs,

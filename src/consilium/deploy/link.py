@@ -114,8 +114,7 @@ class ServerSeat:
 
         token = _wait_for_token(address, ca, secret, seconds)
         self.grid = HttpGrid(address, insecure=ca is None, root_certificates=ca, token=token)
-        # Flower's own retries never end, and send an interrupt to this process when they are refused
-        self.grid._retry_invoker = None
+        self.grid._retry_invoker = _Again()
         self._client = self.grid._runtime_client
         got = self._client.PullTaskInput(PullTaskInputRequest())
         if got.run.run_id != run:
@@ -130,6 +129,26 @@ class ServerSeat:
         with suppress(Exception):
             _finish(self._client, why)
         self.grid.close()
+
+
+class _Again:
+    """Tries a call again for a minute while the link does not answer.
+
+    Flower's own retries never end, and send an interrupt to this process when they are refused.
+    """
+
+    def invoke(self, call: Callable[[], Any]) -> Any:
+        """The result of ``call``."""
+        import httpx
+
+        end = time.monotonic() + 60
+        while True:
+            try:
+                return call()
+            except httpx.TransportError as error:
+                if time.monotonic() > end:
+                    raise Failed(f"the link does not answer: {type(error).__name__}", remedy="see its log") from error
+            time.sleep(0.5)
 
 
 class NodeSeat:

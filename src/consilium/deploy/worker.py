@@ -73,6 +73,8 @@ class Worker:
             parts["token"] = told(message, "token")
             request = wire.decode_request(told(message, "request"))
             digest = request.digest()
+            if says(message, "greet"):
+                return answer_of({**parts, "answer": self._greeting(request, digest)})
             study, question = self._prepared(request, digest), told(message, "question")
             if says(message, "assess"):
                 parts["assessment"] = self._assess_before(study, digest, question)
@@ -138,17 +140,25 @@ class Worker:
             self._studies = {digest: self._prepare(request, digest)}  # one at a time: data may be large
         return self._studies[digest]
 
-    def _prepare(self, request: wire.StudyRequest, digest: str) -> _Prepared:
-        study = understand(request)
+    def _greeting(self, request: wire.StudyRequest, digest: str) -> bytes:
+        """Before there is a plan: whether these are own records, and how many.  Nothing is learned, nothing is paid."""
+        self.guard.judge(request)
+        pools = self._gathered(understand(request)).sites[0].records
+        n, m = len(pools.train), len(pools.validation)
+        return encode_enrolment(Enrolment(self.site, n, m, 1.0, self.holding.own), digest)
+
+    def _gathered(self, study: Understood) -> Consortium:
         if self.site not in study.roster:
             raise Refused(f"the study has no site {self.site}", remedy="ask its operator for the site's name")
         data = self.holding.gather(study, self.site)
         if data.shape != study.shape or data.classes != study.classes:
-            raise Refused(
-                f"the data have shape {data.shape} and classes {list(data.classes)}, the study {study.shape} and "
-                f"{list(study.classes)}",
-                where="data",
-            )
+            mine, theirs = f"{data.shape} and {list(data.classes)}", f"{study.shape} and {list(study.classes)}"
+            raise Refused(f"the data have shape and classes {mine}, the study {theirs}"[:900], where="data")
+        return data
+
+    def _prepare(self, request: wire.StudyRequest, digest: str) -> _Prepared:
+        study = understand(request)
+        data = self._gathered(study)
         known = self.guard.recognise(request, data.sites[0].records.train)
         net = network(study.spec, data, study.seed)
         person = participants(study.spec, study.arm, study.seed, None, data, net, known.key)[self.site]

@@ -5,7 +5,7 @@ Arms that differ only after training share their training; what is finished is n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -68,9 +68,9 @@ class CellNode:
 class Materials:
     """Data and untrained networks by seed; a few seeds are kept, the rest are made again when they are asked for."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, gathered: Callable[[int], Consortium] | None = None) -> None:
         self.spec = spec
-        self.consortium = lru_cache(maxsize=3)(self._consortium)
+        self.consortium = lru_cache(maxsize=3)(self._consortium if gathered is None else gathered)
         self.network = lru_cache(maxsize=3)(self._network)
         self.marks = lru_cache(maxsize=None)(self._marks)
 
@@ -108,10 +108,13 @@ class Plan:
         raise Refused(f"attack {attack.name} crafts on an arm that was refused", remedy="craft on a lawful arm")
 
 
-def make_plan(spec: Spec) -> Plan:
-    """Resolve, check every law on every arm and seed, and name every stage.  Refused arms raise unless skipped."""
+def make_plan(spec: Spec, gathered: Callable[[int], Consortium] | None = None) -> Plan:
+    """Resolve, check every law on every arm and seed, and name every stage.  Refused arms raise unless skipped.
+
+    ``gathered`` gives the consortium of a seed where it is not the study's own data, divided.
+    """
     _check(spec)
-    materials, every = Materials(spec), arms(spec)
+    materials, every = Materials(spec, gathered), arms(spec)
     _check_corruptions(spec, materials)
     refused = _refusals(spec, materials, every)
     if refused and (spec.unlawful == "refuse" or len(refused) == len(every)):

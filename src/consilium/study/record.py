@@ -101,7 +101,7 @@ def study_record(plan: Plan, command: str, status: Mapping[str, str], seconds: f
             "shape": list(data.shape),
             "classes": list(data.classes),
             "sites": [site.id for site in data.sites],
-            "label_counts": label_counts(data),
+            "label_counts": [] if data.declared else label_counts(data),
             "pools": {
                 "train": [len(p.train) for p in pools],
                 "validation": [len(p.validation) for p in pools],

@@ -38,6 +38,7 @@ __all__ = [
 ]  # fmt: skip
 
 _SMALL, _LARGE = "short", "long"
+_OVERTAKEN = 10.0
 _ONE_CALL = 1 << 20
 """Bytes of a message that travels as one object; above, Flower sends arrays in pieces of 5 MiB."""
 
@@ -172,6 +173,7 @@ class _Asking:
     def __init__(self, caller: Caller, parts: Mapping[str, bytes], read: Callable[[str, Message], Any]) -> None:
         self.caller, self.parts, self.read = caller, parts, read
         self.pending: dict[str, tuple[str, bytes]] = {}
+        self.overtaken: dict[str, float] = {}
         self.lost: set[str] = set()
         self.came: dict[str, Any] = {}
         self.refused: dict[str, str] = {}
@@ -181,7 +183,7 @@ class _Asking:
         looked = time.monotonic()
         end = looked + self.caller.deadline
         self._ask(sites)
-        while (self.pending or self.lost) and time.monotonic() < end:
+        while self._missing(sites) and time.monotonic() < end:
             self.caller.alive()
             for reply in self._replies():
                 self._take(reply)
@@ -189,9 +191,12 @@ class _Asking:
             if self.lost and time.monotonic() - looked > 1:
                 looked = time.monotonic()
                 self._ask_returned()
-            if self.pending or self.lost:
+            if self._missing(sites):
                 time.sleep(self.caller.poll)
         return self.came, self.refused
+
+    def _missing(self, sites: Sequence[str]) -> bool:
+        return any(site not in self.came and site not in self.refused for site in sites)
 
     def _ask(self, sites: Sequence[str]) -> None:
         tokens = [secrets.token_bytes(16) for _ in sites]
@@ -209,6 +214,7 @@ class _Asking:
     def _ask_returned(self) -> None:
         """Ask those whose node is back; a site that is asked twice sends the same bytes twice."""
         here = set(self.caller.grid.get_node_ids())
+        self.lost = {site for site in self.lost if self._missing([site])}
         back = sorted(site for site in self.lost if self.caller.nodes[site] in here)
         self.lost -= set(back)
         if back:
@@ -225,7 +231,7 @@ class _Asking:
         message asks again at once.
         """
         held = list(self.caller.holds.values())
-        nodes = {self.caller.nodes[site] for site, _ in self.pending.values()}
+        nodes = {self.caller.nodes[site] for site, _ in self.pending.values() if self._missing([site])}
         short = [node for node in sorted(nodes) for _ in range(self.caller.ahead - held.count(node))]
         if short:
             numbers = self.caller.grid.push_messages([hold_of(node) for node in short])
@@ -233,10 +239,14 @@ class _Asking:
 
     def _take(self, reply: Message) -> None:
         number = reply.metadata.reply_to_message_id
-        if self.caller.holds.pop(number, None) is not None or number not in self.pending:
+        if (node := self.caller.holds.pop(number, None)) is not None:
+            self._overtake(node)
+        if number not in self.pending:
             return
         site, token = self.pending[number]
-        if reply.has_error():
+        if not self._missing([site]):
+            pass  # asked twice, and answered twice
+        elif reply.has_error():
             self.lost.add(site)
             self.caller.say(f"{site}: {reply.error.reason}")
         else:
@@ -248,6 +258,16 @@ class _Asking:
             except Refused as error:
                 self.refused[site] = str(error)
         del self.pending[number]
+
+    def _overtake(self, node: int) -> None:
+        """A node takes messages in turn: one that answers what came later for seconds on has lost its answer."""
+        for number, (site, _) in self.pending.items():
+            if self.caller.nodes[site] == node and self._missing([site]):
+                first = self.overtaken.setdefault(number, time.monotonic())
+                if time.monotonic() - first > _OVERTAKEN:
+                    self.overtaken[number] = time.monotonic()
+                    self.lost.add(site)
+                    self.caller.say(f"{site}: its answer was lost on the way; it is asked again")
 
     def _is_own(self, reply: Message, site: str, token: bytes) -> bool:
         asked = reply.metadata.src_node_id == self.caller.nodes[site]

@@ -1,0 +1,125 @@
+"""Who is there, and with what: the questions before the first round.
+
+    greet    what does every site have?  before there is a plan: numbers of records, own or the study's
+    enrol    does it take part in this training, by its own limits?  and with which weight
+
+Sites with records of their own make a plan that knows numbers alone; a rehearsal's plan is that of a simulation.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from consilium.core.errors import Failed, Refused
+from consilium.core.records import Consortium
+from consilium.federate.deployed import wire
+from consilium.federate.deployed.frame import Bounds, unpack
+from consilium.federate.engines.flower import Caller, refuse_refusal, told
+from consilium.study.arms import arms
+from consilium.study.build import consortium
+from consilium.study.plan import Plan, make_plan
+from consilium.study.spec import Spec
+
+from .description import describe
+from .elsewhere import elsewhere
+from .enrolment import Enrolment, decode_enrolment
+from .terms import Terms
+
+if TYPE_CHECKING:
+    from flwr.app import Message
+
+__all__ = ["check_deployable", "enrol", "greet", "named", "plan_for"]
+
+_NOTHING: Mapping[str, bytes] = MappingProxyType({})
+
+
+def check_deployable(spec: Spec) -> None:
+    """Refuse what makes no sense among real sites."""
+    if spec.federation is None:
+        raise Refused("an audit trains nothing", remedy="run it: consilium run", where="model")
+    if spec.corruptions:
+        raise Refused("a deployment infects nobody", remedy="simulate corruptions with `run`", where="corruptions")
+    if spec.model.kind() == "module":
+        raise Refused("sites run no code that a server names", remedy="use a model of the catalogue", where="model")
+
+
+def greet(caller: Caller, terms: Terms, spec: Spec, data: Consortium, names: Sequence[str]) -> dict[str, Enrolment]:
+    """What every site has."""
+    caller.say(f"waiting for {', '.join(names)}")
+    return enrol(caller, terms, _first(spec, data, names), names, {"greet": b"-"})
+
+
+def plan_for(spec: Spec, greeted: Mapping[str, Enrolment]) -> Plan:
+    """The plan for sites with records of their own, or for a rehearsal on the study's."""
+    if len({one.own for one in greeted.values()}) > 1:
+        shared = ", ".join(site for site, one in greeted.items() if not one.own)
+        raise Refused(f"{shared} rehearse, and the others have records of their own", remedy="join all in one way")
+    if not next(iter(greeted.values())).own:
+        return _rehearsal(spec, greeted)
+    for attack in spec.attacks:
+        if attack.attack.threat.aim == "membership":
+            reason = f"{attack.name} needs the records of members, which stay at the sites"
+            raise Refused(reason, remedy="leave it out, or simulate the study with `run`", where="attacks")
+    declared = tuple(greeted.values())
+    return make_plan(spec, lru_cache(maxsize=3)(lambda seed: elsewhere(consortium(spec, seed), declared)))
+
+
+def enrol(
+    caller: Caller, terms: Terms, request: wire.StudyRequest, sites: Sequence[str], more: Mapping[str, bytes] = _NOTHING
+) -> dict[str, Enrolment]:
+    """Every site's declaration; refused by name where one says no or does not come."""
+    digest, question = request.digest(), wire.encode_request(request)
+
+    def read(site: str, reply: Message) -> Enrolment:
+        data = told(reply, "answer")
+        refuse_refusal(site, data, digest)
+        return decode_enrolment(data, digest, site)
+
+    patient = replace(caller, deadline=terms.gather)
+    came, refused = patient.ask(sites, {"request": question, "question": question, **more}, read)
+    for site, why in refused.items():
+        raise Refused(f"{site} refuses: {why}", remedy="change the study, or leave the site out", where=site)
+    if missing := [site for site in sites if site not in came]:
+        raise Failed(f"{', '.join(missing)} did not come in {terms.gather:.0f} s", remedy="start them, and serve again")
+    caller.say(", ".join(f"{site} has {came[site].train} records" for site in sites))
+    return came
+
+
+def named(caller: Caller, terms: Terms, spec: Spec, data: Consortium, names: Sequence[str]) -> dict[str, int]:
+    """Without keys a site is who it says it is: ask every node that comes, until all names are there."""
+    question, found = wire.encode_request(_first(spec, data, names)), dict[str, int]()
+    parts = {"request": question, "question": question, "greet": b"-"}
+    end = time.monotonic() + terms.gather
+    while set(found) != set(names):
+        if time.monotonic() > end:
+            raise Failed(f"{', '.join(set(names) - set(found))} did not come", remedy="start them, and serve again")
+        caller.alive()
+        new = {f"node {node}": node for node in set(caller.grid.get_node_ids()) - set(found.values())}
+        came, _ = replace(caller, nodes=new, deadline=10.0).ask(list(new), parts, _name)
+        found |= {site: new[node] for node, site in came.items() if site in names}
+        time.sleep(0.5)
+    return found
+
+
+def _name(_: str, reply: Message) -> str:
+    return str(unpack(told(reply, "answer"), Bounds()).header.get("site"))
+
+
+def _first(spec: Spec, data: Consortium, names: Sequence[str]) -> wire.StudyRequest:
+    return describe(spec, arms(spec)[0], spec.seeds[0], "", data, names)
+
+
+def _rehearsal(spec: Spec, greeted: Mapping[str, Enrolment]) -> Plan:
+    made = make_plan(spec)
+    names = [site.id for site in made.materials.consortium(spec.seeds[0]).sites]
+    if set(names) != set(greeted):
+        raise Refused(
+            f"keys are there for {', '.join(greeted)}, and the study's sites are {', '.join(names)}",
+            remedy="one ID.pub for each site of the study, and no other",
+        )
+    return made

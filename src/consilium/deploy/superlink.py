@@ -1,0 +1,100 @@
+"""The processes behind a published address: Flower's SuperLink on the loopback, and the front door before it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from consilium.federate.engines.flower import Caller
+
+from .keys import ServerKeys
+from .link import ServerSeat, register, start_run
+from .processes import Child, free_port, new_secret, parse_address, program, wait_open
+from .terms import Terms
+
+__all__ = ["Link", "linked"]
+
+
+class Link:
+    """The processes behind a published address."""
+
+    def __init__(self, folder: Path, terms: Terms, keys: ServerKeys | None) -> None:
+        self.folder, self.terms, self.keys = folder, terms, keys
+        self.ca = None if keys is None else keys.ca.read_bytes()
+        self.children: list[Child] = []
+        self.secret = b""
+        self.address = ""
+
+    def start(self) -> None:
+        """Start the link, then the door before it."""
+        port = free_port()
+        self.address = f"127.0.0.1:{port}"
+        secret_file = self.folder / "link.secret"
+        self.secret = new_secret(secret_file)
+        command = [program("flower-superlink"), "--host", "127.0.0.1", "--port", str(port), "--isolation", "process"]
+        command += ["--superexec-auth-secret-file", str(secret_file), "--database", str(self.folder / "state.db")]
+        command += ["--disable-runtime-dependency-installation", *self._tls()]
+        self._child("the link", command, ("127.0.0.1", port))
+        door = [sys.executable, "-m", "consilium.deploy.front_door", "--listen", self.terms.address]
+        door += ["--upstream", self.address]
+        if self.keys is not None:
+            door += [
+                "--certificate",
+                str(self.keys.certificate),
+                "--key",
+                str(self.keys.key),
+                "--ca",
+                str(self.keys.ca),
+            ]
+        host, at = parse_address(self.terms.address)
+        self._child("the front door", door, ("127.0.0.1" if host in ("0.0.0.0", "::") else host, at))
+
+    def _tls(self) -> list[str]:
+        if self.keys is None:
+            return ["--insecure"]
+        files = ("--ssl-certfile", self.keys.certificate), ("--ssl-keyfile", self.keys.key)
+        named = [str(part) for pair in (*files, ("--ssl-ca-certfile", self.keys.ca)) for part in pair]
+        return [*named, "--enable-supernode-auth"]
+
+    def _child(self, name: str, command: list[str], address: tuple[str, int]) -> None:
+        child = Child(
+            name, command, self.folder / "flower", self.folder / f"{name.removeprefix('the ').replace(' ', '-')}.log"
+        )
+        self.children.append(child)
+        wait_open(child, address)
+
+    def check(self) -> None:
+        """Raise if a process has ended."""
+        for child in self.children:
+            child.check()
+
+    def stop(self) -> None:
+        """End the processes, the door first."""
+        for child in reversed(self.children):
+            child.stop()
+
+    @contextmanager
+    def seat(self, held: dict[str, bytes], say: Callable[[str], None]) -> Iterator[Caller]:
+        """Register the keys, start a run and sit down in it."""
+        nodes = register(self.address, self.ca, held)
+        seat = ServerSeat(self.address, self.ca, self.secret, start_run(self.address, self.ca))
+        why = "the server ended"
+        try:
+            yield Caller(seat.grid, nodes, self.terms.deadline, ahead=self.terms.ahead, alive=self.check, say=say)
+            why = ""
+        finally:
+            seat.leave(why)
+
+
+@contextmanager
+def linked(folder: Path, terms: Terms, keys: ServerKeys | None) -> Iterator[Link]:
+    """The processes while the block runs; what they say and keep lies in ``folder``, for its owner alone."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    link = Link(folder, terms, keys)
+    with ExitStack() as stack:
+        stack.callback(link.stop)
+        link.start()
+        yield link
