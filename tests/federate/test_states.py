@@ -69,6 +69,13 @@ def test_lost_work_is_rolled_back_and_stays_paid(states) -> None:
     assert plain(states["site-1"]) == plain(state(1.0, 2))
 
 
+def test_pieces_of_one_tensor_are_stored_as_pieces(tmp_path) -> None:
+    whole, states = torch.arange(1000.0), SiteStates(tmp_path)
+    states["a"] = SiteState(Kept({"first": whole[:3], "rest": whole[3:5], "again": whole[:3].view(3, 1)}))
+    kept = {"first": [0.0, 1.0, 2.0], "rest": [3.0, 4.0], "again": [[0.0], [1.0], [2.0]]}
+    assert plain(states["a"])[0] == kept and (tmp_path / "a.1.safetensors").stat().st_size < 1000
+
+
 def test_a_site_that_keeps_nothing_has_no_file(tmp_path) -> None:
     states = SiteStates(tmp_path)
     states["site-1"] = SiteState()

@@ -130,8 +130,8 @@ class SiteStates(MutableMapping[str, SiteState]):
     def _write(self, site: str, state: SiteState) -> None:
         """In place, where the site has a file that no longer counts: a file cut short by a kill counts neither."""
         tensors, about = packed(state)
-        plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-        data, path = save(plain, {"about": json.dumps({"site": site, **about})}), self._path(site, self.round + 1)
+        data = save(_alone(tensors), {"about": json.dumps({"site": site, **about})})
+        path = self._path(site, self.round + 1)
         spare = self._spare.pop(site, None)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -154,6 +154,15 @@ class SiteStates(MutableMapping[str, SiteState]):
             raise Failed(
                 f"state {path} is not readable: {error}", remedy="delete the training to train again"
             ) from error
+
+
+def _alone(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each tensor in memory of its own, as safetensors wants it: a piece of something larger is copied."""
+    plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    return {
+        name: t if t.untyped_storage().nbytes() == t.numel() * t.element_size() else t.clone()
+        for name, t in plain.items()
+    }
 
 
 def _synchronise(path: Path) -> None:

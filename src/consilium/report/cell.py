@@ -112,10 +112,10 @@ def _judged(rounds: Sequence[RoundRecord], sites: int) -> str:
         return ""
     told = [p for p in rounds[-1].sites if p.accuracy is not None]
     after = sum(bool(r.sites) for r in rounds)
+    others = ": the others have too few to judge on, or no consent" if len(told) < len(rounds[-1].sites) else ""
     return (
         f"After {after} of {len(rounds)} rounds; after the last, {len(rounds[-1].sites)} of {sites} sites were asked "
-        f"and {len(told)} answered, for {sum(p.n for p in told)} records: the others have too few to judge on, or no "
-        "consent."
+        f"and {len(told)} answered, for {sum(p.n for p in told)} records{others}."
     )
 
 
