@@ -152,33 +152,48 @@ class _Again:
 
 
 class NodeSeat:
-    """A site's seat: the messages that its node has received, one after the other."""
+    """A site's seat: the messages that its node has received, answered one at a time.
 
-    def __init__(self, address: str, secret: bytes) -> None:
-        self.address, self._desk = address, _desk(address, None, secret)
+    Each message has a thread of its own until it is whole: a run that ends while its message is under way leaves a task
+    in the node whose message never comes, and that thread alone waits for it.
+    """
+
+    def __init__(self, address: str, secret: bytes, failed: Callable[[Exception], None]) -> None:
+        self.address, self._desk, self._failed = address, _desk(address, None, secret), failed
+        self._turn = threading.Lock()
 
     def answer(self, handler: Callable[[Any], Any]) -> bool:
-        """Answer one message by ``handler`` (Message to RecordDict); False if there is none."""
-        from flwr.app import Message
-        from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message
-
+        """Begin to answer one message by ``handler`` (Message to RecordDict); False if there is none."""
         token = _token(self._desk, "flwr-clientapp")
         if token is None:
             return False
-        client = _seated(self.address, None, token)
-        heart = Heart(client)
-        try:
-            message, context, _, _ = pull_task_input(client)
-            push_message(client, Message(handler(message), reply_to=message), context)
-            _finish(client, "")
-        finally:
-            heart.stop()
-            client.close()
+        threading.Thread(target=self._take, args=(token, handler), name="message", daemon=True).start()
         return True
 
     def close(self) -> None:
         """Give the connection back."""
         self._desk.close()
+
+    def _take(self, token: str, handler: Callable[[Any], Any]) -> None:
+        client = _seated(self.address, None, token)
+        heart = Heart(client)
+        try:
+            self._one(client, handler)
+        except Exception as error:  # the node, or the message, has gone: whoever asked asks again
+            self._failed(error)
+        finally:
+            heart.stop()
+            client.close()
+
+    def _one(self, client: Any, handler: Callable[[Any], Any]) -> None:
+        from flwr.app import Message
+        from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message
+
+        message, context, _, _ = pull_task_input(client)
+        with self._turn:
+            content = handler(message)
+        push_message(client, Message(content, reply_to=message), context)
+        _finish(client, "")
 
 
 def _control(address: str, ca: bytes | None) -> Any:

@@ -108,7 +108,7 @@ def _connect(line: Line, home: Path) -> tuple[Child, NodeSeat]:
         wait_open(node, ("127.0.0.1", port))
     except Failed:
         _log.warning("the node did not start: %s", node.last_words())
-    return node, NodeSeat(f"127.0.0.1:{port}", secret)
+    return node, NodeSeat(f"127.0.0.1:{port}", secret, _not_answered)
 
 
 def _answer_all(node: Child, seat: NodeSeat, worker: Worker) -> None:
@@ -122,6 +122,10 @@ def _answer_all(node: Child, seat: NodeSeat, worker: Worker) -> None:
         except httpx.HTTPError as error:
             _log.warning("the node did not take it: %s", type(error).__name__)
             time.sleep(1)
+
+
+def _not_answered(error: Exception) -> None:
+    _log.warning("a message was not answered: %s", type(error).__name__)
 
 
 def _said(node: Child) -> str:

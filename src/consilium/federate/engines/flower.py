@@ -286,8 +286,8 @@ def question_of(parts: Mapping[str, bytes], node: int) -> Message:
 
 
 def hold_of(node: int) -> Message:
-    """A message that says nothing."""
-    return _to(node, {"hold": b"-"})
+    """A message that says nothing, and is like no other: Flower stores equal contents once, for all messages."""
+    return _to(node, {"hold": secrets.token_bytes(8)})
 
 
 def answer_of(parts: Mapping[str, bytes]) -> RecordDict:
