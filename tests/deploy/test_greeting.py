@@ -1,0 +1,91 @@
+"""Before the first round: who is there, with what, and what plan follows."""
+
+import pytest
+
+from consilium.core.errors import Refused
+from consilium.deploy.elsewhere import elsewhere
+from consilium.deploy.enrolment import Enrolment, decode_enrolment, encode_enrolment
+from consilium.deploy.greeting import check_deployable, plan_for
+from consilium.federate.deployed.frame import Frame, pack
+from consilium.study.build import consortium
+from consilium.study.parse import parse
+from consilium.study.record import study_record
+
+STUDY = {
+    "name": "greeted",
+    "threads": 1,
+    "data": {"kind": "digits", "sites": 2, "partition": "iid"},
+    "model": "logistic",
+    "federation": {"kind": "fed-avg", "rounds": 2},
+}
+OWN = {site: Enrolment(site, 100 * (k + 1), 10, 1.0, True) for k, site in enumerate(("north", "south", "west"))}
+REHEARSAL = {site: Enrolment(site, 5, 5, 1.0, False) for site in ("site-0", "site-1")}
+
+
+def test_a_rehearsals_plan_is_that_of_a_simulation():
+    spec = parse(STUDY)
+    made = plan_for(spec, REHEARSAL)
+    assert not made.materials.consortium(0).declared
+    assert list(made.trainings) == list(plan_for(spec, dict(reversed(REHEARSAL.items()))).trainings)
+
+
+def test_own_records_make_another_training_and_only_their_numbers_are_known():
+    spec = parse(STUDY)
+    made = plan_for(spec, OWN)
+    data = made.materials.consortium(0)
+    assert data.declared
+    assert [(site.id, len(site.records.train)) for site in data.sites] == [
+        ("north", 100),
+        ("south", 200),
+        ("west", 300),
+    ]
+    assert set(made.trainings).isdisjoint(plan_for(spec, REHEARSAL).trainings)
+    record = study_record(made, "serve", {}, 0.0)["data"]
+    assert record["pools"]["train"] == [100, 200, 300]
+    assert record["label_counts"] == [], "nobody told them"
+    assert any("never there" in note for note in record["notes"])
+
+
+def test_a_rehearsal_beside_own_records_is_refused():
+    with pytest.raises(Refused, match="site-0 rehearse"):
+        plan_for(parse(STUDY), {**OWN, "site-0": REHEARSAL["site-0"]})
+
+
+def test_a_rehearsal_under_other_names_is_refused():
+    with pytest.raises(Refused, match="the study's sites are site-0, site-1"):
+        plan_for(parse(STUDY), {"site-0": REHEARSAL["site-0"], "north": REHEARSAL["site-1"]})
+
+
+def test_an_attack_on_members_needs_records_that_are_elsewhere():
+    spec = parse({**STUDY, "attacks": [{"kind": "loss-threshold"}]})
+    plan_for(spec, REHEARSAL)
+    with pytest.raises(Refused, match="stay at the sites"):
+        plan_for(spec, OWN)
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"corruptions": [{"kind": "label-flip", "sites": 1}]}, "infects nobody"),
+        ({"model": {"kind": "module", "path": "torch.nn:Flatten"}}, "run no code"),
+    ],
+)
+def test_what_makes_no_sense_among_real_sites_is_refused(more, reason):
+    with pytest.raises(Refused, match=reason):
+        check_deployable(parse({**STUDY, **more}))
+
+
+def test_what_a_site_declares_is_read_or_refused():
+    one = OWN["north"]
+    assert decode_enrolment(encode_enrolment(one, "s"), "s", "north") == one
+    good = {"kind": "enrolment", "study": "s", **vars(one)}
+    for wrong in ({"train": -1}, {"train": 1.5}, {"train": True}, {"weight": 0}, {"weight": "1"}, {"own": 1}, {"x": 1}):
+        with pytest.raises(Refused):
+            decode_enrolment(pack(Frame({**good, **wrong}, {})), "s", "north")
+    with pytest.raises(Refused, match="another study or site"):
+        decode_enrolment(encode_enrolment(one, "s"), "s", "south")
+
+
+def test_the_placeholders_hold_nothing():
+    data = elsewhere(consortium(parse(STUDY), 0), tuple(OWN.values()))
+    assert all(site.records.train.x.numel() == 0 for site in data.sites)
