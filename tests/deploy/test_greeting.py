@@ -63,16 +63,10 @@ def test_an_attack_on_members_needs_records_that_are_elsewhere():
         plan_for(spec, OWN)
 
 
-@pytest.mark.parametrize(
-    ("more", "reason"),
-    [
-        ({"corruptions": [{"kind": "label-flip", "sites": 1}]}, "infects nobody"),
-        ({"model": {"kind": "module", "path": "torch.nn:Flatten"}}, "run no code"),
-    ],
-)
-def test_what_makes_no_sense_among_real_sites_is_refused(more, reason):
-    with pytest.raises(Refused, match=reason):
-        check_deployable(parse({**STUDY, **more}))
+def test_nobody_is_infected_among_real_sites():
+    with pytest.raises(Refused, match="infects nobody"):
+        check_deployable(parse({**STUDY, "corruptions": [{"kind": "label-flip", "sites": 1}]}))
+    check_deployable(parse(STUDY))
 
 
 def test_what_a_site_declares_is_read_or_refused():

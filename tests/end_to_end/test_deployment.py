@@ -105,14 +105,28 @@ def test_a_round_closes_without_a_site_that_never_answers(federation, deployed_s
     federation.join("site-2")
 
 
-def test_a_site_refuses_what_its_limits_do_not_allow_and_the_server_says_so(federation, deployed_study, finished):
-    study = deployed_study("greedy", 50)
+def test_a_study_that_asks_for_more_epsilon_than_a_site_has_is_refused_and_the_evidence_says_so(
+    federation, deployed_study, finished
+):
+    private = '[vary]\nprivacy = [{ kind = "dp-sgd", epsilon = 5.0, delta = 1e-4, clip = 1.0 }]'
+    limits = federation.folder / "limits.toml"
+    limits.write_text("[budget]\nepsilon = 1.0\ndelta = 1e-4\n")
+    federation.kill("site-0")
+    federation.join("site-0", "--limits", limits)
+    federation.serve(deployed_study("greedy", 2, private), "--gather", "120", name="greedy")
+    assert federation.wait("greedy") == 3
+    errors = [json.loads(path.read_text())["error"] for path in federation.folder.glob("out/greedy/trainings/*/*.json")]
+    assert len(errors) == 2, "one arm without differential privacy, one with too much epsilon"
+    assert all("site-0" in error and "budget.epsilon" in error for error in errors)
+    assert any("1 is the most that these records may spend" in error for error in errors)
+
+
+def test_more_rounds_than_a_site_allows_are_refused_before_anything_else(federation, deployed_study, finished):
     limits = federation.folder / "limits.toml"
     limits.write_text("max-rounds = 49\n")
     federation.kill("site-0")
     federation.join("site-0", "--limits", limits)
-    federation.serve(study, "--gather", "120", name="greedy")
-    assert federation.wait("greedy") == 3
-    assert "asks for 50, and 49 are allowed" in federation.log("greedy")
-    (record,) = federation.folder.glob("out/greedy/trainings/*/training.json")
-    assert "site-0" in json.loads(record.read_text())["error"]
+    federation.serve(deployed_study("long", 50), "--gather", "120", name="long")
+    assert federation.wait("long") == 2
+    assert "site-0 refuses" in federation.log("long")
+    assert "asks for 50, and 49 are allowed" in federation.log("long")

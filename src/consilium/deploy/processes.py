@@ -7,6 +7,7 @@ file, and it ends with the process that started it.
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import socket
@@ -80,6 +81,7 @@ def require_flower() -> None:
     import importlib.metadata
 
     os.environ.update(_QUIET)  # before the first import of flwr, which reads them
+    logging.getLogger("flwr").setLevel(logging.WARNING)
     try:
         version = importlib.metadata.version("flwr")
     except importlib.metadata.PackageNotFoundError:
