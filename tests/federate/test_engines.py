@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -302,3 +303,13 @@ def test_a_failing_probe_leaves_the_error_to_the_training() -> None:
     made, choice = fastest({"loop": Loop, "pool": lambda: pytest.fail("started")}, exchange, state, SiteState, 1000)
     assert isinstance(made, Loop)
     assert choice.to_json()["seconds_per_site"] == {}
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, about itself
+def test_a_compiled_stack_agrees_too() -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(144, 3))  # small: compiling is what takes the time
+    expected, _ = carried(Loop(), *federation(module, epochs=1), rounds=1)
+    exchange, state = federation(module, epochs=1)
+    exchange = FederatedRound(exchange.half, exchange.sites, compiled=True)
+    assert apart(carried(Stacked(), exchange, state, rounds=1)[0], expected) < 1e-5

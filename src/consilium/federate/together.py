@@ -34,6 +34,8 @@ class Together:
         self.like, self.algorithm, self.objective = model, model.algorithm, model.objective
         self.module = copy.deepcopy(model.network.template).train()
         self.empty = model.network.start()[1]
+        if compiled:
+            torch.compiler.reset()  # what an earlier training compiled counts against the limit of this one
         self._advance = torch.compile(self._step) if compiled else self._step
 
     def work(
