@@ -63,10 +63,22 @@ def test_an_attack_on_members_needs_records_that_are_elsewhere():
         plan_for(spec, OWN)
 
 
-def test_nobody_is_infected_among_real_sites():
-    with pytest.raises(Refused, match="infects nobody"):
-        check_deployable(parse({**STUDY, "corruptions": [{"kind": "label-flip", "sites": 1}]}))
-    check_deployable(parse(STUDY))
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"corruptions": [{"kind": "label-flip", "sites": 1}]}, "infects nobody"),
+        ({"federation": {"kind": "fed-bn", "rounds": 2}}, "stays there unjudged"),
+        ({"federation": {"rounds": 2, "kind": "fed-avg", "participation": {"dropout": 0.5}}}, "are simulated"),
+    ],
+    ids=["corruption", "personal", "dropout"],
+)
+def test_what_makes_no_sense_among_real_sites_is_refused(more, reason):
+    with pytest.raises(Refused, match=reason):
+        check_deployable(parse({**STUDY, **more}))
+
+
+def test_a_minimum_cohort_is_lawful_among_real_sites():
+    check_deployable(parse({**STUDY, "federation": {"kind": "fed-avg", "participation": {"minimum-cohort": 2}}}))
 
 
 def test_what_a_site_declares_is_read_or_refused():

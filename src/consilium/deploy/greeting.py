@@ -20,6 +20,7 @@ from consilium.core.records import Consortium
 from consilium.federate.deployed import wire
 from consilium.federate.deployed.frame import Bounds, unpack
 from consilium.federate.engines.flower import Caller, refuse_refusal, told
+from consilium.federate.participation import Participation
 from consilium.study.arms import arms
 from consilium.study.build import consortium
 from consilium.study.plan import Plan, make_plan
@@ -44,6 +45,15 @@ def check_deployable(spec: Spec) -> None:
         raise Refused("an audit trains nothing", remedy="run it: consilium run", where="model")
     if spec.corruptions:
         raise Refused("a deployment infects nobody", remedy="simulate corruptions with `run`", where="corruptions")
+    presence = spec.federation.shape.participation
+    if replace(presence, sampling="fixed", minimum_cohort=1) != Participation():
+        reason = "absence, dropouts and stragglers are simulated, and real sites have their own"
+        raise Refused(reason, remedy="keep sampling and minimum-cohort alone", where="federation.participation")
+    for arm in arms(spec):
+        federation = arm.study(spec).federation
+        if federation is not None and federation.algorithm.personal:
+            reason = f"{federation.algorithm.kind()} makes a model for each site, which stays there unjudged"
+            raise Refused(reason, remedy="simulate it with `run`", where="federation")
 
 
 def greet(caller: Caller, terms: Terms, spec: Spec, data: Consortium, names: Sequence[str]) -> dict[str, Enrolment]:
