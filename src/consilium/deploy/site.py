@@ -8,6 +8,7 @@ until it is there, and it is started anew when it ends, unless it was the server
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ def take_part(line: Line, site: str, data: str, limits: Path | None, state: Path
     """Join as ``site`` with the records that ``data`` names, keeping everything below ``state``."""
     line.check()
     check_site_name(site)
+    os.umask(0o077)  # states and answers are nobody else's
     guard = Guard(SiteLimits() if limits is None else read_limits(limits), state / "ledger")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
