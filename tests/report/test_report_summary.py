@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from consilium.core.finding import Measure
 from consilium.report.columns import columns, is_bound, measure_of
 from consilium.report.effects import Change, effects
 from consilium.report.scores import read_scores, worst_case
@@ -143,3 +144,19 @@ def test_no_harm_is_claimed_where_pairs_disagree(study):
     luck = healed(study)
     said = {c.title: c.text for c in cards(luck, rows(luck))}["Infection hurts most"]
     assert said.startswith("no measurable harm: pairs lie on both sides of 0 (−0.0")
+
+
+def test_rounds_to_a_target_have_no_mean_where_a_seed_did_not_reach_it(study):
+    cells = study.arm_cells("none", "none")
+    reached = Measure("rounds_to_accuracy", 12.0, n=30, unit="rounds")
+    missed = Measure.undefined("rounds_to_accuracy", "0.9 was not reached in 20 rounds (best 0.850)")
+
+    def told(*measures):
+        made = {id(c): replace(c, cost=(*c.cost, m)) for c, m in zip(cells, measures, strict=True)}
+        changed = replace(study, cells=tuple(made.get(id(c), c) for c in study.cells))
+        return row(changed, "none").figures["rounds_to_accuracy"]
+
+    assert told(reached, replace(reached, value=14.0)).value == 13.0
+    figure = told(reached, missed)
+    assert figure.value is None
+    assert figure.reason == "in 1 of 2 seeds 0.9 was not reached in 20 rounds (best 0.850)"

@@ -18,7 +18,10 @@ __all__ = ["Column", "columns", "is_bound", "measure_of"]
 
 @dataclass(frozen=True)
 class Column:
-    """One column: ``better`` is the direction that is good, ``style`` says how its numbers are written."""
+    """One column: ``better`` is the direction that is good, ``style`` says how its numbers are written.
+
+    ``needs_all``: where one seed has no figure there is no mean either, since the seeds that have one are the good ones.
+    """
 
     key: str
     label: str
@@ -26,6 +29,7 @@ class Column:
     meaning: str
     better: Literal["high", "low"]
     style: Style = "share"
+    needs_all: bool = False
 
     @property
     def robustness(self) -> bool:
@@ -110,6 +114,7 @@ _LAST = (
         "Rounds until the sites' held-out records were first answered with the study's target accuracy.",
         "low",
         "count",
+        needs_all=True,
     ),
     Column(
         "bytes_to_accuracy",
@@ -118,6 +123,7 @@ _LAST = (
         "All bytes sent, up and down by all sites, until then.",
         "low",
         "bytes",
+        needs_all=True,
     ),
     Column(
         "seconds",

@@ -103,6 +103,9 @@ def figure_of(cells: Sequence[CellRecord], column: Column) -> Figure:
     found = [measure for measure in (measure_of(cell, column.key) for cell in done) if measure is not None]
     valued = [measure for measure in found if measure.value is not None]
     upper = column.robustness and any(is_bound(cell, column.key) for cell in done)
+    if column.needs_all and valued and len(valued) < len(done):
+        why = next((m.reason for m in found if m.value is None), "not measured")
+        return Figure(None, reason=f"in {len(done) - len(valued)} of {len(done)} seeds {why}")
     if not valued:
         reason = found[0].reason if found else "no model of this arm was judged" if not done else "not measured"
         return Figure(None, reason=reason, upper=upper and bool(found), ceiling=_ceiling(done) if upper else None)
