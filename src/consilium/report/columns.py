@@ -20,7 +20,7 @@ __all__ = ["Column", "columns", "is_bound", "measure_of"]
 class Column:
     """One column: ``better`` is the direction that is good, ``style`` says how its numbers are written.
 
-    ``needs_all``: where one seed has no figure there is no mean either, since the seeds that have one are the good ones.
+    ``needs_all``: where one seed has no figure there is no mean either: the seeds that have one are the good ones.
     """
 
     key: str
