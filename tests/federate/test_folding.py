@@ -1,0 +1,79 @@
+"""Assessments that ride with the next round end in the same log as assessments that are asked for by themselves."""
+
+import json
+
+import pytest
+import torch
+
+from consilium.core.algorithm import Broadcast
+from consilium.core.gradient import Schedule
+from consilium.federate.assess import Assessing, assess
+from consilium.federate.engines.engine import Folding
+from consilium.federate.engines.loop import Loop, one_by_one
+from consilium.federate.round import RoundState
+from consilium.federate.train import train
+
+ROUNDS = 4
+
+
+class Stop(Exception):
+    """Whoever pulled the plug."""
+
+
+class Folded(Folding):
+    """As a deployment does it: who is asked to train also judges what it received."""
+
+    def __init__(self, exchange, stop_in=0):
+        self.exchange, self.stop_in, self.heard, self.asked = exchange, stop_in, {}, []
+
+    def phase(self, exchange, phase, cohort, inbox, states, name):
+        if isinstance(inbox, Broadcast) and inbox.round == self.stop_in:
+            raise Stop
+        self.asked.append((phase, self.assess))
+        people = self.exchange.sites
+        if isinstance(inbox, Broadcast):
+            wanted = cohort if self.assess else ()
+            self.heard = {s: assess(people[s].site, people[s].network, inbox.params, inbox.buffers) for s in wanted}
+        return one_by_one(exchange, phase, cohort, inbox, states, name)
+
+
+def run(folder, federation, network, made=None, seen=None, **more):
+    exchange = federation(schedule=Schedule(ROUNDS, 1, 7), **more)
+    engine = Loop() if made is None else made(exchange)
+    start = RoundState(exchange.half.algorithm.start(network, 3))
+    judging = Assessing(exchange.half.algorithm, exchange.sites)
+    seen = [] if seen is None else seen
+    done = train(engine, exchange, judging, start, ROUNDS, folder, lambda report, _: seen.append(dict(report)))
+    return done, engine, seen
+
+
+def lines(folder):
+    found = [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in found]
+
+
+def test_the_log_and_the_model_are_those_of_the_loop_with_fewer_exchanges(tmp_path, federation, network):
+    plain, _, told = run(tmp_path / "loop", federation, network)
+    folded, engine, seen = run(tmp_path / "folded", federation, network, Folded)
+    assert torch.equal(plain.state.server.params, folded.state.server.params)
+    assert lines(tmp_path / "folded") == lines(tmp_path / "loop")
+    assert [r["round"] for r in seen] == [r["round"] for r in told] == [1, 2, 3, 4]
+    assert [r["sites"] for r in seen] == [r["sites"] for r in told]
+    assert engine.asked == [("round", False), *[("round", True)] * 3, ("assess", True)]
+
+
+@pytest.mark.parametrize("stop", [2, 3, 4])
+def test_a_killed_one_goes_on_and_no_line_is_left_without_its_assessments(tmp_path, federation, network, stop):
+    run(tmp_path / "loop", federation, network)
+    with pytest.raises(Stop):
+        run(tmp_path / "cut", federation, network, lambda e: Folded(e, stop))
+    assert lines(tmp_path / "cut")[-1]["sites"] == [], "the model of the last round was not judged yet"
+    run(tmp_path / "cut", federation, network, Folded)
+    assert lines(tmp_path / "cut") == lines(tmp_path / "loop")
+
+
+def test_where_not_everybody_takes_part_nothing_is_folded(tmp_path, federation, network):
+    run(tmp_path / "loop", federation, network, fraction=0.67)
+    _, engine, _ = run(tmp_path / "folded", federation, network, Folded, fraction=0.67)
+    assert lines(tmp_path / "folded") == lines(tmp_path / "loop")
+    assert not any(folded for _, folded in engine.asked)
