@@ -313,3 +313,20 @@ def test_a_compiled_stack_agrees_too() -> None:
     exchange, state = federation(module, epochs=1)
     exchange = FederatedRound(exchange.half, exchange.sites, compiled=True)
     assert apart(carried(Stacked(), exchange, state, rounds=1)[0], expected) < 1e-5
+
+
+def test_an_objective_that_prepares_is_never_taken_for_a_plain_one() -> None:
+    class Darker(CrossEntropy):
+        def prepare(self, predict, x, y, generator):
+            return {"x": x / 2, "y": y}
+
+    assert CrossEntropy().plain
+    with pytest.raises(Refused, match="prepare batches one by one, as Darker does"):
+        carried(Stacked(), *federation(MLP(hidden=9), objective=Darker()))
+    assert (
+        apart(
+            carried(Loop(), *federation(MLP(hidden=9), objective=Darker()))[0],
+            carried(Loop(), *federation(MLP(hidden=9)))[0],
+        )
+        > 1e-3
+    )

@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -33,14 +32,16 @@ class Objective(ABC):
 
     ``prepare`` may look at the current weights but is not differentiated; anything it makes for a record may
     depend on that record, the weights and its own randomness alone (LAWS 5): so clipping still bounds the record.
-    ``plain`` says that it returns the batch as it is and draws nothing, so that many sites may skip it together.
     """
 
-    plain: ClassVar[bool] = False
-
-    @abstractmethod
     def prepare(self, predict: Predict, x: Tensor, y: Tensor, generator: torch.Generator) -> Batch:
-        """The batch that is learned from: the same examples, perhaps perturbed or relabelled."""
+        """The batch that is learned from: the same examples, perhaps perturbed or relabelled; here as they are."""
+        return {"x": x, "y": y}
+
+    @property
+    def plain(self) -> bool:
+        """True if nothing is prepared, so that the call may be left out, and many sites may go without it together."""
+        return type(self).prepare is Objective.prepare
 
     @abstractmethod
     def losses(self, predict: Predict, batch: Batch) -> Tensor:

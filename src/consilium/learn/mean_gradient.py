@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from consilium.core.gradient import Gradient, GradientOracle, GradientRule, Objective, Schedule
+from consilium.core.gradient import Batch, Gradient, GradientOracle, GradientRule, Objective, Schedule
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.core.records import Records
@@ -56,9 +56,11 @@ class _MeanOracle(GradientOracle):
         y = self.records.y[index].to(params.device)
         own = self.stream.child("step", self._done)
         self._done += 1
-        ready = self.objective.prepare(
-            lambda inputs: self.network.logits(params, buffers, inputs), x, y, own.child("prepare").generator()
-        )
+        ready: Batch = {"x": x, "y": y}
+        if not self.objective.plain:
+            ready = self.objective.prepare(
+                lambda inputs: self.network.logits(params, buffers, inputs), x, y, own.child("prepare").generator()
+            )
         # Seeding the global generator costs as much as a small model's step: only where something may read it.
         with nullcontext() if self.network.draws_nothing else scoped(own.child("forward")):
             found = self.network.workspace.gradient(

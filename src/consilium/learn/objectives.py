@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -17,12 +15,6 @@ __all__ = ["CrossEntropy"]
 @dataclass(frozen=True)
 class CrossEntropy(Objective):
     """-log p(y | x), per example."""
-
-    plain: ClassVar[bool] = True
-
-    def prepare(self, predict: Predict, x: Tensor, y: Tensor, generator: torch.Generator) -> Batch:
-        """The batch as it is."""
-        return {"x": x, "y": y}
 
     def losses(self, predict: Predict, batch: Batch) -> Tensor:
         """``(n,)``."""
