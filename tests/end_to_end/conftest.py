@@ -83,14 +83,14 @@ class Federation:
         lines = found[0].read_text().splitlines(keepends=True) if found else []
         return [json.loads(line) for line in lines if line.endswith("}\n")]
 
-    def until(self, true, seconds=120, what=""):
+    def until(self, true, seconds=180, what=""):
         """Wait until ``true()``; says what every program said if it never is."""
         end = time.monotonic() + seconds
         while not true():
             assert time.monotonic() < end, f"{what}\n" + "\n".join(f"--- {n}\n{self.log(n)}" for n in self.children)
             time.sleep(0.1)
 
-    def wait(self, name="server", seconds=150):
+    def wait(self, name="server", seconds=240):
         """The exit code of a program that ends by itself."""
         self.until(lambda: self.children[name].poll() is not None, seconds, f"{name} does not end")
         return self.children.pop(name).returncode

@@ -27,7 +27,7 @@ from .worker import Worker
 __all__ = ["Line", "join", "take_part"]
 
 _POLL = 0.05
-_AGAIN = 5.0
+_AGAIN = 2.0
 _SECONDS_AWAY = 90.0
 """After a crash the server takes a node for alive for a minute, and refuses its key to a second one."""
 _log = logging.getLogger("consilium.site")
