@@ -70,9 +70,9 @@ def ask(monkeypatch):
     monkeypatch.setattr(flower.time, "monotonic", lambda: clock.now)
     monkeypatch.setattr(flower.time, "sleep", lambda seconds: setattr(clock, "now", clock.now + seconds))
 
-    def run(deadline=60.0, **behaviour):
+    def run(deadline=60.0, births=lambda grid, now: {}, **behaviour):
         grid, said = Grid({NODES[site.replace("_", "-")]: list(steps) for site, steps in behaviour.items()}), []
-        caller = Caller(grid, NODES, deadline, say=said.append)
+        caller = Caller(grid, NODES, deadline, births=lambda: births(grid, clock.now), say=said.append)
         came, refused = caller.ask(list(NODES), {}, lambda site, message: flower.told(message, "answer"))
         return came, refused, grid, said, clock.now
 
@@ -105,6 +105,18 @@ def test_an_answer_that_was_lost_is_asked_for_again(ask):
     assert grid.asked.count(10) == 2
     assert "its answer was lost on the way" in said[0]
     assert ended > flower._OVERTAKEN
+
+
+def test_a_node_that_was_started_anew_is_asked_again_though_nobody_told(ask):
+    def births(grid, now):
+        return {10: "today", 11: "today" if now < 3 else "a moment ago", 12: "today"}
+
+    came, _, grid, said, ended = ask(births=births, site_1=["lost", "answer"])
+    assert set(came) == set(NODES)
+    assert grid.asked.count(11) == 2
+    assert sorted(grid.asked) == [10, 11, 11, 12]
+    assert ended < flower._OVERTAKEN
+    assert said == []
 
 
 def test_the_deadline_is_noticed_by_nobody_when_all_is_well(ask):

@@ -123,6 +123,10 @@ class ServerSeat:
         self.grid.set_run(run_from_proto(got.run))
         self._heart = Heart(self._client)
 
+    def births(self) -> dict[int, str]:
+        """Since when each node that is there is there."""
+        return {int(node.node_id): str(node.last_activated_at) for node in self.grid.get_nodes()}
+
     def leave(self, why: str = "") -> None:
         """End the run: completed, or failed because of ``why``."""
         self._heart.stop()

@@ -82,7 +82,15 @@ class Link:
         seat = ServerSeat(self.address, self.ca, self.secret, start_run(self.address, self.ca))
         why = "the server ended"
         try:
-            yield Caller(seat.grid, nodes, self.terms.deadline, ahead=self.terms.ahead, alive=self.check, say=say)
+            yield Caller(
+                seat.grid,
+                nodes,
+                self.terms.deadline,
+                ahead=self.terms.ahead,
+                births=seat.births,
+                alive=self.check,
+                say=say,
+            )
             why = ""
         finally:
             seat.leave(why)

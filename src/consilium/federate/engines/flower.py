@@ -53,7 +53,8 @@ class Caller:
     """How nodes are asked: the grid, who stands behind which node, and how long an answer may take.
 
     ``deadline`` are the seconds of one exchange, ``poll`` those between two looks, ``ahead`` the messages kept behind a
-    question so that a node does not sleep.  ``alive`` raises when the link has ended; ``say`` tells the operator.
+    question so that a node does not sleep.  ``births`` tells since when each node is there,
+    ``alive`` raises when the link has ended, ``say`` tells the operator.
     """
 
     grid: Grid
@@ -62,6 +63,7 @@ class Caller:
     poll: float = 0.1
     ahead: int = 2
     holds: dict[str, int] = field(default_factory=dict)
+    births: Callable[[], Mapping[int, str]] = field(default=dict)
     alive: Callable[[], None] = field(default=lambda: None)
     say: Callable[[str], None] = field(default=lambda _: None)
 
@@ -174,6 +176,7 @@ class _Asking:
         self.caller, self.parts, self.read = caller, parts, read
         self.pending: dict[str, tuple[str, bytes]] = {}
         self.overtaken: dict[str, float] = {}
+        self.born: dict[int, str] = {}
         self.lost: set[str] = set()
         self.came: dict[str, Any] = {}
         self.refused: dict[str, str] = {}
@@ -188,9 +191,11 @@ class _Asking:
             for reply in self._replies():
                 self._take(reply)
             self._hold()
-            if self.lost and time.monotonic() - looked > 1:
+            if time.monotonic() - looked > 1:
                 looked = time.monotonic()
-                self._ask_returned()
+                self._miss_reborn()
+                if self.lost:
+                    self._ask_returned()
             if self._missing(sites):
                 time.sleep(self.caller.poll)
         return self.came, self.refused
@@ -199,6 +204,7 @@ class _Asking:
         return any(site not in self.came and site not in self.refused for site in sites)
 
     def _ask(self, sites: Sequence[str]) -> None:
+        self.born |= self.caller.births()
         tokens = [secrets.token_bytes(16) for _ in sites]
         questions = [{**self.parts, "token": token} for token in tokens]
         nodes = [self.caller.nodes[site] for site in sites]
@@ -210,6 +216,17 @@ class _Asking:
                 self.pending[number] = site, token
             else:  # its node is not there yet
                 self.lost.add(site)
+
+    def _miss_reborn(self) -> None:
+        """A node that was started anew has lost what the old one had been given, and Flower may not have noticed."""
+        born = self.caller.births()
+        for site, _ in list(self.pending.values()):
+            node = self.caller.nodes[site]
+            if self._missing([site]) and born.get(node, self.born.get(node)) != self.born.get(node):
+                self.born[node] = born[node]
+                self.lost.add(site)
+                for number in [number for number, holder in self.caller.holds.items() if holder == node]:
+                    del self.caller.holds[number]
 
     def _ask_returned(self) -> None:
         """Ask those whose node is back; a site that is asked twice sends the same bytes twice."""
