@@ -37,7 +37,8 @@ def asked():
     ).plan()
     (node,) = (node for node in plan.trainings.values() if node.arm.training)
     data = plan.materials.consortium(0)
-    request = describe(plan.spec, node, data)
+    names = [site.id for site in data.sites]
+    request = describe(plan.spec, node.arm, 0, node.digest, data, names)
     from consilium.study.build import network
 
     return request, data.sites[0].id, network(plan.spec, data, 0).start()
