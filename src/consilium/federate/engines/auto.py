@@ -59,7 +59,7 @@ def fastest(
     if len(names) == 1:
         return best, Choice(kind, "no other can carry this training here", timed)
     if whole < _SHORT:
-        return best, Choice(kind, f"a training of about {whole:.1f} s is not worth starting processes for", timed)
+        return best, Choice(kind, "over in seconds alone: not worth starting processes for", timed)
     for name in names[1:]:
         engine = candidates[name]()
         timed[name] = _seconds(engine, exchange, cohort[: engine.at_once(len(cohort))], inbox, fresh)
