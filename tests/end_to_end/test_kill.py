@@ -9,7 +9,18 @@ import time
 
 import pytest
 
-VARYING = {"seconds", "seconds_per_site", "created", "command", "folder", "table", "report", "latency_ratio", "revision", "dirty"}
+VARYING = {
+    "seconds",
+    "seconds_per_site",
+    "created",
+    "command",
+    "folder",
+    "table",
+    "report",
+    "latency_ratio",
+    "revision",
+    "dirty",
+}
 
 
 def timeless(value):
