@@ -140,3 +140,13 @@ def test_a_users_layer_is_not_trusted() -> None:
             return x + torch.rand(())
 
     assert not draws_nothing(nn.Sequential(nn.Linear(2, 2), Mine()))
+
+
+@pytest.mark.parametrize("architecture", MODELS, ids=["mlp", "cnn", "group norm", "batch norm"])
+def test_answers_are_those_of_the_model_in_evaluation_mode(architecture) -> None:
+    net = network(architecture, Compute("bf16"))
+    params, buffers = net.start()
+    x, y = batch()
+    for _ in range(2):  # also after a gradient has put the module in training mode
+        torch.testing.assert_close(net.workspace.answers(params, buffers)(x), net.module_at(params, buffers)(x))
+        params, buffers = params - 0.1 * fast(net, params, buffers, x, y)[0], fast(net, params, buffers, x, y)[1]

@@ -54,7 +54,7 @@ class Compute:
 
 
 class Workspace:
-    """One module in training mode, its parameters as leaves."""
+    """One module, its parameters as leaves."""
 
     def __init__(self, template: nn.Module, compute: Compute) -> None:
         self.module = pooled_first(copy.deepcopy(template)).train().requires_grad_(True)
@@ -70,12 +70,23 @@ class Workspace:
         self, params: Tensor, buffers: Tensor, loss: Callable[[Callable[[Tensor], Tensor]], Tensor]
     ) -> tuple[Tensor, Tensor]:
         """The gradient ``(d,)`` of a scalar ``loss(predict)`` at ``params (d,)``, and the buffers ``(b,)`` after."""
-        self._load(params, buffers)
+        self._load(params, buffers, training=True)
         grads = torch.autograd.grad(loss(self._predict), self._leaves, allow_unused=True, materialize_grads=True)
         value = torch.cat([g.reshape(-1) for g in grads])
         if not self._buffers:
             return value, buffers
         return value, torch.cat([b.detach().reshape(-1).to(buffers.dtype) for b in self._buffers])
+
+    def answers(self, params: Tensor, buffers: Tensor) -> Callable[[Tensor], Tensor]:
+        """x ``(n, *shape)`` -> logits ``(n, classes)`` in fp32, without gradients, until the next use."""
+        self._load(params, buffers, training=False)
+
+        @torch.no_grad()
+        def answer(x: Tensor) -> Tensor:
+            out: Tensor = self.module(self.compute.laid_out(x))
+            return out
+
+        return answer
 
     def _predict(self, x: Tensor) -> Tensor:
         with self.compute.cast(x.device):
@@ -83,7 +94,9 @@ class Workspace:
         return out.float()
 
     @torch.no_grad()
-    def _load(self, params: Tensor, buffers: Tensor) -> None:
+    def _load(self, params: Tensor, buffers: Tensor, training: bool) -> None:
+        if self.module.training != training:
+            self.module.train(training)
         for leaf, piece in zip(self._leaves, torch.split(params, self._sizes), strict=True):
             leaf.copy_(piece.view(leaf.shape))
         if self._buffers:

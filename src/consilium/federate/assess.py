@@ -81,7 +81,7 @@ class Assessing(Exchange[AssessState, SiteState, Server, Assessment]):
 
 def assess(site: Site, network: Network, params: Tensor, buffers: Tensor, batch: int = 1024) -> Assessment:
     """Accuracy and mean loss of the model on the site's validation records, if the site agrees."""
-    return assess_answers(site, lambda x: network.logits(params, buffers, x), params.device, batch)
+    return assess_answers(site, network.workspace.answers(params, buffers), params.device, batch)
 
 
 def assess_answers(site: Site, answer: Predict, device: torch.device, batch: int = 1024) -> Assessment:

@@ -119,25 +119,29 @@ _Plan = tuple[Participant, list[Tensor]]
 
 
 class _Drawn:
-    """The batches of a stack, copied into one buffer step by step."""
+    """The batches of a stack: labels and weights of all steps at once, records step by step into one buffer.
+
+    A short batch ends in padding: what stood there before, with weight zero.
+    """
 
     def __init__(self, people: list[Participant], batches: list[list[Tensor]], device: torch.device) -> None:
-        self.people, self.batches = people, batches
-        size, first = max(len(b) for own in batches for b in own), people[0].train
+        self.people, self.batches, self.device = people, batches, device
+        size, steps, first = max(len(b) for own in batches for b in own), len(batches[0]), people[0].train
         self.x = torch.zeros(len(people), size, *first.x.shape[1:], dtype=first.x.dtype)
-        self.y = torch.zeros(len(people), size, dtype=first.y.dtype)
-        self.weight, self.device = torch.zeros(len(people), size), device
+        self.y = torch.zeros(steps, len(people), size, dtype=first.y.dtype)
+        self.weight = torch.zeros(steps, len(people), size)
+        for i, (person, own) in enumerate(zip(people, batches, strict=True)):
+            lengths = torch.tensor([len(rows) for rows in own]).unsqueeze(1)
+            there = torch.arange(size) < lengths
+            self.y[: len(own), i][there] = person.train.y[torch.cat(own)]
+            self.weight[: len(own), i] = there / lengths
 
     def batch(self, step: int, active: int) -> tuple[Tensor, Tensor, Tensor]:
         """``x (P, B, *shape)``, ``y (P, B)`` and weights ``(P, B)``: 1 / n for n records, 0 for padding."""
         for i in range(active):
-            rows, person = self.batches[i][step], self.people[i]
-            n = len(rows)
-            torch.index_select(person.train.x, 0, rows, out=self.x[i, :n])
-            torch.index_select(person.train.y, 0, rows, out=self.y[i, :n])
-            self.weight[i, :n] = 1 / n
-            self.weight[i, n:] = 0
-        return self._there(self.x[:active]), self._there(self.y[:active]), self._there(self.weight[:active])
+            rows = self.batches[i][step]
+            torch.index_select(self.people[i].train.x, 0, rows, out=self.x[i, : len(rows)])
+        return self._there(self.x[:active]), self._there(self.y[step, :active]), self._there(self.weight[step, :active])
 
     def _there(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device)

@@ -11,6 +11,7 @@ import math
 import mmap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 __all__ = ["Arena", "Slot"]
 
 _ALIGNED = 64
+_LEAVES = frozenset({str, int, float, bool, bytes, type(None)})
 
 
 @dataclass(frozen=True)
@@ -69,16 +71,27 @@ class Arena:
 
 
 def _mapped(node: Any, kind: type, change: Callable[[Any], Any]) -> Any:
-    """``node`` with ``change`` applied to every instance of ``kind`` in it."""
+    """``node`` with ``change`` applied to every instance of ``kind`` in it; what holds none is passed on as it is."""
     if isinstance(node, kind):
         return change(node)
+    if type(node) in _LEAVES:
+        return node
     if isinstance(node, Mapping):
         return {key: _mapped(value, kind, change) for key, value in node.items()}
     if isinstance(node, list | tuple):
         return type(node)(_mapped(value, kind, change) for value in node)
-    if is_dataclass(node) and not isinstance(node, type | Slot):
-        made = copy.copy(node)
-        for field in fields(node):
-            object.__setattr__(made, field.name, _mapped(getattr(node, field.name), kind, change))
-        return made
-    return node
+    names = _field_names(type(node))  # type: ignore[arg-type]
+    before = [getattr(node, name) for name in names]
+    after = [_mapped(value, kind, change) for value in before]
+    if all(new is old for new, old in zip(after, before, strict=True)):
+        return node
+    made = copy.copy(node)
+    for name, value in zip(names, after, strict=True):
+        object.__setattr__(made, name, value)
+    return made
+
+
+@cache
+def _field_names(kind: type) -> tuple[str, ...]:
+    """The fields of a dataclass; none of anything else, nor of a slot, which is a leaf."""
+    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) and kind is not Slot else ()
