@@ -46,6 +46,18 @@ class Engine(ABC):
 
         ``fresh`` makes the state of a site that takes part for the first time; ``name`` (``round 7``) stands in errors.
         """
+        # One thread here too: a second one of this process would spin for milliseconds beside the workers of a pool.
+        with one_thread():
+            return self._run(exchange, server, states, fresh, name)
+
+    def _run(
+        self,
+        exchange: Exchange[ServerState, SiteState, Inbox, Outbox],
+        server: ServerState,
+        states: MutableMapping[str, SiteState],
+        fresh: Callable[[], SiteState],
+        name: str,
+    ) -> ServerState:
         cohort, inbox = exchange.open(server)
         for phase in exchange.phases:
             held = {site: states[site] if site in states else fresh() for site in cohort}
