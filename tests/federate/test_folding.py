@@ -9,7 +9,7 @@ from consilium.core.algorithm import Broadcast
 from consilium.core.gradient import Schedule
 from consilium.federate.assess import Assessing, assess
 from consilium.federate.engines.engine import Folding
-from consilium.federate.engines.loop import Loop, one_by_one
+from consilium.federate.engines.loop import Loop
 from consilium.federate.round import RoundState
 from consilium.federate.train import train
 
@@ -34,7 +34,7 @@ class Folded(Folding):
         if isinstance(inbox, Broadcast):
             wanted = cohort if self.assess else ()
             self.heard = {s: assess(people[s].site, people[s].network, inbox.params, inbox.buffers) for s in wanted}
-        return one_by_one(exchange, phase, cohort, inbox, states, name)
+        return Loop().phase(exchange, phase, cohort, inbox, states, name)
 
 
 def run(folder, federation, network, made=None, seen=None, **more):

@@ -28,12 +28,24 @@ Inbox = TypeVar("Inbox")
 Outbox = TypeVar("Outbox")
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """A site works with one thread, whatever carries it: the order of a sum, so its bits, depends on their number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class Engine(ABC):
     """A context manager: what it holds (processes, connections) is given back at the end.
 
     ``figures`` says in plain JSON what it is and what it found out about this machine; it goes into evidence.
     """
 
+    @one_thread()  # a second one of this process would spin for milliseconds beside the workers of a pool
     def run(
         self,
         exchange: Exchange[ServerState, SiteState, Inbox, Outbox],
@@ -46,18 +58,6 @@ class Engine(ABC):
 
         ``fresh`` makes the state of a site that takes part for the first time; ``name`` (``round 7``) stands in errors.
         """
-        # One thread here too: a second one of this process would spin for milliseconds beside the workers of a pool.
-        with one_thread():
-            return self._run(exchange, server, states, fresh, name)
-
-    def _run(
-        self,
-        exchange: Exchange[ServerState, SiteState, Inbox, Outbox],
-        server: ServerState,
-        states: MutableMapping[str, SiteState],
-        fresh: Callable[[], SiteState],
-        name: str,
-    ) -> ServerState:
         cohort, inbox = exchange.open(server)
         for phase in exchange.phases:
             held = {site: states[site] if site in states else fresh() for site in cohort}
@@ -119,14 +119,3 @@ class Folding(Engine):
 
     assess: bool = False
     heard: Mapping[str, Assessment]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """A site works with one thread, whatever carries it: the order of a sum, so its bits, depends on their number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -10,7 +10,7 @@ from consilium.core.exchange import Exchange
 
 from .engine import Engine, one_thread
 
-__all__ = ["Loop", "one_by_one"]
+__all__ = ["Loop"]
 
 ServerState = TypeVar("ServerState")
 SiteState = TypeVar("SiteState")
@@ -31,24 +31,12 @@ class Loop(Engine):
         name: str,
     ) -> tuple[dict[str, Outbox], dict[str, SiteState]]:
         """In the order of the cohort."""
-        return one_by_one(exchange, phase, cohort, inbox, states, name)
-
-
-def one_by_one(
-    exchange: Exchange[ServerState, SiteState, Inbox, Outbox],
-    phase: str,
-    cohort: Sequence[str],
-    inbox: Inbox,
-    states: Mapping[str, SiteState],
-    name: str,
-) -> tuple[dict[str, Outbox], dict[str, SiteState]]:
-    """What every site answers, and its state after."""
-    outboxes: dict[str, Outbox] = {}
-    after: dict[str, SiteState] = {}
-    with one_thread():
-        for site in cohort:
-            try:
-                outboxes[site], after[site] = exchange.site(phase, site, inbox, states[site])
-            except ConsiliumError as error:
-                raise error.at(f"{name}.{site}") from error
-    return outboxes, after
+        outboxes: dict[str, Outbox] = {}
+        after: dict[str, SiteState] = {}
+        with one_thread():
+            for site in cohort:
+                try:
+                    outboxes[site], after[site] = exchange.site(phase, site, inbox, states[site])
+                except ConsiliumError as error:
+                    raise error.at(f"{name}.{site}") from error
+        return outboxes, after

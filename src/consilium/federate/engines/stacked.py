@@ -7,7 +7,7 @@ convolutions on CPU.  It takes what it can compute exactly (see ``federate/toget
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from consilium.core.errors import ConsiliumError
 from consilium.core.exchange import Exchange
@@ -49,7 +49,3 @@ class Stacked(Engine):
     def at_once(self, sites: int) -> int:
         """The whole cohort: a stack is the faster the higher it is."""
         return sites
-
-    def figures(self) -> dict[str, Any]:
-        """Its name."""
-        return {"kind": "stacked"}
