@@ -1,5 +1,7 @@
 """What tests of whole studies share: the command line in fresh processes, and small studies that are run once."""
 
+import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -182,6 +184,51 @@ def run_study(consilium_cli, tmp_path_factory):
 def tiny(run_study):
     """Eight arms, each clean and infected, on breast-cancer; run once, to be read only."""
     return run_study(TINY)
+
+
+class Disk:
+    """A file system of its own, of a few pages, that can be filled up to the last one."""
+
+    PAGE = 4096
+
+    def __init__(self, folder):
+        self.folder, self._filler = folder, folder / "filler"
+
+    def fill(self, left=0):
+        """Take all that is free but ``left`` pages."""
+        self.free()
+        with self._filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(b"x" * self.PAGE)
+        with self._filler.open("r+b") as file:
+            file.truncate(max(0, self._filler.stat().st_size // self.PAGE - left) * self.PAGE)
+
+    def free(self):
+        """Give it back."""
+        self._filler.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="session")
+def private_mounts():
+    """From now on this process, and those it starts, see mounts of their own; they go when it ends."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if sys.platform != "linux" or libc.unshare(0x00020000):  # CLONE_NEWNS
+        pytest.skip(f"cannot make a full disk without the right to mount: {os.strerror(ctypes.get_errno())}")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+
+
+@pytest.fixture(scope="session")
+def small_disk(private_mounts):
+    """``small_disk(folder, kilobytes)`` mounts a disk in memory; it goes with this process."""
+
+    def mounted(folder, kilobytes):
+        folder.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", folder], check=False)
+        if done.returncode:
+            pytest.skip("cannot mount a disk in memory here")
+        return Disk(folder)
+
+    return mounted
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The published port: nothing but the fleet's calls comes through, however it is asked."""
 
 import asyncio
+import contextlib
 import threading
 
 import pytest
@@ -121,7 +122,7 @@ def door():
         return asyncio.run_coroutine_threadsafe(work, loop).result(20)
 
     behind = run(asyncio.start_server(link.serve, "127.0.0.1", 0))
-    before = FrontDoor(behind.sockets[0].getsockname(), tls=None, trust=None, limits=Limits(seconds=2, idle=5))
+    before = FrontDoor(behind.sockets[0].getsockname(), tls=None, trust=None, limits=Limits(seconds=2))
     front = run(before.listen("127.0.0.1", 0))
 
     async def send(data):
@@ -188,6 +189,32 @@ def test_a_link_that_is_away_is_an_answer_that_says_so(door):
         return answer
 
     assert asyncio.run(alone()).startswith(b"HTTP/1.1 503")
+
+
+@pytest.mark.parametrize(("pause", "passes"), [(0.05, True), (0.15, False)])
+def test_a_site_on_a_slow_line_is_waited_for_and_one_that_stands_still_is_not(pause, passes):
+    """Ten bytes may take 0.3 + 0.5 s: with the 0.3 s of a head alone every slow site would be cut off."""
+
+    async def slowly():
+        behind = await asyncio.start_server(Upstream().serve, "127.0.0.1", 0)
+        limits = Limits(seconds=0.3, rate=20.0)
+        front = FrontDoor(behind.sockets[0].getsockname(), tls=None, trust=None, limits=limits)
+        listening = await front.listen("127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*listening.sockets[0].getsockname())
+        writer.write(request(b"/v1/fleet/push-object", b"").replace(b"Length: 0", b"Length: 10"))
+        answer = b""
+        with contextlib.suppress(OSError):
+            for _ in range(10):
+                await asyncio.sleep(pause)
+                writer.write(b"x")
+            writer.write_eof()
+            answer = await asyncio.wait_for(reader.read(), 10)
+        for open_one in (writer, listening, behind):
+            open_one.close()
+        await asyncio.sleep(0.1)
+        return answer
+
+    assert asyncio.run(slowly()).startswith(b"HTTP/1.1 200") == passes
 
 
 def test_a_door_that_lets_all_through_would_be_noticed():

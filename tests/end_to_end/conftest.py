@@ -1,11 +1,13 @@
 """A federation of separate processes on the loopback, as people would start it: keys, a server, sites."""
 
+import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -58,10 +60,19 @@ class Federation:
         with (self.folder / f"{name}.log").open("a") as log:
             self.children[name] = subprocess.Popen(command(*words), stdout=log, stderr=log, start_new_session=True)
 
-    def join(self, site, *more, name=None, key=None, ca=None):
+    def join(self, site, *more, name=None, key=None, ca=None, address=None):
         key = key or self.folder / site / f"{site}.key"
         state = self.folder / (name or site) / "state"
-        words = ["join", self.address, "--site", site, "--key", key, "--ca", ca or self.folder / "keys" / "ca.crt"]
+        words = [
+            "join",
+            address or self.address,
+            "--site",
+            site,
+            "--key",
+            key,
+            "--ca",
+            ca or self.folder / "keys" / "ca.crt",
+        ]
         self.start(name or site, *words, "--data", "study", "--state", state, *more)
 
     def serve(self, study, *more, name="server"):
@@ -131,3 +142,16 @@ def deployed_study(federation):
         return path
 
     return write
+
+
+@pytest.fixture(scope="module")
+def lines(federation):
+    """A line for every site that can be cut, see cutter.py."""
+    spec = importlib.util.spec_from_file_location("cutter", Path(__file__).with_name("cutter.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    host, port = federation.address.split(":")
+    made = {site: module.Cutter((host, int(port))) for site in federation.sites}
+    yield made
+    for line in made.values():
+        line.close()

@@ -29,7 +29,7 @@ class Machines:
         self.exchange, self.faulty, self.nodes, self.deadline, self.said = exchange, faulty, NODES, 9.0, []
         self.say = self.said.append
 
-    def ask(self, sites, parts, read):
+    def ask(self, sites, parts, read, name):
         assert wire.decode_request(parts["request"]) == REQUEST
         came, refused = {}, {}
         for site in sites:

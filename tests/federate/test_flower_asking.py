@@ -72,8 +72,16 @@ def ask(monkeypatch):
 
     def run(deadline=60.0, births=lambda grid, now: {}, **behaviour):
         grid, said = Grid({NODES[site.replace("_", "-")]: list(steps) for site, steps in behaviour.items()}), []
-        caller = Caller(grid, NODES, deadline, births=lambda: births(grid, clock.now), say=said.append)
-        came, refused = caller.ask(list(NODES), {}, lambda site, message: flower.told(message, "answer"))
+        grid.waits = []
+        caller = Caller(
+            grid,
+            NODES,
+            deadline,
+            births=lambda: births(grid, clock.now),
+            say=said.append,
+            waits=lambda name, sites, seconds: grid.waits.append((name, tuple(sites), seconds)),
+        )
+        came, refused = caller.ask(list(NODES), {}, lambda site, message: flower.told(message, "answer"), "round 1")
         return came, refused, grid, said, clock.now
 
     return run
@@ -122,3 +130,16 @@ def test_a_node_that_was_started_anew_is_asked_again_though_nobody_told(ask):
 def test_the_deadline_is_noticed_by_nobody_when_all_is_well(ask):
     *_, ended = ask(deadline=1000.0)
     assert ended < 1
+
+
+def test_who_is_waited_for_is_told_every_second_and_nobody_when_all_have_answered(ask):
+    _, _, grid, _, ended = ask(site_0=["lost", "answer"])
+    *waits, (name, nobody, seconds) = grid.waits
+    assert (name, nobody) == ("round 1", ()) and seconds == ended
+    assert {sites for _, sites, _ in waits} == {("site-0",)}
+    assert len(waits) >= int(ended) - 1
+
+
+def test_at_the_deadline_the_silent_stay_those_who_were_waited_for(ask):
+    _, _, grid, _, _ = ask(deadline=7.0, site_2=["silent"])
+    assert grid.waits[-1][1] == ("site-2",)

@@ -55,13 +55,22 @@ _log = logging.getLogger("consilium.front_door")
 
 @dataclass(frozen=True)
 class Limits:
-    """Bytes of a request's head and body, seconds to wait for them, and connections at once."""
+    """Bytes of a request's head and body, seconds to wait for a head, and connections at once.
+
+    A body has the time that it takes at ``rate`` bytes a second besides, and so has an answer: a site on a slow line is
+    slow and not cut off.  ``link`` seconds are given to the link behind.
+    """
 
     head: int = 16_384
     body: int = 64 * 1024 * 1024
     seconds: float = 60.0
-    idle: float = 300.0
+    rate: float = 16_384.0
+    link: float = 300.0
     connections: int = 1024
+
+    def patience(self, size: int) -> float:
+        """Seconds for ``size`` bytes in either direction."""
+        return self.seconds + size / self.rate
 
 
 @dataclass(frozen=True)
@@ -159,9 +168,10 @@ class FrontDoor:
                 raise Denied(503, "too many connections")
             link = _Link(self.upstream, self.trust, self.limits)
             while (head := await self._head(reader)) is not None:
-                body = await asyncio.wait_for(reader.readexactly(head.length), self.limits.seconds)
-                writer.write(await link.ask(head, body))
-                await asyncio.wait_for(writer.drain(), self.limits.seconds)
+                body = await asyncio.wait_for(reader.readexactly(head.length), self.limits.patience(head.length))
+                answer = await link.ask(head, body)
+                writer.write(answer)
+                await asyncio.wait_for(writer.drain(), self.limits.patience(len(answer)))
         except Denied as denied:
             _log.warning("%s refused: %s (%s)", _peer(writer), denied.status, denied.reason)
             await _answer(writer, denied)
@@ -178,7 +188,7 @@ class FrontDoor:
     async def _head(self, reader: asyncio.StreamReader) -> Head | None:
         """The next request of a connection; None at its end."""
         try:
-            raw = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), self.limits.idle)
+            raw = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), self.limits.seconds)
         except asyncio.LimitOverrunError:
             raise Denied(431, "its head is too long") from None
         except asyncio.IncompleteReadError as error:
@@ -198,7 +208,7 @@ class _Link:
     async def ask(self, head: Head, body: bytes) -> bytes:
         """Pass one request on; the bytes of its answer."""
         try:
-            return await asyncio.wait_for(self._ask(head, body), self.limits.idle)
+            return await asyncio.wait_for(self._ask(head, body), self.limits.link)
         except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
             self.close()
             raise Denied(503, "the link does not answer") from None

@@ -89,7 +89,7 @@ def enrol(
         return decode_enrolment(data, digest, site)
 
     patient = replace(caller, deadline=terms.gather)
-    came, refused = patient.ask(sites, {"request": question, "question": question, **more}, read)
+    came, refused = patient.ask(sites, {"request": question, "question": question, **more}, read, "enrolment")
     for site, why in refused.items():
         raise Refused(f"{site} refuses: {why}", remedy="change the study, or leave the site out", where=site)
     if missing := [site for site in sites if site not in came]:
@@ -108,7 +108,7 @@ def named(caller: Caller, terms: Terms, spec: Spec, data: Consortium, names: Seq
             raise Failed(f"{', '.join(set(names) - set(found))} did not come", remedy="start them, and serve again")
         caller.alive()
         new = {f"node {node}": node for node in set(caller.grid.get_node_ids()) - set(found.values())}
-        came, _ = replace(caller, nodes=new, deadline=10.0).ask(list(new), parts, _name)
+        came, _ = replace(caller, nodes=new, deadline=10.0, waits=lambda *_: None).ask(list(new), parts, _name, "names")
         found |= {site: new[node] for node, site in came.items() if site in names}
         time.sleep(0.5)
     return found

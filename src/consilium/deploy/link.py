@@ -1,4 +1,4 @@
-"""All that is known of the inside of Flower stands here: its control and runtime interfaces, version 1.41.
+"""What is known of the inside of Flower stands here and in `replies`: its interfaces, version 1.41.
 
 Both ends run with `--isolation process`, a public option: Flower carries messages and starts no program of its own.  So
 no code that comes over the network is ever run.  A run must ship an app; ours is an empty one that nobody unpacks.
@@ -7,6 +7,7 @@ Tasks are handed out against a secret that only this process and its Flower proc
     operator   control interface: register a site's public key, list nodes, start a run       loopback of the server
     server     runtime interface: take the run's one task, push messages, pull replies        loopback of the server
     site       runtime interface: take a task per message, answer it                          loopback of the site
+               fleet interface: say that a node has ended which could not say so itself       the front door
 
 Source: flwr 1.41.0, flwr.supercore.control, flwr.supercore.runtime, flwr.superlink.grid, flwr.supernode.runtime.
 """
@@ -18,11 +19,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from consilium.core.errors import Failed, Refused
 
-__all__ = ["Heart", "NodeSeat", "ServerSeat", "register", "start_run"]
+from .replies import Replies
+
+__all__ = ["Heart", "NodeSeat", "ServerSeat", "depart", "register", "start_run"]
 
 _ACQUIRE = frozenset({"/flwr.proto.Runtime/AcquireTask"})
 _APP = b"""[build-system]
@@ -82,6 +86,36 @@ def start_run(address: str, ca: bytes | None) -> int:
     return int(answer.run_id)
 
 
+def depart(address: str, ca: Path, key: Path, node: int, seconds: float = 10.0) -> bool:
+    """Say for ``node``, which has ended without a word, that it is gone; True if the link has heard it.
+
+    Without it the link takes the node for alive for a minute, and refuses the key to the next one.
+    """
+    import httpx
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+    from flwr.proto.fleet_pb2 import DeactivateNodeRequest
+    from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
+    from flwr.supernode.fleet_http_client import FleetHttpClient
+    from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+
+    private = load_ssh_private_key(key.read_bytes(), None)
+    assert isinstance(private, EllipticCurvePrivateKey)
+    spoken = RuntimeVersionHttpInterceptor(component_name="SuperNode")
+    signed = NodeAuthHttpInterceptor(private, private.public_key())
+    client = FleetHttpClient.from_server_address(address, False, str(ca), interceptors=[spoken, signed])
+    client._client.timeout = httpx.Timeout(seconds)
+    try:
+        client.DeactivateNode(DeactivateNodeRequest(node_id=node))
+    except httpx.HTTPStatusError as error:
+        return error.response.status_code < 500  # it knows already
+    except httpx.HTTPError:
+        return False
+    finally:
+        client.close()
+    return True
+
+
 class Heart:
     """Says every few seconds that a task is alive, until it is stopped."""
 
@@ -104,42 +138,48 @@ class Heart:
 
 
 class ServerSeat:
-    """The server's seat in a run: ``grid`` carries messages to nodes and back."""
+    """A seat in a run: ``grid`` carries messages to nodes and back; ``alive`` raises when the link is not."""
 
-    def __init__(self, address: str, ca: bytes | None, secret: bytes, run: int, seconds: float = 30.0) -> None:
+    def __init__(
+        self, address: str, ca: bytes | None, secret: bytes, run: int, alive: Callable[[], None], seconds: float = 30.0
+    ) -> None:
         from flwr.common.serde import run_from_proto
         from flwr.proto.runtime_pb2 import PullTaskInputRequest
         from flwr.supercore.task_identity import TaskIdentity
         from flwr.superlink.grid import HttpGrid
 
         token = _wait_for_token(address, ca, secret, seconds)
-        self.grid = HttpGrid(address, insecure=ca is None, root_certificates=ca, token=token)
-        self.grid._retry_invoker = _Again()
-        self._client = self.grid._runtime_client
+        self._grid = HttpGrid(address, insecure=ca is None, root_certificates=ca, token=token)
+        self._grid._retry_invoker = _Again(alive)
+        self._client = self._grid._runtime_client
+        self.grid = Replies(self._grid, self._client, run)
         got = self._client.PullTaskInput(PullTaskInputRequest())
         if got.run.run_id != run:
             raise Failed(f"Flower handed out run {got.run.run_id} instead of {run}", remedy="run `serve` again")
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = got.task_id, run, got.context.node_id
-        self.grid.set_run(run_from_proto(got.run))
+        self._grid.set_run(run_from_proto(got.run))
         self._heart = Heart(self._client)
 
     def births(self) -> dict[int, str]:
         """Since when each node that is there is there."""
-        return {int(node.node_id): str(node.last_activated_at) for node in self.grid.get_nodes()}
+        return {int(node.node_id): str(node.last_activated_at) for node in self._grid.get_nodes()}
 
     def leave(self, why: str = "") -> None:
         """End the run: completed, or failed because of ``why``."""
         self._heart.stop()
         with suppress(Exception):
             _finish(self._client, why)
-        self.grid.close()
+        self._grid.close()
 
 
 class _Again:
-    """Tries a call again for a minute while the link does not answer.
+    """Tries a call again for a minute while the link does not answer, or fails at it, and ``alive`` has nothing to say.
 
     Flower's own retries never end, and send an interrupt to this process when they are refused.
     """
+
+    def __init__(self, alive: Callable[[], None]) -> None:
+        self._alive = alive
 
     def invoke(self, call: Callable[[], Any]) -> Any:
         """The result of ``call``."""
@@ -149,9 +189,17 @@ class _Again:
         while True:
             try:
                 return call()
-            except httpx.TransportError as error:
+            except (httpx.TransportError, httpx.HTTPStatusError) as error:
+                status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else 0
+                if status == 413:
+                    raise
+                if 0 < status < 500:
+                    remedy = "serve again: it goes on after the last finished round"
+                    raise Failed(f"the link has ended this run (status {status})", remedy=remedy) from error
+                self._alive()
                 if time.monotonic() > end:
-                    raise Failed(f"the link does not answer: {type(error).__name__}", remedy="see its log") from error
+                    what = f"it fails with status {status}" if status else type(error).__name__
+                    raise Failed(f"the link does not answer: {what}", remedy="see its log") from error
             time.sleep(0.5)
 
 

@@ -23,7 +23,7 @@ from consilium.study.build import consortium, gradient_rule, schedule
 from consilium.study.engines import write_engine_record
 from consilium.study.parse import parse
 from consilium.study.plan import Plan, TrainingNode
-from consilium.study.run import Outcome, run_plan
+from consilium.study.run import Outcome, Waits, run_plan
 from consilium.study.spec import FederationSpec, Spec
 from consilium.study.store import Store
 from consilium.study.study import Study
@@ -64,8 +64,8 @@ def serve(spec: Spec, out: Path, terms: Terms, command: str, say: Callable[[str]
 
 def _carrier(
     plan: Plan, store: Store, caller: Caller, terms: Terms
-) -> Callable[[TrainingNode, RoundExchange, Assessing], Flower]:
-    def make(node: TrainingNode, whole: RoundExchange, _: Assessing) -> Flower:
+) -> Callable[[TrainingNode, RoundExchange, Assessing, Waits], Flower]:
+    def make(node: TrainingNode, whole: RoundExchange, _: Assessing, waits: Waits) -> Flower:
         data = plan.materials.consortium(node.seed)
         names = [site.id for site in data.sites]
         request = describe(plan.spec, node.arm, node.seed, node.digest, data, names)
@@ -75,7 +75,7 @@ def _carrier(
         charges = {site: _charge(plan, node, enrolment.train) for site, enrolment in enrolled.items()}
         note = partial(write_engine_record, store.training(node.digest))
         records = {site: enrolment.train for site, enrolment in enrolled.items()}
-        return Flower(caller, Deployment(request, weights, charges, note, records))
+        return Flower(replace(caller, waits=waits), Deployment(request, weights, charges, note, records))
 
     return make
 

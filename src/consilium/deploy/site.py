@@ -2,13 +2,15 @@
 
 The node is Flower's own program with the site's key.  It runs nothing: messages are handed to the worker in this
 process over the loopback, against a secret made anew each time.  A line that breaks is taken up again: the node tries
-until it is there, and it is started anew when it ends, unless it was the server that said no to its key.
+until it is there, and it is started anew when it ends, unless it was the server that said no to its key.  A node that
+ended while the network was cut could not take its leave; that is done for it, or its key would be refused for a minute.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from consilium.federate.deployed.policy import SiteLimits, read_limits
 
 from .holdings import holding_of
 from .keys import check_site_name
-from .link import NodeSeat
+from .link import NodeSeat, depart
 from .processes import Child, free_port, new_secret, parse_address, program, refuse_insecure, require_flower, wait_open
 from .worker import Worker
 
@@ -30,6 +32,7 @@ _POLL = 0.05
 _AGAIN = 2.0
 _SECONDS_AWAY = 90.0
 """After a crash the server takes a node for alive for a minute, and refuses its key to a second one."""
+_FOREIGN = "the server's certificate is not signed by {}"
 _log = logging.getLogger("consilium.site")
 
 
@@ -73,22 +76,56 @@ def join(line: Line, worker: Worker, home: Path) -> None:
     line.check()
     check_site_name(worker.site)
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    began = time.monotonic()
+    began, met = time.monotonic(), False
     while True:
-        node, seat = _connect(line, home)
         try:
-            _answer_all(node, seat, worker)
-        finally:
-            seat.close()
-            node.stop()
-        if _foreign(node):
-            raise Refused(f"the server's certificate is not signed by {line.ca}", remedy="ask its operator for ca.crt")
+            node = _live(line, worker, home)
+        except OSError as error:
+            if not met:
+                raise
+            _pause(f"{error.filename or home}: {error.strerror or error}; free disk space")
+            continue
+        number = _number(node)
+        met = met or number > 0
+        if _foreign(node) and not met:
+            raise Refused(_FOREIGN.format(line.ca), remedy="ask its operator for ca.crt")
         if not _rejected(node):
             began = time.monotonic()
         elif time.monotonic() - began > _SECONDS_AWAY:
             raise Refused("the server does not take this key", remedy="ask its operator to put ID.pub into sites/")
-        why = "the server does not take this key yet" if _rejected(node) else f"the node ended: {node.last_words()}"
-        _log.warning("%s; again in %.0f s", why, _AGAIN)
+        _pause(_why_ended(node, line))
+        if number:
+            _depart(line, number)
+
+
+def _live(line: Line, worker: Worker, home: Path) -> Child:
+    """A node from its beginning to its end."""
+    node, seat = _connect(line, home)
+    try:
+        _answer_all(node, seat, worker)
+    finally:
+        seat.close()
+        node.stop()
+    return node
+
+
+def _pause(why: str) -> None:
+    _log.warning("%s; again in %.0f s", why, _AGAIN)
+    time.sleep(_AGAIN)
+
+
+def _why_ended(node: Child, line: Line) -> str:
+    if _rejected(node):
+        return "the server does not take this key yet"
+    return _FOREIGN.format(line.ca) if _foreign(node) else f"the node ended: {node.last_words()}"
+
+
+def _depart(line: Line, number: int) -> None:
+    """Take leave for a node that could not, until it is heard or no longer needed."""
+    end = time.monotonic() + _SECONDS_AWAY
+    while line.key is not None and line.ca is not None and time.monotonic() < end:
+        if depart(line.address, line.ca, line.key, number):
+            return
         time.sleep(_AGAIN)
 
 
@@ -132,6 +169,12 @@ def _not_answered(error: Exception) -> None:
 
 def _said(node: Child) -> str:
     return node.log.read_text(encoding="utf-8", errors="replace") if node.log.is_file() else ""
+
+
+def _number(node: Child) -> int:
+    """The number under which the server took this node; 0 if it did not."""
+    found = re.search(r"SuperNode ID: ([0-9]+)", _said(node))
+    return int(found[1]) if found else 0
 
 
 def _rejected(node: Child) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from consilium.core.errors import Failed
 from consilium.federate.engines.flower import Caller
+from consilium.study.lateness import Lateness
 
 from .keys import ServerKeys
 from .link import ServerSeat, register, start_run
@@ -15,6 +18,9 @@ from .processes import Child, free_port, new_secret, parse_address, program, wai
 from .terms import Terms
 
 __all__ = ["Link", "linked"]
+
+_LEAST = 64 * 1024
+"""Bytes that must be left on the server's disk while it waits for answers."""
 
 
 class Link:
@@ -66,9 +72,13 @@ class Link:
         wait_open(child, address)
 
     def check(self) -> None:
-        """Raise if a process has ended."""
+        """Raise if a process has ended, or the disk is full: the link keeps its messages there, and would only fail."""
         for child in self.children:
             child.check()
+        room = os.statvfs(self.folder)
+        if room.f_bavail * room.f_frsize < _LEAST:
+            remedy = "free disk space and serve again; nothing finished is lost"
+            raise Failed(f"no space is left on the disk of {self.folder}", remedy=remedy)
 
     def stop(self) -> None:
         """End the processes, the door first."""
@@ -79,7 +89,7 @@ class Link:
     def seat(self, held: dict[str, bytes], say: Callable[[str], None]) -> Iterator[Caller]:
         """Register the keys, start a run and sit down in it."""
         nodes = register(self.address, self.ca, held)
-        seat = ServerSeat(self.address, self.ca, self.secret, start_run(self.address, self.ca))
+        seat = ServerSeat(self.address, self.ca, self.secret, start_run(self.address, self.ca), self.check)
         why = "the server ended"
         try:
             yield Caller(
@@ -90,6 +100,7 @@ class Link:
                 births=seat.births,
                 alive=self.check,
                 say=say,
+                waits=Lateness(say),
             )
             why = ""
         finally:

@@ -9,6 +9,7 @@ Whatever goes wrong is a refusal with its reason; only that line leaves.
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from consilium.core.algorithm import Server
-from consilium.core.errors import ConsiliumError, Refused
+from consilium.core.errors import ConsiliumError, Failed, Refused
 from consilium.core.records import Consortium
 from consilium.federate.assess import Assessment, assess
 from consilium.federate.deployed import wire
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Holding", "Worker"]
 
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _log = logging.getLogger("consilium.site")
 
 
@@ -79,10 +81,12 @@ class Worker:
             if says(message, "assess"):
                 parts["assessment"] = self._assess_before(study, digest, question)
             return answer_of({**parts, "answer": self._answer(study, digest, question)})
-        except Refused as error:
-            answer = self._refusal(error, digest)
         except ConsiliumError as error:
-            answer = self._refusal(Refused(str(error)), digest)
+            answer = self._refusal(error, digest)
+        except OSError as error:
+            remedy = "free disk space" if error.errno in _NO_SPACE else "see the site's log"
+            reason = f"the site's disk does not serve it: {error.strerror or type(error).__name__}"
+            answer = self._refusal(Failed(reason, remedy=remedy), digest)
         except Exception as error:  # one line leaves, and not what an error may hold of the records
             _log.exception("the site's work failed")
             answer = self._refusal(Refused(f"the site's work failed: {type(error).__name__}"), digest)
@@ -168,6 +172,6 @@ class Worker:
         enrolment = Enrolment(self.site, n, m, person.weight, self.holding.own)
         return _Prepared(admitted, Shelf(self.state / digest), enrolment)
 
-    def _refusal(self, error: Refused, digest: str) -> bytes:
+    def _refusal(self, error: ConsiliumError, digest: str) -> bytes:
         _log.warning("refused: %s", error)
         return wire.encode_refusal(wire.Refusal.of(error, self.site), digest)

@@ -17,6 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from .lateness import waiting_line
 from .pace import Pace
 from .rounds import SiteRow, attendance, bytes_line, figure, round_line, site_rows
 from .spending import EpsilonSpent
@@ -26,6 +27,8 @@ __all__ = ["Board"]
 _MOST_ROWS = 12
 _WORST = 5
 _NARROW = 60
+_SOON = 2.0
+"""Seconds after which a wait is shown."""
 
 
 @dataclass
@@ -39,22 +42,29 @@ class Board:
     judged: Mapping[str, Any] | None = None
     spent: EpsilonSpent | None = None
     began: float = field(default_factory=time.monotonic)
+    waiting: str = ""
 
     def show(self, running: str, rounds: int = 0) -> None:
         """Something else is running: a training of ``rounds`` rounds, or what has none."""
         if running != self.running:
             self.running, self.rounds = running, rounds
-            self.report, self.judged, self.spent = None, None, None
+            self.report, self.judged, self.spent, self.waiting = None, None, None, ""
 
     def after(self, report: Mapping[str, Any], spent: EpsilonSpent | None) -> None:
         """A round is done; sites that were not asked for figures in it keep their last ones."""
-        self.report, self.spent = report, spent
+        self.report, self.spent, self.waiting = report, spent, ""
         if report.get("sites"):
             self.judged = report
+
+    def waits(self, question: str, sites: Sequence[str], seconds: float) -> None:
+        """A question waits for ``sites``; for none at its end."""
+        self.waiting = waiting_line(question, sites, seconds) if sites and seconds >= _SOON else ""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = options.max_width
         yield Text(self.running, style="bold")
+        if self.waiting:
+            yield Text(self.waiting, style="yellow")
         if self.report is not None:
             yield Text(round_line(self.report, self.rounds))
             yield Text(bytes_line(self.report))

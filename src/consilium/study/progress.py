@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 
+from .lateness import Lateness
 from .live import Board
 from .pace import Kind, Pace
 from .rounds import attendance, bytes_line, named, round_line
@@ -37,6 +38,7 @@ class Ticker:
         self.board = Board(self.pace)
         self._since, self._last, self._knew = time.monotonic(), -math.inf, False
         self._refused: set[tuple[str, str]] = set()
+        self._late = Lateness(self.say)
         self.live = None
         if not quiet and self.console.is_terminal and not self.console.is_dumb_terminal:
             self.live = Live(self.board, console=self.console, refresh_per_second=_REFRESH, transient=True)
@@ -60,6 +62,7 @@ class Ticker:
         """``what`` is running from now on; ``rounds`` if it is a training."""
         check()
         self.board.show(what, rounds)
+        self._late = Lateness(self.say)
         self._since = time.monotonic()
 
     def skip(self, kind: Kind, times: int = 1) -> None:
@@ -80,6 +83,13 @@ class Ticker:
         self.board.after(report, spent)
         self._tell_refused(report)
         self._plain(f"{self.board.running}: {self._round()}; {attendance(report)}")
+
+    def waits(self, question: str, sites: Sequence[str], seconds: float) -> None:
+        """``question`` has been waiting for ``sites`` for so many seconds; for none when all have answered."""
+        check()
+        self.board.waits(question, sites, seconds)
+        if self.live is None:
+            self._late(question, sites, seconds)
 
     def trained(self) -> None:
         """The running training is over: its last round stays as a line."""

@@ -6,7 +6,7 @@ Resuming needs nothing but the folder: a training goes on from its last round, a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, cast
@@ -37,9 +37,12 @@ from .spec import AttackSpec, FederationSpec
 from .store import Store, is_trained, read_json, read_rounds, write_json
 from .watch import Watch, training_label, watch_cell, work
 
-__all__ = ["Carrier", "Outcome", "run_plan"]
+__all__ = ["Carrier", "Outcome", "Waits", "run_plan"]
 
-Carrier = Callable[[TrainingNode, RoundExchange, Assessing], Engine]
+Waits = Callable[[str, Sequence[str], float], None]
+"""Told while a question waits: its name, which sites have not answered, and for how many seconds."""
+
+Carrier = Callable[[TrainingNode, RoundExchange, Assessing, Waits], Engine]
 """Makes what carries the rounds of one training, where it is not the engine that the study names (a deployment)."""
 
 _SCHEMA = 1
@@ -161,7 +164,7 @@ class _Runner:
         if self.carrier is None:
             made = engine_for(self._federation.shape, spec.device, whole, judging, begin, folder)
         else:
-            made = self.carrier(node, whole, judging)
+            made = self.carrier(node, whole, judging, self.ticker.waits)
         with made as carrying:
             return train(
                 carrying,

@@ -54,25 +54,21 @@ class Journal:
         durable(folder / "head.json", _head(1, mac))
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """``line``, on disk when this returns; a full disk leaves the journal as it was."""
+        """``line``, on disk when this returns; a full disk leaves the journal as it was.
+
+        The new heads are written beside the old ones first, where a full disk shows, and take their place last.
+        """
         data, mac = _line(line, self._mac, self._key)
+        drafts = [_draft(head, _head(len(self.lines) + 1, mac)) for head in self._heads]
         try:
-            with self.path.open("r+b") as file:
-                file.truncate(self._size)  # half a line of a crash in mid-append
-                file.seek(self._size)
-                try:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                except OSError:
-                    with suppress(OSError):
-                        file.truncate(self._size)
-                    raise
+            self._write(data)
         except OSError as error:
-            raise Failed(f"cannot write {self.path}: {error}", remedy="free disk space; nothing was sent") from error
+            for draft in drafts:
+                _forget(draft)
+            raise _unwritten(self.path, error) from error
         self.lines, self._mac, self._size = (*self.lines, dict(line)), mac, self._size + len(data)
-        for head in self._heads:
-            durable(head, _head(len(self.lines), mac))
+        for head, draft in zip(self._heads, drafts, strict=True):
+            _put(draft, head)
 
     def close(self) -> None:
         """Let other processes have it."""
@@ -83,6 +79,21 @@ class Journal:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+    def _write(self, data: bytes) -> None:
+        """Behind the last line, in the place of what a crash in mid-append left there; all of ``data`` or none."""
+        handle = os.open(self.path, os.O_WRONLY)
+        try:
+            os.ftruncate(handle, self._size)
+            os.lseek(handle, self._size, os.SEEK_SET)
+            try:
+                _write_all(handle, data)
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(handle, self._size)
+                raise
+        finally:
+            os.close(handle)
 
     def _read(self) -> tuple[tuple[dict[str, Any], ...], bytes, int]:
         """The lines, the last mac and the bytes they take, checked against the chain and against every head."""
@@ -135,19 +146,7 @@ class Journal:
 
 def durable(path: Path, data: bytes) -> None:
     """Replace ``path`` by ``data`` (mode 0600) and be sure of it: the old file or the new one, also after a crash."""
-    draft = path.with_name(path.name + ".draft")
-    try:
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
-        raise Failed(f"cannot write {path}: {error}", remedy="free disk space; nothing was sent") from error
+    _put(_draft(path, data), path)
 
 
 def sync_folder(folder: Path) -> None:
@@ -157,6 +156,45 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _draft(path: Path, data: bytes) -> Path:
+    """``data`` on disk, beside ``path``; nothing of it is left where the disk is full."""
+    draft = path.with_name(path.name + ".draft")
+    try:
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            _write_all(handle, data)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        _forget(draft)
+        raise _unwritten(path, error) from error
+    return draft
+
+
+def _put(draft: Path, path: Path) -> None:
+    try:
+        draft.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        _forget(draft)
+        raise _unwritten(path, error) from error
+
+
+def _write_all(handle: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(handle, data) :]
+    os.fsync(handle)
+
+
+def _forget(draft: Path) -> None:
+    with suppress(OSError):
+        draft.unlink(missing_ok=True)
+
+
+def _unwritten(path: Path, error: OSError) -> Failed:
+    return Failed(f"cannot write {path}: {error}", remedy="free disk space; nothing was sent")
 
 
 def _line(line: Mapping[str, Any], before: bytes, key: bytes) -> tuple[bytes, bytes]:

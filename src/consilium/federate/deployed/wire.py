@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from consilium.core.algorithm import Broadcast, Server
-from consilium.core.errors import Refused
+from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.update import Update
 from consilium.federate.assess import Assessment
 
@@ -105,7 +105,7 @@ class Refusal:
     remedy: str = ""
 
     @classmethod
-    def of(cls, error: Refused, site: str, round: int = 0) -> Refusal:
+    def of(cls, error: ConsiliumError, site: str, round: int = 0) -> Refusal:
         """The refusal that tells a server of ``error``; round 0 is before the first one."""
         where, reason, remedy = (_line(text) for text in (error.where, error.reason, error.remedy))
         return cls(site, round, where[:200], reason[:1000] or "no reason is given", remedy[:1000])

@@ -54,7 +54,8 @@ class Caller:
 
     ``deadline`` are the seconds of one exchange, ``poll`` those between two looks, ``ahead`` the messages kept behind a
     question so that a node does not sleep.  ``births`` tells since when each node is there,
-    ``alive`` raises when the link has ended, ``say`` tells the operator.
+    ``alive`` raises when the link has ended, ``say`` tells the operator, ``waits`` is told every second of a wait which
+    question waits for whom and how long, and for nobody when all have answered.
     """
 
     grid: Grid
@@ -66,12 +67,16 @@ class Caller:
     births: Callable[[], Mapping[int, str]] = field(default=dict)
     alive: Callable[[], None] = field(default=lambda: None)
     say: Callable[[str], None] = field(default=lambda _: None)
+    waits: Callable[[str, Sequence[str], float], None] = field(default=lambda *_: None)
 
     def ask(
-        self, sites: Sequence[str], parts: Mapping[str, bytes], read: Callable[[str, Message], Any]
+        self, sites: Sequence[str], parts: Mapping[str, bytes], read: Callable[[str, Message], Any], name: str
     ) -> tuple[dict[str, Any], dict[str, str]]:
-        """What ``read`` makes of each site's answer, and why others refuse; who is in neither did not answer."""
-        return _Asking(self, parts, read).until_all(sites)
+        """What ``read`` makes of each site's answer, and why others refuse; who is in neither did not answer.
+
+        ``name`` is that of the question, for people.
+        """
+        return _Asking(self, parts, read, name).until_all(sites)
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ class Flower(Folding):
         self.heard = {}
         number = cast("Broadcast | Server", inbox).round
         desk = Reception(cohort, self._sites, wire.Context(self._digest, number), self.deployment.weights)
-        came, refused = self.caller.ask(cohort, parts, lambda site, reply: self._read(site, reply, inbox, desk))
+        came, refused = self.caller.ask(cohort, parts, lambda site, reply: self._read(site, reply, inbox, desk), name)
         if isinstance(inbox, Broadcast):
             self._turned = {**desk.refused(), **refused}
         for site, why in refused.items():
@@ -172,8 +177,10 @@ class _Asking:
     node, which Flower would not notice: it knows who pushes a reply, and not whether the question was theirs.
     """
 
-    def __init__(self, caller: Caller, parts: Mapping[str, bytes], read: Callable[[str, Message], Any]) -> None:
-        self.caller, self.parts, self.read = caller, parts, read
+    def __init__(
+        self, caller: Caller, parts: Mapping[str, bytes], read: Callable[[str, Message], Any], name: str = ""
+    ) -> None:
+        self.caller, self.parts, self.read, self.name = caller, parts, read, name
         self.pending: dict[str, tuple[str, bytes]] = {}
         self.overtaken: dict[str, float] = {}
         self.born: dict[int, str] = {}
@@ -183,10 +190,9 @@ class _Asking:
 
     def until_all(self, sites: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
         """Ask every site and collect what they answer until all have, or the deadline is over."""
-        looked = time.monotonic()
-        end = looked + self.caller.deadline
+        looked = began = time.monotonic()
         self._ask(sites)
-        while self._missing(sites) and time.monotonic() < end:
+        while self._missing(sites) and time.monotonic() < began + self.caller.deadline:
             self.caller.alive()
             for reply in self._replies():
                 self._take(reply)
@@ -196,8 +202,11 @@ class _Asking:
                 self._miss_reborn()
                 if self.lost:
                     self._ask_returned()
+                self.caller.waits(self.name, [site for site in sites if self._missing([site])], looked - began)
             if self._missing(sites):
                 time.sleep(self.caller.poll)
+        if not self._missing(sites):
+            self.caller.waits(self.name, (), time.monotonic() - began)
         return self.came, self.refused
 
     def _missing(self, sites: Sequence[str]) -> bool:
