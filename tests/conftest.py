@@ -209,23 +209,26 @@ class Disk:
 
 
 @pytest.fixture(scope="session")
-def private_mounts():
-    """From now on this process, and those it starts, see mounts of their own; they go when it ends."""
+def why_no_disk():
+    """Why no disk can be mounted here, else "".  This process, and those it starts, see mounts that go when it ends."""
+    if sys.platform != "linux":
+        return "a full disk is made on Linux only"
     libc = ctypes.CDLL(None, use_errno=True)
-    if sys.platform != "linux" or libc.unshare(0x00020000):  # CLONE_NEWNS
-        pytest.skip(f"cannot make a full disk without the right to mount: {os.strerror(ctypes.get_errno())}")
-    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    if libc.unshare(0x00020000):  # CLONE_NEWNS
+        return f"a full disk needs the right to mount: {os.strerror(ctypes.get_errno())}"
+    done = subprocess.run(["mount", "--make-rprivate", "/"], capture_output=True, text=True, check=False)
+    return done.stderr.strip()
 
 
 @pytest.fixture(scope="session")
-def small_disk(private_mounts):
-    """``small_disk(folder, kilobytes)`` mounts a disk in memory; it goes with this process."""
+def small_disk(why_no_disk):
+    """``small_disk(folder, kilobytes)`` mounts a disk in memory on a new or empty folder; it goes with this process."""
 
     def mounted(folder, kilobytes):
+        if why_no_disk:
+            pytest.skip(why_no_disk)
         folder.mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", folder], check=False)
-        if done.returncode:
-            pytest.skip("cannot mount a disk in memory here")
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", folder], check=True)
         return Disk(folder)
 
     return mounted

@@ -73,11 +73,14 @@ class _Line:
         self.dead = True
         if how == "reset":
             self.cutter.felt += 1
-            for writer in self.ends:
-                with contextlib.suppress(OSError, AttributeError):
-                    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-                writer.transport.abort()
-            self.over.set()
+            self.reset()
+
+    def reset(self):
+        for writer in self.ends:
+            with contextlib.suppress(OSError, AttributeError):
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            writer.transport.abort()
+        self.over.set()
 
     async def carry(self, reader):
         pumps = []
@@ -86,8 +89,8 @@ class _Line:
         else:
             try:
                 behind, writer = await asyncio.open_connection(*self.cutter.upstream)
-            except OSError:
-                return self.ends[0].close()
+            except OSError:  # nobody is at home: as without a cutter
+                return self.reset()
             pumps.append(asyncio.create_task(self._pump(reader, writer)))
             pumps.append(asyncio.create_task(self._pump(behind, self.ends[0])))
             self.ends.append(writer)

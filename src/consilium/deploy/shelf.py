@@ -2,6 +2,7 @@
 
     STATE/<study>/ROUND.safetensors    the state after ROUND                  newest two
     STATE/<study>/answer-ROUND.bin     the bytes sent in ROUND, and the digest of the question they answer
+    STATE/<study>/older                there were states before those: they are not to be taken for a site's beginning
 
 An answer is on disk before it is sent.  Asked the same again, after a crash at either end, the site sends the same
 bytes: nothing is trained twice, and no privacy is paid twice.  Asked another question of the same round it works from
@@ -32,7 +33,7 @@ class Shelf:
     """One study's folder at one site."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self._older = folder, folder / "older"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def answer(self, round: int, question: bytes) -> bytes | None:
@@ -44,16 +45,35 @@ class Shelf:
         return held[32:] if held[:32] == hashlib.sha256(question).digest() else None
 
     def state(self, round: int) -> SiteState:
-        """The state before ``round``; a fresh one if the site has not worked yet."""
+        """The state before ``round``; a fresh one if the site has not worked yet; raises where it is gone."""
         before = [number for number in self._rounds() if number < round]
-        return self._read(max(before)) if before else SiteState()
+        if before:
+            return self._read(max(before))
+        if round > 1 and self._older.exists():
+            raise Failed(
+                f"the site's state before round {round} is not kept any more, and the server goes back that far",
+                remedy="serve the newest copy of the server's folder, or the study under another name",
+            )
+        return SiteState()
 
     def keep(self, round: int, question: bytes, answer: bytes, state: SiteState) -> None:
-        """Store the state after ``round`` and the answer, in that order: an answer stands for a state that is there."""
+        """Store the state after ``round`` and the answer, in that order: an answer stands for a state that is there.
+
+        Without room for both there is neither: the round was not worked.  States of later rounds belong to a course
+        that the server has left, and go.
+        """
         tensors, about = packed(state)
         write_tensors(self._state(round), tensors, {"about": json.dumps(about)})
-        _replace(self._answer(round), hashlib.sha256(question).digest() + answer)
-        for number in self._rounds()[:-_KEPT_ROUNDS]:
+        try:
+            _replace(self._answer(round), hashlib.sha256(question).digest() + answer)
+        except Failed:
+            self._state(round).unlink(missing_ok=True)
+            self._answer(round).unlink(missing_ok=True)
+            raise
+        kept = [number for number in self._rounds() if number <= round]
+        if len(kept) > _KEPT_ROUNDS:
+            self._older.touch()
+        for number in {*self._rounds()} - {*kept[-_KEPT_ROUNDS:]}:
             self._state(number).unlink(missing_ok=True)
             self._answer(number).unlink(missing_ok=True)
 
@@ -87,4 +107,4 @@ def _replace(path: Path, data: bytes) -> None:
         draft.replace(path)
     except OSError as error:
         draft.unlink(missing_ok=True)
-        raise Failed(f"cannot write {path}: {error.strerror}", remedy="free disk space") from error
+        raise Failed(f"cannot write {path}: {error}", remedy="free disk space") from error

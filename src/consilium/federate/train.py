@@ -194,9 +194,13 @@ def _append(path: Path, report: RoundReport) -> None:
 def _replace(path: Path, text: str) -> None:
     draft = path.with_name(path.name + ".draft")
     try:
-        draft.write_text(text, encoding="utf-8")
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         draft.replace(path)
     except OSError as error:
+        draft.unlink(missing_ok=True)
         raise _unwritten(path, error) from error
 
 

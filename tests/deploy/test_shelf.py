@@ -1,0 +1,64 @@
+"""What a site keeps of a study: two rounds, the answers to them, and that there were more."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from consilium.core.algorithm import Kept
+from consilium.core.errors import Failed
+from consilium.deploy.shelf import Shelf
+from consilium.federate.participant import SiteState
+
+
+def state(number):
+    return SiteState(Kept({"control": torch.tensor([float(number)])}))
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    made = Shelf(tmp_path / "study")
+    for number in (1, 2, 3, 4):
+        made.keep(number, b"question %d" % number, b"answer %d" % number, state(number))
+    return made
+
+
+def test_the_newest_two_rounds_are_kept_and_answered_again(shelf):
+    assert sorted(path.name for path in shelf.folder.iterdir()) == [
+        "3.safetensors", "4.safetensors", "answer-3.bin", "answer-4.bin", "older",
+    ]  # fmt: skip
+    assert shelf.answer(4, b"question 4") == b"answer 4" and shelf.answer(4, b"another") is None
+    assert [float(shelf.state(n).kept.tensors["control"]) for n in (4, 5, 9)] == [3.0, 4.0, 4.0]
+
+
+def test_a_server_that_goes_back_further_is_not_given_a_beginners_state(shelf):
+    with pytest.raises(Failed, match="before round 3 is not kept any more"):
+        shelf.state(3)
+    assert not shelf.state(1).kept.tensors, "the first round is everybody's beginning"
+
+
+def test_one_that_was_absent_so_far_begins_afresh(tmp_path):
+    made = Shelf(tmp_path / "study")
+    assert not made.state(7).kept.tensors
+    made.keep(7, b"q", b"a", state(7))
+    assert not made.state(7).kept.tensors and float(made.state(8).kept.tensors["control"]) == 7.0
+
+
+def test_a_server_that_begins_anew_finds_no_state_of_the_course_it_left(shelf):
+    shelf.keep(1, b"anew", b"answer", state(10))
+    assert float(shelf.state(2).kept.tensors["control"]) == 10.0
+    shelf.keep(2, b"anew", b"answer", state(20))
+    assert [float(shelf.state(n).kept.tensors["control"]) for n in (2, 3, 5)] == [10.0, 20.0, 20.0]
+
+
+def test_without_room_for_the_answer_there_is_no_state_of_the_round(shelf, monkeypatch):
+    monkeypatch.setattr("consilium.deploy.shelf.os.fsync", full)
+    with pytest.raises(Failed, match=r"No space left on device.* free disk space"):
+        shelf.keep(5, b"question 5", b"answer 5", state(5))
+    assert float(shelf.state(6).kept.tensors["control"]) == 4.0
+    assert shelf.answer(5, b"question 5") is None
+
+
+def full(handle):
+    if ".bin" in Path(f"/proc/self/fd/{handle}").readlink().name:
+        raise OSError(28, "No space left on device")
