@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -44,9 +45,11 @@ class Federation:
         self.folder, self.sites = folder, sites
         self.address = f"127.0.0.1:{free_port()}"
         self.children = {}
-        self.run("keys", "server", "--address", "127.0.0.1", "--out", folder / "keys")
+        makers = [("server", "--address", "127.0.0.1", "--out", folder / "keys")]
+        makers += [("site", site, "--out", folder / site) for site in sites]
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda words: self.run("keys", *words), makers))
         for site in sites:
-            self.run("keys", "site", site, "--out", folder / site)
             public = (folder / site / f"{site}.pub").read_bytes()
             (folder / "keys" / "sites" / f"{site}.pub").write_bytes(public)
 
@@ -83,6 +86,12 @@ class Federation:
         """As `kill -9` of the program that was started; what it started must end by itself."""
         self.children[name].kill()
         self.children.pop(name).wait()
+
+    def kill_node(self, site):
+        """The same of Flower's node alone, below the site's own program."""
+        pid = self.children[site].pid
+        (node,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        os.kill(int(node), signal.SIGKILL)
 
     def log(self, name):
         path = self.folder / f"{name}.log"

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from consilium.study.study import Study
 
-ROUNDS, MANY = 4, 9
+ROUNDS, MANY = 3, 8
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,9 @@ def checkpoint(folder, study):
 
 @pytest.fixture(scope="module")
 def torn(federation, deployed_study, lines, disks):
-    """Two lines are cut in a round, one of them by silence; meanwhile the server's disk is full; then all are cut."""
+    """Two lines are cut in a round, one of them by silence, and the third site's node is killed; meanwhile the server's
+    disk is full; then all lines are cut.
+    """
     study = deployed_study("torn", ROUNDS)
     terms = ("--gather", "120", "--deadline", "120")
     federation.serve(study, *terms)
@@ -40,19 +42,21 @@ def torn(federation, deployed_study, lines, disks):
     federation.until(lambda: federation.rounds("torn"), what="no first round")
     lines["site-1"].cut("silent")
     lines["site-2"].cut("reset")
-    time.sleep(4)
+    before = len(federation.log("site-0"))
+    federation.kill_node("site-0")
+    time.sleep(3)
     lines["site-1"].heal()
     lines["site-2"].heal()
     late = f"round {len(federation.rounds('torn')) + 1}: no answer yet from"
     federation.until(lambda: late in federation.log("server"), what="nobody is called late")
-    made = {"study": study, "late": federation.log("server").split(late)[1].splitlines()[0]}
+    made = {"study": study, "before kill": before, "late": federation.log("server").split(late)[1].splitlines()[0]}
     if disks:
         made |= filled(federation, disks["server"])
         federation.serve(study, *terms)
     federation.until(lambda: len(federation.rounds("torn")) >= 2, what="no second round")
     for line in lines.values():
         line.cut("reset")
-    time.sleep(4)
+    time.sleep(3)
     for line in lines.values():
         line.heal()
     return {**made, "end": federation.wait("server")}
@@ -82,7 +86,12 @@ def test_cut_and_healed_it_is_the_model_of_the_loop_to_the_last_bit(federation, 
 
 
 def test_who_is_waited_for_is_named_while_the_server_waits(torn):
-    assert "site-1" in torn["late"] and "site-0" not in torn["late"]
+    assert "site-1" in torn["late"] and "after 1" in torn["late"]
+
+
+def test_a_node_that_died_is_succeeded_without_the_minute_in_which_its_key_is_taken(federation, torn):
+    since = federation.log("site-0")[torn["before kill"] :]
+    assert "the node ended" in since and "does not take this key" not in since
 
 
 def test_a_server_on_a_full_disk_ends_and_says_why_and_what_it_had_is_whole(torn, disks, why_no_disk):

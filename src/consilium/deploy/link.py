@@ -108,7 +108,7 @@ def depart(address: str, ca: Path, key: Path, node: int, seconds: float = 10.0) 
     try:
         client.DeactivateNode(DeactivateNodeRequest(node_id=node))
     except httpx.HTTPStatusError as error:
-        return error.response.status_code < 500  # it knows already
+        return int(error.response.status_code) < 500  # it knows already
     except httpx.HTTPError:
         return False
     finally:

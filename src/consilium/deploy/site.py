@@ -28,7 +28,8 @@ from .worker import Worker
 
 __all__ = ["Line", "join", "take_part"]
 
-_POLL = 0.05
+_POLL, _IDLE = 0.05, 0.25
+"""Seconds between two looks for a message: soon after one, and when none has come for a while."""
 _AGAIN = 2.0
 _SECONDS_AWAY = 90.0
 """After a crash the server takes a node for alive for a minute, and refuses its key to a second one."""
@@ -154,10 +155,14 @@ def _answer_all(node: Child, seat: NodeSeat, worker: Worker) -> None:
     """Answer messages until the node ends."""
     import httpx
 
+    idle = _POLL
     while node.process.poll() is None:
         try:
-            if not seat.answer(worker):
-                time.sleep(_POLL)
+            if seat.answer(worker):
+                idle = _POLL
+            else:
+                time.sleep(idle)
+                idle = min(1.2 * idle, _IDLE)
         except httpx.HTTPError as error:
             _log.warning("the node did not take it: %s", type(error).__name__)
             time.sleep(1)

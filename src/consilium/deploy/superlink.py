@@ -34,7 +34,7 @@ class Link:
         self.address = ""
 
     def start(self) -> None:
-        """Start the link, then the door before it."""
+        """Start the link; nobody reaches it yet."""
         port = free_port()
         self.address = f"127.0.0.1:{port}"
         secret_file = self.folder / "link.secret"
@@ -43,6 +43,9 @@ class Link:
         command += ["--superexec-auth-secret-file", str(secret_file), "--database", str(self.folder / "state.db")]
         command += ["--disable-runtime-dependency-installation", *self._tls()]
         self._child("the link", command, ("127.0.0.1", port))
+
+    def _open(self) -> None:
+        """Start the door before the link."""
         door = [sys.executable, "-m", "consilium.deploy.front_door", "--listen", self.terms.address]
         door += ["--upstream", self.address]
         if self.keys is not None:
@@ -87,11 +90,12 @@ class Link:
 
     @contextmanager
     def seat(self, held: dict[str, bytes], say: Callable[[str], None]) -> Iterator[Caller]:
-        """Register the keys, start a run and sit down in it."""
+        """Register the keys, start a run and sit down in it; then only the door opens, or it would refuse the sites."""
         nodes = register(self.address, self.ca, held)
         seat = ServerSeat(self.address, self.ca, self.secret, start_run(self.address, self.ca), self.check)
         why = "the server ended"
         try:
+            self._open()
             yield Caller(
                 seat.grid,
                 nodes,

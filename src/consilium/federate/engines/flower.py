@@ -39,6 +39,8 @@ __all__ = [
 
 _SMALL, _LARGE = "short", "long"
 _OVERTAKEN = 10.0
+_LOOKS = 50
+"""Between two looks lies a fiftieth of the wait: who takes minutes is not looked for ten times a second."""
 _ONE_CALL = 1 << 20
 """Bytes of a message that travels as one object; above, Flower sends arrays in pieces of 5 MiB."""
 
@@ -204,7 +206,7 @@ class _Asking:
                     self._ask_returned()
                 self.caller.waits(self.name, [site for site in sites if self._missing([site])], looked - began)
             if self._missing(sites):
-                time.sleep(self.caller.poll)
+                time.sleep(max(self.caller.poll, min(1.0, (time.monotonic() - began) / _LOOKS)))
         if not self._missing(sites):
             self.caller.waits(self.name, (), time.monotonic() - began)
         return self.came, self.refused
