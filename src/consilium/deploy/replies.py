@@ -53,16 +53,17 @@ class Replies:
 
     def pull_messages(self, numbers: Sequence[str]) -> list[Message]:
         """The replies to the messages of these ``numbers`` that are whole now; each is given out once."""
-        self._look(numbers)
         wanted = set(numbers)  # what nobody waits for any more is let go
         self._arriving = {name: one for name, one in self._arriving.items() if one.question in wanted}
+        told = {one.question for one in self._arriving.values()}  # the link tells of a reply once, and forgets it
+        self._look([number for number in numbers if number not in told])
         return [made for one in list(self._arriving.values()) if (made := self._taken(one)) is not None]
 
     def _look(self, numbers: Sequence[str]) -> None:
         from flwr.proto.runtime_pb2 import PullAppMessagesRequest
         from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
 
-        got = self._client.PullMessages(PullAppMessagesRequest(message_ids=list(numbers)))
+        got = self._client.PullMessages(PullAppMessagesRequest(message_ids=numbers))
         for told, tree in zip(got.messages_list, got.message_object_trees, strict=True):
             about = told.metadata
             parts = list(dict.fromkeys(part.object_id for part in iterate_object_tree(tree)))
