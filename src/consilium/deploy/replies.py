@@ -56,7 +56,8 @@ class Replies:
         wanted = set(numbers)  # what nobody waits for any more is let go
         self._arriving = {name: one for name, one in self._arriving.items() if one.question in wanted}
         told = {one.question for one in self._arriving.values()}  # the link tells of a reply once, and forgets it
-        self._look([number for number in numbers if number not in told])
+        if unheard := [number for number in numbers if number not in told]:
+            self._look(unheard)
         return [made for one in list(self._arriving.values()) if (made := self._taken(one)) is not None]
 
     def _look(self, numbers: Sequence[str]) -> None:
