@@ -59,19 +59,22 @@ class Workspace:
     def __init__(self, template: nn.Module, compute: Compute) -> None:
         self.module = pooled_first(copy.deepcopy(template)).train().requires_grad_(True)
         if compute.layout == "channels-last":
-            self.module = self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            # One by one: Module.to refuses a module that also has weights of another rank than images have.
+            for p in self.module.parameters():
+                if p.dim() == 4:
+                    p.data = p.data.contiguous(memory_format=torch.channels_last)
         self.compute = compute
-        self._leaves = list(self.module.parameters())
+        self.leaves = list(self.module.parameters())
         self._buffers = list(self.module.buffers())
-        self._sizes = [p.numel() for p in self._leaves]
+        self._sizes = [p.numel() for p in self.leaves]
         self._buffer_sizes = [b.numel() for b in self._buffers]
 
     def gradient(
         self, params: Tensor, buffers: Tensor, loss: Callable[[Callable[[Tensor], Tensor]], Tensor]
     ) -> tuple[Tensor, Tensor]:
         """The gradient ``(d,)`` of a scalar ``loss(predict)`` at ``params (d,)``, and the buffers ``(b,)`` after."""
-        self._load(params, buffers, training=True)
-        grads = torch.autograd.grad(loss(self._predict), self._leaves, allow_unused=True, materialize_grads=True)
+        self.load(params, buffers, training=True)
+        grads = torch.autograd.grad(loss(self.predict), self.leaves, allow_unused=True, materialize_grads=True)
         value = torch.cat([g.reshape(-1) for g in grads])
         if not self._buffers:
             return value, buffers
@@ -79,7 +82,7 @@ class Workspace:
 
     def answers(self, params: Tensor, buffers: Tensor) -> Callable[[Tensor], Tensor]:
         """x ``(n, *shape)`` -> logits ``(n, classes)`` in fp32, without gradients, until the next use."""
-        self._load(params, buffers, training=False)
+        self.load(params, buffers, training=False)
 
         @torch.no_grad()
         def answer(x: Tensor) -> Tensor:
@@ -88,16 +91,18 @@ class Workspace:
 
         return answer
 
-    def _predict(self, x: Tensor) -> Tensor:
+    def predict(self, x: Tensor) -> Tensor:
+        """Logits ``(n, classes)`` in fp32 at least of x ``(n, *shape)`` at what was loaded last."""
         with self.compute.cast(x.device):
             out: Tensor = self.module(self.compute.laid_out(x))
-        return out.float()
+        return out.float() if out.dtype in {torch.bfloat16, torch.float16} else out
 
     @torch.no_grad()
-    def _load(self, params: Tensor, buffers: Tensor, training: bool) -> None:
+    def load(self, params: Tensor, buffers: Tensor, training: bool) -> None:
+        """Overwrite every parameter and buffer with ``params (d,)`` and ``buffers (b,)``, and set the mode."""
         if self.module.training != training:
             self.module.train(training)
-        for leaf, piece in zip(self._leaves, torch.split(params, self._sizes), strict=True):
+        for leaf, piece in zip(self.leaves, torch.split(params, self._sizes), strict=True):
             leaf.copy_(piece.view(leaf.shape))
         if self._buffers:
             for own, piece in zip(self._buffers, torch.split(buffers, self._buffer_sizes), strict=True):

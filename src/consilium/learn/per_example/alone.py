@@ -1,0 +1,50 @@
+"""An objective is shown one example at a time while the network sees them all at once.
+
+``vmap`` runs the objective on batches of one.  What it asks of the network is collected over all of them and answered
+by one forward pass; ordinary autograd sees that pass.  So an objective that divides by the size of its batch, or
+compares the examples in it, finds nobody else there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from consilium.core.gradient import Batch, Objective, Predict
+
+__all__ = ["losses_alone"]
+
+
+def losses_alone(objective: Objective, predict: Predict, batch: Batch) -> Tensor:
+    """Losses ``(n,)``, each of a batch of one, differentiable in what ``predict`` depends on."""
+
+    def loss(example: dict[str, Tensor]) -> Tensor:
+        alone = {name: t.unsqueeze(0) for name, t in example.items()}
+        return objective.losses(lambda x: _Asked.apply(x, predict), alone).squeeze(0)  # type: ignore[no-untyped-call]
+
+    found: Tensor = vmap(loss, randomness="different")(dict(batch))
+    return found
+
+
+class _Asked(torch.autograd.Function):
+    """Under vmap: one call for all.  (n, k, ...) is asked as n k rows, so an example may ask about several inputs."""
+
+    generate_vmap_rule = False
+
+    @staticmethod
+    def forward(x: Tensor, predict: Predict) -> Tensor:
+        return predict(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Nothing to keep: autograd differentiates the forward pass itself."""
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, None], x: Tensor, predict: Predict) -> tuple[Tensor, int]:
+        dim, n = in_dims[0], info.batch_size
+        x = x.expand(n, *x.shape) if dim is None else x.movedim(dim, 0)
+        out = predict(x.reshape(n * x.shape[1], *x.shape[2:]))
+        return out.view(n, x.shape[1], *out.shape[1:]), 0

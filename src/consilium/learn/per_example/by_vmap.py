@@ -1,0 +1,52 @@
+"""The whole network by ``vmap(grad)``: each example is evaluated as a batch of one, so nothing can mix examples.
+
+The slow road, and the only one for a network that cannot be trusted with several examples at once.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.func import grad, vmap
+
+from consilium.core.gradient import Batch, Objective
+from consilium.core.network import Network
+
+from .leaves import Entry, Leaves
+from .pieces import Formed
+from .units import Part
+
+__all__ = ["ByVmap"]
+
+_BUDGET = 32 * 2**20
+"""Bytes of per-example gradients held at once: larger parts leave the cache, smaller ones pay overhead (measured)."""
+
+
+class ByVmap:
+    """One network."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.leaves = Leaves.of(network.template, [p for _, p in network.template.named_parameters()])
+
+    def fitting(self, batch: Batch) -> int:
+        """How many examples fit the budget; 32 times the input stands for an example's activations."""
+        x = batch["x"]
+        each = (self.network.size + 32 * x[:1].numel()) * x.element_size()
+        return max(1, _BUDGET // max(each, 1))
+
+    def entries(self, params: Tensor, buffers: Tensor, objective: Objective, part: Part) -> list[Entry]:
+        """All gradients of ``part``, formed."""
+        network = self.network
+        named, fixed = network.parameters_at(params.detach()), network.buffers_at(buffers.detach())
+
+        def loss(weights: dict[str, Tensor], example: dict[str, Tensor]) -> Tensor:
+            def predict(x: Tensor) -> Tensor:
+                return network.logits_at({**weights, **fixed}, x, training=True)
+
+            return objective.losses(predict, {name: t.unsqueeze(0) for name, t in example.items()}).squeeze(0)
+
+        found = vmap(grad(loss), in_dims=(None, 0), randomness="different")(named, part.batch)
+        rows = [g.flatten(1) for g in found.values()]
+        if part.share is not None:
+            rows = [(g * part.share.to(g.dtype)[:, None]).view(part.n, -1, g.shape[1]).sum(1) for g in rows]
+        return [Entry(tuple(range(len(rows))), Formed(rows))] if rows else []

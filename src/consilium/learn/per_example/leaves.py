@@ -1,0 +1,46 @@
+"""Where each parameter stands in the flat vector, and to which layer it belongs."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from .pieces import Piece
+
+__all__ = ["Entry", "Leaves"]
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A piece and the numbers of the parameters that it is of."""
+
+    numbers: tuple[int, ...]
+    piece: Piece
+
+
+@dataclass(frozen=True)
+class Leaves:
+    """``offsets`` and ``layer`` of every parameter in the flat vector's order; ``layers`` counts those of the model."""
+
+    offsets: tuple[int, ...]
+    layer: tuple[int, ...]
+    layers: int
+
+    @classmethod
+    def of(cls, template: nn.Module, leaves: Sequence[Tensor]) -> Leaves:
+        """Of ``leaves``, which split ``template``'s flat vector, perhaps finer than its own parameters do."""
+        starts, owners, at = [], [], 0
+        for name, p in template.named_parameters():
+            starts.append(at)
+            owners.append(name.rpartition(".")[0])
+            at += p.numel()
+        number = {owner: i for i, owner in enumerate(dict.fromkeys(owners))}
+        offsets, at = [], 0
+        for leaf in leaves:
+            offsets.append(at)
+            at += leaf.numel()
+        layer = (number[owners[bisect_right(starts, offset) - 1]] for offset in offsets)
+        return cls(tuple(offsets), tuple(layer), len(number))

@@ -1,0 +1,100 @@
+"""GroupNorm, InstanceNorm, LayerNorm and RMSNorm: scale and shift, after statistics of the example alone.
+
+    dL/dscale[c] = sum_t g[t, c] x[t, c],   dL/dshift[c] = sum_t g[t, c],   x the normalised input
+
+For the group norms x = (a - mean) rstd with one mean per group, so two sums per channel suffice:
+sum g x = rstd (sum g a - mean sum g).  The statistics are those that the forward pass kept.
+
+Source: Wu and He 2018, arXiv 1803.08494; Ba et al. 2016, arXiv 1607.06450; Zhang and Sennrich 2019, arXiv 1910.07467
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .pieces import Formed, spans
+from .rule import Rule, Use
+
+__all__ = ["GroupNormRule", "LayerNormRule"]
+
+_INSTANCE = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+
+
+class GroupNormRule(Rule):
+    """``nn.GroupNorm`` and ``nn.InstanceNorm``, which is one group per channel."""
+
+    @staticmethod
+    def covers(layer: nn.Module) -> bool:
+        """Running statistics would leave the site, and mix examples: not covered."""
+        return type(layer) is nn.GroupNorm or (type(layer) in _INSTANCE and not layer.track_running_stats)
+
+    def piece(self, uses: Sequence[Use], n: int) -> Formed:
+        """Sums over positions, rows and uses."""
+        found = [self._sums(use) for use in uses]
+        return Formed([_per_example([f[i] for f in found], n) for i in range(2)])
+
+    def _sums(self, use: Use) -> tuple[Tensor, Tensor]:
+        """Scale's and shift's gradients per row, ``(rows, channels)``."""
+        weight = self.layer.weight
+        assert isinstance(weight, Tensor)
+        a, g = use.a.to(weight.dtype), use.g.to(weight.dtype)
+        rows, channels = a.shape[:2]
+        groups = self.layer.num_groups if isinstance(self.layer, nn.GroupNorm) else channels
+        mean, rstd = use.statistics or _moments(a.reshape(rows, groups, -1), float(self.layer.eps))  # type: ignore[arg-type]
+        shift, both = _sums_of(a, g)
+        centred = both.view(rows, groups, -1) - mean.to(a.dtype).view(rows, groups, 1) * shift.view(rows, groups, -1)
+        return (centred * rstd.to(a.dtype).view(rows, groups, 1)).view(rows, channels), shift
+
+
+class LayerNormRule(Rule):
+    """``nn.LayerNorm`` and ``nn.RMSNorm``."""
+
+    @staticmethod
+    def covers(layer: nn.Module) -> bool:
+        """Exactly torch's own."""
+        return type(layer) in {nn.LayerNorm, nn.RMSNorm}
+
+    def piece(self, uses: Sequence[Use], n: int) -> Formed:
+        """Sums over positions, rows and uses."""
+        found = [self._sums(use) for use in uses]
+        return Formed([_per_example([f[i] for f in found], n) for i in range(len(self.owned()))])
+
+    def _sums(self, use: Use) -> tuple[Tensor, Tensor]:
+        weight = self.layer.weight
+        assert isinstance(weight, Tensor)
+        size = weight.numel()
+        a, g = (v.to(weight.dtype).reshape(len(v), -1, size) for v in (use.a, use.g))
+        if isinstance(self.layer, nn.RMSNorm):
+            eps = self.layer.eps if self.layer.eps is not None else torch.finfo(use.a.dtype).eps
+            x = a * (a.square().mean(-1, keepdim=True) + eps).rsqrt()
+        else:
+            mean, rstd = use.statistics or _moments(a, float(self.layer.eps))  # type: ignore[arg-type]
+            shape = (len(a), -1, 1)
+            x = (a - mean.to(a.dtype).reshape(shape)) * rstd.to(a.dtype).reshape(shape)
+        return (g * x).sum(1), g.sum(1)
+
+
+def _sums_of(a: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums of g and of g a over all positions, ``(rows, channels)`` each, in parts that stay in the cache."""
+    last = a.dim() > 2 and a.stride(1) == 1 and g.stride(1) == 1
+    axis, shift, both = 1 if last else 2, [], []
+    a, g = ((v.movedim(1, -1).flatten(1, -2) if last else v.reshape(*v.shape[:2], -1)) for v in (a, g))
+    for part in spans(len(a), a[:1].numel() * a.element_size() * 3):
+        shift.append(g[part].sum(axis))
+        both.append((g[part] * a[part]).sum(axis))
+    return torch.cat(shift), torch.cat(both)
+
+
+def _moments(a: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    variance, mean = torch.var_mean(a, dim=-1, correction=0)
+    return mean, (variance + eps).rsqrt()
+
+
+def _per_example(rows: list[Tensor], n: int) -> Tensor:
+    if len(rows) == 1 and len(rows[0]) == n:
+        return rows[0]
+    return functools.reduce(torch.add, [r.reshape(n, -1, r.shape[-1]).sum(1) for r in rows])

@@ -1,0 +1,161 @@
+"""One layer's per-example gradients, formed or not: their squared norms, and their weighted sum.
+
+With U_n ``(T, D)`` what went in at T positions and g_n ``(T, O)`` what came back, the gradient is G_n = g_n^T U_n.
+
+    instantiate   G_n by batched products on parts that fit the cache, the norm read while it is warm; the sum is w @ G,
+                  so it stands in place of the ordinary weight gradient
+    ghost         ||G_n||^2 = <U_n U_n^T, g_n g_n^T> and G is never formed; the sum is one ordinary weight gradient of
+                  w_n g_n
+
+Source: Bu et al. 2023, arXiv 2210.00038 (book-keeping, the choice per layer); Li et al. 2022, arXiv 2110.05679 (ghost)
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["CACHE", "Formed", "Matrix", "Piece", "Products", "spans"]
+
+CACHE = 4 * 2**20
+"""Bytes that are worked on at once: what both cores' second-level caches hold (measured)."""
+
+
+def spans(n: int, each: int) -> Iterator[slice]:
+    """Parts of ``n`` examples of ``each`` bytes that fit the cache."""
+    step = max(1, CACHE // max(1, each))
+    return (slice(start, min(n, start + step)) for start in range(0, n, step))
+
+
+class Piece(ABC):
+    """The gradients of ``n`` examples in the parameters of one layer, in the layer's order of parameters."""
+
+    @abstractmethod
+    def squares(self) -> list[Tensor]:
+        """Squared norms ``(n,)``, one per parameter."""
+
+    @abstractmethod
+    def weighted(self, weights: Sequence[Tensor]) -> list[Tensor]:
+        """sum_n w_n G_n per parameter, flat ``(size,)`` or in its shape; ``weights`` holds ``(n,)`` per parameter."""
+
+    @abstractmethod
+    def formed(self) -> list[Tensor]:
+        """The gradients themselves, ``(n, size)`` per parameter: for parameters that several layers share."""
+
+    @abstractmethod
+    def held(self) -> int:
+        """Bytes of gradients that it holds."""
+
+
+class Formed(Piece):
+    """Gradients that are small, or shared, and simply there: ``(n, size)`` per parameter."""
+
+    def __init__(self, gradients: list[Tensor]) -> None:
+        self.gradients = gradients
+
+    def squares(self) -> list[Tensor]:
+        """Squared norms ``(n,)``."""
+        return [torch.linalg.vector_norm(g, dim=1).square() for g in self.gradients]
+
+    def weighted(self, weights: Sequence[Tensor]) -> list[Tensor]:
+        """``(size,)`` each."""
+        return [w @ g for w, g in zip(weights, self.gradients, strict=True)]
+
+    def formed(self) -> list[Tensor]:
+        """As they are."""
+        return self.gradients
+
+    def held(self) -> int:
+        """All of them."""
+        return sum(g.numel() * g.element_size() for g in self.gradients)
+
+
+class Products(ABC):
+    """What a layer that multiplies by a matrix knows of its input; ``parts`` (the groups) split D and O alike."""
+
+    parts: int = 1
+
+    @abstractmethod
+    def patches(self, part: slice) -> Tensor:
+        """U of some examples: ``(b * parts, T, D)``."""
+
+    @abstractmethod
+    def grams(self, part: slice) -> Tensor:
+        """U U^T of some examples, ``(b * parts, T, T)``."""
+
+    @abstractmethod
+    def ordinary(self, weights: Tensor) -> Tensor:
+        """sum_n w_n G_n in the weight's shape, without forming any G_n."""
+
+    @abstractmethod
+    def in_place(self, rows: Tensor) -> Tensor:
+        """``rows (k, parts * O * D)`` of formed gradients in the weight's own order, ``(k, size)``."""
+
+
+class Matrix(Piece):
+    """A weight with T positions per example, and perhaps a bias.
+
+    ``g (n * parts, T, O)``; ``bias (n, outputs)`` is its per-example gradient or None; ``kept`` lends memory for that
+    many examples' gradients, the same at every step: fresh pages cost more than the products.
+    """
+
+    def __init__(
+        self, products: Products, g: Tensor, bias: Tensor | None, ghost: bool, each: int, kept: Callable[[int], Tensor]
+    ) -> None:
+        self.products, self.g, self.bias, self.each = products, g, bias, each
+        self.n = len(g) // products.parts
+        self._gradients: Tensor | None = None
+        self._squares = self._ghost() if ghost else self._instantiate(kept(self.n))
+
+    def squares(self) -> list[Tensor]:
+        """Weight, then bias."""
+        return [self._squares, *([] if self.bias is None else [self.bias.square().sum(1)])]
+
+    def weighted(self, weights: Sequence[Tensor]) -> list[Tensor]:
+        """Weight, then bias."""
+        if self._gradients is None:
+            first = self.products.ordinary(weights[0])
+        else:
+            first = self.products.in_place((weights[0] @ self._gradients)[None])[0]
+        return [first, *([] if self.bias is None else [weights[1] @ self.bias])]
+
+    def formed(self) -> list[Tensor]:
+        """Weight, then bias."""
+        if self._gradients is None:
+            parts = [self._product(part).reshape(part.stop - part.start, -1) for part in spans(self.n, self.each)]
+            self._gradients = torch.cat(parts)
+        return [self.products.in_place(self._gradients), *([] if self.bias is None else [self.bias])]
+
+    def held(self) -> int:
+        """None if they are never formed."""
+        return 0 if self._gradients is None else self._gradients.numel() * self._gradients.element_size()
+
+    def _of(self, part: slice) -> Tensor:
+        parts = self.products.parts
+        return self.g[part.start * parts : part.stop * parts]
+
+    def _product(self, part: slice, out: Tensor | None = None) -> Tensor:
+        return torch.bmm(self._of(part).transpose(1, 2), self.products.patches(part), out=out)
+
+    def _instantiate(self, into: Tensor) -> Tensor:
+        found = []
+        shape = (-1, self.g.shape[2], into.shape[1] // (self.products.parts * self.g.shape[2]))
+        for part in spans(self.n, self.each):
+            rows = into[part]
+            self._product(part, rows.view(shape))
+            found.append(torch.linalg.vector_norm(rows, dim=1).square())
+        self._gradients = into
+        return torch.cat(found)
+
+    def _ghost(self) -> Tensor:
+        found = []
+        for part in spans(self.n, self.each):
+            g = self._of(part)
+            gram = self.products.grams(part)
+            both = torch.linalg.vecdot(gram.flatten(1), torch.bmm(g, g.transpose(1, 2)).flatten(1))
+            found.append(both.view(-1, self.products.parts).sum(1))
+        # Rounding can take a norm of nearly zero below it.
+        return torch.cat(found).clamp_min(0)

@@ -1,0 +1,133 @@
+"""Book-keeping or vmap, decided once per network and remembered.
+
+Book-keeping is right for a network whose answer for one row depends on that row alone and whose parameters act through
+its layers.  Types tell part of that (BatchNorm does not); the rest is proved on two synthetic examples, at perturbed
+weights so that no layer starts as zero:
+
+    1. an answer is the same beside another example (training mode, the same draws), and alone
+    2. in one and the same forward pass, each parameter's two gradients have the norms that autograd finds
+
+A parameter that is used past its layer, a mixed batch, a batch that is not in front and random draws in a module that
+is run again all fail the second.  What fails goes by vmap, and the log says so once.
+"""
+
+from __future__ import annotations
+
+import logging
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+
+from consilium.core.errors import Refused
+from consilium.core.gradient import Batch
+from consilium.core.network import Network
+from consilium.core.random import Stream, scoped
+
+from .bookkeeping import BookKeeping
+from .by_vmap import ByVmap
+
+__all__ = ["Route", "route_of"]
+
+Route = BookKeeping | ByVmap
+
+_log = logging.getLogger("consilium.per_example")
+_known: WeakKeyDictionary[Network, Route] = WeakKeyDictionary()
+
+
+def route_of(network: Network, params: Tensor, buffers: Tensor, batch: Batch) -> Route:
+    """The route of ``network``; ``batch`` (not empty) gives an example's shape and, for whole numbers, their range."""
+    if network not in _known:
+        with scoped(Stream(0, ("per-example", "proof"))):
+            _known[network] = _decide(network, params.detach(), buffers.detach(), batch["x"])
+    return _known[network]
+
+
+def _decide(network: Network, params: Tensor, buffers: Tensor, x: Tensor) -> Route:
+    if reason := _by_type(network.template):
+        return _slowly(network, reason)
+    at = params + 0.05 * torch.randn_like(params)
+    one, two, three = (_synthetic(x, i) for i in range(3))
+    try:
+        if _mixes(network, at, buffers, one, two, three):
+            return _slowly(network, "an answer depends on the other examples of its batch")
+        books = BookKeeping(network)
+        wrong = _differs(books, at, buffers, torch.cat([one, two]))
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, Refused) as error:
+        return _slowly(network, f"book-keeping fails: {str(error).splitlines()[0] if str(error) else error!r}")
+    if wrong is not None:
+        return _slowly(network, f"the gradient of {wrong} does not come through its layer alone")
+    if books.by_vmap:
+        _log.info("per-example gradients of these modules go by vmap: %s", ", ".join(books.by_vmap))
+    return books
+
+
+def _slowly(network: Network, reason: str) -> ByVmap:
+    _log.warning("per-example gradients of the whole %s go by vmap: %s", type(network.template).__name__, reason)
+    return ByVmap(network)
+
+
+def _by_type(template: nn.Module) -> str | None:
+    """Why the types of its modules alone rule book-keeping out."""
+    for name, module in template.named_modules():
+        if isinstance(module, _BatchNorm) or (isinstance(module, _NormBase) and module.track_running_stats):
+            return f"{name or 'it'} is a {type(module).__name__}, which looks at the whole batch"
+    own = [name for name, p in template._parameters.items() if p is not None]
+    if own and next(template.children(), None) is not None:
+        return f"{own[0]} belongs to no layer"
+    return None
+
+
+def _synthetic(x: Tensor, number: int) -> Tensor:
+    """One made-up example like those of ``x``; whole numbers are tokens, which are turned around instead."""
+    if x.is_floating_point():
+        return torch.rand_like(x[:1])
+    example = x[number % len(x)].flatten()
+    return example.roll(number).view(1, *x.shape[1:])
+
+
+def _mixes(network: Network, params: Tensor, buffers: Tensor, one: Tensor, two: Tensor, three: Tensor) -> bool:
+    def answers(*rows: Tensor, training: bool) -> Tensor:
+        with scoped(Stream(1)), torch.no_grad():
+            return network.logits(params, buffers.clone(), torch.cat(rows), training=training)
+
+    both = answers(one, two, training=True)
+    swapped = _same(both[0], answers(one, three, training=True)[0]) and _same(
+        both[1], answers(three, two, training=True)[1]
+    )
+    alone = _same(answers(one, two, training=False)[0], answers(one, training=False)[0])
+    return not (swapped and alone)
+
+
+def _differs(books: BookKeeping, params: Tensor, buffers: Tensor, x: Tensor) -> str | None:
+    """The first parameter whose norms differ from autograd's in the same graph, or None."""
+    losses: list[Tensor] = []
+    x = x.requires_grad_(x.is_floating_point())
+
+    def total(predict: object) -> Tensor:
+        answers = predict(x)  # type: ignore[operator]
+        losses.extend((answers * torch.randn_like(answers)).flatten(1).sum(1))
+        return torch.stack(losses).sum()
+
+    entries, _ = books.entries_of(params, buffers, total, 2, keep=True)
+    books.measure(entries)
+    leaves = books.workspace.leaves
+    ours = params.new_zeros(len(leaves), 2)
+    for entry in entries:
+        ours[list(entry.numbers)] = torch.stack(entry.piece.squares()).to(params.dtype)
+    # With the inputs' gradient too: torch 2.13 crashes in a channels-last GroupNorm that is asked for all but that.
+    wanted = [*leaves, x] if x.requires_grad else leaves
+    rows = [
+        torch.autograd.grad(v, wanted, retain_graph=True, materialize_grads=True, allow_unused=True) for v in losses
+    ]
+    theirs = torch.stack([torch.stack([g.square().sum() for g in row[: len(leaves)]]) for row in rows], 1)
+    slack = {torch.float64: 1e-8}.get(params.dtype, 2e-3) if books.workspace.compute.precision == "fp32" else 0.1
+    off = (ours.sqrt() - theirs.sqrt()).abs() > slack * theirs.max().sqrt().clamp_min(1e-12)
+    odd = torch.nonzero(off.any(1) | ~ours.isfinite().all(1))
+    names = [name for name, _ in books.workspace.module.named_parameters()]
+    return names[int(odd[0])] if len(odd) else None
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a, b, rtol=1e-3, atol=1e-5, equal_nan=True)

@@ -1,0 +1,55 @@
+"""A rule turns what one layer saw and what came back to it into per-example gradients.
+
+A network is evaluated on rows; each of the n examples (or units) owns k = rows / n consecutive ones, mostly k = 1.
+All positions of all rows of an example, in all uses of a layer, are positions of that example: a layer used twice, an
+objective that asks twice and a unit of several records are one idea.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from .pieces import Piece
+
+__all__ = ["Rule", "Use"]
+
+
+@dataclass(frozen=True, eq=False)
+class Use:
+    """One call of a layer: its arguments, the gradient of its output, and what its forward pass kept of statistics."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    g: Tensor
+    statistics: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def a(self) -> Tensor:
+        """The input, ``(rows, ...)``."""
+        found: Tensor = self.args[0] if self.args else self.kwargs["input"]
+        return found
+
+
+class Rule(ABC):
+    """The per-example gradients of one layer."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = layer
+
+    @staticmethod
+    @abstractmethod
+    def covers(layer: nn.Module) -> bool:
+        """Whether this rule is exact for ``layer``."""
+
+    @abstractmethod
+    def piece(self, uses: Sequence[Use], n: int) -> Piece:
+        """The gradients of ``n`` examples from all ``uses`` of the layer."""
+
+    def owned(self) -> list[nn.Parameter]:
+        """The parameters in the order of the pieces."""
+        return [p for p in self.layer._parameters.values() if p is not None]
