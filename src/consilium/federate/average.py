@@ -1,9 +1,9 @@
 """The released model as an exponential moving average of the server's models over the rounds.
 
-    a_t = sum_{i <= t} (1 - d) d^(t - i) w_i / (1 - d^t)          that is a_t = a_{t-1} + (1 - d) / (1 - d^t) (w_t - a_{t-1})
+    a_t = sum_{i <= t} (1 - d) d^(t - i) w_i / (1 - d^t) = a_{t-1} + (1 - d) / (1 - d^t) (w_t - a_{t-1})
 
-Training goes on from w_t.  Under DP this is post-processing of what was released anyway: it averages noise away and costs
-nothing.  The start w_0 has no weight.
+Training goes on from w_t.  Under DP this is post-processing of what was released anyway: it averages noise away and
+costs nothing.  The start w_0 has no weight.
 
 Source: Polyak & Juditsky 1992, SIAM J. Control Optim. 30:838; under DP De et al. 2022, arXiv 2204.13650.
 """
