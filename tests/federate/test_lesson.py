@@ -23,7 +23,7 @@ RULES = [MeanGradient(), DPSGD(noise_multiplier=1.0, delta=1e-3).rule(MeanGradie
 
 def setting(n=30):
     with scoped(Stream(0)):
-        net = Network(Scattering(scale=1, angles=2, groups=5).build((1, 8, 8), 3))
+        net = Network(Scattering(scale=1, angles=4, groups=5).build((1, 8, 8), 3))
     g = Stream(1).generator()
     return Records.of(torch.rand(n, 1, 8, 8, generator=g), torch.randint(3, (n,), generator=g)), net
 

@@ -66,6 +66,6 @@ def test_the_tanh_network_is_the_published_one():
     module = TanhCNN().build((1, 28, 28), 10)
     assert sum(p.numel() for p in module.parameters()) == 26010
     assert module(torch.rand(2, 1, 28, 28)).shape == (2, 10)
-    assert TanhCNN(width=3).build((3, 14, 32), 4)(torch.rand(2, 3, 14, 32)).shape == (2, 4)
+    assert TanhCNN(width=3).build((3, 16, 32), 4)(torch.rand(2, 3, 16, 32)).shape == (2, 4)
     with pytest.raises(Refused, match="too small"):
-        TanhCNN().build((1, 8, 8), 2)
+        TanhCNN().build((1, 15, 28), 2)

@@ -50,6 +50,6 @@ class Average:
 
     def released(self, server: Server) -> Server:
         """``server`` with the average in the place of its model; as it is before the first round."""
-        if _PARAMS not in server.memory:
+        if not self.decay or _PARAMS not in server.memory:
             return server
         return replace(server, params=server.memory[_PARAMS], buffers=server.memory[_BUFFERS])

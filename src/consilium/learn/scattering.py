@@ -51,8 +51,9 @@ class Scattering(Front):
 
     def forward(self, x: Tensor) -> Tensor:
         """The coefficients; each image on its own, differentiable in ``x``."""
-        parts = [self._of(part) for part in x.split(_AT_ONCE)] if len(x) else [self._of(x)]
-        return torch.cat(parts)
+        if not len(x):  # what fft makes of nothing is an error
+            return x.new_zeros(0, x.shape[1] * self.paths, *(side >> self.scale for side in self.shape))
+        return torch.cat([self._of(part) for part in x.split(_AT_ONCE)])
 
     def _of(self, x: Tensor) -> Tensor:
         """Of one part."""

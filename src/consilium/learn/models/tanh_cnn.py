@@ -36,10 +36,10 @@ class TanhCNN(Architecture):
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         """Channels ``width`` then 2 ``width``; 26010 parameters for one channel of 28 x 28 and 10 classes."""
         require_image(shape, self.kind())
-        if min(shape[1:]) < 14:
+        if min(shape[1:]) < 16:
             raise Refused(
                 f"images of {shape[1]} x {shape[2]} are too small for model {self.kind()}",
-                remedy='use images of 14 x 14 at least, or model.kind = "cnn"',
+                remedy='use images of 16 x 16 at least, or model.kind = "cnn"',
                 where="model.kind",
             )
         height, width = (_places(side) for side in shape[1:])
