@@ -47,7 +47,7 @@ def features(front: Front, x: Tensor, device: torch.device) -> Tensor:
     """``front(x)`` ``(n, ...)`` where the records lie, computed on ``device`` a few records at a time."""
     with torch.no_grad():
         first = front(x[:_AT_ONCE].to(device)).to(x.device)
-        out = first.new_empty(len(x), *first.shape[1:])
+        out: Tensor = first.new_empty(len(x), *first.shape[1:])
         out[: len(first)] = first
         for start in range(_AT_ONCE, len(x), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)

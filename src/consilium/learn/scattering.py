@@ -53,11 +53,12 @@ class Scattering(Front):
         """The coefficients; each image on its own, differentiable in ``x``."""
         if not len(x):  # what fft makes of nothing is an error
             return x.new_zeros(0, x.shape[1] * self.paths, *(side >> self.scale for side in self.shape))
-        return torch.cat([self._of(part) for part in x.split(_AT_ONCE)])
+        return torch.cat([self._of(part) for part in torch.split(x, _AT_ONCE)])
 
     def _of(self, x: Tensor) -> Tensor:
         """Of one part."""
-        bank, orders = _bank(self.shape, self.padded, self.scale, self.angles, x.dtype, x.device), [[], [], []]
+        bank = _bank(self.shape, self.padded, self.scale, self.angles, x.dtype, x.device)
+        orders: list[list[Tensor]] = [[], [], []]
         padded = F.pad(x, _margins(self.shape, self.padded), mode="reflect").unsqueeze(2)
         orders[0].append(bank.average(padded, 0))
         found = torch.fft.fft2(padded)
@@ -124,7 +125,8 @@ def _moduli(found: Tensor, wavelets: Tensor, times: int) -> Tensor:
     folded = pairs[0][0] * pairs[0][1]
     for block, own in pairs[1:]:
         folded = torch.addcmul(folded, block, own)
-    return torch.fft.ifft2(folded).abs() / k**2
+    out: Tensor = torch.fft.ifft2(folded).abs() / k**2
+    return out
 
 
 def morlet(size: tuple[int, ...], j: int, angle: float, slant: float) -> Tensor:
@@ -132,7 +134,8 @@ def morlet(size: tuple[int, ...], j: int, angle: float, slant: float) -> Tensor:
     deviation, frequency = 0.8 * 2**j, 0.75 * math.pi / 2**j
     wave = _gabor(size, deviation, angle, frequency, slant)
     bump = _gabor(size, deviation, angle, 0.0, slant)
-    return torch.fft.fft2(wave - wave.sum() / bump.sum() * bump).real
+    out: Tensor = torch.fft.fft2(wave - wave.sum() / bump.sum() * bump).real
+    return out
 
 
 def _gabor(size: tuple[int, ...], deviation: float, angle: float, frequency: float, slant: float) -> Tensor:
@@ -142,14 +145,15 @@ def _gabor(size: tuple[int, ...], deviation: float, angle: float, frequency: flo
     v = across * math.cos(angle) - down[:, None] * math.sin(angle)
     envelope = torch.exp(-(u**2 + (slant * v) ** 2) / (2 * deviation**2)) * slant / (2 * math.pi * deviation**2)
     whole = torch.polar(envelope, frequency * u)
-    return whole.unflatten(0, (5, size[0])).unflatten(2, (5, size[1])).sum((0, 2))
+    return whole.view(5, size[0], 5, size[1]).sum((0, 2))
 
 
 def gaussian(side: int, deviation: float) -> Tensor:
     """A periodic 1-D Gaussian of mass one in Fourier space, ``(side,)`` float64."""
     at = torch.arange(-2 * side, 3 * side, dtype=torch.float64)
     bump = torch.exp(-(at**2) / (2 * deviation**2)) / (math.sqrt(2 * math.pi) * deviation)
-    return torch.fft.fft(bump.unflatten(0, (5, side)).sum(0)).real
+    out: Tensor = torch.fft.fft(bump.view(5, side).sum(0)).real
+    return out
 
 
 def low_frequencies(filter_: Tensor, level: int) -> Tensor:
@@ -165,7 +169,8 @@ def _average(side: int, wide: int, scale: int, level: int) -> Tensor:
     """``(side // 2^J, wide / 2^level)``: row p averages around pixel 2^J (p + 1) of the padded signal."""
     bump = torch.fft.ifft(low_frequencies(gaussian(wide, 0.8 * 2 ** (scale - 1)), level)).real
     there = (torch.arange(side >> scale) + 1) << (scale - level)
-    return bump[(there[:, None] - torch.arange(len(bump))) % len(bump)]
+    out: Tensor = bump[(there[:, None] - torch.arange(len(bump))) % len(bump)]
+    return out
 
 
 def _margins(shape: tuple[int, int], padded: tuple[int, ...]) -> list[int]:

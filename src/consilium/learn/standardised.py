@@ -23,4 +23,5 @@ class StandardisedConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """``(n, out, h', w')``."""
         variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), correction=0, keepdim=True)
-        return self._conv_forward(x, (self.weight - mean) * (variance + 1e-5).rsqrt(), self.bias)
+        out: Tensor = self._conv_forward(x, (self.weight - mean) * (variance + 1e-5).rsqrt(), self.bias)
+        return out

@@ -5,6 +5,7 @@ Evaluation and attacks are not in it; a run's own progress line knows them.
 
 from __future__ import annotations
 
+import math
 import time
 
 from torch import Tensor
@@ -48,8 +49,9 @@ def _seconds(plan: Plan, node: TrainingNode) -> float:
     rounds = 0.0 if plan.spec.federation is None else float(plan.spec.federation.shape.rounds)
     asked = list(people.values())[:: max(1, len(people) // _SITES)]
     found = [_seconds_of(person, params, buffers) for person in asked]
-    once, each = (sum(seconds) / len(asked) * len(people) for seconds in zip(*found, strict=True))
-    return once + rounds * each * (1.0 if plan.spec.federation is None else plan.spec.federation.shape.fraction)
+    once, each = (math.fsum(seconds) / len(asked) * len(people) for seconds in zip(*found, strict=True))
+    share = 1.0 if plan.spec.federation is None else plan.spec.federation.shape.fraction
+    return once + rounds * each * share
 
 
 def _seconds_of(person: Participant, params: Tensor, buffers: Tensor) -> tuple[float, float]:
