@@ -31,6 +31,11 @@ class Reading:
         """Now; own is what the tree below ``pid`` and this process have spent."""
         return Reading(time.perf_counter(), _busy(), _spent(pid) + time.process_time())
 
+    @staticmethod
+    def here() -> Reading:
+        """Now; own is what this process alone has spent."""
+        return Reading(time.perf_counter(), _busy(), time.process_time())
+
     def foreign(self, before: Reading) -> float:
         """Share of the machine that others used since ``before``; at least 0 (clocks tick in hundredths)."""
         cores = os.cpu_count() or 1

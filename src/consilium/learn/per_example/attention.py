@@ -39,6 +39,10 @@ def _simple(module: nn.Module) -> bool:
 class TakenApart(nn.Module):
     """What ``attention`` computes, through layers."""
 
+    num_heads: int
+    dropout: float
+    batch_first: bool
+
     def __init__(self, attention: nn.MultiheadAttention) -> None:
         super().__init__()
         if attention._qkv_same_embed_dim:
@@ -54,9 +58,10 @@ class TakenApart(nn.Module):
             _linear(w, b) for w, b in zip(self.weights, [*self.biases] or [None] * 3, strict=True)
         )
         self.out_proj = attention.out_proj
-        self.heads, self.dropout, self.first = attention.num_heads, attention.dropout, attention.batch_first
-        # TransformerEncoderLayer reads these to decide on its way.
-        self.batch_first, self._qkv_same_embed_dim = attention.batch_first, attention._qkv_same_embed_dim
+        # What others read from an attention, TransformerEncoderLayer among them.
+        for name in ("embed_dim", "kdim", "vdim", "num_heads", "head_dim", "dropout", "batch_first"):
+            setattr(self, name, getattr(attention, name))
+        self._qkv_same_embed_dim = attention._qkv_same_embed_dim
 
     def forward(
         self,
@@ -70,7 +75,7 @@ class TakenApart(nn.Module):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """As torch's own; ``is_causal`` is a hint beside ``attn_mask`` there, and is not needed here."""
-        if not self.first:
+        if not self.batch_first:
             query, key, value = (v.transpose(0, 1) for v in (query, key, value))
         q, k, v = self._heads(self.q(query)), self._heads(self.k(key)), self._heads(self.v(value))
         mask = self._mask(q, attn_mask, key_padding_mask)
@@ -84,17 +89,17 @@ class TakenApart(nn.Module):
         out: Tensor = self.out_proj(found.transpose(1, 2).flatten(2))
         if weights is not None and average_attn_weights:
             weights = weights.mean(1)
-        return (out if self.first else out.transpose(0, 1)), weights
+        return (out if self.batch_first else out.transpose(0, 1)), weights
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
+        return x.view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
 
     def _mask(self, q: Tensor, attn_mask: Tensor | None, padding: Tensor | None) -> Tensor | None:
         """What is added to the scores, ``(n or 1, heads or 1, T or 1, S)``."""
         total = None
         if attn_mask is not None:
             added = _added(attn_mask, q.dtype)
-            total = added.view(len(q), self.heads, *added.shape[1:]) if added.dim() == 3 else added[None, None]
+            total = added.view(len(q), self.num_heads, *added.shape[1:]) if added.dim() == 3 else added[None, None]
         if padding is not None:
             added = _added(padding, q.dtype)[:, None, None]
             total = added if total is None else total + added

@@ -1,8 +1,8 @@
 """Book-keeping: a live module whose layers write down what went in, and are told what came back.
 
 One forward pass; one backward pass to the outputs of the layers, in which autograd forms no weight gradient; the rules
-do the rest.  An output is remembered as an edge of the graph, so what happens to it in place afterwards is no matter; an
-INPUT that is changed in place afterwards is refused by name.
+do the rest.  An output is remembered as an edge of the graph, so what is done to it in place afterwards does no harm;
+an INPUT that is changed in place afterwards is refused by name.
 
 Source: Bu et al. 2023, arXiv 2210.00038
 """

@@ -133,13 +133,14 @@ class _Patches(Products):
 
     def ordinary(self, weights: Tensor) -> Tensor:
         """One weight gradient of w_n g_n, as autograd makes it."""
-        layer, total = self.layer, None
+        layer = self.layer
+        total: Tensor | None = None
         for i in self.images:
             w = weights if i.k == 1 else weights.repeat_interleave(i.k)
             scaled = i.g_first * w.view(-1, *[1] * (i.g_first.dim() - 1))
             simple = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
             a, padding = (i.plain, layer.padding) if simple else (i.a.movedim(-1, 1), (0,) * len(layer.kernel_size))
-            found = torch.ops.aten.convolution_backward(
+            found: Tensor = torch.ops.aten.convolution_backward(
                 scaled, a, layer.weight.detach(), None, layer.stride, padding, layer.dilation, False,
                 [0] * len(layer.kernel_size), layer.groups, [False, True, False],
             )[1]  # fmt: skip
