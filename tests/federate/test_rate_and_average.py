@@ -7,17 +7,19 @@ import pytest
 import torch
 
 from consilium.core.algorithm import Server
-from consilium.core.errors import Refused, Unlawful
+from consilium.core.errors import Failed, Refused, Unlawful
 from consilium.core.update import Update
 from consilium.federate.algorithms.ditto import Ditto
 from consilium.federate.algorithms.fed_avg import FedAvg
 from consilium.federate.algorithms.fed_avg_m import FedAvgM
 from consilium.federate.assess import Assessing, AssessState
 from consilium.federate.average import Average
+from consilium.federate.checkpoint import load_checkpoint, save_checkpoint
 from consilium.federate.engines.loop import Loop
 from consilium.federate.participant import SiteState
 from consilium.federate.rate import Rate
 from consilium.federate.round import RoundState
+from consilium.federate.states import SiteStates
 from consilium.study.spec import FederationShape
 
 # --- rate ---------------------------------------------------------------------------------------------------------
@@ -85,9 +87,10 @@ def closed_form(models, decay):
 
 
 def averaged(models, decay):
-    server, made = Server(0, torch.full((3,), 50.0), torch.zeros(1)), Average(decay)
+    made = Average(decay)
+    server = made.begun(Server(0, torch.full((3,), 50.0), torch.zeros(1)))
     for w in models:
-        server = made.after(server, Server(server.round + 1, w, w[:1]))
+        server = made.after(server, Server(server.round + 1, w, w[:1]))  # an algorithm may forget what it does not know
     return server
 
 
@@ -111,7 +114,8 @@ def test_without_decay_nothing_is_kept():
 def test_a_federation_keeps_it_beside_the_algorithm_s_own_memory(federation):
     whole = federation(algorithm=FedAvgM(lr=0.1))
     whole.half = replace(whole.half, average=Average(0.5))
-    state, held, models = RoundState(whole.half.algorithm.start(whole.sites["site-0"].network, 3)), {}, []
+    begun = Average(0.5).begun(whole.half.algorithm.start(whole.sites["site-0"].network, 3))
+    state, held, models = RoundState(begun), {}, []
     for number in range(1, 4):
         state = Loop().run(whole, state, held, SiteState, f"round {number}")
         models.append(state.server.params)
@@ -128,7 +132,7 @@ def test_a_federation_keeps_it_beside_the_algorithm_s_own_memory(federation):
 def test_an_aborted_round_leaves_the_average(federation):
     whole = federation()
     half = replace(whole.half, average=Average(0.5), participation=replace(whole.half.participation, minimum_cohort=2))
-    begun = RoundState(half.algorithm.start(whole.sites["site-0"].network, 3))
+    begun = RoundState(half.average.begun(half.algorithm.start(whole.sites["site-0"].network, 3)))
     size = begun.server.params.shape
     sent = {
         s: Update(s, 1, 1.0, {"delta": torch.ones(size), "buffers": torch.zeros(begun.server.buffers.shape)})
@@ -137,7 +141,23 @@ def test_an_aborted_round_leaves_the_average(federation):
     after = half.advance(sent, begun)
     aborted = half.advance({}, replace(after, cohort=()))
     assert aborted.aborted
-    assert torch.equal(aborted.server.memory["average/params"], after.server.memory["average/params"])
+    assert torch.equal(aborted.server.memory["average"], after.server.memory["average"])
+    again = half.advance({s: replace(u, round=3) for s, u in sent.items()}, aborted).server
+    models = [begun.server.params + 1, begun.server.params + 2]
+    torch.testing.assert_close(half.average.released(again).params, closed_form(models, 0.5))
+
+
+def test_an_average_that_was_lost_is_not_replaced_by_the_last_model():
+    with pytest.raises(Failed, match="not in the server's memory"):
+        Average(0.5).released(Server(3, torch.ones(2), torch.zeros(0)))
+
+
+def test_it_survives_a_checkpoint(federation, tmp_path):
+    """A name that the file does not give back would release the last model in silence."""
+    server = averaged([torch.rand(3), torch.rand(3)], 0.5)
+    save_checkpoint(tmp_path / "c.safetensors", RoundState(server), SiteStates(None))
+    back, _ = load_checkpoint(tmp_path / "c.safetensors")
+    assert torch.equal(Average(0.5).released(back.server).params, Average(0.5).released(server).params)
 
 
 def test_a_personal_algorithm_is_refused():

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from consilium.core.algorithm import Algorithm, Server
-from consilium.core.errors import Unlawful
+from consilium.core.errors import Failed, Unlawful
 
 __all__ = ["Average"]
-
-_PARAMS, _BUFFERS = "average/params", "average/buffers"
 
 
 @dataclass(frozen=True)
@@ -36,20 +35,36 @@ class Average:
                 remedy="leave out federation.ema",
             )
 
+    def begun(self, server: Server) -> Server:
+        """``server`` before the first round, with room for the average."""
+        if not self.decay:
+            return server
+        return _remembering(server, server.params, server.buffers, torch.zeros(()))
+
     def after(self, before: Server, server: Server) -> Server:
         """``server``, the state after a round that began with ``before``, with the average brought up to date."""
         if not self.decay:
             return server
-        share = (1 - self.decay) / (1 - self.decay**server.round)
-
-        def moved(name: str, now: Tensor) -> Tensor:
-            return now.lerp(before.memory[name], 1 - share) if name in before.memory else now
-
-        averages = {_PARAMS: moved(_PARAMS, server.params), _BUFFERS: moved(_BUFFERS, server.buffers)}
-        return replace(server, memory={**server.memory, **averages})
+        params, buffers, counted = _remembered(before)
+        share = (1 - self.decay) / (1 - self.decay ** (float(counted) + 1))
+        return _remembering(server, params.lerp(server.params, share), buffers.lerp(server.buffers, share), counted + 1)
 
     def released(self, server: Server) -> Server:
-        """``server`` with the average in the place of its model; as it is before the first round."""
-        if not self.decay or _PARAMS not in server.memory:
+        """``server`` with the average in the place of its model; as it is before the first round that counts."""
+        if not self.decay:
             return server
-        return replace(server, params=server.memory[_PARAMS], buffers=server.memory[_BUFFERS])
+        params, buffers, counted = _remembered(server)
+        return replace(server, params=params, buffers=buffers) if float(counted) else server
+
+
+def _remembering(server: Server, params: Tensor, buffers: Tensor, counted: Tensor) -> Server:
+    own = {"average": params, "average_buffers": buffers, "average_rounds": counted}
+    return replace(server, memory={**server.memory, **own})
+
+
+def _remembered(server: Server) -> tuple[Tensor, Tensor, Tensor]:
+    """The average of the parameters and of the buffers, and of how many rounds it is."""
+    held = server.memory
+    if "average" not in held:
+        raise Failed(f"the average of {server.round} rounds is not in the server's memory", remedy="train again")
+    return held["average"], held["average_buffers"], held["average_rounds"]

@@ -184,7 +184,8 @@ def algorithm(spec: Spec, arm: Arm, net: Network) -> Algorithm:
 
 def start(spec: Spec, arm: Arm, data: Consortium, net: Network) -> RoundState:
     """The state before the first round."""
-    return RoundState(algorithm(spec, arm, net).start(net, len(data.sites)))
+    average = cast(FederationSpec, spec.federation).shape.average()
+    return RoundState(average.begun(algorithm(spec, arm, net).start(net, len(data.sites))))
 
 
 def _like(spec: Spec, arm: Arm, site: Site, net: Network, stream: Stream) -> Participant:
