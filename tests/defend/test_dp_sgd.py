@@ -99,7 +99,7 @@ def test_a_batch_shared_perturbation_is_caught():
 
 
 def test_clipping_the_batch_is_caught(monkeypatch):
-    def batch_clipped(net, params, buffers, objective, batch, clip, chunk):
+    def batch_clipped(net, params, buffers, objective, batch, clip, chunk, unit):
         at, n = params.clone().requires_grad_(), len(batch["y"])
         losses = objective.losses(lambda x: net.logits(at, buffers, x), batch)
         (g,) = torch.autograd.grad(losses.mean(), at)

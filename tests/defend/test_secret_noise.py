@@ -88,3 +88,13 @@ def test_labels_are_drawn_once_and_stay_the_same(key):
     one, two = (defence.protect(data(), 2, stream).y for _ in range(2))
     assert torch.equal(one, two)
     assert torch.equal(one, defence.protect(data(), 2, Stream(5).child("label")).y) == (key is None)
+
+
+@pytest.mark.parametrize("secret", [True, False])
+def test_a_secret_sample_is_never_drawn_again(secret):
+    """The coins too: who knew the sample would know whom a noisy sum is about, and amplification would be gone."""
+    rule, network = DPSGD(noise_multiplier=1e-9, clip=100.0, delta=1e-3).rule(MeanGradient()), net()
+    stream = Stream(9).secretly(Secret()) if secret else Stream(9)
+    oracles = [rule.oracle(data(), network, CrossEntropy(), Schedule(1, 1, 8), stream) for _ in range(2)]
+    sums = [oracle(*network.start()).value for oracle in oracles]
+    assert torch.allclose(*sums, atol=1e-5) != secret

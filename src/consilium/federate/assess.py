@@ -20,6 +20,7 @@ from consilium.core.gradient import Predict
 from consilium.core.network import Network
 from consilium.core.records import Site
 
+from .average import Average
 from .participant import Participant, SiteState
 
 __all__ = ["AssessState", "Assessing", "Assessment", "assess", "assess_answers", "mean_accuracy"]
@@ -50,12 +51,12 @@ class Assessing(Exchange[AssessState, SiteState, Server, Assessment]):
 
     phases = ("assess",)
 
-    def __init__(self, algorithm: Algorithm, sites: Mapping[str, Participant]) -> None:
-        self.algorithm, self.sites = algorithm, sites
+    def __init__(self, algorithm: Algorithm, sites: Mapping[str, Participant], average: Average | None = None) -> None:
+        self.algorithm, self.sites, self.average = algorithm, sites, average or Average()
 
     def open(self, server: AssessState) -> tuple[tuple[str, ...], Server]:
-        """The model, without what the server keeps beside it."""
-        return server.sites, replace(server.server, memory={})
+        """The model that would be released now, without what the server keeps beside it."""
+        return server.sites, replace(self.average.released(server.server), memory={})
 
     def site(self, phase: str, site: str, inbox: Server, state: SiteState) -> tuple[Assessment, SiteState]:
         """The site's own model, where the algorithm is personal; its state stays as it is."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 
@@ -23,7 +24,9 @@ from consilium.core.records import Records, Site
 from consilium.core.update import Payload, Update
 
 from .ledger import entered
+from .lesson import Lesson, lesson
 from .participation import Participation
+from .rate import Rate
 
 __all__ = ["Participant", "SiteState", "stage"]
 
@@ -54,21 +57,32 @@ class Participant:
     defences: tuple[UpdateDefence, ...]
     stream: Stream
     participation: Participation = field(default_factory=Participation)
+    rate: Rate = field(default_factory=Rate)
+
+    def algorithm_in(self, number: int) -> Algorithm:
+        """The algorithm with the learning rate of round ``number``."""
+        return self.rate.at(self.algorithm, number)
 
     def steps(self, planned: int, number: int) -> int:
         """The local steps of round ``number``: those ``planned``, or a straggler's share of them."""
         return self.participation.steps(planned, self.site.id, number, self.stream)
 
+    @cached_property
+    def lesson(self) -> Lesson:
+        """What is learned from, and what learns: made where the work is done, when it begins."""
+        return lesson(self.train, self.network, self.objective)
+
     def work(self, broadcast: Broadcast, state: SiteState) -> tuple[Update, SiteState]:
         """This site's update for one round, and its state after."""
         here = self.stream.child(self.site.id, broadcast.round)
         with stage("begin"):
-            oracle = self.rule.oracle(self.train, self.network, self.objective, self.schedule, here.child("gradient"))
+            oracle = self.rule.oracle(*self.lesson, self.objective, self.schedule, here.child("gradient"))
             steps = self.steps(oracle.steps, broadcast.round)
-            work = self.algorithm.begin(broadcast, state.kept, steps)
+            algorithm = self.algorithm_in(broadcast.round)
+            work = algorithm.begin(broadcast, state.kept, steps)
         for step in range(steps):
             with stage(f"step {step + 1} of {steps}"):
-                work = self.algorithm.step(work, oracle(work.params, work.buffers))
+                work = algorithm.step(work, oracle(work.params, work.buffers))
         return self.leave(broadcast, work, state, oracle.charge())
 
     def leave(
@@ -76,7 +90,7 @@ class Participant:
     ) -> tuple[Update, SiteState]:
         """What becomes of finished work: an update, through the site halves of the defences, and the state after."""
         with stage("finish"):
-            payload, kept = self.algorithm.finish(broadcast, work)
+            payload, kept = self.algorithm_in(broadcast.round).finish(broadcast, work)
         update = Update(self.site.id, broadcast.round, self.weight, payload)
         held = dict(state.defences)
         for defence in self.defences:

@@ -23,8 +23,10 @@ from consilium.core.random import Stream
 from consilium.core.threat import RoundView
 from consilium.core.update import Payload, Update, wire_bytes
 
+from .average import Average
 from .participant import Participant, SiteState
 from .participation import Attendance, Participation
+from .rate import Rate
 from .together import Together, why_not_together
 
 __all__ = ["Corrupted", "FederatedRound", "RoundExchange", "RoundState", "ServerHalf"]
@@ -79,6 +81,8 @@ class ServerHalf:
     classes: int
     stream: Stream
     participation: Participation = field(default_factory=Participation)
+    rate: Rate = field(default_factory=Rate)
+    average: Average = field(default_factory=Average)
 
     def attendance(self, number: int) -> Attendance:
         """Who is asked to work in round ``number``, and who is away."""
@@ -121,7 +125,8 @@ class ServerHalf:
             same = replace(state.server, round=state.server.round + 1)
             return replace(state, server=same, aborted=aborted, refused=refused)
         aggregate, memory = self.merge.merge(lawful, state.merge)
-        server = self.algorithm.advance(state.server, aggregate)
+        server = self.rate.at(self.algorithm, state.server.round + 1).advance(state.server, aggregate)
+        server = self.average.after(state.server, server)
         return replace(state, server=server, merge=memory, aborted="", refused=refused)
 
     def _admit(self, updates: Mapping[str, Update], server: Server) -> tuple[list[Update], dict[str, str]]:

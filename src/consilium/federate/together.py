@@ -32,7 +32,7 @@ class Together:
 
     def __init__(self, model: Participant, compiled: bool = False) -> None:
         self.like, self.algorithm, self.objective = model, model.algorithm, model.objective
-        self.module = copy.deepcopy(model.network.template).train()
+        self.module = copy.deepcopy(model.lesson.network.template).train()
         self.empty = model.network.start()[1]
         if compiled:
             torch.compiler.reset()  # what an earlier training compiled counts against the limit of this one
@@ -42,6 +42,7 @@ class Together:
         self, people: Sequence[Participant], broadcast: Broadcast, states: Mapping[str, SiteState]
     ) -> dict[str, tuple[Update, SiteState]]:
         """Every site's update for one round, and its state after."""
+        self.algorithm = self.like.algorithm_in(broadcast.round)
         plans = [(person, _batches(person, broadcast.round)) for person in people]
         plans.sort(key=lambda plan: -len(plan[1]))  # stable: who is done first stands last in the stack
         done: dict[str, tuple[Update, SiteState]] = {}
@@ -66,7 +67,8 @@ class Together:
     ) -> dict[str, tuple[Update, SiteState]]:
         """Begin and finish site by site, the steps between at once."""
         works = [
-            p.algorithm.begin(broadcast, states[p.site.id].kept, len(b)) for p, b in zip(people, batches, strict=True)
+            self.algorithm.begin(broadcast, states[p.site.id].kept, len(b))
+            for p, b in zip(people, batches, strict=True)
         ]
         params = torch.stack([w.params for w in works])
         memory = {name: torch.stack([w.memory[name] for w in works]) for name in works[0].memory}
@@ -101,7 +103,7 @@ class Together:
         """One local step of every site: ``params (P, d)``, ``x (P, B, *shape)``, ``weight (P, B)`` sums to 1 each."""
 
         def loss(flat: Tensor, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-            named = self.like.network.parameters_at(flat)
+            named = self.like.lesson.network.parameters_at(flat)
             losses = self.objective.losses(lambda z: functional_call(self.module, named, (z,)), {"x": x, "y": y})
             return (losses * weight).sum()
 
@@ -126,7 +128,7 @@ class _Drawn:
 
     def __init__(self, people: list[Participant], batches: list[list[Tensor]], device: torch.device) -> None:
         self.people, self.batches, self.device = people, batches, device
-        size, steps, first = max(len(b) for own in batches for b in own), len(batches[0]), people[0].train
+        size, steps, first = max(len(b) for own in batches for b in own), len(batches[0]), people[0].lesson.records
         self.x = torch.zeros(len(people), size, *first.x.shape[1:], dtype=first.x.dtype)
         self.y = torch.zeros(steps, len(people), size, dtype=first.y.dtype)
         self.weight = torch.zeros(steps, len(people), size)
@@ -140,7 +142,7 @@ class _Drawn:
         """``x (P, B, *shape)``, ``y (P, B)`` and weights ``(P, B)``: 1 / n for n records, 0 for padding."""
         for i in range(active):
             rows = self.batches[i][step]
-            torch.index_select(self.people[i].train.x, 0, rows, out=self.x[i, : len(rows)])
+            torch.index_select(self.people[i].lesson.records.x, 0, rows, out=self.x[i, : len(rows)])
         return self._there(self.x[:active]), self._there(self.y[step, :active]), self._there(self.weight[step, :active])
 
     def _there(self, tensor: Tensor) -> Tensor:

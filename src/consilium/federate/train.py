@@ -84,7 +84,8 @@ def train(
             progress(report, held)
         due = number % assess_every == 0 or number == rounds
         asked = () if not due else state.cohort if assess_cohort else tuple(assessing.sites)
-        later = isinstance(engine, Folding) and number < rounds and bool(asked) and set(asked) == set(state.cohort)
+        folds = isinstance(engine, Folding) and not assessing.average.decay  # what is sent next must be what is judged
+        later = folds and number < rounds and bool(asked) and set(asked) == set(state.cohort)
         told = () if later else _told(engine, assessing, state, held, asked)
         report = _report(state, told, seconds[-1])
         owed = report if later else None

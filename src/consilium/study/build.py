@@ -88,6 +88,9 @@ def network(spec: Spec, consortium: Consortium, seed: int) -> Network:
         )
     for asked in _algorithms(spec):
         asked.bound(made)  # one that needs layers which this model has not refuses it here
+        if shape is not None:
+            shape.average().refuse(asked)
+            shape.rate().at(asked, 1)
     return made
 
 
@@ -141,6 +144,8 @@ def exchange(
         len(data.classes),
         Stream(seed).child("train"),
         federation.shape.participation,
+        federation.shape.rate(),
+        federation.shape.average(),
     )
     whole = FederatedRound(half, participants(spec, arm, seed, corruption, data, net), federation.shape.compile)
     return whole if corruption is None else Corrupted(whole, corruption.corruption, bad)
@@ -169,7 +174,7 @@ def participants(
 def assessing(whole: RoundExchange) -> Assessing:
     """The exchange in which every site judges the model on its own held-out records."""
     inner = whole.inner if isinstance(whole, Corrupted) else cast(FederatedRound, whole)
-    return Assessing(inner.half.algorithm, inner.sites)
+    return Assessing(inner.half.algorithm, inner.sites, inner.half.average)
 
 
 def algorithm(spec: Spec, arm: Arm, net: Network) -> Algorithm:
@@ -179,7 +184,8 @@ def algorithm(spec: Spec, arm: Arm, net: Network) -> Algorithm:
 
 def start(spec: Spec, arm: Arm, data: Consortium, net: Network) -> RoundState:
     """The state before the first round."""
-    return RoundState(algorithm(spec, arm, net).start(net, len(data.sites)))
+    average = cast(FederationSpec, spec.federation).shape.average()
+    return RoundState(average.begun(algorithm(spec, arm, net).start(net, len(data.sites))))
 
 
 def _like(spec: Spec, arm: Arm, site: Site, net: Network, stream: Stream) -> Participant:
@@ -197,6 +203,7 @@ def _like(spec: Spec, arm: Arm, site: Site, net: Network, stream: Stream) -> Par
         defences=_update_defences(arm, net),
         stream=stream,
         participation=federation.shape.participation,
+        rate=federation.shape.rate(),
     )
 
 

@@ -5,10 +5,12 @@ Evaluation and attacks are not in it; a run's own progress line knows them.
 
 from __future__ import annotations
 
+import math
 import time
 
 from torch import Tensor
 
+from consilium.federate.lesson import rehearsal
 from consilium.federate.participant import Participant
 
 from .build import participants
@@ -46,16 +48,22 @@ def _seconds(plan: Plan, node: TrainingNode) -> float:
     params, buffers = net.start()  # the whole model's: a personalised algorithm's server may hold a part of it
     rounds = 0.0 if plan.spec.federation is None else float(plan.spec.federation.shape.rounds)
     asked = list(people.values())[:: max(1, len(people) // _SITES)]
-    each = sum(_round(person, params, buffers) for person in asked) / len(asked)
-    return rounds * each * len(people) * (1.0 if plan.spec.federation is None else plan.spec.federation.shape.fraction)
+    found = [_seconds_of(person, params, buffers) for person in asked]
+    once, each = (math.fsum(seconds) / len(asked) * len(people) for seconds in zip(*found, strict=True))
+    share = 1.0 if plan.spec.federation is None else plan.spec.federation.shape.fraction
+    return once + rounds * each * share
 
 
-def _round(person: Participant, params: Tensor, buffers: Tensor) -> float:
-    """Seconds of one local round; the first call, which sets things up, is not timed."""
+def _seconds_of(person: Participant, params: Tensor, buffers: Tensor) -> tuple[float, float]:
+    """Seconds that come once (what a model's fixed front makes of the records), and those of one local round.
+
+    The first call, which sets things up, is not timed.
+    """
+    taught, once = rehearsal(person.train, person.network, person.objective)
 
     def calls(name: str, most: int) -> tuple[float, int]:
         stream = person.stream.child("probe", name)
-        oracle = person.rule.oracle(person.train, person.network, person.objective, person.schedule, stream)
+        oracle = person.rule.oracle(*taught, person.objective, person.schedule, stream)
         began = time.perf_counter()
         for _ in range(min(most, oracle.steps)):
             oracle(params, buffers)
@@ -63,4 +71,4 @@ def _round(person: Participant, params: Tensor, buffers: Tensor) -> float:
 
     calls("warm-up", 1)
     each, steps = calls("timed", _CALLS)
-    return each * steps
+    return once, each * steps

@@ -292,7 +292,8 @@ class _Runner:
         if (own := self._personal(cell)) is not None:
             return own.weights()
         state, _ = load_checkpoint(self.store.training(cell.training) / "checkpoint.safetensors")
-        found = algorithm(self.plan.spec, cell.arm, self._network(cell)).model_for(state.server, None)
+        last = self._federation.shape.average().released(state.server)
+        found = algorithm(self.plan.spec, cell.arm, self._network(cell)).model_for(last, None)
         if found is None:
             raise Failed("the algorithm has no model for everyone, and none for a site either")
         return found

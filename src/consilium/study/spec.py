@@ -14,7 +14,9 @@ from consilium.core.errors import Refused
 from consilium.core.gradient import Schedule
 from consilium.data.partition import Partition
 from consilium.data.source import Source
+from consilium.federate.average import Average
 from consilium.federate.participation import Participation
+from consilium.federate.rate import Rate
 from consilium.learn.architecture import Architecture
 
 __all__ = [
@@ -71,6 +73,8 @@ class FederationShape:
     performance knobs of training; the model is judged in fp32.  The model is judged by ``all`` sites or the round's
     ``cohort``, every ``assess-every`` rounds and after the last.  The rounds
     and bytes until their mean accuracy is ``target-accuracy`` are measured if one is given (0: none).
+    ``lr-schedule`` and ``warm-up`` (rounds) shape the algorithm's ``lr`` over the rounds; with ``ema`` (a decay per
+    round, 0: none) an average of the server's models is released.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -87,6 +91,9 @@ class FederationShape:
     assess: Literal["all", "cohort"] = "all"
     assess_every: int = 1
     target_accuracy: float = 0.0
+    lr_schedule: Literal["constant", "cosine", "linear"] = "constant"
+    warm_up: int = 0
+    ema: float = 0.0
     participation: Participation = field(default_factory=Participation)
 
     def __post_init__(self) -> None:
@@ -96,6 +103,14 @@ class FederationShape:
         check(0 < self.fraction <= 1, "fraction", self.fraction, "a share of the sites above 0, at most 1")
         check(0 <= self.target_accuracy <= 1, "target_accuracy", self.target_accuracy, "an accuracy, or 0 for none")
         check(0 <= self.workers <= 4096, "workers", self.workers, "a number of processes, or 0 for one per core")
+        check(0 <= self.warm_up < self.rounds, "warm_up", self.warm_up, "fewer rounds than there are, or 0")
+        check(0 <= self.ema < 1, "ema", self.ema, "a decay below 1, or 0 for none")
+        if self.compile and not self.rate().flat:
+            raise Refused(
+                "compile fuses a step with its learning rate, which lr-schedule and warm-up change in every round",
+                remedy="leave out one of them",
+                where="compile",
+            )
         check(self.assess_every >= 1, "assess_every", self.assess_every, "1 (every round) or more")
         if self.participation.join_round > self.rounds:
             raise Refused(
@@ -108,6 +123,14 @@ class FederationShape:
     def not_everyone(self) -> bool:
         """True if some site may sit out a round, or do less in it than planned."""
         return self.fraction < 1 or self.participation != Participation()
+
+    def rate(self) -> Rate:
+        """The learning rate over the rounds, as a factor."""
+        return Rate(self.lr_schedule, self.warm_up, self.rounds)
+
+    def average(self) -> Average:
+        """What is released of the server's models."""
+        return Average(self.ema)
 
     def schedule(self) -> Schedule:
         """As the gradient rule reads it."""

@@ -20,6 +20,7 @@ from consilium.core.gradient import Batch, Gradient, GradientOracle, GradientRul
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.core.records import Records
+from consilium.learn.augment import units_of_rows
 from consilium.learn.per_example import clipped_sum
 from consilium.measure import privacy
 
@@ -131,7 +132,10 @@ class _NoisyOracle(GradientOracle):
         if batch is None:
             return torch.zeros_like(params)
         with scoped(own.child("forward")):
-            return clipped_sum(self.network, params, buffers, self.objective, batch, self.rule.clip, self.rule.chunk)
+            return clipped_sum(
+                self.network, params, buffers, self.objective, batch, self.rule.clip, self.rule.chunk,
+                unit=units_of_rows(batch, None),
+            )  # fmt: skip
 
     def _batch(self, params: Tensor, buffers: Tensor, own: Stream) -> Batch | None:
         """A sample, prepared in evaluation mode where no example sees another; None if it is empty."""

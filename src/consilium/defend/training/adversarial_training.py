@@ -66,9 +66,9 @@ class _AdversarialObjective(Objective):
     inner: Objective
 
     def prepare(self, predict: Predict, x: Tensor, y: Tensor, generator: torch.Generator) -> Batch:
-        """What ``inner`` prepares, with the inputs of a random ``share`` of the records moved to their worst."""
+        """What ``inner`` prepares, with a random ``share`` of the inputs moved to their worst."""
         batch, knobs = self.inner.prepare(predict, x, y, generator), self.defence
-        coins = torch.rand(len(x), generator=generator, device=generator.device) < knobs.share
+        coins = torch.rand(len(batch["x"]), generator=generator, device=generator.device) < knobs.share
         chosen = torch.nonzero(coins)[:, 0].to(x.device)
         if not len(chosen):
             return batch

@@ -2,9 +2,11 @@
 
     w -> 2w (pool) -> residual 2w -> 4w (pool) -> 4w (pool) -> residual 4w -> adaptive max-pool 2x2 -> linear
 
-GroupNorm is lawful under DP; BatchNorm mixes the examples of a batch and is not (LAWS 5).
+GroupNorm is lawful under DP; BatchNorm mixes the examples of a batch and is not (LAWS 5).  Two knobs help DP-SGD: with
+``scale-norm`` the sum of a residual block is normalised too; ``weight-standardisation`` is of the convolutions.
 
 Source: Page 2018, "How to train your ResNet"; width and GroupNorm as in Usynin et al. 2022, arXiv:2205.02652.
+ScaleNorm: Klause et al. 2022, arXiv 2203.00324; weight standardisation under DP: De et al. 2022, arXiv 2204.13650.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 
 from consilium.core.entry import check
 from consilium.learn.architecture import Architecture, Normalise, require_image
+from consilium.learn.standardised import StandardisedConv2d
 
 __all__ = ["ResNet9"]
 
@@ -28,6 +31,8 @@ class ResNet9(Architecture):
     width: int = 64
     norm: Literal["group", "batch"] = "group"
     groups: int = 8
+    scale_norm: bool = False
+    weight_standardisation: bool = False
 
     def __post_init__(self) -> None:
         check(1 <= self.width <= 1024, "width", self.width, "1 to 1024 channels")
@@ -41,20 +46,28 @@ class ResNet9(Architecture):
             Normalise(),
             self._block(shape[0], w),
             self._block(w, 2 * w, pool=True),
-            _Residual(nn.Sequential(self._block(2 * w, 2 * w), self._block(2 * w, 2 * w))),
+            *self._residual(2 * w),
             self._block(2 * w, 4 * w, pool=True),
             self._block(4 * w, 4 * w, pool=min(shape[1:]) >= 16),
-            _Residual(nn.Sequential(self._block(4 * w, 4 * w), self._block(4 * w, 4 * w))),
+            *self._residual(4 * w),
             nn.AdaptiveMaxPool2d(2),
             nn.Flatten(),
             nn.Linear(16 * w, classes),
         )
 
+    def _residual(self, width: int) -> list[nn.Module]:
+        block = _Residual(nn.Sequential(self._block(width, width), self._block(width, width)))
+        return [block, self._norm(width)] if self.scale_norm else [block]
+
     def _block(self, before: int, after: int, pool: bool = False) -> nn.Sequential:
-        groups = math.gcd(self.groups, after)
-        norm: nn.Module = nn.GroupNorm(groups, after) if self.norm == "group" else nn.BatchNorm2d(after)
-        layers: list[nn.Module] = [nn.Conv2d(before, after, 3, padding=1, bias=False), norm, nn.ReLU()]
+        kind = StandardisedConv2d if self.weight_standardisation else nn.Conv2d
+        layers: list[nn.Module] = [kind(before, after, 3, padding=1, bias=False), self._norm(after), nn.ReLU()]
         return nn.Sequential(*layers, *([nn.MaxPool2d(2)] if pool else []))
+
+    def _norm(self, channels: int) -> nn.Module:
+        if self.norm == "batch":
+            return nn.BatchNorm2d(channels)
+        return nn.GroupNorm(math.gcd(self.groups, channels), channels)
 
 
 class _Residual(nn.Module):

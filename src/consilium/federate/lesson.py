@@ -1,0 +1,68 @@
+"""What a site learns from: its records, or what a model's fixed front makes of them, computed once for all steps.
+
+    with a front:  records -> front(records),  network -> what stands behind the front;  the same vectors w and b
+
+The front maps each record on its own (LAWS 9: nothing of the data is in it), so batches of kept features are batches of
+records, and what one record can move is what it could move before.  An objective that changes inputs, as adversarial
+training does, means raw inputs: then nothing is kept and every step goes through the front.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from consilium.core.front import Front, behind
+from consilium.core.gradient import Objective
+from consilium.core.network import Network
+from consilium.core.records import Records
+
+__all__ = ["Lesson", "features", "lesson", "rehearsal"]
+
+_AT_ONCE = 256
+
+
+class Lesson(NamedTuple):
+    """Records, and the network that learns from them."""
+
+    records: Records
+    network: Network
+
+
+def lesson(records: Records, network: Network, objective: Objective) -> Lesson:
+    """As handed in, or with the front's work done."""
+    parts = behind(network.template)
+    if parts is None or not objective.plain:
+        return Lesson(records, network)
+    front, rest = parts
+    device = network.start()[0].device
+    return Lesson(replace(records, x=features(front, records.x, device)), Network(rest, network.compute))
+
+
+def features(front: Front, x: Tensor, device: torch.device) -> Tensor:
+    """``front(x)`` ``(n, ...)`` where the records lie, computed on ``device`` a few records at a time."""
+    with torch.no_grad():
+        first = front(x[:_AT_ONCE].to(device)).to(x.device)
+        out: Tensor = first.new_empty(len(x), *first.shape[1:])
+        out[: len(first)] = first
+        for start in range(_AT_ONCE, len(x), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            out[part] = front(x[part].to(device)).to(x.device)
+    return out
+
+
+def rehearsal(records: Records, network: Network, objective: Objective, few: int = 32) -> tuple[Lesson, float]:
+    """A lesson of the same cost made of ``few`` records, and the seconds that the front will need for all of them."""
+    parts = behind(network.template)
+    if parts is None or not objective.plain or not len(records):
+        return Lesson(records, network), 0.0
+    some = records.select(torch.arange(min(few, len(records))))
+    began = time.perf_counter()
+    short = lesson(some, network, objective)
+    each = (time.perf_counter() - began) / len(some)
+    x = short.records.x[:1].expand(len(records), *short.records.x.shape[1:])
+    return Lesson(replace(records, x=x), short.network), each * len(records)

@@ -1,0 +1,76 @@
+"""Augmentation multiplicity: K random views of every record, whose losses are averaged BEFORE its gradient is clipped.
+
+    g_i = grad of (1/K) sum_k loss(view_k(x_i), y_i);   then clip, sum, noise as ever
+
+A view is flipped and shifted by a draw that looks at no data, so all K views of a record are that one record: whatever
+they are, it moves the clipped sum by at most C, and epsilon is what it was.
+
+Source: De et al. 2022, Unlocking High-Accuracy Differentially Private Image Classification through Scale, arXiv
+2204.13650, section 3.3 (augmult).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from consilium.core.errors import Refused
+from consilium.core.gradient import Batch, Objective, Predict
+
+__all__ = ["Augmented", "units_of_rows", "views"]
+
+
+@dataclass(frozen=True)
+class Augmented(Objective):
+    """``inner``, learned from ``copies`` views of each record; the batch's ``record`` says of which each row is one."""
+
+    inner: Objective
+    copies: int
+    flip: bool
+    shift: int
+
+    def prepare(self, predict: Predict, x: Tensor, y: Tensor, generator: torch.Generator) -> Batch:
+        """``copies`` rows for each record, one after the other."""
+        record = torch.arange(len(x), device=x.device).repeat_interleave(self.copies)
+        seen = views(x[record], self.flip, self.shift, generator)
+        return {**self.inner.prepare(predict, seen, y[record], generator), "record": record}
+
+    def losses(self, predict: Predict, batch: Batch) -> Tensor:
+        """Those of ``inner``, one a row ``(n * copies,)``."""
+        return self.inner.losses(predict, batch)
+
+
+def units_of_rows(batch: Batch, units: Tensor | None) -> Tensor | None:
+    """Whose row each is: ``units (n,)`` of the records, or the records themselves; None if every row is a record."""
+    record = batch.get("record")
+    if record is None:
+        return units
+    return record if units is None else units[record]
+
+
+def views(x: Tensor, flip: bool, shift: int, generator: torch.Generator) -> Tensor:
+    """Each image ``(n, c, h, w)`` mirrored left to right by a coin, and moved by up to ``shift`` pixels either way.
+
+    What comes into sight at an edge is the image reflected there.
+    """
+    if x.dim() != 4 or shift >= min(x.shape[2:]):
+        raise Refused(
+            f"views are of images larger than shift = {shift}, and the inputs have shape {tuple(x.shape[1:])}",
+            remedy="leave out augmentation, or use a smaller shift",
+        )
+    n, _, height, width = x.shape
+
+    def seen(side: int) -> Tensor:
+        moved = torch.randint(-shift, shift + 1, (n, 1), generator=generator) if shift else torch.zeros(n, 1).long()
+        at = (torch.arange(side) + moved).abs()
+        return side - 1 - (side - 1 - at).abs()
+
+    down, across = seen(height), seen(width)
+    if flip:
+        coins = torch.rand(n, 1, generator=generator) < 0.5
+        across = torch.where(coins, width - 1 - across, across)
+    down, across = down.to(x.device), across.to(x.device)
+    moved = x.gather(2, down[:, None, :, None].expand(x.shape))
+    return moved.gather(3, across[:, None, None, :].expand(x.shape))
