@@ -56,10 +56,15 @@ class Pool:
         if site.id not in known:
             return site
         own = self.site == known[site.id]
-        inside, outside = self.records.select(own & included), self.records.select(own & ~included)
+        inside, outside = self._in_order(own & included), self._in_order(own & ~included)
         if not len(inside):
             raise Refused(f"a mask leaves {site.id} without records", remedy="include at least one of every site")
         return replace(site, records=Pools(inside, site.records.validation, outside))
+
+    def _in_order(self, mask: Tensor) -> Records:
+        """By number, as sites hold theirs: a shadow of the target's own records and seed is the target."""
+        taken = self.records.select(mask)
+        return taken.select(taken.ids.argsort())
 
 
 def check_retraining(spec: Spec, every: Sequence[Arm], data: Consortium) -> None:

@@ -40,7 +40,7 @@ class Blind(Attack):
 
     threat: ClassVar[ThreatModel] = ThreatModel("outsider", "inference", "black-box", "membership")
     needs: ClassVar[type[View]] = RecordsView
-    trees: int = 100
+    trees: int = 60
 
     def __post_init__(self) -> None:
         check(10 <= self.trees <= 10_000, "trees", self.trees, "10 to 10000 trees")
