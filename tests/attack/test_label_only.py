@@ -42,7 +42,7 @@ def test_the_distance_grows_with_that_to_the_plane_and_is_0_where_the_answer_is_
     x[:, 0] = torch.linspace(0.51, 0.9, 40)
     y = torch.ones(40, dtype=torch.long)
     y[0] = 0
-    score = run(LabelBoundary(queries=401, steps=10), view(x, y)).scores["score"]
+    score = run(LabelBoundary(queries=4001, steps=8), view(x, y)).scores["score"]
     assert score[0] == 0
     ranks = torch.corrcoef(torch.stack([score[1:].argsort().argsort().float(), torch.arange(39).float()]))
     assert ranks[0, 1] > 0.95

@@ -25,7 +25,7 @@ def shadows(n=400, m=64, apart=1.5, wide=0.7, seed=0):
 
 
 def test_the_online_score_is_the_log_ratio_of_the_densities():
-    phi, held, included, _, _ = shadows(n=5, m=8)
+    phi, held, included, _, _ = shadows(n=5, m=24)
     scores = likelihood_ratio(phi, held, included, each=True)
     for i in range(5):
         sides = [held[of[:, i], i] for of in (included, ~included)]

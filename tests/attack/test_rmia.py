@@ -37,7 +37,7 @@ def test_it_tells_members_where_one_threshold_cannot():
     included, member = torch.rand(32, 4000, generator=g) < 0.5, torch.rand(4000, generator=g) < 0.5
     held = easy * (1 + 0.1 * included) + 0.01 * torch.randn(32, 4000, generator=g, dtype=torch.float64)
     target = easy * (1 + 0.1 * member) + 0.01 * torch.randn(4000, generator=g, dtype=torch.float64)
-    for a in (None, 0.3):
+    for a in (None, 1.0):  # at 1 a record is hardly more probable to those who saw it: as here
         ratio = favour(target, held, included, a)
         found = auc(share_below(ratio, ratio[~member][:500], 1.0), member)
         assert found > auc(target, member) + 0.1, a
