@@ -75,12 +75,8 @@ def undefended(monkeypatch):
 
 def test_a_shadow_of_the_targets_own_records_and_seed_is_the_target(study, tmp_path):
     """Through every moment of defence: data, training, update, merge, model, answer."""
-    study |= {"vary": DEFENDED, "attacks": []}
-    study["options"] = {"unlawful": "skip"}
-    lawful = Study.of({**study, "vary": {k: v for k, v in DEFENDED.items() if k != "labels"}}).plan()
-    assert not lawful.refused
-    study["vary"] = {k: v for k, v in DEFENDED.items() if k != "labels"}
-    made = Made(study, tmp_path, lambda cell: "none" not in cell.arm.choices.values())
+    vary = {axis: choice for axis, choice in DEFENDED.items() if axis != "labels"}
+    made = Made({**study, "vary": vary, "attacks": []}, tmp_path, lambda cell: "none" not in cell.arm.choices.values())
     assert len(made.cell.arm.defences) == 5
     assert made.differs() == 0
 

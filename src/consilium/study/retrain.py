@@ -71,7 +71,8 @@ class Retraining:
         wanted = dict(zip(names, zip(included, seeds, strict=True), strict=True))
         missing = {name: job for name, job in wanted.items() if not self._path(name).is_file()}
         jobs = [partial(self._train, name, mask, seed) for name, (mask, seed) in missing.items()]
-        each(jobs, shadow_workers(self.plan.spec), self._done)
+        with torch.enable_grad():  # an attack may look without
+            each(jobs, shadow_workers(self.plan.spec), self._done)
         return _Shadows(self, names)
 
     def name(self, mask: Tensor, seed: int) -> str:
