@@ -325,8 +325,9 @@ def _print_plan(summary: dict[str, Any]) -> None:
         )
     console = Console()
     (console if console.is_terminal else Console(width=160)).print(table)
+    shadows = f"{summary['shadows_to_do']} of {summary['shadows']} shadows to train, " if summary["shadows"] else ""
     print(
-        f"{summary['trainings_to_do']} of {summary['trainings']} trainings to do, {summary['models']} models, "
+        f"{summary['trainings_to_do']} of {summary['trainings']} trainings to do, {shadows}{summary['models']} models, "
         f"{summary['cells']} cells, {summary['attacks_per_cell']} attacks on each; "
         f"training will take about {summary['expected_seconds']:.0f} s"
     )

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from consilium.core.random import Stream, scoped
 from consilium.core.records import Records
-from consilium.core.threat import ModelView
+from consilium.core.threat import ModelView, RetrainView, Shadow
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +52,25 @@ def other_network(digits):
 @pytest.fixture(scope="session")
 def view(network, digits):
     return ModelView(classes=10, module=network, surrogate=network, targets=digits[1])
+
+
+@pytest.fixture
+def retrain_view():
+    """``retrain_view(shape)``: 40 candidates, a linear model, and shadows that know nothing of what they included."""
+
+    def make(shape=(4,), n=40):
+        g = torch.Generator().manual_seed(0)
+        module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(torch.Size(shape).numel(), 3))
+        records = Records.of(torch.rand(n, *shape, generator=g), torch.randint(3, (n,), generator=g))
+        half, places = torch.arange(n) % 2 == 0, torch.arange(n)
+        return RetrainView(
+            *(3, module, records, half, torch.arange(n) % 4 < 2),
+            pool=records,
+            site=torch.zeros(n, dtype=torch.long),
+            sizes=torch.tensor([n // 2]),
+            at=places,
+            retrain=lambda masks, seeds: [Shadow(3, module, module, records, included=mask) for mask in masks],
+            stream=Stream(0),
+        )
+
+    return make

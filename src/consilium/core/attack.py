@@ -31,6 +31,10 @@ class Attack(Entry, ABC):
         """Watch one round while training; the base watches nothing."""
         return memory
 
+    def retrains(self) -> int:
+        """How many trainings it asks of a ``RetrainView``, for the plan; they are shared by all attacks on a model."""
+        return 0
+
     @abstractmethod
     def run(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
         """Attack what ``view`` shows."""

@@ -6,7 +6,7 @@ literature means by it.  A *unit* is who a record belongs to (the patient); by d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -40,6 +40,12 @@ class Records:
         """Records numbered from 0; each is its own unit unless ``units`` says otherwise."""
         ids = torch.arange(len(x))
         return cls(x, y, ids, ids if units is None else units)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Records]) -> Records:
+        """All records of ``parts``, one after the other."""
+        fields = [(p.x, p.y, p.ids, p.units) for p in parts]
+        return cls(*(torch.cat(held) for held in zip(*fields, strict=True)))
 
     def __len__(self) -> int:
         return len(self.x)

@@ -6,7 +6,7 @@ in the view cannot be used, and a smaller view than the attack needs is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,9 +14,24 @@ import torch
 from torch import Tensor, nn
 
 from .errors import Refused
+from .inclusion import inclusion
+from .random import Stream
 from .records import Records
 
-__all__ = ["Actor", "Aim", "Knowledge", "ModelView", "QueryView", "RoundView", "ThreatModel", "View", "require"]
+__all__ = [
+    "Actor",
+    "Aim",
+    "Knowledge",
+    "ModelView",
+    "QueryView",
+    "RecordsView",
+    "RetrainView",
+    "RoundView",
+    "Shadow",
+    "ThreatModel",
+    "View",
+    "require",
+]
 
 Actor = Literal["outsider", "receiver", "site", "server"]
 Knowledge = Literal["white-box", "black-box", "transfer"]
@@ -57,6 +72,15 @@ class ModelView(View):
 
 
 @dataclass(frozen=True, eq=False)
+class RecordsView(View):
+    """No model at all: candidate records, as in :class:`QueryView`, whose membership is to be told from themselves."""
+
+    candidates: Records
+    member: Tensor
+    known: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class QueryView(View):
     """Black box: answers to queries, counted, and candidate records whose membership is to be told.
 
@@ -75,6 +99,48 @@ class QueryView(View):
         self.queries[0] += len(x)
         with torch.no_grad():
             return self.answer(x)
+
+
+@dataclass(frozen=True, eq=False)
+class Shadow(ModelView):
+    """A model that the adversary trained itself; ``included`` ``(p,)`` says which records of the pool it learned from.
+
+    It is that of the records, not of what was asked for: a site whose work never reached the model is not in it.
+    """
+
+    included: Tensor = field(kw_only=True)
+
+
+@dataclass(frozen=True, eq=False)
+class RetrainView(QueryView):
+    """A black box, and the whole *defended* pipeline it came from, to be run again on records of one's choice.
+
+    ``pool`` are all records that might have been trained on, members and non-members in no telling order; ``site (p,)``
+    says whose each is, ``sizes (s,)`` on how many each site trains; candidate i is the pool's record ``at[i]``.
+    ``retrain`` maps masks ``(m, p)`` and m seeds to m shadows: same sites, algorithm and defences of every moment, each
+    site training on those of its records that the mask includes.  ``stream`` draws the shadows that attacks share.
+    """
+
+    pool: Records = field(kw_only=True)
+    site: Tensor = field(kw_only=True)
+    sizes: Tensor = field(kw_only=True)
+    at: Tensor = field(kw_only=True)
+    retrain: Callable[[Tensor, Sequence[int]], Sequence[Shadow]] = field(kw_only=True)
+    stream: Stream = field(kw_only=True)
+
+    def fit(self, included: Tensor, seeds: Sequence[int]) -> Sequence[Shadow]:
+        """One shadow per row of ``included (m, p)`` bool; the same row and seed give the same shadow."""
+        if included.shape != (len(seeds), len(self.pool)) or included.dtype != torch.bool:
+            reason = (
+                f"masks {included.dtype} {tuple(included.shape)} for {len(seeds)} seeds and {len(self.pool)} records"
+            )
+            raise Refused(reason, remedy="give one boolean row per seed, over the whole pool")
+        return self.retrain(included, seeds)
+
+    def shadows(self, count: int) -> Sequence[Shadow]:
+        """The first ``count`` of the shadows that all attacks on this model share; their masks are by ``inclusion``."""
+        masks = inclusion(self.site, self.sizes, self.pool.units, count, self.stream)
+        return self.fit(masks, [self.stream.child("seed", i).number() for i in range(count)])
 
 
 @dataclass(frozen=True, eq=False)

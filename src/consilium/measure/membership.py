@@ -6,12 +6,19 @@ The threshold of the advantage is learned on the calibration half (``known``), a
 half: so an attack that sees nothing comes out at chance.  TPR at FPR f needs 10/f judged non-members (LAWS 18).
 Intervals: Newcombe for the advantage, the bootstrap for AUC, Clopper-Pearson for the TPR at the threshold found.
 
-Source: Yeom et al. 2018, arXiv 1709.01604 (advantage); Carlini et al. 2022, arXiv 2112.03570 (TPR at low FPR).
+What (epsilon, delta) says of any attack on whether one record was added:
+
+    TPR <= min(e^eps FPR + delta, 1 - e^-eps (1 - delta - FPR))      advantage <= (e^eps - 1 + 2 delta) / (e^eps + 1)
+    AUC <= 1 - (1 - delta)^2 / (1 + e^eps)                           (the area under that curve)
+
+Source: Yeom et al. 2018, arXiv 1709.01604 (advantage); Carlini et al. 2022, arXiv 2112.03570 (TPR at low FPR);
+Kairouz et al. 2015, arXiv 1311.0776 (the bounds).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -23,7 +30,7 @@ from consilium.core.random import Stream
 from .intervals import clopper_pearson, difference
 from .ranking import auc_interval
 
-__all__ = ["best_threshold", "membership"]
+__all__ = ["best_threshold", "bounds", "highest_tpr", "membership", "roc"]
 
 _NAMES = ("advantage", "auc", "tpr_at_fpr_1", "tpr_at_fpr_0.1")
 _RATES = {"tpr_at_fpr_1": 100, "tpr_at_fpr_0.1": 1000}
@@ -49,6 +56,40 @@ def membership(scores: Tensor, member: Tensor, stream: Stream, *, known: Tensor)
             return tuple(Measure.undefined(measure, reason, len(scores)) for measure in _NAMES)
     threshold = best_threshold(values[calibration], truth[calibration])
     return _judged(values[~calibration], truth[~calibration], threshold, stream)
+
+
+def bounds(measures: Sequence[Measure], epsilon: float, delta: float) -> tuple[Measure, ...]:
+    """For each figure of :func:`membership` that has a value, the most that a claim of ``epsilon``, ``delta`` allows.
+
+    Named ``<figure>_bound``; ``n`` is that of the figure it stands beside.
+    """
+    apart = math.exp(min(epsilon, 700.0))
+    most = {"advantage": (apart - 1 + 2 * delta) / (apart + 1), "auc": 1 - (1 - delta) ** 2 / (1 + apart)}
+    most |= {name: highest_tpr(1 / inverse, epsilon, delta) for name, inverse in _RATES.items()}
+    known = [m for m in measures if m.name in most and m.value is not None]
+    return tuple(Measure(f"{m.name}_bound", most[m.name], n=m.n) for m in known)
+
+
+def highest_tpr(fpr: float, epsilon: float, delta: float) -> float:
+    """The true positive rate that no attack exceeds at ``fpr``, in 0 to 1."""
+    apart = math.exp(min(epsilon, 700.0))
+    return max(0.0, min(apart * fpr + delta, 1 - (1 - delta - fpr) / apart, 1.0))
+
+
+def roc(scores: Tensor, member: Tensor, known: Tensor, points: int = 60) -> tuple[list[float], list[float]]:
+    """False and true positive rates on the judged half, ascending, evenly spaced in the logarithm of the former.
+
+    No point rests on fewer than ten non-members (LAWS 18).  Empty where the half lacks members or has too few others.
+    """
+    judged = ~known.bool()
+    inside = scores[judged & member.bool()]
+    outside = scores[judged & ~member.bool()].sort(descending=True).values
+    if not len(inside) or len(outside) < 20:
+        return [], []
+    grid = torch.logspace(math.log10(10), math.log10(len(outside) - 1), points, dtype=torch.float64)
+    allowed = torch.unique(grid.round().long().clamp(max=len(outside) - 1))
+    above = [float((inside > outside[k]).double().mean()) for k in allowed]
+    return [*(allowed.double() / len(outside)).tolist(), 1.0], [*above, 1.0]
 
 
 def best_threshold(scores: Tensor, member: Tensor) -> float:

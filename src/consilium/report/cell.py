@@ -25,6 +25,10 @@ _NAMES = {
     "mean_l2": "mean L2 of the change",
     "tpr_at_fpr_1": "TPR at 1 % FPR",
     "tpr_at_fpr_0.1": "TPR at 0.1 % FPR",
+    "advantage_bound": "advantage, at most by the claim",
+    "auc_bound": "AUC, at most by the claim",
+    "tpr_at_fpr_1_bound": "TPR at 1 % FPR, at most by the claim",
+    "tpr_at_fpr_0.1_bound": "TPR at 0.1 % FPR, at most by the claim",
 }
 
 

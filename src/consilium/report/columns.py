@@ -151,7 +151,8 @@ def measure_of(cell: CellRecord, key: str) -> Measure | None:
         name, attack = key.split(":", 1)
         return next((f.measure(name) for f in cell.findings if f.name == attack), None)
     if key.startswith("mia_"):
-        return next((f.measure(key.removeprefix("mia_")) for f in cell.aimed("membership")), None)
+        seeing = (f for f in cell.aimed("membership") if f.kind != "blind")  # which checks the records, not the model
+        return next((f.measure(key.removeprefix("mia_")) for f in seeing), None)
     special = {"epsilon": _epsilon, "seconds": _seconds, "worst_case": _worst}.get(key)
     if special is not None:
         return special(cell)

@@ -24,6 +24,7 @@ from plotly.offline import get_plotlyjs
 from .cell import CellView, cell_views
 from .columns import columns
 from .crowd import bands, pools
+from .curve import rocs
 from .effects import changed, effects
 from .evidence import StudyRecord
 from .figures import curves, histogram, pareto
@@ -126,7 +127,7 @@ def _chances(every: Sequence[Row]) -> dict[str, float]:
 def _drawn(
     study: StudyRecord, every: Sequence[Row], views: Sequence[CellView], lines: Sequence[Traffic], *, share: bool
 ) -> Mapping[str, Any]:
-    """What the script draws; per-record scores go in as histograms, and not at all with ``share``."""
+    """What the script draws; per-record scores go in as histograms, not at all with ``share``, and as rates."""
     scored = {} if share else {
         f"{view.record.digest}/{finding.name}": made
         for view in views
@@ -135,7 +136,14 @@ def _drawn(
     }  # fmt: skip
     trainings = {digest: curves(rounds) for digest, rounds in study.rounds.items() if rounds}
     sent = [line.drawn() for line in lines]
-    return {"pareto": pareto(study, every), "curves": trainings, "histograms": scored, "traffic": sent}
+    rates = {view.record.digest: made for view in views if (made := rocs(view.record)) is not None}
+    return {
+        "pareto": pareto(study, every),
+        "curves": trainings,
+        "histograms": scored,
+        "traffic": sent,
+        "rocs": rates,
+    }
 
 
 def _provenance(study: StudyRecord) -> list[tuple[str, str]]:

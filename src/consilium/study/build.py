@@ -130,9 +130,16 @@ def colluders(corruption: CorruptionSpec | None, sites: tuple[Site, ...], seed: 
 
 
 def exchange(
-    spec: Spec, arm: Arm, seed: int, corruption: CorruptionSpec | None, data: Consortium, net: Network
+    spec: Spec,
+    arm: Arm,
+    seed: int,
+    corruption: CorruptionSpec | None,
+    data: Consortium,
+    net: Network,
+    stream: Stream | None = None,
 ) -> RoundExchange:
-    """Server half and participants of one training."""
+    """Server half and participants of one training; ``stream`` draws for them where it is not the seed's own."""
+    stream = stream or Stream(seed).child("train")
     federation = cast(FederationSpec, arm.study(spec).federation)
     bad = colluders(corruption, data.sites, seed)
     half = ServerHalf(
@@ -142,12 +149,13 @@ def exchange(
         _merge(arm),
         _update_defences(arm, net),
         len(data.classes),
-        Stream(seed).child("train"),
+        stream,
         federation.shape.participation,
         federation.shape.rate(),
         federation.shape.average(),
     )
-    whole = FederatedRound(half, participants(spec, arm, seed, corruption, data, net), federation.shape.compile)
+    people = participants(spec, arm, seed, corruption, data, net, stream=stream)
+    whole = FederatedRound(half, people, federation.shape.compile)
     return whole if corruption is None else Corrupted(whole, corruption.corruption, bad)
 
 
@@ -159,11 +167,12 @@ def participants(
     data: Consortium,
     net: Network,
     key: Secret | None = None,
+    stream: Stream | None = None,
 ) -> dict[str, Participant]:
     """Every site, ready to train; the colluding ones in the adversary's hands.  With ``key`` their noise is secret."""
     federation = cast(FederationSpec, arm.study(spec).federation)
     bad = frozenset(colluders(corruption, data.sites, seed))
-    stream = Stream(seed).child("train")
+    stream = stream or Stream(seed).child("train")
     like = _like(spec, arm, data.sites[0], net, stream if key is None else stream.secretly(key))
     return {
         site.id: _participant(federation, arm, site, data, like, corruption if site.id in bad else None)

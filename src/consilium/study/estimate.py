@@ -1,12 +1,13 @@
 """How long a plan will take: a few gradients of every kind of training are timed and multiplied by the steps to come.
 
-Evaluation and attacks are not in it; a run's own progress line knows them.
+So are the shadows that attacks will train.  Evaluation and attacks are not in it; a run's own progress line knows them.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 
 from torch import Tensor
 
@@ -16,9 +17,10 @@ from consilium.federate.participant import Participant
 from .build import participants
 from .environment import settled
 from .plan import Plan, TrainingNode
+from .retrain import shadow_workers, shadows_made, shadows_wanted
 from .store import Store, is_trained
 
-__all__ = ["expected_seconds", "unfinished"]
+__all__ = ["expected_seconds", "unfinished", "unfinished_shadows"]
 
 _CALLS = 2
 _SITES = 20
@@ -32,14 +34,31 @@ def unfinished(plan: Plan, store: Store | None) -> list[TrainingNode]:
     return [node for node in plan.trainings.values() if not is_trained(store, node.digest)]
 
 
-def expected_seconds(plan: Plan, nodes: list[TrainingNode]) -> float:
-    """Seconds of training in ``nodes``, from a probe of each kind (arm and infection) on every site."""
+def unfinished_shadows(plan: Plan, store: Store | None) -> dict[str, int]:
+    """How many shadows of each training are still to train."""
+    return {
+        training: max(0, wanted - shadows_made(store, training)) for training, wanted in shadows_wanted(plan).items()
+    }
+
+
+def expected_seconds(plan: Plan, nodes: list[TrainingNode], shadows: Mapping[str, int] | None = None) -> float:
+    """Seconds of training in ``nodes`` and of so many ``shadows`` by training.
+
+    Each kind (arm and infection) is probed on every site; shadows are trained side by side, one a core.
+    """
+    todo = {node.digest: 1.0 for node in nodes}
+    for training, count in (shadows or {}).items():
+        if count:
+            todo[training] = todo.get(training, 0.0) + count / min(count, shadow_workers(plan.spec))
     known: dict[tuple[str, str], float] = {}
+    total = 0.0
     with settled(plan.spec.device, plan.spec.threads):
-        for node in nodes:
+        for training, times in todo.items():
+            node = plan.trainings[training]
             kind = (node.arm.name, "" if node.corruption is None else node.corruption.name)
             known[kind] = known.get(kind) or _seconds(plan, node)
-    return sum(known[n.arm.name, "" if n.corruption is None else n.corruption.name] for n in nodes)
+            total += known[kind] * times
+    return total
 
 
 def _seconds(plan: Plan, node: TrainingNode) -> float:

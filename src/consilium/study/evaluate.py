@@ -17,16 +17,18 @@ from consilium.core.records import Consortium
 from consilium.learn.stored import write_tensors
 from consilium.measure.convergence import to_accuracy
 from consilium.measure.cost import latency_ratio
+from consilium.measure.membership import bounds
 from consilium.measure.utility import is_collapsed, utility
 
 from .environment import code
 from .failures import told
 from .recipe import attack_recipe, digest
 from .released import Released
+from .retrain import Retraining
 from .spec import AttackSpec
 from .views import grant
 
-__all__ = ["answers", "attack_digest", "costs", "find", "judge"]
+__all__ = ["answers", "attack_digest", "costs", "find", "implied", "judge"]
 
 _LATENCY_REPEATS = 15
 _LATENCY_BATCH = 64
@@ -84,6 +86,7 @@ def find(
     data: Consortium,
     honest: tuple[str, ...],
     seed: int,
+    retraining: Callable[[], Retraining] | None = None,
 ) -> dict[str, Any]:
     """Run one attack; a failure is a finding that says so, and loses nothing else."""
     began = time.perf_counter()
@@ -102,7 +105,8 @@ def find(
         origin = source()
         record["digest"] = attack_digest(cell, attack, None if origin is None else origin[0])
         stream = Stream(seed).child("attack", digest(attack.attack.configuration()))
-        view = grant(attack.attack, data, honest, model, None if origin is None else origin[1], stream)
+        source_model = None if origin is None else origin[1]
+        view = grant(attack.attack, data, honest, model, source_model, Stream(seed), retraining)
         finding = attack.attack(view, {}, stream.child("run").generator())
         record |= _written(finding, folder, attack.name)
         if origin is not None and origin[0] == cell:
@@ -110,6 +114,19 @@ def find(
     except Exception as error:  # an attack may be anyone's code
         record |= {"status": "failed", "error": told(error)}
     return {**record, "seconds": time.perf_counter() - began}
+
+
+def implied(made: Mapping[str, Any], privacy: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the model's claim allows at most, beside each figure of a membership attack; nothing without a claim.
+
+    A claim of labels alone bounds nothing here; one of patients or sites covers each of their records.  An attack that
+    sees no model is bound by nobody's.
+    """
+    epsilon, unit = privacy.get("epsilon"), privacy.get("unit")
+    if made["threat"]["aim"] != "membership" or made["kind"] == "blind" or epsilon is None or unit == "label":
+        return []
+    found = [Measure(**measure) for measure in made["measures"]]
+    return [m.to_json() for m in bounds(found, float(epsilon), float(privacy.get("delta") or 0.0))]
 
 
 def _written(finding: Finding, folder: Path, name: str) -> dict[str, Any]:

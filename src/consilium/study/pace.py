@@ -1,8 +1,8 @@
 """How long the work that is left will take.
 
-Work comes in kinds: rounds of one arm's training, one attack on a model.  What is left of a kind takes its count times
-the median of its last durations; a kind that was never timed is taken to be like its group (rounds, attacks).  While
-nothing of a group was timed its share is unknown, and what is known is a lower bound.
+Work comes in kinds: rounds of one arm's training, its shadows, one attack on a model.  What is left of a kind takes its
+count times the median of its last durations; a kind that was never timed is taken to be like its group (rounds,
+shadows, attacks).  While nothing of a group was timed its share is unknown, and what is known is a lower bound.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _RECENT = 15
 
 @dataclass(frozen=True)
 class Kind:
-    """``group`` is ``rounds`` or ``attacks``; ``name`` is what of them takes alike: an arm, an attack."""
+    """``group`` is ``rounds``, ``shadows`` or ``attacks``; ``name`` is what takes alike: an arm, an attack."""
 
     group: str
     name: str

@@ -25,6 +25,7 @@ from .engines import check_engine
 from .environment import require_device
 from .laws import Refusal, broken_law
 from .recipe import cell_recipe, digest, fingerprint, model_recipe, start_mark, training_recipe
+from .shadow_pool import check_retraining
 from .spec import AttackSpec, CorruptionSpec, FederationShape, Spec
 
 __all__ = ["CellNode", "Materials", "Plan", "TrainingNode", "make_plan"]
@@ -116,6 +117,7 @@ def make_plan(spec: Spec, gathered: Callable[[int], Consortium] | None = None) -
     _check(spec)
     materials, every = Materials(spec, gathered), arms(spec)
     _check_corruptions(spec, materials)
+    check_retraining(spec, every, materials.consortium(spec.seeds[0]))
     refused = _refusals(spec, materials, every)
     if refused and (spec.unlawful == "refuse" or len(refused) == len(every)):
         first = next(iter(refused))

@@ -24,7 +24,7 @@ from .build import algorithm, assessing, colluders, exchange, start
 from .claims import claim_notes, made_claims, privacy_record
 from .engines import engine_for, engine_record
 from .environment import settled
-from .evaluate import attack_digest, costs, find, judge
+from .evaluate import attack_digest, costs, find, implied, judge
 from .failures import told
 from .pace import Kind
 from .personal import Personal
@@ -32,10 +32,11 @@ from .plan import CellNode, Plan, TrainingNode
 from .progress import Ticker
 from .record import cell_name, cell_record, given, study_record
 from .released import Released, release, seal, unbroken
+from .retrain import Retraining, shadows_wanted
 from .sinks.tracks import Tracks, require_sinks
 from .spec import AttackSpec, FederationSpec
 from .store import Store, is_trained, read_json, read_rounds, write_json
-from .watch import Watch, training_label, watch_cell, work
+from .watch import Watch, shadow_kind, training_label, watch_cell, work
 
 __all__ = ["Carrier", "Outcome", "Waits", "run_plan"]
 
@@ -103,6 +104,7 @@ class _Runner:
         self.outcome = Outcome()
         self.status: dict[str, str] = {}
         self._broken: dict[str, str] = {}
+        self._shadows_owed = shadows_wanted(plan)
         self._merged = lru_cache(maxsize=4)(self._merged_sites)  # every attack on every model of a training asks
         self._released = lru_cache(maxsize=max(4, 2 * len(plan.arms)))(self._release)
 
@@ -209,6 +211,8 @@ class _Runner:
         finally:
             for attack in attacks:
                 self.ticker.skip(Kind("attacks", attack.name))
+            if cell.training is not None:  # the cell's attacks have seen the shadows; nobody will ask for more
+                self.ticker.skip(self._shadow_kind(cell), self._shadows_owed.pop(cell.training, 0))
 
     def _save(self, cell: CellNode, evidence: dict[str, Any]) -> None:
         """Between two findings: not done yet."""
@@ -252,7 +256,9 @@ class _Runner:
             self.plan.materials.consortium(cell.seed),
             self._trained_on(cell),
             cell.seed,
+            lambda: Retraining(self.plan, cell, self.store, self._trained_on(cell), lambda: self._shadowed(cell)),
         )
+        made["measures"] += implied(made, evidence["privacy"])
         if cell.training is None and attack.attack.threat.aim == "membership":
             made["notes"].append(_UNKNOWN_MEMBERS)
         self.outcome.attacks_run += 1
@@ -260,6 +266,16 @@ class _Runner:
         evidence["seconds"]["evaluation"] += made["seconds"]
         self._save(cell, evidence)
         self.ticker.did(Kind("attacks", attack.name))
+
+    def _shadow_kind(self, cell: CellNode) -> Kind:
+        return shadow_kind(self.plan.trainings[cast(str, cell.training)])
+
+    def _shadowed(self, cell: CellNode) -> None:
+        """One more shadow is trained."""
+        training = cast(str, cell.training)
+        if self._shadows_owed.get(training):
+            self._shadows_owed[training] -= 1
+        self.ticker.did(self._shadow_kind(cell))
 
     def _release(self, digest: str) -> Released:
         cell = next(c for c in self.plan.cells if c.digest == digest)

@@ -7,26 +7,29 @@ from typing import Any
 from consilium.measure.privacy import maximum
 
 from .arms import Arm
-from .estimate import expected_seconds, unfinished
+from .estimate import expected_seconds, unfinished, unfinished_shadows
 from .plan import Plan
+from .retrain import shadows_wanted
 from .store import Store
 
 __all__ = ["plan_summary"]
 
 
 def plan_summary(plan: Plan, store: Store | None) -> dict[str, Any]:
-    """Plain JSON; ``expected_seconds`` covers the trainings that are still to do."""
-    todo = unfinished(plan, store)
+    """Plain JSON; ``expected_seconds`` covers the trainings, shadows among them, that are still to do."""
+    todo, shadows = unfinished(plan, store), unfinished_shadows(plan, store)
     return {
         "study": plan.spec.name,
         "seeds": list(plan.spec.seeds),
         "arms": [_arm(plan, arm) for arm in plan.arms],
         "trainings": len(plan.trainings),
         "trainings_to_do": len(todo),
+        "shadows": sum(shadows_wanted(plan).values()),
+        "shadows_to_do": sum(shadows.values()),
         "models": len({cell.model for cell in plan.cells}),
         "cells": len(plan.cells),
         "attacks_per_cell": len(plan.spec.attacks),
-        "expected_seconds": round(expected_seconds(plan, todo), 1),
+        "expected_seconds": round(expected_seconds(plan, todo, shadows), 1),
     }
 
 

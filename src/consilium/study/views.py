@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -9,9 +11,10 @@ from consilium.core.attack import Attack
 from consilium.core.errors import Refused
 from consilium.core.random import Stream
 from consilium.core.records import Consortium, Records
-from consilium.core.threat import ModelView, QueryView, View
+from consilium.core.threat import ModelView, QueryView, RecordsView, RetrainView, View
 
 from .released import Released
+from .retrain import Retraining
 
 __all__ = ["candidates", "grant"]
 
@@ -20,15 +23,45 @@ _MOST_MEMBERS = 5000
 
 
 def grant(
-    attack: Attack, data: Consortium, honest: tuple[str, ...], model: Released, source: Released | None, stream: Stream
+    attack: Attack,
+    data: Consortium,
+    honest: tuple[str, ...],
+    model: Released,
+    source: Released | None,
+    stream: Stream,
+    retraining: Callable[[], Retraining] | None = None,
 ) -> View:
-    """The view that ``attack`` needs, and no more."""
+    """The view that ``attack`` needs, and no more; the candidates are the same for every attack on a model."""
     if attack.needs is ModelView:
         return _white_box(data, model, None if source is None else _white_box(data, source, None))
-    if attack.needs is QueryView:
-        records, member, known = candidates(data, honest, stream)
-        return QueryView(len(data.classes), model.module, records, member, known)
+    if attack.needs in (RecordsView, QueryView, RetrainView):
+        told = candidates(data, honest, stream.child("candidates"))
+        if attack.needs is RecordsView:
+            return RecordsView(len(data.classes), *told)
+        if attack.needs is QueryView:
+            return QueryView(len(data.classes), model.module, *told)
+        if retraining is not None:
+            return _retraining(data, model, told, retraining())
     raise Refused(f"this version grants no {attack.needs.__name__} to {attack.kind()}")
+
+
+def _retraining(
+    data: Consortium, model: Released, told: tuple[Records, Tensor, Tensor], shadows: Retraining
+) -> RetrainView:
+    pool = shadows.pool
+    order = pool.records.ids.argsort()
+    at = order[torch.searchsorted(pool.records.ids[order], told[0].ids)]
+    return RetrainView(
+        len(data.classes),
+        model.module,
+        *told,
+        pool=pool.records,
+        site=pool.site,
+        sizes=pool.sizes,
+        at=at,
+        retrain=shadows.fit,
+        stream=shadows.stream,
+    )
 
 
 def candidates(data: Consortium, honest: tuple[str, ...], stream: Stream) -> tuple[Records, Tensor, Tensor]:
@@ -39,8 +72,8 @@ def candidates(data: Consortium, honest: tuple[str, ...], stream: Stream) -> tup
     if not honest:
         raise Refused("no honest site took part in the training", remedy="use more rounds or a larger fraction")
     among = frozenset(honest)
-    inside = _joined([s.records.train for s in data.sites if s.id in among])
-    outside = _joined([s.records.non_members for s in data.sites if s.id in among])
+    inside = Records.joined([s.records.train for s in data.sites if s.id in among])
+    outside = Records.joined([s.records.non_members for s in data.sites if s.id in among])
     order = torch.randperm(len(inside), generator=stream.child("members").generator())[:_MOST_MEMBERS]
     inside = inside.select(order)
     member = torch.cat([torch.ones(len(inside)), torch.zeros(len(outside))]).bool()
@@ -49,17 +82,8 @@ def candidates(data: Consortium, honest: tuple[str, ...], stream: Stream) -> tup
         places = torch.nonzero(member == truth)[:, 0]
         draw = torch.randperm(len(places), generator=stream.child("known", int(truth)).generator())
         known[places[draw[: len(places) // 2]]] = True
-    return _joined([inside, outside]), member, known
+    return Records.joined([inside, outside]), member, known
 
 
 def _white_box(data: Consortium, model: Released, source: ModelView | None) -> ModelView:
     return ModelView(len(data.classes), model.module, model.surrogate, data.test, source)
-
-
-def _joined(parts: list[Records]) -> Records:
-    return Records(
-        torch.cat([p.x for p in parts]),
-        torch.cat([p.y for p in parts]),
-        torch.cat([p.ids for p in parts]),
-        torch.cat([p.units for p in parts]),
-    )

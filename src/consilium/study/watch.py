@@ -16,22 +16,29 @@ from consilium.federate.participant import SiteState
 from .pace import Kind
 from .plan import CellNode, Plan, TrainingNode
 from .progress import Ticker
+from .retrain import shadows_wanted
 from .sinks.sink import Curve
 from .sinks.tracks import Tracks
 from .spending import Spending
 from .store import Store
 
-__all__ = ["Watch", "training_label", "watch_cell", "work"]
+__all__ = ["Watch", "shadow_kind", "training_label", "watch_cell", "work"]
 
 
 def work(plan: Plan) -> dict[Kind, int]:
-    """The rounds and attacks of a plan, by kind."""
+    """The rounds, shadows and attacks of a plan, by kind."""
     total: Counter[Kind] = Counter()
     for node in plan.trainings.values():
         total[_rounds_kind(node)] += _rounds(plan)
+        total[shadow_kind(node)] += shadows_wanted(plan)[node.digest]
     for attack in plan.spec.attacks:
         total[Kind("attacks", attack.name)] += len(plan.cells)
     return dict(total)
+
+
+def shadow_kind(node: TrainingNode) -> Kind:
+    """The shadows of one training."""
+    return Kind("shadows", _rounds_kind(node).name)
 
 
 def training_label(node: TrainingNode) -> str:

@@ -115,6 +115,19 @@
       yaxis2: axis("mean loss", { domain: bottom, anchor: "x2", rangemode: "tozero" }) })];
   };
 
+  const roc = (host) => {
+    const held = drawn.rocs[host.dataset.key];
+    const said = "%{y:.2%} of members at %{x:.2%} of non-members";
+    const line = (x, y, name, style) => ({ x, y, name, mode: "lines", line: style, hovertemplate: `${name}: ${said}<extra></extra>` });
+    const attacks = held.curves.map((curve, i) => line(curve.x, curve.y, curve.name, {
+      color: OKABE[i % 8], width: 2.2, dash: i < 8 ? "solid" : "dashdot" }));
+    const chance = line(held.chance, held.chance, "chance", { color: colour("soft"), width: 1.5, dash: "dot" });
+    const bound = held.bound ? [line(held.bound.x, held.bound.y, `ε = ${held.bound.epsilon} allows`, { color: colour("ink"), width: 2, dash: "dash" })] : [];
+    const log = (title) => axis(title, { type: "log", range: [Math.log10(held.chance[0]), 0], tickformat: "~%", dtick: 1 });
+    return [[...attacks, chance, ...bound], layout({ showlegend: true, legend: { orientation: "h", y: -0.2, font: { size: 12 } },
+      xaxis: log("non-members taken for members"), yaxis: log("members told") })];
+  };
+
   const MARKS = ["circle", "square", "diamond", "triangle-up", "cross", "star", "triangle-down", "hexagon"];
   const bytes = (value) => { const [by, unit] = [[1e9, "GB"], [1e6, "MB"], [1e3, "kB"], [1, "B"]].find(([size]) => value >= size) ?? [1, "B"]; return `${+(value / by).toPrecision(3)} ${unit}`; };
   const traffic = (host) => {
@@ -227,7 +240,7 @@
     return [[line, ...shown.map(mark)], layout({ shapes: divide, margin: { l: 66, r: 28, t: 28, b: 58 },
       xaxis: axis(named(x), ticks(sx)), yaxis: axis(named(y), ticks(sy)) })];
   };
-  const painters = { pareto, curves, histogram, traffic };
+  const painters = { pareto, curves, histogram, traffic, roc };
   const draw = (host) => {
     library();
     const [traces, shape] = painters[host.dataset.figure](host);

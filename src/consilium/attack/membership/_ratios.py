@@ -1,0 +1,32 @@
+"""How much a model favours a record against shadow models, and against how many others it favours it more.
+
+Source: Zarifzadeh, Liu and Shokri 2024, Low-Cost High-Power Membership Inference Attacks, arXiv 2312.03262.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["favour", "share_below"]
+
+
+def favour(target: Tensor, held: Tensor, included: Tensor, a: float | None = None) -> Tensor:
+    """ratio ``(n,)`` of probabilities ``target (n,)``, the shadows' ``held (m, n)``, and who knew what ``(m, n)``.
+
+    Online without ``a``.  Where no shadow, or every one, knew a record, those that there are stand for all.
+    """
+    out = _mean(held, ~included)
+    usual = (_mean(held, included) + out) / 2 if a is None else ((1 + a) * out + (1 - a)) / 2
+    return target / usual.clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def share_below(ratio: Tensor, population: Tensor, gamma: float) -> Tensor:
+    """For each of ``ratio (n,)`` the share of ``population (z,)`` whose ratio it is at least ``gamma`` times."""
+    ranked = population.sort().values
+    return torch.searchsorted(ranked, ratio / gamma, right=True).double() / len(ranked)
+
+
+def _mean(held: Tensor, of: Tensor) -> Tensor:
+    count = of.sum(0)
+    return torch.where(count > 0, (held * of).sum(0) / count.clamp_min(1), held.mean(0))

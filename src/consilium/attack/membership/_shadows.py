@@ -1,0 +1,54 @@
+"""What attacks by shadow models share: log-probabilities in batches, and each shadow's answers beside what it knew.
+
+The logit-scaled confidence  phi = log p_y - log(1 - p_y) = z_y - log sum_{j != y} exp z_j  is close to normal over
+trainings, which log p_y is not.  It is clamped, so that a probability that was rounded to 0 or 1 is finite.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from consilium.core.entry import check
+from consilium.core.finding import Finding
+from consilium.core.random import Stream
+from consilium.core.threat import QueryView
+from consilium.measure.membership import membership
+
+__all__ = ["check_shadows", "confidence", "judged", "log_probabilities"]
+
+_BATCH = 2048
+_FLOOR = -math.log(torch.finfo(torch.float32).tiny)
+
+
+def log_probabilities(answer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """``(n, classes)`` float64 on the CPU; no lower than about -87."""
+    with torch.no_grad():
+        parts = [torch.log_softmax(answer(rows).double(), dim=1).cpu() for rows in _batches(x)]
+    return torch.nan_to_num(torch.cat(parts), nan=-_FLOOR).clamp_min(-_FLOOR)
+
+
+def confidence(log_p: Tensor, y: Tensor) -> Tensor:
+    """phi ``(n,)`` of log-probabilities ``(n, classes)``, within about 87 of 0."""
+    own = log_p.gather(1, y[:, None])[:, 0]
+    rest = log_p.scatter(1, y[:, None], -math.inf).logsumexp(1)
+    return (own - rest).clamp(-_FLOOR, _FLOOR)
+
+
+def judged(view: QueryView, scores: Tensor, generator: torch.Generator, notes: tuple[str, ...] = ()) -> Finding:
+    """The finding of ``scores (n,)`` of the candidates."""
+    seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
+    measures = membership(scores, view.member, Stream(seed), known=view.known)
+    return Finding(measures, {"score": scores, "member": view.member, "known": view.known}, notes=notes)
+
+
+def check_shadows(count: int) -> None:
+    """Refuse so few shadows that a record may be in none of them, or in all."""
+    check(2 <= count <= 4096, "shadows", count, "2 to 4096 shadows")
+
+
+def _batches(x: Tensor) -> Iterator[Tensor]:
+    return (x[first : first + _BATCH] for first in range(0, max(1, len(x)), _BATCH))

@@ -1,0 +1,38 @@
+"""Membership by the generalisation gap: a record whose label is answered rightly is taken for a member.
+
+    score = [answered label = y]          advantage = accuracy on members - accuracy on non-members
+
+It needs the label alone, and is what any other attack by labels has to beat.
+
+Source: Yeom et al. 2018, Privacy Risk in Machine Learning, arXiv 1709.01604 (the gap attack).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+import torch
+
+from consilium.core.attack import Attack
+from consilium.core.finding import Finding
+from consilium.core.threat import QueryView, ThreatModel, View
+from consilium.core.update import Payload
+
+from ._shadows import judged, log_probabilities
+
+__all__ = ["LabelGap"]
+
+
+@dataclass(frozen=True)
+class LabelGap(Attack):
+    """Takes rightly answered records for members."""
+
+    threat: ClassVar[ThreatModel] = ThreatModel("outsider", "inference", "black-box", "membership")
+    needs: ClassVar[type[View]] = QueryView
+
+    def run(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
+        """One query per candidate.  Scores: ``score``, ``member``, ``known`` (n,)."""
+        view = cast(QueryView, view)  # __call__ has required it
+        answered = log_probabilities(view.ask, view.candidates.x).argmax(1)
+        return judged(view, (answered == view.candidates.y).double(), generator)

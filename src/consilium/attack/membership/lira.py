@@ -1,0 +1,94 @@
+"""Membership by likelihood ratio: is this answer like those of models that saw the record, or of those that did not?
+
+    phi = log p_y - log(1 - p_y)          per candidate, over shadows with (in) and without it (out)
+    online     score = log N(phi; mu_in, s_in^2) - log N(phi; mu_out, s_out^2)
+    offline    score = (phi - mu_out) / s_out,  of the same order as Pr[N(mu_out, s_out^2) < phi]
+
+mu is the candidate's own.  s too where ``variance`` is ``each``; ``global`` pools the candidates' squared deviations
+from their own means, which few shadows need; ``auto`` is ``each`` from 64 shadows on.  With ``queries`` above 1 images
+are also asked about flipped and shifted by a pixel or two, and the scores of the copies are added (online) or averaged.
+
+Source: Carlini et al. 2022, Membership Inference Attacks From First Principles, arXiv 2112.03570.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal, cast
+
+import torch
+from torch import Tensor
+
+from consilium.core.attack import Attack
+from consilium.core.entry import check
+from consilium.core.errors import Refused
+from consilium.core.finding import Finding
+from consilium.core.records import Records
+from consilium.core.threat import RetrainView, ThreatModel, View
+from consilium.core.update import Payload
+
+from ._gaussians import likelihood_ratio, standing_out
+from ._shadows import check_shadows, confidence, judged, log_probabilities
+
+__all__ = ["LiRA"]
+
+_SHIFTS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1), (2, 0), (-2, 0), (0, 2), (0, -2))
+_FEW = 64
+
+
+@dataclass(frozen=True)
+class LiRA(Attack):
+    """Compares the answer on each record with those of shadow models that did and did not learn from it."""
+
+    threat: ClassVar[ThreatModel] = ThreatModel("outsider", "inference", "black-box", "membership")
+    needs: ClassVar[type[View]] = RetrainView
+    shadows: int = 32
+    mode: Literal["online", "offline"] = "online"
+    variance: Literal["auto", "global", "each"] = "auto"
+    queries: int = 1
+
+    def __post_init__(self) -> None:
+        check_shadows(self.shadows)
+        check(1 <= self.queries <= 2 * len(_SHIFTS), "queries", self.queries, f"1 to {2 * len(_SHIFTS)} queries")
+
+    def retrains(self) -> int:
+        """As many as the knob says."""
+        return self.shadows
+
+    def run(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
+        """``queries`` per candidate.  Scores: ``score``, ``member``, ``known`` (n,)."""
+        view = cast(RetrainView, view)  # __call__ has required it
+        target = self._asked(view.ask, view.candidates)
+        answers, inside = [], []
+        for shadow in view.shadows(self.shadows):
+            answers.append(self._asked(shadow.module, view.candidates))
+            inside.append(shadow.included[view.at])
+        held, included = torch.stack(answers), torch.stack(inside)
+        each = self.variance == "each" or (self.variance == "auto" and self.shadows >= _FEW)
+        score = likelihood_ratio if self.mode == "online" else standing_out
+        scores = torch.stack([score(target[q], held[:, q], included, each) for q in range(self.queries)])
+        return judged(view, scores.mean(0), generator, _unseen(included, self.mode))
+
+    def _asked(self, answer: Callable[[Tensor], Tensor], records: Records) -> Tensor:
+        """phi ``(queries, n)``."""
+        copies = _copies(records.x, self.queries)
+        return torch.stack([confidence(log_probabilities(answer, x), records.y) for x in copies])
+
+
+def _copies(x: Tensor, queries: int) -> Iterator[Tensor]:
+    if queries > 1 and x.dim() != 4:
+        reason = f"only images can be flipped and shifted, and these records have the shape {tuple(x.shape[1:])}"
+        raise Refused(reason, remedy="use queries = 1", where="queries")
+    for number in range(queries):
+        down, right = _SHIFTS[number // 2]
+        moved = torch.roll(x, (down, right), (2, 3)) if number > 1 else x
+        yield moved.flip(3) if number % 2 else moved
+
+
+def _unseen(included: Tensor, mode: str) -> tuple[str, ...]:
+    """What is said where some candidate is in no shadow, or in all of them."""
+    never, always = int((~included.any(0)).sum()), int(included.all(0).sum())
+    lacking = always + (never if mode == "online" else 0)
+    said = f"{lacking} candidates are in none or all of the shadows: the others' mean stands in.  Use more shadows."
+    return (said,) if lacking else ()

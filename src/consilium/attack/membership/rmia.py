@@ -1,0 +1,72 @@
+"""Membership by pairwise likelihood ratios: does the model favour this record more than it favours the population?
+
+    ratio(x) = p(y | x; model) / Pr(x)        score(x) = share of population records z with ratio(x) >= gamma ratio(z)
+    online     Pr(x) = (mean over shadows with x + mean over shadows without it) / 2
+    offline    Pr(x) = ((1 + a) mean over shadows without x + (1 - a)) / 2
+
+z are records that the adversary knows to be out of the model: the calibration half's non-members, at most
+``population`` of them.  ``a`` says how much more probable a record is to models that saw it; 0 takes them to be certain
+of it, 1 to answer no better than the others.
+
+Source: Zarifzadeh, Liu and Shokri 2024, Low-Cost High-Power Membership Inference Attacks, arXiv 2312.03262.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, cast
+
+import torch
+
+from consilium.core.attack import Attack
+from consilium.core.entry import check
+from consilium.core.errors import Refused
+from consilium.core.finding import Finding
+from consilium.core.threat import RetrainView, ThreatModel, View
+from consilium.core.update import Payload
+
+from ._ratios import favour, share_below
+from ._shadows import check_shadows, judged, log_probabilities
+
+__all__ = ["RMIA"]
+
+
+@dataclass(frozen=True)
+class RMIA(Attack):
+    """Compares how much the model favours each record, against shadows, with how much it favours the population."""
+
+    threat: ClassVar[ThreatModel] = ThreatModel("outsider", "inference", "black-box", "membership")
+    needs: ClassVar[type[View]] = RetrainView
+    shadows: int = 32
+    mode: Literal["online", "offline"] = "online"
+    gamma: float = 1.0
+    a: float = 0.3
+    population: int = 10_000
+
+    def __post_init__(self) -> None:
+        check_shadows(self.shadows)
+        check(self.gamma > 0, "gamma", self.gamma, "a ratio above 0")
+        check(0 <= self.a <= 1, "a", self.a, "0 to 1")
+        check(self.population >= 1, "population", self.population, "1 record or more")
+
+    def retrains(self) -> int:
+        """As many as the knob says."""
+        return self.shadows
+
+    def run(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
+        """One query per candidate.  Scores: ``score``, ``member``, ``known`` (n,)."""
+        view = cast(RetrainView, view)  # __call__ has required it
+        records = view.candidates
+        out = torch.nonzero(view.known & ~view.member)[:, 0]
+        if not len(out):
+            raise Refused("the calibration half has no non-members to be the population")
+        x, y = records.x, records.y[:, None]
+        target = log_probabilities(view.ask, x).gather(1, y)[:, 0].exp()
+        answers, inside = [], []
+        for shadow in view.shadows(self.shadows):
+            answers.append(log_probabilities(shadow.module, x).gather(1, y)[:, 0].exp())
+            inside.append(shadow.included[view.at])
+        a = self.a if self.mode == "offline" else None
+        ratio = favour(target, torch.stack(answers), torch.stack(inside), a)
+        drawn = torch.randperm(len(out), generator=generator)[: self.population]
+        return judged(view, share_below(ratio, ratio[out[drawn]], self.gamma), generator)

@@ -1,0 +1,89 @@
+"""Membership by an attack model: shadow models teach a classifier, one per class, what knowing a record looks like.
+
+    (log-probabilities answered by a shadow, was the record in that shadow?)  ->  classifier of the record's class
+    score = log-odds that the classifier gives to "in" for the answers of the model itself
+
+The classifiers are random forests (the paper's nets of 64 units miss narrow bands).  Shadows answer about the pool that
+they were trained from; each class learns from at most ``examples`` of these answers, in and out alike.  A class with
+too few learns from all.
+
+Source: Shokri et al. 2017, Membership Inference Attacks Against Machine Learning Models, arXiv 1610.05820.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+import torch
+from sklearn.ensemble import RandomForestClassifier
+from torch import Tensor
+
+from consilium.core.attack import Attack
+from consilium.core.entry import check
+from consilium.core.finding import Finding
+from consilium.core.threat import RetrainView, ThreatModel, View
+from consilium.core.update import Payload
+
+from ._shadows import check_shadows, judged, log_probabilities
+
+__all__ = ["Shokri"]
+
+_FEW = 20
+
+
+@dataclass(frozen=True)
+class Shokri(Attack):
+    """Trains a classifier per class on shadow models' answers, and asks it about the model's."""
+
+    threat: ClassVar[ThreatModel] = ThreatModel("outsider", "inference", "black-box", "membership")
+    needs: ClassVar[type[View]] = RetrainView
+    shadows: int = 8
+    examples: int = 4000
+
+    def __post_init__(self) -> None:
+        check_shadows(self.shadows)
+        check(self.examples >= 2 * _FEW, "examples", self.examples, f"{2 * _FEW} examples or more")
+
+    def retrains(self) -> int:
+        """As many as the knob says."""
+        return self.shadows
+
+    def run(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
+        """One query per candidate.  Scores: ``score``, ``member``, ``known`` (n,)."""
+        view = cast(RetrainView, view)  # __call__ has required it
+        told, inside, labels = self._lessons(view, generator)
+        seed = int(torch.randint(2**31, (1,), generator=generator))
+        asked = log_probabilities(view.ask, view.candidates.x)
+        everyone = _taught(told, inside, seed)
+        scores = _odds(everyone, asked)
+        for label in range(view.classes):
+            own, here = labels == label, view.candidates.y == label
+            if here.any() and min(int((inside & own).sum()), int((~inside & own).sum())) >= _FEW:
+                scores[here] = _odds(_taught(told[own], inside[own], seed), asked[here])
+        return judged(view, scores, generator)
+
+    def _lessons(self, view: RetrainView, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Answers ``(l, classes)``, whether each record was in that shadow ``(l,)``, and its label ``(l,)``."""
+        each = max(_FEW, self.examples // (2 * self.shadows))
+        told, inside, labels = [], [], []
+        for shadow in view.shadows(self.shadows):
+            for truth in (True, False):
+                for label in range(view.classes):
+                    places = torch.nonzero((shadow.included == truth) & (view.pool.y == label))[:, 0]
+                    places = places[torch.randperm(len(places), generator=generator)[:each]]
+                    if len(places):
+                        told.append(log_probabilities(shadow.module, view.pool.x[places]))
+                        inside.append(torch.full((len(places),), truth))
+                        labels.append(torch.full((len(places),), label))
+        return torch.cat(told), torch.cat(inside), torch.cat(labels)
+
+
+def _taught(told: Tensor, inside: Tensor, seed: int) -> RandomForestClassifier:
+    forest = RandomForestClassifier(100, min_samples_leaf=10, random_state=seed, n_jobs=1)
+    return forest.fit(told.numpy(), inside.numpy())
+
+
+def _odds(model: RandomForestClassifier, told: Tensor) -> Tensor:
+    p = torch.from_numpy(model.predict_proba(told.numpy())[:, 1]).double()
+    return torch.logit(p, eps=1e-12)

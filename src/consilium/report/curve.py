@@ -1,0 +1,55 @@
+"""The ROC of every membership attack on one model, in one figure with chance and with what its claim allows.
+
+Both axes are logarithmic, because what matters is how many members are told while hardly anyone is told wrongly.  Each
+point rests on at least ten non-members of the judged half (LAWS 18) and is a rate over all of them, no record's score.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..measure.membership import highest_tpr, roc
+from .evidence import CellRecord
+from .scores import read_scores
+
+__all__ = ["rocs"]
+
+_POINTS = 40
+
+
+def rocs(cell: CellRecord) -> dict[str, Any] | None:
+    """``curves``: name and rates of each attack whose scores are there; ``bound``: the claim's, or None.
+
+    None where no attack has a curve.
+    """
+    found = [(finding.name, *_rates(read_scores(finding.scores))) for finding in cell.aimed("membership")]
+    drawn = [{"name": name, "x": _short(x), "y": _short(y)} for name, x, y in found if x]
+    if not drawn:
+        return None
+    least = min(curve["x"][0] for curve in drawn)
+    grid = np.logspace(math.log10(least), 0, _POINTS).tolist()
+    return {"curves": drawn, "chance": [least, 1.0], "bound": _bound(cell, grid)}
+
+
+def _rates(scores: dict[str, Any]) -> tuple[list[float], list[float]]:
+    held = [scores.get(name) for name in ("score", "member", "known")]
+    if any(part is None or part.shape != held[0].shape for part in held):
+        return [], []
+    score, member, known = (torch.from_numpy(part) for part in held)
+    return roc(score, member > 0.5, known > 0.5)
+
+
+def _bound(cell: CellRecord, grid: list[float]) -> dict[str, Any] | None:
+    """The highest curve that the claim allows; a claim of labels alone bounds no membership."""
+    epsilon, delta = cell.privacy.epsilon, cell.privacy.delta or 0.0
+    if epsilon is None or cell.privacy.unit == "label":
+        return None
+    return {"epsilon": float(f"{epsilon:.3g}"), "x": grid, "y": _short([highest_tpr(x, epsilon, delta) for x in grid])}
+
+
+def _short(values: list[float]) -> list[float]:
+    return [float(f"{value:.4g}") for value in values]
