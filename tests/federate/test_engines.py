@@ -31,6 +31,7 @@ from consilium.federate.engines.stacked import Stacked
 from consilium.federate.mean import WeightedMean
 from consilium.federate.participant import Participant, SiteState
 from consilium.federate.round import FederatedRound, RoundState, ServerHalf
+from consilium.federate.together import _spans
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.models.cnn import CNN
 from consilium.learn.models.mlp import MLP
@@ -309,10 +310,18 @@ def test_a_failing_probe_leaves_the_error_to_the_training() -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, about itself
 def test_a_compiled_stack_agrees_too() -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(144, 3))  # small: compiling is what takes the time
-    expected, _ = carried(Loop(), *federation(module, epochs=1), rounds=1)
-    exchange, state = federation(module, epochs=1)
+    expected, _ = carried(Loop(), *federation(module), rounds=1)
+    exchange, state = federation(module)  # two epochs: 8 to 4 steps, so four of all sites are one graph
     exchange = FederatedRound(exchange.half, exchange.sites, compiled=True)
     assert apart(carried(Stacked(), exchange, state, rounds=1)[0], expected) < 1e-5
+
+
+def test_spans_cover_every_step_once_with_the_sites_that_are_still_at_work() -> None:
+    lengths = [9, 9, 6, 1]
+    spans = list(_spans(lengths, 4))
+    assert [step for steps, _ in spans for step in steps] == list(range(9))
+    assert all(active == sum(step < length for length in lengths) for steps, active in spans for step in steps)
+    assert [(len(steps), active) for steps, active in spans] == [(1, 4), (4, 3), (1, 3), (1, 2), (1, 2), (1, 2)]
 
 
 def test_an_objective_that_prepares_is_never_taken_for_a_plain_one() -> None:

@@ -25,5 +25,5 @@ class WeightedMean(Merge):
         merged = {name: tensor * (updates[0].weight / total) for name, tensor in updates[0].payload.items()}
         for update in updates[1:]:
             for name, tensor in update.payload.items():
-                merged[name] = merged[name].add(tensor, alpha=update.weight / total)
+                merged[name].add_(tensor, alpha=update.weight / total)  # its own: made above
         return Aggregate(merged, total, len(updates)), memory

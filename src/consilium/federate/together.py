@@ -4,6 +4,8 @@
 
 A site's batches are those it would draw alone; a short batch is padded with records of weight zero.  Sites with fewer
 steps leave the stack when they are done.  So the result is that of one by one, up to the rounding of sums.
+
+Compiled, a few steps are one graph: entering a graph costs as much as a small model's step.
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ from .participant import Participant, SiteState
 
 __all__ = ["Together", "why_not_together"]
 
+_SPAN = 4
+"""Steps of one compiled graph: half the time of a logistic step was spent entering it; 19 take minutes to compile."""
+
 
 class Together:
     """What one process needs to train stacks of sites like ``model``; ``compiled`` fuses a step's kernels."""
@@ -36,13 +41,13 @@ class Together:
         self.empty = model.network.start()[1]
         if compiled:
             torch.compiler.reset()  # what an earlier training compiled counts against the limit of this one
-        self._advance = torch.compile(self._step) if compiled else self._step
+        self.span = _SPAN if compiled else 1
+        self._advance = torch.compile(self._steps) if compiled else self._steps
 
     def work(
         self, people: Sequence[Participant], broadcast: Broadcast, states: Mapping[str, SiteState]
     ) -> dict[str, tuple[Update, SiteState]]:
         """Every site's update for one round, and its state after."""
-        self.algorithm = self.like.algorithm_in(broadcast.round)
         plans = [(person, _batches(person, broadcast.round)) for person in people]
         plans.sort(key=lambda plan: -len(plan[1]))  # stable: who is done first stands last in the stack
         done: dict[str, tuple[Update, SiteState]] = {}
@@ -67,19 +72,17 @@ class Together:
     ) -> dict[str, tuple[Update, SiteState]]:
         """Begin and finish site by site, the steps between at once."""
         works = [
-            self.algorithm.begin(broadcast, states[p.site.id].kept, len(b))
-            for p, b in zip(people, batches, strict=True)
+            p.algorithm.begin(broadcast, states[p.site.id].kept, len(b)) for p, b in zip(people, batches, strict=True)
         ]
         params = torch.stack([w.params for w in works])
         memory = {name: torch.stack([w.memory[name] for w in works]) for name in works[0].memory}
-        drawn = _Drawn(people, batches, params.device)
-        for step in range(len(batches[0])):
-            active = sum(step < len(b) for b in batches)
+        drawn = _Drawn(people, batches, params.device, self.span)
+        for steps, active in _spans([len(b) for b in batches], self.span):
             new, held = self._advance(
                 params[:active],
                 {name: tensor[:active] for name, tensor in memory.items()},
-                *drawn.batch(step, active),
-                step,
+                drawn.span(steps, active),
+                steps.start,
                 len(batches[0]),
             )
             params = torch.cat([new, params[active:]]) if active < len(people) else new
@@ -97,53 +100,91 @@ class Together:
             for i, (person, w, b) in enumerate(zip(people, works, batches, strict=True))
         }
 
+    def _steps(
+        self, params: Tensor, memory: dict[str, Tensor], batches: Sequence[_Stacked], first: int, planned: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Local steps of every site, from the ``first``, one per batch.
+
+        Batches are tensors of their own, not slices of one: so all steps of a graph share their kernels.
+        """
+        for i, batch in enumerate(batches):
+            params, memory = self._step(params, memory, *batch, first + i, planned)
+        return params, memory
+
     def _step(
         self, params: Tensor, memory: dict[str, Tensor], x: Tensor, y: Tensor, weight: Tensor, steps: int, planned: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """One local step of every site: ``params (P, d)``, ``x (P, B, *shape)``, ``weight (P, B)`` sums to 1 each."""
 
-        def loss(flat: Tensor, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-            named = self.like.lesson.network.parameters_at(flat)
+        def loss(named: dict[str, Tensor], x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
             losses = self.objective.losses(lambda z: functional_call(self.module, named, (z,)), {"x": x, "y": y})
             return (losses * weight).sum()
 
-        def step(flat: Tensor, held: dict[str, Tensor], gradient: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        def gradient(flat: Tensor, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+            """By name, then joined: through views of one vector each part's gradient would be padded to all of d."""
+            found = grad(loss)(self.like.lesson.network.parameters_at(flat), x, y, weight)
+            return torch.cat([g.reshape(-1) for g in found.values()])
+
+        def step(flat: Tensor, held: dict[str, Tensor], value: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
             work = Work(flat, self.empty, steps, planned, held)
-            after = self.algorithm.step(work, Gradient(gradient, self.empty))
+            after = self.algorithm.step(work, Gradient(value, self.empty))
             return after.params, dict(after.memory)
 
-        gradients = vmap(grad(loss))(params, x, y, weight)
+        gradients = vmap(gradient)(params, x, y, weight)
         stepped: tuple[Tensor, dict[str, Tensor]] = vmap(step)(params, memory, gradients)
         return stepped
 
 
 _Plan = tuple[Participant, list[Tensor]]
+_Stacked = tuple[Tensor, Tensor, Tensor]
+
+
+def _spans(lengths: Sequence[int], most: int) -> Iterator[tuple[range, int]]:
+    """The steps in spans of ``most``, and how many sites are in each: ``lengths`` fall, and who is done leaves.
+
+    What is left over goes step by step, so that only spans of two lengths are ever compiled.
+    """
+    step = 0
+    while step < lengths[0]:
+        active = sum(step < length for length in lengths)
+        size = most if step + most <= lengths[active - 1] else 1
+        yield range(step, step + size), active
+        step += size
 
 
 class _Drawn:
-    """The batches of a stack: labels and weights of all steps at once, records step by step into one buffer.
+    """The batches of a stack: labels and weights of a whole round at once, records of a span into one buffer.
 
-    A short batch ends in padding: what stood there before, with weight zero.
+    A short batch (the last of an epoch) ends in padding: a site's first record, with weight zero.
     """
 
-    def __init__(self, people: list[Participant], batches: list[list[Tensor]], device: torch.device) -> None:
-        self.people, self.batches, self.device = people, batches, device
+    def __init__(self, people: list[Participant], batches: list[list[Tensor]], device: torch.device, span: int) -> None:
+        self.people, self.device = people, device
         size, steps, first = max(len(b) for own in batches for b in own), len(batches[0]), people[0].lesson.records
-        self.x = torch.zeros(len(people), size, *first.x.shape[1:], dtype=first.x.dtype)
-        self.y = torch.zeros(steps, len(people), size, dtype=first.y.dtype)
-        self.weight = torch.zeros(steps, len(people), size)
+        self.rows = torch.zeros(len(people), steps, size, dtype=torch.long)
+        self.x = torch.zeros(len(people), span, size, *first.x.shape[1:], dtype=first.x.dtype)
+        self.y = torch.zeros(len(people), steps, size, dtype=first.y.dtype)
+        self.weight = torch.zeros(len(people), steps, size)
         for i, (person, own) in enumerate(zip(people, batches, strict=True)):
             lengths = torch.tensor([len(rows) for rows in own]).unsqueeze(1)
             there = torch.arange(size) < lengths
-            self.y[: len(own), i][there] = person.train.y[torch.cat(own)]
-            self.weight[: len(own), i] = there / lengths
+            self.rows[i, : len(own)][there] = torch.cat(own)
+            self.weight[i, : len(own)] = there / lengths
+            torch.index_select(person.lesson.records.y, 0, self.rows[i].view(-1), out=self.y[i].view(-1))
 
-    def batch(self, step: int, active: int) -> tuple[Tensor, Tensor, Tensor]:
-        """``x (P, B, *shape)``, ``y (P, B)`` and weights ``(P, B)``: 1 / n for n records, 0 for padding."""
+    def span(self, steps: range, active: int) -> list[_Stacked]:
+        """Of each step ``x (P, B, *shape)``, ``y (P, B)`` and weights alike: 1 / n for n records, 0 for padding."""
         for i in range(active):
-            rows = self.batches[i][step]
-            torch.index_select(self.people[i].lesson.records.x, 0, rows, out=self.x[i, : len(rows)])
-        return self._there(self.x[:active]), self._there(self.y[step, :active]), self._there(self.weight[step, :active])
+            rows = self.rows[i, steps.start : steps.stop].reshape(-1)
+            torch.index_select(self.people[i].lesson.records.x, 0, rows, out=self.x[i].flatten(0, 1)[: len(rows)])
+        return [
+            (
+                self._there(self.x[:active, at]),
+                self._there(self.y[:active, step]),
+                self._there(self.weight[:active, step]),
+            )
+            for at, step in enumerate(steps)
+        ]
 
     def _there(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device)
