@@ -71,9 +71,9 @@ class Guard:
         """Refuse what the limits or the budget do not allow on these records; ``labels``: what data defences charge."""
         if person.stream.noise != "secret":
             raise Refused("a deployed site's noise must be secret", remedy="build the participant with the site's key")
-        n = len(person.train)
-        step, steps = person.rule.step_charge(n, person.schedule), person.schedule.steps(n)
-        planned = Planned(known.data, step, steps, tuple(labels))
+        rule, n = person.rule, person.rule.count(person.train)
+        step, steps = rule.step_charge(n, person.schedule), person.schedule.steps(n)
+        planned = Planned(known.data, step, steps, tuple(labels), rule.most_rounds(n, person.schedule))
         with open_ledger(self.folder, witness=self.limits.witness, wait=_WAIT) as ledger:
             check(request, self.limits, ledger, planned)
         return Admitted(request, replace(person, site=replace(person.site, limits=self.limits.at_site())), planned)
