@@ -110,7 +110,9 @@ class UpdateDefence(Defence):
 
 @dataclass(frozen=True)
 class MergeDefence(Defence):
-    """Replaces the weighted mean."""
+    """Replaces the weighted mean.  ``per_site``: its noise makes a claim of each site, which binds the whole round."""
+
+    per_site: ClassVar[bool] = False
 
     @abstractmethod
     def merge(self) -> Merge:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from consilium.core.errors import Failed, Refused
 from consilium.core.records import Consortium
-from consilium.defend.update.dp_fed_avg import DPFedAvg
 from consilium.federate.deployed import wire
 from consilium.federate.deployed.frame import Bounds, unpack
 from consilium.federate.engines.flower import Caller, refuse_refusal, told
@@ -51,8 +50,8 @@ def check_deployable(spec: Spec) -> None:
         reason = "absence, dropouts and stragglers are simulated, and real sites have their own"
         raise Refused(reason, remedy="keep sampling and minimum-cohort alone", where="federation.participation")
     for arm in arms(spec):
-        if any(isinstance(merge, DPFedAvg) for merge in arm.merge):
-            reason = "dp-fed-avg's noise and cohorts follow from the study's seed, which every site is told"
+        if any(merge.per_site for merge in arm.merge):
+            reason = "the server's noise and cohorts follow from the study's seed, which every site is told"
             raise Refused(reason, remedy="simulate it with `run`", where="vary")
         federation = arm.study(spec).federation
         if federation is not None and federation.algorithm.personal:

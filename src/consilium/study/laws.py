@@ -22,7 +22,6 @@ from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Consortium
 from consilium.core.update import Update
-from consilium.defend.update.dp_fed_avg import DPFedAvg
 from consilium.measure.privacy import Claim, noise_multiplier
 
 from .arms import Arm
@@ -192,7 +191,7 @@ def units_exist(case: Case) -> Refusal | None:
 def site_level(case: Case) -> Refusal | None:
     """A claim per site: every site counts once, and nothing that is released depends on how many came."""
     federation = case.arm.study(case.spec).federation
-    if federation is None or not any(isinstance(merge, DPFedAvg) for merge in case.arm.merge):
+    if federation is None or not any(merge.per_site for merge in case.arm.merge):
         return None
     shape, algorithm = federation.shape, federation.algorithm
     if shape.weights == "records":
@@ -294,7 +293,8 @@ def _enough(claim: Claim, cap: float) -> str:
     """The noise with which as many steps of the same sampling would cost no more than the cap."""
     if claim.noise_multiplier is None or claim.batch_size is None:
         return "more noise"
-    rate = min(1.0, claim.batch_size / claim.n) if claim.sampler.startswith("Poisson") else 1.0
+    batch = claim.batch_size + (0.5 if claim.unit == "site" else 0)  # an expected cohort may have been rounded down
+    rate = min(1.0, batch / claim.n) if claim.sampler.startswith("Poisson") else 1.0
     needed = noise_multiplier(cap, claim.delta, rate, claim.steps, cast(Adjacency, claim.adjacency))
     return f"more noise (a noise multiplier of {needed:.4g} meets epsilon {cap:g})"
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -45,6 +45,8 @@ class DPFedAvg(UpdateDefence, MergeDefence):
     of the updates' lengths, by steps of ``clip_speed``, from a count with noise of deviation ``count_noise`` (None: a
     twentieth of the expected cohort).  Weights are uniform: a site's number of records does not count.
     """
+
+    per_site: ClassVar[bool] = True
 
     epsilon: float | None = None
     noise_multiplier: float | None = None
@@ -167,8 +169,8 @@ class DPFedAvg(UpdateDefence, MergeDefence):
         if moving is not None and noise_of_the_sum(noise, moving.noise) == float("inf"):
             raise Unlawful(
                 f"counting with noise {moving.noise:g} alone costs as much as a noise multiplier of "
-                f"{1 / (2 * moving.noise):.4g}, and {noise:g} is to be spent on all (LAWS 9)",
-                remedy=f"use a count-noise above {1 / (2 * noise):.4g}, or a fixed clip",
+                f"{2 * moving.noise:.4g}, and sum and count together may cost no more than {noise:g} does (LAWS 9)",
+                remedy=f"use a count-noise above {noise / 2:.4g}, more sites in a round, or a fixed clip",
             )
 
     def _bounded(self, update: Update) -> tuple[Update, bool]:

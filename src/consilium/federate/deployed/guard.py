@@ -89,6 +89,12 @@ class Guard:
                     f"{self.limits.max_rounds} rounds of this study were worked, some more than once",
                     where="limits.max-rounds",
                 )
+            if planned.most is not None and len(ledger.paid(study)) >= planned.most:
+                raise Refused(
+                    f"the study's own budget allows {planned.most} rounds on these records",
+                    remedy="end the training here, or give it a larger epsilon",
+                    where="study.epsilon",
+                )
             ledger.claim(study, round, question, planned.data, planned.charges(), self.limits.budget, planned.labels)
 
     def assess(self, request: StudyRequest, question: bytes) -> None:
