@@ -443,11 +443,11 @@ def test_a_budget_under_replace_one_is_spent_sooner(folder, tmp_path):
                 number += 1
         return number
 
-    added = rounds(folder, Budget(3.0, DELTA))
-    replaced = rounds(tmp_path / "other", Budget(3.0, DELTA, adjacency="replace-one"))
+    added = rounds(folder, Budget(8.0, DELTA))
+    replaced = rounds(tmp_path / "other", Budget(8.0, DELTA, adjacency="replace-one"))
     assert 0 < replaced < added
-    assert epsilon(ROUND * replaced, DELTA, "replace-one").epsilon <= 3.0
-    assert epsilon(ROUND * (replaced + 1), DELTA, "replace-one").epsilon > 3.0
+    assert epsilon(ROUND * replaced, DELTA, "replace-one").epsilon <= 8.0
+    assert epsilon(ROUND * (replaced + 1), DELTA, "replace-one").epsilon > 8.0
 
 
 def test_delta_is_below_one_over_the_number_of_patients(folder):

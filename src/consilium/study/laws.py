@@ -296,7 +296,7 @@ def _enough(claim: Claim, cap: float) -> str:
     batch = claim.batch_size + (0.5 if claim.unit == "site" else 0)  # an expected cohort may have been rounded down
     rate = min(1.0, batch / claim.n) if claim.sampler.startswith("Poisson") else 1.0
     needed = noise_multiplier(cap, claim.delta, rate, claim.steps, cast(Adjacency, claim.adjacency))
-    return f"more noise (a noise multiplier of {needed:.4g} meets epsilon {cap:g})"
+    return f"more noise (a noise multiplier of {needed:g} meets epsilon {cap:g})"
 
 
 LAWS: tuple[Callable[[Case], Refusal | None], ...] = (

@@ -73,7 +73,9 @@ class Guard:
             raise Refused("a deployed site's noise must be secret", remedy="build the participant with the site's key")
         rule, n = person.rule, person.rule.count(person.train)
         step, steps = rule.step_charge(n, person.schedule), person.schedule.steps(n)
-        planned = Planned(known.data, step, steps, tuple(labels), rule.most_rounds(n, person.schedule))
+        most = rule.most_rounds(n, person.schedule)
+        bounded = most if most < person.schedule.rounds else None
+        planned = Planned(known.data, step, steps, tuple(labels), bounded)
         with open_ledger(self.folder, witness=self.limits.witness, wait=_WAIT) as ledger:
             check(request, self.limits, ledger, planned)
         return Admitted(request, replace(person, site=replace(person.site, limits=self.limits.at_site())), planned)
