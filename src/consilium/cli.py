@@ -307,20 +307,21 @@ def _print_plan(summary: dict[str, Any]) -> None:
     from rich.table import Table
 
     table = Table(title=f"Plan of {summary['study']}", title_justify="left")
-    for heading in ("arm", "status", "epsilon", "delta", "unit", "noise multiplier"):
+    for heading in ("arm", "status", "epsilon", "delta", "unit", "adjacency", "noise multiplier"):
         table.add_column(heading)
     for arm in summary["arms"]:
         if arm["status"] == "refused":
             rule = arm["refusal"]
-            table.add_row(arm["arm"], f"refused: {rule['reason']} (LAWS {rule['law']})", "", "", "", "")
+            table.add_row(arm["arm"], f"refused: {rule['reason']} (LAWS {rule['law']}). {rule['remedy']}", *[""] * 5)
             continue
         noise = arm["noise_multiplier"]
         table.add_row(
             arm["arm"],
             "lawful",
-            "none (no DP)" if arm["epsilon"] is None else f"{arm['epsilon']:.4g}",
+            "none (no DP)" if arm["epsilon"] is None else _epsilons(arm),
             "" if arm["delta"] is None else f"{arm['delta']:g}",
             arm["unit"] or "",
+            arm["adjacency"] or "",
             "" if noise is None else f"{noise[0]:.4g} to {noise[1]:.4g}",
         )
     console = Console()
@@ -331,6 +332,13 @@ def _print_plan(summary: dict[str, Any]) -> None:
         f"{summary['cells']} cells, {summary['attacks_per_cell']} attacks on each; "
         f"training will take about {summary['expected_seconds']:.0f} s"
     )
+
+
+def _epsilons(arm: dict[str, Any]) -> str:
+    """The epsilon of each of the arm's cells: one figure if they agree, else from least to most."""
+    found = [value for cell in arm["cells"] if (value := cell["epsilon"].get(arm["unit"])) is not None]
+    least, most = f"{min(found):.4g}", f"{max(found):.4g}"
+    return most if least == most else f"{least} to {most} ({len(found)} cells)"
 
 
 def _listing(found: list[Card]) -> str:

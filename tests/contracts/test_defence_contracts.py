@@ -32,7 +32,11 @@ from consilium.learn.objectives import CrossEntropy
 from consilium.measure.privacy import epsilon
 
 ROOMS = [room for room in catalogue.ROOMS if room.startswith("defend/")]
-KNOBS = {"dp-sgd": {"noise_multiplier": 1.0, "delta": 1e-3}, "prune": {"sparsity": 0.5, "fine_tune_steps": 3}}
+KNOBS = {
+    "dp-sgd": {"noise_multiplier": 1.0, "delta": 1e-3},
+    "dp-fed-avg": {"noise_multiplier": 1.0},
+    "prune": {"sparsity": 0.5, "fine_tune_steps": 3},
+}
 CLASSES = 3
 LAYERS = Network(nn.Linear(5, 5))
 """A network of as many parameters as the world's updates have."""

@@ -23,8 +23,8 @@ D = LAYERS.size
 
 
 def codecs():
-    made = (catalogue.load(card)() for card in catalogue.cards("defend/update"))
-    return [codec for codec in made if codec.stage == "compress"]
+    kinds = (catalogue.load(card) for card in catalogue.cards("defend/update"))
+    return [kind() for kind in kinds if kind.stage == "compress"]
 
 
 EVERY = pytest.mark.parametrize("codec", codecs(), ids=lambda c: c.kind())

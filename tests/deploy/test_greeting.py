@@ -95,3 +95,19 @@ def test_what_a_site_declares_is_read_or_refused():
 def test_the_placeholders_hold_nothing():
     data = elsewhere(consortium(parse(STUDY), 0), tuple(OWN.values()))
     assert all(site.records.train.x.numel() == 0 for site in data.sites)
+
+
+def test_units_are_declared_and_counted():
+    """A claim per patient among machines is of as many patients as each site declared."""
+    told = Enrolment("north", 100, 10, 1.0, True, 40)
+    assert decode_enrolment(encode_enrolment(told, "s"), "s", "north") == told
+    data = elsewhere(consortium(parse(STUDY), 0), (told, OWN["south"]))
+    assert [len(site.records.train.units.unique()) for site in data.sites] == [40, 200]
+    with pytest.raises(Refused, match="more units than records"):
+        decode_enrolment(encode_enrolment(Enrolment("north", 100, 10, 1.0, True, 101), "s"), "s", "north")
+
+
+def test_the_servers_noise_is_not_for_machines_that_know_its_seed():
+    spec = parse({**STUDY, "vary": {"privacy": [{"kind": "dp-fed-avg", "noise-multiplier": 1.0}]}})
+    with pytest.raises(Refused, match="every site is told"):
+        check_deployable(spec)

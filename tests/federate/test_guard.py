@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from consilium.core.algorithm import Broadcast
+from consilium.core.charge import Gaussian, PerUnit, PoissonSampled
 from consilium.core.errors import Refused
 from consilium.core.gradient import Schedule
 from consilium.core.random import Stream
@@ -101,6 +102,39 @@ def test_rounds_beyond_the_request_or_worked_too_often_are_refused(tmp_path, per
         guard.pay(study, 1, b"")
     with pytest.raises(Refused, match="4 rounds of this study were worked, some more than once"):
         guard.pay(study, 1, b"")
+
+
+def test_the_studys_own_budget_ends_it_at_the_site_too(tmp_path, person):
+    """Both epsilon and noise given: a server that goes on is refused, on the site's own count."""
+    rule = DPSGD(noise_multiplier=1.5, epsilon=4.0, delta=DELTA).rule(MeanGradient())
+    request = replace(REQUEST, rounds=40)
+    person = replace(person, rule=rule, schedule=Schedule(40, 1, 8))
+    guard = Guard(SiteLimits(budget=Budget(4.0, DELTA)), tmp_path / "ledger")
+    study = admitted(guard, person, request)
+    most = study.planned.most
+    assert most is not None and 1 <= most < 40
+    for number in range(1, most + 1):
+        guard.pay(study, number, question(person, number)[1])
+    with pytest.raises(Refused, match=rf"study\.epsilon: the study's own budget allows {most} rounds"):
+        guard.pay(study, most + 1, question(person, most + 1)[1])
+    with open_ledger(tmp_path / "ledger") as ledger:
+        assert ledger.cost(study.planned.data, DELTA) <= 4.0
+
+
+def test_a_site_counts_its_own_patients(tmp_path, person):
+    train = person.train
+    paired = replace(train, units=torch.arange(len(train)) // 2)
+    rule = DPSGD(noise_multiplier=1.5, delta=DELTA, unit="patient").rule(MeanGradient())
+    pools = replace(person.site.records, train=paired)
+    person = replace(person, rule=rule, train=paired, site=replace(person.site, records=pools))
+    guard = Guard(SiteLimits(budget=Budget(50.0, DELTA, unit="patient")), tmp_path / "ledger")
+    study = admitted(guard, person)
+    patients = len(paired.units.unique())
+    assert study.planned.step == PerUnit("patient", PoissonSampled(8 / patients, Gaussian(1.5)))
+    assert study.planned.steps == -(-patients // 8)
+    per_example = replace(person, rule=RULE)
+    with pytest.raises(Refused, match=r"budget\.unit: asks to learn from single examples"):
+        admitted(guard, per_example, replace(REQUEST, study="another"))
 
 
 def test_the_sites_own_consent_and_count_hold_for_assessments(tmp_path, person):

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from consilium.core.charge import Charge, Composed, Gaussian, PoissonSampled, RandomisedResponse
+from consilium.core.charge import Charge, Composed, Gaussian, PerUnit, PoissonSampled, RandomisedResponse
 from consilium.core.errors import Failed
 from consilium.federate.ledger import charge_from_json, charge_to_json, entered
 from consilium.measure.privacy import claims, epsilon
@@ -54,7 +54,15 @@ def test_claims_are_those_of_the_uncounted_ledger(seed) -> None:
     assert epsilon(kept[1:], 1e-4).epsilon < epsilon(short, 1e-4).epsilon  # a line lost would show
 
 
-@pytest.mark.parametrize("charge", [Composed(PoissonSampled(0.1, Gaussian(1.5)), 7), RandomisedResponse(1.0, 3)])
+@pytest.mark.parametrize(
+    "charge",
+    [
+        Composed(PoissonSampled(0.1, Gaussian(1.5)), 7),
+        Composed(PerUnit("patient", PoissonSampled(0.1, Gaussian(1.5))), 7),
+        PerUnit("site", Gaussian(2.0)),
+        RandomisedResponse(1.0, 3),
+    ],
+)
 def test_charges_round_trip(charge: Charge) -> None:
     assert charge_from_json(json.loads(json.dumps(charge_to_json(charge)))) == charge
 

@@ -33,6 +33,8 @@ witness = "/mnt/other/head.json"
 epsilon = 5.0
 delta = 1e-6
 labels = 3
+unit = "patient"
+adjacency = "replace-one"
 
 [[require]]
 kind = "dp-sgd"
@@ -70,7 +72,10 @@ def planned(ledger, step=STEP, steps=5, labels=()):
 def test_a_file_says_what_it_says(tmp_path):
     limits = read_limits(written(tmp_path, WHOLE))
     assert (limits.max_rounds, limits.max_local_epochs, limits.minimum_sites, limits.assess) == (50, 5, 3, False)
-    assert limits.budget == Budget(5.0, 1e-6, 3.0) and str(limits.witness) == "/mnt/other/head.json"
+    assert (
+        limits.budget == Budget(5.0, 1e-6, 3.0, "patient", "replace-one")
+        and str(limits.witness) == "/mnt/other/head.json"
+    )
     assert limits.algorithms == ("fed-avg", "scaffold") and limits.studies == ("private-small",)
     first, second = limits.required
     assert first == (Requirement("dp-sgd", {"noise-multiplier": (0.8, None), "clip": (None, 1.0)}),)

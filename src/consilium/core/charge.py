@@ -1,14 +1,32 @@
 """A charge records what a mechanism DID to private data; `measure.privacy` says what that costs.
 
 A frozen ledger in the manner of dp-accounting's events: kinds are never removed and never change their meaning, and an
-accountant refuses a kind that it does not know.
+accountant refuses a kind that it does not know.  A charge says of which *unit* a sample is drawn and a sum is clipped
+(one record, unless ``PerUnit`` says otherwise).  *Adjacency* is no part of it: the same deed is judged under either.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-__all__ = ["Charge", "Composed", "Gaussian", "PoissonSampled", "RandomisedResponse"]
+__all__ = [
+    "Adjacency",
+    "Charge",
+    "Composed",
+    "Gaussian",
+    "PerUnit",
+    "PoissonSampled",
+    "RandomisedResponse",
+    "Unit",
+    "of_unit",
+]
+
+Unit = Literal["example", "patient", "site"]
+"""Whom a claim protects: one record, all records of one patient, or all that one site contributes."""
+
+Adjacency = Literal["add-or-remove-one", "replace-one"]
+"""How two data sets differ in one unit: it is there or not, or it is another one (their number is the same)."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +58,25 @@ class Composed(Charge):
 
 
 @dataclass(frozen=True)
+class PerUnit(Charge):
+    """``inner`` done to whole units: each is in a sample with all that it has or not at all, and is clipped as one.
+
+    A charge without this wrapper was done to single records.  It is a kind of its own so that whoever does not know it
+    refuses it, and never reads a patient's charge as an example's.
+    """
+
+    unit: Unit
+    inner: Charge
+
+
+@dataclass(frozen=True)
 class RandomisedResponse(Charge):
     """A label of ``categories`` values, kept with probability e^eps / (e^eps + categories - 1); drawn once."""
 
     epsilon: float
     categories: int
+
+
+def of_unit(unit: Unit, charge: Charge) -> Charge:
+    """``charge`` done to ``unit``; a record's stands as it is."""
+    return charge if unit == "example" else PerUnit(unit, charge)

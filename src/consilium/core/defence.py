@@ -15,10 +15,10 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from .charge import Charge
+from .charge import Adjacency, Charge
 from .entry import Entry
 from .gradient import GradientRule, Objective
-from .merge import Merge
+from .merge import Cohort, Merge
 from .network import Network
 from .random import Stream
 from .records import Records
@@ -30,6 +30,7 @@ __all__ = [
     "Defence",
     "MergeDefence",
     "ModelDefence",
+    "Promise",
     "TrainingDefence",
     "UpdateDefence",
 ]
@@ -38,6 +39,19 @@ __all__ = [
 @dataclass(frozen=True)
 class Defence(Entry, ABC):
     """Base of the six moments."""
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What the server's noise does in one round: the charge, at which ``delta`` and adjacency, and in words how sites
+    come into a round.  ``rounds`` is how many of them a budget allows.
+    """
+
+    charge: Charge
+    delta: float
+    adjacency: Adjacency
+    sampler: str
+    rounds: int
 
 
 @dataclass(frozen=True)
@@ -81,6 +95,10 @@ class UpdateDefence(Defence):
         """This defence made to measure for the layers of ``network``; most take any."""
         return self
 
+    def hearing(self, told: Payload) -> UpdateDefence:
+        """This defence as the server's word of this round makes it (a bound that moves); most hear nothing."""
+        return self
+
     @abstractmethod
     def protect(self, update: Update, memory: Payload, stream: Stream) -> tuple[Update, Payload]:
         """The site half, and what it keeps at the site for its next round.  A corrupted site does not run it."""
@@ -92,11 +110,21 @@ class UpdateDefence(Defence):
 
 @dataclass(frozen=True)
 class MergeDefence(Defence):
-    """Replaces the weighted mean."""
+    """Replaces the weighted mean.  ``per_site``: its noise makes a claim of each site, which binds the whole round."""
+
+    per_site: ClassVar[bool] = False
 
     @abstractmethod
     def merge(self) -> Merge:
         """The merge to use."""
+
+    def merge_for(self, cohort: Cohort, stream: Stream) -> Merge:
+        """The merge to use among ``cohort``; noise comes from ``stream``.  Most ask for neither."""
+        return self.merge()
+
+    def promise(self, cohort: Cohort) -> Promise | None:
+        """What it claims for each site of ``cohort``; None if no guarantee is claimed."""
+        return None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .charge import Charge
+from .charge import Adjacency, Charge, Unit
 from .network import Network
 from .random import Stream
 from .records import Records
@@ -86,10 +86,21 @@ class GradientOracle(ABC):
 class GradientRule(ABC):
     """Owns all access to private records while training.
 
-    ``delta`` is the one at which its claims are made, None if it makes none.
+    ``delta`` is the one at which its claims are made, None if it makes none; ``unit`` whom they protect, under which
+    ``adjacency``.  Wherever ``n`` stands below it counts such units.
     """
 
     delta: float | None = None
+    unit: Unit = "example"
+    adjacency: Adjacency = "add-or-remove-one"
+
+    def count(self, records: Records) -> int:
+        """How many units ``records`` are of."""
+        return len(records) if self.unit == "example" else len(torch.unique(records.units))
+
+    def most_rounds(self, n: int, schedule: Schedule) -> int:
+        """How many rounds of full local work a budget allows a site of ``n`` units; all of them without one."""
+        return schedule.rounds
 
     @abstractmethod
     def schedule(self, asked: Schedule) -> Schedule:
@@ -100,7 +111,7 @@ class GradientRule(ABC):
 
     @abstractmethod
     def step_charge(self, n: int, schedule: Schedule) -> Charge | None:
-        """What ONE call does to one of ``n`` records; None if no guarantee is claimed."""
+        """What ONE call does to one of ``n`` units; None if no guarantee is claimed."""
 
     @abstractmethod
     def oracle(

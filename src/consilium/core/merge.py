@@ -3,21 +3,49 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from .update import Aggregate, Payload, Update
 
-__all__ = ["Merge"]
+__all__ = ["Cohort", "Merge"]
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Who merges in each of ``rounds``: ``rate`` of ``population`` sites, each by its own coin or a fixed number."""
+
+    population: int
+    rounds: int
+    rate: float = 1.0
+    sampling: Literal["fixed", "poisson"] = "fixed"
+
+    @property
+    def expected(self) -> float:
+        """Sites in a round, on average."""
+        if self.sampling == "poisson":
+            return self.rate * self.population
+        return float(max(1, round(self.rate * self.population)))
 
 
 class Merge(ABC):
     """``reads`` is what it must see: the weighted ``sum`` alone, or ``each`` update.
 
-    A merge that reads each cannot stand behind secure aggregation (LAWS 2).
+    A merge that reads each cannot stand behind secure aggregation (LAWS 2).  ``least`` is the fewest updates of which
+    it makes an aggregate; one that takes none is handed an update of zeros.
     """
 
     reads: Literal["sum", "each"]
+    least: int = 1
+
+    def tells(self, memory: Payload) -> Payload:
+        """What the sites must know of ``memory`` for their half; it travels with the broadcast."""
+        return {}
+
+    def expects(self) -> Mapping[str, tuple[int, ...]]:
+        """Names and shapes of what it reads in an update beside what the algorithm expects."""
+        return {}
 
     @abstractmethod
     def merge(self, updates: Sequence[Update], memory: Payload) -> tuple[Aggregate, Payload]:

@@ -22,7 +22,8 @@ __all__ = ["elsewhere"]
 def elsewhere(data: Consortium, enrolled: Sequence[Enrolment]) -> Consortium:
     """``data`` with the sites that declared themselves in the place of its own."""
     sites = tuple(
-        Site(one.site, Pools(_numbered(one.train), _numbered(one.validation), _numbered(0))) for one in enrolled
+        Site(one.site, Pools(_numbered(one.train, one.units), _numbered(one.validation), _numbered(0)))
+        for one in enrolled
     )
     notes = (
         *(note for note in data.notes if "held out" in note),
@@ -32,6 +33,7 @@ def elsewhere(data: Consortium, enrolled: Sequence[Enrolment]) -> Consortium:
     return replace(data, sites=sites, notes=notes, removed={}, declared=True)
 
 
-def _numbered(n: int) -> Records:
+def _numbered(n: int, units: int = 0) -> Records:
+    """``n`` empty records of so many units, 0 for each its own."""
     ids = torch.arange(n)
-    return Records(torch.zeros(n, 0), torch.zeros(n, dtype=torch.long), ids, ids)
+    return Records(torch.zeros(n, 0), torch.zeros(n, dtype=torch.long), ids, ids.clamp(max=units - 1) if units else ids)

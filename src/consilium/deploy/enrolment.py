@@ -1,7 +1,8 @@
 """What a site declares before the first round: that it takes part, and with how many records.
 
-The numbers are those that LAWS 9 calls public: training records, which weigh its updates and set its noise, and
-validation records, which its assessments are means over.  Nothing else of the data is said.
+The numbers are those that LAWS 9 calls public: training records and the units they are of (patients), which weigh its
+updates and set its noise, and validation records, which its assessments are means over.  Nothing else of the data is
+said.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ from consilium.federate.deployed.frame import Bounds, Frame, pack, unpack
 __all__ = ["Enrolment", "decode_enrolment", "encode_enrolment"]
 
 _BYTES = Bounds(bytes=1 << 14, header=1 << 13, tensors=0)
-_FIELDS = {"kind", "study", "site", "train", "validation", "weight", "own"}
+_FIELDS = {"kind", "study", "site", "train", "validation", "weight", "own", "units"}
 
 
 @dataclass(frozen=True)
 class Enrolment:
     """A site's declaration for one study: ``weight`` is that of its updates.
 
-    ``own`` is False in a rehearsal: the site works on its share of the study's own data.
+    ``own`` is False in a rehearsal: the site works on its share of the study's own data.  ``units`` is how many
+    patients the training records are of, 0 where each is its own.
     """
 
     site: str
@@ -29,6 +31,7 @@ class Enrolment:
     validation: int
     weight: float
     own: bool
+    units: int = 0
 
 
 def encode_enrolment(enrolment: Enrolment, study: str) -> bytes:
@@ -43,9 +46,12 @@ def decode_enrolment(data: bytes, study: str, site: str) -> Enrolment:
         raise Refused("the enrolment has other fields than it should", where=site, remedy="run one release everywhere")
     if header["study"] != study or header["site"] != site:
         raise Refused("the enrolment is of another study or site", where=site)
-    counts, weight, own = (header["train"], header["validation"]), header["weight"], header["own"]
+    counts = (header["train"], header["validation"], header["units"])
+    weight, own = header["weight"], header["own"]
     if any(type(n) is not int or not 0 <= n <= 1 << 40 for n in counts) or type(own) is not bool:
         raise Refused("the enrolment declares no numbers of records", where=site)
     if type(weight) not in (int, float) or not 0 < weight <= 1e15:
         raise Refused("the enrolment declares no weight", where=site)
-    return Enrolment(site, counts[0], counts[1], float(weight), own)
+    if counts[2] > counts[0]:
+        raise Refused("the enrolment declares more units than records", where=site)
+    return Enrolment(site, counts[0], counts[1], float(weight), own, counts[2])

@@ -50,6 +50,9 @@ def check_deployable(spec: Spec) -> None:
         reason = "absence, dropouts and stragglers are simulated, and real sites have their own"
         raise Refused(reason, remedy="keep sampling and minimum-cohort alone", where="federation.participation")
     for arm in arms(spec):
+        if any(merge.per_site for merge in arm.merge):
+            reason = "the server's noise and cohorts follow from the study's seed, which every site is told"
+            raise Refused(reason, remedy="simulate it with `run`", where="vary")
         federation = arm.study(spec).federation
         if federation is not None and federation.algorithm.personal:
             reason = f"{federation.algorithm.kind()} makes a model for each site, which stays there unjudged"

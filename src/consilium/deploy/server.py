@@ -29,6 +29,7 @@ from consilium.study.store import Store
 from consilium.study.study import Study
 
 from .description import describe
+from .enrolment import Enrolment
 from .greeting import check_deployable, enrol, greet, named, plan_for
 from .keys import roster, server_keys
 from .processes import require_flower
@@ -72,7 +73,7 @@ def _carrier(
         enrolled = enrol(caller, terms, request, names)
         assert isinstance(whole, FederatedRound)
         weights = {site: enrolment.weight for site, enrolment in enrolled.items()}
-        charges = {site: _charge(plan, node, enrolment.train) for site, enrolment in enrolled.items()}
+        charges = {site: _charge(plan, node, enrolment) for site, enrolment in enrolled.items()}
         note = partial(write_engine_record, store.training(node.digest))
         records = {site: enrolment.train for site, enrolment in enrolled.items()}
         return Flower(replace(caller, waits=waits), Deployment(request, weights, charges, note, records))
@@ -80,11 +81,12 @@ def _carrier(
     return make
 
 
-def _charge(plan: Plan, node: TrainingNode, n: int) -> Charge | None:
-    """What one round costs a site of ``n`` records."""
+def _charge(plan: Plan, node: TrainingNode, enrolled: Enrolment) -> Charge | None:
+    """What one round costs a site with so many records or units."""
     federation = node.arm.study(plan.spec).federation
     assert isinstance(federation, FederationSpec)
     rule = gradient_rule(node.arm)
     work = schedule(federation, rule)
+    n = enrolled.train if rule.unit == "example" else enrolled.units or enrolled.train
     step = rule.step_charge(n, work)
     return None if step is None else Composed(step, work.steps(n))

@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from consilium.core.algorithm import Server
 from consilium.core.errors import ConsiliumError, Failed, Refused
-from consilium.core.records import Consortium
+from consilium.core.records import Consortium, Records
 from consilium.federate.assess import Assessment, assess
 from consilium.federate.deployed import wire
 from consilium.federate.deployed.guard import Admitted, Guard
@@ -149,7 +151,7 @@ class Worker:
         self.guard.judge(request)
         pools = self._gathered(understand(request)).sites[0].records
         n, m = len(pools.train), len(pools.validation)
-        return encode_enrolment(Enrolment(self.site, n, m, 1.0, self.holding.own), digest)
+        return encode_enrolment(Enrolment(self.site, n, m, 1.0, self.holding.own, _units(pools.train)), digest)
 
     def _gathered(self, study: Understood) -> Consortium:
         if self.site not in study.roster:
@@ -169,9 +171,15 @@ class Worker:
         labels = [charge for d in study.arm.data if (charge := d.charge(len(data.classes))) is not None]
         admitted = self.guard.admit(request, known, person, labels)
         n, m = len(person.train), len(person.site.records.validation)
-        enrolment = Enrolment(self.site, n, m, person.weight, self.holding.own)
+        enrolment = Enrolment(self.site, n, m, person.weight, self.holding.own, _units(person.train))
         return _Prepared(admitted, Shelf(self.state / digest), enrolment)
 
     def _refusal(self, error: ConsiliumError, digest: str) -> bytes:
         _log.warning("refused: %s", error)
         return wire.encode_refusal(wire.Refusal.of(error, self.site), digest)
+
+
+def _units(records: Records) -> int:
+    """How many units ``records`` are of; 0 where each is its own."""
+    found = len(torch.unique(records.units))
+    return found if found < len(records) else 0

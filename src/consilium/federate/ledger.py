@@ -9,9 +9,9 @@ a site that works ten thousand rounds keeps one line.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
-from consilium.core.charge import Charge, Composed, Gaussian, PoissonSampled, RandomisedResponse
+from consilium.core.charge import Charge, Composed, Gaussian, PerUnit, PoissonSampled, RandomisedResponse, Unit
 from consilium.core.errors import Failed
 
 __all__ = ["charge_from_json", "charge_to_json", "entered"]
@@ -37,6 +37,8 @@ def charge_to_json(charge: Charge) -> dict[str, Any]:
             return {"poisson": rate, "inner": charge_to_json(inner)}
         case Composed(inner, count):
             return {"count": count, "inner": charge_to_json(inner)}
+        case PerUnit(unit, inner):
+            return {"unit": unit, "inner": charge_to_json(inner)}
         case RandomisedResponse(epsilon, categories):
             return {"randomised-response": epsilon, "categories": categories}
     raise Failed(f"a ledger cannot hold {charge!r}")
@@ -51,6 +53,8 @@ def charge_from_json(data: Mapping[str, Any]) -> Charge:
             return PoissonSampled(rate, charge_from_json(inner))
         case {"count": count, "inner": inner}:
             return Composed(charge_from_json(inner), count)
+        case {"unit": unit, "inner": inner} if unit in get_args(Unit):
+            return PerUnit(unit, charge_from_json(inner))
         case {"randomised-response": epsilon, "categories": categories}:
             return RandomisedResponse(epsilon, categories)
     raise Failed(f"a ledger holds an unknown charge: {dict(data)!r}", remedy="use the version that wrote it")

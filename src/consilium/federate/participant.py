@@ -96,7 +96,7 @@ class Participant:
         for defence in self.defences:
             kind = defence.kind()
             with stage(kind):
-                update, held[kind] = defence.protect(
+                update, held[kind] = defence.hearing(broadcast.extra).protect(
                     update, held.get(kind, {}), self.stream.child(self.site.id, broadcast.round, kind)
                 )
         return update, SiteState(

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from consilium.core.algorithm import Algorithm, Broadcast, Server
@@ -91,6 +92,12 @@ class ServerHalf:
         """The sites that are asked to work in round ``number``, in the order of the roster."""
         return self.attendance(number).cohort
 
+    def broadcast(self, state: RoundState) -> Broadcast:
+        """What every sampled site receives: the algorithm's word, and the merge's."""
+        sent = self.algorithm.broadcast(state.server)
+        told = self.merge.tells(state.merge)
+        return replace(sent, extra={**sent.extra, **told}) if told else sent
+
     def arrivals(self, outboxes: Mapping[str, Update], state: RoundState) -> tuple[dict[str, Update], RoundState]:
         """The updates that came in time, and by name those that did not: an engine may lose some, a study others."""
         number = state.server.round + 1
@@ -115,42 +122,55 @@ class ServerHalf:
 
         With fewer usable updates than the minimum cohort the model stays as it was, and the round counts.
         """
-        lawful, refused = self._admit(updates, state.server)
+        expected = {**self.algorithm.expects(state.server), **self.merge.expects()}
+        lawful, refused = self._admit(updates, state, expected)
         if not lawful and (len(refused) > 1 or len(self.roster) == 1):  # one site may be at fault, many are divergence
             reasons = "; ".join(f"{site}: {why}" for site, why in refused.items())
             raise Failed(f"no update of round {state.server.round + 1} could be used ({reasons})")
-        if len(lawful) < self.participation.minimum_cohort:
-            aborted = f"{len(lawful)} of {self.participation.minimum_cohort} updates"
+        least = max(self.merge.least, self.participation.minimum_cohort if self.participation.minimum_cohort > 1 else 0)
+        if len(lawful) < least:
+            aborted = f"{len(lawful)} of {least} updates"
             same = replace(state.server, round=state.server.round + 1)
             return replace(state, server=same, aborted=aborted, refused=refused)
-        aggregate, memory = self.merge.merge(lawful, state.merge)
+        aggregate, memory = self.merge.merge(lawful or [_nobody(expected, state.server)], state.merge)
         server = self.rate.at(self.algorithm, state.server.round + 1).advance(state.server, aggregate)
         server = self.average.after(state.server, server)
         return replace(state, server=server, merge=memory, aborted="", refused=refused)
 
-    def _admit(self, updates: Mapping[str, Update], server: Server) -> tuple[list[Update], dict[str, str]]:
+    def _admit(
+        self, updates: Mapping[str, Update], state: RoundState, expected: Mapping[str, tuple[int, ...]]
+    ) -> tuple[list[Update], dict[str, str]]:
         lawful, refused = [], {}
+        told = self.merge.tells(state.merge)
+        defences = tuple(defence.hearing(told) for defence in self.defences)
         for site, update in updates.items():
             try:
-                lawful.append(self._enforce(update, site, server))
+                update.check_sender(site, state.server.round + 1)
+                lawful.append(_enforced(update, defences, expected))
             except Refused as error:
                 refused[site] = error.reason
         return lawful, refused
 
-    def _enforce(self, update: Update, site: str, server: Server) -> Update:
-        update.check_sender(site, server.round + 1)
-        expected = self.algorithm.expects(server)
-        for defence in reversed(self.defences):
-            update = defence.enforce(update, expected)
-        for name, shape in expected.items():
-            if name not in update.payload or tuple(update.payload[name].shape) != tuple(shape):
-                raise Refused(f"{name} has not the shape {tuple(shape)}")
-        unknown = sorted(update.payload.keys() - expected.keys())
-        if unknown:
-            raise Refused(f"holds {unknown[0]!r}, which nobody asked for")
-        if not all(map(_finite, update.payload.values())):
-            raise Refused("not finite")
-        return update
+
+def _enforced(update: Update, defences: Sequence[UpdateDefence], expected: Mapping[str, tuple[int, ...]]) -> Update:
+    """What the server halves make of an update; refused where it is not what was ``expected``."""
+    for defence in reversed(defences):
+        update = defence.enforce(update, expected)
+    for name, shape in expected.items():
+        if name not in update.payload or tuple(update.payload[name].shape) != tuple(shape):
+            raise Refused(f"{name} has not the shape {tuple(shape)}")
+    unknown = sorted(update.payload.keys() - expected.keys())
+    if unknown:
+        raise Refused(f"holds {unknown[0]!r}, which nobody asked for")
+    if not all(map(_finite, update.payload.values())):
+        raise Refused("not finite")
+    return update
+
+
+def _nobody(expected: Mapping[str, tuple[int, ...]], server: Server) -> Update:
+    """What stands for an empty round where a merge must go on without an update."""
+    zeros = {name: torch.zeros(shape, device=server.params.device) for name, shape in expected.items()}
+    return Update("nobody", server.round + 1, 0.0, zeros)
 
 
 class FederatedRound(RoundExchange):
@@ -169,7 +189,7 @@ class FederatedRound(RoundExchange):
 
     def open(self, server: RoundState) -> tuple[tuple[str, ...], Broadcast]:
         """The cohort of the next round and the shared model."""
-        return self.half.cohort(server.server.round + 1), self.half.algorithm.broadcast(server.server)
+        return self.half.cohort(server.server.round + 1), self.half.broadcast(server)
 
     def site(self, phase: str, site: str, inbox: Broadcast, state: SiteState) -> tuple[Update, SiteState]:
         """Local work."""
@@ -186,7 +206,7 @@ class FederatedRound(RoundExchange):
         self, phase: str, outboxes: Mapping[str, Update], server: RoundState
     ) -> tuple[RoundState, Broadcast | None]:
         """Merge; the exchange is over."""
-        sent = self.half.algorithm.broadcast(server.server)
+        sent = self.half.broadcast(server)
         size = wire_bytes({"params": sent.params, "buffers": sent.buffers, **sent.extra})
         came, noted = self.half.arrivals(outboxes, server)
         return replace(self.half.advance(came, noted), bytes_down=size * len(noted.cohort)), None
@@ -222,7 +242,7 @@ class Corrupted(RoundExchange):
         """Forge the colluders' updates, then merge."""
         own = [update for site, update in outboxes.items() if site in self.colluding]
         if own:
-            shared = self.inner.half.algorithm.broadcast(server.server)
+            shared = self.inner.half.broadcast(server)
             view = RoundView(self.inner.half.classes, shared.round, shared.params, shared.buffers)
             theirs, residuals = _apart(server.adversary)
             forged, memory = self.corruption.forge(theirs, own, view)
@@ -233,7 +253,9 @@ class Corrupted(RoundExchange):
         return self.inner.server(phase, outboxes, server)
 
     def _spoken(self, update: Update, residuals: Payload) -> tuple[Update, Payload]:
-        """A forged update as the codecs write it, and what they keep of it."""
+        """A forged update as the codecs write it, and what they keep of it.  Of what it was not asked it says zero."""
+        silent = {n: torch.zeros(s) for n, s in self.inner.half.merge.expects().items() if n not in update.payload}
+        update = replace(update, payload={**update.payload, **silent}) if silent else update
         kept: dict[str, Tensor] = {}
         for codec in (defence for defence in self.inner.half.defences if defence.stage == "compress"):
             own = f"{_SPOKEN}{update.site}:{codec.kind()}:"

@@ -35,12 +35,13 @@ _NAMED = 100
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """The state after the last round, and every site's ledger."""
+    """The state after the last round, and every site's ledger; ``stopped`` says why it was not the last planned."""
 
     state: RoundState
     sites: Mapping[str, SiteState]
     seconds: float
     resumed_from: int
+    stopped: str | None = None
 
 
 def train(
@@ -54,12 +55,14 @@ def train(
     *,
     assess_every: int = 1,
     assess_cohort: bool = False,
+    stop: Callable[[int, Sequence[str], Mapping[str, SiteState]], str | None] | None = None,
 ) -> Trained:
     """Run the rounds that are still to run; ``progress`` is called after each with its report and the sites' states.
 
     All sites, or with ``assess_cohort`` those of the round, judge the model every ``assess_every`` rounds and after the
     last one; with an engine that folds, together with the next round where everybody takes part: its line in the log is
-    written at once and amended then.
+    written at once and amended then.  ``stop`` is asked before each round, with its cohort and the sites' states; where
+    it gives a reason, training ends with the model as it is.
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.safetensors"
@@ -67,8 +70,12 @@ def train(
     seconds = _settled_log(folder / "rounds.jsonl", state.server.round)
     resumed_from = state.server.round
     owed = _owed(engine, folder / "rounds.jsonl", resumed_from) if resumed_from % assess_every == 0 else None
+    why: str | None = None
     while state.server.round < rounds:
         began, number = time.perf_counter(), state.server.round + 1
+        why = None if stop is None else stop(number, exchange.open(state)[0], held)
+        if why is not None:
+            break
         if isinstance(engine, Folding):
             engine.assess = owed is not None
         state = engine.run(exchange, state, held, SiteState, f"round {number}").noting(engine.turned())
@@ -93,8 +100,12 @@ def train(
         save_checkpoint(checkpoint, state, held)
         if not later:
             progress(report, held)
+    if why is not None and owed is not None:
+        _amend(
+            folder / "rounds.jsonl", {**owed, **_judged(_told(engine, assessing, state, held, tuple(assessing.sites)))}
+        )
     held.clean()
-    return Trained(state, held, math.fsum(seconds), resumed_from)
+    return Trained(state, held, math.fsum(seconds), resumed_from, why)
 
 
 def merged(report: RoundReport) -> set[str]:

@@ -1,57 +1,60 @@
-"""What a ledger of charges costs: epsilon at a given delta, and the noise that a given epsilon needs.
+"""What a ledger of charges costs: epsilon at a given delta, the noise that a given epsilon needs, and the claim.
 
-Adjacency is add-or-remove-one.  Gaussian and Poisson-sampled Gaussian charges are composed by privacy loss
-distributions on a grid of width h, chosen so that the grid's error (about T h^2 over T steps, always upwards) stays
-near 1e-4 of epsilon.  A Renyi bound is computed first: it is cheap, and above 50 it stands alone, because the exact
-answer then takes minutes and changes no decision.  Randomised response has a closed form, and its own unit.
+Charges of one unit compose; those of different units never do.  The same charges are judged under either adjacency:
+add-or-remove-one, or replace-one, which is dearer.  Randomised response has a closed form, and its own unit.
 
-Source: Koskela et al. 2020, arXiv 1906.03049; Doroshenko et al. 2022, arXiv 2207.04380; Mironov 2017, arXiv 1702.07476
+Source: Dwork and Roth 2014, The Algorithmic Foundations of Differential Privacy (units, adjacency, composition)
 """
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 import dp_accounting
-from dp_accounting.pld.pld_privacy_accountant import PLDAccountant
-from dp_accounting.rdp.rdp_privacy_accountant import RdpAccountant
 
-from consilium.core.charge import Charge, Composed, Gaussian, PoissonSampled, RandomisedResponse
+from consilium.core.charge import (
+    Adjacency,
+    Charge,
+    Composed,
+    Gaussian,
+    PerUnit,
+    PoissonSampled,
+    RandomisedResponse,
+    Unit,
+)
 from consilium.core.errors import Refused, Unlawful
 
-__all__ = ["Claim", "Spent", "claims", "epsilon", "event", "maximum", "noise_multiplier"]
+from .calibration import least_noise
+from .composition import Mechanisms, Spent, composed, dp_event
 
-_SKIP_ABOVE = 50.0
-_PLD = "PLD"
-_RDP = f"RDP (upper bound; PLD skipped above {_SKIP_ABOVE:g})"
+__all__ = ["CENTRAL", "LOCAL", "UNITS", "Claim", "claims", "epsilon", "event", "maximum", "most_times",
+           "noise_multiplier"]  # fmt: skip
+
+UNITS = ("example", "patient", "site", "label")
+"""In the order in which one of them speaks for a model."""
+
+LOCAL = "the server, the other sites and whoever receives the model"
+"""Against whom a claim holds whose noise is added at the site."""
+
+CENTRAL = "the other sites and whoever receives the model; the server is trusted: it sees each update"
+"""Against whom a claim holds whose noise is added by the server."""
+
 _RESPONSE = "randomised response (closed form)"
 _REPLAYABLE = "replayable: holds for the mechanism, not for this artefact: its noise seed is known"
-
-_Mechanisms = tuple[tuple[float, float, int], ...]
-"""(sampling rate, noise multiplier, how often), sorted: a ledger in canonical form."""
-
-
-@dataclass(frozen=True)
-class Spent:
-    """An epsilon and the accountant that computed it."""
-
-    epsilon: float
-    accountant: str
 
 
 @dataclass(frozen=True)
 class Claim:
     """What may be said of one site's records, complete enough to be checked (LAWS 13).
 
-    ``unit`` is what one more or one less of changes little: example, patient, site or label.  ``batch_size`` is the
-    largest expected batch, ``noise_multiplier`` the smallest used, ``steps`` the number of calls; None where they have
-    no meaning.  ``against`` is whom the claim holds against.
+    ``unit`` is what one more or one less of changes little: example, patient, site or label; ``n`` counts those.
+    ``batch_size`` is the largest expected batch of them, ``noise_multiplier`` the smallest used, ``steps`` the number
+    of calls; None where they have no meaning.  ``against`` is whom the claim holds against.  ``n_public``: numbers of
+    records or units are taken as public (LAWS 9).
     """
 
     site: str
@@ -67,6 +70,7 @@ class Claim:
     steps: int
     against: str
     noise: str
+    n_public: bool = True
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON values, one per field."""
@@ -74,38 +78,45 @@ class Claim:
 
     def statement(self) -> str:
         """The sentence without which the word private may not be used."""
+        public = "; n-public = true" if self.n_public else ""
         return (
-            f"({self.epsilon:.3g}, {self.delta:.3g})-differentially private per {self.unit}, {self.adjacency}, "
+            f"({self.epsilon:.3g}, {self.delta:.3g})-differentially private per {self.unit}, {self.adjacency}{public}, "
             f"against {self.against}; {self.sampler}; {self.accountant}; noise {self.noise}"
         )
 
 
-def epsilon(charges: Sequence[Charge], delta: float) -> Spent:
+def epsilon(charges: Sequence[Charge], delta: float, adjacency: Adjacency = "add-or-remove-one") -> Spent:
     """What ``charges``, all made to the same unit, cost together at ``delta``.  An unknown charge is refused.
 
-    Randomised response spends its own epsilon at any delta; beside an example's charge it is unlawful (LAWS 11).
+    Randomised response spends its own epsilon at any delta; beside another unit's charge it is unlawful (LAWS 11).
     """
-    labels, examples = _split(charges)
-    if labels and examples:
+    labels, units = _split(charges)
+    if len(units) + bool(labels) > 1:
+        names = " and ".join([*units, *(["label"] if labels else [])])
         raise Unlawful(
-            "a label charge and an example charge are never added (LAWS 11)", remedy="make one claim for each unit"
+            f"charges of different units ({names}) are never added (LAWS 11)", remedy="make one claim for each unit"
         )
     if labels:
         return Spent(float(sum(r.epsilon * count for r, count in labels.items())), _RESPONSE)
     _check_delta(delta)
-    return _gaussians(_canonical(examples), delta)
+    return composed(_canonical(next(iter(units.values()), Counter())), delta, adjacency)
 
 
 def event(charges: Sequence[Charge]) -> dp_accounting.DpEvent:
     """The same ledger in the terms of dp-accounting, for any accountant outside.  Label charges are refused."""
-    labels, examples = _split(charges)
+    labels, units = _split(charges)
     if labels:
         raise Unlawful("randomised response has the unit label and no add-or-remove event", remedy="use epsilon()")
-    return dp_accounting.ComposedDpEvent([_event(*m) for m in _canonical(examples)])
+    if len(units) > 1:
+        raise Unlawful(f"one event has one unit, not {' and '.join(units)}", remedy="make one for each unit")
+    ledger = _canonical(next(iter(units.values()), Counter()))
+    return dp_accounting.ComposedDpEvent([dp_event(*mechanism) for mechanism in ledger])
 
 
 @lru_cache(maxsize=4096)
-def noise_multiplier(epsilon: float, delta: float, rate: float, steps: int) -> float:
+def noise_multiplier(
+    epsilon: float, delta: float, rate: float, steps: int, adjacency: Adjacency = "add-or-remove-one"
+) -> float:
     """The least sigma, to five digits and rounded up, whose cost over ``steps`` Poisson samples is at most ``epsilon``.
 
     It spends at least 99.5 % of ``epsilon``, except between about 40 and 50, where the reported bound jumps.
@@ -115,7 +126,24 @@ def noise_multiplier(epsilon: float, delta: float, rate: float, steps: int) -> f
         raise Refused(
             f"no noise multiplier for epsilon {epsilon}, rate {rate}, steps {steps}", remedy="use positive ones"
         )
-    return _least(lambda sigma: _gaussians(((rate, sigma, steps),), delta).epsilon, epsilon)
+    return least_noise(lambda sigma: composed(((rate, sigma, steps),), delta, adjacency).epsilon, epsilon)
+
+
+def most_times(
+    charge: Charge, most: int, target: float, delta: float, adjacency: Adjacency = "add-or-remove-one"
+) -> int:
+    """How often ``charge`` can be made, at most ``most`` times, before it costs more than ``target``; perhaps never."""
+
+    def fits(times: int) -> bool:
+        return epsilon([Composed(charge, times)], delta, adjacency).epsilon <= target * (1 + 1e-9)
+
+    if fits(most):
+        return most
+    low, high = 0, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
 
 
 def claims(
@@ -124,23 +152,32 @@ def claims(
     *,
     n: int,
     delta: float,
-    against: str = "anyone who sees what leaves the site",
+    adjacency: Adjacency = "add-or-remove-one",
+    against: str = LOCAL,
+    sampler: str = "",
     noise: str = _REPLAYABLE,
 ) -> tuple[Claim, ...]:
-    """One claim per unit that was charged at ``site`` with ``n`` training records; none without a charge."""
-    labels, examples = _split(charges)
+    """One claim per unit that was charged at ``site`` with ``n`` such units; none without a charge.
+
+    ``sampler`` is in words where it is not what the charges say.
+    """
+    labels, units = _split(charges)
     made = []
-    if examples:
-        ledger = _canonical(examples)
-        spent, rate = _gaussians(ledger, delta), max(rate for rate, _, _ in ledger)
-        sampler = "all records in every step" if rate == 1 else "Poisson sampling"
-        one = ("example", "add-or-remove-one", spent.epsilon, delta, sampler, spent.accountant)
+    for unit, counted in units.items():
+        ledger = _canonical(counted)
+        spent, rate = composed(ledger, delta, adjacency), max(rate for rate, _, _ in ledger)
+        drawn = sampler or (f"all {_SAMPLED[unit]} in every step" if rate == 1 else "Poisson sampling")
         sigma, steps = min(sigma for _, sigma, _ in ledger), sum(count for *_, count in ledger)
-        made.append(Claim(site, *one, n, round(rate * n), sigma, steps, against, noise))
+        # A patient that is replaced may bring another number of records, and those weigh the site's update.
+        public = adjacency != "replace-one" or unit == "patient"
+        one = (spent.epsilon, delta, drawn, spent.accountant)
+        made.append(Claim(site, unit, adjacency, *one, n, round(rate * n), sigma, steps, against, noise, public))
     if labels:
         cost = float(sum(response.epsilon * count for response, count in labels.items()))
-        one = ("label", "replace-one-label", cost, 0.0, "every label, once and stored", _RESPONSE)
-        made.append(Claim(site, *one, n, None, None, sum(labels.values()), against, noise))
+        one = (cost, 0.0, "every label, once and stored", _RESPONSE)
+        made.append(
+            Claim(site, "label", "replace-one-label", *one, n, None, None, sum(labels.values()), against, noise)
+        )
     return tuple(made)
 
 
@@ -149,38 +186,44 @@ def maximum(claims: Sequence[Claim], unit: str = "example") -> float | None:
     return max((c.epsilon for c in claims if c.unit == unit), default=None)
 
 
+_SAMPLED = {"example": "records", "patient": "patients", "site": "sites"}
+_Counted = Counter[tuple[float, float]]
+
+
 def _check_delta(delta: float) -> None:
     if not 0 < delta < 1:
         raise Refused(f"delta = {delta!r} is not a probability above 0", remedy="use one far below 1/n, such as 1e-5")
 
 
-def _split(charges: Sequence[Charge]) -> tuple[Counter[RandomisedResponse], Counter[tuple[float, float]]]:
-    """How often each randomised response and each (rate, sigma) stands in the ledger."""
+def _split(charges: Sequence[Charge]) -> tuple[Counter[RandomisedResponse], dict[Unit, _Counted]]:
+    """How often each randomised response, and by unit each (rate, sigma), stands in the ledger."""
     labels: Counter[RandomisedResponse] = Counter()
-    examples: Counter[tuple[float, float]] = Counter()
-    for mechanism, count in _leaves(charges):
+    units: dict[Unit, _Counted] = {}
+    for unit, mechanism, count in _leaves(charges):
         if isinstance(mechanism, RandomisedResponse):
             labels[mechanism] += count
         else:
-            examples[mechanism] += count
-    return labels, examples
+            units.setdefault(unit, Counter())[mechanism] += count
+    return labels, units
 
 
 def _leaves(
-    charges: Sequence[Charge], times: int = 1
-) -> Iterator[tuple[RandomisedResponse | tuple[float, float], int]]:
+    charges: Sequence[Charge], times: int = 1, unit: Unit = "example"
+) -> Iterator[tuple[Unit, RandomisedResponse | tuple[float, float], int]]:
     for charge in charges:
         match charge:
             case Composed(_, 0):
                 continue
             case Composed(inner, count) if count > 0:
-                yield from _leaves((inner,), times * count)
-            case RandomisedResponse():
-                yield charge, times
+                yield from _leaves((inner,), times * count, unit)
+            case PerUnit(whose, inner) if unit == "example":
+                yield from _leaves((inner,), times, whose)
+            case RandomisedResponse() if unit == "example":
+                yield unit, charge, times
             case Gaussian(sigma) | PoissonSampled(1.0, Gaussian(sigma)):
-                yield (1.0, _positive(sigma)), times
+                yield unit, (1.0, _positive(sigma)), times
             case PoissonSampled(rate, Gaussian(sigma)) if 0 < rate < 1:
-                yield (rate, _positive(sigma)), times
+                yield unit, (rate, _positive(sigma)), times
             case _:
                 raise Refused(
                     f"no accountant here knows the charge {charge!r}",
@@ -194,88 +237,5 @@ def _positive(sigma: float) -> float:
     return sigma
 
 
-def _canonical(examples: Counter[tuple[float, float]]) -> _Mechanisms:
-    return tuple((rate, sigma, count) for (rate, sigma), count in sorted(examples.items()))
-
-
-@lru_cache(maxsize=4096)
-def _gaussians(ledger: _Mechanisms, delta: float) -> Spent:
-    if not ledger:
-        return Spent(0.0, _PLD)
-    bound = _renyi(ledger, delta)
-    if bound > _SKIP_ABOVE:
-        return Spent(bound, _RDP)
-    width = math.sqrt(1e-4 * max(bound, 1e-3) / sum(count for _, _, count in ledger))
-    exact = PLDAccountant(value_discretization_interval=min(max(width, 1e-5), 1e-3))
-    for mechanism in ledger:
-        exact.compose(_event(*mechanism))
-    value = float(exact.get_epsilon(delta))
-    return Spent(value, _PLD) if math.isfinite(value) else Spent(bound, "RDP (upper bound; PLD did not resolve delta)")
-
-
-def _renyi(ledger: _Mechanisms, delta: float) -> float:
-    accountant = RdpAccountant()
-    with _quiet():
-        for mechanism in ledger:
-            accountant.compose(_event(*mechanism))
-        return float(accountant.get_epsilon(delta))
-
-
-def _event(rate: float, sigma: float, count: int) -> dp_accounting.DpEvent:
-    gaussian = dp_accounting.GaussianDpEvent(sigma)
-    one = gaussian if rate == 1 else dp_accounting.PoissonSampledDpEvent(rate, gaussian)
-    return dp_accounting.SelfComposedDpEvent(one, count)
-
-
-def _least(cost: Callable[[float], float], target: float) -> float:
-    """Falling ``cost``: the least sigma with cost <= target.  Bracket by doubling, then secants in log-log."""
-    low, high = 0.0, 1.0
-    below, above = cost(high), math.inf
-    while below > target:
-        low, above, high = high, below, high * 2
-        below = cost(high)
-    while not low:
-        half = _ceil(high / 2)
-        value = cost(half)
-        if value > target:
-            low, above = half, value
-        else:
-            high, below = half, value
-    while below < 0.996 * target and high / low > 1 + 1e-4:
-        middle = _ceil(_secant(low, above, high, below, 0.998 * target))
-        if not low < middle < high:
-            break
-        value = cost(middle)
-        if value > target:
-            low, above = middle, value
-        else:
-            high, below = middle, value
-    return high
-
-
-def _secant(low: float, above: float, high: float, below: float, aim: float) -> float:
-    """Where a power law through both ends meets ``aim``, kept 5 % inside them (in log) so that both ends move."""
-    a, b, c = (math.log(max(v, 1e-12)) for v in (above, below, aim))
-    share = min(max((a - c) / (a - b), 0.05), 0.95) if a > b else 0.5
-    return math.exp(math.log(low) + share * math.log(high / low))
-
-
-def _ceil(sigma: float) -> float:
-    """Rounded up to five significant digits: short to print, and never less noise than asked."""
-    unit = 10.0 ** (math.floor(math.log10(sigma)) - 4)
-    return round(math.ceil(sigma / unit - 1e-9) * unit, 12)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Drop dp-accounting's warnings about Renyi orders that it leaves out: a bound over fewer orders is still one."""
-
-    def keep(record: logging.LogRecord) -> bool:
-        return "failed to converge" not in str(record.msg)
-
-    logger = logging.getLogger("absl")
-    logger.addFilter(keep)
-    try:
-        yield
-    finally:
-        logger.removeFilter(keep)
+def _canonical(counted: _Counted) -> Mechanisms:
+    return tuple((rate, sigma, count) for (rate, sigma), count in sorted(counted.items()))

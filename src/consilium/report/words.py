@@ -60,7 +60,8 @@ def privacy_statement(study: StudyRecord) -> tuple[str, ...]:
 
 def claim_sentence(claim: Mapping[str, Any]) -> str:
     """One claim in full: epsilon, delta, unit, adjacency, against whom, sampler, accountant and noise."""
-    site = f"Site {claim['site']}: " if claim.get("site") else ""
+    site = str(claim.get("site") or "")
+    site = f"{site.capitalize()}: " if site == "every site" else f"Site {site}: " if site else ""
     epsilon, delta = _written(claim.get("epsilon"), "?"), _written(claim.get("delta"), "?")
     head = f"{site}(ε = {epsilon}, δ = {delta})-differential privacy of one {claim.get('unit') or 'unnamed unit'}"
     head += f", {claim.get('adjacency') or 'adjacency not stated'}, against {claim.get('against') or 'nobody named'}."

@@ -14,7 +14,7 @@ from consilium.core.defence import UpdateDefence
 from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.gradient import GradientRule, Objective, Schedule
 from consilium.core.keystream import Secret
-from consilium.core.merge import Merge
+from consilium.core.merge import Cohort, Merge
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.core.records import Consortium, Pools, Records, Site
@@ -34,6 +34,7 @@ from .spec import CorruptionSpec, FederationSpec, Spec
 __all__ = [
     "algorithm",
     "assessing",
+    "cohort",
     "colluders",
     "consortium",
     "exchange",
@@ -146,7 +147,7 @@ def exchange(
         tuple(site.id for site in data.sites),
         federation.shape.fraction,
         algorithm(spec, arm, net),
-        _merge(arm),
+        _merge(arm, cohort(federation, len(data.sites)), Stream(seed).child("train")),
         _update_defences(arm, net),
         len(data.classes),
         stream,
@@ -253,6 +254,12 @@ def _update_defences(arm: Arm, net: Network) -> tuple[UpdateDefence, ...]:
     return tuple(defence.made_for(net) for defence in arm.update)
 
 
-def _merge(arm: Arm) -> Merge:
+def cohort(federation: FederationSpec, sites: int) -> Cohort:
+    """Who merges in a round, of so many sites."""
+    shape = federation.shape
+    return Cohort(sites, shape.rounds, shape.fraction, shape.participation.sampling)
+
+
+def _merge(arm: Arm, among: Cohort, stream: Stream) -> Merge:
     chosen = arm.merge
-    return chosen[0].merge() if chosen else WeightedMean()
+    return chosen[0].merge_for(among, stream.child("merge")) if chosen else WeightedMean()

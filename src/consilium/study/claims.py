@@ -7,36 +7,85 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, cast
 
-from consilium.core.charge import Charge, Composed
+from consilium.core.charge import Adjacency, Charge, Composed
 from consilium.core.errors import Refused
+from consilium.core.gradient import GradientRule, Schedule
 from consilium.core.records import Consortium
-from consilium.measure.privacy import Claim, claims, maximum
+from consilium.measure.privacy import CENTRAL, UNITS, Claim, claims, maximum
 
 from .arms import Arm
-from .build import gradient_rule, schedule
+from .build import cohort, gradient_rule, schedule
 from .spec import FederationSpec, Spec
 
-__all__ = ["claim_notes", "made_claims", "planned_claims", "privacy_record"]
+__all__ = ["EVERY_SITE", "affordable", "central_claims", "claim_notes", "made_claims", "planned_claims",
+           "privacy_record"]  # fmt: skip
+
+EVERY_SITE = "every site"
+"""Whose claim it is where the server's noise covers all sites alike."""
 
 
+_PUBLIC = "Each site's number of training records is taken as public (LAWS 9), and of units: n-public = true."
+_CENTRAL = (
+    "The claim per site trusts the server, which sees each update and adds the noise. Who took part in a round must "
+    "stay with it: rounds.jsonl and the sites' own assessments are not covered (LAWS 15)."
+)
 _MANY = 100
 """Claims above which sites of the same claim share a sentence."""
 
 
 def planned_claims(spec: Spec, arm: Arm, data: Consortium) -> tuple[Claim, ...]:
-    """One claim per site and unit if every site takes part in every round: an upper bound when C < 1."""
+    """One claim per site and unit if every site takes part in every round: an upper bound when C < 1.
+
+    Under a budget a site is charged for the rounds that it allows.  Where everybody takes part in every round, the
+    first site to reach its budget ends the training for all.
+    """
     federation = cast(FederationSpec, arm.study(spec).federation)
     rule = gradient_rule(arm)
     work = schedule(federation, rule)
+    most, central = affordable(rule, work, data), central_claims(spec, arm, data)
+    together = min(most.values(), default=work.rounds)
+    if central:  # one claim for all, of the rounds that are planned
+        together = min(together, *(claim.steps for claim in central))
     ledgers: dict[str, tuple[Charge, ...]] = {}
     for site in data.sites:
-        n = len(site.records.train)
+        n = rule.count(site.records.train)
+        step = rule.step_charge(n, work)
+        rounds = most[site.id] if federation.shape.not_everyone else together
+        ledgers[site.id] = () if step is None else (Composed(step, rounds * work.steps(n)),)
+    return (*made_claims(arm, data, ledgers, honest=tuple(ledgers)), *central)
+
+
+def affordable(rule: GradientRule, work: Schedule, data: Consortium) -> dict[str, int]:
+    """How many whole rounds each site's budget allows; all of them without one.  Refused naming the site."""
+    most: dict[str, int] = {}
+    for site in data.sites:
         try:
-            step = rule.step_charge(n, work)
+            n = rule.count(site.records.train)
+            rule.step_charge(n, work)
+            most[site.id] = rule.most_rounds(n, work)
         except Refused as error:
             raise error.at(site.id) from None
-        ledgers[site.id] = () if step is None else (Composed(step, work.rounds * work.steps(n)),)
-    return made_claims(arm, data, ledgers, honest=tuple(ledgers))
+    return most
+
+
+def central_claims(spec: Spec, arm: Arm, data: Consortium) -> tuple[Claim, ...]:
+    """What the server's noise claims of every site: charged on planned participations, aborted rounds too (LAWS 15)."""
+    federation = cast(FederationSpec, arm.study(spec).federation)
+    among = cohort(federation, len(data.sites))
+    made: list[Claim] = []
+    for defence in arm.merge:
+        promise = defence.promise(among)
+        if promise is not None:
+            made += claims(
+                EVERY_SITE,
+                (Composed(promise.charge, promise.rounds),),
+                n=len(data.sites),
+                delta=promise.delta,
+                adjacency=promise.adjacency,
+                against=CENTRAL,
+                sampler=promise.sampler,
+            )
+    return tuple(made)
 
 
 def made_claims(
@@ -60,23 +109,27 @@ def made_claims(
             continue
         n = int(declared.get(site.id, len(site.records.train)))
         charges = tuple(ledgers.get(site.id, ()))
-        made += _claims(site.id, charges, n, rule.delta if rule.delta is not None else 1e-5)
+        units = n if rule.unit == "example" else rule.count(site.records.train)
+        made += _claims(site.id, charges, units, rule.delta if rule.delta is not None else 1e-5, rule.adjacency)
         made += _claims(site.id, labels, n, 1e-5)
     return tuple(made if deployed is None else (replace(claim, noise="secret") for claim in made))
 
 
 @cache
-def _claims(site: str, charges: tuple[Charge, ...], n: int, delta: float) -> tuple[Claim, ...]:
-    return claims(site, charges, n=n, delta=delta) if charges else ()
+def _claims(
+    site: str, charges: tuple[Charge, ...], n: int, delta: float, adjacency: Adjacency = "add-or-remove-one"
+) -> tuple[Claim, ...]:
+    return claims(site, charges, n=n, delta=delta, adjacency=adjacency) if charges else ()
 
 
 def privacy_record(made: Sequence[Claim], notes: Sequence[str]) -> dict[str, Any]:
     """``evidence.privacy``: the maximum over sites of one unit, null without a claim (LAWS 13)."""
-    unit = next((u for u in ("example", "label") if maximum(made, u) is not None), None)
+    unit = next((u for u in UNITS if maximum(made, u) is not None), None)
     return {
         "epsilon": None if unit is None else maximum(made, unit),
         "delta": max((c.delta for c in made if c.unit == unit), default=None),
         "unit": unit,
+        "adjacency": next((c.adjacency for c in made if c.unit == unit), None),
         "claims": [c.to_json() for c in made],
         "statements": list(_statements(made)),
         "notes": list(notes),
@@ -104,9 +157,10 @@ def claim_notes(spec: Spec, made: Sequence[Claim], corrupted: Sequence[str]) -> 
     notes = [
         "The claim is of this one model; a study's folder, with its other arms and seeds on the same records, has no "
         f"finite epsilon (LAWS 14).{twins}",
-        "Each site's number of training records is taken as public (LAWS 9).",
+        *([_PUBLIC] if any(claim.n_public for claim in made) else []),
         "Per-round assessments are means over validation records, never trained on; no claim covers those.",
         f"No unit is at two sites: {apart} (LAWS 8).",
+        *([_CENTRAL] if any(claim.unit == "site" for claim in made) else []),
     ]
     if corrupted:
         notes.append(f"The claim covers honest sites only; {', '.join(corrupted)} obeyed no defence (LAWS 15).")

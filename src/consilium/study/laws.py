@@ -7,22 +7,25 @@ the remedy.  The laws that need numbers (7, 13) see the sites' sizes; nobody nee
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import cast
 
 import torch
 
+from consilium.core.charge import Adjacency
 from consilium.core.defence import Defence, ModelDefence
 from consilium.core.errors import Refused
 from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Consortium
 from consilium.core.update import Update
-from consilium.measure.privacy import Claim
+from consilium.measure.privacy import Claim, noise_multiplier
 
 from .arms import Arm
-from .build import gradient_rule
+from .build import cohort, gradient_rule
 from .claims import planned_claims
 from .spec import Spec
 
@@ -41,6 +44,8 @@ __all__ = [
     "readable_updates",
     "real_kernels",
     "rules_compose",
+    "site_level",
+    "units_exist",
     "update_order",
 ]
 
@@ -124,9 +129,11 @@ def readable_updates(case: Case) -> Refusal | None:
         return None
     try:
         algorithm = federation.algorithm.bound(case.network)
-        expected = algorithm.expects(algorithm.start(case.network, len(case.data.sites)))
-        made = [defence.made_for(case.network) for defence in case.arm.update]
+        expected = dict(algorithm.expects(algorithm.start(case.network, len(case.data.sites))))
         update = Update("a site", 1, 1.0, {name: torch.zeros(shape) for name, shape in expected.items()})
+        for merge in case.arm.merge:
+            expected |= merge.merge_for(cohort(federation, len(case.data.sites)), Stream(0)).expects()
+        made = [defence.made_for(case.network) for defence in case.arm.update]
         for defence in made:
             update, _ = defence.protect(update, {}, Stream(0))
         for defence in reversed(made):
@@ -164,6 +171,41 @@ def per_example_gradients(case: Case) -> Refusal | None:
         gradient_rule(case.arm).refuse(case.network, case.data.shape)
     except Refused as error:
         return Refusal(5, error.reason.removesuffix(" (LAWS 5)"), error.remedy or "use another model")
+    return None
+
+
+def units_exist(case: Case) -> Refusal | None:
+    """A claim per patient needs patients: where every record is its own unit, it would be one per example."""
+    rule = gradient_rule(case.arm)
+    pools = [site.records.train for site in case.data.sites]
+    if rule.delta is None or rule.unit != "patient" or any(rule.count(records) < len(records) for records in pools):
+        return None
+    return Refusal(
+        6,
+        f"{case.data.name} names no patients: each record is its own unit, so a claim per patient would say no more "
+        "than one per example",
+        'use unit = "example", or data that say whose each record is (units, or a column patient)',
+    )
+
+
+def site_level(case: Case) -> Refusal | None:
+    """A claim per site: every site counts once, and nothing that is released depends on how many came."""
+    federation = case.arm.study(case.spec).federation
+    if federation is None or not any(merge.per_site for merge in case.arm.merge):
+        return None
+    shape, algorithm = federation.shape, federation.algorithm
+    if shape.weights == "records":
+        return Refusal(
+            15, "weights by records let one site move the sum by more than the clip", 'use weights = "uniform"'
+        )
+    if shape.participation.minimum_cohort > 1:
+        return Refusal(
+            15, "whether a round is aborted would tell how many sites came, without noise", "use minimum-cohort = 1"
+        )
+    if shape.participation.late_joiners > 0:
+        return Refusal(15, "a fixed number of late joiners is no coin of each site's own", "leave out late-joiners")
+    if algorithm.personal:
+        return Refusal(15, f"{algorithm.kind()} makes a model for each site, which no noise covers", "use fed-avg")
     return None
 
 
@@ -226,8 +268,9 @@ def lawful_claims(case: Case) -> Refusal | None:
     try:
         claims = planned_claims(case.spec, case.arm, case.data)
     except Refused as error:
-        reason = error.reason.removesuffix(" (LAWS 7)")
-        return Refusal(7, f"{error.where}: {reason}" if error.where else reason, error.remedy or "use another target")
+        said = re.fullmatch(r"(.*) \(LAWS (\d+)\)", error.reason)
+        reason, law = (error.reason, 7) if said is None else (said[1], int(said[2]))
+        return Refusal(law, f"{error.where}: {reason}" if error.where else reason, error.remedy or "use another target")
     return _capped(claims, case.spec.max_epsilon)
 
 
@@ -241,9 +284,19 @@ def _capped(claims: tuple[Claim, ...], cap: float) -> Refusal | None:
                 13,
                 f"epsilon = {worst.epsilon:.4g} per {unit} at {worst.site} ({noise}{worst.steps} steps, n = {worst.n}, "
                 f"{worst.accountant}) is above max-epsilon = {cap:g}: it protects nobody",
-                "use more noise, fewer rounds or a smaller target epsilon",
+                f"use {_enough(worst, cap)}, fewer rounds or a smaller target epsilon",
             )
     return None
+
+
+def _enough(claim: Claim, cap: float) -> str:
+    """The noise with which as many steps of the same sampling would cost no more than the cap."""
+    if claim.noise_multiplier is None or claim.batch_size is None:
+        return "more noise"
+    batch = claim.batch_size + (0.5 if claim.unit == "site" else 0)  # an expected cohort may have been rounded down
+    rate = min(1.0, batch / claim.n) if claim.sampler.startswith("Poisson") else 1.0
+    needed = noise_multiplier(cap, claim.delta, rate, claim.steps, cast(Adjacency, claim.adjacency))
+    return f"more noise (a noise multiplier of {needed:g} meets epsilon {cap:g})"
 
 
 LAWS: tuple[Callable[[Case], Refusal | None], ...] = (
@@ -253,6 +306,8 @@ LAWS: tuple[Callable[[Case], Refusal | None], ...] = (
     drawn_once,
     rules_compose,
     per_example_gradients,
+    units_exist,
+    site_level,
     public_constants,
     fitted_on_public,
     model_order,

@@ -20,8 +20,9 @@ from consilium.federate.engines.engine import Engine
 from consilium.federate.round import RoundExchange
 from consilium.federate.train import Trained, merged, train
 
+from .budget import budget_stop
 from .build import algorithm, assessing, colluders, exchange, start
-from .claims import claim_notes, made_claims, privacy_record
+from .claims import central_claims, claim_notes, made_claims, privacy_record
 from .engines import engine_for, engine_record
 from .environment import settled
 from .evaluate import attack_digest, costs, find, implied, judge
@@ -122,7 +123,9 @@ class _Runner:
             done = self._train(node, watch)
             data = self.plan.materials.consortium(node.seed)
             bad = colluders(node.corruption, data.sites, node.seed)
-            about = {"status": "ok", "seconds": done.seconds, "corrupted": list(bad)}
+            about = {"status": "ok", "seconds": done.seconds, "corrupted": list(bad), "stopped": done.stopped}
+            if done.stopped is not None:
+                self.ticker.say(f"training {training_label(node)}: {done.stopped}")
             write_json(folder / "training.json", {**record, **about})
             self.outcome.trained += 1
             self.outcome.resumed += done.resumed_from > 0
@@ -178,6 +181,7 @@ class _Runner:
                 watch,
                 assess_every=self._federation.shape.assess_every,
                 assess_cohort=self._federation.shape.assess == "cohort",
+                stop=budget_stop(spec, node, data),
             )
 
     def _held(self, cell: CellNode) -> dict[str, Any]:
@@ -340,12 +344,15 @@ class _Runner:
                 (), ["An existing model: nothing is known of how it was trained, so nothing is claimed."]
             )
         _, sites = load_checkpoint(self.store.training(cell.training) / "checkpoint.safetensors")
+        why = (read_json(self.store.training(cell.training) / "training.json") or {}).get("stopped")
         ledgers = {site: held.ledger for site, held in sites.items()}
         engine = engine_record(self.store.training(cell.training)) or {}
         deployed = engine if engine.get("kind") == "flower" else None
         made = made_claims(cell.arm, data, ledgers, self._honest(cell), deployed)
+        made = (*made, *central_claims(spec, cell.arm, data))
         bad = colluders(cell.corruption, data.sites, cell.seed)
-        return privacy_record(made, claim_notes(spec, made, bad))
+        notes = claim_notes(spec, made, bad)
+        return privacy_record(made, notes if why is None else [*notes, f"{why} (LAWS 13)"])
 
     def _honest(self, cell: CellNode) -> tuple[str, ...]:
         data = self.plan.materials.consortium(cell.seed)

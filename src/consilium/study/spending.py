@@ -14,8 +14,9 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
-from consilium.core.charge import Charge, Composed, Gaussian, PoissonSampled
+from consilium.core.charge import Adjacency, Charge, Composed, Gaussian, PerUnit, PoissonSampled
 from consilium.federate.participant import SiteState
 from consilium.measure.privacy import Claim, epsilon, maximum
 
@@ -24,6 +25,8 @@ __all__ = ["EpsilonSpent", "Spending"]
 _EVERY = 5.0
 _SHARE = 20.0
 _MOST = 4
+_AT_SITES = ("example", "patient")
+"""Units whose charges stand in the sites' ledgers; what the server's noise spends is charged as planned (LAWS 15)."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class Spending:
 
     def __init__(self, planned: Sequence[Claim]) -> None:
         self._claims = tuple(planned)
-        self._sites = frozenset(claim.site for claim in planned if claim.unit == "example")
+        self._unit = next((unit for unit in _AT_SITES if maximum(planned, unit) is not None), "")
+        self._sites = frozenset(claim.site for claim in planned if claim.unit == self._unit)
         self._next, self._last = time.monotonic() + _EVERY, self._labels()
 
     def after(self, number: int, sites: Mapping[str, SiteState], last: bool = False) -> EpsilonSpent | None:
@@ -74,10 +78,11 @@ class Spending:
         ledgers = {tuple(_gathered(sites[site].ledger)) for site in self._sites if site in sites}
         dearest = sorted(ledgers, key=_mu, reverse=True)
         looked = dearest if last else dearest[:_MOST]
-        delta = max(claim.delta for claim in self._claims if claim.unit == "example")
-        spent = max((epsilon(ledger, delta).epsilon for ledger in looked), default=0.0)
-        planned = maximum(self._claims) or 0.0
-        return EpsilonSpent(spent, delta, "example", planned, number, len(looked) == len(dearest))
+        own = [claim for claim in self._claims if claim.unit == self._unit]
+        delta, adjacency = max(claim.delta for claim in own), cast(Adjacency, own[0].adjacency)
+        spent = max((epsilon(ledger, delta, adjacency).epsilon for ledger in looked), default=0.0)
+        planned = maximum(self._claims, self._unit) or 0.0
+        return EpsilonSpent(spent, delta, self._unit, planned, number, len(looked) == len(dearest))
 
 
 def _gathered(charges: Iterable[Charge]) -> list[Charge]:
@@ -89,10 +94,18 @@ def _gathered(charges: Iterable[Charge]) -> list[Charge]:
     return [Composed(inner, count) for inner, count in sorted(counts.items(), key=repr)]
 
 
+def _unwrapped(charge: Charge) -> Charge:
+    """The same without its unit, in which all charges of a ledger agree."""
+    match charge:
+        case Composed(PerUnit(_, inner), count):
+            return Composed(inner, count)
+    return charge
+
+
 def _mu(ledger: Sequence[Charge]) -> float:
     total = 0.0
     for charge in ledger:
-        match charge:
+        match _unwrapped(charge):
             case Composed(PoissonSampled(rate, Gaussian(sigma)), count):
                 total += count * rate**2 * math.expm1(min(1 / sigma**2, 700.0))
             case Composed(Gaussian(sigma), count):

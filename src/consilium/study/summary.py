@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from consilium.measure.privacy import maximum
+from consilium.measure.privacy import UNITS, maximum
 
 from .arms import Arm
 from .estimate import expected_seconds, unfinished, unfinished_shadows
-from .plan import Plan
+from .plan import CellNode, Plan
 from .retrain import shadows_wanted
 from .store import Store
 
@@ -38,14 +38,30 @@ def _arm(plan: Plan, arm: Arm) -> dict[str, Any]:
         return {"arm": arm.name, "status": "refused", "refusal": plan.refused[arm.name].to_json()}
     clean = {c.training for c in plan.cells if c.arm.name == arm.name and c.corruption is None}
     claims = [claim for digest in sorted(d for d in clean if d) for claim in plan.claims[digest]]
-    noise = [c.noise_multiplier for c in claims if c.noise_multiplier is not None]
+    unit = next((u for u in UNITS if maximum(claims, u) is not None), None)
+    own = [claim for claim in claims if claim.unit == unit]
+    noise = [c.noise_multiplier for c in own if c.noise_multiplier is not None]
     return {
         "arm": arm.name,
         "status": "lawful",
         "trainings": sorted(d for d in clean if d),
-        "epsilon": maximum(claims) if maximum(claims) is not None else maximum(claims, "label"),
-        "delta": max((c.delta for c in claims), default=None),
-        "unit": next((c.unit for c in claims), None),
+        "epsilon": None if unit is None else maximum(claims, unit),
+        "delta": max((c.delta for c in own), default=None),
+        "unit": unit,
+        "adjacency": next((c.adjacency for c in own), None),
         "noise_multiplier": [min(noise), max(noise)] if noise else None,
         "claims": [c.to_json() for c in claims],
+        "cells": [_cell(plan, cell) for cell in plan.cells if cell.arm.name == arm.name],
+    }
+
+
+def _cell(plan: Plan, cell: CellNode) -> dict[str, Any]:
+    """One model: what it will cost the honest site that pays most, by unit."""
+    claims = plan.claims.get(cell.training or "", ())
+    spent = {unit: maximum(claims, unit) for unit in UNITS}
+    return {
+        "cell": cell.digest,
+        "seed": cell.seed,
+        "infected_by": cell.infected_by,
+        "epsilon": {unit: value for unit, value in spent.items() if value is not None},
     }

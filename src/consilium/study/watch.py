@@ -74,6 +74,7 @@ class Watch:
         if self._done is None:
             self._catch_up(self._total)
         else:
+            self._ticker.skip(self._kind, self._total - self._done)  # a budget may end it early
             self._ticker.trained()
         self._tracks.end(True)
 

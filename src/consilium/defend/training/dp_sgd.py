@@ -1,11 +1,14 @@
 """Differentially private SGD: clip every example's gradient to C, add Gaussian noise of sigma C, divide by B.
 
+With ``unit = "patient"`` all records of a patient are sampled and clipped together, and the claim is of her.
+
 Source: Abadi et al. 2016, Deep Learning with Differential Privacy, arXiv 1607.00133
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from consilium.core.defence import TrainingDefence
 from consilium.core.entry import check
@@ -22,9 +25,12 @@ __all__ = ["DPSGD"]
 class DPSGD(TrainingDefence):
     """Clips and noises per-example gradients at each site, so that its records are differentially private.
 
-    Give either ``epsilon``, what each site spends over all rounds, or ``noise_multiplier``, the same at every site.
-    ``batch`` is the expected size of a Poisson sample, None for the federation's.  ``chunk`` (None: what fits 32 MiB)
-    is how many per-example gradients are held at once; the guarantee does not depend on it.
+    Give ``epsilon``, what each site spends over all rounds, or ``noise_multiplier``, the same at every site.  Given
+    both, ``epsilon`` is a budget: training stops before the round that would overspend it.  ``unit``: whom the claim
+    protects, one record or all records of one patient; ``adjacency``: how two data sets differ in one of them.
+    ``batch`` is the expected size of a Poisson sample of units, None for the federation's.  ``clipping`` is how a
+    gradient is made no longer than ``clip``.  ``chunk`` (None: what fits 32 MiB) is how many per-example gradients are
+    held at once; the guarantee does not depend on it.
     """
 
     epsilon: float | None = None
@@ -33,10 +39,13 @@ class DPSGD(TrainingDefence):
     clip: float = 1.0
     batch: int | None = None
     chunk: int | None = None
+    unit: Literal["example", "patient"] = "example"
+    adjacency: Literal["add-or-remove-one", "replace-one"] = "add-or-remove-one"
+    clipping: Literal["flat", "per-layer", "automatic"] = "flat"
 
     def __post_init__(self) -> None:
-        if (self.epsilon is None) == (self.noise_multiplier is None):
-            raise Refused("dp-sgd needs exactly one of epsilon and noise-multiplier", remedy="give one of them")
+        if self.epsilon is None and self.noise_multiplier is None:
+            raise Refused("dp-sgd needs epsilon or noise-multiplier", remedy="give one, or both to stop at a budget")
         for knob in ("epsilon", "noise_multiplier", "clip"):
             value = getattr(self, knob)
             check(
@@ -54,4 +63,14 @@ class DPSGD(TrainingDefence):
             raise Unlawful(
                 f"dp-sgd replaces the plain mean and would undo {type(rule).__name__}", remedy="use only one"
             )
-        return NoisySum(self.epsilon, self.noise_multiplier, self.clip, self.delta, self.batch, self.chunk)
+        return NoisySum(
+            self.epsilon,
+            self.noise_multiplier,
+            self.clip,
+            self.delta,
+            self.batch,
+            self.chunk,
+            self.unit,
+            self.adjacency,
+            self.clipping,
+        )

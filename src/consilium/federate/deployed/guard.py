@@ -71,9 +71,11 @@ class Guard:
         """Refuse what the limits or the budget do not allow on these records; ``labels``: what data defences charge."""
         if person.stream.noise != "secret":
             raise Refused("a deployed site's noise must be secret", remedy="build the participant with the site's key")
-        n = len(person.train)
-        step, steps = person.rule.step_charge(n, person.schedule), person.schedule.steps(n)
-        planned = Planned(known.data, step, steps, tuple(labels))
+        rule, n = person.rule, person.rule.count(person.train)
+        step, steps = rule.step_charge(n, person.schedule), person.schedule.steps(n)
+        most = rule.most_rounds(n, person.schedule)
+        bounded = most if most < person.schedule.rounds else None
+        planned = Planned(known.data, step, steps, tuple(labels), bounded)
         with open_ledger(self.folder, witness=self.limits.witness, wait=_WAIT) as ledger:
             check(request, self.limits, ledger, planned)
         return Admitted(request, replace(person, site=replace(person.site, limits=self.limits.at_site())), planned)
@@ -88,6 +90,12 @@ class Guard:
                 raise Refused(
                     f"{self.limits.max_rounds} rounds of this study were worked, some more than once",
                     where="limits.max-rounds",
+                )
+            if planned.most is not None and len(ledger.paid(study)) >= planned.most:
+                raise Refused(
+                    f"the study's own budget allows {planned.most} rounds on these records",
+                    remedy="end the training here, or give it a larger epsilon",
+                    where="study.epsilon",
                 )
             ledger.claim(study, round, question, planned.data, planned.charges(), self.limits.budget, planned.labels)
 

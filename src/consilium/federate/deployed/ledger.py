@@ -4,9 +4,10 @@
 
 A crash after the line counts as spent.  Who holds the bytes that were sent sends those again without a claim; whoever
 computes anew pays anew.  A claim composes with every earlier one that learned from at least one of the same persons:
-the cost is that of the person who stands in most.  Its unit is that of the charges, one example: persons tie examples
-together, they do not multiply the cost.  Learning without differential privacy has no finite cost, and a budget never
-allows it.
+the cost is that of the person who stands in most.  A budget is of one example or of one patient.  What was done to
+single examples has no cost per patient.  What was done to whole patients costs one of their examples what replacing the
+patient would: her other records stay, and she is sampled as before.  Learning without differential privacy has no
+finite cost, and a budget never allows it.
 
 Source: Rogers et al. 2016, arXiv 1605.08294 (privacy odometers and filters: budgets over adaptive compositions)
 """
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from consilium.core.charge import Charge, RandomisedResponse
+from consilium.core.charge import Adjacency, Charge, Composed, PerUnit, RandomisedResponse, Unit
 from consilium.core.errors import Refused, Unlawful
 from consilium.core.keystream import Secret
 from consilium.core.records import Records
@@ -42,12 +43,15 @@ _VERSION = 1
 class Budget:
     """What any one record may cost in all: epsilon at ``delta`` for examples, ``labels`` for their labels.
 
-    ``epsilon`` None sets no bound; then learning without differential privacy is allowed too.
+    ``epsilon`` None sets no bound; then learning without differential privacy is allowed too.  With ``unit`` patient it
+    is what all records of a person may cost together; ``adjacency`` is how one more of them is counted.
     """
 
     epsilon: float | None = None
     delta: float = 1e-5
     labels: float | None = None
+    unit: Unit = "example"
+    adjacency: Adjacency = "add-or-remove-one"
 
 
 @dataclass(frozen=True)
@@ -106,9 +110,16 @@ class Ledger:
         paid = any(e.study == study and e.order == data.order and e.labels == tuple(labels) for e in self._entries)
         return () if paid else tuple(labels)
 
-    def cost(self, data: Fingerprint, delta: float, more: Sequence[Charge] | None = ()) -> float:
+    def cost(
+        self,
+        data: Fingerprint,
+        delta: float,
+        more: Sequence[Charge] | None = (),
+        unit: Unit = "example",
+        adjacency: Adjacency = "add-or-remove-one",
+    ) -> float:
         """Epsilon at ``delta`` of the person in ``data`` who has paid most, after ``more``; infinite without DP."""
-        return max(_epsilon(_joined(case, more), delta) for case in self._cases(data))
+        return max(_epsilon(_joined(case, more), delta, unit, adjacency) for case in self._cases(data))
 
     def label_cost(self, data: Fingerprint, more: Sequence[Charge] = ()) -> float:
         """The same for labels that were randomised once: their epsilons add up.  Infinite where nothing hid them."""
@@ -130,7 +141,7 @@ class Ledger:
         ``labels`` are those still to be paid; ``randomised`` says that labels are, be they paid or not.
         """
         if budget.epsilon is not None:
-            self._check_examples(data, charges, budget.epsilon, budget.delta)
+            self._check_units(data, charges, budget, budget.epsilon)
         if budget.labels is not None:
             self._check_labels(data, labels, budget.labels, exposed=charges is None and not (randomised or labels))
 
@@ -169,11 +180,13 @@ class Ledger:
         self._journal.append(line)
         self._entries.append(_entry(line, len(self._journal.lines) - 1))
 
-    def _check_examples(self, data: Fingerprint, charges: Sequence[Charge] | None, most: float, delta: float) -> None:
-        if delta * data.n >= 1:
+    def _check_units(self, data: Fingerprint, charges: Sequence[Charge] | None, budget: Budget, most: float) -> None:
+        delta, unit, adjacency = budget.delta, budget.unit, budget.adjacency
+        n, them = (data.n, "records") if unit == "example" else (len(data.persons), "patients")
+        if delta * n >= 1:
             raise Unlawful(
-                f"the budget's delta = {delta:g} is not below 1/n for {data.n} training records (LAWS 7)",
-                remedy=f"use a delta below {1 / data.n:.1g}",
+                f"the budget's delta = {delta:g} is not below 1/n for {n} training {them} (LAWS 7)",
+                remedy=f"use a delta below {1 / n:.1g}",
                 where="budget.delta",
             )
         if charges is None:
@@ -182,9 +195,16 @@ class Ledger:
                 remedy="add dp-sgd to the study",
                 where="budget.epsilon",
             )
-        total = self.cost(data, delta, charges)
+        asked = _epsilon(tuple(charges), delta, unit, adjacency)
+        if math.isinf(asked):
+            raise Refused(
+                "asks to learn from single examples, and the budget is of patients: that has no cost per patient",
+                remedy='set unit = "patient" in dp-sgd',
+                where="budget.unit",
+            )
+        total = self.cost(data, delta, charges, unit, adjacency)
         if total > most * (1 + 1e-9):
-            raise _over("epsilon", _epsilon(tuple(charges), delta), total, self.cost(data, delta), most)
+            raise _over("epsilon", asked, total, self.cost(data, delta, unit=unit, adjacency=adjacency), most)
 
     def _check_labels(self, data: Fingerprint, labels: Sequence[Charge], most: float, *, exposed: bool) -> None:
         if exposed:
@@ -286,8 +306,34 @@ def _joined(case: Sequence[_Entry], more: Sequence[Charge] | None) -> tuple[Char
     return None if any(part is None for part in parts) else tuple(c for part in parts if part for c in part)
 
 
-def _epsilon(charges: tuple[Charge, ...] | None, delta: float) -> float:
-    return math.inf if charges is None else privacy.epsilon(charges, delta).epsilon
+def _epsilon(
+    charges: tuple[Charge, ...] | None,
+    delta: float,
+    unit: Unit = "example",
+    adjacency: Adjacency = "add-or-remove-one",
+) -> float:
+    """The cost to one ``unit``; infinite where nothing bounds it."""
+    if charges is None:
+        return math.inf
+    whole = [_of_patients(charge) for charge in charges]
+    if unit == "patient":
+        return privacy.epsilon(charges, delta, adjacency).epsilon if all(whole) else math.inf
+    if any(whole):  # replace-one bounds what adding or removing one costs as well, so all may be counted under it
+        adjacency = "replace-one"
+    return privacy.epsilon([_bare(charge) for charge in charges], delta, adjacency).epsilon
+
+
+def _of_patients(charge: Charge) -> bool:
+    return _of_patients(charge.inner) if isinstance(charge, Composed) else isinstance(charge, PerUnit)
+
+
+def _bare(charge: Charge) -> Charge:
+    match charge:
+        case Composed(inner, count):
+            return Composed(_bare(inner), count)
+        case PerUnit(_, inner):
+            return inner
+    return charge
 
 
 def _check_kinds(charges: Sequence[Charge] | None, labels: Sequence[Charge]) -> None:

@@ -2,7 +2,8 @@
 
     max-rounds, max-local-epochs, minimum-sites, minimum-count, assess, max-assessments, allow-code, algorithms,
     studies, witness
-    [budget]     epsilon, delta, labels: over all studies on the same persons' records, by the site's ledger
+    [budget]     epsilon, delta, labels, unit, adjacency: over all studies on the same persons' records, by the site's
+                 ledger
     [[require]]  kind = "dp-sgd", and for its knobs  { at-least = ..., at-most = ... };  or any-of = [...] of such
 
 A request is judged by what the site works out itself: its own number of records, its own noise multiplier.  Whatever
@@ -16,10 +17,10 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast, get_args
 
 from consilium.core import catalogue
-from consilium.core.charge import Charge, Composed, Gaussian, PoissonSampled
+from consilium.core.charge import Adjacency, Charge, Composed, Gaussian, PerUnit, PoissonSampled, Unit
 from consilium.core.errors import Refused
 from consilium.core.records import Limits
 
@@ -101,13 +102,15 @@ class Planned:
     """What a study would do to this site's records, worked out at the site.
 
     ``data`` are the records before any defence; ``step`` what one local step does to one of them (None: no
-    differential privacy), ``steps`` how many a round has; ``labels`` what is done to labels once.
+    differential privacy), ``steps`` how many a round has; ``labels`` what is done to labels once; ``most`` how many
+    rounds the study's own budget allows, None for all.
     """
 
     data: Fingerprint
     step: Charge | None
     steps: int
     labels: tuple[Charge, ...] = ()
+    most: int | None = None
 
     def charges(self, rounds: int = 1) -> tuple[Charge, ...] | None:
         """What ``rounds`` rounds do; None without differential privacy."""
@@ -115,7 +118,7 @@ class Planned:
 
     def known(self) -> dict[str, float]:
         """The knobs that the site works out where a study leaves them to it."""
-        match self.step:
+        match self.step.inner if isinstance(self.step, PerUnit) else self.step:
             case Gaussian(sigma) | PoissonSampled(_, Gaussian(sigma)):
                 return {"noise-multiplier": sigma}
         return {}
@@ -148,7 +151,8 @@ def check(request: StudyRequest, limits: SiteLimits, ledger: Ledger, data: Plann
     for group in limits.required:
         _check_required(group, request, data.known())
     study = request.digest()
-    left = request.rounds - len(set(ledger.paid(study)))
+    rounds = request.rounds if data.most is None else min(request.rounds, data.most)
+    left = rounds - len(set(ledger.paid(study)))
     owed = ledger.owed(study, data.data, data.labels)
     ledger.check(data.data, data.charges(max(0, left)), limits.budget, owed, randomised=bool(data.labels))
 
@@ -195,12 +199,23 @@ def _limits(table: Mapping[str, Any]) -> SiteLimits:
 def _budget(table: object) -> Budget:
     if not isinstance(table, dict):
         _wrong("budget", table, "a table")
-    _known(table, ["epsilon", "delta", "labels"], "part of a budget", "budget")
+    _known(table, ["epsilon", "delta", "labels", "unit", "adjacency"], "part of a budget", "budget")
+    unit = _choice(table, "unit", "budget.unit", ("example", "patient"))
+    adjacency = _choice(table, "adjacency", "budget.adjacency", get_args(Adjacency))
     delta = _number(table, "delta", "budget.delta", 1.0)
     epsilon, labels = (
         _number(table, name, f"budget.{name}") if name in table else None for name in ("epsilon", "labels")
     )
-    return Budget(epsilon, Budget().delta if delta is None or "delta" not in table else delta, labels)
+    delta = Budget().delta if delta is None or "delta" not in table else delta
+    return Budget(epsilon, delta, labels, cast(Unit, unit), cast(Adjacency, adjacency))
+
+
+def _choice(table: Mapping[str, Any], name: str, where: str, known: tuple[str, ...]) -> str:
+    """One of the ``known`` words, the first by default."""
+    word = table.get(name, known[0])
+    if word not in known:
+        _wrong(where, word, " or ".join(f'"{one}"' for one in known))
+    return str(word)
 
 
 def _group(table: Mapping[str, Any], number: int) -> tuple[Requirement, ...]:
