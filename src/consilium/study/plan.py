@@ -26,6 +26,7 @@ from .environment import require_device
 from .laws import Refusal, broken_law
 from .recipe import cell_recipe, digest, fingerprint, model_recipe, start_mark, training_recipe
 from .spec import AttackSpec, CorruptionSpec, FederationShape, Spec
+from .views import check_watchers
 
 __all__ = ["CellNode", "Materials", "Plan", "TrainingNode", "make_plan"]
 
@@ -116,6 +117,7 @@ def make_plan(spec: Spec, gathered: Callable[[int], Consortium] | None = None) -
     _check(spec)
     materials, every = Materials(spec, gathered), arms(spec)
     _check_corruptions(spec, materials)
+    check_watchers(spec, materials.consortium(spec.seeds[0]))
     refused = _refusals(spec, materials, every)
     if refused and (spec.unlawful == "refuse" or len(refused) == len(every)):
         first = next(iter(refused))

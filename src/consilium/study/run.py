@@ -36,6 +36,7 @@ from .sinks.tracks import Tracks, require_sinks
 from .spec import AttackSpec, FederationSpec
 from .store import Store, is_trained, read_json, read_rounds, write_json
 from .watch import Watch, training_label, watch_cell, work
+from .watching import Watching
 
 __all__ = ["Carrier", "Outcome", "run_plan"]
 
@@ -156,6 +157,7 @@ class _Runner:
         spec, net = self.plan.spec, self.plan.materials.network(node.seed)
         data = self.plan.materials.consortium(node.seed)
         whole = exchange(spec, node.arm, node.seed, node.corruption, data, net)
+        whole = self._watching(node).beside(whole, net)
         judging = assessing(whole)
         begin, folder = start(spec, node.arm, data, net), self.store.training(node.digest)
         if self.carrier is None:
@@ -174,6 +176,9 @@ class _Runner:
                 assess_every=self._federation.shape.assess_every,
                 assess_cohort=self._federation.shape.assess == "cohort",
             )
+
+    def _watching(self, node: TrainingNode) -> Watching:
+        return Watching(self.plan.spec, self.plan.materials, node, self.store.training(node.digest))
 
     def _held(self, cell: CellNode) -> dict[str, Any]:
         """The evidence that is there; what cannot be read is made again."""
@@ -249,6 +254,7 @@ class _Runner:
             self.plan.materials.consortium(cell.seed),
             self._trained_on(cell),
             cell.seed,
+            None if cell.training is None else self._watching(self.plan.trainings[cell.training]),
         )
         if cell.training is None and attack.attack.threat.aim == "membership":
             made["notes"].append(_UNKNOWN_MEMBERS)
