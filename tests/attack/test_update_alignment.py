@@ -86,7 +86,7 @@ def test_rounds_add_up():
 
 
 def test_a_site_that_sent_nothing_changes_nothing():
-    views, member = planted(rounds=2)
+    views, _ = planted(rounds=2)
     silent = UpdateRoundView(**{**vars(views[1]), "updates": {}})
     attack = UpdateAlignment()
     once, twice = attack.observe({}, views[0]), attack.observe(attack.observe({}, views[0]), silent)

@@ -176,7 +176,7 @@ def test_candidates_are_of_the_targets_and_counted(study, live):
         assert held[e["cell"]["digest"], "update-alignment"] == sum(honest)
         assert held[e["cell"]["digest"], "loss-trajectory"] == sum(honest) - min(honest)
         for finding in e["findings"].values():
-            assert all(0 < m["n"] for m in finding["measures"])
+            assert all(m["n"] > 0 for m in finding["measures"])
 
 
 def test_only_sites_in_the_model_are_asked_about(study, tmp_path):
