@@ -108,8 +108,8 @@ def rounds_seen(memory: Payload, key: str) -> int:
 
 
 def recalled(memory: Payload, key: str) -> dict[str, Tensor]:
-    """What the watcher ``key`` remembers."""
-    return {name.removeprefix(f"{key}:"): tensor for name, tensor in memory.items() if name.startswith(f"{key}:")}
+    """What the watcher ``key`` remembers, on the CPU wherever the training is."""
+    return {name.removeprefix(f"{key}:"): tensor.cpu() for name, tensor in memory.items() if name.startswith(f"{key}:")}
 
 
 def _filed(key: str, held: Payload | None, round: int) -> dict[str, Tensor]:

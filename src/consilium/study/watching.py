@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from consilium.core.algorithm import Server
 from consilium.core.errors import Failed, Refused
 from consilium.core.network import Network
 from consilium.core.random import Stream
@@ -81,7 +82,7 @@ class Watching:
             return recalled(state.observed, key)
         path = self.folder / "watched" / f"{key}.safetensors"
         if not path.exists():
-            write_tensors(path, dict(self._replayed(attack, state.server.params)))
+            write_tensors(path, dict(self._replayed(attack, state.server)))
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
@@ -124,8 +125,8 @@ class Watching:
         made = Observers(net, len(self._data.classes), tuple(places), strict)
         return cast("FederatedRound | Corrupted", whole).watched(made)
 
-    def _replayed(self, attack: Watcher, stored: Tensor) -> Payload:
-        """The memory of ``attack`` after a replay that ended in the ``stored`` parameters."""
+    def _replayed(self, attack: Watcher, stored: Server) -> Payload:
+        """The memory of ``attack`` after a replay that ended in the ``stored`` parameters and buffers."""
         node, net, shape = self.node, self.materials.network(self.node.seed), self._federation.shape
         record = engine_record(self.folder) or {}
         if record.get("kind") == "flower":
@@ -138,7 +139,7 @@ class Watching:
         write_engine_record(place, record)
         with engine_for(shape, self.spec.device, whole, judging, begin, place) as engine:
             done = train(engine, whole, judging, begin, shape.rounds, place, _unheard, assess_every=shape.rounds)
-        _check_same(done.state.server.params.cpu(), stored.cpu(), str(record.get("kind")))
+        _check_same(_vector(done.state.server), _vector(stored), str(record.get("kind")))
         shutil.rmtree(place)
         return recalled(done.state.observed, _key(attack))
 
@@ -160,8 +161,11 @@ class _Asked:
     def of_sites(cls, data: Consortium, targets: tuple[str, ...], stream: Stream) -> _Asked:
         """As every membership attack is granted them, of these sites alone."""
         records, member, known = candidates(data, targets, stream)
-        home = {int(i): site.id for site in data.sites for pool in _pools(site) for i in pool.ids}
-        of = {name: [k for k, i in enumerate(records.ids.tolist()) if home[i] == name] for name in targets}
+        asked = [site for site in data.sites if site.id in targets]
+        home = {i: site.id for site in asked for pool in _pools(site) for i in pool.ids.tolist()}
+        of: dict[str, list[int]] = {name: [] for name in targets}
+        for place, i in enumerate(records.ids.tolist()):
+            of[home[i]].append(place)
         return cls(records, member, known, {name: torch.tensor(places).long() for name, places in of.items()})
 
 
@@ -179,6 +183,10 @@ def _granted(whole: RoundExchange, seat: str | None) -> type[BroadcastRoundView]
         return BroadcastRoundView
     inner = whole.inner if isinstance(whole, Corrupted) else cast(FederatedRound, whole)
     return AggregateRoundView if inner.half.sees_sums else UpdateRoundView
+
+
+def _vector(server: Server) -> Tensor:
+    return torch.cat([server.params, server.buffers]).cpu()
 
 
 def _check_same(replayed: Tensor, stored: Tensor, engine: str) -> None:
