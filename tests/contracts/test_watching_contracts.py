@@ -243,7 +243,7 @@ class Broken(Watcher):
         if self.flaw == "global":
             torch.rand(1)
         if self.flaw == "weights":
-            view.params += 1
+            view.params.add_(1)
         if self.flaw == "updates":
             view.updates["a"].payload["delta"].zero_()
         if self.flaw == "network":
