@@ -92,8 +92,6 @@ def test_an_unknown_kind_offers_the_nearest():
     with pytest.raises(Refused, match=r"unknown evasion kind 'pdg'. did you mean 'pgd'"):
         find("pdg", "attack/evasion")
     with pytest.raises(Refused, match=r"unknown evasion or membership kind 'x'. known are fgsm, .*loss-threshold, "):
-        Refused, match=r"unknown evasion or membership kind 'x'. known are fgsm, .*loss-threshold, .*pgd, "
-    ):
         find("x", "attack/membership", "attack/evasion")
     assert find("loss-threshold", "attack/evasion", "attack/membership").room == "attack/membership"
 
