@@ -8,11 +8,19 @@ import torch
 from torch import nn
 
 from consilium.attack.membership.update_alignment import UpdateAlignment
+from consilium.core.algorithm import Broadcast
 from consilium.core.errors import Refused
+from consilium.core.gradient import Schedule
 from consilium.core.network import Network
-from consilium.core.records import Records
+from consilium.core.random import Stream
+from consilium.core.records import Pools, Records, Site
 from consilium.core.update import Update
 from consilium.core.watch import UpdateRoundView, WatchedView
+from consilium.defend.training.dp_sgd import DPSGD
+from consilium.federate.algorithms.fed_avg import FedAvg
+from consilium.federate.participant import Participant, SiteState
+from consilium.learn.mean_gradient import MeanGradient
+from consilium.learn.objectives import CrossEntropy
 
 N = 200
 
@@ -75,6 +83,30 @@ def test_under_noise_the_auc_is_that_of_two_gaussians(snr):
     aucs = [found(UpdateAlignment(statistic="dot"), *planted(sigma, seed))["auc"].value for seed in range(20)]
     expected = NormalDist().cdf(snr / math.sqrt(2))
     assert sum(aucs) / 20 == pytest.approx(expected, abs=0.04)  # 4 standard errors of 20 AUCs over 100 records
+
+
+def one_step(rule, seed):
+    """The update of a site that takes one step on all its members under ``rule``, in the world of :func:`planted`."""
+    (view,), member = planted(seed=seed)
+    inside = view.candidates.select(member)
+    algorithm, stream = FedAvg(lr=1.0), Stream(seed)
+    schedule = rule.schedule(Schedule(1, 1, N // 2))
+    pools = Pools(inside, inside, inside)
+    person = Participant(
+        Site("a", pools), inside, 1.0, view.network, algorithm, CrossEntropy(), rule, schedule, (), stream
+    )
+    update, _ = person.work(Broadcast(1, view.params, view.buffers), SiteState())
+    return [UpdateRoundView(**{**vars(view), "updates": {"a": update}})], member
+
+
+@pytest.mark.parametrize("sigma", [0.5, 4.0])
+def test_the_noise_of_dp_sgd_hides_members_as_it_should(sigma):
+    """One step of DP-SGD on everyone, nothing clipped: AUC = Phi(||g|| / (sigma C sqrt 2)) = Phi(1 / (2 sigma))."""
+    attack = UpdateAlignment(statistic="dot")
+    assert found(attack, *one_step(MeanGradient(), 0))["auc"].value == 1
+    rule = DPSGD(noise_multiplier=sigma, delta=1e-3, clip=1.0).rule(MeanGradient())
+    aucs = [found(attack, *one_step(rule, seed))["auc"].value for seed in range(20)]
+    assert sum(aucs) / 20 == pytest.approx(NormalDist().cdf(0.5 / sigma), abs=0.055)  # 4 standard errors
 
 
 def test_rounds_add_up():

@@ -77,7 +77,7 @@ class LossTrajectory(Watcher):
 
 def _answered(view: WatchedView, start: int) -> Tensor:
     x, y = (part[start : start + _BATCH] for part in (view.candidates.x, view.candidates.y))
-    return _cut(cross_entropy(view.ask(x).double(), y.to(view.candidates.y.device), reduction="none").cpu())
+    return _cut(cross_entropy(view.ask(x).double(), y, reduction="none").cpu())
 
 
 def _cut(losses: Tensor) -> Tensor:
