@@ -27,17 +27,13 @@ class Attack(Entry, ABC):
     threat: ClassVar[ThreatModel]
     needs: ClassVar[type[View]]
 
-    def observe(self, memory: Payload, view: RoundView) -> Payload:
-        """Watch one round while training; the base watches nothing."""
-        return memory
-
     def retrains(self) -> int:
         """How many trainings it asks of a ``RetrainView``, for the plan; they are shared by all attacks on a model."""
         return 0
 
     @abstractmethod
     def run(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
-        """Attack what ``view`` shows."""
+        """Attack what ``view`` shows; ``memory`` is what it remembers of the rounds, empty unless it watched them."""
 
     @final
     def __call__(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:

@@ -30,7 +30,12 @@ _VERSION = 3
 def save_checkpoint(path: Path, state: RoundState, sites: SiteStates) -> None:
     """Write the state after ``state.server.round`` rounds, and make the sites' states of that round the valid ones."""
     tensors: dict[str, Tensor] = {"server/params": state.server.params, "server/buffers": state.server.buffers}
-    groups = {"memory": state.server.memory, "merge": state.merge, "adversary": state.adversary}
+    groups = {
+        "memory": state.server.memory,
+        "merge": state.merge,
+        "adversary": state.adversary,
+        "observed": state.observed,
+    }
     for group, named in groups.items():
         tensors |= {f"{group}/{name}": tensor for name, tensor in named.items()}
     here = {site: packed(held) for site, held in sites.items()} if sites.folder is None else None
@@ -67,7 +72,8 @@ def load_checkpoint(path: Path, device: str = "cpu") -> tuple[RoundState, SiteSt
         kept = _by_site(tensors)
         sites.update({site: unpacked(kept[site], said) for site, said in here.items()})
         sites.settle(number)
-    return RoundState(server, _group(tensors, "merge"), _group(tensors, "adversary")), sites
+    merge, adversary, observed = (_group(tensors, group) for group in ("merge", "adversary", "observed"))
+    return RoundState(server, merge, adversary, observed), sites
 
 
 def states_beside(path: Path) -> Path:

@@ -21,9 +21,10 @@ from consilium.core.exchange import Exchange
 from consilium.core.merge import Merge
 from consilium.core.random import Stream
 from consilium.core.threat import RoundView
-from consilium.core.update import Payload, Update, wire_bytes
+from consilium.core.update import Aggregate, Payload, Update, wire_bytes
 
 from .average import Average
+from .observe import Observers, Seen
 from .participant import Participant, SiteState
 from .participation import Attendance, Participation
 from .rate import Rate
@@ -37,7 +38,8 @@ _SPOKEN = "codec:"
 
 @dataclass(frozen=True, eq=False)
 class RoundState:
-    """What lives between rounds beside the sites: the server, the merge's memory, the adversary's memory.
+    """What lives between rounds beside the sites: the server, the merge's memory, the adversary's memory, and what
+    those who watch the training remember.
 
     Of the last round: ``cohort`` was asked to work, ``absent`` had joined and was away, ``dropped`` sent nothing,
     ``late`` missed the deadline, ``slow`` did a share of its steps, ``refused`` was turned away; ``aborted`` says how
@@ -48,6 +50,7 @@ class RoundState:
     server: Server
     merge: Payload = field(default_factory=dict)
     adversary: Payload = field(default_factory=dict)
+    observed: Payload = field(default_factory=dict)
     cohort: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
@@ -117,10 +120,13 @@ class ServerHalf:
             bytes_up=sum(wire_bytes(update.payload) for update in sent.values()),
         )
 
-    def advance(self, updates: Mapping[str, Update], state: RoundState) -> RoundState:
+    def advance(
+        self, updates: Mapping[str, Update], state: RoundState, observers: Observers | None = None
+    ) -> RoundState:
         """Refuse what is malformed, enforce the server halves, merge, and take the server's step.
 
         With fewer usable updates than the minimum cohort the model stays as it was, and the round counts.
+        ``observers`` are shown the round as it was.
         """
         expected = {**self.algorithm.expects(state.server), **self.merge.expects()}
         lawful, refused = self._admit(updates, state, expected)
@@ -131,11 +137,26 @@ class ServerHalf:
         if len(lawful) < least:
             aborted = f"{len(lawful)} of {least} updates"
             same = replace(state.server, round=state.server.round + 1)
-            return replace(state, server=same, aborted=aborted, refused=refused)
+            observed = self._observed(observers, lawful, None, state)
+            return replace(state, server=same, aborted=aborted, refused=refused, observed=observed)
         aggregate, memory = self.merge.merge(lawful or [_nobody(expected, state.server)], state.merge)
+        observed = self._observed(observers, lawful, aggregate, state)
         server = self.rate.at(self.algorithm, state.server.round + 1).advance(state.server, aggregate)
         server = self.average.after(state.server, server)
-        return replace(state, server=server, merge=memory, aborted="", refused=refused)
+        return replace(state, server=server, merge=memory, aborted="", refused=refused, observed=observed)
+
+    @property
+    def sees_sums(self) -> bool:
+        """True where updates are masked, so that the server sees their sum alone."""
+        return any(defence.stage == "mask" for defence in self.defences)
+
+    def _observed(
+        self, observers: Observers | None, lawful: Sequence[Update], aggregate: Aggregate | None, state: RoundState
+    ) -> Payload:
+        if observers is None:
+            return state.observed
+        updates = None if self.sees_sums else {update.site: update for update in lawful}
+        return observers(Seen(self.broadcast(state), state.cohort, updates, aggregate), state.observed)
 
     def _admit(
         self, updates: Mapping[str, Update], state: RoundState, expected: Mapping[str, tuple[int, ...]]
@@ -174,10 +195,20 @@ def _nobody(expected: Mapping[str, tuple[int, ...]], server: Server) -> Update:
 
 
 class FederatedRound(RoundExchange):
-    """Broadcast, local work, merge."""
+    """Broadcast, local work, merge; ``observers`` watch, and change nothing."""
 
-    def __init__(self, server: ServerHalf, sites: Mapping[str, Participant], compiled: bool = False) -> None:
-        self.half, self.sites, self._compiled = server, sites, compiled
+    def __init__(
+        self,
+        server: ServerHalf,
+        sites: Mapping[str, Participant],
+        compiled: bool = False,
+        observers: Observers | None = None,
+    ) -> None:
+        self.half, self.sites, self._compiled, self._observers = server, sites, compiled, observers
+
+    def watched(self, observers: Observers) -> FederatedRound:
+        """This exchange before the eyes of ``observers``."""
+        return FederatedRound(self.half, self.sites, self._compiled, observers)
 
     @cached_property
     def _stack(self) -> Together:
@@ -209,7 +240,8 @@ class FederatedRound(RoundExchange):
         sent = self.half.broadcast(server)
         size = wire_bytes({"params": sent.params, "buffers": sent.buffers, **sent.extra})
         came, noted = self.half.arrivals(outboxes, server)
-        return replace(self.half.advance(came, noted), bytes_down=size * len(noted.cohort)), None
+        after = self.half.advance(came, noted, self._observers)
+        return replace(after, bytes_down=size * len(noted.cohort)), None
 
 
 class Corrupted(RoundExchange):
@@ -221,6 +253,10 @@ class Corrupted(RoundExchange):
 
     def __init__(self, inner: FederatedRound, corruption: Corruption, colluding: Sequence[str]) -> None:
         self.inner, self.corruption, self.colluding = inner, corruption, frozenset(colluding)
+
+    def watched(self, observers: Observers) -> Corrupted:
+        """This exchange before the eyes of ``observers``, who see what the colluders forge as what they sent."""
+        return Corrupted(self.inner.watched(observers), self.corruption, tuple(self.colluding))
 
     def open(self, server: RoundState) -> tuple[tuple[str, ...], Broadcast]:
         """As without the adversary."""

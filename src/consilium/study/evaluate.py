@@ -14,6 +14,9 @@ from torch import Tensor
 from consilium.core.finding import Finding, Measure
 from consilium.core.random import Stream
 from consilium.core.records import Consortium
+from consilium.core.threat import View
+from consilium.core.update import Payload
+from consilium.core.watch import Watcher
 from consilium.learn.stored import write_tensors
 from consilium.measure.convergence import to_accuracy
 from consilium.measure.cost import latency_ratio
@@ -27,6 +30,7 @@ from .released import Released
 from .retrain import Retraining
 from .spec import AttackSpec
 from .views import grant
+from .watching import Watching
 
 __all__ = ["answers", "attack_digest", "costs", "find", "implied", "judge"]
 
@@ -87,8 +91,12 @@ def find(
     honest: tuple[str, ...],
     seed: int,
     retraining: Callable[[], Retraining] | None = None,
+    watching: Watching | None = None,
 ) -> dict[str, Any]:
-    """Run one attack; a failure is a finding that says so, and loses nothing else."""
+    """Run one attack; a failure is a finding that says so, and loses nothing else.
+
+    ``watching`` tells what an attack that watches the rounds has seen of them.
+    """
     began = time.perf_counter()
     record: dict[str, Any] = {
         "kind": attack.attack.kind(),
@@ -105,9 +113,15 @@ def find(
         origin = source()
         record["digest"] = attack_digest(cell, attack, None if origin is None else origin[0])
         stream = Stream(seed).child("attack", digest(attack.attack.configuration()))
-        source_model = None if origin is None else origin[1]
-        view = grant(attack.attack, data, honest, model, source_model, Stream(seed), retraining)
-        finding = attack.attack(view, {}, stream.child("run").generator())
+        view: View
+        memory: Payload
+        if isinstance(attack.attack, Watcher) and watching is not None:
+            view, memory = watching.view(attack.attack, model, honest), watching.memory(attack.attack)
+        else:
+            source_model = None if origin is None else origin[1]
+            view = grant(attack.attack, data, honest, model, source_model, Stream(seed), retraining)
+            memory = {}
+        finding = attack.attack(view, memory, stream.child("run").generator())
         record |= _written(finding, folder, attack.name)
         if origin is not None and origin[0] == cell:
             record["notes"].append("Crafted on this very model: here transfer is the white-box attack.")

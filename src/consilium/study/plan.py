@@ -27,6 +27,7 @@ from .laws import Refusal, broken_law
 from .recipe import cell_recipe, digest, fingerprint, model_recipe, start_mark, training_recipe
 from .shadow_pool import check_retraining
 from .spec import AttackSpec, CorruptionSpec, FederationShape, Spec
+from .views import check_watchers
 
 __all__ = ["CellNode", "Materials", "Plan", "TrainingNode", "make_plan"]
 
@@ -118,6 +119,7 @@ def make_plan(spec: Spec, gathered: Callable[[int], Consortium] | None = None) -
     materials, every = Materials(spec, gathered), arms(spec)
     _check_corruptions(spec, materials)
     check_retraining(spec, every, materials.consortium(spec.seeds[0]))
+    check_watchers(spec, materials.consortium(spec.seeds[0]))
     refused = _refusals(spec, materials, every)
     if refused and (spec.unlawful == "refuse" or len(refused) == len(every)):
         first = next(iter(refused))

@@ -38,6 +38,7 @@ from .sinks.tracks import Tracks, require_sinks
 from .spec import AttackSpec, FederationSpec
 from .store import Store, is_trained, read_json, read_rounds, write_json
 from .watch import Watch, shadow_kind, training_label, watch_cell, work
+from .watching import Watching
 
 __all__ = ["Carrier", "Outcome", "Waits", "run_plan"]
 
@@ -164,6 +165,7 @@ class _Runner:
         spec, net = self.plan.spec, self.plan.materials.network(node.seed)
         data = self.plan.materials.consortium(node.seed)
         whole = exchange(spec, node.arm, node.seed, node.corruption, data, net)
+        whole = self._watching(node).beside(whole, net)
         judging = assessing(whole)
         begin, folder = start(spec, node.arm, data, net), self.store.training(node.digest)
         if self.carrier is None:
@@ -183,6 +185,9 @@ class _Runner:
                 assess_cohort=self._federation.shape.assess == "cohort",
                 stop=budget_stop(spec, node, data),
             )
+
+    def _watching(self, node: TrainingNode) -> Watching:
+        return Watching(self.plan.spec, self.plan.materials, node, self.store.training(node.digest))
 
     def _held(self, cell: CellNode) -> dict[str, Any]:
         """The evidence that is there; what cannot be read is made again."""
@@ -261,6 +266,7 @@ class _Runner:
             self._trained_on(cell),
             cell.seed,
             lambda: Retraining(self.plan, cell, self.store, self._trained_on(cell), lambda: self._shadowed(cell)),
+            None if cell.training is None else self._watching(self.plan.trainings[cell.training]),
         )
         made["measures"] += implied(made, evidence["privacy"])
         if cell.training is None and attack.attack.threat.aim == "membership":

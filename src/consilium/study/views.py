@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -12,11 +12,13 @@ from consilium.core.errors import Refused
 from consilium.core.random import Stream
 from consilium.core.records import Consortium, Records
 from consilium.core.threat import ModelView, QueryView, RecordsView, RetrainView, View
+from consilium.core.watch import Watcher
 
 from .released import Released
 from .retrain import Retraining
+from .spec import Spec
 
-__all__ = ["candidates", "grant"]
+__all__ = ["candidates", "check_watchers", "grant", "honest_sizes"]
 
 _MOST_MEMBERS = 5000
 """Members asked about; drawn at random where there are more.  All non-members are asked about."""
@@ -83,6 +85,25 @@ def candidates(data: Consortium, honest: tuple[str, ...], stream: Stream) -> tup
         draw = torch.randperm(len(places), generator=stream.child("known", int(truth)).generator())
         known[places[draw[: len(places) // 2]]] = True
     return Records.joined([inside, outside]), member, known
+
+
+def honest_sizes(data: Consortium, bad: Sequence[str]) -> dict[str, int]:
+    """The honest sites, with their numbers of training records."""
+    return {site.id: len(site.records.train) for site in data.sites if site.id not in bad}
+
+
+def check_watchers(spec: Spec, data: Consortium) -> None:
+    """Refuse, before anything trains, a watching attack that has no place in the study."""
+    for i, attack in enumerate(spec.attacks):
+        if not isinstance(attack.attack, Watcher):
+            continue
+        if spec.audit:
+            reason = f"{attack.name} watches the rounds of a training, and an audit trains nothing"
+            raise Refused(reason, remedy="leave it out, or train the model in the study", where=f"attacks[{i}]")
+        try:
+            attack.attack.targets(honest_sizes(data, ()))
+        except Refused as error:
+            raise error.at(f"attacks[{i}]") from error
 
 
 def _white_box(data: Consortium, model: Released, source: ModelView | None) -> ModelView:

@@ -1,0 +1,20 @@
+"""From scores to a finding, as every membership attack that watches the rounds ends."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from consilium.core.finding import Finding
+from consilium.core.random import Stream
+from consilium.core.threat import QueryView
+from consilium.measure.membership import membership
+
+__all__ = ["judged"]
+
+
+def judged(scores: Tensor, view: QueryView, generator: torch.Generator, *notes: str) -> Finding:
+    """What ``scores (n,)`` tell of the candidates, judged on the half that the adversary does not know."""
+    seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
+    measures = membership(scores, view.member, Stream(seed), known=view.known)
+    return Finding(measures, {"score": scores, "member": view.member, "known": view.known}, notes=notes)

@@ -1,0 +1,95 @@
+"""Adversaries that watch a training round by round, and the views of a round that they are granted.
+
+    memory <- {};   each round: memory <- observe(memory, view of the round);   in the end: run(view, memory) -> finding
+
+A site that takes part sees what is broadcast to it (:class:`BroadcastRoundView`).  The server sees besides what each
+site sends (:class:`UpdateRoundView`), or only the sum where updates are masked (:class:`AggregateRoundView`).  Every
+view holds the records whose membership is asked, and nothing that tells who is a member.  ``memory`` holds statistics
+per candidate; its size must not grow with the rounds.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from torch import Tensor
+
+from .attack import Attack
+from .errors import Refused
+from .network import Network
+from .records import Records
+from .threat import QueryView, RoundView, View
+from .update import Aggregate, Payload, Update
+
+__all__ = ["AggregateRoundView", "BroadcastRoundView", "UpdateRoundView", "WatchedView", "Watcher", "one_site"]
+
+
+@dataclass(frozen=True, eq=False)
+class BroadcastRoundView(RoundView):
+    """What a curious site sees of a round in which it takes part, and what it can compute with.
+
+    ``network`` evaluates a model at any parameters and buffers.  ``candidates`` are the records asked about, and ``of``
+    says from which site's pools they come: its name -> their places ``(n_k,)`` among the candidates.
+    """
+
+    network: Network
+    candidates: Records
+    of: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class UpdateRoundView(BroadcastRoundView):
+    """What a curious server sees: besides, every update of the round, by site.
+
+    Updates are as they arrived: after the site halves of all defences (clipped, noised), decoded, and admitted.
+    """
+
+    updates: Mapping[str, Update]
+
+
+@dataclass(frozen=True, eq=False)
+class AggregateRoundView(BroadcastRoundView):
+    """What a curious server sees where updates are masked: the merged one; None in a round that was aborted."""
+
+    aggregate: Aggregate | None
+
+
+@dataclass(frozen=True, eq=False)
+class WatchedView(QueryView):
+    """After the last round: the released model's answers, and of whom the memory may be judged.
+
+    ``rows (n,)`` are the places of ``candidates`` among those of the rounds: records of sites whose work is not in the
+    model are left out, because nobody there is a member.
+    """
+
+    rows: Tensor = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class Watcher(Attack, ABC):
+    """An adversary that watches the training; ``watches`` is the view of a round that it needs."""
+
+    watches: ClassVar[type[BroadcastRoundView]]
+    needs: ClassVar[type[View]] = WatchedView
+
+    def seat(self, sizes: Mapping[str, int]) -> str | None:
+        """The site through whose eyes it looks; None for the server.  ``sizes`` are those of the honest sites."""
+        return None
+
+    @abstractmethod
+    def targets(self, sizes: Mapping[str, int]) -> tuple[str, ...]:
+        """The sites whose records it asks about, of the honest ones with these numbers of training records."""
+
+    @abstractmethod
+    def observe(self, memory: Payload, view: RoundView) -> Payload:
+        """What it remembers after the round that ``view`` shows; ``memory`` is empty before the first one it sees."""
+
+
+def one_site(name: str, sizes: Mapping[str, int]) -> str:
+    """``name``, refused unless it is one of the honest sites."""
+    if name not in sizes:
+        raise Refused(f"{name!r} is no honest site", remedy=f"use one of {', '.join(sorted(sizes)[:8])}", where="site")
+    return name

@@ -1,0 +1,123 @@
+"""Streams the rounds of a training to the adversaries that watch it; no update is stored.
+
+Each of them gets the view that its seat grants, of copies: whatever it does with them, the training stays the same.
+What they remember is part of the training's state, so a killed training goes on with exactly that memory.  A watcher
+counts the rounds it was shown: one that came late, or broke, has not seen them all, and its count says so.
+
+Source: Nasr et al. 2019, Comprehensive Privacy Analysis of Deep Learning, arXiv 1812.00910 (passive attackers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from consilium.core.algorithm import Broadcast
+from consilium.core.errors import Failed
+from consilium.core.network import Network
+from consilium.core.records import Records
+from consilium.core.threat import require
+from consilium.core.update import Aggregate, Payload, Update, payload_bytes
+from consilium.core.watch import AggregateRoundView, BroadcastRoundView, UpdateRoundView, Watcher
+
+__all__ = ["Observer", "Observers", "Seen", "recalled", "rounds_seen"]
+
+_BROKEN = -1
+"""The count of a watcher that raised: it is shown nothing more."""
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One round as it passes the server: what was sent to whom, what came, and their merge.
+
+    ``updates`` are those admitted, None where they are masked; ``aggregate`` is None in an aborted round.
+    """
+
+    broadcast: Broadcast
+    cohort: tuple[str, ...]
+    updates: Mapping[str, Update] | None
+    aggregate: Aggregate | None
+
+
+@dataclass(frozen=True, eq=False)
+class Observer:
+    """One watcher at its place: ``seat`` is a site's name or None for the server, ``key`` names its memory."""
+
+    key: str
+    attack: Watcher
+    seat: str | None
+    candidates: Records
+    of: Mapping[str, Tensor]
+
+    def view(self, seen: Seen, network: Network, classes: int) -> BroadcastRoundView | None:
+        """What this seat sees of a round; None where it takes no part."""
+        sent = seen.broadcast
+        shown = (classes, sent.round, sent.params.clone(), sent.buffers.clone(), network, self.candidates, self.of)
+        if self.seat is not None:
+            return BroadcastRoundView(*shown) if self.seat in seen.cohort else None
+        if seen.updates is None:
+            return AggregateRoundView(*shown, seen.aggregate)
+        return UpdateRoundView(*shown, {site: _copied(update) for site, update in seen.updates.items()})
+
+
+@dataclass(frozen=True, eq=False)
+class Observers:
+    """All watchers of one training.  ``strict`` raises what one of them raises; else it alone falls silent."""
+
+    network: Network
+    classes: int
+    watchers: tuple[Observer, ...]
+    strict: bool = False
+    _own: Network = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_own", Network(self.network.template, self.network.compute))
+
+    def __call__(self, seen: Seen, memory: Payload) -> dict[str, Tensor]:
+        """Every watcher's memory after a round; that of a watcher which is not here stays as it is."""
+        after = dict(memory)
+        for watcher in self.watchers:
+            if rounds_seen(memory, watcher.key) == seen.broadcast.round - 1:
+                held = self._shown(watcher, seen, recalled(memory, watcher.key))
+                after = {name: tensor for name, tensor in after.items() if not name.startswith(watcher.key)}
+                after |= _filed(watcher.key, held, seen.broadcast.round)
+        return after
+
+    def _shown(self, watcher: Observer, seen: Seen, held: dict[str, Tensor]) -> Payload | None:
+        try:
+            view = watcher.view(seen, self._own, self.classes)
+            if view is None:
+                return held
+            require(view, watcher.attack.watches, watcher.attack.kind())
+            after = watcher.attack.observe(held, view)
+            if held and payload_bytes(after) > payload_bytes(held):
+                raise Failed(f"{watcher.attack.kind()} remembers more with every round", remedy="keep sums, not rounds")
+            return after
+        except Exception:
+            if self.strict:
+                raise
+            return None
+
+
+def rounds_seen(memory: Payload, key: str) -> int:
+    """How many rounds from the first on the watcher ``key`` was shown; negative where it broke."""
+    return int(memory[key]) if key in memory else 0
+
+
+def recalled(memory: Payload, key: str) -> dict[str, Tensor]:
+    """What the watcher ``key`` remembers, on the CPU wherever the training is."""
+    return {name.removeprefix(f"{key}:"): tensor.cpu() for name, tensor in memory.items() if name.startswith(f"{key}:")}
+
+
+def _filed(key: str, held: Payload | None, round: int) -> dict[str, Tensor]:
+    if held is None:
+        return {key: torch.tensor(_BROKEN)}
+    return {key: torch.tensor(round), **{f"{key}:{name}": tensor.detach().clone() for name, tensor in held.items()}}
+
+
+def _copied(update: Update) -> Update:
+    payload = {name: tensor.clone() for name, tensor in update.payload.items()}
+    return Update(update.site, update.round, update.weight, payload)
