@@ -16,7 +16,18 @@ from torch import Tensor, nn
 from .errors import Refused
 from .records import Records
 
-__all__ = ["Actor", "Aim", "Knowledge", "ModelView", "QueryView", "RoundView", "ThreatModel", "View", "require"]
+__all__ = [
+    "Actor",
+    "Aim",
+    "CanaryView",
+    "Knowledge",
+    "ModelView",
+    "QueryView",
+    "RoundView",
+    "ThreatModel",
+    "View",
+    "require",
+]
 
 Actor = Literal["outsider", "receiver", "site", "server"]
 Knowledge = Literal["white-box", "black-box", "transfer"]
@@ -75,6 +86,20 @@ class QueryView(View):
         self.queries[0] += len(x)
         with torch.no_grad():
             return self.answer(x)
+
+
+@dataclass(frozen=True, eq=False)
+class CanaryView(View):
+    """An audit's canaries, and a released model that some of them were trained into: which ones is not shown.
+
+    ``answer`` maps x to logits as they are answered.  A white-box attack also gets the model before training and after
+    it, ``start`` and ``module``, both with gradients; ``module`` is None where a defence supplies none.
+    """
+
+    answer: Callable[[Tensor], Tensor]
+    canaries: Records
+    start: nn.Module | None = None
+    module: nn.Module | None = None
 
 
 @dataclass(frozen=True, eq=False)

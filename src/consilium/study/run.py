@@ -21,6 +21,7 @@ from consilium.federate.round import RoundExchange
 from consilium.federate.train import Trained, merged, train
 
 from .build import algorithm, assessing, colluders, exchange, start
+from .canary_audit import Auditor, broken, made_audits
 from .claims import claim_notes, made_claims, privacy_record
 from .engines import engine_for, engine_record
 from .environment import settled
@@ -135,6 +136,7 @@ class _Runner:
         try:
             self._complete(cell, evidence)
             wrong = {name: f["error"] for name, f in evidence["findings"].items() if f["status"] != "ok"}
+            wrong |= broken(evidence["findings"])
             evidence["status"] = "failed" if wrong else "ok"
             evidence["error"] = "; ".join(f"{name}: {why}" for name, why in wrong.items()) or None
         except Exception as error:  # the other cells go on
@@ -189,7 +191,8 @@ class _Runner:
         known = evidence["set_aside"] | evidence["findings"]
         findings = {name: known[name] for name in names if name in known}
         aside = {name: finding for name, finding in known.items() if name not in names}
-        return {**evidence, "given": given(self.plan.spec), "findings": findings, "set_aside": aside}
+        audits = made_audits(findings)
+        return {**evidence, "given": given(self.plan.spec), "findings": findings, "set_aside": aside, "audits": audits}
 
     def _complete(self, cell: CellNode, evidence: dict[str, Any]) -> None:
         attacks = list(self.plan.spec.attacks)
@@ -233,7 +236,8 @@ class _Runner:
 
     def _attack(self, cell: CellNode, attack: AttackSpec, evidence: dict[str, Any]) -> None:
         source = self.plan.source(attack, cell)
-        wanted = attack_digest(cell.digest, attack, None if source is None else source.digest)
+        auditor = Auditor.of(self.plan, attack, evidence["privacy"]["claims"])
+        wanted = attack_digest(cell.digest, attack, None if source is None else source.digest, auditor)
         held = evidence["findings"].get(attack.name)
         if held is not None and held.get("digest") == wanted and held["status"] == "ok":
             self.outcome.attacks_reused += 1
@@ -249,6 +253,8 @@ class _Runner:
             self.plan.materials.consortium(cell.seed),
             self._trained_on(cell),
             cell.seed,
+            auditor,
+            None if auditor is None else self._network(cell).template,
         )
         if cell.training is None and attack.attack.threat.aim == "membership":
             made["notes"].append(_UNKNOWN_MEMBERS)
