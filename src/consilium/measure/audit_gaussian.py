@@ -5,8 +5,8 @@ If each canary shifts its own score like a Gaussian mechanism, and none disturbs
     Phi^-1(TPR) - Phi^-1(FPR) <= mu,        delta(epsilon) = Phi(mu/2 - epsilon/mu) - e^epsilon Phi(-mu/2 - epsilon/mu)
 
 The threshold is the j-th highest score of the canaries left out: its FPR is then Beta(j, n - j + 1) whatever the scores
-are, and the TPR of the others has Clopper and Pearson's limit.  Both limits share the error; among several j the best is
-taken and each held to (1 - confidence) / their number (Bonferroni).
+are, and the TPR of the others has Clopper and Pearson's limit.  Both limits share the error; among several j the best
+is taken and each held to (1 - confidence) / their number (Bonferroni).
 
 Source: Nasr et al. 2023, Tight Auditing of Differentially Private Machine Learning, arXiv 2302.07956; Dong, Roth and
 Su 2019, Gaussian Differential Privacy, arXiv 1905.02383, corollary 2.13

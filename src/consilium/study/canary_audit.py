@@ -2,10 +2,10 @@
 
     claimed {epsilon, delta, unit, adjacency, sampler, accountant}  |  audited {bound, confidence, canaries, assumption}
 
-Only the bound that assumes nothing can break a claim, at confidence 1 - 0.05 / (audits of claims in the study); one that
-takes a Gaussian mechanism for granted warns.  A canary is one unit more or less, so claims of add-or-remove-one are
-compared, whatever their unit holds; a bound above a claim of another adjacency warns as well.  A claim of labels says
-nothing of who is in.
+Only the bound that assumes nothing can break a claim, at confidence 1 - 0.05 / (audits of claims in the study); one
+that takes a Gaussian mechanism for granted warns.  A canary is one unit more or less, so claims of add-or-remove-one
+are compared, whatever their unit holds; a bound above a claim of another adjacency warns as well.  A claim of labels
+says nothing of who is in.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Auditor:
     ) -> tuple[Finding, dict[str, Any]]:
         """The finding with its figures, and the record of the audit; ``finding.scores["score"]`` is ``(m,)``."""
         asked, scores = audited(data, honest), finding.scores["score"]
-        claim = self._claim({data.sites[k].id for k in asked.site.unique().tolist()})
+        claim = self._claim({data.sites[k].id for k in set(asked.site.tolist())})
         delta = self.how.delta if claim is None else float(claim["delta"])
         bound = one_run(scores, asked.included, delta=delta, confidence=self.confidence, shares=self.how.guesses)
         tighter = gaussian(scores, asked.included, delta=delta, confidence=self.confidence)

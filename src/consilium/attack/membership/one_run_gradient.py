@@ -44,7 +44,7 @@ class OneRunGradient(Attack):
         view = cast(CanaryView, view)  # __call__ has required it
         moved, start = _moved(view), cast(nn.Module, view.start)
         records = view.canaries
-        centres = {int(label): _mean(start, records.select(records.y == label)) for label in records.y.unique()}
+        centres = {int(label): _mean(start, records.select(records.y == label)) for label in set(records.y.tolist())}
         scores = [_aligned(g, part.y, centres, moved) for part, g in _gradients(start, records)]
         return Finding((), {"score": torch.cat(scores)})
 
@@ -87,4 +87,5 @@ def _mean(start: nn.Module, records: Records) -> Tensor:
 
 def _aligned(g: Tensor, y: Tensor, centres: dict[int, Tensor], moved: Tensor) -> Tensor:
     own = g - torch.stack([centres[int(label)] for label in y])
-    return (own @ moved / own.norm(dim=1).clamp_min(1e-12)).cpu()
+    aligned: Tensor = own @ moved / own.norm(dim=1).clamp_min(1e-12)
+    return aligned.cpu()
