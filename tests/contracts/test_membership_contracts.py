@@ -144,7 +144,7 @@ CHECKS = [
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
-@pytest.mark.parametrize("card", cards(ROOM), ids=lambda c: c.kind)
+@pytest.mark.parametrize("card", [c for c in cards(ROOM) if load(c).needs is QueryView], ids=lambda c: c.kind)
 def test_every_membership_attack(card, check, contract):
     check(card, load(card)(), contract)
 
