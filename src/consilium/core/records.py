@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .errors import Refused
 
-__all__ = ["Consortium", "Limits", "Pools", "Records", "Site"]
+__all__ = ["Canaries", "Consortium", "Limits", "Pools", "Records", "Site"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +93,18 @@ class Site:
 
 
 @dataclass(frozen=True, eq=False)
+class Canaries:
+    """Records made for an audit; each was put among the training records of its site by an independent fair coin.
+
+    records: m of them; site: int64 ``(m,)``, the number of each one's site; included: bool ``(m,)``, the coins.
+    """
+
+    records: Records
+    site: Tensor
+    included: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Consortium:
     """A data set as a study uses it: its sites, the test set, the public slice, and where it came from.
 
@@ -100,7 +112,8 @@ class Consortium:
     may see (it ships with a package); ``removed`` counts exact duplicates dropped, by place.  ``fitted_on_private`` is
     True where ranges or category lists were read from the records themselves: they are not public and carry no charge,
     so a claim of differential privacy cannot stand on them (LAWS 9).  ``declared`` is True where the sites are other
-    machines: of their records only the numbers are known here.
+    machines: of their records only the numbers are known here.  ``canaries`` are those planted for an audit: the ones
+    that are in stand in their sites' training records too.
     """
 
     name: str
@@ -115,3 +128,4 @@ class Consortium:
     notes: tuple[str, ...] = ()
     fitted_on_private: bool = False
     declared: bool = False
+    canaries: Canaries | None = None

@@ -21,6 +21,7 @@ from .records import Records
 __all__ = [
     "Actor",
     "Aim",
+    "CanaryView",
     "Knowledge",
     "ModelView",
     "QueryView",
@@ -141,6 +142,20 @@ class RetrainView(QueryView):
         """The first ``count`` of the shadows that all attacks on this model share; their masks are by ``inclusion``."""
         masks = inclusion(self.site, self.sizes, self.pool.units, count, self.stream)
         return self.fit(masks, [self.stream.child("seed", i).number() for i in range(count)])
+
+
+@dataclass(frozen=True, eq=False)
+class CanaryView(View):
+    """An audit's canaries, and a released model that some of them were trained into: which ones is not shown.
+
+    ``answer`` maps x to logits as they are answered.  A white-box attack also gets the model before training and after
+    it, ``start`` and ``module``, both with gradients; ``module`` is None where a defence supplies none.
+    """
+
+    answer: Callable[[Tensor], Tensor]
+    canaries: Records
+    start: nn.Module | None = None
+    module: nn.Module | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,6 +45,9 @@ def check_deployable(spec: Spec) -> None:
         raise Refused("an audit trains nothing", remedy="run it: consilium run", where="model")
     if spec.corruptions:
         raise Refused("a deployment infects nobody", remedy="simulate corruptions with `run`", where="corruptions")
+    if spec.canaries is not None:
+        reason = "an audit's canaries are planted among records, which stay at the sites"
+        raise Refused(reason, remedy="leave [audit] out, or simulate the study with `run`", where="audit")
     presence = spec.federation.shape.participation
     if replace(presence, sampling="fixed", minimum_cohort=1) != Participation():
         reason = "absence, dropouts and stragglers are simulated, and real sites have their own"

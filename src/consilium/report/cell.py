@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.finding import Measure
+from .audits import Audit, audits
 from .crowd import MANY, Presence, presence
 from .evidence import CellRecord, FindingRecord, RoundRecord, StudyRecord
 from .gallery import Example, allowance, examples
@@ -29,6 +30,9 @@ _NAMES = {
     "auc_bound": "AUC, at most by the claim",
     "tpr_at_fpr_1_bound": "TPR at 1 % FPR, at most by the claim",
     "tpr_at_fpr_0.1_bound": "TPR at 0.1 % FPR, at most by the claim",
+    "audited_epsilon": "audited ε (no assumption)",
+    "audited_epsilon_gaussian": "audited ε (Gaussian taken for granted)",
+    "canary_auc": "AUC on canaries",
 }
 
 
@@ -62,6 +66,7 @@ class CellView:
     code: str
     claims: tuple[str, ...]
     largest: str
+    audits: tuple[Audit, ...]
     utility: tuple[Line, ...]
     cost: tuple[Line, ...]
     findings: tuple[tuple[str, tuple[FindingView, ...]], ...]
@@ -89,6 +94,7 @@ def _view(study: StudyRecord, cell: CellRecord, code: str, most: int) -> CellVie
         aborted=tuple(f"Round {r.round}: aborted, {r.aborted}" for r in rounds if r.aborted),
         judged=_judged(rounds, len(study.data.sites)),
         largest=_largest(cell),
+        audits=audits(cell),
         utility=tuple(_line(measure) for measure in cell.utility),
         cost=(*(_line(measure) for measure in cell.cost), *_spent(cell)),
         findings=tuple(_by_aim(cell, study.data.classes, most)),

@@ -72,6 +72,15 @@ _FIRST = (
         "low",
         "epsilon",
     ),
+    Column(
+        "audited_epsilon",
+        "audited ε",
+        "Privacy",
+        "The largest lower bound of epsilon that the study's audits found, without assumption: what an adversary did, "
+        "so the true epsilon is at least this. Above the claim, the claim is broken; below it, nothing is proved.",
+        "low",
+        "epsilon",
+    ),
 )
 _WORST = Column(
     "worst_case",
@@ -152,8 +161,9 @@ def measure_of(cell: CellRecord, key: str) -> Measure | None:
         return next((f.measure(name) for f in cell.findings if f.name == attack), None)
     if key.startswith("mia_"):
         seeing = (f for f in cell.aimed("membership") if f.kind != "blind")  # which checks the records, not the model
-        return next((f.measure(key.removeprefix("mia_")) for f in seeing), None)
-    special = {"epsilon": _epsilon, "seconds": _seconds, "worst_case": _worst}.get(key)
+        told = (f.measure(key.removeprefix("mia_")) for f in seeing)
+        return next((measure for measure in told if measure is not None), None)
+    special = {"epsilon": _epsilon, "audited_epsilon": _audited, "seconds": _seconds, "worst_case": _worst}.get(key)
     if special is not None:
         return special(cell)
     return next((m for m in (*cell.utility, *cell.cost) if m.name == key), None)
@@ -177,6 +187,11 @@ def _epsilon(cell: CellRecord) -> Measure:
     if cell.privacy.epsilon is None:
         return Measure.undefined("epsilon", "no differential privacy: no finite epsilon is claimed")
     return Measure("epsilon", cell.privacy.epsilon)
+
+
+def _audited(cell: CellRecord) -> Measure | None:
+    found = [m for m in (f.measure("audited_epsilon") for f in cell.findings) if m is not None and m.value is not None]
+    return max(found, key=lambda m: m.value or 0.0, default=None)
 
 
 def _seconds(cell: CellRecord) -> Measure | None:

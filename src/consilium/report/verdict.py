@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .audits import audits
 from .columns import Column, columns
 from .effects import effects
 from .evidence import StudyRecord
@@ -41,6 +42,7 @@ def cards(study: StudyRecord, rows: Sequence[Row]) -> tuple[Card, ...]:
         _best("Most accurate with an ε", claimed, by_key.get("accuracy"), _epsilons(claimed)),
         _best("Withstands most", clean, strongest, "test images right under every evasion attack"),
         _best("Leaks least", clean, by_key.get("mia_advantage"), "advantage in telling members; 0 is a coin"),
+        _audited(rows, by_key.get("audited_epsilon")),
         _smallest(clean, by_key.get("bytes")),
         _harm(study, rows, by_key.get("accuracy")),
     ]
@@ -56,6 +58,19 @@ def _best(title: str, rows: Sequence[Row], column: Column | None, text: str) -> 
     ties = f"; its interval overlaps {rivals} other arm{'s' * (rivals != 1)}" if rivals else ""
     between = interval(figure.low, figure.high, column.style)
     return Card(title, number(figure.value, column.style), between, row.code, row.arm.name, f"{text}{ties}")
+
+
+def _audited(rows: Sequence[Row], column: Column | None) -> Card | None:
+    """A claim that an audit broke, else the largest bound beside a claim; a bound below its claim proves nothing."""
+    found = [(audit, row) for row in rows for cell in row.cells for audit in audits(cell) if audit.claimed is not None]
+    if column is None or not found:
+        return None
+    audit, row = max(found, key=lambda pair: (pair[0].exceeded, pair[0].epsilon))
+    wrong = sum(one.exceeded for one, _ in found)
+    title = f"Claims broken: {wrong} of {len(found)} audits" if wrong else "Largest audited ε"
+    text = f"at least this at {audit.confidence:.4g} confidence, beside a claim of {number(audit.claimed, 'epsilon')}"
+    text += "" if wrong else "; no claim is broken, which proves none of them"
+    return Card(title, number(audit.epsilon, "epsilon"), "", row.code, row.arm.name, text)
 
 
 def _smallest(rows: Sequence[Row], column: Column | None) -> Card | None:

@@ -19,6 +19,7 @@ from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.core.records import Consortium, Pools, Records, Site
 from consilium.core.workspace import Compute
+from consilium.data.canaries import plant
 from consilium.data.sites import gather
 from consilium.federate.assess import Assessing
 from consilium.federate.mean import WeightedMean
@@ -29,7 +30,7 @@ from consilium.learn.objectives import CrossEntropy
 
 from .arms import Arm
 from .failures import told
-from .spec import CorruptionSpec, FederationSpec, Spec
+from .spec import CanarySpec, CorruptionSpec, FederationSpec, Spec
 
 __all__ = [
     "algorithm",
@@ -47,10 +48,10 @@ __all__ = [
 
 
 def consortium(spec: Spec, seed: int) -> Consortium:
-    """The study's data for one seed: the split, the partition and the pools are drawn from it."""
+    """The study's data for one seed: the split, the partition, the pools and an audit's canaries are drawn from it."""
     shares = spec.data.shares
     try:
-        return gather(
+        gathered = gather(
             spec.data.source,
             spec.data.partition,
             sites=shares.sites,
@@ -62,6 +63,14 @@ def consortium(spec: Spec, seed: int) -> Consortium:
         )
     except Refused as error:
         raise error.at("data") from error
+    return gathered if spec.canaries is None else _planted(gathered, spec.canaries, Stream(seed).child("canaries"))
+
+
+def _planted(data: Consortium, wanted: CanarySpec, stream: Stream) -> Consortium:
+    try:
+        return plant(data, canaries=wanted.canaries, kind=wanted.kind, site=wanted.site, stream=stream)
+    except Refused as error:
+        raise error.at("audit") from error
 
 
 def network(spec: Spec, consortium: Consortium, seed: int) -> Network:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from consilium.core.finding import Finding, Measure
 from consilium.core.random import Stream
@@ -23,6 +23,7 @@ from consilium.measure.cost import latency_ratio
 from consilium.measure.membership import bounds
 from consilium.measure.utility import is_collapsed, utility
 
+from .canary_audit import Auditor
 from .environment import code
 from .failures import told
 from .recipe import attack_recipe, digest
@@ -70,15 +71,15 @@ def costs(
     return [m.to_json() for m in made]
 
 
-def answers(module: torch.nn.Module, x: Tensor, batch: int = 512) -> Tensor:
+def answers(module: nn.Module, x: Tensor, batch: int = 512) -> Tensor:
     """Logits ``(n, classes)`` as the released model answers them."""
     with torch.no_grad():
         return torch.cat([module(x[i : i + batch]) for i in range(0, len(x), batch)])
 
 
-def attack_digest(cell: str, attack: AttackSpec, source: str | None) -> str:
+def attack_digest(cell: str, attack: AttackSpec, source: str | None, auditor: Auditor | None = None) -> str:
     """What a finding depends on."""
-    return digest(attack_recipe(cell, attack, source))
+    return digest(attack_recipe(cell, attack, source, None if auditor is None else auditor.configuration()))
 
 
 def find(
@@ -92,10 +93,13 @@ def find(
     seed: int,
     retraining: Callable[[], Retraining] | None = None,
     watching: Watching | None = None,
+    auditor: Auditor | None = None,
+    start: nn.Module | None = None,
 ) -> dict[str, Any]:
     """Run one attack; a failure is a finding that says so, and loses nothing else.
 
-    ``watching`` tells what an attack that watches the rounds has seen of them.
+    ``watching`` tells what an attack that watches the rounds has seen of them; ``auditor`` holds an audit's coins and
+    judges what such an attack guessed; ``start`` is the model before training.
     """
     began = time.perf_counter()
     record: dict[str, Any] = {
@@ -111,7 +115,7 @@ def find(
     }
     try:
         origin = source()
-        record["digest"] = attack_digest(cell, attack, None if origin is None else origin[0])
+        record["digest"] = attack_digest(cell, attack, None if origin is None else origin[0], auditor)
         stream = Stream(seed).child("attack", digest(attack.attack.configuration()))
         view: View
         memory: Payload
@@ -119,9 +123,11 @@ def find(
             view, memory = watching.view(attack.attack, model, honest), watching.memory(attack.attack)
         else:
             source_model = None if origin is None else origin[1]
-            view = grant(attack.attack, data, honest, model, source_model, Stream(seed), retraining)
+            view = grant(attack.attack, data, honest, model, source_model, Stream(seed), retraining, start)
             memory = {}
         finding = attack.attack(view, memory, stream.child("run").generator())
+        if auditor is not None:
+            finding, record["audit"] = auditor.judge(finding, attack.attack.threat, data, honest, stream)
         record |= _written(finding, folder, attack.name)
         if origin is not None and origin[0] == cell:
             record["notes"].append("Crafted on this very model: here transfer is the white-box attack.")

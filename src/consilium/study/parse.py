@@ -16,6 +16,7 @@ from consilium.core.catalogue import nearest
 from consilium.core.defence import Defence
 from consilium.core.entry import Entry, check
 from consilium.core.errors import Refused
+from consilium.core.threat import CanaryView
 from consilium.data.partition import Partition
 from consilium.data.source import Source
 from consilium.federate.participation import Participation
@@ -24,6 +25,7 @@ from consilium.learn.architecture import Architecture
 from .spec import (
     STRICT,
     AttackSpec,
+    CanarySpec,
     Choice,
     CorruptionSpec,
     DataShares,
@@ -49,7 +51,8 @@ _ATTACKS = (
     "attack/extraction",
     "attack/linkage",
 )
-_TABLES = ("data", "model", "federation", "vary", "attacks", "corruptions")
+_AUDIT = "one-run-audit"
+_TABLES = ("data", "model", "federation", "vary", "attacks", "corruptions", "audit")
 
 
 @dataclass(frozen=True)
@@ -104,13 +107,15 @@ def parse(given: Mapping[str, Any]) -> Spec:
     model = cast(Architecture, entry(as_table(given["model"], "model"), "model", "learn/models"))
     federation = _federation(given, model)
     vary = _axes(given.get("vary", {}), federation)
+    canaries = _canaries(given, model)
     return Spec(
         data=_data(as_table(given["data"], "data")),
         model=model,
         federation=federation,
         vary=vary,
-        attacks=_attacks(_sequence(given.get("attacks", ()), "attacks"), vary),
+        attacks=_audited(_attacks(_sequence(given.get("attacks", ()), "attacks"), vary), canaries),
         corruptions=_corruptions(_sequence(given.get("corruptions", ()), "corruptions")),
+        canaries=canaries,
         given=dict(given),
         **vars(head),
     )
@@ -275,6 +280,36 @@ def _attacks(raw: Sequence[object], vary: Mapping[str, tuple[Choice, ...]]) -> t
         made.append(AttackSpec(_name(name, attack.kind(), where), attack, source))
     _unique([a.name for a in made], "attacks")
     return tuple(made)
+
+
+def _canaries(given: Mapping[str, Any], model: Architecture) -> CanarySpec | None:
+    """The table ``[audit]``."""
+    if "audit" not in given:
+        return None
+    if model.kind() == "file":
+        raise Refused(
+            "canaries belong to a training, and an existing model has had its own",
+            remedy="remove [audit], or train a model",
+            where="audit",
+        )
+    knobs = _mapping(given["audit"], "audit")
+    refuse_unknown(knobs, [f.name for f in fields(CanarySpec)], "audit", "audit")
+    return value(CanarySpec, knobs, "audit")
+
+
+def _audited(attacks: tuple[AttackSpec, ...], canaries: CanarySpec | None) -> tuple[AttackSpec, ...]:
+    """Canaries are there to be guessed: where no attack does, the black-box one; and none guesses without them."""
+    guess = [i for i, spec in enumerate(attacks) if spec.attack.needs is CanaryView]
+    if guess and canaries is None:
+        remedy = "write the table [audit] with the number of canaries"
+        raise Refused(
+            f"{attacks[guess[0]].name} needs an audit's canaries", remedy=remedy, where=f"attacks[{guess[0]}]"
+        )
+    if canaries is None or guess:
+        return attacks
+    added = AttackSpec(_AUDIT, cast(Attack, entry({"kind": _AUDIT}, "audit", "attack/membership")))
+    _unique([spec.name for spec in (*attacks, added)], "attacks")
+    return (*attacks, added)
 
 
 def _arm(origin: Mapping[str, Any], vary: Mapping[str, tuple[Choice, ...]], where: str) -> dict[str, str]:

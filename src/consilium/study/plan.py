@@ -27,7 +27,7 @@ from .laws import Refusal, broken_law
 from .recipe import cell_recipe, digest, fingerprint, model_recipe, start_mark, training_recipe
 from .shadow_pool import check_retraining
 from .spec import AttackSpec, CorruptionSpec, FederationShape, Spec
-from .views import check_watchers
+from .watchers import check_watchers
 
 __all__ = ["CellNode", "Materials", "Plan", "TrainingNode", "make_plan"]
 

@@ -56,6 +56,7 @@ def training_recipe(
         "corruption": None if corruption is None else corruption.corruption.configuration(),
         "threads": spec.threads,
         "device": spec.device,
+        **({} if spec.canaries is None else {"canaries": spec.canaries.planting()}),
     }
 
 
@@ -79,9 +80,12 @@ def cell_recipe(model: str, seed: int) -> dict[str, Any]:
     return {"schema": _SCHEMA, "model": model, "seed": seed}
 
 
-def attack_recipe(cell: str, attack: AttackSpec, source: str | None) -> dict[str, Any]:
-    """What a finding depends on; ``source`` is the model that a transfer attack crafts on."""
-    return {"schema": _SCHEMA, "cell": cell, "attack": attack.attack.configuration(), "source": source}
+def attack_recipe(
+    cell: str, attack: AttackSpec, source: str | None, audit: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What a finding depends on; ``source`` is the model that a transfer attack crafts on, ``audit`` how it counts."""
+    recipe = {"schema": _SCHEMA, "cell": cell, "attack": attack.attack.configuration(), "source": source}
+    return recipe if audit is None else {**recipe, "audit": dict(audit)}
 
 
 def fingerprint(consortium: Consortium) -> str:

@@ -22,6 +22,7 @@ from consilium.federate.train import Trained, merged, train
 
 from .budget import budget_stop
 from .build import algorithm, assessing, colluders, exchange, start
+from .canary_audit import Auditor, broken, made_audits
 from .claims import central_claims, claim_notes, made_claims, privacy_record
 from .engines import engine_for, engine_record
 from .environment import settled
@@ -144,6 +145,7 @@ class _Runner:
         try:
             self._complete(cell, evidence)
             wrong = {name: f["error"] for name, f in evidence["findings"].items() if f["status"] != "ok"}
+            wrong |= broken(evidence["findings"])
             evidence["status"] = "failed" if wrong else "ok"
             evidence["error"] = "; ".join(f"{name}: {why}" for name, why in wrong.items()) or None
         except Exception as error:  # the other cells go on
@@ -203,7 +205,8 @@ class _Runner:
         known = evidence["set_aside"] | evidence["findings"]
         findings = {name: known[name] for name in names if name in known}
         aside = {name: finding for name, finding in known.items() if name not in names}
-        return {**evidence, "given": given(self.plan.spec), "findings": findings, "set_aside": aside}
+        audits = made_audits(findings)
+        return {**evidence, "given": given(self.plan.spec), "findings": findings, "set_aside": aside, "audits": audits}
 
     def _complete(self, cell: CellNode, evidence: dict[str, Any]) -> None:
         attacks = list(self.plan.spec.attacks)
@@ -249,7 +252,8 @@ class _Runner:
 
     def _attack(self, cell: CellNode, attack: AttackSpec, evidence: dict[str, Any]) -> None:
         source = self.plan.source(attack, cell)
-        wanted = attack_digest(cell.digest, attack, None if source is None else source.digest)
+        auditor = Auditor.of(self.plan, attack, evidence["privacy"]["claims"])
+        wanted = attack_digest(cell.digest, attack, None if source is None else source.digest, auditor)
         held = evidence["findings"].get(attack.name)
         if held is not None and held.get("digest") == wanted and held["status"] == "ok":
             self.outcome.attacks_reused += 1
@@ -267,6 +271,8 @@ class _Runner:
             cell.seed,
             lambda: Retraining(self.plan, cell, self.store, self._trained_on(cell), lambda: self._shadowed(cell)),
             None if cell.training is None else self._watching(self.plan.trainings[cell.training]),
+            auditor,
+            None if auditor is None else self._network(cell).template,
         )
         made["measures"] += implied(made, evidence["privacy"])
         if cell.training is None and attack.attack.threat.aim == "membership":

@@ -12,6 +12,7 @@ from consilium.core.defence import Defence
 from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.gradient import Schedule
+from consilium.data.canaries import CanaryKind
 from consilium.data.partition import Partition
 from consilium.data.source import Source
 from consilium.federate.average import Average
@@ -22,6 +23,7 @@ from consilium.learn.architecture import Architecture
 __all__ = [
     "STRICT",
     "AttackSpec",
+    "CanarySpec",
     "Choice",
     "CorruptionSpec",
     "DataShares",
@@ -186,6 +188,37 @@ class CorruptionSpec:
 
 
 @dataclass(frozen=True)
+class CanarySpec:
+    """The table ``[audit]``: the canaries that every training of the study gets, and how its guesses are counted.
+
+    ``site`` is where they are planted, empty for all sites alike.  ``guesses`` are shares of the canaries on which an
+    attack does not abstain; the best of them is taken, and corrected for.  ``delta`` is that of the bound where an arm
+    makes no claim to take it from.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    canaries: int
+    kind: CanaryKind = "noise"
+    site: str = ""
+    guesses: tuple[float, ...] = (0.05, 0.2, 0.5)
+    delta: float = 1e-5
+
+    def __post_init__(self) -> None:
+        check(2 <= self.canaries <= 1_000_000, "canaries", self.canaries, "2 canaries or more, better 1000")
+        check(0 < len(self.guesses) <= 20, "guesses", f"{len(self.guesses)} shares", "1 to 20 of them")
+        check(all(0 < share <= 1 for share in self.guesses), "guesses", self.guesses, "shares above 0, at most 1")
+        check(0 <= self.delta < 1, "delta", self.delta, "a probability far below 1, such as 1e-5")
+
+    def planting(self) -> dict[str, Any]:
+        """What a training depends on, canonical JSON."""
+        return {"canaries": self.canaries, "kind": self.kind, "site": self.site}
+
+    def configuration(self) -> dict[str, Any]:
+        """Canonical JSON."""
+        return {**self.planting(), "guesses": list(self.guesses), "delta": self.delta}
+
+
+@dataclass(frozen=True)
 class Spec:
     """A whole study.  ``given`` is the table as it was written.
 
@@ -206,9 +239,10 @@ class Spec:
     unlawful: Literal["refuse", "skip"] = "refuse"
     question: str = ""
     track: tuple[str, ...] = ()
+    canaries: CanarySpec | None = None
     given: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def audit(self) -> bool:
-        """True if an existing model is judged and nothing is trained."""
+        """True if an existing model is judged and nothing is trained; no matter of canaries."""
         return self.model.kind() == "file"

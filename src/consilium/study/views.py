@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from consilium.core.attack import Attack
 from consilium.core.errors import Refused
 from consilium.core.random import Stream
-from consilium.core.records import Consortium, Records
-from consilium.core.threat import ModelView, QueryView, RecordsView, RetrainView, View
-from consilium.core.watch import Watcher
+from consilium.core.records import Canaries, Consortium, Records
+from consilium.core.threat import CanaryView, ModelView, QueryView, RecordsView, RetrainView, View
 
 from .released import Released
 from .retrain import Retraining
-from .spec import Spec
 
-__all__ = ["candidates", "check_watchers", "grant", "honest_sizes"]
+__all__ = ["audited", "candidates", "grant"]
 
 _MOST_MEMBERS = 5000
 """Members asked about; drawn at random where there are more.  All non-members are asked about."""
@@ -32,8 +31,12 @@ def grant(
     source: Released | None,
     stream: Stream,
     retraining: Callable[[], Retraining] | None = None,
+    start: nn.Module | None = None,
 ) -> View:
-    """The view that ``attack`` needs, and no more; the candidates are the same for every attack on a model."""
+    """The view that ``attack`` needs, and no more; the candidates are the same for every attack on a model.
+
+    ``start`` is the model before training.
+    """
     if attack.needs is ModelView:
         return _white_box(data, model, None if source is None else _white_box(data, source, None))
     if attack.needs in (RecordsView, QueryView, RetrainView):
@@ -44,6 +47,10 @@ def grant(
             return QueryView(len(data.classes), model.module, *told)
         if retraining is not None:
             return _retraining(data, model, told, retraining())
+    if attack.needs is CanaryView:
+        shown = CanaryView(len(data.classes), model.module, audited(data, honest).records)
+        white = attack.threat.knowledge == "white-box"
+        return replace(shown, start=start, module=model.surrogate) if white else shown
     raise Refused(f"this version grants no {attack.needs.__name__} to {attack.kind()}")
 
 
@@ -69,12 +76,13 @@ def _retraining(
 def candidates(data: Consortium, honest: tuple[str, ...], stream: Stream) -> tuple[Records, Tensor, Tensor]:
     """Records of honest sites that took part, who was trained on ``(n,)``, which half the adversary knows ``(n,)``.
 
-    Members and non-members come from the same sites' pools, held apart before training (LAWS 17).
+    Members and non-members come from the same sites' pools, held apart before training (LAWS 17); an audit's canaries
+    were made to stand out, and are not asked about.
     """
     if not honest:
         raise Refused("no honest site took part in the training", remedy="use more rounds or a larger fraction")
     among = frozenset(honest)
-    inside = Records.joined([s.records.train for s in data.sites if s.id in among])
+    inside = Records.joined([_natural(s.records.train, data.canaries) for s in data.sites if s.id in among])
     outside = Records.joined([s.records.non_members for s in data.sites if s.id in among])
     order = torch.randperm(len(inside), generator=stream.child("members").generator())[:_MOST_MEMBERS]
     inside = inside.select(order)
@@ -87,23 +95,23 @@ def candidates(data: Consortium, honest: tuple[str, ...], stream: Stream) -> tup
     return Records.joined([inside, outside]), member, known
 
 
-def honest_sizes(data: Consortium, bad: Sequence[str]) -> dict[str, int]:
-    """The honest sites, with their numbers of training records."""
-    return {site.id: len(site.records.train) for site in data.sites if site.id not in bad}
+def audited(data: Consortium, honest: tuple[str, ...]) -> Canaries:
+    """The canaries of honest sites that took part: those of others were never protected, or never trained on."""
+    planted = data.canaries
+    if planted is None:
+        raise Refused("there are no canaries to guess", remedy="write the table [audit]")
+    numbers = torch.tensor([k for k, site in enumerate(data.sites) if site.id in honest], dtype=torch.long)
+    kept = torch.isin(planted.site, numbers)
+    if int(kept.sum()) < 2:
+        raise Refused(
+            "fewer than two canaries are at honest sites that took part in the training",
+            remedy="plant more of them, at a site that is not corrupted and takes part",
+        )
+    return Canaries(planted.records.select(kept), planted.site[kept], planted.included[kept])
 
 
-def check_watchers(spec: Spec, data: Consortium) -> None:
-    """Refuse, before anything trains, a watching attack that has no place in the study."""
-    for i, attack in enumerate(spec.attacks):
-        if not isinstance(attack.attack, Watcher):
-            continue
-        if spec.audit:
-            reason = f"{attack.name} watches the rounds of a training, and an audit trains nothing"
-            raise Refused(reason, remedy="leave it out, or train the model in the study", where=f"attacks[{i}]")
-        try:
-            attack.attack.targets(honest_sizes(data, ()))
-        except Refused as error:
-            raise error.at(f"attacks[{i}]") from error
+def _natural(records: Records, planted: Canaries | None) -> Records:
+    return records if planted is None else records.select(~torch.isin(records.ids, planted.records.ids))
 
 
 def _white_box(data: Consortium, model: Released, source: ModelView | None) -> ModelView:

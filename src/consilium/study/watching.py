@@ -40,7 +40,8 @@ from .plan import Materials, TrainingNode
 from .recipe import digest
 from .released import Released
 from .spec import FederationSpec, Spec
-from .views import candidates, honest_sizes
+from .views import candidates
+from .watchers import honest_sizes
 
 __all__ = ["Watching"]
 

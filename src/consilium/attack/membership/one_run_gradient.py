@@ -1,0 +1,91 @@
+"""The one-run audit's white-box adversary: a canary that was trained on has pulled the weights along its own gradient.
+
+    score(x, y) = <theta_0 - theta_T, g / ||g||>,   g = grad loss(theta_0; x, y) - its mean over canaries of that label
+
+It knows the model before training as well as the released one, which the server and every site do.  The mean is taken
+off because all records of a label pull that way, canary or not.
+
+Source: Nasr et al. 2023, Tight Auditing of Differentially Private Machine Learning, arXiv 2302.07956; Andrew et al.
+2023, One-shot Empirical Privacy Estimation for Federated Learning, arXiv 2302.03098 (one run, all canaries at once)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+from torch.nn.functional import cross_entropy
+
+from consilium.core.attack import Attack
+from consilium.core.errors import Refused
+from consilium.core.finding import Finding
+from consilium.core.records import Records
+from consilium.core.threat import CanaryView, ThreatModel, View
+from consilium.core.update import Payload
+
+__all__ = ["OneRunGradient"]
+
+_NUMBERS = 8_000_000
+"""Numbers of per-example gradients held at once."""
+
+
+@dataclass(frozen=True)
+class OneRunGradient(Attack):
+    """Guesses which canaries were trained on, from how far the weights moved along each one's gradient."""
+
+    threat: ClassVar[ThreatModel] = ThreatModel("site", "inference", "white-box", "membership")
+    needs: ClassVar[type[View]] = CanaryView
+
+    def run(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
+        """``score`` (m,), the higher the likelier in; the figures are the scorer's."""
+        view = cast(CanaryView, view)  # __call__ has required it
+        moved, start = _moved(view), cast(nn.Module, view.start)
+        records = view.canaries
+        centres = {int(label): _mean(start, records.select(records.y == label)) for label in set(records.y.tolist())}
+        scores = [_aligned(g, part.y, centres, moved) for part, g in _gradients(start, records)]
+        return Finding((), {"score": torch.cat(scores)})
+
+
+def _moved(view: CanaryView) -> Tensor:
+    """theta_0 - theta_T ``(d,)``."""
+    if view.start is None or view.module is None:
+        raise Refused(
+            "a defence of this model supplies no weights that can be set beside those before training",
+            remedy="audit it with one-run-audit, which needs its answers only",
+        )
+    before, after = dict(view.start.named_parameters()), dict(view.module.named_parameters())
+    if before.keys() != after.keys() or any(before[name].shape != after[name].shape for name in before):
+        raise Refused("the released model has other weights than the one before training", remedy="use one-run-audit")
+    return torch.cat([(before[name] - after[name]).detach().flatten() for name in before]).double()
+
+
+def _gradients(start: nn.Module, records: Records) -> list[tuple[Records, Tensor]]:
+    """Per-example gradients ``(n, d)`` at the start, part by part."""
+    held = {name: p.detach() for name, p in start.named_parameters()}
+    fixed = {name: b.detach() for name, b in start.named_buffers()}
+
+    def loss(weights: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        return cross_entropy(functional_call(start, {**weights, **fixed}, (x[None],)), y[None])
+
+    each = vmap(grad(loss), in_dims=(None, 0, 0))
+    size = max(1, _NUMBERS // max(1, sum(p.numel() for p in held.values())))
+    made = []
+    for first in range(0, len(records), size):
+        part = records.select(torch.arange(first, min(first + size, len(records))))
+        named = each(held, part.x, part.y)
+        made.append((part, torch.cat([named[name].flatten(1) for name in held], 1).double()))
+    return made
+
+
+def _mean(start: nn.Module, records: Records) -> Tensor:
+    total = sum(g.sum(0) for _, g in _gradients(start, records))
+    return cast(Tensor, total) / len(records)
+
+
+def _aligned(g: Tensor, y: Tensor, centres: dict[int, Tensor], moved: Tensor) -> Tensor:
+    own = g - torch.stack([centres[int(label)] for label in y])
+    aligned: Tensor = own @ moved / own.norm(dim=1).clamp_min(1e-12)
+    return aligned.cpu()

@@ -1,0 +1,125 @@
+"""Canaries: records made to be remembered, put among a site's training records by independent fair coins.
+
+    noise         x uniform in [0, 1], a label at random
+    mislabelled   a record of the site's non-member pool under a label that is not its own; it leaves that pool
+
+Those that are in belong to the training in every way: they count in n, are sampled, clipped, relabelled and charged
+like any record (LAWS 16).  They stand in no other pool, and no other attack asks about them.  Each is its own unit.
+
+Source: Steinke, Nasr and Jagielski 2023, arXiv 2305.08846, section 6; Nasr et al. 2023, arXiv 2302.07956 (mislabelled)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from consilium.core.errors import Refused
+from consilium.core.random import Stream
+from consilium.core.records import Canaries, Consortium, Records, Site
+
+from .apart import check_apart
+
+__all__ = ["CanaryKind", "plant"]
+
+CanaryKind = Literal["noise", "mislabelled"]
+
+
+def plant(consortium: Consortium, *, canaries: int, kind: CanaryKind, site: str, stream: Stream) -> Consortium:
+    """``consortium`` with that many canaries at the site called ``site``, or spread evenly over all if it is empty."""
+    if kind not in get_args(CanaryKind):
+        raise Refused(f"there are no {kind} canaries", remedy=f"use one of {', '.join(get_args(CanaryKind))}")
+    if len(consortium.classes) < 2:
+        raise Refused("canaries need two classes or more: a wrong label must exist")
+    at = _places(consortium.sites, canaries, site)
+    sites, made = list(consortium.sites), []
+    for k in torch.unique(at).tolist():
+        own, count = stream.child(sites[k].id), int((at == k).sum())
+        records, sites[k] = _made(kind, sites[k], consortium, count, own)
+        made.append(records)
+    every = _numbered(_joined(made), consortium, kind)
+    included = stream.child("coins").coins(canaries, 0.5)
+    for k in torch.unique(at).tolist():
+        sites[k] = _with(sites[k], every.select((at == k) & included))
+    planted = replace(
+        consortium,
+        sites=tuple(sites),
+        canaries=Canaries(every, at, included),
+        notes=(*consortium.notes, _said(kind, canaries, int(included.sum()), site)),
+    )
+    check_apart(planted)
+    return planted
+
+
+def _places(sites: Sequence[Site], canaries: int, site: str) -> Tensor:
+    """The number of each canary's site ``(m,)``, ascending."""
+    names = [s.id for s in sites]
+    if site and site not in names:
+        shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        raise Refused(f"there is no site {site!r}", remedy=f"use one of {shown}, or none to spread them", where="site")
+    if site:
+        return torch.full((canaries,), names.index(site))
+    return (torch.arange(canaries) % len(sites)).sort().values
+
+
+def _made(kind: CanaryKind, site: Site, consortium: Consortium, count: int, stream: Stream) -> tuple[Records, Site]:
+    """``count`` canaries, and the site without the records that they were made of."""
+    generator, classes = stream.generator(), len(consortium.classes)
+    if kind == "noise":
+        x = torch.rand(count, *consortium.shape, generator=generator)
+        return Records.of(x, torch.randint(classes, (count,), generator=generator)), site
+    pool = site.records.non_members
+    chosen = _one_of_each_unit(pool, count, site.id, generator)
+    shift = torch.randint(1, classes, (count,), generator=generator)
+    taken = pool.select(chosen)
+    left = pool.select(~torch.isin(pool.units, taken.units))
+    return taken.relabelled((taken.y + shift) % classes), _replaced(site, non_members=left)
+
+
+def _one_of_each_unit(pool: Records, count: int, name: str, generator: torch.Generator) -> Tensor:
+    """``count`` positions in ``pool``, of as many units: a canary is one unit, so its unit gives one record only."""
+    order = torch.randperm(len(pool), generator=generator)
+    _, unit = torch.unique(pool.units[order], return_inverse=True)
+    first = torch.full((int(unit.max()) + 1 if len(pool) else 0,), len(pool)).scatter_reduce(
+        0, unit, torch.arange(len(pool)), "amin"
+    )
+    if len(first) < count:
+        raise Refused(
+            f"{name} has {len(first)} units in its non-member pool and {count} mislabelled canaries were asked for",
+            remedy='use fewer canaries, a larger data.non-members, or kind = "noise"',
+            where="canaries",
+        )
+    return order[first.sort().values[:count]]
+
+
+def _numbered(records: Records, consortium: Consortium, kind: CanaryKind) -> Records:
+    """Noise gets ids and units past all that exist; a record that was held out keeps its own."""
+    if kind == "mislabelled":
+        return records
+    pools = [consortium.test, consortium.public]
+    pools += [p for s in consortium.sites for p in (s.records.train, s.records.validation, s.records.non_members)]
+    last = max(int(torch.cat([p.ids, p.units]).max()) for p in pools if len(p))
+    fresh = torch.arange(last + 1, last + 1 + len(records))
+    return replace(records, ids=fresh, units=fresh)
+
+
+def _with(site: Site, more: Records) -> Site:
+    return _replaced(site, train=_joined([site.records.train, more]))
+
+
+def _replaced(site: Site, **pools: Records) -> Site:
+    return replace(site, records=replace(site.records, **pools))
+
+
+def _joined(parts: Sequence[Records]) -> Records:
+    columns = zip(*((p.x, p.y, p.ids, p.units) for p in parts), strict=True)
+    return Records(*(torch.cat(column) for column in columns))
+
+
+def _said(kind: CanaryKind, canaries: int, included: int, site: str) -> str:
+    where = site or "all sites"
+    return f"{canaries} {kind} canaries were made for an audit; by fair coins {included} are trained on at {where}"

@@ -1,0 +1,158 @@
+"""The scorer of an audit: it alone holds the coins, and sets what was found beside what is claimed (LAWS 16).
+
+    claimed {epsilon, delta, unit, adjacency, sampler, accountant}  |  audited {bound, confidence, canaries, assumption}
+
+Only the bound that assumes nothing can break a claim, at confidence 1 - 0.05 / (audits of claims in the study); one
+that takes a Gaussian mechanism for granted warns.  A canary is one unit more or less, so claims of add-or-remove-one
+are compared, whatever their unit holds; a bound above a claim of another adjacency warns as well.  A claim of labels
+says nothing of who is in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor
+
+from consilium.core.finding import Finding, Measure
+from consilium.core.random import Stream
+from consilium.core.records import Consortium
+from consilium.core.threat import CanaryView, ThreatModel
+from consilium.measure.audit import Bound, one_run
+from consilium.measure.audit_gaussian import gaussian
+from consilium.measure.ranking import auc_interval
+
+from .plan import Plan
+from .spec import AttackSpec, CanarySpec
+from .views import audited
+
+__all__ = ["Auditor", "broken", "made_audits"]
+
+_STATED = ("epsilon", "delta", "unit", "adjacency", "sampler", "accountant")
+_ERROR = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Auditor:
+    """Judges the guesses on one model whose training made ``claims``."""
+
+    how: CanarySpec
+    confidence: float
+    claims: Sequence[Mapping[str, Any]]
+
+    @classmethod
+    def of(cls, plan: Plan, attack: AttackSpec, claims: Sequence[Mapping[str, Any]]) -> Auditor | None:
+        """None where ``attack`` guesses no canaries."""
+        if plan.spec.canaries is None or attack.attack.needs is not CanaryView:
+            return None
+        return cls(plan.spec.canaries, 1 - _ERROR / max(1, _audits(plan)), claims)
+
+    def configuration(self) -> dict[str, Any]:
+        """What a figure depends on beside the scores, canonical JSON."""
+        return {**self.how.configuration(), "confidence": self.confidence}
+
+    def judge(
+        self, finding: Finding, adversary: ThreatModel, data: Consortium, honest: tuple[str, ...], stream: Stream
+    ) -> tuple[Finding, dict[str, Any]]:
+        """The finding with its figures, and the record of the audit; ``finding.scores["score"]`` is ``(m,)``."""
+        asked, scores = audited(data, honest), finding.scores["score"]
+        claim = self._claim({data.sites[k].id for k in set(asked.site.tolist())})
+        delta = self.how.delta if claim is None else float(claim["delta"])
+        bound = one_run(scores, asked.included, delta=delta, confidence=self.confidence, shares=self.how.guesses)
+        tighter = gaussian(scores, asked.included, delta=delta, confidence=self.confidence)
+        record = _record(claim, bound, tighter, adversary)
+        measures = (*finding.measures, *_measures(bound, tighter), _auc(scores, asked.included, stream))
+        kept = {**finding.scores, "member": asked.included}
+        return Finding(measures, kept, finding.examples, (*finding.notes, *record["notes"])), record
+
+    def _claim(self, sites: set[str]) -> Mapping[str, Any] | None:
+        """The weakest claim of a site that holds canaries, of those that a record's presence can break."""
+        able = [c for c in self.claims if c["site"] in sites and c["unit"] != "label"]
+        return max(able, key=lambda c: (_comparable(c), c["epsilon"]), default=None)
+
+
+def broken(findings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Why each audit among ``findings`` fails its cell."""
+    return {name: str(a["verdict"]) for name, a in made_audits(findings).items() if a["exceeded"]}
+
+
+def made_audits(findings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The records of the audits among ``findings``, by the attack's name."""
+    return {name: finding["audit"] for name, finding in findings.items() if finding.get("audit")}
+
+
+def _audits(plan: Plan) -> int:
+    """How many bounds of this study may fail a cell: audit attacks on models of which something is claimed."""
+    guessing = sum(attack.attack.needs is CanaryView for attack in plan.spec.attacks)
+    claimed = [cell for cell in plan.cells if any(c.unit != "label" for c in plan.claims.get(cell.training or "", ()))]
+    return guessing * len(claimed)
+
+
+def _record(claim: Mapping[str, Any] | None, bound: Bound, tighter: Bound, adversary: ThreatModel) -> dict[str, Any]:
+    against = None if claim is None else float(claim["epsilon"])
+    exceeded = claim is not None and _comparable(claim) and bound.epsilon > float(claim["epsilon"])
+    warned = against is not None and not exceeded and max(bound.epsilon, tighter.epsilon) > against
+    return {
+        "claimed": None if claim is None else {name: claim[name] for name in _STATED},
+        "audited": _shown(bound, adversary),
+        "gaussian": _shown(tighter, adversary),
+        "exceeded": exceeded,
+        "warned": warned,
+        "verdict": _verdict(claim, bound, exceeded),
+        "notes": list(_notes(claim, bound, tighter, warned)),
+    }
+
+
+def _shown(bound: Bound, adversary: ThreatModel) -> dict[str, Any]:
+    return {**asdict(bound), "adversary": asdict(adversary)}
+
+
+def _verdict(claim: Mapping[str, Any] | None, bound: Bound, exceeded: bool) -> str:
+    found = (
+        f"epsilon is at least {bound.epsilon:.3g} at {bound.confidence:.4g} confidence ({bound.right} of "
+        f"{bound.guesses} guesses right on {bound.canaries} canaries, delta {bound.delta:.3g}, no assumption)"
+    )
+    if claim is None:
+        return f"{found}; no claim to compare it with"
+    stated = f"{claim['epsilon']:.3g} per {claim['unit']}, {claim['adjacency']}"
+    return f"{found}: the claim of {stated} is broken" if exceeded else f"{found}; {stated} is claimed"
+
+
+def _notes(claim: Mapping[str, Any] | None, bound: Bound, tighter: Bound, warned: bool) -> list[str]:
+    notes = ["A bound below the claim does not prove it: a stronger adversary may find more."]
+    if claim is None:
+        notes.append("Nothing is claimed of who is in, so nothing is compared: the bound is a figure of leakage.")
+    elif not _comparable(claim):
+        notes.append(f"The claim is of {claim['adjacency']} and a canary is one record more or less: it cannot fail.")
+    if warned and claim is not None:
+        which = (
+            "the bound without assumption"
+            if bound.epsilon > claim["epsilon"]
+            else f"taking for granted {tighter.assumption}, epsilon"
+        )
+        notes.append(
+            f"WARNING: {which} is at least {max(bound.epsilon, tighter.epsilon):.3g}, above the claim of "
+            f"{claim['epsilon']:.3g}. Look for an error in the training, or for what the assumption misses."
+        )
+    return notes
+
+
+def _comparable(claim: Mapping[str, Any]) -> bool:
+    return str(claim["adjacency"]).startswith("add-or-remove")
+
+
+def _measures(bound: Bound, tighter: Bound) -> tuple[Measure, ...]:
+    """Lower bounds at the audit's own confidence, one-sided; a party that knows nothing reaches 0."""
+    return (
+        Measure("audited_epsilon", bound.epsilon, chance=0.0, n=bound.canaries, unit="epsilon"),
+        Measure("audited_epsilon_gaussian", tighter.epsilon, chance=0.0, n=tighter.canaries, unit="epsilon"),
+    )
+
+
+def _auc(scores: Tensor, included: Tensor, stream: Stream) -> Measure:
+    if included.all() or not included.any():
+        return Measure.undefined("canary_auc", "every coin fell on one side", len(scores))
+    area = auc_interval([scores.double()], included.long(), stream.child("auc"))
+    return Measure("canary_auc", *area, 0.5, len(scores))
