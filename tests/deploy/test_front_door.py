@@ -1,7 +1,6 @@
 """The published port: nothing but the fleet's calls comes through, however it is asked."""
 
 import asyncio
-import contextlib
 import threading
 
 import pytest
@@ -191,30 +190,19 @@ def test_a_link_that_is_away_is_an_answer_that_says_so(door):
     assert asyncio.run(alone()).startswith(b"HTTP/1.1 503")
 
 
-@pytest.mark.parametrize(("pause", "passes"), [(0.05, True), (0.15, False)])
-def test_a_site_on_a_slow_line_is_waited_for_and_one_that_stands_still_is_not(pause, passes):
-    """Ten bytes may take 0.3 + 0.5 s: with the 0.3 s of a head alone every slow site would be cut off."""
+def test_a_body_and_an_answer_have_the_time_of_a_slow_line(door, monkeypatch):
+    """Not that of a head: a site whose line carries 5 MiB in five minutes would be cut off every time."""
+    send, _ = door
+    assert Limits().patience(5 * 2**20) == 60.0 + 320.0
+    given, real = [], asyncio.wait_for
 
-    async def slowly():
-        behind = await asyncio.start_server(Upstream().serve, "127.0.0.1", 0)
-        limits = Limits(seconds=0.3, rate=20.0)
-        front = FrontDoor(behind.sockets[0].getsockname(), tls=None, trust=None, limits=limits)
-        listening = await front.listen("127.0.0.1", 0)
-        reader, writer = await asyncio.open_connection(*listening.sockets[0].getsockname())
-        writer.write(request(b"/v1/fleet/push-object", b"").replace(b"Length: 0", b"Length: 10"))
-        answer = b""
-        with contextlib.suppress(OSError):
-            for _ in range(10):
-                await asyncio.sleep(pause)
-                writer.write(b"x")
-            writer.write_eof()
-            answer = await asyncio.wait_for(reader.read(), 10)
-        for open_one in (writer, listening, behind):
-            open_one.close()
-        await asyncio.sleep(0.1)
-        return answer
+    def noted(work, seconds):
+        given.append(seconds)
+        return real(work, seconds)
 
-    assert asyncio.run(slowly()).startswith(b"HTTP/1.1 200") == passes
+    monkeypatch.setattr(asyncio, "wait_for", noted)
+    answer = send(request(b"/v1/fleet/push-object", b"x" * 4096))
+    assert {Limits(seconds=2).patience(size) for size in (4096, len(answer))} <= set(given)
 
 
 def test_a_door_that_lets_all_through_would_be_noticed():
