@@ -4,10 +4,10 @@
     python benchmarks/dp_sgd.py --rows "CNN 26k, B 64" --turns 20
     python benchmarks/dp_sgd.py --markdown docs/explanation/dp-sgd-speed.md      and write the tables into that page
 
-All methods step in turn on the same records: as many steps as fill 50 ms of plain SGD after one that is not timed, or
-one where one fills them.  A figure is the median over turns of the seconds of one step, a ratio is one of medians, its
-range that of the ratios of one turn.  A turn in which others used more than 10 % of the machine is made up for, up to
-three times as many turns.  Memory is each method's alone, in its own process.  Linux only (/proc).
+All methods step in turn on the same records: as many steps as fill 50 ms of plain SGD (at most 8) after one that is
+not timed, or one where one fills them.  A figure is the median over turns of the seconds of one step, a ratio is one of
+medians, its range that of the ratios of one turn.  A turn in which others used more than 10 % of the machine is made up
+for, up to three times as many turns.  Memory is each method's alone, in its own process.  Linux only (/proc).
 """
 
 from __future__ import annotations
@@ -114,10 +114,10 @@ def race(task: Task, turns: int) -> tuple[Mapping[str, list[float]], list[float]
 
 
 def _many(step: Step) -> int:
-    """Steps that fill about 50 ms: a small model's single step is mostly that of waking threads and caches."""
+    """Steps that fill about 50 ms, at most 8: a small model's single step is mostly waking threads and caches."""
     start = time.perf_counter()
     step(2)
-    return max(1, int(0.05 / (time.perf_counter() - start)))
+    return min(8, max(1, int(0.05 / (time.perf_counter() - start))))
 
 
 def sampling(task: Task) -> float:
