@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import os
 import signal
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from consilium.core.charge import Composed, Gaussian, PerUnit, PoissonSampled, RandomisedResponse
+from consilium.core.charge import Composed, Gaussian, PoissonSampled, RandomisedResponse
 from consilium.core.errors import Failed, Refused, Unlawful
 from consilium.core.records import Records
 from consilium.federate.deployed import journal, ledger
@@ -397,59 +396,3 @@ def test_lines_are_plain_json_that_an_auditor_can_read(folder):
     first, second = (json.loads(line) for line in lines(folder))
     assert first["ledger"] == 1 and second["charges"] == [{"count": 10, "inner": {"poisson": 0.1, "inner": {
         "gaussian": 1.0}}}] and second["n"] == 40  # fmt: skip
-
-
-# --- units and adjacency of a budget
-
-WHOLE = (Composed(PerUnit("patient", PoissonSampled(0.1, Gaussian(1.0))), 10),)
-THREES = torch.arange(40) // 3
-
-
-def test_a_budget_of_patients_refuses_what_was_done_to_examples_and_counts_the_rest(folder):
-    data = records(units=THREES)
-    budget = Budget(2.0, DELTA, unit="patient")
-    with pytest.raises(Refused, match=r"no cost per patient.*unit = \"patient\""):
-        pay(folder, data, budget=budget)
-    done = 0
-    with pytest.raises(Refused, match=r"asks for epsilon .* is left"):
-        for number in range(1, 100):
-            pay(folder, data, round=number, charges=WHOLE, budget=budget)
-            done = number
-    assert cost(*[ROUND] * done) <= 2.0 < cost(*[ROUND] * (done + 1))
-
-
-def test_what_was_paid_for_examples_has_no_cost_per_patient_afterwards(folder):
-    data = records(units=THREES)
-    pay(folder, data)
-    with pytest.raises(Refused, match=r"budget\.unit|budget\.epsilon"):
-        pay(folder, data, round=2, charges=WHOLE, budget=Budget(50.0, DELTA, unit="patient"))
-
-
-def test_a_patients_charge_costs_an_example_what_replacing_the_patient_would(folder):
-    """Her other records stay and she is sampled as before, so her contribution moves by up to twice the clip."""
-    data = records(units=THREES)
-    pay(folder, data, charges=WHOLE)
-    assert spent(folder, data) == pytest.approx(epsilon(ROUND, DELTA, "replace-one").epsilon)
-    pay(folder, data, round=2)
-    assert spent(folder, data) == pytest.approx(epsilon(ROUND * 2, DELTA, "replace-one").epsilon)
-
-
-def test_a_budget_under_replace_one_is_spent_sooner(folder, tmp_path):
-    def rounds(where, budget):
-        number = 0
-        with suppress(Refused):
-            while True:
-                pay(where, records(), round=number + 1, budget=budget)
-                number += 1
-        return number
-
-    added = rounds(folder, Budget(8.0, DELTA))
-    replaced = rounds(tmp_path / "other", Budget(8.0, DELTA, adjacency="replace-one"))
-    assert 0 < replaced < added
-    assert epsilon(ROUND * replaced, DELTA, "replace-one").epsilon <= 8.0
-    assert epsilon(ROUND * (replaced + 1), DELTA, "replace-one").epsilon > 8.0
-
-
-def test_delta_is_below_one_over_the_number_of_patients(folder):
-    with pytest.raises(Unlawful, match="1/n for 14 training patients"):
-        pay(folder, records(units=THREES), charges=WHOLE, budget=Budget(9.0, 0.08, unit="patient"))
