@@ -27,19 +27,20 @@ def rocs(cell: CellRecord) -> dict[str, Any] | None:
     None where no attack has a curve.
     """
     found = [(finding.name, *_rates(read_scores(finding.scores))) for finding in cell.aimed("membership")]
-    drawn = [{"name": name, "x": _short(x), "y": _short(y)} for name, x, y in found if x]
-    if not drawn:
+    found = [(name, x, y) for name, x, y in found if x]
+    if not found:
         return None
-    least = min(curve["x"][0] for curve in drawn)
+    least = min(x[0] for _, x, _ in found)
+    drawn = [{"name": name, "x": _short(x), "y": _short(y)} for name, x, y in found]
     grid = np.logspace(math.log10(least), 0, _POINTS).tolist()
     return {"curves": drawn, "chance": [least, 1.0], "bound": _bound(cell, grid)}
 
 
 def _rates(scores: dict[str, Any]) -> tuple[list[float], list[float]]:
-    held = [scores.get(name) for name in ("score", "member", "known")]
-    if any(part is None or part.shape != held[0].shape for part in held):
+    held = [torch.from_numpy(scores[name]) for name in ("score", "member", "known") if name in scores]
+    if len(held) < 3 or len({part.shape for part in held}) > 1:
         return [], []
-    score, member, known = (torch.from_numpy(part) for part in held)
+    score, member, known = held
     return roc(score, member > 0.5, known > 0.5)
 
 

@@ -223,8 +223,8 @@ class _Runner:
         finally:
             for attack in attacks:
                 self.ticker.skip(Kind("attacks", attack.name))
-            if cell.training is not None:  # the cell's attacks have seen the shadows; nobody will ask for more
-                self.ticker.skip(self._shadow_kind(cell), self._shadows_owed.pop(cell.training, 0))
+            if cell.training is not None and (owed := self._shadows_owed.pop(cell.training, 0)):
+                self.ticker.skip(self._shadow_kind(cell), owed)  # the attacks have seen what they need
 
     def _save(self, cell: CellNode, evidence: dict[str, Any]) -> None:
         """Between two findings: not done yet."""

@@ -28,9 +28,11 @@ __all__ = ["Watch", "shadow_kind", "training_label", "watch_cell", "work"]
 def work(plan: Plan) -> dict[Kind, int]:
     """The rounds, shadows and attacks of a plan, by kind."""
     total: Counter[Kind] = Counter()
+    shadows = shadows_wanted(plan)
     for node in plan.trainings.values():
         total[_rounds_kind(node)] += _rounds(plan)
-        total[shadow_kind(node)] += shadows_wanted(plan)[node.digest]
+        if shadows[node.digest]:
+            total[shadow_kind(node)] += shadows[node.digest]
     for attack in plan.spec.attacks:
         total[Kind("attacks", attack.name)] += len(plan.cells)
     return dict(total)
