@@ -67,6 +67,7 @@ def test_an_attack_on_members_needs_records_that_are_elsewhere():
     ("more", "reason"),
     [
         ({"corruptions": [{"kind": "label-flip", "sites": 1}]}, "infects nobody"),
+        ({"audit": {"canaries": 10}}, "stay at the sites"),
         ({"federation": {"kind": "fed-bn", "rounds": 2}}, "stays there unjudged"),
         ({"federation": {"rounds": 2, "kind": "fed-avg", "participation": {"dropout": 0.5}}}, "are simulated"),
     ],
