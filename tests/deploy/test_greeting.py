@@ -67,10 +67,11 @@ def test_an_attack_on_members_needs_records_that_are_elsewhere():
     ("more", "reason"),
     [
         ({"corruptions": [{"kind": "label-flip", "sites": 1}]}, "infects nobody"),
+        ({"audit": {"canaries": 10}}, "stay at the sites"),
         ({"federation": {"kind": "fed-bn", "rounds": 2}}, "stays there unjudged"),
         ({"federation": {"rounds": 2, "kind": "fed-avg", "participation": {"dropout": 0.5}}}, "are simulated"),
     ],
-    ids=["corruption", "personal", "dropout"],
+    ids=["corruption", "audit", "personal", "dropout"],
 )
 def test_what_makes_no_sense_among_real_sites_is_refused(more, reason):
     with pytest.raises(Refused, match=reason):

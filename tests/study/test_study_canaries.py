@@ -11,6 +11,8 @@ from consilium.core.finding import Finding
 from consilium.core.random import Stream
 from consilium.core.threat import ThreatModel
 from consilium.report.page import write_page
+from consilium.report.read import read_study
+from consilium.report.table import table_rows
 from consilium.study.build import consortium
 from consilium.study.canary_audit import Auditor, broken
 from consilium.study.parse import parse
@@ -76,6 +78,8 @@ def test_figures_have_chance_and_n_and_the_page_shows_them(right):
         (measure,) = [m for m in finding["measures"] if m["name"] == name]
         assert (measure["chance"], measure["n"]) == (0.0, 500)
     page = write_page(right.folder).read_text()
+    rows = table_rows(read_study(right.folder))
+    assert all(float(row["audited_epsilon"]) >= 0 for row in rows) and len(rows) == 2
     assert "the least that an audit found" in page and "not broken, not proved" in page
 
 

@@ -26,6 +26,7 @@ _NAMED = ("arm", "seed", "infected_by", "status", "cell")
 _MEASURED = ("accuracy", "balanced_accuracy", "auroc", "epsilon", "delta", "bytes", "latency_ratio", "seconds")
 _SHORT = {
     "epsilon": "ε",
+    "audited_epsilon": "audited\nε ≥",
     "accuracy": "accuracy",
     "mia_advantage": "members\ntold",
     "bytes": "size",
@@ -66,6 +67,7 @@ def header(study: StudyRecord) -> tuple[str, ...]:
         *_LAST,
         "collapsed",
         *_PERSONAL,
+        *(("audited_epsilon",) if any(measure_of(cell, "audited_epsilon") for cell in study.cells) else ()),
     )
 
 
@@ -124,7 +126,7 @@ def _strongest(study: StudyRecord) -> str:
 def _headings(study: StudyRecord) -> list[tuple[Column, str]]:
     """Each column and its infection: costs and epsilon are shown of the clean model alone."""
     by_key = {column.key: column for column in columns(study)}
-    keys = ("epsilon", "accuracy", _strongest(study), "mia_advantage", "bytes", "latency_ratio")
+    keys = ("epsilon", "audited_epsilon", "accuracy", _strongest(study), "mia_advantage", "bytes", "latency_ratio")
     shown = [by_key[key] for key in keys if key in by_key]
     return [(c, by) for c in shown for by in (study.infections if c.group in ("Utility", "Evasion") else ("none",))]
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, cast
 
+from torch import nn
+
 from consilium.core.errors import ConsiliumError, Failed
 from consilium.core.network import Network
 from consilium.core.random import Stream
@@ -272,7 +274,7 @@ class _Runner:
             lambda: Retraining(self.plan, cell, self.store, self._trained_on(cell), lambda: self._shadowed(cell)),
             None if cell.training is None else self._watching(self.plan.trainings[cell.training]),
             auditor,
-            None if auditor is None else self._network(cell).template,
+            None if auditor is None else self._before(cell),
         )
         made["measures"] += implied(made, evidence["privacy"])
         if cell.training is None and attack.attack.threat.aim == "membership":
@@ -317,6 +319,11 @@ class _Runner:
 
     def _network(self, cell: CellNode) -> Network:
         return self.plan.materials.network(cell.seed)
+
+    def _before(self, cell: CellNode) -> nn.Module:
+        """The model before training."""
+        net = self._network(cell)
+        return net.module_at(*net.start()).cpu()
 
     def _weights(self, cell: CellNode) -> Any:
         if cell.training is None:
