@@ -35,7 +35,7 @@ LR = 0.05
 
 @dataclass(frozen=True)
 class Task:
-    """``module()`` on inputs of ``shape`` in expected batches of ``batch``; ``tokens`` makes them whole numbers below it."""
+    """``module()`` on inputs of ``shape`` in expected batches of ``batch``; with ``tokens``, whole numbers below it."""
 
     name: str
     module: Callable[[], nn.Module]

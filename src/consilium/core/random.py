@@ -89,5 +89,8 @@ def scoped(stream: Stream) -> Iterator[None]:
     For what reads the global generator and takes no other: layer initialisation, Dropout, user modules.
     """
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(stream.number())
+        # Not torch.manual_seed: on a machine without a GPU it leaves three stack traces behind, 0.3 ms.
+        torch.default_generator.manual_seed(stream.number())
+        if torch.cuda.is_available():
+            torch.cuda.manual_seed_all(stream.number())
         yield

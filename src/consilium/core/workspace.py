@@ -59,10 +59,11 @@ class Workspace:
     def __init__(self, template: nn.Module, compute: Compute) -> None:
         self.module = pooled_first(copy.deepcopy(template)).train().requires_grad_(True)
         if compute.layout == "channels-last":
-            # One by one: Module.to refuses a module that also has weights of another rank than images have.
+            # One by one: Module.to refuses a module that also has weights of another rank than images have.  Tensor.to
+            # and not contiguous: with one channel both layouts are contiguous, and the strides decide what follows.
             for p in self.module.parameters():
                 if p.dim() == 4:
-                    p.data = p.data.contiguous(memory_format=torch.channels_last)
+                    p.data = p.data.to(memory_format=torch.channels_last)
         self.compute = compute
         self.leaves = list(self.module.parameters())
         self._buffers = list(self.module.buffers())

@@ -14,12 +14,16 @@ from torch import Tensor
 from torch.func import vmap
 
 from consilium.core.gradient import Batch, Objective, Predict
+from consilium.learn.objectives import CrossEntropy
 
 __all__ = ["losses_alone"]
 
 
 def losses_alone(objective: Objective, predict: Predict, batch: Batch) -> Tensor:
     """Losses ``(n,)``, each of a batch of one, differentiable in what ``predict`` depends on."""
+
+    if type(objective) is CrossEntropy:  # Known to look at each example alone; vmap costs a small model a tenth.
+        return objective.losses(predict, batch)
 
     def loss(example: dict[str, Tensor]) -> Tensor:
         alone = {name: t.unsqueeze(0) for name, t in example.items()}

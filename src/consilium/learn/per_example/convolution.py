@@ -59,26 +59,31 @@ class ConvolutionRule(Rule):
         products.by_pixels = few
         each = g.element_size() * groups * (t * d if not ghost else max(t, pixels or 0) ** 2 if few else t * (t + d))
         bias = products.summed() if self.layer.bias is not None else None
-        like = images[0].a
+        like = images[0].plain
         return Matrix(products, g, bias, ghost, each, lambda count: self._kept.lend(count, groups * o * d, like))
 
 
 class _Images:
-    """One use: the padded input and the gradient of the output, channels last, ``(n, k, *size, channels)``."""
+    """One use: the input and the gradient of the output, ``(n * k, channels, *size)``, and that with channels last."""
 
     def __init__(self, layer: _Conv, a: Tensor, g: Tensor, n: int) -> None:
-        dtype = layer.weight.dtype
+        dtype, self.layer = layer.weight.dtype, layer
         self.n, self.channels = n, layer.in_channels
         self.plain = a.to(dtype)
         self.g_first = g.to(dtype)
-        self.a = _padded(self.plain, layer).movedim(1, -1).contiguous()
         self.g = self.g_first.movedim(1, -1).contiguous()
         self.k = len(a) // n
 
     @property
-    def shape(self) -> tuple[torch.Size, torch.Size]:
-        """Of one input and one output, without examples and channels."""
-        return self.a.shape[1:-1], self.g.shape[1:-1]
+    def shape(self) -> tuple[tuple[int, ...], torch.Size]:
+        """Of one padded input and one output, without examples and channels."""
+        sides = self.layer._reversed_padding_repeated_twice
+        more = [before + after for before, after in zip(sides[::2], sides[1::2], strict=True)]
+        return tuple(s + m for s, m in zip(self.plain.shape[2:], reversed(more), strict=True)), self.g.shape[1:-1]
+
+    def padded(self, part: slice) -> Tensor:
+        """The input of some examples, padded, channels last: made anew for each part, while it is in the cache."""
+        return _padded(self.plain[part.start * self.k : part.stop * self.k], self.layer).movedim(1, -1).contiguous()
 
 
 class _Patches(Products):
@@ -101,12 +106,11 @@ class _Patches(Products):
 
     def patches(self, part: slice) -> Tensor:
         """``(b * groups, T, D)``."""
-        kernel, groups = math.prod(self.layer.kernel_size), self.parts
+        kernel = math.prod(self.layer.kernel_size)
         rows = []
         for i in self.images:
-            found = _unfolded(i.a[part.start * i.k : part.stop * i.k], self.layer)
+            found = _unfolded(i.padded(part), self.layer)
             rows.append(self._grouped(found.reshape(part.stop - part.start, -1, kernel, self.layer.in_channels)))
-        assert groups
         return rows[0] if len(rows) == 1 else torch.cat(rows, 1)
 
     def pixels(self) -> int | None:
@@ -122,7 +126,7 @@ class _Patches(Products):
             return torch.bmm(u, u.transpose(1, 2))
         size, out = self.images[0].shape
         b = part.stop - part.start
-        rows = [i.a[part.start * i.k : part.stop * i.k].view(b, -1, i.channels) for i in self.images]
+        rows = [i.padded(part).view(b, -1, i.channels) for i in self.images]
         a = rows[0] if len(rows) == 1 else torch.cat(rows, 1)
         gram = torch.bmm(a, a.transpose(1, 2))
         k = a.shape[1] // math.prod(size)
@@ -139,7 +143,9 @@ class _Patches(Products):
             w = weights if i.k == 1 else weights.repeat_interleave(i.k)
             scaled = i.g_first * w.view(-1, *[1] * (i.g_first.dim() - 1))
             simple = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-            a, padding = (i.plain, layer.padding) if simple else (i.a.movedim(-1, 1), (0,) * len(layer.kernel_size))
+            a, padding = (
+                (i.plain, layer.padding) if simple else (_padded(i.plain, layer), (0,) * len(layer.kernel_size))
+            )
             found: Tensor = torch.ops.aten.convolution_backward(
                 scaled, a, layer.weight.detach(), None, layer.stride, padding, layer.dilation, False,
                 [0] * len(layer.kernel_size), layer.groups, [False, True, False],

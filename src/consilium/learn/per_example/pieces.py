@@ -151,6 +151,9 @@ class Matrix(Piece):
         return torch.cat(found)
 
     def _ghost(self) -> Tensor:
+        if self.g.shape[1] == 1:  # One position: the two Gram matrices are numbers.
+            squares = self.g.square().sum((1, 2)) * self.products.patches(slice(0, self.n)).square().sum((1, 2))
+            return squares.view(-1, self.products.parts).sum(1)
         found = []
         for part in spans(self.n, self.each):
             g = self._of(part)

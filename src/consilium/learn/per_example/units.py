@@ -74,7 +74,7 @@ def _united(batch: Batch, unit: Tensor, rows: int) -> Iterator[Part]:
         size = counts[units]
         column = torch.arange(int(size.max()), device=unit.device)
         row = records[starts[units, None] + torch.minimum(column, size[:, None] - 1)].flatten()
-        share = ((column < size[:, None]) / size[:, None]).flatten()
+        share = ((column < size[:, None]).double() / size[:, None]).flatten()
         yield Part({name: t[row] for name, t in batch.items()}, units, share)
 
 
