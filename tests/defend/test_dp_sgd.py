@@ -105,7 +105,7 @@ def test_clipping_the_batch_is_caught(monkeypatch):
         (g,) = torch.autograd.grad(losses.mean(), at)
         return n * g * min(1.0, clip / float(g.norm()))
 
-    monkeypatch.setattr(_noisy_sum, "clipped", batch_clipped)
+    monkeypatch.setattr(_noisy_sum, "clipped_sum", batch_clipped)
     assert moved_by_leaving_out(rule(), data(), network()) > CLIP * (1 + 1e-4)
 
 

@@ -82,12 +82,12 @@ def test_a_patient_with_many_records_moves_the_sum_by_at_most_the_clip():
 
 
 def test_clipping_records_under_a_patients_name_is_caught(monkeypatch):
-    engine = _noisy_sum.clipped
+    engine = _noisy_sum.clipped_sum
 
     def by_record(*given, unit=None, **how):
         return engine(*given, unit=None, **how)
 
-    monkeypatch.setattr(_noisy_sum, "clipped", by_record)
+    monkeypatch.setattr(_noisy_sum, "clipped_sum", by_record)
     assert moved_without(rule(), 4) > CLIP * (1 + 1e-4)
 
 

@@ -116,7 +116,7 @@ def test_noise_divided_by_the_batch_twice_is_caught(monkeypatch):
 def test_clipping_the_batch_gradient_is_caught(monkeypatch):
     """The mean's norm is below C, so nothing is cut, and each record moves the sum by seven times C."""
 
-    def batch_clipped(net, params, buffers, objective, batch, clip, chunk):
+    def batch_clipped(net, params, buffers, objective, batch, clip, chunk, **how):
         at, n = params.clone().requires_grad_(), len(batch["y"])
         losses = objective.losses(lambda x: net.logits(at, buffers, x), batch)
         (g,) = torch.autograd.grad(losses.mean(), at)

@@ -26,7 +26,7 @@ from consilium.federate.engines.pool import Pool, why_no_fork
 from consilium.federate.engines.stacked import Stacked
 from consilium.federate.observe import Observer, Observers, recalled, rounds_seen
 from consilium.federate.participant import SiteState
-from consilium.federate.round import Corrupted, RoundState
+from consilium.federate.round import Corrupted, RoundState, _enforced
 from consilium.federate.train import train
 
 ROUNDS = 4
@@ -205,13 +205,12 @@ def test_the_server_sees_what_it_is_sent_and_no_truth(federation, network, sites
     assert view.of.keys() == of.keys()
     held_out = torch.cat([site.records.validation.x for site in sites])
     assert not (view.candidates.x[:, None] == held_out[None]).all(2).any()  # no record of another pool
-    broadcast = exchange.half.algorithm.broadcast(exchange.half.algorithm.start(network, 3))
+    begun = exchange.half.algorithm.start(network, 3)
+    broadcast, expected = exchange.half.algorithm.broadcast(begun), exchange.half.algorithm.expects(begun)
     for name, update in view.updates.items():  # clipped, sparse, decoded
         delta = update.payload["delta"]
         sent, _ = exchange.sites[name].work(broadcast, SiteState())
-        assert torch.equal(
-            delta, exchange.half._enforce(sent, name, exchange.half.algorithm.start(network, 3)).payload["delta"]
-        )
+        assert torch.equal(delta, _enforced(sent, exchange.half.defences, expected).payload["delta"])
         assert float(delta.norm()) <= 0.3 + 1e-5
         assert 0 < int((delta != 0).sum()) <= 0.2 * len(delta) + 1
 

@@ -304,10 +304,10 @@ def test_a_label_is_charged_once():
 def test_accounting_takes_at_most_a_twentieth_of_the_time(monkeypatch):
     clock, calls = [0.0], []
 
-    def slow(charges, delta):
+    def slow(charges, delta, adjacency):
         calls.append(clock[0])
         clock[0] += 2.0
-        return epsilon(charges, delta)
+        return epsilon(charges, delta, adjacency)
 
     monkeypatch.setattr(spending_module, "epsilon", slow)
     monkeypatch.setattr(spending_module.time, "monotonic", lambda: clock[0])
@@ -322,7 +322,7 @@ def test_accounting_takes_at_most_a_twentieth_of_the_time(monkeypatch):
 def test_of_many_ledgers_the_dearest_are_composed(monkeypatch):
     charges = {f"site-{i}": ledger(0.01 + 0.001 * i, 1.0 + 0.02 * i, 30) for i in range(30)}
     composed = []
-    monkeypatch.setattr(spending_module, "epsilon", lambda c, d: composed.append(c) or epsilon(c, d))
+    monkeypatch.setattr(spending_module, "epsilon", lambda c, *how: composed.append(c) or epsilon(c, *how))
     monkeypatch.setattr(spending_module, "_EVERY", -1.0)
     watched = Spending(planned(charges))
     spent = watched.after(1, states(charges))

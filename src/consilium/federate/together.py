@@ -48,6 +48,7 @@ class Together:
         self, people: Sequence[Participant], broadcast: Broadcast, states: Mapping[str, SiteState]
     ) -> dict[str, tuple[Update, SiteState]]:
         """Every site's update for one round, and its state after."""
+        self.algorithm = self.like.algorithm_in(broadcast.round)
         plans = [(person, _batches(person, broadcast.round)) for person in people]
         plans.sort(key=lambda plan: -len(plan[1]))  # stable: who is done first stands last in the stack
         done: dict[str, tuple[Update, SiteState]] = {}
@@ -72,7 +73,8 @@ class Together:
     ) -> dict[str, tuple[Update, SiteState]]:
         """Begin and finish site by site, the steps between at once."""
         works = [
-            p.algorithm.begin(broadcast, states[p.site.id].kept, len(b)) for p, b in zip(people, batches, strict=True)
+            self.algorithm.begin(broadcast, states[p.site.id].kept, len(b))
+            for p, b in zip(people, batches, strict=True)
         ]
         params = torch.stack([w.params for w in works])
         memory = {name: torch.stack([w.memory[name] for w in works]) for name in works[0].memory}

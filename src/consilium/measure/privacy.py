@@ -29,9 +29,9 @@ from consilium.core.charge import (
 from consilium.core.errors import Refused, Unlawful
 
 from .calibration import least_noise
-from .composition import Mechanisms, Spent, composed, dp_event
+from .composition import Mechanisms, Spent, composed, dp_event, renyi_bound
 
-__all__ = ["CENTRAL", "LOCAL", "UNITS", "Claim", "claims", "epsilon", "event", "maximum", "most_times",
+__all__ = ["CENTRAL", "LOCAL", "UNITS", "Claim", "claims", "enough_noise", "epsilon", "event", "maximum", "most_times",
            "noise_multiplier"]  # fmt: skip
 
 UNITS = ("example", "patient", "site", "label")
@@ -44,6 +44,8 @@ CENTRAL = "the other sites and whoever receives the model; the server is trusted
 """Against whom a claim holds whose noise is added by the server."""
 
 _RESPONSE = "randomised response (closed form)"
+_SOON = 20_000
+"""Steps up to which the least noise is found in a moment."""
 _REPLAYABLE = "replayable: holds for the mechanism, not for this artefact: its noise seed is known"
 
 
@@ -127,6 +129,13 @@ def noise_multiplier(
             f"no noise multiplier for epsilon {epsilon}, rate {rate}, steps {steps}", remedy="use positive ones"
         )
     return least_noise(lambda sigma: composed(((rate, sigma, steps),), delta, adjacency).epsilon, epsilon)
+
+
+def enough_noise(epsilon: float, delta: float, rate: float, steps: int, adjacency: Adjacency) -> float:
+    """A sigma that meets ``epsilon``: for a remedy, so at once where the least one would take minutes to find."""
+    if steps <= _SOON:
+        return noise_multiplier(epsilon, delta, rate, steps, adjacency)
+    return least_noise(lambda sigma: renyi_bound(((rate, sigma, steps),), delta, adjacency), epsilon)
 
 
 def most_times(

@@ -22,7 +22,7 @@ from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Consortium
 from consilium.core.update import Update
-from consilium.measure.privacy import Claim, noise_multiplier
+from consilium.measure.privacy import Claim, enough_noise
 
 from .arms import Arm
 from .build import cohort, gradient_rule
@@ -295,7 +295,7 @@ def _enough(claim: Claim, cap: float) -> str:
         return "more noise"
     batch = claim.batch_size + (0.5 if claim.unit == "site" else 0)  # an expected cohort may have been rounded down
     rate = min(1.0, batch / claim.n) if claim.sampler.startswith("Poisson") else 1.0
-    needed = noise_multiplier(cap, claim.delta, rate, claim.steps, cast(Adjacency, claim.adjacency))
+    needed = enough_noise(cap, claim.delta, rate, claim.steps, cast(Adjacency, claim.adjacency))
     return f"more noise (a noise multiplier of {needed:g} meets epsilon {cap:g})"
 
 

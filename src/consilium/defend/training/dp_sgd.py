@@ -29,8 +29,8 @@ class DPSGD(TrainingDefence):
     both, ``epsilon`` is a budget: training stops before the round that would overspend it.  ``unit``: whom the claim
     protects, one record or all records of one patient; ``adjacency``: how two data sets differ in one of them.
     ``batch`` is the expected size of a Poisson sample of units, None for the federation's.  ``clipping`` is how a
-    gradient is made no longer than ``clip``.  ``chunk`` (None: what fits 32 MiB) is how many per-example gradients are
-    held at once; the guarantee does not depend on it.
+    gradient is made no longer than ``clip``.  ``chunk`` (None: what fits) is how many examples are held at
+    once; the guarantee does not depend on it.
     """
 
     epsilon: float | None = None
