@@ -1,4 +1,4 @@
-"""From scores to a finding, as every membership attack that watches the rounds ends."""
+"""From scores to a finding, as every attack on membership ends."""
 
 from __future__ import annotations
 

@@ -13,12 +13,8 @@ import torch
 from torch import Tensor
 
 from consilium.core.entry import check
-from consilium.core.finding import Finding
-from consilium.core.random import Stream
-from consilium.core.threat import QueryView
-from consilium.measure.membership import membership
 
-__all__ = ["check_shadows", "confidence", "judged", "log_probabilities"]
+__all__ = ["check_shadows", "confidence", "log_probabilities"]
 
 _BATCH = 2048
 _FLOOR = -math.log(torch.finfo(torch.float32).tiny)
@@ -36,13 +32,6 @@ def confidence(log_p: Tensor, y: Tensor) -> Tensor:
     own = log_p.gather(1, y[:, None])[:, 0]
     rest = log_p.scatter(1, y[:, None], -math.inf).logsumexp(1)
     return (own - rest).clamp(-_FLOOR, _FLOOR)
-
-
-def judged(view: QueryView, scores: Tensor, generator: torch.Generator, notes: tuple[str, ...] = ()) -> Finding:
-    """The finding of ``scores (n,)`` of the candidates."""
-    seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
-    measures = membership(scores, view.member, Stream(seed), known=view.known)
-    return Finding(measures, {"score": scores, "member": view.member, "known": view.known}, notes=notes)
 
 
 def check_shadows(count: int) -> None:

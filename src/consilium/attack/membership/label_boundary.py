@@ -24,7 +24,7 @@ from consilium.core.random import Stream
 from consilium.core.threat import QueryView, ThreatModel, View
 from consilium.core.update import Payload
 
-from ._shadows import judged
+from ._judged import judged
 
 __all__ = ["LabelBoundary"]
 
@@ -52,7 +52,7 @@ class LabelBoundary(Attack):
         stream = Stream(int(torch.randint(2**62, (1,), generator=generator)))
         x, y = view.candidates.x, view.candidates.y
         scores = [self._distances(view, x[i : i + _BATCH], y[i : i + _BATCH], stream.child(i)) for i in _firsts(len(x))]
-        return judged(view, torch.cat(scores).double().cpu(), generator)
+        return judged(torch.cat(scores).double().cpu(), view, generator)
 
     def _distances(self, view: QueryView, x: Tensor, y: Tensor, stream: Stream) -> Tensor:
         right = view.ask(x).argmax(1) == y

@@ -19,7 +19,8 @@ from consilium.core.finding import Finding
 from consilium.core.threat import QueryView, ThreatModel, View
 from consilium.core.update import Payload
 
-from ._shadows import judged, log_probabilities
+from ._judged import judged
+from ._shadows import log_probabilities
 
 __all__ = ["LabelGap"]
 
@@ -35,4 +36,4 @@ class LabelGap(Attack):
         """One query per candidate.  Scores: ``score``, ``member``, ``known`` (n,)."""
         view = cast(QueryView, view)  # __call__ has required it
         answered = log_probabilities(view.ask, view.candidates.x).argmax(1)
-        return judged(view, (answered == view.candidates.y).double(), generator)
+        return judged((answered == view.candidates.y).double(), view, generator)

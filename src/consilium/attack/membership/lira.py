@@ -29,7 +29,8 @@ from consilium.core.threat import RetrainView, ThreatModel, View
 from consilium.core.update import Payload
 
 from ._gaussians import likelihood_ratio, standing_out
-from ._shadows import check_shadows, confidence, judged, log_probabilities
+from ._judged import judged
+from ._shadows import check_shadows, confidence, log_probabilities
 
 __all__ = ["LiRA"]
 
@@ -68,7 +69,7 @@ class LiRA(Attack):
         each = self.variance == "each" or (self.variance == "auto" and self.shadows >= _FEW)
         score = likelihood_ratio if self.mode == "online" else standing_out
         scores = torch.stack([score(target[q], held[:, q], included, each) for q in range(self.queries)])
-        return judged(view, scores.mean(0), generator, _unseen(included, self.mode))
+        return judged(scores.mean(0), view, generator, *_unseen(included, self.mode))
 
     def _asked(self, answer: Callable[[Tensor], Tensor], records: Records) -> Tensor:
         """phi ``(queries, n)``."""

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from consilium.core.attack import Attack
 from consilium.core.finding import Finding
-from consilium.core.random import Stream
 from consilium.core.threat import QueryView, ThreatModel, View
 from consilium.core.update import Payload
-from consilium.measure.membership import membership
+
+from ._judged import judged
 
 __all__ = ["LossThreshold"]
 
@@ -42,11 +42,9 @@ class LossThreshold(Attack):
         """One query per candidate.  Scores: ``score``, ``member``, ``known`` (n,)."""
         view = cast(QueryView, view)  # __call__ has required it
         scores = torch.cat([_scores(view, rows) for rows in _batches(len(view.candidates))])
-        seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
-        measures = membership(scores, view.member, Stream(seed), known=view.known)
         floored = int((scores <= _FLOOR).sum())
         notes = (f"{floored} scores lie at the floor {_FLOOR:.1f} (probability answered as 0)",) if floored else ()
-        return Finding(measures, {"score": scores, "member": view.member, "known": view.known}, notes=notes)
+        return judged(scores, view, generator, *notes)
 
 
 def _scores(view: QueryView, rows: slice) -> Tensor:

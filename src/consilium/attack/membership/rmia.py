@@ -25,8 +25,9 @@ from consilium.core.finding import Finding
 from consilium.core.threat import RetrainView, ThreatModel, View
 from consilium.core.update import Payload
 
+from ._judged import judged
 from ._ratios import favour, share_below
-from ._shadows import check_shadows, judged, log_probabilities
+from ._shadows import check_shadows, log_probabilities
 
 __all__ = ["RMIA"]
 
@@ -69,4 +70,4 @@ class RMIA(Attack):
         a = self.a if self.mode == "offline" else None
         ratio = favour(target, torch.stack(answers), torch.stack(inside), a)
         drawn = torch.randperm(len(out), generator=generator)[: self.population]
-        return judged(view, share_below(ratio, ratio[out[drawn]], self.gamma), generator)
+        return judged(share_below(ratio, ratio[out[drawn]], self.gamma), view, generator)

@@ -25,7 +25,8 @@ from consilium.core.finding import Finding
 from consilium.core.threat import RetrainView, ThreatModel, View
 from consilium.core.update import Payload
 
-from ._shadows import check_shadows, judged, log_probabilities
+from ._judged import judged
+from ._shadows import check_shadows, log_probabilities
 
 __all__ = ["Shokri"]
 
@@ -61,7 +62,7 @@ class Shokri(Attack):
             own, here = labels == label, view.candidates.y == label
             if here.any() and min(int((inside & own).sum()), int((~inside & own).sum())) >= _FEW:
                 scores[here] = _odds(_taught(told[own], inside[own], seed), asked[here])
-        return judged(view, scores, generator)
+        return judged(scores, view, generator)
 
     def _lessons(self, view: RetrainView, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Answers ``(l, classes)``, whether each record was in that shadow ``(l,)``, and its label ``(l,)``."""

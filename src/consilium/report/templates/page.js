@@ -124,7 +124,7 @@
     const chance = line(held.chance, held.chance, "chance", { color: colour("soft"), width: 1.5, dash: "dot" });
     const bound = held.bound ? [line(held.bound.x, held.bound.y, `ε = ${held.bound.epsilon} allows`, { color: colour("ink"), width: 2, dash: "dash" })] : [];
     const log = (title) => axis(title, { type: "log", range: [Math.log10(held.chance[0]), 0], tickformat: "~%", dtick: 1 });
-    return [[...attacks, chance, ...bound], layout({ showlegend: true, legend: { orientation: "h", y: -0.2, font: { size: 12 } },
+    return [[...attacks, chance, ...bound], layout({ showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", font: { size: 12 } },
       xaxis: log("non-members taken for members"), yaxis: log("members told") })];
   };
 
