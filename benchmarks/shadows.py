@@ -1,6 +1,6 @@
 """Thirty-two shadow models of a CNN: side by side in worker processes, against one after the other.
 
-    python benchmarks/shadows.py [--shadows 32] [--rounds 2] [--json]
+    python benchmarks/shadows.py [--shadows 32] [--rounds 10] [--json]
 
 Both train the same shadows (same masks, same seeds) of the same defended cell, through the product's own path, and the
 files they leave must hold the same bits.  Prints seconds of both and their ratio.
@@ -34,7 +34,7 @@ def main() -> None:
     """Train both ways, and print the ratio."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--shadows", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as out:

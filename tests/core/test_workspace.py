@@ -150,3 +150,15 @@ def test_answers_are_those_of_the_model_in_evaluation_mode(architecture) -> None
     for _ in range(2):  # also after a gradient has put the module in training mode
         torch.testing.assert_close(net.workspace.answers(params, buffers)(x), net.module_at(params, buffers)(x))
         params, buffers = params - 0.1 * fast(net, params, buffers, x, y)[0], fast(net, params, buffers, x, y)[1]
+
+
+def test_a_group_norm_that_meets_the_inputs_is_not_handed_them_channels_last() -> None:
+    """Else torch 2.13 ends the process in the backward pass."""
+    first = nn.Sequential(nn.GroupNorm(2, 4), nn.Conv2d(4, 3, 3), nn.Flatten(), nn.Linear(48, 3))
+    net = Network(first, Compute(layout="channels-last"))
+    x, y = torch.rand(5, 4, 6, 6), torch.tensor([0, 1, 2, 0, 1])
+    params, buffers = net.start()
+    found, _ = fast(net, params, buffers, x, y)
+    torch.testing.assert_close(found, fast(Network(first), params, buffers, x, y)[0])
+    later = Network(nn.Sequential(nn.Conv2d(4, 4, 1), first), Compute(layout="channels-last"))
+    assert later.workspace.compute.layout == "channels-last"

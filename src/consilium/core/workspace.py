@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -58,6 +58,8 @@ class Workspace:
 
     def __init__(self, template: nn.Module, compute: Compute) -> None:
         self.module = pooled_first(copy.deepcopy(template)).train().requires_grad_(True)
+        if _begins_with_group_norm(self.module):
+            compute = replace(compute, layout="contiguous")
         if compute.layout == "channels-last":
             # One by one: Module.to refuses a module that also has weights of another rank than images have.  Tensor.to
             # and not contiguous: with one channel both layouts are contiguous, and the strides decide what follows.
@@ -122,6 +124,15 @@ def pooled_first(module: nn.Module) -> nn.Module:
                 if _commute(layer[i], layer[i + 1]):
                     layer[i], layer[i + 1] = layer[i + 1], layer[i]
     return module
+
+
+def _begins_with_group_norm(module: nn.Module) -> bool:
+    """Whether inputs meet a GroupNorm before anything that is learned.
+
+    Its backward pass ends the process in torch 2.13 where channels come last and its input wants no gradient.
+    """
+    learned = (layer for layer in module.modules() if next(layer.parameters(recurse=False), None) is not None)
+    return isinstance(next(learned, None), nn.GroupNorm)
 
 
 def _commute(first: nn.Module, second: nn.Module) -> bool:
