@@ -72,7 +72,9 @@ def plain(task: Task, last: bool) -> Step:
     def step(number: int) -> None:
         index = task.sample(records, number)
         x, y = records.x[index], records.y[index]
-        x = x.contiguous(memory_format=torch.channels_last) if last and x.dim() == 4 else x
+        # A group norm that meets the inputs ends the process in torch 2.13 where they are channels-last.
+        images = x.dim() == 4 and task.name != "GroupNorm"
+        x = x.contiguous(memory_format=torch.channels_last) if last and images else x
         optimiser.zero_grad()
         F.cross_entropy(model(x), y).backward()
         optimiser.step()
