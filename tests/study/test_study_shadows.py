@@ -9,6 +9,7 @@ import consilium
 from consilium import Study
 from consilium.core.errors import Refused
 from consilium.core.random import Stream
+from consilium.core.update import Update
 from consilium.federate.participant import Participant
 from consilium.study import retrain as module
 from consilium.study.retrain import Retraining
@@ -79,6 +80,35 @@ def test_a_shadow_of_the_targets_own_records_and_seed_is_the_target(study, tmp_p
     made = Made({**study, "vary": vary, "attacks": []}, tmp_path, lambda cell: "none" not in cell.arm.choices.values())
     assert len(made.cell.arm.defences) == 5
     assert made.differs() == 0
+
+
+def test_a_shadow_ends_as_the_target_does(study, tmp_path):
+    """With the average of the server's models, and before the round that the budget does not allow."""
+    study["federation"] |= {"rounds": 4, "ema": 0.5}
+    budget = {"kind": "dp-sgd", "noise-multiplier": 1.0, "epsilon": 4.0, "delta": 1e-3}
+    study |= {"vary": {"privacy": [budget]}, "attacks": []}
+    made = Made(study, tmp_path, lambda cell: cell.arm.training)
+    rounds = (made.folder / "trainings" / made.cell.training / "rounds.jsonl").read_text().splitlines()
+    assert 1 < len(rounds) < 4
+    assert made.differs() == 0
+
+
+def test_the_servers_noise_is_a_shadows_own(study):
+    """Noise that all shadows share with the target would be no noise to whoever compares them."""
+    site = {"kind": "dp-fed-avg", "noise-multiplier": 1.0, "delta": 1e-3, "clip": 0.5}
+    study["data"] |= {"sites": 40, "partition": "iid"}
+    study["federation"] |= {"batch": 4, "fraction": 0.5, "participation": {"sampling": "poisson"}}
+    plan = Study.of({**study, "vary": {"privacy": [site]}, "attacks": [], "max-epsilon": 1000.0}).plan()
+    arm, seed = next(a for a in plan.arms if a.update), plan.spec.seeds[0]
+    data, net = plan.materials.consortium(seed), plan.materials.network(seed)
+
+    def merged(*stream):
+        merge = module.exchange(plan.spec, arm, seed, None, data, net, *stream).half.merge
+        zeros = {name: torch.zeros(shape) for name, shape in {"delta": (net.size,), **merge.expects()}.items()}
+        return merge.merge([Update("site-0", 1, 1.0, zeros)], {})[0].payload["delta"]
+
+    assert merged().equal(merged(Stream(seed).child("train")))
+    assert not merged().equal(merged(Stream(seed + 1).child("train")))
 
 
 def test_data_defences_are_in_a_shadow_too(study, tmp_path):

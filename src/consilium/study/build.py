@@ -7,9 +7,9 @@ from functools import reduce
 from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from consilium.core.algorithm import Algorithm
+from consilium.core.algorithm import Algorithm, Server
 from consilium.core.defence import UpdateDefence
 from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.gradient import GradientRule, Objective, Schedule
@@ -42,6 +42,7 @@ __all__ = [
     "gradient_rule",
     "network",
     "participants",
+    "released",
     "schedule",
     "start",
 ]
@@ -156,7 +157,7 @@ def exchange(
         tuple(site.id for site in data.sites),
         federation.shape.fraction,
         algorithm(spec, arm, net),
-        _merge(arm, cohort(federation, len(data.sites)), Stream(seed).child("train")),
+        _merge(arm, cohort(federation, len(data.sites)), stream),
         _update_defences(arm, net),
         len(data.classes),
         stream,
@@ -199,6 +200,12 @@ def assessing(whole: RoundExchange) -> Assessing:
 def algorithm(spec: Spec, arm: Arm, net: Network) -> Algorithm:
     """The arm's algorithm, made to measure for the network."""
     return cast(FederationSpec, arm.study(spec).federation).algorithm.bound(net)
+
+
+def released(spec: Spec, arm: Arm, net: Network, server: Server) -> tuple[Tensor, Tensor] | None:
+    """Parameters ``(d,)`` and buffers ``(b,)`` that a training ending in ``server`` gives to everyone, if it does."""
+    average = cast(FederationSpec, spec.federation).shape.average()
+    return algorithm(spec, arm, net).model_for(average.released(server), None)
 
 
 def start(spec: Spec, arm: Arm, data: Consortium, net: Network) -> RoundState:

@@ -34,7 +34,8 @@ from consilium.federate.engines.pool import cores, why_no_fork
 from consilium.federate.train import merged, train
 from consilium.learn.stored import read_tensors, write_tensors
 
-from .build import algorithm, exchange, network, start
+from .budget import budget_stop
+from .build import algorithm, exchange, network, released, start
 from .plan import CellNode, Plan, TrainingNode
 from .recipe import digest
 from .released import release
@@ -151,8 +152,11 @@ def _trained(
     bound = algorithm(spec, node.arm, net)
     with Loop() as engine:
         begin, nobody = start(spec, node.arm, data, net), Assessing(bound, {})
-        done = train(engine, whole, nobody, begin, federation.shape.rounds, folder, lambda *_: alive())
-    found = bound.model_for(done.state.server, None)
+        done = train(
+            engine, whole, nobody, begin, federation.shape.rounds, folder, lambda *_: alive(),
+            stop=budget_stop(spec, node, data),
+        )  # fmt: skip
+    found = released(spec, node.arm, net, done.state.server)
     if found is None:
         raise Failed(f"{bound.kind()} has no model for everyone")
     lines = (folder / "rounds.jsonl").read_text(encoding="utf-8").splitlines()

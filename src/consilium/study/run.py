@@ -23,7 +23,7 @@ from consilium.federate.round import RoundExchange
 from consilium.federate.train import Trained, merged, train
 
 from .budget import budget_stop
-from .build import algorithm, assessing, colluders, exchange, start
+from .build import algorithm, assessing, colluders, exchange, released, start
 from .canary_audit import Auditor, broken, made_audits
 from .claims import central_claims, claim_notes, made_claims, privacy_record
 from .engines import engine_for, engine_record
@@ -331,8 +331,7 @@ class _Runner:
         if (own := self._personal(cell)) is not None:
             return own.weights()
         state, _ = load_checkpoint(self.store.training(cell.training) / "checkpoint.safetensors")
-        last = self._federation.shape.average().released(state.server)
-        found = algorithm(self.plan.spec, cell.arm, self._network(cell)).model_for(last, None)
+        found = released(self.plan.spec, cell.arm, self._network(cell), state.server)
         if found is None:
             raise Failed("the algorithm has no model for everyone, and none for a site either")
         return found

@@ -34,6 +34,7 @@ from consilium.federate.round import Corrupted, FederatedRound, RoundExchange
 from consilium.federate.train import train
 from consilium.learn.stored import write_tensors
 
+from .budget import budget_stop
 from .build import assessing, colluders, exchange, start
 from .engines import engine_for, engine_record, write_engine_record
 from .plan import Materials, TrainingNode
@@ -139,7 +140,10 @@ class Watching:
         place = self.folder / "watched" / f"{_key(attack)}.replay"
         write_engine_record(place, record)
         with engine_for(shape, self.spec.device, whole, judging, begin, place) as engine:
-            done = train(engine, whole, judging, begin, shape.rounds, place, _unheard, assess_every=shape.rounds)
+            done = train(
+                engine, whole, judging, begin, shape.rounds, place, _unheard, assess_every=shape.rounds,
+                stop=budget_stop(self.spec, self.node, self._data),
+            )  # fmt: skip
         _check_same(_vector(done.state.server), _vector(stored), str(record.get("kind")))
         shutil.rmtree(place)
         return recalled(done.state.observed, _key(attack))
