@@ -7,7 +7,6 @@ alive while it works, and ends by itself when nobody listens any more, so that a
 from __future__ import annotations
 
 import multiprocessing
-import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -15,11 +14,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-import torch
-
 from consilium.core.errors import ConsiliumError, Failed
 from consilium.federate.engines.engine import one_thread
-from consilium.federate.engines.pool import keep_freed_memory
+from consilium.federate.engines.pool import begin_worker
 
 __all__ = ["Job", "each"]
 
@@ -92,12 +89,7 @@ def _ended(pipe: Connection, running: dict[Connection, BaseProcess]) -> bool:
 
 def _serve(job: Job, pipe: Connection, others: list[Connection]) -> None:
     """The worker's side."""
-    for other in others:
-        other.close()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    torch.set_num_threads(1)
-    keep_freed_memory()
+    begin_worker(others)
     try:
         job(lambda: pipe.send(None))
     except BrokenPipeError:  # nobody waits for it

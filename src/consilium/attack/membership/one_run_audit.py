@@ -10,22 +10,19 @@ Source: Steinke, Nasr and Jagielski 2023, Privacy Auditing with One (1) Training
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
 import torch
-from torch import Tensor
 
 from consilium.core.attack import Attack
 from consilium.core.finding import Finding
 from consilium.core.threat import CanaryView, ThreatModel, View
 from consilium.core.update import Payload
 
-__all__ = ["OneRunAudit"]
+from ._likelihood import log_likelihoods
 
-_BATCH = 512
-_FLOOR = math.log(torch.finfo(torch.float32).tiny)
+__all__ = ["OneRunAudit"]
 
 
 @dataclass(frozen=True)
@@ -38,13 +35,4 @@ class OneRunAudit(Attack):
     def run(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
         """``score`` (m,), the higher the likelier in; the figures are the scorer's."""
         view = cast(CanaryView, view)  # __call__ has required it
-        x, y = view.canaries.x, view.canaries.y
-        with torch.no_grad():
-            answered = [view.answer(x[first : first + _BATCH]) for first in range(0, max(1, len(x)), _BATCH)]
-        return Finding((), {"score": _log_likelihood(torch.cat(answered), y)})
-
-
-def _log_likelihood(logits: Tensor, y: Tensor) -> Tensor:
-    """Of each label ``(m,)``; a probability answered as 0 scores at the floor, the log of the least float32."""
-    log_p = torch.log_softmax(logits.double().cpu(), dim=1).gather(1, y.cpu()[:, None])[:, 0]
-    return torch.nan_to_num(log_p, nan=_FLOOR).clamp_min(_FLOOR)
+        return Finding((), {"score": log_likelihoods(view.answer, view.canaries.x, view.canaries.y)})

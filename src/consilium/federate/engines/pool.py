@@ -28,7 +28,7 @@ from ._shared import Arena
 from .engine import Engine
 from .loop import Loop
 
-__all__ = ["Pool", "cores", "keep_freed_memory", "why_no_fork"]
+__all__ = ["Pool", "begin_worker", "cores", "keep_freed_memory", "why_no_fork"]
 
 ServerState = TypeVar("ServerState")
 SiteState = TypeVar("SiteState")
@@ -167,10 +167,8 @@ class _Worker:
         )
 
 
-def _serve(
-    pipe: Connection, others: list[Connection], inner: Engine, exchanges: tuple[Any, ...], down: Arena, up: Arena
-) -> None:
-    """The worker's side: answer until the pipe closes, which it does when the parent ends, however it ends."""
+def begin_worker(others: Sequence[Connection]) -> None:
+    """What a forked worker does first: it lets go of the pipes of ``others``, and leaves interrupts to its parent."""
     for other in others:
         other.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
@@ -178,6 +176,13 @@ def _serve(
     torch.set_num_threads(1)
     keep_freed_memory()
     _let_the_parent_go_on()
+
+
+def _serve(
+    pipe: Connection, others: list[Connection], inner: Engine, exchanges: tuple[Any, ...], down: Arena, up: Arena
+) -> None:
+    """The worker's side: answer until the pipe closes, which it does when the parent ends, however it ends."""
+    begin_worker(others)
     while True:
         try:
             index, phase, sites, inbox, states, name = pipe.recv()

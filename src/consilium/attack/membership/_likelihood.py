@@ -1,0 +1,28 @@
+"""The log-likelihood of a record's label under a model's answers: log p(y | x) = -CE.
+
+Probabilities come from the logits as they are answered; one that was rounded to 0 stands at the floor, the log of the
+smallest float32 (about -87), so that every value is finite.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+__all__ = ["FLOOR", "log_likelihoods"]
+
+FLOOR = math.log(torch.finfo(torch.float32).tiny)
+_BATCH = 512
+
+
+def log_likelihoods(answer: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+    """``(n,)`` float64 on the CPU, one answer for each of ``x (n, *shape)`` with labels ``y (n,)``."""
+    with torch.no_grad():
+        parts = [
+            torch.log_softmax(answer(x[at : at + _BATCH]).double(), dim=1).gather(1, y[at : at + _BATCH, None])[:, 0]
+            for at in range(0, max(1, len(x)), _BATCH)
+        ]
+    return torch.nan_to_num(torch.cat(parts), nan=FLOOR).clamp_min(FLOOR).cpu()
