@@ -12,8 +12,9 @@ from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.core.workspace import Compute
 from consilium.learn.per_example import bookkeeping, clipped_sum, convolution, linear, per_example_norms, route
-from consilium.learn.per_example.bookkeeping import BookKeeping
+from consilium.learn.per_example.bookkeeping import BookKeeping, rules_of
 from consilium.learn.per_example.by_vmap import ByVmap
+from consilium.learn.per_example.depthwise import DepthwiseRule
 
 N = 5
 few = settings(max_examples=12, deadline=None, derandomize=True)
@@ -88,9 +89,9 @@ def test_linear_with_any_leading_dimensions(norm):
 
 
 @st.composite
-def convolutions(draw):
+def convolutions(draw, depthwise=False):
     """A convolution of any rank and options, and a size of image that it fits."""
-    rank, groups = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    rank, groups = draw(st.integers(1, 3)), draw(st.integers(2 if depthwise else 1, 3))
     each = st.integers(1, 2)
     axis = st.lists(st.integers(1, 3), min_size=rank, max_size=rank)
     kernel, dilation = draw(axis), draw(st.lists(each, min_size=rank, max_size=rank))
@@ -100,7 +101,7 @@ def convolutions(draw):
     stride = [1] * rank if same else draw(st.lists(st.integers(1, 2), min_size=rank, max_size=rank))
     padding = "same" if same else [draw(st.integers(0, 1)) for _ in range(rank)]
     layer = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1](
-        groups * draw(each), groups * draw(each), kernel, stride=stride, dilation=dilation, groups=groups,
+        groups * (1 if depthwise else draw(each)), groups * draw(each), kernel, stride=stride, dilation=dilation, groups=groups,
         padding=padding, padding_mode=mode, bias=draw(st.booleans()),
     )  # fmt: skip
     size = [d * (k - 1) + 1 + draw(st.integers(0, 2)) for k, d in zip(kernel, dilation, strict=True)]
@@ -114,6 +115,19 @@ def test_convolutions_with_every_option(norm, layout):
     @given(convolutions(), seeds)
     def law(made, seed):
         check(*made, seed=seed, layout=layout)
+
+    law()
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize("layout", ["contiguous", "channels-last"])
+def test_depthwise_convolutions_have_a_rule_of_their_own(layout):
+    @settings(max_examples=20, deadline=None, derandomize=True)
+    @given(convolutions(depthwise=True), seeds)
+    def law(made, seed):
+        layer, size = made
+        assert isinstance(rules_of(layer)[0], DepthwiseRule)
+        check(layer, size, seed=seed, layout=layout)
 
     law()
 
@@ -218,7 +232,9 @@ def test_shared_and_reused_layers(norm):
     check(Tied(), lambda: torch.randint(7, (N, 4)))
     check(Around(nn.Linear(4, 4), twice), (3, 4))
     check(Around(nn.Conv2d(2, 2, 3, padding=1), twice), (2, 4, 4))
+    check(Around(nn.Conv2d(4, 4, 2, groups=2), twice), (4, 5, 5))
     check(Around(nn.Conv2d(2, 2, 2, groups=2), twice), (2, 5, 5))
+    check(Around(nn.InstanceNorm2d(2, affine=True), twice), (2, 5, 5))
     check(Around(nn.GroupNorm(2, 4), twice), (4, 3))
 
 

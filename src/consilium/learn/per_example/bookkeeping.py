@@ -27,18 +27,20 @@ from .alone import losses_alone
 from .any_module import AnyModuleRule
 from .attention import TakenApart, taken_apart
 from .convolution import ConvolutionRule
+from .depthwise import DepthwiseRule
 from .embedding import EmbeddingRule
 from .leaves import Entry, Leaves
 from .linear import LinearRule
-from .normalisation import GroupNormRule, LayerNormRule
+from .normalisation import GroupNormRule, LayerNormRule, kept_statistics
 from .pieces import Formed, Piece
 from .rule import Rule, Use
 from .units import Part
 
 __all__ = ["BookKeeping", "rules_of"]
 
-_RULES: tuple[type[Rule], ...] = (LinearRule, ConvolutionRule, GroupNormRule, LayerNormRule, EmbeddingRule)
-_KEEP_STATISTICS = (nn.GroupNorm, nn.LayerNorm)
+_RULES: tuple[type[Rule], ...] = (
+    LinearRule, DepthwiseRule, ConvolutionRule, GroupNormRule, LayerNormRule, EmbeddingRule,
+)  # fmt: skip
 _BUDGET = 256 * 2**20
 """Bytes of inputs and gradients written down at once."""
 
@@ -145,11 +147,7 @@ class _Call:
         """As the layer returns."""
         args, kwargs = tuple(_bare(v) for v in args), {name: _bare(v) for name, v in kwargs.items()}
         edge = get_gradient_edge(out)
-        first, second = (getattr(edge.node, f"_saved_result{i}", None) for i in (1, 2))
-        known = None
-        if isinstance(layer, _KEEP_STATISTICS) and first is not None and second is not None:
-            known = first, second
-        return _Call(rule, layer, args, kwargs, edge, _versions(args, kwargs), known)
+        return _Call(rule, layer, args, kwargs, edge, _versions(args, kwargs), kept_statistics(layer, edge.node))
 
     def use(self, g: Tensor, n: int) -> Use:
         """With the gradient that came back, for ``n`` examples."""

@@ -15,6 +15,7 @@ import functools
 import itertools
 import math
 from collections.abc import Sequence
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
@@ -25,15 +26,15 @@ from .kept import Kept
 from .pieces import Matrix, Products
 from .rule import Rule, Use
 
-__all__ = ["ConvolutionRule"]
+__all__ = ["Convolution", "ConvolutionRule", "padded"]
 
-_Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
 class ConvolutionRule(Rule):
     """``nn.Conv1d``, ``nn.Conv2d`` and ``nn.Conv3d``."""
 
-    layer: _Conv
+    layer: Convolution
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__(layer)
@@ -42,7 +43,7 @@ class ConvolutionRule(Rule):
     @staticmethod
     def covers(layer: nn.Module) -> bool:
         """Exactly torch's own; transposed ones go by vmap."""
-        return type(layer) in {nn.Conv1d, nn.Conv2d, nn.Conv3d}
+        return type(layer) in get_args(Convolution)
 
     def piece(self, uses: Sequence[Use], n: int) -> Matrix:
         """Uses of whatever size are joined along the output pixels."""
@@ -66,7 +67,7 @@ class ConvolutionRule(Rule):
 class _Images:
     """One use: the input and the gradient of the output, ``(n * k, channels, *size)``, and that with channels last."""
 
-    def __init__(self, layer: _Conv, a: Tensor, g: Tensor, n: int) -> None:
+    def __init__(self, layer: Convolution, a: Tensor, g: Tensor, n: int) -> None:
         dtype, self.layer = layer.weight.dtype, layer
         self.n, self.channels = n, layer.in_channels
         self.plain = a.to(dtype)
@@ -83,13 +84,13 @@ class _Images:
 
     def padded(self, part: slice) -> Tensor:
         """The input of some examples, padded, channels last: made anew for each part, while it is in the cache."""
-        return _padded(self.plain[part.start * self.k : part.stop * self.k], self.layer).movedim(1, -1).contiguous()
+        return padded(self.plain[part.start * self.k : part.stop * self.k], self.layer).movedim(1, -1).contiguous()
 
 
 class _Patches(Products):
     """The patches of all uses."""
 
-    def __init__(self, layer: _Conv, images: list[_Images]) -> None:
+    def __init__(self, layer: Convolution, images: list[_Images]) -> None:
         self.layer, self.images, self.parts = layer, images, layer.groups
         self.d = math.prod(layer.kernel_size) * layer.in_channels // layer.groups
         self.by_pixels = False
@@ -144,7 +145,7 @@ class _Patches(Products):
             scaled = i.g_first * w.view(-1, *[1] * (i.g_first.dim() - 1))
             simple = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
             a, padding = (
-                (i.plain, layer.padding) if simple else (_padded(i.plain, layer), (0,) * len(layer.kernel_size))
+                (i.plain, layer.padding) if simple else (padded(i.plain, layer), (0,) * len(layer.kernel_size))
             )
             found: Tensor = torch.ops.aten.convolution_backward(
                 scaled, a, layer.weight.detach(), None, layer.stride, padding, layer.dilation, False,
@@ -168,14 +169,15 @@ class _Patches(Products):
         return split.reshape(b * self.parts, t, -1)
 
 
-def _padded(a: Tensor, layer: _Conv) -> Tensor:
+def padded(a: Tensor, layer: Convolution) -> Tensor:
+    """``a (n, channels, *size)`` with the padding of ``layer`` around it."""
     sides = layer._reversed_padding_repeated_twice
     if not any(sides):
         return a
     return F.pad(a, sides, "constant" if layer.padding_mode == "zeros" else layer.padding_mode)
 
 
-def _unfolded(a: Tensor, layer: _Conv) -> Tensor:
+def _unfolded(a: Tensor, layer: Convolution) -> Tensor:
     """Patches of ``a (rows, *size, channels)``, contiguous: ``(rows, *out, *kernel, channels)``."""
     rows, *size, c = a.shape
     sizes, strides = [rows], [a.stride(0)]
@@ -189,7 +191,7 @@ def _unfolded(a: Tensor, layer: _Conv) -> Tensor:
     return a.as_strided([*sizes, c], [*strides, 1], a.storage_offset())
 
 
-def _windows(layer: _Conv, out: Sequence[int]) -> list[tuple[slice, ...]]:
+def _windows(layer: Convolution, out: Sequence[int]) -> list[tuple[slice, ...]]:
     """For each position in the kernel, the pixels that it meets over all outputs."""
     axes = []
     for axis, extent in enumerate(out):

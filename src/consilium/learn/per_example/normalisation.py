@@ -15,11 +15,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 
 from .pieces import Formed, spans
 from .rule import Rule, Use
 
-__all__ = ["GroupNormRule", "LayerNormRule"]
+__all__ = ["GroupNormRule", "LayerNormRule", "kept_statistics"]
 
 _INSTANCE = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
@@ -76,6 +77,22 @@ class LayerNormRule(Rule):
             shape = (len(a), -1, 1)
             x = (a - mean.to(a.dtype).reshape(shape)) * rstd.to(a.dtype).reshape(shape)
         return (g * x).sum(1), g.sum(1)
+
+
+def kept_statistics(layer: nn.Module, node: Node) -> tuple[Tensor, Tensor] | None:
+    """Mean and 1 / deviation that the forward pass of a norm kept in ``node``, its place in the graph; None elsewhere.
+
+    torch makes an InstanceNorm a view of one BatchNorm over all rows times channels.
+    """
+    if isinstance(layer, _INSTANCE):
+        behind = node.next_functions[0][0] if node.next_functions else None
+        if behind is None:
+            return None
+        node = behind
+    elif not isinstance(layer, (nn.GroupNorm, nn.LayerNorm)):
+        return None
+    mean, rstd = (getattr(node, f"_saved_result{i}", None) for i in (1, 2))
+    return None if mean is None or rstd is None else (mean, rstd)
 
 
 def _sums_of(a: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
