@@ -1,10 +1,18 @@
 """Convolutions in one, two or three dimensions with any stride, dilation, padding and groups.
 
-U_n holds the patch under each of the T output pixels, D = kernel * channels / groups, channels last: a patch is a copy
-of contiguous runs.  The Gram matrix of the patches is a sum of kernel-many shifted windows of the Gram matrix of the
-PIXELS, so the ghost norm needs no patches where these are fewer:
+U_n holds the patch under each of the T output pixels, D = kernel * channels / groups, channels last.  It is never
+formed: the image is unfolded along all axes but the first.  In that strip the rows which one position r of the kernel's
+first axis meets over all outputs lie one after the other, so the slab U_n[:, r] is a view of it:
 
-    (U U^T)[t, t'] = sum over k of (a a^T)[s t + d k, s t' + d k]       s the stride, d the dilation
+    strip[p, j, ...] = patches along the other axes in row s j + p        s the stride, d the dilation
+    U_n[(y, ...), r] = strip[d r mod s, y + d r div s, ...]
+
+A copy of R times fewer numbers than the patches (R the kernel's first extent), then R products.
+
+The Gram matrix of the patches is a sum of kernel-many shifted windows of the Gram matrix of the PIXELS, so the ghost
+norm needs no patches where these are fewer:
+
+    (U U^T)[t, t'] = sum over k of (a a^T)[s t + d k, s t' + d k]
 
 Source: Rochette et al. 2019, arXiv 1912.06015 (per-example convolutions); Bu et al. 2022, arXiv 2205.10683 (ghost)
 """
@@ -46,45 +54,111 @@ class ConvolutionRule(Rule):
         return type(layer) in get_args(Convolution)
 
     def piece(self, uses: Sequence[Use], n: int) -> Matrix:
-        """Uses of whatever size are joined along the output pixels."""
-        images = [_Images(self.layer, use.a, use.g, n) for use in uses]
+        """Uses of one size are more images of an example; those of another are joined along the output pixels."""
+        images = _images(self.layer, uses, n)
         products = _Patches(self.layer, images)
         g = products.returned()
         t, o, d = g.shape[1], g.shape[2], products.d
-        groups = self.layer.groups
-        pixels = products.pixels()
-        few = pixels is not None and pixels**2 < t * t * math.prod(self.layer.kernel_size)
-        gram = (pixels**2 if few and pixels else t * t * math.prod(self.layer.kernel_size)) * images[0].channels
-        extra = 0.25 * t * t * math.prod(self.layer.kernel_size) if few else 0.1 * t * d
+        groups, kernel = self.layer.groups, math.prod(self.layer.kernel_size)
+        pixels = images[0].pixels if len(images) == 1 else None
+        few = pixels is not None and pixels**2 < t * t * kernel
+        gram = (pixels**2 if few and pixels else t * t * kernel) * self.layer.in_channels
+        extra = 0.25 * t * t * kernel if few else 0.1 * t * d
         ghost = groups == 1 and ghost_is_cheaper(n, t, d, o, gram, extra)
         products.by_pixels = few
-        each = g.element_size() * groups * (t * d if not ghost else max(t, pixels or 0) ** 2 if few else t * (t + d))
+        strips = sum(image.strip for image in images)
+        each = g.element_size() * (strips if not ghost else max(t, pixels or 0) ** 2 if few else t * t + strips)
         bias = products.summed() if self.layer.bias is not None else None
+        size = groups * o * d // products.slabs
         like = images[0].plain
-        return Matrix(products, g, bias, ghost, each, lambda count: self._kept.lend(count, groups * o * d, like))
+        return Matrix(products, g, bias, ghost, each, lambda count: self._kept.lend((products.slabs, count, size), like))
+
+
+def _images(layer: Convolution, uses: Sequence[Use], n: int) -> list[_Images]:
+    """All uses, those of one size together."""
+    dtype = layer.weight.dtype
+    sizes: dict[torch.Size, list[Use]] = {}
+    for use in uses:
+        sizes.setdefault(use.a.shape[1:], []).append(use)
+    return [
+        _Images(layer, _joined([u.a.to(dtype) for u in same], n), _joined([u.g.to(dtype) for u in same], n), n)
+        for same in sizes.values()
+    ]
+
+
+def _joined(rows: list[Tensor], n: int) -> Tensor:
+    """``(n * k, ...)`` with the k rows of an example, of all uses, one after the other."""
+    return rows[0] if len(rows) == 1 else torch.cat([r.reshape(n, -1, *r.shape[1:]) for r in rows], 1).flatten(0, 1)
 
 
 class _Images:
-    """One use: the input and the gradient of the output, ``(n * k, channels, *size)``, and that with channels last."""
+    """Inputs of one size: ``plain (n * k, channels, *size)`` and ``g (n * k, outputs, *out)`` that came back."""
 
-    def __init__(self, layer: Convolution, a: Tensor, g: Tensor, n: int) -> None:
-        dtype, self.layer = layer.weight.dtype, layer
-        self.n, self.channels = n, layer.in_channels
-        self.plain = a.to(dtype)
-        self.g_first = g.to(dtype)
-        self.g = self.g_first.movedim(1, -1).contiguous()
-        self.k = len(a) // n
+    def __init__(self, layer: Convolution, plain: Tensor, g: Tensor, n: int) -> None:
+        self.layer, self.plain, self.g, self.n, self.k = layer, plain, g, n, len(plain) // n
+        sides = layer._reversed_padding_repeated_twice
+        more = [before + after for before, after in zip(sides[::2], sides[1::2], strict=True)]
+        self.size = [s + m for s, m in zip(plain.shape[2:], reversed(more), strict=True)]
+        self.out = list(g.shape[2:])
+        # A line is an image of one row: the kernel's only extent is unfolded, and there is one slab.
+        one = [1] if len(self.out) == 1 else []
+        self._out, self._kernel = one + self.out, one + list(layer.kernel_size)
+        self._stride, self._dilation = one + list(layer.stride), one + list(layer.dilation)
+        self._rows = self._out[0] + self._dilation[0] * (self._kernel[0] - 1) // self._stride[0]
 
     @property
-    def shape(self) -> tuple[tuple[int, ...], torch.Size]:
-        """Of one padded input and one output, without examples and channels."""
-        sides = self.layer._reversed_padding_repeated_twice
-        more = [before + after for before, after in zip(sides[::2], sides[1::2], strict=True)]
-        return tuple(s + m for s, m in zip(self.plain.shape[2:], reversed(more), strict=True)), self.g.shape[1:-1]
+    def pixels(self) -> int:
+        """Of one example, padded."""
+        return self.k * math.prod(self.size)
 
-    def padded(self, part: slice) -> Tensor:
-        """The input of some examples, padded, channels last: made anew for each part, while it is in the cache."""
-        return padded(self.plain[part.start * self.k : part.stop * self.k], self.layer).movedim(1, -1).contiguous()
+    @property
+    def strip(self) -> int:
+        """Numbers in the strip of one example."""
+        across = math.prod(self._out[1:]) * math.prod(self._kernel[1:]) * self.layer.in_channels
+        return self._stride[0] * self._rows * self.k * across
+
+    def padded(self, part: slice, more: int = 0) -> Tensor:
+        """Of some examples, channels last, with ``more`` rows of zeros below: ``(b * k, *size, channels)``."""
+        rows = self.plain[part.start * self.k : part.stop * self.k]
+        return padded(rows, self.layer, more).movedim(1, -1).contiguous()
+
+    def returned(self) -> Tensor:
+        """``(n, T, outputs)``, T ordered as (first axis, k, other axes)."""
+        g = self.g.movedim(1, -1).reshape(self.n, self.k, *self.out, -1)
+        return (g if len(self.out) == 1 else g.transpose(1, 2)).reshape(self.n, -1, self.g.shape[1])
+
+    def slabs(self, part: slice, groups: int) -> list[Tensor]:
+        """``(b * groups, T, D / R)`` for each of the R positions along the kernel's first axis."""
+        b, c, step = part.stop - part.start, self.layer.in_channels, self._stride[0]
+        a = self.padded(part, max(0, step * self._rows - self.size[0]) if len(self.out) > 1 else 0)
+        rows = a.shape[1:-1] if len(self.out) > 1 else (1, *a.shape[1:-1])
+        strides = [c * math.prod(rows[axis + 1 :]) for axis in range(len(rows))]
+        image, across = c * math.prod(rows), list(zip(strides[1:], self._stride[1:], strict=True))
+        kernel = list(zip(strides[1:], self._dilation[1:], strict=True))
+        strip = a.as_strided(
+            [b, step, self._rows, self.k, *self._out[1:], *self._kernel[1:], groups, c // groups],
+            [self.k * image, strides[0], step * strides[0], image, *(x * s for x, s in across),
+             *(x * d for x, d in kernel), c // groups, 1],
+        )  # fmt: skip
+        width = math.prod(self._kernel[1:]) * c // groups
+        strip = strip.movedim(-2, 1).reshape(b * groups, -1, width)
+        line = self.k * math.prod(self._out[1:])
+        found = []
+        for r in range(self._kernel[0]):
+            down, phase = divmod(self._dilation[0] * r, step)
+            start = (phase * self._rows + down) * line
+            found.append(strip[:, start : start + self._out[0] * line])
+        return found
+
+    def gram(self, part: slice) -> Tensor:
+        """U U^T put together from that of pixels, ``(b, T, T)``."""
+        b, r = part.stop - part.start, len(self.out)
+        a = self.padded(part).view(b, -1, self.layer.in_channels)
+        gram = torch.bmm(a, a.transpose(1, 2)).view(b, self.k, *self.size, self.k, *self.size)
+        windows = [gram[(slice(None), slice(None), *w, slice(None), *w)] for w in _windows(self.layer, self.out)]
+        total = functools.reduce(Tensor.add_, windows[1:], windows[0].clone(memory_format=torch.contiguous_format))
+        ordered = total if r == 1 else total.transpose(1, 2).transpose(2 + r, 3 + r)
+        return ordered.reshape(b, self.k * math.prod(self.out), -1)
 
 
 class _Patches(Products):
@@ -93,48 +167,36 @@ class _Patches(Products):
     def __init__(self, layer: Convolution, images: list[_Images]) -> None:
         self.layer, self.images, self.parts = layer, images, layer.groups
         self.d = math.prod(layer.kernel_size) * layer.in_channels // layer.groups
+        self.slabs = layer.kernel_size[0] if len(layer.kernel_size) > 1 else 1
         self.by_pixels = False
 
     def returned(self) -> Tensor:
         """g of all uses: ``(n * groups, T, O)``."""
-        rows = [self._grouped(i.g.view(i.n, -1, 1, self.layer.out_channels)) for i in self.images]
-        return rows[0] if len(rows) == 1 else torch.cat(rows, 1)
+        g = _along([i.returned() for i in self.images])
+        if self.parts == 1:
+            return g
+        split = g.view(len(g), g.shape[1], self.parts, -1).transpose(1, 2)
+        return split.reshape(len(g) * self.parts, g.shape[1], -1)
 
     def summed(self) -> Tensor:
         """The bias's gradients, ``(n, out)``."""
-        sums = [i.g.view(i.n, -1, self.layer.out_channels).sum(1) for i in self.images]
+        sums = [i.returned().sum(1) for i in self.images]
         return functools.reduce(Tensor.add_, sums[1:], sums[0])
 
-    def patches(self, part: slice) -> Tensor:
-        """``(b * groups, T, D)``."""
-        kernel = math.prod(self.layer.kernel_size)
-        rows = []
-        for i in self.images:
-            found = _unfolded(i.padded(part), self.layer)
-            rows.append(self._grouped(found.reshape(part.stop - part.start, -1, kernel, self.layer.in_channels)))
-        return rows[0] if len(rows) == 1 else torch.cat(rows, 1)
-
-    def pixels(self) -> int | None:
-        """Padded pixels of one example; None if its uses differ in size."""
-        if any(i.shape != self.images[0].shape for i in self.images):
-            return None
-        return sum(i.k for i in self.images) * math.prod(self.images[0].shape[0])
+    def patches(self, part: slice) -> list[Tensor]:
+        """One ``(b * groups, T, D / R)`` for each position along the kernel's first axis."""
+        each = [i.slabs(part, self.parts) for i in self.images]
+        return [_along(list(slabs)) for slabs in zip(*each, strict=True)]
 
     def grams(self, part: slice) -> Tensor:
         """Of patches, or put together from that of pixels."""
-        if not self.by_pixels:
-            u = self.patches(part)
-            return torch.bmm(u, u.transpose(1, 2))
-        size, out = self.images[0].shape
-        b = part.stop - part.start
-        rows = [i.padded(part).view(b, -1, i.channels) for i in self.images]
-        a = rows[0] if len(rows) == 1 else torch.cat(rows, 1)
-        gram = torch.bmm(a, a.transpose(1, 2))
-        k = a.shape[1] // math.prod(size)
-        gram = gram.view(b, k, *size, k, *size)
-        windows = [gram[(slice(None), slice(None), *w, slice(None), *w)] for w in _windows(self.layer, out)]
-        total = functools.reduce(Tensor.add_, windows[1:], windows[0].clone(memory_format=torch.contiguous_format))
-        return total.view(b, k * math.prod(out), -1)
+        if self.by_pixels:
+            return self.images[0].gram(part)
+        first, *others = self.patches(part)
+        gram = torch.bmm(first, first.transpose(1, 2))
+        for slab in others:
+            gram.baddbmm_(slab, slab.transpose(1, 2))
+        return gram
 
     def ordinary(self, weights: Tensor) -> Tensor:
         """One weight gradient of w_n g_n, as autograd makes it."""
@@ -142,7 +204,7 @@ class _Patches(Products):
         total: Tensor | None = None
         for i in self.images:
             w = weights if i.k == 1 else weights.repeat_interleave(i.k)
-            scaled = i.g_first * w.view(-1, *[1] * (i.g_first.dim() - 1))
+            scaled = i.g * w.view(-1, *[1] * (i.g.dim() - 1))
             simple = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
             a, padding = (
                 (i.plain, layer.padding) if simple else (padded(i.plain, layer), (0,) * len(layer.kernel_size))
@@ -156,39 +218,24 @@ class _Patches(Products):
         return total
 
     def in_place(self, rows: Tensor) -> Tensor:
-        """From (groups * O, *kernel, channels) to (out, channels, *kernel)."""
-        shape = (len(rows), self.layer.out_channels, math.prod(self.layer.kernel_size), -1)
-        return rows.view(shape).transpose(2, 3).flatten(1)
-
-    def _grouped(self, rows: Tensor) -> Tensor:
-        """``(b, T, K, channels)`` -> ``(b * groups, T, K * channels / groups)``."""
-        b, t, k, c = rows.shape
-        if self.parts == 1:
-            return rows.reshape(b, t, k * c)
-        split = rows.view(b, t, k, self.parts, c // self.parts).permute(0, 3, 1, 2, 4)
-        return split.reshape(b * self.parts, t, -1)
+        """From (R, groups * O, other kernel axes, channels) to (out, channels, *kernel)."""
+        shape = (self.slabs, rows.shape[1], self.layer.out_channels, math.prod(self.layer.kernel_size) // self.slabs, -1)
+        return rows.view(shape).permute(1, 2, 4, 0, 3).flatten(1)
 
 
-def padded(a: Tensor, layer: Convolution) -> Tensor:
-    """``a (n, channels, *size)`` with the padding of ``layer`` around it."""
-    sides = layer._reversed_padding_repeated_twice
-    if not any(sides):
-        return a
-    return F.pad(a, sides, "constant" if layer.padding_mode == "zeros" else layer.padding_mode)
+def _along(rows: list[Tensor]) -> Tensor:
+    """Joined along the positions."""
+    return rows[0] if len(rows) == 1 else torch.cat(rows, 1)
 
 
-def _unfolded(a: Tensor, layer: Convolution) -> Tensor:
-    """Patches of ``a (rows, *size, channels)``, contiguous: ``(rows, *out, *kernel, channels)``."""
-    rows, *size, c = a.shape
-    sizes, strides = [rows], [a.stride(0)]
-    for axis, extent in enumerate(size):
-        reach = layer.dilation[axis] * (layer.kernel_size[axis] - 1)
-        sizes.append((extent - reach - 1) // layer.stride[axis] + 1)
-        strides.append(a.stride(axis + 1) * layer.stride[axis])
-    for axis in range(len(size)):
-        sizes.append(layer.kernel_size[axis])
-        strides.append(a.stride(axis + 1) * layer.dilation[axis])
-    return a.as_strided([*sizes, c], [*strides, 1], a.storage_offset())
+def padded(a: Tensor, layer: Convolution, more: int = 0) -> Tensor:
+    """``a (n, channels, *size)`` with the padding of ``layer`` around it, and ``more`` rows of zeros after that."""
+    sides = list(layer._reversed_padding_repeated_twice)
+    if any(sides) and layer.padding_mode != "zeros":
+        a = F.pad(a, sides, layer.padding_mode)
+        sides = [0] * len(sides)
+    sides[-1] += more
+    return F.pad(a, sides) if any(sides) else a
 
 
 def _windows(layer: Convolution, out: Sequence[int]) -> list[tuple[slice, ...]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -14,9 +16,9 @@ class Kept:
     def __init__(self) -> None:
         self._block: Tensor | None = None
 
-    def lend(self, n: int, size: int, like: Tensor) -> Tensor:
-        """``(n, size)``, not initialised, of the type and on the device of ``like``; good until the next loan."""
-        block = self._block
-        if block is None or block.numel() < n * size or block.dtype != like.dtype or block.device != like.device:
-            block = self._block = torch.empty(n * size, dtype=like.dtype, device=like.device)
-        return block[: n * size].view(n, size)
+    def lend(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """``shape``, not initialised, of the type and on the device of ``like``; good until the next loan."""
+        block, size = self._block, math.prod(shape)
+        if block is None or block.numel() < size or block.dtype != like.dtype or block.device != like.device:
+            block = self._block = torch.empty(size, dtype=like.dtype, device=like.device)
+        return block[:size].view(shape)

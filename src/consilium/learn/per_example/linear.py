@@ -43,7 +43,7 @@ class LinearRule(Rule):
         ghost = t == 1 or ghost_is_cheaper(n, t, d, o, t * t * d)
         bias = g.sum(1) if self.layer.bias is not None else None
         each = a.element_size() * t * (t if ghost else d)
-        return Matrix(_Positions(a, g), g, bias, ghost, each, lambda count: self._kept.lend(count, o * d, a))
+        return Matrix(_Positions(a, g), g, bias, ghost, each, lambda count: self._kept.lend((1, count, o * d), a))
 
 
 class _Positions(Products):
@@ -52,9 +52,9 @@ class _Positions(Products):
     def __init__(self, a: Tensor, g: Tensor) -> None:
         self.a, self.g = a, g
 
-    def patches(self, part: slice) -> Tensor:
+    def patches(self, part: slice) -> list[Tensor]:
         """As they are."""
-        return self.a[part]
+        return [self.a[part]]
 
     def grams(self, part: slice) -> Tensor:
         """Of the positions."""
@@ -65,8 +65,8 @@ class _Positions(Products):
         return (self.g * weights[:, None, None]).flatten(0, 1).T @ self.a.flatten(0, 1)
 
     def in_place(self, rows: Tensor) -> Tensor:
-        """``(k, O * D)`` is the weight's order."""
-        return rows
+        """``(1, k, O * D)`` is the weight's order."""
+        return rows[0]
 
 
 def _joined(values: list[Tensor], n: int, dtype: torch.dtype) -> Tensor:

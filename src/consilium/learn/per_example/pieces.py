@@ -1,6 +1,7 @@
 """One layer's per-example gradients, formed or not: their squared norms, and their weighted sum.
 
 With U_n ``(T, D)`` what went in at T positions and g_n ``(T, O)`` what came back, the gradient is G_n = g_n^T U_n.
+A layer may hand out U_n in R slabs of D / R columns; then G_n is R products side by side.
 
     instantiate   G_n by batched products on parts that fit the cache, the norm read while it is warm; the sum is w @ G,
                   so it stands in place of the ordinary weight gradient
@@ -12,6 +13,7 @@ Source: Bu et al. 2023, arXiv 2210.00038 (book-keeping, the choice per layer); L
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 
@@ -77,10 +79,11 @@ class Products(ABC):
     """What a layer that multiplies by a matrix knows of its input; ``parts`` (the groups) split D and O alike."""
 
     parts: int = 1
+    slabs: int = 1
 
     @abstractmethod
-    def patches(self, part: slice) -> Tensor:
-        """U of some examples: ``(b * parts, T, D)``."""
+    def patches(self, part: slice) -> list[Tensor]:
+        """U of some examples, one ``(b * parts, T, D / R)`` for each of R slabs."""
 
     @abstractmethod
     def grams(self, part: slice) -> Tensor:
@@ -92,23 +95,24 @@ class Products(ABC):
 
     @abstractmethod
     def in_place(self, rows: Tensor) -> Tensor:
-        """``rows (k, parts * O * D)`` of formed gradients in the weight's own order, ``(k, size)``."""
+        """``rows (R, k, parts * O * D / R)`` of formed gradients in the weight's own order, ``(k, size)``."""
 
 
 class Matrix(Piece):
     """A weight with T positions per example, and perhaps a bias.
 
-    ``g (n * parts, T, O)``; ``bias (n, outputs)`` is its per-example gradient or None; ``kept`` lends memory for that
-    many examples' gradients, the same at every step: fresh pages cost more than the products.
+    ``g (n * parts, T, O)``; ``bias (n, outputs)`` is its per-example gradient or None; ``kept`` lends memory
+    ``(R, n, parts * O * D / R)`` for that many examples' gradients, the same at every step: fresh pages cost more than
+    the products.
     """
 
     def __init__(
         self, products: Products, g: Tensor, bias: Tensor | None, ghost: bool, each: int, kept: Callable[[int], Tensor]
     ) -> None:
-        self.products, self.g, self.bias, self.each = products, g, bias, each
+        self.products, self.g, self.bias, self.each, self.kept = products, g, bias, each, kept
         self.n = len(g) // products.parts
         self._gradients: Tensor | None = None
-        self._squares = self._ghost() if ghost else self._instantiate(kept(self.n))
+        self._squares = self._ghost() if ghost else self._instantiate()
 
     def squares(self) -> list[Tensor]:
         """Weight, then bias."""
@@ -119,14 +123,14 @@ class Matrix(Piece):
         if self._gradients is None:
             first = self.products.ordinary(weights[0])
         else:
-            first = self.products.in_place((weights[0] @ self._gradients)[None])[0]
+            first = self.products.in_place((weights[0] @ self._gradients)[:, None])[0]
         return [first, *([] if self.bias is None else [weights[1] @ self.bias])]
 
     def formed(self) -> list[Tensor]:
         """Weight, then bias."""
         if self._gradients is None:
-            parts = [self._product(part).reshape(part.stop - part.start, -1) for part in spans(self.n, self.each)]
-            self._gradients = torch.cat(parts)
+            self._instantiate()
+        assert self._gradients is not None
         return [self.products.in_place(self._gradients), *([] if self.bias is None else [self.bias])]
 
     def held(self) -> int:
@@ -137,22 +141,23 @@ class Matrix(Piece):
         parts = self.products.parts
         return self.g[part.start * parts : part.stop * parts]
 
-    def _product(self, part: slice, out: Tensor | None = None) -> Tensor:
-        return torch.bmm(self._of(part).transpose(1, 2), self.products.patches(part), out=out)
-
-    def _instantiate(self, into: Tensor) -> Tensor:
-        found = []
-        shape = (-1, self.g.shape[2], into.shape[1] // (self.products.parts * self.g.shape[2]))
+    def _instantiate(self) -> Tensor:
+        into, found = self.kept(self.n), []
+        shape = (-1, self.g.shape[2], into.shape[2] // (self.products.parts * self.g.shape[2]))
         for part in spans(self.n, self.each):
-            rows = into[part]
-            self._product(part, rows.view(shape))
-            found.append(torch.linalg.vector_norm(rows, dim=1).square())
+            g = self._of(part).transpose(1, 2)
+            squares = into.new_zeros(part.stop - part.start)
+            for rows, patches in zip(into[:, part], self.products.patches(part), strict=True):
+                torch.bmm(g, patches, out=rows.view(shape))
+                squares += torch.linalg.vector_norm(rows, dim=1).square_()
+            found.append(squares)
         self._gradients = into
         return torch.cat(found)
 
     def _ghost(self) -> Tensor:
         if self.g.shape[1] == 1:  # One position: the two Gram matrices are numbers.
-            squares = self.g.square().sum((1, 2)) * self.products.patches(slice(0, self.n)).square().sum((1, 2))
+            inputs = [patches.square().sum((1, 2)) for patches in self.products.patches(slice(0, self.n))]
+            squares = self.g.square().sum((1, 2)) * functools.reduce(torch.add, inputs)
             return squares.view(-1, self.products.parts).sum(1)
         found = []
         for part in spans(self.n, self.each):
