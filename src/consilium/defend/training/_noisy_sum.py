@@ -38,7 +38,8 @@ class NoisySum(GradientRule):
     """Poisson sampling, clipping per unit, Gaussian noise.  ``epsilon`` or ``sigma`` is given, or both: a budget.
 
     ``batch`` is the expected batch in units, None for the federation's; ``chunk`` is how many gradients are held at
-    once and changes nothing but speed; ``style`` is how a gradient is clipped to length ``clip``.
+    once and changes nothing but speed; ``style`` is how a gradient is clipped to length ``clip``; with ``rescale`` what was
+    released is divided by ``clip`` too.
     """
 
     epsilon: float | None
@@ -50,6 +51,7 @@ class NoisySum(GradientRule):
     unit: Unit = "example"
     adjacency: Adjacency = "add-or-remove-one"
     style: Style = "flat"
+    rescale: bool = False
 
     def schedule(self, asked: Schedule) -> Schedule:
         """``asked`` with this rule's own batch, if it has one."""
@@ -149,7 +151,7 @@ class _NoisyOracle(GradientOracle):
         self._done += 1
         total = self._sum(params, buffers, own)
         noisy = own.child("noise").noised(total, self.sigma * self.rule.clip)
-        return Gradient(noisy / self.batch, buffers)
+        return Gradient(noisy / (self.batch * (self.rule.clip if self.rule.rescale else 1)), buffers)
 
     def charge(self) -> Charge:
         """One Poisson-sampled Gaussian per call made."""

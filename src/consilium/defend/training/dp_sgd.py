@@ -2,7 +2,8 @@
 
 With ``unit = "patient"`` all records of a patient are sampled and clipped together, and the claim is of her.
 
-Source: Abadi et al. 2016, Deep Learning with Differential Privacy, arXiv 1607.00133
+Source: Abadi et al. 2016, Deep Learning with Differential Privacy, arXiv 1607.00133; De et al. 2022, arXiv 2204.13650
+(``rescale``)
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ class DPSGD(TrainingDefence):
     both, ``epsilon`` is a budget: training stops before the round that would overspend it.  ``unit``: whom the claim
     protects, one record or all records of one patient; ``adjacency``: how two data sets differ in one of them.
     ``batch`` is the expected size of a Poisson sample of units, None for the federation's.  ``clipping`` is how a
-    gradient is made no longer than ``clip``.  ``chunk`` (None: what fits) is how many examples are held at
-    once; the guarantee does not depend on it.
+    gradient is made no longer than ``clip``.  With ``rescale`` the noisy mean is divided by ``clip``, so that a learning
+    rate means the same under every clip, and a rate that suits training without privacy is near one that suits this.
+    ``chunk`` (None: what fits) is how many examples are held at once.  The guarantee depends on neither.
     """
 
     epsilon: float | None = None
@@ -42,6 +44,7 @@ class DPSGD(TrainingDefence):
     unit: Literal["example", "patient"] = "example"
     adjacency: Literal["add-or-remove-one", "replace-one"] = "add-or-remove-one"
     clipping: Literal["flat", "per-layer", "automatic"] = "flat"
+    rescale: bool = False
 
     def __post_init__(self) -> None:
         if self.epsilon is None and self.noise_multiplier is None:
@@ -73,4 +76,5 @@ class DPSGD(TrainingDefence):
             self.unit,
             self.adjacency,
             self.clipping,
+            self.rescale,
         )

