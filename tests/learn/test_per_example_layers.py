@@ -101,8 +101,8 @@ def convolutions(draw, depthwise=False):
     stride = [1] * rank if same else draw(st.lists(st.integers(1, 2), min_size=rank, max_size=rank))
     padding = "same" if same else [draw(st.integers(0, 1)) for _ in range(rank)]
     layer = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1](
-        groups * (1 if depthwise else draw(each)), groups * draw(each), kernel, stride=stride, dilation=dilation, groups=groups,
-        padding=padding, padding_mode=mode, bias=draw(st.booleans()),
+        groups * (1 if depthwise else draw(each)), groups * draw(each), kernel, stride=stride, dilation=dilation,
+        groups=groups, padding=padding, padding_mode=mode, bias=draw(st.booleans()),
     )  # fmt: skip
     size = [d * (k - 1) + 1 + draw(st.integers(0, 2)) for k, d in zip(kernel, dilation, strict=True)]
     return layer, (layer.in_channels, *[max(s, 3) if mode != "zeros" else s for s in size])

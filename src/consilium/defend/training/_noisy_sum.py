@@ -38,8 +38,8 @@ class NoisySum(GradientRule):
     """Poisson sampling, clipping per unit, Gaussian noise.  ``epsilon`` or ``sigma`` is given, or both: a budget.
 
     ``batch`` is the expected batch in units, None for the federation's; ``chunk`` is how many gradients are held at
-    once and changes nothing but speed; ``style`` is how a gradient is clipped to length ``clip``; with ``rescale`` what was
-    released is divided by ``clip`` too.
+    once and changes nothing but speed; ``style`` is how a gradient is clipped to length ``clip``; with ``rescale`` what
+    was released is divided by ``clip`` too.
     """
 
     epsilon: float | None

@@ -30,8 +30,8 @@ class DPSGD(TrainingDefence):
     both, ``epsilon`` is a budget: training stops before the round that would overspend it.  ``unit``: whom the claim
     protects, one record or all records of one patient; ``adjacency``: how two data sets differ in one of them.
     ``batch`` is the expected size of a Poisson sample of units, None for the federation's.  ``clipping`` is how a
-    gradient is made no longer than ``clip``.  With ``rescale`` the noisy mean is divided by ``clip``, so that a learning
-    rate means the same under every clip, and a rate that suits training without privacy is near one that suits this.
+    gradient is made no longer than ``clip``.  With ``rescale`` the noisy mean is divided by ``clip``: then a learning
+    rate means the same under every clip, and is of the size that training without privacy takes.
     ``chunk`` (None: what fits) is how many examples are held at once.  The guarantee depends on neither.
     """
 

@@ -71,7 +71,9 @@ class ConvolutionRule(Rule):
         bias = products.summed() if self.layer.bias is not None else None
         size = groups * o * d // products.slabs
         like = images[0].plain
-        return Matrix(products, g, bias, ghost, each, lambda count: self._kept.lend((products.slabs, count, size), like))
+        return Matrix(
+            products, g, bias, ghost, each, lambda count: self._kept.lend((products.slabs, count, size), like)
+        )
 
 
 def _images(layer: Convolution, uses: Sequence[Use], n: int) -> list[_Images]:
@@ -206,9 +208,7 @@ class _Patches(Products):
             w = weights if i.k == 1 else weights.repeat_interleave(i.k)
             scaled = i.g * w.view(-1, *[1] * (i.g.dim() - 1))
             simple = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-            a, padding = (
-                (i.plain, layer.padding) if simple else (padded(i.plain, layer), (0,) * len(layer.kernel_size))
-            )
+            a, padding = (i.plain, layer.padding) if simple else (padded(i.plain, layer), (0,) * len(layer.kernel_size))
             found: Tensor = torch.ops.aten.convolution_backward(
                 scaled, a, layer.weight.detach(), None, layer.stride, padding, layer.dilation, False,
                 [0] * len(layer.kernel_size), layer.groups, [False, True, False],
@@ -219,7 +219,13 @@ class _Patches(Products):
 
     def in_place(self, rows: Tensor) -> Tensor:
         """From (R, groups * O, other kernel axes, channels) to (out, channels, *kernel)."""
-        shape = (self.slabs, rows.shape[1], self.layer.out_channels, math.prod(self.layer.kernel_size) // self.slabs, -1)
+        shape = (
+            self.slabs,
+            rows.shape[1],
+            self.layer.out_channels,
+            math.prod(self.layer.kernel_size) // self.slabs,
+            -1,
+        )
         return rows.view(shape).permute(1, 2, 4, 0, 3).flatten(1)
 
 

@@ -14,7 +14,6 @@ import functools
 from collections.abc import Sequence
 from typing import get_args
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
