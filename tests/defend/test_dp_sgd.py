@@ -115,9 +115,9 @@ def test_without_noise_and_clip_it_is_the_mean_gradient():
     torch.testing.assert_close(made, gradient(MeanGradient(), records, net), rtol=1e-4, atol=1e-5)
 
 
-def test_rescaled_it_is_the_mean_of_directions_and_spends_the_same():
+def test_scaled_by_the_clip_it_is_the_mean_of_directions_and_spends_the_same():
     net, records = network(), data()
-    small, large = (rule(noise_multiplier=1.0, clip=c, rescale=True) for c in (1e-4, 1e-3))
+    small, large = (rule(noise_multiplier=1.0, clip=c, scale=1 / c) for c in (1e-4, 1e-3))
     # Every gradient is longer than both clips, and the noise has one address: nothing depends on the clip any more.
     torch.testing.assert_close(gradient(small, records, net), gradient(large, records, net), rtol=1e-3, atol=1e-5)
     plain = gradient(rule(noise_multiplier=1.0, clip=1e-3), records, net)

@@ -9,6 +9,7 @@ from consilium.core.gradient import Schedule
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.defend.training.dp_sgd import DPSGD
+from consilium.learn.architecture import Normalise
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.models.resnet9 import ResNet9
 from consilium.learn.models.tanh_cnn import TanhCNN
@@ -66,6 +67,7 @@ def test_the_tanh_network_is_the_published_one():
     module = TanhCNN().build((1, 28, 28), 10)
     assert sum(p.numel() for p in module.parameters()) == 26010
     assert module(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+    assert isinstance(module[0], Normalise)  # a tanh that only sees positive numbers starts off its centre
     assert TanhCNN(width=3).build((3, 16, 32), 4)(torch.rand(2, 3, 16, 32)).shape == (2, 4)
     with pytest.raises(Refused, match="too small"):
         TanhCNN().build((1, 15, 28), 2)

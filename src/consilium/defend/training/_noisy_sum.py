@@ -38,8 +38,8 @@ class NoisySum(GradientRule):
     """Poisson sampling, clipping per unit, Gaussian noise.  ``epsilon`` or ``sigma`` is given, or both: a budget.
 
     ``batch`` is the expected batch in units, None for the federation's; ``chunk`` is how many gradients are held at
-    once and changes nothing but speed; ``style`` is how a gradient is clipped to length ``clip``; with ``rescale`` what
-    was released is divided by ``clip`` too.
+    once and changes nothing but speed; ``style`` is how a gradient is clipped to length ``clip``; what was
+    released is multiplied by ``scale``.
     """
 
     epsilon: float | None
@@ -51,7 +51,7 @@ class NoisySum(GradientRule):
     unit: Unit = "example"
     adjacency: Adjacency = "add-or-remove-one"
     style: Style = "flat"
-    rescale: bool = False
+    scale: float = 1.0
 
     def schedule(self, asked: Schedule) -> Schedule:
         """``asked`` with this rule's own batch, if it has one."""
@@ -151,7 +151,7 @@ class _NoisyOracle(GradientOracle):
         self._done += 1
         total = self._sum(params, buffers, own)
         noisy = own.child("noise").noised(total, self.sigma * self.rule.clip)
-        return Gradient(noisy / (self.batch * (self.rule.clip if self.rule.rescale else 1)), buffers)
+        return Gradient(noisy * (self.rule.scale / self.batch), buffers)
 
     def charge(self) -> Charge:
         """One Poisson-sampled Gaussian per call made."""

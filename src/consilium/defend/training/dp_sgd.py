@@ -3,7 +3,7 @@
 With ``unit = "patient"`` all records of a patient are sampled and clipped together, and the claim is of her.
 
 Source: Abadi et al. 2016, Deep Learning with Differential Privacy, arXiv 1607.00133; De et al. 2022, arXiv 2204.13650
-(``rescale``)
+(``scale`` = 1 / ``clip``)
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ class DPSGD(TrainingDefence):
     both, ``epsilon`` is a budget: training stops before the round that would overspend it.  ``unit``: whom the claim
     protects, one record or all records of one patient; ``adjacency``: how two data sets differ in one of them.
     ``batch`` is the expected size of a Poisson sample of units, None for the federation's.  ``clipping`` is how a
-    gradient is made no longer than ``clip``.  With ``rescale`` the noisy mean is divided by ``clip``: then a learning
-    rate means the same under every clip, and is of the size that training without privacy takes.
+    gradient is made no longer than ``clip``.  The noisy mean is multiplied by ``scale``: clipped
+    gradients are short and want a longer step than those of the same study without privacy; 1 / ``clip`` makes a
+    learning rate mean the same under every clip.
     ``chunk`` (None: what fits) is how many examples are held at once.  The guarantee depends on neither.
     """
 
@@ -44,12 +45,12 @@ class DPSGD(TrainingDefence):
     unit: Literal["example", "patient"] = "example"
     adjacency: Literal["add-or-remove-one", "replace-one"] = "add-or-remove-one"
     clipping: Literal["flat", "per-layer", "automatic"] = "flat"
-    rescale: bool = False
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         if self.epsilon is None and self.noise_multiplier is None:
             raise Refused("dp-sgd needs epsilon or noise-multiplier", remedy="give one, or both to stop at a budget")
-        for knob in ("epsilon", "noise_multiplier", "clip"):
+        for knob in ("epsilon", "noise_multiplier", "clip", "scale"):
             value = getattr(self, knob)
             check(
                 value is None or 1e-9 <= value <= 1e9, knob.replace("_", "-"), value, "a positive number, 1e-9 to 1e9"
@@ -76,5 +77,5 @@ class DPSGD(TrainingDefence):
             self.unit,
             self.adjacency,
             self.clipping,
-            self.rescale,
+            self.scale,
         )

@@ -1,6 +1,6 @@
 """The small network with bounded activations that DP-SGD learns best from scratch on 28 x 28 images.
 
-    conv 8x8 / 2 -> tanh -> max-pool 2x2 / 1 -> conv 4x4 / 2 -> tanh -> max-pool 2x2 / 1 -> linear 32 -> tanh -> linear
+    normalise -> conv 8x8 / 2 -> tanh -> max-pool 2x2 / 1 -> conv 4x4 / 2 -> tanh -> max-pool 2x2 / 1 -> linear 32 -> tanh -> linear
 
 With ReLU activations and gradients grow as training goes on, and more of each gradient is clipped away; with tanh they
 do not.
@@ -17,7 +17,7 @@ from torch import nn
 
 from consilium.core.entry import check
 from consilium.core.errors import Refused
-from consilium.learn.architecture import Architecture, require_image
+from consilium.learn.architecture import Architecture, Normalise, require_image
 
 __all__ = ["TanhCNN"]
 
@@ -44,6 +44,7 @@ class TanhCNN(Architecture):
             )
         height, width = (_places(side) for side in shape[1:])
         return nn.Sequential(
+            Normalise(),
             nn.Conv2d(shape[0], self.width, 8, stride=2, padding=2),
             nn.Tanh(),
             nn.MaxPool2d(2, stride=1),
