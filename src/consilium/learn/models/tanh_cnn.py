@@ -1,6 +1,7 @@
 """The small network with bounded activations that DP-SGD learns best from scratch on 28 x 28 images.
 
-    normalise -> conv 8x8 / 2 -> tanh -> max-pool 2x2 / 1 -> conv 4x4 / 2 -> tanh -> max-pool 2x2 / 1 -> linear 32 -> tanh -> linear
+    normalise -> conv 8x8 / 2 -> tanh -> max-pool 2x2 / 1
+    -> conv 4x4 / 2 -> tanh -> max-pool 2x2 / 1 -> linear 32 -> tanh -> linear
 
 With ReLU activations and gradients grow as training goes on, and more of each gradient is clipped away; with tanh they
 do not.
