@@ -11,8 +11,9 @@ from dp_accounting.pld.pld_privacy_accountant import PLDAccountant
 from dp_accounting.rdp.rdp_privacy_accountant import RdpAccountant
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
-from consilium.core.charge import Charge, Composed, Gaussian, PoissonSampled, RandomisedResponse
+from consilium.core.charge import Charge, Composed, Gaussian, PerUnit, PoissonSampled, RandomisedResponse
 from consilium.core.errors import Refused, Unlawful
 from consilium.measure.composition import composed, renyi_bound
 from consilium.measure.privacy import Claim, claims, epsilon, event, maximum, noise_multiplier
@@ -199,6 +200,24 @@ def test_label_claims_stand_alone():
     assert maximum(made) == made[0].epsilon != 2.0
     assert maximum(made, "label") == 2.0
     assert maximum(made, "patient") is None
+
+
+def test_a_record_at_a_site_is_bounded_by_replacing_the_site():
+    """One round over every site, sigma 3: an update of norm C turns round, so the centres are 2C apart."""
+    sigma, delta = 3.0, 0.01
+    (claim,) = claims("every site", [PerUnit("site", Gaussian(sigma))], n=20, delta=delta)
+    apart = dp_delta(2 / sigma, claim.record_epsilon)
+    assert apart == pytest.approx(delta, rel=1e-2) and dp_delta(2 / sigma, claim.epsilon) > 2 * delta
+    assert dp_delta(1 / sigma, claim.epsilon) == pytest.approx(delta, rel=1e-2)
+    (example,) = claims("site-0", ledger(0.064, 1.1, 300), n=1000, delta=1e-5)
+    assert example.record_epsilon == example.epsilon
+    (label,) = claims("site-0", [RandomisedResponse(1.0, 2)], n=10, delta=1e-5)
+    assert label.record_epsilon is None
+
+
+def dp_delta(mu, epsilon):
+    """Balle and Wang 2018, theorem 8: the delta of a Gaussian mechanism with sensitivity over deviation ``mu``."""
+    return stats.norm.cdf(mu / 2 - epsilon / mu) - math.exp(epsilon) * stats.norm.cdf(-mu / 2 - epsilon / mu)
 
 
 def test_a_claim_says_everything_and_is_plain_json():

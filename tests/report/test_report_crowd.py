@@ -89,7 +89,7 @@ def test_many_sites_are_not_drawn_one_by_one() -> None:
 
 def test_equal_claims_of_many_sites_share_a_sentence() -> None:
     claims = tuple({"site": f"site-{k}", "epsilon": 1.0 + k % 3, "delta": 1e-5, "unit": "example"} for k in range(300))
-    record = PrivacyRecord(3.0, 1e-5, "example", claims, ())
+    record = PrivacyRecord(3.0, 3.0, 1e-5, "example", claims, ())
     cell = CellRecord("d", "a", {}, 0, "none", "ok", "", "", "", record, (), (), (), False, (), {}, {})
     assert len(_claims(cell)) == 3 and _claims(cell)[0].startswith("100 sites, such as site-0: (ε = 1")
     few = replace(cell, privacy=replace(record, claims=claims[:5]))

@@ -13,8 +13,10 @@ from consilium.core.threat import ThreatModel
 from consilium.report.page import write_page
 from consilium.report.read import read_study
 from consilium.report.table import table_rows
+from consilium.study.arms import arms
 from consilium.study.build import consortium
 from consilium.study.canary_audit import Auditor, broken
+from consilium.study.claims import EVERY_SITE, central_claims
 from consilium.study.parse import parse
 from consilium.study.plan import make_plan
 from consilium.study.spec import CanarySpec
@@ -179,17 +181,35 @@ def judged(claims):
 
 def claim(**changed):
     stated = {"site": "site-0", "unit": "example", "adjacency": "add-or-remove-one", "epsilon": 1.0, "delta": 1e-5}
-    return {**stated, "sampler": "Poisson sampling", "accountant": "PLD", **changed}
+    made = {**stated, "sampler": "Poisson sampling", "accountant": "PLD", **changed}
+    return {"record_epsilon": made["epsilon"], **made}
 
 
 def test_a_perfect_adversary_breaks_a_claim_of_its_own_adjacency_only():
     assert judged([claim()])["exceeded"]
-    assert judged([claim(unit="patient")])["exceeded"] and judged([claim(unit="site")])["exceeded"]
+    assert judged([claim(unit="patient")])["exceeded"]
     replaced = judged([claim(adjacency="replace-one")])
     assert not replaced["exceeded"] and replaced["warned"]
     labels = judged([claim(unit="label", adjacency="replace-one-label")])
     assert labels["claimed"] is None and not labels["exceeded"]
     assert judged([claim(site="site-7")])["claimed"] is None
+
+
+def test_a_claim_of_sites_is_broken_at_the_epsilon_of_replacing_one():
+    private = {"kind": "dp-fed-avg", "noise-multiplier": 12.0, "delta": 1e-5, "clip": 0.5}
+    data, quick = {"kind": "digits", "sites": 12}, {"kind": "fed-avg", "rounds": 2}
+    spec = parse(tables(data=data, vary={"privacy": [private]}, federation=quick, audit={"canaries": 400}))
+    (central,) = central_claims(spec, arms(spec)[1], consortium(spec, 0))
+    assert (central.unit, central.site) == ("site", EVERY_SITE) and 0 < central.epsilon < central.record_epsilon < 4
+    audit = judged([central.to_json()])
+    assert audit["claimed"]["epsilon"] == central.epsilon and audit["exceeded"]
+    assert f"{central.record_epsilon:.3g} where a site is replaced" in audit["verdict"]
+    between = (central.epsilon + central.record_epsilon) / 2
+    assert between < audit["audited"]["epsilon"]
+    # A bound between the two contradicts nothing: the site is there either way, and its update turns round.
+    honest = judged([{**central.to_json(), "epsilon": 0.1, "record_epsilon": 50.0}])
+    assert not honest["exceeded"] and not honest["warned"]
+    assert any("epsilon of replacing a site" in note for note in honest["notes"])
 
 
 def test_the_weakest_claim_is_the_one_to_break():

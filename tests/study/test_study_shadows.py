@@ -237,6 +237,18 @@ def test_a_claim_bounds_the_figures_beside_it(study, tmp_path):
     assert not any("bound" in m["name"] for m in clean.evidence["findings"]["loss-threshold"]["measures"])
 
 
+def test_a_claim_of_sites_bounds_a_record_at_the_epsilon_of_replacing_one(study, tmp_path):
+    study["data"] = {**study["data"], "sites": 12}
+    study["vary"] = {"privacy": [{"kind": "dp-fed-avg", "noise-multiplier": 8.0, "delta": 1e-2, "clip": 0.5}]}
+    study["attacks"] = [{"kind": "loss-threshold"}]
+    made = Made(study, tmp_path, lambda cell: cell.arm.merge)
+    found = {m["name"]: m for m in made.evidence["findings"]["loss-threshold"]["measures"]}
+    privacy = made.evidence["privacy"]
+    grown = 2.718281828459045 ** privacy["record_epsilon"]
+    assert privacy["record_epsilon"] > 1.5 * privacy["epsilon"]
+    assert found["advantage_bound"]["value"] == pytest.approx((grown - 1 + 0.02) / (grown + 1))
+
+
 def test_a_plan_counts_the_shadows_and_their_time(study, tmp_path):
     plan = Study.of(study).plan()
     before, without = plan_summary(plan, None), plan_summary(Study.of({**study, "attacks": []}).plan(), None)

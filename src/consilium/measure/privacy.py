@@ -56,7 +56,8 @@ class Claim:
     ``unit`` is what one more or one less of changes little: example, patient, site or label; ``n`` counts those.
     ``batch_size`` is the largest expected batch of them, ``noise_multiplier`` the smallest used, ``steps`` the number
     of calls; None where they have no meaning.  ``against`` is whom the claim holds against.  ``n_public``: numbers of
-    records or units are taken as public (LAWS 9).
+    records or units are taken as public (LAWS 9).  ``record_epsilon`` is what bounds a guess whether one record was in:
+    ``epsilon``, but where the unit is a site, which is there either way and sends something else: that of replace-one; None for labels, whose claim says nothing of it.
     """
 
     site: str
@@ -73,6 +74,7 @@ class Claim:
     against: str
     noise: str
     n_public: bool = True
+    record_epsilon: float | None = None
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON values, one per field."""
@@ -180,7 +182,12 @@ def claims(
         # A patient that is replaced may bring another number of records, and those weigh the site's update.
         public = adjacency != "replace-one" or unit == "patient"
         one = (spent.epsilon, delta, drawn, spent.accountant)
-        made.append(Claim(site, unit, adjacency, *one, n, round(rate * n), sigma, steps, against, noise, public))
+        replaced = composed(ledger, delta, "replace-one") if unit == "site" else spent
+        made.append(
+            Claim(
+                site, unit, adjacency, *one, n, round(rate * n), sigma, steps, against, noise, public, replaced.epsilon
+            )
+        )
     if labels:
         cost = float(sum(response.epsilon * count for response, count in labels.items()))
         one = (cost, 0.0, "every label, once and stored", _RESPONSE)

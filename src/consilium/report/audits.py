@@ -16,7 +16,10 @@ _TERMS = ("unit", "adjacency", "sampler", "accountant")
 
 @dataclass(frozen=True)
 class Audit:
-    """One audit: lower bounds of epsilon at ``confidence``; ``claimed`` is None where nothing is claimed."""
+    """One audit: lower bounds of epsilon at ``confidence``; ``claimed`` is None where nothing is claimed.
+
+    A claim of sites is compared at the epsilon of replacing one.
+    """
 
     name: str
     claimed: float | None
@@ -60,7 +63,7 @@ def _audit(name: str, entry: Mapping[str, Any]) -> Audit:
     who = _map(found.get("adversary"))
     return Audit(
         name=name,
-        claimed=_number(claimed, "epsilon"),
+        claimed=_number(claimed, "epsilon" if claimed.get("record_epsilon") is None else "record_epsilon"),
         terms=", ".join(f"{term} {claimed[term]}" for term in _TERMS if claimed.get(term)),
         epsilon=_number(found, "epsilon") or 0.0,
         gaussian=_number(tighter, "epsilon"),

@@ -46,8 +46,8 @@ def _rates(scores: dict[str, Any]) -> tuple[list[float], list[float]]:
 
 def _bound(cell: CellRecord, grid: list[float]) -> dict[str, Any] | None:
     """The highest curve that the claim allows; a claim of labels alone bounds no membership."""
-    epsilon, delta = cell.privacy.epsilon, cell.privacy.delta or 0.0
-    if epsilon is None or cell.privacy.unit == "label":
+    epsilon, delta = cell.privacy.record_epsilon, cell.privacy.delta or 0.0
+    if epsilon is None:
         return None
     return {"epsilon": float(f"{epsilon:.3g}"), "x": grid, "y": _short([highest_tpr(x, epsilon, delta) for x in grid])}
 

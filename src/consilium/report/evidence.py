@@ -125,9 +125,13 @@ class FindingRecord:
 
 @dataclass(frozen=True)
 class PrivacyRecord:
-    """The claims of one released model; ``epsilon`` is the maximum over sites of one unit, None without one."""
+    """The claims of one released model; ``epsilon`` is the maximum over sites of one unit, None without one.
+
+    ``record_epsilon`` bounds what tells whether a record was in; None where no claim does.
+    """
 
     epsilon: float | None
+    record_epsilon: float | None
     delta: float | None
     unit: str
     claims: tuple[Mapping[str, Any], ...]

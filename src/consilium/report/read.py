@@ -178,8 +178,11 @@ def _evidence(path: Path) -> tuple[Mapping[str, Any], str]:
 
 def _privacy(entry: Mapping[str, Any]) -> PrivacyRecord:
     claims = tuple(claim for claim in (_map(c) for c in _list(entry.get("claims"))) if claim)
-    epsilon, delta = _number(entry.get("epsilon")), _number(entry.get("delta"))
-    return PrivacyRecord(epsilon, delta, _text(entry.get("unit")), claims, _texts(entry.get("notes")))
+    epsilon, delta, unit = _number(entry.get("epsilon")), _number(entry.get("delta")), _text(entry.get("unit"))
+    of_a_record = _number(entry.get("record_epsilon"))
+    if of_a_record is None and unit in {"example", "patient"}:  # evidence from before it was written down
+        of_a_record = epsilon
+    return PrivacyRecord(epsilon, of_a_record, delta, unit, claims, _texts(entry.get("notes")))
 
 
 def _finding(home: Path, name: str, entry: Mapping[str, Any]) -> FindingRecord:

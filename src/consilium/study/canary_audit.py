@@ -3,9 +3,10 @@
     claimed {epsilon, delta, unit, adjacency, sampler, accountant}  |  audited {bound, confidence, canaries, assumption}
 
 Only the bound that assumes nothing can break a claim, at confidence 1 - 0.05 / (audits of claims in the study); one
-that takes a Gaussian mechanism for granted warns.  A canary is one unit more or less, so claims of add-or-remove-one
-are compared, whatever their unit holds; a bound above a claim of another adjacency warns as well.  A claim of labels
-says nothing of who is in.
+that takes a Gaussian mechanism for granted warns.  A canary is one example or patient more or less, so their claims of
+add-or-remove-one are compared, and a bound above one of another adjacency warns as well.  Its site is there either way
+and sends something else, so a claim of sites is compared at the epsilon of replacing one.  A claim of labels says
+nothing of who is in.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from consilium.measure.audit import Bound, one_run
 from consilium.measure.audit_gaussian import gaussian
 from consilium.measure.ranking import auc_interval
 
+from .claims import EVERY_SITE
 from .plan import Plan
 from .spec import AttackSpec, CanarySpec
 from .views import audited
 
 __all__ = ["Auditor", "broken", "made_audits"]
 
-_STATED = ("epsilon", "delta", "unit", "adjacency", "sampler", "accountant")
+_STATED = ("epsilon", "record_epsilon", "delta", "unit", "adjacency", "sampler", "accountant")
 _ERROR = 0.05
 
 
@@ -69,8 +71,8 @@ class Auditor:
 
     def _claim(self, sites: set[str]) -> Mapping[str, Any] | None:
         """The weakest claim of a site that holds canaries, of those that a record's presence can break."""
-        able = [c for c in self.claims if c["site"] in sites and c["unit"] != "label"]
-        return max(able, key=lambda c: (_comparable(c), c["epsilon"]), default=None)
+        able = [c for c in self.claims if c["site"] in sites | {EVERY_SITE} and c["unit"] != "label"]
+        return max(able, key=lambda c: (_comparable(c), c["record_epsilon"]), default=None)
 
 
 def broken(findings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -91,8 +93,8 @@ def _audits(plan: Plan) -> int:
 
 
 def _record(claim: Mapping[str, Any] | None, bound: Bound, tighter: Bound, adversary: ThreatModel) -> dict[str, Any]:
-    against = None if claim is None else float(claim["epsilon"])
-    exceeded = claim is not None and _comparable(claim) and bound.epsilon > float(claim["epsilon"])
+    against = None if claim is None else float(claim["record_epsilon"])
+    exceeded = claim is not None and _comparable(claim) and bound.epsilon > float(claim["record_epsilon"])
     warned = against is not None and not exceeded and max(bound.epsilon, tighter.epsilon) > against
     return {
         "claimed": None if claim is None else {name: claim[name] for name in _STATED},
@@ -117,6 +119,8 @@ def _verdict(claim: Mapping[str, Any] | None, bound: Bound, exceeded: bool) -> s
     if claim is None:
         return f"{found}; no claim to compare it with"
     stated = f"{claim['epsilon']:.3g} per {claim['unit']}, {claim['adjacency']}"
+    if claim["unit"] == "site":
+        stated += f" ({claim['record_epsilon']:.3g} where a site is replaced)"
     return f"{found}: the claim of {stated} is broken" if exceeded else f"{found}; {stated} is claimed"
 
 
@@ -126,21 +130,26 @@ def _notes(claim: Mapping[str, Any] | None, bound: Bound, tighter: Bound, warned
         notes.append("Nothing is claimed of who is in, so nothing is compared: the bound is a figure of leakage.")
     elif not _comparable(claim):
         notes.append(f"The claim is of {claim['adjacency']} and a canary is one record more or less: it cannot fail.")
+    elif claim["unit"] == "site":
+        notes.append(
+            "The site of a canary is there either way and sends something else: the bound is compared with the epsilon "
+            f"of replacing a site, {claim['record_epsilon']:.3g}."
+        )
     if warned and claim is not None:
         which = (
             "the bound without assumption"
-            if bound.epsilon > claim["epsilon"]
+            if bound.epsilon > claim["record_epsilon"]
             else f"taking for granted {tighter.assumption}, epsilon"
         )
         notes.append(
             f"WARNING: {which} is at least {max(bound.epsilon, tighter.epsilon):.3g}, above the claim of "
-            f"{claim['epsilon']:.3g}. Look for an error in the training, or for what the assumption misses."
+            f"{claim['record_epsilon']:.3g}. Look for an error in the training, or for what the assumption misses."
         )
     return notes
 
 
 def _comparable(claim: Mapping[str, Any]) -> bool:
-    return str(claim["adjacency"]).startswith("add-or-remove")
+    return claim["unit"] == "site" or str(claim["adjacency"]).startswith("add-or-remove")
 
 
 def _measures(bound: Bound, tighter: Bound) -> tuple[Measure, ...]:

@@ -139,11 +139,11 @@ def find(
 def implied(made: Mapping[str, Any], privacy: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What the model's claim allows at most, beside each figure of a membership attack; nothing without a claim.
 
-    A claim of labels alone bounds nothing here; one of patients or sites covers each of their records.  An attack that
-    sees no model is bound by nobody's.
+    A claim of labels alone bounds nothing here; one of patients covers each of their records, and one of sites at the
+    epsilon of replacing a site.  An attack that sees no model is bound by nobody's.
     """
-    epsilon, unit = privacy.get("epsilon"), privacy.get("unit")
-    if made["threat"]["aim"] != "membership" or made["kind"] == "blind" or epsilon is None or unit == "label":
+    epsilon = privacy.get("record_epsilon")
+    if made["threat"]["aim"] != "membership" or made["kind"] == "blind" or epsilon is None:
         return []
     found = [Measure(**measure) for measure in made["measures"]]
     return [m.to_json() for m in bounds(found, float(epsilon), float(privacy.get("delta") or 0.0))]
