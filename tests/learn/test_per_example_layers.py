@@ -1,5 +1,7 @@
 """Every rule against vmap in float64 to 1e-12: random shapes and options, some examples clipped and some not."""
 
+import warnings
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,7 +13,7 @@ from consilium.core.gradient import Objective
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.core.workspace import Compute
-from consilium.learn.per_example import bookkeeping, clipped_sum, convolution, linear, per_example_norms, route
+from consilium.learn.per_example import bookkeeping, clipped_sum, convolution, linear, per_example_norms, pieces, route
 from consilium.learn.per_example.bookkeeping import BookKeeping, rules_of
 from consilium.learn.per_example.by_vmap import ByVmap
 from consilium.learn.per_example.depthwise import DepthwiseRule
@@ -154,6 +156,56 @@ def test_layer_and_rms_norm():
             check(layer, tuple(shape), seed=seed)
 
     law()
+
+
+class SelfAttention(nn.Module):
+    """Of a sequence to itself; Opacus copies it, so it is a class of this module."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.MultiheadAttention(6, 2, batch_first=True)
+
+    def forward(self, x):
+        return self.layer(x, x, x, need_weights=False)[0]
+
+
+OPACUS = {
+    "linear": (nn.Linear(5, 4), (5,)),
+    "linear, positions": (nn.Linear(5, 4), (3, 5)),
+    "conv1d": (nn.Conv1d(2, 3, 3, 2, padding=1), (2, 9)),
+    "conv2d, dilation": (nn.Conv2d(2, 3, 2, dilation=2), (2, 6, 5)),
+    "conv2d, groups": (nn.Conv2d(4, 6, 3, padding=1, groups=2), (4, 5, 5)),
+    "conv2d, depthwise": (nn.Conv2d(4, 8, 3, 2, padding=1, groups=4), (4, 6, 6)),
+    "conv3d": (nn.Conv3d(2, 2, 2), (2, 3, 4, 3)),
+    "group norm": (nn.GroupNorm(2, 4), (4, 3, 3)),
+    "instance norm": (nn.InstanceNorm2d(4, affine=True), (4, 3, 3)),
+    "layer norm": (nn.LayerNorm(5), (3, 5)),
+    "embedding": (nn.Embedding(7, 3), lambda: torch.randint(7, (N, 4))),
+    "attention": (SelfAttention(), (4, 6)),
+}
+
+
+@pytest.mark.parametrize("kind", OPACUS)
+def test_every_layer_type_agrees_with_opacus(kind):
+    layer, shape = OPACUS[kind]
+    network, params, buffers, batch = problem(layer, shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from opacus import GradSampleModule
+        from opacus.validators import ModuleValidator
+
+        module = ModuleValidator.fix(network.module_at(params, buffers).requires_grad_(True)).train()
+        wrapped = GradSampleModule(module, loss_reduction="sum")
+        Dot().losses(wrapped, batch).sum().backward()
+        rows = torch.cat([p.grad_sample.flatten(1) for p in wrapped.parameters()], 1)
+    norms = per_example_norms(network, params, buffers, Dot(), batch)
+    assert isinstance(route._known[network], BookKeeping)
+    close(norms, rows.norm(dim=1))
+    clip = float(norms.median())
+    ours = clipped_sum(network, params, buffers, Dot(), batch, clip)
+    theirs = (clip / rows.norm(dim=1)).clamp(max=1) @ rows
+    # Opacus' own attention has its weights in another order, and an order does not change a length.
+    close(ours.sort().values, theirs.sort().values)
 
 
 def test_norms_without_scale_have_no_gradient_and_no_rule():
@@ -344,6 +396,29 @@ def test_a_broken_rule_is_told_apart_by_the_comparison_and_by_the_proof(monkeypa
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 100])
 @pytest.mark.parametrize("style", ["flat", "per-layer", "automatic"])
+def cancelling():
+    """In float32: positions of one large input each, whose gradients sum to almost nothing."""
+    with scoped(Stream(0)):
+        network = Network(nn.Linear(512, 256, bias=False))
+        x = torch.rand(1, 1, 512).expand(4, 16, 512) * torch.tensor([1.0, 10, 100, 1000])[:, None, None]
+        g = torch.randn(4, 16, 256)
+        return network, {"x": x.contiguous(), "y": (g - g.mean(1, keepdim=True)).flatten(1)}
+
+
+def longest(network, batch):
+    """How far a sum moves with one example, in units of the clip."""
+    params, buffers = network.start()
+    ones = [{name: t[i : i + 1] for name, t in batch.items()} for i in range(4)]
+    return max(float(clipped_sum(network, params, buffers, Dot(), one, 1e-3).norm()) / 1e-3 for one in ones)
+
+
+def test_an_example_whose_terms_cancel_moves_the_sum_no_further_than_the_clip(monkeypatch):
+    monkeypatch.setattr(linear, "ghost_is_cheaper", lambda *_: True)
+    assert longest(*cancelling()) <= 1 + 1e-6
+    monkeypatch.setattr(pieces.Matrix, "_rounding", lambda _: 0.0)
+    assert longest(*cancelling()) > 1.5
+
+
 def test_physical_chunks_and_styles_do_not_change_the_result(chunk, style):
     net = nn.Sequential(nn.Conv2d(2, 3, 2), nn.Tanh(), nn.Flatten(), nn.Linear(12, 3))
     check(net, (2, 3, 3), chunk=chunk, style=style)

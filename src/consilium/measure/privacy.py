@@ -57,7 +57,8 @@ class Claim:
     ``batch_size`` is the largest expected batch of them, ``noise_multiplier`` the smallest used, ``steps`` the number
     of calls; None where they have no meaning.  ``against`` is whom the claim holds against.  ``n_public``: numbers of
     records or units are taken as public (LAWS 9).  ``record_epsilon`` is what bounds a guess whether one record was in:
-    ``epsilon``, but where the unit is a site, which is there either way and sends something else: that of replace-one; None for labels, whose claim says nothing of it.
+    ``epsilon``, but where the unit is a site, which is there either way and sends something else: that of replace-one;
+    None for labels, whose claim says nothing of it.
     """
 
     site: str

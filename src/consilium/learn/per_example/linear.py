@@ -50,7 +50,7 @@ class _Positions(Products):
     """The input itself: ``(n, T, D)``."""
 
     def __init__(self, a: Tensor, g: Tensor) -> None:
-        self.a, self.g = a, g
+        self.a, self.g, self.d = a, g, a.shape[2]
 
     def patches(self, part: slice) -> list[Tensor]:
         """As they are."""
