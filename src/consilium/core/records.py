@@ -103,6 +103,10 @@ class Canaries:
     site: Tensor
     included: Tensor
 
+    def among(self, records: Records) -> Tensor:
+        """Which of ``records`` are canaries, bool ``(n,)``."""
+        return torch.isin(records.ids, self.records.ids)
+
 
 @dataclass(frozen=True, eq=False)
 class Consortium:
@@ -129,3 +133,7 @@ class Consortium:
     fitted_on_private: bool = False
     declared: bool = False
     canaries: Canaries | None = None
+
+    def natural(self, records: Records) -> Records:
+        """Those of ``records`` that were not made for an audit."""
+        return records if self.canaries is None else records.select(~self.canaries.among(records))

@@ -1,7 +1,9 @@
 """What shadows learn from, and where there can be none.
 
 The pool holds the train and non-member records of the honest sites that are in the model.  A shadow divides each site's
-part of it anew into what it trains on and what it does not; validation, test and public records stay what they are.
+part of it anew into what it trains on and what it does not; validation, test and public records stay what they are.  An
+audit's canaries are in no pool, or the pool would tell their coins: those that the target learned from stand in every
+shadow, so that it is as large as the target.
 """
 
 from __future__ import annotations
@@ -41,24 +43,27 @@ class Pool:
         if not any(len(site.records.non_members) for site in sites):
             reason = "there are no non-members, so no shadow could leave anything out"
             raise Refused(reason, remedy="hold some out: data.non-members = 0.2")
-        parts = [part for site in sites for part in (site.records.train, site.records.non_members)]
+        parts = [part for site in sites for part in (data.natural(site.records.train), site.records.non_members)]
         at = torch.cat([torch.full((len(part),), i // 2) for i, part in enumerate(parts)])
         order = torch.randperm(len(at), generator=stream.generator())
-        sizes = torch.tensor([len(site.records.train) for site in sites])
+        sizes = torch.tensor([len(part) for part in parts[::2]])
         return cls(Records.joined(parts).select(order), at[order], sizes, tuple(site.id for site in sites))
 
     def divided(self, data: Consortium, included: Tensor) -> Consortium:
         """``data`` with each of these sites training on what ``included (p,)`` takes, and on nothing else."""
         known = {name: k for k, name in enumerate(self.names)}
-        return replace(data, sites=tuple(self._site(site, known, included) for site in data.sites))
+        return replace(data, sites=tuple(self._site(data, site, known, included) for site in data.sites))
 
-    def _site(self, site: Site, known: dict[str, int], included: Tensor) -> Site:
+    def _site(self, data: Consortium, site: Site, known: dict[str, int], included: Tensor) -> Site:
         if site.id not in known:
             return site
         own = self.site == known[site.id]
         inside, outside = self._in_order(own & included), self._in_order(own & ~included)
         if not len(inside):
             raise Refused(f"a mask leaves {site.id} without records", remedy="include at least one of every site")
+        if data.canaries is not None:
+            planted = site.records.train.select(data.canaries.among(site.records.train))
+            inside = Records.joined([inside, planted])
         return replace(site, records=Pools(inside, site.records.validation, outside))
 
     def _in_order(self, mask: Tensor) -> Records:

@@ -82,7 +82,7 @@ def candidates(data: Consortium, honest: tuple[str, ...], stream: Stream) -> tup
     if not honest:
         raise Refused("no honest site took part in the training", remedy="use more rounds or a larger fraction")
     among = frozenset(honest)
-    inside = Records.joined([_natural(s.records.train, data.canaries) for s in data.sites if s.id in among])
+    inside = Records.joined([data.natural(s.records.train) for s in data.sites if s.id in among])
     outside = Records.joined([s.records.non_members for s in data.sites if s.id in among])
     order = torch.randperm(len(inside), generator=stream.child("members").generator())[:_MOST_MEMBERS]
     inside = inside.select(order)
@@ -108,10 +108,6 @@ def audited(data: Consortium, honest: tuple[str, ...]) -> Canaries:
             remedy="plant more of them, at a site that is not corrupted and takes part",
         )
     return Canaries(planted.records.select(kept), planted.site[kept], planted.included[kept])
-
-
-def _natural(records: Records, planted: Canaries | None) -> Records:
-    return records if planted is None else records.select(~torch.isin(records.ids, planted.records.ids))
 
 
 def _white_box(data: Consortium, model: Released, source: ModelView | None) -> ModelView:
