@@ -34,7 +34,8 @@ def plant(consortium: Consortium, *, canaries: int, kind: CanaryKind, site: str,
     if kind not in get_args(CanaryKind):
         raise Refused(f"there are no {kind} canaries", remedy=f"use one of {', '.join(get_args(CanaryKind))}")
     if len(consortium.classes) < 2:
-        raise Refused("canaries need two classes or more: a wrong label must exist")
+        reason = "canaries need two classes or more: a wrong label must exist"
+        raise Refused(reason, remedy="audit a study with more classes")
     at = _places(consortium.sites, canaries, site)
     sites, made = list(consortium.sites), []
     for k in torch.unique(at).tolist():

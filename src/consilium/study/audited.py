@@ -37,8 +37,12 @@ def stored_architecture(file: File) -> Architecture:
     table = as_table(file.architecture, "model.architecture")
     made = cast(Architecture, entry(table, "model.architecture", "learn/models"))
     if made.kind() == "file":
-        raise Refused("a file cannot be the architecture of a file", where="model.architecture.kind")
+        reason = "a file cannot be the architecture of a file"
+        raise Refused(reason, remedy="name the network, such as resnet9", where="model.architecture.kind")
     return made
+
+
+_AS_TRAINED = "give it the knobs that the model was trained with"
 
 
 def _fill(module: nn.Module, tensors: dict[str, Tensor], path: str) -> None:
@@ -46,11 +50,11 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], path: str) -> None:
     missing, extra = wanted.keys() - tensors.keys(), tensors.keys() - wanted.keys()
     if missing or extra:
         odd = f"lacks {min(missing)}" if missing else f"has {min(extra)} too many"
-        raise Refused(f"{path} {odd}: it does not fit the architecture", where="model.architecture")
+        raise Refused(f"{path} {odd}: it does not fit the architecture", remedy=_AS_TRAINED, where="model.architecture")
     for name, tensor in tensors.items():
         if tensor.shape != wanted[name].shape:
             reason = f"{name} has shape {tuple(tensor.shape)}, the architecture {tuple(wanted[name].shape)}"
-            raise Refused(reason, where="model.architecture")
+            raise Refused(reason, remedy=_AS_TRAINED, where="model.architecture")
         if not bool(torch.isfinite(tensor.float()).all()):
-            raise Refused(f"{name} is not finite", where="model.path")
+            raise Refused(f"{name} is not finite", remedy="audit a model whose training ended well", where="model.path")
     module.load_state_dict(tensors)

@@ -76,8 +76,10 @@ def _planted(data: Consortium, wanted: CanarySpec, stream: Stream) -> Consortium
 
 def network(spec: Spec, consortium: Consortium, seed: int) -> Network:
     """The untrained model, on the study's device; it is tried on one record before anything else."""
-    shape = None if spec.federation is None else spec.federation.shape
-    made = Network(_built(spec, consortium, seed), None if shape is None else Compute(shape.precision, shape.layout))
+    shape, module = None if spec.federation is None else spec.federation.shape, _built(spec, consortium, seed)
+    if shape is not None:
+        _refuse_frozen(module)
+    made = Network(module, None if shape is None else Compute(shape.precision, shape.layout))
     x = consortium.test.x[:2].to(spec.device)
     try:
         out = made.logits(*made.start(), x)
@@ -103,6 +105,18 @@ def network(spec: Spec, consortium: Consortium, seed: int) -> Network:
             shape.average().refuse(asked)
             shape.rate().at(asked, 1)
     return made
+
+
+def _refuse_frozen(module: nn.Module) -> None:
+    """A flat vector has no part that stays as it is: what is frozen would be trained, merged and noised in silence."""
+    frozen = [name for name, p in module.named_parameters() if not p.requires_grad]
+    if frozen:
+        more = f" and {len(frozen) - 1} more" if len(frozen) > 1 else ""
+        raise Refused(
+            f"the model freezes {frozen[0]}{more}, and every parameter is trained here",
+            remedy="unfreeze it, or keep what is fixed in a consilium.core.front.Front at the model's beginning",
+            where="model",
+        )
 
 
 def _algorithms(spec: Spec) -> list[Algorithm]:

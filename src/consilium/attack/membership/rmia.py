@@ -60,7 +60,8 @@ class RMIA(Attack):
         records = view.candidates
         out = torch.nonzero(view.known & ~view.member)[:, 0]
         if not len(out):
-            raise Refused("the calibration half has no non-members to be the population")
+            reason = "the calibration half has no non-members to be the population"
+            raise Refused(reason, remedy="hold more records out: data.non-members = 0.2")
         x, y = records.x, records.y[:, None]
         target = log_probabilities(view.ask, x).gather(1, y)[:, 0].exp()
         answers, inside = [], []
