@@ -1,6 +1,6 @@
 """What a step of DP-SGD costs over one of plain SGD: Consilium, Opacus (hooks, ghost) and the old vmap, in one run.
 
-    python benchmarks/dp_sgd.py                          models, layers and memory, about ten minutes on 2 cores
+    python benchmarks/dp_sgd.py              models, layers, what a step is made of, memory: twelve minutes on 2 cores
     python benchmarks/dp_sgd.py --rows "CNN 26k, B 64" --turns 20
     python benchmarks/dp_sgd.py --markdown docs/explanation/dp-sgd-speed.md      and write the tables into that page
 
@@ -26,6 +26,7 @@ from pathlib import Path
 
 import torch
 from _peers.meter import Reading, memory, processor
+from _peers.phases import PHASES, phases
 from _peers.private_steps import METHODS, Step, Task
 from _peers.private_tasks import LAYERS, MODELS
 from _peers.tables import put
@@ -49,12 +50,15 @@ def main(words: Sequence[str] | None = None) -> None:
         chosen = [task for name, task in tasks.items() if not asked.rows or name in asked.rows or title in asked.rows]
         if chosen:
             lines += ["", *table(chosen, asked.turns)]
+    named = [name for name in MODELS if not asked.rows or name in asked.rows or "phases" in asked.rows]
+    if named:
+        lines += ["", *phases_table([MODELS[name] for name in named], asked.turns)]
     named = [name for name in MODELS if not asked.rows or name in asked.rows or "memory" in asked.rows]
     if named and not asked.no_memory:
         lines += ["", *memory_table(named)]
     print("\n".join(lines))
     if asked.markdown:
-        put(asked.markdown, "\n".join(lines))
+        put(asked.markdown, [*lines, ""])
 
 
 def table(tasks: Sequence[Task], turns: int) -> list[str]:
@@ -132,6 +136,19 @@ def sampling(task: Task) -> float:
     return statistics.median(spent)
 
 
+def phases_table(tasks: Sequence[Task], turns: int) -> list[str]:
+    """What a step is made of, as shares of a plain step: where the rest of a ratio lies."""
+    lines = ["| shares of a plain step | plain: forward, backward, update | " + " | ".join(PHASES) + " | sum |"]
+    lines += ["|---|---|" + "--:|" * (len(PHASES) + 1)]
+    for task in tasks:
+        mine, plain = phases(task, 2 * turns)
+        whole = sum(plain.values())
+        first = ", ".join(f"{seconds / whole:.2f}" for seconds in plain.values())
+        cells = [f"{mine[name] / whole:.2f}" for name in PHASES]
+        lines.append(f"| {task.name} | {first} | " + " | ".join(cells) + f" | {sum(mine.values()) / whole:.2f} |")
+    return lines
+
+
 def memory_table(names: Sequence[str]) -> list[str]:
     """Peak resident MiB above the state before the first step, each method in a process of its own."""
     lines = ["| peak MiB above the start | " + " | ".join(ALONE) + " | Consilium / hooks |", "|---|" + "--:|" * 6]
@@ -171,7 +188,7 @@ def _about() -> str:
 
 def _asked(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rows", nargs="*", default=[], help="names of rows, or models, layers, memory")
+    parser.add_argument("--rows", nargs="*", default=[], help="names of rows, or models, layers, phases, memory")
     parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--alone", nargs=2, metavar=("ROW", "METHOD"), help="peak memory of one method")

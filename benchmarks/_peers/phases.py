@@ -1,0 +1,104 @@
+"""What a private step is made of: seconds by phase, next to those of the plain step's three phases.
+
+The functions in which the phases happen are wrapped for as long as the clock runs; what lies between them (Python, the
+sample's records, clipping factors) is the rest.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from consilium.core.random import Stream
+from consilium.learn.per_example import bookkeeping, sums
+from consilium.learn.per_example.rule import Rule
+
+from .private_steps import METHODS, Task
+
+__all__ = ["PHASES", "phases"]
+
+PHASES = ("forward", "backward to outputs", "norms: convolutions", "norms: linear", "norms: normalisation",
+          "weighted sums", "noise", "rest")  # fmt: skip
+_OF_RULE = {
+    "ConvolutionRule": PHASES[2],
+    "DepthwiseRule": PHASES[2],
+    "LinearRule": PHASES[3],
+    "GroupNormRule": PHASES[4],
+    "LayerNormRule": PHASES[4],
+}
+
+
+def phases(task: Task, steps: int) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    """Median seconds of a step by phase: Consilium's, and plain SGD's (channels-last): forward, backward, update."""
+    return _private(task, steps), _plain(task, steps)
+
+
+def _private(task: Task, steps: int) -> Mapping[str, float]:
+    step, spent = METHODS["Consilium"](task), list[dict[str, float]]()
+    step(0)
+    with _clocks() as clock:
+        for number in range(1, steps + 1):
+            clock.clear()
+            began = time.perf_counter()
+            step(number)
+            clock["rest"] = time.perf_counter() - began - sum(clock.values())
+            spent.append(dict(clock))
+    return {name: statistics.median(turn.get(name, 0.0) for turn in spent) for name in PHASES}
+
+
+@contextmanager
+def _clocks() -> Iterator[dict[str, float]]:
+    clock: dict[str, float] = defaultdict(float)
+    places: list[tuple[Any, str, str]] = [
+        (bookkeeping, "losses_alone", "forward"),
+        (torch.autograd, "grad", "backward to outputs"),
+        (sums, "_add", "weighted sums"),
+        (Stream, "noised", "noise"),
+    ]
+    places += [(kind, "piece", _OF_RULE[kind.__name__]) for kind in Rule.__subclasses__() if kind.__name__ in _OF_RULE]
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in places]
+    try:
+        for (owner, name, phase), (*_, function) in zip(places, before, strict=True):
+            setattr(owner, name, _timed(function, clock, phase))
+        yield clock
+    finally:
+        for owner, name, function in before:
+            setattr(owner, name, function)
+
+
+def _timed(function: Callable[..., Any], clock: dict[str, float], phase: str) -> Callable[..., Any]:
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            clock[phase] += time.perf_counter() - began
+
+    return timed
+
+
+def _plain(task: Task, steps: int) -> Mapping[str, float]:
+    records, model = task.records(), task.built().train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimiser, spent = torch.optim.SGD(model.parameters(), lr=0.05), []
+    for number in range(steps + 1):
+        at = [time.perf_counter()]
+        index = task.sample(records, number)
+        x = records.x[index].contiguous(memory_format=torch.channels_last)
+        loss = F.cross_entropy(model(x), records.y[index])
+        at.append(time.perf_counter())
+        optimiser.zero_grad()
+        loss.backward()
+        at.append(time.perf_counter())
+        optimiser.step()
+        at.append(time.perf_counter())
+        spent.append([b - a for a, b in itertools.pairwise(at)])
+    columns = zip(*spent[1:], strict=True)
+    return dict(zip(("forward", "backward", "update"), map(statistics.median, columns), strict=True))
