@@ -21,7 +21,8 @@ def sample(n=40_000, apart=1.0):
 
 
 def cell(path, epsilon=None, unit="example"):
-    privacy = SimpleNamespace(epsilon=epsilon, delta=1e-5, unit=unit)
+    record = None if unit == "label" else epsilon
+    privacy = SimpleNamespace(epsilon=epsilon, record_epsilon=record, delta=1e-5, unit=unit)
     finding = SimpleNamespace(name="lira", scores=path)
     return SimpleNamespace(privacy=privacy, aimed=lambda aim: [finding])
 
