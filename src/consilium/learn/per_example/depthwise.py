@@ -17,9 +17,9 @@ from typing import get_args
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .convolution import Convolution, padded
 from .pieces import Formed
 from .rule import Rule, Use
+from .strip import Convolution, padded
 
 __all__ = ["DepthwiseRule"]
 
