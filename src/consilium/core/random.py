@@ -70,7 +70,8 @@ class Stream:
         if self.key is not None:
             return fresh_noised(value, deviation)
         generator = self.generator(value.device)
-        return value + deviation * torch.randn(value.shape, generator=generator, device=value.device, dtype=value.dtype)
+        drawn = torch.randn(value.shape, generator=generator, device=value.device, dtype=value.dtype)
+        return drawn.mul_(deviation).add_(value)
 
     def coins(self, n: int, rate: float) -> Tensor:
         """``(n,)`` booleans on the CPU, each true with probability ``rate``.  Under a key never the same."""

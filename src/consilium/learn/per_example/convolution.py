@@ -1,13 +1,12 @@
 """Convolutions in one, two or three dimensions with any stride, dilation, padding and groups.
 
-One product per position along the kernel's first axis where gradients are instantiated; see ``strip``.
+Where gradients are instantiated it is one product per position along the kernel's first axis; see ``strip``.
 
 Source: Rochette et al. 2019, arXiv 1912.06015 (per-example convolutions); Bu et al. 2022, arXiv 2205.10683 (ghost)
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import get_args
@@ -53,7 +52,7 @@ class ConvolutionRule(Rule):
         products.by_pixels = few
         strips = sum(image.strip for image in images)
         each = g.element_size() * (strips if not ghost else max(t, pixels or 0) ** 2 if few else t * t + strips)
-        bias = products.summed() if self.layer.bias is not None else None
+        bias = g.sum(1).view(n, -1) if self.layer.bias is not None else None
         size = groups * o * d // products.slabs
         like = images[0].plain
         return Matrix(
@@ -67,7 +66,7 @@ class _Patches(Products):
     def __init__(self, layer: Convolution, images: list[Images]) -> None:
         self.layer, self.images, self.parts = layer, images, layer.groups
         self.d = math.prod(layer.kernel_size) * layer.in_channels // layer.groups
-        self.slabs = layer.kernel_size[0] if len(layer.kernel_size) > 1 else 1
+        self.slabs = layer.kernel_size[0] if images[0].folded else 1
         self.by_pixels = False
 
     def returned(self) -> Tensor:
@@ -77,11 +76,6 @@ class _Patches(Products):
             return g
         split = g.view(len(g), g.shape[1], self.parts, -1).transpose(1, 2)
         return split.reshape(len(g) * self.parts, g.shape[1], -1)
-
-    def summed(self) -> Tensor:
-        """The bias's gradients, ``(n, out)``."""
-        sums = [i.returned().sum(1) for i in self.images]
-        return functools.reduce(Tensor.add_, sums[1:], sums[0])
 
     def patches(self, part: slice) -> list[Tensor]:
         """One ``(b * groups, T, D / R)`` for each position along the kernel's first axis."""

@@ -7,7 +7,7 @@ over all outputs lie one after the other, so the slab U_n[:, r] is a view of it:
     strip[p, j, ...] = patches along the other axes in row s j + p        s the stride, d the dilation
     U_n[(y, ...), r] = strip[d r mod s, y + d r div s, ...]
 
-A copy of R times fewer numbers than the patches, R being the kernel's first extent.
+A copy of up to R times fewer numbers than the patches, R being the kernel's first extent.
 
 The Gram matrix of the patches is a sum of kernel-many shifted windows of the Gram matrix of the PIXELS, so a ghost norm
 needs no patches where these are fewer:
@@ -62,7 +62,8 @@ class Images:
         self.size = [s + m for s, m in zip(plain.shape[2:], reversed(more), strict=True)]
         self.out = list(g.shape[2:])
         # A line is an image of one row: the kernel's only extent is unfolded, and there is one slab.
-        one = [1] if len(self.out) == 1 else []
+        self.folded = len(self.out) > 1
+        one = [] if self.folded else [1]
         self._out, self._kernel = one + self.out, one + list(layer.kernel_size)
         self._stride, self._dilation = one + list(layer.stride), one + list(layer.dilation)
         self._rows = self._out[0] + self._dilation[0] * (self._kernel[0] - 1) // self._stride[0]
@@ -86,13 +87,13 @@ class Images:
     def returned(self) -> Tensor:
         """``(n, T, outputs)``, T ordered as (first axis, k, other axes)."""
         g = _last(self.g).reshape(self.n, self.k, *self.out, -1)
-        return (g if len(self.out) == 1 else g.transpose(1, 2)).reshape(self.n, -1, self.g.shape[1])
+        return (g.transpose(1, 2) if self.folded else g).reshape(self.n, -1, self.g.shape[1])
 
     def slabs(self, part: slice, groups: int) -> list[Tensor]:
         """``(b * groups, T, D / R)`` for each of the R positions along the kernel's first axis."""
         b, c, step = part.stop - part.start, self.layer.in_channels, self._stride[0]
-        a = self.padded(part, max(0, step * self._rows - self.size[0]) if len(self.out) > 1 else 0)
-        rows = a.shape[1:-1] if len(self.out) > 1 else (1, *a.shape[1:-1])
+        a = self.padded(part, max(0, step * self._rows - self.size[0]) if self.folded else 0)
+        rows = a.shape[1:-1] if self.folded else (1, *a.shape[1:-1])
         strides = [c * math.prod(rows[axis + 1 :]) for axis in range(len(rows))]
         image, across = c * math.prod(rows), list(zip(strides[1:], self._stride[1:], strict=True))
         kernel = list(zip(strides[1:], self._dilation[1:], strict=True))
@@ -118,7 +119,7 @@ class Images:
         gram = torch.bmm(a, a.transpose(1, 2)).view(b, self.k, *self.size, self.k, *self.size)
         windows = [gram[(slice(None), slice(None), *w, slice(None), *w)] for w in _windows(self.layer, self.out)]
         total = functools.reduce(Tensor.add_, windows[1:], windows[0].clone(memory_format=torch.contiguous_format))
-        ordered = total if r == 1 else total.transpose(1, 2).transpose(2 + r, 3 + r)
+        ordered = total.transpose(1, 2).transpose(2 + r, 3 + r) if self.folded else total
         return ordered.reshape(b, self.k * math.prod(self.out), -1)
 
 

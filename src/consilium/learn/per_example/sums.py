@@ -96,12 +96,14 @@ def _evaluate(
 ) -> tuple[list[Entry], Tensor]:
     """The gradients by layer, and their squared norms ``(n, layers)``."""
     entries = route.entries(params, buffers, objective, part)
-    squares = params.new_zeros(route.leaves.layers, part.n)
-    if entries:
-        layers = [route.leaves.layer[number] for entry in entries for number in entry.numbers]
-        found = torch.stack([square for entry in entries for square in entry.piece.squares()])
-        squares.index_add_(0, torch.tensor(layers, device=params.device), found.to(params.dtype))
-    return entries, squares.T
+    layers: dict[int, Tensor] = {}
+    for entry in entries:
+        for number, square in zip(entry.numbers, entry.piece.squares(), strict=True):
+            layer = route.leaves.layer[number]
+            layers[layer] = layers[layer] + square if layer in layers else square
+    none = params.new_zeros(part.n)
+    squares = [layers.get(layer, none) for layer in range(route.leaves.layers)]
+    return entries, torch.stack(squares, 1).to(params.dtype)
 
 
 def _add(total: Tensor, route: Route, entries: list[Entry], weights: Tensor) -> None:
