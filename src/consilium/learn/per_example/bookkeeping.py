@@ -10,13 +10,14 @@ Source: Bu et al. 2023, arXiv 2210.00038
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import GradientEdge
 
 from consilium.core.errors import Refused
 from consilium.core.gradient import Batch, Objective, Predict
@@ -31,7 +32,7 @@ from .depthwise import DepthwiseRule
 from .embedding import EmbeddingRule
 from .leaves import Entry, Leaves
 from .linear import LinearRule
-from .normalisation import GroupNormRule, LayerNormRule, kept_statistics
+from .normalisation import GroupNormRule, InstanceNormRule, LayerNormRule, kept_statistics
 from .pieces import Formed, Piece
 from .rule import Rule, Use
 from .units import Part
@@ -39,7 +40,7 @@ from .units import Part
 __all__ = ["BookKeeping", "rules_of"]
 
 _RULES: tuple[type[Rule], ...] = (
-    LinearRule, DepthwiseRule, ConvolutionRule, GroupNormRule, LayerNormRule, EmbeddingRule,
+    LinearRule, DepthwiseRule, ConvolutionRule, GroupNormRule, InstanceNormRule, LayerNormRule, EmbeddingRule,
 )  # fmt: skip
 _BUDGET = 256 * 2**20
 """Bytes of inputs and gradients written down at once."""
@@ -92,13 +93,15 @@ class BookKeeping:
             loss = total(self.workspace.predict)
         finally:
             self._calls = None
-        edges = [call.edge for call in calls]
+        edges = [edge for call in calls for edge in call.edges]
         found = torch.autograd.grad(loss, edges, allow_unused=True, retain_graph=keep) if loss.requires_grad else ()
         self._written = sum(_bytes(call.args) for call in calls) + sum(_bytes((g,)) for g in found)
         uses: list[list[Use]] = [[] for _ in self.rules]
-        for call, g in zip(calls, found, strict=False):
-            if g is not None:
-                uses[call.rule].append(call.use(g, n))
+        rest = iter(found)
+        for call in calls:
+            returned = tuple(g for g in itertools.islice(rest, len(call.edges)) if g is not None)
+            if returned:
+                uses[call.rule].append(call.use(returned, n))
         with torch.no_grad():
             pieces = [rule.piece(u, n) if u else None for rule, u in zip(self.rules, uses, strict=True)]
             return self._sorted(pieces), loss
@@ -127,36 +130,38 @@ class BookKeeping:
         if not isinstance(out, Tensor):
             raise Refused(f"{type(layer).__name__} answers with no tensor, so it has no per-example gradient here")
         if out.requires_grad:
-            self._calls.append(_Call.of(rule, layer, args, kwargs, out))
+            self._calls.append(_Call.of(rule, layer, self.rules[rule].edges(out), args, kwargs))
 
 
 @dataclass(frozen=True, eq=False)
 class _Call:
-    """One call of a layer: its inputs, with how often they had been changed, and the edge behind its output."""
+    """One call of a layer: its inputs, with how often they had been changed, and where gradients are wanted."""
 
     rule: int
     layer: nn.Module
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
-    edge: GradientEdge
+    edges: tuple[GradientEdge, ...]
     versions: list[int]
     statistics: tuple[Tensor, Tensor] | None
 
     @staticmethod
-    def of(rule: int, layer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Tensor) -> _Call:
+    def of(
+        rule: int, layer: nn.Module, edges: tuple[GradientEdge, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> _Call:
         """As the layer returns."""
         args, kwargs = tuple(_bare(v) for v in args), {name: _bare(v) for name, v in kwargs.items()}
-        edge = get_gradient_edge(out)
-        return _Call(rule, layer, args, kwargs, edge, _versions(args, kwargs), kept_statistics(layer, edge.node))
+        known = kept_statistics(layer, edges[0].node)
+        return _Call(rule, layer, args, kwargs, edges, _versions(args, kwargs), known)
 
-    def use(self, g: Tensor, n: int) -> Use:
-        """With the gradient that came back, for ``n`` examples."""
+    def use(self, returned: tuple[Tensor, ...], n: int) -> Use:
+        """With the gradients that came back, for ``n`` examples."""
         where = type(self.layer).__name__
         if _versions(self.args, self.kwargs) != self.versions:
             raise Refused(f"the input of {where} is changed in place after it", remedy="use an operation that is not")
-        if g.dim() == 0 or len(g) % n:
+        if any(g.dim() == 0 or len(g) % n for g in returned):
             raise Refused(f"{where} does not have the examples as its first dimension, as it had in the proof")
-        return Use(self.args, self.kwargs, g, self.statistics)
+        return Use(self.args, self.kwargs, returned, self.statistics)
 
 
 def rules_of(module: nn.Module) -> list[Rule]:

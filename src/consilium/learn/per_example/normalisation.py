@@ -2,7 +2,7 @@
 
     dL/dscale[c] = sum_t g[t, c] x[t, c],   dL/dshift[c] = sum_t g[t, c],   x the normalised input
 
-For the group norms x = (a - mean) rstd with one mean per group, so two sums per channel suffice:
+For a group norm x = (a - mean) rstd with one mean per group, so two sums per channel suffice:
 sum g x = rstd (sum g a - mean sum g).  The statistics are those that the forward pass kept.
 
 Source: Wu and He 2018, arXiv 1803.08494; Ba et al. 2016, arXiv 1607.06450; Zhang and Sennrich 2019, arXiv 1910.07467
@@ -15,23 +15,25 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import Node
+from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
 from .pieces import Formed, spans
 from .rule import Rule, Use
 
-__all__ = ["GroupNormRule", "LayerNormRule", "kept_statistics"]
+__all__ = ["GroupNormRule", "InstanceNormRule", "LayerNormRule", "kept_statistics"]
 
 _INSTANCE = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 
 class GroupNormRule(Rule):
-    """``nn.GroupNorm`` and ``nn.InstanceNorm``, which is one group per channel."""
+    """``nn.GroupNorm``."""
+
+    layer: nn.GroupNorm
 
     @staticmethod
     def covers(layer: nn.Module) -> bool:
-        """Running statistics would leave the site, and mix examples: not covered."""
-        return type(layer) is nn.GroupNorm or (type(layer) in _INSTANCE and not layer.track_running_stats)
+        """Exactly torch's own."""
+        return type(layer) is nn.GroupNorm
 
     def piece(self, uses: Sequence[Use], n: int) -> Formed:
         """Sums over positions, rows and uses."""
@@ -40,15 +42,42 @@ class GroupNormRule(Rule):
 
     def _sums(self, use: Use) -> tuple[Tensor, Tensor]:
         """Scale's and shift's gradients per row, ``(rows, channels)``."""
-        weight = self.layer.weight
-        assert isinstance(weight, Tensor)
+        weight, groups = self.layer.weight, self.layer.num_groups
         a, g = use.a.to(weight.dtype), use.g.to(weight.dtype)
         rows, channels = a.shape[:2]
-        groups = self.layer.num_groups if isinstance(self.layer, nn.GroupNorm) else channels
-        mean, rstd = use.statistics or _moments(a.reshape(rows, groups, -1), float(self.layer.eps))  # type: ignore[arg-type]
+        mean, rstd = use.statistics or _moments(a.reshape(rows, groups, -1), self.layer.eps)
         shift, both = _sums_of(a, g)
         centred = both.view(rows, groups, -1) - mean.to(a.dtype).view(rows, groups, 1) * shift.view(rows, groups, -1)
         return (centred * rstd.to(a.dtype).view(rows, groups, 1)).view(rows, channels), shift
+
+
+class InstanceNormRule(Rule):
+    """``nn.InstanceNorm1d``, ``2d`` and ``3d``.
+
+    torch makes it one BatchNorm over all rows times channels, with scale and shift repeated for every row: the gradient
+    of what was repeated is the gradient per row, and autograd has it.
+    """
+
+    @staticmethod
+    def covers(layer: nn.Module) -> bool:
+        """Running statistics would leave the site, and mix examples: not covered."""
+        return type(layer) in _INSTANCE and not layer.track_running_stats
+
+    def edges(self, out: Tensor) -> tuple[GradientEdge, ...]:
+        """Behind the repeated scale and the repeated shift, which the BatchNorm under the output's view was handed."""
+        batch_norm = get_gradient_edge(out).node.next_functions[0][0]
+        assert batch_norm is not None
+        _, scale, shift = batch_norm.next_functions
+        assert scale[0] is not None
+        assert shift[0] is not None
+        return GradientEdge(scale[0], scale[1]), GradientEdge(shift[0], shift[1])
+
+    def piece(self, uses: Sequence[Use], n: int) -> Formed:
+        """Sums over rows and uses."""
+        weight = self.layer.weight
+        assert isinstance(weight, Tensor)
+        found = [[v.to(weight.dtype).view(-1, weight.numel()) for v in use.returned] for use in uses]
+        return Formed([_per_example([f[i] for f in found], n) for i in range(2)])
 
 
 class LayerNormRule(Rule):
@@ -80,16 +109,8 @@ class LayerNormRule(Rule):
 
 
 def kept_statistics(layer: nn.Module, node: Node) -> tuple[Tensor, Tensor] | None:
-    """Mean and 1 / deviation that the forward pass of a norm kept in ``node``, its place in the graph; None elsewhere.
-
-    torch makes an InstanceNorm a view of one BatchNorm over all rows times channels.
-    """
-    if isinstance(layer, _INSTANCE):
-        behind = node.next_functions[0][0] if node.next_functions else None
-        if behind is None:
-            return None
-        node = behind
-    elif not isinstance(layer, (nn.GroupNorm, nn.LayerNorm)):
+    """Mean and 1 / deviation that a norm's forward pass kept in ``node``, its place in the graph; None elsewhere."""
+    if not isinstance(layer, (nn.GroupNorm, nn.LayerNorm)):
         return None
     mean, rstd = (getattr(node, f"_saved_result{i}", None) for i in (1, 2))
     return None if mean is None or rstd is None else (mean, rstd)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from .pieces import Piece
 
@@ -21,12 +22,17 @@ __all__ = ["Rule", "Use"]
 
 @dataclass(frozen=True, eq=False)
 class Use:
-    """One call of a layer: its arguments, the gradient of its output, and what its forward pass kept of statistics."""
+    """One call of a layer: its arguments, what came back, and what its forward pass kept of statistics."""
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
-    g: Tensor
+    returned: tuple[Tensor, ...]
     statistics: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def g(self) -> Tensor:
+        """The gradient of the output."""
+        return self.returned[0]
 
     @property
     def a(self) -> Tensor:
@@ -45,6 +51,10 @@ class Rule(ABC):
     @abstractmethod
     def covers(layer: nn.Module) -> bool:
         """Whether this rule is exact for ``layer``."""
+
+    def edges(self, out: Tensor) -> tuple[GradientEdge, ...]:
+        """Where in the graph gradients are wanted: behind the output ``out``."""
+        return (get_gradient_edge(out),)
 
     @abstractmethod
     def piece(self, uses: Sequence[Use], n: int) -> Piece:
