@@ -37,21 +37,23 @@ _OF_RULE = {
 
 
 def phases(task: Task, steps: int) -> tuple[Mapping[str, float], Mapping[str, float]]:
-    """Median seconds of a step by phase: Consilium's, and plain SGD's (channels-last): forward, backward, update."""
-    return _private(task, steps), _plain(task, steps)
+    """Median seconds of a step by phase: Consilium's, and plain SGD's (channels-last): forward, backward, update.
 
-
-def _private(task: Task, steps: int) -> Mapping[str, float]:
-    step, spent = METHODS["Consilium"](task), list[dict[str, float]]()
-    step(0)
+    They step in turn, so that a slow spell of the machine hits both.
+    """
+    private, plain, mine, theirs = METHODS["Consilium"](task), _plain(task), [], []
     with _clocks() as clock:
-        for number in range(1, steps + 1):
+        for number in range(steps + 1):
             clock.clear()
             began = time.perf_counter()
-            step(number)
+            private(number)
             clock["rest"] = time.perf_counter() - began - sum(clock.values())
-            spent.append(dict(clock))
-    return {name: statistics.median(turn.get(name, 0.0) for turn in spent) for name in PHASES}
+            mine.append(dict(clock))
+            theirs.append(plain(number))
+    return (
+        {name: statistics.median(turn.get(name, 0.0) for turn in mine[1:]) for name in PHASES},
+        {name: statistics.median(turn[name] for turn in theirs[1:]) for name in theirs[0]},
+    )
 
 
 @contextmanager
@@ -85,10 +87,11 @@ def _timed(function: Callable[..., Any], clock: dict[str, float], phase: str) ->
     return timed
 
 
-def _plain(task: Task, steps: int) -> Mapping[str, float]:
+def _plain(task: Task) -> Callable[[int], Mapping[str, float]]:
     records, model = task.records(), task.built().train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser, spent = torch.optim.SGD(model.parameters(), lr=0.05), []
-    for number in range(steps + 1):
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.05)
+
+    def step(number: int) -> Mapping[str, float]:
         at = [time.perf_counter()]
         index = task.sample(records, number)
         x = records.x[index].contiguous(memory_format=torch.channels_last)
@@ -99,6 +102,6 @@ def _plain(task: Task, steps: int) -> Mapping[str, float]:
         at.append(time.perf_counter())
         optimiser.step()
         at.append(time.perf_counter())
-        spent.append([b - a for a, b in itertools.pairwise(at)])
-    columns = zip(*spent[1:], strict=True)
-    return dict(zip(("forward", "backward", "update"), map(statistics.median, columns), strict=True))
+        return dict(zip(("forward", "backward", "update"), (b - a for a, b in itertools.pairwise(at)), strict=True))
+
+    return step
