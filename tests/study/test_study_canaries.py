@@ -170,13 +170,13 @@ def test_an_infected_twin_is_audited_on_its_honest_sites(tmp_path):
 # --- claims that a canary cannot break ------------------------------------------------------------------------------
 
 
-def judged(claims):
+def judged(claims, sites=("site-0",)):
     """An adversary who is always right, beside ``claims``."""
-    data = consortium(parse(tables(audit={"canaries": 400})), 0)
+    data = consortium(parse(tables(data={"kind": "digits", "sites": len(sites)}, audit={"canaries": 400})), 0)
     how = CanarySpec(400)
     seen = Finding((), {"score": data.canaries.included.double()})
     who = ThreatModel("server", "training", "white-box", "membership")
-    return Auditor(how, 0.95, claims).judge(seen, who, data, ("site-0",), Stream(0))[1]
+    return Auditor(how, 0.95, claims).judge(seen, who, data, sites, Stream(0))[1]
 
 
 def claim(**changed):
@@ -212,9 +212,18 @@ def test_a_claim_of_sites_is_broken_at_the_epsilon_of_replacing_one():
     assert any("epsilon of replacing a site" in note for note in honest["notes"])
 
 
-def test_the_weakest_claim_is_the_one_to_break():
-    audit = judged([claim(epsilon=0.5), claim(epsilon=15.0)])
+def test_the_weakest_claim_over_sites_is_the_one_to_break():
+    there = ("site-0", "site-1")
+    audit = judged([claim(epsilon=0.5), claim(epsilon=15.0, site="site-1")], there)
     assert audit["claimed"]["epsilon"] == 15.0 and not audit["exceeded"]
+
+
+def test_of_two_claims_of_a_site_the_stronger_is_the_one_to_break():
+    """Records are private per example at the site, and its update per site at the server: both must hold."""
+    whole = claim(epsilon=7.0, record_epsilon=15.0, unit="site", site="every site")
+    audit = judged([claim(epsilon=0.5), whole])
+    assert audit["claimed"]["unit"] == "example" and audit["exceeded"]
+    assert judged([claim(epsilon=0.5, adjacency="replace-one"), whole])["claimed"]["unit"] == "site"
 
 
 def test_a_gaussian_bound_warns_and_fails_nothing():

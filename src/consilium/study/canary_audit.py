@@ -70,9 +70,12 @@ class Auditor:
         return Finding(measures, kept, finding.examples, (*finding.notes, *record["notes"])), record
 
     def _claim(self, sites: set[str]) -> Mapping[str, Any] | None:
-        """The weakest claim of a site that holds canaries, of those that a record's presence can break."""
-        able = [c for c in self.claims if c["site"] in sites | {EVERY_SITE} and c["unit"] != "label"]
-        return max(able, key=lambda c: (_comparable(c), c["record_epsilon"]), default=None)
+        """The weakest, over sites that hold canaries, of what is claimed most strongly of each."""
+        strongest = []
+        for site in sites:
+            own = [c for c in self.claims if c["site"] in {site, EVERY_SITE} and c["unit"] != "label"]
+            strongest += sorted(own, key=lambda c: (not _comparable(c), c["record_epsilon"]))[:1]
+        return max(strongest, key=lambda c: (_comparable(c), c["record_epsilon"]), default=None)
 
 
 def broken(findings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
