@@ -7,16 +7,14 @@ This is exact for a module that depends on its row alone and draws nothing; the 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from .pieces import Formed
-from .rule import Rule, Use
+from .rule import Rule, Use, per_example
 
 __all__ = ["AnyModuleRule"]
 
@@ -36,8 +34,8 @@ class AnyModuleRule(Rule):
     def piece(self, uses: Sequence[Use], n: int) -> Formed:
         """Gradients formed, added over rows and uses."""
         found = [self._rows(use) for use in uses]
-        joined = [[f[i].reshape(n, -1, f[i][:1].numel()).sum(1) for f in found] for i in range(len(found[0]))]
-        return Formed([functools.reduce(torch.add, parts) for parts in joined])
+        flat = [[rows.reshape(len(rows), -1) for rows in same] for same in zip(*found, strict=True)]
+        return Formed([per_example(rows, n) for rows in flat])
 
     def _rows(self, use: Use) -> list[Tensor]:
         names = [name for name, _ in self.layer.named_parameters()]

@@ -10,7 +10,6 @@ Source: Rochette et al. 2019, arXiv 1912.06015 (per-example gradients of convolu
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import get_args
 
@@ -18,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .pieces import Formed
-from .rule import Rule, Use
+from .rule import Rule, Use, per_example
 from .strip import Convolution, padded
 
 __all__ = ["DepthwiseRule"]
@@ -40,12 +39,10 @@ class DepthwiseRule(Rule):
 
     def piece(self, uses: Sequence[Use], n: int) -> Formed:
         """Weight, then bias: they are small, so they are formed."""
-        weights = [self._filters(use).view(n, -1, self.layer.weight.numel()).sum(1) for use in uses]
-        found = [functools.reduce(Tensor.add_, weights)]
+        found = [[self._filters(use) for use in uses]]
         if self.layer.bias is not None:
-            sums = [use.g.to(weights[0].dtype).flatten(2).sum(2).view(n, -1, self.layer.out_channels) for use in uses]
-            found.append(functools.reduce(Tensor.add_, [s.sum(1) for s in sums]))
-        return Formed(found)
+            found.append([use.g.to(self.layer.weight.dtype).flatten(2).sum(2) for use in uses])
+        return Formed([per_example(rows, n) for rows in found])
 
     def _filters(self, use: Use) -> Tensor:
         """Of every row, in the weight's order: ``(rows, size)``."""

@@ -10,7 +10,6 @@ Source: Wu and He 2018, arXiv 1803.08494; Ba et al. 2016, arXiv 1607.06450; Zhan
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
 from .pieces import Formed, spans
-from .rule import Rule, Use
+from .rule import Rule, Use, per_example
 
 __all__ = ["GroupNormRule", "InstanceNormRule", "LayerNormRule", "kept_statistics"]
 
@@ -38,7 +37,7 @@ class GroupNormRule(Rule):
     def piece(self, uses: Sequence[Use], n: int) -> Formed:
         """Sums over positions, rows and uses."""
         found = [self._sums(use) for use in uses]
-        return Formed([_per_example([f[i] for f in found], n) for i in range(2)])
+        return Formed([per_example([f[i] for f in found], n) for i in range(2)])
 
     def _sums(self, use: Use) -> tuple[Tensor, Tensor]:
         """Scale's and shift's gradients per row, ``(rows, channels)``."""
@@ -77,7 +76,7 @@ class InstanceNormRule(Rule):
         weight = self.layer.weight
         assert isinstance(weight, Tensor)
         found = [[v.to(weight.dtype).view(-1, weight.numel()) for v in use.returned] for use in uses]
-        return Formed([_per_example([f[i] for f in found], n) for i in range(2)])
+        return Formed([per_example([f[i] for f in found], n) for i in range(2)])
 
 
 class LayerNormRule(Rule):
@@ -91,7 +90,7 @@ class LayerNormRule(Rule):
     def piece(self, uses: Sequence[Use], n: int) -> Formed:
         """Sums over positions, rows and uses."""
         found = [self._sums(use) for use in uses]
-        return Formed([_per_example([f[i] for f in found], n) for i in range(len(self.owned()))])
+        return Formed([per_example([f[i] for f in found], n) for i in range(len(self.owned()))])
 
     def _sums(self, use: Use) -> tuple[Tensor, Tensor]:
         weight = self.layer.weight
@@ -130,9 +129,3 @@ def _sums_of(a: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
 def _moments(a: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     variance, mean = torch.var_mean(a, dim=-1, correction=0)
     return mean, (variance + eps).rsqrt()
-
-
-def _per_example(rows: list[Tensor], n: int) -> Tensor:
-    if len(rows) == 1 and len(rows[0]) == n:
-        return rows[0]
-    return functools.reduce(torch.add, [r.reshape(n, -1, r.shape[-1]).sum(1) for r in rows])

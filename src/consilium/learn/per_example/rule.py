@@ -7,17 +7,19 @@ objective that asks twice and a unit of several records are one idea.
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from .pieces import Piece
 
-__all__ = ["Rule", "Use"]
+__all__ = ["Rule", "Use", "per_example"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,3 +65,10 @@ class Rule(ABC):
     def owned(self) -> list[nn.Parameter]:
         """The parameters in the order of the pieces."""
         return [p for p in self.layer._parameters.values() if p is not None]
+
+
+def per_example(uses: Sequence[Tensor], n: int) -> Tensor:
+    """``(n, size)``: gradients ``(rows, size)`` of every use, added over uses and over the rows of an example."""
+    if len(uses) == 1 and len(uses[0]) == n:
+        return uses[0]
+    return functools.reduce(torch.add, [rows.reshape(n, -1, rows.shape[-1]).sum(1) for rows in uses])
