@@ -15,23 +15,24 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.nn import functional as F
 
 from consilium.core.random import Stream
 from consilium.learn.per_example import bookkeeping, sums
 from consilium.learn.per_example.rule import Rule
 
-from .private_steps import METHODS, Task
+from .private_steps import METHODS, Task, plain
 
 __all__ = ["PHASES", "phases"]
 
 PHASES = ("forward", "backward to outputs", "norms: convolutions", "norms: linear", "norms: normalisation",
           "weighted sums", "noise", "rest")  # fmt: skip
+_PLAIN = ("forward", "backward", "update")
 _OF_RULE = {
     "ConvolutionRule": PHASES[2],
     "DepthwiseRule": PHASES[2],
     "LinearRule": PHASES[3],
     "GroupNormRule": PHASES[4],
+    "InstanceNormRule": PHASES[4],
     "LayerNormRule": PHASES[4],
 }
 
@@ -41,7 +42,9 @@ def phases(task: Task, steps: int) -> tuple[Mapping[str, float], Mapping[str, fl
 
     They step in turn, so that a slow spell of the machine hits both.
     """
-    private, plain, mine, theirs = METHODS["Consilium"](task), _plain(task), [], []
+    marks: list[float] = []
+    private, mine, theirs = METHODS["Consilium"](task), [], []
+    sgd = plain(task, last=True, mark=lambda: marks.append(time.perf_counter()))
     with _clocks() as clock:
         for number in range(steps + 1):
             clock.clear()
@@ -49,10 +52,12 @@ def phases(task: Task, steps: int) -> tuple[Mapping[str, float], Mapping[str, fl
             private(number)
             clock["rest"] = time.perf_counter() - began - sum(clock.values())
             mine.append(dict(clock))
-            theirs.append(plain(number))
+            marks.clear()
+            sgd(number)
+            theirs.append([after - before for before, after in itertools.pairwise(marks)])
     return (
         {name: statistics.median(turn.get(name, 0.0) for turn in mine[1:]) for name in PHASES},
-        {name: statistics.median(turn[name] for turn in theirs[1:]) for name in theirs[0]},
+        dict(zip(_PLAIN, map(statistics.median, zip(*theirs[1:], strict=True)), strict=True)),
     )
 
 
@@ -85,23 +90,3 @@ def _timed(function: Callable[..., Any], clock: dict[str, float], phase: str) ->
             clock[phase] += time.perf_counter() - began
 
     return timed
-
-
-def _plain(task: Task) -> Callable[[int], Mapping[str, float]]:
-    records, model = task.records(), task.built().train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.05)
-
-    def step(number: int) -> Mapping[str, float]:
-        at = [time.perf_counter()]
-        index = task.sample(records, number)
-        x = records.x[index].contiguous(memory_format=torch.channels_last)
-        loss = F.cross_entropy(model(x), records.y[index])
-        at.append(time.perf_counter())
-        optimiser.zero_grad()
-        loss.backward()
-        at.append(time.perf_counter())
-        optimiser.step()
-        at.append(time.perf_counter())
-        return dict(zip(("forward", "backward", "update"), (b - a for a, b in itertools.pairwise(at)), strict=True))
-
-    return step

@@ -62,22 +62,27 @@ class Task:
         return torch.nonzero(coins)[:, 0]
 
 
-def plain(task: Task, last: bool) -> Step:
-    """What a good user writes, contiguous or channels-last."""
+def plain(task: Task, last: bool, mark: Callable[[], None] = lambda: None) -> Step:
+    """What a good user writes, contiguous or channels-last; ``mark`` is called before and after each of its phases."""
     records, model = task.records(), task.built().train()
     if last and not any(p.dim() == 5 for p in model.parameters()):
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.SGD(model.parameters(), lr=LR)
 
     def step(number: int) -> None:
+        mark()
         index = task.sample(records, number)
         x, y = records.x[index], records.y[index]
         # A group norm that meets the inputs ends the process in torch 2.13 where they are channels-last.
         images = x.dim() == 4 and task.name != "GroupNorm"
         x = x.contiguous(memory_format=torch.channels_last) if last and images else x
         optimiser.zero_grad()
-        F.cross_entropy(model(x), y).backward()
+        loss = F.cross_entropy(model(x), y)
+        mark()
+        loss.backward()
+        mark()
         optimiser.step()
+        mark()
 
     return step
 
