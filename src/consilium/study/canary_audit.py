@@ -97,7 +97,7 @@ def _audits(plan: Plan) -> int:
 
 def _record(claim: Mapping[str, Any] | None, bound: Bound, tighter: Bound, adversary: ThreatModel) -> dict[str, Any]:
     against = None if claim is None else float(claim["record_epsilon"])
-    exceeded = claim is not None and _comparable(claim) and bound.epsilon > float(claim["record_epsilon"])
+    exceeded = claim is not None and against is not None and _comparable(claim) and bound.epsilon > against
     warned = against is not None and not exceeded and max(bound.epsilon, tighter.epsilon) > against
     return {
         "claimed": None if claim is None else {name: claim[name] for name in _STATED},

@@ -127,7 +127,9 @@ def privacy_record(made: Sequence[Claim], notes: Sequence[str]) -> dict[str, Any
     unit = next((u for u in UNITS if maximum(made, u) is not None), None)
     return {
         "epsilon": None if unit is None else maximum(made, unit),
-        "record_epsilon": max((c.record_epsilon for c in made if c.unit == unit and c.record_epsilon), default=None),
+        "record_epsilon": max(
+            (c.record_epsilon for c in made if c.unit == unit and c.record_epsilon is not None), default=None
+        ),
         "delta": max((c.delta for c in made if c.unit == unit), default=None),
         "unit": unit,
         "adjacency": next((c.adjacency for c in made if c.unit == unit), None),
