@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from consilium.measure.membership import best_threshold
+
 INJECTED = "<script>alert('x')</script><img src=x onerror=alert(1)>"
 AXES = {
     "privacy": ["none", "dp-sgd"],
@@ -180,6 +182,10 @@ def _measure(name, value, half=0.02, chance=None, n=N, unit=""):
     }
 
 
+def _around(value, half=0.06):
+    return {"value": value, "low": value - half, "high": value + half}
+
+
 def _undefined(name, reason, n=N):
     return {
         "name": name,
@@ -246,14 +252,16 @@ def _frame(entry, choices):
 
 def _figures(home, choices, seed, by, generator):
     collapsed = _collapsed(choices)
-    accuracy = 0.11 if collapsed else _level(choices, by) + 0.006 * seed
+    accuracy = round(N * (0.11 if collapsed else _level(choices, by) + 0.006 * seed)) / N
+    balanced = _answers(home, accuracy, collapsed)
     packed = choices["compression"] != "none"
     return {
         "collapsed": collapsed,
+        "scores": "scores.safetensors",
         "privacy": _privacy(choices),
         "utility": [
             _measure("accuracy", accuracy, chance=0.1),
-            _measure("balanced_accuracy", 0.1 if collapsed else accuracy - 0.004, chance=0.1),
+            _measure("balanced_accuracy", balanced, chance=0.1),
             _measure("auroc", 0.5 if collapsed else min(0.999, accuracy + 0.04), 0.01, 0.5),
             _undefined("sensitivity", "more than two classes"),
             _measure("majority_rate", 0.105, 0.03),
@@ -271,6 +279,23 @@ def _figures(home, choices, seed, by, generator):
         },
         "notes": ["latency was measured on one thread"],
     }
+
+
+def _answers(home, accuracy, collapsed):
+    """What the model answered of each test record; returns its balanced accuracy.  Every tenth record is a label's."""
+    label, where = torch.arange(N) % 10, torch.randperm(N, generator=torch.Generator().manual_seed(3))
+    correct = torch.zeros(N, dtype=torch.bool)
+    correct[where[: round(accuracy * N)]] = True
+    predicted = torch.zeros(N, dtype=torch.long) if collapsed else torch.where(correct, label, (label + 1) % 10)
+    tensors = {
+        "id": torch.arange(N),
+        "unit": torch.arange(N),
+        "label": label,
+        "predicted": predicted,
+        "correct": correct,
+    }
+    save_file(tensors, home / "scores.safetensors")
+    return sum(float(correct[label == c].double().mean()) for c in range(10)) / 10
 
 
 def _privacy(choices):
@@ -346,9 +371,12 @@ def _evasion(home, name, choices, accuracy, base, generator):
 
 def _membership(home, choices, generator):
     told = 0.02 if choices["privacy"] != "none" else 0.14
-    member = torch.arange(400) < 200
+    member, known = torch.arange(400) < 200, torch.arange(400) % 2 == 0
+    score = (torch.randn(400, generator=generator) + told * 4 * member).double()
+    threshold = best_threshold(score[known], member[known])
+    taken = [float((score[~known & (member == truth)] >= threshold).double().mean()) for truth in (True, False)]
     save_file(
-        {"score": torch.randn(400, generator=generator) + told * 4 * member, "member": member},
+        {"score": score, "member": member, "known": known, "id": torch.arange(400), "unit": torch.arange(400)},
         home / "loss-threshold.safetensors",
     )
     return {
@@ -360,7 +388,7 @@ def _membership(home, choices, generator):
         "configuration": {},
         "threat": {"actor": "outsider", "moment": "inference", "knowledge": "black-box", "aim": "membership"},
         "measures": [
-            _measure("advantage", told, 0.06, 0.0, 200),
+            {**_measure("advantage", 0.0, 0.06, 0.0, 200), **_around(taken[0] - taken[1])},
             _measure("auc", 0.5 + told / 2, 0.04, 0.5, 200),
             _measure("tpr_at_fpr_1", 0.01 + told / 4, 0.01, 0.01, 200),
             _undefined("tpr_at_fpr_0.1", "not resolvable (n = 200)", 200),

@@ -148,15 +148,46 @@ def test_one_seed_says_so(one_seed):
     assert "One seed: intervals are the measures' own" in page_of(one_seed.folder).replace("&#39;", "'")
 
 
-def test_an_effect_without_direction_is_not_coloured(one_seed):
+def test_an_effect_inside_its_interval_is_not_coloured(one_seed):
+    """Coloured is what lies beyond the interval, with all pairs on one side; the rest says why not."""
     text = page_of(one_seed.folder)
-    tiles = re.findall(r'data-tip="[^"]*? pairs([^"]*)"><span class="v (\w+)">.*?</span><span class="i">([^<]*)<', text)
-    assert tiles
-    for tip, way, extremes in tiles:
-        low, high = (float(end.replace("−", "-")) for end in extremes.split(" … "))
-        if low < 0 < high:
-            assert way == "mixed" and "pairs lie on both sides of 0" in tip
-    assert "mixed" in {way for _, way, _ in tiles}
+    tiles = re.findall(r'data-tip="([^"]*? pairs[^"]*)"><span class="v (\w+)">.*?</span><span class="i">([^<]*)<', text)
+    seen = set()
+    for tip, way, limits in tiles:
+        low, high = (float(end.replace("−", "-").replace(" %", "")) for end in limits.split(" … "))
+        pairs = [float(x.replace("−", "-").replace(" %", "")) for x in tip.rpartition("single pairs ")[2].split(" … ")]
+        if way in ("gain", "loss"):
+            assert (low >= 0 or high <= 0) and not pairs[0] < 0 < pairs[1]  # limits are rounded
+        if way == "open":
+            assert low <= 0 <= high and "not measurable" in tip
+        if way == "mixed":
+            assert pairs[0] <= 0 <= pairs[1] and "pairs lie on both sides of 0" in tip
+        seen.add(way)
+    assert seen >= {"gain", "loss", "open"}
+
+
+def test_leakage_inside_its_interval_of_chance_has_no_colour(one_seed, study):
+    for held in (one_seed, study):
+        (group,) = [group for group in heat_groups(held, rows(held)) if group.aim == "membership"]
+        made = [cell for line in group.cells for cell in line if cell.figure.value is not None]
+        for cell in made:
+            told = cell.figure.low is not None and not cell.figure.low <= 0 <= cell.figure.high
+            assert bool(cell.tile.background) == told
+            assert told or "Not beyond its interval of chance" in cell.tile.title
+    assert {bool(cell.tile.background) for line in heat_groups(one_seed, rows(one_seed))[1].cells for cell in line} == {
+        True,
+        False,
+    }
+
+
+def test_the_page_says_why_an_infected_arm_with_noise_may_answer_better(page, one_seed, tmp_path):
+    said = "A corrupted site obeys no site half of a defence: it does not clip and adds no noise"
+    assert said in page and "claimed for the honest sites alone" in page
+    plain = shutil.copytree(one_seed.folder, tmp_path / "study")
+    for path in plain.glob("cells/*/evidence.json"):
+        evidence = json.loads(path.read_text())
+        path.write_text(json.dumps({**evidence, "privacy": {**evidence["privacy"], "claims": [], "epsilon": None}}))
+    assert said not in page_of(plain)
 
 
 def test_the_heat_map_writes_its_numbers(study):

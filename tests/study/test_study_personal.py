@@ -167,7 +167,8 @@ def personal(results, limits=None, states=None, made=None):
     sites = tuple(replace(site, limits=(limits or {}).get(site.id, site.limits)) for site in data.sites)
     net, folder = results.plan.materials.network(0), results.folder / "models" / cell.model
     made, states = made or results.plan.spec.federation.algorithm.bound(net), held if states is None else states
-    return Personal(made, state.server, states, net, sites, Arm("none", {}, ()), data.public, folder, Stream(0))
+    asked = frozenset(site.id for site in sites)
+    return Personal(made, state.server, states, net, sites, Arm("none", {}, ()), data.public, folder, Stream(0), asked)
 
 
 def judged(results, limits):

@@ -326,7 +326,7 @@ def test_a_resumed_training_gives_the_same_bits(study, tmp_path, monkeypatch):
     outcome, _ = run(study, tmp_path / "cut")
     assert outcome.resumed == 1 and outcome.trained == 2
     files = sorted(p.relative_to(tmp_path / "whole") for p in (tmp_path / "whole").rglob("*.safetensors"))
-    assert len(files) == 4
+    assert len(files) == 6  # two checkpoints, two models, and what each answered
     for file in files:
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "cut" / file).read_bytes()
 
@@ -379,12 +379,16 @@ def test_a_log_of_rounds_that_is_gone_says_what_to_do(study, finished, tmp_path,
 
 
 def test_the_log_of_a_training_is_read_once_for_all_attacks(study, finished, tmp_path, monkeypatch):
+    from consilium.study import asked as asking
     from consilium.study import run as module
 
     out = finished(study, tmp_path)
     shutil.rmtree(out / "tiny" / "cells")
     asked = []
-    monkeypatch.setattr(module, "read_rounds", lambda store, training: asked.append(training) or read(store, training))
+    for room in (module, asking):
+        monkeypatch.setattr(
+            room, "read_rounds", lambda store, training: asked.append(training) or read(store, training)
+        )
     read = store_module.read_rounds
     outcome, cells = run(study, out)
     assert outcome.attacks_run == 8 and len(cells) == 4

@@ -52,6 +52,16 @@ class Stream:
         """The 63-bit seed that this address stands for, key or no key: for shuffles, which are no noise."""
         return int.from_bytes(hashlib.sha256(self._address().encode()).digest()[:8], "big") >> 1
 
+    def keyed(self, ids: Tensor) -> Tensor:
+        """A number for each of ``ids`` (int64 ``(n,)``): it follows from this address and that id alone.
+
+        So what is drawn for a record is the same wherever it stands and whatever else is asked about.
+        """
+        key = hashlib.sha256(self._address().encode()).digest()
+        hashes = (hashlib.blake2b(i.to_bytes(8, "little", signed=True), digest_size=8, key=key) for i in ids.tolist())
+        held = bytearray(b"".join(h.digest() for h in hashes))
+        return torch.frombuffer(held, dtype=torch.int64) if held else torch.zeros(0, dtype=torch.int64)
+
     def generator(self, device: torch.device | str = "cpu") -> torch.Generator:
         """A fresh generator at the start of this stream."""
         return torch.Generator(device).manual_seed(self.number())

@@ -143,7 +143,8 @@ class CellRecord:
     """One model with one seed, and everything that was found about it.
 
     ``status`` is ok, failed, started (killed before it ended) or missing (planned, no evidence in the folder).
-    ``raw`` is the evidence as written, for what later versions add.
+    ``scores`` is the safetensors file of what it answered of each test record, if there is one; ``raw`` is the evidence
+    as written, for what later versions add.
     """
 
     digest: str
@@ -163,6 +164,7 @@ class CellRecord:
     notes: tuple[str, ...]
     seconds: Mapping[str, float]
     raw: Mapping[str, Any] = field(repr=False)
+    scores: Path | None = None
 
     @property
     def ok(self) -> bool:

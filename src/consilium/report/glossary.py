@@ -10,6 +10,11 @@ TERMS = (
     ("seed", "One repetition: another start, other batches, the same records."),
     ("infected", "Trained while an adversary held one or more sites; compared with its clean twin."),
     ("interval", "95 %. Over seeds by Student's t; with one seed the measure's own, over test records."),
+    (
+        "paired interval",
+        "Of a difference, on the same records in both models, patients counted once. With one seed it covers the "
+        "choice of records, with several the luck of trainings too. Within it, nothing is better or worse.",
+    ),
     ("chance", "What a party that knows nothing reaches: a figure means something only in its distance from chance."),
     ("majority class", "Always answering the commonest class scores this. A model near it has learned little."),
     (
@@ -42,5 +47,8 @@ PITFALLS = (
     ("ε per training, read as ε per folder", "The statement at the top; a claim names one released model."),
     ("One lucky seed", "Means over seeds with intervals; where there is one seed, the page says so."),
     ("Gradient masking taken for robustness", "A defence without a surrogate is printed as an upper bound."),
-    ("Choosing the best arm on test data", "Cards rank on the records shown and say how many intervals overlap."),
+    (
+        "A winner inside an interval",
+        "An arm is best only beyond a paired interval against every other one, at 95 % together (Bonferroni).",
+    ),
 )

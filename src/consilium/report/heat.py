@@ -1,7 +1,8 @@
 """Coloured tables: arms x attacks, and labels x sites.  The number is always written; colour only helps the eye.
 
 Bright means that the model holds, dark that the adversary gains: robust accuracy runs from 0 (dark) to 1, leakage from
-the largest in the study (dark; at least 0.25) to 0.
+the largest in the study (dark; at least 0.25) to 0.  Leakage is coloured only where its interval leaves out chance:
+what a coin may reach is no information.
 """
 
 from __future__ import annotations
@@ -83,7 +84,16 @@ def _tile(figure: Figure, top: float, good: bool, attack: str, row: Row) -> Tile
     title = f"{name}: {text}{f' ({between})' if between else ''}{_AT_MOST if figure.upper else ''}"
     if good and row.collapsed:
         return Tile(text, "", "", f"{title}. Collapsed: not ranked")
+    if not good and not _beyond_chance(figure):
+        return Tile(text, "", "", f"{title}. Not beyond its interval of chance ({number(figure.chance)}): no colour")
     return Tile(text, background, ink(background), title)
+
+
+def _beyond_chance(figure: Figure) -> bool:
+    """True where the interval leaves out what a party that knows nothing reaches; True where no such level exists."""
+    if figure.chance is None:
+        return True
+    return figure.low is not None and figure.high is not None and not figure.low <= figure.chance <= figure.high
 
 
 def _first_measure(study: StudyRecord, aim: str) -> str:

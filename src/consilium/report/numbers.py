@@ -9,7 +9,7 @@ from ..core.finding import Measure
 
 __all__ = ["Style", "interval", "number", "style_of"]
 
-Style = Literal["share", "difference", "epsilon", "bytes", "ratio", "seconds", "count", "plain"]
+Style = Literal["share", "difference", "percent", "epsilon", "bytes", "ratio", "seconds", "count", "plain"]
 _MINUS = "\N{MINUS SIGN}"
 
 
@@ -44,8 +44,8 @@ def style_of(measure: Measure) -> Style:
 
 
 def _plain(value: float, style: Style) -> str:
-    if style == "difference":
-        return f"{value:+.3f}"
+    if style in ("difference", "percent"):
+        return f"{value:+.3f}" if style == "difference" else f"{100 * value:+.0f} %"
     if style == "ratio":
         return f"{value:.2f}×"
     if style == "epsilon":

@@ -23,9 +23,9 @@ from plotly.offline import get_plotlyjs
 
 from .cell import CellView, cell_views
 from .columns import columns
-from .crowd import bands, pools
+from .crowd import MANY, bands, pools
 from .curve import rocs
-from .effects import changed, effects
+from .effects import changed, effects, less_noise
 from .evidence import StudyRecord
 from .figures import curves, histogram, pareto
 from .glossary import PITFALLS, TERMS
@@ -38,6 +38,9 @@ from .verdict import cards
 from .words import privacy_statement, question
 
 __all__ = ["write_page"]
+
+_MOST = 12
+"""Arms that a card names one by one."""
 
 
 def write_page(folder: Path, share: bool | None = None) -> Path:
@@ -83,6 +86,9 @@ def _context(study: StudyRecord, *, share: bool) -> dict[str, Any]:
         "heat": heat_groups(study, every),
         "changed": changed(study),
         "effects": effects(study),
+        "quieter": less_noise(study),
+        "left_out": _left_out(study),
+        "most": _MOST,
         "tiles": partition_tiles(study.data),
         "bands": bands(study.data),
         "pools": pools(study.data),
@@ -100,6 +106,14 @@ def _context(study: StudyRecord, *, share: bool) -> dict[str, Any]:
         "plotly": Markup(plotly),
         "hashes": " ".join(f"'{_digest(text)}'" for text in (script, plotly)),
     }
+
+
+def _left_out(study: StudyRecord) -> list[str]:
+    """The sites about which no membership attack asks, because some infection owns them; many are counted."""
+    if not any(finding.aim == "membership" for cell in study.cells for finding in cell.findings):
+        return []
+    found = sorted({str(site) for cell in study.cells for site in cell.raw.get("corrupted") or ()})
+    return found if len(found) <= MANY else [f"{len(found)} sites"]
 
 
 def _source(name: str) -> str:

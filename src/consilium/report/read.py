@@ -163,6 +163,7 @@ def _cell(folder: Path, planned: Mapping[str, Any], arms: Mapping[str, ArmRecord
         notes=_texts(raw.get("notes")),
         seconds={str(k): v for k, v in ((k, _number(v)) for k, v in _map(raw.get("seconds")).items()) if v is not None},
         raw=raw,
+        scores=_beside(home, raw.get("scores")),
     )
 
 
@@ -186,8 +187,6 @@ def _privacy(entry: Mapping[str, Any]) -> PrivacyRecord:
 
 
 def _finding(home: Path, name: str, entry: Mapping[str, Any]) -> FindingRecord:
-    file = _text(entry.get("scores"))
-    scores = home / Path(file).name if file else None  # only ever a file beside the evidence
     return FindingRecord(
         name=name,
         kind=_text(entry.get("kind")) or name,
@@ -198,8 +197,15 @@ def _finding(home: Path, name: str, entry: Mapping[str, Any]) -> FindingRecord:
         measures=_measures(entry.get("measures")),
         notes=_texts(entry.get("notes")),
         seconds=_number(entry.get("seconds")),
-        scores=scores if scores is not None and scores.is_file() else None,
+        scores=_beside(home, entry.get("scores")),
     )
+
+
+def _beside(home: Path, value: object) -> Path | None:
+    """A file of scores that is there; only ever one beside the evidence."""
+    name = _text(value)
+    path = home / Path(name).name
+    return path if name and path.is_file() else None
 
 
 def _measures(entries: object) -> tuple[Measure, ...]:

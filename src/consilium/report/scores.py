@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from ..core.finding import Measure
 from ..measure.intervals import wilson
 from .evidence import CellRecord, FindingRecord
 
-__all__ = ["read_examples", "read_scores", "worst_case"]
+__all__ = ["read_examples", "read_records", "read_scores", "worst_case"]
+
+_Made = TypeVar("_Made")
 
 _NAME = "worst_case"
 _EXAMPLE = "example/"
@@ -33,13 +37,25 @@ def read_examples(path: Path | None) -> dict[str, NDArray[np.float64]]:
     return _read(path, lambda key: key.removeprefix(_EXAMPLE) if key.startswith(_EXAMPLE) else None)
 
 
+def read_records(path: Path | None) -> dict[str, NDArray[Any]]:
+    """Every per-record tensor ``(n,)`` of a file as it was stored, ids in full; likewise empty."""
+    names = _read_with(path, lambda key: None if key.startswith(_EXAMPLE) else key, lambda tensor: tensor)
+    return {name: (t.double() if t.is_floating_point() else t).numpy() for name, t in names.items() if t.dim() == 1}
+
+
 def _read(path: Path | None, name: Callable[[str], str | None]) -> dict[str, NDArray[np.float64]]:
+    return _read_with(path, name, lambda tensor: tensor.double().numpy())
+
+
+def _read_with(
+    path: Path | None, name: Callable[[str], str | None], made: Callable[[Tensor], _Made]
+) -> dict[str, _Made]:
     if path is None:
         return {}
     try:
         with safe_open(path, framework="pt") as file:
             named = [(key, name(key)) for key in file.keys()]  # noqa: SIM118 (safe_open is no mapping)
-            return {short: file.get_tensor(key).double().numpy() for key, short in named if short}
+            return {short: made(file.get_tensor(key)) for key, short in named if short}
     except (OSError, SafetensorError):
         return {}
 

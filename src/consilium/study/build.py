@@ -154,6 +154,11 @@ def colluders(corruption: CorruptionSpec | None, sites: tuple[Site, ...], seed: 
     return tuple(sites[i].id for i in sorted(order[: corruption.corruption.sites]))
 
 
+def ever_corrupted(spec: Spec, sites: tuple[Site, ...], seed: int) -> frozenset[str]:
+    """The sites that are corrupted in some infection of the study: twins are compared without them (LAWS 22)."""
+    return frozenset(site for made in spec.corruptions for site in colluders(made, sites, seed))
+
+
 def exchange(
     spec: Spec,
     arm: Arm,

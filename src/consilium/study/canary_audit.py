@@ -56,17 +56,17 @@ class Auditor:
         return {**self.how.configuration(), "confidence": self.confidence}
 
     def judge(
-        self, finding: Finding, adversary: ThreatModel, data: Consortium, honest: tuple[str, ...], stream: Stream
+        self, finding: Finding, adversary: ThreatModel, data: Consortium, asked: tuple[str, ...], stream: Stream
     ) -> tuple[Finding, dict[str, Any]]:
         """The finding with its figures, and the record of the audit; ``finding.scores["score"]`` is ``(m,)``."""
-        asked, scores = audited(data, honest), finding.scores["score"]
-        claim = self._claim({data.sites[k].id for k in set(asked.site.tolist())})
+        canaries, scores = audited(data, asked), finding.scores["score"]
+        claim = self._claim({data.sites[k].id for k in set(canaries.site.tolist())})
         delta = self.how.delta if claim is None else float(claim["delta"])
-        bound = one_run(scores, asked.included, delta=delta, confidence=self.confidence, shares=self.how.guesses)
-        tighter = gaussian(scores, asked.included, delta=delta, confidence=self.confidence)
+        bound = one_run(scores, canaries.included, delta=delta, confidence=self.confidence, shares=self.how.guesses)
+        tighter = gaussian(scores, canaries.included, delta=delta, confidence=self.confidence)
         record = _record(claim, bound, tighter, adversary)
-        measures = (*finding.measures, *_measures(bound, tighter), _auc(scores, asked.included, stream))
-        kept = {**finding.scores, "member": asked.included}
+        measures = (*finding.measures, *_measures(bound, tighter), _auc(scores, canaries.included, stream))
+        kept = {**finding.scores, "member": canaries.included}
         return Finding(measures, kept, finding.examples, (*finding.notes, *record["notes"])), record
 
     def _claim(self, sites: set[str]) -> Mapping[str, Any] | None:

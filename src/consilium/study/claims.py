@@ -29,6 +29,10 @@ _CENTRAL = (
     "The claim per site trusts the server, which sees each update and adds the noise. Who took part in a round must "
     "stay with it: rounds.jsonl and the sites' own assessments are not covered (LAWS 15)."
 )
+_LESS_NOISE = (
+    "A corrupted site obeys no site half of a defence (LAWS 4): it does not clip, adds no noise, randomises no label. "
+    "So this model holds less noise than its clean twin and may answer better; that is no gain of the infection."
+)
 _MANY = 100
 """Claims above which sites of the same claim share a sentence."""
 
@@ -167,6 +171,8 @@ def claim_notes(spec: Spec, made: Sequence[Claim], corrupted: Sequence[str]) -> 
     ]
     if corrupted:
         notes.append(f"The claim covers honest sites only; {', '.join(corrupted)} obeyed no defence (LAWS 15).")
+    if corrupted and any(claim.unit != "site" for claim in made):
+        notes.append(_LESS_NOISE)
     if spec.federation is not None and spec.federation.shape.not_everyone:
         notes.append(
             "Each site is charged for the steps it took, whether or not its update arrived; the noise was set for all "

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from consilium.core.attack import Attack
 from consilium.core.finding import Finding, Measure
 from consilium.core.random import Stream
 from consilium.core.records import Consortium
-from consilium.core.threat import View
+from consilium.core.threat import CanaryView, ModelView, View
 from consilium.core.update import Payload
 from consilium.core.watch import Watcher
 from consilium.learn.stored import write_tensors
@@ -29,21 +30,45 @@ from .failures import told
 from .recipe import attack_recipe, digest
 from .released import Released
 from .retrain import Retraining
-from .spec import AttackSpec
+from .spec import JUDGED, AttackSpec
 from .views import grant
 from .watching import Watching
 
-__all__ = ["answers", "attack_digest", "costs", "find", "implied", "judge"]
+__all__ = ["answers", "asks", "attack_digest", "costs", "find", "implied", "is_judged", "judge"]
 
+_FILE = f"{JUDGED}.safetensors"
 _LATENCY_REPEATS = 15
 _LATENCY_BATCH = 64
 
 
-def judge(model: Released, data: Consortium, stream: Stream) -> dict[str, Any]:
-    """``utility`` on the whole test set, and whether the model has collapsed to one class."""
-    logits = answers(model.module, data.test.x)
-    made = utility(logits, data.test.y, stream.child("utility"))
-    return {"utility": [m.to_json() for m in made], "collapsed": is_collapsed(logits)}
+def asks(attack: Attack) -> bool:
+    """True where ``attack`` asks whose records were trained on: test records and canaries are those of the cell."""
+    return attack.needs not in (ModelView, CanaryView)
+
+
+def judge(model: Released, data: Consortium, stream: Stream, folder: Path) -> dict[str, Any]:
+    """``utility`` on the whole test set, and whether the model has collapsed to one class.
+
+    What it answered of each record lies in ``folder`` beside the evidence, so that two models can be compared record by
+    record: ``id``, ``unit``, ``label``, ``predicted`` and ``correct`` ``(n,)``.
+    """
+    logits, test = answers(model.module, data.test.x), data.test
+    made = utility(logits, test.y, stream.child("utility"))
+    predicted = logits.argmax(1).cpu()
+    scores = {
+        "id": test.ids,
+        "unit": test.units,
+        "label": test.y,
+        "predicted": predicted,
+        "correct": predicted == test.y,
+    }
+    write_tensors(folder / _FILE, scores)
+    return {"utility": [m.to_json() for m in made], "collapsed": is_collapsed(logits), "scores": _FILE}
+
+
+def is_judged(evidence: Mapping[str, Any], folder: Path) -> bool:
+    """True if the model of this cell was judged and what it answered of each record is there."""
+    return bool(evidence["utility"]) and evidence.get("scores") == _FILE and (folder / _FILE).is_file()
 
 
 def costs(
@@ -77,9 +102,12 @@ def answers(module: nn.Module, x: Tensor, batch: int = 512) -> Tensor:
         return torch.cat([module(x[i : i + batch]) for i in range(0, len(x), batch)])
 
 
-def attack_digest(cell: str, attack: AttackSpec, source: str | None, auditor: Auditor | None = None) -> str:
-    """What a finding depends on."""
-    return digest(attack_recipe(cell, attack, source, None if auditor is None else auditor.configuration()))
+def attack_digest(
+    cell: str, attack: AttackSpec, source: str | None, asked: tuple[str, ...], auditor: Auditor | None = None
+) -> str:
+    """What a finding depends on; ``asked`` are the sites whose records are asked about, where an attack asks."""
+    audit = None if auditor is None else auditor.configuration()
+    return digest(attack_recipe(cell, attack, source, audit, asked if asks(attack.attack) else None))
 
 
 def find(
@@ -89,7 +117,7 @@ def find(
     model: Released,
     source: Callable[[], tuple[str, Released] | None],
     data: Consortium,
-    honest: tuple[str, ...],
+    asked: tuple[str, ...],
     seed: int,
     retraining: Callable[[], Retraining] | None = None,
     watching: Watching | None = None,
@@ -98,6 +126,7 @@ def find(
 ) -> dict[str, Any]:
     """Run one attack; a failure is a finding that says so, and loses nothing else.
 
+    ``asked`` are the sites whose records it asks about, all of them in the model.
     ``watching`` tells what an attack that watches the rounds has seen of them; ``auditor`` holds an audit's coins and
     judges what such an attack guessed; ``start`` is the model before training.
     """
@@ -112,23 +141,24 @@ def find(
         "measures": [],
         "notes": [],
         "scores": None,
+        "asked": list(asked) if asks(attack.attack) else None,
     }
     try:
         origin = source()
-        record["digest"] = attack_digest(cell, attack, None if origin is None else origin[0], auditor)
+        record["digest"] = attack_digest(cell, attack, None if origin is None else origin[0], asked, auditor)
         stream = Stream(seed).child("attack", digest(attack.attack.configuration()))
         view: View
         memory: Payload
         if isinstance(attack.attack, Watcher) and watching is not None:
-            view, memory = watching.view(attack.attack, model, honest), watching.memory(attack.attack)
+            view, memory = watching.view(attack.attack, model, asked), watching.memory(attack.attack)
         else:
             source_model = None if origin is None else origin[1]
-            view = grant(attack.attack, data, honest, model, source_model, Stream(seed), retraining, start)
+            view = grant(attack.attack, data, asked, model, source_model, Stream(seed), retraining, start)
             memory = {}
         finding = attack.attack(view, memory, stream.child("run").generator())
         if auditor is not None:
-            finding, record["audit"] = auditor.judge(finding, attack.attack.threat, data, honest, stream)
-        record |= _written(finding, folder, attack.name)
+            finding, record["audit"] = auditor.judge(finding, attack.attack.threat, data, asked, stream)
+        record |= _written(_named(finding, view), folder, attack.name)
         if origin is not None and origin[0] == cell:
             record["notes"].append("Crafted on this very model: here transfer is the white-box attack.")
     except Exception as error:  # an attack may be anyone's code
@@ -147,6 +177,14 @@ def implied(made: Mapping[str, Any], privacy: Mapping[str, Any]) -> list[dict[st
         return []
     found = [Measure(**measure) for measure in made["measures"]]
     return [m.to_json() for m in bounds(found, float(epsilon), float(privacy.get("delta") or 0.0))]
+
+
+def _named(finding: Finding, view: View) -> Finding:
+    """``finding`` with the candidates' ids and units beside their scores: of whom each score is."""
+    asked = getattr(view, "candidates", None)
+    if asked is None or any(len(scores) != len(asked) for scores in finding.scores.values()):
+        return finding
+    return replace(finding, scores={**finding.scores, "id": asked.ids, "unit": asked.units})
 
 
 def _written(finding: Finding, folder: Path, name: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from consilium.federate.participation import Participation
 from consilium.learn.architecture import Architecture
 
 from .spec import (
+    JUDGED,
     STRICT,
     AttackSpec,
     CanarySpec,
@@ -278,6 +279,9 @@ def _attacks(raw: Sequence[object], vary: Mapping[str, tuple[Choice, ...]]) -> t
             )
         source = None if origin is None else _arm(_mapping(origin, f"{where}.from"), vary, f"{where}.from")
         made.append(AttackSpec(_name(name, attack.kind(), where), attack, source))
+        if made[-1].name == JUDGED:
+            reason = f"{JUDGED!r} names the file of the cell's own answers"
+            raise Refused(reason, remedy="give the attack another name", where=f"{where}.name")
     _unique([a.name for a in made], "attacks")
     return tuple(made)
 

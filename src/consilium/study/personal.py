@@ -44,7 +44,10 @@ def site_file(model: Path, site: str) -> Path:
 
 @dataclass(frozen=True, eq=False)
 class Personal:
-    """One training's models: ``states`` are what the sites keep, ``sites`` the honest ones, ``folder`` the model's."""
+    """One training's models: ``states`` are what the sites keep, ``sites`` the honest ones, ``folder`` the model's.
+
+    Figures are of the sites ``judged``: those that are honest in every infection, so that twins speak of the same.
+    """
 
     algorithm: Algorithm
     server: Server
@@ -55,6 +58,7 @@ class Personal:
     public: Records
     folder: Path
     stream: Stream
+    judged: frozenset[str]
 
     @property
     def away(self) -> str:
@@ -87,6 +91,8 @@ class Personal:
                 f"{self.algorithm.kind()} has no model for everyone. This cell's model, the one that is tested and "
                 f"attacked, is that of {largest.id}: of the sites that took part it has the most records ({share})."
             )
+        if left := [site.id for site in self.sites if site.id not in self.judged]:
+            said.append(f"Not in those figures: {', '.join(left)}, corrupted in another infection of this study.")
         new = [site.id for site in self.sites if not self._kept(site).tensors]
         if new:
             said.append(f"{len(new)} of {len(self.sites)} sites never took part: theirs is what a new site is given.")
@@ -107,7 +113,8 @@ class Personal:
         """The three figures; ``shared`` is the cell's model, which some algorithms have for no one but one site."""
         if self.away:
             return [Measure.undefined(name, self.away) for name in _NAMES]
-        own = [_Told.by(site, self._release(site).module) for site in self.sites]
+        asked = [site for site in self.sites if site.id in self.judged]
+        own = [_Told.by(site, self._release(site).module) for site in asked]
         told = [t for t in own if t is not None]
         if not told:
             reason = "no site told its figures: too few validation records, or no consent"
@@ -116,7 +123,7 @@ class Personal:
         made = [_measure(_NAMES[0], told), _measure(_NAMES[1], [worst])]
         if self.algorithm.model_for(self.server, None) is None:
             return [*made, Measure.undefined(_NAMES[2], "there is no model for everyone")]
-        common = [_Told.by(site, shared) for site in self.sites]
+        common = [_Told.by(site, shared) for site in asked]
         return [*made, _measure(_NAMES[2], [t for t in common if t is not None])]
 
     def _release(self, site: Site) -> Released:

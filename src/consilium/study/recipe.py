@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -81,11 +81,20 @@ def cell_recipe(model: str, seed: int) -> dict[str, Any]:
 
 
 def attack_recipe(
-    cell: str, attack: AttackSpec, source: str | None, audit: Mapping[str, Any] | None = None
+    cell: str,
+    attack: AttackSpec,
+    source: str | None,
+    audit: Mapping[str, Any] | None = None,
+    asked: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """What a finding depends on; ``source`` is the model that a transfer attack crafts on, ``audit`` how it counts."""
+    """What a finding depends on.
+
+    ``source`` is the model that a transfer attack crafts on, ``audit`` how it counts; ``asked`` are the sites whose
+    records are asked about, None where an attack asks about nobody's.
+    """
     recipe = {"schema": _SCHEMA, "cell": cell, "attack": attack.attack.configuration(), "source": source}
-    return recipe if audit is None else {**recipe, "audit": dict(audit)}
+    recipe |= {} if audit is None else {"audit": dict(audit)}
+    return recipe if asked is None else recipe | {"asked": {"sites": sorted(asked), "halves": "by unit"}}
 
 
 def fingerprint(consortium: Consortium) -> str:

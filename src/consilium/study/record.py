@@ -65,6 +65,7 @@ def cell_record(plan: Plan, cell: CellNode) -> dict[str, Any]:
         "corrupted": list(colluders(cell.corruption, data.sites, cell.seed)),
         "privacy": privacy_record((), []),
         "utility": [],
+        "scores": None,
         "cost": [],
         "findings": {},
         "set_aside": {},

@@ -1,14 +1,15 @@
 """Shadows: the cell's own training again, defences of every moment included, on records that an attack chooses.
 
-    pool       the train and non-member records of the honest sites in the model, mixed
+    pool       the train and non-member records of the sites asked about, mixed
     shadow     same sites, sizes, algorithm, corruption and defences; another seed (start, batches, noise, cohorts)
 
     trainings/<digest>/shadows/<shadow>.safetensors     parameters, buffers, which records are in them
     models/<digest>/shadows/<shadow>.safetensors        what the model defences make of them
 
 A shadow is named by its training, mask and seed, so all attacks on all models of a training share one set, a killed run
-goes on with what is missing, and a set of 64 begins with the set of 32.  Sites in the adversary's hands train in a
-shadow as they did in the target: shadows of an infected model are infected.
+goes on with what is missing, and a set of 64 begins with the set of 32.  Nobody asks about sites that are in the
+adversary's hands in some infection: they train in a shadow as in the target.  So shadows of an infected model are
+infected.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Retraining:
     """The shadows of one cell; ``done`` is called after each that had to be trained."""
 
     def __init__(
-        self, plan: Plan, cell: CellNode, store: Store, honest: tuple[str, ...], done: Callable[[], None]
+        self, plan: Plan, cell: CellNode, store: Store, asked: tuple[str, ...], done: Callable[[], None]
     ) -> None:
         if cell.training is None:
             raise Refused(NOTHING_TRAINED, remedy="use an attack that needs only answers, such as loss-threshold")
@@ -59,12 +60,12 @@ class Retraining:
         self.node, self.data = plan.trainings[cell.training], plan.materials.consortium(cell.seed)
         self.stream = Stream(cell.seed).child("shadows")
         check_data(self.data)
-        self._honest = honest
+        self._asked = asked
 
     @cached_property
     def pool(self) -> Pool:
         """What the shadows may learn from."""
-        return Pool.of(self.data, self._honest, self.stream.child("pool"))
+        return Pool.of(self.data, self._asked, self.stream.child("pool"))
 
     def fit(self, included: Tensor, seeds: Sequence[int]) -> Sequence[Shadow]:
         """A shadow per row and seed: trained in parallel unless it is there, and read one at a time."""

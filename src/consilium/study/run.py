@@ -20,15 +20,16 @@ from consilium.federate.assess import Assessing
 from consilium.federate.checkpoint import load_checkpoint
 from consilium.federate.engines.engine import Engine
 from consilium.federate.round import RoundExchange
-from consilium.federate.train import Trained, merged, train
+from consilium.federate.train import Trained, train
 
+from .asked import Asked
 from .budget import budget_stop
 from .build import algorithm, assessing, colluders, exchange, released, start
 from .canary_audit import Auditor, broken, made_audits
 from .claims import central_claims, claim_notes, made_claims, privacy_record
 from .engines import engine_for, engine_record
 from .environment import settled
-from .evaluate import attack_digest, costs, find, implied, judge
+from .evaluate import attack_digest, costs, find, implied, is_judged, judge
 from .failures import told
 from .pace import Kind
 from .personal import Personal
@@ -55,6 +56,10 @@ _SCHEMA = 1
 _UNKNOWN_MEMBERS = (
     "An audit: members are the training pool of these data and non-members what was held out of it. If the model was "
     "trained on other records, or on both, this attack sits at chance and says nothing of safety."
+)
+
+_ALIKE = (
+    "Not asked about: {}, corrupted in an infection of this study. Twins are asked about the same records (LAWS 22)."
 )
 
 
@@ -110,7 +115,7 @@ class _Runner:
         self.status: dict[str, str] = {}
         self._broken: dict[str, str] = {}
         self._shadows_owed = shadows_wanted(plan)
-        self._merged = lru_cache(maxsize=4)(self._merged_sites)  # every attack on every model of a training asks
+        self._asked = Asked(plan, store)
         self._released = lru_cache(maxsize=max(4, 2 * len(plan.arms)))(self._release)
 
     def train(self, node: TrainingNode) -> None:
@@ -217,7 +222,7 @@ class _Runner:
                 raise Failed(f"its training failed: {self._broken[cell.training]}")
             if not self.store.has_model(cell.model):
                 self._released(cell.digest)
-            if not evidence["utility"]:
+            if not is_judged(evidence, self.store.cell(cell.digest)):
                 self._judge(cell, evidence)
             while attacks:
                 self._attack(cell, attacks[0], evidence)
@@ -238,7 +243,7 @@ class _Runner:
         data = self.plan.materials.consortium(cell.seed)
         model = self._released(cell.digest)
         self.ticker.begin(f"judging {cell.label}")
-        evidence |= judge(model, data, Stream(cell.seed).child("evaluate", cell.digest))
+        evidence |= judge(model, data, Stream(cell.seed).child("evaluate", cell.digest), self.store.cell(cell.digest))
         if (own := self._personal(cell)) is not None:
             evidence["utility"] += [m.to_json() for m in own.judge(model.module)]
             evidence["notes"] += [note for note in own.notes() if note not in evidence["notes"]]
@@ -253,9 +258,9 @@ class _Runner:
         self._save(cell, evidence)
 
     def _attack(self, cell: CellNode, attack: AttackSpec, evidence: dict[str, Any]) -> None:
-        source = self.plan.source(attack, cell)
+        source, asked = self.plan.source(attack, cell), self._asked(cell, attack.attack)
         auditor = Auditor.of(self.plan, attack, evidence["privacy"]["claims"])
-        wanted = attack_digest(cell.digest, attack, None if source is None else source.digest, auditor)
+        wanted = attack_digest(cell.digest, attack, None if source is None else source.digest, asked, auditor)
         held = evidence["findings"].get(attack.name)
         if held is not None and held.get("digest") == wanted and held["status"] == "ok":
             self.outcome.attacks_reused += 1
@@ -269,9 +274,9 @@ class _Runner:
             self._released(cell.digest),
             lambda: None if source is None else (source.digest, self._released(source.digest)),
             self.plan.materials.consortium(cell.seed),
-            self._trained_on(cell),
+            asked,
             cell.seed,
-            lambda: Retraining(self.plan, cell, self.store, self._trained_on(cell), lambda: self._shadowed(cell)),
+            lambda: Retraining(self.plan, cell, self.store, asked, lambda: self._shadowed(cell)),
             None if cell.training is None else self._watching(self.plan.trainings[cell.training]),
             auditor,
             None if auditor is None else self._before(cell),
@@ -279,6 +284,8 @@ class _Runner:
         made["measures"] += implied(made, evidence["privacy"])
         if cell.training is None and attack.attack.threat.aim == "membership":
             made["notes"].append(_UNKNOWN_MEMBERS)
+        if made["asked"] is not None and (left := set(self._asked.honest(cell)) - set(self._asked.always_honest(cell))):
+            made["notes"].append(_ALIKE.format(", ".join(sorted(left))))
         self.outcome.attacks_run += 1
         evidence["findings"][attack.name] = made
         evidence["seconds"]["evaluation"] += made["seconds"]
@@ -341,6 +348,7 @@ class _Runner:
         if cell.training is None or not (cell.arm.algorithm or self._federation.algorithm).personal:
             return None
         net, data = self._network(cell), self.plan.materials.consortium(cell.seed)
+        honest = frozenset(self._asked.honest(cell))
         path = self.store.training(cell.training) / "checkpoint.safetensors"
         state, held = load_checkpoint(path, str(net.start()[0].device))
         return Personal(
@@ -348,11 +356,12 @@ class _Runner:
             state.server,
             held,
             net,
-            tuple(site for site in data.sites if site.id in self._honest(cell)),
+            tuple(site for site in data.sites if site.id in honest),
             cell.arm,
             data.public,
             self.store.model(cell.model),
             Stream(cell.seed).child("release", cell.model),
+            frozenset(self._asked.always_honest(cell)),
         )
 
     def _privacy(self, cell: CellNode) -> dict[str, Any]:
@@ -366,26 +375,11 @@ class _Runner:
         ledgers = {site: held.ledger for site, held in sites.items()}
         engine = engine_record(self.store.training(cell.training)) or {}
         deployed = engine if engine.get("kind") == "flower" else None
-        made = made_claims(cell.arm, data, ledgers, self._honest(cell), deployed)
+        made = made_claims(cell.arm, data, ledgers, self._asked.honest(cell), deployed)
         made = (*made, *central_claims(spec, cell.arm, data))
         bad = colluders(cell.corruption, data.sites, cell.seed)
         notes = claim_notes(spec, made, bad)
         return privacy_record(made, notes if why is None else [*notes, f"{why} (LAWS 13)"])
-
-    def _honest(self, cell: CellNode) -> tuple[str, ...]:
-        data = self.plan.materials.consortium(cell.seed)
-        bad = colluders(cell.corruption, data.sites, cell.seed)
-        return tuple(site.id for site in data.sites if site.id not in bad)
-
-    def _trained_on(self, cell: CellNode) -> tuple[str, ...]:
-        """The honest sites an update of which is in the model: only their records can be members (LAWS 17)."""
-        honest = self._honest(cell)
-        return (
-            honest if cell.training is None else tuple(site for site in honest if site in self._merged(cell.training))
-        )
-
-    def _merged_sites(self, training: str) -> frozenset[str]:
-        return frozenset(site for report in read_rounds(self.store, training) for site in merged(report))
 
     def _rounds(self, cell: CellNode) -> list[Mapping[str, Any]]:
         return [] if cell.training is None else read_rounds(self.store, cell.training)

@@ -1,6 +1,6 @@
 """What shadows learn from, and where there can be none.
 
-The pool holds the train and non-member records of the honest sites that are in the model.  A shadow divides each site's
+The pool holds the train and non-member records of the sites that attacks ask about.  A shadow divides each site's
 part of it anew into what it trains on and what it does not; validation, test and public records stay what they are.  An
 audit's canaries are in no pool, or the pool would tell their coins: those that the target learned from stand in every
 shadow, so that it is as large as the target.

@@ -21,6 +21,7 @@ from consilium.federate.rate import Rate
 from consilium.learn.architecture import Architecture
 
 __all__ = [
+    "JUDGED",
     "STRICT",
     "AttackSpec",
     "CanarySpec",
@@ -32,6 +33,9 @@ __all__ = [
     "FederationSpec",
     "Spec",
 ]
+
+JUDGED = "scores"
+"""What a cell's own answers are called where each attack's lie under its name."""
 
 STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
 

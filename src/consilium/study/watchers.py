@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 from consilium.core.errors import Refused
 from consilium.core.records import Consortium
 from consilium.core.watch import Watcher
 
+from .build import ever_corrupted
 from .spec import Spec
 
 __all__ = ["check_watchers", "honest_sizes"]
 
 
-def honest_sizes(data: Consortium, bad: Sequence[str]) -> dict[str, int]:
+def honest_sizes(data: Consortium, bad: Collection[str]) -> dict[str, int]:
     """The honest sites, with their numbers of training records."""
     return {site.id: len(site.records.train) for site in data.sites if site.id not in bad}
 
@@ -27,6 +28,7 @@ def check_watchers(spec: Spec, data: Consortium) -> None:
             reason = f"{attack.name} watches the rounds of a training, and an audit trains nothing"
             raise Refused(reason, remedy="leave it out, or train the model in the study", where=f"attacks[{i}]")
         try:
-            attack.attack.targets(honest_sizes(data, ()))
+            for seed in spec.seeds:
+                attack.attack.targets(honest_sizes(data, ever_corrupted(spec, data.sites, seed)))
         except Refused as error:
             raise error.at(f"attacks[{i}]") from error

@@ -35,7 +35,7 @@ from consilium.federate.train import train
 from consilium.learn.stored import write_tensors
 
 from .budget import budget_stop
-from .build import assessing, colluders, exchange, start
+from .build import assessing, ever_corrupted, exchange, start
 from .engines import engine_for, engine_record, write_engine_record
 from .plan import Materials, TrainingNode
 from .recipe import digest
@@ -61,12 +61,12 @@ class Watching:
 
     def beside(self, whole: RoundExchange, net: Network) -> RoundExchange:
         """``whole`` before the eyes of the study's watching attacks; itself where there are none."""
-        found = {_key(a.attack): a.attack for a in self.spec.attacks if isinstance(a.attack, Watcher)}
+        found = {digest(a.attack.configuration()): a.attack for a in self.spec.attacks if isinstance(a.attack, Watcher)}
         places = [place for attack in found.values() if (place := self._placed(attack, whole)) is not None]
         return self._watched(whole, net, places, strict=False) if places else whole
 
     def view(self, attack: Watcher, model: Released, trained_on: Sequence[str]) -> WatchedView:
-        """What ``attack`` is granted in the end; ``trained_on`` are the honest sites whose work is in the model."""
+        """What ``attack`` is granted in the end; ``trained_on`` are sites asked about whose work is in the model."""
         asked = self._asked(attack)
         there = [asked.of[site] for site in asked.of if site in trained_on]
         if not there:
@@ -78,7 +78,7 @@ class Watching:
 
     def memory(self, attack: Watcher) -> Payload:
         """What ``attack`` remembers of every round of the finished training; replayed unless it was there."""
-        key = _key(attack)
+        key = self._key(attack)
         state, _ = load_checkpoint(self.folder / "checkpoint.safetensors")
         if rounds_seen(state.observed, key) == state.server.round:
             return recalled(state.observed, key)
@@ -94,12 +94,21 @@ class Watching:
     def _data(self) -> Consortium:
         return self.materials.consortium(self.node.seed)
 
+    @property
+    def _honest(self) -> dict[str, int]:
+        """The sites that are honest in every infection: a twin is watched from the same seat, and asked the same."""
+        return honest_sizes(self._data, ever_corrupted(self.spec, self._data.sites, self.node.seed))
+
+    def _key(self, attack: Watcher) -> str:
+        """What a memory depends on beside its training: the attack, its seat and whom it asks about."""
+        seat, asked = attack.seat(self._honest), sorted(attack.targets(self._honest))
+        return digest({"attack": attack.configuration(), "seat": seat, "asked": asked, "drawn": "by id"})
+
     def _asked(self, attack: Watcher) -> _Asked:
-        bad = colluders(self.node.corruption, self._data.sites, self.node.seed)
-        targets = attack.targets(honest_sizes(self._data, bad))
+        targets = attack.targets(self._honest)
         if self._data.declared:
             raise Refused("the records of these sites are elsewhere", remedy="simulate the study with `run`")
-        stream = Stream(self.node.seed).child("attack", digest(attack.configuration()))
+        stream = Stream(self.node.seed).child("candidates")
         return _Asked.of_sites(self._data, targets, stream)
 
     def _placed(self, attack: Watcher, whole: RoundExchange) -> Observer | None:
@@ -111,15 +120,14 @@ class Watching:
 
     def _place(self, attack: Watcher, whole: RoundExchange) -> Observer:
         """``attack`` in its seat; refused where that seat sees less than it needs."""
-        bad = colluders(self.node.corruption, self._data.sites, self.node.seed)
-        seat, asked = attack.seat(honest_sizes(self._data, bad)), self._asked(attack)
+        seat, asked = attack.seat(self._honest), self._asked(attack)
         granted = _granted(whole, seat)
         if not issubclass(granted, attack.watches):
             raise Refused(
                 f"attack {attack.kind()} needs a {attack.watches.__name__} and its seat grants a {granted.__name__}",
                 remedy="watch a training whose updates are not masked, or from the server",
             )
-        return Observer(_key(attack), attack, seat, asked.records, asked.of)
+        return Observer(self._key(attack), attack, seat, asked.records, asked.of)
 
     def _watched(
         self, whole: RoundExchange, net: Network, places: Sequence[Observer], *, strict: bool
@@ -137,7 +145,7 @@ class Watching:
         whole = exchange(self.spec, node.arm, node.seed, node.corruption, self._data, net)
         whole = self._watched(whole, net, [self._place(attack, whole)], strict=True)
         judging, begin = assessing(whole), start(self.spec, node.arm, self._data, net)
-        place = self.folder / "watched" / f"{_key(attack)}.replay"
+        place = self.folder / "watched" / f"{self._key(attack)}.replay"
         write_engine_record(place, record)
         with engine_for(shape, self.spec.device, whole, judging, begin, place) as engine:
             done = train(
@@ -146,7 +154,7 @@ class Watching:
             )  # fmt: skip
         _check_same(_vector(done.state.server), _vector(stored), str(record.get("kind")))
         shutil.rmtree(place)
-        return recalled(done.state.observed, _key(attack))
+        return recalled(done.state.observed, self._key(attack))
 
     @property
     def _federation(self) -> FederationSpec:
@@ -176,10 +184,6 @@ class _Asked:
 
 def _pools(site: Site) -> tuple[Records, Records]:
     return site.records.train, site.records.non_members
-
-
-def _key(attack: Watcher) -> str:
-    return digest(attack.configuration())
 
 
 def _granted(whole: RoundExchange, seat: str | None) -> type[BroadcastRoundView]:
