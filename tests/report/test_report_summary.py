@@ -132,7 +132,7 @@ def test_without_scores_nobody_is_crowned_and_nothing_is_better(study):
     """A folder of an older version."""
     old = replace(study, cells=tuple(replace(c, scores=None, findings=()) for c in study.cells))
     made = {card.title: card for card in cards(old, rows(old))}
-    assert not made["Most accurate"].crowned and "(not comparable: no scores)" in made["Most accurate"].text
+    assert not made["Most accurate"].crowned and "not comparable: no scores" in made["Most accurate"].text
     assert made["Infection hurts most"].figure == "no measurable harm"
     accuracy = next(c for c in columns(old) if c.key == "accuracy")
     change = effect(old, "adversarial-poisoning")["accuracy"]

@@ -1,7 +1,7 @@
 """Coloured tables: arms x attacks, and labels x sites.  The number is always written; colour only helps the eye.
 
 Bright means that the model holds, dark that the adversary gains: robust accuracy runs from 0 (dark) to 1, leakage from
-the largest in the study (dark; at least 0.25) to 0.  Leakage is coloured only where its interval leaves out chance:
+the largest in the study (dark; at least 0.25) to 0.  Leakage is coloured only where its interval lies above chance:
 what a coin may reach is no information.
 """
 
@@ -90,10 +90,8 @@ def _tile(figure: Figure, top: float, good: bool, attack: str, row: Row) -> Tile
 
 
 def _beyond_chance(figure: Figure) -> bool:
-    """True where the interval leaves out what a party that knows nothing reaches; True where no such level exists."""
-    if figure.chance is None:
-        return True
-    return figure.low is not None and figure.high is not None and not figure.low <= figure.chance <= figure.high
+    """True where the whole interval lies above what a party that knows nothing reaches, or no such level exists."""
+    return figure.chance is None or (figure.low is not None and figure.low > figure.chance)
 
 
 def _first_measure(study: StudyRecord, aim: str) -> str:

@@ -45,7 +45,7 @@ def style_of(measure: Measure) -> Style:
 
 def _plain(value: float, style: Style) -> str:
     if style in ("difference", "percent"):
-        return f"{value:+.3f}" if style == "difference" else f"{100 * value:+.0f} %"
+        return f"{value:+.3f}" if style == "difference" else re.sub(r"^[+-]0 ", "0 ", f"{100 * value:+.0f} %")
     if style == "ratio":
         return f"{value:.2f}×"
     if style == "epsilon":

@@ -177,16 +177,20 @@ def _against(one: Sequence[Signed], other: Sequence[Signed]) -> list[Signed]:
 
 
 def _beyond(rivals: int) -> str:
-    each = f"{1 - (1 - CONFIDENCE) / rivals:.2%} each, Bonferroni" if rivals > 1 else "95 %"
-    return (
-        f"beyond the paired interval against {'each of ' * (rivals > 1)}{rivals} other arm{'s' * (rivals > 1)} ({each})"
-    )
+    return f"beyond the paired interval against {'each of ' * (rivals > 1)}{_rivals(rivals)} ({_each(rivals)})"
 
 
 def _inside(alike: Sequence[Row], gaps: Sequence[Gap], rivals: int) -> str:
-    why = {by.reason for by in gaps if by.reason}
-    said = f"{len(alike)} of {rivals} other arm{'s' * (rivals != 1)} cannot be told from it"
-    return f"{said} ({'; '.join(sorted(why))})" if why else f"{said}: inside the paired interval"
+    why = "; ".join(sorted({by.reason for by in gaps if by.reason})) or f"inside the paired interval ({_each(rivals)})"
+    return f"{len(alike)} of {_rivals(rivals)} cannot be told from it: {why}"
+
+
+def _rivals(count: int) -> str:
+    return f"{count} other arm{'s' * (count != 1)}"
+
+
+def _each(rivals: int) -> str:
+    return f"{1 - (1 - CONFIDENCE) / rivals:.2%} each, Bonferroni" if rivals > 1 else "95 %"
 
 
 def _named(*rows: Row) -> tuple[tuple[str, str], ...]:
