@@ -28,7 +28,7 @@ from .scores import read_records
 __all__ = ["Outcome", "Outcomes"]
 
 _Floats = NDArray[np.float64]
-NO_SCORES = "not comparable: no scores"
+_NO_SCORES = "not comparable: no scores"
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,10 +101,10 @@ def _read(cell: CellRecord, key: str) -> Outcome | str:
         return _membership(cell)
     held = read_records(cell.scores)
     if not {"id", "unit", "label", "correct"} <= held.keys():
-        return NO_SCORES
+        return _NO_SCORES
     right = held["correct"] if key in ("accuracy", "balanced_accuracy") else _stood(cell, key)
     if right is None or len(right) != len(held["id"]) or not len(right):
-        return NO_SCORES
+        return _NO_SCORES
     one = np.zeros(len(right), np.int64)
     if key != "balanced_accuracy":
         return Outcome.of(held["id"], held["unit"], right, one, (1.0,))
@@ -129,7 +129,7 @@ def _membership(cell: CellRecord) -> Outcome | str:
     finding = _seeing(cell)
     held = {} if finding is None else read_records(finding.scores)
     if not {"id", "unit", "score", "member", "known"} <= held.keys():
-        return NO_SCORES
+        return _NO_SCORES
     member, known = held["member"] > 0.5, held["known"] > 0.5
     score, judged = held["score"].astype(np.float64), ~known
     if any(member[half].all() or not member[half].any() for half in (known, judged)):

@@ -38,6 +38,7 @@ __all__ = [
     "cohort",
     "colluders",
     "consortium",
+    "ever_corrupted",
     "exchange",
     "gradient_rule",
     "network",
