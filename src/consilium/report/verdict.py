@@ -1,7 +1,7 @@
 """The cards at the top: what the study found, each with its interval, its arm and how sure one may be.
 
 Cards rank arms on the records they are shown on, so each says how many other arms its interval overlaps.  A collapsed
-arm is ranked by its size alone (LAWS 19: a constant withstands every attack and leaks nothing), an upper bound never.
+arm is ranked by its size alone (LAWS 19: a constant withstands every attack and leaks nothing), a loose bound never.
 """
 
 from __future__ import annotations
@@ -40,7 +40,12 @@ def cards(study: StudyRecord, rows: Sequence[Row]) -> tuple[Card, ...]:
     made = [
         _best("Most accurate", clean, by_key.get("accuracy"), "clean arms, whatever their defences"),
         _best("Most accurate with an ε", claimed, by_key.get("accuracy"), _epsilons(claimed)),
-        _best("Withstands most", clean, strongest, "test images right under every evasion attack"),
+        _best(
+            "Withstands most",
+            clean,
+            strongest,
+            "test images right under every evasion attack here; a stronger one may break more",
+        ),
         _best("Leaks least", clean, by_key.get("mia_advantage"), "advantage in telling members; 0 is a coin"),
         _audited(rows, by_key.get("audited_epsilon")),
         _smallest(clean, by_key.get("bytes")),
@@ -57,7 +62,8 @@ def _best(title: str, rows: Sequence[Row], column: Column | None, text: str) -> 
     rivals = sum(_overlap(figure, other) for _, other in ranked[1:])
     ties = f"; its interval overlaps {rivals} other arm{'s' * (rivals != 1)}" if rivals else ""
     between = interval(figure.low, figure.high, column.style)
-    return Card(title, number(figure.value, column.style), between, row.code, row.arm.name, f"{text}{ties}")
+    value = ("≤ " if figure.at_most else "") + number(figure.value, column.style)
+    return Card(title, value, between, row.code, row.arm.name, f"{text}{ties}")
 
 
 def _audited(rows: Sequence[Row], column: Column | None) -> Card | None:
