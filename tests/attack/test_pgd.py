@@ -103,3 +103,33 @@ def test_fgsm_takes_its_step(view):
     assert moved.max() == pytest.approx(0.05, abs=1e-6)
     with pytest.raises(Refused):
         FGSM(radius=-1)
+
+
+class Sure(nn.Module):
+    """A model so sure of itself that the cross-entropy has no gradient left in float32."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return 1000 * self.inner(x)
+
+
+def test_the_margin_sees_through_sharp_logits(view):
+    """The cross-entropy of logits x 1000 is flat, so PGD on it finds little; the margin finds what it found before."""
+    margin = PGD(radius=0.1, loss="margin")
+    sharp = replace(view, module=Sure(view.module), surrogate=Sure(view.module))
+    assert robust(margin, sharp) == pytest.approx(robust(margin, view), abs=0.01)
+    assert robust(PGD(radius=0.1), sharp) > robust(margin, sharp) + 0.1
+
+
+def test_two_losses_break_images_that_one_does_not(view):
+    """Their worst case per image is below either: why the quickstart has both."""
+    knobs = {"radius": 0.1, "steps": 20, "restarts": 2}
+    crossed, margin = (
+        PGD(**knobs, loss=loss)(view, {}, torch.Generator().manual_seed(0)).scores["correct"]
+        for loss in ("cross-entropy", "margin")
+    )
+    assert (crossed & margin).sum() <= min(crossed.sum(), margin.sum())
+    assert margin.double().mean() == pytest.approx(crossed.double().mean().item(), abs=0.05)

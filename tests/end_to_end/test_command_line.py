@@ -109,7 +109,7 @@ def test_the_quickstart_is_the_study_without_a_file(consilium_cli, tmp_path):
     assert said["study"] == "quickstart" and len(said["arms"]) == 8
     assert said["trainings"] == 8 and said["cells"] == 16
     kinds = [a if isinstance(a, str) else a["kind"] for a in consilium.Study.quickstart().table()["attacks"]]
-    assert kinds == ["fgsm", "pgd", "transfer", "loss-threshold"]
+    assert kinds == ["fgsm", "pgd", "pgd", "transfer", "loss-threshold"]
 
 
 def test_a_study_of_several_seeds_is_one_row_each(run_study, tables):

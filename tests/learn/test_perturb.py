@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from consilium.core.errors import Refused
-from consilium.learn.perturb import fooled, maximise, project, sizes
+from consilium.learn.perturb import fooled, margin, maximise, project, sizes
 
 
 def generator(seed=0):
@@ -49,6 +49,21 @@ def test_l2_on_a_linear_model_is_along_the_gradient():
     x = torch.full((1, 4), 0.5)
     out = ascend(linear, x, torch.tensor([1]), radius=0.1, steps=50, step_size=0.05, norm="l2")
     assert torch.allclose(out, x - 0.1 * W / W.norm(), atol=1e-3)
+
+
+def test_the_margin_is_the_lead_of_the_best_wrong_answer():
+    logits = torch.tensor([[3.0, 1.0, 2.0], [0.0, 5.0, -1.0]])
+    assert torch.equal(margin(logits, torch.tensor([0, 2])), torch.tensor([-1.0, 6.0]))
+
+
+def test_a_step_along_the_margin_goes_to_the_nearest_wrong_class():
+    """Of three classes the runner-up decides: the gradient of z_1 - z_0 alone, where cross-entropy mixes in z_2."""
+    weight = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    out = maximise(
+        lambda x: x @ weight.T + torch.tensor([1.0, 0.5, 0.0]), torch.full((1, 2), 0.2), torch.tensor([0]), radius=0.1,
+        steps=1, step_size=0.1, norm="l2", random_start=False, generator=generator(), loss="margin",
+    )  # fmt: skip
+    assert torch.allclose(out, torch.tensor([[0.3, 0.2]]))
 
 
 def test_one_full_step_is_fgsm():

@@ -115,7 +115,23 @@ def test_no_promise_without_its_statement(page):
 def test_claims_chance_and_bounds_are_written(page):
     assert page.count("-differential privacy of one example, add-or-remove-one") >= 5 * 15
     assert "No-skill level" in page and "Always answering the commonest class scores 0.105" in page
-    assert "upper bound" in page and "data-unranked" in page and ">collapsed<" in page
+    assert "loose bound" in page and "data-unranked" in page and ">collapsed<" in page
+
+
+def test_every_figure_under_attack_is_at_most(page):
+    """What withstood these attacks may fall to a stronger one (LAWS 26): no bare robust accuracy stands anywhere."""
+    evasion = re.findall(
+        r'data-column="(?:robust_accuracy:[^"]*|worst_case)".*?<span class="v[^"]*">(.*?)</span>', page, re.S
+    )
+    assert len(evasion) > 30 and all(text.startswith("≤ ") or text == "–" for text in evasion)
+    others = re.findall(r'data-column="accuracy".*?<span class="v[^"]*">(.*?)</span>', page, re.S)
+    assert others and not any("≤" in text for text in others)
+    heat = re.findall(
+        r"<td class=\"tile[^>]*? data-tip=\"[^\"]*, (?:fgsm|pgd|transfer): [^\"]*\"[^>]*>(.*?)</td>", page
+    )
+    assert heat and all(text.startswith("≤ ") or text == "–" for text in heat)
+    card = re.search(r'<h3>Withstands most</h3><p class="figure">(.*?)<', page)
+    assert card is None or card[1].startswith(("≤ ", "no arm"))
 
 
 def test_the_plot_has_a_point_per_arm_that_was_judged(page):
@@ -194,7 +210,7 @@ def test_the_heat_map_writes_its_numbers(study):
     evasion, membership = heat_groups(study, rows(study))
     first = rows(study)[0]
     assert evasion.attacks == ("fgsm", "pgd", "transfer") and membership.attacks == ("loss-threshold",)
-    assert evasion.cells[0][0].tile.text == number(first.figures["robust_accuracy:fgsm"].value)
+    assert evasion.cells[0][0].tile.text == "≤ " + number(first.figures["robust_accuracy:fgsm"].value)
     collapsed = next(i for i, row in enumerate(rows(study)) if row.collapsed)
     assert evasion.cells[collapsed][0].tile.background == "" and "not ranked" in evasion.cells[collapsed][0].tile.title
     bound = next(i for i, row in enumerate(rows(study)) if row.arm.name == "dp-sgd + static-int8")

@@ -12,6 +12,7 @@ Source: Madry et al. 2018, Towards Deep Learning Models Resistant to Adversarial
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,9 +23,10 @@ from torch.nn import functional as F
 from consilium.core.errors import Refused
 from consilium.core.gradient import Predict
 
-__all__ = ["Norm", "fooled", "maximise", "project", "sizes"]
+__all__ = ["Loss", "Norm", "fooled", "margin", "maximise", "project", "sizes"]
 
 Norm = Literal["linf", "l2"]
+Loss = Literal["cross-entropy", "margin"]
 
 _RESOLUTION = 1e-5
 """A lead below this share of the largest logit may turn round when the same image is scored in another batch."""
@@ -41,16 +43,17 @@ def maximise(
     norm: Norm,
     random_start: bool,
     generator: torch.Generator,
+    loss: Loss = "cross-entropy",
     active: bool = False,
     judge: Predict | None = None,
 ) -> Tensor:
-    """Inputs ``(n, *shape)`` in [0, 1], within ``radius`` of ``x``, that raise the cross-entropy at ``y (n,)``.
+    """Inputs ``(n, *shape)`` in [0, 1], within ``radius`` of ``x``, that raise the ``loss`` at ``y (n,)``.
 
     ``predict`` must be differentiable in its input (else ``Refused``); the weights' ``.grad`` is never touched.  With
     ``active`` an example stops at the first point that is answered wrongly, x itself included, and the rest go on.
     Whose answer counts is ``judge``, where the model attacked is not the one whose gradients are followed.
     """
-    walk = _Walk(predict, judge, radius, steps, step_size, norm)
+    walk = _Walk(predict, judge, radius, steps, step_size, norm, _LOSSES[loss])
     start = project(x + _noise(x, radius, norm, generator), x, radius, norm) if random_start else x.clone()
     if not active:
         return walk.to_the_end(start, x, y)
@@ -85,10 +88,26 @@ def fooled(logits: Tensor, y: Tensor) -> Tensor:
     Answers may be -inf (a probability rounded to 0); a NaN fools nobody.
     """
     answers = logits.detach()
-    true = answers.gather(1, y[:, None])[:, 0]
-    other = answers.scatter(1, y[:, None], -math.inf).amax(1)
     scale = answers.abs().masked_fill(~answers.isfinite(), 0).amax(1)
-    return other - true > _RESOLUTION * scale
+    return margin(answers, y) > _RESOLUTION * scale
+
+
+def margin(logits: Tensor, y: Tensor) -> Tensor:
+    """By how much the best wrong answer leads over the right one, ``(n,)``: z_j - z_y, largest over j != y.
+
+    Its gradient does not vanish where a model is sure of itself, as that of the cross-entropy does.
+
+    Source: Carlini and Wagner 2017, Towards Evaluating the Robustness of Neural Networks, arXiv 1608.04644 (f6).
+    """
+    wrong = logits.scatter(1, y[:, None], -math.inf).amax(1)
+    return wrong - logits.gather(1, y[:, None])[:, 0]
+
+
+def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    return F.cross_entropy(logits, y, reduction="none")
+
+
+_LOSSES: Mapping[Loss, Callable[[Tensor, Tensor], Tensor]] = {"cross-entropy": _cross_entropy, "margin": margin}
 
 
 @dataclass(frozen=True)
@@ -99,6 +118,7 @@ class _Walk:
     steps: int
     step_size: float
     norm: Norm
+    loss: Callable[[Tensor, Tensor], Tensor]
 
     def to_the_end(self, point: Tensor, x: Tensor, y: Tensor) -> Tensor:
         for _ in range(self.steps):
@@ -136,7 +156,7 @@ class _Walk:
                     remedy="give a differentiable surrogate",
                 )
             # The sum, not the mean: an example's gradient must not depend on how many others there are.
-            (gradient,) = torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), leaf)
+            (gradient,) = torch.autograd.grad(self.loss(logits, y).sum(), leaf)
         return torch.nan_to_num(gradient), logits.detach()
 
 

@@ -21,6 +21,9 @@ _AIMS = ("evasion", "poisoning", "membership", "attribute", "reconstruction", "e
 
 _NAMES = {
     "auroc": "AUROC",
+    "robust_accuracy": "robust accuracy, at most",
+    "balanced_robust_accuracy": "balanced robust accuracy, at most",
+    "success_rate": "success rate, at least",
     "auc": "AUC",
     "mean_linf": "mean L∞ of the change",
     "mean_l2": "mean L2 of the change",

@@ -33,7 +33,10 @@ class Column:
 
     @property
     def robustness(self) -> bool:
-        """True for figures of evasion, in which a collapsed model is not ranked (LAWS 19)."""
+        """True for figures of evasion, in which a collapsed model is not ranked (LAWS 19).
+
+        They bound the robust accuracy from above: what withstood these attacks may fall to a stronger one (LAWS 26).
+        """
         return self.group == "Evasion"
 
 
@@ -86,7 +89,8 @@ _WORST = Column(
     "worst_case",
     "worst case",
     "Evasion",
-    "Share of test images answered rightly under every one of the study's evasion attacks, image by image.",
+    "Share of test images answered rightly under every one of the study's evasion attacks, image by image. The robust "
+    "accuracy is at most this: a stronger attack may find more.",
     "high",
 )
 _LAST = (
@@ -170,7 +174,7 @@ def measure_of(cell: CellRecord, key: str) -> Measure | None:
 
 
 def is_bound(cell: CellRecord, key: str) -> bool:
-    """True where the figure of an evasion column is only an upper bound of the robust accuracy (LAWS 20)."""
+    """True where the figure of an evasion column is a loose bound: some attack did not follow the defence (LAWS 20)."""
     attack = key.partition(":")[2]
     if attack:
         return any(f.upper_bound for f in cell.findings if f.name == attack)
@@ -179,7 +183,10 @@ def is_bound(cell: CellRecord, key: str) -> bool:
 
 
 def _attack(name: str) -> Column:
-    meaning = f"Share of all test images answered rightly under the attack “{name}”: robust accuracy."
+    meaning = (
+        f"Share of all test images answered rightly under the attack “{name}”. The robust accuracy is at most this: a "
+        "stronger attack may find more."
+    )
     return Column(f"robust_accuracy:{name}", name, "Evasion", meaning, "high")
 
 

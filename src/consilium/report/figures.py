@@ -82,7 +82,7 @@ def _point(row: Row, shown: Sequence[Column]) -> dict[str, Any]:
 
 
 def _figure(figure: Figure) -> dict[str, Any]:
-    return {"v": figure.value, "l": figure.low, "h": figure.high, "upper": figure.upper}
+    return {"v": figure.value, "l": figure.low, "h": figure.high, "upper": figure.upper, "at_most": figure.at_most}
 
 
 def _label(column: Column) -> str:

@@ -26,8 +26,12 @@ TERMS = (
         "Differential privacy: one record more or less changes the odds of any outcome by at most e^ε, except with δ.",
     ),
     ("unit", "Whose presence ε hides: one example, one patient, one site or one label. Units are never mixed."),
-    ("robust accuracy", "Share of test images still answered rightly after the attack changed them within its radius."),
-    ("upper bound (≤)", "The attack could not be adapted to the defence; a better adversary may do more."),
+    (
+        "robust accuracy (≤)",
+        "Share of test images still answered rightly whatever an adversary does within the radius. Attacks bound it "
+        "from above: what withstood these may fall to a stronger one.",
+    ),
+    ("loose bound", "The attack could not follow the defence, so that its figure says little; it is not ranked."),
     ("advantage", "True minus false positive rate in telling members from non-members; 0 is a coin, 1 is certainty."),
     (
         "threat model",
@@ -46,7 +50,11 @@ PITFALLS = (
     ("A constant model that looks robust", "Majority rate and collapse are shown; collapsed arms are not ranked."),
     ("ε per training, read as ε per folder", "The statement at the top; a claim names one released model."),
     ("One lucky seed", "Means over seeds with intervals; where there is one seed, the page says so."),
-    ("Gradient masking taken for robustness", "A defence without a surrogate is printed as an upper bound."),
+    (
+        "Gradient masking taken for robustness",
+        "A defence without a surrogate has a loose bound and is not ranked.",
+    ),
+    ("An attack that failed, taken for robustness", "Every figure under attack is printed as “at most” (≤)."),
     (
         "A winner inside an interval",
         "An arm is best only beyond a paired interval against every other one, at 95 % together (Bonferroni).",

@@ -20,8 +20,8 @@ from .summary import Figure, Row, figure_of
 __all__ = ["HeatCell", "HeatGroup", "Tile", "heat_groups", "partition_tiles"]
 
 _MAIN = {"evasion": "robust_accuracy", "membership": "advantage"}
-_AT_MOST = ". An upper bound: the attack was not adapted to the defence"
-_NAMES = {"robust_accuracy": "robust accuracy", "advantage": "membership advantage"}
+_LOOSE = ". A loose bound: the attack was not adapted to the defence"
+_NAMES = {"robust_accuracy": "robust accuracy, at most", "advantage": "membership advantage"}
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,12 @@ def _tile(figure: Figure, top: float, good: bool, attack: str, row: Row) -> Tile
     name = f"{row.arm.name}, {row.infected_by}, {attack}"
     if figure.value is None:
         bound = "–" if figure.ceiling is None else f"≤ {number(figure.ceiling)}"
-        return Tile(bound, "", "", f"{name}: {figure.reason}{_AT_MOST if figure.upper else ''}")
+        return Tile(bound, "", "", f"{name}: {figure.reason}{_LOOSE if figure.upper else ''}")
     share = figure.value / top
     background = cividis(share if good else 1 - share)
     between = interval(figure.low, figure.high)
-    text = f"{'≤ ' if figure.upper else ''}{number(figure.value)}"
-    title = f"{name}: {text}{f' ({between})' if between else ''}{_AT_MOST if figure.upper else ''}"
+    text = f"{'≤ ' if figure.at_most else ''}{number(figure.value)}"
+    title = f"{name}: {text}{f' ({between})' if between else ''}{_LOOSE if figure.upper else ''}"
     if good and row.collapsed:
         return Tile(text, "", "", f"{title}. Collapsed: not ranked")
     if not good and not _beyond_chance(figure):

@@ -8,7 +8,7 @@ never averaged: each released model has its own, and the largest is shown.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..core.finding import Measure
 from ..measure.intervals import across_seeds
@@ -22,8 +22,10 @@ __all__ = ["Figure", "Row", "code_of", "figure_of", "majority_rate", "rows"]
 class Figure:
     """One number of the matrix: ``n`` records behind each of ``seeds`` values; ``how`` names its interval.
 
-    ``upper`` marks an upper bound: an attack behind it was not adapted to the defence (LAWS 20), so it has no interval;
-    where such an attack has no figure at all, ``ceiling`` is the clean accuracy: no robust accuracy lies above it.
+    ``at_most`` marks a figure of attacks that are not the strongest there are (LAWS 26): the interval is that of what
+    these attacks left standing, and the robust accuracy may lie below it.  ``upper`` marks one behind which an attack
+    was not even adapted to the defence (LAWS 20), so it has no interval; where such an attack has no figure at all,
+    ``ceiling`` is the clean accuracy: no robust accuracy lies above it.
     """
 
     value: float | None
@@ -36,6 +38,7 @@ class Figure:
     reason: str = ""
     upper: bool = False
     ceiling: float | None = None
+    at_most: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ def figure_of(cells: Sequence[CellRecord], column: Column) -> Figure:
         return Figure(None, reason=reason, upper=upper and bool(found), ceiling=_ceiling(done) if upper else None)
     if column.style == "epsilon":
         return Figure(max(_values(valued)), seeds=len(valued), how="largest over seeds")
-    return _mean(valued, column, upper)
+    return replace(_mean(valued, column, upper), at_most=column.robustness)
 
 
 def _mean(measures: Sequence[Measure], column: Column, upper: bool) -> Figure:
@@ -127,7 +130,7 @@ def _mean(measures: Sequence[Measure], column: Column, upper: bool) -> Figure:
     else:
         how = "95 % over seeds (Student t)"
     if upper:
-        low, high, how = None, None, "upper bound"
+        low, high, how = None, None, "loose bound"
     if column.style == "share" and low is not None and high is not None:  # cutting at the range loses no coverage
         low, high = max(low, -1.0 if "advantage" in column.key else 0.0), min(high, 1.0)
     n, reason = min(measure.n for measure in measures), first.reason

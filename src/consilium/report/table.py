@@ -153,7 +153,7 @@ def _cell(row: Row | None, column: Column) -> Text:
         none = "none" if column.key == "epsilon" and row.judged else "–"
         return Text(none if figure.ceiling is None else f"≤ {figure.ceiling:.2f}", style="dim")
     unranked = column.robustness and row.collapsed > 0
-    text = Text(("≤ " if figure.upper else "") + number(figure.value, column.style), "dim strike" if unranked else "")
+    text = Text(("≤ " if figure.at_most else "") + number(figure.value, column.style), "dim strike" if unranked else "")
     if figure.low is None or figure.high is None or column.group == "Cost":
         return text
     return text.append(f"\n{figure.low:.2f}–{figure.high:.2f}", style="dim")
@@ -163,6 +163,8 @@ def _caption(study: StudyRecord) -> str:
     seeds = f"Mean over {len(study.seeds)} seeds" if len(study.seeds) > 1 else "One seed"
     infections = study.infections[1:]
     told = f" Infected: {', '.join(f'{i + 1} {x}' if len(infections) > 1 else x for i, x in enumerate(infections))}."
-    return f"{seeds}, 95 % interval below. ε holds for one released model: the largest over sites and seeds." + (
-        told if infections else ""
+    return (
+        f"{seeds}, 95 % interval below. ε holds for one released model: the largest over sites and seeds."
+        + (told if infections else "")
+        + (" Robust: at most this, a stronger attack may find more." if _strongest(study) else "")
     )

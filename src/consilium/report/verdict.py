@@ -3,7 +3,7 @@
 An arm is crowned only where it is better than EVERY other one beyond a paired interval (:mod:`.compare`): with k rivals
 each at 1 - 0.05/k (Bonferroni), or nobody could be sure of all of them together.  Else no arm is measurably best, and
 those that cannot be told apart are named.  A collapsed arm is ranked by its size alone (LAWS 19: a constant withstands
-every attack and leaks nothing), an upper bound never.
+every attack and leaks nothing), a loose bound never.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def cards(study: StudyRecord, rows: Sequence[Row]) -> tuple[Card, ...]:
     made = [
         best("Most accurate", clean, by_key.get("accuracy"), "clean arms, whatever their defences"),
         best("Most accurate with an ε", claimed, by_key.get("accuracy"), _epsilons(claimed)),
-        best("Withstands most", clean, strongest, "test records right under every evasion attack"),
+        best("Withstands most", clean, strongest, "test records right under every evasion attack here"),
         best("Leaks least", clean, by_key.get("mia_advantage"), "advantage in telling members; 0 is a coin"),
         _audited(rows, by_key.get("audited_epsilon")),
         _smallest(clean, by_key.get("bytes")),
@@ -79,7 +79,7 @@ class _Best:
         gaps = _gaps(rivals, lambda rival: shared(row.cells, rival.cells, column.key), column, self.outcomes)
         alike = [rival for rival, apart in zip(rivals, gaps, strict=True) if apart.sign != sign]
         between = interval(figure.low, figure.high, column.style)
-        value = number(figure.value, column.style)
+        value = ("≤ " if figure.at_most else "") + number(figure.value, column.style)
         if not rivals:
             return Card(title, value, between, row.code, row.arm.name, f"{text}; no other arm has this figure")
         if not alike:

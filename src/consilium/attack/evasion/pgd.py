@@ -4,7 +4,13 @@ A record counts as fooled if any point of any restart fools the released model; 
 which changes no verdict and saves their share of the work.  Behind int8 or rounded answers the gradients are those of
 the surrogate (straight-through, BPDA), the verdict that of the released model.
 
-Source: Madry et al. 2018, arXiv 1706.06083; Athalye et al. 2018, arXiv 1802.00420 (BPDA).
+    loss = cross-entropy    -log p(y | x), whose gradient vanishes where the model is sure of itself
+    loss = margin           best wrong logit - right logit: the same direction at any scale of the logits
+
+What withstands PGD has withstood PGD: its figure is an upper bound of the robust accuracy (LAWS 26).
+
+Source: Madry et al. 2018, arXiv 1706.06083; Athalye et al. 2018, arXiv 1802.00420 (BPDA); Carlini and Wagner 2017,
+arXiv 1608.04644 (margin).
 """
 
 from __future__ import annotations
@@ -17,7 +23,7 @@ from torch import Tensor
 
 from consilium.core.entry import check
 from consilium.core.threat import ModelView, ThreatModel
-from consilium.learn.perturb import Norm, fooled, maximise
+from consilium.learn.perturb import Loss, Norm, fooled, maximise
 
 from ._evasion import Evasion, stand_in
 
@@ -39,6 +45,7 @@ class PGD(Evasion):
     norm: Norm = "linf"
     restarts: int = 1
     random_start: bool = True
+    loss: Loss = "cross-entropy"
 
     def __post_init__(self) -> None:
         """Check the knobs' ranges."""
@@ -71,6 +78,7 @@ class PGD(Evasion):
             norm=self.norm,
             random_start=self.random_start,
             generator=generator,
+            loss=self.loss,
             active=True,
             judge=None if model is view.module else view.module,
         )

@@ -164,7 +164,7 @@
     const none = key === "epsilon" ? high + Math.max(0.35 * (high - low), 0.25 * Math.abs(high), 0.5) : null;
     return { none, at: (p) => p.figures[key]?.v ?? none, high };
   };
-  const front = (points, x, y) => {  // arms that no other arm beats in both; an upper bound or a collapse competes in none
+  const front = (points, x, y) => {  // arms that no other arm beats in both; a loose bound or a collapse competes in none
     const good = (entry, value) => (entry.better === "high" ? value : -value);
     const fair = points.filter((p) => !p.collapsed && ![x, y].some((entry) => p.figures[entry.key]?.upper));
     return fair.filter((p) => !fair.some((q) => {
@@ -176,7 +176,7 @@
     if (!figure || figure.v === null) return entry.key === "epsilon" ? "none (no DP)" : "–";
     const text = entry.style === "bytes" ? `${(figure.v / 1000).toPrecision(3)} kB` : (+figure.v.toPrecision(3)).toString();
     const between = figure.l === null ? "" : ` (${[figure.l, figure.h].map((v) => +v.toPrecision(3)).join(" – ")})`;
-    return (figure.upper ? "≤ " : "") + text + (entry.style === "bytes" ? "" : between);
+    return (figure.at_most ? "≤ " : "") + text + (entry.style === "bytes" ? "" : between);
   };
   const safe = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;");
   const SIDES = ["top right", "bottom right", "top left", "bottom left"];
