@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from consilium.core.records import Records
+from consilium.core.records import Omission, Records
 
 __all__ = ["SPLITS", "TEST", "TRAIN", "VALIDATION", "Dataset"]
 
@@ -26,7 +26,7 @@ class Dataset:
     keys: int64 ``(n,)``, the natural site of each record, or None; ``key_names[k]`` names key k, where names are known.
     classes: the name of each label.  provenance: which file was used, with its fingerprint.
     bundled: anyone may see these records.  fitted_on_private: ranges or category lists were read from the records; the
-    notes name them.
+    notes name them.  omitted: what of the source is not used as it stands, counted.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     fitted_on_private: bool = False
     key_names: tuple[str, ...] = ()
+    omitted: tuple[Omission, ...] = ()
 
     def key_name(self, key: int) -> str:
         """What the natural site ``key`` is called."""

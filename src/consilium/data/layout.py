@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from torch import Tensor
 from consilium.core.errors import Refused
 from consilium.core.records import Records
 
-from .arrays import inputs, labels, numbered
+from .arrays import identities, inputs, labels, numbered
 from .dataset import TEST, TRAIN, VALIDATION
 
 __all__ = ["NAMES", "Laid", "laid_out"]
@@ -88,7 +87,14 @@ def _group(
             remedy="give it for every part",
             where=where,
         )
-    for name, n in zip(names, sizes, strict=True):
-        numbered(arrays[name], n, f"{where}[{name}]")
-    joined = np.concatenate([arrays[name].reshape(-1) for name in names])
-    return numbered(joined, sum(sizes), where)
+    parted = [_identities(arrays[name], n, f"{where}[{name}]") for name, n in zip(names, sizes, strict=True)]
+    whole = all(arrays[name].dtype.kind in "iufb" for name in names)
+    return numbered([name for part in parted for name in part], whole=whole)
+
+
+def _identities(array: npt.NDArray[Any], n: int, where: str) -> list[str]:
+    if array.shape not in ((n,), (n, 1)):
+        raise Refused(f"shape {array.shape} for {n} records", remedy="give one value a record", where=where)
+    if array.dtype.kind not in "iufbUS":
+        raise Refused(f"names are of type {array.dtype}", remedy="store them as text", where=where)
+    return identities(array.reshape(-1).tolist(), where)

@@ -22,10 +22,11 @@ _MANY = 100
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """Features float32 ``(n, k)``, and whether they were scaled by what the records themselves say."""
+    """Features float32 ``(n, k)``, whether the records themselves scaled them, and which were clipped, ``(n,)``."""
 
     x: npt.NDArray[np.float32]
     private: bool
+    clipped: npt.NDArray[np.bool_] | None = None
 
 
 def encode_numbers(values: npt.NDArray[Any], declared: tuple[float, float] | None, name: str) -> Encoded:
@@ -34,14 +35,15 @@ def encode_numbers(values: npt.NDArray[Any], declared: tuple[float, float] | Non
     if not np.isfinite(numbers).all():
         raise Refused(f"column {name!r} holds infinite values", remedy="repair or drop these rows", where=name)
     low, high = declared or (float(numbers.min()), float(numbers.max()))
-    if declared and float(((numbers < low) | (numbers > high)).mean()) > 0.5:
+    outside = (numbers < low) | (numbers > high)
+    if declared and float(outside.mean()) > 0.5:
         raise Refused(
             f"most values of column {name!r} lie outside its declared range {low:g} to {high:g}",
             remedy="declare the range in the column's own unit",
             where="ranges",
         )
     scaled = np.clip((numbers - low) / (high - low), 0, 1) if high > low else np.zeros_like(numbers)
-    return Encoded(scaled.astype(np.float32)[:, None], declared is None)
+    return Encoded(scaled.astype(np.float32)[:, None], declared is None, outside)
 
 
 def encode_words(values: npt.NDArray[Any], declared: tuple[str, ...] | None, name: str) -> Encoded:

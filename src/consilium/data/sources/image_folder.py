@@ -21,7 +21,7 @@ from torch import Tensor
 from consilium.core.entry import check
 from consilium.core.errors import ConsiliumError, MissingExtra, Refused
 from consilium.core.records import Records
-from consilium.data.arrays import inputs, numbered
+from consilium.data.arrays import as_name, inputs, numbered
 from consilium.data.dataset import TEST, TRAIN, VALIDATION, Dataset
 from consilium.data.origin import given_folder, stated
 from consilium.data.source import Source
@@ -133,8 +133,7 @@ class ImageFolder(Source):
         for match, (file, _, _) in zip(matches, found, strict=True):
             if match is None or match[1] is None:
                 raise Refused(f"units = {self.units!r} finds nothing in {file.name}", where="units")
-        names = np.array([match[1] for match in matches if match])
-        return numbered(names, len(found), "units")[0]
+        return numbered([as_name(match[1]) for match in matches if match])[0]
 
 
 def _pictures(root: Path) -> Iterator[tuple[Path, str, int | None]]:
