@@ -6,6 +6,7 @@ uint8 is divided by 255; floats must already lie in [0, 1].  Images become chann
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
@@ -96,7 +97,7 @@ def identities(values: Sequence[object], where: str, places: Sequence[str] = ())
     for number, value in enumerate(values):
         place = places[number] if places else f"record {number}"
         if isinstance(value, float) and not (abs(value) < 2**53 and value.is_integer()):
-            why = "NaN is nobody's name" if value != value else "no float is a name that keeps all its digits"
+            why = "NaN is nobody's name" if math.isnan(value) else "no float is a name that keeps all its digits"
             raise Refused(f"{place} is named {value:g}: {why}", remedy="store names as text", where=where)
         name = as_name(_text(value))
         if not name:

@@ -5,7 +5,7 @@ Beside each there may be ``units`` (the patient of each record) and ``keys`` (it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,9 @@ from consilium.core.records import Records
 
 from .arrays import identities, inputs, labels, numbered
 from .dataset import TEST, TRAIN, VALIDATION
+from .split_names import check_one_spelling, split_named
 
-__all__ = ["NAMES", "Laid", "laid_out"]
+__all__ = ["NAMES", "Laid", "laid_out", "standard_names"]
 
 _Arrays = Mapping[str, npt.NDArray[Any]]
 _Parts = list[tuple[int | None, tuple[str, ...]]]
@@ -40,6 +41,32 @@ class Laid:
     split: Tensor | None
     keys: Tensor | None
     key_names: tuple[str, ...]
+
+
+def standard_names(given: Iterable[str], where: str) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Which array is which of ``NAMES``, whatever the spelling of its split, and those that are none of them.
+
+    Refused: two spellings of one split, and ``x, y`` beside parts of a split.
+    """
+    names = tuple(given)
+    split = {name: _standard(name) for name in names if name not in _PLAIN[None]}
+    parts = [name for name, standard in split.items() if standard]
+    check_one_spelling([name.rpartition("_")[0] for name in parts], where)
+    plain = [name for name in names if name in _PLAIN[None]]
+    if parts and ("x" in plain or "y" in plain):
+        reason = f"{plain[0]!r} is given beside {parts[0]!r}: is there a split, or is there none?"
+        raise Refused(reason, remedy="store x and y, or {train,val,test}_images and _labels", where=where)
+    known = {name: name for name in plain} if not parts else {name: split[name] for name in parts}
+    return known, tuple(name for name in names if name not in known)
+
+
+def _standard(name: str) -> str:
+    """``valid_images`` -> ``val_images``; empty for what names no part of a split."""
+    prefix, _, rest = name.rpartition("_")
+    split = split_named(prefix)
+    if split is None or rest.casefold() not in ("images", "labels", "units", "keys"):
+        return ""
+    return f"{('train', 'val', 'test')[split]}_{rest.casefold()}"
 
 
 def laid_out(arrays: _Arrays, where: str) -> Laid:

@@ -52,7 +52,7 @@ def check_whole(given: Dataset, left: Dataset) -> None:
     """Refuse that removing duplicates takes every record of a natural site or of a class."""
     what, remedy = "exact duplicates", "keep one copy of these records, where they belong"
     if given.keys is not None and left.keys is not None:
-        sites, kept = (map(given.key_name, keys.tolist()) for keys in (given.keys, left.keys))
-        check_none_lost(what, sites, kept, remedy)
-    classes, kept = ([given.classes[y] for y in d.records.y.tolist()] for d in (given, left))
-    check_none_lost(what, classes, kept, remedy, "class")
+        before, after = ([given.key_name(key) for key in keys.tolist()] for keys in (given.keys, left.keys))
+        check_none_lost(what, before, after, remedy)
+    before, after = ([given.classes[y] for y in dataset.records.y.tolist()] for dataset in (given, left))
+    check_none_lost(what, before, after, remedy, "class")

@@ -18,7 +18,10 @@ from consilium.core.errors import Refused
 __all__ = ["GAPS", "numbers", "plain_words"]
 
 GAPS = frozenset(
-    "|#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null".split("|")
+    {
+        *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
+        *("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
+    }
 )
 """Texts that mean that nothing is known (those of pandas), in columns whose declared categories do not name them."""
 
@@ -51,9 +54,7 @@ def numbers(
     if 2 * alike < len(texts) or (len(bad) == len(texts) and len(marked) <= _FEW):
         return None
     why = f"{alike} of its {len(texts)} values are numbers or look like them"
-    raise _refusal(
-        texts[bad[0]], rows[bad[0]], name, why, "mend the cell, add it to missing, or declare its categories"
-    )
+    raise _refusal(first, at, name, why, "mend the cell, add it to missing, or declare its categories")
 
 
 def plain_words(texts: Sequence[str]) -> list[str]:
@@ -72,5 +73,5 @@ def _point(text: str, decimal: str) -> str:
 def _refusal(text: str, row: int, name: str, why: str, remedy: str, where: str = "data") -> Refused:
     shown = text if len(text) <= 40 else text[:40] + "..."
     return Refused(
-        f"column {name!r} does not hold numbers: row {row} has {shown!r}, and {why}", remedy=remedy, where=name
+        f"column {name!r} does not hold numbers: row {row} has {shown!r}, and {why}", remedy=remedy, where=where
     )

@@ -171,7 +171,7 @@ def _names(frame: Any, name: str) -> list[str]:
 def _clipped(encoded: Mapping[str, Encoded], sites: Sequence[str]) -> Iterator[Omission]:
     for name, column in encoded.items():
         if column.clipped is not None and column.clipped.any():
-            outside = [sites[row] for row in np.flatnonzero(column.clipped)]
+            outside = [sites[row] for row in np.flatnonzero(column.clipped).tolist()]
             yield from by_site(f"values of {name!r} clipped to its declared range", outside)
 
 
