@@ -71,6 +71,7 @@ def gather(
         removed={**duplicates, **tangled},
         notes=(*dataset.notes, *_notes(dataset, test)),
         fitted_on_private=dataset.fitted_on_private,
+        inputs=dataset.inputs,
     )
     check_apart(consortium)
     return consortium
