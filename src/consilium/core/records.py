@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .errors import Refused
+from .inputs import Inputs
 
 __all__ = ["Canaries", "Consortium", "Limits", "Omission", "Pools", "Records", "Site"]
 
@@ -136,7 +137,7 @@ class Consortium:
     True where ranges or category lists were read from the records themselves: they are not public and carry no charge,
     so a claim of differential privacy cannot stand on them (LAWS 9).  ``declared`` is True where the sites are other
     machines: of their records only the numbers are known here.  ``canaries`` are those planted for an audit: the ones
-    that are in stand in their sites' training records too.
+    that are in stand in their sites' training records too.  ``inputs`` says what the numbers of an input mean.
     """
 
     name: str
@@ -153,6 +154,7 @@ class Consortium:
     declared: bool = False
     canaries: Canaries | None = None
     omitted: tuple[Omission, ...] = ()
+    inputs: Inputs = field(default_factory=Inputs)
 
     def natural(self, records: Records) -> Records:
         """Those of ``records`` that were not made for an audit."""

@@ -1,6 +1,7 @@
 """How arrays lie in an npz: ``x, y`` in one piece, or MedMNIST's ``{train,val,test}_images`` and ``_labels``.
 
 Beside each there may be ``units`` (the patient of each record) and ``keys`` (its natural site), of any values.
+``columns`` names the features ``(d,)`` of inputs ``(n, d)``.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import torch
 from torch import Tensor
 
 from consilium.core.errors import Refused
+from consilium.core.inputs import Inputs
 from consilium.core.records import Records
 
 from .arrays import identities, inputs, labels, numbered
 from .dataset import TEST, TRAIN, VALIDATION
+from .meaning import COLUMNS, meaning_of
 from .split_names import check_one_spelling, split_named
 
 __all__ = ["NAMES", "Laid", "laid_out", "standard_names"]
@@ -29,18 +32,19 @@ _SPLIT: dict[int | None, tuple[str, ...]] = {
     split: (f"{name}_images", f"{name}_labels", f"{name}_units", f"{name}_keys")
     for split, name in ((TRAIN, "train"), (VALIDATION, "val"), (TEST, "test"))
 }
-NAMES = frozenset(name for names in (*_PLAIN.values(), *_SPLIT.values()) for name in names)
+NAMES = frozenset(name for names in (*_PLAIN.values(), *_SPLIT.values(), (COLUMNS,)) for name in names)
 """Every array name that is looked for."""
 
 
 @dataclass(frozen=True, eq=False)
 class Laid:
-    """Records, their split and their natural sites (each None if not given), and the sites' names."""
+    """Records, their split and their natural sites (each None if not given), the sites' names, what inputs mean."""
 
     records: Records
     split: Tensor | None
     keys: Tensor | None
     key_names: tuple[str, ...]
+    inputs: Inputs
 
 
 def standard_names(given: Iterable[str], where: str) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -56,7 +60,8 @@ def standard_names(given: Iterable[str], where: str) -> tuple[dict[str, str], tu
     if parts and ("x" in plain or "y" in plain):
         reason = f"{plain[0]!r} is given beside {parts[0]!r}: is there a split, or is there none?"
         raise Refused(reason, remedy="store x and y, or {train,val,test}_images and _labels", where=where)
-    known = {name: name for name in plain} if not parts else {name: split[name] for name in parts}
+    known = {name: split[name] for name in parts} if parts else {name: name for name in plain}
+    known |= {name: name for name in names if name == COLUMNS}
     return known, tuple(name for name in names if name not in known)
 
 
@@ -82,7 +87,8 @@ def laid_out(arrays: _Arrays, where: str) -> Laid:
     keys, key_names = _group(arrays, parts, 3, sizes, where)
     given = [torch.full((n,), split) for (split, _), n in zip(parts, sizes, strict=True) if split is not None]
     split = torch.cat(given).to(torch.int8) if given else None
-    return Laid(Records.of(torch.cat(x), torch.cat(y), units), split, keys, key_names)
+    meaning = meaning_of([arrays[names[0]] for _, names in parts], arrays.get(COLUMNS), units is not None, where)
+    return Laid(Records.of(torch.cat(x), torch.cat(y), units), split, keys, key_names, meaning)
 
 
 def _parts(arrays: _Arrays, where: str) -> _Parts:

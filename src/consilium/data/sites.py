@@ -75,6 +75,7 @@ def gather(
         notes=(*dataset.notes, *_notes(dataset, test)),
         fitted_on_private=dataset.fitted_on_private,
         omitted=dataset.omitted,
+        inputs=dataset.inputs,
     )
     check_apart(consortium)
     return consortium

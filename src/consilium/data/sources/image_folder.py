@@ -20,9 +20,11 @@ from torch import Tensor
 
 from consilium.core.entry import check
 from consilium.core.errors import ConsiliumError, MissingExtra, Refused
+from consilium.core.inputs import Inputs
 from consilium.core.records import Records
 from consilium.data.arrays import as_name, inputs, numbered
 from consilium.data.dataset import Dataset
+from consilium.data.meaning import BYTES
 from consilium.data.origin import given_folder, stated
 from consilium.data.source import Source
 
@@ -81,7 +83,12 @@ class ImageFolder(Source):
             bundled=False,
             notes=(f"every picture was resized as a whole to {self.size} x {self.size} pixels",),
             omitted=tree.omitted,
+            inputs=Inputs(preparation=self._preparation(), patients=self.units is not None),
         )
+
+    def _preparation(self) -> tuple[tuple[str, str], ...]:
+        colour = "grey, ITU-R 601-2" if self.channels == 1 else "RGB"
+        return ("colour", colour), ("resampling", "bilinear, as a whole, upright by EXIF"), ("values", BYTES)
 
     def _check_found(self, root: Path, n: int, classes: tuple[str, ...], tree: Tree) -> None:
         if len(classes) < 2:

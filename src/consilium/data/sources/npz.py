@@ -1,12 +1,12 @@
 """Your own arrays: ``numpy.savez("mine.npz", x=..., y=..., units=patient, keys=hospital)``.
 
 ``x`` holds uint8 images or floats in [0, 1], ``y`` labels 0, 1, ...; or the parts are named as MedMNIST names them,
-``{train,val,test}_images`` and ``_labels``.  ``units`` and ``keys`` may be any values.
+``{train,val,test}_images`` and ``_labels``.  ``units`` and ``keys`` may be any values; ``columns`` names features.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -63,6 +63,7 @@ class NPZ(Source):
             notes=() if self.classes else ("the list of classes was read from the labels; name them by classes",),
             key_names=laid.key_names,
             omitted=by_site("arrays not read", [""] * len(unread), first(unread)),
+            inputs=replace(laid.inputs, classes_declared=self.classes is not None),
         )
 
 

@@ -18,9 +18,11 @@ import torch
 from consilium.core.catalogue import nearest
 from consilium.core.entry import check
 from consilium.core.errors import Refused
+from consilium.core.inputs import Inputs
 from consilium.core.records import Omission, Records
 from consilium.data.arrays import identities, numbered
 from consilium.data.dataset import Dataset
+from consilium.data.meaning import TABULAR
 from consilium.data.omissions import by_site, check_none_lost, first
 from consilium.data.origin import given_file, stated
 from consilium.data.source import Source
@@ -36,10 +38,11 @@ __all__ = ["Table"]
 class Table(Source):
     """Your own table in CSV (also gzipped) or Parquet: a label column, and if you like a site and a patient column.
 
-    ``drop`` names columns that are no features.  ``ranges`` lists [column, low, high] and ``categories``
-    [column, word, word, ...]: public constants.  ``missing`` are words that mean nothing is known; ``drop_missing``
-    leaves out rows with a gap.  ``columns`` names the columns of a CSV without a header, ``separator`` is what parts
-    them (a blank: any number of blanks), ``decimal`` the mark in its numbers.  Needs the extra ``tables``.
+    ``drop`` names columns that are no features.  ``ranges`` lists [column, low, high], or with a unit of measurement
+    [column, low, high, unit], and ``categories`` [column, word, word, ...]: public constants.  ``missing`` are words
+    that mean nothing is known; ``drop_missing`` leaves out rows with a gap.  ``columns`` names the columns of a CSV
+    without a header, ``separator`` is what parts them (a blank: any number of blanks), ``decimal`` the mark in its
+    numbers.  Needs the extra ``tables``.
 
     Source: RFC 4180; Apache Parquet
     """
@@ -49,7 +52,7 @@ class Table(Source):
     site: str | None = None
     patient: str | None = None
     drop: tuple[str, ...] = ()
-    ranges: tuple[tuple[str, float, float], ...] = ()
+    ranges: tuple[tuple[str, float, float] | tuple[str, float, float, str], ...] = ()
     categories: tuple[tuple[str, ...], ...] = ()
     columns: tuple[str, ...] | None = None
     missing: tuple[str, ...] = ()
@@ -62,12 +65,12 @@ class Table(Source):
         check(
             self.decimal in (".", ",") and self.decimal != self.separator, "decimal", self.decimal, "a point or a comma"
         )
-        for name, low, high in self.ranges:
+        for given in self.ranges:
             check(
-                -float("inf") < low < high < float("inf"),
+                -float("inf") < given[1] < given[2] < float("inf") and all(given[3:]),
                 "ranges",
-                (name, low, high),
-                "[column, low, high], low < high",
+                given,
+                "[column, low, high] or [column, low, high, unit], low < high",
             )
         for listed in self.categories:
             check(
@@ -103,7 +106,13 @@ class Table(Source):
             fitted_on_private=bool(private),
             key_names=key_names,
             omitted=(*gaps, *_clipped(encoded, sites or [""] * len(frame))),
+            inputs=self._inputs(encoded, y),
         )
+
+    def _inputs(self, encoded: dict[str, Encoded], y: Encoded) -> Inputs:
+        units = {given[0]: given[3] for given in self.ranges if len(given) == 4}
+        columns = tuple(column.column(str(name), units.get(name, "")) for name, column in encoded.items())
+        return Inputs(columns, TABULAR, self.patient is not None, not y.private)
 
     def _complete(self, frame: Any, gaps: Any) -> tuple[Any, tuple[Omission, ...]]:
         """``frame`` without gaps and what that leaves out: rows where that was asked for, but never a whole site."""
@@ -135,7 +144,7 @@ class Table(Source):
         """``frame``, every named column of which exists, without the dropped ones."""
         known = [str(name) for name in frame.columns]
         asked = [("label", self.label), ("site", self.site), ("patient", self.patient)]
-        asked += [("drop", name) for name in self.drop] + [("ranges", name) for name, _, _ in self.ranges]
+        asked += [("drop", name) for name in self.drop] + [("ranges", given[0]) for given in self.ranges]
         asked += [("categories", listed[0]) for listed in self.categories]
         for knob, name in asked:
             if name is not None and name not in known:
@@ -143,7 +152,7 @@ class Table(Source):
         return frame.drop(columns=[name for name in self.drop if name not in (self.label, self.site, self.patient)])
 
     def _encoded(self, frame: Any, name: str, listed: dict[str, tuple[str, ...]]) -> Encoded:
-        declared = {column: (low, high) for column, low, high in self.ranges}.get(name)
+        declared = {given[0]: (given[1], given[2]) for given in self.ranges}.get(name)
         values = None if name in listed else self._numbers(frame, name, declared is not None)
         if values is not None:
             return encode_numbers(values, declared, name)
