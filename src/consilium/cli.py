@@ -326,6 +326,8 @@ def _print_plan(summary: dict[str, Any]) -> None:
         )
     console = Console()
     (console if console.is_terminal else Console(width=160)).print(table)
+    for line in summary["omitted"]:
+        print(f"left out or clipped: {line}")
     shadows = f"{summary['shadows_to_do']} of {summary['shadows']} shadows to train, " if summary["shadows"] else ""
     print(
         f"{summary['trainings_to_do']} of {summary['trainings']} trainings to do, {shadows}{summary['models']} models, "

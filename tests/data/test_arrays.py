@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from consilium.core.errors import Refused
-from consilium.data.arrays import inputs, labels, numbered
+from consilium.data.arrays import identities, inputs, labels, numbered
 
 
 @pytest.mark.parametrize(
@@ -93,12 +93,20 @@ def test_labels_that_are_refused(array, said):
 
 
 def test_groups_of_any_values_are_numbered_in_sorted_order():
-    numbers, names = numbered(np.array([["b"], ["a"], ["b"]]), 3, "units")
+    numbers, names = numbered(["b", "a", "b"])
     assert numbers.tolist() == [1, 0, 1] and names == ("a", "b")
-    assert numbered(np.array([20, 10]), 2, "units")[1] == ("10", "20")
+    assert numbered(["20", "7"])[1] == ("20", "7") and numbered(["20", "7"], whole=True)[1] == ("7", "20")
 
 
-@pytest.mark.parametrize("array", [np.array([1, 2]), np.array([1.0, np.nan, 2.0]), np.zeros((3, 2))])
-def test_groups_that_are_refused(array):
-    with pytest.raises(Refused, match="file"):
-        numbered(array, 3, "file[units]")
+@pytest.mark.parametrize("values", [[1.0, float("nan")], [0.5], [2.0**53], ["a", ""], ["a", "  "], [float("inf")]])
+def test_names_that_are_refused(values):
+    with pytest.raises(Refused, match=f"file.*record {len(values) - 1}"):
+        identities(values, "file[units]")
+
+
+def test_names_are_text_and_stay_apart():
+    """No name is a measurement: long ones keep their digits, and a leading zero is part of it."""
+    long = [str(10**17 + k) for k in range(3)]
+    assert identities([*long, "01", "1", "1e2", "100", " 7 "], "x") == [*long, "01", "1", "1e2", "100", "7"]
+    assert identities([10**17, 10**17 + 1, 3.0, True], "x") == [str(10**17), str(10**17 + 1), "3", "1"]
+    assert identities(["e\u0301", "\u00e9"], "x") == ["\u00e9"] * 2  # one letter, typed in two ways

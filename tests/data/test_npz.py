@@ -79,7 +79,7 @@ def test_the_names_of_medmnist(saved):
         ({"x": X / 1.0, "y": Y}, "[x]: record 0 and 11 more have values outside [0, 1]"),
         ({"x": np.where(X > 200, np.nan, 0.5), "y": Y}, "NaN or infinite values"),
         ({"x": X, "y": Y, "units": Y[:3]}, "[units]: shape (3,) for 12 records"),
-        ({"x": X, "y": Y, "keys": np.full(12, np.nan)}, "[keys]: NaN is nobody's name"),
+        ({"x": X, "y": Y, "keys": np.full(12, np.nan)}, "[keys]: record 0 is named nan: NaN is nobody's name"),
         ({"x": X[:0], "y": Y[:0]}, "there are no inputs"),
     ],
 )  # fmt: skip

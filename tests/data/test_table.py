@@ -2,6 +2,7 @@
 
 import re
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -88,8 +89,12 @@ def test_gaps_are_refused_by_column_or_left_out_when_asked(csv):
     assert "values are missing in 'age' (1), 'sex' (1)" in refusal(path, drop=("name",))
     said = refusal(path, drop=("name",), missing=("?",))
     assert "values are missing in 'age' (2), 'sex' (1). set drop-missing = true" in said
-    dataset = Table(path, label="ill", drop=("name", "person"), missing=("?",), drop_missing=True).load()
-    assert len(dataset.records) == 1
+    knobs = {"label": "ill", "drop": ("name", "person"), "missing": ("?",), "drop_missing": True}
+    assert "class 'yes' is lost whole: each of its 2 is one of the rows with a gap" in refusal(path, **knobs)
+    csv(Path(path).read_text() + "Zoe, 70, F, south, 9, yes\n")
+    dataset = Table(path, **knobs).load()
+    assert len(dataset.records) == 2
+    assert [one.line() for one in dataset.omitted] == ["3 rows with a gap: 'age' (2), 'sex' (1)"]
     assert "no complete row is left" in refusal(
         csv(CSV.replace(", yes", ",").replace(", no\n", ",\n")), drop_missing=True
     )

@@ -89,6 +89,9 @@ def test_what_a_site_declares_is_read_or_refused():
     for wrong in ({"train": -1}, {"train": 1.5}, {"train": True}, {"weight": 0}, {"weight": "1"}, {"own": 1}, {"x": 1}):
         with pytest.raises(Refused):
             decode_enrolment(pack(Frame({**good, **wrong}, {})), "s", "north")
+    for wrong in ("x", 1, None, "0" * 63, "G" * 64):
+        with pytest.raises(Refused, match="north: the enrolment declares no digest of its inputs"):
+            decode_enrolment(pack(Frame({**good, "inputs": wrong}, {})), "s", "north")
     with pytest.raises(Refused, match="another study or site"):
         decode_enrolment(encode_enrolment(one, "s"), "s", "south")
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from .errors import Refused
+from .inputs import Inputs
 
-__all__ = ["Canaries", "Consortium", "Limits", "Pools", "Records", "Site"]
+__all__ = ["Canaries", "Consortium", "Limits", "Omission", "Pools", "Records", "Site"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,16 +109,35 @@ class Canaries:
         return torch.isin(records.ids, self.records.ids)
 
 
+@dataclass(frozen=True)
+class Omission:
+    """What of a source's data is not used as it stands: ``count`` of ``what``, with a few ``examples`` by name.
+
+    ``site`` is the natural site (hospital) that it came from, empty where the source names none.
+    """
+
+    what: str
+    count: int
+    site: str = ""
+    examples: tuple[str, ...] = ()
+
+    def line(self) -> str:
+        """In a line: ``3 rows with a gap (site b): chol (2), thal (1)``."""
+        examples = f": {', '.join(self.examples)}" if self.examples else ""
+        return f"{self.count} {self.what}{f' (site {self.site})' if self.site else ''}{examples}"
+
+
 @dataclass(frozen=True, eq=False)
 class Consortium:
     """A data set as a study uses it: its sites, the test set, the public slice, and where it came from.
 
     ``shape`` is that of one input; ``provenance`` says which file was used; ``bundled`` is True for data that anyone
-    may see (it ships with a package); ``removed`` counts exact duplicates dropped, by place.  ``fitted_on_private`` is
+    may see (it ships with a package); ``removed`` counts exact duplicates dropped, by place, and ``omitted`` everything
+    of the source that is not used as it stands, by natural site.  ``fitted_on_private`` is
     True where ranges or category lists were read from the records themselves: they are not public and carry no charge,
     so a claim of differential privacy cannot stand on them (LAWS 9).  ``declared`` is True where the sites are other
     machines: of their records only the numbers are known here.  ``canaries`` are those planted for an audit: the ones
-    that are in stand in their sites' training records too.
+    that are in stand in their sites' training records too.  ``inputs`` says what the numbers of an input mean.
     """
 
     name: str
@@ -133,6 +153,8 @@ class Consortium:
     fitted_on_private: bool = False
     declared: bool = False
     canaries: Canaries | None = None
+    omitted: tuple[Omission, ...] = ()
+    inputs: Inputs = field(default_factory=Inputs)
 
     def natural(self, records: Records) -> Records:
         """Those of ``records`` that were not made for an audit."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from consilium.core.errors import ConsiliumError, Refused
 
-__all__ = ["MAX_BYTES", "read_npz"]
+__all__ = ["MAX_BYTES", "array_names", "read_npz"]
 
 MAX_BYTES = 4_000_000_000
 _FLOAT32 = 4
@@ -45,6 +45,15 @@ def read_npz(path: Path, wanted: Collection[str], max_bytes: int = MAX_BYTES) ->
         raise Refused(
             f"{path} is not a sound npz file: {_line(error)}", remedy="fetch or write it again with numpy.savez"
         ) from error
+
+
+def array_names(path: Path) -> tuple[str, ...]:
+    """The names of the arrays in ``path``, none where it is no zip (reading it says why)."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return tuple(name.removesuffix(".npy") for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return ()
 
 
 def _elements(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> int:

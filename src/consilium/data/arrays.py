@@ -6,6 +6,9 @@ uint8 is divided by 255; floats must already lie in [0, 1].  Images become chann
 
 from __future__ import annotations
 
+import math
+import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,7 @@ from consilium.core.errors import Refused
 
 from .verify import check_inputs
 
-__all__ = ["inputs", "labels", "numbered"]
+__all__ = ["as_name", "identities", "inputs", "labels", "numbered"]
 
 _Array = npt.NDArray[Any]
 _CHANNELS = (1, 3)
@@ -75,11 +78,40 @@ def labels(array: _Array, n: int, where: str) -> Tensor:
     return torch.from_numpy(flat.astype(np.int64))
 
 
-def numbered(array: _Array, n: int, where: str) -> tuple[Tensor, tuple[str, ...]]:
-    """Groups of n records (patients, sites) given by any values, numbered from 0 in sorted order, and their names."""
-    if array.shape not in ((n,), (n, 1)):
-        raise Refused(f"shape {array.shape} for {n} records", remedy="give one value a record", where=where)
-    if array.dtype.kind == "f" and np.isnan(array).any():
-        raise Refused("NaN is nobody's name", remedy="name the group of every record", where=where)
-    names, numbers = np.unique(array.reshape(-1), return_inverse=True)
-    return torch.from_numpy(numbers.astype(np.int64)), tuple(str(name) for name in names.tolist())
+def numbered(names: Sequence[str], *, whole: bool = False) -> tuple[Tensor, tuple[str, ...]]:
+    """The group (patient, site) of each of n records by its name, numbered int64 ``(n,)`` from 0, and their names.
+
+    The order is that of the text, or of the numbers where all names are ``whole`` ones.
+    """
+    order = sorted(set(names), key=int) if whole else sorted(set(names))
+    places = {name: number for number, name in enumerate(order)}
+    return torch.tensor([places[name] for name in names], dtype=torch.int64), tuple(order)
+
+
+def identities(values: Sequence[object], where: str, places: Sequence[str] = ()) -> list[str]:
+    """The names of n records' groups as text: a name is no measurement, so 01 is not 1, and none is missing.
+
+    Refused, at its place: an empty name, and a float that is no exact whole number (NaN, 0.5, 2^53 and above).
+    """
+    names = []
+    for number, value in enumerate(values):
+        place = places[number] if places else f"record {number}"
+        if isinstance(value, float) and not (abs(value) < 2**53 and value.is_integer()):
+            why = "NaN is nobody's name" if math.isnan(value) else "no float is a name that keeps all its digits"
+            raise Refused(f"{place} is named {value:g}: {why}", remedy="store names as text", where=where)
+        name = as_name(_text(value))
+        if not name:
+            raise Refused(f"{place} has an empty name", remedy="name the group of every record", where=where)
+        names.append(name)
+    return names
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return str(int(value)) if isinstance(value, (bool, int, float)) else str(value)
+
+
+def as_name(text: str) -> str:
+    """``text`` without blanks around it, and with each accented letter as one character."""
+    return unicodedata.normalize("NFC", text.strip())

@@ -5,11 +5,12 @@ Nothing is decided here: duplicates, pools and sites come later and in one place
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from consilium.core.records import Records
+from consilium.core.inputs import Inputs
+from consilium.core.records import Omission, Records
 
 __all__ = ["SPLITS", "TEST", "TRAIN", "VALIDATION", "Dataset"]
 
@@ -26,7 +27,8 @@ class Dataset:
     keys: int64 ``(n,)``, the natural site of each record, or None; ``key_names[k]`` names key k, where names are known.
     classes: the name of each label.  provenance: which file was used, with its fingerprint.
     bundled: anyone may see these records.  fitted_on_private: ranges or category lists were read from the records; the
-    notes name them.
+    notes name them.  omitted: what of the source is not used as it stands, counted.
+    inputs: what the numbers of an input mean; sites that are machines agree on it.
     """
 
     name: str
@@ -39,6 +41,8 @@ class Dataset:
     notes: tuple[str, ...] = ()
     fitted_on_private: bool = False
     key_names: tuple[str, ...] = ()
+    omitted: tuple[Omission, ...] = ()
+    inputs: Inputs = field(default_factory=Inputs)
 
     def key_name(self, key: int) -> str:
         """What the natural site ``key`` is called."""

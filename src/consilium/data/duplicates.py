@@ -19,6 +19,7 @@ from torch import Tensor
 from consilium.core.records import Records
 
 from .dataset import SPLITS, Dataset
+from .omissions import of_records
 
 __all__ = ["deduplicate", "untangle"]
 
@@ -43,7 +44,7 @@ def deduplicate(dataset: Dataset) -> tuple[Dataset, dict[str, int]]:
         if stays != i:
             kept[i] = False
             removed[_place(dataset, place, split[stays]) + (" (other label)" if y[i] != y[stays] else "")] += 1
-    return _select(dataset, kept), dict(sorted(removed.items()))
+    return _select(dataset, kept, "exact duplicates removed"), dict(sorted(removed.items()))
 
 
 def untangle(dataset: Dataset) -> tuple[Dataset, dict[str, int]]:
@@ -55,11 +56,12 @@ def untangle(dataset: Dataset) -> tuple[Dataset, dict[str, int]]:
     highest = torch.zeros(int(unit.max()) + 1, dtype=torch.long).scatter_reduce(0, unit, split, "amax")[unit]
     pairs = zip(split[split < highest].tolist(), highest[split < highest].tolist(), strict=True)
     removed = Counter(_place(dataset, low, high) + " (same unit)" for low, high in pairs)
-    return _select(dataset, split == highest), dict(sorted(removed.items()))
+    left = _select(dataset, split == highest, "records removed whose unit stands in a higher split")
+    return left, dict(sorted(removed.items()))
 
 
-def _select(dataset: Dataset, kept: Tensor) -> Dataset:
-    """The records of ``dataset`` under a boolean mask, with all that belongs to them."""
+def _select(dataset: Dataset, kept: Tensor, what: str) -> Dataset:
+    """The records of ``dataset`` under a boolean mask, with all that belongs to them; the others are counted."""
     if bool(kept.all()):
         return dataset
     return replace(
@@ -67,6 +69,7 @@ def _select(dataset: Dataset, kept: Tensor) -> Dataset:
         records=dataset.records.select(kept),
         split=None if dataset.split is None else dataset.split[kept],
         keys=None if dataset.keys is None else dataset.keys[kept],
+        omitted=(*dataset.omitted, *of_records(what, dataset, kept)),
     )
 
 

@@ -1,26 +1,29 @@
 """How arrays lie in an npz: ``x, y`` in one piece, or MedMNIST's ``{train,val,test}_images`` and ``_labels``.
 
 Beside each there may be ``units`` (the patient of each record) and ``keys`` (its natural site), of any values.
+``columns`` names the features ``(d,)`` of inputs ``(n, d)``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from consilium.core.errors import Refused
+from consilium.core.inputs import Inputs
 from consilium.core.records import Records
 
-from .arrays import inputs, labels, numbered
+from .arrays import identities, inputs, labels, numbered
 from .dataset import TEST, TRAIN, VALIDATION
+from .meaning import COLUMNS, meaning_of
+from .split_names import check_one_spelling, split_named
 
-__all__ = ["NAMES", "Laid", "laid_out"]
+__all__ = ["NAMES", "Laid", "laid_out", "standard_names"]
 
 _Arrays = Mapping[str, npt.NDArray[Any]]
 _Parts = list[tuple[int | None, tuple[str, ...]]]
@@ -29,18 +32,46 @@ _SPLIT: dict[int | None, tuple[str, ...]] = {
     split: (f"{name}_images", f"{name}_labels", f"{name}_units", f"{name}_keys")
     for split, name in ((TRAIN, "train"), (VALIDATION, "val"), (TEST, "test"))
 }
-NAMES = frozenset(name for names in (*_PLAIN.values(), *_SPLIT.values()) for name in names)
+NAMES = frozenset(name for names in (*_PLAIN.values(), *_SPLIT.values(), (COLUMNS,)) for name in names)
 """Every array name that is looked for."""
 
 
 @dataclass(frozen=True, eq=False)
 class Laid:
-    """Records, their split and their natural sites (each None if not given), and the sites' names."""
+    """Records, their split and their natural sites (each None if not given), the sites' names, what inputs mean."""
 
     records: Records
     split: Tensor | None
     keys: Tensor | None
     key_names: tuple[str, ...]
+    inputs: Inputs
+
+
+def standard_names(given: Iterable[str], where: str) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Which array is which of ``NAMES``, whatever the spelling of its split, and those that are none of them.
+
+    Refused: two spellings of one split, and ``x, y`` beside parts of a split.
+    """
+    names = tuple(given)
+    split = {name: _standard(name) for name in names if name not in _PLAIN[None]}
+    parts = [name for name, standard in split.items() if standard]
+    check_one_spelling([name.rpartition("_")[0] for name in parts], where)
+    plain = [name for name in names if name in _PLAIN[None]]
+    if parts and ("x" in plain or "y" in plain):
+        reason = f"{plain[0]!r} is given beside {parts[0]!r}: is there a split, or is there none?"
+        raise Refused(reason, remedy="store x and y, or {train,val,test}_images and _labels", where=where)
+    known = {name: split[name] for name in parts} if parts else {name: name for name in plain}
+    known |= {name: name for name in names if name == COLUMNS}
+    return known, tuple(name for name in names if name not in known)
+
+
+def _standard(name: str) -> str:
+    """``valid_images`` -> ``val_images``; empty for what names no part of a split."""
+    prefix, _, rest = name.rpartition("_")
+    split = split_named(prefix)
+    if split is None or rest.casefold() not in ("images", "labels", "units", "keys"):
+        return ""
+    return f"{('train', 'val', 'test')[split]}_{rest.casefold()}"
 
 
 def laid_out(arrays: _Arrays, where: str) -> Laid:
@@ -56,7 +87,8 @@ def laid_out(arrays: _Arrays, where: str) -> Laid:
     keys, key_names = _group(arrays, parts, 3, sizes, where)
     given = [torch.full((n,), split) for (split, _), n in zip(parts, sizes, strict=True) if split is not None]
     split = torch.cat(given).to(torch.int8) if given else None
-    return Laid(Records.of(torch.cat(x), torch.cat(y), units), split, keys, key_names)
+    meaning = meaning_of([arrays[names[0]] for _, names in parts], arrays.get(COLUMNS), units is not None, where)
+    return Laid(Records.of(torch.cat(x), torch.cat(y), units), split, keys, key_names, meaning)
 
 
 def _parts(arrays: _Arrays, where: str) -> _Parts:
@@ -88,7 +120,14 @@ def _group(
             remedy="give it for every part",
             where=where,
         )
-    for name, n in zip(names, sizes, strict=True):
-        numbered(arrays[name], n, f"{where}[{name}]")
-    joined = np.concatenate([arrays[name].reshape(-1) for name in names])
-    return numbered(joined, sum(sizes), where)
+    parted = [_identities(arrays[name], n, f"{where}[{name}]") for name, n in zip(names, sizes, strict=True)]
+    whole = all(arrays[name].dtype.kind in "iufb" for name in names)
+    return numbered([name for part in parted for name in part], whole=whole)
+
+
+def _identities(array: npt.NDArray[Any], n: int, where: str) -> list[str]:
+    if array.shape not in ((n,), (n, 1)):
+        raise Refused(f"shape {array.shape} for {n} records", remedy="give one value a record", where=where)
+    if array.dtype.kind not in "iufbUS":
+        raise Refused(f"names are of type {array.dtype}", remedy="store them as text", where=where)
+    return identities(array.reshape(-1).tolist(), where)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from consilium.core.errors import Refused
 
-__all__ = ["data_folder", "expanded", "fingerprint", "given_file", "given_folder", "stated"]
+__all__ = ["check_printable", "data_folder", "expanded", "fingerprint", "given_file", "given_folder", "stated"]
 
 _CHUNK = 1 << 20
 _WRONG = {"file": "is a file, not a folder", "folder": "is a folder, not a file", "none": "does not exist"}
@@ -24,6 +24,7 @@ def data_folder() -> Path | None:
 def given_file(path: str, where: str = "path") -> Path:
     """The file the user names (``~`` is expanded), or a refusal at ``where``."""
     found = expanded(path)
+    check_printable(found)
     kind = _kind(found)
     if kind != "file":
         raise Refused(f"{found} {_WRONG[kind]}", remedy="name an existing file", where=where)
@@ -33,10 +34,20 @@ def given_file(path: str, where: str = "path") -> Path:
 def given_folder(path: str, where: str = "path") -> Path:
     """The folder the user names (``~`` is expanded), or a refusal at ``where``."""
     found = expanded(path)
+    check_printable(found)
     kind = _kind(found)
     if kind != "folder":
         raise Refused(f"{found} {_WRONG[kind]}", remedy="name an existing folder", where=where)
     return found
+
+
+def check_printable(path: Path) -> None:
+    """Refuse a path whose name is no text (bytes of another encoding, as zips from other systems bring): by name."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise Refused(f"the name of {shown} is not UTF-8", remedy="rename it", where="path") from error
 
 
 def expanded(path: str) -> Path:

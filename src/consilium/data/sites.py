@@ -22,6 +22,7 @@ from consilium.core.records import Consortium, Pools, Records, Site
 from .apart import check_apart
 from .dataset import TEST, TRAIN, VALIDATION, Dataset
 from .duplicates import deduplicate, untangle
+from .omissions import check_whole
 from .partition import Partition
 from .source import Source
 from .splits import PUBLIC, Units, pick_records, roles
@@ -48,8 +49,10 @@ def gather(
     training pool.  Refused: what cannot be used, a test set of one class, a site without data, by its name.
     """
     _check_shares(sites, public, validation, test, non_members)
-    dataset, duplicates = deduplicate(verified(source.load()))
+    given = verified(source.load())
+    dataset, duplicates = deduplicate(given)
     dataset, tangled = untangle(dataset)
+    check_whole(given, dataset)
     role = roles(dataset, test=test, public=public, stream=stream)
     held = dataset.records.select(role == TEST)
     _check_classes(dataset, held, dataset.records.select(role == TRAIN))
@@ -71,6 +74,8 @@ def gather(
         removed={**duplicates, **tangled},
         notes=(*dataset.notes, *_notes(dataset, test)),
         fitted_on_private=dataset.fitted_on_private,
+        omitted=dataset.omitted,
+        inputs=dataset.inputs,
     )
     check_apart(consortium)
     return consortium

@@ -28,8 +28,9 @@ def check_inputs(x: Tensor, where: str) -> None:
         )
     outside = (low < 0) | (high > 1)
     if outside.any():
+        lowest, highest = float(low.min()), float(high.max())
         raise Refused(
-            f"{_records(outside)} values outside [0, 1] (they run from {float(low.min()):g} to {float(high.max()):g})",
+            f"{_records(outside)} values outside [0, 1] (they run from {lowest:.9g} to {highest:.9g})",
             remedy="store images as uint8, or divide by the greatest value that is possible",
             where=where,
         )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from consilium.core.errors import Refused
+from consilium.core.inputs import Inputs
 from consilium.core.records import Consortium
 from consilium.federate.deployed.wire import StudyRequest
 from consilium.study.arms import Arm, arms
@@ -19,10 +20,12 @@ from consilium.study.parse import parse
 from consilium.study.record import given
 from consilium.study.spec import FederationSpec, Spec
 
+from .schema import Schema, check_declared, read_schema
+
 __all__ = ["Understood", "describe", "understand"]
 
 _TOLD = ("name", "data", "model", "federation", "vary", "threads", "max-epsilon", "unlawful")
-_PLAN = {"tables", "arm", "seed", "training", "shape", "classes", "roster"}
+_PLAN = {"tables", "arm", "seed", "training", "shape", "classes", "inputs", "roster"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,10 +39,17 @@ class Understood:
     shape: tuple[int, ...]
     classes: tuple[str, ...]
     roster: tuple[str, ...]
+    inputs: Inputs
+
+    @property
+    def schema(self) -> Schema:
+        """What the study's inputs and classes are, in all that sites must agree on."""
+        return Schema(self.inputs, self.shape, self.classes)
 
 
 def describe(spec: Spec, arm: Arm, seed: int, training: str, data: Consortium, sites: Sequence[str]) -> StudyRequest:
-    """The request for one ``training`` among ``sites``."""
+    """The request for one ``training`` among ``sites``; refused where they could not be told what inputs mean."""
+    check_declared(data)
     federation = cast(FederationSpec, arm.study(spec).federation)
     tables = {name: value for name, value in given(spec).items() if name in _TOLD}
     return StudyRequest(
@@ -59,6 +69,7 @@ def describe(spec: Spec, arm: Arm, seed: int, training: str, data: Consortium, s
             "training": training,
             "shape": list(data.shape),
             "classes": list(data.classes),
+            "inputs": data.inputs.to_json(),
             "roster": list(sites),
         },
     )
@@ -73,14 +84,16 @@ def understand(request: StudyRequest) -> Understood:
     named = {arm.name: arm for arm in arms(spec)}
     if spec.federation is None or plan["arm"] not in named:
         raise Refused("the request names no training", remedy="run one release everywhere", where="request")
+    schema = read_schema(plan)
     made = Understood(
         spec,
         named[plan["arm"]],
         int(plan["seed"]),
         str(plan["training"])[:64],
-        tuple(int(n) for n in plan["shape"]),
-        tuple(str(name) for name in plan["classes"]),
+        schema.shape,
+        schema.classes,
         tuple(str(site) for site in plan["roster"]),
+        schema.inputs,
     )
     _check_same(request, made)
     return made

@@ -1,12 +1,13 @@
 """What a site declares before the first round: that it takes part, and with how many records.
 
 The numbers are those that LAWS 9 calls public: training records and the units they are of (patients), which weigh its
-updates and set its noise, and validation records, which its assessments are means over.  Nothing else of the data is
-said.
+updates and set its noise, and validation records, which its assessments are means over.  Beside them a digest says what
+the columns, their preparation and the classes are.  Nothing else of the data is said.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from consilium.core.errors import Refused
@@ -15,7 +16,7 @@ from consilium.federate.deployed.frame import Bounds, Frame, pack, unpack
 __all__ = ["Enrolment", "decode_enrolment", "encode_enrolment"]
 
 _BYTES = Bounds(bytes=1 << 14, header=1 << 13, tensors=0)
-_FIELDS = {"kind", "study", "site", "train", "validation", "weight", "own", "units"}
+_FIELDS = {"kind", "study", "site", "train", "validation", "weight", "own", "units", "inputs"}
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Enrolment:
     """A site's declaration for one study: ``weight`` is that of its updates.
 
     ``own`` is False in a rehearsal: the site works on its share of the study's own data.  ``units`` is how many
-    patients the training records are of, 0 where each is its own.
+    patients the training records are of, 0 where each is its own.  ``inputs`` is the digest of the data's schema.
     """
 
     site: str
@@ -32,6 +33,7 @@ class Enrolment:
     weight: float
     own: bool
     units: int = 0
+    inputs: str = ""
 
 
 def encode_enrolment(enrolment: Enrolment, study: str) -> bytes:
@@ -54,4 +56,7 @@ def decode_enrolment(data: bytes, study: str, site: str) -> Enrolment:
         raise Refused("the enrolment declares no weight", where=site)
     if counts[2] > counts[0]:
         raise Refused("the enrolment declares more units than records", where=site)
-    return Enrolment(site, counts[0], counts[1], float(weight), own, counts[2])
+    inputs = header["inputs"]
+    if not isinstance(inputs, str) or not re.fullmatch("([0-9a-f]{64})?", inputs):
+        raise Refused("the enrolment declares no digest of its inputs", where=site)
+    return Enrolment(site, counts[0], counts[1], float(weight), own, counts[2], inputs)

@@ -29,6 +29,7 @@ from consilium.study.spec import Spec
 from .description import describe
 from .elsewhere import elsewhere
 from .enrolment import Enrolment, decode_enrolment
+from .schema import check_agreed, read_schema
 from .terms import Terms
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def enrol(
         raise Refused(f"{site} refuses: {why}", remedy="change the study, or leave the site out", where=site)
     if missing := [site for site in sites if site not in came]:
         raise Failed(f"{', '.join(missing)} did not come in {terms.gather:.0f} s", remedy="start them, and serve again")
+    check_agreed(read_schema(request.plan), {site: came[site].inputs for site in sites})
     caller.say(", ".join(f"{site} has {came[site].train} records" for site in sites))
     return came
 

@@ -33,6 +33,7 @@ from .enrolment import Enrolment
 from .greeting import check_deployable, enrol, greet, named, plan_for
 from .keys import roster, server_keys
 from .processes import require_flower
+from .schema import check_declared
 from .superlink import linked
 from .terms import Terms
 
@@ -54,6 +55,7 @@ def serve(spec: Spec, out: Path, terms: Terms, command: str, say: Callable[[str]
     store = Store.of(out, spec.name)
     keys = None if terms.keys is None else server_keys(terms.keys)
     data = consortium(spec, spec.seeds[0])
+    check_declared(data)
     held = {} if keys is None else roster(keys)
     names = list(held) if held else [site.id for site in data.sites]
     with linked(store.folder / "link", terms, keys) as link, link.seat(held, say) as seated:

@@ -27,10 +27,13 @@ from consilium.federate.deployed.guard import Admitted, Guard
 from consilium.federate.engines.engine import one_thread
 from consilium.federate.engines.flower import answer_of, says, told
 from consilium.federate.participant import Participant
-from consilium.study.build import network, participants
+from consilium.study.arms import arms
+from consilium.study.build import gradient_rule, network, participants
 
 from .description import Understood, understand
+from .difference import refuse_difference
 from .enrolment import Enrolment, encode_enrolment
+from .schema import Schema, check_named
 from .shelf import Shelf
 
 if TYPE_CHECKING:
@@ -149,18 +152,30 @@ class Worker:
     def _greeting(self, request: wire.StudyRequest, digest: str) -> bytes:
         """Before there is a plan: whether these are own records, and how many.  Nothing is learned, nothing is paid."""
         self.guard.judge(request)
-        pools = self._gathered(understand(request)).sites[0].records
-        n, m = len(pools.train), len(pools.validation)
-        return encode_enrolment(Enrolment(self.site, n, m, 1.0, self.holding.own, _units(pools.train)), digest)
+        data = self._gathered(understand(request))
+        pools = data.sites[0].records
+        n, m, units = len(pools.train), len(pools.validation), _units(pools.train)
+        made = Enrolment(self.site, n, m, 1.0, self.holding.own, units, Schema.of(data).digest())
+        return encode_enrolment(made, digest)
 
     def _gathered(self, study: Understood) -> Consortium:
         if self.site not in study.roster:
             raise Refused(f"the study has no site {self.site}", remedy="ask its operator for the site's name")
-        data = self.holding.gather(study, self.site)
-        if data.shape != study.shape or data.classes != study.classes:
-            mine, theirs = f"{data.shape} and {list(data.classes)}", f"{study.shape} and {list(study.classes)}"
-            raise Refused(f"the data have shape and classes {mine}, the study {theirs}"[:900], where="data")
+        data = self._read(study)
+        private = any(gradient_rule(arm).delta is not None for arm in arms(study.spec))
+        refuse_difference(Schema.of(data), study.schema, private=private)
+        check_named(data)
         return data
+
+    def _read(self, study: Understood) -> Consortium:
+        """The site's data; of what is wrong with its own only the fact leaves, since the reason may hold records."""
+        try:
+            return self.holding.gather(study, self.site)
+        except ConsiliumError as error:
+            if not self.holding.own:
+                raise
+            _log.warning("the data cannot be used: %s", error)
+            raise Refused("the site's own data cannot be used", remedy="its log says why", where="data") from None
 
     def _prepare(self, request: wire.StudyRequest, digest: str) -> _Prepared:
         study = understand(request)
@@ -171,7 +186,8 @@ class Worker:
         labels = [charge for d in study.arm.data if (charge := d.charge(len(data.classes))) is not None]
         admitted = self.guard.admit(request, known, person, labels)
         n, m = len(person.train), len(person.site.records.validation)
-        enrolment = Enrolment(self.site, n, m, person.weight, self.holding.own, _units(person.train))
+        inputs = Schema.of(data).digest()
+        enrolment = Enrolment(self.site, n, m, person.weight, self.holding.own, _units(person.train), inputs)
         return _Prepared(admitted, Shelf(self.state / digest), enrolment)
 
     def _refusal(self, error: ConsiliumError, digest: str) -> bytes:

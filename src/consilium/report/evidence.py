@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.finding import Measure
+from ..core.records import Omission
 
 __all__ = [
     "ArmRecord",
@@ -59,6 +60,7 @@ class DataRecord:
     pools: Mapping[str, Any]
     removed: Mapping[str, Any]
     notes: tuple[str, ...]
+    omitted: tuple[Omission, ...] = ()
 
 
 @dataclass(frozen=True)

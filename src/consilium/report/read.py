@@ -16,6 +16,7 @@ from typing import Any
 
 from ..core.errors import Refused
 from ..core.finding import Measure
+from ..core.records import Omission
 from .evidence import (
     ArmRecord,
     CellRecord,
@@ -99,6 +100,13 @@ def _data(entry: Mapping[str, Any]) -> DataRecord:
         pools=_map(entry.get("pools")),
         removed=_map(entry.get("removed")),
         notes=_texts(entry.get("notes")),
+        omitted=tuple(_omission(_map(one)) for one in _list(entry.get("omitted"))),
+    )
+
+
+def _omission(entry: Mapping[str, Any]) -> Omission:
+    return Omission(
+        _text(entry.get("what")), _whole(entry.get("count")), _text(entry.get("site")), _texts(entry.get("examples"))
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from consilium.data.sites import label_counts
@@ -113,6 +114,7 @@ def study_record(plan: Plan, command: str, status: Mapping[str, str], seconds: f
                 "public": len(data.public),
             },
             "removed": dict(data.removed),
+            "omitted": [asdict(one) for one in data.omitted],
             "notes": list(data.notes),
         },
         "arms": [

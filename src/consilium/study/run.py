@@ -89,6 +89,8 @@ def run_plan(plan: Plan, store: Store, command: str, quiet: bool = False, carrie
     ):
         runner = _Runner(plan, store, ticker, tracks, carrier)
         write_json(store.folder / "study.json", study_record(plan, command, {}, 0.0))
+        for one in plan.materials.consortium(plan.spec.seeds[0]).omitted:
+            ticker.say(f"left out or clipped: {one.line()}")
         try:
             for seed in plan.spec.seeds:
                 for node in plan.trainings.values():

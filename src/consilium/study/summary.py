@@ -22,6 +22,7 @@ def plan_summary(plan: Plan, store: Store | None) -> dict[str, Any]:
         "study": plan.spec.name,
         "seeds": list(plan.spec.seeds),
         "arms": [_arm(plan, arm) for arm in plan.arms],
+        "omitted": [one.line() for one in plan.materials.consortium(plan.spec.seeds[0]).omitted],
         "trainings": len(plan.trainings),
         "trainings_to_do": len(todo),
         "shadows": sum(shadows_wanted(plan).values()),

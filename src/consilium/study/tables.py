@@ -9,12 +9,13 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from consilium.core.catalogue import Card, find, load, nearest
 from consilium.core.entry import Entry
@@ -134,10 +135,24 @@ def _plain(raw: object, where: str, depth: int = 0) -> Any:
     raise Refused(reason, remedy="give a text, a number, true or false, a list or a table", where=where)
 
 
+def _telling(errors: Sequence[ErrorDetails]) -> ErrorDetails:
+    """The first error; where a value may be of several types, that of the type which fits furthest."""
+    place = errors[0]["loc"]
+    at = next((k for k, part in enumerate(place) if _is_choice(part)), len(place))
+    return max((one for one in errors if one["loc"][:at] == place[:at]), key=lambda one: len(one["loc"][at:]))
+
+
+def _is_choice(part: int | str) -> bool:
+    """Whether pydantic names with ``part`` one of several types, which is no place in a file."""
+    return isinstance(part, str) and part.startswith("tuple[")
+
+
 def _refusal(error: ValidationError, made: type, where: str) -> Refused:
-    first = error.errors(include_url=False, include_context=False)[0]
+    first = _telling(error.errors(include_url=False, include_context=False))
     at = where
     for part in first["loc"]:
+        if _is_choice(part):
+            continue
         at = f"{at}[{part}]" if isinstance(part, int) else place(at, part.replace("_", "-"))
     name = str(first["loc"][-1]).replace("_", "-") if first["loc"] else ""
     if first["type"] in ("missing", "missing_argument"):

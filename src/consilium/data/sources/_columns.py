@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium.core.errors import Refused
+from consilium.core.inputs import Column
 
 __all__ = ["Encoded", "encode_numbers", "encode_words"]
 
@@ -22,10 +23,21 @@ _MANY = 100
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """Features float32 ``(n, k)``, and whether they were scaled by what the records themselves say."""
+    """Features float32 ``(n, k)``, whether they were scaled by what the records themselves say, and what they mean.
+
+    ``range`` is the declared one of a column of numbers; ``words`` are the categories of the features, in order;
+    ``clipped (n,)`` says which values lay outside the range.
+    """
 
     x: npt.NDArray[np.float32]
     private: bool
+    range: tuple[float, float] | None = None
+    words: tuple[str, ...] = ()
+    clipped: npt.NDArray[np.bool_] | None = None
+
+    def column(self, name: str, unit: str) -> Column:
+        """The column called ``name`` as sites agree on it."""
+        return Column(name, self.range, self.words, unit, not self.private)
 
 
 def encode_numbers(values: npt.NDArray[Any], declared: tuple[float, float] | None, name: str) -> Encoded:
@@ -34,14 +46,15 @@ def encode_numbers(values: npt.NDArray[Any], declared: tuple[float, float] | Non
     if not np.isfinite(numbers).all():
         raise Refused(f"column {name!r} holds infinite values", remedy="repair or drop these rows", where=name)
     low, high = declared or (float(numbers.min()), float(numbers.max()))
-    if declared and float(((numbers < low) | (numbers > high)).mean()) > 0.5:
+    outside = (numbers < low) | (numbers > high)
+    if declared and float(outside.mean()) > 0.5:
         raise Refused(
             f"most values of column {name!r} lie outside its declared range {low:g} to {high:g}",
             remedy="declare the range in the column's own unit",
             where="ranges",
         )
     scaled = np.clip((numbers - low) / (high - low), 0, 1) if high > low else np.zeros_like(numbers)
-    return Encoded(scaled.astype(np.float32)[:, None], declared is None)
+    return Encoded(scaled.astype(np.float32)[:, None], declared is None, declared, clipped=outside)
 
 
 def encode_words(values: npt.NDArray[Any], declared: tuple[str, ...] | None, name: str) -> Encoded:
@@ -60,5 +73,6 @@ def encode_words(values: npt.NDArray[Any], declared: tuple[str, ...] | None, nam
             remedy="drop it, or declare its categories",
             where="drop",
         )
-    one_hot = values[:, None] == np.array(declared or present, dtype=object)[None]
-    return Encoded(one_hot.astype(np.float32), declared is None)
+    words = declared or tuple(present)
+    one_hot = values[:, None] == np.array(words, dtype=object)[None]
+    return Encoded(one_hot.astype(np.float32), declared is None, words=words)

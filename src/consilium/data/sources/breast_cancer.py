@@ -12,8 +12,10 @@ import sklearn
 import torch
 from sklearn.datasets import load_breast_cancer
 
+from consilium.core.inputs import Column, Inputs
 from consilium.core.records import Records
 from consilium.data.dataset import Dataset
+from consilium.data.meaning import TABULAR
 from consilium.data.source import Source
 
 __all__ = ["BreastCancer"]
@@ -52,4 +54,5 @@ class BreastCancer(Source):
             classes=("malignant", "benign"),
             provenance=f"scikit-learn {sklearn.__version__}, sklearn.datasets.load_breast_cancer",
             bundled=True,
+            inputs=Inputs(tuple(map(Column, map(str, bunch.feature_names), zip(_LOW, _HIGH, strict=True))), TABULAR),
         )

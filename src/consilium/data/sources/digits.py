@@ -8,6 +8,7 @@ import sklearn
 import torch
 from sklearn.datasets import load_digits
 
+from consilium.core.inputs import Inputs
 from consilium.core.records import Records
 from consilium.data.dataset import Dataset
 from consilium.data.source import Source
@@ -38,4 +39,5 @@ class Digits(Source):
             provenance=f"scikit-learn {sklearn.__version__}, sklearn.datasets.load_digits",
             bundled=True,
             notes=("several digits are by the same writer, and writers are not recorded: a unit is one image",),
+            inputs=Inputs(preparation=(("values", f"shades / {_SHADES}"),)),
         )

@@ -21,9 +21,11 @@ import torch
 from torch import Tensor
 
 from consilium.core.errors import Refused
+from consilium.core.inputs import Inputs
 from consilium.core.records import Records
 from consilium.data.arrays import inputs, labels
 from consilium.data.dataset import TEST, TRAIN, Dataset
+from consilium.data.meaning import STORED_BYTES
 from consilium.data.origin import data_folder, given_folder, stated
 from consilium.data.source import Source
 from consilium.data.verify import check_labels
@@ -71,6 +73,7 @@ class FashionMNIST(Source):
             provenance=stated([folder / name for name in _FILES], folder),
             bundled=official,
             notes=("the published images and labels",) if official else ("not the published images and labels",),
+            inputs=Inputs(preparation=STORED_BYTES),
         )
 
     def _folder(self) -> Path:

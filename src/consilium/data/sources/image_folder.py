@@ -1,14 +1,14 @@
 """A folder of pictures: ``path/<class>/*.png``, or ``path/{train,val,test}/<class>/*.png`` with its own split.
 
 Every picture is made grey or colour and resized as a whole to size x size pixels (bilinear, proportions not kept).
-A picture's size is read from its header and refused before it is unpacked, where it is too large.
+A picture's size is read from its header and refused before it is unpacked, where it is too large.  Only the decoders of
+PNG and JPEG are ever used, whatever a file's name says; what is not read is counted.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,17 @@ from torch import Tensor
 
 from consilium.core.entry import check
 from consilium.core.errors import ConsiliumError, MissingExtra, Refused
+from consilium.core.inputs import Inputs
 from consilium.core.records import Records
-from consilium.data.arrays import inputs, numbered
-from consilium.data.dataset import TEST, TRAIN, VALIDATION, Dataset
+from consilium.data.arrays import as_name, inputs, numbered
+from consilium.data.dataset import Dataset
+from consilium.data.meaning import BYTES
 from consilium.data.origin import given_folder, stated
 from consilium.data.source import Source
 
-__all__ = ["ImageFolder"]
+from ._picture_tree import FORMATS, Tree, read_tree
 
-_SPLIT_FOLDERS = {"train": TRAIN, "val": VALIDATION, "validation": VALIDATION, "test": TEST}
-_ENDINGS = (".png", ".jpg", ".jpeg")
+__all__ = ["ImageFolder"]
 
 
 @dataclass(frozen=True)
@@ -63,29 +64,37 @@ class ImageFolder(Source):
         """Inputs ``(n, channels, size, size)``, files in alphabetical order."""
         root = given_folder(self.path)
         try:
-            found = list(_pictures(root))
+            tree = read_tree(root)
         except OSError as error:
             raise Refused(f"{error.filename} cannot be looked into: {error.strerror}", where="path") from error
-        classes = tuple(sorted({label for _, label, _ in found}))
-        self._check_found(root, len(found), classes)
-        pixels = np.stack([self._pixels(file) for file, _, _ in found])
-        y = torch.tensor([classes.index(label) for _, label, _ in found])
-        given = found[0][2] is not None
+        pictures = tree.pictures
+        classes = tuple(sorted({picture.label for picture in pictures}))
+        self._check_found(root, len(pictures), classes, tree)
+        pixels = np.stack([self._pixels(picture.file) for picture in pictures])
+        y = torch.tensor([classes.index(picture.label) for picture in pictures])
+        given = pictures[0].split is not None
         return Dataset(
             name=self.kind(),
-            records=Records.of(inputs(pixels, str(root)), y, self._units(found)),
-            split=torch.tensor([split for _, _, split in found], dtype=torch.int8) if given else None,
+            records=Records.of(inputs(pixels, str(root)), y, self._units([picture.file for picture in pictures])),
+            split=torch.tensor([picture.split for picture in pictures], dtype=torch.int8) if given else None,
             keys=None,
             classes=classes,
-            provenance=stated([file for file, _, _ in found], root),
+            provenance=stated([picture.file for picture in pictures], root),
             bundled=False,
             notes=(f"every picture was resized as a whole to {self.size} x {self.size} pixels",),
+            omitted=tree.omitted,
+            inputs=Inputs(preparation=self._preparation(), patients=self.units is not None),
         )
 
-    def _check_found(self, root: Path, n: int, classes: tuple[str, ...]) -> None:
+    def _preparation(self) -> tuple[tuple[str, str], ...]:
+        colour = "grey, ITU-R 601-2" if self.channels == 1 else "RGB"
+        return ("colour", colour), ("resampling", "bilinear, as a whole, upright by EXIF"), ("values", BYTES)
+
+    def _check_found(self, root: Path, n: int, classes: tuple[str, ...], tree: Tree) -> None:
         if len(classes) < 2:
+            unread = "".join(f"; not read: {one.line()}" for one in tree.omitted)
             raise Refused(
-                f"{root} has pictures of {len(classes)} classes",
+                f"{root} has pictures of {len(classes)} classes{unread}",
                 remedy="put .png or .jpg files into one folder for each class, two classes or more",
                 where="path",
             )
@@ -104,7 +113,7 @@ class ImageFolder(Source):
         except ImportError as error:
             raise MissingExtra("image-folder needs Pillow", remedy="pip install consilium[images]") from error
         try:
-            with warnings.catch_warnings(action="ignore"), Image.open(file) as picture:
+            with warnings.catch_warnings(action="ignore"), Image.open(file, formats=FORMATS) as picture:
                 self._check_picture(picture.size, picture.mode, file)
                 upright = ImageOps.exif_transpose(picture).convert("L" if self.channels == 1 else "RGB")
                 return np.asarray(upright.resize((self.size, self.size), Image.Resampling.BILINEAR))
@@ -126,30 +135,14 @@ class ImageFolder(Source):
                 remedy="convert it to 8 bits, or give floats in [0, 1] through npz",
             )
 
-    def _units(self, found: list[tuple[Path, str, int | None]]) -> Tensor | None:
+    def _units(self, files: list[Path]) -> Tensor | None:
         if self.units is None:
             return None
-        matches = [re.search(self.units, file.name) for file, _, _ in found]
-        for match, (file, _, _) in zip(matches, found, strict=True):
-            if match is None or match[1] is None:
+        matches = [re.search(self.units, file.name) for file in files]
+        for match, file in zip(matches, files, strict=True):
+            if match is None or not match[1]:
                 raise Refused(f"units = {self.units!r} finds nothing in {file.name}", where="units")
-        names = np.array([match[1] for match in matches if match])
-        return numbered(names, len(found), "units")[0]
-
-
-def _pictures(root: Path) -> Iterator[tuple[Path, str, int | None]]:
-    """Each picture with its class and split, in alphabetical order."""
-    parts = [folder for folder in _folders(root) if folder.name in _SPLIT_FOLDERS]
-    split = any(folder.name == "train" for folder in parts)
-    for part in parts if split else [root]:
-        for label in _folders(part):
-            for file in sorted(label.iterdir()):
-                if file.suffix.lower() in _ENDINGS and file.is_file() and not file.name.startswith("."):
-                    yield file, label.name, _SPLIT_FOLDERS[part.name] if split else None
-
-
-def _folders(root: Path) -> list[Path]:
-    return sorted(f for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))
+        return numbered([as_name(match[1]) for match in matches if match])[0]
 
 
 def _groups(pattern: str) -> int:

@@ -41,6 +41,12 @@ class MedMNIST(Source):
                 remedy="choose a set with one label a record: " + ", ".join(FACTS),
                 where="name",
             )
+        if self.name.endswith("3d"):
+            raise Refused(
+                f"{self.name} holds volumes, and this version reads pictures",
+                remedy="choose a 2-D set: " + ", ".join(FACTS),
+                where="name",
+            )
         if self.name not in FACTS:
             raise Refused(f"unknown MedMNIST set {self.name!r}", remedy=nearest(self.name, list(FACTS)), where="name")
         check(self.size in (28, 64, 128, 224), "size", self.size, "28, 64, 128 or 224")

@@ -1,12 +1,12 @@
 """Your own arrays: ``numpy.savez("mine.npz", x=..., y=..., units=patient, keys=hospital)``.
 
 ``x`` holds uint8 images or floats in [0, 1], ``y`` labels 0, 1, ...; or the parts are named as MedMNIST names them,
-``{train,val,test}_images`` and ``_labels``.  ``units`` and ``keys`` may be any values.
+``{train,val,test}_images`` and ``_labels``.  ``units`` and ``keys`` may be any values; ``columns`` names features.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,9 +14,10 @@ from torch import Tensor
 
 from consilium.core.entry import check
 from consilium.core.errors import Refused
-from consilium.data.archive import read_npz
+from consilium.data.archive import array_names, read_npz
 from consilium.data.dataset import Dataset
-from consilium.data.layout import NAMES, laid_out
+from consilium.data.layout import NAMES, laid_out, standard_names
+from consilium.data.omissions import by_site, first
 from consilium.data.origin import given_file, stated
 from consilium.data.source import Source
 from consilium.data.verify import check_labels
@@ -46,7 +47,9 @@ class NPZ(Source):
     def load(self) -> Dataset:
         """Inputs ``(n, d)`` or ``(n, c, h, w)``; the split, patients and sites that the file gives."""
         file = given_file(self.path)
-        laid = laid_out(read_npz(file, NAMES, self.max_bytes), str(file))
+        known, unread = standard_names(array_names(file), str(file))
+        arrays = read_npz(file, known or NAMES, self.max_bytes)
+        laid = laid_out({known.get(name, name): array for name, array in arrays.items()}, str(file))
         classes = self.classes or _counted(laid.records.y, file)
         check_labels(laid.records.y, len(classes), str(file))
         return Dataset(
@@ -59,6 +62,8 @@ class NPZ(Source):
             bundled=False,
             notes=() if self.classes else ("the list of classes was read from the labels; name them by classes",),
             key_names=laid.key_names,
+            omitted=by_site("arrays not read", [""] * len(unread), first(unread)),
+            inputs=replace(laid.inputs, classes_declared=self.classes is not None),
         )
 
 

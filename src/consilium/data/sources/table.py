@@ -7,6 +7,7 @@ privacy can stand on it (LAWS 9).
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +18,18 @@ import torch
 from consilium.core.catalogue import nearest
 from consilium.core.entry import check
 from consilium.core.errors import Refused
-from consilium.core.records import Records
-from consilium.data.arrays import numbered
+from consilium.core.inputs import Inputs
+from consilium.core.records import Omission, Records
+from consilium.data.arrays import identities, numbered
 from consilium.data.dataset import Dataset
+from consilium.data.meaning import TABULAR
+from consilium.data.omissions import by_site, check_none_lost, first
 from consilium.data.origin import given_file, stated
 from consilium.data.source import Source
 
+from ._cells import numbers, plain_words
 from ._columns import Encoded, encode_numbers, encode_words
-from ._frame import complete, read_table
+from ._frame import gaps_of, read_table
 
 __all__ = ["Table"]
 
@@ -33,9 +38,11 @@ __all__ = ["Table"]
 class Table(Source):
     """Your own table in CSV (also gzipped) or Parquet: a label column, and if you like a site and a patient column.
 
-    ``drop`` names columns that are no features.  ``ranges`` lists [column, low, high] and ``categories``
-    [column, word, word, ...]: public constants.  ``missing`` are words that mean nothing is known; ``drop_missing``
-    leaves out rows with a gap.  ``columns`` names the columns of a CSV without a header.  Needs the extra ``tables``.
+    ``drop`` names columns that are no features.  ``ranges`` lists [column, low, high], or with a unit of measurement
+    [column, low, high, unit], and ``categories`` [column, word, word, ...]: public constants.  ``missing`` are words
+    that mean nothing is known; ``drop_missing`` leaves out rows with a gap.  ``columns`` names the columns of a CSV
+    without a header, ``separator`` is what parts them (a blank: any number of blanks), ``decimal`` the mark in its
+    numbers.  Needs the extra ``tables``.
 
     Source: RFC 4180; Apache Parquet
     """
@@ -45,19 +52,25 @@ class Table(Source):
     site: str | None = None
     patient: str | None = None
     drop: tuple[str, ...] = ()
-    ranges: tuple[tuple[str, float, float], ...] = ()
+    ranges: tuple[tuple[str, float, float] | tuple[str, float, float, str], ...] = ()
     categories: tuple[tuple[str, ...], ...] = ()
     columns: tuple[str, ...] | None = None
     missing: tuple[str, ...] = ()
     drop_missing: bool = False
+    separator: str = ","
+    decimal: str = "."
 
     def __post_init__(self) -> None:
-        for name, low, high in self.ranges:
+        check(len(self.separator) == 1 and self.separator not in '"\r\n', "separator", self.separator, "one character")
+        check(
+            self.decimal in (".", ",") and self.decimal != self.separator, "decimal", self.decimal, "a point or a comma"
+        )
+        for given in self.ranges:
             check(
-                -float("inf") < low < high < float("inf"),
+                -float("inf") < given[1] < given[2] < float("inf") and all(given[3:]),
                 "ranges",
-                (name, low, high),
-                "[column, low, high], low < high",
+                given,
+                "[column, low, high] or [column, low, high, unit], low < high",
             )
         for listed in self.categories:
             check(
@@ -67,18 +80,19 @@ class Table(Source):
     def load(self) -> Dataset:
         """Inputs ``(n, features)`` in the order of the columns; no split."""
         file = given_file(self.path)
-        frame = complete(self._checked(read_table(file, self.columns, self.missing)), self.drop_missing)
-        n = len(frame)
         listed = {name: tuple(words) for name, *words in self.categories}
-        words = _words(frame, self.label)
+        frame = self._checked(read_table(file, self.columns, self.separator))
+        frame, gaps = self._complete(frame, gaps_of(frame, self.missing, listed))
+        words = np.array(plain_words(_texts(frame, self.label)), dtype=object)
         y = encode_words(words, listed.get(self.label), self.label)
-        features = [name for name in frame.columns if name not in (self.label, self.site, self.patient, *self.drop)]
+        features = [name for name in frame.columns if name not in (self.label, self.site, self.patient)]
         encoded = {name: self._encoded(frame, name, listed) for name in features}
         if not encoded:
             raise Refused("no column is left as a feature", remedy="drop fewer columns", where="drop")
         private = [name for name, column in encoded.items() if column.private]
-        keys, key_names = (None, ()) if self.site is None else numbered(_words(frame, self.site), n, self.site)
-        units = None if self.patient is None else numbered(_words(frame, self.patient), n, self.patient)[0]
+        sites = [] if self.site is None else _names(frame, self.site)
+        keys, key_names = (None, ()) if self.site is None else numbered(sites)
+        units = None if self.patient is None else numbered(_names(frame, self.patient))[0]
         x = torch.from_numpy(np.concatenate([column.x for column in encoded.values()], axis=1))
         return Dataset(
             name=self.kind(),
@@ -91,13 +105,46 @@ class Table(Source):
             notes=_notes(private, y.private),
             fitted_on_private=bool(private),
             key_names=key_names,
+            omitted=(*gaps, *_clipped(encoded, sites or [""] * len(frame))),
+            inputs=self._inputs(encoded, y),
         )
+
+    def _inputs(self, encoded: dict[str, Encoded], y: Encoded) -> Inputs:
+        units = {given[0]: given[3] for given in self.ranges if len(given) == 4}
+        columns = tuple(column.column(str(name), units.get(name, "")) for name, column in encoded.items())
+        return Inputs(columns, TABULAR, self.patient is not None, not y.private)
+
+    def _complete(self, frame: Any, gaps: Any) -> tuple[Any, tuple[Omission, ...]]:
+        """``frame`` without gaps and what that leaves out: rows where that was asked for, but never a whole site."""
+        for knob, name in (("site", self.site), ("patient", self.patient)):
+            if name is not None and gaps[name].any():
+                rows = frame.index[gaps[name]]
+                reason = f"the {knob} is missing in {len(rows)} rows of column {name!r}, such as row {rows[0]}"
+                raise Refused(reason, remedy="name it there, or take these rows out of the file", where=knob)
+        counts = gaps.sum()
+        named = [f"{name!r} ({count})" for name, count in counts[counts > 0].items()]
+        if named and not self.drop_missing:
+            raise Refused(
+                f"values are missing in {', '.join(named)}",
+                remedy="set drop-missing = true to leave those rows out, drop the columns, or fill them in",
+                where="drop-missing",
+            )
+        whole = ~gaps.any(axis=1)
+        kept = frame[whole]
+        if kept.empty:
+            raise Refused("no complete row is left", remedy="drop the columns with gaps", where="drop-missing")
+        what, remedy = "rows with a gap", f"fill the gaps in {', '.join(named)}, or drop those columns"
+        sites = [""] * len(frame) if self.site is None else _names(frame, self.site)
+        labelled = ~gaps[self.label]
+        check_none_lost(what, sites, [site for site, use in zip(sites, whole, strict=True) if use], remedy)
+        check_none_lost(what, _texts(frame[labelled], self.label), _texts(kept, self.label), remedy, "class")
+        return kept, by_site(what, [site for site, use in zip(sites, whole, strict=True) if not use], first(named))
 
     def _checked(self, frame: Any) -> Any:
         """``frame``, every named column of which exists, without the dropped ones."""
         known = [str(name) for name in frame.columns]
         asked = [("label", self.label), ("site", self.site), ("patient", self.patient)]
-        asked += [("drop", name) for name in self.drop] + [("ranges", name) for name, _, _ in self.ranges]
+        asked += [("drop", name) for name in self.drop] + [("ranges", given[0]) for given in self.ranges]
         asked += [("categories", listed[0]) for listed in self.categories]
         for knob, name in asked:
             if name is not None and name not in known:
@@ -105,25 +152,40 @@ class Table(Source):
         return frame.drop(columns=[name for name in self.drop if name not in (self.label, self.site, self.patient)])
 
     def _encoded(self, frame: Any, name: str, listed: dict[str, tuple[str, ...]]) -> Encoded:
+        declared = {given[0]: (given[1], given[2]) for given in self.ranges}.get(name)
+        values = None if name in listed else self._numbers(frame, name, declared is not None)
+        if values is not None:
+            return encode_numbers(values, declared, name)
+        if declared is not None:
+            raise Refused(f"column {name!r} does not hold numbers", remedy="declare categories", where="ranges")
+        return encode_words(np.array(plain_words(_texts(frame, name)), dtype=object), listed.get(name), name)
+
+    def _numbers(self, frame: Any, name: str, declared: bool) -> npt.NDArray[np.float64] | None:
         from pandas.api.types import is_numeric_dtype
 
-        declared = {column: (low, high) for column, low, high in self.ranges}
-        if name in listed or not is_numeric_dtype(frame[name]):
-            if name in declared:
-                raise Refused(f"column {name!r} does not hold numbers", remedy="declare categories", where="ranges")
-            return encode_words(_words(frame, name), listed.get(name), name)
-        return encode_numbers(frame[name].to_numpy(), declared.get(name), name)
+        if is_numeric_dtype(frame[name]):
+            return np.asarray(frame[name].to_numpy(dtype=np.float64))
+        return numbers(_texts(frame, name), frame.index, name, declared=declared, decimal=self.decimal)
 
 
-def _words(frame: Any, name: str) -> npt.NDArray[Any]:
-    """A column as words ``(n,)``; whole numbers are written without a point."""
-    values = frame[name].to_list()
-    words = [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in values]
-    return np.array(words, dtype=object)
+def _texts(frame: Any, name: str) -> list[str]:
+    """A column as words ``(n,)``; whole numbers of a typed file are written without a point."""
+    return [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in frame[name].to_list()]
+
+
+def _names(frame: Any, name: str) -> list[str]:
+    return identities(frame[name].to_list(), name, [f"row {row}" for row in frame.index])
+
+
+def _clipped(encoded: Mapping[str, Encoded], sites: Sequence[str]) -> Iterator[Omission]:
+    for name, column in encoded.items():
+        if column.clipped is not None and column.clipped.any():
+            outside = [sites[row] for row in np.flatnonzero(column.clipped).tolist()]
+            yield from by_site(f"values of {name!r} clipped to its declared range", outside)
 
 
 def _notes(private: list[str], classes_private: bool) -> tuple[str, ...]:
-    notes = ["numbers outside their declared range are clipped"]
+    notes = ["numbers outside their declared range are clipped, and counted"]
     if private:
         notes.append(
             "ranges or categories of "

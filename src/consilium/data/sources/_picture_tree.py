@@ -1,0 +1,138 @@
+"""Which files of a folder are pictures of which class and split, and which are not read.
+
+    root/<class>/*.png            or            root/<split>/<class>/*.png
+
+Files of other endings, folders in the place of files and folders that are no split are counted; a class of which no
+picture is read is refused.  Names that start with a point are the system's own and not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from consilium.core.errors import Refused
+from consilium.core.records import Omission
+from consilium.data.dataset import TRAIN
+from consilium.data.omissions import first
+from consilium.data.origin import check_printable
+from consilium.data.split_names import check_one_spelling, split_named
+
+__all__ = ["FORMATS", "Picture", "Tree", "read_tree"]
+
+FORMATS = ("PNG", "JPEG")
+"""The only decoders that are used: others hand a file's bytes to programs that run what is in them (EPS)."""
+
+_ENDINGS = (".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A file with its class, and its split where the folder gives one."""
+
+    file: Path
+    label: str
+    split: int | None
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The pictures in alphabetical order, and what is not read."""
+
+    pictures: tuple[Picture, ...]
+    omitted: tuple[Omission, ...]
+
+
+def read_tree(root: Path) -> Tree:
+    """The pictures below ``root``; refused, by name, where a class has none that is read.  Raises OSError."""
+    children = _entries(root)
+    folders = [child for child in children if child.is_dir()]
+    parts = _parts(folders, root)
+    pictures: list[Picture] = []
+    unread = [child for child in children if child.is_file()]
+    for part, split in parts:
+        beside = _entries(part) if split is not None else children
+        unread += [entry for entry in beside if entry.is_file() and split is not None]
+        for label in (entry for entry in beside if entry.is_dir()):
+            files, others = _pictures(label)
+            pictures += [Picture(file, label.name, split) for file in files]
+            unread += others
+    used = {part for part, _ in parts}
+    unread += [file for folder in folders if used != {root} and folder not in used for file in _below(folder)]
+    _check_classes(pictures, unread, parts)
+    return Tree(tuple(pictures), _omitted(unread, root))
+
+
+def _parts(folders: list[Path], root: Path) -> list[tuple[Path, int | None]]:
+    """The folders that hold classes, each with its split; the root alone where it is not divided."""
+    named = [(folder, split) for folder in folders if (split := split_named(folder.name)) is not None]
+    check_one_spelling([folder.name for folder, _ in named], str(root))
+    if not named:
+        return [(root, None)]
+    if TRAIN not in {split for _, split in named}:
+        raise Refused(
+            f"{root} has a folder {named[0][0].name!r} and none called train",
+            remedy="divide it into train, val and test, or rename the folder if it is a class",
+            where="path",
+        )
+    return list(named)
+
+
+def _pictures(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The pictures in ``folder``, and all other files in it and below it."""
+    entries = _entries(folder)
+    files = [entry for entry in entries if entry.is_file() and entry.suffix.lower() in _ENDINGS]
+    others = [entry for entry in entries if entry.is_file() and entry not in set(files)]
+    return files, [*others, *(file for entry in entries if entry.is_dir() for file in _below(entry))]
+
+
+def _check_classes(pictures: Iterable[Picture], unread: Iterable[Path], parts: list[tuple[Path, int | None]]) -> None:
+    """Refuse a class that has files and not one picture that is read, in any split."""
+    read = {picture.label for picture in pictures}
+    lost: dict[str, list[Path]] = {}
+    for file in unread:
+        for part, _ in parts:
+            inside = file.relative_to(part).parts if file.is_relative_to(part) else ()
+            if len(inside) > 1 and inside[0] not in read:
+                lost.setdefault(inside[0], []).append(file)
+    for label, files in sorted(lost.items()):
+        raise Refused(
+            f"class {label!r} is lost whole: none of its {len(files)} files is read, such as {files[0].name}",
+            remedy="put .png or .jpg files straight into the folder of their class, or move the folder away",
+            where="path",
+        )
+
+
+def _omitted(unread: list[Path], root: Path) -> tuple[Omission, ...]:
+    """The files not read, by why."""
+    groups: dict[str, list[str]] = {}
+    for file in unread:
+        groups.setdefault(_why(file), []).append(str(file.relative_to(root)))
+    return tuple(Omission(what, len(names), "", first(names)) for what, names in sorted(groups.items()))
+
+
+def _why(file: Path) -> str:
+    ending = file.suffix.lower()
+    if ending in _ENDINGS:
+        return "pictures not read: not straight in the folder of a class"
+    return f"files not read: {ending or 'no ending'} is not .png, .jpg or .jpeg"
+
+
+def _below(folder: Path) -> list[Path]:
+    """Every file below ``folder``; links to folders are not followed."""
+    files: list[Path] = []
+    for entry in _entries(folder):
+        if entry.is_dir() and not entry.is_symlink():
+            files += _below(entry)
+        elif not entry.is_dir():
+            files.append(entry)
+    return files
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What lies in ``folder``, in alphabetical order; a name that is no text is refused."""
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    for entry in entries:
+        check_printable(entry)
+    return entries
