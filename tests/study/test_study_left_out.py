@@ -10,9 +10,18 @@ STUDY = """
 name = "left-out"
 threads = 1
 model = "logistic"
-data = { kind = "table", path = "gaps.csv", label = "y", site = "ward", sites = 2, partition = "by-key",
-         drop-missing = true, ranges = [["age", 0, 90], ["chol", 0, 400]], categories = [["y", "0", "1"]] }
 federation = { kind = "fed-avg", rounds = 1 }
+
+[data]
+kind = "table"
+path = "gaps.csv"
+label = "y"
+site = "ward"
+sites = 2
+partition = "by-key"
+drop-missing = true
+ranges = [["age", 0, 90], ["chol", 0, 400]]
+categories = [["y", "0", "1"]]
 """
 
 
