@@ -46,9 +46,7 @@ class SiteStates(MutableMapping[str, SiteState]):
     ``training`` names what they are states of: a file of another training, site or round is refused.
     """
 
-    def __init__(
-        self, folder: Path | None = None, round: int = 0, device: str = "cpu", training: str = ""
-    ) -> None:
+    def __init__(self, folder: Path | None = None, round: int = 0, device: str = "cpu", training: str = "") -> None:
         self.folder, self.device, self.round, self.training = folder, device, round, training
         self._memory: dict[str, SiteState] = {}
         self._newest: dict[str, int] = {} if folder is None else dict(self._found(folder))

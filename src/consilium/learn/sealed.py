@@ -83,5 +83,5 @@ def _digest(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
         tensor = tensors[name].detach().cpu().contiguous()
         whole.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         if tensor.numel():
-            whole.update(memoryview(tensor.reshape(-1).view(uint8).numpy()))
+            whole.update(tensor.reshape(-1).view(uint8).numpy().data)
     return whole.hexdigest()

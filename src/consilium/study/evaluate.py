@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from consilium.core.finding import Finding, Measure
 from consilium.core.random import Stream
 from consilium.core.records import Consortium
+from consilium.core.seal import file_digest
 from consilium.core.threat import View
 from consilium.core.update import Payload
 from consilium.core.watch import Watcher
@@ -112,6 +113,7 @@ def find(
         "measures": [],
         "notes": [],
         "scores": None,
+        "scores_sha256": None,
     }
     try:
         origin = source()
@@ -151,10 +153,12 @@ def implied(made: Mapping[str, Any], privacy: Mapping[str, Any]) -> list[dict[st
 
 def _written(finding: Finding, folder: Path, name: str) -> dict[str, Any]:
     tensors = dict(finding.scores) | {f"example/{k}": v for k, v in finding.examples.items()}
+    path = folder / f"{name}.safetensors"
     if tensors:
-        write_tensors(folder / f"{name}.safetensors", tensors)
+        write_tensors(path, tensors)
     return {
         "measures": [m.to_json() for m in finding.measures],
         "notes": list(finding.notes),
-        "scores": f"{name}.safetensors" if tensors else None,
+        "scores": path.name if tensors else None,
+        "scores_sha256": file_digest(path) if tensors else None,
     }

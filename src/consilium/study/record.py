@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from consilium.core.seal import SEAL
 from consilium.data.sites import label_counts
 
 from .build import colluders
@@ -75,8 +76,10 @@ def cell_record(plan: Plan, cell: CellNode) -> dict[str, Any]:
     }
 
 
-def study_record(plan: Plan, command: str, status: Mapping[str, str], seconds: float) -> dict[str, Any]:
-    """``study.json``."""
+def study_record(
+    plan: Plan, command: str, status: Mapping[str, str], seconds: float, seals: Mapping[str, str | None] | None = None
+) -> dict[str, Any]:
+    """``study.json``; ``seals`` are those of the cells' evidence, by digest, as far as it is done."""
     spec = plan.spec
     data = plan.materials.consortium(spec.seeds[0])
     pools = [site.records for site in data.sites]
@@ -132,6 +135,7 @@ def study_record(plan: Plan, command: str, status: Mapping[str, str], seconds: f
                 "training": cell.training,
                 "model": cell.model,
                 "status": status.get(cell.digest, "started"),
+                SEAL: (seals or {}).get(cell.digest),
             }
             for cell in plan.cells
         ],
