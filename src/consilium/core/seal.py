@@ -1,6 +1,7 @@
 """Seals: SHA-256 of what was written, so that a record or a file that was changed since is noticed.
 
-    record   its field "seal" is the digest of the canonical JSON of all its other fields
+    record   its field "seal" is the digest of the canonical JSON of all its other fields; a second field, "sealed", says
+             that there is one, so no single byte makes it look like a record from before there were seals
     file     the digest of its bytes stands in a sealed record beside it
 
 A seal finds what a disk, a copy or an editor did to a file.  It holds no key: who changes a record and computes its
@@ -17,25 +18,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["SEAL", "file_digest", "is_altered", "sealed", "unsealed"]
+__all__ = ["SEAL", "file_digest", "is_altered", "is_sealed", "sealed", "unsealed"]
 
 SEAL = "seal"
 """The field of a record that holds its seal."""
+_MARK, _HOW = "sealed", "SHA-256"
 
 
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
     """``record`` with its seal as its last field, in place of one that it has."""
-    return {**unsealed(record), SEAL: _digest(record)}
+    return {**unsealed(record), _MARK: _HOW, SEAL: _digest(record)}
 
 
 def unsealed(record: Mapping[str, Any]) -> dict[str, Any]:
     """``record`` without its seal."""
-    return {name: value for name, value in record.items() if name != SEAL}
+    return {name: value for name, value in record.items() if name not in (_MARK, SEAL)}
 
 
 def is_altered(record: Mapping[str, Any]) -> bool:
     """True where the seal of ``record`` does not hold; one without a seal, from before there were any, is not."""
-    return SEAL in record and record[SEAL] != _digest(record)
+    return is_sealed(record) and (record.get(_MARK) != _HOW or record.get(SEAL) != _digest(record))
+
+
+def is_sealed(record: Mapping[str, Any]) -> bool:
+    """True where ``record`` says that it has a seal, or has one; whether it holds is another question."""
+    return SEAL in record or _MARK in record
 
 
 def file_digest(path: Path) -> str:

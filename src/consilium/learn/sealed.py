@@ -1,6 +1,6 @@
 """States on disk with a seal: a safetensors file that names what it belongs to, and notices any change to itself.
 
-    metadata "about" = {what the writer says of it, "seal": SHA-256 of the rest and of every tensor}
+    metadata "about" = {what the writer says of it, "tensors": SHA-256 of all of them, and the seal of such a record}
 
 The seal lies in the file, so both are replaced in one step and a kill leaves no file without its seal.  A reader says
 which training, site or round it expects, so a file of another one is noticed too.  It is no signature: see
@@ -21,12 +21,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, uint8
 
 from consilium.core.errors import Failed
-from consilium.core.seal import SEAL, unsealed
+from consilium.core.seal import is_altered, is_sealed, sealed, unsealed
 
 from .stored import write_tensors
 
 __all__ = ["about_sealed", "read_sealed", "write_sealed"]
 
+_TENSORS = "tensors"
 _log = logging.getLogger("consilium.seal")
 
 
@@ -37,7 +38,7 @@ def write_sealed(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
 
 def about_sealed(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> dict[str, str]:
     """The metadata of such a file; one entry, as several have no fixed order in the file."""
-    return {"about": json.dumps({**about, SEAL: _digest(tensors, about)})}
+    return {"about": json.dumps(sealed({**about, _TENSORS: _digest(tensors)}))}
 
 
 def read_sealed(
@@ -50,19 +51,20 @@ def read_sealed(
     """
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            about = json.loads((file.metadata() or {}).get("about", "{}"))
+            about = json.loads((file.metadata() or {"about": "{}"})["about"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if not isinstance(about, dict):
             raise ValueError("its metadata are no table")
-    except (SafetensorError, OSError, TypeError, ValueError, RecursionError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise Failed(f"{what} {path} is not readable: {error}", remedy=remedy) from error
-    if SEAL not in about:
+    if not is_sealed(about):
         _say_unsealed(what, path.parent)
-    elif about[SEAL] != _digest(tensors, about):
+    elif is_altered(about) or about.get(_TENSORS) != _digest(tensors):
         raise Failed(f"{what} {path} was changed after it was written: its seal does not hold", remedy=remedy)
     else:
         _check(about, expected or {}, f"{what} {path}", remedy)
-    return {name: tensor.to(device) for name, tensor in tensors.items()}, unsealed(about)
+    said = {name: value for name, value in unsealed(about).items() if name != _TENSORS}
+    return {name: tensor.to(device) for name, tensor in tensors.items()}, said
 
 
 @lru_cache(maxsize=1024)
@@ -77,8 +79,8 @@ def _check(about: Mapping[str, Any], expected: Mapping[str, Any], which: str, re
             raise Failed(f"{which} is of {name} {about.get(name)!r:.80}, not of {value!r:.80}", remedy=remedy)
 
 
-def _digest(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
-    whole = hashlib.sha256(json.dumps(unsealed(about), sort_keys=True, separators=(",", ":")).encode())
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    whole = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         whole.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())

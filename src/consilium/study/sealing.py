@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from consilium.core.errors import ConsiliumError, Failed
-from consilium.core.seal import SEAL, file_digest, is_altered, sealed, unsealed
+from consilium.core.seal import SEAL, file_digest, is_altered, is_sealed, sealed, unsealed
+from consilium.federate.checkpoint import load_checkpoint
 
 from .personal import site_file
 from .released import unbroken
@@ -57,7 +58,7 @@ class Seals:
             self._say(f"{path} was changed after it was written: it is made again")
             return {}
         self.cells[digest] = record.get(SEAL)
-        if record and SEAL not in record:
+        if record and not is_sealed(record):
             self._earlier.add(digest)
         return unsealed(record)
 
@@ -96,9 +97,9 @@ def check_training(store: Store, digest: str) -> None:
     wanted = ((read_json(folder / "training.json") or {}).get("seals") or {}).get("checkpoint.safetensors")
     path = folder / "checkpoint.safetensors"
     if wanted is not None and file_digest(path) != wanted:
-        raise Failed(
-            f"checkpoint {path} is not the one that its training ended with", remedy="delete it to train again"
-        )
+        load_checkpoint(path, training=digest)  # says why, where its own seal does not hold either
+        reason = f"checkpoint {path} is not the one that its training ended with"
+        raise Failed(reason, remedy="delete it to train again")
 
 
 def recipe_of(folder: Path) -> dict[str, Any]:
