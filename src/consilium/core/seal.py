@@ -1,7 +1,7 @@
 """Seals: SHA-256 of what was written, so that a record or a file that was changed since is noticed.
 
-    record   its field "seal" is the digest of the canonical JSON of all its other fields; a second field, "sealed", says
-             that there is one, so no single byte makes it look like a record from before there were seals
+    record   its field "seal" is the digest of the canonical JSON of all its other fields; a second field, "sealed",
+             says that there is one, so no single byte makes it look like a record from before there were seals
     file     the digest of its bytes stands in a sealed record beside it
 
 A seal finds what a disk, a copy or an editor did to a file.  It holds no key: who changes a record and computes its

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..core.errors import Refused
 from ..core.finding import Measure
+from ..study.sealing import scores_hold
 from .evidence import (
     ArmRecord,
     CellRecord,
@@ -27,6 +28,7 @@ from .evidence import (
     SitePoint,
     StudyRecord,
 )
+from .seals import ALTERED, evidence_trouble, files_trouble, rounds_hold, study_trouble, unsealed_note
 
 __all__ = ["SCHEMA", "read_study"]
 
@@ -42,6 +44,7 @@ def read_study(folder: Path) -> StudyRecord:
     for cell in cells:  # an arm that only its cells name
         arms.setdefault(cell.arm, ArmRecord(cell.arm, cell.choices, "", None))
     trainings = dict.fromkeys(cell.training for cell in cells if cell.training)
+    altered = (study_trouble(top), *(f"{c.arm}, seed {c.seed}: {c.altered}" for c in cells if c.altered))
     return StudyRecord(
         folder=folder,
         name=str(top.get("name") or folder.name),
@@ -53,12 +56,13 @@ def read_study(folder: Path) -> StudyRecord:
         data=_data(_map(top.get("data"))),
         arms=tuple(arms.values()),
         cells=cells,
-        rounds={digest: _rounds(folder / "trainings" / digest / "rounds.jsonl") for digest in trainings},
+        rounds={digest: _rounds(folder / "trainings" / digest) for digest in trainings},
         command=_command(top.get("command")),
         threads=None if top.get("threads") is None else _whole(top.get("threads")),
         device=_text(top.get("device")),
         created=_text(top.get("created")),
         seconds=_number(top.get("seconds")),
+        altered=tuple(text for text in altered if text),
     )
 
 
@@ -102,10 +106,11 @@ def _data(entry: Mapping[str, Any]) -> DataRecord:
     )
 
 
-def _rounds(path: Path) -> tuple[RoundRecord, ...]:
-    """Every line that can be read: the last one of a killed run may be cut off."""
+def _rounds(training: Path) -> tuple[RoundRecord, ...]:
+    """Every line that can be read: the last one of a killed run may be cut off.  None of a log that was changed."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        path = training / "rounds.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if rounds_hold(training) else []
     except OSError:
         return ()
     return tuple(_round(entry) for entry in (_parse(line) for line in lines) if entry)
@@ -141,6 +146,12 @@ def _cell(folder: Path, planned: Mapping[str, Any], arms: Mapping[str, ArmRecord
     digest = _text(planned.get("digest"))
     home = folder / "cells" / digest
     raw, trouble = _evidence(home / "evidence.json") if _DIGEST.fullmatch(digest) else ({}, "the digest is no name")
+    altered = evidence_trouble(raw, planned.get("seal"))
+    if altered:
+        raw = {}
+    altered = altered or files_trouble(folder, home, raw)
+    if altered:
+        raw = {**raw, "status": ALTERED}
     said = {**planned, **_map(raw.get("cell"))}
     planned_status = _text(planned.get("status")) if trouble else ""
     arm = arms.get(_text(said.get("arm")))
@@ -152,7 +163,7 @@ def _cell(folder: Path, planned: Mapping[str, Any], arms: Mapping[str, ArmRecord
         seed=_whole(said.get("seed")),
         infected_by=_text(said.get("infected_by")) or "none",
         status=_text(raw.get("status")) or (planned_status if planned_status not in ("", "ok") else "missing"),
-        error=_text(raw.get("error")) or trouble,
+        error="; ".join(text for text in (altered, _text(raw.get("error")) or trouble) if text),
         training=_name(raw.get("training")) or _name(planned.get("training")),
         model=_name(raw.get("model")) or _name(planned.get("model")),
         privacy=_privacy(_map(raw.get("privacy"))),
@@ -163,6 +174,8 @@ def _cell(folder: Path, planned: Mapping[str, Any], arms: Mapping[str, ArmRecord
         notes=_texts(raw.get("notes")),
         seconds={str(k): v for k, v in ((k, _number(v)) for k, v in _map(raw.get("seconds")).items()) if v is not None},
         raw=raw,
+        altered=altered,
+        unsealed=unsealed_note(raw),
     )
 
 
@@ -198,7 +211,7 @@ def _finding(home: Path, name: str, entry: Mapping[str, Any]) -> FindingRecord:
         measures=_measures(entry.get("measures")),
         notes=_texts(entry.get("notes")),
         seconds=_number(entry.get("seconds")),
-        scores=scores if scores is not None and scores.is_file() else None,
+        scores=scores if scores is not None and scores.is_file() and scores_hold(home, entry) else None,
     )
 
 
