@@ -57,10 +57,10 @@ def rows(folder):
 
 
 def terminal(folder):
-    console = Console(width=160, file=None, record=True, quiet=True)
-    with console.capture():
+    console = Console(width=160)
+    with console.capture() as printed:
         console.print(terminal_table(folder))
-    return console.export_text()
+    return printed.get()
 
 
 def test_a_folder_as_it_was_written_says_nothing(folder):
