@@ -97,10 +97,14 @@ def report(
     """Write table.csv and report.html again from the evidence in FOLDER; nothing is run."""
     with _guarded(as_json):
         from .report.page import write_page
+        from .report.read import read_study
         from .report.table import write_csv
 
-        table, page = write_csv(folder), write_page(folder, share)
-        print(json.dumps({"table": str(table), "report": str(page)}) if as_json else f"table:  {table}\nreport: {page}")
+        table, page, altered = write_csv(folder), write_page(folder, share), read_study(folder).altered
+        for line in altered:
+            print(f"consilium: {line}", file=sys.stderr)
+        told = {"table": str(table), "report": str(page), "altered": list(altered)}
+        print(json.dumps(told) if as_json else f"table:  {table}\nreport: {page}")
 
 
 @_app.command("list")
@@ -126,7 +130,9 @@ def show(
     with _guarded(as_json):
         evidence = Path(what) / "evidence.json"
         if evidence.is_file():
-            print(evidence.read_text(encoding="utf-8"), end="")
+            text = evidence.read_text(encoding="utf-8")
+            _warn_if_altered(evidence, text)
+            print(text, end="")
             return
         from .core.catalogue import find
 
@@ -341,6 +347,17 @@ def _epsilons(arm: dict[str, Any]) -> str:
     found = [value for cell in arm["cells"] if (value := cell["epsilon"].get(arm["unit"])) is not None]
     least, most = f"{min(found):.4g}", f"{max(found):.4g}"
     return most if least == most else f"{least} to {most} ({len(found)} cells)"
+
+
+def _warn_if_altered(path: Path, text: str) -> None:
+    from .core.seal import is_altered
+
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(record, dict) and is_altered(record):
+        print(f"consilium: {path} was changed after it was written", file=sys.stderr)
 
 
 def _listing(found: list[Card]) -> str:

@@ -20,6 +20,8 @@ VARYING = {
     "latency_ratio",
     "revision",
     "dirty",
+    "seal",  # of a record, its seconds included
+    "seals",  # of rounds.jsonl, likewise, and of a checkpoint, whose bytes are compared
 }
 
 

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from consilium import Study
 from consilium.core.errors import Refused
 from consilium.core.random import Stream
+from consilium.core.seal import unsealed
 from consilium.study.build import colluders, ever_corrupted
 from consilium.study.parse import parse
 from consilium.study.plan import make_plan
@@ -171,8 +172,9 @@ def test_a_cell_of_an_older_run_is_judged_again_and_nothing_else(tables, tmp_pat
     (path,) = folder.glob("cells/*/evidence.json")
     before, scores = read_json(path), path.with_name("scores.safetensors")
     held = scores.read_bytes()
-    old = {name: value for name, value in before.items() if name != "scores"}
+    old = {name: value for name, value in unsealed(before).items() if name not in ("scores", "scores_sha256")}
     path.write_text(json.dumps(old))
+    (folder / "study.json").unlink()  # which has the seals of its cells
     scores.unlink()
     outcome = Study.of(tables).run(tmp_path, quiet=True).outcome
     assert (outcome.trained, outcome.attacks_run, outcome.attacks_reused) == (0, 0, 1)

@@ -286,7 +286,7 @@ def test_a_tampered_answer_is_noticed(seeds, tmp_path):
         save_file(held, path)
     study = read_study(folder)
     assert {e.changes["accuracy"].gap.reason for e in effects(study)} == {
-        "not comparable: its scores give another figure"
+        "not comparable: no scores"
     }
     made = {card.title: card for card in cards(study, rows(study))}
     assert made["Most accurate"].figure == "no arm is measurably best"

@@ -6,11 +6,13 @@ import json
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from consilium import Study
 from consilium.core.errors import Refused
+from consilium.core.seal import file_digest, sealed, unsealed
 from consilium.federate.checkpoint import load_checkpoint
+from consilium.learn.sealed import write_sealed
 from consilium.study.watch import Watch
 
 WATCHERS = [{"kind": "update-alignment"}, {"kind": "loss-trajectory"}]
@@ -129,12 +131,16 @@ def test_an_attack_added_while_a_training_was_down_is_shown_a_replay(study, live
 
 
 def tampered(folder):
-    """Change the stored end of every training in one bit."""
+    """Change the stored end of every training in one bit, and seal it anew, as one of another machine would be."""
     for path in folder.glob("trainings/*/checkpoint.safetensors"):
         with safe_open(path, framework="pt") as file:
             about, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         tensors["server/params"][0] = torch.nextafter(tensors["server/params"][0], torch.tensor(9.0))
-        save_file(tensors, path, about)
+        about = {k: v for k, v in unsealed(json.loads(about["about"])).items() if k != "tensors"}
+        write_sealed(path, tensors, about)
+        record = json.loads(path.with_name("training.json").read_text())
+        record["seals"][path.name] = file_digest(path)
+        path.with_name("training.json").write_text(json.dumps(sealed(record)))
 
 
 def test_a_replay_that_ends_elsewhere_is_a_failed_finding(study, live, tmp_path):

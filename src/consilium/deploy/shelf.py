@@ -6,27 +6,27 @@
 
 An answer is on disk before it is sent.  Asked the same again, after a crash at either end, the site sends the same
 bytes: nothing is trained twice, and no privacy is paid twice.  Asked another question of the same round it works from
-the state before that round.
+the state before that round.  A state is sealed, and holds the digest of the answer that goes with it: what a disk, or a
+copy from another study, changed in either is refused by name.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from pathlib import Path
-
-from safetensors import SafetensorError, safe_open
+from typing import Any
 
 from consilium.core.errors import Failed
 from consilium.federate.participant import SiteState
 from consilium.federate.states import packed, unpacked
-from consilium.learn.stored import write_tensors
+from consilium.learn.sealed import read_sealed, write_sealed
 
 __all__ = ["Shelf"]
 
 _KEPT_ROUNDS = 2
+_REMEDY = "restore it from a backup"
 
 
 class Shelf:
@@ -42,7 +42,13 @@ class Shelf:
         if not path.is_file():
             return None
         held = path.read_bytes()
-        return held[32:] if held[:32] == hashlib.sha256(question).digest() else None
+        if held[:32] != hashlib.sha256(question).digest():
+            return None
+        wanted = self._about(round).get("answer") if self._state(round).is_file() else None
+        if wanted is not None and wanted != hashlib.sha256(held).hexdigest():
+            remedy = "restore it from a backup, or delete it: the round is then worked, and paid, again"
+            raise Failed(f"the answer {path} was changed after it was written", remedy=remedy)
+        return held[32:]
 
     def state(self, round: int) -> SiteState:
         """The state before ``round``; a fresh one if the site has not worked yet; raises where it is gone."""
@@ -63,17 +69,19 @@ class Shelf:
         that the server has left, and go.
         """
         tensors, about = packed(state)
-        write_tensors(self._state(round), tensors, {"about": json.dumps(about)})
+        kept = hashlib.sha256(question).digest() + answer
+        digest = hashlib.sha256(kept).hexdigest()
+        write_sealed(self._state(round), tensors, {**about, **self._expected(round), "answer": digest})
         try:
-            _replace(self._answer(round), hashlib.sha256(question).digest() + answer)
+            _replace(self._answer(round), kept)
         except Failed:
             self._state(round).unlink(missing_ok=True)
             self._answer(round).unlink(missing_ok=True)
             raise
-        kept = [number for number in self._rounds() if number <= round]
-        if len(kept) > _KEPT_ROUNDS:
+        past = [number for number in self._rounds() if number <= round]
+        if len(past) > _KEPT_ROUNDS:
             self._older.touch()
-        for number in {*self._rounds()} - {*kept[-_KEPT_ROUNDS:]}:
+        for number in {*self._rounds()} - {*past[-_KEPT_ROUNDS:]}:
             self._state(number).unlink(missing_ok=True)
             self._answer(number).unlink(missing_ok=True)
 
@@ -83,12 +91,17 @@ class Shelf:
 
     def _read(self, round: int) -> SiteState:
         path = self._state(round)
+        tensors, about = read_sealed(path, "the state", _REMEDY, self._expected(round))
         try:
-            with safe_open(path, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                return unpacked(tensors, json.loads(file.metadata()["about"]))
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise Failed(f"the state {path} is not readable: {error}", remedy="restore it from a backup") from error
+            return unpacked(tensors, about)
+        except (KeyError, TypeError, ValueError) as error:
+            raise Failed(f"the state {path} is not readable: {error}", remedy=_REMEDY) from error
+
+    def _about(self, round: int) -> dict[str, Any]:
+        return read_sealed(self._state(round), "the state", _REMEDY, self._expected(round))[1]
+
+    def _expected(self, round: int) -> dict[str, Any]:
+        return {"study": self.folder.name, "round": round}
 
     def _state(self, round: int) -> Path:
         return self.folder / f"{round}.safetensors"

@@ -2,22 +2,21 @@
 
 All randomness is derived from (seed, purpose, site, round), so the tensors, the round and the ledgers are everything:
 a resumed training draws the batches and the noise that the killed one would have drawn, and has paid what it has paid.
+Its seal covers all of that and the name of the training: changed, or that of another training, it is refused.
 States of many sites lie beside it, a file each: see :mod:`.states`.
 """
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from consilium.core.algorithm import Server
 from consilium.core.errors import Failed
-from consilium.learn.stored import write_tensors
+from consilium.learn.sealed import read_sealed, write_sealed
 
 from .round import RoundState
 from .states import SiteStates, packed, unpacked
@@ -25,10 +24,14 @@ from .states import SiteStates, packed, unpacked
 __all__ = ["load_checkpoint", "save_checkpoint", "states_beside"]
 
 _VERSION = 3
+_REMEDY = "delete it to train again"
 
 
 def save_checkpoint(path: Path, state: RoundState, sites: SiteStates) -> None:
-    """Write the state after ``state.server.round`` rounds, and make the sites' states of that round the valid ones."""
+    """Write the state after ``state.server.round`` rounds, and make the sites' states of that round the valid ones.
+
+    It is sealed as one of the training that ``sites`` are of.
+    """
     tensors: dict[str, Tensor] = {"server/params": state.server.params, "server/buffers": state.server.buffers}
     groups = {
         "memory": state.server.memory,
@@ -45,29 +48,33 @@ def save_checkpoint(path: Path, state: RoundState, sites: SiteStates) -> None:
         "version": _VERSION,
         "round": state.server.round,
         "population": state.server.population,
+        "training": sites.training,
         "sites": None if here is None else {site: said for site, (_, said) in here.items()},
     }
     sites.flush()
-    write_tensors(path, tensors, {"about": json.dumps(about)})  # one entry: several have no fixed order in the file
+    write_sealed(path, tensors, about)
     sites.settle(state.server.round)
 
 
-def load_checkpoint(path: Path, device: str = "cpu") -> tuple[RoundState, SiteStates]:
-    """What :func:`save_checkpoint` wrote, on ``device``."""
+def load_checkpoint(path: Path, device: str = "cpu", training: str | None = None) -> tuple[RoundState, SiteStates]:
+    """What :func:`save_checkpoint` wrote, on ``device``; Failed where its seal does not hold.
+
+    With ``training`` it must be of the training with this name.
+    """
+    expected = {} if training is None else {"training": training}
+    tensors, about = read_sealed(path, "checkpoint", _REMEDY, expected, device)
     try:
-        with safe_open(path, framework="pt", device=device) as file:
-            about = json.loads(file.metadata()["about"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         params, buffers, here, number = (
             tensors["server/params"],
             tensors["server/buffers"],
             about["sites"],
             about["round"],
         )
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise Failed(f"checkpoint {path} is not readable: {error}", remedy="delete it to train again") from error
+    except (KeyError, TypeError) as error:
+        raise Failed(f"checkpoint {path} is not readable: {error}", remedy=_REMEDY) from error
     server = Server(number, params, buffers, _group(tensors, "memory"), about["population"])
-    sites = SiteStates(states_beside(path) if here is None else None, number, device)
+    owner = training or str(about.get("training", ""))
+    sites = SiteStates(states_beside(path) if here is None else None, number, device, owner)
     if here is not None:
         kept = _by_site(tensors)
         sites.update({site: unpacked(kept[site], said) for site, said in here.items()})

@@ -12,7 +12,6 @@ removing files is what costs most on disks that discard; and a round's files are
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,12 +19,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from consilium.core.algorithm import Kept
 from consilium.core.errors import Failed, Refused
+from consilium.learn.sealed import about_sealed, read_sealed
 
 from .ledger import charge_from_json, charge_to_json
 from .participant import SiteState
@@ -42,19 +41,22 @@ _AT_ONCE = 16
 
 
 class SiteStates(MutableMapping[str, SiteState]):
-    """States by site; with a ``folder`` they lie there, as of the checkpoint of ``round``, else in memory."""
+    """States by site; with a ``folder`` they lie there, as of the checkpoint of ``round``, else in memory.
 
-    def __init__(self, folder: Path | None = None, round: int = 0, device: str = "cpu") -> None:
-        self.folder, self.device, self.round = folder, device, round
+    ``training`` names what they are states of: a file of another training, site or round is refused.
+    """
+
+    def __init__(self, folder: Path | None = None, round: int = 0, device: str = "cpu", training: str = "") -> None:
+        self.folder, self.device, self.round, self.training = folder, device, round, training
         self._memory: dict[str, SiteState] = {}
         self._newest: dict[str, int] = {} if folder is None else dict(self._found(folder))
         self._before: dict[str, SiteState | int | None] = {}
         self._spare: dict[str, int] = {}
 
     @classmethod
-    def fit(cls, folder: Path, sites: int, size: int, device: str = "cpu") -> SiteStates:
+    def fit(cls, folder: Path, sites: int, size: int, device: str = "cpu", training: str = "") -> SiteStates:
         """Fresh states of ``sites`` sites with up to ``size`` bytes each: in memory while few and small."""
-        return cls(folder if sites > _SITES or sites * size > _BYTES else None, 0, device)
+        return cls(folder if sites > _SITES or sites * size > _BYTES else None, 0, device, training)
 
     def __getitem__(self, site: str) -> SiteState:
         return self._memory[site] if self.folder is None else self._read(site, self._newest[site])
@@ -130,7 +132,8 @@ class SiteStates(MutableMapping[str, SiteState]):
     def _write(self, site: str, state: SiteState) -> None:
         """In place, where the site has a file that no longer counts: a file cut short by a kill counts neither."""
         tensors, about = packed(state)
-        data = save(_alone(tensors), {"about": json.dumps({"site": site, **about})})
+        alone = _alone(tensors)
+        data = save(alone, about_sealed(alone, {**self._expected(site, self.round + 1), **about}))
         path = self._path(site, self.round + 1)
         spare = self._spare.pop(site, None)
         try:
@@ -144,16 +147,15 @@ class SiteStates(MutableMapping[str, SiteState]):
             raise _unwritten(path, error) from error
 
     def _read(self, site: str, round: int) -> SiteState:
-        path = self._path(site, round)
+        path, remedy = self._path(site, round), "delete the training to train again"
+        tensors, about = read_sealed(path, "state", remedy, self._expected(site, round), self.device)
         try:
-            with safe_open(path, framework="pt", device=self.device) as file:
-                about = json.loads(file.metadata()["about"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return unpacked(tensors, about)
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise Failed(
-                f"state {path} is not readable: {error}", remedy="delete the training to train again"
-            ) from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise Failed(f"state {path} is not readable: {error}", remedy=remedy) from error
+
+    def _expected(self, site: str, round: int) -> dict[str, Any]:
+        return {"site": site, "round": round, "training": self.training}
 
 
 def _alone(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -56,17 +56,19 @@ def train(
     assess_every: int = 1,
     assess_cohort: bool = False,
     stop: Callable[[int, Sequence[str], Mapping[str, SiteState]], str | None] | None = None,
+    name: str = "",
 ) -> Trained:
     """Run the rounds that are still to run; ``progress`` is called after each with its report and the sites' states.
 
     All sites, or with ``assess_cohort`` those of the round, judge the model every ``assess_every`` rounds and after the
     last one; with an engine that folds, together with the next round where everybody takes part: its line in the log is
     written at once and amended then.  ``stop`` is asked before each round, with its cohort and the sites' states; where
-    it gives a reason, training ends with the model as it is.
+    it gives a reason, training ends with the model as it is.  ``name`` is the training's own: a checkpoint of another
+    one is refused.
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.safetensors"
-    state, held = _resumed(checkpoint, start)
+    state, held = _resumed(checkpoint, start, name)
     seconds = _settled_log(folder / "rounds.jsonl", state.server.round)
     resumed_from = state.server.round
     owed = _owed(engine, folder / "rounds.jsonl", resumed_from) if resumed_from % assess_every == 0 else None
@@ -114,14 +116,14 @@ def merged(report: RoundReport) -> set[str]:
     return set() if report.get("aborted") else set(report["cohort"]) - out
 
 
-def _resumed(checkpoint: Path, start: RoundState) -> tuple[RoundState, SiteStates]:
+def _resumed(checkpoint: Path, start: RoundState, name: str) -> tuple[RoundState, SiteStates]:
     """The last finished round and its states, without what a killed one left behind."""
     params = start.server.params
     if checkpoint.exists():
-        state, held = load_checkpoint(checkpoint, str(params.device))
+        state, held = load_checkpoint(checkpoint, str(params.device), name)
     else:
         size = params.numel() * params.element_size()
-        held = SiteStates.fit(states_beside(checkpoint), start.server.population, size, str(params.device))
+        held = SiteStates.fit(states_beside(checkpoint), start.server.population, size, str(params.device), name)
         state = start
     held.clean()
     return state, held

@@ -144,7 +144,8 @@ class PrivacyRecord:
 class CellRecord:
     """One model with one seed, and everything that was found about it.
 
-    ``status`` is ok, failed, started (killed before it ended) or missing (planned, no evidence in the folder).
+    ``status`` is ok, failed, started (killed before it ended), missing (planned, no evidence in the folder) or altered:
+    one of its files is not the one that was written, as ``altered`` says.  ``unsealed`` is a note of older evidence.
     ``scores`` is the safetensors file of what it answered of each test record, if there is one; ``raw`` is the evidence
     as written, for what later versions add.
     """
@@ -167,6 +168,8 @@ class CellRecord:
     seconds: Mapping[str, float]
     raw: Mapping[str, Any] = field(repr=False)
     scores: Path | None = None
+    altered: str = ""
+    unsealed: str = ""
 
     @property
     def ok(self) -> bool:
@@ -185,7 +188,7 @@ class CellRecord:
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """A whole folder."""
+    """A whole folder; ``altered`` says which of its files are not those that were written."""
 
     folder: Path
     name: str
@@ -203,6 +206,7 @@ class StudyRecord:
     device: str
     created: str
     seconds: float | None
+    altered: tuple[str, ...] = ()
 
     @property
     def infections(self) -> tuple[str, ...]:

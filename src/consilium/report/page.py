@@ -174,9 +174,20 @@ def _provenance(study: StudyRecord) -> list[tuple[str, str]]:
         ("Device", study.device),
         ("Threads", "" if study.threads is None else str(study.threads)),
         ("Data", study.data.provenance),
+        ("Seals", _seals(study)),
         ("Created", study.created),
         ("Took", "" if study.seconds is None else number(study.seconds, "seconds")),
     ) if value]  # fmt: skip
+
+
+def _seals(study: StudyRecord) -> str:
+    """How many cells hold their seals; of how many nothing can be told, and how many were changed."""
+    done = [cell for cell in study.cells if cell.raw]
+    changed, unsealed = sum(bool(cell.altered) for cell in done), sum(bool(cell.unsealed) for cell in done)
+    parts = [f"{len(done) - changed - unsealed} of {len(done)} cells as they were written"]
+    parts += [f"{changed} changed since"] if changed else []
+    parts += [f"{unsealed} not sealed (written before there were seals)"] if unsealed else []
+    return ", ".join(parts) if done else ""
 
 
 def _revision(code: object) -> str:

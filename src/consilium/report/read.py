@@ -17,6 +17,7 @@ from typing import Any
 from ..core.errors import Refused
 from ..core.finding import Measure
 from ..core.records import Omission
+from ..study.sealing import scores_hold
 from .evidence import (
     ArmRecord,
     CellRecord,
@@ -28,6 +29,7 @@ from .evidence import (
     SitePoint,
     StudyRecord,
 )
+from .seals import ALTERED, evidence_trouble, files_trouble, rounds_hold, study_trouble, unsealed_note
 
 __all__ = ["SCHEMA", "read_study"]
 
@@ -43,6 +45,7 @@ def read_study(folder: Path) -> StudyRecord:
     for cell in cells:  # an arm that only its cells name
         arms.setdefault(cell.arm, ArmRecord(cell.arm, cell.choices, "", None))
     trainings = dict.fromkeys(cell.training for cell in cells if cell.training)
+    altered = (study_trouble(top), *(f"{c.arm}, seed {c.seed}: {c.altered}" for c in cells if c.altered))
     return StudyRecord(
         folder=folder,
         name=str(top.get("name") or folder.name),
@@ -54,12 +57,13 @@ def read_study(folder: Path) -> StudyRecord:
         data=_data(_map(top.get("data"))),
         arms=tuple(arms.values()),
         cells=cells,
-        rounds={digest: _rounds(folder / "trainings" / digest / "rounds.jsonl") for digest in trainings},
+        rounds={digest: _rounds(folder / "trainings" / digest) for digest in trainings},
         command=_command(top.get("command")),
         threads=None if top.get("threads") is None else _whole(top.get("threads")),
         device=_text(top.get("device")),
         created=_text(top.get("created")),
         seconds=_number(top.get("seconds")),
+        altered=tuple(text for text in altered if text),
     )
 
 
@@ -110,10 +114,11 @@ def _omission(entry: Mapping[str, Any]) -> Omission:
     )
 
 
-def _rounds(path: Path) -> tuple[RoundRecord, ...]:
-    """Every line that can be read: the last one of a killed run may be cut off."""
+def _rounds(training: Path) -> tuple[RoundRecord, ...]:
+    """Every line that can be read: the last one of a killed run may be cut off.  None of a log that was changed."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        path = training / "rounds.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if rounds_hold(training) else []
     except OSError:
         return ()
     return tuple(_round(entry) for entry in (_parse(line) for line in lines) if entry)
@@ -149,6 +154,12 @@ def _cell(folder: Path, planned: Mapping[str, Any], arms: Mapping[str, ArmRecord
     digest = _text(planned.get("digest"))
     home = folder / "cells" / digest
     raw, trouble = _evidence(home / "evidence.json") if _DIGEST.fullmatch(digest) else ({}, "the digest is no name")
+    altered = evidence_trouble(raw, planned.get("seal"))
+    if altered:
+        raw = {}
+    altered = altered or files_trouble(folder, home, raw)
+    if altered:
+        raw = {**raw, "status": ALTERED}
     said = {**planned, **_map(raw.get("cell"))}
     planned_status = _text(planned.get("status")) if trouble else ""
     arm = arms.get(_text(said.get("arm")))
@@ -160,7 +171,7 @@ def _cell(folder: Path, planned: Mapping[str, Any], arms: Mapping[str, ArmRecord
         seed=_whole(said.get("seed")),
         infected_by=_text(said.get("infected_by")) or "none",
         status=_text(raw.get("status")) or (planned_status if planned_status not in ("", "ok") else "missing"),
-        error=_text(raw.get("error")) or trouble,
+        error="; ".join(text for text in (altered, _text(raw.get("error")) or trouble) if text),
         training=_name(raw.get("training")) or _name(planned.get("training")),
         model=_name(raw.get("model")) or _name(planned.get("model")),
         privacy=_privacy(_map(raw.get("privacy"))),
@@ -171,7 +182,9 @@ def _cell(folder: Path, planned: Mapping[str, Any], arms: Mapping[str, ArmRecord
         notes=_texts(raw.get("notes")),
         seconds={str(k): v for k, v in ((k, _number(v)) for k, v in _map(raw.get("seconds")).items()) if v is not None},
         raw=raw,
-        scores=_beside(home, raw.get("scores")),
+        scores=_beside(home, raw),
+        altered=altered,
+        unsealed=unsealed_note(raw),
     )
 
 
@@ -205,15 +218,15 @@ def _finding(home: Path, name: str, entry: Mapping[str, Any]) -> FindingRecord:
         measures=_measures(entry.get("measures")),
         notes=_texts(entry.get("notes")),
         seconds=_number(entry.get("seconds")),
-        scores=_beside(home, entry.get("scores")),
+        scores=_beside(home, entry),
     )
 
 
-def _beside(home: Path, value: object) -> Path | None:
-    """A file of scores that is there; only ever one beside the evidence."""
-    name = _text(value)
+def _beside(home: Path, entry: Mapping[str, Any]) -> Path | None:
+    """The file of scores that ``entry`` names, if it is there as written; only ever one beside the evidence."""
+    name = _text(entry.get("scores"))
     path = home / Path(name).name
-    return path if name and path.is_file() else None
+    return path if name and path.is_file() and scores_hold(home, entry) else None
 
 
 def _measures(entries: object) -> tuple[Measure, ...]:

@@ -12,9 +12,10 @@ from typing import Any, cast
 
 import torch
 
-from consilium.core.errors import Refused
+from consilium.core.errors import Failed, Refused
 from consilium.core.network import Network
 from consilium.core.records import Consortium
+from consilium.core.seal import is_altered, sealed, unsealed
 from consilium.federate.assess import Assessing
 from consilium.federate.engines.auto import fastest
 from consilium.federate.engines.engine import Engine
@@ -40,7 +41,7 @@ def engine_for(
 ) -> Engine:
     """What carries the training in ``folder``: as the study says, or as the probe finds and the folder remembers."""
     makers = _makers(shape, device, whole, judging)
-    known = (read_json(folder / _FILE) or {}).get("kind") if shape.engine == "auto" else shape.engine
+    known = (engine_record(folder) or {}).get("kind") if shape.engine == "auto" else shape.engine
     if known is None:
         possible = {name: make for name, make in makers.items() if why_not(name, device, whole) is None}
         made, choice = fastest(possible, whole, start, SiteState, shape.rounds)
@@ -68,8 +69,14 @@ def check_engine(spec: Spec, lawful: Sequence[Arm], data: Consortium, net: Netwo
 
 
 def engine_record(folder: Path) -> dict[str, Any] | None:
-    """What carried the training in ``folder``; None where nothing is known."""
-    return read_json(folder / _FILE)
+    """What carried the training in ``folder``; None where nothing is known, Failed where the record was changed."""
+    record = read_json(folder / _FILE)
+    if record is None:
+        return None
+    if is_altered(record):
+        remedy = "put it back, or delete the training's folder to train again"
+        raise Failed(f"{folder / _FILE} was changed after it was written", remedy=remedy)
+    return unsealed(record)
 
 
 def _makers(
@@ -94,4 +101,4 @@ def why_not(kind: str, device: str, whole: RoundExchange) -> Refused | None:
 def write_engine_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Say beside the training in ``folder`` what carries it."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / _FILE, {**record, "torch_threads": torch.get_num_threads()})
+    write_json(folder / _FILE, sealed({**record, "torch_threads": torch.get_num_threads()}))

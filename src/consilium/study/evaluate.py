@@ -15,6 +15,7 @@ from consilium.core.attack import Attack
 from consilium.core.finding import Finding, Measure
 from consilium.core.random import Stream
 from consilium.core.records import Consortium
+from consilium.core.seal import file_digest
 from consilium.core.threat import CanaryView, ModelView, View
 from consilium.core.update import Payload
 from consilium.core.watch import Watcher
@@ -30,6 +31,7 @@ from .failures import told
 from .recipe import attack_recipe, digest
 from .released import Released
 from .retrain import Retraining
+from .sealing import scores_hold
 from .spec import JUDGED, AttackSpec
 from .views import grant
 from .watching import Watching
@@ -63,12 +65,13 @@ def judge(model: Released, data: Consortium, stream: Stream, folder: Path) -> di
         "correct": predicted == test.y,
     }
     write_tensors(folder / _FILE, scores)
-    return {"utility": [m.to_json() for m in made], "collapsed": is_collapsed(logits), "scores": _FILE}
+    return {"utility": [m.to_json() for m in made], "collapsed": is_collapsed(logits)} | _kept(folder / _FILE)
 
 
 def is_judged(evidence: Mapping[str, Any], folder: Path) -> bool:
     """True if the model of this cell was judged and what it answered of each record is there."""
-    return bool(evidence["utility"]) and evidence.get("scores") == _FILE and (folder / _FILE).is_file()
+    there = evidence.get("scores") == _FILE and (folder / _FILE).is_file()
+    return bool(evidence["utility"]) and there and scores_hold(folder, evidence)
 
 
 def costs(
@@ -142,6 +145,7 @@ def find(
         "notes": [],
         "scores": None,
         "asked": list(asked) if asks(attack.attack) else None,
+        "scores_sha256": None,
     }
     try:
         origin = source()
@@ -189,10 +193,16 @@ def _named(finding: Finding, view: View) -> Finding:
 
 def _written(finding: Finding, folder: Path, name: str) -> dict[str, Any]:
     tensors = dict(finding.scores) | {f"example/{k}": v for k, v in finding.examples.items()}
+    path = folder / f"{name}.safetensors"
     if tensors:
-        write_tensors(folder / f"{name}.safetensors", tensors)
+        write_tensors(path, tensors)
     return {
         "measures": [m.to_json() for m in finding.measures],
         "notes": list(finding.notes),
-        "scores": f"{name}.safetensors" if tensors else None,
+        **(_kept(path) if tensors else {}),
     }
+
+
+def _kept(path: Path) -> dict[str, str]:
+    """What evidence keeps of a file of scores."""
+    return {"scores": path.name, "scores_sha256": file_digest(path)}

@@ -18,6 +18,7 @@ from consilium.core.defence import AnswerDefence, ModelDefence
 from consilium.core.errors import Refused
 from consilium.core.random import Stream, scoped
 from consilium.core.records import Records
+from consilium.core.seal import file_digest, is_altered
 from consilium.data.partition import Partition
 from consilium.data.sites import gather
 from consilium.data.source import Source
@@ -41,21 +42,27 @@ def load(cell: str | Path, *, site: str | None = None, allow_code: bool = False)
     """The released model of a cell: x ``(n, *shape)`` in [0, 1] to logits as they are answered.
 
     A personalised algorithm leaves a model at each site: ``site`` names one of them.  A model that is a user's own code
-    is imported only with ``allow_code``; pickle is never read.
+    is imported only with ``allow_code``; pickle is never read.  Refused where the file is not the one that was
+    stored and judged, by the seals of the recipe and of the evidence.
     """
-    recipe, folder = _recipe(cell)
+    evidence, recipe, folder = _recipe(cell)
+    if is_altered(recipe):
+        remedy = "put it back, or delete it and run the study again: the model is stored again"
+        raise Refused(f"{folder / 'recipe.json'} was changed after it was written", remedy=remedy)
     stored = folder / "model.safetensors" if site is None else _site_file(recipe, folder, site)
     shape, classes = tuple(recipe["shape"]), len(recipe["classes"])
     with scoped(Stream(recipe["seed"]).child("init")):
         plain = _architecture(recipe["model"], allow_code).build(shape, classes).eval()
     models = [cast(ModelDefence, _entry(d, "defend/model")) for d in recipe["defences"]]
     answers = [cast(AnswerDefence, _entry(d, "defend/answer")) for d in recipe["answers"]]
-    return restore(plain, models, answers, read_tensors(stored), shape).requires_grad_(False)
+    artefact = read_tensors(stored)
+    _check(stored, recipe, evidence, site)
+    return restore(plain, models, answers, artefact, shape).requires_grad_(False)
 
 
 def test_set(cell: str | Path) -> Records:
     """The records that the cell was judged on; refused if the data are not the same any more."""
-    recipe, _ = _recipe(cell)
+    _, recipe, _ = _recipe(cell)
     data = recipe["data"]
     partition = cast(Partition, _entry(data["partition"], "data/partitions"))
     shares = value(DataShares, {k: v for k, v in data.items() if k in _SHARES}, "data")
@@ -72,16 +79,30 @@ def test_set(cell: str | Path) -> Records:
 _SHARES = ("sites", "public", "validation", "test", "non-members")
 
 
-def _recipe(cell: str | Path) -> tuple[dict[str, Any], Path]:
+def _recipe(cell: str | Path) -> tuple[dict[str, Any], dict[str, Any], Path]:
+    """The cell's evidence, the recipe of its model, and the folder of that."""
     folder = Path(cell)
     evidence = read_json(folder / "evidence.json")
     if evidence is None or not isinstance(evidence.get("model"), str):
         raise Refused(f"{folder} is no cell: it has no evidence.json", remedy="give OUT/STUDY/cells/DIGEST")
+    if is_altered(evidence):
+        remedy = "run the study again: it makes what was changed again"
+        raise Refused(f"{folder / 'evidence.json'} was changed after it was written", remedy=remedy)
     model = folder.parent.parent / "models" / evidence["model"]
     recipe = read_json(model / "recipe.json")
     if recipe is None:
         raise Refused(f"the model of {folder} is not there", remedy="run the study again: it makes what is missing")
-    return recipe, model
+    return evidence, recipe, model
+
+
+def _check(stored: Path, recipe: Mapping[str, Any], evidence: Mapping[str, Any], site: str | None) -> None:
+    """Refuse a file that is not the one of the recipe, or of the evidence where that names it."""
+    found = file_digest(stored)
+    for record in (recipe, evidence.get("released") or {}):
+        wanted = record.get("sha256") if site is None else (record.get("sites") or {}).get(site)
+        if wanted not in (None, found):
+            remedy = "delete it and run the study again: that model is stored again"
+            raise Refused(f"{stored} is not the model that was stored and judged", remedy=remedy)
 
 
 def _site_file(recipe: Mapping[str, Any], folder: Path, site: str) -> Path:

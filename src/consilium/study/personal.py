@@ -25,12 +25,13 @@ from consilium.core.finding import Measure
 from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Records, Site
+from consilium.core.seal import file_digest
 from consilium.federate.assess import assess_answers
 from consilium.federate.participant import SiteState
 from consilium.measure.intervals import wilson
 
 from .arms import Arm
-from .released import Released, release, seal, unbroken
+from .released import Released, release, unbroken
 
 __all__ = ["Personal", "site_file"]
 
@@ -107,7 +108,7 @@ class Personal:
             unbroken(path, sealed.get(site.id))
             if not path.exists():
                 self._release(site)
-        return {site.id: seal(site_file(self.folder, site.id)) for site in self.sites}
+        return {site.id: file_digest(site_file(self.folder, site.id)) for site in self.sites}
 
     def judge(self, shared: nn.Module) -> list[Measure]:
         """The three figures; ``shared`` is the cell's model, which some algorithms have for no one but one site."""

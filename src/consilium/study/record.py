@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from consilium.core.seal import SEAL
 from consilium.data.sites import label_counts
 
 from .build import colluders
@@ -67,6 +68,7 @@ def cell_record(plan: Plan, cell: CellNode) -> dict[str, Any]:
         "privacy": privacy_record((), []),
         "utility": [],
         "scores": None,
+        "scores_sha256": None,
         "cost": [],
         "findings": {},
         "set_aside": {},
@@ -77,8 +79,10 @@ def cell_record(plan: Plan, cell: CellNode) -> dict[str, Any]:
     }
 
 
-def study_record(plan: Plan, command: str, status: Mapping[str, str], seconds: float) -> dict[str, Any]:
-    """``study.json``."""
+def study_record(
+    plan: Plan, command: str, status: Mapping[str, str], seconds: float, seals: Mapping[str, str | None] | None = None
+) -> dict[str, Any]:
+    """``study.json``; ``seals`` are those of the cells' evidence, by digest, as far as it is done."""
     spec = plan.spec
     data = plan.materials.consortium(spec.seeds[0])
     pools = [site.records for site in data.sites]
@@ -135,6 +139,7 @@ def study_record(plan: Plan, command: str, status: Mapping[str, str], seconds: f
                 "training": cell.training,
                 "model": cell.model,
                 "status": status.get(cell.digest, "started"),
+                SEAL: (seals or {}).get(cell.digest),
             }
             for cell in plan.cells
         ],

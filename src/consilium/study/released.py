@@ -6,7 +6,6 @@ What is judged is always the model rebuilt from the stored artefact, never the o
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +19,11 @@ from consilium.core.errors import Failed, Refused
 from consilium.core.network import fill, named_tensors
 from consilium.core.random import Stream
 from consilium.core.records import Records
+from consilium.core.seal import file_digest
+from consilium.learn.sealed import read_sealed, write_sealed
 from consilium.learn.stored import read_tensors, write_tensors
 
-__all__ = ["Answering", "Released", "release", "restore", "seal", "unbroken"]
+__all__ = ["Answering", "Released", "release", "restore", "unbroken"]
 
 _LABEL = 1e-6
 """What the answered label's confidence is raised by: it breaks a tie made by rounding and tells no more."""
@@ -65,8 +66,12 @@ def release(
     public: Records,
     path: Path,
     stream: Stream,
+    about: Mapping[str, str] | None = None,
 ) -> Released:
-    """Defend ``plain``, store it at ``path`` unless it is there, and hand out what the file holds."""
+    """Defend ``plain``, store it at ``path`` unless it is there, and hand out what the file holds.
+
+    With ``about``, what the file belongs to, it is sealed in itself; a cell's own models are sealed in their recipe.
+    """
     module, surrogate = plain, _copy(plain)
     for defence in models[:-1]:
         defended = defence.apply(module, public, stream.child(defence.kind()))
@@ -75,8 +80,8 @@ def release(
     if fresh and models:
         module = models[-1].apply(module, public, stream.child(models[-1].kind()))
     if fresh:
-        write_tensors(path, models[-1].pack(module) if models else named_tensors(module))
-    judged = restore(copy.deepcopy(plain), models, (), read_tensors(path, str(path)), tuple(public.x.shape[1:]))
+        _store(path, models[-1].pack(module) if models else named_tensors(module), about)
+    judged = restore(copy.deepcopy(plain), models, (), _stored(path, about), tuple(public.x.shape[1:]))
     if fresh:
         _same(module, judged, public, path)
     surrogate = models[-1].surrogate(judged, surrogate) if models else judged
@@ -107,19 +112,27 @@ def restore(
     return Answering(module, answers).eval() if answers else module
 
 
-def seal(path: Path) -> str:
-    """SHA-256 of a stored model: its recipe holds it, so that another file in its place is noticed."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def unbroken(path: Path, sealed: str | None) -> None:
     """Fail for a stored model that is not the ``sealed`` one; one never sealed is removed, to be made again."""
     if not path.exists():
         return
     if sealed is None:
         path.unlink()
-    elif seal(path) != sealed:
+    elif file_digest(path) != sealed:
         raise Failed(f"{path} is not the model that was stored", remedy="delete it to store that model again")
+
+
+def _store(path: Path, artefact: Mapping[str, Tensor], about: Mapping[str, str] | None) -> None:
+    if about is None:
+        write_tensors(path, artefact)
+    else:
+        write_sealed(path, artefact, about)
+
+
+def _stored(path: Path, about: Mapping[str, str] | None) -> Mapping[str, Tensor]:
+    if about is None:
+        return read_tensors(path, str(path))
+    return read_sealed(path, "shadow", "delete it to store it again", about)[0]
 
 
 def _copy(plain: nn.Module) -> nn.Module | None:

@@ -33,7 +33,7 @@ from consilium.federate.assess import Assessing
 from consilium.federate.engines.loop import Loop
 from consilium.federate.engines.pool import cores, why_no_fork
 from consilium.federate.train import merged, train
-from consilium.learn.stored import read_tensors, write_tensors
+from consilium.learn.sealed import read_sealed, write_sealed
 
 from .budget import budget_stop
 from .build import algorithm, exchange, network, released, start
@@ -85,12 +85,17 @@ class Retraining:
 
     def shadow(self, name: str) -> Shadow:
         """The stored shadow, as released models are: defended, and read back from its artefact."""
-        held = read_tensors(self._path(name))
+        path, remedy, about = self._path(name), "delete it to train it again", self._about(name)
+        held, _ = read_sealed(path, "shadow", remedy, about)
         plain = self.plan.materials.network(self.cell.seed).module_at(held["params"], held["buffers"]).cpu()
         path = self.store.model(self.cell.model) / "shadows" / f"{name}.safetensors"
         stream, arm = self.stream.child("release", name), self.cell.arm
-        made = release(plain, arm.model, arm.answer, self.data.public, path, stream)
+        about = {**about, "model": self.cell.model}
+        made = release(plain, arm.model, arm.answer, self.data.public, path, stream, about)
         return Shadow(len(self.data.classes), made.module, made.surrogate, self.pool.records, included=held["included"])
+
+    def _about(self, name: str) -> dict[str, str]:
+        return {"training": self.node.digest, "shadow": name}
 
     def _path(self, name: str) -> Path:
         return _folder(self.store, self.node.digest) / f"{name}.safetensors"
@@ -102,7 +107,7 @@ class Retraining:
         params, buffers, took_part = _trained(self.plan.spec, self.node, data, seed, draft, alive)
         inside = torch.tensor([site in took_part for site in self.pool.names])
         held = {"params": params, "buffers": buffers, "included": mask & inside[self.pool.site]}
-        write_tensors(self._path(name), held)
+        write_sealed(self._path(name), held, self._about(name))
         shutil.rmtree(draft)
 
 
@@ -155,7 +160,7 @@ def _trained(
         begin, nobody = start(spec, node.arm, data, net), Assessing(bound, {})
         done = train(
             engine, whole, nobody, begin, federation.shape.rounds, folder, lambda *_: alive(),
-            stop=budget_stop(spec, node, data),
+            stop=budget_stop(spec, node, data), name=f"{node.digest}/{folder.name}",
         )  # fmt: skip
     found = released(spec, node.arm, net, done.state.server)
     if found is None:

@@ -13,13 +13,15 @@ from typing import Any, cast
 
 from torch import nn
 
-from consilium.core.errors import ConsiliumError, Failed
+from consilium.core.errors import Failed
 from consilium.core.network import Network
 from consilium.core.random import Stream
+from consilium.core.seal import file_digest, sealed
 from consilium.federate.assess import Assessing
 from consilium.federate.checkpoint import load_checkpoint
 from consilium.federate.engines.engine import Engine
-from consilium.federate.round import RoundExchange
+from consilium.federate.round import RoundExchange, RoundState
+from consilium.federate.states import SiteStates
 from consilium.federate.train import Trained, train
 
 from .asked import Asked
@@ -36,8 +38,9 @@ from .personal import Personal
 from .plan import CellNode, Plan, TrainingNode
 from .progress import Ticker
 from .record import cell_name, cell_record, given, study_record
-from .released import Released, release, seal, unbroken
+from .released import Released, release, unbroken
 from .retrain import Retraining, shadows_wanted
+from .sealing import Seals, check_training, recipe_of, released_seals, training_seals
 from .sinks.tracks import Tracks, require_sinks
 from .spec import AttackSpec, FederationSpec
 from .store import Store, is_trained, read_json, read_rounds, write_json
@@ -88,7 +91,7 @@ def run_plan(plan: Plan, store: Store, command: str, quiet: bool = False, carrie
         Tracks(plan.spec.track, store.folder, plan.spec.name, ticker.say) as tracks,
     ):
         runner = _Runner(plan, store, ticker, tracks, carrier)
-        write_json(store.folder / "study.json", study_record(plan, command, {}, 0.0))
+        write_json(store.folder / "study.json", sealed(study_record(plan, command, {}, 0.0)))
         for one in plan.materials.consortium(plan.spec.seeds[0]).omitted:
             ticker.say(f"left out or clipped: {one.line()}")
         try:
@@ -101,8 +104,8 @@ def run_plan(plan: Plan, store: Store, command: str, quiet: bool = False, carrie
                         runner.cell(cell)
         finally:  # also when it is stopped: what is finished is said to be
             runner.outcome.seconds = time.perf_counter() - began
-            record = study_record(plan, command, runner.status, runner.outcome.seconds)
-            write_json(store.folder / "study.json", record)
+            record = study_record(plan, command, runner.status, runner.outcome.seconds, runner.seals.cells)
+            write_json(store.folder / "study.json", sealed(record))
     return runner.outcome
 
 
@@ -115,6 +118,7 @@ class _Runner:
         self.plan, self.store, self.ticker, self.tracks, self.carrier = plan, store, ticker, tracks, carrier
         self.outcome = Outcome()
         self.status: dict[str, str] = {}
+        self.seals = Seals(store, ticker.say)
         self._broken: dict[str, str] = {}
         self._shadows_owed = shadows_wanted(plan)
         self._asked = Asked(plan, store)
@@ -125,31 +129,40 @@ class _Runner:
         folder = self.store.training(node.digest)
         watch = Watch(self.plan, node, self.store, self.ticker, self.tracks)
         if is_trained(self.store, node.digest):
+            try:
+                check_training(self.store, node.digest)
+            except Failed as error:  # its record is kept: with the right checkpoint in place it holds again
+                self._fail(node, watch, error)
+                return
             self.outcome.reused += 1
             watch.finished()
             return
         record = {"schema": _SCHEMA, "digest": node.digest, "recipe": dict(node.recipe), "error": None}
         try:
-            write_json(folder / "training.json", {**record, "status": "started"})
+            write_json(folder / "training.json", sealed({**record, "status": "started"}))
             done = self._train(node, watch)
             data = self.plan.materials.consortium(node.seed)
             bad = colluders(node.corruption, data.sites, node.seed)
             about = {"status": "ok", "seconds": done.seconds, "corrupted": list(bad), "stopped": done.stopped}
+            about["seals"] = training_seals(folder)
             if done.stopped is not None:
                 self.ticker.say(f"training {training_label(node)}: {done.stopped}")
-            write_json(folder / "training.json", {**record, **about})
+            write_json(folder / "training.json", sealed({**record, **about}))
             self.outcome.trained += 1
             self.outcome.resumed += done.resumed_from > 0
             watch.finished()
         except Exception as error:  # it may be anyone's code, and the other trainings go on
-            self._broken[node.digest] = told(error)
-            write_json(folder / "training.json", {**record, "status": "failed", "error": told(error)})
-            watch.failed()
-            self.ticker.say(f"training {training_label(node)} failed: {told(error)}")
+            write_json(folder / "training.json", sealed({**record, "status": "failed", "error": told(error)}))
+            self._fail(node, watch, error)
+
+    def _fail(self, node: TrainingNode, watch: Watch, error: Exception) -> None:
+        self._broken[node.digest] = told(error)
+        watch.failed()
+        self.ticker.say(f"training {training_label(node)} failed: {told(error)}")
 
     def cell(self, cell: CellNode) -> None:
         """Judge one model and run the attacks that have no finding yet."""
-        held = self._held(cell)
+        held = self.seals.evidence(cell.digest)
         evidence = self._arranged({**cell_record(self.plan, cell), **held, "cell": cell_name(cell)})
         try:
             self._complete(cell, evidence)
@@ -161,7 +174,7 @@ class _Runner:
             evidence |= {"status": "failed", "error": told(error)}
         evidence = self._arranged(evidence)
         if evidence != held:
-            write_json(self.store.cell(cell.digest) / "evidence.json", evidence)
+            self.seals.write(cell.digest, evidence)
         self.status[cell.digest] = evidence["status"]
         if evidence["status"] == "failed":
             self.outcome.failed[cell.label] = evidence["error"]
@@ -195,18 +208,11 @@ class _Runner:
                 assess_every=self._federation.shape.assess_every,
                 assess_cohort=self._federation.shape.assess == "cohort",
                 stop=budget_stop(spec, node, data),
+                name=node.digest,
             )
 
     def _watching(self, node: TrainingNode) -> Watching:
         return Watching(self.plan.spec, self.plan.materials, node, self.store.training(node.digest))
-
-    def _held(self, cell: CellNode) -> dict[str, Any]:
-        """The evidence that is there; what cannot be read is made again."""
-        try:
-            return read_json(self.store.cell(cell.digest) / "evidence.json") or {}
-        except ConsiliumError as error:
-            self.ticker.say(f"{error.reason}: it is made again")
-            return {}
 
     def _arranged(self, evidence: dict[str, Any]) -> dict[str, Any]:
         """Findings in the order of the study; those of attacks that it does not have are set aside, never lost."""
@@ -222,8 +228,7 @@ class _Runner:
         try:
             if cell.training in self._broken:
                 raise Failed(f"its training failed: {self._broken[cell.training]}")
-            if not self.store.has_model(cell.model):
-                self._released(cell.digest)
+            self.seals.check_model(cell.model, evidence.get("released"), lambda: self._released(cell.digest))
             if not is_judged(evidence, self.store.cell(cell.digest)):
                 self._judge(cell, evidence)
             while attacks:
@@ -237,8 +242,7 @@ class _Runner:
 
     def _save(self, cell: CellNode, evidence: dict[str, Any]) -> None:
         """Between two findings: not done yet."""
-        record = {**evidence, "status": "started", "error": None}
-        write_json(self.store.cell(cell.digest) / "evidence.json", record)
+        self.seals.write(cell.digest, {**evidence, "status": "started", "error": None})
 
     def _judge(self, cell: CellNode, evidence: dict[str, Any]) -> None:
         began = time.perf_counter()
@@ -249,6 +253,7 @@ class _Runner:
         if (own := self._personal(cell)) is not None:
             evidence["utility"] += [m.to_json() for m in own.judge(model.module)]
             evidence["notes"] += [note for note in own.notes() if note not in evidence["notes"]]
+        evidence["released"] = released_seals(recipe_of(self.store.model(cell.model)))
         evidence["privacy"] = self._privacy(cell)
         if cell.training is not None:
             evidence["engine"] = engine_record(self.store.training(cell.training)) or evidence["engine"]
@@ -263,7 +268,7 @@ class _Runner:
         source, asked = self.plan.source(attack, cell), self._asked(cell, attack.attack)
         auditor = Auditor.of(self.plan, attack, evidence["privacy"]["claims"])
         wanted = attack_digest(cell.digest, attack, None if source is None else source.digest, asked, auditor)
-        held = evidence["findings"].get(attack.name)
+        held = self.seals.finding(cell.digest, evidence["findings"].get(attack.name))
         if held is not None and held.get("digest") == wanted and held["status"] == "ok":
             self.outcome.attacks_reused += 1
             self.ticker.skip(Kind("attacks", attack.name))
@@ -309,7 +314,7 @@ class _Runner:
         if cell.training in self._broken:
             raise Failed(f"its training failed: {self._broken[cell.training]}")
         folder, data = self.store.model(cell.model), self.plan.materials.consortium(cell.seed)
-        path, recipe = folder / "model.safetensors", read_json(folder / "recipe.json") or {}
+        path, recipe = folder / "model.safetensors", recipe_of(folder)
         unbroken(path, recipe.get("sha256"))
         plain = self._network(cell).module_at(*self._weights(cell)).cpu()
         made = release(
@@ -320,10 +325,10 @@ class _Runner:
             path,
             Stream(cell.seed).child("release", cell.model),
         )
-        about = {"shape": list(data.shape), "classes": list(data.classes), "sha256": seal(path)}
+        about = {"shape": list(data.shape), "classes": list(data.classes), "sha256": file_digest(path)}
         if (own := self._personal(cell)) is not None:
             about["sites"] = own.store(recipe.get("sites", {}))
-        write_json(folder / "recipe.json", {**cell.model_recipe, **about})
+        write_json(folder / "recipe.json", sealed({**cell.model_recipe, **about}))
         return made
 
     def _network(self, cell: CellNode) -> Network:
@@ -339,7 +344,7 @@ class _Runner:
             return self._network(cell).start()
         if (own := self._personal(cell)) is not None:
             return own.weights()
-        state, _ = load_checkpoint(self.store.training(cell.training) / "checkpoint.safetensors")
+        state, _ = self._checkpoint(cell.training)
         found = released(self.plan.spec, cell.arm, self._network(cell), state.server)
         if found is None:
             raise Failed("the algorithm has no model for everyone, and none for a site either")
@@ -351,8 +356,7 @@ class _Runner:
             return None
         net, data = self._network(cell), self.plan.materials.consortium(cell.seed)
         honest = frozenset(self._asked.honest(cell))
-        path = self.store.training(cell.training) / "checkpoint.safetensors"
-        state, held = load_checkpoint(path, str(net.start()[0].device))
+        state, held = self._checkpoint(cell.training, str(net.start()[0].device))
         return Personal(
             algorithm(self.plan.spec, cell.arm, net),
             state.server,
@@ -366,13 +370,16 @@ class _Runner:
             frozenset(self._asked.always_honest(cell)),
         )
 
+    def _checkpoint(self, training: str, device: str = "cpu") -> tuple[RoundState, SiteStates]:
+        return load_checkpoint(self.store.training(training) / "checkpoint.safetensors", device, training)
+
     def _privacy(self, cell: CellNode) -> dict[str, Any]:
         spec, data = self.plan.spec, self.plan.materials.consortium(cell.seed)
         if cell.training is None:
             return privacy_record(
                 (), ["An existing model: nothing is known of how it was trained, so nothing is claimed."]
             )
-        _, sites = load_checkpoint(self.store.training(cell.training) / "checkpoint.safetensors")
+        _, sites = self._checkpoint(cell.training)
         why = (read_json(self.store.training(cell.training) / "training.json") or {}).get("stopped")
         ledgers = {site: held.ledger for site, held in sites.items()}
         engine = engine_record(self.store.training(cell.training)) or {}

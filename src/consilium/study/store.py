@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from consilium.core.errors import Failed, Refused
+from consilium.core.seal import file_digest, is_altered
 
 __all__ = ["Store", "is_trained", "read_json", "read_rounds", "write_json"]
 
@@ -68,24 +69,29 @@ class Store:
 
 
 def is_trained(store: Store, digest: str) -> bool:
-    """True if a training is done and its last state is there; a record that cannot be read counts as none."""
+    """True if a training is done and its last state is there; a record that cannot be read, or was changed, is none."""
     folder = store.training(digest)
     try:
         record = read_json(folder / "training.json") or {}
     except Failed:
         return False
-    return record.get("status") == "ok" and (folder / "checkpoint.safetensors").is_file()
+    return record.get("status") == "ok" and not is_altered(record) and (folder / "checkpoint.safetensors").is_file()
 
 
 def read_rounds(store: Store, training: str) -> list[Mapping[str, Any]]:
     """The report of every round of a finished training: who took part, what was sent, how long it took."""
     path = store.training(training) / "rounds.jsonl"
+    what = f"{path}, which says who took part in the training,"
+    remedy = "put it back, or delete checkpoint.safetensors beside it to train again"
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        reports = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
         reason = "is not there" if isinstance(error, FileNotFoundError) else f"is not readable: {error}"
-        remedy = "put it back, or delete checkpoint.safetensors beside it to train again"
-        raise Failed(f"{path}, which says who took part in the training, {reason}", remedy=remedy) from error
+        raise Failed(f"{what} {reason}", remedy=remedy) from error
+    seals = (read_json(path.with_name("training.json")) or {}).get("seals") or {}
+    if seals.get(path.name) not in (None, file_digest(path)):
+        raise Failed(f"{what} was changed after it was written", remedy=remedy)
+    return reports
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:

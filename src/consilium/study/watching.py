@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from consilium.core.algorithm import Server
@@ -32,7 +30,7 @@ from consilium.federate.checkpoint import load_checkpoint
 from consilium.federate.observe import Observer, Observers, recalled, rounds_seen
 from consilium.federate.round import Corrupted, FederatedRound, RoundExchange
 from consilium.federate.train import train
-from consilium.learn.stored import write_tensors
+from consilium.learn.sealed import read_sealed, write_sealed
 
 from .budget import budget_stop
 from .build import assessing, ever_corrupted, exchange, start
@@ -79,16 +77,13 @@ class Watching:
     def memory(self, attack: Watcher) -> Payload:
         """What ``attack`` remembers of every round of the finished training; replayed unless it was there."""
         key = self._key(attack)
-        state, _ = load_checkpoint(self.folder / "checkpoint.safetensors")
+        state, _ = load_checkpoint(self.folder / "checkpoint.safetensors", training=self.node.digest)
         if rounds_seen(state.observed, key) == state.server.round:
             return recalled(state.observed, key)
-        path = self.folder / "watched" / f"{key}.safetensors"
+        path, about = self.folder / "watched" / f"{key}.safetensors", {"training": self.node.digest, "attack": key}
         if not path.exists():
-            write_tensors(path, dict(self._replayed(attack, state.server)))
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise Failed(f"{path} is not readable: {error}", remedy="delete it to watch a replay again") from error
+            write_sealed(path, self._replayed(attack, state.server), about)
+        return read_sealed(path, "what an attack saw", "delete it to watch a replay again", about)[0]
 
     @property
     def _data(self) -> Consortium:
@@ -150,7 +145,7 @@ class Watching:
         with engine_for(shape, self.spec.device, whole, judging, begin, place) as engine:
             done = train(
                 engine, whole, judging, begin, shape.rounds, place, _unheard, assess_every=shape.rounds,
-                stop=budget_stop(self.spec, self.node, self._data),
+                stop=budget_stop(self.spec, self.node, self._data), name=f"{node.digest}/{place.name}",
             )  # fmt: skip
         _check_same(_vector(done.state.server), _vector(stored), str(record.get("kind")))
         shutil.rmtree(place)

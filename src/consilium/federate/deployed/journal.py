@@ -1,11 +1,17 @@
 """An append-only file of JSON lines that is on disk before anything follows from it, and cannot be changed unnoticed.
 
-    mac_0 = HMAC(key; 0 | line_0)      mac_i = HMAC(key; mac_(i-1) | line_i)
+    mac_0 = HMAC(chain; 0 | line_0)      mac_i = HMAC(chain; mac_(i-1) | line_i)
+    head  = n, mac_n, HMAC(head; n | mac_n)
 
-``journal.jsonl`` holds the lines with their macs, ``head.json`` the number of lines and the last mac; a second head may
-lie elsewhere (``witness``).  A changed, missing or reordered line breaks the chain; a journal that ends before its head
-was cut or rolled back.  Both are refused, never repaired: what was spent would be forgotten.  The one exception is half
-a line *after* the head: a crash in mid-append, before anything could follow from that line.  One process at a time.
+``journal.jsonl`` holds the lines with their macs, ``head.json`` the number of lines, the last mac and a mac of both; a
+second head may lie elsewhere (``witness``).  A changed, missing or reordered line breaks the chain; a journal that ends
+before its head was cut or rolled back, and a head is written by nobody without the key.  All of it is refused, never
+repaired: what was spent would be forgotten.  The one exception is half a line *after* the head: a crash in mid-append,
+before anything could follow from that line.  One process at a time.
+
+Version 1 had heads without a mac, so a journal that was cut fitted a head made of a mac of its own lines.  A journal of
+version 1 whose lines and heads all hold is written anew as one of version 2, once, and the log says so.  The version
+stands in the first line and in the keys: no mac of version 1 is one of version 2, so nothing goes back.
 """
 
 from __future__ import annotations
@@ -13,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -28,6 +35,8 @@ from .frame import canonical, parse
 __all__ = ["Journal", "durable", "sync_folder"]
 
 _START = bytes(32)
+_VERSION = 2
+_log = logging.getLogger("consilium.site")
 
 
 class Journal:
@@ -38,10 +47,12 @@ class Journal:
 
     def __init__(self, folder: Path, key: bytes, witness: Path | None = None, wait: float = 0.0) -> None:
         self.path, self._key = folder / "journal.jsonl", key
+        self._chain, self._seal = _keys(key)
         self._heads = tuple(p for p in (folder / "head.json", witness) if p is not None)
         self._lock = _lock(folder / "lock", wait)
         try:
-            self.lines, self._mac, self._size = self._read()
+            self._upgrade()
+            self.lines, self._mac, self._size = self._read(self._chain)
         except BaseException:
             self._lock.close()
             raise
@@ -49,17 +60,18 @@ class Journal:
     @classmethod
     def create(cls, folder: Path, key: bytes, about: Mapping[str, Any]) -> None:
         """Begin a journal in ``folder``, which has none; its first line is ``about``."""
-        data, mac = _line(about, _START, key)
+        chain, seal = _keys(key)
+        data, mac = _line({**about, "journal": _VERSION}, _START, chain)
         durable(folder / "journal.jsonl", data)
-        durable(folder / "head.json", _head(1, mac))
+        durable(folder / "head.json", _head(1, mac, seal))
 
     def append(self, line: Mapping[str, Any]) -> None:
         """``line``, on disk when this returns; a full disk leaves the journal as it was.
 
         The new heads are written beside the old ones first, where a full disk shows, and take their place last.
         """
-        data, mac = _line(line, self._mac, self._key)
-        drafts = [_draft(head, _head(len(self.lines) + 1, mac)) for head in self._heads]
+        data, mac = _line(line, self._mac, self._chain)
+        drafts = [_draft(head, _head(len(self.lines) + 1, mac, self._seal)) for head in self._heads]
         try:
             self._write(data)
         except OSError as error:
@@ -95,45 +107,81 @@ class Journal:
         finally:
             os.close(handle)
 
-    def _read(self) -> tuple[tuple[dict[str, Any], ...], bytes, int]:
-        """The lines, the last mac and the bytes they take, checked against the chain and against every head."""
+    def _upgrade(self) -> None:
+        """Write a journal of version 1 anew: heads first, so that a kill leaves one that is upgraded again."""
+        whole = self._whole()
+        claimed = _claims(whole)
+        if not whole or claimed == _VERSION:
+            return
+        if claimed != 1:
+            raise self._broken(f"it says that it is of version {claimed!r:.20}; this release reads up to {_VERSION}")
+        lines, macs, _ = self._chained(whole, self._key)
+        renewed, mac = b"", _START
+        fresh: list[bytes] = []
+        for number, line in enumerate(lines):
+            data, mac = _line(line if number else {**line, "journal": _VERSION}, mac, self._chain)
+            renewed, fresh = renewed + data, [*fresh, mac]
+        for head in self._heads:
+            self._check_head(head, fresh, old=macs)
+        for head in self._heads:
+            durable(head, _head(len(fresh), mac, self._seal))
+        durable(self.path, renewed)
+        _log.info("%s: its %d lines hold; its heads are keyed from now on", self.path, len(lines))
+
+    def _whole(self) -> bytes:
+        """The lines that are whole."""
         try:
             data = self.path.read_bytes()
         except OSError as error:
             raise self._broken(f"it cannot be read ({error.strerror})") from None
-        whole = data[: data.rfind(b"\n") + 1]
-        lines, macs, mac = [], [], _START
-        for number, raw in enumerate(whole.splitlines(), 1):
-            line, mac = self._checked(raw, mac, number)
-            lines.append(line)
-            macs.append(mac)
+        return data[: data.rfind(b"\n") + 1]
+
+    def _read(self, chain: bytes) -> tuple[tuple[dict[str, Any], ...], bytes, int]:
+        """The lines, the last mac and the bytes they take, checked against the chain and against every head."""
+        whole = self._whole()
+        lines, macs, mac = self._chained(whole, chain)
         if not lines:
             raise self._broken("it is empty")
         for head in self._heads:
             self._check_head(head, macs)
         return tuple(lines), mac, len(whole)
 
-    def _checked(self, raw: bytes, before: bytes, number: int) -> tuple[dict[str, Any], bytes]:
+    def _chained(self, whole: bytes, chain: bytes) -> tuple[list[dict[str, Any]], list[bytes], bytes]:
+        """The lines, the mac of each, and the last one."""
+        lines, macs, mac = [], [], _START
+        for number, raw in enumerate(whole.splitlines(), 1):
+            line, mac = self._checked(raw, mac, number, chain)
+            lines.append(line)
+            macs.append(mac)
+        return lines, macs, mac
+
+    def _checked(self, raw: bytes, before: bytes, number: int, chain: bytes) -> tuple[dict[str, Any], bytes]:
         try:
             line = parse(raw, "line")
             told = bytes.fromhex(line.pop("mac"))
         except (Refused, KeyError, TypeError, ValueError):
             raise self._broken(f"line {number} is damaged") from None
-        data, mac = _line(line, before, self._key)
+        data, mac = _line(line, before, chain)
         if not hmac.compare_digest(told, mac) or data != raw + b"\n":
             raise self._broken(f"line {number} does not follow from what stands before it")
         return line, mac
 
-    def _check_head(self, path: Path, macs: list[bytes]) -> None:
+    def _check_head(self, path: Path, macs: list[bytes], old: list[bytes] | None = None) -> None:
+        """Refuse a head that is not of these ``macs``; a head of version 1 is only read beside the ``old`` ones."""
         if path != self._heads[0] and not path.exists() and len(macs) == 1:
             return  # it is first written with the first line
         try:
             head = parse(path.read_bytes(), "head")
-            count, mac = int(head["count"]), bytes.fromhex(head["mac"])
+            count, mac, version = int(head["count"]), bytes.fromhex(head["mac"]), head.get("version", 1)
+            sealed = hmac.compare_digest(_head(count, mac, self._seal), canonical(head))
         except (OSError, Refused, KeyError, TypeError, ValueError):
             raise self._broken(
                 f"its head {path} is missing or damaged (a new witness is a copy of head.json)"
             ) from None
+        if version == 1 and old is not None and "seal" not in head:
+            macs = old
+        elif not sealed:
+            raise self._broken(f"its head {path} was not written with this site's secret: it was changed, or is older")
         if not 1 <= count <= len(macs):
             raise self._broken(f"it ends at line {len(macs)} and had {count}: it was cut or rolled back")
         if not hmac.compare_digest(macs[count - 1], mac):
@@ -203,8 +251,23 @@ def _line(line: Mapping[str, Any], before: bytes, key: bytes) -> tuple[bytes, by
     return json.dumps({**line, "mac": mac.hex()}, sort_keys=True, separators=(",", ":")).encode() + b"\n", mac
 
 
-def _head(count: int, mac: bytes) -> bytes:
-    return canonical({"count": count, "mac": mac.hex()})
+def _head(count: int, mac: bytes, key: bytes) -> bytes:
+    about = {"count": count, "mac": mac.hex(), "version": _VERSION}
+    return canonical({**about, "seal": hmac.new(key, canonical(about), hashlib.sha256).hexdigest()})
+
+
+def _keys(key: bytes) -> tuple[bytes, bytes]:
+    """What chains the lines, and what seals the heads: other keys for another version."""
+    chain, seal = (f"{part} {_VERSION}".encode() for part in ("chain", "head"))
+    return hmac.new(key, chain, hashlib.sha256).digest(), hmac.new(key, seal, hashlib.sha256).digest()
+
+
+def _claims(whole: bytes) -> object:
+    """The version that the first line names; 1 where it names none."""
+    try:
+        return parse(whole.splitlines()[0], "line").get("journal", 1)
+    except (Refused, IndexError):
+        return 1
 
 
 def _lock(path: Path, wait: float) -> IO[bytes]:

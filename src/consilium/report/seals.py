@@ -1,0 +1,82 @@
+"""Which of a study's files are not those that were written: their figures are not shown as if they had been measured.
+
+Evidence that was changed is dropped, a changed log of rounds or file of scores is not drawn, and a model that is not
+the one that was judged is said to be another one: the figures are still those of the model that was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import ConsiliumError
+from ..core.seal import file_digest, is_altered, is_sealed
+from ..study.sealing import altered_evidence, check_released, scores_hold
+from ..study.store import read_json
+
+__all__ = ["ALTERED", "evidence_trouble", "files_trouble", "rounds_hold", "study_trouble", "unsealed_note"]
+
+ALTERED = "altered"
+"""The status of a cell one of whose files is not the one that was written."""
+
+
+def study_trouble(top: Mapping[str, Any]) -> str:
+    """What is to be said of ``study.json``; empty where its seal holds, or it has none."""
+    return (
+        "study.json was changed after it was written: run the study again to write it anew" if is_altered(top) else ""
+    )
+
+
+def evidence_trouble(evidence: Mapping[str, Any], known: object) -> str:
+    """Why the figures of ``evidence`` are not shown; ``known`` is the seal that the study's record has of it."""
+    if not evidence or not altered_evidence(evidence, known):
+        return ""
+    return "its evidence.json was changed after it was written, so none of it is shown; run the study again to measure"
+
+
+def files_trouble(folder: Path, cell: Path, evidence: Mapping[str, Any]) -> str:
+    """What of the model, the scores and the rounds behind ``evidence`` is not what was written; empty for nothing."""
+    findings = evidence.get("findings")
+    listed = [f for f in findings.values() if isinstance(f, dict)] if isinstance(findings, dict) else []
+    wrong = [_model(folder, evidence)]
+    wrong += [f"{f.get('scores')} was changed or is gone: it is not drawn" for f in listed if not scores_hold(cell, f)]
+    training = evidence.get("training")
+    if isinstance(training, str) and not rounds_hold(folder / "trainings" / Path(training).name):
+        wrong.append("rounds.jsonl of its training was changed: it is not drawn")
+    return "; ".join(text for text in wrong if text)
+
+
+def rounds_hold(training: Path) -> bool:
+    """True where the log of rounds is the one that the finished training ended with, or nothing is known of it."""
+    seals = _record(training / "training.json").get("seals")
+    wanted, path = seals.get("rounds.jsonl") if isinstance(seals, dict) else None, training / "rounds.jsonl"
+    return wanted is None or not path.is_file() or file_digest(path) == wanted
+
+
+def unsealed_note(evidence: Mapping[str, Any]) -> str:
+    """What is to be said of evidence from before there were seals."""
+    if not evidence or is_sealed(evidence):
+        return ""
+    return "Not sealed: this evidence was written before there were seals, so a change would not be noticed."
+
+
+def _model(folder: Path, evidence: Mapping[str, Any]) -> str:
+    name = evidence.get("model")
+    if not isinstance(name, str) or Path(name).name != name:
+        return ""
+    home, judged = folder / "models" / name, evidence.get("released")
+    if not _record(home / "recipe.json") and not (home / "model.safetensors").is_file():
+        return ""  # evidence that is passed on without its models
+    try:
+        check_released(home, judged if isinstance(judged, dict) else None)
+    except ConsiliumError as error:
+        return str(error).rstrip(".")
+    return ""
+
+
+def _record(path: Path) -> Mapping[str, Any]:
+    try:
+        return read_json(path) or {}
+    except ConsiliumError:
+        return {}

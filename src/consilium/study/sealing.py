@@ -1,0 +1,163 @@
+"""Are a study's files those that were written?  What their digests stand in, and what becomes of one that changed.
+
+    trainings/D/training.json   its own seal; "seals": checkpoint.safetensors, rounds.jsonl       refused by name
+    models/D/recipe.json        its own seal; "sha256" of the model, "sites" of the sites' own    refused by name
+    cells/D/evidence.json       its own seal; "released" as the recipe has it; a finding's scores made again
+    study.json                  its own seal; every cell's seal, so that one without a seal is noticed
+
+What was made again must be what was judged: nothing is sealed anew in silence.  Records from before there were seals
+are read as they are, and said to be so.  A seal is no signature: see :mod:`consilium.core.seal`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from consilium.core.errors import ConsiliumError, Failed
+from consilium.core.seal import SEAL, file_digest, is_altered, is_sealed, sealed, unsealed
+from consilium.federate.checkpoint import load_checkpoint
+
+from .personal import site_file
+from .released import unbroken
+from .store import Store, read_json, write_json
+
+__all__ = [
+    "Seals",
+    "altered_evidence",
+    "check_released",
+    "check_training",
+    "recipe_of",
+    "released_seals",
+    "scores_hold",
+    "training_seals",
+]
+
+_SEALED = ("checkpoint.safetensors", "rounds.jsonl")
+_EARLIER = "Part of this evidence was written before evidence was sealed: whether that part was changed cannot be told."
+
+
+class Seals:
+    """What one run reads of the cells' evidence and writes of it; ``cells`` are the seals by digest, None for none."""
+
+    def __init__(self, store: Store, say: Callable[[str], None]) -> None:
+        self.cells: dict[str, str | None] = {}
+        self._earlier: set[str] = set()
+        self._store, self._say, self._known = store, say, _known_seals(store)
+
+    def evidence(self, digest: str) -> dict[str, Any]:
+        """The evidence that is there, without its seal; what cannot be read, or was changed, is made again."""
+        path = self._store.cell(digest) / "evidence.json"
+        try:
+            record = read_json(path) or {}
+        except ConsiliumError as error:
+            self._say(f"{error.reason}: it is made again")
+            return {}
+        if record and altered_evidence(record, self._known.get(digest)):
+            self._say(f"{path} was changed after it was written: it is made again")
+            return {}
+        self.cells[digest] = record.get(SEAL)
+        if record and not is_sealed(record):
+            self._earlier.add(digest)
+        return unsealed(record)
+
+    def write(self, digest: str, evidence: Mapping[str, Any]) -> None:
+        """Store ``evidence`` with its seal; a part from before there were seals is said to be one."""
+        if digest in self._earlier and _EARLIER not in evidence["notes"]:
+            evidence = {**evidence, "notes": [*evidence["notes"], _EARLIER]}
+        record = sealed(evidence)
+        write_json(self._store.cell(digest) / "evidence.json", record)
+        self.cells[digest] = record[SEAL]
+
+    def check_model(self, digest: str, judged: Mapping[str, Any] | None, make: Callable[[], object]) -> None:
+        """The model is there, as it was stored, and is the one that was ``judged``; ``make`` makes what is missing."""
+        folder = self._store.model(digest)
+        if not self._store.has_model(digest) or not _files_there(folder):
+            make()
+        check_released(folder, judged)
+
+    def finding(self, digest: str, finding: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        """``finding``, or None where its scores are not those that were written: the attack is run again."""
+        if finding is None or scores_hold(self._store.cell(digest), finding):
+            return finding
+        path = self._store.cell(digest) / Path(finding["scores"]).name
+        self._say(f"{path} is gone or was changed after it was written: the attack runs again")
+        return None
+
+
+def training_seals(folder: Path) -> dict[str, str]:
+    """What ``training.json`` keeps of a training that is done."""
+    return {name: file_digest(folder / name) for name in _SEALED if (folder / name).is_file()}
+
+
+def check_training(store: Store, digest: str) -> None:
+    """Fail for a finished training whose checkpoint is not the one that it ended with."""
+    folder = store.training(digest)
+    wanted = ((read_json(folder / "training.json") or {}).get("seals") or {}).get("checkpoint.safetensors")
+    path = folder / "checkpoint.safetensors"
+    if wanted is not None and file_digest(path) != wanted:
+        load_checkpoint(path, training=digest)  # says why, where its own seal does not hold either
+        reason = f"checkpoint {path} is not the one that its training ended with"
+        raise Failed(reason, remedy="delete it to train again")
+
+
+def recipe_of(folder: Path) -> dict[str, Any]:
+    """The recipe of a stored model; empty where it cannot be read or was changed: the model is then made again."""
+    try:
+        recipe = read_json(folder / "recipe.json") or {}
+    except Failed:
+        return {}
+    return {} if is_altered(recipe) else recipe
+
+
+def released_seals(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What evidence keeps of the model that was judged: the digest of its file, and those of the sites' own."""
+    return {name: recipe[name] for name in ("sha256", "sites") if name in recipe}
+
+
+def _files_there(folder: Path) -> bool:
+    """True where the recipe can be read and every site's own model is there."""
+    recipe = recipe_of(folder)
+    return "sha256" in recipe and all(site_file(folder, site).is_file() for site in recipe.get("sites") or {})
+
+
+def check_released(folder: Path, judged: Mapping[str, Any] | None) -> None:
+    """Fail for a model, or a site's own, that is not the stored one, or not the one that was ``judged`` (if known)."""
+    recipe = recipe_of(folder)
+    if not recipe:
+        reason = f"{folder / 'recipe.json'} is gone, or was changed after it was written"
+        raise Failed(reason, remedy="delete it and run again: the model is stored again")
+    unbroken(folder / "model.safetensors", str(recipe.get("sha256")))
+    for site, seal in (recipe.get("sites") or {}).items():
+        unbroken(site_file(folder, site), str(seal))
+    if judged and judged != released_seals(recipe):
+        raise Failed(
+            f"the model in {folder} is not the one that was judged",
+            remedy="put that one back, or delete the cell's folder to judge this one",
+        )
+
+
+def altered_evidence(evidence: Mapping[str, Any], known: object) -> bool:
+    """True where ``evidence`` does not have its seal, or another one than the study's record has: the ``known`` one."""
+    return is_altered(evidence) or (isinstance(known, str) and evidence.get(SEAL) != known)
+
+
+def _known_seals(store: Store) -> dict[str, str]:
+    """The seals of cells in the study's record, as the last whole run left it; none where that cannot be read."""
+    try:
+        record = read_json(store.folder / "study.json") or {}
+    except Failed:
+        return {}
+    cells = record.get("cells")
+    listed = [] if is_altered(record) or not isinstance(cells, list) else [c for c in cells if isinstance(c, dict)]
+    return {str(c.get("digest")): c[SEAL] for c in listed if isinstance(c.get(SEAL), str)}
+
+
+def scores_hold(folder: Path, finding: Mapping[str, Any]) -> bool:
+    """True where the scores of ``finding`` are those that were written, or nothing is known of them."""
+    name, seal = finding.get("scores"), finding.get("scores_sha256")
+    if not isinstance(name, str) or not isinstance(seal, str):
+        return True
+    path = folder / Path(name).name
+    return path.is_file() and file_digest(path) == seal

@@ -1,0 +1,308 @@
+"""One changed byte, or a file of another arm, is refused by name or made again, and never used in silence."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+import consilium
+from consilium import Study
+from consilium.core.errors import Failed, Refused
+from consilium.core.seal import is_altered, sealed
+from consilium.federate.checkpoint import load_checkpoint
+
+
+@pytest.fixture
+def study(tables):
+    """Two arms, clean only, two attacks."""
+    del tables["vary"]["robustness"], tables["vary"]["compression"], tables["attacks"][1]
+    return {**tables, "corruptions": []}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run is copied rather than made again."""
+    made = {}
+
+    def copy(study, tmp_path):
+        key = json.dumps(study, sort_keys=True)
+        if key not in made:
+            made[key] = tmp_path_factory.mktemp("finished")
+            Study.of(study).run(made[key], quiet=True)
+        shutil.copytree(made[key], tmp_path / "out")
+        return tmp_path / "out" / "tiny"
+
+    return copy
+
+
+@pytest.fixture
+def folder(study, finished, tmp_path):
+    return finished(study, tmp_path)
+
+
+def run(study, folder):
+    outcome = Study.of(study).run(folder.parent, quiet=True).outcome
+    return outcome, cells(folder)
+
+
+def cells(folder):
+    found = [json.loads(path.read_text()) for path in folder.glob("cells/*/evidence.json")]
+    return {e["cell"]["arm"]: e for e in found}
+
+
+def home(folder, arm):
+    return folder / "cells" / cells(folder)[arm]["cell"]["digest"]
+
+
+def model(folder, arm):
+    return folder / "models" / cells(folder)[arm]["model"]
+
+
+def checkpoint(folder, arm):
+    return folder / "trainings" / cells(folder)[arm]["training"] / "checkpoint.safetensors"
+
+
+def flip(path):
+    """One bit of the last byte: the exponent of a weight."""
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def edit(path, change):
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+
+
+def figures(evidence):
+    return evidence["utility"], evidence["privacy"], {n: f["measures"] for n, f in evidence["findings"].items()}
+
+
+def test_every_record_of_a_run_holds_its_seal(folder, study):
+    records = [json.loads(p.read_text()) for p in folder.rglob("*.json")]
+    assert len(records) == 1 + 2 + 2 + 2 + 2 and all("seal" in r and not is_altered(r) for r in records)
+    top = json.loads((folder / "study.json").read_text())
+    assert {c["digest"]: c["seal"] for c in top["cells"]} == {
+        e["cell"]["digest"]: e["seal"] for e in cells(folder).values()
+    }
+    before = {path: path.read_bytes() for path in folder.glob("cells/*/*")}
+    outcome, _ = run(study, folder)
+    assert (outcome.trained, outcome.attacks_run, outcome.failed) == (0, 0, {})
+    assert before == {path: path.read_bytes() for path in folder.glob("cells/*/*")}
+
+
+def test_a_byte_of_a_model_is_noticed_by_load_and_by_a_run_without_work(folder, study):
+    path = model(folder, "none") / "model.safetensors"
+    whole = path.read_bytes()
+    consilium.load(home(folder, "none"))
+    flip(path)
+    with pytest.raises(Refused, match="is not the model that was stored and judged") as caught:
+        consilium.load(home(folder, "none"))
+    assert str(path) in str(caught.value) and "delete it and run the study again" in str(caught.value)
+    outcome, found = run(study, folder)
+    assert list(outcome.failed) == ["none (seed 0)"] and found["dp-sgd"]["status"] == "ok"
+    assert f"{path} is not the model that was stored. delete it to store that model again" in found["none"]["error"]
+    path.unlink()
+    outcome, found = run(study, folder)
+    assert not outcome.failed and path.read_bytes() == whole and outcome.attacks_run == 0
+    consilium.load(home(folder, "none"))
+
+
+@pytest.mark.parametrize("emptied", [b"", b"\0" * 100])
+def test_a_model_that_was_cut_is_noticed_by_a_run_without_work(folder, study, emptied):
+    (model(folder, "none") / "model.safetensors").write_bytes(emptied)
+    outcome, _ = run(study, folder)
+    assert list(outcome.failed) == ["none (seed 0)"]
+
+
+def test_a_recipe_that_was_changed_builds_no_other_model(folder, study):
+    path = model(folder, "none") / "recipe.json"
+    edit(path, lambda recipe: recipe.update(answers=[{"kind": "round-answer"}]))
+    with pytest.raises(Refused, match=r"recipe.json was changed after it was written"):
+        consilium.load(home(folder, "none"))
+    outcome, _ = run(study, folder)
+    assert not outcome.failed and not is_altered(json.loads(path.read_text()))
+    consilium.load(home(folder, "none"))
+
+
+def test_another_model_with_a_recipe_of_its_own_is_not_the_one_that_was_judged(folder, study):
+    """File and recipe agree with each other, and not with the evidence."""
+    ours, theirs = model(folder, "dp-sgd"), model(folder, "none")
+    shutil.copy(theirs / "model.safetensors", ours)
+    other = json.loads((theirs / "recipe.json").read_text())["sha256"]
+    recipe = json.loads((ours / "recipe.json").read_text())
+    (ours / "recipe.json").write_text(json.dumps(sealed({**recipe, "sha256": other})))
+    with pytest.raises(Refused, match="is not the model that was stored and judged"):
+        consilium.load(home(folder, "dp-sgd"))
+    outcome, found = run(study, folder)
+    assert list(outcome.failed) == ["dp-sgd (seed 0)"]
+    assert "is not the one that was judged" in found["dp-sgd"]["error"]
+
+
+def test_a_byte_of_a_checkpoint_is_noticed_and_no_model_is_made_of_it(folder, study):
+    path, whole = checkpoint(folder, "none"), checkpoint(folder, "none").read_bytes()
+    flip(path)
+    shutil.rmtree(folder / "models")
+    outcome, found = run(study, folder)
+    assert list(outcome.failed) == ["none (seed 0)"]
+    assert f"{path} was changed after it was written" in found["none"]["error"]
+    assert "delete it to train again" in found["none"]["error"]
+    assert not (model(folder, "none") / "model.safetensors").exists()
+    with pytest.raises(Failed, match="its seal does not hold"):
+        load_checkpoint(path)
+    path.unlink()
+    outcome, found = run(study, folder)
+    assert (outcome.trained, outcome.failed) == (1, {}) and path.read_bytes() == whole
+
+
+def test_weights_without_noise_carry_no_claim(folder, study):
+    """The non-private arm's weights, or its whole file, as the checkpoint of the private arm."""
+    ours, theirs = checkpoint(folder, "dp-sgd"), checkpoint(folder, "none")
+    with safe_open(ours, framework="pt") as mine, safe_open(theirs, framework="pt") as other:
+        names = list(mine.keys())
+        tensors = {n: (other if n.startswith("server/") else mine).get_tensor(n) for n in names}
+        about = mine.metadata()
+    mixed, swapped = folder.parent / "mixed", theirs.read_bytes()
+    save_file(tensors, mixed, about)
+    for content, why in ((mixed.read_bytes(), "its seal does not hold"), (swapped, "is of training")):
+        for done in (True, False):
+            other = folder.parent / f"{why} {done}" / "tiny"
+            shutil.copytree(folder, other)
+            path = checkpoint(other, "dp-sgd")
+            path.write_bytes(content)
+            if not done:  # as of a run that was killed: only the checkpoint itself can tell
+                path.with_name("training.json").unlink()
+            for name in ("models", "cells"):
+                shutil.rmtree(other / name)
+            outcome, found = run(study, other)
+            assert list(outcome.failed) == ["dp-sgd (seed 0)"], (why, done)
+            assert why in found["dp-sgd"]["error"] and found["dp-sgd"]["privacy"]["epsilon"] is None
+
+
+def test_a_finished_training_keeps_its_own_end(folder, study):
+    """A checkpoint that is sealed, of the right training, and not the one that the training ended with."""
+    from consilium.core.seal import unsealed
+    from consilium.learn.sealed import write_sealed
+
+    path = checkpoint(folder, "none")
+    with safe_open(path, framework="pt") as file:
+        about, tensors = json.loads(file.metadata()["about"]), {n: file.get_tensor(n) for n in file.keys()}  # noqa: SIM118
+    about = {name: value for name, value in unsealed(about).items() if name != "tensors"}
+    write_sealed(path, {**tensors, "server/params": torch.zeros_like(tensors["server/params"])}, about)
+    outcome, found = run(study, folder)
+    assert list(outcome.failed) == ["none (seed 0)"]
+    assert f"checkpoint {path} is not the one that its training ended with" in found["none"]["error"]
+
+
+def test_figures_that_were_typed_over_are_measured_again(folder, study, capsys):
+    before = cells(folder)
+    path = home(folder, "dp-sgd") / "evidence.json"
+
+    def better(evidence):
+        evidence["privacy"]["epsilon"] = 0.1
+        evidence["utility"][0]["value"] = 0.999
+
+    edit(path, better)
+    with pytest.raises(Refused, match=r"evidence.json was changed after it was written"):
+        consilium.load(path.parent)
+    outcome = Study.of(study).run(folder.parent).outcome
+    assert f"{path} was changed after it was written: it is made again" in capsys.readouterr().err
+    assert (outcome.trained, outcome.attacks_run, outcome.attacks_reused) == (0, 2, 2)
+    assert figures(cells(folder)["dp-sgd"]) == figures(before["dp-sgd"])
+
+
+def test_evidence_without_the_seal_that_the_study_knows_is_made_again(folder, study):
+    before = cells(folder)
+
+    def stripped(evidence):
+        evidence["utility"][0]["value"] = 0.999
+        del evidence["seal"], evidence["sealed"]
+
+    edit(home(folder, "none") / "evidence.json", stripped)
+    outcome, found = run(study, folder)
+    assert outcome.attacks_run == 2 and figures(found["none"]) == figures(before["none"])
+
+
+def test_scores_that_were_changed_or_are_gone_are_made_again(folder, study):
+    path = home(folder, "none") / "loss-threshold.safetensors"
+    whole = path.read_bytes()
+    for damage in (flip, lambda path: path.unlink()):
+        damage(path)
+        outcome, _ = run(study, folder)
+        assert (outcome.attacks_run, outcome.failed) == (1, {}) and path.read_bytes() == whole
+
+
+def test_a_log_of_rounds_that_was_changed_is_not_read(folder, study):
+    path = checkpoint(folder, "none").with_name("rounds.jsonl")
+    path.write_text(path.read_text().replace('"site-2"', '"site-9"'))
+    shutil.rmtree(folder / "cells")
+    outcome, found = run(study, folder)
+    assert list(outcome.failed) == ["none (seed 0)"]
+    assert "rounds.jsonl" in found["none"]["error"] and "was changed after it was written" in found["none"]["error"]
+
+
+def test_what_carried_a_training_was_not_typed_in(folder, study):
+    """A deployment's engine would make the claim of noise that nobody can draw again."""
+    path = checkpoint(folder, "dp-sgd").with_name("engine.json")
+    edit(path, lambda record: record.update(kind="flower"))
+    shutil.rmtree(folder / "cells")
+    outcome, found = run(study, folder)
+    assert list(outcome.failed) == ["dp-sgd (seed 0)"] and "engine.json was changed" in found["dp-sgd"]["error"]
+
+
+def unseal(folder):
+    """As a release from before there were seals wrote it."""
+    for path in folder.rglob("*.json"):
+        record = json.loads(path.read_text())
+        for name in ("seal", "sealed", "seals", "released"):
+            record.pop(name, None)
+        for finding in record.get("findings", {}).values() if isinstance(record.get("findings"), dict) else ():
+            finding.pop("scores_sha256", None)
+        for cell in record["cells"] if path.name == "study.json" else ():
+            del cell["seal"]
+        path.write_text(json.dumps(record))
+    for path in folder.rglob("checkpoint.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            about, tensors = json.loads(file.metadata()["about"]), {n: file.get_tensor(n) for n in file.keys()}  # noqa: SIM118
+        for name in ("seal", "sealed", "tensors", "training"):
+            del about[name]
+        save_file(tensors, path, {"about": json.dumps(about)})
+
+
+def test_a_folder_from_before_there_were_seals_is_gone_on_with(folder, study):
+    before = cells(folder)
+    unseal(folder)
+    outcome, found = run(study, folder)
+    assert (outcome.trained, outcome.attacks_run, outcome.failed) == (0, 0, {})
+    assert all("seal" not in e for e in found.values())
+    study["attacks"].append({"kind": "label-gap"})
+    outcome, found = run(study, folder)
+    assert (outcome.trained, outcome.attacks_run, outcome.attacks_reused) == (0, 2, 4)
+    for arm, evidence in found.items():
+        assert not is_altered(evidence) and evidence["utility"] == before[arm]["utility"]
+        assert any("written before evidence was sealed" in note for note in evidence["notes"])
+    outcome, again = run(study, folder)
+    assert outcome.attacks_run == 0 and again == found
+
+
+def test_a_sites_own_model_is_sealed_too(tables, tmp_path):
+    tables |= {"vary": {}, "corruptions": [], "attacks": []}
+    tables["federation"] = {"kind": "ditto", "rounds": 2}
+    results = Study.of(tables).run(tmp_path, quiet=True)
+    cell = results.folder / "cells" / results.plan.cells[0].digest
+    path = next((results.folder / "models").glob("*/sites/site-1.safetensors"))
+    whole = path.read_bytes()
+    consilium.load(cell, site="site-1")
+    flip(path)
+    with pytest.raises(Refused, match=r"site-1.safetensors is not the model that was stored and judged"):
+        consilium.load(cell, site="site-1")
+    consilium.load(cell, site="site-0")
+    outcome = Study.of(tables).run(tmp_path, quiet=True).outcome
+    assert len(outcome.failed) == 1 and str(path) in next(iter(outcome.failed.values()))
+    path.unlink()
+    outcome = Study.of(tables).run(tmp_path, quiet=True).outcome
+    assert not outcome.failed and path.read_bytes() == whole
