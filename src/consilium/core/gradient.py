@@ -96,7 +96,7 @@ class GradientRule(ABC):
 
     def count(self, records: Records) -> int:
         """How many units ``records`` are of."""
-        return len(records) if self.unit == "example" else len(torch.unique(records.units))
+        return len(records) if self.unit == "example" else records.unit_count()
 
     def most_rounds(self, n: int, schedule: Schedule) -> int:
         """How many rounds of full local work a budget allows a site of ``n`` units; all of them without one."""
