@@ -19,9 +19,9 @@ from consilium.core.update import Update, payload_bytes
 from consilium.core.watch import AggregateRoundView, BroadcastRoundView, UpdateRoundView, Watcher
 from consilium.defend.update.norm_bound import NormBound
 from consilium.defend.update.top_k import TopK
+from consilium.federate.admission import Expected, admitted
 from consilium.federate.assess import Assessing
 from consilium.federate.checkpoint import load_checkpoint
-from consilium.federate.admission import Expected, admitted
 from consilium.federate.engines.loop import Loop
 from consilium.federate.engines.pool import Pool, why_no_fork
 from consilium.federate.engines.stacked import Stacked

@@ -60,6 +60,10 @@ class Schedule:
         """Local steps in one round: ceil(E n / B), fixed before training (LAWS 6)."""
         return self.epochs if self.batch == 0 else -(-self.epochs * n // self.batch)
 
+    def most_steps(self, n: int) -> int:
+        """The most steps that any rule makes of it: every epoch may end with a batch that is not full."""
+        return self.epochs if self.batch == 0 else self.epochs * -(-n // self.batch)
+
 
 @dataclass(frozen=True, eq=False)
 class Gradient:

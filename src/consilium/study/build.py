@@ -322,7 +322,7 @@ def _most_steps(federation: FederationSpec, arm: Arm, sites: Sequence[Site]) -> 
 def _steps(federation: FederationSpec, arm: Arm, records: int, units: int) -> int:
     """The most local steps that a site does in a round: a corrupted one obeys no rule but the mean."""
     private, plain = schedule(federation, gradient_rule(arm)), schedule(federation, MeanGradient())
-    return max(private.steps(units), plain.steps(records))
+    return max(private.most_steps(units), plain.most_steps(records))
 
 
 def _update_defences(arm: Arm, net: Network) -> tuple[UpdateDefence, ...]:

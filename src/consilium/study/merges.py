@@ -7,7 +7,7 @@ both are printed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from consilium.core.errors import Failed
@@ -51,9 +51,11 @@ def merge_record(
     }
 
 
-def check_rounds(rounds: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse to call a training done of which most rounds were lost to refused updates or broken models."""
+def check_rounds(rounds: Sequence[Mapping[str, Any]], say: Callable[[str], None]) -> None:
+    """Say which rounds were lost to refused updates or broken models; with most of them lost nothing was trained."""
     lost = _lost(rounds)
+    for note in merge_notes(rounds):
+        say(note)
     if lost and 2 * len(lost) > len(rounds):
         raise Failed(
             f"{len(lost)} of {len(rounds)} rounds made no model (rounds {_numbers(lost)}): {_why(lost[-1])}",

@@ -128,7 +128,7 @@ class _Runner:
         try:
             write_json(folder / "training.json", {**record, "status": "started"})
             done = self._train(node, watch)
-            check_rounds(read_rounds(self.store, node.digest))
+            check_rounds(read_rounds(self.store, node.digest), self.ticker.say)
             data = self.plan.materials.consortium(node.seed)
             bad = colluders(node.corruption, data.sites, node.seed)
             about = {"status": "ok", "seconds": done.seconds, "corrupted": list(bad), "stopped": done.stopped}
