@@ -225,6 +225,8 @@ def test_a_site_that_says_no_by_its_limits_ends_it_with_its_name_and_reason(monk
 def test_a_share_that_no_round_can_keep_is_refused_by_the_number_of_sites_that_came():
     half = {**STUDY, "data": {"kind": "digits"}, "federation": {"kind": "fed-avg", "max-share": 0.4}}
     plan_for(parse(half), OWN)  # three machines, whatever the study's own data were divided into
+    three = {"kind": "fed-avg", "participation": {"minimum-cohort": 3}}
+    plan_for(parse({**half, "federation": three}), OWN)
     with pytest.raises(Refused, match=r"federation\.max-share: among 2 sites one has a share of at least 0\.5"):
         plan_for(parse(half), {site: OWN[site] for site in ("north", "south")})
 
