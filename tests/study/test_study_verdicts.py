@@ -285,8 +285,6 @@ def test_a_tampered_answer_is_noticed(seeds, tmp_path):
         held["correct"] = ~held["correct"]
         save_file(held, path)
     study = read_study(folder)
-    assert {e.changes["accuracy"].gap.reason for e in effects(study)} == {
-        "not comparable: no scores"
-    }
+    assert {e.changes["accuracy"].gap.reason for e in effects(study)} == {"not comparable: no scores"}
     made = {card.title: card for card in cards(study, rows(study))}
     assert made["Most accurate"].figure == "no arm is measurably best"
