@@ -7,6 +7,7 @@ stands before it: TLS, then one strict reading of each request, then the node's 
     stream      bytes of a connection, read only when asked for: nobody makes the door hold what it has not asked for
     head        the strict reading of a request's head
     signature   which node has signed it; each signature is good once
+    sender      a node pushes replies in its own name only
     admission   how many connections and bytes each party may have at once
     door        listens, and passes what may pass
 

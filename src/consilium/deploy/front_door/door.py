@@ -19,6 +19,7 @@ from collections.abc import Hashable, Sequence
 
 from .admission import Crowd, Notes, Share
 from .head import CALLS, OPEN_CALLS, Denied, Head, Limits, read_head
+from .sender import check_sender
 from .signature import Signatures
 from .stream import Overlong, Stream
 
@@ -162,6 +163,8 @@ class FrontDoor:
         """One request to the link, and its answer back."""
         async with share.hold(head.length):
             body = await asyncio.wait_for(stream.exactly(head.length), self.limits.patience(head.length))
+            if head.call.endswith("/push-messages"):
+                check_sender(body)
             begun, length = await link.ask(head, body)
             del body
         async with share.hold(length):
