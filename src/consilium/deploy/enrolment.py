@@ -1,8 +1,8 @@
 """What a site declares before the first round: that it takes part, and with how many records.
 
 The numbers are those that LAWS 9 calls public: training records and the units they are of (patients), which the server
-weighs its updates by and which set its noise, and validation records, which its assessments are means over.  Beside them
-a digest says what the columns, their preparation and the classes are.  Nothing else of the data is said.
+weighs its updates by and which set its noise, and validation records, which its assessments are means over.  A digest
+says what the columns, their preparation and the classes are.  Nothing else of the data is said.
 """
 
 from __future__ import annotations

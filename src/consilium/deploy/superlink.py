@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from consilium.core.errors import Failed
@@ -44,11 +46,13 @@ class Link:
         command += ["--disable-runtime-dependency-installation", *self._tls()]
         self._child("the link", command, ("127.0.0.1", port))
 
-    def _open(self) -> None:
-        """Start the door before the link."""
+    def _open(self, held: dict[str, bytes]) -> None:
+        """Start the door before the link; it lets in the nodes whose public keys are ``held``."""
         door = [sys.executable, "-m", "consilium.deploy.front_door", "--listen", self.terms.address]
-        door += ["--upstream", self.address]
+        door += ["--upstream", self.address, "--limits", json.dumps(asdict(self.terms.door))]
         if self.keys is not None:
+            nodes = self.folder / "nodes.pem"
+            nodes.write_bytes(b"".join(held.values()))
             door += [
                 "--certificate",
                 str(self.keys.certificate),
@@ -56,6 +60,8 @@ class Link:
                 str(self.keys.key),
                 "--ca",
                 str(self.keys.ca),
+                "--nodes",
+                str(nodes),
             ]
         host, at = parse_address(self.terms.address)
         self._child("the front door", door, ("127.0.0.1" if host in ("0.0.0.0", "::") else host, at))
@@ -95,7 +101,7 @@ class Link:
         seat = ServerSeat(self.address, self.ca, self.secret, start_run(self.address, self.ca), self.check)
         why = "the server ended"
         try:
-            self._open()
+            self._open(held)
             yield Caller(
                 seat.grid,
                 nodes,

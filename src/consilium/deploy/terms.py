@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from consilium.core.entry import check
 
+from .front_door import Limits
 from .processes import parse_address, refuse_insecure
 
 __all__ = ["Terms"]
@@ -17,7 +18,8 @@ class Terms:
     """How a server is reached, and how long it waits: ``deadline`` seconds for an exchange, ``gather`` for the sites.
 
     ``keys`` is the folder of `consilium keys server`; without it ``insecure`` must be said, on the loopback.  ``ahead``
-    messages are kept behind a question, so that a node does not go to sleep.
+    messages are kept behind a question, so that a node does not go to sleep.  ``door`` bounds what the published port
+    takes in.
     """
 
     address: str
@@ -26,6 +28,7 @@ class Terms:
     deadline: float = 3600.0
     gather: float = 3600.0
     ahead: int = 2
+    door: Limits = field(default_factory=Limits)
 
     def check(self) -> None:
         """Refuse what others could reach without TLS and keys."""
