@@ -25,7 +25,7 @@ from .core.errors import ConsiliumError, Failed, Refused
 from .study.stop import asked, listen
 
 if TYPE_CHECKING:
-    from .study.run import Outcome
+    from .study.outcome import Outcome
 
 __all__ = ["join", "keys_server", "keys_site", "list_entries", "main", "plan", "report", "run", "serve", "show"]
 

@@ -24,9 +24,10 @@ from consilium.federate.round import FederatedRound, RoundExchange
 from consilium.federate.weights import check_weight, site_weights
 from consilium.study.build import consortium, enrolled, gradient_rule, schedule, weighing
 from consilium.study.engines import write_engine_record
+from consilium.study.outcome import Outcome
 from consilium.study.parse import parse
 from consilium.study.plan import Plan, TrainingNode
-from consilium.study.run import Carrier, Outcome, Waits, run_plan
+from consilium.study.run import Carrier, Waits, run_plan
 from consilium.study.spec import FederationSpec, Spec
 from consilium.study.store import Store
 from consilium.study.study import Study

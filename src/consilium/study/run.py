@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, cast
 
@@ -34,6 +33,7 @@ from .environment import settled
 from .evaluate import attack_digest, costs, find, implied, is_judged, judge
 from .failures import told
 from .merges import check_rounds, merge_notes, merge_record
+from .outcome import Outcome
 from .pace import Kind
 from .personal import Personal
 from .plan import CellNode, Plan, TrainingNode
@@ -48,7 +48,7 @@ from .store import Store, is_trained, read_json, read_rounds, write_json
 from .watch import Watch, shadow_kind, training_label, watch_cell, work
 from .watching import Watching
 
-__all__ = ["Carrier", "Outcome", "Waits", "run_plan"]
+__all__ = ["Carrier", "Waits", "run_plan"]
 
 Waits = Callable[[str, Sequence[str], float], None]
 """Told while a question waits: its name, which sites have not answered, and for how many seconds."""
@@ -67,19 +67,6 @@ _UNKNOWN_MEMBERS = (
 _ALIKE = (
     "Not asked about: {}, corrupted in an infection of this study. Twins are asked about the same records (LAWS 22)."
 )
-
-
-@dataclass
-class Outcome:
-    """What a run did: counts, and the errors of what failed."""
-
-    trained: int = 0
-    resumed: int = 0
-    reused: int = 0
-    attacks_run: int = 0
-    attacks_reused: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
-    seconds: float = 0.0
 
 
 def run_plan(plan: Plan, store: Store, command: str, quiet: bool = False, carrier: Carrier | None = None) -> Outcome:

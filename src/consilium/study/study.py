@@ -13,9 +13,10 @@ from typing import Any
 
 from consilium.core.entry import Entry
 
+from .outcome import Outcome
 from .parse import parse, read
 from .plan import Plan, make_plan
-from .run import Outcome, run_plan
+from .run import run_plan
 from .store import Store
 from .tables import tabled
 
