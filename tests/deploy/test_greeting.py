@@ -10,6 +10,7 @@ from consilium.deploy.description import describe
 from consilium.deploy.elsewhere import elsewhere
 from consilium.deploy.enrolment import Enrolment, decode_enrolment, encode_enrolment
 from consilium.deploy.greeting import bounds, check_deployable, enrol, plan_for
+from consilium.deploy.schema import read_schema
 from consilium.deploy.terms import Terms
 from consilium.federate.deployed import wire
 from consilium.federate.deployed.frame import Frame, pack
@@ -173,8 +174,12 @@ class Scripted(Caller):
         return came, refused
 
 
-def enrolment(site, train=100, weight=100.0):
-    return lambda request: encode_enrolment(Enrolment(site, train, 10, weight, True), request.digest())
+def enrolment(site, train=100, weight=100.0, inputs=None):
+    def made(request):
+        agreed = inputs or read_schema(request.plan).digest()
+        return encode_enrolment(Enrolment(site, train, 10, weight, True, inputs=agreed), request.digest())
+
+    return made
 
 
 def no(site, reason):
@@ -199,6 +204,7 @@ WRONG = {
     "not a message of Consilium": lambda request: b"\x80\x04 a pickle, a long one",
     "the enrolment has other fields": lambda request: pack(Frame({"kind": "enrolment"}, {})),
     "declares no weight": enrolment("north", weight=0.0),
+    "it enrols with other inputs than the study's": enrolment("north", inputs="0" * 64),
 }
 
 

@@ -108,7 +108,7 @@ class Federation:
         """What the server makes of every site's answer."""
         return enrol(
             Asking(0.0, self), Terms("127.0.0.1:9", None, insecure=True), self.request(), list(self.workers),
-            {"greet": b"-"},
+            more={"greet": b"-"},
         )  # fmt: skip
 
 

@@ -107,7 +107,7 @@ def enrol(
     again until ``terms.gather`` is over, for its operator may start it anew.
     """
     digest, question = request.digest(), wire.encode_request(request)
-    parts = {"request": question, "question": question, **more}
+    parts, schema = {"request": question, "question": question, **more}, read_schema(request.plan)
     end, came, turned = time.monotonic() + terms.gather, dict[str, Enrolment](), dict[str, str]()
 
     def read(site: str, reply: Message) -> Enrolment | Refused:
@@ -116,6 +116,7 @@ def enrol(
             return said
         one = decode_enrolment(data, digest, site)
         accept(one)
+        check_agreed(schema, {site: one.inputs})
         return one
 
     while missing := [site for site in sites if site not in came]:
@@ -133,7 +134,7 @@ def enrol(
             raise _incomplete([site for site in missing if site not in came], turned, terms)
         if wrong:
             time.sleep(min(_AGAIN, max(0.0, end - time.monotonic())))
-    check_agreed(read_schema(request.plan), {site: came[site].inputs for site in sites})
+    check_agreed(schema, {site: came[site].inputs for site in sites})
     caller.say(", ".join(f"{site} has {came[site].train} records" for site in sites))
     return {site: came[site] for site in sites}
 
