@@ -88,7 +88,7 @@ class Retraining:
         plain = self.plan.materials.network(self.cell.seed).module_at(held["params"], held["buffers"]).cpu()
         path = self.store.model(self.cell.model) / "shadows" / f"{name}.safetensors"
         stream, arm = self.stream.child("release", name), self.cell.arm
-        made = release(plain, arm.model, arm.answer, self.data.public, path, stream)
+        made = release(plain, arm.model, arm.answer, self.data.public, path, stream, tried=True)
         return Shadow(len(self.data.classes), made.module, made.surrogate, self.pool.records, included=held["included"])
 
     def _path(self, name: str) -> Path:
