@@ -52,7 +52,7 @@ def departure(module: nn.Module, x: Tensor, tolerance: float = 1e-3, sizes: Sequ
             for rows in _batches(len(x), size):
                 off = _apart(module(x[rows]), alone[rows])
                 if float(off.max()) > max(slack, share):
-                    worst, share = int(rows[off.argmax()]), float(off.max())
+                    worst, share = int(rows[int(off.argmax())]), float(off.max())
             if share:
                 return Departure(size, worst, share / max(spread, 1e-12))
     return None
@@ -60,7 +60,7 @@ def departure(module: nn.Module, x: Tensor, tolerance: float = 1e-3, sizes: Sequ
 
 def _batches(n: int, size: int) -> Iterator[Tensor]:
     """Whole batches of ``size`` positions that hold each of ``n`` at least once."""
-    return iter((torch.arange(-(-n // size) * size) % n).split(size))
+    return iter(torch.split(torch.arange(-(-n // size) * size) % n, size))
 
 
 def _apart(one: Tensor, other: Tensor) -> Tensor:

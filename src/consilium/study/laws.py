@@ -175,6 +175,8 @@ def per_example_gradients(case: Case) -> Refusal | None:
         gradient_rule(case.arm).refuse(case.network, case.data.shape)
     except Refused as error:
         return Refusal(5, error.reason.removesuffix(" (LAWS 5)"), error.remedy or "use another model")
+    except Exception as error:  # the model may be anyone's code
+        return Refusal(5, f"gradients of single examples fail: {told(error)}", "use another model")
     return None
 
 
