@@ -113,6 +113,8 @@ def _copied(module: nn.Module, compute: Compute | None) -> Network:
             f"{odd} is computed outside of forward and cannot be copied (the old torch.nn.utils.weight_norm does so)",
             "use torch.nn.utils.parametrizations, or compute it in forward",
         )
+    if any(isinstance(layer, nn.DataParallel) for layer in module.modules()):
+        raise _refused("the model is wrapped in torch.nn.DataParallel", "give the module inside: model.module")
     try:
         return Network(module, compute)
     except Exception as error:
@@ -221,11 +223,13 @@ def _refuse_left_behind(module: nn.Module, network: Network, x: Tensor) -> None:
     try:
         fill(module, {**network.parameters_at(params), **network.buffers_at(buffers)})
         with torch.no_grad():
-            same = _equal(network.logits(params, buffers, x), module.eval()(x))
+            own = module.eval()(x.clone())
     finally:
         fill(module, before)
         module.train(training)
-    if not same:
+    with torch.no_grad():
+        copied = network.logits(params, buffers, x)
+    if not _equal(copied, own):
         raise _refused("a copy of the model with other weights still answers from those of the first", _PLACE)
 
 
@@ -245,17 +249,29 @@ def _refuse_unrepeatable(network: Network, again: nn.Module, x: Tensor, trained:
             )
 
 
+def _refuse_training_mode(network: Network, x: Tensor, classes: int) -> None:
+    """Logits there too; and a vector of buffers follows what is written into them, not what is put in their place."""
+    module = network.module_at(*network.start()).train()
+    before = dict(module.named_buffers())
+    _refuse_shape(module(x.clone()), len(x), classes, ", in training mode")
+    after = dict(module.named_buffers())
+    replaced = [name for name in before if after.get(name) is not before[name]]
+    if replaced:
+        name = replaced[0]
+        raise _refused(f"training replaces the buffer {name}", f"write into it: self.{name}.copy_(...)")
+
+
 def _refuse_untrainable(network: Network, x: Tensor, classes: int) -> None:
-    """In training too it answers logits, and a gradient comes back."""
+    """A gradient comes back."""
 
     def loss(predict: Callable[[Tensor], Tensor]) -> Tensor:
         answers = predict(x)
-        _refuse_shape(answers, len(x), classes, ", in training mode")
         if not answers.requires_grad:
             raise _refused("no gradient reaches the model's parameters", "leave out torch.no_grad and .detach()")
         return F.cross_entropy(answers, torch.arange(len(x), device=x.device) % classes)
 
     with scoped(Stream(0, ("probe", "training"))):
+        _refuse_training_mode(network, x, classes)
         gradient, _ = network.workspace.gradient(*network.start(), loss)
     if not bool(gradient.isfinite().all()):
         raise _refused("the model's gradient is NaN or infinite at its first weights", "look for sqrt(0) and overflow")

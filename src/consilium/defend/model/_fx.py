@@ -11,9 +11,11 @@ computes in float between.  What kernels add must be of the size of what quantis
 from __future__ import annotations
 
 import copy
+import functools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,18 +30,19 @@ __all__ = ["is_quantised", "quantise", "weighted"]
 _ENGINES = ("x86", "fbgemm", "onednn", "qnnpack")
 _MODULES_WITHOUT_KERNEL = (nn.SiLU, nn.Mish, nn.SELU)
 _FUNCTIONS_WITHOUT_KERNEL = (F.silu, F.mish, F.selu)
-_IN_FLOAT = (
+_FLOAT_MODULES: tuple[type[nn.Module], ...] = (
     # Wrong in batches where channels come last; running statistics are ignored.
-    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, F.instance_norm),
-    # Wrong in batches where channels come last.
-    F.group_norm,
-    # Wrong for one record too, and its slopes would not be stored.
-    *(nn.PReLU, F.prelu),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+    # Wrong for one record too; the slopes would not be stored.
+    nn.PReLU,
     # Wrong for one record too under the engine x86.
     *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+)
+_FLOAT_FUNCTIONS: tuple[Callable[..., Tensor], ...] = (
+    *(F.instance_norm, F.group_norm, F.prelu),
     *(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
 )
-"""Layers that stay as they are between int8 layers: torch's int8 kernels of them are wrong (measured, torch 2.13)."""
+"""What stays in float between int8 layers: torch's int8 kernels of it are wrong (measured, torch 2.13)."""
 _MOST_ADDED = 4.0
 """How many times the cost of quantisation kernels may add to it: a pooling rounds once more than its reference does,
 1.4 times at most; wrong kernels were at 27 and more (measured over 110 layers)."""
@@ -104,7 +107,8 @@ def _traced(module: nn.Module, example: Tensor) -> GraphModule:
     from torch.ao.quantization import get_default_qconfig_mapping, quantize_fx
 
     mapping = get_default_qconfig_mapping(torch.backends.quantized.engine)
-    for kind in _IN_FLOAT:
+    kept: tuple[Callable[..., Any], ...] = (*_FLOAT_MODULES, *_FLOAT_FUNCTIONS)
+    for kind in kept:
         mapping.set_object_type(kind, None)
     try:
         graph: GraphModule = quantize_fx.prepare_fx(copy.deepcopy(module).eval(), mapping, (example,))
@@ -116,7 +120,27 @@ def _traced(module: nn.Module, example: Tensor) -> GraphModule:
     for node in graph.graph.nodes:
         if node.op == "call_function" and node.target in _FUNCTIONS_WITHOUT_KERNEL:
             raise _no_kernel(node.target.__name__)
+    _keep_in_float(graph)
     return graph
+
+
+def _keep_in_float(graph: GraphModule) -> None:
+    """Hide from the conversion what has to stay: between two int8 layers it would be replaced, configured or not."""
+    for layer in graph.modules():
+        if type(layer) in _FLOAT_MODULES:
+            layer.__class__ = type(f"Float{type(layer).__name__}", (type(layer),), {})
+    for node in graph.graph.nodes:
+        if node.op == "call_function" and node.target in _FLOAT_FUNCTIONS:
+            node.target = _in_float(node.target)
+    graph.recompile()
+
+
+def _in_float(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    @functools.wraps(function)
+    def computed(*args: Any, **kwargs: Any) -> Tensor:
+        return function(*args, **kwargs)
+
+    return computed
 
 
 def _observe_extremes(prepared: GraphModule) -> None:
