@@ -231,6 +231,12 @@ def _guarded(as_json: bool) -> Iterator[None]:
         _fail(Failed("out of memory", remedy="use a smaller batch, model or data set"), as_json)
     except (typer.Exit, typer.Abort):
         raise
+    except SystemExit as error:
+        from .study.failures import own_code
+
+        if not own_code(error):
+            raise
+        _fail(_unforeseen(error), as_json)
     except Exception as error:
         if asked():
             _fail(_STOPPED, as_json)
@@ -239,7 +245,7 @@ def _guarded(as_json: bool) -> Iterator[None]:
         _fail(_unforeseen(error), as_json)
 
 
-def _unforeseen(error: Exception) -> ConsiliumError:
+def _unforeseen(error: Exception | SystemExit) -> ConsiliumError:
     """What nobody caught: the fault of a user's own file if the traceback goes through one, else a defect."""
     from .study.failures import own_code
 

@@ -117,7 +117,7 @@ def _copied(module: nn.Module, compute: Compute | None) -> Network:
         raise _refused("the model is wrapped in torch.nn.DataParallel", "give the module inside: model.module")
     try:
         return Network(module, compute)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = f"the model cannot be copied: {told(error)}"
         raise _refused(reason, "keep no open files, generators or locks in it") from error
 
