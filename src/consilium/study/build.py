@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from typing import cast
 
 import torch
@@ -75,19 +75,17 @@ def _planted(data: Consortium, wanted: CanarySpec, stream: Stream) -> Consortium
         raise error.at("audit") from error
 
 
-def network(spec: Spec, consortium: Consortium, seed: int) -> Network:
-    """The untrained model, on the study's device; it is probed before anything else."""
+def network(spec: Spec, consortium: Consortium, seed: int, tried: bool = False) -> Network:
+    """The untrained model, on the study's device; probed before anything else, unless one like it was ``tried``."""
     shape, module = None if spec.federation is None else spec.federation.shape, _built(spec, consortium, seed)
     if shape is not None:
         _refuse_frozen(module)
-    made = probed(
-        module,
-        consortium.shape,
-        len(consortium.classes),
-        None if shape is None else Compute(shape.precision, shape.layout),
-        trained=shape is not None,
-        again=lambda: _built(spec, consortium, seed),
-    )
+    compute, classes = None if shape is None else Compute(shape.precision, shape.layout), len(consortium.classes)
+    if tried:
+        made = Network(module, compute)
+    else:
+        again = partial(_built, spec, consortium, seed)
+        made = probed(module, consortium.shape, classes, compute, trained=shape is not None, again=again)
     for asked in _algorithms(spec):
         asked.bound(made)  # one that needs layers which this model has not refuses it here
         if shape is not None:

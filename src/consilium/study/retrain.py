@@ -147,7 +147,7 @@ def _trained(
     spec: Spec, node: TrainingNode, data: Consortium, seed: int, folder: Path, alive: Callable[[], None]
 ) -> tuple[Tensor, Tensor, frozenset[str]]:
     """Parameters, buffers, and the sites whose work is in them; nobody judges the rounds."""
-    net, federation = network(spec, data, seed), cast(FederationSpec, node.arm.study(spec).federation)
+    net, federation = network(spec, data, seed, tried=True), cast(FederationSpec, node.arm.study(spec).federation)
     whole = exchange(spec, node.arm, node.seed, node.corruption, data, net, Stream(seed).child("train"))
     bound = algorithm(spec, node.arm, net)
     with Loop() as engine:
