@@ -13,6 +13,7 @@ import json
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -221,6 +222,8 @@ def _guarded(as_json: bool) -> Iterator[None]:
         yield
         sys.stdout.flush()  # here, where a reader that has gone away is no error, and not at the exit
     except ConsiliumError as error:
+        if os.environ.get("CONSILIUM_DEBUG") and error.__cause__ is not None:
+            traceback.print_exception(error.__cause__)
         _fail(_STOPPED if asked() else error, as_json)
     except KeyboardInterrupt:
         _fail(_STOPPED, as_json)
@@ -234,14 +237,30 @@ def _guarded(as_json: bool) -> Iterator[None]:
         _fail(Failed("out of memory", remedy="use a smaller batch, model or data set"), as_json)
     except (typer.Exit, typer.Abort):
         raise
+    except SystemExit as error:
+        from .study.failures import own_code
+
+        if not own_code(error):
+            raise
+        _fail(_unforeseen(error), as_json)
     except Exception as error:
         if asked():
             _fail(_STOPPED, as_json)
         if os.environ.get("CONSILIUM_DEBUG"):
             raise
-        first = (str(error).strip().splitlines() or [""])[0]
-        remedy = "this is a defect of Consilium: set CONSILIUM_DEBUG=1 for the traceback and report it"
-        _fail(Failed(f"{type(error).__name__}: {first}", remedy=remedy), as_json)
+        _fail(_unforeseen(error), as_json)
+
+
+def _unforeseen(error: Exception | SystemExit) -> ConsiliumError:
+    """What nobody caught: the fault of a user's own file if the traceback goes through one, else a defect."""
+    from .study.failures import own_code
+
+    first = (str(error).strip().splitlines() or [""])[0]
+    reason, place = f"{type(error).__name__}: {first}", own_code(error)
+    if place:
+        return Refused(f"{place} raised {reason}", remedy="mend it there; CONSILIUM_DEBUG=1 shows the traceback")
+    remedy = "this is a defect of Consilium: set CONSILIUM_DEBUG=1 for the traceback and report it"
+    return Failed(reason, remedy=remedy)
 
 
 def _fail(error: ConsiliumError, as_json: bool) -> None:

@@ -11,7 +11,9 @@ from torch.nn import functional as F
 from consilium.core.errors import Refused
 from consilium.core.random import Stream, scoped
 from consilium.core.records import Records
+from consilium.defend.model import _fx
 from consilium.defend.model.static_int8 import StaticInt8
+from consilium.learn.alike import departure
 from consilium.learn.models.resnet9 import ResNet9
 
 SHAPE = (1, 16, 16)
@@ -62,6 +64,8 @@ MODELS = {
     ),
     "elu": lambda: nn.Sequential(nn.Conv2d(1, 8, 3), nn.ELU(), nn.Flatten(), nn.Linear(8 * 196, 3)),
     "dropout": lambda: nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(256, 3)),
+    "prelu": lambda: nn.Sequential(nn.Conv2d(1, 8, 3), nn.PReLU(8, init=0.7), nn.Flatten(), nn.Linear(8 * 196, 3)),
+    "instance norm": lambda: Residual(lambda: nn.InstanceNorm2d(8, affine=True, track_running_stats=True)),
 }
 
 
@@ -196,3 +200,128 @@ def test_the_engine_and_the_warnings_end_in_the_adapter():
         warnings.simplefilter("error")
         StaticInt8().apply(built(MODELS["group norm"]), public(), Stream(0))
     assert torch.backends.quantized.engine == before
+
+
+class Between(nn.Module):
+    """A convolution, something, a linear layer."""
+
+    def __init__(self, between, dims=2):
+        super().__init__()
+        shape = {1: (1, 64), 2: (1, 8, 8), 3: (1, 4, 6, 6)}[dims]
+        self.first, self.shape = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1](1, 8, 3, padding=1), shape
+        self.between = between if isinstance(between, nn.Module) else Calls(between)
+        self.out = nn.Linear(self._between(torch.rand(2, *shape)).flatten(1).shape[1], 3)
+
+    def _between(self, x):
+        return self.between(self.first(x))
+
+    def forward(self, x):
+        return self.out(self._between(x).flatten(1))
+
+
+class Calls(nn.Module):
+    """A function as a layer, with weights to hand to it."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function, self.slope = function, nn.Parameter(torch.full((1,), 0.7))
+        self.kernel = nn.Parameter(torch.randn(8, 4, 3, 3) / 6)
+
+    def forward(self, x):
+        return self.function(x, self)
+
+
+def tracked(dims):
+    norm = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)[dims - 1](8, affine=True, track_running_stats=True)
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.5, 2)
+    return norm
+
+
+LAYERS = {
+    "InstanceNorm1d": lambda: Between(nn.InstanceNorm1d(8, affine=True), 1),
+    "InstanceNorm2d": lambda: Between(nn.InstanceNorm2d(8, affine=True)),
+    "InstanceNorm3d": lambda: Between(nn.InstanceNorm3d(8, affine=True), 3),
+    "tracked InstanceNorm1d": lambda: Between(tracked(1), 1),
+    "tracked InstanceNorm2d": lambda: Between(tracked(2)),
+    "tracked InstanceNorm3d": lambda: Between(tracked(3), 3),
+    "F.instance_norm": lambda: Between(lambda x, _: F.instance_norm(x)),
+    "GroupNorm": lambda: Between(nn.GroupNorm(2, 8)),
+    "F.group_norm": lambda: Between(lambda x, _: F.group_norm(x, 2)),
+    "LayerNorm": lambda: Between(nn.LayerNorm((8, 8))),
+    "late BatchNorm2d": lambda: Between(nn.Sequential(nn.MaxPool2d(2), nn.BatchNorm2d(8))),
+    "PReLU": lambda: Between(nn.PReLU(8)),
+    "F.prelu": lambda: Between(lambda x, layer: F.prelu(x, layer.slope)),
+    "ConvTranspose1d": lambda: Between(nn.ConvTranspose1d(8, 4, 3), 1),
+    "ConvTranspose2d": lambda: Between(nn.ConvTranspose2d(8, 4, 3)),
+    "ConvTranspose3d": lambda: Between(nn.ConvTranspose3d(8, 4, 3), 3),
+    "F.conv_transpose2d": lambda: Between(lambda x, layer: F.conv_transpose2d(x, layer.kernel)),
+    "depthwise": lambda: Between(nn.Conv2d(8, 8, 3, groups=8)),
+    "AvgPool2d": lambda: Between(nn.AvgPool2d(2)),
+    "AdaptiveAvgPool2d": lambda: Between(nn.AdaptiveAvgPool2d(3)),
+    "interpolate": lambda: Between(lambda x, _: F.interpolate(x, scale_factor=2)),
+    "ELU": lambda: Between(nn.ELU()),
+    "LeakyReLU": lambda: Between(nn.LeakyReLU()),
+    "Hardswish": lambda: Between(nn.Hardswish()),
+    "Hardsigmoid": lambda: Between(nn.Hardsigmoid()),
+    "Sigmoid": lambda: Between(nn.Sigmoid()),
+    "Tanh": lambda: Between(nn.Tanh()),
+    "Softmax": lambda: Between(nn.Softmax(1)),
+    "GELU": lambda: Between(nn.GELU()),
+    "add, mul, cat": lambda: Between(lambda x, _: torch.cat([x + x.relu(), x * x.relu()], 1)),
+    "constants": lambda: Between(lambda x, _: 1.5 * x + 1),
+    "gate": lambda: Between(lambda x, _: x * torch.sigmoid(x.mean((2, 3))).unsqueeze(-1).unsqueeze(-1)),
+    "matmul": lambda: Between(lambda x, _: torch.matmul(x.flatten(2), x.flatten(2).transpose(1, 2))),
+}
+
+
+@pytest.mark.parametrize("after", [nn.Identity, nn.ReLU], ids=["alone", "before ReLU"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_computes_in_int8_what_it_does_in_float_alone_and_in_every_batch(name, after):
+    module = built(LAYERS[name])
+    module.between = nn.Sequential(module.between, after())
+    records = public(70, module.shape)
+    defended = StaticInt8().apply(module, records, Stream(0))
+    exact, answered = module(records.x), defended(records.x)
+    assert float((answered - exact).norm() / (exact - exact.mean(0)).norm()) < 0.4
+    assert departure(defended, records.x, StaticInt8.tolerance) is None
+
+
+def all_in_int8(monkeypatch):
+    """Plants the wrong kernels: no layer stays in float."""
+    monkeypatch.setattr(_fx, "_FLOAT_MODULES", ())
+    monkeypatch.setattr(_fx, "_FLOAT_FUNCTIONS", ())
+
+
+@pytest.mark.parametrize(
+    "name", ["tracked InstanceNorm1d", "tracked InstanceNorm2d", "tracked InstanceNorm3d", "PReLU", "ConvTranspose2d"]
+)
+def test_a_kernel_that_is_wrong_for_one_record_too_is_refused(name, monkeypatch):
+    all_in_int8(monkeypatch)
+    module = built(LAYERS[name])
+    for act in (lambda: StaticInt8().apply(module, public(40, module.shape), Stream(0)),
+                lambda: StaticInt8().trial(module, public(8, module.shape).x)):  # fmt: skip
+        with pytest.raises(Refused, match="do not compute what its layers do") as refused:
+            act()
+        assert refused.value.remedy
+
+
+def test_a_kernel_that_is_wrong_in_batches_alone_is_found_in_batches(monkeypatch):
+    all_in_int8(monkeypatch)
+    module = built(LAYERS["InstanceNorm2d"])
+    found = departure(StaticInt8().apply(module, public(32, module.shape), Stream(0)), public(32, module.shape).x, 0.05)
+    assert found is not None and found.batch > 32 and found.share > 0.5
+
+
+def coded(x, _):
+    """Reads activations as tokens."""
+    return F.embedding((x.flatten(1)[:, :8].abs() * 3).long().clamp(0, 9), torch.ones(10, 4))
+
+
+def test_whatever_torch_raises_while_it_quantises_is_a_refusal():
+    module = built(lambda: Between(coded))
+    for act in (lambda: StaticInt8().apply(module, public(40, module.shape), Stream(0)),
+                lambda: StaticInt8().trial(module, public(8, module.shape).x)):  # fmt: skip
+        with pytest.raises(Refused, match=r"cannot be quantised: .*not implemented for 'Long'") as refused:
+            act()
+        assert "static-int8" in refused.value.remedy

@@ -205,6 +205,26 @@ class Broken(Tuple):
     def forward(self, x):
         return self.later(x)
 
+class Kept(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.kept = nn.Linear(30, 2), (i for i in range(3))
+
+    def forward(self, x):
+        return self.layer(x)
+
+class Renamed(Kept):
+    def __deepcopy__(self, memo):
+        raise SystemExit("no copies")
+
+def leaves():
+    raise SystemExit("gone")
+
+def old_weight_norm():
+    import warnings
+    warnings.simplefilter("ignore")
+    return nn.Sequential(nn.utils.weight_norm(nn.Linear(30, 2)))
+
 number = 3
 """
 
@@ -227,16 +247,26 @@ number = 3
         ("no_such_module:Net", r"model\.path: cannot import 'no_such_module:Net': No module named 'no_such_module'"),
         ("users_models", r"model\.path: cannot import 'users_models'"),
         (":", r"model\.path: cannot import ':'"),
-        ("wrong_syntax:Net", r"model\S*: .*(SyntaxError|cannot import)"),
+        ("wrong_syntax:Net", r"model\.path: cannot import 'wrong_syntax:Net': SyntaxError"),
+        ("wrong_import:Net", r"model\.path: cannot import 'wrong_import:Net': ZeroDivisionError: division by zero"),
+        ("wrong_exit:Net", r"model\.path: cannot import 'wrong_exit:Net': SystemExit: gone"),
+        (".relative:Net", r"model\.path: cannot import '\.relative:Net': TypeError"),
+        ("users_models:leaves", r"model: the model cannot be built: SystemExit: gone \(in users_models:leaves\)"),
+        ("users_models:Kept", r"model: the model cannot be copied: TypeError.*generator.*keep no open files"),
+        ("users_models:Renamed", r"model: the model cannot be copied: SystemExit: no copies"),
+        ("users_models:old_weight_norm", r"model: 0\.weight is computed outside of forward and cannot be copied"),
     ],
 )
 def test_a_users_module(refused, consilium_cli, as_toml, tmp_path, path, line):
     (tmp_path / "users_models.py").write_text(MODELS)
     (tmp_path / "wrong_syntax.py").write_text("def Net(:\n")
+    (tmp_path / "wrong_import.py").write_text("1 / 0\n")
+    (tmp_path / "wrong_exit.py").write_text("import sys\nsys.path.clear()\nsys.exit('gone')\n")
     env, model = {"PYTHONPATH": str(tmp_path)}, {"kind": "module", "path": path, "allow-code": True}
     if line:
         said = refused(model=model, env=env)
         assert re.search(line, said), said
+        assert "defect" not in said
     else:
         (tmp_path / "study.toml").write_text(as_toml(SMALL | {"model": model}))
         assert consilium_cli("run", "study.toml", cwd=tmp_path, env=env).code == 0

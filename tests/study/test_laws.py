@@ -106,7 +106,7 @@ def test_law_4_a_corrupted_site_obeys_no_site_half_but_the_server_half_binds_it(
 # ---- on differential privacy
 
 MIXING = """
-from torch import nn
+from torch import nn, zeros
 
 class Mixing(nn.Module):
     def __init__(self):
@@ -115,6 +115,16 @@ class Mixing(nn.Module):
 
     def forward(self, x):
         return self.layer(x - x.mean(0))
+
+class Recording(Mixing):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", zeros(30))
+
+    def forward(self, x):
+        if self.training:
+            self.mean.copy_(x.mean(0))
+        return self.layer(x - self.mean)
 """
 
 
@@ -126,8 +136,12 @@ def test_law_5_no_layer_may_mix_the_examples_of_a_batch(small, tmp_path, monkeyp
     Study.of({**images, "model": norm, "vary": {}}).plan()
     (tmp_path / "mixing_layer.py").write_text(MIXING)
     monkeypatch.syspath_prepend(tmp_path)
-    user = {"kind": "module", "path": "mixing_layer:Mixing", "allow-code": True}
-    assert "depends on the other examples" in refusal({**varied(small, privacy=[DP]), "model": user}, 5)
+    user = {"kind": "module", "path": "mixing_layer:Recording", "allow-code": True}
+    assert "training changes the module's buffers" in refusal({**varied(small, privacy=[DP]), "model": user}, 5)
+    user["path"] = "mixing_layer:Mixing"  # in evaluation too: no figure of any arm would be a record's own
+    with pytest.raises(Refused, match="depends on the other examples") as refused:
+        Study.of({**small, "model": user}).plan()
+    assert refused.value.where == "model"
 
 
 def test_law_5_adversarial_training_leaves_the_charge_as_it_is(tiny):

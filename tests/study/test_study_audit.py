@@ -106,6 +106,11 @@ def not_finite(weights, path):
     save_file({name: t * float("nan") for name, t in load_file(weights).items()}, path)
 
 
+def wrapped(weights, path, prefix="module.", extra=()):
+    tensors = {f"{prefix}{name}": t.clone() for name, t in load_file(weights).items()}
+    save_file(tensors | {f"{prefix}{name}": torch.zeros(1) for name in extra}, path)
+
+
 def cut(weights, path):
     path.write_bytes(weights.read_bytes()[:-8])
 
@@ -119,10 +124,14 @@ def cut(weights, path):
         (lambda weights, path: None, "model.path: cannot read .*No such file"),
         (without_one, r"model.architecture: .* lacks 2.bias: it does not fit the architecture"),
         (one_too_many, r"model.architecture: .* has extra too many: it does not fit the architecture"),
+        (
+            lambda weights, path: wrapped(weights, path, extra=["extra"]),
+            r"has extra too many \(without the prefix 'module\.' of torch\.nn\.DataParallel\)",
+        ),
         (wrong_shape, r"model.architecture: 2.bias has shape \(1,\), the architecture \(16,\)"),
         (not_finite, r"model.path: .* is not finite"),
     ],
-    ids=["pickle", "cut", "folder", "missing", "lacks", "extra", "shape", "nan"],
+    ids=["pickle", "cut", "folder", "missing", "lacks", "extra", "wrapped", "shape", "nan"],
 )
 def test_a_file_that_cannot_be_audited_is_one_line(weights, tmp_path, as_toml, consilium_cli, write, line):
     import re
@@ -159,3 +168,11 @@ def test_an_architecture_of_a_file_is_no_file(weights, tmp_path, as_toml, consil
     (tmp_path / "audit.toml").write_text(as_toml(table))
     done = consilium_cli("plan", "audit.toml", cwd=tmp_path)
     assert done.code == 2 and "a file cannot be the architecture of a file" in done.err
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
+def test_the_prefix_that_a_wrapper_puts_before_every_name_is_taken_off(weights, tmp_path, prefix):
+    path = tmp_path / "wrapped.safetensors"
+    wrapped(weights, path, prefix)
+    nets = [Study.of(audit(p)).plan().materials.network(0) for p in (weights, path)]
+    assert torch.equal(nets[0].start()[0], nets[1].start()[0])

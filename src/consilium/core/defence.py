@@ -132,8 +132,11 @@ class ModelDefence(Defence):
     """Changes a trained model.  Whatever it fits, it fits on public records or on the weights alone (LAWS 10).
 
     The released artefact is ``pack(module)``; it is rebuilt by ``structure`` (what the architecture becomes, weights
-    arbitrary) and ``unpack``.
+    arbitrary) and ``unpack``.  ``tolerance`` is how far a record's logits may differ between two batches, as a share of
+    their spread: float kernels round in another order.
     """
+
+    tolerance: ClassVar[float] = 1e-3
 
     def fits_public(self) -> bool:
         """True if ``apply`` fits something on public records, which must then exist."""
@@ -150,6 +153,10 @@ class ModelDefence(Defence):
     @abstractmethod
     def structure(self, module: nn.Module, example: Tensor) -> nn.Module:
         """The defended architecture made of an undefended one; ``example`` is one input batch ``(1, *shape)``."""
+
+    def trial(self, module: nn.Module, x: Tensor) -> nn.Module:
+        """What the untrained ``module`` becomes, tried on inputs ``x (n, *shape)`` in [0, 1]; refused if it cannot."""
+        return self.structure(module, x[:1])
 
     @abstractmethod
     def unpack(self, module: nn.Module, artefact: Mapping[str, Tensor]) -> nn.Module:

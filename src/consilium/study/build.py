@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from typing import cast
 
 import torch
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from consilium.core.algorithm import Algorithm, Server
 from consilium.core.defence import UpdateDefence
-from consilium.core.errors import ConsiliumError, Refused
+from consilium.core.errors import Refused
 from consilium.core.gradient import GradientRule, Objective, Schedule
 from consilium.core.keystream import Secret
 from consilium.core.merge import Cohort, Merge
 from consilium.core.network import Network
-from consilium.core.random import Stream, scoped
+from consilium.core.random import Stream
 from consilium.core.records import Consortium, Pools, Records, Site
 from consilium.core.workspace import Compute
 from consilium.data.canaries import plant
@@ -33,6 +33,7 @@ from consilium.learn.objectives import CrossEntropy
 
 from .arms import Arm
 from .failures import told
+from .probe import built, probed
 from .spec import CanarySpec, CorruptionSpec, FederationSpec, Spec
 
 __all__ = [
@@ -81,31 +82,17 @@ def _planted(data: Consortium, wanted: CanarySpec, stream: Stream) -> Consortium
         raise error.at("audit") from error
 
 
-def network(spec: Spec, consortium: Consortium, seed: int) -> Network:
-    """The untrained model, on the study's device; it is tried on one record before anything else."""
+def network(spec: Spec, consortium: Consortium, seed: int, tried: bool = False) -> Network:
+    """The untrained model, on the study's device; probed before anything else, unless one like it was ``tried``."""
     shape, module = None if spec.federation is None else spec.federation.shape, _built(spec, consortium, seed)
     if shape is not None:
         _refuse_frozen(module)
-    made = Network(module, None if shape is None else Compute(shape.precision, shape.layout))
-    x = consortium.test.x[:2].to(spec.device)
-    try:
-        out = made.logits(*made.start(), x)
-    except Exception as error:  # a user's module may raise anything
-        reason = f"the model cannot read inputs of shape {consortium.shape}: {told(error)}"
-        raise Refused(reason, remedy="choose a model for such inputs", where="model") from error
-    if not isinstance(out, torch.Tensor):
-        raise Refused(
-            f"the model answers a {type(out).__name__}, not a tensor of logits",
-            remedy="it must return one logit per class",
-            where="model",
-        )
-    wanted = (len(x), len(consortium.classes))
-    if tuple(out.shape) != wanted:
-        raise Refused(
-            f"the model answers {tuple(out.shape)} for {len(x)} records and {wanted[1]} classes",
-            remedy="it must return one logit per class",
-            where="model",
-        )
+    compute, classes = None if shape is None else Compute(shape.precision, shape.layout), len(consortium.classes)
+    if tried:
+        made = Network(module, compute)
+    else:
+        again = partial(_built, spec, consortium, seed)
+        made = probed(module, consortium.shape, classes, compute, trained=shape is not None, again=again)
     for asked in _algorithms(spec):
         asked.bound(made)  # one that needs layers which this model has not refuses it here
         if shape is not None:
@@ -133,13 +120,12 @@ def _algorithms(spec: Spec) -> list[Algorithm]:
 
 
 def _built(spec: Spec, consortium: Consortium, seed: int) -> nn.Module:
+    module = built(spec.model, consortium.shape, len(consortium.classes), Stream(seed).child("init"))
     try:
-        with scoped(Stream(seed).child("init")):
-            return spec.model.build(consortium.shape, len(consortium.classes)).to(spec.device)
-    except ConsiliumError:
-        raise
-    except (Exception, SystemExit) as error:  # a user's code may raise anything, and memory may not suffice
-        raise Refused(f"the model cannot be built: {told(error)}", remedy="check its knobs", where="model") from error
+        return module.to(spec.device)
+    except Exception as error:  # memory may not suffice, and layers may have places of their own
+        reason = f"the model cannot be moved to {spec.device}: {told(error)}"
+        raise Refused(reason, remedy="name no device in its code", where="model") from error
 
 
 def gradient_rule(arm: Arm) -> GradientRule:

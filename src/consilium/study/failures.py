@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sysconfig
+import traceback
+from pathlib import Path
 
 from consilium.core.errors import ConsiliumError
 
 from .stop import check
 
-__all__ = ["told"]
+__all__ = ["own_code", "told"]
 
 
 def told(error: BaseException) -> str:
@@ -24,3 +27,19 @@ def told(error: BaseException) -> str:
         raise error
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
+def own_code(error: BaseException) -> str:
+    """``FILE:LINE`` of the innermost code in ``error``'s traceback that is a user's own; empty if there is none.
+
+    What is installed is nobody's own: this package, Python and its packages.
+    """
+    installed = [
+        Path(__file__).parents[1],
+        *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")),
+    ]
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if path.is_file() and not any(path.is_relative_to(folder) for folder in installed):
+            return f"{frame.filename}:{frame.lineno}"
+    return ""

@@ -22,11 +22,13 @@ from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Consortium
 from consilium.core.update import Update
+from consilium.learn.alike import FEW_SIZES, departure
 from consilium.measure.privacy import Claim, enough_noise
 
 from .arms import Arm
 from .build import cohort, gradient_rule
 from .claims import planned_claims
+from .failures import told
 from .spec import Spec
 
 __all__ = [
@@ -50,6 +52,8 @@ __all__ = [
 ]
 
 
+_TRIED = 8
+"""Records that a model defence is tried on before training."""
 _ORDER = ("clip", "noise", "compress", "mask")
 
 
@@ -171,6 +175,8 @@ def per_example_gradients(case: Case) -> Refusal | None:
         gradient_rule(case.arm).refuse(case.network, case.data.shape)
     except Refused as error:
         return Refusal(5, error.reason.removesuffix(" (LAWS 5)"), error.remedy or "use another model")
+    except Exception as error:  # the model may be anyone's code
+        return Refusal(5, f"gradients of single examples fail: {told(error)}", "use another model")
     return None
 
 
@@ -253,13 +259,22 @@ def real_kernels(case: Case) -> Refusal | None:
 
 @lru_cache(maxsize=256)
 def _unfit(network: Network, defences: tuple[ModelDefence, ...], shape: tuple[int, ...]) -> Refused | None:
+    """Tried on random inputs: what fails, and what answers a record otherwise in another batch."""
     module = copy.deepcopy(network.template).cpu()
+    x = torch.rand(_TRIED, *shape, generator=Stream(0, ("trial",)).generator())
+    kind = ""
     try:
         for defence in defences:
-            module = defence.structure(module, torch.zeros(1, *shape))
+            kind = defence.kind()
+            module = defence.trial(module, x)
+        found = departure(module, x, max(d.tolerance for d in defences), FEW_SIZES)
     except Refused as error:
         return error
-    return None
+    except Exception as error:  # the model may be anyone's code
+        return Refused(f"{kind} cannot be done to this model: {told(error)}", remedy=f"leave out {kind}")
+    if found is None:
+        return None
+    return Refused(f"{' and '.join(d.kind() for d in defences)}: {found}", remedy=f"leave out {kind}")
 
 
 def lawful_claims(case: Case) -> Refusal | None:

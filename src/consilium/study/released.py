@@ -20,6 +20,7 @@ from consilium.core.network import fill, named_tensors
 from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.core.seal import file_digest
+from consilium.learn.alike import departure
 from consilium.learn.sealed import read_sealed, write_sealed
 from consilium.learn.stored import read_tensors, write_tensors
 
@@ -67,10 +68,13 @@ def release(
     path: Path,
     stream: Stream,
     about: Mapping[str, str] | None = None,
+    tried: bool = False,
 ) -> Released:
     """Defend ``plain``, store it at ``path`` unless it is there, and hand out what the file holds.
 
     With ``about``, what the file belongs to, it is sealed in itself; a cell's own models are sealed in their recipe.
+    A defended model is not stored if it answers a public record otherwise in another batch; ``tried`` says that one of
+    the same structure was looked at.
     """
     module, surrogate = plain, _copy(plain)
     for defence in models[:-1]:
@@ -79,6 +83,8 @@ def release(
     fresh = not path.exists()
     if fresh and models:
         module = models[-1].apply(module, public, stream.child(models[-1].kind()))
+    if fresh and models and not tried:
+        _alike(module, models, public)
     if fresh:
         _store(path, models[-1].pack(module) if models else named_tensors(module), about)
     judged = restore(copy.deepcopy(plain), models, (), _stored(path, about), tuple(public.x.shape[1:]))
@@ -139,6 +145,19 @@ def _copy(plain: nn.Module) -> nn.Module | None:
     return copy.deepcopy(plain)
 
 
+def _alike(made: nn.Module, models: Sequence[ModelDefence], public: Records) -> None:
+    """A record's answer is its own, whatever else is in its batch: else every figure depends on how it was asked."""
+    if not len(public):
+        return
+    kinds = " and ".join(d.kind() for d in models)
+    found = departure(made, public.x, max(d.tolerance for d in models))
+    if found is not None:
+        raise Failed(
+            f"{kinds}: {found} (records of the public slice)",
+            remedy=f"leave out {models[-1].kind()}, or replace the layer whose kernel depends on the batch",
+        )
+
+
 def _same(made: nn.Module, stored: nn.Module, public: Records, path: Path) -> None:
     """The stored artefact must be the defended model: the same logits to the last bit."""
     if not len(public):
@@ -147,4 +166,8 @@ def _same(made: nn.Module, stored: nn.Module, public: Records, path: Path) -> No
     with torch.no_grad():
         same = torch.equal(made(x), stored(x))
     if not same:
-        raise Failed(f"{path} does not answer as the model made again", remedy="delete it to store that model")
+        path.unlink()
+        raise Failed(
+            f"the model read back from {path} does not answer as the one that was stored",
+            remedy="keep everything that its answers depend on in parameters and buffers",
+        )

@@ -91,7 +91,7 @@ class Retraining:
         path = self.store.model(self.cell.model) / "shadows" / f"{name}.safetensors"
         stream, arm = self.stream.child("release", name), self.cell.arm
         about = {**about, "model": self.cell.model}
-        made = release(plain, arm.model, arm.answer, self.data.public, path, stream, about)
+        made = release(plain, arm.model, arm.answer, self.data.public, path, stream, about, tried=True)
         return Shadow(len(self.data.classes), made.module, made.surrogate, self.pool.records, included=held["included"])
 
     def _about(self, name: str) -> dict[str, str]:
@@ -153,7 +153,7 @@ def _trained(
     spec: Spec, node: TrainingNode, data: Consortium, seed: int, folder: Path, alive: Callable[[], None]
 ) -> tuple[Tensor, Tensor, frozenset[str]]:
     """Parameters, buffers, and the sites whose work is in them; nobody judges the rounds."""
-    net, federation = network(spec, data, seed), cast(FederationSpec, node.arm.study(spec).federation)
+    net, federation = network(spec, data, seed, tried=True), cast(FederationSpec, node.arm.study(spec).federation)
     whole = exchange(spec, node.arm, node.seed, node.corruption, data, net, Stream(seed).child("train"))
     bound = algorithm(spec, node.arm, net)
     with Loop() as engine:

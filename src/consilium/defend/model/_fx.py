@@ -2,21 +2,27 @@
 
 It is deprecated and has no successor yet that is fast on CPU convolutions; so it stands behind three functions, and its
 deprecation warnings end here.  The engine is process-wide state in torch and is put back after every use.
+
+Some of torch's int8 kernels compute something else than the layer they stand for (pytorch/pytorch 54837): those known
+run in float, and what was made is compared with torch's own reference of it, which quantises the same numbers and
+computes in float between.  What kernels add must be of the size of what quantisation itself costs.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.nn import functional as F
 
-from consilium.core.errors import Refused
+from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.random import Stream, scoped
 
 __all__ = ["is_quantised", "quantise", "weighted"]
@@ -24,25 +30,51 @@ __all__ = ["is_quantised", "quantise", "weighted"]
 _ENGINES = ("x86", "fbgemm", "onednn", "qnnpack")
 _MODULES_WITHOUT_KERNEL = (nn.SiLU, nn.Mish, nn.SELU)
 _FUNCTIONS_WITHOUT_KERNEL = (F.silu, F.mish, F.selu)
+_FLOAT_MODULES: tuple[type[nn.Module], ...] = (
+    # Wrong in batches where channels come last; running statistics are ignored.
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+    # Wrong for one record too; the slopes would not be stored.
+    nn.PReLU,
+    # Wrong for one record too under the engine x86.
+    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+)
+_FLOAT_FUNCTIONS: tuple[Callable[..., Tensor], ...] = (
+    *(F.instance_norm, F.group_norm, F.prelu),
+    *(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
+)
+"""What stays in float between int8 layers: torch's int8 kernels of it are wrong (measured, torch 2.13)."""
+_MOST_ADDED = 4.0
+"""How many times the cost of quantisation kernels may add to it: a pooling rounds once more than its reference does,
+1.4 times at most; wrong kernels were at 27 and more (measured over 110 layers)."""
+_ROUNDING = 1e-4
+"""What they may add as a share of the answers where quantisation costs nothing: rounding in another order."""
 
 
-def quantise(module: nn.Module, batches: list[Tensor], *, search: bool = True) -> nn.Module:
+def quantise(module: nn.Module, batches: list[Tensor], *, search: bool = True, proved: bool = False) -> nn.Module:
     """``module`` as a static int8 graph whose activation ranges are those seen on ``batches``; a separate module.
 
     Without ``search`` a range is simply the least and the greatest value seen: enough, and much faster, for a structure
-    whose ranges are filled in afterwards.  Refused, by name, are activations without int8 kernel, code that cannot be
-    traced and layers that cannot run.
+    whose ranges are filled in afterwards.  ``proved``: its kernels are compared with their reference on the first
+    batch.  Refused, by name, are activations without int8 kernel, code that cannot be traced, layers that cannot run,
+    and kernels that compute something else.
     """
     _refuse_by_name(module)
-    with _adapter():
-        prepared = _traced(module, batches[0])
-        if not search:
-            _observe_extremes(prepared)
-        with torch.no_grad():
+    try:
+        with _adapter(), torch.no_grad():
+            prepared = _traced(module, batches[0])
+            if not search:
+                _observe_extremes(prepared)
             for batch in batches:
                 prepared(batch)
-        graph = _converted(prepared)
-        _try(graph, batches[0][:1])
+            reference = _reference(prepared) if proved else None
+            graph = _converted(prepared)
+            _try(graph, batches[0][:1])
+            if reference is not None:
+                _refuse_wrong_kernels(module, reference, graph, batches[0])
+    except ConsiliumError:
+        raise
+    except Exception as error:  # the user's layers meet torch's observers: anything may come out of it
+        raise Refused(f"the model cannot be quantised: {_line(error)}", remedy="leave out static-int8") from error
     return graph.eval().requires_grad_(False)
 
 
@@ -75,6 +107,9 @@ def _traced(module: nn.Module, example: Tensor) -> GraphModule:
     from torch.ao.quantization import get_default_qconfig_mapping, quantize_fx
 
     mapping = get_default_qconfig_mapping(torch.backends.quantized.engine)
+    kept: tuple[Callable[..., Any], ...] = (*_FLOAT_MODULES, *_FLOAT_FUNCTIONS)
+    for kind in kept:
+        mapping.set_object_type(kind, None)
     try:
         graph: GraphModule = quantize_fx.prepare_fx(copy.deepcopy(module).eval(), mapping, (example,))
     except Exception as error:  # torch.fx runs the user's code: anything may come out of it
@@ -85,7 +120,27 @@ def _traced(module: nn.Module, example: Tensor) -> GraphModule:
     for node in graph.graph.nodes:
         if node.op == "call_function" and node.target in _FUNCTIONS_WITHOUT_KERNEL:
             raise _no_kernel(node.target.__name__)
+    _keep_in_float(graph)
     return graph
+
+
+def _keep_in_float(graph: GraphModule) -> None:
+    """Hide from the conversion what has to stay: between two int8 layers it would be replaced, configured or not."""
+    for layer in graph.modules():
+        if type(layer) in _FLOAT_MODULES:
+            layer.__class__ = type(f"Float{type(layer).__name__}", (type(layer),), {})
+    for node in graph.graph.nodes:
+        if node.op == "call_function" and node.target in _FLOAT_FUNCTIONS:
+            node.target = _in_float(node.target)
+    graph.recompile()
+
+
+def _in_float(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    @functools.wraps(function)
+    def computed(*args: Any, **kwargs: Any) -> Tensor:
+        return function(*args, **kwargs)
+
+    return computed
 
 
 def _observe_extremes(prepared: GraphModule) -> None:
@@ -105,6 +160,27 @@ def _converted(prepared: GraphModule) -> nn.Module:
     if not is_quantised(graph):
         raise Refused("the model has no layer that int8 could store", remedy="leave out static-int8")
     return graph
+
+
+def _reference(prepared: GraphModule) -> nn.Module:
+    """The same quantised numbers, with torch's float operations between them."""
+    from torch.ao.quantization import quantize_fx
+
+    made: nn.Module = quantize_fx.convert_to_reference_fx(copy.deepcopy(prepared))
+    return made
+
+
+def _refuse_wrong_kernels(module: nn.Module, reference: nn.Module, graph: nn.Module, x: Tensor) -> None:
+    """Refuse a graph that is further from its reference than that is from the float ``module``."""
+    exact, rounded, answered = module(x), reference(x), graph(x)
+    added, cost = float((answered - rounded).norm()), float((rounded - exact).norm())
+    if not added <= _MOST_ADDED * cost + _ROUNDING * float(exact.norm()):  # also where one is not a number
+        raise Refused(
+            "torch's int8 kernels for this model do not compute what its layers do: they move the answers by "
+            f"{added / max(float(exact.norm()), 1e-12):.2g} of their size, and quantisation by "
+            f"{cost / max(float(exact.norm()), 1e-12):.2g}",
+            remedy="replace the layer that is no convolution, linear layer, pooling or ReLU, or leave out static-int8",
+        )
 
 
 def _try(graph: nn.Module, example: Tensor) -> None:

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from consilium.core.errors import Refused
 from consilium.learn.architecture import Architecture
@@ -37,14 +39,22 @@ class Module(Architecture):
                 remedy="set model.allow-code = true if you trust it",
                 where="model.allow-code",
             )
-        made = self._import()(**self.arguments)
-        if not isinstance(made, nn.Module):
+        kind = self._import()
+        try:
+            module = kind(**self.arguments)
+        except (Exception, SystemExit) as error:  # anyone's code
             raise Refused(
-                f"{self.path} returned a {type(made).__name__}, not a torch.nn.Module",
+                f"the model cannot be built: {_line(error)} (in {self.path})",
+                remedy="check model.arguments: Name(**arguments) must give a module",
+                where="model",
+            ) from error
+        if not isinstance(module, nn.Module):
+            raise Refused(
+                f"{self.path} returned a {type(module).__name__}, not a torch.nn.Module",
                 remedy="name a class of modules, or a function that returns one",
                 where="model.path",
             )
-        return made
+        return self._materialised(module, shape)
 
     def _import(self) -> Any:
         """Looked for in the current folder first, as ``python -m`` does."""
@@ -53,11 +63,35 @@ class Module(Architecture):
         sys.path.insert(0, here)
         try:
             return getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as error:
+        except (Exception, SystemExit) as error:  # anyone's code
+            known = isinstance(error, ImportError | AttributeError | ValueError)
             raise Refused(
-                f"cannot import {self.path!r}: {error}",
-                remedy='give "package.module:Name" and run in its folder, or set PYTHONPATH',
+                f"cannot import {self.path!r}: {error if known else _line(error)}",
+                remedy='give "package.module:Name" of a file that Python can import, and run in its folder, '
+                "or set PYTHONPATH",
                 where="model.path",
             ) from error
         finally:
-            sys.path.remove(here)
+            if here in sys.path:  # the user's code may have changed it
+                sys.path.remove(here)
+
+    def _materialised(self, module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
+        """Lazy layers take their shapes, and their first weights, from one input as the data have it."""
+        if not any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
+            return module
+        module.eval()
+        try:
+            with torch.no_grad():
+                module(torch.rand(1, *shape))
+        except (Exception, SystemExit) as error:  # anyone's code
+            raise Refused(
+                f"the lazy layers of {self.path} cannot read an input of shape {shape}: {_line(error)}",
+                remedy="give its layers their sizes, or choose a model for such inputs",
+                where="model",
+            ) from error
+        return module.train()
+
+
+def _line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

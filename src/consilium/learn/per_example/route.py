@@ -1,4 +1,4 @@
-"""Book-keeping or vmap, decided once per network and remembered.
+"""Book-keeping, vmap or one example after the other, decided once per network and remembered.
 
 Book-keeping is right for a network whose answer for one row depends on that row alone and whose parameters act through
 its layers.  Types tell part of that (BatchNorm does not); the rest is proved on two synthetic examples, at perturbed
@@ -8,7 +8,7 @@ weights so that no layer starts as zero:
     2. in one and the same forward pass, each parameter's two gradients have the norms that autograd finds
 
 A parameter that is used past its layer, a mixed batch, a batch that is not in front and random draws in a module that
-is run again all fail the second.  What fails goes by vmap, and the log says so once.
+is run again all fail the second.  What fails goes by vmap, and what that cannot carry one by one; the log says so once.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ from consilium.core.errors import Refused
 from consilium.core.gradient import Batch
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
+from consilium.learn.objectives import CrossEntropy
 
 from .bookkeeping import BookKeeping
 from .by_vmap import ByVmap
+from .one_by_one import OneByOne
+from .units import Part
 
 __all__ = ["Route", "remember", "route_of"]
 
-Route = BookKeeping | ByVmap
+Route = BookKeeping | ByVmap | OneByOne
 
 _log = logging.getLogger("consilium.per_example")
 _known: WeakKeyDictionary[Network, Route] = WeakKeyDictionary()
@@ -51,26 +54,40 @@ def remember(network: Network, route: Route) -> None:
 
 def _decide(network: Network, params: Tensor, buffers: Tensor, x: Tensor) -> Route:
     if reason := _by_type(network.template):
-        return _slowly(network, reason)
+        return _slowly(network, reason, params, buffers, x)
     at = params + 0.05 * torch.randn_like(params)
     one, two, three = (_synthetic(x, i) for i in range(3))
     try:
         if _mixes(network, at, buffers, one, two, three):
-            return _slowly(network, "an answer depends on the other examples of its batch")
+            return _slowly(network, "an answer depends on the other examples of its batch", at, buffers, x)
         books = BookKeeping(network)
         wrong = _differs(books, at, buffers, torch.cat([one, two]))
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, Refused) as error:
-        return _slowly(network, f"book-keeping fails: {str(error).splitlines()[0] if str(error) else error!r}")
+        return _slowly(network, f"book-keeping fails: {_line(error)}", at, buffers, x)
     if wrong is not None:
-        return _slowly(network, f"the gradient of {wrong} does not come through its layer alone")
+        return _slowly(network, f"the gradient of {wrong} does not come through its layer alone", at, buffers, x)
     if books.by_vmap:
         _log.info("per-example gradients of these modules go by vmap: %s", ", ".join(books.by_vmap))
     return books
 
 
-def _slowly(network: Network, reason: str) -> ByVmap:
-    _log.warning("per-example gradients of the whole %s go by vmap: %s", type(network.template).__name__, reason)
-    return ByVmap(network)
+def _slowly(network: Network, reason: str, params: Tensor, buffers: Tensor, x: Tensor) -> Route:
+    """By vmap if it carries two examples, else one by one."""
+    kind, route = type(network.template).__name__, ByVmap(network)
+    pair = torch.cat([_synthetic(x, 0), _synthetic(x, 1)])
+    batch = {"x": pair, "y": torch.zeros(2, dtype=torch.long, device=x.device)}
+    try:
+        route.entries(params, buffers, CrossEntropy(), Part(batch, torch.arange(2, device=x.device)))
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, Refused) as error:
+        why = f"{reason}; vmap fails: {_line(error)}"
+        _log.warning("per-example gradients of the whole %s go one by one, which is slow: %s", kind, why)
+        return OneByOne(network)
+    _log.warning("per-example gradients of the whole %s go by vmap: %s", kind, reason)
+    return route
+
+
+def _line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else repr(error)
 
 
 def _by_type(template: nn.Module) -> str | None:
