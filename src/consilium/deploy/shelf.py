@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from consilium.core.errors import Failed
+from consilium.core.errors import Failed, Refused
+from consilium.core.files import opened, regular, replace
+from consilium.core.plain import json_object
 from consilium.federate.participant import SiteState
 from consilium.federate.states import packed, unpacked
 from consilium.learn.stored import write_tensors
@@ -41,7 +42,8 @@ class Shelf:
         path = self._answer(round)
         if not path.is_file():
             return None
-        held = path.read_bytes()
+        with opened(path) as file:
+            held = file.read()
         return held[32:] if held[:32] == hashlib.sha256(question).digest() else None
 
     def state(self, round: int) -> SiteState:
@@ -84,10 +86,10 @@ class Shelf:
     def _read(self, round: int) -> SiteState:
         path = self._state(round)
         try:
-            with safe_open(path, framework="pt") as file:
+            with safe_open(regular(path), framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                return unpacked(tensors, json.loads(file.metadata()["about"]))
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+                return unpacked(tensors, json_object(file.metadata()["about"].encode()))
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError, Refused) as error:
             raise Failed(f"the state {path} is not readable: {error}", remedy="restore it from a backup") from error
 
     def _state(self, round: int) -> Path:
@@ -98,13 +100,7 @@ class Shelf:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    draft = path.with_name(path.name + ".draft")
     try:
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        replace(path, data)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise Failed(f"cannot write {path}: {error}", remedy="free disk space") from error

@@ -11,12 +11,15 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from consilium.core.algorithm import Server
-from consilium.core.errors import Failed
+from consilium.core.errors import Failed, Refused
+from consilium.core.files import regular
+from consilium.core.plain import json_object
 from consilium.learn.stored import write_tensors
 
 from .round import RoundState
@@ -55,30 +58,32 @@ def save_checkpoint(path: Path, state: RoundState, sites: SiteStates) -> None:
 def load_checkpoint(path: Path, device: str = "cpu") -> tuple[RoundState, SiteStates]:
     """What :func:`save_checkpoint` wrote, on ``device``."""
     try:
-        with safe_open(path, framework="pt", device=device) as file:
-            about = json.loads(file.metadata()["about"])
+        with safe_open(regular(path), framework="pt", device=device) as file:
+            about = json_object(file.metadata()["about"].encode())
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        params, buffers, here, number = (
-            tensors["server/params"],
-            tensors["server/buffers"],
-            about["sites"],
-            about["round"],
-        )
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        return _restored(about, tensors, states_beside(path), device)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError, Refused) as error:
         raise Failed(f"checkpoint {path} is not readable: {error}", remedy="delete it to train again") from error
-    server = Server(number, params, buffers, _group(tensors, "memory"), about["population"])
-    sites = SiteStates(states_beside(path) if here is None else None, number, device)
+
+
+def states_beside(path: Path) -> Path:
+    """The folder of the states of many sites, beside their checkpoint."""
+    return path.parent / "states"
+
+
+def _restored(
+    about: Mapping[str, Any], tensors: Mapping[str, Tensor], states: Path, device: str
+) -> tuple[RoundState, SiteStates]:
+    number, population, here = int(about["round"]), int(about["population"]), about["sites"]
+    params, buffers = tensors["server/params"], tensors["server/buffers"]
+    server = Server(number, params, buffers, _group(tensors, "memory"), population)
+    sites = SiteStates(states if here is None else None, number, device)
     if here is not None:
         kept = _by_site(tensors)
         sites.update({site: unpacked(kept[site], said) for site, said in here.items()})
         sites.settle(number)
     merge, adversary, observed = (_group(tensors, group) for group in ("merge", "adversary", "observed"))
     return RoundState(server, merge, adversary, observed), sites
-
-
-def states_beside(path: Path) -> Path:
-    """The folder of the states of many sites, beside their checkpoint."""
-    return path.parent / "states"
 
 
 def _group(tensors: Mapping[str, Tensor], group: str) -> dict[str, Tensor]:

@@ -26,6 +26,8 @@ from torch import Tensor
 
 from consilium.core.algorithm import Kept
 from consilium.core.errors import Failed, Refused
+from consilium.core.files import opened_to_fill, regular
+from consilium.core.plain import json_object
 
 from .ledger import charge_from_json, charge_to_json
 from .participant import SiteState
@@ -137,7 +139,7 @@ class SiteStates(MutableMapping[str, SiteState]):
             path.parent.mkdir(parents=True, exist_ok=True)
             if spare is not None:
                 self._path(site, spare).rename(path)
-            with path.open("r+b" if path.exists() else "wb") as file:
+            with opened_to_fill(path) as file:
                 file.write(data)
                 file.truncate()
         except OSError as error:
@@ -146,11 +148,11 @@ class SiteStates(MutableMapping[str, SiteState]):
     def _read(self, site: str, round: int) -> SiteState:
         path = self._path(site, round)
         try:
-            with safe_open(path, framework="pt", device=self.device) as file:
-                about = json.loads(file.metadata()["about"])
+            with safe_open(regular(path), framework="pt", device=self.device) as file:
+                about = json_object(file.metadata()["about"].encode())
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return unpacked(tensors, about)
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError, Refused) as error:
             raise Failed(
                 f"state {path} is not readable: {error}", remedy="delete the training to train again"
             ) from error

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from ..core.files import regular
 from ..core.finding import Measure
 from ..measure.intervals import wilson
 from .evidence import CellRecord, FindingRecord
@@ -37,7 +38,7 @@ def _read(path: Path | None, name: Callable[[str], str | None]) -> dict[str, NDA
     if path is None:
         return {}
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(regular(path), framework="pt") as file:
             named = [(key, name(key)) for key in file.keys()]  # noqa: SIM118 (safe_open is no mapping)
             return {short: file.get_tensor(key).double().numpy() for key, short in named if short}
     except (OSError, SafetensorError):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -16,6 +16,7 @@ from consilium.core.catalogue import nearest
 from consilium.core.defence import Defence
 from consilium.core.entry import Entry, check
 from consilium.core.errors import Refused
+from consilium.core.plain import read_toml
 from consilium.core.threat import CanaryView
 from consilium.data.partition import Partition
 from consilium.data.source import Source
@@ -38,7 +39,6 @@ from .tables import as_table, card_of, entry, place, refuse_unknown, shown, valu
 
 __all__ = ["parse", "read"]
 
-_MAX_BYTES = 1_000_000
 _MAX_ARMS = 4096
 _MAX_SEEDS = 1000
 _MAX_ADVERSARIES = 1000
@@ -84,12 +84,12 @@ class _Head:
 def read(path: Path) -> dict[str, Any]:
     """The tables of a study file."""
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise Refused("a study file is at most 1 MB", where=str(path))
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return read_toml(path)
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise Refused("a study file is at most 1 MB", where=str(path)) from None
         raise Refused(f"cannot read {path}: {error.strerror}", remedy="give the path of a study file") from None
-    except (ValueError, RecursionError) as error:  # what tomllib and int() make of text that nobody vouches for
+    except ValueError as error:  # what tomllib and int() make of text that nobody vouches for
         reason = " ".join(str(error).split())
         raise Refused(f"not TOML: {reason}", remedy="see docs/how-to/write-a-study.md", where=str(path)) from None
 

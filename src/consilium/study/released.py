@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from consilium.core.defence import AnswerDefence, ModelDefence
 from consilium.core.errors import Failed, Refused
+from consilium.core.files import opened
 from consilium.core.network import fill, named_tensors
 from consilium.core.random import Stream
 from consilium.core.records import Records
@@ -109,7 +110,8 @@ def restore(
 
 def seal(path: Path) -> str:
     """SHA-256 of a stored model: its recipe holds it, so that another file in its place is noticed."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def unbroken(path: Path, sealed: str | None) -> None:

@@ -6,17 +6,17 @@ OUT/<study>/study.json   trainings/<digest>/   models/<digest>/   cells/<digest>
 from __future__ import annotations
 
 import fcntl
-import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from consilium.core import plain
 from consilium.core.errors import Failed, Refused
+from consilium.core.files import opened_to_lock, replace
 
-__all__ = ["Store", "is_trained", "read_json", "read_rounds", "write_json"]
+__all__ = ["Store", "is_trained", "read_json", "read_rounds", "rounds_in", "write_json"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Store:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """One run at a time; the lock dies with its process, so a killed run leaves none."""
-        with (self.folder / ".lock").open("w") as lock:
+        with self._lock() as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -65,6 +65,13 @@ class Store:
                     f"another run is writing to {self.folder}", remedy="wait for it, or choose another --out"
                 ) from None
             yield
+
+    def _lock(self) -> IO[bytes]:
+        path = self.folder / ".lock"
+        try:
+            return opened_to_lock(path)
+        except OSError as error:
+            raise Refused(f"{path} cannot be locked: {error.strerror}", remedy="remove it, or fix its rights") from None
 
 
 def is_trained(store: Store, digest: str) -> bool:
@@ -79,39 +86,41 @@ def is_trained(store: Store, digest: str) -> bool:
 
 def read_rounds(store: Store, training: str) -> list[Mapping[str, Any]]:
     """The report of every round of a finished training: who took part, what was sent, how long it took."""
-    path = store.training(training) / "rounds.jsonl"
+    return rounds_in(store.training(training))
+
+
+def rounds_in(folder: Path) -> list[Mapping[str, Any]]:
+    """The same of the training in ``folder``; `Failed` where a line cannot be read."""
+    path = folder / "rounds.jsonl"
+    remedy = "put it back, or delete checkpoint.safetensors beside it to train again"
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        reason = "is not there" if isinstance(error, FileNotFoundError) else f"is not readable: {error}"
-        remedy = "put it back, or delete checkpoint.safetensors beside it to train again"
+        said = [line for _, line in plain.read_json_lines(path)]
+    except OSError as error:
+        reason = "is not there" if isinstance(error, FileNotFoundError) else f"is not readable: {error.strerror}"
         raise Failed(f"{path}, which says who took part in the training, {reason}", remedy=remedy) from error
+    if None in said:
+        reason = f"line {said.index(None) + 1} of {path}, which says who took part in the training, is not readable"
+        raise Failed(reason, remedy=remedy)
+    return [line for line in said if line is not None]
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write ``data`` beside its place and move it there."""
-    draft = path.with_name(path.name + ".draft")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("w", encoding="utf-8") as file:
-            json.dump(data, file, indent=1, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        replace(path, (plain.json_text(data, indent=1) + "\n").encode())
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise Failed(
             f"cannot write {path}: {error.strerror}", remedy="free disk space and run again; nothing finished is lost"
         ) from error
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """What :func:`write_json` wrote; None if there is nothing."""
+    """What :func:`write_json` wrote; None if there is nothing; `Failed` where something else stands there."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        return plain.read_json(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise Failed(f"{path} is not readable: {error}", remedy="delete it to make it again") from error
-    return data if isinstance(data, dict) else None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise Failed(f"{path} is not readable: {why}", remedy="delete it to make it again") from error

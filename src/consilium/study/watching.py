@@ -23,6 +23,7 @@ from torch import Tensor
 
 from consilium.core.algorithm import Server
 from consilium.core.errors import Failed, Refused
+from consilium.core.files import regular
 from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Consortium, Records, Site
@@ -86,7 +87,7 @@ class Watching:
         if not path.exists():
             write_tensors(path, dict(self._replayed(attack, state.server)))
         try:
-            return load_file(path)
+            return load_file(regular(path))
         except (SafetensorError, OSError) as error:
             raise Failed(f"{path} is not readable: {error}", remedy="delete it to watch a replay again") from error
 
