@@ -16,7 +16,7 @@ import os
 import re
 import sys
 
-__all__ = ["LineFormatter", "one_line", "steady_streams", "visible"]
+__all__ = ["LineFormatter", "log_lines", "one_line", "steady_streams", "visible"]
 
 _UNSEEN = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 but tab and line feed, DEL, C1
@@ -49,6 +49,14 @@ class LineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The message, with the traceback if there is one."""
         return visible(super().format(record))
+
+
+def log_lines(form: str) -> None:
+    """Log to standard error, each message as one visible line of ``form``."""
+    steady_streams()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter(form))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def steady_streams() -> None:

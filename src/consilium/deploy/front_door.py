@@ -20,9 +20,10 @@ import contextlib
 import logging
 import re
 import ssl
-import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from consilium.core.terminal import log_lines
 
 __all__ = ["CALLS", "Denied", "FrontDoor", "Head", "Limits", "main", "read_head"]
 
@@ -262,7 +263,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name in ("certificate", "key", "ca"):
         parser.add_argument(f"--{name}", type=Path)
     chosen = parser.parse_args(arguments)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s front door: %(message)s")
+    log_lines("%(asctime)s front door: %(message)s")
     tls = trust = None
     if chosen.certificate is not None:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,6 +43,7 @@ __all__ = ["parse", "read"]
 _MAX_ARMS = 4096
 _MAX_SEEDS = 1000
 _MAX_ADVERSARIES = 1000
+_MAX_CELLS = 50_000
 _DEFENCES = ("defend/data", "defend/training", "defend/update", "defend/merge", "defend/model", "defend/answer")
 _ATTACKS = (
     "attack/evasion",
@@ -108,13 +110,15 @@ def parse(given: Mapping[str, Any]) -> Spec:
     federation = _federation(given, model)
     vary = _axes(given.get("vary", {}), federation)
     canaries = _canaries(given, model)
+    corruptions = _corruptions(_sequence(given.get("corruptions", ()), "corruptions"))
+    _limit_cells(len(head.seeds), vary, len(corruptions))
     return Spec(
         data=_data(as_table(given["data"], "data")),
         model=model,
         federation=federation,
         vary=vary,
         attacks=_audited(_attacks(_sequence(given.get("attacks", ()), "attacks"), vary), canaries),
-        corruptions=_corruptions(_sequence(given.get("corruptions", ()), "corruptions")),
+        corruptions=corruptions,
         canaries=canaries,
         given=dict(given),
         **vars(head),
@@ -371,6 +375,15 @@ def _sequence(raw: object, where: str) -> Sequence[object]:
     if not isinstance(raw, (list, tuple)):
         raise Refused(f"expected a list, got {shown(raw)}", remedy="write [ ... ] or [[...]]", where=where)
     return raw
+
+
+def _limit_cells(seeds: int, vary: Mapping[str, Sequence[Choice]], corruptions: int) -> None:
+    arms = math.prod(len(choices) for choices in vary.values())
+    if (cells := seeds * arms * (1 + corruptions)) > _MAX_CELLS:
+        raise Refused(
+            f"{seeds} seeds x {arms} arms x {1 + corruptions} infections are {cells} models, more than {_MAX_CELLS}",
+            remedy="use fewer seeds or choices, or split the study",
+        )
 
 
 def _limit(raw: Sequence[object], most: int, where: str) -> None:
