@@ -52,7 +52,7 @@ def regular(path: Path) -> Path:
     return path
 
 
-def read_bytes(path: Path, most: int) -> bytes:
+def read_bytes(path: Path, most: int = 1 << 32) -> bytes:
     """All of a regular file of at most ``most`` bytes, whatever its size is said to be; an OSError for a larger one."""
     with opened(path) as file:
         data = file.read(most + 1)

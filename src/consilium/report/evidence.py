@@ -199,6 +199,8 @@ class StudyRecord:
     device: str
     created: str
     seconds: float | None
+    unread: Mapping[str, str] = field(default_factory=dict)
+    """By training: what of its rounds cannot be read."""
 
     @property
     def infections(self) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ a report that drops its failures would flatter the study.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from typing import Any
 
 from ..core.errors import Refused
 from ..core.finding import Measure
+from ..core.plain import read_json, read_json_lines
 from .evidence import (
     ArmRecord,
     CellRecord,
@@ -42,6 +42,7 @@ def read_study(folder: Path) -> StudyRecord:
     for cell in cells:  # an arm that only its cells name
         arms.setdefault(cell.arm, ArmRecord(cell.arm, cell.choices, "", None))
     trainings = dict.fromkeys(cell.training for cell in cells if cell.training)
+    rounds = {digest: _rounds(folder / "trainings" / digest / "rounds.jsonl") for digest in trainings}
     return StudyRecord(
         folder=folder,
         name=str(top.get("name") or folder.name),
@@ -53,7 +54,8 @@ def read_study(folder: Path) -> StudyRecord:
         data=_data(_map(top.get("data"))),
         arms=tuple(arms.values()),
         cells=cells,
-        rounds={digest: _rounds(folder / "trainings" / digest / "rounds.jsonl") for digest in trainings},
+        rounds={digest: said for digest, (said, _) in rounds.items()},
+        unread={digest: why for digest, (_, why) in rounds.items() if why},
         command=_command(top.get("command")),
         threads=None if top.get("threads") is None else _whole(top.get("threads")),
         device=_text(top.get("device")),
@@ -64,13 +66,14 @@ def read_study(folder: Path) -> StudyRecord:
 
 def _read_top(folder: Path) -> Mapping[str, Any]:
     path = folder / "study.json"
-    if not path.is_file():
+    if not path.exists():
         raise Refused(f"{folder} is not a study's folder: it has no study.json", remedy="name OUT/<study> of a run")
     try:
-        top = json.loads(path.read_text(encoding="utf-8"))
+        top = read_json(path)
     except (OSError, ValueError) as error:
-        raise Refused(f"{path} cannot be read: {error}", remedy="run the study again: it resumes") from error
-    schema = top.get("schema") if isinstance(top, dict) else None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise Refused(f"{path} cannot be read: {why}", remedy="run the study again: it resumes") from error
+    schema = top.get("schema")
     if not isinstance(schema, int) or isinstance(schema, bool):
         raise Refused(f"{path} is not a study's record: it names no schema", remedy="name OUT/<study> of a run")
     if schema > SCHEMA:
@@ -102,13 +105,17 @@ def _data(entry: Mapping[str, Any]) -> DataRecord:
     )
 
 
-def _rounds(path: Path) -> tuple[RoundRecord, ...]:
-    """Every line that can be read: the last one of a killed run may be cut off."""
+def _rounds(path: Path) -> tuple[tuple[RoundRecord, ...], str]:
+    """Every line that can be read, and what could not be: the last line of a killed run may be cut off."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ()
-    return tuple(_round(entry) for entry in (_parse(line) for line in lines) if entry)
+        entries = [entry for _, entry in read_json_lines(path)]
+    except FileNotFoundError:
+        return (), ""
+    except OSError as error:
+        return (), f"cannot be read: {error.strerror}"
+    count = entries.count(None)
+    why = f"{count} of its {len(entries)} lines cannot be read" if count else ""
+    return tuple(_round(entry) for entry in entries if entry), why
 
 
 def _round(entry: Mapping[str, Any]) -> RoundRecord:
@@ -168,12 +175,13 @@ def _cell(folder: Path, planned: Mapping[str, Any], arms: Mapping[str, ArmRecord
 
 def _evidence(path: Path) -> tuple[Mapping[str, Any], str]:
     """The record and, where there is none, why."""
-    if not path.is_file():
-        return {}, "no evidence was written"
     try:
-        return _map(json.loads(path.read_text(encoding="utf-8"))), ""
+        return read_json(path), ""
+    except FileNotFoundError:
+        return {}, "no evidence was written"
     except (OSError, ValueError) as error:
-        return {"status": "failed"}, f"its evidence cannot be read: {error}"
+        why = error.strerror if isinstance(error, OSError) else error
+        return {"status": "failed"}, f"its evidence cannot be read: {why}"
 
 
 def _privacy(entry: Mapping[str, Any]) -> PrivacyRecord:
@@ -218,13 +226,6 @@ def _measure(entry: Mapping[str, Any]) -> Measure:
         unit=_text(entry.get("unit")),
         reason=reason or ("" if value is not None else "no value was written"),
     )
-
-
-def _parse(line: str) -> Mapping[str, Any]:
-    try:
-        return _map(json.loads(line))
-    except ValueError:
-        return {}
 
 
 def _command(value: object) -> str:

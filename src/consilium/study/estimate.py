@@ -24,7 +24,7 @@ __all__ = ["expected_seconds", "unfinished", "unfinished_shadows"]
 
 _CALLS = 2
 _SITES = 20
-_KINDS = 60
+_KINDS = 30
 """Of more sites, and of more kinds of training, about so many are timed, evenly spaced, and stand for the others."""
 
 

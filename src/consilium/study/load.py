@@ -7,7 +7,8 @@ accuracy = (model(test.x).argmax(1) == test.y).float().mean()
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,6 +45,11 @@ def load(cell: str | Path, *, site: str | None = None, allow_code: bool = False)
     is imported only with ``allow_code``; pickle is never read.
     """
     recipe, folder = _recipe(cell)
+    with _named(folder / "recipe.json"):
+        return _loaded(recipe, folder, site, allow_code)
+
+
+def _loaded(recipe: Mapping[str, Any], folder: Path, site: str | None, allow_code: bool) -> nn.Module:
     stored = folder / "model.safetensors" if site is None else _site_file(recipe, folder, site)
     shape, classes = tuple(recipe["shape"]), len(recipe["classes"])
     with scoped(Stream(recipe["seed"]).child("init")):
@@ -55,7 +61,12 @@ def load(cell: str | Path, *, site: str | None = None, allow_code: bool = False)
 
 def test_set(cell: str | Path) -> Records:
     """The records that the cell was judged on; refused if the data are not the same any more."""
-    recipe, _ = _recipe(cell)
+    recipe, folder = _recipe(cell)
+    with _named(folder / "recipe.json"):
+        return _gathered(recipe)
+
+
+def _gathered(recipe: Mapping[str, Any]) -> Records:
     data = recipe["data"]
     partition = cast(Partition, _entry(data["partition"], "data/partitions"))
     shares = value(DataShares, {k: v for k, v in data.items() if k in _SHARES}, "data")
@@ -82,6 +93,15 @@ def _recipe(cell: str | Path) -> tuple[dict[str, Any], Path]:
     if recipe is None:
         raise Refused(f"the model of {folder} is not there", remedy="run the study again: it makes what is missing")
     return recipe, model
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """A recipe with a field that is missing, or of another kind, is called by name."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Refused(f"{path} is not a model's recipe: {error}", remedy="delete it and run the study again") from error
 
 
 def _site_file(recipe: Mapping[str, Any], folder: Path, site: str) -> Path:

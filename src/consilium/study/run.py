@@ -37,6 +37,7 @@ from .progress import Ticker
 from .record import cell_name, cell_record, given, study_record
 from .released import Released, release, seal, unbroken
 from .retrain import Retraining, shadows_wanted
+from .shape import wrong_field
 from .sinks.tracks import Tracks, require_sinks
 from .spec import AttackSpec, FederationSpec
 from .store import Store, is_trained, read_json, read_rounds, write_json
@@ -142,8 +143,9 @@ class _Runner:
 
     def cell(self, cell: CellNode) -> None:
         """Judge one model and run the attacks that have no finding yet."""
-        held = self._held(cell)
-        evidence = self._arranged({**cell_record(self.plan, cell), **held, "cell": cell_name(cell)})
+        begun = cell_record(self.plan, cell)
+        held = self._held(cell, begun)
+        evidence = self._arranged({**begun, **held, "cell": cell_name(cell)})
         try:
             self._complete(cell, evidence)
             wrong = {name: f["error"] for name, f in evidence["findings"].items() if f["status"] != "ok"}
@@ -193,13 +195,17 @@ class _Runner:
     def _watching(self, node: TrainingNode) -> Watching:
         return Watching(self.plan.spec, self.plan.materials, node, self.store.training(node.digest))
 
-    def _held(self, cell: CellNode) -> dict[str, Any]:
-        """The evidence that is there; what cannot be read is made again."""
+    def _held(self, cell: CellNode, begun: Mapping[str, Any]) -> dict[str, Any]:
+        """The evidence that is there; what cannot be read, or is none, is made again."""
+        path = self.store.cell(cell.digest) / "evidence.json"
         try:
-            return read_json(self.store.cell(cell.digest) / "evidence.json") or {}
+            held = read_json(path) or {}
+            if wrong := wrong_field(held, begun):
+                raise Failed(f"{path} is not evidence: {wrong} is not as it is written")
         except ConsiliumError as error:
             self.ticker.say(f"{error.reason}: it is made again")
             return {}
+        return held
 
     def _arranged(self, evidence: dict[str, Any]) -> dict[str, Any]:
         """Findings in the order of the study; those of attacks that it does not have are set aside, never lost."""

@@ -19,6 +19,9 @@ from consilium.core.files import opened_to_lock, replace
 __all__ = ["Store", "is_trained", "read_json", "read_rounds", "rounds_in", "write_json"]
 
 
+_ROUND = {"round": int, "seconds": int | float, "cohort": list, "refused": list, "bytes_up": int, "bytes_down": int}
+
+
 @dataclass(frozen=True)
 class Store:
     """A study's folder."""
@@ -98,10 +101,12 @@ def rounds_in(folder: Path) -> list[Mapping[str, Any]]:
     except OSError as error:
         reason = "is not there" if isinstance(error, FileNotFoundError) else f"is not readable: {error.strerror}"
         raise Failed(f"{path}, which says who took part in the training, {reason}", remedy=remedy) from error
-    if None in said:
-        reason = f"line {said.index(None) + 1} of {path}, which says who took part in the training, is not readable"
+    whole = [line for line in said if line is not None and all(isinstance(line.get(k), t) for k, t in _ROUND.items())]
+    if len(whole) < len(said):
+        number = next(i for i, line in enumerate(said, 1) if line not in whole)
+        reason = f"line {number} of {path}, which says who took part in the training, is not readable"
         raise Failed(reason, remedy=remedy)
-    return [line for line in said if line is not None]
+    return whole
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:

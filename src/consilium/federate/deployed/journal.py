@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from consilium.core.errors import Failed, Refused
+from consilium.core.files import opened_to_lock, read_bytes
 
 from .frame import canonical, parse
 
@@ -98,7 +99,7 @@ class Journal:
     def _read(self) -> tuple[tuple[dict[str, Any], ...], bytes, int]:
         """The lines, the last mac and the bytes they take, checked against the chain and against every head."""
         try:
-            data = self.path.read_bytes()
+            data = read_bytes(self.path)
         except OSError as error:
             raise self._broken(f"it cannot be read ({error.strerror})") from None
         whole = data[: data.rfind(b"\n") + 1]
@@ -128,7 +129,7 @@ class Journal:
         if path != self._heads[0] and not path.exists() and len(macs) == 1:
             return  # it is first written with the first line
         try:
-            head = parse(path.read_bytes(), "head")
+            head = parse(read_bytes(path), "head")
             count, mac = int(head["count"]), bytes.fromhex(head["mac"])
         except (OSError, Refused, KeyError, TypeError, ValueError):
             raise self._broken(
@@ -214,7 +215,7 @@ def _lock(path: Path, wait: float) -> IO[bytes]:
     except ImportError:
         raise Refused("a ledger needs file locks, which this system lacks", remedy="use Linux or macOS") from None
     try:
-        file = path.open("ab")
+        file = opened_to_lock(path)
     except OSError as error:
         raise Refused(f"cannot be locked ({error.strerror})", remedy="check the folder", where=str(path)) from None
     until = time.monotonic() + wait
