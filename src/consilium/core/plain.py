@@ -38,9 +38,9 @@ _TOKEN = re.compile(
 )
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, *, nan_is_null: bool = False) -> dict[str, Any]:
     """The object in a file; OSError where it cannot be opened, ValueError where it holds no such object."""
-    return json_object(read_bytes(path, _MOST))
+    return json_object(read_bytes(path, _MOST), nan_is_null=nan_is_null)
 
 
 def read_json_lines(path: Path) -> list[tuple[bytes, dict[str, Any] | None]]:

@@ -176,7 +176,7 @@ def _cell(folder: Path, planned: Mapping[str, Any], arms: Mapping[str, ArmRecord
 def _evidence(path: Path) -> tuple[Mapping[str, Any], str]:
     """The record and, where there is none, why."""
     try:
-        return read_json(path), ""
+        return read_json(path, nan_is_null=True), ""  # no number is no figure: it is shown as undefined
     except FileNotFoundError:
         return {}, "no evidence was written"
     except (OSError, ValueError) as error:

@@ -12,12 +12,8 @@ __all__ = ["wrong_field"]
 
 _NUMBER = (int, float)
 _FINDING: Mapping[str, type | tuple[type, ...]] = {
-    "status": str,
-    "error": (str, type(None)),
-    "measures": list,
-    "notes": list,
-    "threat": dict,
-}
+    "status": str, "error": (str, type(None)), "measures": list, "notes": list, "threat": dict
+}  # fmt: skip
 _CLAIM: Mapping[str, type | tuple[type, ...]] = {
     "site": str, "unit": str, "adjacency": str, "epsilon": _NUMBER, "delta": _NUMBER, "n": int
 }  # fmt: skip

@@ -101,12 +101,16 @@ def rounds_in(folder: Path) -> list[Mapping[str, Any]]:
     except OSError as error:
         reason = "is not there" if isinstance(error, FileNotFoundError) else f"is not readable: {error.strerror}"
         raise Failed(f"{path}, which says who took part in the training, {reason}", remedy=remedy) from error
-    whole = [line for line in said if line is not None and all(isinstance(line.get(k), t) for k, t in _ROUND.items())]
+    whole = [line for line in said if line is not None and _is_report(line)]
     if len(whole) < len(said):
-        number = next(i for i, line in enumerate(said, 1) if line not in whole)
+        number = next(i for i, line in enumerate(said, 1) if line is None or not _is_report(line))
         reason = f"line {number} of {path}, which says who took part in the training, is not readable"
         raise Failed(reason, remedy=remedy)
-    return whole
+    return list(whole)
+
+
+def _is_report(line: Mapping[str, Any]) -> bool:
+    return all(isinstance(line.get(name), kind) for name, kind in _ROUND.items())
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
