@@ -66,6 +66,6 @@ def test_a_key_of_many_parts_is_refused_at_once(tmp_path, text):
 
 def test_dots_in_numbers_and_text_are_no_parts(tmp_path):
     dotted = "1.2." * 100
-    text = f"x = [{'0.1, ' * 500}]\ny = '{dotted}'\nz = \"\"\"{dotted}\n\"{dotted}\"\"\"\" # {dotted}\na.b.c = 1\n"
+    text = f'x = [{"0.1, " * 500}]\ny = \'{dotted}\'\nz = """{dotted}\n"{dotted}"""" # {dotted}\na.b.c = 1\n'
     (tmp_path / "s.toml").write_text(text)
     assert read_toml(tmp_path / "s.toml")["a"] == {"b": {"c": 1}}

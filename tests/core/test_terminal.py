@@ -7,7 +7,18 @@ import pytest
 
 from consilium.core.terminal import LineFormatter, log_lines, one_line, steady_streams, visible
 
-PAYLOADS = ["\x1b[2J", "\x1b]0;title\x07", "a\x00b", "a\x7f", "\x9b31m", "\u202egnp.exe", "\u2066x", "\udcff", "\rx", "\u2028"]
+PAYLOADS = [
+    "\x1b[2J",
+    "\x1b]0;title\x07",
+    "a\x00b",
+    "a\x7f",
+    "\x9b31m",
+    "\u202egnp.exe",
+    "\u2066x",
+    "\udcff",
+    "\rx",
+    "\u2028",
+]
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
