@@ -2,10 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -57,10 +55,30 @@ def test_a_study_file_that_never_ends_or_never_begins(home, consilium_cli, comma
         assert done.code == 2 and f"cannot read {name}: it is {kind}, not a file" in done.err
 
 
-@pytest.mark.parametrize("after", [0.2, 0.35])
-def test_an_early_stop_is_one_line(home, after):
-    running = subprocess.Popen([*PROGRAM, "run", "odd.toml", "--out", "early"], cwd=home, stderr=subprocess.PIPE)
-    time.sleep(after)
-    running.send_signal(signal.SIGINT)
-    said = running.communicate(timeout=30)[1].decode()
-    assert running.returncode == 3 and said.startswith("consilium: stopped.") and len(said.splitlines()) == 1, said
+EARLY = """
+import os, signal, sys
+class Importing:
+    def find_spec(self, name, *_):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Importing())
+from consilium.__main__ import main
+main()
+"""
+LATE = """
+import atexit, os, signal, sys
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))
+sys.argv = ["consilium", "list", "defend/answer"]
+from consilium.__main__ import main
+main()
+"""
+
+
+def test_a_stop_while_the_program_is_imported_is_one_line(home):
+    done = subprocess.run([sys.executable, "-c", EARLY], cwd=home, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (3, b"consilium: stopped. nothing was begun.\n")
+
+
+def test_a_stop_when_all_is_done_changes_nothing(home):
+    done = subprocess.run([sys.executable, "-c", LATE], cwd=home, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0 and b"round-answer" in done.stdout and not done.stderr

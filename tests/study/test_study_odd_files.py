@@ -175,13 +175,12 @@ def test_what_a_module_says_does_not_steer_the_terminal(tmp_path, monkeypatch, c
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "loud.py").write_text(
         "from torch import nn\nclass Loud(nn.Module):\n"
-        "    def __init__(self, shape, classes):\n"
-        "        super().__init__()\n        self.a = nn.Linear(*shape, classes)\n"
+        "    def __init__(self):\n        super().__init__()\n        self.a = nn.Linear(30, 2)\n"
         "    def forward(self, x):\n"
         "        if self.training:\n            raise RuntimeError('\\x1b]0;mine\\x07\\u202e\\x00')\n"
         "        return self.a(x)\n"
     )
-    model = {"kind": "module", "path": "loud:Loud"}
+    model = {"kind": "module", "path": "loud:Loud", "allow-code": True}
     Study.of({**TABLE, "model": model}).run(tmp_path / "out")
     said = capsys.readouterr().err
     assert "\\x1b]0;mine\\x07\\u202e\\x00" in said and "\x1b" not in said and "\x00" not in said

@@ -163,7 +163,8 @@ def _draft(path: Path, data: bytes) -> Path:
     """``data`` on disk, beside ``path``; nothing of it is left where the disk is full."""
     draft = path.with_name(path.name + ".draft")
     try:
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        draft.unlink(missing_ok=True)  # of a crash, or a link
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             _write_all(handle, data)
         finally:
