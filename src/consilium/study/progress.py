@@ -28,13 +28,13 @@ from .stop import check
 __all__ = ["Planning", "Ticker"]
 
 _EVERY = 10.0
-_PATIENCE, _PLANNING = 2.0, 5.0
+_PATIENCE, _PLANNING, _MANY = 2.0, 5.0, 30
 _REFRESH = 2
 """Draws a second: often enough to be read, and too seldom to be felt."""
 
 
 class Planning:
-    """Tells how far a plan is that takes more than two seconds: a line every five."""
+    """Tells how far a plan of many arms is that takes more than two seconds: a line every five."""
 
     def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True, quiet=quiet)
@@ -43,7 +43,7 @@ class Planning:
     def __call__(self, what: str, done: int, total: int) -> None:
         """``done`` of ``total`` are done of the step ``what``."""
         check()
-        if time.monotonic() >= self._next:
+        if total >= _MANY and time.monotonic() >= self._next:
             self._next = time.monotonic() + _PLANNING
             self._console.print(f"planning: {done} of {total} {what}", highlight=False, markup=False, soft_wrap=True)
 
