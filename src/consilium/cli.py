@@ -23,6 +23,7 @@ import typer
 
 from .core.catalogue import ROOMS, Card, cards
 from .core.errors import ConsiliumError, Failed, Refused
+from .core.terminal import one_line, steady_streams, visible
 from .study.stop import asked, listen
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ _Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 def main() -> None:
-    """The entry point."""
+    """The command line, with streams on which no text is an error."""
+    steady_streams()
     _app()
 
 
@@ -64,7 +66,7 @@ def run(study: _StudyFile = None, out: _Out = Path("out"), as_json: _Json = Fals
 
         made = Study.quickstart() if study is None else Study.read(study)
         words = ["consilium", "run", *([str(study)] if study else []), "--out", str(out)]
-        results = made.run(out, command=shlex.join(words))
+        results = made.run(out, command=_text(shlex.join(words)))
         _print_results(results.folder, results.outcome, as_json)
     raise typer.Exit(3 if results.outcome.failed else 0)
 
@@ -77,7 +79,7 @@ def plan(study: _StudyFile = None, out: _Out = Path("out"), as_json: _Json = Fal
         from .study.study import Study
         from .study.summary import plan_summary
 
-        made = (Study.quickstart() if study is None else Study.read(study)).plan()
+        made = (Study.quickstart() if study is None else Study.read(study)).plan(quiet=False)
         store = Store(out / made.spec.name)
         summary = plan_summary(made, store if store.folder.exists() else None)
         if as_json:
@@ -103,9 +105,9 @@ def report(
 
         table, page, altered = write_csv(folder), write_page(folder, share), read_study(folder).altered
         for line in altered:
-            print(f"consilium: {line}", file=sys.stderr)
-        told = {"table": str(table), "report": str(page), "altered": list(altered)}
-        print(json.dumps(told) if as_json else f"table:  {table}\nreport: {page}")
+            print(f"consilium: {one_line(line)}", file=sys.stderr)
+        told = {"table": _text(table), "report": _text(page), "altered": list(altered)}
+        print(json.dumps(told) if as_json else _places(table, page))
 
 
 @_app.command("list")
@@ -119,7 +121,7 @@ def list_entries(
         if not rooms:
             raise Refused(f"there is no room {room!r}", remedy="rooms are " + ", ".join(ROOMS))
         found = [card for name in rooms for card in cards(name)]
-        print(json.dumps([c.to_json() for c in found], indent=1) if as_json else _listing(found))
+        print(json.dumps([c.to_json() for c in found], indent=1) if as_json else visible(_listing(found)))
 
 
 @_app.command()
@@ -130,15 +132,19 @@ def show(
     """Show an entry's knobs, or the evidence of a cell."""
     with _guarded(as_json):
         evidence = Path(what) / "evidence.json"
-        if evidence.is_file():
-            text = evidence.read_text(encoding="utf-8")
-            _warn_if_altered(evidence, text)
-            print(text, end="")
+        if evidence.exists():
+            from .study.store import read_json
+
+            record = read_json(evidence) or {}
+            _warn_if_altered(evidence, record)
+            print(json.dumps(record, indent=1))
             return
         from .core.catalogue import find
 
         found = [c for c in cards() if c.kind == what] or [find(what, *ROOMS)]
-        print(json.dumps([c.to_json() for c in found], indent=1) if as_json else "\n\n".join(map(_card, found)))
+        print(
+            json.dumps([c.to_json() for c in found], indent=1) if as_json else visible("\n\n".join(map(_card, found)))
+        )
 
 
 @_app.command()
@@ -159,7 +165,7 @@ def serve(
 
         terms = Terms(address, keys, insecure_loopback, deadline, gather)
         words = ["consilium", "serve", str(study), "--out", str(out), "--address", address]
-        folder, outcome = serve_study(study, out, terms, shlex.join(words), lambda line: print(line, file=sys.stderr))
+        folder, outcome = serve_study(study, out, terms, _text(shlex.join(words)), _tell)
         _print_results(folder, outcome, as_json)
     raise typer.Exit(3 if outcome.failed else 0)
 
@@ -267,7 +273,7 @@ def _fail(error: ConsiliumError, as_json: bool) -> None:
     if as_json:
         detail = {"where": error.where, "reason": error.reason, "remedy": error.remedy}
         print(json.dumps({"error": str(error), "exit_code": error.exit_code, **detail}))
-    print(f"consilium: {error}", file=sys.stderr)
+    _tell(f"consilium: {error}")
     raise typer.Exit(error.exit_code)
 
 
@@ -281,39 +287,51 @@ def _print_results(folder: Path, outcome: Outcome, as_json: bool) -> None:
         return
     _print_table(folder)
     _print_outcome(outcome)
-    print(f"table:  {table}\nreport: {page}")
+    print(_places(table, page))
 
 
 def _print_paths(paths: dict[str, Path], as_json: bool) -> None:
     if as_json:
-        print(json.dumps({name: str(path) for name, path in paths.items()}, indent=1))
+        print(json.dumps({name: _text(path) for name, path in paths.items()}, indent=1))
     else:
-        print("\n".join(f"{name}: {path}" for name, path in paths.items()))
+        print("\n".join(one_line(f"{name}: {_text(path)}") for name, path in paths.items()))
+
+
+def _places(table: Path, page: Path) -> str:
+    return "\n".join(map(one_line, (f"table:  {_text(table)}", f"report: {_text(page)}")))
+
+
+def _text(path: Path | str) -> str:
+    """A path as text: what the locale could not read is UTF-8, or shown as unknown."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def _tell(line: str) -> None:
+    """One line on standard error."""
+    print(one_line(line), file=sys.stderr)
 
 
 def _run_record(folder: Path, outcome: Outcome, table: Path, page: Path) -> dict[str, Any]:
-    study = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    from .study.store import read_json
+
+    study = read_json(folder / "study.json") or {}
     return {
         "study": study["name"],
-        "folder": str(folder),
+        "folder": _text(folder),
         "arms": study["arms"],
         "cells": study["cells"],
         **{k: v for k, v in vars(outcome).items() if k != "seconds"},
         "seconds": round(outcome.seconds, 2),
-        "table": str(table),
-        "report": str(page),
+        "table": _text(table),
+        "report": _text(page),
     }
 
 
 def _print_table(folder: Path) -> None:
-    from rich.console import Console
-
     from .report.table import terminal_table
+    from .study.screen import draw
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
-    console.print(terminal_table(folder))
+    draw(terminal_table(folder))
 
 
 def _print_outcome(outcome: Outcome) -> None:
@@ -324,58 +342,21 @@ def _print_outcome(outcome: Outcome) -> None:
         f"{outcome.attacks_reused} were done; {outcome.seconds:.1f} s"
     )
     for cell, why in outcome.failed.items():
-        print(f"failed: {cell}: {why}")
+        print(one_line(f"failed: {cell}: {why}"))
 
 
 def _print_plan(summary: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from .study.plan_table import plan_lines, plan_table
+    from .study.screen import draw
 
-    table = Table(title=f"Plan of {summary['study']}", title_justify="left")
-    for heading in ("arm", "status", "epsilon", "delta", "unit", "adjacency", "noise multiplier"):
-        table.add_column(heading)
-    for arm in summary["arms"]:
-        if arm["status"] == "refused":
-            rule = arm["refusal"]
-            table.add_row(arm["arm"], f"refused: {rule['reason']} (LAWS {rule['law']}). {rule['remedy']}", *[""] * 5)
-            continue
-        noise = arm["noise_multiplier"]
-        table.add_row(
-            arm["arm"],
-            "lawful",
-            "none (no DP)" if arm["epsilon"] is None else _epsilons(arm),
-            "" if arm["delta"] is None else f"{arm['delta']:g}",
-            arm["unit"] or "",
-            arm["adjacency"] or "",
-            "" if noise is None else f"{noise[0]:.4g} to {noise[1]:.4g}",
-        )
-    console = Console()
-    (console if console.is_terminal else Console(width=160)).print(table)
-    for line in summary["omitted"]:
-        print(f"left out or clipped: {line}")
-    shadows = f"{summary['shadows_to_do']} of {summary['shadows']} shadows to train, " if summary["shadows"] else ""
-    print(
-        f"{summary['trainings_to_do']} of {summary['trainings']} trainings to do, {shadows}{summary['models']} models, "
-        f"{summary['cells']} cells, {summary['attacks_per_cell']} attacks on each; "
-        f"training will take about {summary['expected_seconds']:.0f} s"
-    )
+    draw(plan_table(summary))
+    print(*plan_lines(summary), sep="\n")
 
 
-def _epsilons(arm: dict[str, Any]) -> str:
-    """The epsilon of each of the arm's cells: one figure if they agree, else from least to most."""
-    found = [value for cell in arm["cells"] if (value := cell["epsilon"].get(arm["unit"])) is not None]
-    least, most = f"{min(found):.4g}", f"{max(found):.4g}"
-    return most if least == most else f"{least} to {most} ({len(found)} cells)"
-
-
-def _warn_if_altered(path: Path, text: str) -> None:
+def _warn_if_altered(path: Path, record: dict[str, Any]) -> None:
     from .core.seal import is_altered
 
-    try:
-        record = json.loads(text)
-    except (ValueError, RecursionError):
-        return
-    if isinstance(record, dict) and is_altered(record):
+    if is_altered(record):
         print(f"consilium: {path} was changed after it was written", file=sys.stderr)
 
 

@@ -52,7 +52,7 @@ def test_a_server_that_begins_anew_finds_no_state_of_the_course_it_left(shelf):
 
 
 def test_without_room_for_the_answer_there_is_no_state_of_the_round(shelf, monkeypatch):
-    monkeypatch.setattr("consilium.deploy.shelf.os.fsync", full)
+    monkeypatch.setattr("consilium.core.files.os.fsync", full)
     with pytest.raises(Failed, match=r"No space left on device.* free disk space"):
         shelf.keep(5, b"question 5", b"answer 5", state(5))
     assert float(shelf.state(6).kept.tensors["control"]) == 4.0

@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .files import opened
+
 __all__ = ["SEAL", "file_digest", "is_altered", "is_sealed", "sealed", "unsealed"]
 
 SEAL = "seal"
@@ -47,7 +49,7 @@ def is_sealed(record: Mapping[str, Any]) -> bool:
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes in hexadecimal, as ``sha256sum`` prints it."""
-    with path.open("rb") as file:
+    with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

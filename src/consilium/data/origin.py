@@ -8,11 +8,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from consilium.core.errors import Refused
+from consilium.core.files import opened
 
 __all__ = ["check_printable", "data_folder", "expanded", "fingerprint", "given_file", "given_folder", "stated"]
 
 _CHUNK = 1 << 20
-_WRONG = {"file": "is a file, not a folder", "folder": "is a folder, not a file", "none": "does not exist"}
+_WRONG = {"file": "is a file, not a folder", "folder": "is a folder, not a file", "none": "does not exist",
+          "other": "is a FIFO, a socket or a device, not a file"}  # fmt: skip
 
 
 def data_folder() -> Path | None:
@@ -62,7 +64,7 @@ def fingerprint(path: Path, algorithm: str = "sha256") -> str:
     """The hexadecimal digest of a file."""
     digest = hashlib.new(algorithm, usedforsecurity=False)
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
     except OSError as error:
@@ -81,7 +83,8 @@ def stated(paths: Iterable[Path], root: Path | None = None) -> str:
 
 def _kind(path: Path) -> str:
     try:
-        return "file" if path.is_file() else "folder" if path.is_dir() else "none"
+        found = "file" if path.is_file() else "folder" if path.is_dir() else "none"
+        return "other" if found == "none" and path.exists() else found
     except OSError as error:
         raise Refused(
             f"{path} cannot be looked at: {error.strerror}", remedy="check the path and its rights"

@@ -24,6 +24,7 @@ from consilium.federate.participation import Participation
 from consilium.study.arms import arms
 from consilium.study.build import consortium
 from consilium.study.plan import Plan, make_plan
+from consilium.study.progress import Planning
 from consilium.study.spec import Spec
 
 from .description import describe
@@ -90,7 +91,8 @@ def plan_for(spec: Spec, greeted: Mapping[str, Enrolment]) -> Plan:
             reason = f"{attack.name} needs the records of members, which stay at the sites"
             raise Refused(reason, remedy="leave it out, or simulate the study with `run`", where="attacks")
     declared = tuple(greeted.values())
-    return make_plan(spec, lru_cache(maxsize=3)(lambda seed: elsewhere(consortium(spec, seed), declared)))
+    gathered = lru_cache(maxsize=3)(lambda seed: elsewhere(consortium(spec, seed), declared))
+    return make_plan(spec, gathered, Planning())
 
 
 def enrol(

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from consilium.core.errors import MissingExtra, Refused
+from consilium.core.files import read_bytes
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -118,7 +119,7 @@ def roster(keys: ServerKeys) -> dict[str, bytes]:
     for path in sorted(keys.sites.glob("*.pub")):
         check_site_name(path.stem)
         try:
-            key = s.load_ssh_public_key(path.read_bytes())
+            key = s.load_ssh_public_key(read_bytes(path, 1 << 20))
         except (ValueError, UnsupportedAlgorithm, OSError) as error:
             raise Refused(f"{path} is no public key: {error}", remedy="ask the site for its ID.pub") from None
         if not isinstance(key, ec.EllipticCurvePublicKey):
@@ -175,10 +176,10 @@ def _authority(folder: Path) -> tuple[EllipticCurvePrivateKey, Certificate]:
 
     key_file, file = folder / "ca.key", folder / "ca.crt"
     if key_file.exists() and file.exists():
-        key = s.load_pem_private_key(key_file.read_bytes(), None)
+        key = s.load_pem_private_key(read_bytes(key_file, 1 << 20), None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise Refused(f"{key_file} is no elliptic-curve key", remedy="choose another --out")
-        return key, x509.load_pem_x509_certificate(file.read_bytes())
+        return key, x509.load_pem_x509_certificate(read_bytes(file, 1 << 20))
     for path in (key_file, file):
         _refuse_existing(path)
     key = _new_key()

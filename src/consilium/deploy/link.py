@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from consilium.core.errors import Failed, Refused
+from consilium.core.files import read_bytes
 
 from .replies import Replies
 
@@ -101,7 +102,7 @@ def depart(address: str, ca: Path, key: Path, node: int, seconds: float = 10.0) 
     from flwr.supernode.fleet_http_client import FleetHttpClient
     from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
-    private = load_ssh_private_key(key.read_bytes(), None)
+    private = load_ssh_private_key(read_bytes(key, 1 << 20), None)
     assert isinstance(private, EllipticCurvePrivateKey)
     spoken = RuntimeVersionHttpInterceptor(component_name="SuperNode")
     signed = NodeAuthHttpInterceptor(private, private.public_key())

@@ -13,12 +13,12 @@ copy from another study, changed in either is refused by name.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 from consilium.core.errors import Failed
+from consilium.core.files import opened, replace
 from consilium.federate.participant import SiteState
 from consilium.federate.states import packed, unpacked
 from consilium.learn.sealed import read_sealed, write_sealed
@@ -41,7 +41,8 @@ class Shelf:
         path = self._answer(round)
         if not path.is_file():
             return None
-        held = path.read_bytes()
+        with opened(path) as file:
+            held = file.read()
         if held[:32] != hashlib.sha256(question).digest():
             return None
         wanted = self._about(round).get("answer") if self._state(round).is_file() else None
@@ -111,13 +112,7 @@ class Shelf:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    draft = path.with_name(path.name + ".draft")
     try:
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        replace(path, data)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise Failed(f"cannot write {path}: {error}", remedy="free disk space") from error

@@ -11,12 +11,12 @@ from __future__ import annotations
 import logging
 import os
 import re
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from consilium.core.errors import Failed, Refused
+from consilium.core.terminal import log_lines
 from consilium.federate.deployed.guard import Guard
 from consilium.federate.deployed.policy import SiteLimits, read_limits
 
@@ -66,7 +66,7 @@ def take_part(line: Line, site: str, data: str, limits: Path | None, state: Path
     check_site_name(site)
     os.umask(0o077)  # states and answers are nobody else's
     guard = Guard(SiteLimits() if limits is None else read_limits(limits), state / "ledger")
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    log_lines("%(asctime)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     join(line, Worker(site, holding_of(data), state / "studies", guard), state)
 

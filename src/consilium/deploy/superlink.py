@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from consilium.core.errors import Failed
+from consilium.core.files import read_bytes
 from consilium.federate.engines.flower import Caller
 from consilium.study.lateness import Lateness
 
@@ -30,7 +31,7 @@ class Link:
 
     def __init__(self, folder: Path, terms: Terms, keys: ServerKeys | None) -> None:
         self.folder, self.terms, self.keys = folder, terms, keys
-        self.ca = None if keys is None else keys.ca.read_bytes()
+        self.ca = None if keys is None else read_bytes(keys.ca, 1 << 20)
         self.children: list[Child] = []
         self.secret = b""
         self.address = ""

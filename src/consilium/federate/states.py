@@ -24,6 +24,7 @@ from torch import Tensor
 
 from consilium.core.algorithm import Kept
 from consilium.core.errors import Failed, Refused
+from consilium.core.files import opened_to_fill
 from consilium.learn.sealed import about_sealed, read_sealed
 
 from .ledger import charge_from_json, charge_to_json
@@ -140,7 +141,7 @@ class SiteStates(MutableMapping[str, SiteState]):
             path.parent.mkdir(parents=True, exist_ok=True)
             if spare is not None:
                 self._path(site, spare).rename(path)
-            with path.open("r+b" if path.exists() else "wb") as file:
+            with opened_to_fill(path) as file:
                 file.write(data)
                 file.truncate()
         except OSError as error:

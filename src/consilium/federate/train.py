@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from consilium.core.errors import Failed
+from consilium.core.files import opened_to_append, replace
+from consilium.core.plain import json_text, read_json_lines
 
 from .assess import Assessing, Assessment, AssessState, mean_accuracy
 from .checkpoint import load_checkpoint, save_checkpoint, states_beside
@@ -170,55 +171,65 @@ def _owed(engine: Engine, log: Path, round: int) -> dict[str, Any] | None:
     """The line of the last round, where a folding engine was killed before anybody had judged its model."""
     if not isinstance(engine, Folding) or not log.exists():
         return None
-    lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
-    last = _said(lines[-1]) if lines else None
+    lines = _lines(log)
+    last = lines[-1][1] if lines else None
     return last if last is not None and last["round"] == round and not last["sites"] else None
 
 
 def _amend(path: Path, report: RoundReport) -> None:
     """Put ``report`` in the place of the last line."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    _replace(path, "".join([*lines[:-1], json.dumps(report) + "\n"]))
+    _replace(path, [*(line for line, _ in _lines(path)[:-1]), _line(report)])
 
 
 def _settled_log(path: Path, rounds: int) -> list[float]:
-    """Drop the lines of rounds that were never kept, and a line that a kill cut; the seconds of those that stay."""
-    if not path.exists():
-        return []
-    found = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    whole = [(line, said) for line in found if (said := _said(line)) is not None and said["round"] <= rounds]
+    """Drop the lines of rounds that were never kept, and a line that a kill cut; the seconds of those that stay.
+
+    A round that is kept has its line: it was on disk before.  Without one nobody knows who took part in it.
+    """
+    found = _lines(path) if path.exists() else []
+    whole = [(line, said) for line, said in found if said is not None and said["round"] <= rounds]
+    told = [said["round"] for _, said in whole]
+    if lacking := sorted({*range(1, rounds + 1)}.difference(told)):
+        reason = f"{path}, which says who took part, has no readable line of round {lacking[0]}"
+        raise Failed(reason, remedy="put it back, or delete checkpoint.safetensors beside it to train again")
     if len(whole) < len(found):
-        _replace(path, "".join(line for line, _ in whole))
+        _replace(path, [line for line, _ in whole])
     return [float(said["seconds"]) for _, said in whole]
 
 
-def _said(line: str) -> dict[str, Any] | None:
+def _lines(path: Path) -> list[tuple[bytes, dict[str, Any] | None]]:
+    """Each line and its report; None for one that was cut or is none."""
     try:
-        return cast("dict[str, Any]", json.loads(line)) if line.endswith("}\n") else None
-    except ValueError:
+        return [(line, _report_in(line, said)) for line, said in read_json_lines(path)]
+    except OSError as error:
+        raise Failed(f"{path} cannot be read: {error.strerror}", remedy="remove it to train again") from error
+
+
+def _report_in(line: bytes, said: dict[str, Any] | None) -> dict[str, Any] | None:
+    if said is None or not line.endswith(b"}\n"):
         return None
+    typed = {"round": int, "seconds": int | float, "sites": list, "cohort": list, "refused": list}
+    return said if all(isinstance(said.get(name), kind) for name, kind in typed.items()) else None
+
+
+def _line(report: RoundReport) -> bytes:
+    return (json_text(report, allow_nan=True) + "\n").encode()
 
 
 def _append(path: Path, report: RoundReport) -> None:
     try:
-        with path.open("a", encoding="utf-8") as log:
-            log.write(json.dumps(report) + "\n")
+        with opened_to_append(path) as log:
+            log.write(_line(report))
             log.flush()
             os.fsync(log.fileno())
     except OSError as error:
         raise _unwritten(path, error) from error
 
 
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_name(path.name + ".draft")
+def _replace(path: Path, lines: Sequence[bytes]) -> None:
     try:
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        replace(path, b"".join(lines))
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise _unwritten(path, error) from error
 
 

@@ -21,6 +21,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, uint8
 
 from consilium.core.errors import Failed
+from consilium.core.files import regular
+from consilium.core.plain import json_object
 from consilium.core.seal import is_altered, is_sealed, sealed, unsealed
 
 from .stored import write_tensors
@@ -50,11 +52,9 @@ def read_sealed(
     as it is, and the log says so.
     """
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            about = json.loads((file.metadata() or {"about": "{}"})["about"])
+        with safe_open(regular(path), framework="pt", device="cpu") as file:
+            about = json_object((file.metadata() or {"about": "{}"})["about"].encode())
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if not isinstance(about, dict):
-            raise ValueError("its metadata are no table")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise Failed(f"{what} {path} is not readable: {error}", remedy=remedy) from error
     if not is_sealed(about):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from consilium.core.errors import Failed, Refused
+from consilium.core.files import drafted, regular
 
 __all__ = ["read_tensors", "write_tensors"]
 
@@ -18,7 +18,7 @@ __all__ = ["read_tensors", "write_tensors"]
 def read_tensors(path: Path, where: str = "") -> dict[str, Tensor]:
     """The tensors of a safetensors file; anything else is refused."""
     try:
-        return load_file(path)
+        return load_file(regular(path))
     except (OSError, SafetensorError) as error:
         raise Refused(
             f"cannot read {path} as safetensors: {error}",
@@ -29,17 +29,13 @@ def read_tensors(path: Path, where: str = "") -> dict[str, Tensor]:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> None:
     """Replace ``path`` atomically: a kill leaves the old file or the new one."""
-    draft = path.with_name(path.name + ".draft")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, draft, dict(about or {})
-        )
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-        draft.replace(path)
+        with drafted(path) as draft:
+            save_file(
+                {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, draft, dict(about or {})
+            )
     except (OSError, SafetensorError) as error:
-        draft.unlink(missing_ok=True)
         raise Failed(
             f"cannot write {path}: {error}", remedy="free disk space and run again; nothing finished is lost"
         ) from error

@@ -207,6 +207,8 @@ class StudyRecord:
     created: str
     seconds: float | None
     altered: tuple[str, ...] = ()
+    unread: Mapping[str, str] = field(default_factory=dict)
+    """By training: what of its rounds cannot be read."""
 
     @property
     def infections(self) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from ..core.files import replace
 from .cell import CellView, cell_views
 from .columns import columns
 from .crowd import MANY, bands, pools
@@ -52,7 +53,7 @@ def write_page(folder: Path, share: bool | None = None) -> Path:
     study = read_study(folder)
     page = _render(study, share=not study.data.bundled if share is None else share)
     path = folder / "report.html"
-    path.write_text(page, encoding="utf-8")
+    replace(path, page.encode("utf-8", "backslashreplace"))
     return path
 
 

@@ -7,7 +7,6 @@ a report that drops its failures would flatter the study.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from typing import Any
 
 from ..core.errors import Refused
 from ..core.finding import Measure
+from ..core.plain import read_json, read_json_lines
 from ..core.records import Omission
 from ..study.sealing import scores_hold
 from .evidence import (
@@ -46,6 +46,7 @@ def read_study(folder: Path) -> StudyRecord:
         arms.setdefault(cell.arm, ArmRecord(cell.arm, cell.choices, "", None))
     trainings = dict.fromkeys(cell.training for cell in cells if cell.training)
     altered = (study_trouble(top), *(f"{c.arm}, seed {c.seed}: {c.altered}" for c in cells if c.altered))
+    rounds = {digest: _rounds(folder / "trainings" / digest) for digest in trainings}
     return StudyRecord(
         folder=folder,
         name=str(top.get("name") or folder.name),
@@ -57,7 +58,8 @@ def read_study(folder: Path) -> StudyRecord:
         data=_data(_map(top.get("data"))),
         arms=tuple(arms.values()),
         cells=cells,
-        rounds={digest: _rounds(folder / "trainings" / digest) for digest in trainings},
+        rounds={digest: said for digest, (said, _) in rounds.items()},
+        unread={digest: why for digest, (_, why) in rounds.items() if why},
         command=_command(top.get("command")),
         threads=None if top.get("threads") is None else _whole(top.get("threads")),
         device=_text(top.get("device")),
@@ -69,13 +71,14 @@ def read_study(folder: Path) -> StudyRecord:
 
 def _read_top(folder: Path) -> Mapping[str, Any]:
     path = folder / "study.json"
-    if not path.is_file():
+    if not path.exists():
         raise Refused(f"{folder} is not a study's folder: it has no study.json", remedy="name OUT/<study> of a run")
     try:
-        top = json.loads(path.read_text(encoding="utf-8"))
+        top = read_json(path)
     except (OSError, ValueError) as error:
-        raise Refused(f"{path} cannot be read: {error}", remedy="run the study again: it resumes") from error
-    schema = top.get("schema") if isinstance(top, dict) else None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise Refused(f"{path} cannot be read: {why}", remedy="run the study again: it resumes") from error
+    schema = top.get("schema")
     if not isinstance(schema, int) or isinstance(schema, bool):
         raise Refused(f"{path} is not a study's record: it names no schema", remedy="name OUT/<study> of a run")
     if schema > SCHEMA:
@@ -114,14 +117,22 @@ def _omission(entry: Mapping[str, Any]) -> Omission:
     )
 
 
-def _rounds(training: Path) -> tuple[RoundRecord, ...]:
-    """Every line that can be read: the last one of a killed run may be cut off.  None of a log that was changed."""
+def _rounds(training: Path) -> tuple[tuple[RoundRecord, ...], str]:
+    """Every line that can be read, and what could not be: the last line of a killed run may be cut off.
+
+    Nothing of a log that was changed after its training ended.
+    """
     try:
-        path = training / "rounds.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if rounds_hold(training) else []
-    except OSError:
-        return ()
-    return tuple(_round(entry) for entry in (_parse(line) for line in lines) if entry)
+        entries = [entry for _, entry in read_json_lines(training / "rounds.jsonl")]
+        if not rounds_hold(training):
+            return (), "was changed after it was written"
+    except FileNotFoundError:
+        return (), ""
+    except OSError as error:
+        return (), f"cannot be read: {error.strerror}"
+    count = entries.count(None)
+    why = f"{count} of its {len(entries)} lines cannot be read" if count else ""
+    return tuple(_round(entry) for entry in entries if entry), why
 
 
 def _round(entry: Mapping[str, Any]) -> RoundRecord:
@@ -190,12 +201,13 @@ def _cell(folder: Path, planned: Mapping[str, Any], arms: Mapping[str, ArmRecord
 
 def _evidence(path: Path) -> tuple[Mapping[str, Any], str]:
     """The record and, where there is none, why."""
-    if not path.is_file():
-        return {}, "no evidence was written"
     try:
-        return _map(json.loads(path.read_text(encoding="utf-8"))), ""
+        return read_json(path, nan_is_null=True), ""  # no number is no figure: it is shown as undefined
+    except FileNotFoundError:
+        return {}, "no evidence was written"
     except (OSError, ValueError) as error:
-        return {"status": "failed"}, f"its evidence cannot be read: {error}"
+        why = error.strerror if isinstance(error, OSError) else error
+        return {"status": "failed"}, f"its evidence cannot be read: {why}"
 
 
 def _privacy(entry: Mapping[str, Any]) -> PrivacyRecord:
@@ -245,13 +257,6 @@ def _measure(entry: Mapping[str, Any]) -> Measure:
         unit=_text(entry.get("unit")),
         reason=reason or ("" if value is not None else "no value was written"),
     )
-
-
-def _parse(line: str) -> Mapping[str, Any]:
-    try:
-        return _map(json.loads(line))
-    except ValueError:
-        return {}
 
 
 def _command(value: object) -> str:

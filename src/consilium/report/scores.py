@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..core.files import regular
 from ..core.finding import Measure
 from ..measure.intervals import wilson
 from .evidence import CellRecord, FindingRecord
@@ -53,7 +54,7 @@ def _read_with(
     if path is None:
         return {}
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(regular(path), framework="pt") as file:
             named = [(key, name(key)) for key in file.keys()]  # noqa: SIM118 (safe_open is no mapping)
             return {short: made(file.get_tensor(key)) for key, short in named if short}
     except (OSError, SafetensorError):

@@ -7,6 +7,7 @@ well cannot be counted.  An empty field means that there is no such number; the 
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from ..core.files import replace
 from .columns import Column, columns, measure_of
 from .evidence import ArmRecord, CellRecord, StudyRecord
 from .numbers import number
@@ -22,6 +24,7 @@ from .summary import Row, rows
 
 __all__ = ["header", "table_rows", "terminal_table", "write_csv"]
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NAMED = ("arm", "seed", "infected_by", "status", "cell")
 _MEASURED = ("accuracy", "balanced_accuracy", "auroc", "epsilon", "delta", "bytes", "latency_ratio", "seconds")
 _SHORT = {
@@ -48,11 +51,17 @@ def write_csv(study_folder: Path) -> Path:
     """Write ``table.csv`` into the folder and return its path."""
     study = read_study(study_folder)
     path = study_folder / "table.csv"
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, header(study))
-        writer.writeheader()
-        writer.writerows(table_rows(study))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, header(study))
+    writer.writerow({name: _inert(name) for name in header(study)})
+    writer.writerows({name: _inert(value) for name, value in row.items()} for row in table_rows(study))
+    replace(path, text.getvalue().encode("utf-8", "backslashreplace"))
     return path
+
+
+def _inert(value: object) -> object:
+    """Text that a spreadsheet would take for a formula gets an apostrophe before it; numbers are what they are."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def header(study: StudyRecord) -> tuple[str, ...]:

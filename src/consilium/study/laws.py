@@ -10,14 +10,15 @@ import copy
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from typing import cast
+from weakref import WeakKeyDictionary
 
 import torch
 
 from consilium.core.charge import Adjacency
-from consilium.core.defence import Defence, ModelDefence
+from consilium.core.defence import Defence, MergeDefence, ModelDefence, UpdateDefence
 from consilium.core.errors import Refused
+from consilium.core.gradient import GradientRule
 from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Consortium
@@ -29,7 +30,7 @@ from .arms import Arm
 from .build import cohort, gradient_rule
 from .claims import planned_claims
 from .failures import told
-from .spec import Spec
+from .spec import FederationSpec, Spec
 
 __all__ = [
     "LAWS",
@@ -54,6 +55,7 @@ __all__ = [
 
 _TRIED = 8
 """Records that a model defence is tried on before training."""
+_ANSWERS: WeakKeyDictionary[Network, dict[tuple[object, ...], Refusal | None]] = WeakKeyDictionary()
 _ORDER = ("clip", "noise", "compress", "mask")
 
 
@@ -131,13 +133,24 @@ def readable_updates(case: Case) -> Refusal | None:
     federation = case.spec.federation
     if federation is None or case.network is None or not case.arm.update:
         return None
+    args = federation, case.network, len(case.data.sites), case.arm.update, case.arm.merge
+    return _once(case.network, args, lambda: _unreadable(*args))
+
+
+def _unreadable(
+    federation: FederationSpec,
+    network: Network,
+    sites: int,
+    defences: tuple[UpdateDefence, ...],
+    merges: tuple[MergeDefence, ...],
+) -> Refusal | None:
     try:
-        algorithm = federation.algorithm.bound(case.network)
-        expected = dict(algorithm.expects(algorithm.start(case.network, len(case.data.sites))))
+        algorithm = federation.algorithm.bound(network)
+        expected = dict(algorithm.expects(algorithm.start(network, sites)))
         update = Update("a site", 1, 1.0, {name: torch.zeros(shape) for name, shape in expected.items()})
-        for merge in case.arm.merge:
-            expected |= merge.merge_for(cohort(federation, len(case.data.sites)), Stream(0)).expects()
-        made = [defence.made_for(case.network) for defence in case.arm.update]
+        for merge in merges:
+            expected |= merge.merge_for(cohort(federation, sites), Stream(0)).expects()
+        made = [defence.made_for(network) for defence in defences]
         for defence in made:
             update, _ = defence.protect(update, {}, Stream(0))
         for defence in reversed(made):
@@ -171,8 +184,13 @@ def per_example_gradients(case: Case) -> Refusal | None:
     """What mixes the examples of a batch (BatchNorm) has no per-example gradient."""
     if case.network is None or not case.private:
         return None
+    args = gradient_rule(case.arm), case.network, case.data.shape
+    return _once(case.network, args, lambda: _mixing(*args))
+
+
+def _mixing(rule: GradientRule, network: Network, shape: tuple[int, ...]) -> Refusal | None:
     try:
-        gradient_rule(case.arm).refuse(case.network, case.data.shape)
+        rule.refuse(network, shape)
     except Refused as error:
         return Refusal(5, error.reason.removesuffix(" (LAWS 5)"), error.remedy or "use another model")
     except Exception as error:  # the model may be anyone's code
@@ -253,12 +271,11 @@ def real_kernels(case: Case) -> Refusal | None:
     """What is to be done to the model is tried on the untrained one: hours later would be too late."""
     if case.network is None or not case.arm.model:
         return None
-    why = _unfit(case.network, case.arm.model, case.data.shape)
-    return None if why is None else Refusal(21, why.reason, why.remedy or "leave it out")
+    args = case.network, case.arm.model, case.data.shape
+    return _once(case.network, args, lambda: _unfit(*args))
 
 
-@lru_cache(maxsize=256)
-def _unfit(network: Network, defences: tuple[ModelDefence, ...], shape: tuple[int, ...]) -> Refused | None:
+def _unfit(network: Network, defences: tuple[ModelDefence, ...], shape: tuple[int, ...]) -> Refusal | None:
     """Tried on random inputs: what fails, and what answers a record otherwise in another batch."""
     module = copy.deepcopy(network.template).cpu()
     x = torch.rand(_TRIED, *shape, generator=Stream(0, ("trial",)).generator())
@@ -269,12 +286,25 @@ def _unfit(network: Network, defences: tuple[ModelDefence, ...], shape: tuple[in
             module = defence.trial(module, x)
         found = departure(module, x, max(d.tolerance for d in defences), FEW_SIZES)
     except Refused as error:
-        return error
+        return Refusal(21, error.reason, error.remedy or "leave it out")
     except Exception as error:  # the model may be anyone's code
-        return Refused(f"{kind} cannot be done to this model: {told(error)}", remedy=f"leave out {kind}")
+        return Refusal(21, f"{kind} cannot be done to this model: {told(error)}", f"leave out {kind}")
     if found is None:
         return None
-    return Refused(f"{' and '.join(d.kind() for d in defences)}: {found}", remedy=f"leave out {kind}")
+    return Refusal(21, f"{' and '.join(d.kind() for d in defences)}: {found}", f"leave out {kind}")
+
+
+def _once(network: Network, args: tuple[object, ...], ask: Callable[[], Refusal | None]) -> Refusal | None:
+    """What ``ask`` says of a network with ``args``: arms share most of what is asked, and a network may be large."""
+    known = _ANSWERS.setdefault(network, {})
+    key = tuple(arg for arg in args if arg is not network)  # or the network would keep itself alive
+    try:
+        hash(key)
+    except TypeError:  # an entry from outside with a knob that has no hash
+        return ask()
+    if key not in known:
+        known[key] = ask()
+    return known[key]
 
 
 def lawful_claims(case: Case) -> Refusal | None:

@@ -7,7 +7,8 @@ accuracy = (model(test.x).argmax(1) == test.y).float().mean()
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -49,6 +50,13 @@ def load(cell: str | Path, *, site: str | None = None, allow_code: bool = False)
     if is_altered(recipe):
         remedy = "put it back, or delete it and run the study again: the model is stored again"
         raise Refused(f"{folder / 'recipe.json'} was changed after it was written", remedy=remedy)
+    with _named(folder / "recipe.json"):
+        return _loaded(evidence, recipe, folder, site, allow_code)
+
+
+def _loaded(
+    evidence: Mapping[str, Any], recipe: Mapping[str, Any], folder: Path, site: str | None, allow_code: bool
+) -> nn.Module:
     stored = folder / "model.safetensors" if site is None else _site_file(recipe, folder, site)
     shape, classes = tuple(recipe["shape"]), len(recipe["classes"])
     with scoped(Stream(recipe["seed"]).child("init")):
@@ -62,7 +70,12 @@ def load(cell: str | Path, *, site: str | None = None, allow_code: bool = False)
 
 def test_set(cell: str | Path) -> Records:
     """The records that the cell was judged on; refused if the data are not the same any more."""
-    _, recipe, _ = _recipe(cell)
+    _, recipe, folder = _recipe(cell)
+    with _named(folder / "recipe.json"):
+        return _gathered(recipe)
+
+
+def _gathered(recipe: Mapping[str, Any]) -> Records:
     data = recipe["data"]
     partition = cast(Partition, _entry(data["partition"], "data/partitions"))
     shares = value(DataShares, {k: v for k, v in data.items() if k in _SHARES}, "data")
@@ -103,6 +116,15 @@ def _check(stored: Path, recipe: Mapping[str, Any], evidence: Mapping[str, Any],
         if wanted not in (None, found):
             remedy = "delete it and run the study again: that model is stored again"
             raise Refused(f"{stored} is not the model that was stored and judged", remedy=remedy)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """A recipe with a field that is missing, or of another kind, is called by name."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Refused(f"{path} is not a model's recipe: {error}", remedy="delete it and run the study again") from error
 
 
 def _site_file(recipe: Mapping[str, Any], folder: Path, site: str) -> Path:

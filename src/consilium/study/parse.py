@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import math
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -16,6 +17,7 @@ from consilium.core.catalogue import nearest
 from consilium.core.defence import Defence
 from consilium.core.entry import Entry, check
 from consilium.core.errors import Refused
+from consilium.core.plain import read_toml
 from consilium.core.threat import CanaryView
 from consilium.data.partition import Partition
 from consilium.data.source import Source
@@ -39,10 +41,10 @@ from .tables import as_table, card_of, entry, place, refuse_unknown, shown, valu
 
 __all__ = ["parse", "read"]
 
-_MAX_BYTES = 1_000_000
 _MAX_ARMS = 4096
 _MAX_SEEDS = 1000
 _MAX_ADVERSARIES = 1000
+_MAX_CELLS = 50_000
 _DEFENCES = ("defend/data", "defend/training", "defend/update", "defend/merge", "defend/model", "defend/answer")
 _ATTACKS = (
     "attack/evasion",
@@ -85,12 +87,12 @@ class _Head:
 def read(path: Path) -> dict[str, Any]:
     """The tables of a study file."""
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise Refused("a study file is at most 1 MB", where=str(path))
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return read_toml(path)
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise Refused("a study file is at most 1 MB", where=str(path)) from None
         raise Refused(f"cannot read {path}: {error.strerror}", remedy="give the path of a study file") from None
-    except (ValueError, RecursionError) as error:  # what tomllib and int() make of text that nobody vouches for
+    except ValueError as error:  # what tomllib and int() make of text that nobody vouches for
         reason = " ".join(str(error).split())
         raise Refused(f"not TOML: {reason}", remedy="see docs/how-to/write-a-study.md", where=str(path)) from None
 
@@ -109,13 +111,15 @@ def parse(given: Mapping[str, Any]) -> Spec:
     federation = _federation(given, model)
     vary = _axes(given.get("vary", {}), federation)
     canaries = _canaries(given, model)
+    corruptions = _corruptions(_sequence(given.get("corruptions", ()), "corruptions"))
+    _limit_cells(len(head.seeds), vary, len(corruptions))
     return Spec(
         data=_data(as_table(given["data"], "data")),
         model=model,
         federation=federation,
         vary=vary,
         attacks=_audited(_attacks(_sequence(given.get("attacks", ()), "attacks"), vary), canaries),
-        corruptions=_corruptions(_sequence(given.get("corruptions", ()), "corruptions")),
+        corruptions=corruptions,
         canaries=canaries,
         given=dict(given),
         **vars(head),
@@ -375,6 +379,15 @@ def _sequence(raw: object, where: str) -> Sequence[object]:
     if not isinstance(raw, (list, tuple)):
         raise Refused(f"expected a list, got {shown(raw)}", remedy="write [ ... ] or [[...]]", where=where)
     return raw
+
+
+def _limit_cells(seeds: int, vary: Mapping[str, Sequence[Choice]], corruptions: int) -> None:
+    arms = math.prod(len(choices) for choices in vary.values())
+    if (cells := seeds * arms * (1 + corruptions)) > _MAX_CELLS:
+        raise Refused(
+            f"{seeds} seeds x {arms} arms x {1 + corruptions} infections are {cells} models, more than {_MAX_CELLS}",
+            remedy="use fewer seeds or choices, or split the study",
+        )
 
 
 def _limit(raw: Sequence[object], most: int, where: str) -> None:

@@ -111,17 +111,22 @@ class Plan:
         raise Refused(f"attack {attack.name} crafts on an arm that was refused", remedy="craft on a lawful arm")
 
 
-def make_plan(spec: Spec, gathered: Callable[[int], Consortium] | None = None) -> Plan:
+def make_plan(
+    spec: Spec,
+    gathered: Callable[[int], Consortium] | None = None,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> Plan:
     """Resolve, check every law on every arm and seed, and name every stage.  Refused arms raise unless skipped.
 
-    ``gathered`` gives the consortium of a seed where it is not the study's own data, divided.
+    ``gathered`` gives the consortium of a seed where it is not the study's own data, divided.  ``progress`` is told
+    what is done, and of how many.
     """
     _check(spec, spec.data.shares.sites if gathered is None else len(gathered(spec.seeds[0]).sites))
     materials, every = Materials(spec, gathered), arms(spec)
     _check_corruptions(spec, materials)
     check_retraining(spec, every, materials.consortium(spec.seeds[0]))
     check_watchers(spec, materials.consortium(spec.seeds[0]))
-    refused = _refusals(spec, materials, every)
+    refused = _refusals(spec, materials, every, progress)
     if refused and (spec.unlawful == "refuse" or len(refused) == len(every)):
         first = next(iter(refused))
         more = f" ({len(refused) - 1} more arms are unlawful too)" if len(refused) > 1 else ""
@@ -147,6 +152,7 @@ def make_plan(spec: Spec, gathered: Callable[[int], Consortium] | None = None) -
                         trainings[training.digest] = training
                         claims[training.digest] = _honest_claims(spec, arm, seed, corruption, data)
                     cells.append(_cell(spec, arm, seed, corruption, training, marks))
+            progress("cells named", len(cells), len(spec.seeds) * (1 + len(spec.corruptions)) * len(lawful))
     _check_apart(cells)
     return Plan(spec, materials, every, refused, trainings, tuple(cells), claims)
 
@@ -158,11 +164,14 @@ def _honest_claims(
     return tuple(claim for claim in planned_claims(spec, arm, data) if claim.site not in bad)
 
 
-def _refusals(spec: Spec, materials: Materials, every: tuple[Arm, ...]) -> dict[str, Refusal]:
+def _refusals(
+    spec: Spec, materials: Materials, every: tuple[Arm, ...], progress: Callable[[str, int, int], None]
+) -> dict[str, Refusal]:
     refused: dict[str, Refusal] = {}
-    for seed in spec.seeds:
+    for i, seed in enumerate(spec.seeds):
         data, net = materials.consortium(seed), materials.network(seed)
-        for arm in every:
+        for j, arm in enumerate(every):
+            progress("arms checked", i * len(every) + j, len(spec.seeds) * len(every))
             if arm.name not in refused and (broken := broken_law(spec, arm, data, net)) is not None:
                 refused[arm.name] = broken
     return refused

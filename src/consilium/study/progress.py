@@ -15,18 +15,37 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
+from consilium.core.terminal import one_line
+
 from .lateness import Lateness
 from .live import Board
 from .pace import Kind, Pace
 from .rounds import attendance, bytes_line, named, round_line
+from .screen import Visible
 from .spending import EpsilonSpent
 from .stop import check
 
-__all__ = ["Ticker"]
+__all__ = ["Planning", "Ticker"]
 
 _EVERY = 10.0
+_PATIENCE, _PLANNING, _MANY = 2.0, 5.0, 30
 _REFRESH = 2
 """Draws a second: often enough to be read, and too seldom to be felt."""
+
+
+class Planning:
+    """Tells how far a plan of many arms is that takes more than two seconds: a line every five."""
+
+    def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True, quiet=quiet)
+        self._next = time.monotonic() + _PATIENCE
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """``done`` of ``total`` are done of the step ``what``."""
+        check()
+        if total >= _MANY and time.monotonic() >= self._next:
+            self._next = time.monotonic() + _PLANNING
+            self._console.print(f"planning: {done} of {total} {what}", highlight=False, markup=False, soft_wrap=True)
 
 
 class Ticker:
@@ -41,7 +60,7 @@ class Ticker:
         self._late = Lateness(self.say)
         self.live = None
         if not quiet and self.console.is_terminal and not self.console.is_dumb_terminal:
-            self.live = Live(self.board, console=self.console, refresh_per_second=_REFRESH, transient=True)
+            self.live = Live(Visible(self.board), console=self.console, refresh_per_second=_REFRESH, transient=True)
 
     def __enter__(self) -> Ticker:
         if self.live is not None:
@@ -56,7 +75,7 @@ class Ticker:
 
     def say(self, line: str) -> None:
         """One line that stays."""
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(one_line(line), highlight=False, markup=False, soft_wrap=True)
 
     def begin(self, what: str, rounds: int = 0) -> None:
         """``what`` is running from now on; ``rounds`` if it is a training."""

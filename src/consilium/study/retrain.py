@@ -15,7 +15,6 @@ infected.
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
@@ -42,7 +41,7 @@ from .recipe import digest
 from .released import release
 from .shadow_pool import NOTHING_TRAINED, Pool, check_data
 from .spec import FederationSpec, Spec
-from .store import Store
+from .store import Store, rounds_in
 from .workers import each
 
 __all__ = ["Retraining", "shadow_workers", "shadows_made", "shadows_wanted"]
@@ -165,8 +164,7 @@ def _trained(
     found = released(spec, node.arm, net, done.state.server)
     if found is None:
         raise Failed(f"{bound.kind()} has no model for everyone")
-    lines = (folder / "rounds.jsonl").read_text(encoding="utf-8").splitlines()
-    return found[0].cpu(), found[1].cpu(), frozenset(site for line in lines for site in merged(json.loads(line)))
+    return found[0].cpu(), found[1].cpu(), frozenset(site for report in rounds_in(folder) for site in merged(report))
 
 
 def _folder(store: Store, training: str) -> Path:

@@ -153,8 +153,9 @@ class _Runner:
 
     def cell(self, cell: CellNode) -> None:
         """Judge one model and run the attacks that have no finding yet."""
-        held = self.seals.evidence(cell.digest)
-        evidence = self._arranged({**cell_record(self.plan, cell), **held, "cell": cell_name(cell)})
+        begun = cell_record(self.plan, cell)
+        held = self.seals.evidence(cell.digest, begun)
+        evidence = self._arranged({**begun, **held, "cell": cell_name(cell)})
         try:
             self._complete(cell, evidence)
             wrong = {name: f["error"] for name, f in evidence["findings"].items() if f["status"] != "ok"}

@@ -21,6 +21,7 @@ from consilium.federate.checkpoint import load_checkpoint
 
 from .personal import site_file
 from .released import unbroken
+from .shape import wrong_field
 from .store import Store, read_json, write_json
 
 __all__ = [
@@ -46,11 +47,16 @@ class Seals:
         self._earlier: set[str] = set()
         self._store, self._say, self._known = store, say, _known_seals(store)
 
-    def evidence(self, digest: str) -> dict[str, Any]:
-        """The evidence that is there, without its seal; what cannot be read, or was changed, is made again."""
+    def evidence(self, digest: str, begun: Mapping[str, Any]) -> dict[str, Any]:
+        """The evidence that is there, without its seal; what cannot be read, or was changed, is made again.
+
+        ``begun`` is evidence before anything was measured: what is there has its form.
+        """
         path = self._store.cell(digest) / "evidence.json"
         try:
             record = read_json(path) or {}
+            if wrong := wrong_field(record, begun):
+                raise Failed(f"{path} is not evidence: {wrong} is not as it is written")
         except ConsiliumError as error:
             self._say(f"{error.reason}: it is made again")
             return {}

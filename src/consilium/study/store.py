@@ -6,18 +6,22 @@ OUT/<study>/study.json   trainings/<digest>/   models/<digest>/   cells/<digest>
 from __future__ import annotations
 
 import fcntl
-import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from consilium.core import plain
 from consilium.core.errors import Failed, Refused
+from consilium.core.files import opened_to_lock, replace
 from consilium.core.seal import file_digest, is_altered
 
-__all__ = ["Store", "is_trained", "read_json", "read_rounds", "write_json"]
+__all__ = ["Store", "is_trained", "read_json", "read_rounds", "rounds_in", "write_json"]
+
+
+_REMEDY = "put it back, or delete checkpoint.safetensors beside it to train again"
+_ROUND = {"round": int, "seconds": int | float, "cohort": list, "refused": list, "bytes_up": int, "bytes_down": int}
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Store:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """One run at a time; the lock dies with its process, so a killed run leaves none."""
-        with (self.folder / ".lock").open("w") as lock:
+        with self._lock() as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -66,6 +70,13 @@ class Store:
                     f"another run is writing to {self.folder}", remedy="wait for it, or choose another --out"
                 ) from None
             yield
+
+    def _lock(self) -> IO[bytes]:
+        path = self.folder / ".lock"
+        try:
+            return opened_to_lock(path)
+        except OSError as error:
+            raise Refused(f"{path} cannot be locked: {error.strerror}", remedy="remove it, or fix its rights") from None
 
 
 def is_trained(store: Store, digest: str) -> bool:
@@ -80,44 +91,52 @@ def is_trained(store: Store, digest: str) -> bool:
 
 def read_rounds(store: Store, training: str) -> list[Mapping[str, Any]]:
     """The report of every round of a finished training: who took part, what was sent, how long it took."""
+    reports = rounds_in(store.training(training))
     path = store.training(training) / "rounds.jsonl"
-    what = f"{path}, which says who took part in the training,"
-    remedy = "put it back, or delete checkpoint.safetensors beside it to train again"
-    try:
-        reports = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        reason = "is not there" if isinstance(error, FileNotFoundError) else f"is not readable: {error}"
-        raise Failed(f"{what} {reason}", remedy=remedy) from error
     seals = (read_json(path.with_name("training.json")) or {}).get("seals") or {}
     if seals.get(path.name) not in (None, file_digest(path)):
-        raise Failed(f"{what} was changed after it was written", remedy=remedy)
+        reason = f"{path}, which says who took part in the training, was changed after it was written"
+        raise Failed(reason, remedy=_REMEDY)
     return reports
+
+
+def rounds_in(folder: Path) -> list[Mapping[str, Any]]:
+    """The same of the training in ``folder``; `Failed` where a line cannot be read."""
+    path = folder / "rounds.jsonl"
+    try:
+        said = [line for _, line in plain.read_json_lines(path)]
+    except OSError as error:
+        reason = "is not there" if isinstance(error, FileNotFoundError) else f"is not readable: {error.strerror}"
+        raise Failed(f"{path}, which says who took part in the training, {reason}", remedy=_REMEDY) from error
+    whole = [line for line in said if line is not None and _is_report(line)]
+    if len(whole) < len(said):
+        number = next(i for i, line in enumerate(said, 1) if line is None or not _is_report(line))
+        reason = f"line {number} of {path}, which says who took part in the training, is not readable"
+        raise Failed(reason, remedy=_REMEDY)
+    return list(whole)
+
+
+def _is_report(line: Mapping[str, Any]) -> bool:
+    return all(isinstance(line.get(name), kind) for name, kind in _ROUND.items())
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write ``data`` beside its place and move it there."""
-    draft = path.with_name(path.name + ".draft")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("w", encoding="utf-8") as file:
-            json.dump(data, file, indent=1, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        replace(path, (plain.json_text(data, indent=1) + "\n").encode())
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise Failed(
             f"cannot write {path}: {error.strerror}", remedy="free disk space and run again; nothing finished is lost"
         ) from error
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """What :func:`write_json` wrote; None if there is nothing."""
+    """What :func:`write_json` wrote; None if there is nothing; `Failed` where something else stands there."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        return plain.read_json(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise Failed(f"{path} is not readable: {error}", remedy="delete it to make it again") from error
-    return data if isinstance(data, dict) else None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise Failed(f"{path} is not readable: {why}", remedy="delete it to make it again") from error

@@ -16,6 +16,7 @@ from consilium.core.entry import Entry
 from .outcome import Outcome
 from .parse import parse, read
 from .plan import Plan, make_plan
+from .progress import Planning
 from .run import run_plan
 from .store import Store
 from .tables import tabled
@@ -75,13 +76,16 @@ class Study:
         made |= {} if self.audit is None else {"audit": _plain(self.audit)}
         return made if self.federation is None else {**made, "federation": _plain(self.federation)}
 
-    def plan(self) -> Plan:
-        """Everything it will do; refused, with law, reason and remedy, if it may not be done."""
-        return make_plan(parse(self.table()))
+    def plan(self, quiet: bool = True) -> Plan:
+        """Everything it will do; refused, with law, reason and remedy, if it may not be done.
+
+        A long one says on standard error how far it is, unless ``quiet``.
+        """
+        return make_plan(parse(self.table()), progress=Planning(quiet))
 
     def run(self, out: str | Path = "out", command: str = "Study.run", quiet: bool = False) -> Results:
         """Do it; what is already done in ``out`` is not done again."""
-        plan = self.plan()
+        plan = self.plan(quiet)
         store = Store.of(Path(out), plan.spec.name)
         outcome = run_plan(plan, store, command, quiet)
         return Results(store.folder, plan, outcome)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from consilium.measure.privacy import UNITS, maximum
@@ -18,10 +19,13 @@ __all__ = ["plan_summary"]
 def plan_summary(plan: Plan, store: Store | None) -> dict[str, Any]:
     """Plain JSON; ``expected_seconds`` covers the trainings, shadows among them, that are still to do."""
     todo, shadows = unfinished(plan, store), unfinished_shadows(plan, store)
+    cells: dict[str, list[CellNode]] = {}
+    for cell in plan.cells:
+        cells.setdefault(cell.arm.name, []).append(cell)
     return {
         "study": plan.spec.name,
         "seeds": list(plan.spec.seeds),
-        "arms": [_arm(plan, arm) for arm in plan.arms],
+        "arms": [_arm(plan, arm, cells.get(arm.name, ())) for arm in plan.arms],
         "omitted": [one.line() for one in plan.materials.consortium(plan.spec.seeds[0]).omitted],
         "trainings": len(plan.trainings),
         "trainings_to_do": len(todo),
@@ -34,10 +38,10 @@ def plan_summary(plan: Plan, store: Store | None) -> dict[str, Any]:
     }
 
 
-def _arm(plan: Plan, arm: Arm) -> dict[str, Any]:
+def _arm(plan: Plan, arm: Arm, cells: Sequence[CellNode]) -> dict[str, Any]:
     if arm.name in plan.refused:
         return {"arm": arm.name, "status": "refused", "refusal": plan.refused[arm.name].to_json()}
-    clean = {c.training for c in plan.cells if c.arm.name == arm.name and c.corruption is None}
+    clean = {c.training for c in cells if c.corruption is None}
     claims = [claim for digest in sorted(d for d in clean if d) for claim in plan.claims[digest]]
     unit = next((u for u in UNITS if maximum(claims, u) is not None), None)
     own = [claim for claim in claims if claim.unit == unit]
@@ -52,7 +56,7 @@ def _arm(plan: Plan, arm: Arm) -> dict[str, Any]:
         "adjacency": next((c.adjacency for c in own), None),
         "noise_multiplier": [min(noise), max(noise)] if noise else None,
         "claims": [c.to_json() for c in claims],
-        "cells": [_cell(plan, cell) for cell in plan.cells if cell.arm.name == arm.name],
+        "cells": [_cell(plan, cell) for cell in cells],
     }
 
 

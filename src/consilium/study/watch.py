@@ -5,12 +5,12 @@ Rounds that an earlier run did are read from ``rounds.jsonl``, so that a curve i
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from consilium.core.plain import read_json_lines
 from consilium.federate.participant import SiteState
 
 from .pace import Kind
@@ -100,11 +100,11 @@ def watch_cell(tracks: Tracks, cell: CellNode, evidence: Mapping[str, Any]) -> N
 def _before(path: Path, done: int) -> tuple[list[Mapping[str, Any]], float]:
     """Reports of the first ``done`` rounds, and when the last of them ended; what is not there is left out."""
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [said for _, said in read_json_lines(path) if said is not None]
         ended = path.stat().st_mtime - sum(line["seconds"] for line in lines if line["round"] > done)
-    except (OSError, ValueError, KeyError):
+        return [line for line in lines if line["round"] <= done], ended
+    except (OSError, KeyError, TypeError):
         return [], 0.0
-    return [line for line in lines if line["round"] <= done], ended
 
 
 def _facts(plan: Plan, node: TrainingNode) -> dict[str, str]:

@@ -10,9 +10,10 @@ import logging
 import re
 import resource
 import ssl
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from consilium.core.terminal import log_lines
 
 from . import FrontDoor, Limits, Signatures
 
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--limits", type=json.loads, default={}, metavar="JSON")
     chosen = parser.parse_args(arguments)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s front door: %(message)s")
+    log_lines("%(asctime)s front door: %(message)s")
     tls = trust = signatures = None
     if chosen.certificate is not None:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

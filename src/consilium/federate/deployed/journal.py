@@ -29,6 +29,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from consilium.core.errors import Failed, Refused
+from consilium.core.files import opened_to_lock, read_bytes
 
 from .frame import canonical, parse
 
@@ -131,7 +132,7 @@ class Journal:
     def _whole(self) -> bytes:
         """The lines that are whole."""
         try:
-            data = self.path.read_bytes()
+            data = read_bytes(self.path)
         except OSError as error:
             raise self._broken(f"it cannot be read ({error.strerror})") from None
         return data[: data.rfind(b"\n") + 1]
@@ -171,7 +172,7 @@ class Journal:
         if path != self._heads[0] and not path.exists() and len(macs) == 1:
             return  # it is first written with the first line
         try:
-            head = parse(path.read_bytes(), "head")
+            head = parse(read_bytes(path), "head")
             count, mac, version = int(head["count"]), bytes.fromhex(head["mac"]), head.get("version", 1)
             sealed = hmac.compare_digest(_head(count, mac, self._seal), canonical(head))
         except (OSError, Refused, KeyError, TypeError, ValueError):
@@ -210,7 +211,8 @@ def _draft(path: Path, data: bytes) -> Path:
     """``data`` on disk, beside ``path``; nothing of it is left where the disk is full."""
     draft = path.with_name(path.name + ".draft")
     try:
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        draft.unlink(missing_ok=True)  # of a crash, or a link
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             _write_all(handle, data)
         finally:
@@ -277,7 +279,7 @@ def _lock(path: Path, wait: float) -> IO[bytes]:
     except ImportError:
         raise Refused("a ledger needs file locks, which this system lacks", remedy="use Linux or macOS") from None
     try:
-        file = path.open("ab")
+        file = opened_to_lock(path)
     except OSError as error:
         raise Refused(f"cannot be locked ({error.strerror})", remedy="check the folder", where=str(path)) from None
     until = time.monotonic() + wait

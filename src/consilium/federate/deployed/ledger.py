@@ -25,6 +25,7 @@ from typing import Any
 
 from consilium.core.charge import Adjacency, Charge, Composed, PerUnit, RandomisedResponse, Unit
 from consilium.core.errors import Refused, Unlawful
+from consilium.core.files import read_bytes
 from consilium.core.keystream import Secret
 from consilium.core.records import Records
 from consilium.federate.ledger import charge_from_json, charge_to_json
@@ -230,7 +231,7 @@ class Ledger:
     def _read_tokens(self, name: str) -> frozenset[bytes]:
         path = self._folder / "records" / f"{name}.bin"
         try:
-            data = path.read_bytes()
+            data = read_bytes(path)
         except OSError:
             data = b""
         if hashlib.sha256(data).hexdigest() != name:

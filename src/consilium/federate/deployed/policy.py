@@ -13,7 +13,6 @@ is beyond a limit is refused, naming the limit, what was asked and what is left.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any, NoReturn, cast, get_args
 from consilium.core import catalogue
 from consilium.core.charge import Adjacency, Charge, Composed, Gaussian, PerUnit, PoissonSampled, Unit
 from consilium.core.errors import Refused
+from consilium.core.plain import read_toml
 from consilium.core.records import Limits
 
 from .fingerprint import Fingerprint
@@ -160,14 +160,13 @@ def check(request: StudyRequest, limits: SiteLimits, ledger: Ledger, data: Plann
 def read_limits(path: Path) -> SiteLimits:
     """The limits in a TOML file; an unknown name is refused with the nearest one offered."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        return _limits(table)
+        return _limits(read_toml(path))
     except OSError as error:
         raise Refused(f"cannot be read ({error.strerror})", where=str(path)) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Refused(f"is not TOML: {str(error).splitlines()[0]}", where=str(path)) from None
     except Refused as error:
         raise error.at(str(path)) from None
+    except ValueError as error:
+        raise Refused(f"is not TOML: {str(error).splitlines()[0]}", where=str(path)) from None
 
 
 def _check_required(group: Sequence[Requirement], request: StudyRequest, known: Mapping[str, float] | None) -> None:

@@ -11,6 +11,7 @@ import stat
 from pathlib import Path
 
 from consilium.core.errors import Failed, Refused
+from consilium.core.files import read_bytes
 from consilium.core.keystream import Secret
 
 __all__ = ["make_secret", "read_secret"]
@@ -36,7 +37,7 @@ def make_secret(path: Path) -> Secret:
 def read_secret(path: Path) -> Secret:
     """The secret in ``path``; refused where it is missing, damaged, or readable by others."""
     try:
-        mode, key = path.stat().st_mode, path.read_bytes()
+        mode, key = path.stat().st_mode, read_bytes(path, 1024)
     except OSError as error:
         raise Refused(
             f"the site's secret cannot be read: {error.strerror}",

@@ -1,0 +1,54 @@
+"""A plan as the terminal shows it: a table of arms, what of the data is left out, and what is to be done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from consilium.core.terminal import one_line
+
+__all__ = ["plan_lines", "plan_table"]
+
+
+def plan_table(summary: Mapping[str, Any]) -> Table:
+    """A row an arm: its status, its claim before training, its noise."""
+
+    table = Table(title=f"Plan of {summary['study']}", title_justify="left")
+    for heading in ("arm", "status", "epsilon", "delta", "unit", "adjacency", "noise multiplier"):
+        table.add_column(heading)
+    for arm in summary["arms"]:
+        if arm["status"] == "refused":
+            rule = arm["refusal"]
+            table.add_row(arm["arm"], f"refused: {rule['reason']} (LAWS {rule['law']}). {rule['remedy']}", *[""] * 5)
+            continue
+        noise = arm["noise_multiplier"]
+        table.add_row(
+            arm["arm"],
+            "lawful",
+            "none (no DP)" if arm["epsilon"] is None else _epsilons(arm),
+            "" if arm["delta"] is None else f"{arm['delta']:g}",
+            arm["unit"] or "",
+            arm["adjacency"] or "",
+            "" if noise is None else f"{noise[0]:.4g} to {noise[1]:.4g}",
+        )
+    return table
+
+
+def plan_lines(summary: Mapping[str, Any]) -> list[str]:
+    """What stands below the table."""
+    shadows = f"{summary['shadows_to_do']} of {summary['shadows']} shadows to train, " if summary["shadows"] else ""
+    todo = (
+        f"{summary['trainings_to_do']} of {summary['trainings']} trainings to do, {shadows}{summary['models']} models, "
+        f"{summary['cells']} cells, {summary['attacks_per_cell']} attacks on each; "
+        f"training will take about {summary['expected_seconds']:.0f} s"
+    )
+    return [*(f"left out or clipped: {one_line(line)}" for line in summary["omitted"]), todo]
+
+
+def _epsilons(arm: dict[str, Any]) -> str:
+    """The epsilon of each of the arm's cells: one figure if they agree, else from least to most."""
+    found = [value for cell in arm["cells"] if (value := cell["epsilon"].get(arm["unit"])) is not None]
+    least, most = f"{min(found):.4g}", f"{max(found):.4g}"
+    return most if least == most else f"{least} to {most} ({len(found)} cells)"

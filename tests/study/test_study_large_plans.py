@@ -1,0 +1,62 @@
+"""Plans of many arms: what arms share is asked once, the time is a sample's, and a long plan says how far it is."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from consilium.core.errors import Refused
+from consilium.study import estimate, laws, progress
+from consilium.study.parse import parse
+from consilium.study.plan import make_plan
+from consilium.study.progress import Planning
+from consilium.study.summary import plan_summary
+
+TABLE = {
+    "name": "large",
+    "threads": 1,
+    "data": {"kind": "breast-cancer", "sites": 2},
+    "model": "logistic",
+    "federation": {"kind": "fed-avg", "rounds": 2},
+    "vary": {
+        "privacy": [{"kind": "dp-sgd", "noise-multiplier": 1.0 + i / 10} for i in range(3)],
+        "update": [{"kind": "qsgd", "bucket": 16 * i} for i in range(1, 4)],
+        "model": [{"kind": "prune", "sparsity": i / 10} for i in range(1, 4)],
+    },
+}
+
+
+def counting(monkeypatch, module, name):
+    calls, real = [], getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *args: calls.append(args) or real(*args))
+    return calls
+
+
+def test_arms_share_what_is_asked_of_a_network(monkeypatch):
+    asked = {name: counting(monkeypatch, laws, name) for name in ("_unreadable", "_mixing", "_unfit")}
+    assert len(make_plan(parse(TABLE)).arms) == 64
+    assert {name: len(calls) for name, calls in asked.items()} == {"_unreadable": 3, "_mixing": 3, "_unfit": 3}
+
+
+def test_a_sample_of_the_trainings_is_timed(monkeypatch):
+    plan = make_plan(parse(TABLE))
+    calls = counting(monkeypatch, estimate, "_seconds")
+    monkeypatch.setattr(estimate, "_KINDS", 4)
+    assert plan_summary(plan, None)["expected_seconds"] > 0
+    assert len(plan.trainings) == 16 and len(calls) == 4
+    monkeypatch.setattr(estimate, "_seconds", lambda *_: 2.0)
+    assert estimate.expected_seconds(plan, list(plan.trainings.values())) == pytest.approx(32.0)
+
+
+def test_a_long_plan_says_how_far_it_is(monkeypatch):
+    console = Console(file=io.StringIO())
+    monkeypatch.setattr(progress, "_PATIENCE", 0.0)
+    make_plan(parse(TABLE), progress=Planning(console=console))
+    assert console.file.getvalue() == "planning: 0 of 64 arms checked\n"
+
+
+def test_more_models_than_can_be_planned_are_refused():
+    many = {**TABLE, "seeds": list(range(1000))}
+    with pytest.raises(Refused, match=r"1000 seeds x 64 arms x 1 infections are 64000 models, more than 50000"):
+        parse(many)
+    assert len(parse({**TABLE, "seeds": list(range(781))}).seeds) == 781
