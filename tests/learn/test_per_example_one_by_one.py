@@ -1,4 +1,4 @@
-"""What neither book-keeping nor vmap can carry: one example after another, and the same gradients."""
+"""What vmap cannot carry goes one example after the other, with the same gradients as autograd's own."""
 
 import runpy
 from pathlib import Path
@@ -10,8 +10,8 @@ from torch import nn
 from consilium.learn.per_example import clipped_sum, per_example_norms, route
 from consilium.learn.per_example.one_by_one import OneByOne
 
-made = runpy.run_path(str(Path(__file__).with_name("layer_problem.py")))
-Dot, N, close, problem = (made[name] for name in ("Dot", "N", "close", "problem"))
+layers = runpy.run_path(str(Path(__file__).with_name("layer_problem.py")))
+Dot, N, close, problem = (layers[name] for name in ("Dot", "N", "close", "problem"))
 
 
 class Recurrent(nn.Module):

@@ -7,6 +7,7 @@ import pytest
 
 import consilium
 from consilium.core.errors import Failed, Refused
+from consilium.core.seal import sealed
 from consilium.report.read import read_study
 from consilium.report.table import write_csv
 from consilium.study.store import Store, read_json, read_rounds
@@ -92,7 +93,9 @@ def test_another_record_that_is_none_is_named(done, name, data):
 
 
 def test_a_recipe_without_a_field_is_named(done):
-    edited(only(done, "recipe.json"), lambda held: held.pop("shape"))
+    path = only(done, "recipe.json")
+    edited(path, lambda held: held.pop("shape"))
+    path.write_text(json.dumps(sealed(json.loads(path.read_text()))))  # by who knows of seals
     with pytest.raises(Refused, match=r"recipe\.json is not a model's recipe: 'shape'"):
         consilium.load(only(done, "evidence.json").parent)
 
@@ -100,6 +103,8 @@ def test_a_recipe_without_a_field_is_named(done):
 def test_a_byte_that_is_no_text_costs_its_line_alone(done):
     path = only(done, "rounds.jsonl")
     path.write_bytes(path.read_bytes() + b"\xff\n")
+    assert set(read_study(done.folder).unread.values()) == {"was changed after it was written"}
+    path.with_name("training.json").unlink()  # of a training that is still at work: nothing has sealed it
     study = read_study(done.folder)
     (rounds,), (why,) = study.rounds.values(), study.unread.values()
     assert len(rounds) == 2 and why == "1 of its 3 lines cannot be read"
@@ -168,7 +173,7 @@ def test_a_spreadsheet_takes_nothing_for_a_formula(done):
     edited(done.folder / "study.json", lambda held: [arm.update(name="=1+2") for arm in held["arms"]])
     edited(done.folder / "study.json", lambda held: [cell.update(arm="=1+2") for cell in held["cells"]])
     edited(only(done, "evidence.json"), lambda held: held["cell"].update(arm="=1+2"))
-    assert write_csv(done.folder).read_text().splitlines()[1].startswith("'=1+2,0,none,ok,")
+    assert write_csv(done.folder).read_text().splitlines()[1].startswith("'=1+2,0,none,altered,")
 
 
 def test_what_a_module_says_does_not_steer_the_terminal(tmp_path, monkeypatch, capsys):

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .errors import Refused
 from .files import opened
 
 __all__ = ["SEAL", "file_digest", "is_altered", "is_sealed", "sealed", "unsealed"]
@@ -48,9 +49,12 @@ def is_sealed(record: Mapping[str, Any]) -> bool:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes in hexadecimal, as ``sha256sum`` prints it."""
-    with opened(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256 of a file's bytes in hexadecimal, as ``sha256sum`` prints it; Refused where it cannot be read."""
+    try:
+        with opened(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise Refused(f"{path} cannot be read: {error.strerror}", remedy="put the file back") from error
 
 
 def _digest(record: Mapping[str, Any]) -> str:
