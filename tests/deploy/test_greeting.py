@@ -1,13 +1,21 @@
 """Before the first round: who is there, with what, and what plan follows."""
 
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
 import pytest
 
-from consilium.core.errors import Refused
+from consilium.core.errors import Failed, Refused
+from consilium.deploy.description import describe
 from consilium.deploy.elsewhere import elsewhere
 from consilium.deploy.enrolment import Enrolment, decode_enrolment, encode_enrolment
-from consilium.deploy.greeting import check_deployable, plan_for
+from consilium.deploy.greeting import bounds, check_deployable, enrol, plan_for
+from consilium.deploy.terms import Terms
+from consilium.federate.deployed import wire
 from consilium.federate.deployed.frame import Frame, pack
-from consilium.study.build import consortium
+from consilium.federate.engines.flower import Caller
+from consilium.study.arms import arms
+from consilium.study.build import consortium, exchange
 from consilium.study.parse import parse
 from consilium.study.record import study_record
 
@@ -89,8 +97,10 @@ def test_what_a_site_declares_is_read_or_refused():
     for wrong in ({"train": -1}, {"train": 1.5}, {"train": True}, {"weight": 0}, {"weight": "1"}, {"own": 1}, {"x": 1}):
         with pytest.raises(Refused):
             decode_enrolment(pack(Frame({**good, **wrong}, {})), "s", "north")
-    with pytest.raises(Refused, match="another study or site"):
+    with pytest.raises(Refused, match=r"is that of 'north'\. start it with --site south"):
         decode_enrolment(encode_enrolment(one, "s"), "s", "south")
+    with pytest.raises(Refused, match="of another study"):
+        decode_enrolment(encode_enrolment(one, "s"), "t", "north")
 
 
 def test_the_placeholders_hold_nothing():
@@ -98,12 +108,135 @@ def test_the_placeholders_hold_nothing():
     assert all(site.records.train.x.numel() == 0 for site in data.sites)
 
 
+@pytest.mark.parametrize("more", [{}, {"vary": {"privacy": [{"kind": "label-randomised-response", "epsilon": 2.0}]}}])
+def test_a_declared_number_sizes_nothing(more):
+    """10^12 records, or patients, cost what 100 do: in the plan, its digests and claims, and the exchange."""
+    spec = parse({**STUDY, **more})
+    many = {**OWN, "south": Enrolment("south", 10**12, 10**12, 1.0, True, 10**11)}
+    made = plan_for(spec, many)
+    data = made.materials.consortium(0)
+    assert len(data.sites[1].records.train) == 10**12
+    tensors = [getattr(data.sites[1].records.train, name) for name in ("x", "y", "ids", "units")]
+    assert sum(tensor.untyped_storage().nbytes() for tensor in tensors) <= 32
+    whole = exchange(spec, arms(spec)[-1], 0, None, data, made.materials.network(0))
+    assert whole.half.weights == {"north": 100.0, "south": 1e12, "west": 300.0}
+    record = study_record(made, "serve", {}, 0.0)["data"]["pools"]
+    assert record["train"] == [100, 10**12, 300]
+
+
+def test_other_numbers_are_another_training():
+    plans = [
+        plan_for(parse(STUDY), {**OWN, "west": Enrolment("west", n, m, 1.0, True, units)})
+        for n, m, units in ((300, 10, 0), (301, 10, 0), (300, 11, 0), (300, 10, 150))
+    ]
+    assert len({tuple(plan.trainings) for plan in plans}) == 4
+
+
+@pytest.mark.parametrize(
+    ("declared", "reason"),
+    [
+        ((10**12, 10, 0), "declares 1000000000000 records, and the study allows 10000000"),
+        ((100, 10**12, 0), "declares 1000000000000 records, and the study allows 10000000"),
+        ((0, 10, 0), "declares no training records"),
+    ],
+)
+def test_more_records_than_a_study_allows_are_refused_by_name(declared, reason):
+    train, validation, units = declared
+    with pytest.raises(Refused, match=f"north: the enrolment {reason}"):
+        bounds(parse(STUDY))(Enrolment("north", train, validation, 1.0, True, units))
+    wide = parse({**STUDY, "federation": {"kind": "fed-avg", "rounds": 2, "max-records": 10**12}})
+    if train:
+        bounds(wide)(Enrolment("north", train, validation, 1.0, True, units))
+
+
+@dataclass(frozen=True)
+class Scripted(Caller):
+    """Nodes that answer from a list each, the last answer for ever; who has none is silent."""
+
+    answers: dict = field(default_factory=dict)
+
+    def ask(self, sites, parts, read, name):
+        came, refused = {}, {}
+        for site in sites:
+            if not (left := self.answers.get(site)):
+                continue
+            data = left.pop(0) if len(left) > 1 else left[0]
+            short = {"answer": data(wire.decode_request(parts["request"]))}
+            content = SimpleNamespace(config_records={"short": short})
+            try:
+                came[site] = read(site, SimpleNamespace(content=content, has_content=lambda: True))
+            except Refused as error:
+                refused[site] = str(error)
+        return came, refused
+
+
+def enrolment(site, train=100, weight=100.0):
+    return lambda request: encode_enrolment(Enrolment(site, train, 10, weight, True), request.digest())
+
+
+def no(site, reason):
+    return lambda request: wire.encode_refusal(wire.Refusal(site, 0, "limits.max-rounds", reason), request.digest())
+
+
+def enrolled(answers, monkeypatch, gather=60.0):
+    """What `enrol` makes of the answers, and what it says meanwhile; nobody sleeps."""
+    monkeypatch.setattr("consilium.deploy.greeting._AGAIN", 0.0)
+    said, spec = [], parse(STUDY)
+    data = consortium(spec, 0)
+    request = describe(spec, arms(spec)[0], 0, "", data, ["north", "south"])
+    caller = Scripted(None, {"north": 1, "south": 2}, 9.0, say=said.append, answers=answers)
+    terms = Terms("127.0.0.1:1", None, True, gather=gather)
+    return enrol(caller, terms, request, ["north", "south"], bounds(spec)), said
+
+
+WRONG = {
+    "the enrolment is that of 'south'": enrolment("south"),
+    "its answer is that of 'site-9': the study has no site": no("site-9", "the study has no site site-9"),
+    "declares 1000000000000 records": enrolment("north", 10**12),
+    "not a message of Consilium": lambda request: b"\x80\x04 a pickle, a long one",
+    "the enrolment has other fields": lambda request: pack(Frame({"kind": "enrolment"}, {})),
+    "declares no weight": enrolment("north", weight=0.0),
+}
+
+
+@pytest.mark.parametrize("reason", WRONG)
+def test_a_wrong_enrolment_turns_that_site_alone_away_and_the_right_one_is_waited_for(reason, monkeypatch):
+    answers = {"north": [WRONG[reason], WRONG[reason], enrolment("north")], "south": [enrolment("south", 7)]}
+    came, said = enrolled(answers, monkeypatch)
+    assert list(came) == ["north", "south"] and (came["north"].train, came["south"].train) == (100, 7)
+    assert len([line for line in said if "north is turned away" in line and reason in line]) == 1, "said once"
+
+
+def test_one_that_never_comes_as_itself_is_no_refusal_of_the_study(monkeypatch):
+    """Status 2 is what no restart mends: another site's mistake may be mended any time."""
+    answers = {"north": [enrolment("south")], "south": [enrolment("south")]}
+    with pytest.raises(Failed, match=r"north did not come in 0 s; north was turned away: .* that of 'south'") as raised:
+        enrolled(answers, monkeypatch, gather=0.2)
+    assert raised.value.exit_code == 3
+
+
+def test_a_site_that_says_no_by_its_limits_ends_it_with_its_name_and_reason(monkeypatch):
+    answers = {"north": [enrolment("north")], "south": [no("south", "asks for 3, and 2 are allowed")]}
+    with pytest.raises(Refused, match=r"south: south refuses: south\.limits\.max-rounds: asks for 3") as raised:
+        enrolled(answers, monkeypatch)
+    assert raised.value.exit_code == 2
+
+
+def test_a_share_that_no_round_can_keep_is_refused_by_the_number_of_sites_that_came():
+    half = {**STUDY, "data": {"kind": "digits"}, "federation": {"kind": "fed-avg", "max-share": 0.4}}
+    plan_for(parse(half), OWN)  # three machines, whatever the study's own data were divided into
+    three = {"kind": "fed-avg", "participation": {"minimum-cohort": 3}}
+    plan_for(parse({**half, "federation": three}), OWN)
+    with pytest.raises(Refused, match=r"federation\.max-share: among 2 sites one has a share of at least 0\.5"):
+        plan_for(parse(half), {site: OWN[site] for site in ("north", "south")})
+
+
 def test_units_are_declared_and_counted():
     """A claim per patient among machines is of as many patients as each site declared."""
     told = Enrolment("north", 100, 10, 1.0, True, 40)
     assert decode_enrolment(encode_enrolment(told, "s"), "s", "north") == told
     data = elsewhere(consortium(parse(STUDY), 0), (told, OWN["south"]))
-    assert [len(site.records.train.units.unique()) for site in data.sites] == [40, 200]
+    assert [site.records.train.unit_count() for site in data.sites] == [40, 200]
     with pytest.raises(Refused, match="more units than records"):
         decode_enrolment(encode_enrolment(Enrolment("north", 100, 10, 1.0, True, 101), "s"), "s", "north")
 

@@ -104,6 +104,22 @@ def test_a_round_closes_without_a_site_that_never_answers(federation, deployed_s
     federation.join("site-2")
 
 
+def test_a_site_under_a_wrong_name_is_turned_away_alone_until_it_comes_as_itself(federation, deployed_study, finished):
+    federation.kill("site-1")
+    federation.join("site-0", name="misnamed", key=federation.folder / "site-1" / "site-1.key")
+    federation.serve(deployed_study("named", 2), "--gather", "120", name="named")
+    turned = "site-1 is turned away: the enrolment is that of 'site-0'. start it with --site site-1"
+    federation.until(lambda: turned in federation.log("named"), what="nobody is turned away")
+    assert federation.children["named"].poll() is None, "the server goes on waiting"
+    federation.kill("misnamed")
+    federation.join("site-1")
+    assert federation.wait("named") == 0, federation.log("named")
+    (path,) = federation.folder.glob("out/named/cells/*/evidence.json")
+    merge = json.loads(path.read_text())["merge"]
+    assert sorted(one["site"] for one in merge["sites"]) == list(federation.sites)
+    assert sum(one["share"] for one in merge["sites"]) == pytest.approx(1)
+
+
 def test_a_study_that_asks_for_more_epsilon_than_a_site_has_is_refused_and_the_evidence_says_so(
     federation, deployed_study, finished
 ):

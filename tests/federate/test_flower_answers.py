@@ -1,15 +1,16 @@
 """The deployment engine without its wire: what answers count, and where the others are remembered."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from consilium.core.algorithm import Server
-from consilium.core.errors import Refused
+from consilium.core.errors import Failed, Refused
 from consilium.core.update import Update
-from consilium.federate.assess import Assessing, assess
+from consilium.federate.assess import Assessing, AssessState, assess
 from consilium.federate.deployed import wire
 from consilium.federate.engines.flower import Caller, Deployment, Flower, _Asking, told
 from consilium.federate.engines.loop import Loop
@@ -85,6 +86,11 @@ FAULTS = {
     "3.1 of 5 is left": lambda _: wire.encode_refusal(wire.Refusal("site-1", 1, "budget", "3.1 of 5 is left"), STUDY),
     "has not the shape": lambda u: holding(u, delta=u.payload["delta"][:3]),
     "nobody asked for": lambda u: holding(u, accuracy=torch.ones(1)),
+    "delta is of int64, not of float32": lambda u: holding(u, delta=u.payload["delta"].long()),
+    "delta is of float64, not of float32": lambda u: holding(u, delta=u.payload["delta"].double()),
+    "buffers is of bool, not of float32": lambda u: holding(u, buffers=u.payload["buffers"].bool()),
+    "float32 has no square of that": lambda u: holding(u, delta=torch.full_like(u.payload["delta"], 3e38)),
+    "breaks the merged model": lambda u: holding(u, delta=torch.full_like(u.payload["delta"], -1e15)),
 }
 
 
@@ -109,6 +115,42 @@ def test_a_faulty_answer_is_named_and_the_model_is_that_of_the_others(federation
     assert list(state.refused) == ["site-1"] and reason in state.refused["site-1"]
     assert (state.dropped, silent.dropped, silent.refused) == ((), ("site-1",), {})
     assert state.lost() == silent.lost() == ("site-1",)
+
+
+NAN = FAULTS["is not finite"]
+
+
+def busy(update):
+    return wire.encode_refusal(wire.Refusal(update.site, 1, "budget", "3.1 of 5 is left"), STUDY)
+
+
+def test_what_the_desk_turns_away_counts_as_divergence(federation):
+    """A simulation stops where nobody's update can be used, and so does a deployment: it is never called ok."""
+    with pytest.raises(Failed, match=r"round 1\.server: no update of round 1 could be used \(site-0: .*not finite"):
+        carried(federation(), dict.fromkeys(NODES, NAN))
+
+
+def test_sites_that_say_themselves_that_they_take_no_part_diverge_from_nothing(federation):
+    state, _ = carried(federation(), dict.fromkeys(NODES, busy))
+    assert state.aborted == "0 of 1 updates" and list(state.refused) == list(NODES)
+
+
+def test_an_assessment_weighs_no_more_than_the_site_declared(federation):
+    """The mean accuracy of a round is over records: a site that claims 10^15 of them would be all of it."""
+    exchange = federation()
+    machines = Machines(exchange, {})
+    true = machines.judged
+    many = lambda site, model: wire.encode_assessment(  # noqa: E731
+        replace(wire.decode_assessment(true(site, model), wire.Context(STUDY)), n=10**15), STUDY, model.round
+    )
+    machines.judged = lambda site, model: (many if site == "site-1" else true)(site, model)
+    weights = {site: person.weight for site, person in exchange.sites.items()}
+    held_out = {site: len(person.site.records.validation) for site, person in exchange.sites.items()}
+    engine = Flower(machines, Deployment(REQUEST, weights, {}, held_out=held_out))
+    judging = Assessing(exchange.sites["site-0"].algorithm, exchange.sites)
+    told = engine.run(judging, AssessState(start(exchange).server, tuple(NODES)), {}, SiteState, "round 0").told
+    assert [one.site for one in told] == ["site-0", "site-2"]
+    assert "on 1000000000000000 records, and the site declared 6" in engine.refusals["site-1"]
 
 
 def test_the_comparison_can_fail(federation):

@@ -19,6 +19,7 @@ from consilium.core.update import Update, payload_bytes
 from consilium.core.watch import AggregateRoundView, BroadcastRoundView, UpdateRoundView, Watcher
 from consilium.defend.update.norm_bound import NormBound
 from consilium.defend.update.top_k import TopK
+from consilium.federate.admission import Expected, admitted
 from consilium.federate.assess import Assessing
 from consilium.federate.checkpoint import load_checkpoint
 from consilium.federate.engines.loop import Loop
@@ -26,7 +27,7 @@ from consilium.federate.engines.pool import Pool, why_no_fork
 from consilium.federate.engines.stacked import Stacked
 from consilium.federate.observe import Observer, Observers, recalled, rounds_seen
 from consilium.federate.participant import SiteState
-from consilium.federate.round import Corrupted, RoundState, _enforced
+from consilium.federate.round import Corrupted, RoundState
 from consilium.federate.train import train
 
 ROUNDS = 4
@@ -206,11 +207,12 @@ def test_the_server_sees_what_it_is_sent_and_no_truth(federation, network, sites
     held_out = torch.cat([site.records.validation.x for site in sites])
     assert not (view.candidates.x[:, None] == held_out[None]).all(2).any()  # no record of another pool
     begun = exchange.half.algorithm.start(network, 3)
-    broadcast, expected = exchange.half.algorithm.broadcast(begun), exchange.half.algorithm.expects(begun)
+    broadcast = exchange.half.algorithm.broadcast(begun)
+    expected = Expected(exchange.half.algorithm.expects(begun), begun.params.dtype)
     for name, update in view.updates.items():  # clipped, sparse, decoded
         delta = update.payload["delta"]
         sent, _ = exchange.sites[name].work(broadcast, SiteState())
-        assert torch.equal(delta, _enforced(sent, exchange.half.defences, expected).payload["delta"])
+        assert torch.equal(delta, admitted(sent, exchange.half.defences, expected).payload["delta"])
         assert float(delta.norm()) <= 0.3 + 1e-5
         assert 0 < int((delta != 0).sum()) <= 0.2 * len(delta) + 1
 

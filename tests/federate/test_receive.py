@@ -37,7 +37,7 @@ AWAY = {
     "is of round 2, not 3": (11, message(round=2), 1.0, "site-0"),
     "is of round 4, not 3": (11, message(round=4), 1.0, "site-0"),
     "is of the study 'bbb": (11, message(study="b" * 64), 1.0, "site-0"),
-    "weighs 1e+09, and the site declared 5": (11, message(weight=1e9), 1.0, "site-0"),
+    "weighs 1e+09, and the server gives it 5": (11, message(weight=1e9), 1.0, "site-0"),
     "came 2.5 s after the deadline": (11, message(), 102.5, "site-0"),
     "is not finite": (11, message(value=float("nan")), 1.0, "site-0"),
     "not a message of Consilium": (11, b"\x80\x04\x95" + bytes(20), 1.0, "site-0"),

@@ -93,7 +93,7 @@ class Algorithm(Entry, ABC):
 
     @abstractmethod
     def begin(self, broadcast: Broadcast, kept: Kept, steps: int) -> Work:
-        """A site's state before the first of ``steps`` local steps."""
+        """A site's state before the first of ``steps`` local steps; most say nothing of them."""
 
     @abstractmethod
     def step(self, work: Work, gradient: Gradient) -> Work:
@@ -106,6 +106,9 @@ class Algorithm(Entry, ABC):
     def expects(self, server: Server) -> Mapping[str, tuple[int, ...]]:
         """Names and shapes of what every update must hold, no more and no less."""
         return {"delta": tuple(server.params.shape), "buffers": tuple(server.buffers.shape)}
+
+    def check(self, payload: Payload, steps: int) -> None:
+        """Refuse what no site sends that did at most ``steps`` local steps; most say nothing of them."""
 
     @abstractmethod
     def advance(self, server: Server, aggregate: Aggregate) -> Server:

@@ -38,6 +38,10 @@ class Exchange(ABC, Generic[ServerState, SiteState, Inbox, Outbox]):
         """What many ``sites`` answer, computed at once; one that cannot do it is refused, never done one by one."""
         raise Refused("this exchange cannot be stacked", remedy='use engine = "pool" or "loop"')
 
+    def turned(self, server: ServerState, refused: Mapping[str, str]) -> ServerState:
+        """``server``, told whose answers an engine turned away before :meth:`server` sees the others, and why."""
+        return server
+
     @abstractmethod
     def server(
         self, phase: str, outboxes: Mapping[str, Outbox], server: ServerState

@@ -60,6 +60,10 @@ class Schedule:
         """Local steps in one round: ceil(E n / B), fixed before training (LAWS 6)."""
         return self.epochs if self.batch == 0 else -(-self.epochs * n // self.batch)
 
+    def most_steps(self, n: int) -> int:
+        """The most steps that any rule makes of it: every epoch may end with a batch that is not full."""
+        return self.epochs if self.batch == 0 else self.epochs * -(-n // self.batch)
+
 
 @dataclass(frozen=True, eq=False)
 class Gradient:
@@ -96,7 +100,7 @@ class GradientRule(ABC):
 
     def count(self, records: Records) -> int:
         """How many units ``records`` are of."""
-        return len(records) if self.unit == "example" else len(torch.unique(records.units))
+        return len(records) if self.unit == "example" else records.unit_count()
 
     def most_rounds(self, n: int, schedule: Schedule) -> int:
         """How many rounds of full local work a budget allows a site of ``n`` units; all of them without one."""

@@ -50,6 +50,10 @@ class Records:
     def __len__(self) -> int:
         return len(self.x)
 
+    def unit_count(self) -> int:
+        """How many units the records are of."""
+        return len(torch.unique(self.units))
+
     def select(self, index: Tensor) -> Records:
         """The records at ``index`` (positions or a boolean mask), in that order."""
         return Records(self.x[index], self.y[index], self.ids[index], self.units[index])

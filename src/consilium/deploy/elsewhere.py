@@ -1,14 +1,14 @@
 """A consortium whose sites are other machines: what the server knows of them is what they declared, and no more.
 
 Test set and public slice are the server's own, from the study's data; the records of that source that a simulation
-would divide are not used.  In the place of each site's records stand as many empty ones as it declared: enough for
-weights, schedules and claims, and nothing that could be looked at.
+would divide are not used.  In the place of each site's records stands their number: enough for weights, schedules and
+claims, and nothing that could be looked at.  It takes no memory, whatever it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -22,7 +22,7 @@ __all__ = ["elsewhere"]
 def elsewhere(data: Consortium, enrolled: Sequence[Enrolment]) -> Consortium:
     """``data`` with the sites that declared themselves in the place of its own."""
     sites = tuple(
-        Site(one.site, Pools(_numbered(one.train, one.units), _numbered(one.validation), _numbered(0)))
+        Site(one.site, Pools(_declared(one.train, one.units), _declared(one.validation), _declared(0)))
         for one in enrolled
     )
     notes = (
@@ -33,7 +33,18 @@ def elsewhere(data: Consortium, enrolled: Sequence[Enrolment]) -> Consortium:
     return replace(data, sites=sites, notes=notes, removed={}, declared=True)
 
 
-def _numbered(n: int, units: int = 0) -> Records:
-    """``n`` empty records of so many units, 0 for each its own."""
-    ids = torch.arange(n)
-    return Records(torch.zeros(n, 0), torch.zeros(n, dtype=torch.long), ids, ids.clamp(max=units - 1) if units else ids)
+@dataclass(frozen=True, eq=False)
+class _Declared(Records):
+    """A number of records, of ``owners`` units: every tensor is one element that is read n times."""
+
+    owners: int = 0
+
+    def unit_count(self) -> int:
+        """As declared."""
+        return self.owners
+
+
+def _declared(n: int, units: int = 0) -> Records:
+    """``n`` records of so many units, 0 for each its own."""
+    nothing = torch.zeros(1, dtype=torch.long).expand(n)
+    return _Declared(torch.zeros(1, 0).expand(n, 0), nothing, nothing, nothing, units or n)

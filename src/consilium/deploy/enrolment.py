@@ -1,8 +1,8 @@
 """What a site declares before the first round: that it takes part, and with how many records.
 
-The numbers are those that LAWS 9 calls public: training records and the units they are of (patients), which weigh its
-updates and set its noise, and validation records, which its assessments are means over.  Nothing else of the data is
-said.
+The numbers are those that LAWS 9 calls public: training records and the units they are of (patients), which the server
+weighs its updates by and which set its noise, and validation records, which its assessments are means over.  Nothing
+else of the data is said.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from consilium.core.errors import Refused
-from consilium.federate.deployed.frame import Bounds, Frame, pack, unpack
+from consilium.federate.deployed.frame import Bounds, Frame, pack, quoted, unpack
 
 __all__ = ["Enrolment", "decode_enrolment", "encode_enrolment"]
 
@@ -20,7 +20,7 @@ _FIELDS = {"kind", "study", "site", "train", "validation", "weight", "own", "uni
 
 @dataclass(frozen=True)
 class Enrolment:
-    """A site's declaration for one study: ``weight`` is that of its updates.
+    """A site's declaration for one study: ``weight`` is that of its updates, as it works it out: the server compares.
 
     ``own`` is False in a rehearsal: the site works on its share of the study's own data.  ``units`` is how many
     patients the training records are of, 0 where each is its own.
@@ -33,6 +33,25 @@ class Enrolment:
     own: bool
     units: int = 0
 
+    def check_bounds(self, most: int) -> None:
+        """Refuse more records than a study allows, or none at all."""
+        if self.train < 1:
+            raise Refused("the enrolment declares no training records", where=self.site)
+        if max(self.train, self.validation) > most:
+            raise Refused(
+                f"the enrolment declares {max(self.train, self.validation)} records, and the study allows {most}",
+                remedy="federation.max-records of the study is the bound",
+                where=self.site,
+            )
+
+    def check_same(self, train: int, validation: int) -> None:
+        """Refuse other numbers than those of its share of the study's own data: a rehearsal's are known."""
+        if (self.train, self.validation) != (train, validation):
+            said = f"{self.train} training and {self.validation} validation records"
+            raise Refused(
+                f"the enrolment declares {said}, and the site's share has {train} and {validation}", where=self.site
+            )
+
 
 def encode_enrolment(enrolment: Enrolment, study: str) -> bytes:
     """To bytes."""
@@ -44,8 +63,11 @@ def decode_enrolment(data: bytes, study: str, site: str) -> Enrolment:
     header = unpack(data, _BYTES).header
     if set(header) != _FIELDS or header["kind"] != "enrolment":
         raise Refused("the enrolment has other fields than it should", where=site, remedy="run one release everywhere")
-    if header["study"] != study or header["site"] != site:
-        raise Refused("the enrolment is of another study or site", where=site)
+    if header["site"] != site:
+        said = quoted(header["site"])
+        raise Refused(f"the enrolment is that of {said}", remedy=f"start it with --site {site}", where=site)
+    if header["study"] != study:
+        raise Refused("the enrolment is of another study", remedy="run one release everywhere", where=site)
     counts = (header["train"], header["validation"], header["units"])
     weight, own = header["weight"], header["own"]
     if any(type(n) is not int or not 0 <= n <= 1 << 40 for n in counts) or type(own) is not bool:

@@ -9,7 +9,7 @@ Sites with records of their own make a plan that knows numbers alone; a rehearsa
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
@@ -19,7 +19,7 @@ from consilium.core.errors import Failed, Refused
 from consilium.core.records import Consortium
 from consilium.federate.deployed import wire
 from consilium.federate.deployed.frame import Bounds, unpack
-from consilium.federate.engines.flower import Caller, refuse_refusal, told
+from consilium.federate.engines.flower import Caller, refusal_of, told
 from consilium.federate.participation import Participation
 from consilium.study.arms import arms
 from consilium.study.build import consortium
@@ -34,9 +34,11 @@ from .terms import Terms
 if TYPE_CHECKING:
     from flwr.app import Message
 
-__all__ = ["check_deployable", "enrol", "greet", "named", "plan_for"]
+__all__ = ["bounds", "check_deployable", "enrol", "greet", "named", "plan_for"]
 
 _NOTHING: Mapping[str, bytes] = MappingProxyType({})
+_AGAIN = 2.0
+"""Seconds until a site that was turned away is asked again."""
 
 
 def check_deployable(spec: Spec) -> None:
@@ -63,9 +65,16 @@ def check_deployable(spec: Spec) -> None:
 
 
 def greet(caller: Caller, terms: Terms, spec: Spec, data: Consortium, names: Sequence[str]) -> dict[str, Enrolment]:
-    """What every site has."""
+    """What every site has; refused by name beyond what the study allows."""
     caller.say(f"waiting for {', '.join(names)}")
-    return enrol(caller, terms, _first(spec, data, names), names, {"greet": b"-"})
+    return enrol(caller, terms, _first(spec, data, names), names, bounds(spec), {"greet": b"-"})
+
+
+def bounds(spec: Spec) -> Callable[[Enrolment], None]:
+    """Whether a declaration is within what the study allows."""
+    assert spec.federation is not None
+    most = spec.federation.shape.max_records
+    return lambda one: one.check_bounds(most)
 
 
 def plan_for(spec: Spec, greeted: Mapping[str, Enrolment]) -> Plan:
@@ -84,24 +93,54 @@ def plan_for(spec: Spec, greeted: Mapping[str, Enrolment]) -> Plan:
 
 
 def enrol(
-    caller: Caller, terms: Terms, request: wire.StudyRequest, sites: Sequence[str], more: Mapping[str, bytes] = _NOTHING
+    caller: Caller,
+    terms: Terms,
+    request: wire.StudyRequest,
+    sites: Sequence[str],
+    accept: Callable[[Enrolment], None] = lambda _: None,
+    more: Mapping[str, bytes] = _NOTHING,
 ) -> dict[str, Enrolment]:
-    """Every site's declaration; refused by name where one says no or does not come."""
+    """Every site's declaration; refused by name where a site says no by its own limits.
+
+    An enrolment that is no enrolment of that site, or that ``accept`` refuses, turns that site away alone: it is asked
+    again until ``terms.gather`` is over, for its operator may start it anew.
+    """
     digest, question = request.digest(), wire.encode_request(request)
+    parts = {"request": question, "question": question, **more}
+    end, came, turned = time.monotonic() + terms.gather, dict[str, Enrolment](), dict[str, str]()
 
-    def read(site: str, reply: Message) -> Enrolment:
+    def read(site: str, reply: Message) -> Enrolment | Refused:
         data = told(reply, "answer")
-        refuse_refusal(site, data, digest)
-        return decode_enrolment(data, digest, site)
+        if (said := refusal_of(site, data, digest)) is not None:
+            return said
+        one = decode_enrolment(data, digest, site)
+        accept(one)
+        return one
 
-    patient = replace(caller, deadline=terms.gather)
-    came, refused = patient.ask(sites, {"request": question, "question": question, **more}, read, "enrolment")
-    for site, why in refused.items():
-        raise Refused(f"{site} refuses: {why}", remedy="change the study, or leave the site out", where=site)
-    if missing := [site for site in sites if site not in came]:
-        raise Failed(f"{', '.join(missing)} did not come in {terms.gather:.0f} s", remedy="start them, and serve again")
+    while missing := [site for site in sites if site not in came]:
+        patient = replace(caller, deadline=max(0.0, end - time.monotonic()))
+        answers, wrong = patient.ask(missing, parts, read, "enrolment")
+        for site, answer in answers.items():
+            if isinstance(answer, Refused):
+                raise Refused(f"{site} refuses: {answer}", remedy="change the study, or leave the site out", where=site)
+            came[site] = answer
+        for site, why in wrong.items():
+            if turned.get(site) != why:
+                caller.say(f"{site} is turned away: {why.removeprefix(f'{site}: ')} Waiting for it to come as itself")
+            turned[site] = why
+        if time.monotonic() >= end:
+            raise _incomplete([site for site in missing if site not in came], turned, terms)
+        if wrong:
+            time.sleep(min(_AGAIN, max(0.0, end - time.monotonic())))
     caller.say(", ".join(f"{site} has {came[site].train} records" for site in sites))
-    return came
+    return {site: came[site] for site in sites}
+
+
+def _incomplete(missing: Sequence[str], turned: Mapping[str, str], terms: Terms) -> Failed:
+    """A site that did not come as itself is no study that cannot be served: whoever restarts the server may do so."""
+    wrong = "".join(f"; {site} was turned away: {turned[site].removeprefix(f'{site}: ').rstrip('.')}" for site in missing if site in turned)
+    reason = f"{', '.join(missing)} did not come in {terms.gather:.0f} s{wrong}"
+    return Failed(reason, remedy="start them, and serve again")
 
 
 def named(caller: Caller, terms: Terms, spec: Spec, data: Consortium, names: Sequence[str]) -> dict[str, int]:

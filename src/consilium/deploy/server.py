@@ -16,21 +16,24 @@ from functools import partial
 from pathlib import Path
 
 from consilium.core.charge import Charge, Composed
+from consilium.core.errors import Refused
+from consilium.core.records import Consortium
 from consilium.federate.assess import Assessing
 from consilium.federate.engines.flower import Caller, Deployment, Flower
 from consilium.federate.round import FederatedRound, RoundExchange
-from consilium.study.build import consortium, gradient_rule, schedule
+from consilium.federate.weights import check_weight, site_weights
+from consilium.study.build import consortium, enrolled, gradient_rule, schedule, weighing
 from consilium.study.engines import write_engine_record
 from consilium.study.parse import parse
 from consilium.study.plan import Plan, TrainingNode
-from consilium.study.run import Outcome, Waits, run_plan
+from consilium.study.run import Carrier, Outcome, Waits, run_plan
 from consilium.study.spec import FederationSpec, Spec
 from consilium.study.store import Store
 from consilium.study.study import Study
 
 from .description import describe
 from .enrolment import Enrolment
-from .greeting import check_deployable, enrol, greet, named, plan_for
+from .greeting import bounds, check_deployable, enrol, greet, named, plan_for
 from .keys import roster, server_keys
 from .processes import require_flower
 from .superlink import linked
@@ -63,30 +66,48 @@ def serve(spec: Spec, out: Path, terms: Terms, command: str, say: Callable[[str]
         return store, run_plan(plan, store, command, carrier=_carrier(plan, store, caller, terms))
 
 
-def _carrier(
-    plan: Plan, store: Store, caller: Caller, terms: Terms
-) -> Callable[[TrainingNode, RoundExchange, Assessing, Waits], Flower]:
-    def make(node: TrainingNode, whole: RoundExchange, _: Assessing, waits: Waits) -> Flower:
+def _carrier(plan: Plan, store: Store, caller: Caller, terms: Terms) -> Carrier:
+    def make(node: TrainingNode, whole: RoundExchange, _: Assessing, waits: Waits) -> tuple[Flower, RoundExchange]:
         data = plan.materials.consortium(node.seed)
         names = [site.id for site in data.sites]
         request = describe(plan.spec, node.arm, node.seed, node.digest, data, names)
-        enrolled = enrol(caller, terms, request, names)
-        assert isinstance(whole, FederatedRound)
-        weights = {site: enrolment.weight for site, enrolment in enrolled.items()}
-        charges = {site: _charge(plan, node, enrolment) for site, enrolment in enrolled.items()}
+        there = enrol(caller, terms, request, names, _acceptable(plan, node, data))
+        charges = {site: _charge(plan, node, one) for site, one in there.items()}
         note = partial(write_engine_record, store.training(node.digest))
-        records = {site: enrolment.train for site, enrolment in enrolled.items()}
-        return Flower(replace(caller, waits=waits), Deployment(request, weights, charges, note, records))
+        records = {site: one.train for site, one in there.items()}
+        units = {site: one.units or one.train for site, one in there.items()}
+        served = enrolled(plan.spec, node.arm, whole, records, units)
+        assert isinstance(served, FederatedRound)
+        held_out = {site: one.validation for site, one in there.items()}
+        deployment = Deployment(request, served.half.weights, charges, note, records, held_out)
+        return Flower(replace(caller, waits=waits), deployment), served
 
     return make
 
 
-def _charge(plan: Plan, node: TrainingNode, enrolled: Enrolment) -> Charge | None:
+def _acceptable(plan: Plan, node: TrainingNode, data: Consortium) -> Callable[[Enrolment], None]:
+    """Whether a declaration is what the plan was made for, and its weight the one that the server works out."""
+    within, federation = bounds(plan.spec), node.arm.study(plan.spec).federation
+    assert isinstance(federation, FederationSpec)
+    own = {site.id: site.records for site in data.sites}
+
+    def check(one: Enrolment) -> None:
+        within(one)
+        if one.own != data.declared:
+            raise Refused("it greeted with other data", remedy="start it as it was started first", where=one.site)
+        if not one.own:
+            one.check_same(len(own[one.site].train), len(own[one.site].validation))
+        check_weight(one.site, one.weight, site_weights({one.site: one.train}, weighing(federation)))
+
+    return check
+
+
+def _charge(plan: Plan, node: TrainingNode, one: Enrolment) -> Charge | None:
     """What one round costs a site with so many records or units."""
     federation = node.arm.study(plan.spec).federation
     assert isinstance(federation, FederationSpec)
     rule = gradient_rule(node.arm)
     work = schedule(federation, rule)
-    n = enrolled.train if rule.unit == "example" else enrolled.units or enrolled.train
+    n = one.train if rule.unit == "example" else one.units or one.train
     step = rule.step_charge(n, work)
     return None if step is None else Composed(step, work.steps(n))

@@ -23,17 +23,23 @@ from consilium.core.random import Stream
 from consilium.core.threat import RoundView
 from consilium.core.update import Aggregate, Payload, Update, wire_bytes
 
+from .admission import Expected, admitted
 from .average import Average
+from .merging import Merging, Step
 from .observe import Observers, Seen
 from .participant import Participant, SiteState
 from .participation import Attendance, Participation
 from .rate import Rate
+from .soundness import PublicLoss
 from .together import Together, why_not_together
+from .weights import check_weight, fewest_sites, shares
 
 __all__ = ["Corrupted", "FederatedRound", "RoundExchange", "RoundState", "ServerHalf"]
 
 RoundExchange = Exchange["RoundState", SiteState, Broadcast, Update]
 _SPOKEN = "codec:"
+_BROKEN = 3
+"""Rounds in a row whose merged model is broken, with nobody to blame, that end a training."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +48,10 @@ class RoundState:
     those who watch the training remember.
 
     Of the last round: ``cohort`` was asked to work, ``absent`` had joined and was away, ``dropped`` sent nothing,
-    ``late`` missed the deadline, ``slow`` did a share of its steps, ``refused`` was turned away; ``aborted`` says how
-    many updates were usable where that was too few, so that the model stayed as it was; ``bytes_up`` and ``bytes_down``
-    is what was sent.
+    ``late`` missed the deadline, ``slow`` did a share of its steps, ``refused`` was turned away, ``turned`` by an
+    engine already; ``aborted`` says how many updates were usable where that was too few, or what is wrong with the
+    merged model, so that the model stayed as it was: for the latter reason in ``broken`` rounds in a row; ``shares``
+    are those of the merge; ``bytes_up`` and ``bytes_down`` is what was sent.
     """
 
     server: Server
@@ -58,6 +65,9 @@ class RoundState:
     slow: tuple[str, ...] = ()
     aborted: str = ""
     refused: Mapping[str, str] = field(default_factory=dict)
+    turned: Mapping[str, str] = field(default_factory=dict)
+    shares: Mapping[str, float] = field(default_factory=dict)
+    broken: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
 
@@ -74,7 +84,12 @@ class RoundState:
 
 @dataclass(frozen=True, eq=False)
 class ServerHalf:
-    """All that the server knows: who exists, and how to make one model of their updates."""
+    """All that the server knows: who exists, and how to make one model of their updates.
+
+    ``weights`` are the sites' as the server worked them out, and ``steps`` the most local steps it planned for each: an
+    update that says otherwise is refused.  No site has more than ``max_share`` of a merge.  ``loss`` judges the merged
+    model on public records.
+    """
 
     roster: tuple[str, ...]
     fraction: float
@@ -86,6 +101,10 @@ class ServerHalf:
     participation: Participation = field(default_factory=Participation)
     rate: Rate = field(default_factory=Rate)
     average: Average = field(default_factory=Average)
+    weights: Mapping[str, float] = field(default_factory=dict)
+    max_share: float = 1.0
+    steps: Mapping[str, int] = field(default_factory=dict)
+    loss: PublicLoss | None = None
 
     def attendance(self, number: int) -> Attendance:
         """Who is asked to work in round ``number``, and who is away."""
@@ -125,25 +144,76 @@ class ServerHalf:
     ) -> RoundState:
         """Refuse what is malformed, enforce the server halves, merge, and take the server's step.
 
-        With fewer usable updates than the minimum cohort the model stays as it was, and the round counts.
-        ``observers`` are shown the round as it was.
+        With fewer usable updates than the minimum cohort, or where what they make is no sound model, the model stays as
+        it was, and the round counts.  ``observers`` are shown the round as it was.
         """
-        expected = {**self.algorithm.expects(state.server), **self.merge.expects()}
+        expected = Expected({**self.algorithm.expects(state.server), **self.merge.expects()}, state.server.params.dtype)
         lawful, refused = self._admit(updates, state, expected)
-        if not lawful and (len(refused) > 1 or len(self.roster) == 1):  # one site may be at fault, many are divergence
-            reasons = "; ".join(f"{site}: {why}" for site, why in refused.items())
-            raise Failed(f"no update of round {state.server.round + 1} could be used ({reasons})")
-        least = max(self.merge.least, self.participation.minimum_cohort if self.participation.minimum_cohort > 1 else 0)
-        if len(lawful) < least:
-            aborted = f"{len(lawful)} of {least} updates"
-            same = replace(state.server, round=state.server.round + 1)
-            observed = self._observed(observers, lawful, None, state)
-            return replace(state, server=same, aborted=aborted, refused=refused, observed=observed)
-        aggregate, memory = self.merge.merge(lawful or [_nobody(expected, state.server)], state.merge)
-        observed = self._observed(observers, lawful, aggregate, state)
-        server = self.rate.at(self.algorithm, state.server.round + 1).advance(state.server, aggregate)
-        server = self.average.after(state.server, server)
-        return replace(state, server=server, merge=memory, aborted="", refused=refused, observed=observed)
+        self._refuse_divergence(lawful, refused, state)
+        step, least = None, self._least()
+        if len(lawful) >= least:
+            step = self._merging(state, expected).best(lawful, max(least, 1))
+            refused |= step.culprits
+            lawful = [update for update in lawful if update.site not in step.culprits]
+        if step is None or step.fault is not None:
+            return self._unchanged(lawful, refused, state, observers, step, least)
+        observed = self._observed(observers, step.updates, step.aggregate, state)
+        return replace(
+            state,
+            server=step.server,
+            merge=step.memory,
+            aborted="",
+            broken=0,
+            refused=refused,
+            observed=observed,
+            shares=shares({update.site: update.weight for update in step.updates}),
+        )
+
+    def _least(self) -> int:
+        """The fewest updates that make a model."""
+        minimum = self.participation.minimum_cohort
+        cap = fewest_sites(self.max_share) if self.max_share < 1 else 0
+        return max(self.merge.least, minimum if minimum > 1 else 0, cap)
+
+    def _refuse_divergence(self, lawful: Sequence[Update], refused: Mapping[str, str], state: RoundState) -> None:
+        """One site may be at fault, many are divergence; what an engine turned away counts as what came this far."""
+        turned = {site: why for site, why in state.turned.items() if site in state.cohort}
+        reasons = {**turned, **refused}
+        if not lawful and (len(reasons) > 1 or len(self.roster) == 1):
+            told = "; ".join(f"{site}: {why}" for site, why in reasons.items())
+            raise Failed(f"no update of round {state.server.round + 1} could be used ({told})")
+
+    def _merging(self, state: RoundState, expected: Expected) -> Merging:
+        """Behind a mask nobody can be told.  Where the server's noise covers each site no update is left out for what
+        others sent: the claim counts on that, and bounds all of them.
+        """
+        algorithm = self.rate.at(self.algorithm, state.server.round + 1)
+        told = not self.sees_sums and self.merge.least > 0
+        return Merging(
+            algorithm, self.merge, self.average, state.server, state.merge, expected, self.max_share, self.loss, told
+        )
+
+    def _unchanged(
+        self,
+        lawful: Sequence[Update],
+        refused: Mapping[str, str],
+        state: RoundState,
+        observers: Observers | None,
+        step: Step | None,
+        least: int,
+    ) -> RoundState:
+        """The state after a round that made no model: that before it."""
+        broken, why = 0, f"{len(lawful)} of {least} updates"
+        if step is not None:
+            broken, why = state.broken + 1, f"the merged model is broken: {step.fault}"
+            if broken >= _BROKEN or len(self.roster) == 1:
+                raise Failed(
+                    f"round {state.server.round + 1}: {why}; nobody's update stands out",
+                    remedy="use a smaller learning rate (federation.lr), or a norm-bound",
+                )
+        same = replace(state.server, round=state.server.round + 1)
+        observed = self._observed(observers, lawful, None, state)
+        return replace(state, server=same, aborted=why, broken=broken, refused=refused, observed=observed, shares={})
 
     @property
     def sees_sums(self) -> bool:
@@ -159,7 +229,7 @@ class ServerHalf:
         return observers(Seen(self.broadcast(state), state.cohort, updates, aggregate), state.observed)
 
     def _admit(
-        self, updates: Mapping[str, Update], state: RoundState, expected: Mapping[str, tuple[int, ...]]
+        self, updates: Mapping[str, Update], state: RoundState, expected: Expected
     ) -> tuple[list[Update], dict[str, str]]:
         lawful, refused = [], {}
         told = self.merge.tells(state.merge)
@@ -167,31 +237,14 @@ class ServerHalf:
         for site, update in updates.items():
             try:
                 update.check_sender(site, state.server.round + 1)
-                lawful.append(_enforced(update, defences, expected))
+                check_weight(site, update.weight, self.weights)
+                plain = admitted(update, defences, expected)
+                if site in self.steps:
+                    self.algorithm.check(plain.payload, self.steps[site])
+                lawful.append(plain)
             except Refused as error:
                 refused[site] = error.reason
         return lawful, refused
-
-
-def _enforced(update: Update, defences: Sequence[UpdateDefence], expected: Mapping[str, tuple[int, ...]]) -> Update:
-    """What the server halves make of an update; refused where it is not what was ``expected``."""
-    for defence in reversed(defences):
-        update = defence.enforce(update, expected)
-    for name, shape in expected.items():
-        if name not in update.payload or tuple(update.payload[name].shape) != tuple(shape):
-            raise Refused(f"{name} has not the shape {tuple(shape)}")
-    unknown = sorted(update.payload.keys() - expected.keys())
-    if unknown:
-        raise Refused(f"holds {unknown[0]!r}, which nobody asked for")
-    if not all(map(_finite, update.payload.values())):
-        raise Refused("not finite")
-    return update
-
-
-def _nobody(expected: Mapping[str, tuple[int, ...]], server: Server) -> Update:
-    """What stands for an empty round where a merge must go on without an update."""
-    zeros = {name: torch.zeros(shape, device=server.params.device) for name, shape in expected.items()}
-    return Update("nobody", server.round + 1, 0.0, zeros)
 
 
 class FederatedRound(RoundExchange):
@@ -209,6 +262,10 @@ class FederatedRound(RoundExchange):
     def watched(self, observers: Observers) -> FederatedRound:
         """This exchange before the eyes of ``observers``."""
         return FederatedRound(self.half, self.sites, self._compiled, observers)
+
+    def served(self, server: ServerHalf) -> FederatedRound:
+        """This exchange with another server half."""
+        return FederatedRound(server, self.sites, self._compiled, self._observers)
 
     @cached_property
     def _stack(self) -> Together:
@@ -232,6 +289,10 @@ class FederatedRound(RoundExchange):
         """Local work of many at once."""
         done = self._stack.work([self.sites[site] for site in sites], inbox, states)
         return {site: update for site, (update, _) in done.items()}, {site: held for site, (_, held) in done.items()}
+
+    def turned(self, server: RoundState, refused: Mapping[str, str]) -> RoundState:
+        """The server half is told of what an engine turned away."""
+        return replace(server, turned=dict(refused))
 
     def server(
         self, phase: str, outboxes: Mapping[str, Update], server: RoundState
@@ -272,6 +333,10 @@ class Corrupted(RoundExchange):
         """Local work of many at once, colluders among them."""
         return self.inner.together(phase, sites, inbox, states)
 
+    def turned(self, server: RoundState, refused: Mapping[str, str]) -> RoundState:
+        """As without the adversary."""
+        return self.inner.turned(server, refused)
+
     def server(
         self, phase: str, outboxes: Mapping[str, Update], server: RoundState
     ) -> tuple[RoundState, Broadcast | None]:
@@ -303,11 +368,6 @@ class Corrupted(RoundExchange):
                 return update, {}
             kept |= {own + name: tensor for name, tensor in after.items()}
         return update, kept
-
-
-def _finite(tensor: Tensor) -> bool:
-    """In one pass without a copy: the extremes of what holds a NaN are NaN."""
-    return not tensor.numel() or all(bool(extreme.isfinite()) for extreme in tensor.aminmax())
 
 
 def _apart(memory: Payload) -> tuple[Payload, Payload]:

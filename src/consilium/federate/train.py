@@ -14,8 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-
 from consilium.core.errors import Failed
 
 from .assess import Assessing, Assessment, AssessState, mean_accuracy
@@ -79,10 +77,6 @@ def train(
         if isinstance(engine, Folding):
             engine.assess = owed is not None
         state = engine.run(exchange, state, held, SiteState, f"round {number}").noting(engine.turned())
-        if not bool(torch.isfinite(state.server.params).all()):
-            raise Failed(
-                f"the model is not finite after round {number}", remedy="use a smaller learning rate (federation.lr)"
-            )
         held.roll_back(state.lost())
         seconds.append(time.perf_counter() - began)
         if owed is not None and isinstance(engine, Folding):
@@ -148,11 +142,21 @@ def _report(state: RoundState, told: Sequence[Assessment], seconds: float) -> di
         "late": list(state.late),
         "slow": list(state.slow),
         "aborted": state.aborted,
+        "broken": state.broken,
+        "largest_share": _largest(state.shares),
         "bytes_up": state.bytes_up,
         "bytes_down": state.bytes_down,
         **_judged(told),
         "refused": [{"site": site, "reason": reason} for site, reason in state.refused.items()],
     }
+
+
+def _largest(shares: Mapping[str, float]) -> dict[str, Any] | None:
+    """The site that counted most in the merge; None where nothing was merged."""
+    if not shares:
+        return None
+    site = max(shares, key=lambda name: shares[name])
+    return {"site": site, "share": shares[site]}
 
 
 def _judged(told: Sequence[Assessment]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from .audits import Audit, audits
 from .crowd import MANY, Presence, presence
 from .evidence import CellRecord, FindingRecord, RoundRecord, StudyRecord
 from .gallery import Example, allowance, examples
+from .merges import MergeView, merge_view
 from .numbers import interval, number, style_of
 from .words import claim_sentence
 
@@ -72,6 +73,7 @@ class CellView:
     findings: tuple[tuple[str, tuple[FindingView, ...]], ...]
     documents: tuple[tuple[str, str], ...]
     presence: tuple[Presence, ...]
+    merge: MergeView | None
     aborted: tuple[str, ...]
     judged: str
     refused: tuple[str, ...]
@@ -91,6 +93,7 @@ def _view(study: StudyRecord, cell: CellRecord, code: str, most: int) -> CellVie
         code=code,
         claims=_claims(cell),
         presence=presence(rounds, len(study.data.sites)),
+        merge=merge_view(cell),
         aborted=tuple(f"Round {r.round}: aborted, {r.aborted}" for r in rounds if r.aborted),
         judged=_judged(rounds, len(study.data.sites)),
         largest=_largest(cell),

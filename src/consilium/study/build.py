@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from typing import cast
@@ -25,6 +26,8 @@ from consilium.federate.assess import Assessing
 from consilium.federate.mean import WeightedMean
 from consilium.federate.participant import Participant
 from consilium.federate.round import Corrupted, FederatedRound, RoundExchange, RoundState, ServerHalf
+from consilium.federate.soundness import public_loss
+from consilium.federate.weights import Weighing, site_weights
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.objectives import CrossEntropy
 
@@ -38,6 +41,7 @@ __all__ = [
     "cohort",
     "colluders",
     "consortium",
+    "enrolled",
     "exchange",
     "gradient_rule",
     "network",
@@ -45,6 +49,8 @@ __all__ = [
     "released",
     "schedule",
     "start",
+    "weighing",
+    "weights",
 ]
 
 
@@ -178,10 +184,29 @@ def exchange(
         federation.shape.participation,
         federation.shape.rate(),
         federation.shape.average(),
+        weights(federation, data.sites),
+        federation.shape.max_share,
+        _most_steps(federation, arm, data.sites),
+        None if federation.algorithm.personal else public_loss(net, data.public),
     )
     people = participants(spec, arm, seed, corruption, data, net, stream=stream)
     whole = FederatedRound(half, people, federation.shape.compile)
     return whole if corruption is None else Corrupted(whole, corruption.corruption, bad)
+
+
+def enrolled(
+    spec: Spec, arm: Arm, whole: RoundExchange, records: Mapping[str, int], units: Mapping[str, int]
+) -> RoundExchange:
+    """``whole`` for sites that declared so many training ``records`` of so many ``units``: weights and steps follow."""
+    federation = cast(FederationSpec, arm.study(spec).federation)
+    inner = cast(FederatedRound, whole)
+    counts = units if gradient_rule(arm).unit == "patient" else records
+    half = replace(
+        inner.half,
+        weights=site_weights(records, weighing(federation)),
+        steps={site: _steps(federation, arm, records[site], counts[site]) for site in records},
+    )
+    return inner.served(half)
 
 
 def participants(
@@ -199,8 +224,12 @@ def participants(
     bad = frozenset(colluders(corruption, data.sites, seed))
     stream = stream or Stream(seed).child("train")
     like = _like(spec, arm, data.sites[0], net, stream if key is None else stream.secretly(key))
+    weighed = weights(federation, data.sites)
     return {
-        site.id: _participant(federation, arm, site, data, like, corruption if site.id in bad else None)
+        site.id: replace(
+            _participant(federation, arm, site, data, like, corruption if site.id in bad else None),
+            weight=weighed[site.id],
+        )
         for site in data.sites
     }
 
@@ -250,19 +279,18 @@ def _like(spec: Spec, arm: Arm, site: Site, net: Network, stream: Stream) -> Par
 def _participant(
     federation: FederationSpec, arm: Arm, site: Site, data: Consortium, like: Participant, bad: CorruptionSpec | None
 ) -> Participant:
-    weight = float(len(site.records.train)) if _weights(federation) == "records" else 1.0
     if bad is None:
         train, own = _honest(arm, site, data, like.stream), like
     else:
         train, own = _corrupt(bad, site, data, like)
         own = replace(own, schedule=schedule(federation, own.rule))
     pools = Pools(train, site.records.validation, site.records.non_members)
-    return replace(own, site=replace(site, records=pools), train=train, weight=weight)
+    return replace(own, site=replace(site, records=pools), train=train)
 
 
 def _honest(arm: Arm, site: Site, data: Consortium, stream: Stream) -> Records:
     records = site.records.train
-    for defence in arm.data:
+    for defence in () if data.declared else arm.data:  # records that are elsewhere are changed there
         records = defence.protect(records, len(data.classes), stream.child(defence.kind(), site.id))
     return records
 
@@ -274,10 +302,27 @@ def _corrupt(bad: CorruptionSpec, site: Site, data: Consortium, like: Participan
     return records, replace(like, objective=bad.corruption.objective(CrossEntropy()), rule=MeanGradient(), defences=())
 
 
-def _weights(federation: FederationSpec) -> str:
-    """As the study says, else as the algorithm's paper does."""
+def weighing(federation: FederationSpec) -> Weighing:
+    """What a site's weight is: as the study says, else as the algorithm's paper does."""
     asked = federation.shape.weights
     return federation.algorithm.weights if asked == "algorithm" else asked
+
+
+def weights(federation: FederationSpec, sites: Sequence[Site]) -> dict[str, float]:
+    """What each site counts in the merge, before any cap: of a deployment too, by what was enrolled."""
+    return site_weights({site.id: len(site.records.train) for site in sites}, weighing(federation))
+
+
+def _most_steps(federation: FederationSpec, arm: Arm, sites: Sequence[Site]) -> dict[str, int]:
+    rule = gradient_rule(arm)
+    pools = {site.id: site.records.train for site in sites}
+    return {site: _steps(federation, arm, len(pool), rule.count(pool)) for site, pool in pools.items()}
+
+
+def _steps(federation: FederationSpec, arm: Arm, records: int, units: int) -> int:
+    """The most local steps that a site does in a round: a corrupted one obeys no rule but the mean."""
+    private, plain = schedule(federation, gradient_rule(arm)), schedule(federation, MeanGradient())
+    return max(private.most_steps(units), plain.most_steps(records))
 
 
 def _update_defences(arm: Arm, net: Network) -> tuple[UpdateDefence, ...]:

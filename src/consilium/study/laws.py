@@ -198,9 +198,10 @@ def site_level(case: Case) -> Refusal | None:
         return Refusal(
             15, "weights by records let one site move the sum by more than the clip", 'use weights = "uniform"'
         )
-    if shape.participation.minimum_cohort > 1:
+    if shape.participation.minimum_cohort > 1 or shape.max_share < 1:
+        knob = "minimum-cohort" if shape.participation.minimum_cohort > 1 else "max-share"
         return Refusal(
-            15, "whether a round is aborted would tell how many sites came, without noise", "use minimum-cohort = 1"
+            15, "whether a round is aborted would tell how many sites came, without noise", f"use {knob} = 1"
         )
     if shape.participation.late_joiners > 0:
         return Refusal(15, "a fixed number of late joiners is no coin of each site's own", "leave out late-joiners")

@@ -15,6 +15,7 @@ from consilium.core.errors import Refused, Unlawful
 from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Consortium
+from consilium.federate.weights import fewest_sites
 from consilium.measure.privacy import Claim
 
 from .arms import Arm, arms, same_choices
@@ -115,7 +116,7 @@ def make_plan(spec: Spec, gathered: Callable[[int], Consortium] | None = None) -
 
     ``gathered`` gives the consortium of a seed where it is not the study's own data, divided.
     """
-    _check(spec)
+    _check(spec, spec.data.shares.sites if gathered is None else len(gathered(spec.seeds[0]).sites))
     materials, every = Materials(spec, gathered), arms(spec)
     _check_corruptions(spec, materials)
     check_retraining(spec, every, materials.consortium(spec.seeds[0]))
@@ -167,12 +168,12 @@ def _refusals(spec: Spec, materials: Materials, every: tuple[Arm, ...]) -> dict[
     return refused
 
 
-def _check(spec: Spec) -> None:
+def _check(spec: Spec, sites: int) -> None:
     require_device(spec.device)
     if spec.audit:
         _check_audit(spec)
     if spec.federation is not None:
-        _check_cohort(spec.federation.shape, spec.data.shares.sites)
+        _check_cohort(spec.federation.shape, sites)
     for i, made in enumerate(spec.corruptions):
         if spec.audit:
             raise Refused("an audit trains nothing, so nothing can be infected", where=f"corruptions[{i}]")
@@ -192,6 +193,12 @@ def _check_cohort(shape: FederationShape, sites: int) -> None:
             f"a round has at most {most} updates and needs {least}",
             remedy=f"use a minimum-cohort of at most {most}, or a larger fraction",
             where="federation.participation.minimum-cohort",
+        )
+    if fewest_sites(shape.max_share) > most:
+        raise Refused(
+            f"among {most} sites one has a share of at least {1 / most:.3g}, and {shape.max_share:g} is the most",
+            remedy=f"use a max-share of at least {1 / most:.3g}, or more sites",
+            where="federation.max-share",
         )
 
 

@@ -89,12 +89,15 @@ def attack_recipe(
 
 
 def fingerprint(consortium: Consortium) -> str:
-    """16 digits of SHA-256 over every record, in its pool."""
+    """16 digits of SHA-256 over every record, in its pool; of sites elsewhere over what they declared."""
     sha = hashlib.sha256()
     for site in consortium.sites:
         sha.update(site.id.encode())
         for pool in (site.records.train, site.records.validation, site.records.non_members):
-            _absorb(sha, pool)
+            if consortium.declared:  # of these the numbers are known, and nothing else
+                sha.update(f"{len(pool)} records of {pool.unit_count()} units;".encode())
+            else:
+                _absorb(sha, pool)
     _absorb(sha, consortium.test)
     _absorb(sha, consortium.public)
     return sha.hexdigest()[:16]

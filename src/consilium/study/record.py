@@ -69,6 +69,7 @@ def cell_record(plan: Plan, cell: CellNode) -> dict[str, Any]:
         "findings": {},
         "set_aside": {},
         "audits": {},
+        "merge": None,
         "collapsed": False,
         "notes": [f"data: {data.provenance}", *data.notes],
         "seconds": {"training": 0.0, "evaluation": 0.0},

@@ -30,6 +30,7 @@ from .engines import engine_for, engine_record
 from .environment import settled
 from .evaluate import attack_digest, costs, find, implied, judge
 from .failures import told
+from .merges import check_rounds, merge_notes, merge_record
 from .pace import Kind
 from .personal import Personal
 from .plan import CellNode, Plan, TrainingNode
@@ -48,8 +49,10 @@ __all__ = ["Carrier", "Outcome", "Waits", "run_plan"]
 Waits = Callable[[str, Sequence[str], float], None]
 """Told while a question waits: its name, which sites have not answered, and for how many seconds."""
 
-Carrier = Callable[[TrainingNode, RoundExchange, Assessing, Waits], Engine]
-"""Makes what carries the rounds of one training, where it is not the engine that the study names (a deployment)."""
+Carrier = Callable[[TrainingNode, RoundExchange, Assessing, Waits], tuple[Engine, RoundExchange]]
+"""Makes what carries the rounds of one training, where it is not the engine that the study names (a deployment), and
+the exchange with what the sites declared in it.
+"""
 
 _SCHEMA = 1
 _UNKNOWN_MEMBERS = (
@@ -125,6 +128,7 @@ class _Runner:
         try:
             write_json(folder / "training.json", {**record, "status": "started"})
             done = self._train(node, watch)
+            check_rounds(read_rounds(self.store, node.digest), self.ticker.say)
             data = self.plan.materials.consortium(node.seed)
             bad = colluders(node.corruption, data.sites, node.seed)
             about = {"status": "ok", "seconds": done.seconds, "corrupted": list(bad), "stopped": done.stopped}
@@ -175,7 +179,7 @@ class _Runner:
         if self.carrier is None:
             made = engine_for(self._federation.shape, spec.device, whole, judging, begin, folder)
         else:
-            made = self.carrier(node, whole, judging, self.ticker.waits)
+            made, whole = self.carrier(node, whole, judging, self.ticker.waits)
         with made as carrying:
             return train(
                 carrying,
@@ -246,6 +250,9 @@ class _Runner:
         if cell.training is not None:
             evidence["engine"] = engine_record(self.store.training(cell.training)) or evidence["engine"]
         rounds = self._rounds(cell)
+        if cell.training is not None:
+            evidence["merge"] = merge_record(self.plan.spec, cell.arm, data, evidence["engine"], rounds)
+            evidence["notes"] += [note for note in merge_notes(rounds) if note not in evidence["notes"]]
         shape = None if self.plan.spec.federation is None else self.plan.spec.federation.shape
         evidence["cost"] = costs(model, data, rounds, 0.0 if shape is None else shape.target_accuracy)
         trained = sum(r["seconds"] for r in rounds)

@@ -76,7 +76,9 @@ class FederationShape:
     ``cohort``, every ``assess-every`` rounds and after the last.  The rounds
     and bytes until their mean accuracy is ``target-accuracy`` are measured if one is given (0: none).
     ``lr-schedule`` and ``warm-up`` (rounds) shape the algorithm's ``lr`` over the rounds; with ``ema`` (a decay per
-    round, 0: none) an average of the server's models is released.
+    round, 0: none) an average of the server's models is released.  No site has more than ``max-share`` of a merge, and
+    a round with fewer updates than that allows changes no model; no site of a deployment may declare more than
+    ``max-records``.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -96,6 +98,8 @@ class FederationShape:
     lr_schedule: Literal["constant", "cosine", "linear"] = "constant"
     warm_up: int = 0
     ema: float = 0.0
+    max_share: float = 1.0
+    max_records: int = 10_000_000
     participation: Participation = field(default_factory=Participation)
 
     def __post_init__(self) -> None:
@@ -107,6 +111,8 @@ class FederationShape:
         check(0 <= self.workers <= 4096, "workers", self.workers, "a number of processes, or 0 for one per core")
         check(0 <= self.warm_up < self.rounds, "warm_up", self.warm_up, "fewer rounds than there are, or 0")
         check(0 <= self.ema < 1, "ema", self.ema, "a decay below 1, or 0 for none")
+        check(1e-6 <= self.max_share <= 1, "max_share", self.max_share, "a share of the merge, 1 for no cap")
+        check(1 <= self.max_records <= 1 << 40, "max_records", self.max_records, "a number of records, 1 or more")
         if self.compile and not self.rate().flat:
             raise Refused(
                 "compile fuses a step with its learning rate, which lr-schedule and warm-up change in every round",
@@ -149,7 +155,9 @@ class FederationSpec:
     def configuration(self) -> dict[str, Any]:
         """Canonical JSON."""
         shape = {name.replace("_", "-"): value for name, value in vars(self.shape).items()}
-        del shape["workers"]  # how many share the work changes nothing that is computed
+        del shape["workers"], shape["max-records"]  # how many work, or may be declared, changes nothing computed
+        if self.shape.max_share == 1:  # as before there was a cap
+            del shape["max-share"]
         shape["participation"] = self.shape.participation.configuration()
         return {**self.algorithm.configuration(), **shape}
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from consilium.core.algorithm import Algorithm, Broadcast, Kept, Server, Work
 from consilium.core.entry import check
+from consilium.core.errors import Refused
 from consilium.core.gradient import Gradient, Schedule
 from consilium.core.update import Aggregate, Payload
 from consilium.federate.optimiser import descend
@@ -25,6 +26,8 @@ from consilium.federate.optimiser import descend
 from ._local import moved
 
 __all__ = ["FedNova"]
+
+_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,13 @@ class FedNova(Algorithm):
     def expects(self, server: Server) -> Mapping[str, tuple[int, ...]]:
         """The usual, and ``steps (1,)``."""
         return {**super().expects(server), "steps": (1,)}
+
+    def check(self, payload: Payload, steps: int) -> None:
+        """a_k is at most that of the steps that were planned: it multiplies everybody's changes."""
+        said, rho = float(payload["steps"]), self.momentum
+        most = (steps - rho * (1 - rho**steps) / (1 - rho)) / (1 - rho)  # the sum below in closed form
+        if not 0 <= said <= most * (1 + _ROUNDING):
+            raise Refused(f"counts {said:g} effective steps, and at most {most:g} were planned")
 
     def advance(self, server: Server, aggregate: Aggregate) -> Server:
         """As many steps along the mean direction as the cohort did on average."""

@@ -2,9 +2,9 @@
 
 A sender is known by the node whose key signed the connection, never by what the message says; the binding of node to
 site was made at registration.  An answer counts if its node is registered, its site was asked in this round, it is of
-this study and round, names its own site and declared weight, comes in time, and is the first one.  Everything else is
-turned away by name, and the round goes on without it.  What an update holds is judged behind this, where the
-simulation judges it too: `federate.round.ServerHalf`.
+this study and round, names its own site and the weight that the server gave it, comes in time, and is the first one.
+Everything else is turned away by name, and the round goes on without it.  What an update holds is judged behind this,
+where the simulation judges it too: `federate.round.ServerHalf`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from consilium.core.errors import Refused
 from consilium.core.update import Update
 
+from ..weights import check_weight
 from .wire import Context, decode_refusal, decode_update, kind_of
 
 __all__ = ["Reception", "Turned"]
@@ -37,7 +38,7 @@ class Turned:
 class Reception:
     """The answers of one round: ``cohort`` was asked, ``nodes`` says which site stands behind a node.
 
-    ``context`` names study and round; ``weights`` are those that the sites declared; ``deadline`` is on the clock of
+    ``context`` names study and round; ``weights`` are those that the server worked out; ``deadline`` is on the clock of
     the ``at`` of :meth:`take`.  ``updates`` holds what was admitted, in the order of arrival.
     """
 
@@ -99,7 +100,6 @@ class Reception:
         if site in self.updates:
             copy = sealed.nonce == self._nonces[site]
             raise Refused(f"{'sent the same update again' if copy else 'sent a second update'}; the first stays")
-        if site in self.weights and sealed.update.weight != self.weights[site]:
-            raise Refused(f"weighs {sealed.update.weight:g}, and the site declared {self.weights[site]:g}")
+        check_weight(site, sealed.update.weight, self.weights)
         self._nonces[site] = sealed.nonce
         return sealed.update

@@ -65,6 +65,7 @@ class Engine(ABC):
             for site in after:
                 states[site] = after[site]
             with stage(f"{name}.server"):
+                server = exchange.turned(server, self.faulty())
                 server, following = exchange.server(phase, outboxes, server)
             if following is None:
                 break
@@ -94,6 +95,10 @@ class Engine(ABC):
 
     def turned(self) -> Mapping[str, str]:
         """What the last exchange turned away before the server half saw it, by sender; in one process nothing is."""
+        return {}
+
+    def faulty(self) -> Mapping[str, str]:
+        """Of :meth:`turned`, whose answers were at fault, and not a site's own word that it takes no part."""
         return {}
 
     def figures(self) -> dict[str, Any]:

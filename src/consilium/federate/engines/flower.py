@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from flwr.serverapp import Grid
 
 __all__ = [
-    "Caller", "Deployment", "Flower", "answer_of", "hold_of", "question_of", "refuse_refusal", "says", "told",
+    "Caller", "Deployment", "Flower", "answer_of", "hold_of", "question_of", "refusal_of", "says", "told",
 ]  # fmt: skip
 
 _SMALL, _LARGE = "short", "long"
@@ -85,8 +85,9 @@ class Caller:
 class Deployment:
     """One training among machines: the request that every question carries, and what the sites declared.
 
-    ``weights`` are those of their updates, ``charges`` what one round costs each of them.  ``note`` is told the
-    engine's figures whenever they change.  ``records``: how many training records each declared; a claim is of those.
+    ``weights`` are those of their updates, as the server worked them out, ``charges`` what one round costs each of
+    them.  ``note`` is told the engine's figures whenever they change.  ``records``: how many training records each
+    declared; a claim is of those.  ``held_out``: how many validation records; an assessment is of no more.
     """
 
     request: wire.StudyRequest
@@ -94,6 +95,7 @@ class Deployment:
     charges: Mapping[str, Charge | None]
     note: Callable[[Mapping[str, Any]], None] = field(default=lambda _: None)
     records: Mapping[str, int] = field(default_factory=dict)
+    held_out: Mapping[str, int] = field(default_factory=dict)
 
 
 class Flower(Folding):
@@ -107,6 +109,7 @@ class Flower(Folding):
         self._digest = deployment.request.digest()
         self._sites = {node: site for site, node in caller.nodes.items()}
         self._turned: dict[str, str] = {}
+        self._declined: set[str] = set()
         deployment.note(self.figures())
 
     def phase(
@@ -122,10 +125,11 @@ class Flower(Folding):
         parts = {"request": wire.encode_request(self.deployment.request), "question": _encoded(inbox, self._digest)}
         if self.assess and isinstance(inbox, Broadcast):
             parts["assess"] = b"-"
-        self.heard = {}
+        self.heard, self._declined = {}, set()
         number = cast("Broadcast | Server", inbox).round
         desk = Reception(cohort, self._sites, wire.Context(self._digest, number), self.deployment.weights)
         came, refused = self.caller.ask(cohort, parts, lambda site, reply: self._read(site, reply, inbox, desk), name)
+        self._turned = {}
         if isinstance(inbox, Broadcast):
             self._turned = {**desk.refused(), **refused}
         for site, why in refused.items():
@@ -144,6 +148,10 @@ class Flower(Folding):
         """Whose answers did not count in the last round, and why."""
         return self._turned
 
+    def faulty(self) -> Mapping[str, str]:
+        """All of those but the sites that said themselves that they take no part."""
+        return {site: why for site, why in self._turned.items() if site not in self._declined}
+
     def figures(self) -> dict[str, Any]:
         """What the sites declared, who was silent, and who refused and why."""
         told = {"records": dict(self.deployment.records), "silent": dict(self.silent), "refusals": dict(self.refusals)}
@@ -160,16 +168,28 @@ class Flower(Folding):
     def _read(self, site: str, reply: Message, inbox: object, desk: Reception) -> object:
         """The answer of ``site``, whose key sent it: one that names another site is refused."""
         data = told(reply, "answer")
-        refuse_refusal(site, data, self._digest)
+        if (said := refusal_of(site, data, self._digest)) is not None:
+            self._declined.add(site)
+            raise said
         number = cast("Broadcast | Server", inbox).round
         if isinstance(inbox, Server):
-            return _own(wire.decode_assessment(data, wire.Context(self._digest, number)), site)
+            return self._believed(wire.decode_assessment(data, wire.Context(self._digest, number)), site)
         if not desk.take(self.caller.nodes[site], data, 0.0):
             raise Refused(desk.refused()[site], where=site)
         if self.assess:
             before = wire.Context(self._digest, number - 1)
-            self.heard[site] = _own(wire.decode_assessment(told(reply, "assessment"), before), site)
+            told_now = wire.decode_assessment(told(reply, "assessment"), before)
+            self.heard[site] = self._believed(told_now, site)
         return desk.updates[site]
+
+    def _believed(self, told_now: Assessment, site: str) -> Assessment:
+        """An assessment weighs as much as its records in the mean: no more than the site declared."""
+        if told_now.site != site:
+            raise Refused(f"the answer claims to be from {told_now.site!r:.80}")
+        if told_now.n > self.deployment.held_out.get(site, told_now.n):
+            declared = self.deployment.held_out[site]
+            raise Refused(f"assessed the model on {told_now.n} records, and the site declared {declared}")
+        return told_now
 
 
 class _Asking:
@@ -302,10 +322,15 @@ class _Asking:
         return asked and secrets.compare_digest(told(reply, "token"), token)
 
 
-def refuse_refusal(site: str, data: bytes, study: str) -> None:
-    """Raise what ``site`` says where its answer is a refusal."""
-    if heading(data, Bounds())[0].get("kind") == "refusal":
-        raise replace(wire.decode_refusal(data, wire.Context(study)), site=site).error()
+def refusal_of(site: str, data: bytes, study: str) -> Refused | None:
+    """What ``site`` says where its answer is a refusal; refused where the refusal names another site."""
+    if heading(data, Bounds())[0].get("kind") != "refusal":
+        return None
+    said = wire.decode_refusal(data, wire.Context(study))
+    if said.site != site:
+        remedy = f"start it with --site {site}"
+        raise Refused(f"its answer is that of {said.site!r:.80}: {said.reason}", remedy=remedy, where=site)
+    return said.error()
 
 
 def question_of(parts: Mapping[str, bytes], node: int) -> Message:
@@ -368,9 +393,3 @@ def _encoded(inbox: object, digest: str) -> bytes:
         case Server():
             return wire.encode_model(inbox, digest)
     raise Refused(f"the engine flower cannot send a {type(inbox).__name__}", remedy="simulate this study with `run`")
-
-
-def _own(answer: Any, site: str) -> Any:
-    if answer.site != site:
-        raise Refused(f"the answer claims to be from {answer.site!r:.80}")
-    return answer
