@@ -124,9 +124,10 @@ def enrol(
             if isinstance(answer, Refused):
                 raise Refused(f"{site} refuses: {answer}", remedy="change the study, or leave the site out", where=site)
             came[site] = answer
-        for site, why in wrong.items():
+        for site, told_why in wrong.items():
+            why = told_why.removeprefix(f"{site}: ")
             if turned.get(site) != why:
-                caller.say(f"{site} is turned away: {why.removeprefix(f'{site}: ')} Waiting for it to come as itself")
+                caller.say(f"{site} is turned away: {why} Waiting for it to come as itself")
             turned[site] = why
         if time.monotonic() >= end:
             raise _incomplete([site for site in missing if site not in came], turned, terms)
@@ -138,7 +139,7 @@ def enrol(
 
 def _incomplete(missing: Sequence[str], turned: Mapping[str, str], terms: Terms) -> Failed:
     """A site that did not come as itself is no study that cannot be served: whoever restarts the server may do so."""
-    wrong = "".join(f"; {site} was turned away: {turned[site].removeprefix(f'{site}: ').rstrip('.')}" for site in missing if site in turned)
+    wrong = "".join(f"; {site} was turned away: {turned[site].rstrip('.')}" for site in missing if site in turned)
     reason = f"{', '.join(missing)} did not come in {terms.gather:.0f} s{wrong}"
     return Failed(reason, remedy="start them, and serve again")
 
