@@ -44,10 +44,6 @@ def sent(update, study, **payload):
     return wire.encode_update(replace(update, payload={**update.payload, **payload}), study)
 
 
-def without_delta(update, study):
-    return wire.encode_update(replace(update, payload={"buffers": update.payload["buffers"]}), study)
-
-
 def declared(update, study):
     """A tensor of 2^40 numbers, by its index alone."""
     data = wire.encode_update(replace(update, payload={}), study)
@@ -74,20 +70,18 @@ ATTACKS = {
     9: ("one infinity", one_value(float("-inf")), "not finite"),
     10: ("another shape", lambda u, study: sent(u, study, delta=u.payload["delta"][:-1]), "shape"),
     11: ("a tensor more", lambda u, study: sent(u, study, control=u.payload["delta"]), "control"),
-    12: ("a tensor less", without_delta, "delta"),
-    13: ("another's name", lambda update, study: wire.encode_update(replace(update, site="site-0"), study), "site-0"),
-    14: ("another round", lambda update, study: wire.encode_update(replace(update, round=3), study), "round 3"),
-    15: ("2^40 numbers", declared, "shape"),
-    16: ("a header of 2 GiB", long_header, "header"),
-    17: ("6 MB of noise", lambda *_: torch.randint(0, 256, (6_000_000,), dtype=torch.uint8).numpy().tobytes(), "not a"),
-    18: ("no answer in its answer", None, "no answer"),
+    12: ("another's name", lambda update, study: wire.encode_update(replace(update, site="site-0"), study), "site-0"),
+    13: ("another round", lambda update, study: wire.encode_update(replace(update, round=3), study), "round 3"),
+    14: ("2^40 numbers", declared, "shape"),
+    15: ("a header of 2 GiB", long_header, "header"),
+    16: ("6 MB of noise", lambda *_: torch.randint(0, 256, (6_000_000,), dtype=torch.uint8).numpy().tobytes(), "not a"),
+    17: ("no answer in its answer", None, "no answer"),
 }
 """By round: what it is, what is sent in the place of the honest update, and what the server says of it."""
 
 ENROLMENTS = [
     lambda honest: replace(honest, weight=1e12),
     lambda honest: replace(honest, train=1 << 40, weight=float(1 << 40)),
-    lambda honest: replace(honest, train=0),
     lambda honest: replace(honest, site="site-0"),
 ]
 """What it declares before it declares the truth."""

@@ -7,10 +7,15 @@ from types import SimpleNamespace
 
 import httpx
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from flwr.app import Metadata, RecordDict
+from flwr.app.message import make_message, remove_content_from_message
+from flwr.common.constant import SUPERLINK_NODE_ID
+from flwr.common.serde import message_to_proto
 from flwr.proto.fleet_pb2 import DeactivateNodeRequest, PullMessagesRequest, PushMessagesRequest
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
-from flwr.proto.message_pb2 import Message, Metadata, ObjectTree
 from flwr.proto.node_pb2 import Node
+from flwr.supercore.date import now
+from flwr.supercore.inflatable.inflatable_object import get_object_tree
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 
@@ -49,16 +54,16 @@ def pull(node):
 
 
 def reply(node, sender, question, run):
-    """A reply to ``question`` in the name of ``sender``, pushed by ``node``: garbage, whose parts never come."""
-    about = Metadata(
-        run_id=run, message_id="0" * 64, src_node_id=sender, dst_node_id=1, reply_to_message_id=question,
-        ttl=60, message_type="query", created_at=1.0,
-    )  # fmt: skip
-    tree = ObjectTree(object_id="0" * 64)
+    """A reply to ``question`` in the name of ``sender``, pushed by ``node``: well-formed, and with nothing in it."""
+    about = Metadata(run, "", sender, SUPERLINK_NODE_ID, question, "", now().timestamp(), 60.0, "query")
+    made = make_message(metadata=about, content=RecordDict())
+    made.metadata.__dict__["_message_id"] = made.object_id
     return PushMessagesRequest(
-        node=Node(node_id=node), messages_list=[Message(metadata=about)], message_object_trees=[tree],
+        node=Node(node_id=node),
+        messages_list=[message_to_proto(remove_content_from_message(made))],
+        message_object_trees=[get_object_tree(made)],
         clientapp_runtime_list=[1.0],
-    )  # fmt: skip
+    )
 
 
 def stolen_questions(state, node):

@@ -182,7 +182,7 @@ def test_what_a_module_says_does_not_steer_the_terminal(tmp_path, monkeypatch, c
         "from torch import nn\nclass Loud(nn.Module):\n"
         "    def __init__(self):\n        super().__init__()\n        self.a = nn.Linear(30, 2)\n"
         "    def forward(self, x):\n"
-        "        if self.training:\n            raise RuntimeError('\\x1b]0;mine\\x07\\u202e\\x00')\n"
+        "        if self.training and len(x) > 16:\n            raise RuntimeError('\\x1b]0;mine\\x07\\u202e\\x00')\n"
         "        return self.a(x)\n"
     )
     model = {"kind": "module", "path": "loud:Loud", "allow-code": True}
