@@ -76,6 +76,26 @@ def test_ids_of_two_types_in_an_archive_stay_apart(tmp_path):
     assert len(NPZ(str(tmp_path / "ids.npz")).load().records.units.unique()) == 4
 
 
+def test_names_that_lost_digits_are_refused(tmp_path, csv):
+    """A spreadsheet shortens long numbers and float32 keeps 24 bits: 120 people were 3, and 61."""
+    shortened = [f"{123456700000 + 9999 * i:.5E}" for i in range(N)]
+    path = csv(pid=shortened, age=np.arange(N), y=np.arange(N) % 2)
+    assert "row 1 is named 1.23457E+11: a spreadsheet has shortened it" in refusal(Table(path, "y", patient="pid"))
+    x, y = np.random.default_rng(0).random((120, 4)), np.arange(120) % 2
+    for dtype, start in ((np.float32, 20_000_001), (np.float16, 3001)):
+        np.savez(tmp_path / "f.npz", x=x, y=y, units=(start + np.arange(120)).astype(dtype))
+        assert f"{np.dtype(dtype)} keeps no name above" in refusal(NPZ(str(tmp_path / "f.npz")))
+
+
+def test_a_typed_file_is_read_as_text_is(tmp_path):
+    """-9 is a gap as -9.0 too, a named index is a column, and blanks around words are none of them."""
+    frame = pd.DataFrame({"age": range(120), "bmi": [-9.0] * 20 + list(range(100)), "y": ["ill", "well", "ill "] * 40})
+    frame.set_index("age").to_parquet(tmp_path / "m.parquet")
+    dataset = Table(str(tmp_path / "m.parquet"), "y", missing=("-9",), drop_missing=True).load()
+    assert dataset.records.x.shape == (100, 2) and dataset.classes == ("ill", "well")
+    assert [one.count for one in dataset.omitted] == [20]
+
+
 def test_a_hospital_with_a_gap_in_every_row_is_refused(csv):
     chol = np.where(np.arange(N) < 100, np.arange(N), np.nan)
     knobs = {"ward": ["a"] * 100 + ["b"] * 100, "age": np.arange(N), "y": np.arange(N) % 2}
@@ -193,6 +213,20 @@ def test_splits_are_read_in_any_spelling(tmp_path, names):
     put(tmp_path / "validation" / "x" / "9.png")
     if "dev" not in names:
         assert "both name the validation split" in refusal(ImageFolder(str(tmp_path)))
+
+
+def test_links_that_lead_nowhere_and_empty_folders_are_counted(tmp_path):
+    for i in range(8):
+        put(tmp_path / "xy"[i % 2] / f"{i}.png")
+    (tmp_path / "x" / "l.png").symlink_to("/nowhere/l.png")
+    (tmp_path / "none").mkdir()
+    assert lines(ImageFolder(str(tmp_path), size=9)) == [
+        "1 links not read: they lead nowhere: x/l.png",
+        "1 folders without a picture: none",
+    ]
+    (tmp_path / "z").mkdir()
+    (tmp_path / "z" / "l.png").symlink_to("/nowhere/l.png")
+    assert "class 'z' is lost whole" in refusal(ImageFolder(str(tmp_path)))
 
 
 def test_a_split_without_training_pictures_is_refused(tmp_path):

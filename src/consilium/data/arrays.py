@@ -7,6 +7,7 @@ uint8 is divided by 255; floats must already lie in [0, 1].  Images become chann
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
@@ -20,10 +21,12 @@ from consilium.core.errors import Refused
 
 from .verify import check_inputs
 
-__all__ = ["as_name", "identities", "inputs", "labels", "numbered"]
+__all__ = ["as_name", "check_digits", "identities", "inputs", "labels", "numbered"]
 
 _Array = npt.NDArray[Any]
 _CHANNELS = (1, 3)
+_SHORTENED = re.compile(r"\d\.\d+[eE]\+\d+")
+"""A long number as spreadsheets write it: its last digits are gone."""
 
 
 def inputs(array: _Array, where: str) -> Tensor:
@@ -100,10 +103,26 @@ def identities(values: Sequence[object], where: str, places: Sequence[str] = ())
             why = "NaN is nobody's name" if math.isnan(value) else "no float is a name that keeps all its digits"
             raise Refused(f"{place} is named {value:g}: {why}", remedy="store names as text", where=where)
         name = as_name(_text(value))
+        if _SHORTENED.fullmatch(name):
+            reason = f"{place} is named {name}: a spreadsheet has shortened it, and others may bear the same"
+            raise Refused(reason, remedy="export names as text", where=where)
         if not name:
             raise Refused(f"{place} has an empty name", remedy="name the group of every record", where=where)
         names.append(name)
     return names
+
+
+def check_digits(array: _Array, where: str) -> None:
+    """Refuse names that are floats too large for their type to keep every whole number (2^24 in float32)."""
+    if array.dtype.kind != "f" or array.dtype.itemsize >= 8:
+        return
+    most = 2 ** (np.finfo(array.dtype).nmant + 1)
+    wrong = np.flatnonzero(np.abs(array.reshape(-1)) >= most)
+    if wrong.size:
+        reason = (
+            f"record {wrong[0]} is named {array.reshape(-1)[wrong[0]]:g}, and {array.dtype} keeps no name above {most}"
+        )
+        raise Refused(reason, remedy="store names as text", where=where)
 
 
 def _text(value: object) -> str:

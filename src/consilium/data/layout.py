@@ -18,7 +18,7 @@ from consilium.core.errors import Refused
 from consilium.core.inputs import Inputs
 from consilium.core.records import Records
 
-from .arrays import identities, inputs, labels, numbered
+from .arrays import check_digits, identities, inputs, labels, numbered
 from .dataset import TEST, TRAIN, VALIDATION
 from .meaning import COLUMNS, meaning_of
 from .split_names import check_one_spelling, split_named
@@ -130,4 +130,5 @@ def _identities(array: npt.NDArray[Any], n: int, where: str) -> list[str]:
         raise Refused(f"shape {array.shape} for {n} records", remedy="give one value a record", where=where)
     if array.dtype.kind not in "iufbUS":
         raise Refused(f"names are of type {array.dtype}", remedy="store them as text", where=where)
+    check_digits(array, where)
     return identities(array.reshape(-1).tolist(), where)

@@ -31,7 +31,7 @@ def read_table(file: Path, columns: tuple[str, ...] | None, separator: str) -> A
     except ImportError as error:
         raise MissingExtra("table needs pandas", remedy="pip install consilium[tables]") from error
     try:
-        frame = pd.read_parquet(file) if file.suffix.lower() in _PARQUET else _csv(pd, file, columns, separator)
+        frame = _parquet(pd, file) if file.suffix.lower() in _PARQUET else _csv(pd, file, columns, separator)
     except ConsiliumError:
         raise
     except Exception as error:  # whatever pandas makes of bytes that nobody vouches for
@@ -51,8 +51,32 @@ def gaps_of(frame: Any, missing: Collection[str], listed: Mapping[str, Sequence[
 
     A word that stands among its column's declared categories is no gap.
     """
-    words = {*missing, *(GAPS if frame.attrs.get("text") else ())}
-    return frame.apply(lambda column: column.isna() | column.isin(words - set(listed.get(column.name, ()))))
+    words = {*missing, *(GAPS if frame.attrs.get("text") else {""})}
+    return frame.apply(lambda column: column.isna() | _among(column, words - set(listed.get(column.name, ()))))
+
+
+def _among(column: Any, words: Collection[str]) -> Any:
+    """Which values are one of ``words``; numbers as numbers, so that -9 is -9.0."""
+    numbers = [float(word) for word in words if _is_number(word)]
+    if column.dtype.kind in "iuf":
+        return column.isin(numbers)
+    return column.isin(words)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _parquet(pd: Any, file: Path) -> Any:
+    """With what a frame's named index holds as columns, and text without blanks around it."""
+    frame = pd.read_parquet(file)
+    named = [name for name in frame.index.names if name is not None]
+    frame = frame.reset_index(level=named) if named else frame
+    return frame.apply(lambda column: column.map(lambda value: value.strip() if isinstance(value, str) else value))
 
 
 def _csv(pd: Any, file: Path, columns: tuple[str, ...] | None, separator: str) -> Any:

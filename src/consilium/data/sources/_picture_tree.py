@@ -50,18 +50,22 @@ def read_tree(root: Path) -> Tree:
     folders = [child for child in children if child.is_dir()]
     parts = _parts(folders, root)
     pictures: list[Picture] = []
-    unread = [child for child in children if child.is_file()]
+    unread = [child for child in children if not child.is_dir()]
+    empty: list[Path] = []
     for part, split in parts:
         beside = _entries(part) if split is not None else children
-        unread += [entry for entry in beside if entry.is_file() and split is not None]
+        unread += [entry for entry in beside if not entry.is_dir() and split is not None]
         for label in (entry for entry in beside if entry.is_dir()):
             files, others = _pictures(label)
+            empty += [label] if not files and not others else []
             pictures += [Picture(file, label.name, split) for file in files]
             unread += others
     used = {part for part, _ in parts}
     unread += [file for folder in folders if used != {root} and folder not in used for file in _below(folder)]
     _check_classes(pictures, unread, parts)
-    return Tree(tuple(pictures), _omitted(unread, root))
+    alone = [str(folder.relative_to(root)) for folder in empty]
+    folders_left = (Omission("folders without a picture", len(alone), "", first(alone)),) if alone else ()
+    return Tree(tuple(pictures), (*_omitted(unread, root), *folders_left))
 
 
 def _parts(folders: list[Path], root: Path) -> list[tuple[Path, int | None]]:
@@ -83,7 +87,7 @@ def _pictures(folder: Path) -> tuple[list[Path], list[Path]]:
     """The pictures in ``folder``, and all other files in it and below it."""
     entries = _entries(folder)
     files = [entry for entry in entries if entry.is_file() and entry.suffix.lower() in _ENDINGS]
-    others = [entry for entry in entries if entry.is_file() and entry not in set(files)]
+    others = [entry for entry in entries if not entry.is_dir() and entry not in set(files)]
     return files, [*others, *(file for entry in entries if entry.is_dir() for file in _below(entry))]
 
 
@@ -114,6 +118,8 @@ def _omitted(unread: list[Path], root: Path) -> tuple[Omission, ...]:
 
 def _why(file: Path) -> str:
     ending = file.suffix.lower()
+    if file.is_symlink() and not file.exists():
+        return "links not read: they lead nowhere"
     if ending in _ENDINGS:
         return "pictures not read: not straight in the folder of a class"
     return f"files not read: {ending or 'no ending'} is not .png, .jpg or .jpeg"
