@@ -174,6 +174,10 @@ def join(
     ca: Annotated[Path | None, typer.Option(metavar="FILE", help="The server's ca.crt.")] = None,
     limits: Annotated[Path | None, typer.Option(metavar="FILE", help="This site's own limits and budget.")] = None,
     state: Annotated[Path, typer.Option(metavar="DIR", help="This site's state and ledger.")] = Path("site-state"),
+    secret_from: Annotated[
+        str,
+        typer.Option(metavar="WHERE", help="Of the ledger: file, keyring, passphrase, passphrase:env:NAME or :fd:N."),
+    ] = "file",
     insecure_loopback: _Insecure = False,
     as_json: _Json = False,
 ) -> None:
@@ -181,7 +185,7 @@ def join(
     with _guarded(as_json):
         from .deploy.site import Line, take_part
 
-        take_part(Line(address, key, ca, insecure_loopback), site, data, limits, state)
+        take_part(Line(address, key, ca, insecure_loopback), site, data, limits, state, secret_from)
 
 
 @_keys.command("server")
