@@ -88,8 +88,8 @@ def read_rounds(store: Store, training: str) -> list[Mapping[str, Any]]:
     except (OSError, ValueError) as error:
         reason = "is not there" if isinstance(error, FileNotFoundError) else f"is not readable: {error}"
         raise Failed(f"{what} {reason}", remedy=remedy) from error
-    seals = (read_json(path.with_name("training.json")) or {}).get("seals") or {}
-    if seals.get(path.name) not in (None, file_digest(path)):
+    seals = (read_json(path.with_name("training.json")) or {}).get("seals")
+    if isinstance(seals, dict) and seals.get(path.name) not in (None, file_digest(path)):
         raise Failed(f"{what} was changed after it was written", remedy=remedy)
     return reports
 
