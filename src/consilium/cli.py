@@ -103,7 +103,7 @@ def report(
         table, page, altered = write_csv(folder), write_page(folder, share), read_study(folder).altered
         for line in altered:
             print(f"consilium: {line}", file=sys.stderr)
-        told = {"table": str(table), "report": str(page), "altered": list(altered)}
+        told = {"table": str(table), "report": str(page)} | ({"altered": list(altered)} if altered else {})
         print(json.dumps(told) if as_json else f"table:  {table}\nreport: {page}")
 
 
