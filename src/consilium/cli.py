@@ -106,7 +106,7 @@ def report(
         table, page, altered = write_csv(folder), write_page(folder, share), read_study(folder).altered
         for line in altered:
             print(f"consilium: {one_line(line)}", file=sys.stderr)
-        told = {"table": _text(table), "report": _text(page), "altered": list(altered)}
+        told = {"table": _text(table), "report": _text(page)} | ({"altered": list(altered)} if altered else {})
         print(json.dumps(told) if as_json else _places(table, page))
 
 
@@ -181,6 +181,10 @@ def join(
     ca: Annotated[Path | None, typer.Option(metavar="FILE", help="The server's ca.crt.")] = None,
     limits: Annotated[Path | None, typer.Option(metavar="FILE", help="This site's own limits and budget.")] = None,
     state: Annotated[Path, typer.Option(metavar="DIR", help="This site's state and ledger.")] = Path("site-state"),
+    secret_from: Annotated[
+        str,
+        typer.Option(metavar="WHERE", help="Of the ledger: file, keyring, passphrase, passphrase:env:NAME or :fd:N."),
+    ] = "file",
     insecure_loopback: _Insecure = False,
     as_json: _Json = False,
 ) -> None:
@@ -188,7 +192,7 @@ def join(
     with _guarded(as_json):
         from .deploy.site import Line, take_part
 
-        take_part(Line(address, key, ca, insecure_loopback), site, data, limits, state)
+        take_part(Line(address, key, ca, insecure_loopback), site, data, limits, state, secret_from)
 
 
 @_keys.command("server")

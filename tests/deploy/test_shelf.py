@@ -62,3 +62,21 @@ def test_without_room_for_the_answer_there_is_no_state_of_the_round(shelf, monke
 def full(handle):
     if ".bin" in Path(f"/proc/self/fd/{handle}").readlink().name:
         raise OSError(28, "No space left on device")
+
+
+def test_an_answer_or_a_state_that_was_changed_is_refused_by_name(shelf, tmp_path):
+    answer, kept = shelf.folder / "answer-4.bin", shelf.folder / "4.safetensors"
+    for path, use in ((answer, lambda: shelf.answer(4, b"question 4")), (kept, lambda: shelf.state(5))):
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        with pytest.raises(Failed, match=rf"{path.name} was changed after it was written.*restore it from a backup"):
+            use()
+        path.write_bytes(whole)
+        use()
+    other = Shelf(tmp_path / "another")
+    (other.folder / "4.safetensors").write_bytes(kept.read_bytes())
+    with pytest.raises(Failed, match="is of study 'study', not of 'another'"):
+        other.state(5)
+    (shelf.folder / "4.safetensors").write_bytes((shelf.folder / "3.safetensors").read_bytes())
+    with pytest.raises(Failed, match="is of round 3, not of 4"):
+        shelf.state(5)

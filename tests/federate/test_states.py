@@ -240,3 +240,24 @@ def test_a_log_line_cut_by_a_kill_is_dropped_even_where_it_looks_whole(
     again = trained(tmp_path / "cut", federation, network)
     assert [json.loads(line)["round"] for line in log.read_text().splitlines()] == [1, 2, 3, 4, 5]
     assert torch.equal(again.state.server.params, whole.state.server.params)
+
+
+def test_a_state_that_was_changed_or_is_of_another_training_site_or_round_is_refused(tmp_path) -> None:
+    states = SiteStates(tmp_path, training="one")
+    for site in ("site-1", "site-2"):
+        states[site] = state()
+    states.settle(1)
+    path = tmp_path / "site-1.1.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(Failed, match=r"site-1\.1\.safetensors was changed after it was written"):
+        states["site-1"]
+    path.write_bytes((tmp_path / "site-2.1.safetensors").read_bytes())
+    with pytest.raises(Failed, match="is of site 'site-2', not of 'site-1'"):
+        states["site-1"]
+    path.write_bytes(whole)
+    with pytest.raises(Failed, match="is of training 'one', not of 'two'"):
+        SiteStates(tmp_path, 1, training="two")["site-1"]
+    path.rename(tmp_path / "site-1.2.safetensors")
+    with pytest.raises(Failed, match="is of round 1, not of 2"):
+        SiteStates(tmp_path, 2, training="one")["site-1"]

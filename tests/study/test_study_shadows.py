@@ -7,7 +7,7 @@ import torch
 
 import consilium
 from consilium import Study
-from consilium.core.errors import Refused
+from consilium.core.errors import Failed, Refused
 from consilium.core.random import Stream
 from consilium.core.update import Update
 from consilium.federate.participant import Participant
@@ -304,3 +304,25 @@ def test_a_mask_that_empties_a_site_is_refused(study, tmp_path):
     made = Made({**study, "attacks": []}, tmp_path, lambda cell: True)
     with pytest.raises(Refused, match="leaves site-1 without records"):
         made.shadows.fit((made.shadows.pool.site != 1)[None], [0])
+
+
+def test_a_shadow_that_was_changed_or_stands_in_anothers_place_is_refused(study, tmp_path):
+    made = Made(study, tmp_path, lambda _: True)
+    first, second = sorted(made.folder.glob("trainings/*/shadows/*.safetensors"))[:2]
+    whole = first.read_bytes()
+    for content, why in (
+        (whole[:-1] + bytes([whole[-1] ^ 1]), "was changed after it was written"),
+        (second.read_bytes(), f"is of shadow '{second.stem}', not of '{first.stem}'"),
+    ):
+        first.write_bytes(content)
+        with pytest.raises(Failed, match=f"{why}.*delete it to train it again"):
+            made.shadows.shadow(first.stem)
+    first.write_bytes(whole)
+    released = next(made.folder.glob(f"models/*/shadows/{first.stem}.safetensors"))
+    kept = released.read_bytes()
+    released.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    with pytest.raises(Failed, match=r"was changed after it was written.*delete it to store it again"):
+        made.shadows.shadow(first.stem)
+    released.unlink()
+    made.shadows.shadow(first.stem)
+    assert released.read_bytes() == kept

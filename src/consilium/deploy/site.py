@@ -19,11 +19,13 @@ from consilium.core.errors import Failed, Refused
 from consilium.core.terminal import log_lines
 from consilium.federate.deployed.guard import Guard
 from consilium.federate.deployed.policy import SiteLimits, read_limits
+from consilium.federate.deployed.secret import PlainFile
 
 from .holdings import holding_of
 from .keys import check_site_name
 from .link import NodeSeat, depart
 from .processes import Child, free_port, new_secret, parse_address, program, refuse_insecure, require_flower, wait_open
+from .secret_from import custody
 from .worker import Worker
 
 __all__ = ["Line", "join", "take_part"]
@@ -60,14 +62,20 @@ class Line:
             raise Refused(f"others can read {self.key}", remedy=f"chmod 600 {self.key}")
 
 
-def take_part(line: Line, site: str, data: str, limits: Path | None, state: Path) -> None:
-    """Join as ``site`` with the records that ``data`` names, keeping everything below ``state``."""
+def take_part(line: Line, site: str, data: str, limits: Path | None, state: Path, secret_from: str = "file") -> None:
+    """Join as ``site`` with the records that ``data`` names, keeping everything below ``state``.
+
+    ``secret_from`` says where the ledger's secret is kept: see :mod:`.secret_from`.
+    """
+    kept = custody(secret_from)
     line.check()
     check_site_name(site)
     os.umask(0o077)  # states and answers are nobody else's
-    guard = Guard(SiteLimits() if limits is None else read_limits(limits), state / "ledger")
+    guard = Guard(SiteLimits() if limits is None else read_limits(limits), state / "ledger", kept)
     log_lines("%(asctime)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    if not isinstance(kept, PlainFile):
+        guard.unlock()
     join(line, Worker(site, holding_of(data), state / "studies", guard), state)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..core.errors import ConsiliumError
 from ..core.seal import file_digest, is_altered, is_sealed
-from ..study.sealing import altered_evidence, check_released, scores_hold
+from ..study.sealing import altered_evidence, check_released, scores_hold, table
 from ..study.store import read_json
 
 __all__ = ["ALTERED", "evidence_trouble", "files_trouble", "rounds_hold", "study_trouble", "unsealed_note"]
@@ -43,15 +43,15 @@ def files_trouble(folder: Path, cell: Path, evidence: Mapping[str, Any]) -> str:
     wrong += [f"{f.get('scores')} was changed or is gone: it is not drawn" for f in listed if not scores_hold(cell, f)]
     training = evidence.get("training")
     if isinstance(training, str) and not rounds_hold(folder / "trainings" / Path(training).name):
-        wrong.append("rounds.jsonl of its training was changed: it is not drawn")
+        wrong.append("rounds.jsonl or training.json of its training was changed: its rounds are not drawn")
     return "; ".join(text for text in wrong if text)
 
 
 def rounds_hold(training: Path) -> bool:
     """True where the log of rounds is the one that the finished training ended with, or nothing is known of it."""
-    seals = _record(training / "training.json").get("seals")
-    wanted, path = seals.get("rounds.jsonl") if isinstance(seals, dict) else None, training / "rounds.jsonl"
-    return wanted is None or not path.is_file() or file_digest(path) == wanted
+    record, path = _record(training / "training.json"), training / "rounds.jsonl"
+    wanted = table(record, "seals").get(path.name)
+    return not is_altered(record) and (wanted is None or not path.is_file() or file_digest(path) == wanted)
 
 
 def unsealed_note(evidence: Mapping[str, Any]) -> str:

@@ -32,6 +32,7 @@ from .audited import stored_architecture
 from .personal import site_file
 from .recipe import fingerprint
 from .released import restore
+from .sealing import table
 from .spec import DataShares
 from .store import read_json
 from .tables import entry, value
@@ -111,8 +112,8 @@ def _recipe(cell: str | Path) -> tuple[dict[str, Any], dict[str, Any], Path]:
 def _check(stored: Path, recipe: Mapping[str, Any], evidence: Mapping[str, Any], site: str | None) -> None:
     """Refuse a file that is not the one of the recipe, or of the evidence where that names it."""
     found = file_digest(stored)
-    for record in (recipe, evidence.get("released") or {}):
-        wanted = record.get("sha256") if site is None else (record.get("sites") or {}).get(site)
+    for record in (recipe, table(evidence, "released")):
+        wanted = record.get("sha256") if site is None else table(record, "sites").get(site)
         if wanted not in (None, found):
             remedy = "delete it and run the study again: that model is stored again"
             raise Refused(f"{stored} is not the model that was stored and judged", remedy=remedy)

@@ -32,6 +32,7 @@ __all__ = [
     "recipe_of",
     "released_seals",
     "scores_hold",
+    "table",
     "training_seals",
 ]
 
@@ -92,6 +93,12 @@ class Seals:
         return None
 
 
+def table(record: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The table ``name`` of ``record``; empty where there is none, or something else in its place."""
+    found = record.get(name)
+    return found if isinstance(found, dict) else {}
+
+
 def training_seals(folder: Path) -> dict[str, str]:
     """What ``training.json`` keeps of a training that is done."""
     return {name: file_digest(folder / name) for name in _SEALED if (folder / name).is_file()}
@@ -100,8 +107,8 @@ def training_seals(folder: Path) -> dict[str, str]:
 def check_training(store: Store, digest: str) -> None:
     """Fail for a finished training whose checkpoint is not the one that it ended with."""
     folder = store.training(digest)
-    wanted = ((read_json(folder / "training.json") or {}).get("seals") or {}).get("checkpoint.safetensors")
     path = folder / "checkpoint.safetensors"
+    wanted = table(read_json(folder / "training.json") or {}, "seals").get(path.name)
     if wanted is not None and file_digest(path) != wanted:
         load_checkpoint(path, training=digest)  # says why, where its own seal does not hold either
         reason = f"checkpoint {path} is not the one that its training ended with"
@@ -125,7 +132,7 @@ def released_seals(recipe: Mapping[str, Any]) -> dict[str, Any]:
 def _files_there(folder: Path) -> bool:
     """True where the recipe can be read and every site's own model is there."""
     recipe = recipe_of(folder)
-    return "sha256" in recipe and all(site_file(folder, site).is_file() for site in recipe.get("sites") or {})
+    return "sha256" in recipe and all(site_file(folder, site).is_file() for site in table(recipe, "sites"))
 
 
 def check_released(folder: Path, judged: Mapping[str, Any] | None) -> None:
@@ -135,7 +142,7 @@ def check_released(folder: Path, judged: Mapping[str, Any] | None) -> None:
         reason = f"{folder / 'recipe.json'} is gone, or was changed after it was written"
         raise Failed(reason, remedy="delete it and run again: the model is stored again")
     unbroken(folder / "model.safetensors", str(recipe.get("sha256")))
-    for site, seal in (recipe.get("sites") or {}).items():
+    for site, seal in table(recipe, "sites").items():
         unbroken(site_file(folder, site), str(seal))
     if judged and judged != released_seals(recipe):
         raise Failed(

@@ -93,8 +93,8 @@ def read_rounds(store: Store, training: str) -> list[Mapping[str, Any]]:
     """The report of every round of a finished training: who took part, what was sent, how long it took."""
     reports = rounds_in(store.training(training))
     path = store.training(training) / "rounds.jsonl"
-    seals = (read_json(path.with_name("training.json")) or {}).get("seals") or {}
-    if seals.get(path.name) not in (None, file_digest(path)):
+    seals = (read_json(path.with_name("training.json")) or {}).get("seals")
+    if isinstance(seals, dict) and seals.get(path.name) not in (None, file_digest(path)):
         reason = f"{path}, which says who took part in the training, was changed after it was written"
         raise Failed(reason, remedy=_REMEDY)
     return reports

@@ -12,7 +12,8 @@ Whatever is refused is a `Refused` that names the limit.  The ledger is open, an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from consilium.core.charge import Charge
@@ -22,8 +23,9 @@ from consilium.core.records import Records
 from consilium.federate.participant import Participant
 
 from .fingerprint import Fingerprint
-from .ledger import open_ledger
+from .ledger import Ledger, open_ledger
 from .policy import Planned, SiteLimits, check, check_request
+from .secret import Custody, PlainFile
 from .wire import StudyRequest
 
 __all__ = ["Admitted", "Guard", "Recognised"]
@@ -50,10 +52,16 @@ class Admitted:
 
 @dataclass(frozen=True, eq=False)
 class Guard:
-    """The limits of one site, and the folder of its ledger, which is made where there is none."""
+    """The limits of one site, the folder of its ledger, which is made where there is none, and where its secret is."""
 
     limits: SiteLimits
     folder: Path
+    custody: Custody = field(default_factory=PlainFile)
+
+    def unlock(self) -> None:
+        """Open the ledger once, so that a passphrase is asked for, or refused, before anything else."""
+        with self._ledger():
+            pass
 
     def judge(self, request: StudyRequest) -> None:
         """Refuse what the limits forbid whatever the records are."""
@@ -61,7 +69,7 @@ class Guard:
 
     def recognise(self, request: StudyRequest, records: Records, names: Sequence[str] | None = None) -> Recognised:
         """Whose ``records`` these are, before any defence changed them; ``names`` are stable names of their units."""
-        with open_ledger(self.folder, witness=self.limits.witness, wait=_WAIT) as ledger:
+        with self._ledger() as ledger:
             data = ledger.fingerprint(records, names)
             return Recognised(data, ledger.stream_key(request.digest(), data))
 
@@ -76,7 +84,7 @@ class Guard:
         most = rule.most_rounds(n, person.schedule)
         bounded = most if most < person.schedule.rounds else None
         planned = Planned(known.data, step, steps, tuple(labels), bounded)
-        with open_ledger(self.folder, witness=self.limits.witness, wait=_WAIT) as ledger:
+        with self._ledger() as ledger:
             check(request, self.limits, ledger, planned)
         return Admitted(request, replace(person, site=replace(person.site, limits=self.limits.at_site())), planned)
 
@@ -85,7 +93,7 @@ class Guard:
         request, planned, study = admitted.request, admitted.planned, admitted.request.digest()
         if not 1 <= round <= request.rounds:
             raise Refused(f"asks for round {round} of {request.rounds}", where="limits.max-rounds")
-        with open_ledger(self.folder, witness=self.limits.witness, wait=_WAIT) as ledger:
+        with self._ledger() as ledger:
             if len(ledger.paid(study)) >= self.limits.max_rounds:
                 raise Refused(
                     f"{self.limits.max_rounds} rounds of this study were worked, some more than once",
@@ -102,5 +110,8 @@ class Guard:
     def assess(self, request: StudyRequest, question: bytes) -> None:
         """Count the model that the bytes ``question`` hold, before it is judged; the same one again is free."""
         if self.limits.assess:
-            with open_ledger(self.folder, witness=self.limits.witness, wait=_WAIT) as ledger:
+            with self._ledger() as ledger:
                 ledger.judge(request.digest(), question, self.limits.max_assessments)
+
+    def _ledger(self) -> AbstractContextManager[Ledger]:
+        return open_ledger(self.folder, witness=self.limits.witness, wait=_WAIT, custody=self.custody)

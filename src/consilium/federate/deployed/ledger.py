@@ -33,7 +33,7 @@ from consilium.measure import privacy
 
 from .fingerprint import Fingerprint, fingerprint, split_tokens
 from .journal import Journal, durable, sync_folder
-from .secret import make_secret, read_secret
+from .secret import Custody, PlainFile
 
 __all__ = ["Budget", "Ledger", "open_ledger"]
 
@@ -250,14 +250,18 @@ class Ledger:
 
 
 @contextmanager
-def open_ledger(folder: Path, *, witness: Path | None = None, wait: float = 0.0) -> Iterator[Ledger]:
+def open_ledger(
+    folder: Path, *, witness: Path | None = None, wait: float = 0.0, custody: Custody | None = None
+) -> Iterator[Ledger]:
     """The ledger in ``folder`` (mode 0700), made where there is none; other processes wait ``wait`` seconds for it.
 
-    A second head in ``witness``, on another disk, tells a folder that was restored from an old copy.
+    A second head in ``witness``, on another disk, tells a folder that was restored from an old copy.  ``custody`` says
+    where its secret is kept: open in the folder, if nothing else is said.
     """
+    keeper = custody or PlainFile()
     if not folder.exists() or not any(folder.iterdir()):
-        _create(folder, witness)
-    secret = read_secret(folder / "secret")
+        _create(folder, witness, keeper)
+    secret = keeper.read(folder / "secret")
     with Journal(folder, secret.derive("journal"), witness, wait) as journal:
         about = journal.lines[0]
         if about.get("ledger") != _VERSION:
@@ -265,7 +269,7 @@ def open_ledger(folder: Path, *, witness: Path | None = None, wait: float = 0.0)
         yield Ledger(folder, journal, secret)
 
 
-def _create(folder: Path, witness: Path | None) -> None:
+def _create(folder: Path, witness: Path | None, custody: Custody) -> None:
     """All of a new ledger appears at once, so that half of one is always damage."""
     if witness is not None and witness.exists():
         raise Refused(
@@ -276,7 +280,7 @@ def _create(folder: Path, witness: Path | None) -> None:
     for stale in draft.glob("*") if draft.exists() else ():
         stale.unlink()
     draft.mkdir(mode=0o700, parents=True, exist_ok=True)
-    secret = make_secret(draft / "secret")
+    secret = custody.make(draft / "secret")
     Journal.create(draft, secret.derive("journal"), {"ledger": _VERSION, "began": _now()})
     draft.rename(folder)
     sync_folder(folder.parent)
