@@ -1,6 +1,7 @@
-"""What tests of sinks share: a small study, runs of it that are cut short, and what a run itself keeps."""
+"""What tests of runs share: finished runs, runs that are cut short, and what a run itself keeps."""
 
 import json
+import shutil
 
 import pytest
 
@@ -55,3 +56,19 @@ class Tracked:
 @pytest.fixture
 def tracked(tables, monkeypatch):
     return Tracked(tables, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run of a study, copied rather than made again."""
+    runs = {}
+
+    def copy(study, tmp_path):
+        key = json.dumps(study, sort_keys=True)
+        if key not in runs:
+            runs[key] = tmp_path_factory.mktemp("finished")
+            Study.of(study).run(runs[key], quiet=True)
+        shutil.copytree(runs[key], tmp_path / "out")
+        return tmp_path / "out"
+
+    return copy

@@ -24,22 +24,6 @@ def study(tables):
     return {**tables, "corruptions": []}
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A finished run of ``study`` is copied rather than made again."""
-    made = {}
-
-    def copy(study, tmp_path):
-        key = json.dumps(study, sort_keys=True)
-        if key not in made:
-            made[key] = tmp_path_factory.mktemp("finished")
-            Study.of(study).run(made[key], quiet=True)
-        shutil.copytree(made[key], tmp_path / "out")
-        return tmp_path / "out"
-
-    return copy
-
-
 def run(study, out):
     results = Study.of(study).run(out, quiet=True)
     return results.outcome, evidence(results.folder)

@@ -22,25 +22,9 @@ def study(tables):
     return {**tables, "corruptions": []}
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A finished run is copied rather than made again."""
-    made = {}
-
-    def copy(study, tmp_path):
-        key = json.dumps(study, sort_keys=True)
-        if key not in made:
-            made[key] = tmp_path_factory.mktemp("finished")
-            Study.of(study).run(made[key], quiet=True)
-        shutil.copytree(made[key], tmp_path / "out")
-        return tmp_path / "out" / "tiny"
-
-    return copy
-
-
 @pytest.fixture
 def folder(study, finished, tmp_path):
-    return finished(study, tmp_path)
+    return finished(study, tmp_path) / "tiny"
 
 
 def run(study, folder):
