@@ -90,7 +90,7 @@ def _gathered(recipe: Mapping[str, Any]) -> Records:
     return made.test
 
 
-_SHARES = ("sites", "public", "validation", "test", "non-members")
+_SHARES = ("sites", "public", "validation", "test", "non-members", "shared-patients")
 
 
 def _recipe(cell: str | Path) -> tuple[dict[str, Any], dict[str, Any], Path]:

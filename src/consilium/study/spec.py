@@ -42,7 +42,10 @@ STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
 
 @dataclass(frozen=True)
 class DataShares:
-    """How a data set is divided: number of sites, and the shares of the pools of LAWS 17."""
+    """How a data set is divided: number of sites, and the shares of the pools of LAWS 17.
+
+    ``shared-patients``: one id means one person at all natural sites, however many come to several.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     sites: int = 1
@@ -50,6 +53,7 @@ class DataShares:
     validation: float = 0.1
     test: float = 0.2
     non_members: float = 0.2
+    shared_patients: bool = False
 
     def __post_init__(self) -> None:
         check(1 <= self.sites <= 100_000, "sites", self.sites, "1 to 100000 sites")
@@ -66,6 +70,8 @@ class DataSpec:
     def configuration(self) -> dict[str, Any]:
         """Canonical JSON."""
         shares = {name.replace("_", "-"): value for name, value in vars(self.shares).items()}
+        if not self.shares.shared_patients:  # as before it could be said
+            del shares["shared-patients"]
         return {**self.source.configuration(), "partition": self.partition.configuration(), **shares}
 
 
