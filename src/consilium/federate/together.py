@@ -15,13 +15,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from consilium.core.algorithm import Broadcast, Work
 from consilium.core.errors import Refused
 from consilium.core.gradient import Gradient
 from consilium.core.update import Update
+from consilium.core.workspace import unknown_layers
 from consilium.learn.mean_gradient import MeanGradient, shuffled
 
 from .participant import Participant, SiteState
@@ -205,10 +206,22 @@ def why_not_together(people: Sequence[Participant]) -> Refused | None:
         if network.start()[1].numel():
             return Refused("the stacked engine cannot keep running statistics (BatchNorm) apart", remedy=remedy)
         if not network.draws_nothing:
-            return Refused("the stacked engine takes no layer that draws random numbers (Dropout)", remedy=remedy)
+            return Refused(f"the stacked engine {_why_not_layers(network.template)}", remedy=remedy)
         if network.compute.precision != "fp32" or network.compute.layout != "contiguous":
             return Refused("the stacked engine computes in fp32 and contiguous memory", remedy=remedy)
     return None
+
+
+def _why_not_layers(module: nn.Module) -> str:
+    """Of all layers that the engine does not take: one that it cannot, one that draws, one that it does not know."""
+    odd = {f"{path or 'the model'} ({type(layer).__name__})": layer for path, layer in unknown_layers(module)}
+    for name, layer in odd.items():
+        if isinstance(layer, nn.RNNBase | nn.RNNCellBase):
+            return f"cannot put the sites of {name} into one kernel: vmap cannot follow recurrent layers"
+    for name, layer in odd.items():
+        if isinstance(layer, nn.modules.dropout._DropoutNd | nn.RReLU):
+            return f"takes no layer that draws random numbers, as {name} does"
+    return f"takes only layers that are known to draw no random number, those of torch, and not {next(iter(odd))}"
 
 
 def _batches(person: Participant, number: int) -> list[Tensor]:
