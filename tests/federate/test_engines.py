@@ -237,8 +237,8 @@ class Recurrent(nn.Module):
     ("module", "reason"),
     [
         (nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(144, 3)), r"draws random numbers, as 1 \(Dropout\) does"),
-        (Recurrent(), r"cannot put the sites of gru \(GRU\) into one kernel: vmap cannot follow recurrent layers"),
-        (nn.Sequential(nn.Flatten(), Own(144, 3)), r"known to draw no random number, those of torch, and not 1 \(Own\)"),
+        (Recurrent(), r"that they draw no random number; of these it is not: the model \(Recurrent\), gru \(GRU\)\."),
+        (nn.Sequential(nn.Flatten(), Own(144, 3)), r"draw no random number; of these it is not: 1 \(Own\)"),
         (nn.Sequential(nn.Flatten(), nn.BatchNorm1d(144), nn.Linear(144, 3)), "BatchNorm"),
     ],
 )

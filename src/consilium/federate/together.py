@@ -29,6 +29,7 @@ from .participant import Participant, SiteState
 
 __all__ = ["Together", "why_not_together"]
 
+_SHOWN = 3
 _SPAN = 4
 """Steps of one compiled graph: half the time of a logistic step was spent entering it; 19 take minutes to compile."""
 
@@ -213,15 +214,12 @@ def why_not_together(people: Sequence[Participant]) -> Refused | None:
 
 
 def _why_not_layers(module: nn.Module) -> str:
-    """Of all layers that the engine does not take: one that it cannot, one that draws, one that it does not know."""
     odd = {f"{path or 'the model'} ({type(layer).__name__})": layer for path, layer in unknown_layers(module)}
-    for name, layer in odd.items():
-        if isinstance(layer, nn.RNNBase | nn.RNNCellBase):
-            return f"cannot put the sites of {name} into one kernel: vmap cannot follow recurrent layers"
-    for name, layer in odd.items():
-        if isinstance(layer, nn.modules.dropout._DropoutNd | nn.RReLU):
-            return f"takes no layer that draws random numbers, as {name} does"
-    return f"takes only layers that are known to draw no random number, those of torch, and not {next(iter(odd))}"
+    drawing = [name for name, layer in odd.items() if isinstance(layer, nn.modules.dropout._DropoutNd | nn.RReLU)]
+    if drawing:
+        return f"takes no layer that draws random numbers, as {drawing[0]} does"
+    named = ", ".join([*odd][:_SHOWN]) + (", ..." if len(odd) > _SHOWN else "")
+    return f"takes only layers of which it is known that they draw no random number; of these it is not: {named}"
 
 
 def _batches(person: Participant, number: int) -> list[Tensor]:
