@@ -94,8 +94,8 @@ def _alike(what: str, names: Sequence[str], of: Tensor | None) -> Iterator[str]:
         one, other = (_first(of, names.index(name)) for name in pairs[0])
         count = f"{len(pairs)} pairs of {what} have" if len(pairs) > 1 else f"two {what} have"
         yield (
-            f"{count} names that differ in capitals, blanks, leading zeros or a final .0 only, such as those of records "
-            f"{one} and {other}, and count as two: if they are one, write the name in one way"
+            f"{count} names that differ in capitals, blanks, leading zeros or a final .0 only, such as those of "
+            f"records {one} and {other}, and count as two: if they are one, write the name in one way"
         )
 
 

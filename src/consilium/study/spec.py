@@ -123,6 +123,12 @@ class FederationShape:
         check(0 <= self.ema < 1, "ema", self.ema, "a decay below 1, or 0 for none")
         check(1e-6 <= self.max_share <= 1, "max_share", self.max_share, "a share of the merge, 1 for no cap")
         check(1 <= self.max_records <= 1 << 40, "max_records", self.max_records, "a number of records, 1 or more")
+        if self.compile and self.engine in ("loop", "pool"):
+            raise Refused(
+                f"compile fuses the steps of a stack, and does nothing where engine = {self.engine!r}",
+                remedy='leave it out, or use engine = "stacked"',
+                where="compile",
+            )
         if self.compile and not self.rate().flat:
             raise Refused(
                 "compile fuses a step with its learning rate, which lr-schedule and warm-up change in every round",
