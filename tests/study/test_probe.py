@@ -198,68 +198,6 @@ REFUSED = {
 }
 
 
-class Keeping(nn.Module):
-    """Layers and weights that ``keep`` puts where torch does not look; forward reaches them all."""
-
-    def __init__(self, keep, use=lambda m, x: x):
-        super().__init__()
-        self.out, self.use = nn.Linear(64, CLASSES), use
-        keep(self)
-
-    def forward(self, x):
-        return self.out(self.use(self, x.flatten(1)))
-
-
-def hidden(self):
-    self.__dict__["hidden"] = nn.Linear(64, 64)
-
-
-UNREGISTERED = {
-    "a list": (
-        lambda m: setattr(m, "blocks", [nn.Linear(64, 64), nn.Linear(64, 64)]),
-        r"layers \(Linear\) in self\.blocks \(a list\) are not registered: neither trained nor stored",
-        r"use nn\.ModuleList",
-    ),
-    "a tuple in a dict": (
-        lambda m: setattr(m, "parts", {"deep": (nn.ReLU(), [nn.Conv2d(1, 1, 1)])}),
-        r"layers \(Conv2d\) in self\.parts \(a dict\)",
-        r"use nn\.ModuleDict",
-    ),
-    "a sublayer's list": (
-        lambda m: setattr(m.out, "more", [nn.BatchNorm1d(3, affine=False)]),
-        r"self\.out\.more",
-        "List",
-    ),
-    "parameters in a list": (
-        lambda m: setattr(m, "scales", [nn.Parameter(torch.ones(64))]),
-        r"parameters in self\.scales \(a list\) are not registered",
-        r"use nn\.ParameterList",
-    ),
-    "a tensor with a gradient": (
-        lambda m: setattr(m, "scale", torch.ones(64, requires_grad=True)),
-        r"tensor self\.scale is not registered",
-        r"use nn\.Parameter$",
-    ),
-    "past torch": (hidden, r"layer self\.hidden is not registered", "assign it as an attribute"),
-}
-
-
-@pytest.mark.parametrize("trained", [True, False])
-@pytest.mark.parametrize("name", UNREGISTERED)
-def test_layers_that_torch_does_not_see_are_refused_by_name(name, trained):
-    keep, reason, remedy = UNREGISTERED[name]
-    with pytest.raises(Refused, match=reason) as refused:
-        probe(lambda: Keeping(keep), trained)
-    assert re.search(remedy, refused.value.remedy) and refused.value.where == "model"
-
-
-def lawful_keeping(self):
-    self.body = nn.Sequential(nn.Linear(64, 64), nn.ReLU())
-    self.order = [self.body[0], nn.ReLU(), {"weight": self.body[0].weight}]
-    self.table, self.sizes, self.loop = torch.ones(64), [64, 64], []
-    self.loop.append(self.loop)
-
-
 class Unused(nn.Module):
     """A lazy layer that forward does not reach."""
 
@@ -340,7 +278,6 @@ ACCEPTED = {
     "zeros at first": zero_started,
     "an unused layer": Unreached,
     "hooks": lambda: with_hook(flat()),
-    "registered layers in a list": lambda: Keeping(lawful_keeping, lambda m, x: m.order[1](m.order[0](x))),
     "a whole buffer": lambda: with_buffer(torch.arange(5)),
 }
 
