@@ -150,7 +150,8 @@ def test_natural_sites_bear_their_names(held):
 
 def test_a_unit_named_at_two_sites_stands_where_most_of_its_records_are(held):
     units = [k // 3 for k in range(120)]
-    consortium = run(held(y=[0, 1] * 60, units=units, keys=[0, 0, 1] * 20 + [1, 1, 0] * 20), ByKey())
+    source = held(y=[0, 1] * 60, units=units, keys=[0, 0, 1] * 20 + [1, 1, 0] * 20)
+    consortium = run(source, ByKey(), shared_patients=True)
     at = {unit: site.id for site in consortium.sites for unit in site.records.train.units.tolist()}
     assert all(site == ("site-0" if unit < 20 else "site-1") for unit, site in at.items())
 

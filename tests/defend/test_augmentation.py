@@ -67,14 +67,14 @@ def test_one_record_moves_the_sum_by_at_most_the_clip(objective):
 
 def test_the_last_record_left_out_moves_it_by_at_most_the_clip():
     """Views without a draw are the same for the others whoever is left out."""
-    assert moved_by_leaving_out(Augmentation(copies=4, flip=False, shift=0).objective(CrossEntropy())) > 0.9 * CLIP
-    assert moved_by_leaving_out(Augmentation(copies=4, flip=False, shift=0).objective(CrossEntropy())) <= CLIP * 1.0001
+    assert moved_by_leaving_out(Augmented(CrossEntropy(), copies=4, flip=False, shift=0)) > 0.9 * CLIP
+    assert moved_by_leaving_out(Augmented(CrossEntropy(), copies=4, flip=False, shift=0)) <= CLIP * 1.0001
 
 
 def test_clipping_every_view_alone_is_caught(monkeypatch):
     """The bug that multiplies a record's influence by K."""
     monkeypatch.setattr(_noisy_sum, "units_of_rows", lambda batch, units: None)
-    assert moved_by_leaving_out(Augmentation(copies=4, flip=False, shift=0).objective(CrossEntropy())) > 2 * CLIP
+    assert moved_by_leaving_out(Augmented(CrossEntropy(), copies=4, flip=False, shift=0)) > 2 * CLIP
 
 
 def test_unclipped_it_is_the_gradient_of_the_mean_over_views_by_hand():

@@ -220,10 +220,25 @@ def test_what_cannot_be_stacked_is_refused_with_its_reason(changes, reason) -> N
         carried(Stacked(), *federation(MLP(hidden=9), **changes))
 
 
+class Own(nn.Linear):
+    """A layer of the user's."""
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gru, self.out = nn.GRU(12, 4, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.out(self.gru(x.reshape(-1, 12, 12))[0][:, -1])
+
+
 @pytest.mark.parametrize(
     ("module", "reason"),
     [
-        (nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(144, 3)), "Dropout"),
+        (nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(144, 3)), r"draws random numbers, as 1 \(Dropout\) does"),
+        (Recurrent(), r"that they draw no random number; of these it is not: the model \(Recurrent\), gru \(GRU\)\."),
+        (nn.Sequential(nn.Flatten(), Own(144, 3)), r"draw no random number; of these it is not: 1 \(Own\)"),
         (nn.Sequential(nn.Flatten(), nn.BatchNorm1d(144), nn.Linear(144, 3)), "BatchNorm"),
     ],
 )

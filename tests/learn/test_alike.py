@@ -68,3 +68,40 @@ def test_every_model_of_the_house_answers_alike(card):
         p.add_(0.05 * torch.randn(p.shape, generator=Stream(p.numel()).generator()))
     assert departure(module, inputs(3, *shape), sizes=FEW_SIZES) is None
     assert set(FEW_SIZES) < set(SIZES)
+
+
+class Mixing(nn.Module):
+    """Two layers; the batch is looked at where ``place`` says."""
+
+    def __init__(self, place):
+        super().__init__()
+        self.body, self.head, self.place = (
+            nn.Sequential(nn.Linear(6, 6), Centred(place == "in")),
+            nn.Linear(6, 3),
+            place,
+        )
+
+    def forward(self, x):
+        h = self.body(x)
+        return self.head(h - h.mean(0) if self.place == "between" else h)
+
+
+class Centred(nn.Module):
+    def __init__(self, on):
+        super().__init__()
+        self.on = on
+
+    def forward(self, x):
+        return x - x.mean(0) if self.on else x
+
+
+@pytest.mark.parametrize(
+    "place, told", [("in", "at layer body.1 (Centred)"), ("between", "before layer head (Linear)")]
+)
+def test_the_layer_where_answers_part_is_named(place, told):
+    found = departure(made(lambda: Mixing(place)), inputs(20, 6))
+    assert str(found).endswith(f"of the spread of its logits, first {told}")
+
+
+def test_no_layer_is_named_where_the_answers_part_after_the_last():
+    assert departure(made(lambda: Planted(1, 0.3)), inputs(5, 6)).layer == ""

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import consilium
 from consilium import Study
@@ -51,9 +52,25 @@ def value(measures, name):
     return next(m["value"] for m in measures if m["name"] == name)
 
 
+def largest_difference(one, other):
+    """Between the advantages of two models on the same candidates, over all thresholds that both are given.
+
+    Each model's own threshold is drawn from few records and moves its advantage by 0.08; at a common one the difference
+    is at most the share of candidates that change sides.
+    """
+    assert torch.equal(one["id"], other["id"]) and torch.equal(one["member"], other["member"])
+    member = one["member"]
+
+    def advantages(scores):
+        above = (scores > one["score"][:, None]).double()
+        return above[:, member].mean(1) - above[:, ~member].mean(1)
+
+    return float((advantages(one["score"]) - advantages(other["score"])).abs().max())
+
+
 def test_int8_with_instance_norm_is_right_in_batches_and_leaks_nothing_that_is_not_there(study, tmp_path):
     results = Study.of(study).run(tmp_path / "out", quiet=True)
-    accuracy, advantage = {}, {}
+    accuracy, auc, candidates = {}, {}, {}
     for cell in results.plan.cells:
         folder = results.folder / "cells" / cell.digest
         evidence = json.loads((folder / "evidence.json").read_text())
@@ -64,15 +81,19 @@ def test_int8_with_instance_norm_is_right_in_batches_and_leaks_nothing_that_is_n
         assert torch.equal(together.argmax(1), alone.argmax(1))
         accuracy[cell.arm.name] = value(evidence["utility"], "accuracy")
         assert accuracy[cell.arm.name] == pytest.approx(float((alone.argmax(1) == test.y).double().mean()))
-        advantage[cell.arm.name] = value(evidence["findings"]["loss-threshold"]["measures"], "advantage")
+        auc[cell.arm.name] = value(evidence["findings"]["loss-threshold"]["measures"], "auc")
+        candidates[cell.arm.name] = load_file(folder / "loss-threshold.safetensors")
     assert accuracy["none"] > 0.8 and abs(accuracy["static-int8"] - accuracy["none"]) < 0.02
-    assert advantage["static-int8"] - advantage["none"] < 0.05
+    assert abs(auc["static-int8"] - auc["none"]) < 0.01
+    assert largest_difference(candidates["none"], candidates["static-int8"]) < 0.05
 
 
 def test_a_wrong_kernel_is_refused_before_training_by_size_record_and_amount(study, monkeypatch):
     all_in_int8(monkeypatch)
     with pytest.raises(
-        Unlawful, match=r"static-int8: in batches of (65|257) record \d is answered otherwise"
+        Unlawful,
+        match=r"static-int8: in batches of (65|257) record \d is answered otherwise than alone, by .* of the spread of "
+        r"its logits, first at layer n \(InstanceNorm2d\)",
     ) as refused:
         Study.of(study).plan()
     assert "(LAWS 21)" in refused.value.reason and "leave out static-int8" in refused.value.remedy

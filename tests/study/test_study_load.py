@@ -176,3 +176,41 @@ def test_a_users_code_is_part_of_the_digest(tmp_path, monkeypatch, tables):
         sys.modules.pop("changed_net", None)
         digests |= set(Study.of(tables).plan().trainings)
     assert len(digests) == 2
+
+
+FAILING = """
+import os
+from torch import nn
+
+TABLES = {} if os.environ.get("BROKEN_NET") else {"width": 1}
+
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(30, 2))
+
+    def forward(self, x):
+        return super().forward(x) * TABLES["width"]
+
+    def eval(self):
+        TABLES["width"]
+        return super().eval()
+"""
+
+
+@pytest.mark.parametrize("defence", [[], ["prune"], ["static-int8"]])
+def test_what_a_users_module_raises_is_no_broken_recipe(tables, tmp_path, monkeypatch, defence):
+    (tmp_path / "failing_net.py").write_text(FAILING)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "failing_net", raising=False)
+    tables |= {"attacks": [], "corruptions": [], "vary": {"compression": defence} if defence else {}}
+    tables["model"] = {"kind": "module", "path": "failing_net:Net", "allow-code": True}
+    results = Study.of(tables).run(tmp_path / "out", quiet=True)
+    assert not results.outcome.failed
+    cell = results.folder / "cells" / results.plan.cells[-1].digest
+    consilium.load(cell, allow_code=True)
+    monkeypatch.setattr(sys.modules["failing_net"], "TABLES", {})
+    with pytest.raises(
+        Refused, match=r"the model's own code fails: KeyError: 'width' \(.*failing_net\.py:\d+\)"
+    ) as refused:
+        consilium.load(cell, allow_code=True)
+    assert "recipe" not in str(refused.value)

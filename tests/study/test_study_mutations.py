@@ -59,13 +59,21 @@ def at(tables, path):
 
 @st.composite
 def mutated(draw, tables):
-    """One to four changes: a value replaced, a key deleted, renamed, doubled or moved, junk added."""
+    """One to four changes: a value replaced, a key deleted, renamed, doubled or moved, junk added, a number tuned.
+
+    Junk alone is nearly always refused by the parser: numbers that are tuned reach the laws behind it.
+    """
     made = copy.deepcopy(tables)
     for _ in range(draw(st.integers(1, 4))):
-        path = draw(st.sampled_from([p for p in places(made) if p] or [("name",)]))
+        change = draw(
+            st.sampled_from(["tune", "tune", "replace", "retype", "delete", "rename", "add", "move", "double"])
+        )
+        every = [p for p in places(made) if p and (change != "tune" or type(at(made, p)) in (int, float))]
+        path = draw(st.sampled_from(every or [("name",)]))
         parent, key = at(made, path[:-1]), path[-1]
-        change = draw(st.sampled_from(["replace", "retype", "delete", "rename", "add", "move", "double"]))
-        if change == "replace" or key not in (parent if isinstance(parent, dict) else range(len(parent))):
+        if change == "tune" and every:
+            parent[key] = draw(st.sampled_from([parent[key] * 2, parent[key] // 2, parent[key] / 2, 1, 0.5, 0]))
+        elif change == "replace" or key not in (parent if isinstance(parent, dict) else range(len(parent))):
             parent[key] = draw(JUNK)
         elif change == "retype":
             parent[key] = draw(st.sampled_from([[parent[key]], {"kind": parent[key]}, str(parent[key]), [], {}, 0, ""]))
@@ -155,14 +163,14 @@ def test_mutated_text_is_read_or_refused(data, tmp_path_factory):
 def test_mutated_studies_are_planned_or_refused():
     planned = []
 
-    @settings(max_examples=300, **GENTLE)
+    @settings(max_examples=100, **GENTLE)
     @given(tables=mutated(CHEAP))
     def one(tables):
         with within(30):
             planned.append(lawful_or_one_line(lambda: make_plan(parse(tables))))
 
     one()
-    assert 5 <= sum(plan is not None and bool(plan.cells) for plan in planned) <= 285
+    assert 5 <= sum(plan is not None and bool(plan.cells) for plan in planned) <= 95
 
 
 @pytest.mark.parametrize("value", [2**62, 10**9, 10**6, 1e300, 1e-300])

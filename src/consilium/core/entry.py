@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from .errors import Refused
 
-__all__ = ["Entry", "check"]
+__all__ = ["Entry", "check", "check_used"]
 
 
 @dataclass(frozen=True)
@@ -34,3 +34,11 @@ def check(condition: bool, knob: str, value: object, allowed: str) -> None:
     """Refuse a knob whose value is outside its range, naming both."""
     if not condition:
         raise Refused(f"{value!r} is out of range", remedy=f"use {allowed}", where=knob.replace("_", "-"))
+
+
+def check_used(entry: Entry, knob: str, used: bool, where: str) -> None:
+    """Refuse a knob that was set (to another value than its default) and does nothing ``where`` something else says."""
+    given, default = getattr(entry, knob), next(f.default for f in fields(entry) if f.name == knob)
+    if not used and given != default:
+        name = knob.replace("_", "-")
+        raise Refused(f"{name} = {given!r} does nothing where {where}", remedy=f"leave out {name}", where=name)

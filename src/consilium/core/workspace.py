@@ -8,7 +8,7 @@ computed and how it is rounded, never what is claimed.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Compute", "Workspace", "draws_nothing", "pooled_first"]
+__all__ = ["Compute", "Workspace", "draws_nothing", "pooled_first", "unknown_layers"]
 
 _DETERMINISTIC = {
     "torch.nn.modules.activation": {"MultiheadAttention", "RReLU"},
@@ -144,7 +144,12 @@ def _commute(first: nn.Module, second: nn.Module) -> bool:
 
 def draws_nothing(module: nn.Module) -> bool:
     """True if no layer can draw a random number in ``forward``: only layers known not to are trusted."""
-    return all(_known(type(layer)) for layer in module.modules())
+    return next(unknown_layers(module), None) is None
+
+
+def unknown_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Path and layer of those that are not known to draw no random number."""
+    return ((path, layer) for path, layer in module.named_modules() if not _known(type(layer)))
 
 
 def _known(kind: type) -> bool:

@@ -25,6 +25,7 @@ class Dataset:
 
     split: int8 ``(n,)`` of TRAIN, VALIDATION, TEST, or None where the source has no split of its own.
     keys: int64 ``(n,)``, the natural site of each record, or None; ``key_names[k]`` names key k, where names are known.
+    unit_names: those of the units (patients), likewise.
     classes: the name of each label.  provenance: which file was used, with its fingerprint.
     bundled: anyone may see these records.  fitted_on_private: ranges or category lists were read from the records; the
     notes name them.  omitted: what of the source is not used as it stands, counted.
@@ -41,9 +42,14 @@ class Dataset:
     notes: tuple[str, ...] = ()
     fitted_on_private: bool = False
     key_names: tuple[str, ...] = ()
+    unit_names: tuple[str, ...] = ()
     omitted: tuple[Omission, ...] = ()
     inputs: Inputs = field(default_factory=Inputs)
 
     def key_name(self, key: int) -> str:
         """What the natural site ``key`` is called."""
         return self.key_names[key] if key < len(self.key_names) else str(key)
+
+    def unit_name(self, unit: int) -> str:
+        """What the unit (patient) ``unit`` is called."""
+        return self.unit_names[unit] if unit < len(self.unit_names) else str(unit)

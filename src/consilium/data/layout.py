@@ -38,13 +38,14 @@ NAMES = frozenset(name for names in (*_PLAIN.values(), *_SPLIT.values(), (COLUMN
 
 @dataclass(frozen=True, eq=False)
 class Laid:
-    """Records, their split and their natural sites (each None if not given), the sites' names, what inputs mean."""
+    """Records, their split and their natural sites (each None if not given), the names, what inputs mean."""
 
     records: Records
     split: Tensor | None
     keys: Tensor | None
     key_names: tuple[str, ...]
     inputs: Inputs
+    unit_names: tuple[str, ...]
 
 
 def standard_names(given: Iterable[str], where: str) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -83,12 +84,12 @@ def laid_out(arrays: _Arrays, where: str) -> Laid:
         raise Refused(f"inputs of different shapes: {shapes}", remedy="make them all one shape", where=where)
     sizes = [len(part) for part in x]
     y = [labels(arrays[names[1]], n, f"{where}[{names[1]}]") for (_, names), n in zip(parts, sizes, strict=True)]
-    units, _ = _group(arrays, parts, 2, sizes, where)
+    units, unit_names = _group(arrays, parts, 2, sizes, where)
     keys, key_names = _group(arrays, parts, 3, sizes, where)
     given = [torch.full((n,), split) for (split, _), n in zip(parts, sizes, strict=True) if split is not None]
     split = torch.cat(given).to(torch.int8) if given else None
     meaning = meaning_of([arrays[names[0]] for _, names in parts], arrays.get(COLUMNS), units is not None, where)
-    return Laid(Records.of(torch.cat(x), torch.cat(y), units), split, keys, key_names, meaning)
+    return Laid(Records.of(torch.cat(x), torch.cat(y), units), split, keys, key_names, meaning, unit_names)
 
 
 def _parts(arrays: _Arrays, where: str) -> _Parts:

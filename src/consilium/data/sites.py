@@ -22,7 +22,8 @@ from consilium.core.records import Consortium, Pools, Records, Site
 from .apart import check_apart
 from .dataset import TEST, TRAIN, VALIDATION, Dataset
 from .duplicates import deduplicate, untangle
-from .omissions import check_whole
+from .names import check_names
+from .omissions import check_whole, first
 from .partition import Partition
 from .source import Source
 from .splits import PUBLIC, Units, pick_records, roles
@@ -41,15 +42,18 @@ def gather(
     test: float,
     non_members: float,
     stream: Stream,
+    shared_patients: bool = False,
 ) -> Consortium:
     """Load ``source`` and divide it over ``sites`` sites.
 
     ``test`` is the share held out where the source gives no test split, ``public`` that of the training pool taken out
     for everyone; ``non_members`` and ``validation`` (where the source gives none) are shares of each site's own
-    training pool.  Refused: what cannot be used, a test set of one class, a site without data, by its name.
+    training pool; ``shared_patients``: one id is one person at all sites.  Refused: what cannot be used, a test set of
+    one class, a site without data, by its name, and ids that each site seems to give by itself.
     """
     _check_shares(sites, public, validation, test, non_members)
     given = verified(source.load())
+    named = check_names(given, shared_patients=shared_patients)
     dataset, duplicates = deduplicate(given)
     dataset, tangled = untangle(dataset)
     check_whole(given, dataset)
@@ -72,7 +76,7 @@ def gather(
         provenance=dataset.provenance,
         bundled=dataset.bundled,
         removed={**duplicates, **tangled},
-        notes=(*dataset.notes, *_notes(dataset, test)),
+        notes=(*dataset.notes, *named, *_notes(dataset, partition, test)),
         fitted_on_private=dataset.fitted_on_private,
         omitted=dataset.omitted,
         inputs=dataset.inputs,
@@ -94,6 +98,8 @@ def _assign(
     pool = (role == TRAIN) | (role == VALIDATION)
     records, keys = dataset.records, None if dataset.keys is None else dataset.keys[pool]
     units = Units.among(records.y[pool], records.units[pool], keys)
+    if partition.natural and keys is not None and units.keys is not None:
+        _refuse_emptied(dataset, keys, units.keys)
     at_unit = partition.divide(units.y, units.keys, sites, stream.generator())
     at = torch.full_like(role, -1)
     at[pool] = at_unit[units.of]
@@ -102,6 +108,17 @@ def _assign(
         return at, numbers
     names = tuple(_name(dataset, torch.unique(units.keys[at_unit == k]).tolist()) for k in range(sites))
     return at, names if len(set(names)) == sites else numbers
+
+
+def _refuse_emptied(dataset: Dataset, keys: Tensor, homes: Tensor) -> None:
+    """A patient stands where most of her records are; refuse that this leaves one of the natural sites nobody."""
+    for key in torch.unique(keys[~torch.isin(keys, homes)]).tolist():
+        raise Refused(
+            f"nobody is left at site {dataset.key_name(key)!r}: each of its patients has as many records at another "
+            "site, or more, and stands there",
+            remedy="make ids unique if each site gives its own, or take this site's records out of the data",
+            where="partition",
+        )
 
 
 def _name(dataset: Dataset, keys: list[int]) -> str:
@@ -150,12 +167,16 @@ def _sites(names: tuple[str, ...], records: Records, divided: list[tuple[Tensor,
         yield Site(name, Pools(next(made), next(made), next(made)))
 
 
-def _notes(dataset: Dataset, test: float) -> Iterator[str]:
+def _notes(dataset: Dataset, partition: Partition, test: float) -> Iterator[str]:
     """What a reader must know of how the pools came to be."""
     if dataset.split is None or not (dataset.split == TEST).any():
         yield f"the source gives no test split: {test:g} of its units were held out"
     if torch.equal(dataset.records.units, dataset.records.ids):
         yield "the source names no patients: each record is its own unit"
+    if dataset.keys is not None and not partition.natural:
+        names = [dataset.key_name(key) for key in torch.unique(dataset.keys).tolist()]
+        shown = ", ".join(first(names))
+        yield f"the data come from {len(names)} sites ({shown}), which partition {partition.kind()} mixes"
 
 
 def _check_shares(sites: int, public: float, validation: float, test: float, non_members: float) -> None:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.random import Stream
 from consilium.core.records import Consortium
@@ -36,7 +37,7 @@ def holding_of(data: str) -> Holding:
     """What ``--data`` says: the word ``study``, or a file with a table ``[data]``."""
     if data == REHEARSAL:
         return Holding(_rehearsed, own=False)
-    source, shares = _own_table(Path(data))
+    source, shares, shared = _own_table(Path(data))
 
     def own(study: Understood, site: str) -> Consortium:
         made = gather(
@@ -48,6 +49,7 @@ def holding_of(data: str) -> Holding:
             test=shares["test"],
             non_members=shares["non-members"],
             stream=Stream(study.seed).child("data", site),
+            shared_patients=shared,
         )
         return replace(made, sites=(replace(made.sites[0], id=site),))
 
@@ -64,10 +66,12 @@ def _rehearsed(study: Understood, site: str) -> Consortium:
     return replace(whole, sites=tuple(s for s in whole.sites if s.id == site))
 
 
-def _own_table(path: Path) -> tuple[Source, dict[str, float]]:
+def _own_table(path: Path) -> tuple[Source, dict[str, float], bool]:
     tables = read(path)
     refuse_unknown(tables, ["data"], str(path), "a site's data file")
     table = dict(cast("dict[str, Any]", tables.get("data", {})))
     shares = {name: float(table.pop(name, default)) for name, default in _SHARES.items()}
+    shared = table.pop("shared-patients", False)
+    check(isinstance(shared, bool), "shared-patients", shared, "true or false")
     card_of(table, "data", "data/sources")
-    return cast(Source, entry(table, "data", "data/sources")), shares
+    return cast(Source, entry(table, "data", "data/sources")), shares, shared

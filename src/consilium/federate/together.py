@@ -15,19 +15,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from consilium.core.algorithm import Broadcast, Work
 from consilium.core.errors import Refused
 from consilium.core.gradient import Gradient
 from consilium.core.update import Update
+from consilium.core.workspace import unknown_layers
 from consilium.learn.mean_gradient import MeanGradient, shuffled
 
 from .participant import Participant, SiteState
 
 __all__ = ["Together", "why_not_together"]
 
+_SHOWN = 3
 _SPAN = 4
 """Steps of one compiled graph: half the time of a logistic step was spent entering it; 19 take minutes to compile."""
 
@@ -205,10 +207,19 @@ def why_not_together(people: Sequence[Participant]) -> Refused | None:
         if network.start()[1].numel():
             return Refused("the stacked engine cannot keep running statistics (BatchNorm) apart", remedy=remedy)
         if not network.draws_nothing:
-            return Refused("the stacked engine takes no layer that draws random numbers (Dropout)", remedy=remedy)
+            return Refused(f"the stacked engine {_why_not_layers(network.template)}", remedy=remedy)
         if network.compute.precision != "fp32" or network.compute.layout != "contiguous":
             return Refused("the stacked engine computes in fp32 and contiguous memory", remedy=remedy)
     return None
+
+
+def _why_not_layers(module: nn.Module) -> str:
+    odd = {f"{path or 'the model'} ({type(layer).__name__})": layer for path, layer in unknown_layers(module)}
+    drawing = [name for name, layer in odd.items() if isinstance(layer, nn.modules.dropout._DropoutNd | nn.RReLU)]
+    if drawing:
+        return f"takes no layer that draws random numbers, as {drawing[0]} does"
+    named = ", ".join([*odd][:_SHOWN]) + (", ..." if len(odd) > _SHOWN else "")
+    return f"takes only layers of which it is known that they draw no random number; of these it is not: {named}"
 
 
 def _batches(person: Participant, number: int) -> list[Tensor]:

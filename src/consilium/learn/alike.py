@@ -9,7 +9,7 @@ and no more; one that is wrong, or a layer that looks at its neighbours, departs
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,15 +26,16 @@ _ROUNDING = 1e-5
 
 @dataclass(frozen=True)
 class Departure:
-    """A record that is answered otherwise in a batch; ``share`` of the spread of the logits."""
+    """A record that is answered otherwise in a batch; ``share`` of the spread of the logits; the ``layer`` at fault."""
 
     batch: int
     record: int
     share: float
+    layer: str = ""
 
     def __str__(self) -> str:
         moved = f"by {self.share:.2g} of the spread of its logits"
-        return f"in batches of {self.batch} record {self.record} is answered otherwise than alone, {moved}"
+        return f"in batches of {self.batch} record {self.record} is answered otherwise than alone, {moved}{self.layer}"
 
 
 def departure(module: nn.Module, x: Tensor, tolerance: float = 1e-3, sizes: Sequence[int] = SIZES) -> Departure | None:
@@ -48,14 +49,54 @@ def departure(module: nn.Module, x: Tensor, tolerance: float = 1e-3, sizes: Sequ
         spread = float((alone.amax(1) - alone.amin(1)).nan_to_num().median())
         slack = tolerance * spread + _ROUNDING * float(alone.abs().nan_to_num().max())
         for size in sizes:
-            worst, share = 0, 0.0
+            at, share, beside = 0, 0.0, torch.arange(0)
             for rows in _batches(len(x), size):
                 off = _apart(module(x[rows]), alone[rows])
                 if float(off.max()) > max(slack, share):
-                    worst, share = int(rows[int(off.argmax())]), float(off.max())
+                    at, share, beside = int(off.argmax()), float(off.max()), rows
             if share:
-                return Departure(size, worst, share / max(spread, 1e-12))
+                layer = _layer(module, x[beside], at, tolerance)
+                return Departure(size, int(beside[at]), share / max(spread, 1e-12), layer)
     return None
+
+
+def _layer(module: nn.Module, x: Tensor, at: int, tolerance: float) -> str:
+    """Where the answers part first: what a layer is given and gives for record ``at``, alone and in the batch ``x``."""
+    alone, batch = _steps(module, x[at][None]), _steps(module, x)
+    for (path, layer, *own), (other, _, *beside) in zip(alone, batch, strict=False):
+        if path != other:
+            break
+        for where, one, many in zip(("before", "at"), own, beside, strict=True):
+            if len(one) == 1 and one.shape[1:] == many.shape[1:] and len(many) == len(x):
+                apart = _apart(one.flatten(1), many[at][None].flatten(1))
+                if one.numel() and float(apart) > max(tolerance, _ROUNDING) * float(one.abs().max()):
+                    return f", first {where} layer {path} ({type(layer).__name__})"
+    return ""
+
+
+def _steps(module: nn.Module, x: Tensor) -> list[tuple[str, nn.Module, Tensor, Tensor]]:
+    """Each innermost layer in the order of calls, with the tensor it is given and the tensor it gives."""
+    steps: list[tuple[str, nn.Module, Tensor, Tensor]] = []
+
+    def hook(path: str) -> Callable[[nn.Module, tuple[object, ...], object], None]:
+        def keep(layer: nn.Module, given: tuple[object, ...], out: object) -> None:
+            if given and isinstance(given[0], Tensor) and isinstance(out, Tensor):
+                steps.append((path, layer, _plain(given[0]), _plain(out)))
+
+        return keep
+
+    inner = [(p, m) for p, m in module.named_modules() if p and not any(True for _ in m.children())]
+    handles = [layer.register_forward_hook(hook(path)) for path, layer in inner]
+    try:
+        module(x.clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    return steps
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return (tensor.dequantize() if tensor.is_quantized else tensor).detach().float().clone()
 
 
 def _batches(n: int, size: int) -> Iterator[Tensor]:

@@ -68,6 +68,7 @@ def consortium(spec: Spec, seed: int) -> Consortium:
             validation=shares.validation,
             test=shares.test,
             non_members=shares.non_members,
+            shared_patients=shares.shared_patients,
             stream=Stream(seed).child("data"),
         )
     except Refused as error:

@@ -7,17 +7,18 @@ accuracy = (model(test.x).argmax(1) == test.y).float().mean()
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from consilium.core.catalogue import nearest
 from consilium.core.defence import AnswerDefence, ModelDefence
-from consilium.core.errors import Refused
-from consilium.core.random import Stream, scoped
+from consilium.core.errors import ConsiliumError, Refused
+from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.core.seal import file_digest, is_altered
 from consilium.data.partition import Partition
@@ -29,7 +30,9 @@ from consilium.learn.models.module import Module
 from consilium.learn.stored import read_tensors
 
 from .audited import stored_architecture
+from .failures import own_code, told
 from .personal import site_file
+from .probe import built
 from .recipe import fingerprint
 from .released import restore
 from .sealing import table
@@ -52,21 +55,48 @@ def load(cell: str | Path, *, site: str | None = None, allow_code: bool = False)
         remedy = "put it back, or delete it and run the study again: the model is stored again"
         raise Refused(f"{folder / 'recipe.json'} was changed after it was written", remedy=remedy)
     with _named(folder / "recipe.json"):
-        return _loaded(evidence, recipe, folder, site, allow_code)
+        parts = _parts(recipe, allow_code)
+        stored = folder / "model.safetensors" if site is None else _site_file(recipe, folder, site)
+        artefact = read_tensors(stored)
+        _check(stored, recipe, evidence, site)
+    return _restored(parts, artefact)
 
 
-def _loaded(
-    evidence: Mapping[str, Any], recipe: Mapping[str, Any], folder: Path, site: str | None, allow_code: bool
-) -> nn.Module:
-    stored = folder / "model.safetensors" if site is None else _site_file(recipe, folder, site)
-    shape, classes = tuple(recipe["shape"]), len(recipe["classes"])
-    with scoped(Stream(recipe["seed"]).child("init")):
-        plain = _architecture(recipe["model"], allow_code).build(shape, classes).eval()
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """What a recipe says of a model."""
+
+    architecture: Architecture
+    shape: tuple[int, ...]
+    classes: int
+    stream: Stream
+    models: Sequence[ModelDefence]
+    answers: Sequence[AnswerDefence]
+
+
+def _parts(recipe: Mapping[str, Any], allow_code: bool) -> _Parts:
     models = [cast(ModelDefence, _entry(d, "defend/model")) for d in recipe["defences"]]
     answers = [cast(AnswerDefence, _entry(d, "defend/answer")) for d in recipe["answers"]]
-    artefact = read_tensors(stored)
-    _check(stored, recipe, evidence, site)
-    return restore(plain, models, answers, artefact, shape).requires_grad_(False)
+    stream, shape = Stream(recipe["seed"]).child("init"), tuple(recipe["shape"])
+    architecture = _architecture(recipe["model"], allow_code)
+    return _Parts(architecture, shape, len(recipe["classes"]), stream, models, answers)
+
+
+def _restored(parts: _Parts, artefact: Mapping[str, Tensor]) -> nn.Module:
+    """The model; whatever its code raises is told as that of the model."""
+    plain = built(parts.architecture, parts.shape, parts.classes, parts.stream)
+    try:
+        model = restore(plain.eval(), parts.models, parts.answers, artefact, parts.shape)
+        return model.requires_grad_(False)
+    except ConsiliumError:
+        raise
+    except (Exception, SystemExit) as error:  # a user's module may raise anything
+        place = own_code(error)
+        raise Refused(
+            f"the model's own code fails: {told(error)}" + (f" ({place})" if place else ""),
+            remedy="give it the code that it was trained with",
+            where="model",
+        ) from error
 
 
 def test_set(cell: str | Path) -> Records:
@@ -90,7 +120,7 @@ def _gathered(recipe: Mapping[str, Any]) -> Records:
     return made.test
 
 
-_SHARES = ("sites", "public", "validation", "test", "non-members")
+_SHARES = ("sites", "public", "validation", "test", "non-members", "shared-patients")
 
 
 def _recipe(cell: str | Path) -> tuple[dict[str, Any], dict[str, Any], Path]:

@@ -38,6 +38,7 @@ from .spec import (
     Spec,
 )
 from .tables import as_table, card_of, entry, place, refuse_unknown, shown, value
+from .unread import check_read
 
 __all__ = ["parse", "read"]
 
@@ -110,6 +111,8 @@ def parse(given: Mapping[str, Any]) -> Spec:
     model = cast(Architecture, entry(as_table(given["model"], "model"), "model", "learn/models"))
     federation = _federation(given, model)
     vary = _axes(given.get("vary", {}), federation)
+    if federation is not None:
+        check_read(as_table(given.get("federation", "fed-avg"), "federation"), federation, vary)
     canaries = _canaries(given, model)
     corruptions = _corruptions(_sequence(given.get("corruptions", ()), "corruptions"))
     _limit_cells(len(head.seeds), vary, len(corruptions))

@@ -22,6 +22,7 @@ from consilium.learn.alike import departure
 from consilium.learn.architecture import Architecture
 
 from .failures import told
+from .registered import check_registered
 
 __all__ = ["built", "probed"]
 
@@ -47,6 +48,7 @@ def probed(
 
     ``trained``: gradients are needed too.  ``again`` builds the module once more, from the same seed.
     """
+    check_registered(module)
     _refuse_numbers(module, trained)
     network = _copied(module, compute)
     device = network.start()[0].device

@@ -42,7 +42,10 @@ STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
 
 @dataclass(frozen=True)
 class DataShares:
-    """How a data set is divided: number of sites, and the shares of the pools of LAWS 17."""
+    """How a data set is divided: number of sites, and the shares of the pools of LAWS 17.
+
+    ``shared-patients``: one id means one person at all natural sites, however many come to several.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     sites: int = 1
@@ -50,6 +53,7 @@ class DataShares:
     validation: float = 0.1
     test: float = 0.2
     non_members: float = 0.2
+    shared_patients: bool = False
 
     def __post_init__(self) -> None:
         check(1 <= self.sites <= 100_000, "sites", self.sites, "1 to 100000 sites")
@@ -66,6 +70,8 @@ class DataSpec:
     def configuration(self) -> dict[str, Any]:
         """Canonical JSON."""
         shares = {name.replace("_", "-"): value for name, value in vars(self.shares).items()}
+        if not self.shares.shared_patients:  # as before it could be said
+            del shares["shared-patients"]
         return {**self.source.configuration(), "partition": self.partition.configuration(), **shares}
 
 
@@ -117,6 +123,12 @@ class FederationShape:
         check(0 <= self.ema < 1, "ema", self.ema, "a decay below 1, or 0 for none")
         check(1e-6 <= self.max_share <= 1, "max_share", self.max_share, "a share of the merge, 1 for no cap")
         check(1 <= self.max_records <= 1 << 40, "max_records", self.max_records, "a number of records, 1 or more")
+        if self.compile and self.engine in ("loop", "pool"):
+            raise Refused(
+                f"compile fuses the steps of a stack, and does nothing where engine = {self.engine!r}",
+                remedy='leave it out, or use engine = "stacked"',
+                where="compile",
+            )
         if self.compile and not self.rate().flat:
             raise Refused(
                 "compile fuses a step with its learning rate, which lr-schedule and warm-up change in every round",

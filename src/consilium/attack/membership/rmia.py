@@ -19,7 +19,7 @@ from typing import ClassVar, Literal, cast
 import torch
 
 from consilium.core.attack import Attack
-from consilium.core.entry import check
+from consilium.core.entry import check, check_used
 from consilium.core.errors import Refused
 from consilium.core.finding import Finding
 from consilium.core.threat import RetrainView, ThreatModel, View
@@ -48,6 +48,7 @@ class RMIA(Attack):
         check_shadows(self.shadows)
         check(self.gamma > 0, "gamma", self.gamma, "a ratio above 0")
         check(0 <= self.a <= 1, "a", self.a, "0 to 1")
+        check_used(self, "a", self.mode == "offline", 'mode = "online"')
         check(self.population >= 1, "population", self.population, "1 record or more")
 
     def retrains(self) -> int:

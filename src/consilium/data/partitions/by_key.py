@@ -39,7 +39,7 @@ class ByKey(Partition):
         names, key, counts = torch.unique(keys, return_inverse=True, return_counts=True)
         if len(names) < sites:
             raise Refused(
-                f"{sites} sites were asked for, and the data come from {len(names)}",
+                f"{sites} sites were asked for, and the training pool has patients of {len(names)}",
                 remedy=f"ask for {len(names)} sites or fewer",
                 where="sites",
             )

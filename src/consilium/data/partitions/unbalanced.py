@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from consilium.core.entry import check
+from consilium.core.entry import check, check_used
 from consilium.core.errors import Refused
 from consilium.data.partition import Partition
 
@@ -31,6 +31,7 @@ class Unbalanced(Partition):
         ratios = self.sizes if self.sizes is not None else (1.0,)
         check(bool(ratios) and all(0 < r < float("inf") for r in ratios), "sizes", self.sizes, "numbers above 0")
         check(0 <= self.exponent <= 10, "exponent", self.exponent, "0 (even) to 10")
+        check_used(self, "exponent", self.sizes is None, "sizes are given")
 
     def assign(self, y: Tensor, keys: Tensor | None, sites: int, generator: torch.Generator) -> Tensor:
         """The site ``(u,)`` of each unit; every site gets one at least."""

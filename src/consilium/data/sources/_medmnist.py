@@ -42,6 +42,7 @@ def open_medmnist(title: str, name: str, size: int, path: str | None, max_bytes:
         bundled=False,
         notes=(f"MedMNIST v2, {facts.licence}", *facts.notes, *_standing(name, file, facts, facts.md5[size], laid)),
         key_names=laid.key_names,
+        unit_names=laid.unit_names,
         inputs=laid.inputs,
     )
 

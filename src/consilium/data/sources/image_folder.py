@@ -73,15 +73,17 @@ class ImageFolder(Source):
         pixels = np.stack([self._pixels(picture.file) for picture in pictures])
         y = torch.tensor([classes.index(picture.label) for picture in pictures])
         given = pictures[0].split is not None
+        units, unit_names = self._units([picture.file for picture in pictures])
         return Dataset(
             name=self.kind(),
-            records=Records.of(inputs(pixels, str(root)), y, self._units([picture.file for picture in pictures])),
+            records=Records.of(inputs(pixels, str(root)), y, units),
             split=torch.tensor([picture.split for picture in pictures], dtype=torch.int8) if given else None,
             keys=None,
             classes=classes,
             provenance=stated([picture.file for picture in pictures], root),
             bundled=False,
             notes=(f"every picture was resized as a whole to {self.size} x {self.size} pixels",),
+            unit_names=unit_names,
             omitted=tree.omitted,
             inputs=Inputs(preparation=self._preparation(), patients=self.units is not None),
         )
@@ -135,14 +137,14 @@ class ImageFolder(Source):
                 remedy="convert it to 8 bits, or give floats in [0, 1] through npz",
             )
 
-    def _units(self, files: list[Path]) -> Tensor | None:
+    def _units(self, files: list[Path]) -> tuple[Tensor | None, tuple[str, ...]]:
         if self.units is None:
-            return None
+            return None, ()
         matches = [re.search(self.units, file.name) for file in files]
         for match, file in zip(matches, files, strict=True):
             if match is None or not match[1]:
                 raise Refused(f"units = {self.units!r} finds nothing in {file.name}", where="units")
-        return numbered([as_name(match[1]) for match in matches if match])[0]
+        return numbered([as_name(match[1]) for match in matches if match])
 
 
 def _groups(pattern: str) -> int:

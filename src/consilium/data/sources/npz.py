@@ -62,6 +62,7 @@ class NPZ(Source):
             bundled=False,
             notes=() if self.classes else ("the list of classes was read from the labels; name them by classes",),
             key_names=laid.key_names,
+            unit_names=laid.unit_names,
             omitted=by_site("arrays not read", [""] * len(unread), first(unread)),
             inputs=replace(laid.inputs, classes_declared=self.classes is not None),
         )

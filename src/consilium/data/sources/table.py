@@ -92,7 +92,7 @@ class Table(Source):
         private = [name for name, column in encoded.items() if column.private]
         sites = [] if self.site is None else _names(frame, self.site)
         keys, key_names = (None, ()) if self.site is None else numbered(sites)
-        units = None if self.patient is None else numbered(_names(frame, self.patient))[0]
+        units, unit_names = (None, ()) if self.patient is None else numbered(_names(frame, self.patient))
         x = torch.from_numpy(np.concatenate([column.x for column in encoded.values()], axis=1))
         return Dataset(
             name=self.kind(),
@@ -105,6 +105,7 @@ class Table(Source):
             notes=_notes(private, y.private),
             fitted_on_private=bool(private),
             key_names=key_names,
+            unit_names=unit_names,
             omitted=(*gaps, *_clipped(encoded, sites or [""] * len(frame))),
             inputs=self._inputs(encoded, y),
         )

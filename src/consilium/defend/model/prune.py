@@ -19,7 +19,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from consilium.core.defence import ModelDefence
-from consilium.core.entry import check
+from consilium.core.entry import check, check_used
 from consilium.core.errors import Failed, Refused
 from consilium.core.random import Stream
 from consilium.core.records import Records
@@ -43,6 +43,7 @@ class Prune(ModelDefence):
         check(0 < self.sparsity < 1, "sparsity", self.sparsity, "a share between 0 and 1")
         check(0 <= self.fine_tune_steps <= 1_000_000, "fine-tune-steps", self.fine_tune_steps, "0 or more")
         check(0 < self.lr < 100, "lr", self.lr, "a learning rate above 0")
+        check_used(self, "lr", self.fine_tune_steps > 0, "fine-tune-steps = 0")
 
     def fits_public(self) -> bool:
         """True if it fine-tunes."""

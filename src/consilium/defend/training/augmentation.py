@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from consilium.core.defence import TrainingDefence
 from consilium.core.entry import check
-from consilium.core.errors import Unlawful
+from consilium.core.errors import Refused, Unlawful
 from consilium.core.gradient import Objective
 from consilium.learn.augment import Augmented
 
@@ -35,6 +35,8 @@ class Augmentation(TrainingDefence):
     def __post_init__(self) -> None:
         check(1 <= self.copies <= 256, "copies", self.copies, "1 to 256 views of a record")
         check(0 <= self.shift <= 64, "shift", self.shift, "0 to 64 pixels, fewer than the image has")
+        if not self.flip and self.shift == 0:
+            raise Refused("views that are neither mirrored nor shifted are all alike", remedy="set flip or shift")
 
     def objective(self, objective: Objective) -> Objective:
         """The same losses, on views.  Wrapping twice would multiply the copies and is refused."""

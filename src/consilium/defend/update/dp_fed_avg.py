@@ -21,7 +21,7 @@ import torch
 
 from consilium.core.charge import Charge, Gaussian, PoissonSampled, of_unit
 from consilium.core.defence import MergeDefence, Promise, UpdateDefence
-from consilium.core.entry import check
+from consilium.core.entry import check, check_used
 from consilium.core.errors import Refused, Unlawful
 from consilium.core.merge import Cohort, Merge
 from consilium.core.network import Network
@@ -69,6 +69,7 @@ class DPFedAvg(UpdateDefence, MergeDefence):
         check(0 < self.delta < 1, "delta", self.delta, "a probability below 1 / number of sites")
         check(self.quantile is None or 0 < self.quantile < 1, "quantile", self.quantile, "a share, such as 0.5")
         check(0 < self.clip_speed <= 10, "clip_speed", self.clip_speed, "a step above 0, such as 0.2")
+        check_used(self, "clip_speed", self.quantile is not None, "there is no quantile for the clip to follow")
         if self.quantile is None and self.count_noise is not None:
             raise Refused("count-noise needs a quantile to count for", remedy="set quantile, such as 0.5")
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from consilium.core.algorithm import Algorithm, Broadcast, Kept, Server, Work
-from consilium.core.entry import check
+from consilium.core.entry import check, check_used
 from consilium.core.gradient import Gradient, Schedule
 from consilium.core.update import Aggregate, Payload
 from consilium.federate.optimiser import Optimiser, descend
@@ -47,6 +47,7 @@ class LocalDescent(Algorithm, ABC):
         """Check the ranges of the three knobs."""
         check(0 < self.lr < 100, "lr", self.lr, "a learning rate above 0 and below 100")
         check(0 <= self.momentum < 1, "momentum", self.momentum, "0 to 1, 1 excluded")
+        check_used(self, "momentum", self.optimiser != "adam", 'optimiser = "adam"')
 
     def schedule(self, asked: Schedule) -> Schedule:
         """As asked."""

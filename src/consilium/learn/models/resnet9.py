@@ -17,7 +17,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from consilium.core.entry import check
+from consilium.core.entry import check, check_used
 from consilium.learn.architecture import Architecture, Normalise, require_image
 from consilium.learn.standardised import StandardisedConv2d
 
@@ -37,6 +37,7 @@ class ResNet9(Architecture):
     def __post_init__(self) -> None:
         check(1 <= self.width <= 1024, "width", self.width, "1 to 1024 channels")
         check(self.groups >= 1, "groups", self.groups, "at least 1 group")
+        check_used(self, "groups", self.norm == "group", f"norm = {self.norm!r}")
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         """2.4 million parameters at width 64, 0.15 million at width 16."""

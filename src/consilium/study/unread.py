@@ -1,0 +1,29 @@
+"""Knobs of [federation] that no algorithm of a study reads: they were written down, and would do nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from dataclasses import replace
+
+from consilium.core.errors import Refused
+from consilium.core.gradient import Schedule
+
+from .spec import Choice, FederationSpec
+
+__all__ = ["check_read"]
+
+
+def check_read(given: Container[str], federation: FederationSpec, vary: Mapping[str, tuple[Choice, ...]]) -> None:
+    """Refuse a ``given`` size of batch or number of epochs that changes the local work of no algorithm."""
+    varied = (choice.algorithm for choices in vary.values() for choice in choices)
+    algorithms = [federation.algorithm, *(a for a in varied if a is not None)]
+    shape = federation.shape
+    asked = Schedule(shape.rounds, shape.local_epochs, shape.batch)
+    others = {"batch": replace(asked, batch=asked.batch + 1), "local-epochs": replace(asked, epochs=asked.epochs + 1)}
+    for knob, other in others.items():
+        if knob in given and all(a.schedule(asked) == a.schedule(other) for a in algorithms):
+            raise Refused(
+                f"{federation.algorithm.kind()} does not read {knob}: it would do nothing",
+                remedy=f"leave out {knob}, or choose an algorithm of local epochs, such as fed-avg",
+                where=f"federation.{knob}",
+            )
