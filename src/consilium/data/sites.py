@@ -26,7 +26,7 @@ from .omissions import check_whole
 from .partition import Partition
 from .source import Source
 from .splits import PUBLIC, Units, pick_records, roles
-from .verify import verified
+from .verify import check_trained, verified
 
 __all__ = ["gather", "label_counts"]
 
@@ -56,6 +56,7 @@ def gather(
     role = roles(dataset, test=test, public=public, stream=stream)
     held = dataset.records.select(role == TEST)
     _check_classes(dataset, held, dataset.records.select(role == TRAIN))
+    check_trained(dataset)
     at, names = _assign(dataset, role, partition, sites, stream.child("partition"))
     own_validation = 0.0 if (role == VALIDATION).any() else validation
     divided = [
@@ -72,7 +73,7 @@ def gather(
         provenance=dataset.provenance,
         bundled=dataset.bundled,
         removed={**duplicates, **tangled},
-        notes=(*dataset.notes, *_notes(dataset, test)),
+        notes=(*dataset.notes, *_notes(dataset, test, held)),
         fitted_on_private=dataset.fitted_on_private,
         omitted=dataset.omitted,
         inputs=dataset.inputs,
@@ -150,12 +151,16 @@ def _sites(names: tuple[str, ...], records: Records, divided: list[tuple[Tensor,
         yield Site(name, Pools(next(made), next(made), next(made)))
 
 
-def _notes(dataset: Dataset, test: float) -> Iterator[str]:
+def _notes(dataset: Dataset, test: float, held: Records) -> Iterator[str]:
     """What a reader must know of how the pools came to be."""
     if dataset.split is None or not (dataset.split == TEST).any():
         yield f"the source gives no test split: {test:g} of its units were held out"
     if torch.equal(dataset.records.units, dataset.records.ids):
         yield "the source names no patients: each record is its own unit"
+    untested = set(dataset.records.y.tolist()) - set(held.y.tolist())
+    if untested:
+        names = ", ".join(repr(dataset.classes[label]) for label in sorted(untested))
+        yield f"the test set has no record of {names}: its figures say nothing of them"
 
 
 def _check_shares(sites: int, public: float, validation: float, test: float, non_members: float) -> None:
