@@ -160,7 +160,7 @@ def _notes(dataset: Dataset, test: float, held: Records) -> Iterator[str]:
     untested = set(dataset.records.y.tolist()) - set(held.y.tolist())
     if untested:
         names = ", ".join(repr(dataset.classes[label]) for label in sorted(untested))
-        yield f"the test set has no record of {names}: its figures say nothing of them"
+        yield f"the test set has no record of {names}: no figure on it speaks of them"
 
 
 def _check_shares(sites: int, public: float, validation: float, test: float, non_members: float) -> None:
