@@ -180,6 +180,27 @@ def test_a_training_pool_of_one_class_is_refused(held):
         run(held(y=[1] * 20 + [0, 1] * 5, split=[TRAIN] * 20 + [TEST] * 10))
 
 
+@pytest.mark.parametrize(("place", "name"), [(VALIDATION, "validation"), (TEST, "test")])
+def test_a_class_that_is_judged_and_never_trained_is_refused_by_name(held, place, name):
+    y, split = [0, 1] * 25 + [2], [TRAIN] * 40 + [TEST] * 10 + [place]
+    with pytest.raises(Refused, match=rf"toy: class 'c' has records in the {name} split \(1\) and none to train on"):
+        run(held(y=y, split=split, classes="abc"))
+
+
+def test_a_class_whose_training_records_were_all_copies_of_test_records_is_refused(held):
+    y, split = [0, 1] * 25 + [2, 2], [TRAIN] * 40 + [TEST] * 10 + [TRAIN, TEST]
+    x = [[k / 100] for k in range(50)] + [[1.0]] * 2
+    with pytest.raises(Refused, match="class 'c' has records in the test split"):
+        run(held(x, y, split=split, classes="abc"))
+
+
+def test_a_class_that_the_test_set_lacks_is_said(held):
+    y, split = [0, 1, 2, 0, 1] * 8 + [0, 1] * 5, [TRAIN] * 40 + [TEST] * 10
+    notes = run(held(y=y, split=split, classes="abc")).notes
+    assert "the test set has no record of 'c': no figure on it speaks of them" in notes
+    assert not any("has no record" in note for note in run(held(y=[0, 1, 2] * 20, classes="abc")).notes)
+
+
 def test_a_site_that_only_validates_is_refused_by_name(held):
     split = [TRAIN] * 40 + [VALIDATION] * 10 + [TEST] * 10
     with pytest.raises(Refused, match=r"site-1 has no training records \(0 in its pool\)"):

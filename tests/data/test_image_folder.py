@@ -1,5 +1,6 @@
 """Pictures by folder; a hostile or broken picture is refused by its name."""
 
+import io
 import struct
 import zlib
 
@@ -11,6 +12,7 @@ from consilium.core.errors import MissingExtra, Refused
 from consilium.data.sources.image_folder import ImageFolder
 
 Image = pytest.importorskip("PIL.Image", reason="the extra 'images' is not installed")
+ImageFile = pytest.importorskip("PIL.ImageFile")
 
 
 def picture(path, size=(10, 6), colour=(255, 0, 0), mode="RGB"):
@@ -71,26 +73,143 @@ def test_a_given_split(tmp_path):
     assert dataset.classes == ("a", "b")
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1", "CMYK"])
-def test_pictures_of_any_mode_become_eight_bits(tmp_path, mode):
-    for label in ("a", "b"):
-        picture(tmp_path / label / ("x.jpg" if mode == "CMYK" else "x.png"), colour=None, mode=mode)
-    assert ImageFolder(str(tmp_path), channels=3).load().records.x.shape == (2, 3, 28, 28)
+def chunk(kind, body):
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def test_more_than_eight_bits_would_be_cut_and_is_refused(root):
-    Image.fromarray(np.full((4, 4), 40000, np.uint16)).save(root / "ill" / "a.png")
-    assert "a.png has more than 8 bits a pixel (mode I;16)" in refusal(root)
+def png(width, height, depth=8, colours=0, rows=(), between=b""):
+    """A PNG of that header, with the chunks ``between`` before its rows; without rows it holds nothing."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colours, 0, 0, 0)
+    body = zlib.compress(b"".join(b"\0" + row for row in rows), 0)
+    parts = chunk(b"IHDR", header) + between + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
 
 
-def png(width, height):
-    """A PNG that claims a size and holds nothing."""
+def encoded(image, kind, **more):
+    target = io.BytesIO()
+    image.save(target, kind, **more)
+    return target.getvalue()
 
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
+COLOURS = chunk(b"PLTE", bytes([255, 0, 0, 0, 255, 0]))
+
+
+def alpha(body):
+    return chunk(b"tRNS", body)
+
+
+@pytest.mark.parametrize(
+    ("content", "right"),
+    [
+        (png(2, 1, 8, GREY, [b"\x00\x33"]), [[0, 0, 0], [51, 51, 51]]),
+        (png(2, 1, 1, GREY, [b"\x40"]), [[0, 0, 0], [255, 255, 255]]),
+        (png(2, 1, 2, GREY, [b"\x60"]), [[85, 85, 85], [170, 170, 170]]),
+        (png(2, 1, 4, GREY, [b"\x1f"]), [[17, 17, 17], [255, 255, 255]]),
+        (png(2, 1, 8, PALETTE, [b"\0\1"], COLOURS), [[255, 0, 0], [0, 255, 0]]),
+        (png(2, 1, 8, PALETTE, [b"\0\1"], COLOURS + alpha(b"\xff\xff")), [[255, 0, 0], [0, 255, 0]]),
+        (png(2, 1, 8, GREY, [b"\1\2"], alpha(b"\0\7")), [[1, 1, 1], [2, 2, 2]]),
+        (png(2, 1, 4, GREY, [b"\x1f"], alpha(b"\0\2")), [[17, 17, 17], [255, 255, 255]]),
+        (png(2, 1, 8, RGBA, [b"\1\2\3\xff\4\5\6\xff"]), [[1, 2, 3], [4, 5, 6]]),
+        (png(2, 1, 8, GREY_ALPHA, [b"\1\xff\2\xff"]), [[1, 1, 1], [2, 2, 2]]),
+    ],
+    ids=["L", "1", "L2", "L4", "P", "P-opaque", "L-key-unused", "L4-key-unused", "RGBA-opaque", "LA-opaque"],
+)
+def test_pictures_of_any_mode_become_their_eight_bits(tmp_path, content, right):
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "x.png").write_bytes(content)
+    x = ImageFolder(str(tmp_path), size=2, channels=3).load().records.x
+    assert (x * 255).round().int()[0, :, 0].T.tolist() == right
+    grey = ImageFolder(str(tmp_path), size=2).load().records.x[0, 0, 0] * 255
+    luma = [0.299 * r + 0.587 * g + 0.114 * b for r, g, b in right]
+    assert grey.tolist() == pytest.approx(luma, abs=0.51)
+
+
+DEEP = {"I;16": (GREY, 1), "RGB;16B": (RGB, 3), "LA;16B": (GREY_ALPHA, 2), "RGBA;16B": (RGBA, 4)}
+
+
+@pytest.mark.parametrize("mode", DEEP)
+def test_more_than_eight_bits_would_be_cut_and_is_refused(root, mode):
+    colours, values = DEEP[mode]
+    (root / "ill" / "a.png").write_bytes(png(2, 1, 16, colours, [b"\xff\xff" * 2 * values]))
+    assert f"a.png has more than 8 bits a pixel (mode {mode})" in refusal(root)
+
+
+def test_a_jpeg_of_twelve_bits_is_refused_by_name(root):
+    content = bytearray(encoded(Image.new("L", (8, 8)), "JPEG"))
+    content[content.index(b"\xff\xc0") + 4] = 12
+    (root / "ill" / "a.jpg").write_bytes(content)
+    assert "a.jpg cannot be read as a picture" in refusal(root)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        png(1, 1, 8, RGBA, [b"\1\2\3\xfe"]),
+        png(1, 1, 8, GREY_ALPHA, [b"\1\0"]),
+        png(2, 1, 8, PALETTE, [b"\0\1"], COLOURS + alpha(b"\0")),
+        png(2, 1, 8, PALETTE, [b"\0\1"], COLOURS + alpha(b"\xff\x80")),
+        png(2, 1, 8, GREY, [b"\1\2"], alpha(b"\0\1")),
+        png(2, 1, 1, GREY, [b"\x80"], alpha(b"\0\0")),
+        png(2, 1, 2, GREY, [b"\x60"], alpha(b"\0\1")),
+        png(2, 1, 4, GREY, [b"\x1f"], alpha(b"\0\1")),
+        png(2, 1, 8, RGB, [b"\1\2\3\4\5\6"], alpha(b"\0\1\0\2\0\3")),
+    ],
+    ids=["RGBA", "LA", "P", "P-half", "L", "1", "L2", "L4", "RGB"],
+)
+def test_what_lives_in_alpha_is_not_dropped(root, content):
+    (root / "ill" / "a.png").write_bytes(content)
+    assert "a.png has transparent pixels, and nothing says what colour is behind them. flatten it" in refusal(root)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.png", "PNG"), ("a.jpg", "MPO")])
+def test_only_the_first_of_several_frames_would_be_read(root, name, kind):
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    (root / "ill" / name).write_bytes(encoded(frames[0], kind, save_all=True, append_images=frames[1:]))
+    assert f"{name} holds 2 frames. store each frame as a picture of its own" in refusal(root)
+
+
+def test_printing_inks_have_no_colours_of_their_own(root):
+    picture(root / "ill" / "a.jpg", colour=None, mode="CMYK")
+    assert "a.jpg holds printing inks (CMYK). convert it to RGB by its colour profile" in refusal(root)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_picture_that_ends_early_is_refused_whatever_another_package_has_set(root, monkeypatch, kind):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    content = encoded(noise, kind)
+    (root / "ill" / "a.png").write_bytes(content[: len(content) // 2])
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    assert "a.png cannot be read as a picture" in refusal(root)
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is True
+
+
+def test_bytes_that_fail_their_check_sum_are_no_pixels(root):
+    content = bytearray(png(2, 1, 8, GREY, [b"\1\2"]))
+    content[content.index(b"\1\2", content.index(b"IDAT") + 6)] ^= 64
+    (root / "ill" / "a.png").write_bytes(content)
+    assert "a.png cannot be read as a picture: broken PNG file" in refusal(root)
+
+
+@pytest.mark.parametrize("other", ["normal", "Normal ", "Nor mal", "NORMAL", "No\u200brmal"])
+def test_classes_that_are_one_to_the_eye_are_refused(tmp_path, other):
+    for folder in ("train/Normal", "train/ill", f"test/{other}", "test/ill"):
+        picture(tmp_path / folder / "x.png")
+    text = refusal(tmp_path)
+    assert repr(f"{tmp_path}/train/Normal") in text and repr(f"{tmp_path}/test/{other}") in text
+
+
+def test_two_codings_of_one_accent_are_one_class(tmp_path):
+    for folder in ("le\u0301sion", "l\u00e9sion", "well"):
+        picture(tmp_path / folder / "x.png")
+    assert "differ only by case, blanks or the coding of accents" in refusal(tmp_path)
+
+
+def test_one_name_with_two_endings_is_two_pictures(tmp_path):
+    for file in ("a/x.png", "a/x.jpg", "b/x.png"):
+        picture(tmp_path / file)
+    assert len(ImageFolder(str(tmp_path)).load().records) == 3
 
 
 @pytest.mark.parametrize("side", [8000, 12000, 60000])

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 import zipfile
 
 import numpy as np
@@ -68,7 +69,8 @@ def test_the_names_of_medmnist(saved):
     [
         ({"x": X}, "there is no array 'y' (found: x)"),
         ({"y": Y}, "there is no array 'x' (found: y)"),
-        ({"images": X, "labels": Y}, "it holds images.npy, labels.npy"),
+        ({"images": X, "labels": Y}, "rename images to x, labels to y (names are case sensitive)"),
+        ({"foo": X, "bar": Y}, "it holds foo.npy, bar.npy"),
         ({"val_images": X, "val_labels": Y}, "there is no array 'train_images'"),
         ({"train_images": X, "train_labels": Y, "test_images": X}, "there is no array 'test_labels'"),
         ({"train_images": X, "train_labels": Y, "test_images": X[:, :3], "test_labels": Y}, "different shapes"),
@@ -85,6 +87,90 @@ def test_the_names_of_medmnist(saved):
 )  # fmt: skip
 def test_arrays_that_do_not_fit(saved, arrays, said):
     assert said in refusal(NPZ(saved(**arrays)))
+
+
+@pytest.mark.parametrize(
+    ("names", "remedy"),
+    [
+        (("X", "y"), "rename X to x"),
+        (("x", "Y"), "rename Y to y"),
+        (("data", "target"), "rename data to x, target to y"),
+        (("x", "y", "Units"), "rename Units to units"),
+        (("x", "y", "Keys"), "rename Keys to keys"),
+        (("x_train", "y_train", "x_test", "y_test"),
+         "rename x_train to train_images, y_train to train_labels, x_test to test_images, y_test to test_labels"),
+        (("train_images", "train_labels", "X_valid", "Y_valid"), "rename X_valid to val_images, Y_valid to val_labels"),
+        (("train_images", "train_labels", "train_Images"), "'train_images' and 'train_Images' both name train_images"),
+    ],
+)  # fmt: skip
+def test_the_refusal_says_which_array_is_probably_meant(saved, names, remedy):
+    def is_inputs(name):
+        return any(word in name.casefold() for word in ("x", "images", "data"))
+
+    assert remedy in refusal(NPZ(saved(**{name: X if is_inputs(name) else Y for name in names})))
+
+
+def test_names_that_only_resemble_one_that_is_there_are_counted(saved):
+    dataset = NPZ(saved(x=X, y=Y, data=X, labels=Y)).load()
+    assert [one.line() for one in dataset.omitted] == ["2 arrays not read: data, labels"]
+    parts = {"train_images": X[:8], "train_labels": Y[:8], "test_images": X[8:], "test_labels": Y[8:]}
+    assert [one.count for one in NPZ(saved(**parts, data=X, Units=Y)).load().omitted] == [2]
+
+
+@pytest.mark.parametrize("again", ["x.npy", "x"])
+def test_two_arrays_of_one_name_are_refused(saved, again):
+    path = saved(x=X, y=Y)
+    other = io.BytesIO()
+    np.save(other, X[::-1])
+    with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings(action="ignore"):
+        archive.writestr(again, other.getvalue())
+    assert "holds 2 arrays called 'x'" in refusal(NPZ(path))
+
+
+@pytest.mark.parametrize(
+    ("y", "said"),
+    [
+        (np.eye(2, dtype=np.uint8)[Y], "[y]: labels are one-hot rows of 2. store their places: y.argmax(axis=1)"),
+        (np.eye(2, dtype=bool)[Y], "labels are one-hot rows of 2"),
+        (np.eye(3, dtype=np.float32)[Y], "labels are one-hot rows of 3"),
+        (np.ones((12, 2), int), "there are 2 labels for each record"),
+        (np.array(["ill", "well"])[Y], "[y]: labels are text, such as 'ill'. number them: names, y = numpy.unique"),
+        (np.array([b"ill", b"well"])[Y], "labels are text"),
+        (Y + 0.5, "record 0 has the label 0.5"),
+        (np.where(Y, np.nan, 0.0), "record 1 has the label nan"),
+    ],
+)
+def test_labels_of_another_form_are_refused_with_the_step_that_mends_them(saved, y, said):
+    assert said in refusal(NPZ(saved(x=X, y=y)))
+
+
+def test_labels_may_be_bits(saved):
+    assert NPZ(saved(x=X, y=Y.astype(bool))).load().records.y.tolist() == Y.tolist()
+
+
+@pytest.mark.parametrize(
+    ("x", "said"),
+    [
+        (X.astype(np.float32), "divide by the greatest value that is possible (255 for bytes)"),
+        (X.astype(np.uint16) * 257, "[x]: inputs are of type uint16. store uint8 images (0 to 255), or floats"),
+        (X.astype(np.int64), "inputs are of type int64"),
+        (np.where(np.arange(12) == 7, np.nan, 0.5)[:, None, None] * np.ones((12, 4, 4)), "[x]: record 7 has NaN"),
+    ],
+)
+def test_values_that_are_no_share_of_a_greatest_one(saved, x, said):
+    assert said in refusal(NPZ(saved(x=x, y=Y)))
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 3), (1, 8, 3), (3, 8, 3), (3, 8, 1), (1, 8, 1)])
+def test_axes_that_are_ambiguous_are_refused(saved, shape):
+    said = refusal(NPZ(saved(x=np.zeros((12, *shape), np.uint8), y=Y)))
+    assert f"inputs have shape {(12, *shape)}: the channels can be the second axis or the last" in said
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (8, 8, 3), (1, 8, 8), (8, 8, 1), (8, 8), (1, 1, 1)])
+def test_axes_that_are_not(saved, shape):
+    right = {(8, 8, 3): (3, 8, 8), (8, 8, 1): (1, 8, 8), (8, 8): (1, 8, 8)}.get(shape, shape)
+    assert NPZ(saved(x=np.zeros((12, *shape), np.uint8), y=Y)).load().records.x.shape == (12, *right)
 
 
 def test_labels_beyond_the_named_classes(saved):

@@ -22,8 +22,8 @@ class ConsiliumError(Exception):
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        head = f"{self.where}: {self.reason}." if self.where else f"{self.reason}."
-        return f"{head} {self.remedy}{'' if self.remedy.endswith('?') else '.'}" if self.remedy else head
+        head = _sentence(f"{self.where}: {self.reason}" if self.where else self.reason)
+        return f"{head} {_sentence(self.remedy)}" if self.remedy else head
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.reason, self.remedy, self.where)
@@ -50,6 +50,10 @@ class MissingExtra(Refused):
 
 class Failed(ConsiliumError):
     """Lawful work that broke while it ran."""
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith("?") else f"{text}."
 
 
 def _rebuild(kind: type[ConsiliumError], reason: str, remedy: str, where: str) -> ConsiliumError:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,7 +27,8 @@ _FLOAT32 = 4
 def read_npz(path: Path, wanted: Collection[str], max_bytes: int = MAX_BYTES) -> dict[str, npt.NDArray[Any]]:
     """Those of the ``wanted`` arrays that ``path`` holds, by name.
 
-    Refused: no zip, no such array, a broken member, objects (pickle), or more than ``max_bytes`` as float32.
+    Refused: no zip, no such array, two of one name, a broken member, objects (pickle), or more than ``max_bytes`` as
+    float32.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -36,6 +38,7 @@ def read_npz(path: Path, wanted: Collection[str], max_bytes: int = MAX_BYTES) ->
                     f"{path} holds none of the arrays {', '.join(sorted(wanted))}",
                     remedy=f"it holds {', '.join(archive.namelist()) or 'nothing'}: store them under those names",
                 )
+            _check_once([m.filename.removesuffix(".npy") for m in members], path)
             _check_size(sum(m.file_size for m in members), max_bytes, path)
             _check_size(sum(_elements(archive, m, path) for m in members) * _FLOAT32, max_bytes, path)
             return {m.filename.removesuffix(".npy"): _array(archive, m) for m in members}
@@ -54,6 +57,15 @@ def array_names(path: Path) -> tuple[str, ...]:
             return tuple(name.removesuffix(".npy") for name in archive.namelist())
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
         return ()
+
+
+def _check_once(names: Sequence[str], path: Path) -> None:
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise Refused(
+                f"{path} holds {count} arrays called {name!r}",
+                remedy="which of them is meant cannot be known: write it again with numpy.savez",
+            )
 
 
 def _elements(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> int:

@@ -20,6 +20,7 @@ from consilium.core.records import Records
 
 from .arrays import check_digits, identities, inputs, labels, numbered
 from .dataset import TEST, TRAIN, VALIDATION
+from .foreign import check_axes, check_label_form, check_names
 from .meaning import COLUMNS, meaning_of
 from .split_names import check_one_spelling, split_named
 
@@ -51,19 +52,32 @@ class Laid:
 def standard_names(given: Iterable[str], where: str) -> tuple[dict[str, str], tuple[str, ...]]:
     """Which array is which of ``NAMES``, whatever the spelling of its split, and those that are none of them.
 
-    Refused: two spellings of one split, and ``x, y`` beside parts of a split.
+    Refused: two spellings of one split or array, ``x, y`` beside parts of a split, and what is probably one of
+    ``NAMES`` under another name.
     """
     names = tuple(given)
     split = {name: _standard(name) for name in names if name not in _PLAIN[None]}
     parts = [name for name, standard in split.items() if standard]
     check_one_spelling([name.rpartition("_")[0] for name in parts], where)
+    _check_once(parts, split, where)
     plain = [name for name in names if name in _PLAIN[None]]
     if parts and ("x" in plain or "y" in plain):
         reason = f"{plain[0]!r} is given beside {parts[0]!r}: is there a split, or is there none?"
         raise Refused(reason, remedy="store x and y, or {train,val,test}_images and _labels", where=where)
     known = {name: split[name] for name in parts} if parts else {name: name for name in plain}
     known |= {name: name for name in names if name == COLUMNS}
-    return known, tuple(name for name in names if name not in known)
+    unread = tuple(name for name in names if name not in known)
+    check_names(unread, known.values(), where)
+    return known, unread
+
+
+def _check_once(parts: list[str], standard: Mapping[str, str], where: str) -> None:
+    """Refuse ``train_images`` beside ``train_Images``."""
+    seen: dict[str, str] = {}
+    for name in parts:
+        if seen.setdefault(standard[name], name) != name:
+            reason = f"{seen[standard[name]]!r} and {name!r} both name {standard[name]}"
+            raise Refused(reason, remedy="put them together, or rename one", where=where)
 
 
 def _standard(name: str) -> str:
@@ -78,6 +92,9 @@ def _standard(name: str) -> str:
 def laid_out(arrays: _Arrays, where: str) -> Laid:
     """The records in ``arrays``; refused, naming the array, where one is missing or does not fit."""
     parts = _parts(arrays, where)
+    for _, names in parts:
+        check_axes(arrays[names[0]], f"{where}[{names[0]}]")
+        check_label_form(arrays[names[1]], f"{where}[{names[1]}]")
     x = [inputs(arrays[names[0]], f"{where}[{names[0]}]") for _, names in parts]
     if len({part.shape[1:] for part in x}) > 1:
         shapes = ", ".join(str(tuple(part.shape[1:])) for part in x)

@@ -27,7 +27,7 @@ from .omissions import check_whole, first
 from .partition import Partition
 from .source import Source
 from .splits import PUBLIC, Units, pick_records, roles
-from .verify import verified
+from .verify import check_trained, verified
 
 __all__ = ["gather", "label_counts"]
 
@@ -60,6 +60,7 @@ def gather(
     role = roles(dataset, test=test, public=public, stream=stream)
     held = dataset.records.select(role == TEST)
     _check_classes(dataset, held, dataset.records.select(role == TRAIN))
+    check_trained(dataset)
     at, names = _assign(dataset, role, partition, sites, stream.child("partition"))
     own_validation = 0.0 if (role == VALIDATION).any() else validation
     divided = [
@@ -76,7 +77,7 @@ def gather(
         provenance=dataset.provenance,
         bundled=dataset.bundled,
         removed={**duplicates, **tangled},
-        notes=(*dataset.notes, *named, *_notes(dataset, partition, test)),
+        notes=(*dataset.notes, *named, *_notes(dataset, partition, test, held)),
         fitted_on_private=dataset.fitted_on_private,
         omitted=dataset.omitted,
         inputs=dataset.inputs,
@@ -167,7 +168,7 @@ def _sites(names: tuple[str, ...], records: Records, divided: list[tuple[Tensor,
         yield Site(name, Pools(next(made), next(made), next(made)))
 
 
-def _notes(dataset: Dataset, partition: Partition, test: float) -> Iterator[str]:
+def _notes(dataset: Dataset, partition: Partition, test: float, held: Records) -> Iterator[str]:
     """What a reader must know of how the pools came to be."""
     if dataset.split is None or not (dataset.split == TEST).any():
         yield f"the source gives no test split: {test:g} of its units were held out"
@@ -177,6 +178,10 @@ def _notes(dataset: Dataset, partition: Partition, test: float) -> Iterator[str]
         names = [dataset.key_name(key) for key in torch.unique(dataset.keys).tolist()]
         shown = ", ".join(first(names))
         yield f"the data come from {len(names)} sites ({shown}), which partition {partition.kind()} mixes"
+    untested = set(dataset.records.y.tolist()) - set(held.y.tolist())
+    if untested:
+        classes = ", ".join(repr(dataset.classes[label]) for label in sorted(untested))
+        yield f"the test set has no record of {classes}: no figure on it speaks of them"
 
 
 def _check_shares(sites: int, public: float, validation: float, test: float, non_members: float) -> None:

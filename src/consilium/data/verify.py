@@ -10,9 +10,9 @@ from torch import Tensor
 
 from consilium.core.errors import Refused
 
-from .dataset import SPLITS, Dataset
+from .dataset import SPLITS, TRAIN, Dataset
 
-__all__ = ["check_inputs", "check_labels", "verified"]
+__all__ = ["check_inputs", "check_labels", "check_trained", "verified"]
 
 
 def check_inputs(x: Tensor, where: str) -> None:
@@ -31,7 +31,7 @@ def check_inputs(x: Tensor, where: str) -> None:
         lowest, highest = float(low.min()), float(high.max())
         raise Refused(
             f"{_records(outside)} values outside [0, 1] (they run from {lowest:.9g} to {highest:.9g})",
-            remedy="store images as uint8, or divide by the greatest value that is possible",
+            remedy="store images as uint8, or divide by the greatest value that is possible (255 for bytes)",
             where=where,
         )
 
@@ -64,6 +64,27 @@ def verified(dataset: Dataset) -> Dataset:
     if dataset.split is not None:
         check_labels(dataset.split, len(SPLITS), f"{where}, split")
     return dataset
+
+
+def check_trained(dataset: Dataset) -> None:
+    """Refuse a class that stands in the validation or test split of the source and has no training record."""
+    if dataset.split is None:
+        return
+    train = torch.unique(dataset.records.y[dataset.split == TRAIN]).tolist()
+    for split in torch.unique(dataset.split[dataset.split != TRAIN]).tolist():
+        for label, count in zip(*_counted(dataset.records.y[dataset.split == split]), strict=True):
+            if label not in train:
+                raise Refused(
+                    f"class {dataset.classes[label]!r} has records in the {SPLITS[split]} split ({count}) and none to "
+                    "train on",
+                    remedy="is it another class under a second name? Else divide anew, or leave the class out",
+                    where=dataset.name,
+                )
+
+
+def _counted(y: Tensor) -> tuple[list[int], list[int]]:
+    labels, counts = torch.unique(y, return_counts=True)
+    return labels.tolist(), counts.tolist()
 
 
 def _records(wrong: Tensor) -> str:

@@ -3,11 +3,13 @@
     root/<class>/*.png            or            root/<split>/<class>/*.png
 
 Files of other endings, folders in the place of files and folders that are no split are counted; a class of which no
-picture is read is refused.  Names that start with a point are the system's own and not looked at.
+picture is read is refused, and so are two classes whose names differ only by case, blanks or the coding of accents.
+Names that start with a point are the system's own and not looked at.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +65,7 @@ def read_tree(root: Path) -> Tree:
     used = {part for part, _ in parts}
     unread += [file for folder in folders if used != {root} and folder not in used for file in _below(folder)]
     _check_classes(pictures, unread, parts)
+    _check_spelling(picture.file.parent for picture in pictures)
     alone = [str(folder.relative_to(root)) for folder in empty]
     folders_left = (Omission("folders without a picture", len(alone), "", first(alone)),) if alone else ()
     return Tree(tuple(pictures), (*_omitted(unread, root), *folders_left))
@@ -106,6 +109,25 @@ def _check_classes(pictures: Iterable[Picture], unread: Iterable[Path], parts: l
             remedy="put .png or .jpg files straight into the folder of their class, or move the folder away",
             where="path",
         )
+
+
+def _check_spelling(folders: Iterable[Path]) -> None:
+    """Refuse two classes that are one to the eye: ``train/Normal`` beside ``test/normal``."""
+    seen: dict[str, Path] = {}
+    for folder in folders:
+        other = seen.setdefault(_plain(folder.name), folder)
+        if other.name != folder.name:
+            raise Refused(
+                f"{str(other)!r} and {str(folder)!r} differ only by case, blanks or the coding of accents",
+                remedy="give the folders of one class one name; they would be two classes",
+                where="path",
+            )
+
+
+def _plain(name: str) -> str:
+    """``name`` without what the eye passes over: case, blanks, characters of no width, the coding of accents."""
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return "".join(c for c in text if not c.isspace() and unicodedata.category(c) != "Cf")
 
 
 def _omitted(unread: list[Path], root: Path) -> tuple[Omission, ...]:

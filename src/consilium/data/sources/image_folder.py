@@ -2,24 +2,22 @@
 
 Every picture is made grey or colour and resized as a whole to size x size pixels (bilinear, proportions not kept).
 A picture's size is read from its header and refused before it is unpacked, where it is too large.  Only the decoders of
-PNG and JPEG are ever used, whatever a file's name says; what is not read is counted.
+PNG and JPEG are ever used, whatever a file's name says; what is not read is counted.  More than 8 bits, transparent
+pixels, several frames and CMYK are refused.
 """
 
 from __future__ import annotations
 
 import re
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from consilium.core.entry import check
-from consilium.core.errors import ConsiliumError, MissingExtra, Refused
+from consilium.core.errors import Refused
 from consilium.core.inputs import Inputs
 from consilium.core.records import Records
 from consilium.data.arrays import as_name, inputs, numbered
@@ -28,7 +26,8 @@ from consilium.data.meaning import BYTES
 from consilium.data.origin import given_folder, stated
 from consilium.data.source import Source
 
-from ._picture_tree import FORMATS, Tree, read_tree
+from ._picture import read_picture
+from ._picture_tree import Tree, read_tree
 
 __all__ = ["ImageFolder"]
 
@@ -70,7 +69,9 @@ class ImageFolder(Source):
         pictures = tree.pictures
         classes = tuple(sorted({picture.label for picture in pictures}))
         self._check_found(root, len(pictures), classes, tree)
-        pixels = np.stack([self._pixels(picture.file) for picture in pictures])
+        pixels = np.stack(
+            [read_picture(picture.file, self.size, self.channels, self.max_pixels) for picture in pictures]
+        )
         y = torch.tensor([classes.index(picture.label) for picture in pictures])
         given = pictures[0].split is not None
         units, unit_names = self._units([picture.file for picture in pictures])
@@ -106,35 +107,6 @@ class ImageFolder(Source):
                 f"{n} pictures take {need / 1e9:.1f} GB, more than max-bytes = {self.max_bytes / 1e9:.1f} GB",
                 remedy="choose a smaller size, or raise max-bytes if this machine can hold it",
                 where="max-bytes",
-            )
-
-    def _pixels(self, file: Path) -> npt.NDArray[Any]:
-        """uint8 ``(size, size)`` or ``(size, size, 3)``."""
-        try:
-            from PIL import Image, ImageOps
-        except ImportError as error:
-            raise MissingExtra("image-folder needs Pillow", remedy="pip install consilium[images]") from error
-        try:
-            with warnings.catch_warnings(action="ignore"), Image.open(file, formats=FORMATS) as picture:
-                self._check_picture(picture.size, picture.mode, file)
-                upright = ImageOps.exif_transpose(picture).convert("L" if self.channels == 1 else "RGB")
-                return np.asarray(upright.resize((self.size, self.size), Image.Resampling.BILINEAR))
-        except ConsiliumError:
-            raise
-        except Exception as error:  # whatever a decoder makes of bytes that nobody vouches for
-            raise Refused(f"{file} cannot be read as a picture: {error}", remedy="repair or remove it") from error
-
-    def _check_picture(self, size: tuple[int, int], mode: str, file: Path) -> None:
-        if size[0] * size[1] > self.max_pixels:
-            raise Refused(
-                f"{file} has {size[0]} x {size[1]} pixels, more than max-pixels = {self.max_pixels}",
-                remedy="make it smaller, or raise max-pixels if you trust the file",
-                where="max-pixels",
-            )
-        if mode.startswith(("I", "F")):
-            raise Refused(
-                f"{file} has more than 8 bits a pixel (mode {mode})",
-                remedy="convert it to 8 bits, or give floats in [0, 1] through npz",
             )
 
     def _units(self, files: list[Path]) -> tuple[Tensor | None, tuple[str, ...]]:
