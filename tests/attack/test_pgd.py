@@ -11,7 +11,8 @@ from consilium.attack.evasion.pgd import PGD
 from consilium.core.errors import Refused
 from consilium.core.records import Records
 from consilium.core.threat import ModelView
-from consilium.learn.perturb import maximise
+from consilium.learn.perturbation.linf import Linf
+from consilium.learn.perturbation.maximise import maximise
 
 
 def robust(attack, view, seed=0):
@@ -79,8 +80,8 @@ def test_the_released_model_judges_who_stops():
     view = ModelView(2, Above(0.55), Above(0.5), targets)
     assert robust(PGD(radius=0.12), view) == 0
     short = maximise(
-        view.surrogate, targets.x, targets.y, radius=0.12, steps=20, step_size=0.015, norm="linf", random_start=False,
-        generator=torch.Generator(), active=True,
+        view.surrogate, targets.x, targets.y, ball=Linf(0.12), steps=20, step_size=0.015, random_start=False,
+        generator=torch.Generator(), until=view.surrogate,
     )  # fmt: skip
     assert not view.module(short).argmax(1).any()
 

@@ -30,7 +30,7 @@ from torch.nn.functional import cross_entropy
 from consilium.attack.evasion._evasion import Evasion
 from consilium.core.entry import check
 from consilium.core.threat import ModelView, ThreatModel
-from consilium.learn.perturb import Norm, project
+from consilium.learn.perturbation.ball import Norm
 
 __all__ = ["CoordinateSearch"]
 
@@ -58,7 +58,7 @@ class CoordinateSearch(Evasion):
             for way in (-self.radius, self.radius):
                 moved = worst.flatten(1).clone()
                 moved[:, pixel] += way
-                tried = project(moved.view_as(x), x, self.radius, self.norm)
+                tried = self.ball().project(moved.view_as(x), x)
                 losses = cross_entropy(view.module(tried), y, reduction="none").detach()
                 better = losses > highest
                 worst = torch.where(better.view(-1, *[1] * (x.dim() - 1)), tried, worst)
@@ -115,7 +115,7 @@ def test_the_contract_suite_covers_it(tree):
 def test_one_that_breaks_its_word_does_not_pass(tree):
     """Without the projection it leaves [0, 1], and at a pixel's edge its budget is not kept."""
     path = tree / "consilium/attack/evasion/coordinate_search.py"
-    path.write_text(ATTACK.replace("project(moved.view_as(x), x, self.radius, self.norm)", "moved.view_as(x)"))
+    path.write_text(ATTACK.replace("self.ball().project(moved.view_as(x), x)", "moved.view_as(x)"))
     try:
         done = contracts(tree)
     finally:

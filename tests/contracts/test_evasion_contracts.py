@@ -12,7 +12,8 @@ from consilium.core.catalogue import Card, cards, load
 from consilium.core.finding import Finding
 from consilium.core.records import Records
 from consilium.core.threat import ModelView, ThreatModel, View
-from consilium.learn.perturb import maximise, sizes
+from consilium.learn.perturbation.balls import ball_of, size_of
+from consilium.learn.perturbation.maximise import maximise
 
 ROOM = "attack/evasion"
 SIGNS = torch.tensor([1.0, -1.0, 1.0, -1.0])
@@ -80,7 +81,7 @@ def honours_its_budget(card, entry, contract):
             crafted = entry.craft(view, x, view.targets.y, torch.Generator().manual_seed(0))
             assert crafted.shape == x.shape and crafted.isfinite().all()
             assert crafted.min() >= 0 and crafted.max() <= 1
-            assert sizes(crafted - x, entry.norm).max() <= entry.radius + 1e-5
+            assert size_of(crafted - x, entry.norm).max() <= entry.radius + 1e-5
 
 
 def judges_the_whole_test_set(card, entry, contract):
@@ -146,7 +147,7 @@ class Broken(Evasion):
             return x
         reach = 2 * self.radius if self.flaw == "budget" else self.radius
         out = maximise(
-            view.surrogate, x, y, radius=reach, steps=1, step_size=reach, norm="linf", random_start=False,
+            view.surrogate, x, y, ball=ball_of("linf", reach), steps=1, step_size=reach, random_start=False,
             generator=generator,
         )  # fmt: skip
         return out - 0.02 if self.flaw == "cube" else out

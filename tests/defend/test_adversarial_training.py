@@ -11,7 +11,8 @@ from consilium.core.errors import Refused, Unlawful
 from consilium.core.random import Stream, scoped
 from consilium.defend.training.adversarial_training import AdversarialTraining
 from consilium.learn.objectives import CrossEntropy
-from consilium.learn.perturb import maximise
+from consilium.learn.perturbation.linf import Linf
+from consilium.learn.perturbation.maximise import maximise
 
 
 def model(seed=0):
@@ -135,7 +136,7 @@ def test_it_buys_robustness():
     ):
         predict = trained(objective, x, y)
         worst = maximise(
-            predict, x, y, radius=0.08, steps=10, step_size=0.02, norm="linf", random_start=False,
+            predict, x, y, ball=Linf(0.08), steps=10, step_size=0.02, random_start=False,
             generator=Stream(0).generator(),
         )  # fmt: skip
         robust[name] = float((predict(worst).argmax(1) == y).float().mean())

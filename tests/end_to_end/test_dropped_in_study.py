@@ -25,7 +25,7 @@ from torch import Tensor
 from consilium.attack.evasion._evasion import Evasion
 from consilium.core.entry import check
 from consilium.core.threat import ModelView, ThreatModel
-from consilium.learn.perturb import Norm, project
+from consilium.learn.perturbation.ball import Norm
 
 __all__ = ["SaltPepper"]
 
@@ -46,7 +46,7 @@ class SaltPepper(Evasion):
     def craft(self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         chosen = torch.rand(x.shape, generator=generator) < self.share
         noise = (torch.rand(x.shape, generator=generator) < 0.5).to(x.dtype)
-        return project(torch.where(chosen, noise, x), x, self.radius, self.norm)
+        return self.ball().project(torch.where(chosen, noise, x), x)
 '''
 
 STUDY = """

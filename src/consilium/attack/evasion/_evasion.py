@@ -22,7 +22,9 @@ from consilium.core.errors import Failed, Refused
 from consilium.core.finding import Finding, Measure
 from consilium.core.threat import ModelView, View
 from consilium.core.update import Payload
-from consilium.learn.perturb import Norm, sizes
+from consilium.learn.perturbation.ball import Ball, Norm
+from consilium.learn.perturbation.balls import ball_of, size_of
+from consilium.learn.perturbation.goals import Goal, Misclassification
 from consilium.measure.intervals import across_seeds, wilson
 from consilium.measure.robustness import robust_accuracy
 
@@ -57,6 +59,14 @@ class Evasion(Attack, ABC):
     def craft(self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Adversarial inputs for one batch, in [0, 1] and within the budget."""
 
+    def ball(self) -> Ball:
+        """How far a record may be perturbed."""
+        return ball_of(self.norm, self.radius)
+
+    def goal(self) -> Goal:
+        """What the attack wants the model to answer."""
+        return Misclassification()
+
     def follows(self, view: ModelView) -> nn.Module | None:
         """The model whose gradients or answers guide ``craft``; None means that the attack cannot be adaptive."""
         return view.surrogate
@@ -76,24 +86,29 @@ class Evasion(Attack, ABC):
                 tuple(Measure.undefined(name, reason, len(view.targets)) for name in _NAMES), notes=(reason,)
             )
         batches = [self._attacked(view, rows, generator) for rows in _batches(len(view.targets))]
-        return _finding(view, *(torch.cat(parts) for parts in zip(*batches, strict=True)))
+        crafted, before, after, reached = (torch.cat(parts) for parts in zip(*batches, strict=True))
+        return _finding(view, crafted, before, after, reached, self.goal().applies(view.targets.y))
 
-    def _attacked(self, view: ModelView, rows: slice, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def _attacked(
+        self, view: ModelView, rows: slice, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What was crafted, the answers before and after, and where the goal is reached."""
         x, y = view.targets.x[rows], view.targets.y[rows]
         crafted = self.craft(view, x, y, generator).detach()
         self._check(crafted, x)
         with torch.no_grad():
-            return crafted, view.module(x).argmax(1), view.module(crafted).argmax(1)
+            logits = view.module(crafted)
+            return crafted, view.module(x).argmax(1), logits.argmax(1), self.goal().reached(logits, y)
 
     def _check(self, crafted: Tensor, x: Tensor) -> None:
         if crafted.shape != x.shape or crafted.dtype != x.dtype or not crafted.isfinite().all():
             raise Failed(f"attack {self.kind()} crafted no finite inputs of shape {tuple(x.shape)}")
-        size, low, high = float(sizes(crafted - x, self.norm).max()), float(crafted.min()), float(crafted.max())
+        size, low, high = float(self.ball().size(crafted - x).max()), float(crafted.min()), float(crafted.max())
         if size > self.radius + _ROUNDING or low < 0 or high > 1:
             raise Failed(
                 f"attack {self.kind()} broke its budget: {self.norm} size {size:.6g} of {self.radius:.6g}, "
                 f"values from {low:.4g} to {high:.4g}",
-                remedy="project what it crafts (learn.perturb.project)",
+                remedy="project what it crafts (Ball.project)",
             )
 
 
@@ -101,25 +116,23 @@ def _batches(n: int) -> Iterator[slice]:
     return (slice(first, first + _BATCH) for first in range(0, n, _BATCH))
 
 
-def _finding(view: ModelView, crafted: Tensor, answer_before: Tensor, answer_after: Tensor) -> Finding:
+def _finding(
+    view: ModelView, crafted: Tensor, answer_before: Tensor, answer_after: Tensor, reached: Tensor, meant: Tensor
+) -> Finding:
+    """``reached (n,)``: the goal; ``meant (n,)``: the records that the attack is for."""
     x, y = view.targets.x, view.targets.y
     before = answer_before == y
     after = before & (answer_after == y)
-    tried = int(before.sum())
-    broken = int((before & ~after).sum())
-    rate = (
-        Measure("success_rate", broken / tried, *wilson(broken, tried), 0.0, tried)
-        if tried
-        else Measure.undefined("success_rate", "no record was answered rightly before the attack")
-    )
+    tried = before & meant
+    broken = tried & reached
     delta = (crafted - x)[before]
-    shown = torch.cat([torch.nonzero(before & ~after)[:, 0], torch.nonzero(~(before & ~after))[:, 0]])[:_SHOWN]
+    shown = torch.cat([torch.nonzero(broken)[:, 0], torch.nonzero(~broken)[:, 0]])[:_SHOWN]
     return Finding(
         (
             *robust_accuracy(after, y),
-            rate,
-            _size("mean_linf", sizes(delta, "linf")),
-            _size("mean_l2", sizes(delta, "l2")),
+            _success_rate(int(broken.sum()), int(tried.sum())),
+            _size("mean_linf", size_of(delta, "linf")),
+            _size("mean_l2", size_of(delta, "l2")),
         ),
         scores={"correct": after, "correct_before": before},
         examples={
@@ -130,6 +143,13 @@ def _finding(view: ModelView, crafted: Tensor, answer_before: Tensor, answer_aft
             "answer_after": answer_after[shown],
         },
     )
+
+
+def _success_rate(broken: int, tried: int) -> Measure:
+    """Of the records that were right before and that the attack is for."""
+    if not tried:
+        return Measure.undefined("success_rate", "no record was answered rightly before the attack")
+    return Measure("success_rate", broken / tried, *wilson(broken, tried), 0.0, tried)
 
 
 def _size(name: str, values: Tensor) -> Measure:

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from consilium.core.entry import check
 from consilium.core.threat import ModelView, ThreatModel
-from consilium.learn.perturb import Norm, maximise
+from consilium.learn.perturbation.ball import Norm
+from consilium.learn.perturbation.maximise import maximise
 
 from ._evasion import Evasion, stand_in
 
@@ -43,10 +44,10 @@ class FGSM(Evasion):
             stand_in(view),
             x,
             y,
-            radius=self.radius,
+            ball=self.ball(),
             steps=1,
             step_size=self.radius,
-            norm=self.norm,
             random_start=False,
             generator=generator,
+            goal=self.goal(),
         )

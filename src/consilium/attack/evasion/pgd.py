@@ -23,7 +23,9 @@ from torch import Tensor
 
 from consilium.core.entry import check
 from consilium.core.threat import ModelView, ThreatModel
-from consilium.learn.perturb import Loss, Norm, fooled, maximise
+from consilium.learn.perturbation.ball import Norm
+from consilium.learn.perturbation.losses import LOSSES, LossName
+from consilium.learn.perturbation.maximise import maximise
 
 from ._evasion import Evasion, stand_in
 
@@ -45,7 +47,7 @@ class PGD(Evasion):
     norm: Norm = "linf"
     restarts: int = 1
     random_start: bool = True
-    loss: Loss = "cross-entropy"
+    loss: LossName = "cross-entropy"
 
     def __post_init__(self) -> None:
         """Check the knobs' ranges."""
@@ -61,24 +63,22 @@ class PGD(Evasion):
         for restart in range(self.restarts):
             if restart:
                 with torch.no_grad():
-                    alive = alive[~fooled(view.module(out[alive]), y[alive])]
+                    alive = alive[~self.goal().surely(view.module(out[alive]), y[alive])]
             if len(alive):
                 out[alive] = self._once(view, x[alive], y[alive], generator)
         return out
 
     def _once(self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-        model = stand_in(view)
         return maximise(
-            model,
+            stand_in(view),
             x,
             y,
-            radius=self.radius,
+            ball=self.ball(),
             steps=self.steps,
-            step_size=self.step_size or 2.5 * self.radius / self.steps,
-            norm=self.norm,
+            step_size=self.step_size or self.ball().step_size(self.steps),
             random_start=self.random_start,
             generator=generator,
-            loss=self.loss,
-            active=True,
-            judge=None if model is view.module else view.module,
+            loss=LOSSES[self.loss],
+            goal=self.goal(),
+            until=view.module,
         )

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.threat import ModelView, ThreatModel
-from consilium.learn.perturb import Norm, maximise
+from consilium.learn.perturbation.ball import Norm
+from consilium.learn.perturbation.maximise import maximise
 
 from ._evasion import Evasion, stand_in
 
@@ -55,12 +56,11 @@ class Transfer(Evasion):
             stand_in(self._source(view)),
             x,
             y,
-            radius=self.radius,
+            ball=self.ball(),
             steps=self.steps,
-            step_size=self.step_size or 2.5 * self.radius / self.steps,
-            norm=self.norm,
-            random_start=True,
+            step_size=self.step_size or self.ball().step_size(self.steps),
             generator=generator,
+            goal=self.goal(),
         )
 
     def _source(self, view: ModelView) -> ModelView:

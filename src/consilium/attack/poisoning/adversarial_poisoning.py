@@ -21,7 +21,8 @@ from consilium.core.attack import Corruption
 from consilium.core.entry import check
 from consilium.core.gradient import Batch, Objective, Predict
 from consilium.core.threat import ThreatModel
-from consilium.learn.perturb import maximise
+from consilium.learn.perturbation.linf import Linf
+from consilium.learn.perturbation.maximise import maximise
 
 __all__ = ["AdversarialPoisoning"]
 
@@ -66,16 +67,9 @@ class _Poisoned(Objective):
         return self.inner.losses(predict, batch)
 
     def _poison(self, predict: Predict, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        ball, steps = Linf(self.knobs.radius), self.knobs.steps
         adversarial = maximise(
-            predict,
-            x,
-            y,
-            radius=self.knobs.radius,
-            steps=self.knobs.steps,
-            step_size=2.5 * self.knobs.radius / self.knobs.steps,
-            norm="linf",
-            random_start=True,
-            generator=generator,
+            predict, x, y, ball=ball, steps=steps, step_size=ball.step_size(steps), generator=generator
         )
         with torch.no_grad():
             return adversarial, predict(adversarial).argmax(1)

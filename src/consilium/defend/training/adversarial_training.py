@@ -11,7 +11,6 @@ Source: Madry et al. 2018, arXiv 1706.06083 (PGD); Wong et al. 2020, arXiv 2001.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,7 +19,9 @@ from consilium.core.defence import TrainingDefence
 from consilium.core.entry import check
 from consilium.core.errors import Unlawful
 from consilium.core.gradient import Batch, Objective, Predict
-from consilium.learn.perturb import maximise
+from consilium.learn.perturbation.ball import Norm
+from consilium.learn.perturbation.balls import ball_of
+from consilium.learn.perturbation.maximise import maximise
 
 __all__ = ["AdversarialTraining"]
 
@@ -36,7 +37,7 @@ class AdversarialTraining(TrainingDefence):
     radius: float = 0.03
     steps: int = 7
     step_size: float | None = None
-    norm: Literal["linf", "l2"] = "linf"
+    norm: Norm = "linf"
     share: float = 1.0
 
     def __post_init__(self) -> None:
@@ -73,8 +74,8 @@ class _AdversarialObjective(Objective):
         if not len(chosen):
             return batch
         worst = maximise(
-            predict, batch["x"][chosen], batch["y"][chosen], radius=knobs.radius, steps=knobs.steps,
-            step_size=knobs.length(), norm=knobs.norm, random_start=True, generator=generator,
+            predict, batch["x"][chosen], batch["y"][chosen], ball=ball_of(knobs.norm, knobs.radius),
+            steps=knobs.steps, step_size=knobs.length(), generator=generator,
         )  # fmt: skip
         return {**batch, "x": batch["x"].index_copy(0, chosen, worst)}
 

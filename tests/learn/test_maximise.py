@@ -8,7 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from consilium.core.errors import Refused
-from consilium.learn.perturb import fooled, margin, maximise, project, sizes
+from consilium.learn.perturbation.balls import ball_of, size_of
+from consilium.learn.perturbation.goals import Misclassification
+from consilium.learn.perturbation.losses import MarginLoss, margin
+from consilium.learn.perturbation.maximise import maximise
 
 
 def generator(seed=0):
@@ -26,10 +29,17 @@ def inputs(n=12, seed=1):
     return torch.rand(n, 1, 4, 4, generator=g), torch.randint(3, (n,), generator=g)
 
 
-def ascend(predict, x, y, **changes):
-    knobs = {"radius": 0.05, "steps": 10, "step_size": 0.02, "norm": "linf", "random_start": True, **changes}
-    knobs.setdefault("generator", generator())
-    return maximise(predict, x, y, **knobs)
+def ascend(predict, x, y, *, radius=0.05, norm="linf", active=False, judge=None, **changes):
+    knobs = {"steps": 10, "step_size": 0.02, "random_start": True, "until": judge or (predict if active else None)}
+    return maximise(predict, x, y, ball=ball_of(norm, radius), **{**knobs, "generator": generator(), **changes})
+
+
+def fooled(logits, y):
+    return Misclassification().surely(logits, y)
+
+
+def project(point, x, radius, norm):
+    return ball_of(norm, radius).project(point, x)
 
 
 W = torch.tensor([[1.0, -2.0, 0.5, 3.0]])
@@ -60,8 +70,8 @@ def test_a_step_along_the_margin_goes_to_the_nearest_wrong_class():
     """Of three classes the runner-up decides: the gradient of z_1 - z_0 alone, where cross-entropy mixes in z_2."""
     weight = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     out = maximise(
-        lambda x: x @ weight.T + torch.tensor([1.0, 0.5, 0.0]), torch.full((1, 2), 0.2), torch.tensor([0]), radius=0.1,
-        steps=1, step_size=0.1, norm="l2", random_start=False, generator=generator(), loss="margin",
+        lambda x: x @ weight.T + torch.tensor([1.0, 0.5, 0.0]), torch.full((1, 2), 0.2), torch.tensor([0]),
+        ball=ball_of("l2", 0.1), steps=1, step_size=0.1, random_start=False, generator=generator(), loss=MarginLoss(),
     )  # fmt: skip
     assert torch.allclose(out, torch.tensor([[0.3, 0.2]]))
 
@@ -89,7 +99,7 @@ def test_it_stays_in_the_ball_and_in_the_cube(radius, norm, active, start, seed)
     out = ascend(small_network(seed), x, y, radius=radius, norm=norm, active=active, random_start=start, steps=3,
                  step_size=0.3)  # fmt: skip
     assert out.isfinite().all() and out.min() >= 0 and out.max() <= 1
-    assert sizes(out - x, norm).max() <= radius + 1e-5
+    assert size_of(out - x, norm).max() <= radius + 1e-5
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -99,12 +109,12 @@ def test_projection_keeps_what_is_inside_and_is_idempotent(norm):
     assert torch.equal(project(inside, x, 0.1, norm), inside)
     once = project(x + 3, x, 0.1, norm)
     assert torch.allclose(project(once, x, 0.1, norm), once)
-    assert torch.allclose(sizes(once - x, norm), torch.full((2,), 0.1))
+    assert torch.allclose(size_of(once - x, norm), torch.full((2,), 0.1))
 
 
 def test_sizes_by_hand():
     delta = torch.tensor([[[3.0, -4.0]], [[0.0, 0.0]]])
-    assert sizes(delta, "linf").tolist() == [4, 0] and sizes(delta, "l2").tolist() == [5, 0]
+    assert size_of(delta, "linf").tolist() == [4, 0] and size_of(delta, "l2").tolist() == [5, 0]
 
 
 def test_the_loss_rises():
@@ -200,7 +210,7 @@ def test_tiny_gradients_still_point_somewhere():
     x = torch.full((1, 4), 0.5)
     faint = lambda z: linear(z) * 1e-25  # noqa: E731
     out = ascend(faint, x, torch.tensor([1]), radius=0.1, steps=3, step_size=0.1, norm="l2", random_start=False)
-    assert sizes(out - x, "l2").item() == pytest.approx(0.1, rel=1e-4)
+    assert size_of(out - x, "l2").item() == pytest.approx(0.1, rel=1e-4)
 
 
 def test_a_model_without_gradients_is_refused():
@@ -228,7 +238,7 @@ def test_the_random_start_is_uniform_in_the_ball_and_decided_by_the_generator(no
     assert torch.equal(start, ascend(flat, x, y, radius=0.2, steps=1, norm=norm))
     assert not torch.equal(start, ascend(flat, x, y, radius=0.2, steps=1, norm=norm, generator=generator(1)))
     # In two dimensions half of a disc lies within 1/sqrt(2) of its radius, half of a square likewise.
-    inside = (sizes(start - x, norm) < 0.2 / 2**0.5).double().mean()
+    inside = (size_of(start - x, norm) < 0.2 / 2**0.5).double().mean()
     assert abs(inside - 0.5) < 0.04 and (start - x).mean().abs() < 0.01
 
 

@@ -1,0 +1,1 @@
+"""Perturb an input within a ball, towards a goal, by following a loss."""

@@ -1,0 +1,108 @@
+"""Inner maximisation: the worst input in a small ball around each example.
+
+    x_0 = x (+ a random perturbation),   x_{t+1} = P(x_t + a * u(grad_x L(f(x_t), y)))
+
+L is the loss towards the attack's goal, u the ball's steepest direction, P the projection onto the ball around x cut
+with [0, 1].  One loop serves PGD the attack and adversarial training the defence.  Every example is treated on its own:
+what comes out for it depends on it, the weights and its own noise alone, so per-example clipping still bounds it
+(LAWS 5).
+
+Source: Madry et al. 2018, Towards Deep Learning Models Resistant to Adversarial Attacks, arXiv 1706.06083.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from consilium.core.errors import Refused
+from consilium.core.gradient import Predict
+
+from .ball import Ball
+from .goals import Goal, Misclassification
+from .losses import AttackLoss, CrossEntropyLoss
+
+__all__ = ["maximise"]
+
+
+def maximise(
+    predict: Predict,
+    x: Tensor,
+    y: Tensor,
+    *,
+    ball: Ball,
+    steps: int,
+    step_size: float,
+    generator: torch.Generator,
+    random_start: bool = True,
+    loss: AttackLoss | None = None,
+    goal: Goal | None = None,
+    until: Predict | None = None,
+) -> Tensor:
+    """Inputs ``(n, *shape)`` in [0, 1], in the ``ball`` around ``x``, that raise the ``loss`` towards the ``goal``.
+
+    Default: the cross-entropy at the labels ``y (n,)``, towards any wrong answer.  With ``until`` an example stops at
+    the first point, x itself included, whose answer by that model reaches the goal (it need not be the model whose
+    gradients are followed), and the rest go on; without it all steps are taken.  The weights' ``.grad`` is never
+    touched.  Raises ``Refused`` where ``predict`` is not differentiable in its input.
+    """
+    walk = _Walk(predict, until, ball, steps, step_size, loss or CrossEntropyLoss(), goal or Misclassification())
+    start = ball.random_start(x, generator) if random_start else x.clone()
+    if until is None:
+        return walk.to_the_end(start, x, y)
+    # Without a random start the walk's first point is x, and the walk judges it itself.
+    arrived = walk.arrived(x, y) if random_start else torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    return walk.until_reached(start, x, y, torch.nonzero(~arrived)[:, 0])
+
+
+@dataclass(frozen=True)
+class _Walk:
+    predict: Predict
+    until: Predict | None
+    ball: Ball
+    steps: int
+    step_size: float
+    loss: AttackLoss
+    goal: Goal
+
+    def to_the_end(self, point: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        for _ in range(self.steps):
+            point = self.stepped(point, self.ascent(point, y)[0], x)
+        return point
+
+    def until_reached(self, start: Tensor, x: Tensor, y: Tensor, alive: Tensor) -> Tensor:
+        out, point = x.clone(), start[alive]
+        for _ in range(self.steps):
+            if not len(alive):
+                break
+            # One forward pass serves both: the gradient of this step and the verdict on where it stands.
+            gradient, logits = self.ascent(point, y[alive])
+            same = self.until is self.predict
+            arrived = self.goal.surely(logits, y[alive]) if same else self.arrived(point, y[alive])
+            out[alive[arrived]] = point[arrived]
+            alive, point, gradient = alive[~arrived], point[~arrived], gradient[~arrived]
+            point = self.stepped(point, gradient, x[alive])
+        out[alive] = point
+        return out
+
+    def stepped(self, point: Tensor, gradient: Tensor, x: Tensor) -> Tensor:
+        return self.ball.project(point + self.step_size * self.ball.steepest(gradient, point), x)
+
+    def arrived(self, x: Tensor, y: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.goal.surely((self.until or self.predict)(x), y)
+
+    def ascent(self, point: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            leaf = point.detach().requires_grad_(True)
+            logits = self.predict(leaf)
+            if not logits.requires_grad:
+                raise Refused(
+                    "the model answers without gradients, so a gradient attack cannot follow it",
+                    remedy="give a differentiable surrogate",
+                )
+            # The sum, not the mean: an example's gradient must not depend on how many others there are.
+            (gradient,) = torch.autograd.grad(self.goal.climbed(self.loss, logits, y).sum(), leaf)
+        return torch.nan_to_num(gradient), logits.detach()
