@@ -40,7 +40,7 @@ def read_csv(file: Path, columns: tuple[str, ...] | None, separator: str) -> tup
             _check_first(file, lines, fields, separator)
         header = columns is None and not rows
         at = f"line {number}" if header else f"row {len(rows) + (columns is not None)} (line {number})"
-        _check_row(file, at, fields, rows[0] if rows else fields)
+        _check_row(file, at, fields, rows)
         rows.append([plain(field) for field in fields])
     if not rows:
         raise Refused(f"{file} cannot be read as a table: it is empty", remedy="give a table with records")
@@ -87,18 +87,18 @@ def _check_first(file: Path, lines: _Lines, fields: list[str], separator: str) -
         raise Refused(f"{file} has 1 column, parted by {separator!r}", remedy=other, where="separator")
 
 
-def _check_row(file: Path, at: str, fields: list[str], first: list[str]) -> None:
-    """Refuse a row with an open quote, and one of another length than the first."""
-    reason, remedy = f"{at} has {len(fields)} fields, and the first line {len(first)}", "mend that line"
+def _check_row(file: Path, at: str, fields: list[str], rows: list[list[str]]) -> None:
+    """Refuse a row with an open quote, and one of another length than the first of ``rows``, those above it."""
+    first = rows[0] if rows else fields
     if fields[-1].endswith("\n"):
-        name = f"column {first[len(fields) - 1]!r}" if first is not fields and len(fields) <= len(first) else "a cell"
+        name = f"column {first[len(fields) - 1]!r}" if rows and len(fields) <= len(first) else "a cell"
         reason = f"{at}: a quote opens in {name} and is not closed on that line"
         remedy = "mend the quote, or take the line break out of the cell"
-    elif len(fields) == len(first):
+    elif len(fields) != len(first):
+        reason = f"its first line has {len(first)} field{'s' * (len(first) > 1)}, {at} has {len(fields)}"
+        remedy = "is there a title above the header? take it out" if len(rows) == 1 else "mend that line"
+    else:
         return
-    elif len(first) == 1:
-        reason = f"its first line has 1 field, {at} has {len(fields)}: is there a title above the header?"
-        remedy = "take out what stands above the header"
     raise Refused(f"{file} cannot be read as a table: {reason}", remedy=remedy)
 
 

@@ -42,8 +42,8 @@ def check_apart(words: Sequence[str], rows: Sequence[int], name: str) -> None:
         other = spelt.setdefault(_alike(word), word)
         if other != word:
             raise Refused(
-                f"column {name!r} holds {other!r} and, in row {first[word]}, {word!r}: is it one category?",
-                remedy="write it one way in the file, or declare both in categories",
+                f"column {name!r} holds {other!r} and, in row {first[word]}, {word!r}",
+                remedy="is it one category? write it one way in the file, or declare both in categories",
                 where="categories",
             )
 

@@ -66,9 +66,9 @@ class Table(Source):
 
     def __post_init__(self) -> None:
         check(len(self.separator) == 1 and self.separator not in '"\r\n', "separator", self.separator, "one character")
-        check(
-            self.decimal in (".", ",") and self.decimal != self.separator, "decimal", self.decimal, "a point or a comma"
-        )
+        typed = is_parquet(Path(self.path))
+        other = typed or self.decimal != self.separator
+        check(self.decimal in (".", ",") and other, "decimal", self.decimal, "a point or a comma, not the separator")
         for given in self.ranges:
             check(
                 0 < given[2] - given[1] < float("inf") and all(given[3:]),
@@ -77,14 +77,13 @@ class Table(Source):
                 "[column, low, high] or [column, low, high, unit], low < high",
             )
         for listed in self.categories:
-            check(
-                len(set(listed)) == len(listed) > 2, "categories", listed, "[column, word, word, ...], words different"
-            )
+            different = len(set(listed[1:])) == len(listed) - 1 > 1
+            check(different, "categories", listed, "[column, word, word, ...], words different")
         roles = {"label": self.label, "site": self.site, "patient": self.patient}
         named = ([given[0] for given in self.ranges], [listed[0] for listed in self.categories])
         check_roles(roles, self.drop, *named)
         for knob, idle in (("columns", self.columns is None), ("separator", self.separator == ",")):
-            if is_parquet(Path(self.path)) and not idle:
+            if typed and not idle:
                 raise Refused("a Parquet file has columns of its own", remedy="take this knob out", where=knob)
 
     def load(self) -> Dataset:
