@@ -46,7 +46,8 @@ class Table(Source):
     [column, low, high, unit], and ``categories`` [column, word, word, ...]: public constants.  ``missing`` are words
     that mean nothing is known; ``drop_missing`` leaves out rows with a gap.  ``columns`` names the columns of a CSV
     without a header, ``separator`` is what parts them (a blank: any number of blanks), ``decimal`` the mark in its
-    numbers.  Needs the extra ``tables``.
+    numbers.  A row is one line of the file.  Refused, by row or column: text that only looks like numbers or dates, two
+    spellings of one category, knobs that exclude each other.  Needs the extra ``tables``.
 
     Source: RFC 4180; Apache Parquet
     """
