@@ -209,7 +209,10 @@ def test_classes_that_were_read_from_labels_stay_there(ward):
         (lambda f: f.drop(columns="sex"), "there are 2 columns, the study's column 3 is 'sex'. add it"),
         (lambda f: f.assign(extra=1.0), "column 4 is one that the study has not, the study's are 3. drop it"),
         (lambda f: f.assign(sex=(f.sex == "F") * 1.0), "column 3 'sex' holds numbers, the study's categories"),
-        (lambda f: f.assign(bp=f.bp.astype(str) + "mm"), "column 2 'bp' holds categories, the study's numbers"),
+        (
+            lambda f: f.assign(bp=f.bp.gt(130).map({True: "high", False: "low"})),
+            "column 2 'bp' holds categories, the study's numbers",
+        ),
     ],
     ids=["missing", "fewer", "more", "number", "words"],
 )

@@ -32,7 +32,6 @@ _REMEDIES = {
     "float_type": "write a number, such as 0.5",
     "string_type": 'write a text in quotes, such as "a"',
     "bool_type": "write true or false",
-    "tuple_type": "write a list, such as [0, 1]",
     "dict_type": "write a table, such as { a = 1 }",
     "literal_error": "write one of those",
 }
@@ -161,6 +160,17 @@ def _refusal(error: ValidationError, made: type, where: str) -> Refused:
         known = [f.name.replace("_", "-") for f in dataclasses.fields(made)] if dataclasses.is_dataclass(made) else []
         return Refused(f"unknown knob {shown(name)}", remedy=nearest(name, known), where=at)
     got = shown(first.get("input"))
+    if first["type"] == "tuple_type":
+        return Refused(f"{got} is not a list", remedy=_as_list(made, first), where=at)
     message = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     reason = f"{got} is not {message}" if message != first["msg"] else f"{message} (got {got})"
     return Refused(reason, remedy=_REMEDIES.get(first["type"], "give a value of that kind"), where=at)
+
+
+def _as_list(made: type, wrong: ErrorDetails) -> str:
+    """How to write a list: of the one text that was given, where the knob is a list of texts."""
+    types = {f.name: str(f.type) for f in dataclasses.fields(made)} if dataclasses.is_dataclass(made) else {}
+    texts = len(wrong["loc"]) == 1 and types.get(str(wrong["loc"][0]), "").startswith("tuple[str, ...]")
+    if texts and isinstance(wrong["input"], str):
+        return f"write [{json.dumps(wrong['input'][:_MOST_SHOWN], ensure_ascii=False)}]"
+    return "write a list, such as [0, 1]"

@@ -1,19 +1,23 @@
 """A table's cell as text: what is a gap, what is a number, and what only looks like one.
 
 A column is one of numbers if all its texts are (12, -0.5, 1e3), or all say true or false.  If most of them are, or look
-like numbers with a mark (45,000, <5, 23%), the others are mistakes: they are refused by row, unless the column's
-categories are declared.  Nothing is guessed of what a mark means.
+like numbers with a mark (45,000, 23%, 5 mg) or dates, the others are mistakes: they are refused by row, unless the
+column's categories are declared.  A few comparisons (<5, >10) and intervals (5-10) are categories.  Nothing is guessed
+of what a mark means.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from consilium.core.errors import Refused
+
+from ._spelling import NUMBER
 
 __all__ = ["GAPS", "numbers", "plain_words"]
 
@@ -25,11 +29,27 @@ GAPS = frozenset(
 )
 """Texts that mean that nothing is known (those of pandas), in columns whose declared categories do not name them."""
 
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|[iI]nf(?:inity)?)")
-_MARKED = re.compile(r"[<>≤≥~≈$€£]?=?\s*[+-]?\d[\d.,'’\s]*(?:[%‰]|\s[^\d\s]{1,8})?")
+_UNIT = r"(?:[%‰°€$£]|\s[^\d\s]{1,8}|(?!(?i:st|nd|rd|th)\Z)(?:[^\W\d_]{2,8}|[glLmshdykK])(?:/\w{1,8})*)"
+_MARKED = re.compile(rf"(?P<mark>[<>≤≥~≈$€£±]?=?)\s*[+\-−–]?\s*\d[\d.,'’\s]*(?P<unit>{_UNIT}?)")
+_MONTH = r"(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}\.?"
+_DATE = re.compile(
+    r"(?:\d{4}[-/]\d{1,2}|\d{4}([-/.])\d{1,2}\1\d{1,2}|\d{1,2}([-/.])\d{1,2}\2\d{2,4})(?:[T\s].*)?|\d{1,2}:\d{2}(?::\d{2}.*)?"
+    rf"|(?:\d{{1,2}}\.?[-\s]?)?{_MONTH}[-,\s]+\d{{2,4}}|{_MONTH}\s\d{{1,2}},?\s\d{{4}}"
+)
+_PAIR = re.compile(r"\d{2,3}\s?/\s?\d{2,3}")
+_HINTS = (
+    (_DATE, "turn dates into a number such as an age, or drop the column"),
+    (_PAIR, "give each of the two numbers a column of its own"),
+    (re.compile(r"[−–].*"), "write its minus sign as '-'"),
+    (re.compile(r"[+-]?\d+,\d+"), 'take the comma out, or set decimal = "," if it is the decimal mark'),
+    (re.compile(r"[+-]?\d+\.\d+"), 'write its decimal mark as a comma, or set decimal = "."'),
+    (re.compile(r"[<>≤≥].*"), "mend the cell, or add it to missing"),
+    (_MARKED, "take the mark or the unit out of the cell"),
+)
+"""What to do about a text that looks like this; the first that fits."""
 _FLAGS = {"True": 1.0, "TRUE": 1.0, "true": 1.0, "False": 0.0, "FALSE": 0.0, "false": 0.0}
 _FEW = 20
-"""So many different marked numbers may be categories (<5, >10); more are measurements."""
+"""So many different comparisons may be categories (<5, >10); more are measurements."""
 
 
 def numbers(
@@ -43,18 +63,34 @@ def numbers(
     if not declared and None not in flags:
         return np.array(flags, dtype=np.float64)
     swapped = [_point(text, decimal) for text in texts]
-    bad = [i for i, text in enumerate(swapped) if not _NUMBER.fullmatch(text)]
+    bad = [i for i, text in enumerate(swapped) if not NUMBER.fullmatch(text)]
     if not bad:
         return np.array(swapped, dtype=object).astype(np.float64)
-    first, at = texts[bad[0]], rows[bad[0]]
+    hint = next(
+        (hint for looks, hint in _HINTS if looks.fullmatch(texts[bad[0]])), "mend the cell, or add it to missing"
+    )
     if declared:
-        raise _refusal(first, at, name, "its range is declared", "mend the cell, or add it to missing", "ranges")
-    marked = {texts[i] for i in bad if _MARKED.fullmatch(texts[i])}
+        raise _refusal(texts[bad[0]], rows[bad[0]], name, "its range is declared", hint, "ranges")
+    marked = {texts[i] for i in bad if any(looks.fullmatch(texts[i]) for looks in (_MARKED, _DATE, _PAIR))}
+    if len(bad) == len(texts) and len(marked) <= _FEW:
+        marked = _measurements(marked)
     alike = len(texts) - len(bad) + sum(texts[i] in marked for i in bad)
-    if 2 * alike < len(texts) or (len(bad) == len(texts) and len(marked) <= _FEW):
+    if 2 * alike < len(texts):
         return None
-    why = f"{alike} of its {len(texts)} values are numbers or look like them"
-    raise _refusal(first, at, name, why, "mend the cell, add it to missing, or declare its categories")
+    why = f"{alike} of its {len(texts)} values are numbers, or look like numbers or dates"
+    raise _refusal(texts[bad[0]], rows[bad[0]], name, why, f"{hint}, or declare its categories")
+
+
+def _measurements(marked: Collection[str]) -> set[str]:
+    """Those among a few marked numbers that are none of a category: no comparison, no unit that stands only once."""
+    parts = {text: _MARKED.fullmatch(text) for text in marked}
+    units = Counter(part["unit"].strip() for part in parts.values() if part)
+    return {
+        text
+        for text, part in parts.items()
+        if part is None
+        or (part["mark"][:1] not in tuple("<>≤≥") and (units[part["unit"].strip()] > 1 or not part["unit"].isalpha()))
+    }
 
 
 def plain_words(texts: Sequence[str]) -> list[str]:

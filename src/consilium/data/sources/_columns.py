@@ -6,6 +6,8 @@ categories are public where the user declares them; what is read from the record
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +17,14 @@ import numpy.typing as npt
 from consilium.core.errors import Refused
 from consilium.core.inputs import Column
 
-__all__ = ["Encoded", "encode_numbers", "encode_words"]
+from ._spelling import NUMBER, check_apart
+
+__all__ = ["Encoded", "check_classes", "encode_numbers", "encode_words"]
 
 _MANY = 100
 """Undeclared categories beyond this number look like an identifier."""
+_MANY_FRACTIONS = 20
+"""So many different numbers with a fraction are measurements and no classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +46,20 @@ class Encoded:
         return Column(name, self.range, self.words, unit, not self.private)
 
 
-def encode_numbers(values: npt.NDArray[Any], declared: tuple[float, float] | None, name: str) -> Encoded:
-    """A column of numbers ``(n,)`` by its declared range, or else by its least and greatest value."""
+def encode_numbers(
+    values: npt.NDArray[Any], declared: tuple[float, float] | None, name: str, different: int = 0
+) -> Encoded:
+    """A column of numbers ``(n,)`` by its declared range, or else by its least and greatest value.
+
+    ``different`` is how many different ones the file holds, where float64 may not have kept them apart.
+    """
     numbers = values.astype(np.float64)
     if not np.isfinite(numbers).all():
         raise Refused(f"column {name!r} holds infinite values", remedy="repair or drop these rows", where=name)
     low, high = declared or (float(numbers.min()), float(numbers.max()))
+    if not math.isfinite(high - low):
+        reason = f"column {name!r} reaches from {low:g} to {high:g}, wider than a float can scale"
+        raise Refused(reason, remedy="repair or drop these rows", where=name)
     outside = (numbers < low) | (numbers > high)
     if declared and float(outside.mean()) > 0.5:
         raise Refused(
@@ -53,17 +67,48 @@ def encode_numbers(values: npt.NDArray[Any], declared: tuple[float, float] | Non
             remedy="declare the range in the column's own unit",
             where="ranges",
         )
-    scaled = np.clip((numbers - low) / (high - low), 0, 1) if high > low else np.zeros_like(numbers)
-    return Encoded(scaled.astype(np.float32)[:, None], declared is None, declared, clipped=outside)
+    kept = np.clip(numbers, low, high)
+    scaled = ((kept - low) / (high - low) if high > low else np.zeros_like(kept)).astype(np.float32)
+    _check_distinct(kept, scaled, 0 if outside.any() else different, name)
+    return Encoded(scaled[:, None], declared is None, declared, clipped=outside)
 
 
-def encode_words(values: npt.NDArray[Any], declared: tuple[str, ...] | None, name: str) -> Encoded:
-    """A column of words ``(n,)``, one feature for each declared category, or else for each that occurs."""
+def _check_distinct(values: npt.NDArray[Any], scaled: npt.NDArray[np.float32], different: int, name: str) -> None:
+    """Refuse that most of a column's different values become one when they are scaled."""
+    before, after = max(different, len(np.unique(values))), len(np.unique(scaled))
+    if 2 * after < before:
+        raise Refused(
+            f"of the {before} different values of column {name!r} only {after} stay different when they are scaled",
+            remedy="declare a narrower range, subtract what they have in common, or declare categories",
+            where="ranges",
+        )
+
+
+def check_classes(words: Sequence[str], name: str) -> None:
+    """Refuse a label column ``name`` whose words ``(n,)`` are too many to be classes, or measurements."""
+    present = set(words)
+    numbers = all(NUMBER.fullmatch(word) for word in present)
+    fractions = numbers and not all(float(word).is_integer() for word in present)
+    if len(present) > (_MANY_FRACTIONS if fractions else _MANY):
+        raise Refused(
+            f"the label column {name!r} holds {len(present)} different {'numbers' if numbers else 'words'}: "
+            "classification needs classes",
+            remedy="group them into classes in the file, name another label, or declare its categories",
+            where="label",
+        )
+
+
+def encode_words(values: npt.NDArray[Any], declared: tuple[str, ...] | None, name: str, rows: Sequence[int]) -> Encoded:
+    """A column of words ``(n,)``, one feature for each declared category, or else for each that occurs.
+
+    ``rows`` are their numbers in the table.
+    """
     present = sorted(set(values.tolist()))
     unknown = [] if declared is None else [word for word in present if word not in declared]
     if unknown:
+        row = rows[values.tolist().index(unknown[0])]
         raise Refused(
-            f"column {name!r} holds {unknown[0]!r}, which is not among its declared categories",
+            f"column {name!r}, row {row}, holds {unknown[0]!r}, which is not among its declared categories",
             remedy="declare every category, or drop these rows",
             where="categories",
         )
@@ -73,6 +118,8 @@ def encode_words(values: npt.NDArray[Any], declared: tuple[str, ...] | None, nam
             remedy="drop it, or declare its categories",
             where="drop",
         )
+    if declared is None:
+        check_apart(values.tolist(), rows, name)
     words = declared or tuple(present)
     one_hot = values[:, None] == np.array(words, dtype=object)[None]
     return Encoded(one_hot.astype(np.float32), declared is None, words=words)

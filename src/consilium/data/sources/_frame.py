@@ -5,8 +5,8 @@ A CSV is read as text, every cell of it, so that a name is never taken for a num
 
 from __future__ import annotations
 
-import gzip
-import warnings
+import difflib
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,23 @@ from typing import Any
 from consilium.core.errors import ConsiliumError, MissingExtra, Refused
 
 from ._cells import GAPS
+from ._csv import read_csv
+from ._spelling import NUMBER, plain
 
-__all__ = ["gaps_of", "read_table"]
+__all__ = ["check_missing", "gaps_of", "is_parquet", "read_table"]
 
 _PARQUET = (".parquet", ".pq")
-_SEPARATORS = {";": ";", "\t": "\\t", "|": "|", " ": " "}
+_PLAIN_NUMBER = re.compile(r"[+-]?(?!0\d)\d+(?:\.\d*)?")
+_MOST_COMPARED = 5000
+
+
+def is_parquet(file: Path) -> bool:
+    """Whether ``file`` is read as Parquet, by its name."""
+    return file.suffix.lower() in _PARQUET
 
 
 def read_table(file: Path, columns: tuple[str, ...] | None, separator: str) -> Any:
-    """The table in ``file`` as a pandas frame, a CSV's cells as text without blanks around it.
+    """The table in ``file`` as a pandas frame, its texts ``plain``, a CSV's cells all text.
 
     ``columns`` name those of a CSV without a header.  Its index counts the rows from 1.
     """
@@ -31,18 +39,18 @@ def read_table(file: Path, columns: tuple[str, ...] | None, separator: str) -> A
     except ImportError as error:
         raise MissingExtra("table needs pandas", remedy="pip install consilium[tables]") from error
     try:
-        frame = _parquet(pd, file) if file.suffix.lower() in _PARQUET else _csv(pd, file, columns, separator)
+        frame = _parquet(pd, file) if is_parquet(file) else _csv(pd, file, columns, separator)
     except ConsiliumError:
         raise
     except Exception as error:  # whatever pandas makes of bytes that nobody vouches for
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        remedy = _other_separator(file, separator) or "give CSV (UTF-8) or Parquet"
-        raise Refused(f"{file} cannot be read as a table: {reason}", remedy=remedy) from error
+        raise Refused(f"{file} cannot be read as a table: {reason}", remedy="give CSV (UTF-8) or Parquet") from error
     if frame.empty:
         raise Refused(f"{file} has no rows: no complete row is left", remedy="give a table with records")
-    frame.columns = [str(name) for name in frame.columns]
+    frame.columns = [plain(str(name)) for name in frame.columns]
     frame.index = range(1, len(frame) + 1)
     _check_names(list(frame.columns))
+    _check_no_header(frame)
     return frame
 
 
@@ -55,56 +63,54 @@ def gaps_of(frame: Any, missing: Collection[str], listed: Mapping[str, Sequence[
     return frame.apply(lambda column: column.isna() | _among(column, words - set(listed.get(column.name, ()))))
 
 
+def check_missing(frame: Any, missing: Collection[str]) -> None:
+    """Refuse a word of ``missing`` that no cell of ``frame`` holds."""
+    for word in missing:
+        if not any(_among(frame[name], {word}).any() for name in frame.columns):
+            texts = {text for name in frame.columns for text in frame[name].unique() if isinstance(text, str)}
+            short = sorted(text for text in texts if 0 < len(text) <= len(word) + 2)[:_MOST_COMPARED]
+            near = [text for text in short if text.casefold() == word.casefold()]
+            near = near or difflib.get_close_matches(word, short, n=1)
+            remedy = f"did you mean {near[0]!r}?" if near else "take it out"
+            raise Refused(f"it names {word!r}, which no cell holds", remedy=remedy, where="missing")
+
+
 def _among(column: Any, words: Collection[str]) -> Any:
-    """Which values are one of ``words``; numbers as numbers, so that -9 is -9.0."""
-    numbers = [float(word) for word in words if _is_number(word)]
+    """Which values are one of ``words``; numbers as numbers, so that -9 is -9.0 (in a text 09 is not 9)."""
+    numbers = {float(word) for word in words if NUMBER.fullmatch(word)}
     if column.dtype.kind in "iuf":
-        return column.isin(numbers)
-    return column.isin(words)
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
+        nothing = column.isna() if "nan" in {word.casefold() for word in words} else False
+        return column.isin(list(numbers)) | nothing
+    texts = [text for text in column.unique() if isinstance(text, str)] if numbers else []
+    alike = {text for text in texts if _PLAIN_NUMBER.fullmatch(text) and float(text) in numbers}
+    return column.isin({*words, *alike})
 
 
 def _parquet(pd: Any, file: Path) -> Any:
-    """With what a frame's named index holds as columns, and text without blanks around it."""
+    """With what a frame's named index holds as columns, and its texts ``plain``."""
     frame = pd.read_parquet(file)
     named = [name for name in frame.index.names if name is not None]
     frame = frame.reset_index(level=named) if named else frame
-    return frame.apply(lambda column: column.map(lambda value: value.strip() if isinstance(value, str) else value))
+    return frame.apply(lambda column: column.map(lambda value: plain(value) if isinstance(value, str) else value))
 
 
 def _csv(pd: Any, file: Path, columns: tuple[str, ...] | None, separator: str) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        frame = pd.read_csv(
-            file,
-            sep=r"\s+" if separator == " " else separator,
-            header=None,
-            index_col=False,
-            dtype=str,
-            keep_default_na=False,
-            na_values=[],
-            skipinitialspace=True,
-            encoding="utf-8-sig",
-        )
-    frame = frame.fillna("").apply(lambda column: column.str.strip())
-    names = list(columns) if columns is not None else frame.iloc[0].tolist()
-    if len(names) != frame.shape[1] or (frame.shape[1] == 1 and _other_separator(file, separator)):
-        raise Refused(
-            f"{file} has {frame.shape[1]} columns, and {len(names)} names stand for them",
-            remedy=_other_separator(file, separator) or "name every column once, in their order",
-            where="separator" if columns is None else "columns",
-        )
-    frame = frame if columns is not None else frame.iloc[1:]
-    frame.columns = names
+    names, rows = read_csv(file, columns, separator)
+    frame = pd.DataFrame(rows, columns=names, dtype=object)
     frame.attrs["text"] = True
     return frame
+
+
+def _check_no_header(frame: Any) -> None:
+    """Refuse a row that holds its columns' names: two exports in one file, or names given for a file with a header."""
+    names = [name.casefold() for name in frame.columns]
+    first = frame.iloc[:, 0].map(lambda value: isinstance(value, str) and value.casefold() == names[0])
+    for row in frame.index[first]:
+        if [str(value).casefold() for value in frame.loc[row]] == names:
+            raise Refused(
+                f"row {row} holds the names of the columns",
+                remedy="take that line out" if row > 1 else "take that line out, or leave out the knob columns",
+            )
 
 
 def _check_names(names: list[str]) -> None:
@@ -114,19 +120,3 @@ def _check_names(names: list[str]) -> None:
             raise Refused(f"column {place} of the table has no name", remedy="name it (a row number: take it out)")
         if names.count(name) > 1:
             raise Refused(f"two columns of the table are called {name!r}", remedy="rename one", where=name)
-
-
-def _other_separator(file: Path, separator: str) -> str:
-    """What to do where the first line seems to be parted by something else than ``separator``; else empty."""
-    if file.suffix.lower() in _PARQUET:
-        return ""
-    try:
-        with gzip.open(file) if file.suffix.lower() == ".gz" else file.open("rb") as lines:
-            line = lines.readline(1 << 16).decode("utf-8", "replace").strip()
-    except OSError:
-        return ""
-    counts = {mark: line.count(mark) for mark in _SEPARATORS if mark != separator}
-    best = max(counts, key=lambda mark: counts[mark])
-    if not counts[best] or line.count(separator) >= counts[best]:
-        return ""
-    return f'its first line looks parted by {best!r}: set separator = "{_SEPARATORS[best]}"'

@@ -8,7 +8,8 @@ privacy can stand on it (LAWS 9).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,11 @@ from consilium.data.origin import given_file, stated
 from consilium.data.source import Source
 
 from ._cells import numbers, plain_words
-from ._columns import Encoded, encode_numbers, encode_words
-from ._frame import gaps_of, read_table
+from ._columns import Encoded, check_classes, encode_numbers, encode_words
+from ._frame import check_missing, gaps_of, is_parquet, read_table
+from ._knobs import check_roles
+from ._spelling import plain
+from ._types import check_types, text_columns
 
 __all__ = ["Table"]
 
@@ -42,7 +46,8 @@ class Table(Source):
     [column, low, high, unit], and ``categories`` [column, word, word, ...]: public constants.  ``missing`` are words
     that mean nothing is known; ``drop_missing`` leaves out rows with a gap.  ``columns`` names the columns of a CSV
     without a header, ``separator`` is what parts them (a blank: any number of blanks), ``decimal`` the mark in its
-    numbers.  Needs the extra ``tables``.
+    numbers.  A row is one line of the file.  Refused, by row or column: text that only looks like numbers or dates, two
+    spellings of one category, knobs that exclude each other.  Needs the extra ``tables``.
 
     Source: RFC 4180; Apache Parquet
     """
@@ -62,29 +67,53 @@ class Table(Source):
 
     def __post_init__(self) -> None:
         check(len(self.separator) == 1 and self.separator not in '"\r\n', "separator", self.separator, "one character")
-        check(
-            self.decimal in (".", ",") and self.decimal != self.separator, "decimal", self.decimal, "a point or a comma"
-        )
+        typed = is_parquet(Path(self.path))
+        other = typed or self.decimal != self.separator
+        check(self.decimal in (".", ",") and other, "decimal", self.decimal, "a point or a comma, not the separator")
         for given in self.ranges:
             check(
-                -float("inf") < given[1] < given[2] < float("inf") and all(given[3:]),
+                0 < given[2] - given[1] < float("inf") and all(given[3:]),
                 "ranges",
                 given,
                 "[column, low, high] or [column, low, high, unit], low < high",
             )
         for listed in self.categories:
-            check(
-                len(set(listed)) == len(listed) > 2, "categories", listed, "[column, word, word, ...], words different"
-            )
+            different = len(set(listed[1:])) == len(listed) - 1 > 1
+            check(different, "categories", listed, "[column, word, word, ...], words different")
+        roles = {"label": self.label, "site": self.site, "patient": self.patient}
+        named = ([given[0] for given in self.ranges], [listed[0] for listed in self.categories])
+        check_roles(roles, self.drop, *named)
+        for knob, idle in (("columns", self.columns is None), ("separator", self.separator == ",")):
+            if typed and not idle:
+                raise Refused("a Parquet file has columns of its own", remedy="take this knob out", where=knob)
 
     def load(self) -> Dataset:
         """Inputs ``(n, features)`` in the order of the columns; no split."""
-        file = given_file(self.path)
+        return self._plain()._load(given_file(self.path))
+
+    def _plain(self) -> Table:
+        """With every name and word as the cells are read, so that they can be compared."""
+        return replace(
+            self,
+            label=plain(self.label),
+            site=None if self.site is None else plain(self.site),
+            patient=None if self.patient is None else plain(self.patient),
+            drop=tuple(map(plain, self.drop)),
+            ranges=tuple((plain(given[0]), *given[1:]) for given in self.ranges),
+            categories=tuple(tuple(map(plain, listed)) for listed in self.categories),
+            missing=tuple(map(plain, self.missing)),
+        )
+
+    def _load(self, file: Path) -> Dataset:
         listed = {name: tuple(words) for name, *words in self.categories}
-        frame = self._checked(read_table(file, self.columns, self.separator))
+        frame = read_table(file, self.columns, self.separator)
+        check_missing(frame, self.missing)
+        frame = self._checked(frame)
         frame, gaps = self._complete(frame, gaps_of(frame, self.missing, listed))
         words = np.array(plain_words(_texts(frame, self.label)), dtype=object)
-        y = encode_words(words, listed.get(self.label), self.label)
+        if self.label not in listed:
+            check_classes(plain_words(_texts(frame, self.label)), self.label)
+        y = encode_words(words, listed.get(self.label), self.label, frame.index)
         features = [name for name in frame.columns if name not in (self.label, self.site, self.patient)]
         encoded = {name: self._encoded(frame, name, listed) for name in features}
         if not encoded:
@@ -150,16 +179,22 @@ class Table(Source):
         for knob, name in asked:
             if name is not None and name not in known:
                 raise Refused(f"there is no column {name!r}", remedy=nearest(name, known), where=knob)
-        return frame.drop(columns=[name for name in self.drop if name not in (self.label, self.site, self.patient)])
+        frame = frame.drop(columns=list(self.drop))
+        check_types(frame)
+        if self.decimal != "." and not text_columns(frame):
+            raise Refused("no column holds text, so there is no decimal mark", remedy="take it out", where="decimal")
+        return frame
 
     def _encoded(self, frame: Any, name: str, listed: dict[str, tuple[str, ...]]) -> Encoded:
         declared = {given[0]: (given[1], given[2]) for given in self.ranges}.get(name)
         values = None if name in listed else self._numbers(frame, name, declared is not None)
         if values is not None:
-            return encode_numbers(values, declared, name)
+            return encode_numbers(values, declared, name, frame[name].nunique())
         if declared is not None:
             raise Refused(f"column {name!r} does not hold numbers", remedy="declare categories", where="ranges")
-        return encode_words(np.array(plain_words(_texts(frame, name)), dtype=object), listed.get(name), name)
+        return encode_words(
+            np.array(plain_words(_texts(frame, name)), dtype=object), listed.get(name), name, frame.index
+        )
 
     def _numbers(self, frame: Any, name: str, declared: bool) -> npt.NDArray[np.float64] | None:
         from pandas.api.types import is_numeric_dtype

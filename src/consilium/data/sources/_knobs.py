@@ -1,0 +1,39 @@
+"""What the knobs of a table say of its columns: each has one role, and nothing that is said goes unheard."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+from consilium.core.errors import Refused
+
+__all__ = ["check_roles"]
+
+
+def check_roles(
+    roles: Mapping[str, str | None], drop: Sequence[str], ranges: Sequence[str], categories: Sequence[str]
+) -> None:
+    """Refuse a column named twice, or for two things that exclude each other.
+
+    ``roles`` are the columns of the label, the site and the patient, ``drop``, ``ranges`` and ``categories`` those
+    that these knobs name.
+    """
+    named = {knob: name for knob, name in roles.items() if name is not None}
+    for knob, other in itertools.combinations(named, 2):
+        if named[knob] == named[other]:
+            raise Refused(f"it names {named[other]!r}, as {knob} does", remedy="name another column", where=other)
+    for knob, names in (("ranges", ranges), ("categories", categories), ("drop", drop)):
+        twice = [name for name in names if list(names).count(name) > 1]
+        if twice:
+            raise Refused(f"column {twice[0]!r} is named twice", remedy="name it once", where=knob)
+    taken = {name: f"is the {knob}" for knob, name in named.items()}
+    _check_free("drop", drop, taken)
+    taken |= dict.fromkeys(drop, "is dropped")
+    _check_free("ranges", ranges, taken | dict.fromkeys(categories, "has categories"))
+    _check_free("categories", categories, {name: why for name, why in taken.items() if name != roles["label"]})
+
+
+def _check_free(knob: str, names: Sequence[str], taken: Mapping[str, str]) -> None:
+    for name in names:
+        if name in taken:
+            raise Refused(f"column {name!r} {taken[name]}", remedy=f"take it out of {knob}, or there", where=knob)

@@ -1,0 +1,55 @@
+"""Spellings of a word: what cannot be seen is made one, what can be mistaken for another is refused."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from decimal import Decimal
+
+from consilium.core.errors import Refused
+
+__all__ = ["NUMBER", "check_apart", "plain"]
+
+NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|[iI]nf(?:inity)?)")
+"""A number as text."""
+
+_UNSEEN = (
+    r"[\s\u00ad\u034f\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164"
+    r"\ufe00-\ufe0f\ufeff\uffa0]"
+)
+"""Blanks of every kind and characters that have no width."""
+_AROUND = re.compile(rf"\A{_UNSEEN}+|{_UNSEEN}+\Z")
+_ANYWHERE = re.compile(_UNSEEN)
+
+
+def plain(text: str) -> str:
+    """``text`` without blanks and invisible characters around it, and with each accented letter as one character.
+
+    Source: Unicode Standard Annex 15 (NFC)
+    """
+    return text.strip() if text.isascii() else _AROUND.sub("", unicodedata.normalize("NFC", text))
+
+
+def check_apart(words: Sequence[str], rows: Sequence[int], name: str) -> None:
+    """Refuse two words ``(n,)`` of column ``name`` that differ only by case, blanks or how a number is written.
+
+    ``rows`` are their numbers in the table.
+    """
+    first = dict(zip(reversed(words), reversed(rows), strict=True))
+    spelt: dict[object, str] = {}
+    for word in sorted(first, key=first.__getitem__):
+        other = spelt.setdefault(_alike(word), word)
+        if other != word:
+            raise Refused(
+                f"column {name!r} holds {other!r} and, in row {first[word]}, {word!r}",
+                remedy="is it one category? write it one way in the file, or declare both in categories",
+                where="categories",
+            )
+
+
+def _alike(word: str) -> object:
+    """The same for all spellings of a word."""
+    if NUMBER.fullmatch(word):
+        return Decimal(word)
+    return ("word", unicodedata.normalize("NFKC", _ANYWHERE.sub("", word)).casefold())
