@@ -91,14 +91,13 @@ def test_the_factor_of_replace_one_is_counted_once_and_on_the_side_of_epsilon(ad
 
 
 def test_the_noise_reads_the_sum(monkeypatch):
-    seen = []
-    right = ClippedSum.sensitivity
-    monkeypatch.setattr(
-        ClippedSum, "sensitivity", lambda own, adjacency: seen.append(adjacency) or right(own, adjacency)
-    )
-    net = network()
-    rule(adjacency="replace-one").oracle(data(), net, Marked(), WORK, Stream(1))(*net.start())
-    assert seen == ["add-or-remove-one"]
+    asked = []
+    monkeypatch.setattr(ClippedSum, "sensitivity", lambda own, adjacency: asked.append(adjacency) or 3 * own.clip)
+    net, made = network(), rule(adjacency="replace-one")
+    drawn = made.oracle(data(), net, Silent(), WORK, Stream(1))(*net.start()).value
+    assert asked == ["add-or-remove-one"]
+    monkeypatch.undo()
+    torch.testing.assert_close(drawn, 3 * made.oracle(data(), net, Silent(), WORK, Stream(1))(*net.start()).value)
 
 
 # --- defaults -----------------------------------------------------------------------------------------------------
@@ -238,11 +237,10 @@ class TwoStep(NoiseMechanism):
         return Gaussian(multiplier / math.sqrt(moved)) if moved else Composed(Gaussian(multiplier), 0)
 
 
-def participant(made, stream=Stream(9)):
+def participant(made, stream=None):
     records = data()
-    return Participant(
-        Site("a", Pools(records, records, records)), records, 1.0, network(), FedAvg(lr=0.1), Marked(), made, WORK, (), stream
-    )  # fmt: skip
+    site, learns = Site("a", Pools(records, records, records)), FedAvg(lr=0.1)
+    return Participant(site, records, 1.0, network(), learns, Marked(), made, WORK, (), stream or Stream(9))
 
 
 def rounds(person, first, last, params, state):

@@ -70,7 +70,7 @@ class LayerRule(ABC):
         return (get_gradient_edge(out),)
 
     def statistics(self, node: Node) -> tuple[Tensor, Tensor] | None:
-        """What the forward pass kept in ``node``, its place in the graph, that :meth:`gradients` can use; mostly None."""
+        """What the forward pass kept in ``node``, its place in the graph, for :meth:`gradients`; mostly nothing."""
         return None
 
     @abstractmethod
