@@ -17,8 +17,7 @@ from typing import Any
 import torch
 
 from consilium.core.random import Stream
-from consilium.learn.per_example import bookkeeping, sums
-from consilium.learn.per_example.rule import Rule
+from consilium.learn.per_example import LayerRule, bookkeeping, clipping
 
 from .private_steps import METHODS, Task, plain
 
@@ -65,12 +64,14 @@ def phases(task: Task, steps: int) -> tuple[Mapping[str, float], Mapping[str, fl
 def _clocks() -> Iterator[dict[str, float]]:
     clock: dict[str, float] = defaultdict(float)
     places: list[tuple[Any, str, str]] = [
-        (bookkeeping, "losses_alone", "forward"),
+        (bookkeeping, "per_example_losses", "forward"),
         (torch.autograd, "grad", "backward to outputs"),
-        (sums, "_add", "weighted sums"),
+        (clipping, "_add", "weighted sums"),
         (Stream, "noised", "noise"),
     ]
-    places += [(kind, "piece", _OF_RULE[kind.__name__]) for kind in Rule.__subclasses__() if kind.__name__ in _OF_RULE]
+    places += [
+        (kind, "gradients", _OF_RULE[kind.__name__]) for kind in LayerRule.__subclasses__() if kind.__name__ in _OF_RULE
+    ]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in places]
     try:
         for (owner, name, phase), (*_, function) in zip(places, before, strict=True):

@@ -27,7 +27,7 @@ from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.objectives import CrossEntropy
 from consilium.learn.per_example import clipped_sum
 from consilium.learn.per_example.by_vmap import ByVmap
-from consilium.learn.per_example.route import remember
+from consilium.learn.per_example.dispatch import remember
 
 Step = Callable[[int], None]
 LR = 0.05
@@ -118,7 +118,7 @@ def _tokens(task: Task, records: Records, network: Network) -> Callable[[Tensor,
         batch = {"x": records.x[index], "y": records.y[index]}
         with scoped(own.child("forward")):
             total = clipped_sum(network, params, buffers, CrossEntropy(), batch, 1.0)
-        return own.child("noise").noised(total, 1.0) / task.batch
+        return own.child("noise").noised(total.value, total.sensitivity("add-or-remove-one")) / task.batch
 
     return gradient
 

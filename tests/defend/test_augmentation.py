@@ -9,7 +9,7 @@ from consilium.core.gradient import Schedule
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.core.records import Records
-from consilium.defend.training import _noisy_sum
+from consilium.defend.training import _dp_sgd_rule
 from consilium.defend.training.adversarial_training import AdversarialTraining
 from consilium.defend.training.augmentation import Augmentation
 from consilium.defend.training.dp_sgd import DPSGD
@@ -73,7 +73,7 @@ def test_the_last_record_left_out_moves_it_by_at_most_the_clip():
 
 def test_clipping_every_view_alone_is_caught(monkeypatch):
     """The bug that multiplies a record's influence by K."""
-    monkeypatch.setattr(_noisy_sum, "units_of_rows", lambda batch, units: None)
+    monkeypatch.setattr(_dp_sgd_rule, "units_of_rows", lambda batch, units: None)
     assert moved_by_leaving_out(Augmented(CrossEntropy(), copies=4, flip=False, shift=0)) > 2 * CLIP
 
 

@@ -14,11 +14,12 @@ from consilium.core.gradient import GradientRule, Objective, Schedule
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.core.records import Records
-from consilium.defend.training import _noisy_sum
+from consilium.defend.training import _dp_sgd_rule
 from consilium.defend.training.adversarial_training import AdversarialTraining
 from consilium.defend.training.dp_sgd import DPSGD
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.objectives import CrossEntropy
+from consilium.learn.per_example import ClippedSum
 from consilium.measure.privacy import epsilon, noise_multiplier
 
 CLIP = 0.5
@@ -103,9 +104,9 @@ def test_clipping_the_batch_is_caught(monkeypatch):
         at, n = params.clone().requires_grad_(), len(batch["y"])
         losses = objective.losses(lambda x: net.logits(at, buffers, x), batch)
         (g,) = torch.autograd.grad(losses.mean(), at)
-        return n * g * min(1.0, clip / float(g.norm()))
+        return ClippedSum(n * g * min(1.0, clip / float(g.norm())), clip)
 
-    monkeypatch.setattr(_noisy_sum, "clipped_sum", batch_clipped)
+    monkeypatch.setattr(_dp_sgd_rule, "clipped_sum", batch_clipped)
     assert moved_by_leaving_out(rule(), data(), network()) > CLIP * (1 + 1e-4)
 
 

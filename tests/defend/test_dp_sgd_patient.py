@@ -13,7 +13,7 @@ from consilium.core.gradient import Objective, Schedule
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.core.records import Records
-from consilium.defend.training import _noisy_sum
+from consilium.defend.training import _dp_sgd_rule
 from consilium.defend.training.dp_sgd import DPSGD
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.objectives import CrossEntropy
@@ -82,12 +82,12 @@ def test_a_patient_with_many_records_moves_the_sum_by_at_most_the_clip():
 
 
 def test_clipping_records_under_a_patients_name_is_caught(monkeypatch):
-    engine = _noisy_sum.clipped_sum
+    engine = _dp_sgd_rule.clipped_sum
 
     def by_record(*given, unit=None, **how):
         return engine(*given, unit=None, **how)
 
-    monkeypatch.setattr(_noisy_sum, "clipped_sum", by_record)
+    monkeypatch.setattr(_dp_sgd_rule, "clipped_sum", by_record)
     assert moved_without(rule(), 4) > CLIP * (1 + 1e-4)
 
 

@@ -16,7 +16,7 @@ from consilium.core.gradient import Schedule
 from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Pools, Records, Site
-from consilium.defend.training import _noisy_sum
+from consilium.defend.training import _dp_sgd_rule
 from consilium.defend.training.dp_sgd import DPSGD
 from consilium.federate import participant
 from consilium.federate.algorithms.fed_avg import FedAvg
@@ -24,6 +24,7 @@ from consilium.federate.algorithms.fed_sgd import FedSGD
 from consilium.federate.participant import Participant, SiteState
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.objectives import CrossEntropy
+from consilium.learn.per_example import ClippedSum
 from consilium.measure.audit import one_run
 from consilium.measure.privacy import claims
 
@@ -120,9 +121,9 @@ def test_clipping_the_batch_gradient_is_caught(monkeypatch):
         at, n = params.clone().requires_grad_(), len(batch["y"])
         losses = objective.losses(lambda x: net.logits(at, buffers, x), batch)
         (g,) = torch.autograd.grad(losses.mean(), at)
-        return n * g * min(1.0, clip / float(g.norm()))
+        return ClippedSum(n * g * min(1.0, clip / float(g.norm())), clip)
 
-    monkeypatch.setattr(_noisy_sum, "clipped_sum", batch_clipped)
+    monkeypatch.setattr(_dp_sgd_rule, "clipped_sum", batch_clipped)
     claimed, found = audit(2.0)
     assert found > claimed
 

@@ -64,7 +64,7 @@ def test_exact_against_the_definition_with_some_clipped(chunk):
     torch.testing.assert_close(norms, rows.norm(dim=1), rtol=1e-12, atol=1e-12)
     clip = float(norms.median())
     assert 0 < int((norms > clip).sum()) < len(norms)
-    ours = clipped_sum(network, params, buffers, CE, batch, clip, chunk)
+    ours = clipped_sum(network, params, buffers, CE, batch, clip, chunk).value
     torch.testing.assert_close(ours, naive(network, params, buffers, batch, clip), rtol=1e-12, atol=1e-12)
 
 
@@ -79,14 +79,14 @@ def test_clipping_the_batch_instead_is_told_apart():
 
 def test_without_clipping_it_is_the_plain_gradient():
     network, params, buffers, batch = made()
-    ours = clipped_sum(network, params, buffers, CE, batch, 1e9)
+    ours = clipped_sum(network, params, buffers, CE, batch, 1e9).value
     torch.testing.assert_close(ours, plain(network, params, buffers, batch), rtol=1e-12, atol=1e-12)
 
 
 def test_an_empty_batch_sums_to_zero():
     network, params, buffers, batch = made()
     empty = {k: t[:0] for k, t in batch.items()}
-    assert torch.equal(clipped_sum(network, params, buffers, CE, empty, 1.0), torch.zeros_like(params))
+    assert torch.equal(clipped_sum(network, params, buffers, CE, empty, 1.0).value, torch.zeros_like(params))
     assert per_example_norms(network, params, buffers, CE, empty).shape == (0,)
 
 
@@ -103,7 +103,7 @@ def test_agrees_with_opacus():
     torch.testing.assert_close(per_example_norms(network, params, buffers, CE, batch), rows.norm(dim=1))
     clip = float(rows.norm(dim=1).median())
     weights = (clip / rows.norm(dim=1)).clamp(max=1)
-    torch.testing.assert_close(clipped_sum(network, params, buffers, CE, batch, clip), weights @ rows)
+    torch.testing.assert_close(clipped_sum(network, params, buffers, CE, batch, clip).value, weights @ rows)
 
 
 class OneBad(CrossEntropy):
@@ -119,8 +119,8 @@ def test_a_record_whose_gradient_is_not_finite_adds_nothing():
     good = {k: t[batch["y"] != 2] for k, t in batch.items()}
     assert 0 < len(good["y"]) < len(batch["y"])
     torch.testing.assert_close(
-        clipped_sum(network, params, buffers, OneBad(), batch, 1.0),
-        clipped_sum(network, params, buffers, CE, good, 1.0),
+        clipped_sum(network, params, buffers, OneBad(), batch, 1.0).value,
+        clipped_sum(network, params, buffers, CE, good, 1.0).value,
         rtol=1e-12,
         atol=1e-12,
     )
@@ -135,8 +135,8 @@ class SeesOthers(CrossEntropy):
 
 def test_every_example_is_a_batch_of_its_own():
     network, params, buffers, batch = made()
-    ours = clipped_sum(network, params, buffers, SeesOthers(), batch, 1e9)
-    torch.testing.assert_close(ours, clipped_sum(network, params, buffers, CE, batch, 1e9))
+    ours = clipped_sum(network, params, buffers, SeesOthers(), batch, 1e9).value
+    torch.testing.assert_close(ours, clipped_sum(network, params, buffers, CE, batch, 1e9).value)
 
 
 def test_dropout_is_on_drawn_per_example_and_from_the_scope():

@@ -10,9 +10,18 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from consilium.core.errors import Refused
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
-from consilium.learn.per_example import bookkeeping, clipped_sum, convolution, linear, per_example_norms, pieces, route
+from consilium.learn.per_example import (
+    clipped_sum,
+    convolution,
+    dispatch,
+    layer_gradients,
+    layer_rule,
+    linear,
+    per_example_norms,
+)
 from consilium.learn.per_example.bookkeeping import BookKeeping, rules_of
 from consilium.learn.per_example.by_vmap import ByVmap
 from consilium.learn.per_example.depthwise import DepthwiseRule
@@ -40,16 +49,16 @@ def check(module, x, *, seed=0, layout="contiguous", clip=None, modules_by_vmap=
     """Book-keeping is the route taken, and agrees with vmap on norms and on the clipped sum."""
     network, params, buffers, batch = problem(module, x, seed, layout)
     ours = per_example_norms(network, params, buffers, Dot(), batch)
-    books = route._known[network]
+    books = dispatch._known[network]
     assert isinstance(books, BookKeeping)
     assert bool(books.by_vmap) == modules_by_vmap
     clip = clip or float(ours.median())
-    sums = clipped_sum(network, params, buffers, Dot(), batch, clip, **knobs)
-    route._known[network] = ByVmap(network)
+    sums = clipped_sum(network, params, buffers, Dot(), batch, clip, **knobs).value
+    dispatch._known[network] = ByVmap(network)
     theirs = per_example_norms(network, params, buffers, Dot(), batch)
     assert 0 < int((theirs > clip * (1 + 1e-9)).sum()) < len(theirs)
     close(ours, theirs)
-    close(sums, clipped_sum(network, params, buffers, Dot(), batch, clip, **knobs))
+    close(sums, clipped_sum(network, params, buffers, Dot(), batch, clip, **knobs).value)
 
 
 @pytest.fixture(params=["cheaper", "ghost", "instantiate"])
@@ -289,7 +298,7 @@ REFUSED = {
 def test_what_book_keeping_cannot_do_goes_by_vmap_as_a_whole(kind, caplog):
     network, params, buffers, batch = problem(REFUSED[kind], (4,))
     norms = per_example_norms(network, params, buffers, Dot(), batch)
-    assert isinstance(route._known[network], ByVmap)
+    assert isinstance(dispatch._known[network], ByVmap)
     per_example_norms(network, params, buffers, Dot(), batch)
     assert len([r for r in caplog.records if "by vmap" in r.getMessage()]) == 1
     for i in range(N):
@@ -300,25 +309,26 @@ def test_what_book_keeping_cannot_do_goes_by_vmap_as_a_whole(kind, caplog):
 
 
 def test_batch_norm_is_never_book_kept():
-    assert route._by_type(nn.Sequential(nn.Linear(4, 4), nn.GroupNorm(2, 4))) is None
-    assert "BatchNorm1d" in route._by_type(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)))
-    assert "InstanceNorm1d" in route._by_type(nn.InstanceNorm1d(4, track_running_stats=True))
+    assert dispatch._by_type(nn.Sequential(nn.Linear(4, 4), nn.GroupNorm(2, 4))) is None
+    assert "BatchNorm1d" in dispatch._by_type(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)))
+    assert "InstanceNorm1d" in dispatch._by_type(nn.InstanceNorm1d(4, track_running_stats=True))
 
 
 class Forgets(linear.LinearRule):
     """A broken rule: positions are taken for examples of their own, so a norm misses what they have in common."""
 
-    def piece(self, uses, n):
-        piece = super().piece(uses, n)
-        piece._squares = (piece.g.square().sum(2) * piece.products.a.square().sum(2)).sum(1)
-        return piece
+    def gradients(self, calls, n):
+        made = super().gradients(calls, n)
+        if isinstance(made, layer_gradients.MatrixGradients):
+            made._squares = (made.g.square().sum(2) * made.products.a.square().sum(2)).sum(1)
+        return made
 
 
 def test_a_broken_rule_is_told_apart_by_the_comparison_and_by_the_proof(monkeypatch):
-    monkeypatch.setattr(bookkeeping, "_RULES", (Forgets,))
-    with pytest.raises(AssertionError):  # the proof sees it: another route is taken than `check` expects
+    monkeypatch.setitem(layer_rule._RULES, nn.Linear, [Forgets])
+    with pytest.raises(Refused, match="Forgets of the model"):  # the proof sees it
         check(nn.Linear(3, 2), (4, 3))
-    monkeypatch.setattr(route, "_differs", lambda *_: None)
+    monkeypatch.setattr(dispatch, "_differs", lambda *_: None)
     with pytest.raises(AssertionError, match="close"):
         check(nn.Linear(3, 2), (4, 3))
     check(nn.Linear(3, 2), (3,))  # one position: nothing to forget
@@ -337,13 +347,13 @@ def longest(network, batch):
     """How far a sum moves with one example, in units of the clip."""
     params, buffers = network.start()
     ones = [{name: t[i : i + 1] for name, t in batch.items()} for i in range(4)]
-    return max(float(clipped_sum(network, params, buffers, Dot(), one, 1e-3).norm()) / 1e-3 for one in ones)
+    return max(float(clipped_sum(network, params, buffers, Dot(), one, 1e-3).value.norm()) / 1e-3 for one in ones)
 
 
 def test_an_example_whose_terms_cancel_moves_the_sum_no_further_than_the_clip(monkeypatch):
     monkeypatch.setattr(linear, "ghost_is_cheaper", lambda *_: True)
     assert longest(*cancelling()) <= 1 + 1e-6
-    monkeypatch.setattr(pieces.Matrix, "_rounding", lambda _: 0.0)
+    monkeypatch.setattr(layer_gradients.MatrixGradients, "_rounding", lambda _: 0.0)
     assert longest(*cancelling()) > 1.5
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from consilium.learn.per_example import clipped_sum, per_example_norms, route
+from consilium.learn.per_example import clipped_sum, dispatch, per_example_norms
 from consilium.learn.per_example.one_by_one import OneByOne
 
 layers = runpy.run_path(str(Path(__file__).with_name("layer_problem.py")))
@@ -44,11 +44,11 @@ BY_ONE = {"GRU": (Recurrent, (5, 4)), "branches": (Branching, (4,))}
 def test_what_vmap_cannot_carry_goes_one_by_one(kind, caplog):
     make, shape = BY_ONE[kind]
     network, params, buffers, batch = problem(make(), shape)
-    route._known.pop(network, None)
-    chosen = route._slowly(network, "a test", params, buffers, batch["x"])
+    dispatch._known.pop(network, None)
+    chosen = dispatch._slowly(network, "a test", params, buffers, batch["x"])
     assert isinstance(chosen, OneByOne)
     assert "go one by one, which is slow: a test; vmap fails" in caplog.messages[-1]
-    route._known[network] = chosen
+    dispatch._known[network] = chosen
     norms = per_example_norms(network, params, buffers, Dot(), batch)
     gradients = []
     for i in range(N):
@@ -59,14 +59,14 @@ def test_what_vmap_cannot_carry_goes_one_by_one(kind, caplog):
         close(norms[i], gradients[-1].norm())
     clip = float(norms.median())
     wanted = sum(g * min(1.0, clip / float(g.norm())) for g in gradients)
-    close(clipped_sum(network, params, buffers, Dot(), batch, clip), wanted)
-    close(clipped_sum(network, params, buffers, Dot(), batch, clip, chunk=2), wanted)
+    close(clipped_sum(network, params, buffers, Dot(), batch, clip).value, wanted)
+    close(clipped_sum(network, params, buffers, Dot(), batch, clip, chunk=2).value, wanted)
 
 
 def test_a_gru_is_found_to_need_it():
     network, params, buffers, batch = problem(Recurrent(), (5, 4))
     per_example_norms(network, params, buffers, Dot(), batch)
-    assert isinstance(route._known[network], OneByOne)
+    assert isinstance(dispatch._known[network], OneByOne)
 
 
 def test_units_of_several_records_go_one_by_one_too():

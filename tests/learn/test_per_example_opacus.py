@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from consilium.learn.per_example import clipped_sum, per_example_norms, route
+from consilium.learn.per_example import clipped_sum, dispatch, per_example_norms
 from consilium.learn.per_example.bookkeeping import BookKeeping
 
 made = runpy.run_path(str(Path(__file__).with_name("layer_problem.py")))
@@ -71,9 +71,9 @@ def test_layer_types_agree_with_opacus(kind):
         Dot().losses(wrapped, batch).sum().backward()
         rows = torch.cat([p.grad_sample.flatten(1) for p in wrapped.parameters()], 1)
     norms = per_example_norms(network, params, buffers, Dot(), batch)
-    assert isinstance(route._known[network], BookKeeping)
+    assert isinstance(dispatch._known[network], BookKeeping)
     close(norms, rows.norm(dim=1))
     clip = float(norms.median())
-    ours = clipped_sum(network, params, buffers, Dot(), batch, clip)
+    ours = clipped_sum(network, params, buffers, Dot(), batch, clip).value
     theirs = (clip / rows.norm(dim=1)).clamp(max=1) @ rows
     close(ours.sort().values, theirs.sort().values)  # its attention has the weights in another order

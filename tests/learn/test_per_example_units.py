@@ -15,10 +15,10 @@ from consilium.core.workspace import Compute
 from consilium.learn.models.cnn import CNN
 from consilium.learn.models.resnet9 import ResNet9
 from consilium.learn.objectives import CrossEntropy
-from consilium.learn.per_example import clipped_sum, per_example_norms, route
+from consilium.learn.per_example import clipped_sum, dispatch, per_example_norms
 from consilium.learn.per_example.bookkeeping import BookKeeping
 from consilium.learn.per_example.by_vmap import ByVmap
-from consilium.learn.per_example.styles import GAMMA
+from consilium.learn.per_example.clipping import GAMMA
 
 CE = CrossEntropy()
 UNIT = torch.tensor([7, 2, 7, 7, 40, 2, 9])
@@ -49,7 +49,7 @@ def made(module, shape, n, dtype=torch.float64, seed=5, **knobs):
 def setting(request):
     network, params, buffers, batch = made(small(), (1, 6, 6), len(UNIT))
     if request.param == "vmap":
-        route._known[network] = ByVmap(network)
+        dispatch._known[network] = ByVmap(network)
     return network, params, buffers, batch
 
 
@@ -77,9 +77,9 @@ def test_a_unit_is_the_mean_of_its_records_clipped_once(setting, chunk):
     clip = float(norms.median())
     factor = (clip / means.norm(dim=1)).clamp(max=1)
     assert 0 < int((factor < 1).sum()) < len(factor)
-    ours = clipped_sum(network, params, buffers, CE, batch, clip, chunk, unit=UNIT)
+    ours = clipped_sum(network, params, buffers, CE, batch, clip, chunk, unit=UNIT).value
     close(ours, factor @ means)
-    by_record = clipped_sum(network, params, buffers, CE, batch, clip, chunk)
+    by_record = clipped_sum(network, params, buffers, CE, batch, clip, chunk).value
     assert not torch.allclose(ours, by_record, rtol=1e-2), "clipping records instead would have passed"
 
 
@@ -87,8 +87,8 @@ def test_units_of_one_record_are_examples_and_must_number_them_all(setting):
     network, params, buffers, batch = setting
     alone = torch.tensor([5, 4, 3, 2, 1, 0, 6])
     close(
-        clipped_sum(network, params, buffers, CE, batch, 0.5, unit=alone),
-        clipped_sum(network, params, buffers, CE, batch, 0.5),
+        clipped_sum(network, params, buffers, CE, batch, 0.5, unit=alone).value,
+        clipped_sum(network, params, buffers, CE, batch, 0.5).value,
     )
     close(
         per_example_norms(network, params, buffers, CE, batch, unit=alone)[alone],
@@ -98,7 +98,8 @@ def test_units_of_one_record_are_examples_and_must_number_them_all(setting):
         with pytest.raises(Refused, match="one whole number for each of 7"):
             clipped_sum(network, params, buffers, CE, batch, 0.5, unit=wrong)
     empty = {name: t[:0] for name, t in batch.items()}
-    assert torch.equal(clipped_sum(network, params, buffers, CE, empty, 1.0, unit=alone[:0]), torch.zeros_like(params))
+    nothing = clipped_sum(network, params, buffers, CE, empty, 1.0, unit=alone[:0]).value
+    assert torch.equal(nothing, torch.zeros_like(params))
 
 
 def test_per_layer_style_gives_each_layer_its_share(setting):
@@ -110,14 +111,14 @@ def test_per_layer_style_gives_each_layer_its_share(setting):
     clipped = [(share / p.norm(dim=1)).clamp(max=1)[:, None] * p for p in pieces]
     hit = torch.stack([p.norm(dim=1) > share for p in pieces])
     assert 0 < int(hit.sum()) < hit.numel()
-    close(clipped_sum(network, params, buffers, CE, batch, clip, style="per-layer"), torch.cat(clipped, 1).sum(0))
+    close(clipped_sum(network, params, buffers, CE, batch, clip, style="per-layer").value, torch.cat(clipped, 1).sum(0))
 
 
 def test_automatic_style_scales_every_gradient(setting):
     network, params, buffers, batch = setting
     each = rows(*setting)
     close(
-        clipped_sum(network, params, buffers, CE, batch, 0.3, style="automatic"),
+        clipped_sum(network, params, buffers, CE, batch, 0.3, style="automatic").value,
         (0.3 / (each.norm(dim=1) + GAMMA)) @ each,
     )
 
@@ -126,13 +127,13 @@ def test_automatic_style_scales_every_gradient(setting):
 @pytest.mark.parametrize("unit", [None, UNIT])
 def test_one_example_or_unit_moves_the_sum_by_at_most_the_clip(setting, style, unit):
     network, params, buffers, batch = setting
-    whole = clipped_sum(network, params, buffers, CE, batch, 0.1, style=style, unit=unit)
+    whole = clipped_sum(network, params, buffers, CE, batch, 0.1, style=style, unit=unit).value
     for gone in range(len(UNIT)):
         left = torch.arange(len(UNIT)) != gone if unit is None else unit != unit[gone]
         rest = {name: t[left] for name, t in batch.items()}
         without = clipped_sum(
             network, params, buffers, CE, rest, 0.1, style=style, unit=None if unit is None else unit[left]
-        )
+        ).value
         assert 0 < float((whole - without).norm()) <= 0.1 * (1 + 1e-9)
 
 
@@ -183,26 +184,26 @@ def test_agrees_with_opacus_where_some_are_clipped(kind):
         CE.losses(wrapped, batch).sum().backward()
         each = torch.cat([p.grad_sample.flatten(1) for p in wrapped.parameters()], 1)
     norms = per_example_norms(network, params, buffers, CE, batch)
-    assert isinstance(route._known[network], BookKeeping)
+    assert isinstance(dispatch._known[network], BookKeeping)
     torch.testing.assert_close(norms, each.norm(dim=1), rtol=1e-10, atol=1e-12)
     clip = float(norms.median())
     expected = (clip / each.norm(dim=1)).clamp(max=1) @ each
-    ours = clipped_sum(network, params, buffers, CE, batch, clip)
+    ours = clipped_sum(network, params, buffers, CE, batch, clip).value
     torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-12)
 
 
 def test_under_bfloat16_the_norm_is_of_the_gradient_that_is_summed():
     network, params, buffers, batch = made(small(), (1, 6, 6), 8, torch.float32, precision="bf16")
     assert per_example_norms(network, params, buffers, CE, batch).shape == (8,)
-    assert isinstance(route._known[network], BookKeeping)
+    assert isinstance(dispatch._known[network], BookKeeping)
     for i in range(8):
         one = {name: t[i : i + 1] for name, t in batch.items()}
-        assert float(clipped_sum(network, params, buffers, CE, one, 0.01).norm()) == pytest.approx(0.01, rel=1e-5)
+        assert float(clipped_sum(network, params, buffers, CE, one, 0.01).value.norm()) == pytest.approx(0.01, rel=1e-5)
 
 
 def test_the_same_call_gives_the_same_bits():
     network, params, buffers, batch = made(CNN(8).build((1, 12, 12), 3), (1, 12, 12), 9, torch.float32)
-    first = clipped_sum(network, params, buffers, CE, batch, 0.1)
+    first = clipped_sum(network, params, buffers, CE, batch, 0.1).value
     again, *_ = made(CNN(8).build((1, 12, 12), 3), (1, 12, 12), 9, torch.float32)
-    assert torch.equal(first, clipped_sum(network, params, buffers, CE, batch, 0.1))
-    assert torch.equal(first, clipped_sum(again, params, buffers, CE, batch, 0.1))
+    assert torch.equal(first, clipped_sum(network, params, buffers, CE, batch, 0.1).value)
+    assert torch.equal(first, clipped_sum(again, params, buffers, CE, batch, 0.1).value)

@@ -120,12 +120,12 @@ def test_a_training_that_diverges_fails_its_arms_and_says_what_to_do(study, cons
 
 
 def test_one_broken_training_loses_no_other(study, tmp_path, monkeypatch):
-    from consilium.defend.training._noisy_sum import _NoisyOracle
+    from consilium.defend.training._dp_sgd_rule import _PrivateOracle
 
     def breaks(self, params, buffers):
         raise RuntimeError("kernel panic")
 
-    monkeypatch.setattr(_NoisyOracle, "__call__", breaks)
+    monkeypatch.setattr(_PrivateOracle, "__call__", breaks)
     outcome, cells = run(study, tmp_path)
     assert outcome.trained == 1 and len(outcome.failed) == 2
     assert cells["none"]["status"] == cells["static-int8"]["status"] == "ok"

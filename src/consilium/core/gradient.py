@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .charge import Adjacency, Charge, Unit
+from .charge import Adjacency, Charge, Composed, Unit
 from .network import Network
 from .random import Stream
 from .records import Records
+from .update import Payload
 
 __all__ = ["Batch", "Gradient", "GradientOracle", "GradientRule", "Objective", "Predict", "Schedule"]
 
@@ -78,6 +79,13 @@ class GradientOracle(ABC):
 
     steps: int
 
+    def resume(self, memory: Payload) -> None:  # noqa: B027 - most oracles remember nothing
+        """Go on with what :meth:`memory` was after this site's last round; called before the first step."""
+
+    def memory(self) -> Payload:
+        """What the next round of this site has to know; it stays at the site and in the training's checkpoint."""
+        return {}
+
     @abstractmethod
     def __call__(self, params: Tensor, buffers: Tensor) -> Gradient:
         """The gradient at ``params (d,)`` of the next batch."""
@@ -98,6 +106,11 @@ class GradientRule(ABC):
     unit: Unit = "example"
     adjacency: Adjacency = "add-or-remove-one"
 
+    @property
+    def sampler(self) -> str:
+        """How batches are selected, in words for a claim; "" where the charges say it."""
+        return ""
+
     def count(self, records: Records) -> int:
         """How many units ``records`` are of."""
         return len(records) if self.unit == "example" else records.unit_count()
@@ -116,6 +129,11 @@ class GradientRule(ABC):
     @abstractmethod
     def step_charge(self, n: int, schedule: Schedule) -> Charge | None:
         """What ONE call does to one of ``n`` units; None if no guarantee is claimed."""
+
+    def charge(self, n: int, schedule: Schedule, rounds: int) -> Charge | None:
+        """What ``rounds`` full rounds do to one of ``n`` units; None if no guarantee is claimed."""
+        step = self.step_charge(n, schedule)
+        return None if step is None else Composed(step, rounds * self.schedule(schedule).steps(n))
 
     @abstractmethod
     def oracle(

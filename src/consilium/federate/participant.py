@@ -33,13 +33,14 @@ __all__ = ["Participant", "SiteState", "stage"]
 
 @dataclass(frozen=True, eq=False)
 class SiteState:
-    """What a site carries from round to round: its algorithm's state, the ledger of charges it has paid, and what its
-    update defences keep (error feedback), by kind.
+    """What a site carries from round to round: its algorithm's state, the ledger of charges it has paid, what its
+    update defences keep (error feedback), by kind, and what its gradient rule remembers (correlated noise).
     """
 
     kept: Kept = field(default_factory=Kept)
     ledger: tuple[Charge, ...] = ()
     defences: Mapping[str, Payload] = field(default_factory=dict)
+    rule: Payload = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,16 +78,17 @@ class Participant:
         here = self.stream.child(self.site.id, broadcast.round)
         with stage("begin"):
             oracle = self.rule.oracle(*self.lesson, self.objective, self.schedule, here.child("gradient"))
+            oracle.resume(state.rule)
             steps = self.steps(oracle.steps, broadcast.round)
             algorithm = self.algorithm_in(broadcast.round)
             work = algorithm.begin(broadcast, state.kept, steps)
         for step in range(steps):
             with stage(f"step {step + 1} of {steps}"):
                 work = algorithm.step(work, oracle(work.params, work.buffers))
-        return self.leave(broadcast, work, state, oracle.charge())
+        return self.leave(broadcast, work, state, oracle.charge(), oracle.memory())
 
     def leave(
-        self, broadcast: Broadcast, work: Work, state: SiteState, charge: Charge | None
+        self, broadcast: Broadcast, work: Work, state: SiteState, charge: Charge | None, memory: Payload | None = None
     ) -> tuple[Update, SiteState]:
         """What becomes of finished work: an update, through the site halves of the defences, and the state after."""
         with stage("finish"):
@@ -99,9 +101,8 @@ class Participant:
                 update, held[kind] = defence.hearing(broadcast.extra).protect(
                     update, held.get(kind, {}), self.stream.child(self.site.id, broadcast.round, kind)
                 )
-        return update, SiteState(
-            kept, entered(state.ledger, charge), {kind: memory for kind, memory in held.items() if memory}
-        )
+        kept_by_defences = {kind: tensors for kind, tensors in held.items() if tensors}
+        return update, SiteState(kept, entered(state.ledger, charge), kept_by_defences, memory or {})
 
 
 @contextmanager

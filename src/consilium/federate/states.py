@@ -67,7 +67,7 @@ class SiteStates(MutableMapping[str, SiteState]):
             self._before.setdefault(site, self._memory.get(site))
             self._memory[site] = state
             return
-        if site not in self._newest and not (state.kept.tensors or state.ledger or state.defences):
+        if site not in self._newest and not (state.kept.tensors or state.ledger or state.defences or state.rule):
             return  # as a fresh one
         self._before.setdefault(site, self._newest.get(site))
         self._write(site, state)
@@ -86,12 +86,15 @@ class SiteStates(MutableMapping[str, SiteState]):
         return site in (self._memory if self.folder is None else self._newest)
 
     def roll_back(self, sites: Iterable[str]) -> None:
-        """What ``sites`` keep becomes what it was when the round began; what they paid stays in their ledgers."""
+        """What ``sites`` keep becomes what it was when the round began; what they paid stays in their ledgers.
+
+        What their rules remember stays too: the noise of a lost update was sent, and correlated noise goes on from it.
+        """
         for site in sites:
             if site in self._before:
                 old = self._before[site]
                 was = SiteState() if old is None else self._read(site, old) if isinstance(old, int) else old
-                self[site] = SiteState(was.kept, self[site].ledger, was.defences)
+                self[site] = SiteState(was.kept, self[site].ledger, was.defences, self[site].rule)
 
     def flush(self) -> None:
         """Before the checkpoint: what this round wrote is on the disk and not only on its way there."""
@@ -185,6 +188,7 @@ def packed(state: SiteState) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors = {f"kept/{name}": tensor for name, tensor in state.kept.tensors.items()}
     for kind, memory in state.defences.items():
         tensors |= {f"defences/{kind}/{name}": tensor for name, tensor in memory.items()}
+    tensors |= {f"rule/{name}": tensor for name, tensor in state.rule.items()}
     return tensors, {"ledger": [charge_to_json(c) for c in state.ledger], "defences": list(state.defences)}
 
 
@@ -194,6 +198,7 @@ def unpacked(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> SiteSta
         Kept(_under(tensors, "kept/")),
         tuple(charge_from_json(c) for c in about["ledger"]),
         {kind: _under(tensors, f"defences/{kind}/") for kind in about["defences"]},
+        _under(tensors, "rule/"),
     )
 
 

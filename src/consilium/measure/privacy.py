@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
@@ -31,8 +31,8 @@ from consilium.core.errors import Refused, Unlawful
 from .calibration import least_noise
 from .composition import Mechanisms, Spent, composed, dp_event, renyi_bound
 
-__all__ = ["CENTRAL", "LOCAL", "UNITS", "Claim", "claims", "enough_noise", "epsilon", "event", "maximum", "most_times",
-           "noise_multiplier"]  # fmt: skip
+__all__ = ["CENTRAL", "LOCAL", "UNITS", "Claim", "claims", "enough_noise", "epsilon", "event", "least_multiplier",
+           "maximum", "most_repeats", "most_times", "noise_multiplier"]  # fmt: skip
 
 UNITS = ("example", "patient", "site", "label")
 """In the order in which one of them speaks for a model."""
@@ -134,6 +134,19 @@ def noise_multiplier(
     return least_noise(lambda sigma: composed(((rate, sigma, steps),), delta, adjacency).epsilon, epsilon)
 
 
+def least_multiplier(
+    charge: Callable[[float], Charge], target: float, delta: float, adjacency: Adjacency = "add-or-remove-one"
+) -> float:
+    """The least sigma, to five digits and rounded up, whose ``charge`` costs at most ``target``: any mechanism.
+
+    Raises ``Refused`` for a target or a delta out of range.
+    """
+    _check_delta(delta)
+    if not 0 < target < math.inf:
+        raise Refused(f"no noise multiplier for epsilon {target}", remedy="use a positive one")
+    return least_noise(lambda sigma: epsilon([charge(sigma)], delta, adjacency).epsilon, target)
+
+
 def enough_noise(epsilon: float, delta: float, rate: float, steps: int, adjacency: Adjacency) -> float:
     """A sigma that meets ``epsilon``: for a remedy, so at once where the least one would take minutes to find."""
     if steps <= _SOON:
@@ -145,9 +158,16 @@ def most_times(
     charge: Charge, most: int, target: float, delta: float, adjacency: Adjacency = "add-or-remove-one"
 ) -> int:
     """How often ``charge`` can be made, at most ``most`` times, before it costs more than ``target``; perhaps never."""
+    return most_repeats(lambda times: Composed(charge, times), most, target, delta, adjacency)
+
+
+def most_repeats(
+    charge: Callable[[int], Charge], most: int, target: float, delta: float, adjacency: Adjacency = "add-or-remove-one"
+) -> int:
+    """The largest number, at most ``most``, whose ``charge``, which rises with it, costs no more than ``target``."""
 
     def fits(times: int) -> bool:
-        return epsilon([Composed(charge, times)], delta, adjacency).epsilon <= target * (1 + 1e-9)
+        return epsilon([charge(times)], delta, adjacency).epsilon <= target * (1 + 1e-9)
 
     if fits(most):
         return most

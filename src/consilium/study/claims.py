@@ -53,9 +53,8 @@ def planned_claims(spec: Spec, arm: Arm, data: Consortium) -> tuple[Claim, ...]:
     ledgers: dict[str, tuple[Charge, ...]] = {}
     for site in data.sites:
         n = rule.count(site.records.train)
-        step = rule.step_charge(n, work)
-        rounds = most[site.id] if federation.shape.not_everyone else together
-        ledgers[site.id] = () if step is None else (Composed(step, rounds * work.steps(n)),)
+        charge = rule.charge(n, work, most[site.id] if federation.shape.not_everyone else together)
+        ledgers[site.id] = () if charge is None else (charge,)
     return (*made_claims(arm, data, ledgers, honest=tuple(ledgers)), *central)
 
 
@@ -65,7 +64,7 @@ def affordable(rule: GradientRule, work: Schedule, data: Consortium) -> dict[str
     for site in data.sites:
         try:
             n = rule.count(site.records.train)
-            rule.step_charge(n, work)
+            rule.charge(n, work, 1)
             most[site.id] = rule.most_rounds(n, work)
         except Refused as error:
             raise error.at(site.id) from None
@@ -114,16 +113,22 @@ def made_claims(
         n = int(declared.get(site.id, len(site.records.train)))
         charges = tuple(ledgers.get(site.id, ()))
         units = n if rule.unit == "example" else rule.count(site.records.train)
-        made += _claims(site.id, charges, units, rule.delta if rule.delta is not None else 1e-5, rule.adjacency)
+        delta = rule.delta if rule.delta is not None else 1e-5
+        made += _claims(site.id, charges, units, delta, rule.adjacency, rule.sampler)
         made += _claims(site.id, labels, n, 1e-5)
     return tuple(made if deployed is None else (replace(claim, noise="secret") for claim in made))
 
 
 @cache
 def _claims(
-    site: str, charges: tuple[Charge, ...], n: int, delta: float, adjacency: Adjacency = "add-or-remove-one"
+    site: str,
+    charges: tuple[Charge, ...],
+    n: int,
+    delta: float,
+    adjacency: Adjacency = "add-or-remove-one",
+    sampler: str = "",
 ) -> tuple[Claim, ...]:
-    return claims(site, charges, n=n, delta=delta, adjacency=adjacency) if charges else ()
+    return claims(site, charges, n=n, delta=delta, adjacency=adjacency, sampler=sampler) if charges else ()
 
 
 def privacy_record(made: Sequence[Claim], notes: Sequence[str]) -> dict[str, Any]:

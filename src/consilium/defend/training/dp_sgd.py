@@ -17,7 +17,7 @@ from consilium.core.errors import Refused, Unlawful
 from consilium.core.gradient import GradientRule
 from consilium.learn.mean_gradient import MeanGradient
 
-from ._noisy_sum import NoisySum
+from ._dp_sgd_rule import DPSGDRule
 
 __all__ = ["DPSGD"]
 
@@ -34,6 +34,12 @@ class DPSGD(TrainingDefence):
     gradients are short and want a longer step than those of the same study without privacy; 1 / ``clip`` makes a
     learning rate mean the same under every clip.
     ``chunk`` (None: what fits) is how many examples are held at once.  The guarantee depends on neither.
+
+    Guarantee: whatever a site sends in all rounds is (``epsilon``, ``delta``)-differentially private per ``unit`` under
+    ``adjacency``, against everyone outside the site; with ``noise_multiplier`` alone, at the epsilon that the evidence
+    states.  It holds for one model: the arms and seeds of a study on the same records do not share one epsilon.
+
+    Raises ``Refused`` for a knob out of its range, and with neither ``epsilon`` nor ``noise_multiplier``.
     """
 
     epsilon: float | None = None
@@ -59,23 +65,23 @@ class DPSGD(TrainingDefence):
         check(self.batch is None or self.batch >= 1, "batch", self.batch, "at least 1")
         check(self.chunk is None or self.chunk >= 1, "chunk", self.chunk, "at least 1")
 
-    def rule(self, rule: GradientRule) -> NoisySum:
+    def rule(self, rule: GradientRule) -> DPSGDRule:
         """Noisy clipped sums instead of the mean; any other rule cannot be replaced without losing what it promised."""
-        if isinstance(rule, NoisySum):
+        if isinstance(rule, DPSGDRule):
             raise Unlawful("dp-sgd is applied twice, and its noise would replace itself", remedy="name dp-sgd once")
         if not isinstance(rule, MeanGradient):
             raise Unlawful(
                 f"dp-sgd replaces the plain mean and would undo {type(rule).__name__}", remedy="use only one"
             )
-        return NoisySum(
-            self.epsilon,
-            self.noise_multiplier,
-            self.clip,
-            self.delta,
-            self.batch,
-            self.chunk,
-            self.unit,
-            self.adjacency,
-            self.clipping,
-            self.scale,
+        return DPSGDRule(
+            epsilon=self.epsilon,
+            sigma=self.noise_multiplier,
+            clip=self.clip,
+            delta=self.delta,
+            batch=self.batch,
+            chunk=self.chunk,
+            unit=self.unit,
+            adjacency=self.adjacency,
+            style=self.clipping,
+            scale=self.scale,
         )

@@ -1,8 +1,8 @@
-"""Book-keeping: a live module whose layers write down what went in, and are told what came back.
+"""Book-keeping: forward hooks record the inputs of the layers; one backward pass gives the gradients of their outputs.
 
-One forward pass; one backward pass to the outputs of the layers, in which autograd forms no weight gradient; the rules
-do the rest.  An output is remembered as an edge of the graph, so what is done to it in place afterwards does no harm;
-an INPUT that is changed in place afterwards is refused by name.
+Autograd forms no weight gradient on the way: the rules of the layers make norms and weighted sums of what was recorded.
+An output is kept as an edge of the graph, so what is done to it in place afterwards does no harm; an INPUT that is
+changed in place afterwards is refused by name.
 
 Source: Bu et al. 2023, arXiv 2210.00038
 """
@@ -24,44 +24,41 @@ from consilium.core.gradient import Batch, Objective, Predict
 from consilium.core.network import Network
 from consilium.core.workspace import Workspace
 
-from .alone import losses_alone
+from . import convolution, depthwise, embedding, linear, normalisation  # noqa: F401 - they register rules
 from .any_module import AnyModuleRule
 from .attention import TakenApart, taken_apart
-from .convolution import ConvolutionRule
-from .depthwise import DepthwiseRule
-from .embedding import EmbeddingRule
-from .leaves import Entry, Leaves
-from .linear import LinearRule
-from .normalisation import GroupNormRule, InstanceNormRule, LayerNormRule, kept_statistics
-from .pieces import Formed, Piece
-from .rule import Rule, Use
+from .layer_gradients import FormedGradients, LayerGradients
+from .layer_rule import LayerCall, LayerRule, rule_for
+from .leaves import Leaves, ParameterGradients
+from .per_example_loss import per_example_losses
 from .units import Part
 
 __all__ = ["BookKeeping", "rules_of"]
 
-_RULES: tuple[type[Rule], ...] = (
-    LinearRule, DepthwiseRule, ConvolutionRule, GroupNormRule, InstanceNormRule, LayerNormRule, EmbeddingRule,
-)  # fmt: skip
+_BUILT_IN = __name__.rpartition(".")[0] + "."
 _BUDGET = 256 * 2**20
 """Bytes of inputs and gradients written down at once."""
 
 
 class BookKeeping:
-    """One network's live module, its rules and what the last forward pass wrote down."""
+    """One network's live module, its rules and what the last forward pass recorded.
 
-    def __init__(self, network: Network) -> None:
+    With ``outside`` False, layers whose rules were registered from outside this package go by ``vmap``.
+    """
+
+    def __init__(self, network: Network, outside: bool = True) -> None:
         self.workspace = Workspace(taken_apart(network.template), network.compute)
         self.leaves = Leaves.of(network.template, self.workspace.leaves)
-        self.rules = rules_of(self.workspace.module)
+        self.rules = rules_of(self.workspace.module, outside)
         number = {id(p): i for i, p in enumerate(self.workspace.leaves)}
         self.numbers = [tuple(number[id(p)] for p in rule.owned()) for rule in self.rules]
         self.shared = _several(self.numbers)
         self.each = 1
         """Bytes that one example takes; the proof on two examples measures it."""
-        self._calls: list[_Call] | None = None
-        self._written = 0
+        self._calls: list[_RecordedCall] | None = None
+        self._recorded = 0
         for i, rule in enumerate(self.rules):
-            rule.layer.register_forward_hook(functools.partial(self._write_down, i), with_kwargs=True)
+            rule.layer.register_forward_hook(functools.partial(self._record, i), with_kwargs=True)
 
     @property
     def by_vmap(self) -> list[str]:
@@ -69,75 +66,81 @@ class BookKeeping:
         named = {id(module): name for name, module in self.workspace.module.named_modules()}
         return [named[id(rule.layer)] for rule in self.rules if isinstance(rule, AnyModuleRule)]
 
+    @property
+    def outside(self) -> list[str]:
+        """The rules that were registered from outside, each with the name of its layer."""
+        named = {id(module): name or "the model" for name, module in self.workspace.module.named_modules()}
+        return [f"{type(rule).__name__} of {named[id(rule.layer)]}" for rule in self.rules if _is_outside(type(rule))]
+
     def fitting(self, batch: Batch) -> int:
         """How many examples fit the budget."""
         return max(1, _BUDGET // self.each)
 
-    def entries(self, params: Tensor, buffers: Tensor, objective: Objective, part: Part) -> list[Entry]:
+    def entries(self, params: Tensor, buffers: Tensor, objective: Objective, part: Part) -> list[ParameterGradients]:
         """The gradients of ``part`` by layer."""
 
         def total(predict: Predict) -> Tensor:
-            losses = losses_alone(objective, predict, part.batch)
+            losses = per_example_losses(objective, predict, part.batch)
             return losses.sum() if part.share is None else losses @ part.share.to(losses.dtype)
 
         return self.entries_of(params, buffers, total, part.n)[0]
 
     def entries_of(
         self, params: Tensor, buffers: Tensor, total: Callable[[Predict], Tensor], n: int, keep: bool = False
-    ) -> tuple[list[Entry], Tensor]:
+    ) -> tuple[list[ParameterGradients], Tensor]:
         """The gradients by layer of ``n`` examples whose losses ``total`` adds, and the sum (its graph if ``keep``)."""
         self.workspace.load(params, buffers, training=True)
-        calls: list[_Call] = []
+        calls: list[_RecordedCall] = []
         self._calls = calls
         try:
             loss = total(self.workspace.predict)
         finally:
             self._calls = None
         edges = [edge for call in calls for edge in call.edges]
-        found = torch.autograd.grad(loss, edges, allow_unused=True, retain_graph=keep) if loss.requires_grad else ()
-        self._written = sum(_bytes(call.args) for call in calls) + sum(_bytes((g,)) for g in found)
-        uses: list[list[Use]] = [[] for _ in self.rules]
-        rest = iter(found)
+        gradients = torch.autograd.grad(loss, edges, allow_unused=True, retain_graph=keep) if loss.requires_grad else ()
+        self._recorded = sum(_bytes(call.args) for call in calls) + sum(_bytes((g,)) for g in gradients)
+        by_rule: list[list[LayerCall]] = [[] for _ in self.rules]
+        rest = iter(gradients)
         for call in calls:
             returned = tuple(g for g in itertools.islice(rest, len(call.edges)) if g is not None)
             if returned:
-                uses[call.rule].append(call.use(returned, n))
+                by_rule[call.number].append(call.answered(returned, n))
         with torch.no_grad():
-            pieces = [rule.piece(u, n) if u else None for rule, u in zip(self.rules, uses, strict=True)]
-            return self._sorted(pieces), loss
+            by_layer = [rule.gradients(own, n) if own else None for rule, own in zip(self.rules, by_rule, strict=True)]
+            return self._sorted(by_layer), loss
 
-    def measure(self, entries: list[Entry]) -> None:
+    def measure(self, entries: list[ParameterGradients]) -> None:
         """Learn from two examples how many bytes one takes."""
-        self.each = max(1, self._written // 2 + sum(entry.piece.held() for entry in entries) // 2)
+        self.each = max(1, self._recorded // 2 + sum(entry.gradients.held() for entry in entries) // 2)
 
-    def _sorted(self, pieces: list[Piece | None]) -> list[Entry]:
+    def _sorted(self, by_layer: list[LayerGradients | None]) -> list[ParameterGradients]:
         """Entries in which every parameter stands once: what several layers share is formed and added."""
-        entries: list[Entry] = []
+        entries: list[ParameterGradients] = []
         joint: dict[int, Tensor] = {}
-        for numbers, piece in zip(self.numbers, pieces, strict=True):
-            if piece is not None and self.shared.isdisjoint(numbers):
-                entries.append(Entry(numbers, piece))
-            elif piece is not None:
-                for number, g in zip(numbers, piece.formed(), strict=True):
+        for numbers, gradients in zip(self.numbers, by_layer, strict=True):
+            if gradients is not None and self.shared.isdisjoint(numbers):
+                entries.append(ParameterGradients(numbers, gradients))
+            elif gradients is not None:
+                for number, g in zip(numbers, gradients.formed(), strict=True):
                     joint[number] = joint[number] + g if number in joint else g
-        return [*entries, Entry(tuple(joint), Formed(list(joint.values())))] if joint else entries
+        return [*entries, ParameterGradients(tuple(joint), FormedGradients(list(joint.values())))] if joint else entries
 
-    def _write_down(
-        self, rule: int, layer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any
+    def _record(
+        self, number: int, layer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any
     ) -> None:
         if self._calls is None:
             return
         if not isinstance(out, Tensor):
             raise Refused(f"{type(layer).__name__} answers with no tensor, so it has no per-example gradient here")
         if out.requires_grad:
-            self._calls.append(_Call.of(rule, layer, self.rules[rule].edges(out), args, kwargs))
+            self._calls.append(_RecordedCall.of(number, self.rules[number], out, args, kwargs))
 
 
 @dataclass(frozen=True, eq=False)
-class _Call:
+class _RecordedCall:
     """One call of a layer: its inputs, with how often they had been changed, and where gradients are wanted."""
 
-    rule: int
+    number: int
     layer: nn.Module
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
@@ -147,42 +150,42 @@ class _Call:
 
     @staticmethod
     def of(
-        rule: int, layer: nn.Module, edges: tuple[GradientEdge, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> _Call:
-        """As the layer returns."""
+        number: int, rule: LayerRule, out: Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> _RecordedCall:
+        """As the layer of ``rule``, the one with this ``number``, returns ``out``."""
         args, kwargs = tuple(_bare(v) for v in args), {name: _bare(v) for name, v in kwargs.items()}
-        known = kept_statistics(layer, edges[0].node)
-        return _Call(rule, layer, args, kwargs, edges, _versions(args, kwargs), known)
+        edges = rule.edges(out)
+        kept = rule.statistics(edges[0].node)
+        return _RecordedCall(number, rule.layer, args, kwargs, edges, _versions(args, kwargs), kept)
 
-    def use(self, returned: tuple[Tensor, ...], n: int) -> Use:
+    def answered(self, returned: tuple[Tensor, ...], n: int) -> LayerCall:
         """With the gradients that came back, for ``n`` examples."""
         where = type(self.layer).__name__
         if _versions(self.args, self.kwargs) != self.versions:
             raise Refused(f"the input of {where} is changed in place after it", remedy="use an operation that is not")
         if any(g.dim() == 0 or len(g) % n for g in returned):
             raise Refused(f"{where} does not have the examples as its first dimension, as it had in the proof")
-        return Use(self.args, self.kwargs, returned, self.statistics)
+        return LayerCall(self.args, self.kwargs, returned, self.statistics)
 
 
-def rules_of(module: nn.Module) -> list[Rule]:
+def rules_of(module: nn.Module, outside: bool = True) -> list[LayerRule]:
     """A rule for every layer with parameters; a module that none covers takes what is below it along."""
-    found: list[Rule] = []
+    rules: list[LayerRule] = []
     taken: set[nn.Module] = set()
     for layer in module.modules():
         if isinstance(layer, TakenApart):
             taken |= {layer.weights, layer.biases}
         elif layer not in taken and any(p is not None for p in layer._parameters.values()):
-            rule = next((kind for kind in _RULES if kind.covers(layer) and _ordinary(layer)), AnyModuleRule)
-            found.append(rule(layer))
-            if rule is AnyModuleRule:
+            kind = rule_for(layer)
+            if kind is None or (_is_outside(kind) and not outside):
+                kind = AnyModuleRule
                 taken |= set(layer.modules())
-    return found
+            rules.append(kind(layer))
+    return rules
 
 
-def _ordinary(layer: nn.Module) -> bool:
-    """Whether the layer is as torch made it: no hooks that change what it sees, no parameters put on top."""
-    hooks = layer._forward_pre_hooks or layer._forward_hooks
-    return not hooks and layer._parameters.keys() <= {"weight", "bias"}
+def _is_outside(kind: type[LayerRule]) -> bool:
+    return not kind.__module__.startswith(_BUILT_IN)
 
 
 def _several(numbers: list[tuple[int, ...]]) -> frozenset[int]:

@@ -11,8 +11,8 @@ from torch.func import grad, vmap
 from consilium.core.gradient import Batch, Objective
 from consilium.core.network import Network
 
-from .leaves import Entry, Leaves
-from .pieces import Formed
+from .layer_gradients import FormedGradients
+from .leaves import Leaves, ParameterGradients
 from .units import Part
 
 __all__ = ["ByVmap"]
@@ -34,7 +34,7 @@ class ByVmap:
         each = (self.network.size + 32 * x[:1].numel()) * x.element_size()
         return max(1, _BUDGET // max(each, 1))
 
-    def entries(self, params: Tensor, buffers: Tensor, objective: Objective, part: Part) -> list[Entry]:
+    def entries(self, params: Tensor, buffers: Tensor, objective: Objective, part: Part) -> list[ParameterGradients]:
         """All gradients of ``part``, formed."""
         network = self.network
         named, fixed = network.parameters_at(params.detach()), network.buffers_at(buffers.detach())
@@ -49,4 +49,4 @@ class ByVmap:
         rows = [g.flatten(1) for g in found.values()]
         if part.share is not None:
             rows = [(g * part.share.to(g.dtype)[:, None]).view(part.n, -1, g.shape[1]).sum(1) for g in rows]
-        return [Entry(tuple(range(len(rows))), Formed(rows))] if rows else []
+        return [ParameterGradients(tuple(range(len(rows))), FormedGradients(rows))] if rows else []

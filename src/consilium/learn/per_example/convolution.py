@@ -14,32 +14,34 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
+from .buffer_pool import BufferPool
 from .cost import ghost_is_cheaper
-from .kept import Kept
-from .pieces import Matrix, Products
-from .rule import Rule, Use
-from .strip import Convolution, Images, images_of, padded
+from .depthwise import DepthwiseRule
+from .layer_gradients import MatrixGradients, Products
+from .layer_rule import LayerCall, LayerRule, register
+from .unfold import Convolution, Images, images_of, padded
 
 __all__ = ["ConvolutionRule"]
 
 
-class ConvolutionRule(Rule):
+@register(*get_args(Convolution))
+class ConvolutionRule(LayerRule):
     """``nn.Conv1d``, ``nn.Conv2d`` and ``nn.Conv3d``."""
 
     layer: Convolution
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__(layer)
-        self._kept = Kept()
+        self._pool = BufferPool()
 
     @staticmethod
     def covers(layer: nn.Module) -> bool:
-        """Exactly torch's own; transposed ones go by vmap."""
-        return type(layer) in get_args(Convolution)
+        """All but depthwise ones; transposed ones go by vmap."""
+        return not DepthwiseRule.covers(layer)
 
-    def piece(self, uses: Sequence[Use], n: int) -> Matrix:
-        """Uses of one size are more images of an example; those of another are joined along the output pixels."""
-        images = images_of(self.layer, uses, n)
+    def gradients(self, calls: Sequence[LayerCall], n: int) -> MatrixGradients:
+        """Calls of one size are more images of an example; those of another are joined along the output pixels."""
+        images = images_of(self.layer, calls, n)
         products = _Patches(self.layer, images)
         g = products.returned()
         t, o, d = g.shape[1], g.shape[2], products.d
@@ -55,13 +57,13 @@ class ConvolutionRule(Rule):
         bias = g.sum(1).view(n, -1) if self.layer.bias is not None else None
         size = groups * o * d // products.slabs
         like = images[0].plain
-        return Matrix(
-            products, g, bias, ghost, each, lambda count: self._kept.lend((products.slabs, count, size), like)
+        return MatrixGradients(
+            products, g, bias, ghost, each, lambda count: self._pool.lend((products.slabs, count, size), like)
         )
 
 
 class _Patches(Products):
-    """The patches of all uses."""
+    """The patches of all calls."""
 
     def __init__(self, layer: Convolution, images: list[Images]) -> None:
         self.layer, self.images, self.parts = layer, images, layer.groups
@@ -70,7 +72,7 @@ class _Patches(Products):
         self.by_pixels = False
 
     def returned(self) -> Tensor:
-        """g of all uses: ``(n * groups, T, O)``."""
+        """g of all calls: ``(n * groups, T, O)``."""
         g = _along([i.returned() for i in self.images])
         if self.parts == 1:
             return g

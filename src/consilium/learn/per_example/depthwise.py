@@ -16,38 +16,37 @@ from typing import get_args
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .pieces import Formed
-from .rule import Rule, Use, per_example
-from .strip import Convolution, padded
+from .layer_gradients import FormedGradients
+from .layer_rule import LayerCall, LayerRule, per_example, register
+from .unfold import Convolution, padded
 
 __all__ = ["DepthwiseRule"]
 
 _CORRELATE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
-class DepthwiseRule(Rule):
+@register(*get_args(Convolution))
+class DepthwiseRule(LayerRule):
     """``nn.Conv1d``, ``nn.Conv2d`` and ``nn.Conv3d`` with as many groups, more than one, as input channels."""
 
     layer: Convolution
 
     @staticmethod
     def covers(layer: nn.Module) -> bool:
-        """Exactly torch's own."""
-        if not isinstance(layer, Convolution) or type(layer) not in get_args(Convolution):
-            return False
-        return layer.groups == layer.in_channels > 1
+        """Those with one input channel a group."""
+        return isinstance(layer, Convolution) and layer.groups == layer.in_channels > 1
 
-    def piece(self, uses: Sequence[Use], n: int) -> Formed:
+    def gradients(self, calls: Sequence[LayerCall], n: int) -> FormedGradients:
         """Weight, then bias: they are small, so they are formed."""
-        found = [[self._filters(use) for use in uses]]
+        found = [[self._filters(call) for call in calls]]
         if self.layer.bias is not None:
-            found.append([use.g.to(self.layer.weight.dtype).flatten(2).sum(2) for use in uses])
-        return Formed([per_example(rows, n) for rows in found])
+            found.append([call.output_gradient.to(self.layer.weight.dtype).flatten(2).sum(2) for call in calls])
+        return FormedGradients([per_example(rows, n) for rows in found])
 
-    def _filters(self, use: Use) -> Tensor:
+    def _filters(self, call: LayerCall) -> Tensor:
         """Of every row, in the weight's order: ``(rows, size)``."""
         layer, dtype = self.layer, self.layer.weight.dtype
-        a, g = padded(use.a.to(dtype), layer), use.g.to(dtype)
+        a, g = padded(call.input.to(dtype), layer), call.output_gradient.to(dtype)
         rows, channels = a.shape[:2]
         correlate = _CORRELATE[a.dim() - 2]
         found = correlate(

@@ -12,32 +12,35 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .pieces import Piece
-from .rule import Rule, Use
+from .layer_gradients import LayerGradients
+from .layer_rule import LayerCall, LayerRule, register
 
 __all__ = ["EmbeddingRule"]
 
 
-class EmbeddingRule(Rule):
+@register(nn.Embedding)
+class EmbeddingRule(LayerRule):
     """``nn.Embedding``; ``max_norm`` rewrites weights and ``scale_grad_by_freq`` counts over the batch: not covered."""
 
     @staticmethod
     def covers(layer: nn.Module) -> bool:
-        """Exactly torch's own, without what looks at the batch."""
-        return type(layer) is nn.Embedding and layer.max_norm is None and not layer.scale_grad_by_freq
+        """Those without what looks at the batch."""
+        return isinstance(layer, nn.Embedding) and layer.max_norm is None and not layer.scale_grad_by_freq
 
-    def piece(self, uses: Sequence[Use], n: int) -> Piece:
-        """Uses are joined along the positions."""
+    def gradients(self, calls: Sequence[LayerCall], n: int) -> LayerGradients:
+        """Calls are joined along the positions."""
         layer = self.layer
         assert isinstance(layer, nn.Embedding)
-        tokens = torch.cat([use.a.reshape(n, -1) for use in uses], 1)
-        g = torch.cat([use.g.to(layer.weight.dtype).reshape(n, -1, layer.embedding_dim) for use in uses], 1)
+        tokens = torch.cat([call.input.reshape(n, -1) for call in calls], 1)
+        g = torch.cat(
+            [call.output_gradient.to(layer.weight.dtype).reshape(n, -1, layer.embedding_dim) for call in calls], 1
+        )
         if layer.padding_idx is not None:
             g = g.where((tokens != layer.padding_idx)[..., None], 0)
         return _Rows(tokens, g, layer.num_embeddings)
 
 
-class _Rows(Piece):
+class _Rows(LayerGradients):
     """The rows of different (example, token) pairs."""
 
     def __init__(self, tokens: Tensor, g: Tensor, vocabulary: int) -> None:

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .pieces import Piece
+from .layer_gradients import LayerGradients
 
-__all__ = ["Entry", "Leaves"]
+__all__ = ["Leaves", "ParameterGradients"]
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
-    """A piece and the numbers of the parameters that it is of."""
+class ParameterGradients:
+    """The gradients of one layer and the numbers of the parameters that they are of."""
 
     numbers: tuple[int, ...]
-    piece: Piece
+    gradients: LayerGradients
 
 
 @dataclass(frozen=True)

@@ -16,41 +16,40 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
-from .pieces import Formed, spans
-from .rule import Rule, Use, per_example
+from .layer_gradients import FormedGradients, spans
+from .layer_rule import LayerCall, LayerRule, per_example, register
 
-__all__ = ["GroupNormRule", "InstanceNormRule", "LayerNormRule", "kept_statistics"]
-
-_INSTANCE = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+__all__ = ["GroupNormRule", "InstanceNormRule", "LayerNormRule"]
 
 
-class GroupNormRule(Rule):
+@register(nn.GroupNorm)
+class GroupNormRule(LayerRule):
     """``nn.GroupNorm``."""
 
     layer: nn.GroupNorm
 
-    @staticmethod
-    def covers(layer: nn.Module) -> bool:
-        """Exactly torch's own."""
-        return type(layer) is nn.GroupNorm
+    def statistics(self, node: Node) -> tuple[Tensor, Tensor] | None:
+        """Mean and 1 / deviation of each group."""
+        return _moments_in(node)
 
-    def piece(self, uses: Sequence[Use], n: int) -> Formed:
-        """Sums over positions, rows and uses."""
-        found = [self._sums(use) for use in uses]
-        return Formed([per_example([f[i] for f in found], n) for i in range(2)])
+    def gradients(self, calls: Sequence[LayerCall], n: int) -> FormedGradients:
+        """Sums over positions, rows and calls."""
+        found = [self._sums(call) for call in calls]
+        return FormedGradients([per_example([f[i] for f in found], n) for i in range(2)])
 
-    def _sums(self, use: Use) -> tuple[Tensor, Tensor]:
+    def _sums(self, call: LayerCall) -> tuple[Tensor, Tensor]:
         """Scale's and shift's gradients per row, ``(rows, channels)``."""
         weight, groups = self.layer.weight, self.layer.num_groups
-        a, g = use.a.to(weight.dtype), use.g.to(weight.dtype)
+        a, g = call.input.to(weight.dtype), call.output_gradient.to(weight.dtype)
         rows, channels = a.shape[:2]
-        mean, rstd = use.statistics or _moments(a.reshape(rows, groups, -1), self.layer.eps)
+        mean, rstd = call.statistics or _moments(a.reshape(rows, groups, -1), self.layer.eps)
         shift, both = _sums_of(a, g)
         centred = both.view(rows, groups, -1) - mean.to(a.dtype).view(rows, groups, 1) * shift.view(rows, groups, -1)
         return (centred * rstd.to(a.dtype).view(rows, groups, 1)).view(rows, channels), shift
 
 
-class InstanceNormRule(Rule):
+@register(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+class InstanceNormRule(LayerRule):
     """``nn.InstanceNorm1d``, ``2d`` and ``3d``.
 
     torch makes it one BatchNorm over all rows times channels, with scale and shift repeated for every row: the gradient
@@ -60,7 +59,7 @@ class InstanceNormRule(Rule):
     @staticmethod
     def covers(layer: nn.Module) -> bool:
         """Running statistics would leave the site, and mix examples: not covered."""
-        return type(layer) in _INSTANCE and not layer.track_running_stats
+        return not layer.track_running_stats
 
     def edges(self, out: Tensor) -> tuple[GradientEdge, ...]:
         """Behind the repeated scale and the repeated shift, which the BatchNorm under the output's view was handed."""
@@ -71,46 +70,44 @@ class InstanceNormRule(Rule):
         assert shift[0] is not None
         return GradientEdge(scale[0], scale[1]), GradientEdge(shift[0], shift[1])
 
-    def piece(self, uses: Sequence[Use], n: int) -> Formed:
-        """Sums over rows and uses."""
+    def gradients(self, calls: Sequence[LayerCall], n: int) -> FormedGradients:
+        """Sums over rows and calls."""
         weight = self.layer.weight
         assert isinstance(weight, Tensor)
-        found = [[v.to(weight.dtype).view(-1, weight.numel()) for v in use.returned] for use in uses]
-        return Formed([per_example([f[i] for f in found], n) for i in range(2)])
+        found = [[v.to(weight.dtype).view(-1, weight.numel()) for v in call.returned] for call in calls]
+        return FormedGradients([per_example([f[i] for f in found], n) for i in range(2)])
 
 
-class LayerNormRule(Rule):
+@register(nn.LayerNorm, nn.RMSNorm)
+class LayerNormRule(LayerRule):
     """``nn.LayerNorm`` and ``nn.RMSNorm``."""
 
-    @staticmethod
-    def covers(layer: nn.Module) -> bool:
-        """Exactly torch's own."""
-        return type(layer) in {nn.LayerNorm, nn.RMSNorm}
+    def statistics(self, node: Node) -> tuple[Tensor, Tensor] | None:
+        """Mean and 1 / deviation of each position; an RMSNorm keeps neither."""
+        return _moments_in(node) if isinstance(self.layer, nn.LayerNorm) else None
 
-    def piece(self, uses: Sequence[Use], n: int) -> Formed:
-        """Sums over positions, rows and uses."""
-        found = [self._sums(use) for use in uses]
-        return Formed([per_example([f[i] for f in found], n) for i in range(len(self.owned()))])
+    def gradients(self, calls: Sequence[LayerCall], n: int) -> FormedGradients:
+        """Sums over positions, rows and calls."""
+        found = [self._sums(call) for call in calls]
+        return FormedGradients([per_example([f[i] for f in found], n) for i in range(len(self.owned()))])
 
-    def _sums(self, use: Use) -> tuple[Tensor, Tensor]:
+    def _sums(self, call: LayerCall) -> tuple[Tensor, Tensor]:
         weight = self.layer.weight
         assert isinstance(weight, Tensor)
         size = weight.numel()
-        a, g = (v.to(weight.dtype).reshape(len(v), -1, size) for v in (use.a, use.g))
+        a, g = (v.to(weight.dtype).reshape(len(v), -1, size) for v in (call.input, call.output_gradient))
         if isinstance(self.layer, nn.RMSNorm):
-            eps = self.layer.eps if self.layer.eps is not None else torch.finfo(use.a.dtype).eps
+            eps = self.layer.eps if self.layer.eps is not None else torch.finfo(call.input.dtype).eps
             x = a * (a.square().mean(-1, keepdim=True) + eps).rsqrt()
         else:
-            mean, rstd = use.statistics or _moments(a, float(self.layer.eps))  # type: ignore[arg-type]
+            mean, rstd = call.statistics or _moments(a, float(self.layer.eps))  # type: ignore[arg-type]
             shape = (len(a), -1, 1)
             x = (a - mean.to(a.dtype).reshape(shape)) * rstd.to(a.dtype).reshape(shape)
         return (g * x).sum(1), g.sum(1)
 
 
-def kept_statistics(layer: nn.Module, node: Node) -> tuple[Tensor, Tensor] | None:
-    """Mean and 1 / deviation that a norm's forward pass kept in ``node``, its place in the graph; None elsewhere."""
-    if not isinstance(layer, (nn.GroupNorm, nn.LayerNorm)):
-        return None
+def _moments_in(node: Node) -> tuple[Tensor, Tensor] | None:
+    """Mean and 1 / deviation that the forward pass kept in ``node``; None where it kept others."""
     mean, rstd = (getattr(node, f"_saved_result{i}", None) for i in (1, 2))
     return None if mean is None or rstd is None else (mean, rstd)
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from consilium.core.gradient import Batch, Objective
 from consilium.core.network import Network
 
-from .leaves import Entry, Leaves
-from .pieces import Formed
+from .layer_gradients import FormedGradients
+from .leaves import Leaves, ParameterGradients
 from .units import Part
 
 __all__ = ["OneByOne"]
@@ -33,7 +33,7 @@ class OneByOne:
         """How many examples' gradients fit the budget."""
         return max(1, _BUDGET // max(self.network.size * batch["x"].element_size(), 1))
 
-    def entries(self, params: Tensor, buffers: Tensor, objective: Objective, part: Part) -> list[Entry]:
+    def entries(self, params: Tensor, buffers: Tensor, objective: Objective, part: Part) -> list[ParameterGradients]:
         """All gradients of ``part``, formed."""
         rows = [
             self._gradient(params, buffers, objective, {name: t[i : i + 1] for name, t in part.batch.items()})
@@ -43,7 +43,7 @@ class OneByOne:
         if part.share is not None:
             share = part.share.to(params.dtype)[:, None]
             stacked = [(g * share).view(part.n, -1, g.shape[1]).sum(1) for g in stacked]
-        return [Entry(tuple(range(len(stacked))), Formed(stacked))] if stacked else []
+        return [ParameterGradients(tuple(range(len(stacked))), FormedGradients(stacked))] if stacked else []
 
     def _gradient(self, params: Tensor, buffers: Tensor, objective: Objective, example: Batch) -> list[Tensor]:
         """Of one example, flat, by parameter."""

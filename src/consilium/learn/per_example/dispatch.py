@@ -5,10 +5,12 @@ its layers.  Types tell part of that (BatchNorm does not); the rest is proved on
 weights so that no layer starts as zero:
 
     1. an answer is the same beside another example (training mode, the same draws), and alone
-    2. in one and the same forward pass, each parameter's two gradients have the norms that autograd finds
+    2. in one and the same forward pass, each parameter's two gradients have the norms that autograd finds, and so has
+       their weighted sum
 
 A parameter that is used past its layer, a mixed batch, a batch that is not in front and random draws in a module that
 is run again all fail the second.  What fails goes by vmap, and what that cannot carry one by one; the log says so once.
+A rule registered from outside that fails where ``vmap`` in its place does not is wrong, and refused by name.
 """
 
 from __future__ import annotations
@@ -31,16 +33,21 @@ from .by_vmap import ByVmap
 from .one_by_one import OneByOne
 from .units import Part
 
-__all__ = ["Route", "remember", "route_of"]
+__all__ = ["Route", "dispatch", "remember"]
 
 Route = BookKeeping | ByVmap | OneByOne
 
 _log = logging.getLogger("consilium.per_example")
 _known: WeakKeyDictionary[Network, Route] = WeakKeyDictionary()
+_FAILURES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, Refused)
+"""What a module or a rule may raise in the proof."""
 
 
-def route_of(network: Network, params: Tensor, buffers: Tensor, batch: Batch) -> Route:
-    """The route of ``network``; ``batch`` (not empty) gives an example's shape and, for whole numbers, their range."""
+def dispatch(network: Network, params: Tensor, buffers: Tensor, batch: Batch) -> Route:
+    """The route of ``network``; ``batch`` (not empty) gives an example's shape and, for whole numbers, their range.
+
+    Raises ``Refused`` where a rule registered from outside gives other gradients than autograd.
+    """
     if network not in _known:
         with scoped(Stream(0, ("per-example", "proof"))):
             _known[network] = _decide(network, params.detach(), buffers.detach(), batch["x"])
@@ -61,14 +68,34 @@ def _decide(network: Network, params: Tensor, buffers: Tensor, x: Tensor) -> Rou
         if _mixes(network, at, buffers, one, two, three):
             return _slowly(network, "an answer depends on the other examples of its batch", at, buffers, x)
         books = BookKeeping(network)
-        wrong = _differs(books, at, buffers, torch.cat([one, two]))
-    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, Refused) as error:
+    except _FAILURES as error:
         return _slowly(network, f"book-keeping fails: {_line(error)}", at, buffers, x)
-    if wrong is not None:
-        return _slowly(network, f"the gradient of {wrong} does not come through its layer alone", at, buffers, x)
+    fault = _fault(books, at, buffers, torch.cat([one, two]))
+    if fault is not None and books.outside:
+        _refuse_outside(network, books.outside, fault, at, buffers, torch.cat([one, two]))
+    if fault is not None:
+        return _slowly(network, fault, at, buffers, x)
     if books.by_vmap:
         _log.info("per-example gradients of these modules go by vmap: %s", ", ".join(books.by_vmap))
     return books
+
+
+def _fault(books: BookKeeping, params: Tensor, buffers: Tensor, x: Tensor) -> str | None:
+    """Why these books are wrong for the two examples ``x``; None if they are right."""
+    try:
+        wrong = _differs(books, params, buffers, x)
+    except _FAILURES as error:
+        return f"book-keeping fails: {_line(error)}"
+    return None if wrong is None else f"the gradient of {wrong} does not come through its layer alone"
+
+
+def _refuse_outside(network: Network, rules: list[str], fault: str, params: Tensor, buffers: Tensor, x: Tensor) -> None:
+    """Refuse the ``rules`` from outside where the books are right without them."""
+    if _fault(BookKeeping(network, outside=False), params, buffers, x) is None:
+        raise Refused(
+            f"the registered {', '.join(rules)} gives other per-example gradients than autograd ({fault})",
+            remedy="mend the rule, or do not register it: the layer then goes by vmap",
+        )
 
 
 def _slowly(network: Network, reason: str, params: Tensor, buffers: Tensor, x: Tensor) -> Route:
@@ -78,7 +105,7 @@ def _slowly(network: Network, reason: str, params: Tensor, buffers: Tensor, x: T
     batch = {"x": pair, "y": torch.zeros(2, dtype=torch.long, device=x.device)}
     try:
         route.entries(params, buffers, CrossEntropy(), Part(batch, torch.arange(2, device=x.device)))
-    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, Refused) as error:
+    except _FAILURES as error:
         why = f"{reason}; vmap fails: {_line(error)}"
         _log.warning("per-example gradients of the whole %s go one by one, which is slow: %s", kind, why)
         return OneByOne(network)
@@ -123,7 +150,7 @@ def _mixes(network: Network, params: Tensor, buffers: Tensor, one: Tensor, two: 
 
 
 def _differs(books: BookKeeping, params: Tensor, buffers: Tensor, x: Tensor) -> str | None:
-    """The first parameter whose norms differ from autograd's in the same graph, or None."""
+    """The first parameter whose norms, or whose weighted sum, differ from autograd's in the same graph, or None."""
     losses: list[Tensor] = []
     x = x.requires_grad_(x.is_floating_point())
 
@@ -135,9 +162,11 @@ def _differs(books: BookKeeping, params: Tensor, buffers: Tensor, x: Tensor) -> 
     entries, _ = books.entries_of(params, buffers, total, 2, keep=True)
     books.measure(entries)
     leaves = books.workspace.leaves
-    ours = params.new_zeros(len(leaves), 2)
+    ours, share = params.new_zeros(len(leaves), 2), params.new_tensor([1.0, 0.5])
+    sums: dict[int, Tensor] = {}
     for entry in entries:
-        ours[list(entry.numbers)] = torch.stack(entry.piece.squares()).to(params.dtype)
+        ours[list(entry.numbers)] = torch.stack(entry.gradients.squares()).to(params.dtype)
+        sums |= dict(zip(entry.numbers, entry.gradients.weighted([share] * len(entry.numbers)), strict=True))
     # With the inputs' gradient too: torch 2.13 crashes in a channels-last GroupNorm that is asked for all but that.
     wanted = [*leaves, x] if x.requires_grad else leaves
     rows = [
@@ -145,8 +174,12 @@ def _differs(books: BookKeeping, params: Tensor, buffers: Tensor, x: Tensor) -> 
     ]
     theirs = torch.stack([torch.stack([g.square().sum() for g in row[: len(leaves)]]) for row in rows], 1)
     slack = {torch.float64: 1e-8}.get(params.dtype, 2e-3) if books.workspace.compute.precision == "fp32" else 0.1
-    off = (ours.sqrt() - theirs.sqrt()).abs() > slack * theirs.max().sqrt().clamp_min(1e-12)
-    odd = torch.nonzero(off.any(1) | ~ours.isfinite().all(1))
+    most = slack * theirs.max().sqrt().clamp_min(1e-12)
+    off = ((ours.sqrt() - theirs.sqrt()).abs() > most).any(1) | ~ours.isfinite().all(1)
+    for number, value in sums.items():
+        apart = value.reshape(-1) - (rows[0][number] + 0.5 * rows[1][number]).reshape(-1)
+        off[number] |= ~(torch.linalg.vector_norm(apart) <= most)
+    odd = torch.nonzero(off)
     names = [name for name, _ in books.workspace.module.named_parameters()]
     return names[int(odd[0])] if len(odd) else None
 

@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["Kept"]
+__all__ = ["BufferPool"]
 
 
-class Kept:
+class BufferPool:
     """The largest block asked for so far."""
 
     def __init__(self) -> None:

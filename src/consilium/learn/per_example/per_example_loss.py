@@ -16,10 +16,10 @@ from torch.func import vmap
 from consilium.core.gradient import Batch, Objective, Predict
 from consilium.learn.objectives import CrossEntropy
 
-__all__ = ["losses_alone"]
+__all__ = ["per_example_losses"]
 
 
-def losses_alone(objective: Objective, predict: Predict, batch: Batch) -> Tensor:
+def per_example_losses(objective: Objective, predict: Predict, batch: Batch) -> Tensor:
     """Losses ``(n,)``, each of a batch of one, differentiable in what ``predict`` depends on."""
 
     if type(objective) is CrossEntropy:  # Known to look at each example alone; vmap costs a small model a tenth.

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["CACHE", "Formed", "Matrix", "Piece", "Products", "spans"]
+__all__ = ["CACHE", "FormedGradients", "LayerGradients", "MatrixGradients", "Products", "spans"]
 
 CACHE = 4 * 2**20
 """Bytes that are worked on at once: what both cores' second-level caches hold (measured)."""
@@ -34,7 +34,7 @@ def spans(n: int, each: int) -> Iterator[slice]:
     return (slice(start, min(n, start + step)) for start in range(0, n, step))
 
 
-class Piece(ABC):
+class LayerGradients(ABC):
     """The gradients of ``n`` examples in the parameters of one layer, in the layer's order of parameters."""
 
     @abstractmethod
@@ -54,8 +54,8 @@ class Piece(ABC):
         """Bytes of gradients that it holds."""
 
 
-class Formed(Piece):
-    """Gradients that are small, or shared, and simply there: ``(n, size)`` per parameter."""
+class FormedGradients(LayerGradients):
+    """Gradients that are small, or shared, and simply there: ``(n, size)`` per parameter, in the order of the layer."""
 
     def __init__(self, gradients: list[Tensor]) -> None:
         self.gradients = gradients
@@ -102,7 +102,7 @@ class Products(ABC):
         """``rows (R, k, parts * O * D / R)`` of formed gradients in the weight's own order, ``(k, size)``."""
 
 
-class Matrix(Piece):
+class MatrixGradients(LayerGradients):
     """A weight with T positions per example, and perhaps a bias.
 
     ``g (n * parts, T, O)``; ``bias (n, outputs)`` is its per-example gradient or None; ``kept`` lends memory

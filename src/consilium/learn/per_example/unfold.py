@@ -28,27 +28,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .rule import Use
+from .layer_rule import LayerCall
 
 __all__ = ["Convolution", "Images", "images_of", "padded"]
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
-def images_of(layer: Convolution, uses: Sequence[Use], n: int) -> list[Images]:
-    """All uses, those of one size together."""
+def images_of(layer: Convolution, calls: Sequence[LayerCall], n: int) -> list[Images]:
+    """All calls, those of one size together."""
     dtype = layer.weight.dtype
-    sizes: dict[torch.Size, list[Use]] = {}
-    for use in uses:
-        sizes.setdefault(use.a.shape[1:], []).append(use)
+    sizes: dict[torch.Size, list[LayerCall]] = {}
+    for call in calls:
+        sizes.setdefault(call.input.shape[1:], []).append(call)
     return [
-        Images(layer, _joined([u.a.to(dtype) for u in same], n), _joined([u.g.to(dtype) for u in same], n), n)
+        Images(
+            layer,
+            _joined([call.input.to(dtype) for call in same], n),
+            _joined([call.output_gradient.to(dtype) for call in same], n),
+            n,
+        )
         for same in sizes.values()
     ]
 
 
 def _joined(rows: list[Tensor], n: int) -> Tensor:
-    """``(n * k, ...)`` with the k rows of an example, of all uses, one after the other."""
+    """``(n * k, ...)`` with the k rows of an example, of all calls, one after the other."""
     return rows[0] if len(rows) == 1 else torch.cat([r.reshape(n, -1, *r.shape[1:]) for r in rows], 1).flatten(0, 1)
 
 
