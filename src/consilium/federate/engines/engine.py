@@ -27,7 +27,8 @@ SiteState = TypeVar("SiteState")
 Inbox = TypeVar("Inbox")
 Outbox = TypeVar("Outbox")
 
-_SHARE = 8
+_SHARE = 4
+"""Sites in one share at most: what a worker returns at once is in memory at once."""
 
 
 @contextmanager
@@ -105,7 +106,7 @@ class Engine(ABC):
     def shares(self, cohort: Sequence[str], workers: int) -> list[Sequence[str]]:
         """``cohort`` cut for ``workers`` processes that each run this engine: a few shares each, to even out sites.
 
-        None has more than eight sites, so that what a worker returns at once does not grow with the cohort.
+        None has more than four sites, so that what a worker returns at once does not grow with the cohort.
         """
         size = max(1, min(_SHARE, -(-len(cohort) // (workers * 4))))
         return [cohort[start : start + size] for start in range(0, len(cohort), size)]

@@ -37,7 +37,7 @@ Inbox = TypeVar("Inbox")
 Outbox = TypeVar("Outbox")
 
 _ARENA = 1 << 30
-_AHEAD = 8
+_AHEAD = 4
 """Answers per worker that may wait for the server to read those before them."""
 
 
