@@ -19,6 +19,7 @@ from consilium.defend.update._central_noise import CentralNoise, Quantile
 from consilium.defend.update.dp_fed_avg import DPFedAvg
 from consilium.defend.update.top_k import TopK
 from consilium.federate.algorithms.scaffold import Scaffold
+from consilium.federate.corrupted import Corrupted
 from consilium.federate.engines import pool as pools
 from consilium.federate.engines.loop import Loop
 from consilium.federate.engines.pool import Pool, why_no_fork
@@ -27,7 +28,7 @@ from consilium.federate.mean import WeightedMean
 from consilium.federate.observe import Observers
 from consilium.federate.participant import SiteState
 from consilium.federate.participation import Participation
-from consilium.federate.round import Corrupted, FederatedRound, RoundState
+from consilium.federate.round import FederatedRound, RoundState
 from consilium.federate.states import SiteStates
 
 ROUNDS = 3

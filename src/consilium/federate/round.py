@@ -10,18 +10,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
-import torch
-from torch import Tensor
-
 from consilium.core.algorithm import Algorithm, Broadcast, Server
-from consilium.core.attack import Corruption
 from consilium.core.defence import UpdateDefence
-from consilium.core.errors import Failed, Refused
+from consilium.core.errors import Failed
 from consilium.core.exchange import Exchange
 from consilium.core.merge import Merge
 from consilium.core.random import Stream
 from consilium.core.streamed import Streamed
-from consilium.core.threat import RoundView
 from consilium.core.update import Aggregate, Payload, Update, wire_bytes
 
 from .admission import Expected, admitted
@@ -36,10 +31,9 @@ from .soundness import PublicLoss
 from .together import Together, why_not_together
 from .weights import check_weight, fewest_sites, shares
 
-__all__ = ["Corrupted", "FederatedRound", "RoundExchange", "RoundState", "ServerHalf"]
+__all__ = ["FederatedRound", "RoundExchange", "RoundState", "ServerHalf"]
 
 RoundExchange = Exchange["RoundState", SiteState, Broadcast, Update]
-_SPOKEN = "codec:"
 _BROKEN = 3
 """Rounds in a row whose merged model is broken, with nobody to blame, that end a training."""
 
@@ -219,6 +213,13 @@ class ServerHalf:
         observed = self._observed(observers, lawful, None, state)
         return replace(state, server=same, aborted=why, broken=broken, refused=refused, observed=observed, shares={})
 
+    def plain(self, updates: Mapping[str, Update], state: RoundState) -> dict[str, Update]:
+        """``updates`` as the server reads them, without those that it refuses or that come too late."""
+        in_time, noted = self.arrivals(updates, state)
+        expected = Expected({**self.algorithm.expects(state.server), **self.merge.expects()}, state.server.params.dtype)
+        incoming = Incoming({site: updates[site] for site in in_time}, self._admission(noted, expected), None)
+        return {update.site: update for update in incoming}
+
     @property
     def sees_sums(self) -> bool:
         """True where updates are masked, so that the server sees their sum alone."""
@@ -319,74 +320,3 @@ class FederatedRound(RoundExchange):
         timely = Streamed(in_time, came)
         after = self.half.advance(timely, noted, self._observers)
         return replace(after, bytes_up=sum(sizes.values()), bytes_down=size * len(noted.cohort)), None
-
-
-class Corrupted(RoundExchange):
-    """An exchange in which some sites collude: what they send is forged together, just before it is sent.
-
-    A colluder obeys no defence (LAWS 4), but a codec is the language of the message: what was forged is encoded, with
-    error feedback where the codec has it, since that serves the adversary.  Its residuals are the adversary's memory.
-    """
-
-    def __init__(self, inner: FederatedRound, corruption: Corruption, colluding: Sequence[str]) -> None:
-        self.inner, self.corruption, self.colluding = inner, corruption, frozenset(colluding)
-
-    def watched(self, observers: Observers) -> Corrupted:
-        """This exchange before the eyes of ``observers``, who see what the colluders forge as what they sent."""
-        return Corrupted(self.inner.watched(observers), self.corruption, tuple(self.colluding))
-
-    def open(self, server: RoundState) -> tuple[tuple[str, ...], Broadcast]:
-        """As without the adversary."""
-        return self.inner.open(server)
-
-    def site(self, phase: str, site: str, inbox: Broadcast, state: SiteState) -> tuple[Update, SiteState]:
-        """Local work; a colluding site's participant already has its records and objective."""
-        return self.inner.site(phase, site, inbox, state)
-
-    def together(
-        self, phase: str, sites: Sequence[str], inbox: Broadcast, states: Mapping[str, SiteState]
-    ) -> tuple[dict[str, Update], dict[str, SiteState]]:
-        """Local work of many at once, colluders among them."""
-        return self.inner.together(phase, sites, inbox, states)
-
-    def turned(self, server: RoundState, refused: Mapping[str, str]) -> RoundState:
-        """As without the adversary."""
-        return self.inner.turned(server, refused)
-
-    def server(
-        self, phase: str, outboxes: Mapping[str, Update], server: RoundState
-    ) -> tuple[RoundState, Broadcast | None]:
-        """Forge the colluders' updates, then merge."""
-        own = [update for site, update in outboxes.items() if site in self.colluding]
-        if own:
-            shared = self.inner.half.broadcast(server)
-            view = RoundView(self.inner.half.classes, shared.round, shared.params, shared.buffers)
-            theirs, residuals = _apart(server.adversary)
-            forged, memory = self.corruption.forge(theirs, own, view)
-            spoken = {update.site: self._spoken(update, residuals) for update in forged}
-            outboxes = {**outboxes, **{site: update for site, (update, _) in spoken.items()}}
-            kept = {name: tensor for _, held in spoken.values() for name, tensor in held.items()}
-            server = replace(server, adversary={**memory, **residuals, **kept})
-        return self.inner.server(phase, outboxes, server)
-
-    def _spoken(self, update: Update, residuals: Payload) -> tuple[Update, Payload]:
-        """A forged update as the codecs write it, and what they keep of it.  Of what it was not asked it says zero."""
-        silent = {n: torch.zeros(s) for n, s in self.inner.half.merge.expects().items() if n not in update.payload}
-        update = replace(update, payload={**update.payload, **silent}) if silent else update
-        kept: dict[str, Tensor] = {}
-        for codec in (defence for defence in self.inner.half.defences if defence.stage == "compress"):
-            own = f"{_SPOKEN}{update.site}:{codec.kind()}:"
-            held = {name.removeprefix(own): tensor for name, tensor in residuals.items() if name.startswith(own)}
-            stream = self.inner.half.stream.child("forged", update.site, update.round, codec.kind())
-            try:
-                update, after = codec.protect(update, held, stream)
-            except Refused:  # nothing that the codec can say: it goes as it is, and the server refuses it
-                return update, {}
-            kept |= {own + name: tensor for name, tensor in after.items()}
-        return update, kept
-
-
-def _apart(memory: Payload) -> tuple[Payload, Payload]:
-    """The adversary's own memory, and the residuals of what it sent."""
-    residuals = {name: tensor for name, tensor in memory.items() if name.startswith(_SPOKEN)}
-    return {name: tensor for name, tensor in memory.items() if name not in residuals}, residuals

@@ -10,7 +10,7 @@ Source: Madry et al. 2018, arXiv 1706.06083 (PGD); Wong et al. 2020, arXiv 2001.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -77,6 +77,11 @@ class _AdversarialObjective(Objective):
             step_size=knobs.length(), norm=knobs.norm, random_start=True, generator=generator,
         )  # fmt: skip
         return {**batch, "x": batch["x"].index_copy(0, chosen, worst)}
+
+    def for_round(self, params: Tensor, predict: Predict) -> Objective:
+        """With ``inner`` as it is in this round."""
+        inner = self.inner.for_round(params, predict)
+        return self if inner is self.inner else replace(self, inner=inner)
 
     def losses(self, predict: Predict, batch: Batch) -> Tensor:
         """Those of ``inner``, ``(n,)``."""
