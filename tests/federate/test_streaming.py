@@ -228,7 +228,7 @@ def test_what_must_see_each_update_has_all_of_them(federation, network) -> None:
     exchange = of(federation)
     assert not of(federation, merge=Median().merge()).streams
     assert not exchange.watched(Observers(network, 2, ())).streams
-    assert not Corrupted(exchange, None, ()).streams
+    assert not Corrupted(exchange, LabelFlip(sites=1), ()).streams
     assert not exchange.served(replace(exchange.half, weights={})).streams, "weights are not known before"
     assert not Stacked().streams
 
