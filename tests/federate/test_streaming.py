@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from consilium.attack.poisoning.label_flip import LabelFlip
 from consilium.core.errors import Failed
 from consilium.core.gradient import Objective
 from consilium.core.random import Stream
