@@ -202,7 +202,7 @@ def merges_equals_to_themselves(defence, contract):
     (one, *_) = world().updates
     for count in (1, 2, 5):
         same = [Update(f"site-{k}", 1, 1.0, one.payload) for k in range(count)]
-        aggregate, _ = defence.merge().merge(same, {})
+        aggregate, _ = defence.merge().merge(iter(same), {}, float(count))  # read once, as the server hands them over
         assert aggregate.count == count
         assert set(aggregate.payload) == set(one.payload)
         for name, tensor in one.payload.items():
@@ -333,8 +333,9 @@ class First(Merge):
 
     reads = "each"
 
-    def merge(self, updates, memory):
-        return Aggregate({n: t * 1.01 for n, t in updates[0].payload.items()}, 1.0, 1), memory
+    def merge(self, updates, memory, weight=None):
+        first = next(iter(updates))
+        return Aggregate({n: t * 1.01 for n, t in first.payload.items()}, 1.0, 1), memory
 
 
 @dataclass(frozen=True)

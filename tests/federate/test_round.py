@@ -8,16 +8,21 @@ import pytest
 import torch
 
 from consilium.core.attack import Corruption
-from consilium.core.errors import Failed
+from consilium.core.collusion import AggregateView, OmniscientView
+from consilium.core.errors import Failed, Refused
 from consilium.core.gradient import Objective, Schedule
 from consilium.core.records import Records
-from consilium.core.threat import ThreatModel
+from consilium.core.threat import RoundView, ThreatModel
 from consilium.core.update import Update
 from consilium.defend.merge.median import Median
 from consilium.defend.update.norm_bound import NormBound
+from consilium.federate.corrupted import Corrupted
 from consilium.federate.engines.loop import Loop
 from consilium.federate.participant import SiteState
-from consilium.federate.round import Corrupted, RoundState
+from consilium.federate.participation import Participation
+from consilium.federate.round import RoundState
+from consilium.federate.together import why_not_together
+from consilium.learn.objectives import CrossEntropy
 
 
 class Untouchable:
@@ -135,6 +140,117 @@ def test_only_the_server_half_of_a_norm_bound_binds_a_corrupted_site(federation,
     start = federation().half.algorithm.start(network, 3).params
     bound = corrupted(federation, network, defences=[NormBound(bound=0.1)])
     assert float((bound.server.params - start).norm()) <= 0.2 + 1e-5
+
+
+def test_an_adversary_sees_of_the_honest_what_its_threat_model_grants(federation, network) -> None:
+    """The others' updates as the server reads them, or their mean by hand, or neither."""
+    views = []
+
+    class Curious(Boost):
+        def forge(self, memory, updates, view):
+            views.append(view)
+            return updates, memory
+
+    exchange = federation()
+    sent = updates(exchange, network)
+    start = RoundState(exchange.half.algorithm.start(network, 3))
+    for needs in (RoundView, AggregateView, OmniscientView):
+        Curious.needs = needs
+        Corrupted(exchange, Curious(sites=1), ("site-1",)).server("round", sent, start)
+    assert [type(view) for view in views] == [RoundView, AggregateView, OmniscientView]
+    assert views[2].updates.keys() == {"site-0", "site-2"}
+    assert torch.equal(views[2].updates["site-0"].payload["delta"], sent["site-0"].payload["delta"])
+    total = sent["site-0"].weight + sent["site-2"].weight
+    by_hand = sum(sent[site].weight / total * sent[site].payload["delta"] for site in ("site-0", "site-2"))
+    for view in views[1:]:
+        assert torch.allclose(view.mean["delta"], by_hand)
+    broken = {name: tensor * float("nan") for name, tensor in sent["site-0"].payload.items()}
+    loud = {**sent, "site-0": replace(sent["site-0"], payload=broken)}
+    Corrupted(exchange, Curious(sites=1), ("site-1",)).server("round", loud, start)
+    assert views[3].updates.keys() == {"site-2"}  # what the server refuses is not in its aggregate either
+    nobody = Corrupted(exchange, Curious(sites=3), ("site-0", "site-1", "site-2"))
+    nobody.server("round", sent, start)
+    assert views[4].updates == {} and views[4].mean == {}
+
+
+def test_masked_updates_are_read_by_no_adversary(federation) -> None:
+    class Mask(NormBound):
+        stage = "mask"
+
+    class Omniscient(Boost):
+        needs = OmniscientView
+
+    masked = federation(defences=[Mask(bound=1.0)])
+    with pytest.raises(Refused, match="reads every honest update, and they are masked"):
+        Corrupted(masked, Omniscient(sites=1), ("site-1",))
+    Omniscient.needs = AggregateView
+    Corrupted(masked, Omniscient(sites=1), ("site-1",))  # their sum is what the server sees too
+
+
+def test_the_others_who_fall_silent_are_not_seen(federation, network) -> None:
+    """What nobody sends in time is not part of the aggregate that an adversary reckons with."""
+    views = []
+
+    class Omniscient(Boost):
+        needs = OmniscientView
+
+        def forge(self, memory, updates, view):
+            views.append(view)
+            return updates, memory
+
+    exchange = federation()
+    exchange = exchange.served(replace(exchange.half, participation=Participation(dropout=0.5)))
+    sent = updates(exchange, network)
+    seen = set()
+    for number in range(12):
+        start = RoundState(replace(exchange.half.algorithm.start(network, 3), round=number))
+        now = {site: replace(update, round=number + 1) for site, update in sent.items()}
+        in_time, _ = exchange.half.arrivals(now, start)
+        if len(in_time) > 1:
+            Corrupted(exchange, Omniscient(sites=1), ("site-1",)).server("round", now, start)
+            assert views[-1].updates.keys() == set(in_time) - {"site-1"}
+            seen.add(len(views[-1].updates))
+    assert len(seen) > 1
+
+
+class Pull(Objective):
+    """Cross-entropy towards the answers of the broadcast model: what an objective can only do if it reads that."""
+
+    def __init__(self, answers=None):
+        self.answers, self.rounds = answers, []
+
+    def for_round(self, params, predict):
+        self.rounds.append(params.clone())
+        return Pull(predict)
+
+    def losses(self, predict, batch):
+        with torch.no_grad():
+            wanted = self.answers(batch["x"]).softmax(1)
+        return torch.nn.functional.cross_entropy(predict(batch["x"]), wanted, reduction="none")
+
+
+def test_an_objective_may_read_the_broadcast(federation, network) -> None:
+    """Distilling from the model that one starts at moves nowhere at first; from another it would."""
+    exchange = federation(objective=Pull())
+    sent = updates(exchange, network)
+    assert max(float(u.payload["delta"].abs().max()) for u in sent.values()) < 1e-3
+    assert all(torch.equal(p, network.start()[0]) for p in exchange.sites["site-0"].objective.rounds)
+    honest = updates(federation(), network)
+    assert max(float(u.payload["delta"].abs().max()) for u in honest.values()) > 1e-2
+
+
+class Other(CrossEntropy):
+    """Another objective that prepares nothing."""
+
+
+def test_sites_that_train_otherwise_are_not_stacked(federation) -> None:
+    """The stack took the first site's objective for all: a corrupted site's own would have been dropped in silence."""
+    people = list(federation().sites.values())
+    assert why_not_together(people) is None
+    odd = replace(people[1], algorithm=replace(people[1].algorithm, lr=people[1].algorithm.lr * 7))
+    assert "site-1 trains otherwise than site-0" in str(why_not_together([people[0], odd]))
+    assert "trains otherwise" in str(why_not_together([people[0], replace(people[1], objective=Other())]))
+    assert "prepares no batches and no rounds" in str(why_not_together([replace(people[1], objective=Pull())]))
 
 
 def test_median_ignores_one_loud_site(federation, network) -> None:

@@ -113,3 +113,13 @@ def test_engines_that_learn_differently_are_named(peers):
     )
     two.accuracy = 0.805
     assert "within 1 point." in "\n".join(peers.tables.accuracy_lines({"mlp": [one, two]}))
+
+
+def test_the_memory_of_a_round_is_measured_and_every_site_is_merged():
+    words = ["--sites", "2", "5", "--parameters", "1000"]
+    for more in ([], ["--kept"]):
+        asked = [sys.executable, str(ROOT / "benchmarks/merge_memory.py"), *words, *more]
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=600, check=False)
+        assert done.returncode == 0, done.stderr
+        rows = [line.split("|")[1].strip() for line in done.stdout.splitlines() if line.startswith("|")]
+        assert rows[2:] == ["2", "5"]

@@ -13,11 +13,11 @@ from consilium.core.errors import Unlawful
 from consilium.core.threat import ThreatModel
 from consilium.federate import train as training
 from consilium.federate.checkpoint import load_checkpoint, save_checkpoint
+from consilium.federate.corrupted import Corrupted
 from consilium.federate.engines.loop import Loop
 from consilium.federate.engines.pool import Pool, why_no_fork
 from consilium.federate.engines.stacked import Stacked
 from consilium.federate.participant import SiteState
-from consilium.federate.round import Corrupted
 from consilium.federate.states import SiteStates
 from consilium.study.build import colluders, exchange, start
 from consilium.study.claims import planned_claims

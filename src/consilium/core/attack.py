@@ -9,9 +9,10 @@ from typing import ClassVar, final
 
 import torch
 
+from .algorithm import Algorithm
 from .entry import Entry
 from .finding import Finding
-from .gradient import Objective
+from .gradient import Objective, Schedule
 from .random import Stream
 from .records import Records
 from .threat import RoundView, ThreatModel, View, require
@@ -47,10 +48,12 @@ class Corruption(Entry, ABC):
     """An adversary inside the training: it owns some sites and does there what it likes.
 
     A corrupted site obeys no site half of any defence (LAWS 4); only server halves bind it.  Every method has a
-    default that does nothing, and an entry overrides those it uses.
+    default that does nothing, and an entry overrides those it uses.  ``needs`` is what it must know of a round to
+    forge: a ``RoundView`` (the broadcast), an ``AggregateView`` or an ``OmniscientView`` (``core/collusion.py``).
     """
 
     threat: ClassVar[ThreatModel]
+    needs: ClassVar[type[RoundView]] = RoundView
     sites: int
 
     def records(self, records: Records, classes: int, stream: Stream) -> Records:
@@ -58,8 +61,16 @@ class Corruption(Entry, ABC):
         return records
 
     def objective(self, objective: Objective) -> Objective:
-        """What a corrupted site trains for."""
+        """What a corrupted site trains for; ``Objective.for_round`` may read each round's broadcast."""
         return objective
+
+    def schedule(self, schedule: Schedule) -> Schedule:
+        """The local epochs and batches of a corrupted site, instead of the ``schedule`` that the study asks for."""
+        return schedule
+
+    def algorithm(self, algorithm: Algorithm) -> Algorithm:
+        """The site half of ``algorithm`` as a corrupted site runs it, with a learning rate of its own perhaps."""
+        return algorithm
 
     def forge(self, memory: Payload, updates: Sequence[Update], view: RoundView) -> tuple[Sequence[Update], Payload]:
         """What all colluding sites send instead of their own ``updates``; called once a round for all of them."""

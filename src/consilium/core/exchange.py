@@ -1,4 +1,4 @@
-"""What an engine carries: phases of site and server functions.  Engines know nothing else.
+"""An exchange between a server and its sites: phases of site and server functions.  Engines depend on this alone.
 
 A federated round is the one-phase case; secure aggregation and split learning have several.
 """
@@ -11,18 +11,33 @@ from typing import Generic, TypeVar
 
 from .errors import Refused
 
-__all__ = ["Exchange"]
+__all__ = ["Exchange", "Joint"]
 
 ServerState = TypeVar("ServerState")
 SiteState = TypeVar("SiteState")
 Inbox = TypeVar("Inbox")
 Outbox = TypeVar("Outbox")
+FirstState = TypeVar("FirstState")
+FirstInbox = TypeVar("FirstInbox")
+FirstOutbox = TypeVar("FirstOutbox")
 
 
 class Exchange(ABC, Generic[ServerState, SiteState, Inbox, Outbox]):
-    """One exchange between a server and a cohort of sites."""
+    """One exchange between a server and a cohort of sites.
+
+    ``site`` is a pure function: an engine may call it again with the same inbox and state, and drop the second answer.
+    """
 
     phases: tuple[str, ...] = ("round",)
+
+    @property
+    def streams(self) -> bool:
+        """True where :meth:`server` reads the outboxes one at a time, in order, by ``outboxes.items()``.
+
+        Then an engine may compute each outbox when it is read, and again where ``items()`` is read a second time.
+        Otherwise it hands over all of them at once, in memory.
+        """
+        return False
 
     @abstractmethod
     def open(self, server: ServerState) -> tuple[tuple[str, ...], Inbox]:
@@ -35,7 +50,7 @@ class Exchange(ABC, Generic[ServerState, SiteState, Inbox, Outbox]):
     def together(
         self, phase: str, sites: Sequence[str], inbox: Inbox, states: Mapping[str, SiteState]
     ) -> tuple[dict[str, Outbox], dict[str, SiteState]]:
-        """What many ``sites`` answer, computed at once; one that cannot do it is refused, never done one by one."""
+        """What many ``sites`` answer, computed at once; raises Refused where that is impossible, never one by one."""
         raise Refused("this exchange cannot be stacked", remedy='use engine = "pool" or "loop"')
 
     def turned(self, server: ServerState, refused: Mapping[str, str]) -> ServerState:
@@ -46,4 +61,50 @@ class Exchange(ABC, Generic[ServerState, SiteState, Inbox, Outbox]):
     def server(
         self, phase: str, outboxes: Mapping[str, Outbox], server: ServerState
     ) -> tuple[ServerState, Inbox | None]:
-        """The server's state after ``phase`` and what it sends next; None ends the exchange."""
+        """The server's state after ``phase`` and what it sends next; None ends the exchange.
+
+        ``outboxes`` are in the order of the cohort, without the sites that did not answer.
+        """
+
+
+class Joint(
+    Exchange[tuple[FirstState, ServerState], SiteState, tuple[FirstInbox, Inbox], tuple[FirstOutbox, Outbox]],
+    Generic[FirstState, FirstInbox, FirstOutbox, ServerState, SiteState, Inbox, Outbox],
+):
+    """Two one-phase exchanges carried as one: each site answers ``first``, then ``second``, whose cohort it is."""
+
+    def __init__(
+        self,
+        first: Exchange[FirstState, SiteState, FirstInbox, FirstOutbox],
+        second: Exchange[ServerState, SiteState, Inbox, Outbox],
+    ) -> None:
+        self.first, self.second, self.phases = first, second, second.phases
+
+    def open(self, server: tuple[FirstState, ServerState]) -> tuple[tuple[str, ...], tuple[FirstInbox, Inbox]]:
+        """The second one's cohort, and both inboxes."""
+        cohort, inbox = self.second.open(server[1])
+        return cohort, (self.first.open(server[0])[1], inbox)
+
+    def site(
+        self, phase: str, site: str, inbox: tuple[FirstInbox, Inbox], state: SiteState
+    ) -> tuple[tuple[FirstOutbox, Outbox], SiteState]:
+        """Both answers, one after the other."""
+        first, state = self.first.site(self.first.phases[0], site, inbox[0], state)
+        second, state = self.second.site(phase, site, inbox[1], state)
+        return (first, second), state
+
+    def turned(
+        self, server: tuple[FirstState, ServerState], refused: Mapping[str, str]
+    ) -> tuple[FirstState, ServerState]:
+        """Both servers are told."""
+        return self.first.turned(server[0], refused), self.second.turned(server[1], refused)
+
+    def server(
+        self, phase: str, outboxes: Mapping[str, tuple[FirstOutbox, Outbox]], server: tuple[FirstState, ServerState]
+    ) -> tuple[tuple[FirstState, ServerState], None]:
+        """Both servers' steps; the exchange is over."""
+        first, _ = self.first.server(
+            self.first.phases[0], {site: one for site, (one, _) in outboxes.items()}, server[0]
+        )
+        second, _ = self.second.server(phase, {site: two for site, (_, two) in outboxes.items()}, server[1])
+        return (first, second), None

@@ -39,6 +39,18 @@ class Objective(ABC):
         """The batch that is learned from: the same examples, perhaps perturbed or relabelled; here as they are."""
         return {"x": x, "y": y}
 
+    def for_round(self, params: Tensor, predict: Predict) -> Objective:
+        """This objective in a round that broadcasts ``params (d,)``, whose model ``predict`` is; here the same in all.
+
+        Both are public, so what is made of them costs no privacy.
+        """
+        return self
+
+    @property
+    def reads_broadcast(self) -> bool:
+        """True if it is another objective in another round."""
+        return type(self).for_round is not Objective.for_round
+
     @property
     def plain(self) -> bool:
         """True if nothing is prepared, so that the call may be left out, and many sites may go without it together."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,8 +32,10 @@ class Cohort:
 class Merge(ABC):
     """``reads`` is what it must see: the weighted ``sum`` alone, or ``each`` update.
 
-    A merge that reads each cannot stand behind secure aggregation (LAWS 2).  ``least`` is the fewest updates of which
-    it makes an aggregate; one that takes none is handed an update of zeros.
+    A rule that reads the sum is handed updates one at a time and keeps none of them, so that a round's memory does not
+    grow with its cohort.  One that reads each cannot stand behind secure aggregation (LAWS 2), and all updates of a
+    round are in memory for it.  ``least`` is the fewest updates of which it makes an aggregate; one that takes none is
+    handed an update of zeros.
     """
 
     reads: Literal["sum", "each"]
@@ -48,5 +50,12 @@ class Merge(ABC):
         return {}
 
     @abstractmethod
-    def merge(self, updates: Sequence[Update], memory: Payload) -> tuple[Aggregate, Payload]:
-        """One aggregate of at least one update, and the memory for the next round."""
+    def merge(
+        self, updates: Iterable[Update], memory: Payload, weight: float | None = None
+    ) -> tuple[Aggregate, Payload]:
+        """One aggregate of at least one update, and the memory for the next round.
+
+        ``updates`` are read once and in order.  ``weight`` is the sum of their weights, where it is known before the
+        first one is read; a rule that needs it and gets None has to hold all updates.  Calling this again with the same
+        arguments gives the same bits: noise is drawn from an addressed stream.
+        """

@@ -71,7 +71,7 @@ class Assessing(Exchange[AssessState, SiteState, Server, Assessment]):
     ) -> tuple[dict[str, Assessment], dict[str, SiteState]]:
         """One after the other: a forward pass is a full batch already."""
         told = {site: self.site(phase, site, inbox, states[site])[0] for site in sites}
-        return told, dict(states)
+        return told, {site: states[site] for site in sites}
 
     def server(
         self, phase: str, outboxes: Mapping[str, Assessment], server: AssessState

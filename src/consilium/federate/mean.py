@@ -5,8 +5,10 @@ Source: McMahan et al. 2017, arXiv:1602.05629.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Literal
+
+from torch import Tensor
 
 from consilium.core.merge import Merge
 from consilium.core.update import Aggregate, Payload, Update
@@ -19,11 +21,24 @@ class WeightedMean(Merge):
 
     reads: Literal["sum", "each"] = "sum"
 
-    def merge(self, updates: Sequence[Update], memory: Payload) -> tuple[Aggregate, Payload]:
-        """The mean, summed in the order of ``updates`` so that the same cohort gives the same bits."""
-        total = sum(u.weight for u in updates)
-        merged = {name: tensor * (updates[0].weight / total) for name, tensor in updates[0].payload.items()}
-        for update in updates[1:]:
+    def merge(
+        self, updates: Iterable[Update], memory: Payload, weight: float | None = None
+    ) -> tuple[Aggregate, Payload]:
+        """The mean, summed in the order of ``updates`` so that the same cohort gives the same bits.
+
+        Each weight is divided by the sum of all before its update is added; without ``weight`` the updates are held
+        until that is known.
+        """
+        if weight is None:
+            updates = list(updates)
+            weight = sum(update.weight for update in updates)
+        total, count = dict[str, Tensor](), 0
+        for update in updates:
+            share = update.weight / weight
             for name, tensor in update.payload.items():
-                merged[name].add_(tensor, alpha=update.weight / total)  # its own: made above
-        return Aggregate(merged, total, len(updates)), memory
+                if count:
+                    total[name].add_(tensor, alpha=share)  # its own: made of the first update
+                else:
+                    total[name] = tensor * share
+            count += 1
+        return Aggregate(total, weight, count), memory

@@ -6,7 +6,7 @@ else nobody can be blamed, and the round makes no model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -17,17 +17,18 @@ from consilium.core.update import Aggregate, Payload, Update
 
 from .admission import Expected
 from .average import Average
+from .incoming import Incoming
 from .soundness import PublicLoss, suspects, unsound
 from .weights import limited
 
-__all__ = ["Merging", "Step"]
+__all__ = ["Merging", "Step", "weighed"]
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """The updates as they were weighed, the state after them, what is wrong with it, and who was left out and why."""
+    """The weights of the merged updates, the state after them, what is wrong with it, and who was left out and why."""
 
-    updates: Sequence[Update]
+    weights: Mapping[str, float]
     aggregate: Aggregate
     memory: Payload
     server: Server
@@ -49,31 +50,57 @@ class Merging:
     loss: PublicLoss | None
     blames: bool
 
-    def best(self, updates: Sequence[Update], least: int) -> Step:
-        """The step of all ``updates``, or without those that break it; at least ``least`` stay."""
-        step = self._step(updates)
-        if step.fault is None or not self.blames:
+    def best(self, updates: Incoming, least: int) -> Step | None:
+        """The step of all admitted ``updates``, or without those that break it; None of fewer than ``least``."""
+        step = self._of_admitted(updates, least)
+        if step is None or step.fault is None or not self.blames:
             return step
         culprits: dict[str, str] = {}
         for site in suspects(updates):
-            rest = [update for update in updates if update.site not in {*culprits, site}]
-            if len(rest) < least:
+            rest = {other: w for other, w in updates.weights.items() if other not in {*culprits, site}}
+            if len(rest) < max(least, 1):
                 break
             culprits[site] = f"breaks the merged model: {step.fault}"
-            without = self._step(rest)
+            without = self._step(updates, rest)
             if without.fault is None:
                 return replace(without, culprits=culprits)
         return step
 
-    def _step(self, updates: Sequence[Update]) -> Step:
-        weights = limited({update.site: update.weight for update in updates}, self.max_share)
-        weighed = [u if u.weight == weights[u.site] else replace(u, weight=weights[u.site]) for u in updates]
-        aggregate, memory = self.merge.merge(weighed or [self._nobody()], self.memory)
+    def _of_admitted(self, updates: Incoming, least: int) -> Step | None:
+        """Shares are those among the admitted: where a reading refused one, the others are merged anew."""
+        while len(updates) >= least:
+            weights = dict(updates.weights)
+            step = self._step(updates, weights)
+            if updates.weights == weights:
+                return step
+        updates.read()
+        return None
+
+    def _step(self, updates: Iterable[Update], weights: Mapping[str, float]) -> Step:
+        weights = limited(weights, self.max_share)
+        read = self._or_nobody(weighed(updates, weights))
+        aggregate, memory = self.merge.merge(read, self.memory, sum(weights.values()))
+        for _ in read:  # what a rule left unread may still be refused
+            pass
         server = self.average.after(self.before, self.algorithm.advance(self.before, aggregate))
-        return Step(weighed, aggregate, memory, server, unsound(self.before, server, self.loss))
+        return Step(weights, aggregate, memory, server, unsound(self.before, server, self.loss))
+
+    def _or_nobody(self, updates: Iterator[Update]) -> Iterator[Update]:
+        first = next(updates, None)
+        yield self._nobody() if first is None else first
+        del first  # it is in the sum, and as large as the model
+        yield from updates
 
     def _nobody(self) -> Update:
         """What stands for an empty round where a merge must go on without an update."""
         device = self.before.params.device
         zeros = {name: torch.zeros(shape, device=device) for name, shape in self.expected.shapes.items()}
         return Update("nobody", self.before.round + 1, 0.0, zeros)
+
+
+def weighed(updates: Iterable[Update], weights: Mapping[str, float]) -> Iterator[Update]:
+    """Those of ``updates`` that ``weights`` names, each with its weight there."""
+    for update in updates:
+        if update.site in weights:
+            own = weights[update.site]
+            yield update if update.weight == own else replace(update, weight=own)

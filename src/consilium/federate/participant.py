@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 
@@ -77,7 +77,10 @@ class Participant:
         """This site's update for one round, and its state after."""
         here = self.stream.child(self.site.id, broadcast.round)
         with stage("begin"):
-            oracle = self.rule.oracle(*self.lesson, self.objective, self.schedule, here.child("gradient"))
+            records, network = self.lesson
+            predict = partial(network.logits, broadcast.params, broadcast.buffers)
+            objective = self.objective.for_round(broadcast.params, predict)
+            oracle = self.rule.oracle(records, network, objective, self.schedule, here.child("gradient"))
             oracle.resume(state.rule)
             steps = self.steps(oracle.steps, broadcast.round)
             algorithm = self.algorithm_in(broadcast.round)

@@ -6,26 +6,23 @@ reference to a site, so its code cannot reach a record.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-
-import torch
-from torch import Tensor
+from functools import cached_property, partial
 
 from consilium.core.algorithm import Algorithm, Broadcast, Server
-from consilium.core.attack import Corruption
 from consilium.core.defence import UpdateDefence
-from consilium.core.errors import Failed, Refused
+from consilium.core.errors import Failed
 from consilium.core.exchange import Exchange
 from consilium.core.merge import Merge
 from consilium.core.random import Stream
-from consilium.core.threat import RoundView
+from consilium.core.streamed import Streamed
 from consilium.core.update import Aggregate, Payload, Update, wire_bytes
 
 from .admission import Expected, admitted
 from .average import Average
-from .merging import Merging, Step
+from .incoming import Incoming
+from .merging import Merging, Step, weighed
 from .observe import Observers, Seen
 from .participant import Participant, SiteState
 from .participation import Attendance, Participation
@@ -34,10 +31,9 @@ from .soundness import PublicLoss
 from .together import Together, why_not_together
 from .weights import check_weight, fewest_sites, shares
 
-__all__ = ["Corrupted", "FederatedRound", "RoundExchange", "RoundState", "ServerHalf"]
+__all__ = ["FederatedRound", "RoundExchange", "RoundState", "ServerHalf"]
 
 RoundExchange = Exchange["RoundState", SiteState, Broadcast, Update]
-_SPOKEN = "codec:"
 _BROKEN = 3
 """Rounds in a row whose merged model is broken, with nobody to blame, that end a training."""
 
@@ -120,23 +116,25 @@ class ServerHalf:
         told = self.merge.tells(state.merge)
         return replace(sent, extra={**sent.extra, **told}) if told else sent
 
-    def arrivals(self, outboxes: Mapping[str, Update], state: RoundState) -> tuple[dict[str, Update], RoundState]:
-        """The updates that came in time, and by name those that did not: an engine may lose some, a study others."""
+    @property
+    def streams(self) -> bool:
+        """Whether updates are added one at a time: the rule reads a sum, and all weights are known before they come."""
+        return self.merge.reads == "sum" and self.weights.keys() >= set(self.roster)
+
+    def arrivals(self, answered: Collection[str], state: RoundState) -> tuple[tuple[str, ...], RoundState]:
+        """Who of ``answered`` sent in time, and by name those that did not: an engine may lose some, a study others."""
         number = state.server.round + 1
         who, draws = self.attendance(number), self.participation
-        dropped = [site for site in who.cohort if site not in outboxes or draws.drops(site, number, self.stream)]
-        sent = {site: update for site, update in outboxes.items() if site not in dropped}
-        lagging = [site for site in sent if draws.lags(site, number, self.stream)]
-        late = [site for site in lagging if draws.misses(site, number, self.stream)]
-        came = {site: update for site, update in sent.items() if site not in late}
-        return came, replace(
+        dropped = {site for site in who.cohort if site not in answered or draws.drops(site, number, self.stream)}
+        lagging = [site for site in answered if site not in dropped and draws.lags(site, number, self.stream)]
+        late = {site for site in lagging if draws.misses(site, number, self.stream)}
+        return tuple(site for site in answered if site not in dropped | late), replace(
             state,
             cohort=who.cohort,
             absent=who.absent,
-            dropped=tuple(dropped),
-            late=tuple(late),
+            dropped=tuple(site for site in who.cohort if site in dropped),
+            late=tuple(site for site in lagging if site in late),
             slow=tuple(site for site in lagging if site not in late),
-            bytes_up=sum(wire_bytes(update.payload) for update in sent.values()),
         )
 
     def advance(
@@ -145,19 +143,18 @@ class ServerHalf:
         """Refuse what is malformed, enforce the server halves, merge, and take the server's step.
 
         With fewer usable updates than the minimum cohort, or where what they make is no sound model, the model stays as
-        it was, and the round counts.  ``observers`` are shown the round as it was.
+        it was, and the round counts.  ``observers`` are shown the round as it was.  Raises Failed where no update can
+        be used and that is divergence, not one site's fault.
         """
         expected = Expected({**self.algorithm.expects(state.server), **self.merge.expects()}, state.server.params.dtype)
-        lawful, refused = self._admit(updates, state, expected)
-        self._refuse_divergence(lawful, refused, state)
-        step, least = None, self._least()
-        if len(lawful) >= least:
-            step = self._merging(state, expected).best(lawful, max(least, 1))
-            refused |= step.culprits
-            lawful = [update for update in lawful if update.site not in step.culprits]
+        known = self.weights if self.streams and observers is None else None
+        incoming, least = Incoming(updates, self._admission(state, expected), known), self._least()
+        step = self._merging(state, expected).best(incoming, least)
+        self._refuse_divergence(incoming, state)
+        refused = incoming.refused | ({} if step is None else dict(step.culprits))
         if step is None or step.fault is not None:
-            return self._unchanged(lawful, refused, state, observers, step, least)
-        observed = self._observed(observers, step.updates, step.aggregate, state)
+            return self._unchanged(incoming, refused, state, observers, step, least)
+        merged = () if observers is None else tuple(weighed(incoming, step.weights))
         return replace(
             state,
             server=step.server,
@@ -165,8 +162,8 @@ class ServerHalf:
             aborted="",
             broken=0,
             refused=refused,
-            observed=observed,
-            shares=shares({update.site: update.weight for update in step.updates}),
+            observed=self._observed(observers, merged, step.aggregate, state),
+            shares=shares(step.weights),
         )
 
     def _least(self) -> int:
@@ -175,11 +172,11 @@ class ServerHalf:
         cap = fewest_sites(self.max_share) if self.max_share < 1 else 0
         return max(self.merge.least, minimum if minimum > 1 else 0, cap)
 
-    def _refuse_divergence(self, lawful: Sequence[Update], refused: Mapping[str, str], state: RoundState) -> None:
+    def _refuse_divergence(self, incoming: Incoming, state: RoundState) -> None:
         """One site may be at fault, many are divergence; what an engine turned away counts as what came this far."""
         turned = {site: why for site, why in state.turned.items() if site in state.cohort}
-        reasons = {**turned, **refused}
-        if not lawful and (len(reasons) > 1 or len(self.roster) == 1):
+        reasons = {**turned, **incoming.refused}
+        if not len(incoming) and (len(reasons) > 1 or len(self.roster) == 1):
             told = "; ".join(f"{site}: {why}" for site, why in reasons.items())
             raise Failed(f"no update of round {state.server.round + 1} could be used ({told})")
 
@@ -195,7 +192,7 @@ class ServerHalf:
 
     def _unchanged(
         self,
-        lawful: Sequence[Update],
+        incoming: Incoming,
         refused: Mapping[str, str],
         state: RoundState,
         observers: Observers | None,
@@ -203,7 +200,7 @@ class ServerHalf:
         least: int,
     ) -> RoundState:
         """The state after a round that made no model: that before it."""
-        broken, why = 0, f"{len(lawful)} of {least} updates"
+        broken, why = 0, f"{len(incoming)} of {least} updates"
         if step is not None:
             broken, why = state.broken + 1, f"the merged model is broken: {step.fault}"
             if broken >= _BROKEN or len(self.roster) == 1:
@@ -212,8 +209,16 @@ class ServerHalf:
                     remedy="use a smaller learning rate (federation.lr), or a norm-bound",
                 )
         same = replace(state.server, round=state.server.round + 1)
+        lawful = () if observers is None else tuple(incoming)
         observed = self._observed(observers, lawful, None, state)
         return replace(state, server=same, aborted=why, broken=broken, refused=refused, observed=observed, shares={})
+
+    def plain(self, updates: Mapping[str, Update], state: RoundState) -> dict[str, Update]:
+        """``updates`` as the server reads them, without those that it refuses or that come too late."""
+        in_time, noted = self.arrivals(updates, state)
+        expected = Expected({**self.algorithm.expects(state.server), **self.merge.expects()}, state.server.params.dtype)
+        incoming = Incoming({site: updates[site] for site in in_time}, self._admission(noted, expected), None)
+        return {update.site: update for update in incoming}
 
     @property
     def sees_sums(self) -> bool:
@@ -228,23 +233,20 @@ class ServerHalf:
         updates = None if self.sees_sums else {update.site: update for update in lawful}
         return observers(Seen(self.broadcast(state), state.cohort, updates, aggregate), state.observed)
 
-    def _admit(
-        self, updates: Mapping[str, Update], state: RoundState, expected: Expected
-    ) -> tuple[list[Update], dict[str, str]]:
-        lawful, refused = [], {}
+    def _admission(self, state: RoundState, expected: Expected) -> Callable[[str, Update], Update]:
+        """What makes a plain update of a site's message, or refuses it."""
         told = self.merge.tells(state.merge)
-        defences = tuple(defence.hearing(told) for defence in self.defences)
-        for site, update in updates.items():
-            try:
-                update.check_sender(site, state.server.round + 1)
-                check_weight(site, update.weight, self.weights)
-                plain = admitted(update, defences, expected)
-                if site in self.steps:
-                    self.algorithm.check(plain.payload, self.steps[site])
-                lawful.append(plain)
-            except Refused as error:
-                refused[site] = error.reason
-        return lawful, refused
+        return partial(self._admit, state.server.round + 1, tuple(d.hearing(told) for d in self.defences), expected)
+
+    def _admit(
+        self, number: int, defences: Sequence[UpdateDefence], expected: Expected, site: str, update: Update
+    ) -> Update:
+        update.check_sender(site, number)
+        check_weight(site, update.weight, self.weights)
+        plain = admitted(update, defences, expected)
+        if site in self.steps:
+            self.algorithm.check(plain.payload, self.steps[site])
+        return plain
 
 
 class FederatedRound(RoundExchange):
@@ -275,6 +277,11 @@ class FederatedRound(RoundExchange):
             raise refusal
         return Together(next(iter(self.sites.values())), self._compiled)
 
+    @property
+    def streams(self) -> bool:
+        """Unless somebody watches the updates, whatever the server half does."""
+        return self._observers is None and self.half.streams
+
     def open(self, server: RoundState) -> tuple[tuple[str, ...], Broadcast]:
         """The cohort of the next round and the shared model."""
         return self.half.cohort(server.server.round + 1), self.half.broadcast(server)
@@ -300,77 +307,16 @@ class FederatedRound(RoundExchange):
         """Merge; the exchange is over."""
         sent = self.half.broadcast(server)
         size = wire_bytes({"params": sent.params, "buffers": sent.buffers, **sent.extra})
-        came, noted = self.half.arrivals(outboxes, server)
-        after = self.half.advance(came, noted, self._observers)
-        return replace(after, bytes_down=size * len(noted.cohort)), None
+        in_time, noted = self.half.arrivals(outboxes, server)
+        counted, sizes = {*in_time, *noted.late}, dict[str, int]()
 
+        def came() -> Iterator[tuple[str, Update]]:
+            for site, update in outboxes.items():
+                if site in counted:
+                    sizes[site] = wire_bytes(update.payload)
+                if site in timely:
+                    yield site, update
 
-class Corrupted(RoundExchange):
-    """An exchange in which some sites collude: what they send is forged together, just before it is sent.
-
-    A colluder obeys no defence (LAWS 4), but a codec is the language of the message: what was forged is encoded, with
-    error feedback where the codec has it, since that serves the adversary.  Its residuals are the adversary's memory.
-    """
-
-    def __init__(self, inner: FederatedRound, corruption: Corruption, colluding: Sequence[str]) -> None:
-        self.inner, self.corruption, self.colluding = inner, corruption, frozenset(colluding)
-
-    def watched(self, observers: Observers) -> Corrupted:
-        """This exchange before the eyes of ``observers``, who see what the colluders forge as what they sent."""
-        return Corrupted(self.inner.watched(observers), self.corruption, tuple(self.colluding))
-
-    def open(self, server: RoundState) -> tuple[tuple[str, ...], Broadcast]:
-        """As without the adversary."""
-        return self.inner.open(server)
-
-    def site(self, phase: str, site: str, inbox: Broadcast, state: SiteState) -> tuple[Update, SiteState]:
-        """Local work; a colluding site's participant already has its records and objective."""
-        return self.inner.site(phase, site, inbox, state)
-
-    def together(
-        self, phase: str, sites: Sequence[str], inbox: Broadcast, states: Mapping[str, SiteState]
-    ) -> tuple[dict[str, Update], dict[str, SiteState]]:
-        """Local work of many at once, colluders among them."""
-        return self.inner.together(phase, sites, inbox, states)
-
-    def turned(self, server: RoundState, refused: Mapping[str, str]) -> RoundState:
-        """As without the adversary."""
-        return self.inner.turned(server, refused)
-
-    def server(
-        self, phase: str, outboxes: Mapping[str, Update], server: RoundState
-    ) -> tuple[RoundState, Broadcast | None]:
-        """Forge the colluders' updates, then merge."""
-        own = [update for site, update in outboxes.items() if site in self.colluding]
-        if own:
-            shared = self.inner.half.broadcast(server)
-            view = RoundView(self.inner.half.classes, shared.round, shared.params, shared.buffers)
-            theirs, residuals = _apart(server.adversary)
-            forged, memory = self.corruption.forge(theirs, own, view)
-            spoken = {update.site: self._spoken(update, residuals) for update in forged}
-            outboxes = {**outboxes, **{site: update for site, (update, _) in spoken.items()}}
-            kept = {name: tensor for _, held in spoken.values() for name, tensor in held.items()}
-            server = replace(server, adversary={**memory, **residuals, **kept})
-        return self.inner.server(phase, outboxes, server)
-
-    def _spoken(self, update: Update, residuals: Payload) -> tuple[Update, Payload]:
-        """A forged update as the codecs write it, and what they keep of it.  Of what it was not asked it says zero."""
-        silent = {n: torch.zeros(s) for n, s in self.inner.half.merge.expects().items() if n not in update.payload}
-        update = replace(update, payload={**update.payload, **silent}) if silent else update
-        kept: dict[str, Tensor] = {}
-        for codec in (defence for defence in self.inner.half.defences if defence.stage == "compress"):
-            own = f"{_SPOKEN}{update.site}:{codec.kind()}:"
-            held = {name.removeprefix(own): tensor for name, tensor in residuals.items() if name.startswith(own)}
-            stream = self.inner.half.stream.child("forged", update.site, update.round, codec.kind())
-            try:
-                update, after = codec.protect(update, held, stream)
-            except Refused:  # nothing that the codec can say: it goes as it is, and the server refuses it
-                return update, {}
-            kept |= {own + name: tensor for name, tensor in after.items()}
-        return update, kept
-
-
-def _apart(memory: Payload) -> tuple[Payload, Payload]:
-    """The adversary's own memory, and the residuals of what it sent."""
-    residuals = {name: tensor for name, tensor in memory.items() if name.startswith(_SPOKEN)}
-    return {name: tensor for name, tensor in memory.items() if name not in residuals}, residuals
+        timely = Streamed(in_time, came)
+        after = self.half.advance(timely, noted, self._observers)
+        return replace(after, bytes_up=sum(sizes.values()), bytes_down=size * len(noted.cohort)), None

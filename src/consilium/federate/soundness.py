@@ -12,7 +12,7 @@ without it.  Only public records and the updates are read (LAWS 9); a test set n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from statistics import median
 
 import torch
@@ -56,10 +56,10 @@ def unsound(before: Server, after: Server, loss: PublicLoss | None = None) -> st
     return f"its loss on public records is {now:.3g}"
 
 
-def suspects(updates: Sequence[Update]) -> list[str]:
+def suspects(updates: Iterable[Update]) -> list[str]:
     """Sites whose update is ten times longer than the median of the others, the longest first; fewer than half."""
     lengths = {update.site: max((length(t) for t in update.payload.values()), default=0.0) for update in updates}
-    longest = sorted(lengths, key=lambda site: -lengths[site])[: (len(updates) - 1) // 2 or len(updates) // 2]
+    longest = sorted(lengths, key=lambda site: -lengths[site])[: (len(lengths) - 1) // 2 or len(lengths) // 2]
     return [site for site in longest if lengths[site] > _OUTLYING * _others(lengths, site)]
 
 

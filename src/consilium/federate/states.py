@@ -85,6 +85,12 @@ class SiteStates(MutableMapping[str, SiteState]):
     def __contains__(self, site: object) -> bool:
         return site in (self._memory if self.folder is None else self._newest)
 
+    def __copy__(self) -> SiteStates:
+        """These states as they are now: read from the same files, which stay until the coming checkpoint counts."""
+        twin = SiteStates(None, self.round, self.device, self.training)
+        twin.folder, twin._memory, twin._newest = self.folder, dict(self._memory), dict(self._newest)
+        return twin
+
     def roll_back(self, sites: Iterable[str]) -> None:
         """What ``sites`` keep becomes what it was when the round began; what they paid stays in their ledgers.
 

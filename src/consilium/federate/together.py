@@ -196,24 +196,32 @@ class _Drawn:
 
 def why_not_together(people: Sequence[Participant]) -> Refused | None:
     """Why these sites cannot be stacked; None if they can."""
-    remedy = 'use engine = "pool" or "loop"'
-    for person in people:
-        network = person.network
-        if type(person.rule) is not MeanGradient:
-            return Refused("the stacked engine computes plain mean gradients, and this rule is another", remedy=remedy)
-        if not person.objective.plain:
-            kind = type(person.objective).__name__
-            return Refused(f"the stacked engine cannot prepare batches one by one, as {kind} does", remedy=remedy)
-        if network.start()[1].numel():
-            return Refused("the stacked engine cannot keep running statistics (BatchNorm) apart", remedy=remedy)
-        if not network.draws_nothing:
-            return Refused(f"the stacked engine {_why_not_layers(network.template)}", remedy=remedy)
-        if network.compute.precision != "fp32" or network.compute.layout != "contiguous":
-            return Refused("the stacked engine computes in fp32 and contiguous memory", remedy=remedy)
-    return None
+    return next((refusal for person in people if (refusal := _why_not(person, people[0])) is not None), None)
+
+
+def _why_not(person: Participant, first: Participant) -> Refused | None:
+    network, kind = person.network, type(person.objective).__name__
+    reasons = {
+        "computes plain mean gradients, and this rule is another": type(person.rule) is not MeanGradient,
+        f"prepares no batches and no rounds, as {kind} does": (
+            not person.objective.plain or person.objective.reads_broadcast
+        ),
+        f"trains all sites alike, and {person.site.id} trains otherwise than {first.site.id}": (
+            person.objective != first.objective
+            or (person.algorithm is not first.algorithm and person.algorithm != first.algorithm)
+        ),
+        "cannot keep running statistics (BatchNorm) apart": bool(network.start()[1].numel()),
+        _why_not_layers(network.template): not network.draws_nothing,
+        "computes in fp32 and contiguous memory": (
+            network.compute.precision != "fp32" or network.compute.layout != "contiguous"
+        ),
+    }
+    why = next((reason for reason, holds in reasons.items() if holds), None)
+    return None if why is None else Refused(f"the stacked engine {why}", remedy='use engine = "pool" or "loop"')
 
 
 def _why_not_layers(module: nn.Module) -> str:
+    """Why layers may draw random numbers: of use where some may."""
     odd = {f"{path or 'the model'} ({type(layer).__name__})": layer for path, layer in unknown_layers(module)}
     drawing = [name for name, layer in odd.items() if isinstance(layer, nn.modules.dropout._DropoutNd | nn.RReLU)]
     if drawing:

@@ -6,28 +6,24 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from consilium.core.errors import Failed
-from consilium.core.files import opened_to_append, replace
-from consilium.core.plain import json_text, read_json_lines
+from consilium.core.exchange import Joint
 
 from .assess import Assessing, Assessment, AssessState, mean_accuracy
 from .checkpoint import load_checkpoint, save_checkpoint, states_beside
-from .engines.engine import Engine, Folding
+from .engines.engine import Engine
 from .participant import SiteState
 from .round import RoundExchange, RoundState
+from .round_log import RoundLog, RoundReport
 from .states import SiteStates
 
-__all__ = ["RoundReport", "Trained", "merged", "train"]
+__all__ = ["Trained", "merged", "train"]
 
-RoundReport = Mapping[str, Any]
-"""One line of ``rounds.jsonl``."""
 _NAMED = 100
 """Absent sites that a report names; it counts all of them."""
 
@@ -60,47 +56,42 @@ def train(
     """Run the rounds that are still to run; ``progress`` is called after each with its report and the sites' states.
 
     All sites, or with ``assess_cohort`` those of the round, judge the model every ``assess_every`` rounds and after the
-    last one; with an engine that folds, together with the next round where everybody takes part: its line in the log is
-    written at once and amended then.  ``stop`` is asked before each round, with its cohort and the sites' states; where
-    it gives a reason, training ends with the model as it is.  ``name`` is the training's own: a checkpoint of another
-    one is refused.
+    last one; with an engine that joins exchanges, together with the next round where everybody takes part: its line in
+    the log is written at once and amended then.  ``stop`` is asked before each round, with its cohort and the sites'
+    states; where it gives a reason, training ends with the model as it is.  ``name`` is the training's own: a
+    checkpoint of another one is refused.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = folder / "checkpoint.safetensors"
+    checkpoint, log = folder / "checkpoint.safetensors", RoundLog(folder / "rounds.jsonl")
     state, held = _resumed(checkpoint, start, name)
-    seconds = _settled_log(folder / "rounds.jsonl", state.server.round)
+    seconds = log.settle(state.server.round)
     resumed_from = state.server.round
-    owed = _owed(engine, folder / "rounds.jsonl", resumed_from) if resumed_from % assess_every == 0 else None
+    unjudged = _unjudged(log) if engine.joins and resumed_from % assess_every == 0 else None
     why: str | None = None
     while state.server.round < rounds:
         began, number = time.perf_counter(), state.server.round + 1
         why = None if stop is None else stop(number, exchange.open(state)[0], held)
         if why is not None:
             break
-        if isinstance(engine, Folding):
-            engine.assess = owed is not None
-        state = engine.run(exchange, state, held, SiteState, f"round {number}").noting(engine.turned())
+        state, assessments = _carried(engine, exchange, assessing, state, held, joint=unjudged is not None)
         held.roll_back(state.lost())
         seconds.append(time.perf_counter() - began)
-        if owed is not None and isinstance(engine, Folding):
-            report = {**owed, **_judged([engine.heard[s] for s in assessing.sites if s in engine.heard])}
-            _amend(folder / "rounds.jsonl", report)
+        if unjudged is not None:
+            report = {**unjudged, **_judged(assessments)}
+            log.amend(report)
             progress(report, held)
         due = number % assess_every == 0 or number == rounds
-        asked = () if not due else state.cohort if assess_cohort else tuple(assessing.sites)
-        folds = isinstance(engine, Folding) and not assessing.average.decay  # what is sent next must be what is judged
-        later = folds and number < rounds and bool(asked) and set(asked) == set(state.cohort)
-        told = () if later else _told(engine, assessing, state, held, asked)
-        report = _report(state, told, seconds[-1])
-        owed = report if later else None
-        _append(folder / "rounds.jsonl", report)
+        sites = () if not due else state.cohort if assess_cohort else tuple(assessing.sites)
+        joins = engine.joins and not assessing.average.decay  # what is sent next must be what is judged
+        later = joins and number < rounds and bool(sites) and set(sites) == set(state.cohort)
+        report = _report(state, () if later else _told(engine, assessing, state, held, sites), seconds[-1])
+        log.append(report)
         save_checkpoint(checkpoint, state, held)
+        unjudged = report if later else None
         if not later:
             progress(report, held)
-    if why is not None and owed is not None:
-        _amend(
-            folder / "rounds.jsonl", {**owed, **_judged(_told(engine, assessing, state, held, tuple(assessing.sites)))}
-        )
+    if why is not None and unjudged is not None:
+        log.amend({**unjudged, **_judged(_told(engine, assessing, state, held, tuple(assessing.sites)))})
     held.clean()
     return Trained(state, held, math.fsum(seconds), resumed_from, why)
 
@@ -122,6 +113,18 @@ def _resumed(checkpoint: Path, start: RoundState, name: str) -> tuple[RoundState
         state = start
     held.clean()
     return state, held
+
+
+def _carried(
+    engine: Engine, exchange: RoundExchange, assessing: Assessing, state: RoundState, held: SiteStates, *, joint: bool
+) -> tuple[RoundState, Sequence[Assessment]]:
+    """The state after the next round; and with ``joint``, of the model that it begins with, the assessments."""
+    name = f"round {state.server.round + 1}"
+    if not joint:
+        return engine.run(exchange, state, held, SiteState, name).noting(engine.turned()), ()
+    asked = AssessState(state.server, tuple(assessing.sites))
+    judged, after = engine.run(Joint(assessing, exchange), (asked, state), held, SiteState, name)
+    return after.noting(engine.turned()), judged.told
 
 
 def _told(
@@ -167,71 +170,7 @@ def _judged(told: Sequence[Assessment]) -> dict[str, Any]:
     return {"mean_accuracy": mean, "worst_accuracy": worst, "mean_loss": loss, "sites": [asdict(a) for a in told]}
 
 
-def _owed(engine: Engine, log: Path, round: int) -> dict[str, Any] | None:
-    """The line of the last round, where a folding engine was killed before anybody had judged its model."""
-    if not isinstance(engine, Folding) or not log.exists():
-        return None
-    lines = _lines(log)
-    last = lines[-1][1] if lines else None
-    return last if last is not None and last["round"] == round and not last["sites"] else None
-
-
-def _amend(path: Path, report: RoundReport) -> None:
-    """Put ``report`` in the place of the last line."""
-    _replace(path, [*(line for line, _ in _lines(path)[:-1]), _line(report)])
-
-
-def _settled_log(path: Path, rounds: int) -> list[float]:
-    """Drop the lines of rounds that were never kept, and a line that a kill cut; the seconds of those that stay.
-
-    A round that is kept has its line: it was on disk before.  Without one nobody knows who took part in it.
-    """
-    found = _lines(path) if path.exists() else []
-    whole = [(line, said) for line, said in found if said is not None and said["round"] <= rounds]
-    told = [said["round"] for _, said in whole]
-    if lacking := sorted({*range(1, rounds + 1)}.difference(told)):
-        reason = f"{path}, which says who took part, has no readable line of round {lacking[0]}"
-        raise Failed(reason, remedy="put it back, or delete checkpoint.safetensors beside it to train again")
-    if len(whole) < len(found):
-        _replace(path, [line for line, _ in whole])
-    return [float(said["seconds"]) for _, said in whole]
-
-
-def _lines(path: Path) -> list[tuple[bytes, dict[str, Any] | None]]:
-    """Each line and its report; None for one that was cut or is none."""
-    try:
-        return [(line, _report_in(line, said)) for line, said in read_json_lines(path)]
-    except OSError as error:
-        raise Failed(f"{path} cannot be read: {error.strerror}", remedy="remove it to train again") from error
-
-
-def _report_in(line: bytes, said: dict[str, Any] | None) -> dict[str, Any] | None:
-    if said is None or not line.endswith(b"}\n"):
-        return None
-    typed = {"round": int, "seconds": int | float, "sites": list, "cohort": list, "refused": list}
-    return said if all(isinstance(said.get(name), kind) for name, kind in typed.items()) else None
-
-
-def _line(report: RoundReport) -> bytes:
-    return (json_text(report, allow_nan=True) + "\n").encode()
-
-
-def _append(path: Path, report: RoundReport) -> None:
-    try:
-        with opened_to_append(path) as log:
-            log.write(_line(report))
-            log.flush()
-            os.fsync(log.fileno())
-    except OSError as error:
-        raise _unwritten(path, error) from error
-
-
-def _replace(path: Path, lines: Sequence[bytes]) -> None:
-    try:
-        replace(path, b"".join(lines))
-    except OSError as error:
-        raise _unwritten(path, error) from error
-
-
-def _unwritten(path: Path, error: OSError) -> Failed:
-    return Failed(f"cannot write {path}: {error}", remedy="free disk space and run again")
+def _unjudged(log: RoundLog) -> dict[str, Any] | None:
+    """The report of the last round, where a training was killed before anybody had judged its model."""
+    report = log.last()
+    return report if report is not None and not report["sites"] else None

@@ -11,7 +11,7 @@ Source: De et al. 2022, Unlocking High-Accuracy Differentially Private Image Cla
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -36,6 +36,11 @@ class Augmented(Objective):
         record = torch.arange(len(x), device=x.device).repeat_interleave(self.copies)
         seen = views(x[record], self.flip, self.shift, generator)
         return {**self.inner.prepare(predict, seen, y[record], generator), "record": record}
+
+    def for_round(self, params: Tensor, predict: Predict) -> Objective:
+        """With ``inner`` as it is in this round."""
+        inner = self.inner.for_round(params, predict)
+        return self if inner is self.inner else replace(self, inner=inner)
 
     def losses(self, predict: Predict, batch: Batch) -> Tensor:
         """Those of ``inner``, one a row ``(n * copies,)``."""

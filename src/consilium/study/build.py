@@ -23,9 +23,10 @@ from consilium.core.workspace import Compute
 from consilium.data.canaries import plant
 from consilium.data.sites import gather
 from consilium.federate.assess import Assessing
+from consilium.federate.corrupted import Corrupted
 from consilium.federate.mean import WeightedMean
 from consilium.federate.participant import Participant
-from consilium.federate.round import Corrupted, FederatedRound, RoundExchange, RoundState, ServerHalf
+from consilium.federate.round import FederatedRound, RoundExchange, RoundState, ServerHalf
 from consilium.federate.soundness import public_loss
 from consilium.federate.weights import Weighing, site_weights
 from consilium.learn.mean_gradient import MeanGradient
@@ -276,7 +277,8 @@ def _participant(
         train, own = _honest(arm, site, data, like.stream), like
     else:
         train, own = _corrupt(bad, site, data, like)
-        own = replace(own, schedule=schedule(federation, own.rule))
+        asked = bad.corruption.schedule(schedule(federation, own.rule))
+        own = replace(own, schedule=asked, algorithm=bad.corruption.algorithm(own.algorithm))
     pools = Pools(train, site.records.validation, site.records.non_members)
     return replace(own, site=replace(site, records=pools), train=train)
 

@@ -17,13 +17,14 @@ from consilium.core.network import Network
 from consilium.core.records import Consortium
 from consilium.core.seal import is_altered, sealed, unsealed
 from consilium.federate.assess import Assessing
+from consilium.federate.corrupted import Corrupted
 from consilium.federate.engines.auto import fastest
 from consilium.federate.engines.engine import Engine
 from consilium.federate.engines.loop import Loop
 from consilium.federate.engines.pool import Pool, cores, why_no_fork
 from consilium.federate.engines.stacked import Stacked
 from consilium.federate.participant import SiteState
-from consilium.federate.round import Corrupted, FederatedRound, RoundExchange, RoundState
+from consilium.federate.round import FederatedRound, RoundExchange, RoundState
 from consilium.federate.together import why_not_together
 
 from .arms import Arm

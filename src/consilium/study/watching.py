@@ -27,8 +27,9 @@ from consilium.core.records import Consortium, Records, Site
 from consilium.core.update import Payload
 from consilium.core.watch import AggregateRoundView, BroadcastRoundView, UpdateRoundView, WatchedView, Watcher
 from consilium.federate.checkpoint import load_checkpoint
+from consilium.federate.corrupted import Corrupted
 from consilium.federate.observe import Observer, Observers, recalled, rounds_seen
-from consilium.federate.round import Corrupted, FederatedRound, RoundExchange
+from consilium.federate.round import FederatedRound, RoundExchange
 from consilium.federate.train import train
 from consilium.learn.sealed import read_sealed, write_sealed
 

@@ -11,7 +11,7 @@ the data, radius 8/255, 20 steps of 2/255).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -62,6 +62,10 @@ class _Poisoned(Objective):
             x, y = x.clone(), y.clone()
             x[chosen], y[chosen] = self._poison(predict, x[chosen], y[chosen], generator)
         return self.inner.prepare(predict, x, y, generator)
+
+    def for_round(self, params: Tensor, predict: Predict) -> Objective:
+        inner = self.inner.for_round(params, predict)
+        return self if inner is self.inner else replace(self, inner=inner)
 
     def losses(self, predict: Predict, batch: Batch) -> Tensor:
         return self.inner.losses(predict, batch)

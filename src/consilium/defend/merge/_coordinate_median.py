@@ -5,7 +5,7 @@ Source: Yin et al. 2018, Byzantine-Robust Distributed Learning, arXiv 1803.01498
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -23,8 +23,11 @@ class CoordinateMedian(Merge):
 
     reads: Literal["sum", "each"] = "each"
 
-    def merge(self, updates: Sequence[Update], memory: Payload) -> tuple[Aggregate, Payload]:
+    def merge(
+        self, updates: Iterable[Update], memory: Payload, weight: float | None = None
+    ) -> tuple[Aggregate, Payload]:
         """Every site counts once; NaN counts as larger than anything, so a minority of it changes nothing."""
+        updates = list(updates)
         first = updates[0].payload
         for update in updates:
             if {k: t.shape for k, t in update.payload.items()} != {k: t.shape for k, t in first.items()}:

@@ -10,7 +10,7 @@ Source: Madry et al. 2018, arXiv 1706.06083 (PGD); Wong et al. 2020, arXiv 2001.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -78,6 +78,11 @@ class _AdversarialObjective(Objective):
             steps=knobs.steps, step_size=knobs.length(), generator=generator,
         )  # fmt: skip
         return {**batch, "x": batch["x"].index_copy(0, chosen, worst)}
+
+    def for_round(self, params: Tensor, predict: Predict) -> Objective:
+        """With ``inner`` as it is in this round."""
+        inner = self.inner.for_round(params, predict)
+        return self if inner is self.inner else replace(self, inner=inner)
 
     def losses(self, predict: Predict, batch: Batch) -> Tensor:
         """Those of ``inner``, ``(n,)``."""

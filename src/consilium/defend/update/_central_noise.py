@@ -14,7 +14,7 @@ Source: McMahan et al. 2018, arXiv 1710.06963, algorithm 1; Andrew et al. 2021, 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,26 +72,29 @@ class CentralNoise(Merge):
         """``inside (1,)``, where the clip moves."""
         return {} if self.quantile is None else {INSIDE: (1,)}
 
-    def merge(self, updates: Sequence[Update], memory: Payload) -> tuple[Aggregate, Payload]:
-        """The noisy mean of updates that a server half has bounded."""
-        here = self.stream.child("round", updates[0].round)
+    def merge(
+        self, updates: Iterable[Update], memory: Payload, weight: float | None = None
+    ) -> tuple[Aggregate, Payload]:
+        """The noisy mean of updates that a server half has bounded; their weights are not read."""
+        number, total = _sum(updates)
+        here = self.stream.child("round", number)
         deviation = self._noise() * float(self.tells(memory).get(CLIP, self.clip))
         payload = {
-            name: self._noised(_sum(updates, name), deviation, here.child(name)) / self.expected
-            for name in updates[0].payload
+            name: self._noised(tensor, deviation, here.child(name)) / self.expected
+            for name, tensor in total.items()
             if name != INSIDE
         }
-        return Aggregate(payload, self.expected, round(self.expected)), self._moved(updates, memory, here)
+        return Aggregate(payload, self.expected, round(self.expected)), self._moved(total, memory, here)
 
     def _noise(self) -> float:
         if self.quantile is None:
             return self.noise_multiplier
         return noise_of_the_sum(self.noise_multiplier, self.quantile.noise)
 
-    def _moved(self, updates: Sequence[Update], memory: Payload, here: Stream) -> Payload:
+    def _moved(self, total: Payload, memory: Payload, here: Stream) -> Payload:
         if self.quantile is None:
             return memory
-        counted = self._noised(_sum(updates, INSIDE).double(), self.quantile.noise, here.child(INSIDE))
+        counted = self._noised(total[INSIDE].double(), self.quantile.noise, here.child(INSIDE))
         share = 0.5 + float(counted) / self.expected
         clip = float(self.tells(memory)[CLIP]) * math.exp(-self.quantile.speed * (share - self.quantile.aim))
         return {**memory, CLIP: torch.tensor([min(max(clip, _NARROW), _WIDE)])}
@@ -101,8 +104,14 @@ class CentralNoise(Merge):
         return stream.noised(total, deviation) if total.numel() else total
 
 
-def _sum(updates: Sequence[Update], name: str) -> Tensor:
-    total = updates[0].payload[name].clone()
-    for update in updates[1:]:
-        total += update.payload[name]
-    return total
+def _sum(updates: Iterable[Update]) -> tuple[int, dict[str, Tensor]]:
+    """The updates' round, and the sum of each part of their payload in the order of the updates."""
+    number, total = 0, dict[str, Tensor]()
+    for update in updates:
+        number = update.round
+        for name, tensor in update.payload.items():
+            if name in total:
+                total[name] += tensor
+            else:
+                total[name] = tensor.clone()
+    return number, total

@@ -77,9 +77,11 @@ def _seconds(
     """Seconds per site of the first phase, the second time; infinite where it fails, which must not end the others."""
     held = {site: fresh() for site in sites}
     try:
-        engine.phase(exchange, exchange.phases[0], sites, inbox, held, "probe")
+        for _ in engine.phase(exchange, exchange.phases[0], sites, inbox, held, "probe"):
+            pass
         began = time.perf_counter()
-        engine.phase(exchange, exchange.phases[0], sites, inbox, held, "probe")
+        for _ in engine.phase(exchange, exchange.phases[0], sites, inbox, held, "probe"):
+            pass
     except ConsiliumError:
         return math.inf
     return (time.perf_counter() - began) / max(1, len(sites))

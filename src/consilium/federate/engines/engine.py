@@ -9,23 +9,26 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
+from copy import copy
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 
 from consilium.core.exchange import Exchange
+from consilium.core.streamed import Streamed
 from consilium.federate.participant import stage
 
-if TYPE_CHECKING:
-    from consilium.federate.assess import Assessment
-
-__all__ = ["Engine", "Folding", "one_thread"]
+__all__ = ["Engine", "one_thread"]
 
 ServerState = TypeVar("ServerState")
 SiteState = TypeVar("SiteState")
 Inbox = TypeVar("Inbox")
 Outbox = TypeVar("Outbox")
+
+_SHARE = 4
+"""Sites in one share at most: what a worker returns at once is in memory at once."""
 
 
 @contextmanager
@@ -43,7 +46,15 @@ class Engine(ABC):
     """A context manager: what it holds (processes, connections) is given back at the end.
 
     ``figures`` says in plain JSON what it is and what it found out about this machine; it goes into evidence.
+    ``joins``: an exchange is dear to it, so two that can be one should be (:class:`~consilium.core.exchange.Joint`).
     """
+
+    joins: ClassVar[bool] = False
+
+    @property
+    def streams(self) -> bool:
+        """Whether outboxes are computed one by one, and can be computed again; else it has all of a phase at once."""
+        return False
 
     @one_thread()  # a second one of this process would spin for milliseconds beside the workers of a pool
     def run(
@@ -57,16 +68,21 @@ class Engine(ABC):
         """Carry one exchange to its end; returns the server's state and writes every site's into ``states``.
 
         ``fresh`` makes the state of a site that takes part for the first time; ``name`` (``round 7``) stands in errors.
+        Where exchange and engine both stream, a site works when the server reads its outbox.
         """
         cohort, inbox = exchange.open(server)
         for phase in exchange.phases:
-            held = {site: states[site] if site in states else fresh() for site in cohort}
-            outboxes, after = self.phase(exchange, phase, cohort, inbox, held, name)
-            for site in after:
-                states[site] = after[site]
-            with stage(f"{name}.server"):
-                server = exchange.turned(server, self.faulty())
-                server, following = exchange.server(phase, outboxes, server)
+            carry = partial(self.phase, exchange, phase, cohort, inbox, name=name)
+            answers = _Answers(carry, states, fresh)
+            try:
+                streamed = self.streams and exchange.streams
+                outboxes = Streamed(cohort, answers.read) if streamed else dict(answers.read())
+                with stage(f"{name}.server"):
+                    server = exchange.turned(server, self.faulty())
+                    server, following = exchange.server(phase, outboxes, server)
+                answers.complete()
+            except _SiteError as caught:
+                raise caught.error from caught.error.__cause__
             if following is None:
                 break
             inbox = following
@@ -81,13 +97,19 @@ class Engine(ABC):
         inbox: Inbox,
         states: Mapping[str, SiteState],
         name: str,
-    ) -> tuple[dict[str, Outbox], dict[str, SiteState]]:
-        """What every site of ``cohort`` answers in ``phase``, in that order, and its state after."""
+    ) -> Iterator[tuple[str, Outbox, SiteState]]:
+        """What every site of ``cohort`` answers in ``phase``, in that order, and its state after.
+
+        A site that does not answer is left out.
+        """
 
     def shares(self, cohort: Sequence[str], workers: int) -> list[Sequence[str]]:
-        """``cohort`` cut for ``workers`` processes that each run this engine: a few shares each, to even out sites."""
-        count = min(len(cohort), workers * 4)
-        return [cohort[i::count] for i in range(count)]
+        """``cohort`` cut for ``workers`` processes that each run this engine: a few shares each, to even out sites.
+
+        None has more than four sites, so that what a worker returns at once does not grow with the cohort.
+        """
+        size = max(1, min(_SHARE, -(-len(cohort) // (workers * 4))))
+        return [cohort[start : start + size] for start in range(0, len(cohort), size)]
 
     def at_once(self, sites: int) -> int:
         """Of ``sites``, how many a probe must carry to see this engine at its pace."""
@@ -115,12 +137,57 @@ class Engine(ABC):
         self.close()
 
 
-class Folding(Engine):
-    """An engine to which an exchange is dear: it brings assessments together with a round's updates.
+class _SiteError(Exception):
+    """Takes an error of a site's work past the server code that reads the outboxes: it is not the server's."""
 
-    While ``assess`` is set every site of a round also judges the model that the round begins with, which is the one
-    after the round before; ``heard`` is what the last exchange brought.
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
+class _States(Mapping[str, SiteState]):
+    """Every site's state before a phase, read when it is needed; a fresh one for a site that is new."""
+
+    def __init__(self, states: Mapping[str, SiteState], fresh: Callable[[], SiteState]) -> None:
+        self._states, self._fresh = states, fresh
+
+    def __getitem__(self, site: str) -> SiteState:
+        return self._states[site] if site in self._states else self._fresh()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._states)
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+
+class _Answers(Generic[SiteState, Outbox]):
+    """A phase that is carried each time its outboxes are read, always from the same states.
+
+    What sites keep is written at the first reading and is the same at every other.
     """
 
-    assess: bool = False
-    heard: Mapping[str, Assessment]
+    def __init__(
+        self,
+        carry: Callable[[Mapping[str, SiteState]], Iterator[tuple[str, Outbox, SiteState]]],
+        states: MutableMapping[str, SiteState],
+        fresh: Callable[[], SiteState],
+    ) -> None:
+        self._carry, self._states, self._before, self._written = carry, states, _States(copy(states), fresh), False
+
+    def read(self) -> Iterator[tuple[str, Outbox]]:
+        """Sites and outboxes, in the order of the cohort."""
+        try:
+            for site, outbox, after in self._carry(self._before):
+                if not self._written:
+                    self._states[site] = after
+                yield site, outbox
+        except Exception as error:
+            raise _SiteError(error) from error
+        self._written = True
+
+    def complete(self) -> None:
+        """See to it that every site has worked, whatever the server read."""
+        if not self._written:
+            for _ in self.read():
+                pass

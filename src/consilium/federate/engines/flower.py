@@ -13,21 +13,22 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
-from consilium.core.algorithm import Broadcast, Server
 from consilium.core.charge import Charge
 from consilium.core.errors import Failed, Refused
 from consilium.core.exchange import Exchange
 from consilium.federate.assess import Assessment
 from consilium.federate.deployed import wire
 from consilium.federate.deployed.frame import Bounds, heading
+from consilium.federate.deployed.question import Question
 from consilium.federate.deployed.receive import Reception
 from consilium.federate.ledger import entered
 
-from .engine import Folding
+from .engine import Engine
 
 if TYPE_CHECKING:
     from flwr.app import Message, RecordDict
@@ -98,14 +99,15 @@ class Deployment:
     held_out: Mapping[str, int] = field(default_factory=dict)
 
 
-class Flower(Folding):
-    """Carries exchanges over a Flower grid."""
+class Flower(Engine):
+    """Carries exchanges over a Flower grid.  Answers come in any order, so all of a phase are in memory."""
+
+    joins = True
 
     def __init__(self, caller: Caller, deployment: Deployment) -> None:
         self.caller, self.deployment = caller, deployment
         self.silent: dict[str, list[str]] = {}
         self.refusals: dict[str, str] = {}
-        self.heard: dict[str, Assessment] = {}
         self._digest = deployment.request.digest()
         self._sites = {node: site for site, node in caller.nodes.items()}
         self._turned: dict[str, str] = {}
@@ -120,18 +122,15 @@ class Flower(Folding):
         inbox: Inbox,
         states: Mapping[str, SiteState],
         name: str,
-    ) -> tuple[dict[str, Outbox], dict[str, SiteState]]:
+    ) -> Iterator[tuple[str, Outbox, SiteState]]:
         """What arrived before the deadline, in the order of the cohort; who is missing is in ``silent`` by ``name``."""
-        parts = {"request": wire.encode_request(self.deployment.request), "question": _encoded(inbox, self._digest)}
-        if self.assess and isinstance(inbox, Broadcast):
-            parts["assess"] = b"-"
-        self.heard, self._declined = {}, set()
-        number = cast("Broadcast | Server", inbox).round
-        desk = Reception(cohort, self._sites, wire.Context(self._digest, number), self.deployment.weights)
-        came, refused = self.caller.ask(cohort, parts, lambda site, reply: self._read(site, reply, inbox, desk), name)
-        self._turned = {}
-        if isinstance(inbox, Broadcast):
-            self._turned = {**desk.refused(), **refused}
+        question = Question.of(inbox)
+        parts = {"request": wire.encode_request(self.deployment.request), **question.encoded(self._digest)}
+        self._declined = set()
+        desk = Reception(cohort, self._sites, wire.Context(self._digest, question.round), self.deployment.weights)
+        read = partial(self._read, question, desk)
+        came, refused = self.caller.ask(cohort, parts, read, name)
+        self._turned = {**desk.refused(), **refused} if question.broadcast is not None else {}
         for site, why in refused.items():
             self.caller.say(f"{name}: {site} refuses: {why}")
             self.refusals[site] = why
@@ -141,8 +140,10 @@ class Flower(Folding):
             self.caller.say(f"{name}: no answer from {', '.join(silent)} in {self.caller.deadline:.0f} s")
         if silent or refused:
             self.deployment.note(self.figures())
-        outboxes = {site: cast(Outbox, came[site]) for site in cohort if site in came}
-        return outboxes, {site: self._charged(site, states[site], inbox) for site in outboxes}
+        for site in cohort:
+            if site in came:
+                state = states[site] if question.broadcast is None else self._charged(site, states[site])
+                yield site, cast(Outbox, came[site]), state
 
     def turned(self) -> Mapping[str, str]:
         """Whose answers did not count in the last round, and why."""
@@ -157,30 +158,29 @@ class Flower(Folding):
         told = {"records": dict(self.deployment.records), "silent": dict(self.silent), "refusals": dict(self.refusals)}
         return {"kind": "flower", **told}
 
-    def _charged(self, site: str, state: SiteState, inbox: object) -> SiteState:
+    def _charged(self, site: str, state: SiteState) -> SiteState:
         """The server's own account of a site: what a round of this study costs it.  The site keeps the true one."""
         charge = self.deployment.charges.get(site)
-        if charge is None or not isinstance(inbox, Broadcast):
+        if charge is None:
             return state
         held = cast(Any, state)
         return cast(SiteState, replace(held, ledger=entered(held.ledger, charge)))
 
-    def _read(self, site: str, reply: Message, inbox: object, desk: Reception) -> object:
+    def _read(self, question: Question, desk: Reception, site: str, reply: Message) -> object:
         """The answer of ``site``, whose key sent it: one that names another site is refused."""
         data = told(reply, "answer")
         if (said := refusal_of(site, data, self._digest)) is not None:
             self._declined.add(site)
             raise said
-        number = cast("Broadcast | Server", inbox).round
-        if isinstance(inbox, Server):
-            return self._believed(wire.decode_assessment(data, wire.Context(self._digest, number)), site)
+        if question.broadcast is None:
+            return self._believed(wire.decode_assessment(data, wire.Context(self._digest, question.round)), site)
         if not desk.take(self.caller.nodes[site], data, 0.0):
             raise Refused(desk.refused()[site], where=site)
-        if self.assess:
-            before = wire.Context(self._digest, number - 1)
-            told_now = wire.decode_assessment(told(reply, "assessment"), before)
-            self.heard[site] = self._believed(told_now, site)
-        return desk.updates[site]
+        if question.model is None:
+            return desk.updates[site]
+        before = wire.Context(self._digest, question.model.round)
+        assessment = wire.decode_assessment(told(reply, "assessment"), before)
+        return self._believed(assessment, site), desk.updates[site]
 
     def _believed(self, told_now: Assessment, site: str) -> Assessment:
         """An assessment weighs as much as its records in the mean: no more than the site declared."""
@@ -384,12 +384,3 @@ def _content(parts: Mapping[str, bytes]) -> RecordDict:
         return RecordDict({_SMALL: ConfigRecord(dict(parts))})
     arrays = {name: Array(np.frombuffer(data, dtype=np.uint8)) for name, data in parts.items()}
     return RecordDict({_LARGE: ArrayRecord(arrays)})
-
-
-def _encoded(inbox: object, digest: str) -> bytes:
-    match inbox:
-        case Broadcast():
-            return wire.encode_broadcast(inbox, digest)
-        case Server():
-            return wire.encode_model(inbox, digest)
-    raise Refused(f"the engine flower cannot send a {type(inbox).__name__}", remedy="simulate this study with `run`")

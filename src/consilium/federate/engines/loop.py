@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from consilium.core.errors import ConsiliumError
@@ -21,6 +21,11 @@ Outbox = TypeVar("Outbox")
 class Loop(Engine):
     """One site after the other."""
 
+    @property
+    def streams(self) -> bool:
+        """A site works when its outbox is read."""
+        return True
+
     def phase(
         self,
         exchange: Exchange[ServerState, SiteState, Inbox, Outbox],
@@ -29,14 +34,13 @@ class Loop(Engine):
         inbox: Inbox,
         states: Mapping[str, SiteState],
         name: str,
-    ) -> tuple[dict[str, Outbox], dict[str, SiteState]]:
+    ) -> Iterator[tuple[str, Outbox, SiteState]]:
         """In the order of the cohort."""
-        outboxes: dict[str, Outbox] = {}
-        after: dict[str, SiteState] = {}
-        with one_thread():
-            for site in cohort:
-                try:
-                    outboxes[site], after[site] = exchange.site(phase, site, inbox, states[site])
-                except ConsiliumError as error:
-                    raise error.at(f"{name}.{site}") from error
-        return outboxes, after
+        for site in cohort:
+            try:
+                with one_thread():
+                    outbox, after = exchange.site(phase, site, inbox, states[site])
+            except ConsiliumError as error:
+                raise error.at(f"{name}.{site}") from error
+            yield site, outbox, after
+            del outbox, after  # they may be as large as the model

@@ -1,8 +1,9 @@
 """Worker processes that live as long as a training, one per core, each with one thread.
 
 Workers are forked, so they inherit every site's records and the site functions: data are sent once, by not being sent.
-A round sends the inbox through shared memory, hands out sites as workers become free, and gathers the answers in the
-order of the cohort, so that a result does not depend on who was quick.
+A round sends the inbox through shared memory, hands out sites as workers become free, and passes the answers on in the
+order of the cohort, so that a result does not depend on who was quick.  Workers run ahead of the server by a few
+answers each and then wait, so that memory does not grow with the cohort.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -36,6 +37,8 @@ Inbox = TypeVar("Inbox")
 Outbox = TypeVar("Outbox")
 
 _ARENA = 1 << 30
+_AHEAD = 4
+"""Answers per worker that may wait for the server to read those before them."""
 
 
 class Pool(Engine):
@@ -54,6 +57,11 @@ class Pool(Engine):
             self.close()
             raise Failed(f"a worker process cannot be started: {error}", remedy='use engine = "loop"') from error
 
+    @property
+    def streams(self) -> bool:
+        """As the engine in the workers."""
+        return self.inner.streams
+
     def phase(
         self,
         exchange: Exchange[ServerState, SiteState, Inbox, Outbox],
@@ -62,17 +70,21 @@ class Pool(Engine):
         inbox: Inbox,
         states: Mapping[str, SiteState],
         name: str,
-    ) -> tuple[dict[str, Outbox], dict[str, SiteState]]:
+    ) -> Iterator[tuple[str, Outbox, SiteState]]:
         """Shares of the cohort, each to whoever is free."""
+        for worker in self._workers:
+            worker.drop_answer()
         self._down.clear()
         index, shared = self._index(exchange), self._down.put(inbox)
         shares = self.inner.shares(cohort, len(self._workers))
-        jobs = [(index, phase, part, shared, {s: self._down.put(states[s]) for s in part}, name) for part in shares]
-        outboxes, after = dict[str, Outbox](), dict[str, SiteState]()
-        for answers, held in self._done(jobs):
-            outboxes |= answers
-            after |= held
-        return {site: outboxes[site] for site in cohort}, {site: after[site] for site in cohort}
+        jobs = ((index, phase, part, shared, {s: states[s] for s in part}, name) for part in shares)
+        ready: dict[str, tuple[Outbox, SiteState]] = {}
+        work, most = _Work(self._workers, jobs, len(shares)), _AHEAD * len(self._workers)
+        for site in cohort:
+            ready |= work.answers(len(ready) < most, 0)  # workers go on while the server reads
+            while site not in ready:
+                ready |= work.answers(len(ready) < most, None)
+            yield (site, *ready.pop(site))
 
     def at_once(self, sites: int) -> int:
         """Enough for every worker to have two shares."""
@@ -94,36 +106,43 @@ class Pool(Engine):
                 return index
         raise Failed("the pool was started without this exchange")
 
-    def _done(self, jobs: list[Any]) -> list[tuple[Any, Any]]:
-        """Every job's answer; the first error stops the handing out and is raised when all workers are idle again."""
-        waiting, busy = list(reversed(jobs)), dict[Connection, _Worker]()
-        answers, error = list[tuple[Any, Any]](), None
-        for worker in self._workers[: len(jobs)]:
-            busy[worker.ask(waiting.pop())] = worker
-        while busy:
-            for ready in wait(list(busy)):
-                worker = busy.pop(ready)  # type: ignore[call-overload]
-                try:
-                    answers.append(worker.answer())
-                except ConsiliumError as caught:
-                    error, waiting = error or caught, []
-                if waiting:
-                    busy[worker.ask(waiting.pop())] = worker
-        if error is not None:
-            raise error
-        return answers
+
+class _Work:
+    """Jobs on their way through the workers."""
+
+    def __init__(self, workers: Sequence[_Worker], jobs: Iterator[Any], count: int) -> None:
+        self._idle, self._jobs, self._left = list(reversed(workers)), jobs, count
+        self._busy: dict[Connection, _Worker] = {}
+
+    def answers(self, more: bool, timeout: float | None) -> dict[str, tuple[Any, Any]]:
+        """Outbox and state by site, of what is done within ``timeout`` seconds, or of a job at least where it is None.
+
+        New jobs are handed out while ``more`` answers are wanted.  Raises the error of a worker.
+        """
+        while self._left and self._idle and (more or not self._busy):
+            worker = self._idle.pop()
+            self._busy[worker.ask(next(self._jobs))] = worker
+            self._left -= 1
+        if not self._busy and timeout is None:
+            raise Failed("no worker has answered for every site")
+        done: dict[str, tuple[Any, Any]] = {}
+        for ready in wait(list(self._busy), timeout):
+            worker = self._busy.pop(ready)  # type: ignore[call-overload]
+            self._idle.append(worker)
+            done |= worker.answer()
+        return done
 
 
 class _Worker:
     """This side of one worker process."""
 
     def __init__(self, inner: Engine, exchanges: tuple[Any, ...], down: Arena, before: Sequence[_Worker]) -> None:
-        self.up = Arena(_ARENA)
+        self.up, self.states, self._asked = Arena(_ARENA), Arena(_ARENA), False
         context = multiprocessing.get_context("fork")
         self.pipe, theirs = context.Pipe()
         others = [worker.pipe for worker in before]
         self.process: BaseProcess = context.Process(
-            target=_serve, args=(theirs, [self.pipe, *others], inner, exchanges, down, self.up)
+            target=_serve, args=(theirs, [self.pipe, *others], inner, exchanges, down, self.states, self.up)
         )
         sys.stdout.flush()
         sys.stderr.flush()  # else the child would print what waits here once more
@@ -134,14 +153,24 @@ class _Worker:
 
     def ask(self, job: Any) -> Connection:
         """Hand out a job; the pipe becomes readable when it is done."""
+        index, phase, sites, inbox, states, name = job
+        self.states.clear()
         try:
-            self.pipe.send(job)
+            self.pipe.send((index, phase, sites, inbox, self.states.put(states), name))
         except OSError as error:
             raise self._died() from error
+        self._asked = True
         return self.pipe
 
-    def answer(self) -> tuple[Any, Any]:
-        """What the job gave, or its error."""
+    def drop_answer(self) -> None:
+        """Wait for an answer that nobody has read, as where a round broke off, and forget it."""
+        if self._asked:
+            with suppress(ConsiliumError):
+                self.answer()
+
+    def answer(self) -> dict[str, tuple[Any, Any]]:
+        """What the job gave, by site; raises its error."""
+        self._asked = False
         try:
             good, told = self.pipe.recv()
         except (EOFError, OSError) as error:
@@ -179,7 +208,13 @@ def begin_worker(others: Sequence[Connection]) -> None:
 
 
 def _serve(
-    pipe: Connection, others: list[Connection], inner: Engine, exchanges: tuple[Any, ...], down: Arena, up: Arena
+    pipe: Connection,
+    others: list[Connection],
+    inner: Engine,
+    exchanges: tuple[Any, ...],
+    down: Arena,
+    own: Arena,
+    up: Arena,
 ) -> None:
     """The worker's side: answer until the pipe closes, which it does when the parent ends, however it ends."""
     begin_worker(others)
@@ -190,8 +225,8 @@ def _serve(
             return
         up.clear()
         try:
-            done = inner.phase(exchanges[index], phase, sites, down.take(inbox), down.take(states), name)
-            answer: tuple[bool, Any] = True, up.put(done)
+            work = inner.phase(exchanges[index], phase, sites, down.take(inbox), own.take(states), name)
+            answer: tuple[bool, Any] = True, up.put({site: (outbox, after) for site, outbox, after in work})
         except ConsiliumError as error:
             answer = False, (type(error), error.reason, error.remedy, error.where)
         except Exception as error:  # it must not be mistaken for a worker that was killed

@@ -6,7 +6,7 @@ convolutions on CPU.  It takes what it can compute exactly (see ``federate/toget
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from consilium.core.errors import ConsiliumError
@@ -34,13 +34,14 @@ class Stacked(Engine):
         inbox: Inbox,
         states: Mapping[str, SiteState],
         name: str,
-    ) -> tuple[dict[str, Outbox], dict[str, SiteState]]:
-        """At once; an error names the round, since no single site is to blame."""
+    ) -> Iterator[tuple[str, Outbox, SiteState]]:
+        """At once, so all of a stack are in memory; an error names the round, since it is of no single site."""
         try:
             with one_thread(), stage("stacked"):
-                return exchange.together(phase, cohort, inbox, states)
+                outboxes, after = exchange.together(phase, cohort, inbox, states)
         except ConsiliumError as error:
             raise error.at(name) from error
+        yield from ((site, outboxes[site], after[site]) for site in cohort)
 
     def shares(self, cohort: Sequence[str], workers: int) -> list[Sequence[str]]:
         """One stack a worker."""

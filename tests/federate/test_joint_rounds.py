@@ -1,14 +1,13 @@
-"""Assessments that ride with the next round end in the same log as assessments that are asked for by themselves."""
+"""Assessments that travel with the next round end in the same log as assessments that are asked for by themselves."""
 
 import json
 
 import pytest
 import torch
 
-from consilium.core.algorithm import Broadcast
+from consilium.core.exchange import Joint
 from consilium.core.gradient import Schedule
-from consilium.federate.assess import Assessing, assess
-from consilium.federate.engines.engine import Folding
+from consilium.federate.assess import Assessing
 from consilium.federate.engines.loop import Loop
 from consilium.federate.round import RoundState
 from consilium.federate.train import train
@@ -20,21 +19,20 @@ class Stop(Exception):
     """Whoever pulled the plug."""
 
 
-class Folded(Folding):
+class Folded(Loop):
     """As a deployment does it: who is asked to train also judges what it received."""
 
+    joins = True
+
     def __init__(self, exchange, stop_in=0):
-        self.exchange, self.stop_in, self.heard, self.asked = exchange, stop_in, {}, []
+        self.exchange, self.stop_in, self.asked = exchange, stop_in, []
 
     def phase(self, exchange, phase, cohort, inbox, states, name):
-        if isinstance(inbox, Broadcast) and inbox.round == self.stop_in:
+        joint = isinstance(exchange, Joint)
+        if phase == "round" and (inbox[1] if joint else inbox).round == self.stop_in:
             raise Stop
-        self.asked.append((phase, self.assess))
-        people = self.exchange.sites
-        if isinstance(inbox, Broadcast):
-            wanted = cohort if self.assess else ()
-            self.heard = {s: assess(people[s].site, people[s].network, inbox.params, inbox.buffers) for s in wanted}
-        return Loop().phase(exchange, phase, cohort, inbox, states, name)
+        self.asked.append((phase, joint))
+        return super().phase(exchange, phase, cohort, inbox, states, name)
 
 
 def run(folder, federation, network, made=None, seen=None, **more):
@@ -59,7 +57,7 @@ def test_the_log_and_the_model_are_those_of_the_loop_with_fewer_exchanges(tmp_pa
     assert lines(tmp_path / "folded") == lines(tmp_path / "loop")
     assert [r["round"] for r in seen] == [r["round"] for r in told] == [1, 2, 3, 4]
     assert [r["sites"] for r in seen] == [r["sites"] for r in told]
-    assert engine.asked == [("round", False), *[("round", True)] * 3, ("assess", True)]
+    assert engine.asked == [("round", False), *[("round", True)] * 3, ("assess", False)]
 
 
 @pytest.mark.parametrize("stop", [2, 3, 4])

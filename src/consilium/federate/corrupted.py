@@ -1,0 +1,124 @@
+"""A round in which some sites collude: what they send is forged together, just before it is sent.
+
+What they may read first is what their corruption's threat model grants: the broadcast, the mean of the honest updates,
+or every one of them (``core/collusion.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from consilium.core.algorithm import Broadcast
+from consilium.core.attack import Corruption
+from consilium.core.collusion import AggregateView, OmniscientView
+from consilium.core.errors import Refused
+from consilium.core.threat import RoundView
+from consilium.core.update import Payload, Update
+
+from .observe import Observers
+from .participant import SiteState
+from .round import FederatedRound, RoundExchange, RoundState
+
+__all__ = ["Corrupted"]
+
+_CODEC = "codec:"
+"""Before the names of what codecs remember of forged updates, among the adversary's memory."""
+
+
+class Corrupted(RoundExchange):
+    """An exchange in which some sites collude: what they send is forged together, just before it is sent.
+
+    A colluder obeys no defence (LAWS 4), but a codec is the language of the message: what was forged is encoded, with
+    error feedback where the codec has it, since that serves the adversary.  Its residuals are the adversary's memory.
+    """
+
+    def __init__(self, inner: FederatedRound, corruption: Corruption, colluding: Sequence[str]) -> None:
+        if issubclass(corruption.needs, OmniscientView) and inner.half.sees_sums:
+            raise Refused(
+                f"corruption {corruption.kind()} reads every honest update, and they are masked",
+                remedy="leave out the masks, or take a corruption that needs no OmniscientView",
+            )
+        self.inner, self.corruption, self.colluding = inner, corruption, frozenset(colluding)
+
+    def watched(self, observers: Observers) -> Corrupted:
+        """This exchange before the eyes of ``observers``, who see what the colluders forge as what they sent."""
+        return Corrupted(self.inner.watched(observers), self.corruption, tuple(self.colluding))
+
+    def open(self, server: RoundState) -> tuple[tuple[str, ...], Broadcast]:
+        """As without the adversary."""
+        return self.inner.open(server)
+
+    def site(self, phase: str, site: str, inbox: Broadcast, state: SiteState) -> tuple[Update, SiteState]:
+        """Local work; a colluding site's participant already has its records and objective."""
+        return self.inner.site(phase, site, inbox, state)
+
+    def together(
+        self, phase: str, sites: Sequence[str], inbox: Broadcast, states: Mapping[str, SiteState]
+    ) -> tuple[dict[str, Update], dict[str, SiteState]]:
+        """Local work of many at once, colluders among them."""
+        return self.inner.together(phase, sites, inbox, states)
+
+    def turned(self, server: RoundState, refused: Mapping[str, str]) -> RoundState:
+        """As without the adversary."""
+        return self.inner.turned(server, refused)
+
+    def server(
+        self, phase: str, outboxes: Mapping[str, Update], server: RoundState
+    ) -> tuple[RoundState, Broadcast | None]:
+        """Forge the colluders' updates, then merge."""
+        own = [update for site, update in outboxes.items() if site in self.colluding]
+        if own:
+            view = self._view(outboxes, server)
+            theirs, residuals = _apart(server.adversary)
+            forged, memory = self.corruption.forge(theirs, own, view)
+            spoken = {update.site: self._spoken(update, residuals) for update in forged}
+            outboxes = {**outboxes, **{site: update for site, (update, _) in spoken.items()}}
+            kept = {name: tensor for _, held in spoken.values() for name, tensor in held.items()}
+            server = replace(server, adversary={**memory, **residuals, **kept})
+        return self.inner.server(phase, outboxes, server)
+
+    def _view(self, outboxes: Mapping[str, Update], server: RoundState) -> RoundView:
+        """What the corruption is granted, and no more."""
+        half, needs = self.inner.half, self.corruption.needs
+        shared = half.broadcast(server)
+        view = RoundView(half.classes, shared.round, shared.params, shared.buffers)
+        if not issubclass(needs, AggregateView):
+            return view
+        honest = {site: update for site, update in outboxes.items() if site not in self.colluding}
+        plain = half.plain(honest, server)
+        known = (view.classes, view.round, view.params, view.buffers, _mean(tuple(plain.values())))
+        return OmniscientView(*known, plain) if issubclass(needs, OmniscientView) else AggregateView(*known)
+
+    def _spoken(self, update: Update, residuals: Payload) -> tuple[Update, Payload]:
+        """A forged update as the codecs write it, and what they keep of it.  Of what it was not asked it says zero."""
+        silent = {n: torch.zeros(s) for n, s in self.inner.half.merge.expects().items() if n not in update.payload}
+        update = replace(update, payload={**update.payload, **silent}) if silent else update
+        kept: dict[str, Tensor] = {}
+        for codec in (defence for defence in self.inner.half.defences if defence.stage == "compress"):
+            own = f"{_CODEC}{update.site}:{codec.kind()}:"
+            held = {name.removeprefix(own): tensor for name, tensor in residuals.items() if name.startswith(own)}
+            stream = self.inner.half.stream.child("forged", update.site, update.round, codec.kind())
+            try:
+                update, after = codec.protect(update, held, stream)
+            except Refused:  # nothing that the codec can say: it goes as it is, and the server refuses it
+                return update, {}
+            kept |= {own + name: tensor for name, tensor in after.items()}
+        return update, kept
+
+
+def _apart(memory: Payload) -> tuple[Payload, Payload]:
+    """The adversary's own memory, and the residuals of what it sent."""
+    residuals = {name: tensor for name, tensor in memory.items() if name.startswith(_CODEC)}
+    return {name: tensor for name, tensor in memory.items() if name not in residuals}, residuals
+
+
+def _mean(updates: Sequence[Update]) -> Payload:
+    """The weighted mean of each part; empty without updates."""
+    total = sum(update.weight for update in updates)
+    names = updates[0].payload if updates else ()
+    parts = {name: [update.weight / total * update.payload[name] for update in updates] for name in names}
+    return {name: torch.stack(weighted).sum(0) for name, weighted in parts.items()}
