@@ -201,6 +201,7 @@ def why_not_together(people: Sequence[Participant]) -> Refused | None:
 
 def _why_not(person: Participant, first: Participant) -> Refused | None:
     network, kind = person.network, type(person.objective).__name__
+    layers = "" if network.draws_nothing else _why_not_layers(network.template)
     reasons = {
         "computes plain mean gradients, and this rule is another": type(person.rule) is not MeanGradient,
         f"prepares no batches and no rounds, as {kind} does": (
@@ -211,7 +212,7 @@ def _why_not(person: Participant, first: Participant) -> Refused | None:
             or (person.algorithm is not first.algorithm and person.algorithm != first.algorithm)
         ),
         "cannot keep running statistics (BatchNorm) apart": bool(network.start()[1].numel()),
-        _why_not_layers(network.template): not network.draws_nothing,
+        layers: bool(layers),
         "computes in fp32 and contiguous memory": (
             network.compute.precision != "fp32" or network.compute.layout != "contiguous"
         ),
