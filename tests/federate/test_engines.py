@@ -211,7 +211,7 @@ def _alive(pid: int) -> bool:
     ("changes", "reason"),
     [
         ({"rule": DPSGD(noise_multiplier=1.5, delta=1e-2).rule(MeanGradient())}, "mean gradients"),
-        ({"objective": Dark()}, "prepare batches"),
+        ({"objective": Dark()}, "prepares no batches"),
         ({"compute": Compute("bf16")}, "fp32"),
     ],
 )
@@ -345,7 +345,7 @@ def test_an_objective_that_prepares_is_never_taken_for_a_plain_one() -> None:
             return {"x": x / 2, "y": y}
 
     assert CrossEntropy().plain
-    with pytest.raises(Refused, match="prepare batches one by one, as Darker does"):
+    with pytest.raises(Refused, match="prepares no batches and no rounds, as Darker does"):
         carried(Stacked(), *federation(MLP(hidden=9), objective=Darker()))
     assert (
         apart(
