@@ -19,6 +19,13 @@ def test_a_place_is_prefixed_and_the_rest_kept():
     assert Refused("x").at("here").where == "here"
 
 
+def test_an_unlawful_combination_carries_its_law():
+    error = pickle.loads(pickle.dumps(Unlawful("too few records", law=7, remedy="use more"))).at("arms[1]")
+    assert (error.law, error.cause, error.reason) == (7, "too few records", "too few records (LAWS 7)")
+    assert str(error) == "arms[1]: too few records (LAWS 7). use more."
+    assert Unlawful("named twice").law is None
+
+
 @pytest.mark.parametrize(
     ("kind", "code"), [(ConsiliumError, 3), (Failed, 3), (Refused, 2), (Unlawful, 2), (MissingExtra, 2)]
 )

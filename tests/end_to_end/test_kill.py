@@ -50,8 +50,8 @@ def contents(folder):
 
 @pytest.fixture
 def home(tmp_path, tables, as_toml):
-    """The tiny study, longer: twelve rounds, so that a kill can meet one."""
-    tables["federation"]["rounds"] = 12
+    """The tiny study, longer: twelve rounds, so that a kill can meet one, and carried by what no clock chooses."""
+    tables["federation"] |= {"rounds": 12, "engine": "loop"}
     tables["vary"]["privacy"][0]["noise-multiplier"] = 2.0
     del tables["vary"]["robustness"], tables["attacks"][1]["from"]["robustness"]
     (tmp_path / "study.toml").write_text(as_toml(tables))

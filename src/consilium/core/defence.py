@@ -133,10 +133,11 @@ class ModelDefence(Defence):
 
     The released artefact is ``pack(module)``; it is rebuilt by ``structure`` (what the architecture becomes, weights
     arbitrary) and ``unpack``.  ``tolerance`` is how far a record's logits may differ between two batches, as a share of
-    their spread: float kernels round in another order.
+    their spread: float kernels round in another order.  ``ends``: nothing can be done to the model after it.
     """
 
     tolerance: ClassVar[float] = 1e-3
+    ends: ClassVar[bool] = False
 
     def fits_public(self) -> bool:
         """True if ``apply`` fits something on public records, which must then exist."""

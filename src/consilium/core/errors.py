@@ -9,6 +9,9 @@ ConsiliumError
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 __all__ = ["ConsiliumError", "Failed", "MissingExtra", "Refused", "Unlawful"]
 
 
@@ -26,12 +29,16 @@ class ConsiliumError(Exception):
         return f"{head} {_sentence(self.remedy)}" if self.remedy else head
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.reason, self.remedy, self.where)
+        return _rebuild, (type(self), self._arguments())
 
     def at(self, where: str) -> ConsiliumError:
         """The same error, located: the innermost place is kept at the end."""
         place = f"{where}.{self.where}" if self.where else where
-        return type(self)(self.reason, remedy=self.remedy, where=place)
+        return _rebuild(type(self), {**self._arguments(), "where": place})
+
+    def _arguments(self) -> Mapping[str, Any]:
+        """What it is made of, so that it can be made again elsewhere."""
+        return {"reason": self.reason, "remedy": self.remedy, "where": self.where}
 
 
 class Refused(ConsiliumError):
@@ -41,7 +48,17 @@ class Refused(ConsiliumError):
 
 
 class Unlawful(Refused):
-    """A combination that a law forbids; the reason names the law."""
+    """A combination that a law forbids; the reason ends with the number of the ``law``, where it has one.
+
+    ``cause`` is the reason without it.
+    """
+
+    def __init__(self, reason: str, *, law: int | None = None, remedy: str = "", where: str = "") -> None:
+        self.cause, self.law = reason.rstrip("."), law
+        super().__init__(self.cause if law is None else f"{self.cause} (LAWS {law})", remedy=remedy, where=where)
+
+    def _arguments(self) -> Mapping[str, Any]:
+        return {"reason": self.cause, "law": self.law, "remedy": self.remedy, "where": self.where}
 
 
 class MissingExtra(Refused):
@@ -56,5 +73,5 @@ def _sentence(text: str) -> str:
     return text if text.endswith("?") else f"{text}."
 
 
-def _rebuild(kind: type[ConsiliumError], reason: str, remedy: str, where: str) -> ConsiliumError:
-    return kind(reason, remedy=remedy, where=where)
+def _rebuild(kind: type[ConsiliumError], arguments: Mapping[str, Any]) -> ConsiliumError:
+    return kind(**arguments)

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import NoReturn
 
-from consilium.core.errors import Refused
+from consilium.core.errors import Refused, Unlawful
 from consilium.core.inputs import Column
 from consilium.study.tables import shown
 
@@ -32,7 +32,7 @@ def refuse_difference(mine: Schema, study: Schema, *, private: bool) -> None:
     if private and undeclared:
         name, words = undeclared[0].name, undeclared[0].words
         reason = f"the categories of column {shown(name)} are not declared, and the study claims differential privacy"
-        _refuse(f"{reason} (LAWS 9)", stated_words(name, words))
+        raise Unlawful(reason, law=9, remedy=stated_words(name, words), where="data")
 
 
 def _columns(mine: Schema, study: Schema) -> None:

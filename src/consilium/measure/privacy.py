@@ -99,7 +99,7 @@ def epsilon(charges: Sequence[Charge], delta: float, adjacency: Adjacency = "add
     if len(units) + bool(labels) > 1:
         names = " and ".join([*units, *(["label"] if labels else [])])
         raise Unlawful(
-            f"charges of different units ({names}) are never added (LAWS 11)", remedy="make one claim for each unit"
+            f"charges of different units ({names}) are never added", law=11, remedy="make one claim for each unit"
         )
     if labels:
         return Spent(float(sum(r.epsilon * count for r, count in labels.items())), _RESPONSE)

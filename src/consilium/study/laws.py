@@ -7,7 +7,6 @@ the remedy.  The laws that need numbers (7, 13) see the sites' sizes; nobody nee
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import cast
@@ -17,7 +16,7 @@ import torch
 
 from consilium.core.charge import Adjacency
 from consilium.core.defence import Defence, MergeDefence, ModelDefence, UpdateDefence
-from consilium.core.errors import Refused
+from consilium.core.errors import Refused, Unlawful
 from consilium.core.gradient import GradientRule
 from consilium.core.network import Network
 from consilium.core.random import Stream
@@ -69,6 +68,12 @@ class Refusal:
 
     def __str__(self) -> str:
         return f"{self.reason} (LAWS {self.law}). {self.remedy}."
+
+    @classmethod
+    def of(cls, error: Refused, law: int, remedy: str) -> Refusal:
+        """What ``error`` says, under the law that it names, else ``law``; ``remedy`` where it gives none."""
+        reason, number = (error.cause, error.law) if isinstance(error, Unlawful) else (error.reason, None)
+        return cls(number or law, f"{error.where}: {reason}" if error.where else reason, error.remedy or remedy)
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON."""
@@ -192,7 +197,7 @@ def _mixing(rule: GradientRule, network: Network, shape: tuple[int, ...]) -> Ref
     try:
         rule.refuse(network, shape)
     except Refused as error:
-        return Refusal(5, error.reason.removesuffix(" (LAWS 5)"), error.remedy or "use another model")
+        return Refusal.of(error, 5, "use another model")
     except Exception as error:  # the model may be anyone's code
         return Refusal(5, f"gradients of single examples fail: {told(error)}", "use another model")
     return None
@@ -261,10 +266,10 @@ def fitted_on_public(case: Case) -> Refusal | None:
 
 def model_order(case: Case) -> Refusal | None:
     """Quantise last: masks and fine-tuning need float weights."""
-    kinds = [d.kind() for d in case.arm.model]
-    if "static-int8" in kinds and kinds[-1] != "static-int8":
-        return Refusal(1, "static-int8 must be the last thing done to a model", "put it last in the study's axes")
-    return None
+    early = next((defence.kind() for defence in case.arm.model[:-1] if defence.ends), None)
+    if early is None:
+        return None
+    return Refusal(1, f"{early} must be the last thing done to a model", "put it last in the study's axes")
 
 
 def real_kernels(case: Case) -> Refusal | None:
@@ -314,9 +319,7 @@ def lawful_claims(case: Case) -> Refusal | None:
     try:
         claims = planned_claims(case.spec, case.arm, case.data)
     except Refused as error:
-        said = re.fullmatch(r"(.*) \(LAWS (\d+)\)", error.reason)
-        reason, law = (error.reason, 7) if said is None else (said[1], int(said[2]))
-        return Refusal(law, f"{error.where}: {reason}" if error.where else reason, error.remedy or "use another target")
+        return Refusal.of(error, 7, "use another target")
     return _capped(claims, case.spec.max_epsilon)
 
 

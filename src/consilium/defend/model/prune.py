@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from consilium.core.defence import ModelDefence
 from consilium.core.entry import check, check_used
-from consilium.core.errors import Failed, Refused
+from consilium.core.errors import Failed, Refused, Unlawful
 from consilium.core.random import Stream
 from consilium.core.records import Records
 
@@ -52,8 +52,9 @@ class Prune(ModelDefence):
     def apply(self, module: nn.Module, public: Records, stream: Stream) -> nn.Module:
         """The pruned model, fine-tuned by SGD with momentum 0.9 on batches of 64 public records."""
         if self.fine_tune_steps and not len(public):
-            raise Refused(
-                "prune has no public records to fine-tune on (LAWS 10)",
+            raise Unlawful(
+                "prune has no public records to fine-tune on",
+                law=10,
                 remedy="set data.public above 0, or prune.fine-tune-steps = 0",
             )
         pruned = copy.deepcopy(module).eval().requires_grad_(False)

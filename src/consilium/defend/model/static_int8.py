@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from consilium.core.defence import ModelDefence
 from consilium.core.entry import check
-from consilium.core.errors import Failed, Refused
+from consilium.core.errors import Failed, Unlawful
 from consilium.core.random import Stream
 from consilium.core.records import Records
 
@@ -39,6 +39,8 @@ class StaticInt8(ModelDefence):
     tolerance: ClassVar[float] = 0.05
     """Where a float layer between int8 ones rounds the other way, the next code is one further: 0.014 was measured."""
 
+    ends: ClassVar[bool] = True
+
     calibration: int = 64
 
     def __post_init__(self) -> None:
@@ -51,8 +53,8 @@ class StaticInt8(ModelDefence):
     def apply(self, module: nn.Module, public: Records, stream: Stream) -> nn.Module:
         """The int8 model, calibrated on ``calibration`` random public records (all, if there are fewer)."""
         if not len(public):
-            raise Refused(
-                "static-int8 has no public records to fit its ranges on (LAWS 10)", remedy="set data.public above 0"
+            raise Unlawful(
+                "static-int8 has no public records to fit its ranges on", law=10, remedy="set data.public above 0"
             )
         chosen = torch.randperm(len(public), generator=stream.generator())[: self.calibration]
         x = public.x[chosen]

@@ -121,12 +121,14 @@ class DPSGDRule(GradientRule):
         batch, them = self.schedule(schedule).batch or n, _PLURAL[self.unit]
         if n < max(1, batch):
             raise Unlawful(
-                f"{n} training {them} are fewer than the expected batch of {batch} (LAWS 7)",
+                f"{n} training {them} are fewer than the expected batch of {batch}",
+                law=7,
                 remedy=f"use a batch of at most {n}, or give this site more {them}",
             )
         if self.delta * n >= 1:
             raise Unlawful(
-                f"delta = {self.delta:g} is not below 1/n = {1 / n:g} for {n} training {them} (LAWS 7)",
+                f"delta = {self.delta:g} is not below 1/n = {1 / n:g} for {n} training {them}",
+                law=7,
                 remedy=f"use a delta below {1 / n:.1g}, such as {0.1 / n:.1g}",
             )
         return batch
@@ -177,7 +179,8 @@ class DPSGDRule(GradientRule):
             once = privacy.epsilon([self.charge(n, schedule, 1)], self.delta, self.adjacency).epsilon
             steps, needed = self.schedule(schedule).steps(n), _least_multiplier(self, n, schedule)
             raise Unlawful(
-                f"one round of {steps} steps costs epsilon {once:.6g}, and the budget is {self.epsilon:g} (LAWS 7)",
+                f"one round of {steps} steps costs epsilon {once:.6g}, and the budget is {self.epsilon:g}",
+                law=7,
                 remedy=f"use a noise-multiplier of {needed:g} for all {schedule.rounds} rounds, or a larger epsilon",
             )
         return most

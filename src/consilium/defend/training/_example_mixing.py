@@ -25,7 +25,8 @@ def refuse_mixing(network: Network, shape: tuple[int, ...]) -> None:
         if isinstance(module, _BatchNorm) or (isinstance(module, _NormBase) and module.track_running_stats):
             raise Unlawful(
                 f"{type(module).__name__} ({name or 'the model'}) mixes the examples of a batch, and its running "
-                "statistics would leave the site without noise (LAWS 5)",
+                "statistics would leave the site without noise",
+                law=5,
                 remedy=_REMEDY,
             )
     with scoped(Stream(0, ("one-by-one",))), torch.no_grad():
@@ -38,7 +39,8 @@ def _probe(network: Network, shape: tuple[int, ...]) -> None:
     other = torch.stack([one[0], other[1]])
     if not _same(network.logits(params, buffers, one)[0], network.logits(params, buffers, other)[0]):
         raise Unlawful(
-            "an answer depends on the other examples of its batch, so clipping each bounds nothing (LAWS 5)",
+            "an answer depends on the other examples of its batch, so clipping each bounds nothing",
+            law=5,
             remedy=_REMEDY,
         )
     if not len(buffers):
@@ -47,7 +49,8 @@ def _probe(network: Network, shape: tuple[int, ...]) -> None:
     network.logits(params, after, one, training=True)
     if not torch.equal(after.nan_to_num(), buffers.nan_to_num()):
         raise Unlawful(
-            "training changes the module's buffers: they would leave the site without noise (LAWS 5)",
+            "training changes the module's buffers: they would leave the site without noise",
+            law=5,
             remedy="use a model whose buffers are constants",
         )
 

@@ -119,8 +119,8 @@ class DPFedAvg(UpdateDefence, MergeDefence):
         """A claim of each site; refused where delta, cohort or clip allow none."""
         if self.delta * cohort.population >= 1:
             raise Unlawful(
-                f"delta = {self.delta:g} is not below 1/n = {1 / cohort.population:.4g} for {cohort.population} sites "
-                "(LAWS 7)",
+                f"delta = {self.delta:g} is not below 1/n = {1 / cohort.population:.4g} for {cohort.population} sites",
+                law=7,
                 remedy=f"use a delta below {1 / cohort.population:.1g}: with few sites no claim per site means much",
             )
         noise = self._noise(cohort)
@@ -132,7 +132,8 @@ class DPFedAvg(UpdateDefence, MergeDefence):
         if rounds == 0:
             once = privacy.epsilon([charge], self.delta, self.adjacency).epsilon
             raise Unlawful(
-                f"one round costs each site epsilon {once:.4g}, and the budget is {self.epsilon:g} (LAWS 7)",
+                f"one round costs each site epsilon {once:.4g}, and the budget is {self.epsilon:g}",
+                law=7,
                 remedy="use a larger noise-multiplier or epsilon",
             )
         return Promise(charge, self.delta, self.adjacency, words, rounds)
@@ -146,7 +147,8 @@ class DPFedAvg(UpdateDefence, MergeDefence):
         if self.adjacency != "replace-one":
             raise Unlawful(
                 f"a cohort of a fixed number ({cohort.expected:g} of {cohort.population}) is filled up by another site "
-                "where one is missing, so the sum moves by twice the clip (LAWS 15)",
+                "where one is missing, so the sum moves by twice the clip",
+                law=15,
                 remedy='set federation.participation.sampling = "poisson", or adjacency = "replace-one" without '
                 "amplification",
             )
@@ -170,7 +172,8 @@ class DPFedAvg(UpdateDefence, MergeDefence):
         if moving is not None and noise_of_the_sum(noise, moving.noise) == float("inf"):
             raise Unlawful(
                 f"counting with noise {moving.noise:g} alone costs as much as a noise multiplier of "
-                f"{2 * moving.noise:.4g}, and sum and count together may cost no more than {noise:g} does (LAWS 9)",
+                f"{2 * moving.noise:.4g}, and sum and count together may cost no more than {noise:g} does",
+                law=9,
                 remedy=f"use a count-noise above {noise / 2:.4g}, more sites in a round, or a fixed clip",
             )
 

@@ -186,7 +186,8 @@ class Ledger:
         n, them = (data.n, "records") if unit == "example" else (len(data.persons), "patients")
         if delta * n >= 1:
             raise Unlawful(
-                f"the budget's delta = {delta:g} is not below 1/n for {n} training {them} (LAWS 7)",
+                f"the budget's delta = {delta:g} is not below 1/n for {n} training {them}",
+                law=7,
                 remedy=f"use a delta below {1 / n:.1g}",
                 where="budget.delta",
             )
@@ -345,7 +346,7 @@ def _check_kinds(charges: Sequence[Charge] | None, labels: Sequence[Charge]) -> 
     if any(isinstance(c, RandomisedResponse) for c in charges or ()) or any(
         not isinstance(c, RandomisedResponse) for c in labels
     ):
-        raise Unlawful("a label charge and an example charge are never added (LAWS 11)", remedy="give each its place")
+        raise Unlawful("a label charge and an example charge are never added", law=11, remedy="give each its place")
 
 
 def _over(what: str, asked: float, total: float, spent: float, most: float) -> Refused:
