@@ -1,1 +1,0 @@
-"""Attribution and pathways."""
