@@ -2,8 +2,10 @@
 
 import importlib.util
 import json
+import math
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -102,6 +104,10 @@ class Federation:
         found = list((self.folder / "out" / study / "trainings").glob("*/rounds.jsonl"))
         lines = found[0].read_text().splitlines(keepends=True) if found else []
         return [json.loads(line) for line in lines if line.endswith("}\n")]
+
+    def deadline(self, study, least):
+        """Whole seconds in which a site of this machine, as busy as it is, answers a round like those of ``study``."""
+        return max(least, math.ceil(6 * statistics.median(line["seconds"] for line in self.rounds(study))))
 
     def until(self, true, seconds=180, what=""):
         """Wait until ``true()``; says what every program said if it never is."""

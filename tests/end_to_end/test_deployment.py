@@ -94,7 +94,8 @@ def test_strangers_are_refused(federation, finished):
 def test_a_round_closes_without_a_site_that_never_answers(federation, deployed_study, finished):
     """With two of three, the minimum, once its deadline is over; who was silent stands in the log."""
     study = deployed_study("silent", 3, "[federation.participation]\nminimum-cohort = 2")
-    federation.serve(study, "--gather", "120", "--deadline", "6", name="patient")
+    deadline = federation.deadline("deployed", least=6)
+    federation.serve(study, "--gather", "120", "--deadline", str(deadline), name="patient")
     federation.until(lambda: federation.rounds("silent"), what="no first round")
     federation.kill("site-2")
     assert federation.wait("patient") == 0, federation.log("patient")

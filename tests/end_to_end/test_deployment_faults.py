@@ -107,7 +107,8 @@ def test_a_server_on_a_full_disk_ends_and_says_why_and_what_it_had_is_whole(torn
 def patient(federation, deployed_study, torn, lines, disks):
     """A short deadline: site-2 is cut off for longer than that and comes back; then the disk of site-0 is full."""
     study = deployed_study("patient", MANY, "[federation.participation]\nminimum-cohort = 2")
-    federation.serve(study, "--gather", "120", "--deadline", "8", name="patient")
+    deadline = federation.deadline("torn", least=8)
+    federation.serve(study, "--gather", "120", "--deadline", str(deadline), name="patient")
 
     def until(trouble, site, after=0):
         """The first round after ``after`` in which ``site`` met ``trouble``, or with "" none."""
@@ -125,7 +126,7 @@ def patient(federation, deployed_study, torn, lines, disks):
 
     first = until("", "site-2")
     lines["site-2"].cut("reset")
-    made = {"dropped": until("dropped", "site-2", first)}
+    made = {"deadline": deadline, "dropped": until("dropped", "site-2", first)}
     lines["site-2"].heal()
     made["back"] = until("", "site-2", made["dropped"])
     if disks:
@@ -151,7 +152,7 @@ def evidence(federation):
 def test_a_cut_longer_than_the_deadline_costs_the_site_its_rounds_by_name_and_no_more(federation, patient):
     assert patient["end"] == 0, federation.log("patient")
     assert patient["dropped"] < patient["back"]
-    assert f"round {patient['dropped']}: no answer from site-2 in 8 s" in federation.log("patient")
+    assert f"round {patient['dropped']}: no answer from site-2 in {patient['deadline']} s" in federation.log("patient")
     assert evidence(federation)["engine"]["silent"][f"round {patient['dropped']} round"] == ["site-2"]
 
 
