@@ -155,7 +155,7 @@ def check_released(folder: Path, judged: Mapping[str, Any] | None) -> None:
     """Fail for a model, or a site's own, that is not the stored one, or not the one that was ``judged`` (if known)."""
     recipe = recipe_of(folder)
     if not recipe:
-        reason = f"{folder / 'recipe.json'} is gone, or was changed after it was written"
+        reason = f"{folder / 'recipe.json'} is gone, is that of another model, or was changed after it was written"
         raise Failed(reason, remedy="delete it and run again: the model is stored again")
     unbroken(folder / "model.safetensors", str(recipe.get("sha256")))
     for site, seal in table(recipe, "sites").items():

@@ -86,13 +86,8 @@ def is_trained(store: Store, digest: str) -> bool:
         record = read_json(folder / "training.json") or {}
     except Failed:
         return False
-    own = record.get("digest", digest) == digest
-    return (
-        own
-        and record.get("status") == "ok"
-        and not is_altered(record)
-        and (folder / "checkpoint.safetensors").is_file()
-    )
+    done = record.get("status") == "ok" and record.get("digest", digest) == digest and not is_altered(record)
+    return done and (folder / "checkpoint.safetensors").is_file()
 
 
 def read_rounds(store: Store, training: str) -> list[Mapping[str, Any]]:
