@@ -8,11 +8,13 @@ import csv
 import json
 import math
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 
 from consilium import Study
+from consilium.attack.poisoning.label_flip import LabelFlip
 from consilium.core.errors import Refused, Unlawful
 from consilium.core.random import Stream
 from consilium.defend.answer.round_answer import RoundAnswer
@@ -82,9 +84,9 @@ def _update(plan, arm, corruption=None, site="site-0"):
 def test_law_4_a_corrupted_site_obeys_no_site_half_but_the_server_half_binds_it(tables):
     rr = {"kind": "label-randomised-response", "epsilon": 1.0}
     tables = {**tables, "attacks": [], "vary": {"all": [[DP, BOUND, rr, {"kind": "adversarial-training"}]]}}
-    tables["corruptions"] = [{"kind": "label-flip", "sites": 1, "share": 0.0}]
+    tables["corruptions"] = [{"kind": "label-flip", "sites": 1}]
     plan = Study.of(tables).plan()
-    arm, bad = plan.arms[1], plan.spec.corruptions[0]
+    arm, bad = plan.arms[1], replace(plan.spec.corruptions[0], corruption=LabelFlip(share=0.0))
     data, net = plan.materials.consortium(0), plan.materials.network(0)
     (name,) = colluders(bad, data.sites, 0)
     people = participants(plan.spec, arm, 0, bad, data, net)

@@ -13,6 +13,8 @@ from consilium import Study
 from consilium.core.errors import Failed, Refused
 from consilium.core.seal import is_altered, sealed
 from consilium.federate.checkpoint import load_checkpoint
+from consilium.report.read import read_study
+from consilium.study.store import Store, is_trained
 
 
 @pytest.fixture
@@ -290,3 +292,70 @@ def test_a_sites_own_model_is_sealed_too(tables, tmp_path):
     path.unlink()
     outcome = Study.of(tables).run(tmp_path, quiet=True).outcome
     assert not outcome.failed and path.read_bytes() == whole
+
+
+def swapped(one, other):
+    aside = one.with_name("aside")
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+
+
+def figures(evidence):
+    return {arm: [m["value"] for m in e["utility"]] for arm, e in evidence.items()}
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["known seals", "no study.json"])
+def test_evidence_of_another_cell_is_never_taken_for_its_own(folder, study, capsys, recorded):
+    """Its seal holds: only its place is wrong."""
+    before = figures(cells(folder))
+    record = (folder / "study.json").read_text()
+    swapped(home(folder, "none"), home(folder, "dp-sgd"))
+    (folder / "study.json").unlink()
+    if recorded:
+        (folder / "study.json").write_text(record)
+        assert all("is that of another cell" in c.altered for c in read_study(folder).cells)
+    outcome = Study.of(study).run(folder.parent).outcome
+    assert (outcome.trained, outcome.attacks_run, outcome.attacks_reused) == (0, 4, 0)
+    assert figures(cells(folder)) == before and before["none"] != before["dp-sgd"]
+    assert {path.name for path in (folder / "cells").iterdir()} == {home(folder, arm).name for arm in before}
+    for arm in before:
+        assert json.loads((home(folder, arm) / "evidence.json").read_text())["cell"]["arm"] == arm
+    assert ("changed after" if recorded else "is that of another cell") in capsys.readouterr().err
+
+
+def test_a_model_of_another_arm_with_the_same_weights_is_stored_again(study, tmp_path):
+    """Both files are the same, and one of them rounds its answers."""
+    study = {**study, "vary": {"answer": ["round-answer"]}}
+    folder = Study.of(study).run(tmp_path, quiet=True).folder
+    own = {arm: (model(folder, arm) / "recipe.json").read_text() for arm in ("none", "round-answer")}
+    swapped(model(folder, "none"), model(folder, "round-answer"))
+    assert all("recipe.json is gone, is that of another model" in c.altered for c in read_study(folder).cells)
+    run(study, folder)
+    assert {arm: (model(folder, arm) / "recipe.json").read_text() for arm in own} == own
+    assert type(consilium.load(home(folder, "none"))).__name__ == "Sequential"
+
+
+def test_a_training_of_another_arm_is_not_done(folder, study):
+    one, other = (checkpoint(folder, arm).parent for arm in ("none", "dp-sgd"))
+    swapped(one, other)
+    assert not any(is_trained(Store(folder), path.name) for path in (one, other))
+    outcome, _ = run(study, folder)
+    assert outcome.trained or outcome.failed
+
+
+@pytest.mark.parametrize("name", ["trainings", "models", "cells"])
+def test_a_file_in_the_place_of_a_folder_is_named(folder, study, name):
+    shutil.rmtree(folder / name)
+    (folder / name).write_text("")
+    with pytest.raises(Refused, match=rf"cannot make the folder .*{name}: File exists") as e:
+        run(study, folder)
+    assert e.value.remedy == "move away what stands there"
+
+
+def test_a_folder_in_the_place_of_a_file_takes_no_disk_space(folder, study):
+    (folder / "study.json").unlink()
+    (folder / "study.json").mkdir()
+    with pytest.raises(Failed, match=r"study\.json: Is a directory") as e:
+        run(study, folder)
+    assert "move away what stands in its place" in e.value.remedy

@@ -26,6 +26,7 @@ __all__ = [
     "read_bytes",
     "regular",
     "replace",
+    "unwritten",
 ]
 
 _KINDS = {
@@ -80,6 +81,13 @@ def replace(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Put ``data`` in the place of ``path``: the old file or the new one is there, also after a kill."""
     with drafted(path, mode) as draft, os.fdopen(os.open(draft, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "wb") as f:
         f.write(data)
+
+
+def unwritten(error: Exception) -> str:
+    """What to do where a file could not be written."""
+    if isinstance(error, OSError) and error.errno in (errno.EEXIST, errno.EISDIR, errno.ENOTDIR):
+        return "move away what stands in its place and run again; nothing finished is lost"
+    return "free disk space and run again; nothing finished is lost"
 
 
 def opened_to_append(path: Path) -> BinaryIO:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from consilium.core.errors import Failed, Refused
-from consilium.core.files import drafted, regular
+from consilium.core.files import drafted, regular, unwritten
 
 __all__ = ["read_tensors", "write_tensors"]
 
@@ -36,6 +36,4 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
                 {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, draft, dict(about or {})
             )
     except (OSError, SafetensorError) as error:
-        raise Failed(
-            f"cannot write {path}: {error}", remedy="free disk space and run again; nothing finished is lost"
-        ) from error
+        raise Failed(f"cannot write {path}: {error}", remedy=unwritten(error)) from error

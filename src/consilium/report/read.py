@@ -165,7 +165,7 @@ def _cell(folder: Path, planned: Mapping[str, Any], arms: Mapping[str, ArmRecord
     digest = _text(planned.get("digest"))
     home = folder / "cells" / digest
     raw, trouble = _evidence(home / "evidence.json") if _DIGEST.fullmatch(digest) else ({}, "the digest is no name")
-    altered = evidence_trouble(raw, planned.get("seal"))
+    altered = evidence_trouble(raw, planned.get("seal"), digest)
     if altered:
         raw = {}
     altered = altered or files_trouble(folder, home, raw)

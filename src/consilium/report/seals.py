@@ -12,7 +12,7 @@ from typing import Any
 
 from ..core.errors import ConsiliumError
 from ..core.seal import file_digest, is_altered, is_sealed
-from ..study.sealing import altered_evidence, check_released, scores_hold, table
+from ..study.sealing import altered_evidence, check_released, other_cell, scores_hold, table
 from ..study.store import read_json
 
 __all__ = ["ALTERED", "evidence_trouble", "files_trouble", "rounds_hold", "study_trouble", "unsealed_note"]
@@ -28,8 +28,15 @@ def study_trouble(top: Mapping[str, Any]) -> str:
     )
 
 
-def evidence_trouble(evidence: Mapping[str, Any], known: object) -> str:
-    """Why the figures of ``evidence`` are not shown; ``known`` is the seal that the study's record has of it."""
+def evidence_trouble(evidence: Mapping[str, Any], known: object, digest: str) -> str:
+    """Why the figures of ``evidence`` are not shown as those of the cell ``digest``.
+
+    ``known`` is the seal that the study's record has of it.
+    """
+    if other := other_cell(evidence, digest):
+        return (
+            f"its evidence.json is that of another cell, {other}: none of it is shown; run the study again to measure"
+        )
     if not evidence or not altered_evidence(evidence, known):
         return ""
     return "its evidence.json was changed after it was written, so none of it is shown; run the study again to measure"

@@ -6,14 +6,13 @@ Arms that differ only after training share their training; what is finished is n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 from consilium.core.defence import AnswerDefence, ModelDefence
 from consilium.core.errors import Refused, Unlawful
 from consilium.core.network import Network
-from consilium.core.random import Stream
 from consilium.core.records import Consortium
 from consilium.federate.weights import fewest_sites
 from consilium.measure.privacy import Claim
@@ -22,8 +21,10 @@ from .arms import Arm, arms, same_choices
 from .audited import stored_network
 from .build import colluders, consortium, network
 from .claims import planned_claims
+from .division import check_division, division_note
 from .engines import check_engine
 from .environment import require_device
+from .infections import check_infections
 from .laws import Refusal, broken_law
 from .recipe import cell_recipe, digest, fingerprint, model_recipe, start_mark, training_recipe
 from .shadow_pool import check_retraining
@@ -78,7 +79,8 @@ class Materials:
         self.marks = lru_cache(maxsize=None)(self._marks)
 
     def _consortium(self, seed: int) -> Consortium:
-        return consortium(self.spec, seed)
+        data = consortium(self.spec, seed)
+        return replace(data, notes=(*data.notes, division_note(seed))) if self.spec.audit else data
 
     def _network(self, seed: int) -> Network:
         data = self.consortium(seed)
@@ -123,7 +125,8 @@ def make_plan(
     """
     _check(spec, spec.data.shares.sites if gathered is None else len(gathered(spec.seeds[0]).sites))
     materials, every = Materials(spec, gathered), arms(spec)
-    _check_corruptions(spec, materials)
+    if spec.audit:
+        check_division(spec, materials.consortium)
     check_retraining(spec, every, materials.consortium(spec.seeds[0]))
     check_watchers(spec, materials.consortium(spec.seeds[0]))
     refused = _refusals(spec, materials, every, progress)
@@ -169,7 +172,9 @@ def _refusals(
 ) -> dict[str, Refusal]:
     refused: dict[str, Refusal] = {}
     for i, seed in enumerate(spec.seeds):
-        data, net = materials.consortium(seed), materials.network(seed)
+        data = materials.consortium(seed)
+        check_infections(spec, data, seed)
+        net = materials.network(seed)
         for j, arm in enumerate(every):
             progress("arms checked", i * len(every) + j, len(spec.seeds) * len(every))
             if arm.name not in refused and (broken := broken_law(spec, arm, data, net)) is not None:
@@ -222,18 +227,6 @@ def _check_audit(spec: Spec) -> None:
                         remedy="choose defences of the model or of its answers",
                         where=f"vary.{axis}",
                     )
-
-
-def _check_corruptions(spec: Spec, materials: Materials) -> None:
-    """Whether the corruptions can do on these data what they say."""
-    for i, made in enumerate(spec.corruptions):
-        data, seed = materials.consortium(spec.seeds[0]), spec.seeds[0]
-        for site in data.sites:
-            if site.id in colluders(made, data.sites, seed):
-                try:
-                    made.corruption.records(site.records.train, len(data.classes), Stream(seed).child("check"))
-                except Refused as error:
-                    raise error.at(f"corruptions[{i}]") from error
 
 
 def _check_sources(spec: Spec, every: tuple[Arm, ...], refused: Mapping[str, Refusal]) -> None:

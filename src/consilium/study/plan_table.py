@@ -44,7 +44,8 @@ def plan_lines(summary: Mapping[str, Any]) -> list[str]:
         f"{summary['cells']} cells, {summary['attacks_per_cell']} attacks on each; "
         f"training will take about {summary['expected_seconds']:.0f} s"
     )
-    return [*(f"left out or clipped: {one_line(line)}" for line in summary["omitted"]), todo]
+    omitted = [f"left out or clipped: {one_line(line)}" for line in summary["omitted"]]
+    return [*omitted, *map(one_line, summary["notes"]), todo]
 
 
 def _epsilons(arm: dict[str, Any]) -> str:

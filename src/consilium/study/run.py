@@ -28,6 +28,7 @@ from .budget import budget_stop
 from .build import algorithm, assessing, colluders, exchange, released, start
 from .canary_audit import Auditor, broken, made_audits
 from .claims import central_claims, claim_notes, made_claims, privacy_record
+from .division import division_note
 from .engines import engine_for, engine_record
 from .environment import settled
 from .evaluate import attack_digest, costs, find, implied, is_judged, judge
@@ -60,8 +61,9 @@ the exchange with what the sites declared in it.
 
 _SCHEMA = 1
 _UNKNOWN_MEMBERS = (
-    "An audit: members are the training pool of these data and non-members what was held out of it. If the model was "
-    "trained on other records, or on both, this attack sits at chance and says nothing of safety."
+    "An audit: members are the training pool of seed {seed}'s division of these data and non-members what was held out "
+    "of it. If the model was trained on other records, or on both, this attack sits at chance and says nothing of "
+    "safety."
 )
 
 _ALIKE = (
@@ -84,6 +86,8 @@ def run_plan(plan: Plan, store: Store, command: str, quiet: bool = False, carrie
         write_json(store.folder / "study.json", sealed(study_record(plan, command, {}, 0.0)))
         for one in plan.materials.consortium(plan.spec.seeds[0]).omitted:
             ticker.say(f"left out or clipped: {one.line()}")
+        if plan.spec.audit:
+            ticker.say(division_note(plan.spec.seeds[0]))
         try:
             for seed in plan.spec.seeds:
                 for node in plan.trainings.values():
@@ -285,7 +289,7 @@ class _Runner:
         )
         made["measures"] += implied(made, evidence["privacy"])
         if cell.training is None and attack.attack.threat.aim == "membership":
-            made["notes"].append(_UNKNOWN_MEMBERS)
+            made["notes"].append(_UNKNOWN_MEMBERS.format(seed=cell.seed))
         if made["asked"] is not None and (left := set(self._asked.honest(cell)) - set(self._asked.always_honest(cell))):
             made["notes"].append(_ALIKE.format(", ".join(sorted(left))))
         self.outcome.attacks_run += 1

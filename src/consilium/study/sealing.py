@@ -20,6 +20,7 @@ from consilium.core.seal import SEAL, file_digest, is_altered, is_sealed, sealed
 from consilium.federate.checkpoint import load_checkpoint
 
 from .personal import site_file
+from .recipe import digest
 from .released import unbroken
 from .shape import wrong_field
 from .store import Store, read_json, write_json
@@ -29,6 +30,8 @@ __all__ = [
     "altered_evidence",
     "check_released",
     "check_training",
+    "is_recipe_of",
+    "other_cell",
     "recipe_of",
     "released_seals",
     "scores_hold",
@@ -36,6 +39,7 @@ __all__ = [
     "training_seals",
 ]
 
+_STORED = ("shape", "classes", "sha256", "sites")
 _SEALED = ("checkpoint.safetensors", "rounds.jsonl")
 _EARLIER = "Part of this evidence was written before evidence was sealed: whether that part was changed cannot be told."
 
@@ -63,6 +67,9 @@ class Seals:
             return {}
         if record and altered_evidence(record, self._known.get(digest)):
             self._say(f"{path} was changed after it was written: it is made again")
+            return {}
+        if other := other_cell(record, digest):
+            self._say(f"{path} is that of another cell, {other}: it is made again")
             return {}
         self.cells[digest] = record.get(SEAL)
         if record and not is_sealed(record):
@@ -121,7 +128,16 @@ def recipe_of(folder: Path) -> dict[str, Any]:
         recipe = read_json(folder / "recipe.json") or {}
     except Failed:
         return {}
-    return {} if is_altered(recipe) else recipe
+    return recipe if is_recipe_of(recipe, folder) else {}
+
+
+def is_recipe_of(recipe: Mapping[str, Any], folder: Path) -> bool:
+    """True where ``recipe`` is as it was written and its model is that of ``folder``, which has its digest for a name.
+
+    What is said of the stored files is no part of the digest.
+    """
+    own = {name: value for name, value in unsealed(recipe).items() if name not in _STORED}
+    return not is_altered(recipe) and digest(own) == folder.resolve().name
 
 
 def released_seals(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,7 +155,7 @@ def check_released(folder: Path, judged: Mapping[str, Any] | None) -> None:
     """Fail for a model, or a site's own, that is not the stored one, or not the one that was ``judged`` (if known)."""
     recipe = recipe_of(folder)
     if not recipe:
-        reason = f"{folder / 'recipe.json'} is gone, or was changed after it was written"
+        reason = f"{folder / 'recipe.json'} is gone, is that of another model, or was changed after it was written"
         raise Failed(reason, remedy="delete it and run again: the model is stored again")
     unbroken(folder / "model.safetensors", str(recipe.get("sha256")))
     for site, seal in table(recipe, "sites").items():
@@ -154,6 +170,12 @@ def check_released(folder: Path, judged: Mapping[str, Any] | None) -> None:
 def altered_evidence(evidence: Mapping[str, Any], known: object) -> bool:
     """True where ``evidence`` does not have its seal, or another one than the study's record has: the ``known`` one."""
     return is_altered(evidence) or (isinstance(known, str) and evidence.get(SEAL) != known)
+
+
+def other_cell(evidence: Mapping[str, Any], digest: str) -> str:
+    """The cell that ``evidence`` is of, where that is not the one of ``digest``; empty where it is, or names none."""
+    named = table(evidence, "cell").get("digest")
+    return "" if named in (None, digest) else str(named)
 
 
 def _known_seals(store: Store) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from consilium.core import plain
 from consilium.core.errors import Failed, Refused
-from consilium.core.files import opened_to_lock, replace
+from consilium.core.files import opened_to_lock, replace, unwritten
 from consilium.core.seal import file_digest, is_altered
 
 __all__ = ["Store", "is_trained", "read_json", "read_rounds", "rounds_in", "write_json"]
@@ -34,13 +34,13 @@ class Store:
     def of(cls, out: Path, study: str) -> Store:
         """``out``/``study``, made if it is not there."""
         store = cls(out / study)
-        try:
-            for name in ("trainings", "models", "cells"):
-                (store.folder / name).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise Refused(
-                f"cannot make the folder {store.folder}: {error.strerror}", remedy="choose another with --out"
-            ) from None
+        for name in ("trainings", "models", "cells"):
+            place = store.folder / name
+            try:
+                place.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                remedy = "move away what stands there" if place.parent.is_dir() else "choose another with --out"
+                raise Refused(f"cannot make the folder {place}: {error.strerror}", remedy=remedy) from None
         return store
 
     def training(self, digest: str) -> Path:
@@ -86,7 +86,8 @@ def is_trained(store: Store, digest: str) -> bool:
         record = read_json(folder / "training.json") or {}
     except Failed:
         return False
-    return record.get("status") == "ok" and not is_altered(record) and (folder / "checkpoint.safetensors").is_file()
+    done = record.get("status") == "ok" and record.get("digest", digest) == digest and not is_altered(record)
+    return done and (folder / "checkpoint.safetensors").is_file()
 
 
 def read_rounds(store: Store, training: str) -> list[Mapping[str, Any]]:
@@ -126,9 +127,7 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace(path, (plain.json_text(data, indent=1) + "\n").encode())
     except OSError as error:
-        raise Failed(
-            f"cannot write {path}: {error.strerror}", remedy="free disk space and run again; nothing finished is lost"
-        ) from error
+        raise Failed(f"cannot write {path}: {error.strerror}", remedy=unwritten(error)) from error
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

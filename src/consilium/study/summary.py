@@ -8,6 +8,7 @@ from typing import Any
 from consilium.measure.privacy import UNITS, maximum
 
 from .arms import Arm
+from .division import division_note
 from .estimate import expected_seconds, unfinished, unfinished_shadows
 from .plan import CellNode, Plan
 from .retrain import shadows_wanted
@@ -27,6 +28,7 @@ def plan_summary(plan: Plan, store: Store | None) -> dict[str, Any]:
         "seeds": list(plan.spec.seeds),
         "arms": [_arm(plan, arm, cells.get(arm.name, ())) for arm in plan.arms],
         "omitted": [one.line() for one in plan.materials.consortium(plan.spec.seeds[0]).omitted],
+        "notes": [division_note(seed) for seed in plan.spec.seeds] if plan.spec.audit else [],
         "trainings": len(plan.trainings),
         "trainings_to_do": len(todo),
         "shadows": sum(shadows_wanted(plan).values()),
