@@ -21,9 +21,9 @@ __all__ = ["check_patients", "check_sides"]
 def check_patients(dataset: Dataset) -> None:
     """Refuse that all records belong to one patient, whose records stay together."""
     if dataset.records.unit_count() == 1:
+        patient = dataset.unit_name(int(dataset.records.units[0]))
         raise Refused(
-            f"all {len(dataset.records)} records belong to one patient ({dataset.unit_name(int(dataset.records.units[0]))!r}), so nothing can be "
-            "held out",
+            f"all {len(dataset.records)} records belong to one patient ({patient!r}), so nothing can be held out",
             remedy="give records of two patients or more, or name their patients by what tells them apart",
             where=dataset.name,
         )

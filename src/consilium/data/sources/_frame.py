@@ -83,10 +83,13 @@ def _among(column: Any, words: Collection[str]) -> Any:
     numbers = [exact(word) for word in words if NUMBER.fullmatch(word)]
     if column.dtype.kind in "iuf":
         nothing = column.isna() if "nan" in {word.casefold() for word in words} else False
-        return column.isin(_in_type(numbers, column.dtype)) | nothing
+        alike = _in_type(numbers, column.dtype)
+        if column.dtype == np.float16:  # which pandas cannot look up
+            return np.isin(column.to_numpy(), alike) | nothing
+        return column.isin(alike) | nothing
     texts = [text for text in column.unique() if isinstance(text, str)] if numbers else []
-    alike = {text for text in texts if _PLAIN_NUMBER.fullmatch(text) and exact(text) in numbers}
-    return column.isin({*words, *alike})
+    spelt = {text for text in texts if _PLAIN_NUMBER.fullmatch(text) and exact(text) in numbers}
+    return column.isin({*words, *spelt})
 
 
 def _in_type(numbers: Sequence[Decimal], dtype: Any) -> Any:
@@ -105,7 +108,11 @@ def _parquet(pd: Any, file: Path) -> Any:
     frame = pd.read_parquet(file)
     named = [name for name in frame.index.names if name is not None]
     frame = frame.reset_index(level=named) if named else frame
-    return frame.apply(lambda column: column.map(lambda value: plain(value) if isinstance(value, str) else value))
+    return frame.apply(lambda column: column.map(_plain_text) if column.dtype.kind == "O" else column)
+
+
+def _plain_text(value: object) -> object:
+    return plain(value) if isinstance(value, str) else value
 
 
 def _csv(pd: Any, file: Path, columns: tuple[str, ...] | None, separator: str) -> Any:
