@@ -369,3 +369,10 @@ def test_whole_numbers_are_compared_to_the_last_digit(tmp_path):
     assert len(left.records) == 20
     for word in ("3.5", "1e999", "9" * 40, "1e99999999999999999999", str(2**60 + 2)):
         assert "which no cell holds" in refusal(path, missing=(word,))
+
+
+def test_names_in_a_float_that_keeps_too_few_digits(tmp_path):
+    path = str(tmp_path / "m.parquet")
+    who = np.array([2**24 + i for i in range(N)], dtype=np.float32)
+    pd.DataFrame({"v": range(N), "who": who, "y": [0, 1] * (N // 2)}).to_parquet(path)
+    assert "float32 keeps no name above 16777216. store names as text" in refusal(path, patient="who")

@@ -21,7 +21,7 @@ from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.inputs import Inputs
 from consilium.core.records import Omission, Records
-from consilium.data.arrays import identities, numbered
+from consilium.data.arrays import check_digits, identities, numbered
 from consilium.data.dataset import Dataset
 from consilium.data.meaning import TABULAR
 from consilium.data.omissions import by_site, check_none_lost, first
@@ -212,6 +212,8 @@ def _texts(frame: Any, name: str) -> list[str]:
 
 
 def _names(frame: Any, name: str) -> list[str]:
+    if frame[name].dtype.kind == "f":
+        check_digits(frame[name].to_numpy(), name)
     return identities(frame[name].to_list(), name, [f"row {row}" for row in frame.index])
 
 
