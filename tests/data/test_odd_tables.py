@@ -154,6 +154,19 @@ def test_minus_one_and_minus_one_point_nought_are_one_gap(column):
         (("4 Mar 2021", "March 2021", "Mar 5, 2021"), "turn dates into a number"),
         (("10:30", "11:45"), "turn dates into a number"),
         (("120/80", "130/85", "110/70"), "give each of the two numbers a column of its own"),
+        (("'45", "'46", "'47"), "take the apostrophe out, with which spreadsheets mark text"),
+        (("\u201945", "\u201946"), "take the apostrophe out"),
+        (("(5)", "6", "7"), "write a negative number with '-' and without brackets"),
+        (("(5)", "(6.5)", "($1.200)"), "write a negative number with '-' and without brackets"),
+        (("5-", "6-", "7.5-"), "write its minus sign in front of the number"),
+        (("5-", "6", "7.5"), "write its minus sign in front of the number"),
+        (("12.5D2", "1.5D2", "2.5D-1"), "write it with a point and an e"),
+        (("1D+02", "2D+03"), "write it with a point and an e"),
+        (("1,5E+02", "2,5E+03"), "write it with a point and an e"),
+        (("1 234", "2 345"), "take the blanks between its digits out"),
+        (("1\u00a0234", "2\u00a0345"), "take the blanks between its digits out"),
+        (("1\u202f234", "2\u2009345"), "take the blanks between its digits out"),
+        (("1\u200b234", "2\u200b345"), "take the blanks between its digits out"),
     ],
 )
 def test_a_few_marked_numbers_and_dates_are_no_categories(column, values, remedy):
@@ -174,6 +187,9 @@ def test_a_few_marked_numbers_and_dates_are_no_categories(column, values, remedy
         ("1 Never", "2 Often", "3 Always"),
         ("Less than 25", "25 - 45", "Greater than 45"),
         ("T1", "N0", "Ward 12"),
+        ("3D", "2D", "1D2"),
+        ("A-", "A", "B-"),
+        ("5+", "5-9", "0-4"),
         ("April", "May", "June"),
     ],
 )
@@ -285,3 +301,78 @@ def test_a_text_where_a_list_of_texts_is_meant(knob):
     with pytest.raises(Refused) as caught:
         value(Table, {"path": "x.csv", "label": "y", knob: "who"}, "data")
     assert str(caught.value) == f"""data.{knob}: 'who' is not a list. write ["who"]."""
+
+
+def test_numbers_as_formulas_of_a_spreadsheet(write):
+    path = write(["age,v,y", *(f'{i},"=""{45 + i % 3}""",{i % 2}' for i in range(N))])
+    said = refusal(path)
+    assert "row 1 has '=\"45\"'" in said and "export values and no formulas: take the sign = and the quotes out" in said
+    words = tuple(f'="{k}"' for k in (45, 46, 47))
+    assert Table(path, "y", categories=(("v", *words),)).load().inputs.columns[1].words == words
+
+
+@pytest.mark.parametrize(
+    ("values", "decimal", "said"),
+    [
+        (("1.203", "2.345", "17,5"), ",", "take the point out if it parts thousands"),
+        (("1.203", "2.345"), ",", '(decimal = "." would read 1.203 as 1.203)'),
+        (("1,203", "45,000", "12"), ".", '(decimal = "," would read 1,203 as 1.203)'),
+        (("1.203", "2.34"), ",", 'write its decimal mark as a comma, or set decimal = "."'),
+        (("1,203", "2,34"), ".", 'take the comma out, or set decimal = "," if it is the decimal mark'),
+    ],
+)
+def test_a_mark_of_thousands_is_not_taken_for_the_decimal_mark(write, values, decimal, said):
+    path = write(["age;v;y", *(f"{20 + i};{values[i % len(values)]};{i % 2}" for i in range(N))])
+    assert said in refusal(path, separator=";", decimal=decimal)
+
+
+GAP_WORDS = ("NULL", "NA", "None", "n/a", "nan")
+
+
+@pytest.mark.parametrize("word", GAP_WORDS)
+def test_a_word_for_a_gap_is_one_in_both_formats(write, tmp_path, word):
+    frame = pd.DataFrame({"age": range(N), "v": ["a", "b", "c", word] * (N // 4), "y": ["u", "w"] * (N // 2)})
+    frame.to_csv(tmp_path / "m.csv", index=False)
+    frame.to_parquet(tmp_path / "m.parquet")
+    for name in ("m.csv", "m.parquet"):
+        path = str(tmp_path / name)
+        assert "values are missing in 'v' (10)" in refusal(path)
+        assert len(Table(path, "y", drop_missing=True).load().records) == N * 3 // 4
+        declared = Table(path, "y", categories=(("v", "a", "b", "c", word),)).load()
+        assert len(declared.records) == N and declared.records.x[:, 1:].sum(0).tolist() == [10.0] * 4
+        assert "the site is missing in 10 rows of column 'v', such as row 4" in refusal(path, site="v")
+        assert "the patient is missing in 10 rows of column 'v'" in refusal(path, patient="v")
+        assert "values are missing in 'v' (10)" in refusal(path, "v")
+        classes = Table(path, "v", categories=(("v", "a", "b", "c", word),)).load().classes
+        assert classes == ("a", "b", "c", word)
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64", "Float32"])
+def test_numbers_are_compared_in_the_type_of_their_column(tmp_path, kind):
+    path = str(tmp_path / "m.parquet")
+    values = [0.1, 0.7, 9.9, 0.3] * (N // 4)
+    pd.DataFrame({"v": pd.array(values, dtype=kind), "y": [0, 1] * (N // 2)}).to_parquet(path)
+    left = Table(path, "y", missing=("9.9",), drop_missing=True).load()
+    assert len(left.records) == N * 3 // 4
+    inside = Table(path, "y", ranges=(("v", 0.1, 0.7),), missing=("9.9",), drop_missing=True).load()
+    assert [one.what for one in inside.omitted] == ["rows with a gap"]
+    assert Table(path, "v").load().classes == ("0.1", "0.3", "0.7", "9.9")
+    declared = Table(path, "v", categories=(("v", "9.9", "0.7", "0.3", "0.1"),)).load()
+    assert declared.records.y[:4].tolist() == [3, 1, 0, 2]
+    assert "which no cell holds" in refusal(path, missing=("9.8",))
+
+
+def test_whole_numbers_are_compared_to_the_last_digit(tmp_path):
+    path = str(tmp_path / "m.parquet")
+    pd.DataFrame({"v": [2**60, 2**60 + 1, 5, 3] * 10, "y": [0, 0, 1, 1] * 10}).to_parquet(path)
+    left = Table(path, "y", missing=(str(2**60), "3.0"), drop_missing=True, ranges=(("v", 0.0, 2.0**60),)).load()
+    assert len(left.records) == 20
+    for word in ("3.5", "1e999", "9" * 40, "1e99999999999999999999", str(2**60 + 2)):
+        assert "which no cell holds" in refusal(path, missing=(word,))
+
+
+def test_names_in_a_float_that_keeps_too_few_digits(tmp_path):
+    path = str(tmp_path / "m.parquet")
+    who = np.array([2**24 + i for i in range(N)], dtype=np.float32)
+    pd.DataFrame({"v": range(N), "who": who, "y": [0, 1] * (N // 2)}).to_parquet(path)
+    assert "float32 keeps no name above 16777216. store names as text" in refusal(path, patient="who")

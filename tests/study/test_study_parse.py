@@ -5,6 +5,7 @@ import copy
 import pytest
 
 from consilium.core.errors import ConsiliumError, Refused
+from consilium.data.partitions.dirichlet import Dirichlet
 from consilium.study.parse import parse, read
 
 
@@ -86,6 +87,32 @@ CASES = [
     (("attacks", 0, "name"), "../x", "attacks[0].name: '../x' is no name. use letters, digits, dots, dashes."),
     (("corruptions", 0, "kind"), "pgd", "corruptions[0].kind: unknown poisoning kind 'pgd'."),
     (("corruptions", 0, "share"), 2.0, "corruptions[0].share: 2.0 is out of range. use a share between 0 and 1."),
+    (("name",), "a" * 300, f"name: '{'a' * 79}… has 300 characters. use at most 100."),
+    (("attacks", 0, "name"), "a" * 81, f"attacks[0].name: '{'a' * 79}… has 81 characters. use at most 80."),
+    (("vary", "a" * 51), ["prune"], f"vary: '{'a' * 51}' has 51 characters. use at most 50."),
+    (("federation", "rounds"), 10**9, "federation.rounds: 1000000000 is out of range. use 1 to 1000000 rounds."),
+    (("federation", "local-epochs"), 10**9, "federation.local-epochs: 1000000000 is out of range. use 1 to 10000 ep"),
+    (("federation", "workers"), 5000, "federation.workers: 5000 is out of range. use 1 to 4096 processes, or 0 for"),
+    (("federation", "ema"), 1.0, "federation.ema: 1.0 is out of range. use a decay above 0 and below 1, or 0 for"),
+    (("audit",), {"canaries": 10**7}, "audit.canaries: 10000000 is out of range. use 2 to 1000000 canaries"),
+    (("federation",), {"kind": "fed-prox", "mu": 1e7}, "federation.mu: 10000000.0 is out of range. use 0 to 1e6;"),
+    (("federation",), {"kind": "fed-dyn", "alpha": 1e7}, "federation.alpha: 10000000.0 is out of range. use 1e-6 to"),
+    (("federation",), {"kind": "ditto", "lam": 1e7}, "federation.lam: 10000000.0 is out of range. use 0 to 1e6;"),
+    (
+        ("vary", "x"),
+        [{"kind": "prune", "fine-tune-steps": 10**7}],
+        "vary.x[0].fine-tune-steps: 10000000 is out of range. use 0 to 1000000 steps.",
+    ),
+    (
+        ("vary", "x"),
+        [{"kind": "adversarial-training", "share": 2.0}],
+        "vary.x[0].share: 2.0 is out of range. use a probability above 0, at most 1.",
+    ),
+    (
+        ("vary", "x"),
+        [[{"kind": "prune", "name": "one"}, {"kind": "round-answer", "name": "two"}]],
+        "vary.x[0]: one choice has 2 names. keep 'one' alone.",
+    ),
     (('quo"te\nline',), 1, r'"quo\"te\nline": a study has no'),
     (("x" * 5000,), 1, f'"{"x" * 80}": a study has no \'{"x" * 79}…'),
 ]
@@ -169,3 +196,37 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path):
     for path, why in ((tmp_path, "Is a directory"), (tmp_path / "no.toml", "No such file or directory")):
         with pytest.raises(ConsiliumError, match=why):
             read(path)
+
+
+@pytest.mark.parametrize(
+    ("inside", "beside", "said"),
+    [
+        (
+            {"alpha": 0.1},
+            {"alpha": 100.0},
+            "data.alpha: alpha stands beside the table partition, which says alpha = 0.1. take one of them out.",
+        ),
+        (
+            {"alpha": 0.1},
+            {"minimum": 1},
+            "data.minimum: minimum stands beside the table partition. say minimum in that table alone.",
+        ),
+        ({}, {"tries": 3}, "data.tries: tries stands beside the table partition. say tries in that table alone."),
+    ],
+)
+def test_a_partition_has_its_knobs_in_one_place(tables, inside, beside, said):
+    table = {"kind": "dirichlet", **inside}
+    for partition in (table, Dirichlet(**inside)):
+        with pytest.raises(Refused) as caught:
+            parse({**tables, "data": {"kind": "digits", "sites": 3, "partition": partition, **beside}})
+        if partition is table:
+            assert str(caught.value) == said
+    short = {"kind": "digits", "sites": 3, "partition": "dirichlet", **beside, **inside}
+    long = {"kind": "digits", "sites": 3, "partition": {"kind": "dirichlet", **inside, **beside} | inside}
+    assert parse({**tables, "data": short}).data == parse({**tables, "data": long}).data
+
+
+def test_the_study_s_own_algorithm_has_no_second_name(tables):
+    varied = {"x": [{"kind": "fed-avg", "name": "mine"}, "scaffold"]}
+    with pytest.raises(Refused, match="'mine' is the study's own algorithm, which an axis shows as 'fed-avg'"):
+        parse({**tables, "federation": "fed-avg", "vary": varied, "attacks": []})

@@ -50,6 +50,11 @@ class Dataset:
         """What the natural site ``key`` is called."""
         return self.key_names[key] if key < len(self.key_names) else str(key)
 
+    @property
+    def names_units(self) -> bool:
+        """True if the source says whose each record is, one patient each or not."""
+        return self.inputs.patients or bool(self.unit_names)
+
     def unit_name(self, unit: int) -> str:
         """What the unit (patient) ``unit`` is called."""
         return self.unit_names[unit] if unit < len(self.unit_names) else str(unit)

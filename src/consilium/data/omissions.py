@@ -48,9 +48,8 @@ def check_none_lost(what: str, groups: Iterable[str], kept: Iterable[str], remed
             raise Refused(reason, remedy=remedy)
 
 
-def check_whole(given: Dataset, left: Dataset) -> None:
-    """Refuse that removing duplicates takes every record of a natural site or of a class."""
-    what, remedy = "exact duplicates", "keep one copy of these records, where they belong"
+def check_whole(given: Dataset, left: Dataset, what: str, remedy: str) -> None:
+    """Refuse that leaving out ``what`` takes every record of a natural site or of a class."""
     if given.keys is not None and left.keys is not None:
         before, after = ([given.key_name(key) for key in keys.tolist()] for keys in (given.keys, left.keys))
         check_none_lost(what, before, after, remedy)

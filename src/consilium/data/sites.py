@@ -25,6 +25,7 @@ from .duplicates import deduplicate, untangle
 from .names import check_names
 from .omissions import check_whole, first
 from .partition import Partition
+from .sides import check_patients, check_sides
 from .source import Source
 from .splits import PUBLIC, Units, pick_records, roles
 from .verify import check_trained, verified
@@ -55,11 +56,13 @@ def gather(
     given = verified(source.load())
     named = check_names(given, shared_patients=shared_patients)
     dataset, duplicates = deduplicate(given)
-    dataset, tangled = untangle(dataset)
-    check_whole(given, dataset)
+    check_whole(given, dataset, "exact duplicates", "keep one copy of these records, where they belong")
+    check_patients(dataset)
+    whole, (dataset, tangled) = dataset, untangle(dataset)
+    check_whole(whole, dataset, "records whose patient stands in a higher split", "give each patient to one split")
     role = roles(dataset, test=test, public=public, stream=stream)
     held = dataset.records.select(role == TEST)
-    _check_classes(dataset, held, dataset.records.select(role == TRAIN))
+    check_sides(dataset, role, tangled, test=test)
     check_trained(dataset)
     at, names = _assign(dataset, role, partition, sites, stream.child("partition"))
     own_validation = 0.0 if (role == VALIDATION).any() else validation
@@ -172,12 +175,17 @@ def _notes(dataset: Dataset, partition: Partition, test: float, held: Records) -
     """What a reader must know of how the pools came to be."""
     if dataset.split is None or not (dataset.split == TEST).any():
         yield f"the source gives no test split: {test:g} of its units were held out"
-    if torch.equal(dataset.records.units, dataset.records.ids):
-        yield "the source names no patients: each record is its own unit"
+    if len(torch.unique(dataset.records.units)) == len(dataset.records):
+        named = dataset.names_units
+        yield "each patient has one record" if named else "the source names no patients: each record is its own unit"
     if dataset.keys is not None and not partition.natural:
         names = [dataset.key_name(key) for key in torch.unique(dataset.keys).tolist()]
         shown = ", ".join(first(names))
         yield f"the data come from {len(names)} sites ({shown}), which partition {partition.kind()} mixes"
+    absent = sorted(set(range(len(dataset.classes))) - set(dataset.records.y.tolist()))
+    if absent:
+        classes = ", ".join(repr(dataset.classes[label]) for label in absent)
+        yield f"no record at all, in training or in test, is of {classes}: what is declared is answered, never judged"
     untested = set(dataset.records.y.tolist()) - set(held.y.tolist())
     if untested:
         classes = ", ".join(repr(dataset.classes[label]) for label in sorted(untested))
@@ -190,16 +198,3 @@ def _check_shares(sites: int, public: float, validation: float, test: float, non
     for knob, share in shares.items():
         check(0 <= share < 1, knob, share, "a share of at least 0 and below 1")
     check(non_members + validation < 1, "non-members", non_members, "less than 1 - validation, so that some can train")
-
-
-def _check_classes(dataset: Dataset, test: Records, train: Records) -> None:
-    for name, records in (("test set", test), ("training pool", train)):
-        present = torch.unique(records.y).tolist()
-        if not present:
-            raise Refused(f"the {name} is empty", remedy="hold out a share: test = 0.2", where=dataset.name)
-        if len(present) == 1:
-            raise Refused(
-                f"the {name} holds one class only ({dataset.classes[present[0]]!r}): accuracy on it means nothing",
-                remedy="give a split with records of two classes or more, or none (one is then made)",
-                where=dataset.name,
-            )

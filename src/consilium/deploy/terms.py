@@ -35,4 +35,4 @@ class Terms:
         host, _ = parse_address(self.address)
         refuse_insecure(host, self.insecure, self.keys is None, "--keys")
         for name in ("deadline", "gather"):
-            check(0 < getattr(self, name) < 1e7, name, getattr(self, name), "seconds above 0")
+            check(0 < getattr(self, name) < 1e7, name, getattr(self, name), "seconds above 0 and below 1e7")

@@ -19,11 +19,10 @@ from consilium.core.entry import Entry, check
 from consilium.core.errors import Refused
 from consilium.core.plain import read_toml
 from consilium.core.threat import CanaryView
-from consilium.data.partition import Partition
-from consilium.data.source import Source
 from consilium.federate.participation import Participation
 from consilium.learn.architecture import Architecture
 
+from .data_table import division_of
 from .spec import (
     JUDGED,
     STRICT,
@@ -31,13 +30,11 @@ from .spec import (
     CanarySpec,
     Choice,
     CorruptionSpec,
-    DataShares,
-    DataSpec,
     FederationShape,
     FederationSpec,
     Spec,
 )
-from .tables import as_table, card_of, entry, place, refuse_unknown, shown, value
+from .tables import as_table, card_of, check_length, entry, place, refuse_unknown, shown, value
 from .unread import check_read
 
 __all__ = ["parse", "read"]
@@ -46,6 +43,9 @@ _MAX_ARMS = 4096
 _MAX_SEEDS = 1000
 _MAX_ADVERSARIES = 1000
 _MAX_CELLS = 50_000
+_LONGEST_NAME = 100
+_LONGEST_LABEL = 80
+_LONGEST_AXIS = 50
 _DEFENCES = ("defend/data", "defend/training", "defend/update", "defend/merge", "defend/model", "defend/answer")
 _ATTACKS = (
     "attack/evasion",
@@ -74,7 +74,8 @@ class _Head:
     track: tuple[Literal["tensorboard", "mlflow"], ...] = ()
 
     def __post_init__(self) -> None:
-        check(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name) is not None, "name", self.name,
+        check_length(self.name, _LONGEST_NAME, "name")
+        check(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name) is not None, "name", self.name,
               "letters, digits, dots and dashes: it names a folder")  # fmt: skip
         check(0 < len(self.seeds) <= _MAX_SEEDS, "seeds", f"{len(self.seeds)} seeds", f"1 to {_MAX_SEEDS} of them")
         check(len(set(self.seeds)) == len(self.seeds), "seeds", self.seeds, "each seed once")
@@ -117,7 +118,7 @@ def parse(given: Mapping[str, Any]) -> Spec:
     corruptions = _corruptions(_sequence(given.get("corruptions", ()), "corruptions"))
     _limit_cells(len(head.seeds), vary, len(corruptions))
     return Spec(
-        data=_data(as_table(given["data"], "data")),
+        data=division_of(as_table(given["data"], "data")),
         model=model,
         federation=federation,
         vary=vary,
@@ -126,22 +127,6 @@ def parse(given: Mapping[str, Any]) -> Spec:
         canaries=canaries,
         given=dict(given),
         **vars(head),
-    )
-
-
-def _data(table: dict[str, Any]) -> DataSpec:
-    source = card_of(table, "data", "data/sources")
-    division = as_table(table.get("partition", "iid"), "data.partition")
-    partition = card_of(division, "data.partition", "data/partitions")
-    shares = [f.name.replace("_", "-") for f in fields(DataShares)]
-    knobs = {k: v for k, v in table.items() if k not in ("kind", "partition")}
-    refuse_unknown(knobs, [*source.knobs, *partition.knobs, *shares, "partition"], "data", f"data {source.kind}")
-    own = {k: v for k, v in knobs.items() if k in source.knobs}
-    moved = {k: v for k, v in knobs.items() if k in partition.knobs and k not in own}
-    return DataSpec(
-        cast(Source, entry({"kind": source.kind, **own}, "data", "data/sources")),
-        cast(Partition, entry({**moved, **division}, "data", "data/partitions")),
-        value(DataShares, {k: v for k, v in knobs.items() if k in shares and k not in own}, "data"),
     )
 
 
@@ -179,7 +164,8 @@ def _axes(raw: object, federation: FederationSpec | None) -> dict[str, tuple[Cho
     axes: dict[str, tuple[Choice, ...]] = {}
     arms = 1
     for axis, choices in _mapping(raw, "vary").items():
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,49}", str(axis)):
+        check_length(str(axis), _LONGEST_AXIS, "vary")
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", str(axis)):
             raise Refused(f"axis {shown(axis)} is not a name of letters, digits and dashes", where="vary")
         made = _choices(_sequence(choices, f"vary.{axis}"), f"vary.{axis}")
         axes[axis] = _of_algorithms(made, federation, f"vary.{axis}")
@@ -205,6 +191,10 @@ def _of_algorithms(choices: tuple[Choice, ...], federation: FederationSpec | Non
     if not all(chosen):
         raise Refused("an axis is of algorithms or of defences", remedy="give each an axis of its own", where=where)
     own = federation.algorithm
+    for choice in choices[1:]:
+        if choice.algorithm == own and choice.label.partition("(")[0] != own.kind():
+            reason = f"{choice.label!r} is the study's own algorithm, which an axis shows as {own.kind()!r}"
+            raise Refused(reason, remedy="take it out, or its name", where=where)
     others = [choice for choice in choices[1:] if choice.algorithm != own]
     if own.kind() in [choice.label for choice in others]:
         remedy = 'give one of them a name = "..."'
@@ -244,6 +234,8 @@ def _choice(item: object, where: str) -> Choice:
     places = [f"{where}[{j}]" if items is item else where for j in range(len(items))]
     tables = [as_table(one, at) for one, at in zip(items, places, strict=True)]
     names = [_name(t.pop("name"), "", at) for t, at in zip(tables, places, strict=True) if "name" in t]
+    if len(names) > 1:
+        raise Refused(f"one choice has {len(names)} names", remedy=f"keep {names[0]!r} alone", where=where)
     found = [entry(t, at, *_DEFENCES, "federate/algorithms") for t, at in zip(tables, places, strict=True)]
     label = names[0] if names else ""
     if isinstance(found[0], Algorithm) and len(found) == 1:
@@ -359,7 +351,9 @@ def _corruptions(raw: Sequence[object]) -> tuple[CorruptionSpec, ...]:
 def _name(name: object, kind: str, where: str) -> str:
     if name is None:
         return kind
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name) or name == "none":
+    if isinstance(name, str):
+        check_length(name, _LONGEST_LABEL, f"{where}.name")
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == "none":
         raise Refused(f"{shown(name)} is no name", remedy="use letters, digits, dots, dashes", where=f"{where}.name")
     return name
 

@@ -113,16 +113,28 @@ class FederationShape:
     participation: Participation = field(default_factory=Participation)
 
     def __post_init__(self) -> None:
-        check(1 <= self.rounds <= 1_000_000, "rounds", self.rounds, "1 round or more")
-        check(1 <= self.local_epochs <= 10_000, "local_epochs", self.local_epochs, "1 epoch or more")
+        check(1 <= self.rounds <= 1_000_000, "rounds", self.rounds, "1 to 1000000 rounds")
+        check(1 <= self.local_epochs <= 10_000, "local_epochs", self.local_epochs, "1 to 10000 epochs")
         check(self.batch >= 0, "batch", self.batch, "a batch size, or 0 for all records at once")
         check(0 < self.fraction <= 1, "fraction", self.fraction, "a share of the sites above 0, at most 1")
-        check(0 <= self.target_accuracy <= 1, "target_accuracy", self.target_accuracy, "an accuracy, or 0 for none")
-        check(0 <= self.workers <= 4096, "workers", self.workers, "a number of processes, or 0 for one per core")
-        check(0 <= self.warm_up < self.rounds, "warm_up", self.warm_up, "fewer rounds than there are, or 0")
-        check(0 <= self.ema < 1, "ema", self.ema, "a decay below 1, or 0 for none")
-        check(1e-6 <= self.max_share <= 1, "max_share", self.max_share, "a share of the merge, 1 for no cap")
-        check(1 <= self.max_records <= 1 << 40, "max_records", self.max_records, "a number of records, 1 or more")
+        check(
+            0 <= self.target_accuracy <= 1,
+            "target_accuracy",
+            self.target_accuracy,
+            "an accuracy up to 1, or 0 for none",
+        )
+        check(0 <= self.workers <= 4096, "workers", self.workers, "1 to 4096 processes, or 0 for one per core")
+        check(
+            0 <= self.warm_up < self.rounds,
+            "warm_up",
+            self.warm_up,
+            f"0 to {self.rounds - 1} rounds, fewer than there are",
+        )
+        check(0 <= self.ema < 1, "ema", self.ema, "a decay above 0 and below 1, or 0 for none")
+        check(
+            1e-6 <= self.max_share <= 1, "max_share", self.max_share, "a share of the merge from 1e-6 on, 1 for no cap"
+        )
+        check(1 <= self.max_records <= 1 << 40, "max_records", self.max_records, "1 to 2^40 records")
         if self.compile and self.engine in ("loop", "pool"):
             raise Refused(
                 f"compile fuses the steps of a stack, and does nothing where engine = {self.engine!r}",
@@ -228,10 +240,10 @@ class CanarySpec:
     delta: float = 1e-5
 
     def __post_init__(self) -> None:
-        check(2 <= self.canaries <= 1_000_000, "canaries", self.canaries, "2 canaries or more, better 1000")
+        check(2 <= self.canaries <= 1_000_000, "canaries", self.canaries, "2 to 1000000 canaries, better 1000")
         check(0 < len(self.guesses) <= 20, "guesses", f"{len(self.guesses)} shares", "1 to 20 of them")
         check(all(0 < share <= 1 for share in self.guesses), "guesses", self.guesses, "shares above 0, at most 1")
-        check(0 <= self.delta < 1, "delta", self.delta, "a probability far below 1, such as 1e-5")
+        check(0 <= self.delta < 1, "delta", self.delta, "a probability from 0 on and far below 1, such as 1e-5")
 
     def planting(self) -> dict[str, Any]:
         """What a training depends on, canonical JSON."""

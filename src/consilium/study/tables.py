@@ -21,7 +21,7 @@ from consilium.core.catalogue import Card, find, load, nearest
 from consilium.core.entry import Entry
 from consilium.core.errors import ConsiliumError, Refused
 
-__all__ = ["as_table", "card_of", "entry", "place", "refuse_unknown", "shown", "tabled", "value"]
+__all__ = ["as_table", "card_of", "check_length", "entry", "place", "refuse_unknown", "shown", "tabled", "value"]
 
 T = TypeVar("T")
 _Table = Mapping[str, Any]
@@ -82,6 +82,12 @@ def refuse_unknown(given: Iterable[object], known: Iterable[str], where: str, wh
         if name not in names:
             reason = f"{what} has no knob {shown(name)}"
             raise Refused(reason, remedy=nearest(str(name)[:_MOST_SHOWN], names), where=place(where, name))
+
+
+def check_length(name: str, most: int, where: str) -> None:
+    """Refuse a name of more than ``most`` characters."""
+    if len(name) > most:
+        raise Refused(f"{shown(name)} has {len(name)} characters", remedy=f"use at most {most}", where=where)
 
 
 def value(made: type[T], knobs: _Table, where: str) -> T:

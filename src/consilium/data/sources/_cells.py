@@ -1,9 +1,9 @@
 """A table's cell as text: what is a gap, what is a number, and what only looks like one.
 
 A column is one of numbers if all its texts are (12, -0.5, 1e3), or all say true or false.  If most of them are, or look
-like numbers with a mark (45,000, 23%, 5 mg) or dates, the others are mistakes: they are refused by row, unless the
-column's categories are declared.  A few comparisons (<5, >10) and intervals (5-10) are categories.  Nothing is guessed
-of what a mark means.
+like numbers with a mark (45,000, 23%, 5 mg), as programs export them ('45, ="45", (5), 5-, 1.5D2), or dates, the others
+are mistakes: they are refused by row, unless the column's categories are declared.  A few comparisons (<5, >10) and
+intervals (5-10) are categories.  Nothing is guessed of what a mark means.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from consilium.core.errors import Refused
 
-from ._spelling import NUMBER
+from ._spelling import NUMBER, UNSEEN
 
 __all__ = ["GAPS", "numbers", "plain_words"]
 
@@ -37,16 +37,35 @@ _DATE = re.compile(
     rf"|(?:\d{{1,2}}\.?[-\s]?)?{_MONTH}[-,\s]+\d{{2,4}}|{_MONTH}\s\d{{1,2}},?\s\d{{4}}"
 )
 _PAIR = re.compile(r"\d{2,3}\s?/\s?\d{2,3}")
+_COMMA = 'take the comma out, or set decimal = "," if it is the decimal mark'
+_POINT = 'write its decimal mark as a comma, or set decimal = "."'
+_GROUPED = {
+    _COMMA: (",", re.compile(r"[+-]?\d{1,3}(?:,\d{3})+")),
+    _POINT: (".", re.compile(r"[+-]?\d{1,3}(?:\.\d{3})+")),
+}
+"""The marks in numbers whose digits may stand in groups of three."""
+_DIGITS = r"\d[\d.,'’\s]*"
+_EXPORTED = (
+    (rf"['’‘`´]\s*[+-]?{_DIGITS}", "take the apostrophe out, with which spreadsheets mark text"),
+    (rf'=\s*"\s*[+-]?{_DIGITS}"', "export values and no formulas: take the sign = and the quotes out"),
+    (rf"[-−–]?[€$£]?\(\s*[€$£]?\s*{_DIGITS}[%€$£]?\s*\)", "write a negative number with '-' and without brackets"),
+    (rf"{_DIGITS}[-−–]", "write its minus sign in front of the number"),
+    (r"[+-]?(?:\d+[.,]\d*|[.,]\d+|\d+(?=[dD][+-]))[dDeE][+-]?\d+", "write it with a point and an e, as in 1.5e2"),
+    (rf"[+-]?\d+(?:{UNSEEN}+\d+)+(?:[.,]\d*)?", "take the blanks between its digits out"),
+)
+"""Numbers as accountants, spreadsheets, SAP and Fortran write them, and what to do."""
 _HINTS = (
+    *((re.compile(looks), hint) for looks, hint in _EXPORTED),
     (_DATE, "turn dates into a number such as an age, or drop the column"),
     (_PAIR, "give each of the two numbers a column of its own"),
     (re.compile(r"[−–].*"), "write its minus sign as '-'"),
-    (re.compile(r"[+-]?\d+,\d+"), 'take the comma out, or set decimal = "," if it is the decimal mark'),
-    (re.compile(r"[+-]?\d+\.\d+"), 'write its decimal mark as a comma, or set decimal = "."'),
+    (re.compile(r"[+-]?\d+,\d+"), _COMMA),
+    (re.compile(r"[+-]?\d+\.\d+"), _POINT),
     (re.compile(r"[<>≤≥].*"), "mend the cell, or add it to missing"),
     (_MARKED, "take the mark or the unit out of the cell"),
 )
 """What to do about a text that looks like this; the first that fits."""
+_LOOKS = (_MARKED, _DATE, _PAIR, *(re.compile(looks) for looks, _ in _EXPORTED))
 _FLAGS = {"True": 1.0, "TRUE": 1.0, "true": 1.0, "False": 0.0, "FALSE": 0.0, "false": 0.0}
 _FEW = 20
 """So many different comparisons may be categories (<5, >10); more are measurements."""
@@ -66,12 +85,10 @@ def numbers(
     bad = [i for i, text in enumerate(swapped) if not NUMBER.fullmatch(text)]
     if not bad:
         return np.array(swapped, dtype=object).astype(np.float64)
-    hint = next(
-        (hint for looks, hint in _HINTS if looks.fullmatch(texts[bad[0]])), "mend the cell, or add it to missing"
-    )
+    hint = _hint([texts[i] for i in bad])
     if declared:
         raise _refusal(texts[bad[0]], rows[bad[0]], name, "its range is declared", hint, "ranges")
-    marked = {texts[i] for i in bad if any(looks.fullmatch(texts[i]) for looks in (_MARKED, _DATE, _PAIR))}
+    marked = {texts[i] for i in bad if any(looks.fullmatch(texts[i]) for looks in _LOOKS)}
     if len(bad) == len(texts) and len(marked) <= _FEW:
         marked = _measurements(marked)
     alike = len(texts) - len(bad) + sum(texts[i] in marked for i in bad)
@@ -79,6 +96,20 @@ def numbers(
         return None
     why = f"{alike} of its {len(texts)} values are numbers, or look like numbers or dates"
     raise _refusal(texts[bad[0]], rows[bad[0]], name, why, f"{hint}, or declare its categories")
+
+
+def _hint(bad: Sequence[str]) -> str:
+    """What to do about the first of the texts that are no numbers.
+
+    No other decimal mark is offered where the marks seem to part thousands: each number would be divided by a thousand.
+    """
+    hint = next((hint for looks, hint in _HINTS if looks.fullmatch(bad[0])), "mend the cell, or add it to missing")
+    mark, grouped = _GROUPED.get(hint, ("", _PAIR))
+    if not mark or not all(grouped.fullmatch(text) for text in bad if mark in text):
+        return hint
+    name = "comma" if mark == "," else "point"
+    read = bad[0].replace(mark, ".", 1)
+    return f'take the {name} out if it parts thousands, as it seems (decimal = "{mark}" would read {bad[0]} as {read})'
 
 
 def _measurements(marked: Collection[str]) -> set[str]:

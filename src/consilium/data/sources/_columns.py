@@ -49,7 +49,7 @@ class Encoded:
 def encode_numbers(
     values: npt.NDArray[Any], declared: tuple[float, float] | None, name: str, different: int = 0
 ) -> Encoded:
-    """A column of numbers ``(n,)`` by its declared range, or else by its least and greatest value.
+    """A column of numbers ``(n,)`` of its own type by its declared range, or else by its least and greatest value.
 
     ``different`` is how many different ones the file holds, where float64 may not have kept them apart.
     """
@@ -60,7 +60,7 @@ def encode_numbers(
     if not math.isfinite(high - low):
         reason = f"column {name!r} reaches from {low:g} to {high:g}, wider than a float can scale"
         raise Refused(reason, remedy="repair or drop these rows", where=name)
-    outside = (numbers < low) | (numbers > high)
+    outside = _outside(values, low, high)
     if declared and float(outside.mean()) > 0.5:
         raise Refused(
             f"most values of column {name!r} lie outside its declared range {low:g} to {high:g}",
@@ -71,6 +71,14 @@ def encode_numbers(
     scaled = ((kept - low) / (high - low) if high > low else np.zeros_like(kept)).astype(np.float32)
     _check_distinct(kept, scaled, 0 if outside.any() else different, name)
     return Encoded(scaled[:, None], declared is None, declared, clipped=outside)
+
+
+def _outside(values: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[np.bool_]:
+    """Which values lie outside a range, as their own type has it: 0.7 in float32 is less than 0.7."""
+    with np.errstate(over="ignore"):
+        ends = np.array([low, high]).astype(values.dtype if values.dtype.kind == "f" else np.float64)
+    outside: npt.NDArray[np.bool_] = (values < ends[0]) | (values > ends[1])
+    return outside
 
 
 def _check_distinct(values: npt.NDArray[Any], scaled: npt.NDArray[np.float32], different: int, name: str) -> None:

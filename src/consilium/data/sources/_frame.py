@@ -8,14 +8,17 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from consilium.core.errors import ConsiliumError, MissingExtra, Refused
 
 from ._cells import GAPS
 from ._csv import read_csv
-from ._spelling import NUMBER, plain
+from ._spelling import NUMBER, exact, plain
 
 __all__ = ["check_missing", "gaps_of", "is_parquet", "read_table"]
 
@@ -55,11 +58,11 @@ def read_table(file: Path, columns: tuple[str, ...] | None, separator: str) -> A
 
 
 def gaps_of(frame: Any, missing: Collection[str], listed: Mapping[str, Sequence[str]]) -> Any:
-    """Where ``frame`` says nothing, as a frame of bool: no value, a word of ``missing``, or in a CSV one of ``GAPS``.
+    """Where ``frame`` says nothing, as a frame of bool: no value, a word of ``missing``, or one of ``GAPS``.
 
     A word that stands among its column's declared categories is no gap.
     """
-    words = {*missing, *(GAPS if frame.attrs.get("text") else {""})}
+    words = {*missing, *GAPS}
     return frame.apply(lambda column: column.isna() | _among(column, words - set(listed.get(column.name, ()))))
 
 
@@ -77,13 +80,27 @@ def check_missing(frame: Any, missing: Collection[str]) -> None:
 
 def _among(column: Any, words: Collection[str]) -> Any:
     """Which values are one of ``words``; numbers as numbers, so that -9 is -9.0 (in a text 09 is not 9)."""
-    numbers = {float(word) for word in words if NUMBER.fullmatch(word)}
+    numbers = [exact(word) for word in words if NUMBER.fullmatch(word)]
     if column.dtype.kind in "iuf":
         nothing = column.isna() if "nan" in {word.casefold() for word in words} else False
-        return column.isin(list(numbers)) | nothing
+        alike = _in_type(numbers, column.dtype)
+        if column.dtype == np.float16:  # which pandas cannot look up
+            return np.isin(column.to_numpy(), alike) | nothing
+        return column.isin(alike) | nothing
     texts = [text for text in column.unique() if isinstance(text, str)] if numbers else []
-    alike = {text for text in texts if _PLAIN_NUMBER.fullmatch(text) and float(text) in numbers}
-    return column.isin({*words, *alike})
+    spelt = {text for text in texts if _PLAIN_NUMBER.fullmatch(text) and exact(text) in numbers}
+    return column.isin({*words, *spelt})
+
+
+def _in_type(numbers: Sequence[Decimal], dtype: Any) -> Any:
+    """``numbers`` as a column of ``dtype`` holds them: 9.9 is another number in float32, and 9.5 no whole one."""
+    kept = np.dtype(getattr(dtype, "numpy_dtype", dtype))
+    if kept.kind == "f":
+        with np.errstate(over="ignore"):
+            return np.array([float(number) for number in numbers]).astype(kept)
+    low, high = np.iinfo(kept).min, np.iinfo(kept).max
+    near = [number for number in numbers if low <= number <= high]
+    return np.array([int(number) for number in near if number == number.to_integral_value()], dtype=kept)
 
 
 def _parquet(pd: Any, file: Path) -> Any:
@@ -91,14 +108,16 @@ def _parquet(pd: Any, file: Path) -> Any:
     frame = pd.read_parquet(file)
     named = [name for name in frame.index.names if name is not None]
     frame = frame.reset_index(level=named) if named else frame
-    return frame.apply(lambda column: column.map(lambda value: plain(value) if isinstance(value, str) else value))
+    return frame.apply(lambda column: column.map(_plain_text) if column.dtype.kind == "O" else column)
+
+
+def _plain_text(value: object) -> object:
+    return plain(value) if isinstance(value, str) else value
 
 
 def _csv(pd: Any, file: Path, columns: tuple[str, ...] | None, separator: str) -> Any:
     names, rows = read_csv(file, columns, separator)
-    frame = pd.DataFrame(rows, columns=names, dtype=object)
-    frame.attrs["text"] = True
-    return frame
+    return pd.DataFrame(rows, columns=names, dtype=object)
 
 
 def _check_no_header(frame: Any) -> None:

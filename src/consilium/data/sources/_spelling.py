@@ -5,22 +5,22 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 
 from consilium.core.errors import Refused
 
-__all__ = ["NUMBER", "check_apart", "plain"]
+__all__ = ["NUMBER", "UNSEEN", "check_apart", "check_words", "exact", "plain"]
 
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|[iI]nf(?:inity)?)")
 """A number as text."""
 
-_UNSEEN = (
+UNSEEN = (
     r"[\s\u00ad\u034f\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164"
     r"\ufe00-\ufe0f\ufeff\uffa0]"
 )
 """Blanks of every kind and characters that have no width."""
-_AROUND = re.compile(rf"\A{_UNSEEN}+|{_UNSEEN}+\Z")
-_ANYWHERE = re.compile(_UNSEEN)
+_AROUND = re.compile(rf"\A{UNSEEN}+|{UNSEEN}+\Z")
+_ANYWHERE = re.compile(UNSEEN)
 
 
 def plain(text: str) -> str:
@@ -29,6 +29,14 @@ def plain(text: str) -> str:
     Source: Unicode Standard Annex 15 (NFC)
     """
     return text.strip() if text.isascii() else _AROUND.sub("", unicodedata.normalize("NFC", text))
+
+
+def exact(number: str) -> Decimal:
+    """A number as text, to the last digit; as a float (0 or infinite) where its exponent is beyond all bounds."""
+    try:
+        return Decimal(number)
+    except InvalidOperation:
+        return Decimal(float(number))
 
 
 def check_apart(words: Sequence[str], rows: Sequence[int], name: str) -> None:
@@ -51,5 +59,17 @@ def check_apart(words: Sequence[str], rows: Sequence[int], name: str) -> None:
 def _alike(word: str) -> object:
     """The same for all spellings of a word."""
     if NUMBER.fullmatch(word):
-        return Decimal(word)
+        return exact(word)
     return ("word", unicodedata.normalize("NFKC", _ANYWHERE.sub("", word)).casefold())
+
+
+def check_words(words: Sequence[str], where: str, *, empty: bool = False) -> None:
+    """Refuse two declared words that are one when they are ``plain``, and a blank one unless ``empty`` is a word."""
+    seen: dict[str, str] = {}
+    for word in words:
+        if not plain(word) and not empty:
+            raise Refused(f"{word!r} is no name: nothing of it can be seen", remedy="give it a name", where=where)
+        other = seen.setdefault(plain(word), word)
+        if other != word:
+            reason = f"{other!r} and {word!r} are one name: they differ in nothing that can be seen"
+            raise Refused(reason, remedy="name each once", where=where)

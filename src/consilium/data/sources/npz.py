@@ -22,6 +22,8 @@ from consilium.data.origin import given_file, stated
 from consilium.data.source import Source
 from consilium.data.verify import check_labels
 
+from ._spelling import check_words
+
 __all__ = ["NPZ"]
 
 
@@ -43,6 +45,7 @@ class NPZ(Source):
         check(self.max_bytes > 0, "max-bytes", self.max_bytes, "a number of bytes above 0")
         names = self.classes if self.classes is not None else ("0", "1")
         check(len(set(names)) == len(names) >= 2, "classes", self.classes, "two different names or more")
+        check_words(names, "classes")
 
     def load(self) -> Dataset:
         """Inputs ``(n, d)`` or ``(n, c, h, w)``; the split, patients and sites that the file gives."""

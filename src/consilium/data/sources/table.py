@@ -21,7 +21,7 @@ from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.inputs import Inputs
 from consilium.core.records import Omission, Records
-from consilium.data.arrays import identities, numbered
+from consilium.data.arrays import check_digits, identities, numbered
 from consilium.data.dataset import Dataset
 from consilium.data.meaning import TABULAR
 from consilium.data.omissions import by_site, check_none_lost, first
@@ -32,7 +32,7 @@ from ._cells import numbers, plain_words
 from ._columns import Encoded, check_classes, encode_numbers, encode_words
 from ._frame import check_missing, gaps_of, is_parquet, read_table
 from ._knobs import check_roles
-from ._spelling import plain
+from ._spelling import check_words, plain
 from ._types import check_types, text_columns
 
 __all__ = ["Table"]
@@ -80,6 +80,7 @@ class Table(Source):
         for listed in self.categories:
             different = len(set(listed[1:])) == len(listed) - 1 > 1
             check(different, "categories", listed, "[column, word, word, ...], words different")
+            check_words(listed[1:], "categories", empty=plain(listed[0]) != plain(self.label))
         roles = {"label": self.label, "site": self.site, "patient": self.patient}
         named = ([given[0] for given in self.ranges], [listed[0] for listed in self.categories])
         check_roles(roles, self.drop, *named)
@@ -196,20 +197,23 @@ class Table(Source):
             np.array(plain_words(_texts(frame, name)), dtype=object), listed.get(name), name, frame.index
         )
 
-    def _numbers(self, frame: Any, name: str, declared: bool) -> npt.NDArray[np.float64] | None:
+    def _numbers(self, frame: Any, name: str, declared: bool) -> npt.NDArray[Any] | None:
         from pandas.api.types import is_numeric_dtype
 
         if is_numeric_dtype(frame[name]):
-            return np.asarray(frame[name].to_numpy(dtype=np.float64))
+            return np.asarray(frame[name].to_numpy(dtype=None if frame[name].dtype.kind == "f" else np.float64))
         return numbers(_texts(frame, name), frame.index, name, declared=declared, decimal=self.decimal)
 
 
 def _texts(frame: Any, name: str) -> list[str]:
-    """A column as words ``(n,)``; whole numbers of a typed file are written without a point."""
-    return [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in frame[name].to_list()]
+    """A column as words ``(n,)``: numbers of a typed file as short as their type allows, whole ones without a point."""
+    values = frame[name].to_numpy() if frame[name].dtype.kind == "f" else frame[name].to_list()
+    return [str(int(v)) if isinstance(v, (float, np.floating)) and v.is_integer() else str(v) for v in values]
 
 
 def _names(frame: Any, name: str) -> list[str]:
+    if frame[name].dtype.kind == "f":
+        check_digits(frame[name].to_numpy(), name)
     return identities(frame[name].to_list(), name, [f"row {row}" for row in frame.index])
 
 

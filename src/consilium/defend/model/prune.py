@@ -41,8 +41,8 @@ class Prune(ModelDefence):
 
     def __post_init__(self) -> None:
         check(0 < self.sparsity < 1, "sparsity", self.sparsity, "a share between 0 and 1")
-        check(0 <= self.fine_tune_steps <= 1_000_000, "fine-tune-steps", self.fine_tune_steps, "0 or more")
-        check(0 < self.lr < 100, "lr", self.lr, "a learning rate above 0")
+        check(0 <= self.fine_tune_steps <= 1_000_000, "fine-tune-steps", self.fine_tune_steps, "0 to 1000000 steps")
+        check(0 < self.lr < 100, "lr", self.lr, "a learning rate above 0 and below 100")
         check_used(self, "lr", self.fine_tune_steps > 0, "fine-tune-steps = 0")
 
     def fits_public(self) -> bool:

@@ -44,7 +44,7 @@ class AdversarialTraining(TrainingDefence):
         check(0 < self.radius < float("inf"), "radius", self.radius, "a positive number")
         check(1 <= self.steps <= 1000, "steps", self.steps, "1 (FGSM) to 1000 (PGD)")
         check(self.step_size is None or self.step_size > 0, "step-size", self.step_size, "a positive number")
-        check(0 < self.share <= 1, "share", self.share, "a probability above 0")
+        check(0 < self.share <= 1, "share", self.share, "a probability above 0, at most 1")
 
     def objective(self, objective: Objective) -> Objective:
         """The same losses, on adversarial inputs.  Wrapping twice would add the radii up and is refused."""

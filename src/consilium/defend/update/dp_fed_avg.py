@@ -67,8 +67,13 @@ class DPFedAvg(UpdateDefence, MergeDefence):
             value = getattr(self, knob)
             check(value is None or 1e-9 <= value <= 1e9, knob, value, "a positive number, 1e-9 to 1e9")
         check(0 < self.delta < 1, "delta", self.delta, "a probability below 1 / number of sites")
-        check(self.quantile is None or 0 < self.quantile < 1, "quantile", self.quantile, "a share, such as 0.5")
-        check(0 < self.clip_speed <= 10, "clip_speed", self.clip_speed, "a step above 0, such as 0.2")
+        check(
+            self.quantile is None or 0 < self.quantile < 1,
+            "quantile",
+            self.quantile,
+            "a share within 0 and 1, such as 0.5",
+        )
+        check(0 < self.clip_speed <= 10, "clip_speed", self.clip_speed, "a step above 0, at most 10, such as 0.2")
         check_used(self, "clip_speed", self.quantile is not None, "there is no quantile for the clip to follow")
         if self.quantile is None and self.count_noise is not None:
             raise Refused("count-noise needs a quantile to count for", remedy="set quantile, such as 0.5")

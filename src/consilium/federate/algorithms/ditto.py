@@ -43,7 +43,7 @@ class Ditto(LocalDescent):
     def __post_init__(self) -> None:
         """Check the knobs' ranges."""
         super().__post_init__()
-        check(0 <= self.lam <= 1e6, "lam", self.lam, "a number of at least 0; 0.05 to 2 are usual")
+        check(0 <= self.lam <= 1e6, "lam", self.lam, "0 to 1e6; 0.05 to 2 are usual")
 
     def schedule(self, asked: Schedule) -> Schedule:
         """Twice the epochs: the shared model's, then the personal one's."""

@@ -44,7 +44,7 @@ class FedDyn(LocalDescent):
     def __post_init__(self) -> None:
         """Check the knobs' ranges."""
         super().__post_init__()
-        check(1e-6 <= self.alpha <= 1e6, "alpha", self.alpha, "a positive number; 0.01 to 1 are usual")
+        check(1e-6 <= self.alpha <= 1e6, "alpha", self.alpha, "1e-6 to 1e6; 0.01 to 1 are usual")
 
     def start(self, network: Network, population: int) -> Server:
         """With h = 0."""

@@ -34,7 +34,7 @@ class FedProx(LocalDescent):
     def __post_init__(self) -> None:
         """Check the knobs' ranges."""
         super().__post_init__()
-        check(0 <= self.mu <= 1e6, "mu", self.mu, "a number of at least 0; 0.001 to 1 are usual")
+        check(0 <= self.mu <= 1e6, "mu", self.mu, "0 to 1e6; 0.001 to 1 are usual")
 
     def begin(self, broadcast: Broadcast, kept: Kept, steps: int) -> Work:
         """From the shared parameters, which are remembered."""

@@ -115,7 +115,7 @@ class ConfidenceReduction(Misclassification):
     confidence: float
 
     def __post_init__(self) -> None:
-        check(0 < self.confidence <= 1, "confidence", self.confidence, "a probability above 0")
+        check(0 < self.confidence <= 1, "confidence", self.confidence, "a probability above 0, at most 1")
 
     def reached(self, logits: Tensor, y: Tensor) -> Tensor:
         """The right class's probability is below the confidence."""
