@@ -374,9 +374,6 @@ def test_law_21_a_model_that_has_no_int8_kernels_is_refused_before_training(smal
     Study.of({**small, "model": user}).plan()
 
 
-# ---- how a refusal is told
-
-
 def test_unlawful_arms_are_left_out_by_name_on_request(small, run_study):
     tables = {**varied(small, privacy=[{**DP, "noise-multiplier": 0.01}], compression=["prune"]), "unlawful": "skip"}
     ran = run_study(tables)

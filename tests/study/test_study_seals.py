@@ -301,14 +301,14 @@ def swapped(one, other):
     aside.rename(other)
 
 
-def figures(evidence):
+def utilities(evidence):
     return {arm: [m["value"] for m in e["utility"]] for arm, e in evidence.items()}
 
 
 @pytest.mark.parametrize("recorded", [True, False], ids=["known seals", "no study.json"])
 def test_evidence_of_another_cell_is_never_taken_for_its_own(folder, study, capsys, recorded):
     """Its seal holds: only its place is wrong."""
-    before = figures(cells(folder))
+    before = utilities(cells(folder))
     record = (folder / "study.json").read_text()
     swapped(home(folder, "none"), home(folder, "dp-sgd"))
     (folder / "study.json").unlink()
@@ -317,7 +317,7 @@ def test_evidence_of_another_cell_is_never_taken_for_its_own(folder, study, caps
         assert all("is that of another cell" in c.altered for c in read_study(folder).cells)
     outcome = Study.of(study).run(folder.parent).outcome
     assert (outcome.trained, outcome.attacks_run, outcome.attacks_reused) == (0, 4, 0)
-    assert figures(cells(folder)) == before and before["none"] != before["dp-sgd"]
+    assert utilities(cells(folder)) == before and before["none"] != before["dp-sgd"]
     assert {path.name for path in (folder / "cells").iterdir()} == {home(folder, arm).name for arm in before}
     for arm in before:
         assert json.loads((home(folder, arm) / "evidence.json").read_text())["cell"]["arm"] == arm
