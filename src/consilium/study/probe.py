@@ -47,11 +47,12 @@ def probed(
     compute: Compute | None = None,
     *,
     trained: bool,
+    followed: bool = False,
     again: Callable[[], nn.Module] | None = None,
 ) -> Network:
     """``module`` as a network, if it is a model for inputs of ``shape``; else refused, by what it does.
 
-    ``trained``: gradients are needed too.  ``again`` builds the module once more, from the same seed.
+    ``trained``: gradients are needed too; ``followed``: in its inputs as well.  ``again`` builds the module anew, from the same seed.
     """
     check_kinds(module, trained)
     check_registered(module)
@@ -71,6 +72,8 @@ def probed(
             _refuse_other_process(network, again, x, trained)
         if trained:
             _refuse_untrainable(network, x, classes)
+            if followed:
+                _refuse_unfollowed(network, x, classes)
             check_memory(network, *_moved(network, _NUDGE), x)
     except ConsiliumError:
         raise
@@ -280,6 +283,19 @@ def _refuse_training_mode(network: Network, x: Tensor, classes: int) -> None:
     if replaced:
         name = replaced[0]
         raise _refused(f"training replaces the buffer {name}", f"write into it: self.{name}.copy_(...)")
+
+
+def _refuse_unfollowed(network: Network, x: Tensor, classes: int) -> None:
+    """Some input can be changed for the worse."""
+    leaf = x.clone().requires_grad_(True)
+    answers = network.logits(*_moved(network, _NUDGE), leaf)
+    loss = F.cross_entropy(answers, torch.arange(len(x), device=x.device) % classes)
+    if loss.requires_grad and bool(torch.autograd.grad(loss, leaf, materialize_grads=True)[0].any()):
+        return
+    raise _refused(
+        "no gradient reaches the inputs, and the study makes adversarial examples in training: it would find none",
+        "leave out round, sign, detach and backward hooks that stop it, or adversarial training and poisoning",
+    )
 
 
 def _refuse_untrainable(network: Network, x: Tensor, classes: int) -> None:

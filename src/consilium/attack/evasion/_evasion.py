@@ -168,7 +168,9 @@ def _noted(finding: Finding, blind: int, tried: int) -> Finding:
     """``finding`` with the number of records left unbroken without a gradient, ``blind`` of those ``tried``."""
     if not blind:
         return finding
-    said = f"the gradient that the attack follows is exactly zero for {blind} of {tried} records, which it left unbroken"
+    said = (
+        f"the gradient that the attack follows is exactly zero for {blind} of {tried} records, which it left unbroken"
+    )
     if 2 * blind <= tried:
         return replace(finding, notes=(*finding.notes, f"Not adaptively evaluated there: {said}."))
     reason = f"not adaptively evaluated: {said}"
