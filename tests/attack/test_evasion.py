@@ -9,6 +9,7 @@ from torch import nn
 
 from consilium.attack.evasion._evasion import Evasion
 from consilium.attack.evasion.fgsm import FGSM
+from consilium.attack.evasion.pgd import PGD
 from consilium.core.errors import Failed, Refused
 from consilium.core.records import Records
 from consilium.core.threat import ModelView, ThreatModel, View
@@ -133,3 +134,29 @@ def test_a_view_without_the_model_is_refused():
 def test_worst_case_agrees_with_the_masks(view):
     finding = run(FGSM(), view)
     assert finding.measures[:2] == robust_accuracy(finding.scores["correct"], view.targets.y)
+
+
+class Rounded(nn.Module):
+    """A threshold that is flat where the mean is below ``flat``."""
+
+    def __init__(self, flat):
+        super().__init__()
+        self.flat = flat
+
+    def forward(self, x):
+        mean = x.flatten(1).mean(1)
+        mean = torch.where(mean < self.flat, mean.detach() + 0 * mean, mean)
+        return torch.stack([torch.zeros_like(mean), 10 * (mean - 0.5)], 1)
+
+
+@pytest.mark.parametrize("attack", [FGSM(radius=0.01), PGD(radius=0.01, steps=2), PGD(radius=0.01, loss="margin")])
+def test_a_gradient_of_zero_is_no_robustness(attack):
+    few, most = (Rounded(flat) for flat in (0.2, 0.5))
+    clean = run(attack, small_view())
+    assert clean.notes == ()
+    told = run(attack, small_view(module=few, surrogate=few))
+    assert told["robust_accuracy"].value == clean["robust_accuracy"].value
+    assert "exactly zero for 1 of 4 records" in told.notes[0] and told.notes[0].startswith("Not adaptively evaluated")
+    blind = run(attack, small_view(module=most, surrogate=most))
+    assert all(m.value is None and m.reason.startswith("not adaptively evaluated") for m in blind.measures)
+    assert "exactly zero for 3 of 4 records" in blind.notes[0] and blind.scores["correct"].sum() == 4

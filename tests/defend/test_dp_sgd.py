@@ -397,3 +397,42 @@ def test_it_learns_a_planted_signal():
         params = params - 0.5 * oracle(params, buffers).value
     assert (net.logits(params, buffers, records.x).argmax(1) == y).float().mean() > 0.95
     assert epsilon([oracle.charge()], 1e-4).epsilon <= 2.0
+
+
+class InTraining(nn.Module):
+    """Changes its batch in training mode alone."""
+
+    def __init__(self, how, dropout=0.0):
+        super().__init__()
+        self.how, self.layer, self.dropout = how, nn.Linear(64, 3), nn.Dropout(dropout)
+
+    def forward(self, x):
+        x = self.dropout(x.flatten(1))
+        return self.layer(self.how(x) if self.training else x)
+
+
+MIXING = {
+    "batch mean": lambda x: x - x.mean(0, keepdim=True),
+    "mixup": lambda x: 0.5 * x + 0.5 * x.flip(0),
+    "sorted": lambda x: x[x[:, 20].argsort()],
+}
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("name", MIXING)
+def test_a_module_that_mixes_examples_in_training_alone_is_refused(name, dropout):
+    net = network(InTraining(MIXING[name], dropout))
+    with pytest.raises(Unlawful, match="in training mode an answer depends on the other examples") as refused:
+        rule().refuse(net, (1, 8, 8))
+    assert "each example alone" in refused.value.remedy
+
+
+def test_an_answer_that_depends_on_the_place_in_the_batch_is_refused():
+    net = network(InTraining(lambda x: x + torch.arange(len(x))[:, None]))
+    with pytest.raises(Unlawful, match="its place among them"):
+        rule().refuse(net, (1, 8, 8))
+
+
+@pytest.mark.parametrize("how", [lambda x: x, lambda x: x + 0.1 * torch.randn_like(x), lambda x: x.flip(1)])
+def test_draws_and_changes_of_one_example_alone_are_let_through(how):
+    rule().refuse(network(InTraining(how, 0.5)), (1, 8, 8))

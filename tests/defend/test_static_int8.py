@@ -325,3 +325,50 @@ def test_whatever_torch_raises_while_it_quantises_is_a_refusal():
         with pytest.raises(Refused, match=r"cannot be quantised: .*not implemented for 'Long'") as refused:
             act()
         assert "static-int8" in refused.value.remedy
+
+
+def hooked(kind, place):
+    """A network with a hook that changes what a layer, or the whole, is given or gives."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(256, 8), nn.ReLU(), nn.Sequential(nn.Linear(8, 8)), nn.Linear(8, 3))
+    layer = module.get_submodule(place)
+    if kind == "forward hook":
+        layer.register_forward_hook(lambda layer, args, out: -out)
+    else:
+        layer.register_forward_pre_hook(lambda layer, args: (-args[0],))
+    return module
+
+
+@pytest.mark.parametrize("place", ["1", "3.0", ""])
+@pytest.mark.parametrize("kind", ["forward hook", "forward pre-hook"])
+def test_a_hook_that_int8_would_leave_out_is_refused_by_name(kind, place):
+    module = built(lambda: hooked(kind, place))
+    name = rf"layer {place} \(Linear\)" if place else "the model itself"
+    for act in (lambda: StaticInt8().apply(module, public(40), Stream(0)),
+                lambda: StaticInt8().trial(module, public(8).x)):  # fmt: skip
+        with pytest.raises(Refused, match=f"{name} has a {kind}, which int8 kernels would leave out") as refused:
+            act()
+        assert "forward" in refused.value.remedy
+
+
+@pytest.mark.parametrize("kind", ["forward hook", "forward pre-hook"])
+def test_a_hook_that_is_traced_is_kept(kind):
+    module, x = built(lambda: hooked(kind, "3")), public(40).x
+    made = StaticInt8().apply(module, public(40), Stream(0))
+    assert float((made(x) - module(x)).norm() / module(x).norm()) < 0.05
+
+
+class Traced(nn.Module):
+    """Answers otherwise while torch.fx traces it."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(256, 3)
+
+    def forward(self, x):
+        return self.layer(x.flatten(1)) * (1 if isinstance(x, torch.fx.Proxy) else -1)
+
+
+def test_a_graph_that_is_another_function_than_the_model_is_refused():
+    module = built(Traced)
+    with pytest.raises(Refused, match="what is traced answers otherwise, by 2 of the size"):
+        StaticInt8().trial(module, public(8).x)

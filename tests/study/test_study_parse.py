@@ -60,6 +60,11 @@ CASES = [
         "federation.kind: unknown algorithm kind 'fedavg'. did you mean 'fed-a",
     ),
     (("federation", "round"), 3, "federation.round: fed-avg has no knob 'round'. did you mean 'rounds'?"),
+    (
+        ("model",),
+        {"kind": "logistic", "width": 3},
+        "model.width: logistic has no knob 'width'. leave it out: there are",
+    ),
     (("federation", "step_size"), 3, "federation.step_size: fed-avg has no knob 'step_size'."),
     (("federation", "fraction"), 0.0, "federation.fraction: 0.0 is out of range. use a share of the sites above 0"),
     (("federation", "engine"), "warp", "federation.engine: 'warp' is not 'auto', 'loop', 'pool' or 'stacked'."),

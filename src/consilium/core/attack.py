@@ -50,10 +50,12 @@ class Corruption(Entry, ABC):
     A corrupted site obeys no site half of any defence (LAWS 4); only server halves bind it.  Every method has a
     default that does nothing, and an entry overrides those it uses.  ``needs`` is what it must know of a round to
     forge: a ``RoundView`` (the broadcast), an ``AggregateView`` or an ``OmniscientView`` (``core/collusion.py``).
+    One that ``follows_inputs`` needs a model whose gradient in its inputs is not zero.
     """
 
     threat: ClassVar[ThreatModel]
     needs: ClassVar[type[RoundView]] = RoundView
+    follows_inputs: ClassVar[bool] = False
     sites: int
 
     def records(self, records: Records, classes: int, stream: Stream) -> Records:

@@ -69,7 +69,12 @@ class DataDefence(Defence):
 
 @dataclass(frozen=True)
 class TrainingDefence(Defence):
-    """Changes what local training wants (objective) or how records become a gradient (rule)."""
+    """Changes what local training wants (objective) or how records become a gradient (rule).
+
+    One that ``follows_inputs`` needs a model whose gradient in its inputs is not zero.
+    """
+
+    follows_inputs: ClassVar[bool] = False
 
     def objective(self, objective: Objective) -> Objective:
         """What to train for instead."""

@@ -139,7 +139,7 @@ def _commute(first: nn.Module, second: nn.Module) -> bool:
     pools = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d)
     if type(first) is not nn.ReLU or type(second) not in pools or second.return_indices:
         return False
-    return not any(layer._forward_hooks or layer._forward_pre_hooks for layer in (first, second))
+    return not (_hooked(first) or _hooked(second))
 
 
 def draws_nothing(module: nn.Module) -> bool:
@@ -149,7 +149,12 @@ def draws_nothing(module: nn.Module) -> bool:
 
 def unknown_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Path and layer of those that are not known to draw no random number."""
-    return ((path, layer) for path, layer in module.named_modules() if not _known(type(layer)))
+    return ((path, layer) for path, layer in module.named_modules() if _hooked(layer) or not _known(type(layer)))
+
+
+def _hooked(layer: nn.Module) -> bool:
+    """Whether ``forward`` is not all that a call of ``layer`` does."""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks)
 
 
 def _known(kind: type) -> bool:

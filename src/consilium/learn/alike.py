@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-__all__ = ["FEW_SIZES", "SIZES", "Departure", "departure"]
+__all__ = ["FEW_SIZES", "SIZES", "Departure", "departure", "same_answers"]
 
 SIZES = (2, 3, 8, 64, 65, 256, 257, 512)
 """Batches up to those that models are judged and attacked in, and those just above where kernels change."""
@@ -58,6 +58,11 @@ def departure(module: nn.Module, x: Tensor, tolerance: float = 1e-3, sizes: Sequ
                 layer = _layer(module, x[beside], at, tolerance)
                 return Departure(size, int(beside[at]), share / max(spread, 1e-12), layer)
     return None
+
+
+def same_answers(one: Tensor, other: Tensor) -> bool:
+    """But for rounding: a sum over threads or on a GPU may be taken in another order."""
+    return torch.allclose(one, other, rtol=1e-5, atol=1e-6 * float(one.abs().nan_to_num().max()), equal_nan=True)
 
 
 def _layer(module: nn.Module, x: Tensor, at: int, tolerance: float) -> str:

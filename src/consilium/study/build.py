@@ -32,7 +32,7 @@ from consilium.federate.weights import Weighing, site_weights
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.objectives import CrossEntropy
 
-from .arms import Arm
+from .arms import Arm, arms
 from .failures import told
 from .probe import built, probed
 from .spec import CanarySpec, CorruptionSpec, FederationSpec, Spec
@@ -94,13 +94,27 @@ def network(spec: Spec, consortium: Consortium, seed: int, tried: bool = False) 
         made = Network(module, compute)
     else:
         again = partial(_built, spec, consortium, seed)
-        made = probed(module, consortium.shape, classes, compute, trained=shape is not None, again=again)
+        made = probed(
+            module,
+            consortium.shape,
+            classes,
+            compute,
+            trained=shape is not None,
+            followed=_follows_inputs(spec),
+            again=again,
+        )
     for asked in _algorithms(spec):
         asked.bound(made)  # one that needs layers which this model has not refuses it here
         if shape is not None:
             shape.average().refuse(asked)
             shape.rate().at(asked, 1)
     return made
+
+
+def _follows_inputs(spec: Spec) -> bool:
+    """Whether somebody makes adversarial examples in training."""
+    defences = any(defence.follows_inputs for arm in arms(spec) for defence in arm.training)
+    return defences or any(made.corruption.follows_inputs for made in spec.corruptions)
 
 
 def _refuse_frozen(module: nn.Module) -> None:

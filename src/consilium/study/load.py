@@ -35,6 +35,7 @@ from .personal import site_file
 from .probe import built
 from .recipe import fingerprint
 from .released import restore
+from .sample_answers import check_sample_answers
 from .sealing import table
 from .spec import DataShares
 from .store import read_json
@@ -59,7 +60,11 @@ def load(cell: str | Path, *, site: str | None = None, allow_code: bool = False)
         stored = folder / "model.safetensors" if site is None else _site_file(recipe, folder, site)
         artefact = read_tensors(stored)
         _check(stored, recipe, evidence, site)
-    return _restored(parts, artefact)
+    model = _restored(parts, artefact)
+    shared = model if site is None else _restored(parts, read_tensors(folder / "model.safetensors"))
+    with _named(folder / "recipe.json"), _told_as_model():
+        check_sample_answers(shared, parts.shape, parts.models, recipe)
+    return model
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,11 +88,18 @@ def _parts(recipe: Mapping[str, Any], allow_code: bool) -> _Parts:
 
 
 def _restored(parts: _Parts, artefact: Mapping[str, Tensor]) -> nn.Module:
-    """The model; whatever its code raises is told as that of the model."""
+    """The model, from what is stored."""
     plain = built(parts.architecture, parts.shape, parts.classes, parts.stream)
-    try:
+    with _told_as_model():
         model = restore(plain.eval(), parts.models, parts.answers, artefact, parts.shape)
         return model.requires_grad_(False)
+
+
+@contextmanager
+def _told_as_model() -> Iterator[None]:
+    """What the code of a user's model raises is a refusal of the model."""
+    try:
+        yield
     except ConsiliumError:
         raise
     except (Exception, SystemExit) as error:  # a user's module may raise anything

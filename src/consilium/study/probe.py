@@ -7,6 +7,7 @@ does can only be found by running it.  All arms, sites and seeds share the model
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 
 import torch
@@ -18,14 +19,18 @@ from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.network import Network, fill, named_tensors
 from consilium.core.random import Stream, scoped
 from consilium.core.workspace import Compute
-from consilium.learn.alike import departure
+from consilium.learn.alike import departure, same_answers
 from consilium.learn.architecture import Architecture
+from consilium.learn.imported import imported_afresh
 
 from .failures import told
+from .hooks import check_hooks, check_kinds
+from .memory import check_memory
 from .registered import check_registered
 
 __all__ = ["built", "probed"]
 
+_log = logging.getLogger("consilium.probe")
 _RECORDS = 4
 _SIZES = (2, 3)
 _NUDGE = 0.05
@@ -42,13 +47,17 @@ def probed(
     compute: Compute | None = None,
     *,
     trained: bool,
+    followed: bool = False,
     again: Callable[[], nn.Module] | None = None,
 ) -> Network:
     """``module`` as a network, if it is a model for inputs of ``shape``; else refused, by what it does.
 
-    ``trained``: gradients are needed too.  ``again`` builds the module once more, from the same seed.
+    ``trained``: gradients are needed too; ``followed``: in its inputs as well.  ``again`` builds the module anew, from the same seed.
     """
+    check_kinds(module, trained)
     check_registered(module)
+    if trained:
+        check_hooks(module)
     _refuse_numbers(module, trained)
     network = _copied(module, compute)
     device = network.start()[0].device
@@ -60,8 +69,12 @@ def probed(
         _refuse_left_behind(module, network, x)
         if again is not None:
             _refuse_unrepeatable(network, again(), x, trained)
+            _refuse_other_process(network, again, x, trained)
         if trained:
             _refuse_untrainable(network, x, classes)
+            if followed:
+                _refuse_unfollowed(network, x, classes)
+            check_memory(network, *_moved(network, _NUDGE), x)
     except ConsiliumError:
         raise
     except (Exception, SystemExit) as error:  # a user's module may raise anything
@@ -174,16 +187,11 @@ def _refuse_side_effects(network: Network, x: Tensor) -> None:
     changed = [n for n, t in named_tensors(module).items() if not torch.equal(_bits(before[n]), _bits(t))]
     if changed:
         raise _refused(f"the model changes {changed[0]} in evaluation", "change it only where self.training is true")
-    if not _equal(*answers):
+    if not same_answers(*answers):
         raise _refused(
             "the model answers the same input otherwise when it is asked again, in evaluation: it draws or remembers",
             "hand training=self.training to F.dropout and the like, or use nn.Dropout; keep no state between calls",
         )
-
-
-def _equal(one: Tensor, other: Tensor) -> bool:
-    """But for rounding: a sum over threads or on a GPU may be taken in another order."""
-    return torch.allclose(one, other, rtol=1e-5, atol=1e-6 * float(one.abs().nan_to_num().max()), equal_nan=True)
 
 
 def _moved(network: Network, by: float) -> tuple[Tensor, Tensor]:
@@ -232,24 +240,37 @@ def _refuse_left_behind(module: nn.Module, network: Network, x: Tensor) -> None:
         module.train(training)
     with torch.no_grad():
         copied = network.logits(params, buffers, x)
-    if not _equal(copied, own):
+    if not same_answers(copied, own):
         raise _refused("a copy of the model with other weights still answers from those of the first", _PLACE)
 
 
-def _refuse_unrepeatable(network: Network, again: nn.Module, x: Tensor, trained: bool) -> None:
-    """A stored model is read back into one that is built again."""
+def _refuse_unrepeatable(network: Network, again: nn.Module, x: Tensor, trained: bool, how: str = "") -> None:
+    """A stored model is read back into one that is built again, ``how`` where not simply so."""
     params, buffers = network.start()
     if trained and not torch.equal(_bits(network.flatten(again)[0]), _bits(params)):
         raise _refused(
-            "built again from the same seed, the model has other first weights",
+            f"built again{how} from the same seed, the model has other first weights",
             "draw them from torch's own generator, and initialise every parameter",
         )
     fill(again, {**network.parameters_at(params), **network.buffers_at(buffers)})
     with torch.no_grad():
-        if not _equal(network.logits(params, buffers, x), again.eval()(x)):
+        if not same_answers(network.logits(params, buffers, x), again.eval()(x)):
             raise _refused(
-                "built again with the same weights, the model answers otherwise: it is not all stored", _PLACE
+                f"built again{how} with the same weights, the model answers otherwise: it is not all stored", _PLACE
             )
+
+
+def _refuse_other_process(network: Network, again: Callable[[], nn.Module], x: Tensor, trained: bool) -> None:
+    """So too in another process, where the user's files are executed once more."""
+    with imported_afresh() as own:
+        if not own:
+            return
+        try:
+            built_again = again()
+        except ConsiliumError as error:  # such as a file that registers what may be registered once
+            _log.warning("the model's files cannot be imported twice, so that is not compared: %s", error.reason)
+            return
+        _refuse_unrepeatable(network, built_again, x, trained, " after a fresh import")
 
 
 def _refuse_training_mode(network: Network, x: Tensor, classes: int) -> None:
@@ -262,6 +283,19 @@ def _refuse_training_mode(network: Network, x: Tensor, classes: int) -> None:
     if replaced:
         name = replaced[0]
         raise _refused(f"training replaces the buffer {name}", f"write into it: self.{name}.copy_(...)")
+
+
+def _refuse_unfollowed(network: Network, x: Tensor, classes: int) -> None:
+    """Some input can be changed for the worse."""
+    leaf = x.clone().requires_grad_(True)
+    answers = network.logits(*_moved(network, _NUDGE), leaf)
+    loss = F.cross_entropy(answers, torch.arange(len(x), device=x.device) % classes)
+    if loss.requires_grad and bool(torch.autograd.grad(loss, leaf, materialize_grads=True)[0].any()):
+        return
+    raise _refused(
+        "no gradient reaches the inputs, and the study makes adversarial examples in training: it would find none",
+        "leave out round, sign, detach and backward hooks that stop it, or adversarial training and poisoning",
+    )
 
 
 def _refuse_untrainable(network: Network, x: Tensor, classes: int) -> None:

@@ -42,6 +42,7 @@ from .progress import Ticker
 from .record import cell_name, cell_record, given, study_record
 from .released import Released, release, unbroken
 from .retrain import Retraining, shadows_wanted
+from .sample_answers import sample_answers
 from .sealing import Seals, check_training, recipe_of, released_seals, training_seals
 from .sinks.tracks import Tracks, require_sinks
 from .spec import AttackSpec, FederationSpec
@@ -324,7 +325,8 @@ class _Runner:
             path,
             Stream(cell.seed).child("release", cell.model),
         )
-        about = {"shape": list(data.shape), "classes": list(data.classes), "sha256": file_digest(path)}
+        about: dict[str, Any] = {"shape": list(data.shape), "classes": list(data.classes), "sha256": file_digest(path)}
+        about |= sample_answers(made.module, data.shape)
         if (own := self._personal(cell)) is not None:
             about["sites"] = own.store(recipe.get("sites", {}))
         write_json(folder / "recipe.json", sealed({**cell.model_recipe, **about}))

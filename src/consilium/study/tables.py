@@ -81,7 +81,11 @@ def refuse_unknown(given: Iterable[object], known: Iterable[str], where: str, wh
     for name in given:
         if name not in names:
             reason = f"{what} has no knob {shown(name)}"
-            raise Refused(reason, remedy=nearest(str(name)[:_MOST_SHOWN], names), where=place(where, name))
+            raise Refused(reason, remedy=_nearest_knob(str(name)[:_MOST_SHOWN], names), where=place(where, name))
+
+
+def _nearest_knob(name: str, known: list[str]) -> str:
+    return nearest(name, known) if known else "leave it out: there are no knobs here"
 
 
 def check_length(name: str, most: int, where: str) -> None:
@@ -164,7 +168,7 @@ def _refusal(error: ValidationError, made: type, where: str) -> Refused:
         return Refused("this knob is required", remedy="give it a value", where=at)
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         known = [f.name.replace("_", "-") for f in dataclasses.fields(made)] if dataclasses.is_dataclass(made) else []
-        return Refused(f"unknown knob {shown(name)}", remedy=nearest(name, known), where=at)
+        return Refused(f"unknown knob {shown(name)}", remedy=_nearest_knob(name, known), where=at)
     got = shown(first.get("input"))
     if first["type"] == "tuple_type":
         return Refused(f"{got} is not a list", remedy=_as_list(made, first), where=at)

@@ -4,6 +4,9 @@ A subclass writes ``craft`` and has the knobs ``radius`` and ``norm``.  The base
 what was crafted keeps the budget, and judges success by the released model's answers to whole batches (minimum-norm
 attacks look stronger one image at a time).  A record that is wrong without an attack is never counted as robust.
 
+An attack that follows a gradient finds nothing where that is zero, which is no robustness: records that it leaves
+unbroken so are counted in a note, and where they are most of all the figures are undefined.
+
 Source: Carlini et al. 2019, On Evaluating Adversarial Robustness, arXiv 1902.06705.
 """
 
@@ -11,7 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, cast, final
 
 import torch
@@ -25,6 +28,8 @@ from consilium.core.update import Payload
 from consilium.learn.perturbation.ball import Ball, Norm
 from consilium.learn.perturbation.balls import ball_of, size_of
 from consilium.learn.perturbation.goals import Goal, Misclassification
+from consilium.learn.perturbation.losses import AttackLoss
+from consilium.learn.perturbation.maximise import ascent
 from consilium.measure.intervals import across_seeds, wilson
 from consilium.measure.robustness import robust_accuracy
 
@@ -71,6 +76,10 @@ class Evasion(Attack, ABC):
         """The model whose gradients or answers guide ``craft``; None means that the attack cannot be adaptive."""
         return view.surrogate
 
+    def climbs(self) -> AttackLoss | None:
+        """The loss whose gradient guides ``craft``; None for an attack that follows no gradient."""
+        return None
+
     @final
     def run(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
         """Attack every test record.  Raises ``Failed`` when ``craft`` breaks its budget.
@@ -86,19 +95,29 @@ class Evasion(Attack, ABC):
                 tuple(Measure.undefined(name, reason, len(view.targets)) for name in _NAMES), notes=(reason,)
             )
         batches = [self._attacked(view, rows, generator) for rows in _batches(len(view.targets))]
-        crafted, before, after, reached = (torch.cat(parts) for parts in zip(*batches, strict=True))
-        return _finding(view, crafted, before, after, reached, self.goal().applies(view.targets.y))
+        crafted, before, after, reached, blind = (torch.cat(parts) for parts in zip(*batches, strict=True))
+        found = _finding(view, crafted, before, after, reached, self.goal().applies(view.targets.y))
+        tried = (before == view.targets.y) & self.goal().applies(view.targets.y)
+        return _noted(found, int((tried & blind & ~reached).sum()), int(tried.sum()))
 
     def _attacked(
         self, view: ModelView, rows: slice, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What was crafted, the answers before and after, and where the goal is reached."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """What was crafted, the answers before and after, where the goal is reached, and where no gradient leads."""
         x, y = view.targets.x[rows], view.targets.y[rows]
         crafted = self.craft(view, x, y, generator).detach()
         self._check(crafted, x)
         with torch.no_grad():
             logits = view.module(crafted)
-            return crafted, view.module(x).argmax(1), logits.argmax(1), self.goal().reached(logits, y)
+            before, reached = view.module(x).argmax(1), self.goal().reached(logits, y)
+        return crafted, before, logits.argmax(1), reached, self._blind(view, x, y)
+
+    def _blind(self, view: ModelView, x: Tensor, y: Tensor) -> Tensor:
+        """Where the gradient at the record itself is exactly zero ``(n,)``."""
+        loss, followed = self.climbs(), self.follows(view)
+        if loss is None or followed is None:
+            return torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        return ~ascent(followed, x, y, loss, self.goal())[0].flatten(1).any(1)
 
     def _check(self, crafted: Tensor, x: Tensor) -> None:
         if crafted.shape != x.shape or crafted.dtype != x.dtype or not crafted.isfinite().all():
@@ -143,6 +162,20 @@ def _finding(
             "answer_after": answer_after[shown],
         },
     )
+
+
+def _noted(finding: Finding, blind: int, tried: int) -> Finding:
+    """``finding`` with the number of records left unbroken without a gradient, ``blind`` of those ``tried``."""
+    if not blind:
+        return finding
+    said = (
+        f"the gradient that the attack follows is exactly zero for {blind} of {tried} records, which it left unbroken"
+    )
+    if 2 * blind <= tried:
+        return replace(finding, notes=(*finding.notes, f"Not adaptively evaluated there: {said}."))
+    reason = f"not adaptively evaluated: {said}"
+    undefined = tuple(Measure.undefined(m.name, reason, m.n) for m in finding.measures)
+    return replace(finding, measures=undefined, notes=(*finding.notes, reason))
 
 
 def _success_rate(broken: int, tried: int) -> Measure:

@@ -18,6 +18,7 @@ from torch import Tensor
 from consilium.core.entry import check
 from consilium.core.threat import ModelView, ThreatModel
 from consilium.learn.perturbation.ball import Norm
+from consilium.learn.perturbation.losses import AttackLoss, CrossEntropyLoss
 from consilium.learn.perturbation.maximise import maximise
 
 from ._evasion import Evasion, stand_in
@@ -37,6 +38,10 @@ class FGSM(Evasion):
     def __post_init__(self) -> None:
         """Check the knobs' ranges."""
         check(self.radius >= 0, "radius", self.radius, "a number of at least 0")
+
+    def climbs(self) -> AttackLoss:
+        """The cross-entropy."""
+        return CrossEntropyLoss()
 
     def craft(self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """One step from x; nothing is drawn."""

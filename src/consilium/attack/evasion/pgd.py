@@ -24,7 +24,7 @@ from torch import Tensor
 from consilium.core.entry import check
 from consilium.core.threat import ModelView, ThreatModel
 from consilium.learn.perturbation.ball import Norm
-from consilium.learn.perturbation.losses import LOSSES, LossName
+from consilium.learn.perturbation.losses import LOSSES, AttackLoss, LossName
 from consilium.learn.perturbation.maximise import maximise
 
 from ._evasion import Evasion, stand_in
@@ -56,6 +56,10 @@ class PGD(Evasion):
         check(self.step_size is None or self.step_size > 0, "step-size", self.step_size, "a positive number")
         check(self.restarts >= 1, "restarts", self.restarts, "at least 1")
         check(self.random_start or self.restarts == 1, "restarts", self.restarts, "1 where random-start is false")
+
+    def climbs(self) -> AttackLoss:
+        """The loss by its name."""
+        return LOSSES[self.loss]
 
     def craft(self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """The first point of any restart that fools ``view.module``; else the last one."""

@@ -19,6 +19,7 @@ from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.threat import ModelView, ThreatModel
 from consilium.learn.perturbation.ball import Norm
+from consilium.learn.perturbation.losses import AttackLoss, CrossEntropyLoss
 from consilium.learn.perturbation.maximise import maximise
 
 from ._evasion import Evasion, stand_in
@@ -49,6 +50,10 @@ class Transfer(Evasion):
     def follows(self, view: ModelView) -> nn.Module | None:
         """The source's surrogate; refused without a source."""
         return self._source(view).surrogate
+
+    def climbs(self) -> AttackLoss:
+        """The cross-entropy."""
+        return CrossEntropyLoss()
 
     def craft(self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """PGD's last point on the source model."""

@@ -32,6 +32,7 @@ class AdversarialPoisoning(Corruption):
     """Replaces a ``share`` of each batch by PGD images (linf ``radius``) labelled with the model's own answer."""
 
     threat: ClassVar[ThreatModel] = ThreatModel("site", "training", "white-box", "poisoning")
+    follows_inputs: ClassVar[bool] = True
 
     sites: int = 1
     radius: float = 0.03

@@ -6,6 +6,9 @@ deprecation warnings end here.  The engine is process-wide state in torch and is
 Some of torch's int8 kernels compute something else than the layer they stand for (pytorch/pytorch 54837): those known
 run in float, and what was made is compared with torch's own reference of it, which quantises the same numbers and
 computes in float between.  What kernels add must be of the size of what quantisation itself costs.
+
+Tracing may lose part of a module, and the reference then lacks it too: so the traced graph, still in float, is compared
+with the module itself, and hooks that tracing or int8 layers leave out are refused by name.
 """
 
 from __future__ import annotations
@@ -48,6 +51,8 @@ _MOST_ADDED = 4.0
 1.4 times at most; wrong kernels were at 27 and more (measured over 110 layers)."""
 _ROUNDING = 1e-4
 """What they may add as a share of the answers where quantisation costs nothing: rounding in another order."""
+_FOLDING = 1e-3
+"""By what share of the answers the traced float graph may depart: BatchNorm is folded into the layer before it."""
 
 
 def quantise(module: nn.Module, batches: list[Tensor], *, search: bool = True, proved: bool = False) -> nn.Module:
@@ -65,7 +70,9 @@ def quantise(module: nn.Module, batches: list[Tensor], *, search: bool = True, p
             if not search:
                 _observe_extremes(prepared)
             for batch in batches:
-                prepared(batch)
+                answered = prepared(batch)
+                if proved:
+                    _refuse_another_function(module, answered, batch)
             reference = _reference(prepared) if proved else None
             graph = _converted(prepared)
             _try(graph, batches[0][:1])
@@ -193,7 +200,35 @@ def _try(graph: nn.Module, example: Tensor) -> None:
         ) from error
 
 
+def _refuse_another_function(module: nn.Module, answered: Tensor, x: Tensor) -> None:
+    """Refuse a traced float graph that ``answered`` the inputs ``x`` otherwise than ``module`` does."""
+    exact = module(x)
+    apart, size = float((answered - exact).norm()), float(exact.norm())
+    if exact.isfinite().all() and not apart <= _FOLDING * size:
+        raise Refused(
+            f"the model cannot be traced for int8: what is traced answers otherwise, by {apart / max(size, 1e-12):.2g} "
+            "of the size of the answers",
+            remedy="compute everything in forward, without hooks and branches, or leave out static-int8",
+        )
+
+
+def _refuse_hooks(module: nn.Module) -> None:
+    """Hooks of the model itself are not traced, and those of an innermost layer are gone with it."""
+    inner = torch.fx.Tracer().is_leaf_module
+    for path, layer in module.named_modules():
+        if path and not inner(layer, path):
+            continue
+        for kind, hooks in (("forward hook", layer._forward_hooks), ("forward pre-hook", layer._forward_pre_hooks)):
+            if hooks:
+                name = f"layer {path} ({type(layer).__name__})" if path else "the model itself"
+                raise Refused(
+                    f"{name} has a {kind}, which int8 kernels would leave out",
+                    remedy="do in forward what the hook does, or leave out static-int8",
+                )
+
+
 def _refuse_by_name(module: nn.Module) -> None:
+    _refuse_hooks(module)
     for layer in module.modules():
         if isinstance(layer, _MODULES_WITHOUT_KERNEL):
             raise _no_kernel(type(layer).__name__)

@@ -17,6 +17,8 @@ from consilium.core.random import Stream, scoped
 __all__ = ["refuse_mixing"]
 
 _REMEDY = 'use GroupNorm (model.norm = "group")'
+_NUDGE = 0.05
+"""Weights are moved by this, so that no layer stands at zero; as in the proof of per-example gradients."""
 
 
 def refuse_mixing(network: Network, shape: tuple[int, ...]) -> None:
@@ -43,6 +45,7 @@ def _probe(network: Network, shape: tuple[int, ...]) -> None:
             law=5,
             remedy=_REMEDY,
         )
+    _refuse_mixing_in_training(network, shape)
     if not len(buffers):
         return
     after = buffers.clone()
@@ -52,6 +55,29 @@ def _probe(network: Network, shape: tuple[int, ...]) -> None:
             "training changes the module's buffers: they would leave the site without noise",
             law=5,
             remedy="use a model whose buffers are constants",
+        )
+
+
+def _refuse_mixing_in_training(network: Network, shape: tuple[int, ...]) -> None:
+    """One example at a time is then another function: x - mean(x) is zero for every example alone."""
+    params, buffers = network.start()
+    params = params + _NUDGE * torch.randn_like(params)
+    x, others = torch.rand(2, 3, *shape, device=params.device)
+
+    def answers(rows: Tensor, draws: int = 0) -> Tensor:
+        with scoped(Stream(draws, ("training",))):
+            return network.logits(params, buffers.clone(), rows, training=True)
+
+    batch = answers(x)
+    beside = [answers(torch.cat([others[:i], x[i : i + 1], others[i + 1 :]]))[i] for i in range(len(x))]
+    mixed = not _same(batch, torch.stack(beside))
+    # What is drawn for a batch is not what is drawn for one: only without draws can they be compared.
+    drawn = not _same(batch, answers(x, draws=1))
+    if mixed or not (drawn or _same(batch, torch.cat([answers(row[None]) for row in x]))):
+        raise Unlawful(
+            "in training mode an answer depends on the other examples of its batch, or on its place among them: "
+            "per-example gradients, taken one at a time, would be those of another model (LAWS 5)",
+            remedy="let forward treat each example alone in training mode too: no batch means, no mixing, no sorting",
         )
 
 

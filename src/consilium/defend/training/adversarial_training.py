@@ -11,6 +11,7 @@ Source: Madry et al. 2018, arXiv 1706.06083 (PGD); Wong et al. 2020, arXiv 2001.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -33,6 +34,8 @@ class AdversarialTraining(TrainingDefence):
     ``radius`` is in units of the raw input in [0, 1]; ``step_size`` None means 1.25 radius for one step and
     2.5 radius / steps for more; ``share`` is the probability that a record is perturbed in a step, an independent coin.
     """
+
+    follows_inputs: ClassVar[bool] = True
 
     radius: float = 0.03
     steps: int = 7

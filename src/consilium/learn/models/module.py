@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from consilium.core.errors import Refused
+from consilium.core.random import Stream, scoped
 from consilium.learn.architecture import Architecture
 
 __all__ = ["Module"]
@@ -57,12 +58,17 @@ class Module(Architecture):
         return self._materialised(module, shape)
 
     def _import(self) -> Any:
-        """Looked for in the current folder first, as ``python -m`` does."""
+        """Looked for in the current folder first, as ``python -m`` does.
+
+        What the file draws from torch when it is imported has a stream of its own: the same numbers in every process,
+        and those of the class are the same whether the file was imported before or not.
+        """
         module, _, name = self.path.partition(":")
         here = str(Path.cwd())
         sys.path.insert(0, here)
         try:
-            return getattr(importlib.import_module(module), name)
+            with scoped(Stream(0, ("import", module))):
+                return getattr(importlib.import_module(module), name)
         except (Exception, SystemExit) as error:  # anyone's code
             known = isinstance(error, ImportError | AttributeError | ValueError)
             raise Refused(

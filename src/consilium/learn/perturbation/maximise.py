@@ -24,7 +24,7 @@ from .ball import Ball
 from .goals import Goal, Misclassification
 from .losses import AttackLoss, CrossEntropyLoss
 
-__all__ = ["maximise"]
+__all__ = ["ascent", "maximise"]
 
 
 def maximise(
@@ -55,6 +55,24 @@ def maximise(
     # Without a random start the walk's first point is x, and the walk judges it itself.
     arrived = walk.arrived(x, y) if random_start else torch.zeros(len(x), dtype=torch.bool, device=x.device)
     return walk.until_reached(start, x, y, torch.nonzero(~arrived)[:, 0])
+
+
+def ascent(predict: Predict, x: Tensor, y: Tensor, loss: AttackLoss, goal: Goal) -> tuple[Tensor, Tensor]:
+    """The gradient ``(n, *shape)`` at ``x`` that a step follows, zero where it is not a number, and the logits there.
+
+    Raises ``Refused`` where ``predict`` is not differentiable in its input.
+    """
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_(True)
+        logits = predict(leaf)
+        if not logits.requires_grad:
+            raise Refused(
+                "the model answers without gradients, so a gradient attack cannot follow it",
+                remedy="give a differentiable surrogate",
+            )
+        # The sum, not the mean: an example's gradient must not depend on how many others there are.
+        (gradient,) = torch.autograd.grad(goal.climbed(loss, logits, y).sum(), leaf)
+    return torch.nan_to_num(gradient), logits.detach()
 
 
 @dataclass(frozen=True)
@@ -95,14 +113,4 @@ class _Walk:
             return self.goal.surely((self.until or self.predict)(x), y)
 
     def ascent(self, point: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.enable_grad():
-            leaf = point.detach().requires_grad_(True)
-            logits = self.predict(leaf)
-            if not logits.requires_grad:
-                raise Refused(
-                    "the model answers without gradients, so a gradient attack cannot follow it",
-                    remedy="give a differentiable surrogate",
-                )
-            # The sum, not the mean: an example's gradient must not depend on how many others there are.
-            (gradient,) = torch.autograd.grad(self.goal.climbed(self.loss, logits, y).sum(), leaf)
-        return torch.nan_to_num(gradient), logits.detach()
+        return ascent(self.predict, point, y, self.loss, self.goal)
