@@ -1,12 +1,9 @@
 """What a user's module does is found at the plan, for every arm, and told by what it does and what to do."""
 
-import json
 import random
 import re
-import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -97,42 +94,6 @@ def with_buffer(value):
     module = flat()
     module.register_buffer("table", value)
     return module
-
-
-def tripled_in_training(self, x):
-    self.calls += self.training
-    return self.layer(x)
-
-
-def listed(self, x):
-    """Remembers where no attribute of the layer is."""
-    if self.training:
-        CALLS.append(1)
-    return self.layer(x) * (1 + len(CALLS))
-
-
-CALLS = []
-
-
-def numpy_noise(self, x):
-    return self.layer(x) + (np.random.randn() if self.training else 0)
-
-
-def stopped_gradients():
-    module = flat()
-    module[1].weight.register_hook(lambda gradient: gradient * 0)
-    return module
-
-
-def hooked_after_the_sum():
-    module = flat()
-    module[1].bias.register_post_accumulate_grad_hook(lambda p: None)
-    return module
-
-
-def scripted():
-    with pytest.warns(DeprecationWarning):
-        return torch.jit.script(flat())
 
 
 def tokens(**knobs):
@@ -242,17 +203,6 @@ REFUSED = {
         "built again with the same weights, the model answers otherwise",
         "register_buffer",
     ),
-    "a count in training": (lambda: Around(tripled_in_training), r"changes self\.calls in training mode", "buffer"),
-    "a list elsewhere": (
-        lambda: Around(listed),
-        "in training mode the model answers the same input",
-        "draw from torch",
-    ),
-    "draws of numpy": (lambda: Around(numpy_noise), "draws from another generator than torch's", "draw from torch"),
-    "a gradient hook": (stopped_gradients, r"hook on the gradient of 1\.weight would never run", "forward"),
-    "a hook after": (hooked_after_the_sum, r"hook on the gradient of 1\.bias would never run", "forward"),
-    "scripted": (scripted, r"scripted or traced module \(torch\.jit\)", "eager module"),
-    "sparse gradients": (lambda: tokens(sparse=True), r"layer 2 \(Embedding\) has sparse gradients", "sparse=False"),
     "weights that no seed decides": (OwnWeights, "from the same seed, the model has other first weights", "generator"),
 }
 
@@ -420,100 +370,3 @@ def test_lazy_layers_take_their_shapes_from_the_data_and_are_loaded_again(users,
     assert model[1].in_features == 30 and type(model[1]) is nn.Linear
     with pytest.raises(Refused, match=r"lazy layers of probed_net:convolution cannot read an input of shape \(30,\)"):
         Study.of(users("convolution")).plan()
-
-
-AT_IMPORT = """
-import random
-import torch
-from torch import nn
-from torch.nn import functional as F
-
-FIXED = nn.Linear(30, 30)  # from torch's generator: the same in every process
-
-class Fixed(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.h = nn.Linear(30, 2)
-
-    def forward(self, x):
-        return self.h(FIXED(x))
-
-DRAWN = torch.tensor([random.random() for _ in range(30)])
-
-class Drawn(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.h = nn.Linear(30, 2)
-
-    def forward(self, x):
-        return self.h(x * DRAWN)
-
-def make():
-    scale = DRAWN
-    module = nn.Sequential(nn.Linear(30, 2))
-    module.register_forward_hook(lambda layer, args, out: out * scale[:2])
-    return module
-"""
-
-OUTSIDE = """
-import sys, consilium
-model, test = consilium.load(sys.argv[1], allow_code=True), consilium.test_set(sys.argv[1])
-print(float((model(test.x).argmax(1) == test.y).double().mean()))
-"""
-
-
-@pytest.fixture
-def drawing(tmp_path, monkeypatch, tables):
-    """A file that draws when it is imported, under a name of its own."""
-    (tmp_path / "drawing_net.py").write_text(AT_IMPORT)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "drawing_net", raising=False)
-    tables |= {"attacks": [], "corruptions": [], "vary": {}}
-    return lambda name: {**tables, "model": {"kind": "module", "path": f"drawing_net:{name}", "allow-code": True}}
-
-
-@pytest.mark.parametrize("name", ["Drawn", "make"])
-def test_what_is_drawn_at_import_by_another_generator_is_refused(drawing, name):
-    with pytest.raises(
-        Refused, match="built again after a fresh import with the same weights, the model answers other"
-    ):
-        Study.of(drawing(name)).plan()
-    assert "drawing_net" in sys.modules
-
-
-def test_what_is_drawn_at_import_by_torch_is_the_same_in_another_process(drawing, tmp_path):
-    results = Study.of(drawing("Fixed")).run(tmp_path / "out", quiet=True)
-    cell = results.folder / "cells" / results.plan.cells[0].digest
-    done = subprocess.run(
-        [sys.executable, "-c", OUTSIDE, cell], capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
-    utility = json.loads((cell / "evidence.json").read_text())["utility"]
-    assert float(done.stdout) == next(m["value"] for m in utility if m["name"] == "accuracy")
-
-
-def test_a_model_whose_code_has_changed_is_not_loaded(drawing, tmp_path, monkeypatch):
-    results = Study.of(drawing("Fixed")).run(tmp_path / "out", quiet=True)
-    cell = results.folder / "cells" / results.plan.cells[0].digest
-    consilium.load(cell, allow_code=True)
-    monkeypatch.setattr(sys.modules["drawing_net"], "FIXED", nn.Linear(30, 30))
-    with pytest.raises(Refused, match="answers otherwise than when it was released, with the same weights"):
-        consilium.load(cell, allow_code=True)
-
-
-def without_input_gradient(self, x):
-    return self.layer((x * 4).round())
-
-
-def test_a_model_that_passes_no_gradient_to_its_inputs_is_refused_where_training_follows_it():
-    module = built(lambda: Around(without_input_gradient))
-    probed(module, SHAPE, CLASSES, trained=True)
-    with pytest.raises(Refused, match="no gradient reaches the inputs") as refused:
-        probed(module, SHAPE, CLASSES, trained=True, followed=True)
-    assert "round" in refused.value.remedy
-
-
-def test_a_hook_that_draws_is_given_the_draws_of_its_step():
-    network = probed(built(flat), SHAPE, CLASSES, trained=True)
-    assert network.draws_nothing
-    assert not probed(with_hook(built(flat)), SHAPE, CLASSES, trained=True).draws_nothing

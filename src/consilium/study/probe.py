@@ -52,7 +52,8 @@ def probed(
 ) -> Network:
     """``module`` as a network, if it is a model for inputs of ``shape``; else refused, by what it does.
 
-    ``trained``: gradients are needed too; ``followed``: in its inputs as well.  ``again`` builds the module anew, from the same seed.
+    ``trained``: gradients are needed too; ``followed``: in its inputs as well.  ``again`` builds the module anew, from
+    the same seed.
     """
     check_kinds(module, trained)
     check_registered(module)
