@@ -39,7 +39,7 @@ __all__ = [
     "training_seals",
 ]
 
-_STORED = ("shape", "classes", "sha256", "sites")
+_STORED = ("shape", "classes", "sha256", "sites", "sample_answers")
 _SEALED = ("checkpoint.safetensors", "rounds.jsonl")
 _EARLIER = "Part of this evidence was written before evidence was sealed: whether that part was changed cannot be told."
 
