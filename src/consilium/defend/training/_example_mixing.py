@@ -45,9 +45,6 @@ def _probe(network: Network, shape: tuple[int, ...]) -> None:
             law=5,
             remedy=_REMEDY,
         )
-    _refuse_mixing_in_training(network, shape)
-    if not len(buffers):
-        return
     after = buffers.clone()
     network.logits(params, after, one, training=True)
     if not torch.equal(after.nan_to_num(), buffers.nan_to_num()):
@@ -56,6 +53,7 @@ def _probe(network: Network, shape: tuple[int, ...]) -> None:
             law=5,
             remedy="use a model whose buffers are constants",
         )
+    _refuse_mixing_in_training(network, shape)
 
 
 def _refuse_mixing_in_training(network: Network, shape: tuple[int, ...]) -> None:
@@ -76,7 +74,8 @@ def _refuse_mixing_in_training(network: Network, shape: tuple[int, ...]) -> None
     if mixed or not (drawn or _same(batch, torch.cat([answers(row[None]) for row in x]))):
         raise Unlawful(
             "in training mode an answer depends on the other examples of its batch, or on its place among them: "
-            "per-example gradients, taken one at a time, would be those of another model (LAWS 5)",
+            "per-example gradients, taken one at a time, would be those of another model",
+            law=5,
             remedy="let forward treat each example alone in training mode too: no batch means, no mixing, no sorting",
         )
 
