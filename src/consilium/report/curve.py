@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ..measure.membership import highest_tpr, roc
-from .evidence import CellRecord
+from .records import CellRecord
 from .scores import read_scores
 
 __all__ = ["rocs"]
@@ -26,7 +26,7 @@ def rocs(cell: CellRecord) -> dict[str, Any] | None:
 
     None where no attack has a curve.
     """
-    found = [(finding.name, *_rates(read_scores(finding.scores))) for finding in cell.aimed("membership")]
+    found = [(finding.name, *_rates(read_scores(finding.file))) for finding in cell.aimed("membership")]
     found = [(name, x, y) for name, x, y in found if x]
     if not found:
         return None

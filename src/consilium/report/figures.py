@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
+from ..evidence.round import RoundEvidence
 from .columns import Column, columns
 from .crowd import MANY
-from .evidence import FindingRecord, RoundRecord, StudyRecord
+from .records import FindingRecord, StudyRecord
 from .scores import read_scores
 from .summary import Figure, Row
 
@@ -38,7 +39,7 @@ def pareto(study: StudyRecord, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def curves(rounds: Sequence[RoundRecord]) -> dict[str, Any]:
+def curves(rounds: Sequence[RoundEvidence]) -> dict[str, Any]:
     """One training: accuracy of mean, worst and each site, and mean loss, over rounds; many sites are not drawn."""
     sites = dict.fromkeys(point.site for record in rounds for point in record.sites)
     sites = sites if len(sites) <= MANY else {}
@@ -56,7 +57,7 @@ def histogram(finding: FindingRecord, bins: int = 10) -> dict[str, Any] | None:
 
     By rank, because scores of a fitted model crowd at one end.  None where scores or membership are not in the file.
     """
-    found = read_scores(finding.scores)
+    found = read_scores(finding.file)
     member = found.get("member")
     score = next((found[key] for key in ("score", "scores", "loss") if key in found), None)
     if member is None or score is None or member.shape != score.shape:
@@ -89,7 +90,7 @@ def _label(column: Column) -> str:
     return f"{column.group.lower()}: {column.label}"
 
 
-def _at(record: RoundRecord, site: str) -> float | None:
+def _at(record: RoundEvidence, site: str) -> float | None:
     return next((point.accuracy for point in record.sites if point.site == site), None)
 
 
