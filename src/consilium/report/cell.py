@@ -9,6 +9,7 @@ from typing import Any
 
 from ..core.finding import Measure
 from ..evidence.round import RoundEvidence
+from ..evidence.why import WHY
 from .audits import Audit, audits
 from .crowd import MANY, Presence, presence
 from .gallery import Example, allowance, examples
@@ -43,7 +44,7 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Line:
-    """A measure written out."""
+    """A measure written out; ``why`` it is one to look at."""
 
     name: str
     value: str
@@ -51,6 +52,7 @@ class Line:
     chance: str
     n: str
     reason: str
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,7 @@ def _line(measure: Measure) -> Line:
         chance="" if measure.chance is None else number(measure.chance, style),
         n=f"{measure.n:,}" if measure.n else "",
         reason=measure.reason,
+        why=WHY.get(measure.name, ""),
     )
 
 

@@ -6,7 +6,7 @@ a membership attack's scores become two histograms by rank.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from .summary import Figure, Row
 __all__ = ["curves", "histogram", "pareto"]
 
 
-def pareto(study: StudyRecord, rows: Sequence[Row]) -> dict[str, Any]:
+def pareto(study: StudyRecord, rows: Sequence[Row]) -> Mapping[str, object]:
     """Measures to choose from, and one point per row with at least two figures."""
     shown = columns(study)
     points = [_point(row, shown) for row in rows if any(figure.value is not None for figure in row.figures.values())]
@@ -39,7 +39,7 @@ def pareto(study: StudyRecord, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def curves(rounds: Sequence[RoundEvidence]) -> dict[str, Any]:
+def curves(rounds: Sequence[RoundEvidence]) -> Mapping[str, object]:
     """One training: accuracy of mean, worst and each site, and mean loss, over rounds; many sites are not drawn."""
     sites = dict.fromkeys(point.site for record in rounds for point in record.sites)
     sites = sites if len(sites) <= MANY else {}
@@ -52,7 +52,7 @@ def curves(rounds: Sequence[RoundEvidence]) -> dict[str, Any]:
     }
 
 
-def histogram(finding: FindingRecord, bins: int = 10) -> dict[str, Any] | None:
+def histogram(finding: FindingRecord, bins: int = 10) -> Mapping[str, object] | None:
     """Shares of members and of non-members in each tenth of all scores, lowest first; both are 1 / bins by chance.
 
     By rank, because scores of a fitted model crowd at one end.  None where scores or membership are not in the file.
@@ -71,7 +71,7 @@ def histogram(finding: FindingRecord, bins: int = 10) -> dict[str, Any] | None:
     return {"x": list(range(1, bins + 1)), "member": _short(shares[0]), "other": _short(shares[1])}
 
 
-def _point(row: Row, shown: Sequence[Column]) -> dict[str, Any]:
+def _point(row: Row, shown: Sequence[Column]) -> Mapping[str, object]:
     return {
         "code": row.code,
         "arm": row.arm.name,
@@ -82,7 +82,7 @@ def _point(row: Row, shown: Sequence[Column]) -> dict[str, Any]:
     }
 
 
-def _figure(figure: Figure) -> dict[str, Any]:
+def _figure(figure: Figure) -> Mapping[str, object]:
     return {"v": figure.value, "l": figure.low, "h": figure.high, "upper": figure.upper, "at_most": figure.at_most}
 
 

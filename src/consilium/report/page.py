@@ -67,7 +67,7 @@ def _render(study: StudyRecord, *, share: bool) -> str:
     return environment.get_template("page.html.j2").render(_context(study, share=share))
 
 
-def _context(study: StudyRecord, *, share: bool) -> dict[str, Any]:
+def _context(study: StudyRecord, *, share: bool) -> Mapping[str, object]:
     every = rows(study)
     codes = {row.arm.name: row.code for row in every}
     views = cell_views(study, codes, share=share)

@@ -8,9 +8,8 @@ for every codec and is not in x.  Arms that share their trainings (they differ a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ..evidence.round import RoundEvidence
 from ..measure.intervals import across_seeds
@@ -39,7 +38,7 @@ class Traffic:
         """Its letters: the first arm's, and how many more it stands for."""
         return self.codes[0] + (f" +{len(self.codes) - 1}" if len(self.codes) > 1 else "")
 
-    def drawn(self) -> dict[str, Any]:
+    def drawn(self) -> Mapping[str, object]:
         """Plain JSON for the page's script."""
         x, y = ([point[i] for point in self.points] for i in (0, 1))
         end = {"v": self.accuracy, "l": self.low, "h": self.high}
