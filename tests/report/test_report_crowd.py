@@ -7,16 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from consilium.evidence.privacy import ClaimEvidence, PrivacyEvidence
+from consilium.evidence.round import RefusedSite, RoundEvidence, SitePoint
+from consilium.evidence.study import DataEvidence
 from consilium.report.cell import _claims, _judged
 from consilium.report.crowd import MANY, bands, pools, presence
-from consilium.report.evidence import CellRecord, DataRecord, PrivacyRecord, RoundRecord, SitePoint
 from consilium.report.figures import curves
 from consilium.report.heat import partition_tiles
+from consilium.report.records import CellRecord
 
 
 def data(counts, **pools):
     sites = tuple(f"site-{k}" for k in range(len(counts[0])))
-    return DataRecord("toy", "", True, (6,), ("a", "b"), sites, tuple(map(tuple, counts)), pools, {}, ())
+    return DataEvidence("toy", "", True, (6,), ("a", "b"), sites, tuple(map(tuple, counts)), pools)
 
 
 def crowd(sites=1000, seed=0):
@@ -26,7 +29,7 @@ def crowd(sites=1000, seed=0):
 def a_round(number=1, **changes):
     plain = {"seconds": 1.0, "bytes_up": 1.0, "bytes_down": 1.0, "mean_accuracy": None, "worst_accuracy": None}
     plain |= {"mean_loss": None, "cohort": ("a", "b"), "sites": (), "refused": ()}
-    return RoundRecord(round=number, **plain | changes)
+    return RoundEvidence(round=number, **plain | changes)
 
 
 def test_bands_hold_every_site_and_every_record() -> None:
@@ -51,9 +54,9 @@ def test_few_sites_are_listed_and_many_are_not() -> None:
 
 def test_presence_adds_up_what_rounds_say() -> None:
     rounds = [
-        a_round(1, absent=3, dropped=("a",)),
-        a_round(2, absent=1, late=("b",), aborted="1 of 2 updates"),
-        a_round(3, refused=(("b", "not finite"),), slow=("a",)),
+        a_round(1, absent_count=3, dropped=("a",)),
+        a_round(2, absent_count=1, late=("b",), aborted="1 of 2 updates"),
+        a_round(3, refused=(RefusedSite("b", "not finite"),), slow=("a",)),
     ]
     made = {line.what: (line.total, line.least, line.most) for line in presence(rounds, 2)}
     assert made == {
@@ -88,9 +91,9 @@ def test_many_sites_are_not_drawn_one_by_one() -> None:
 
 
 def test_equal_claims_of_many_sites_share_a_sentence() -> None:
-    claims = tuple({"site": f"site-{k}", "epsilon": 1.0 + k % 3, "delta": 1e-5, "unit": "example"} for k in range(300))
-    record = PrivacyRecord(3.0, 3.0, 1e-5, "example", claims, ())
-    cell = CellRecord("d", "a", {}, 0, "none", "ok", "", "", "", record, (), (), (), False, (), {}, {})
+    claims = tuple(ClaimEvidence(f"site-{k}", "example", epsilon=1.0 + k % 3, delta=1e-5) for k in range(300))
+    record = PrivacyEvidence(3.0, 3.0, 1e-5, "example", claims=claims)
+    cell = CellRecord(privacy=record)
     assert len(_claims(cell)) == 3 and _claims(cell)[0].startswith("100 sites, such as site-0: (ε = 1")
     few = replace(cell, privacy=replace(record, claims=claims[:5]))
     assert len(_claims(few)) == 5 and "site-4" in _claims(few)[4]

@@ -23,7 +23,7 @@ def sample(n=40_000, apart=1.0):
 def cell(path, epsilon=None, unit="example"):
     record = None if unit == "label" else epsilon
     privacy = SimpleNamespace(epsilon=epsilon, record_epsilon=record, delta=1e-5, unit=unit)
-    finding = SimpleNamespace(name="lira", scores=path)
+    finding = SimpleNamespace(name="lira", file=path)
     return SimpleNamespace(privacy=privacy, aimed=lambda aim: [finding])
 
 

@@ -218,19 +218,19 @@ def test_the_heat_map_writes_its_numbers(study):
 
 
 def test_the_histogram_is_level_by_chance_and_tilts_with_a_signal(study, tmp_path):
-    finding = study.cells[0].aimed("membership")[0]
+    finding = study.evidence[0].aimed("membership")[0]
     member = torch.arange(4000) % 2 == 0
     noise = torch.randn(4000, generator=torch.Generator().manual_seed(0))
     for shift, tilted in ((0.0, False), (2.0, True)):
         save_file({"score": noise + shift * member, "member": member}, tmp_path / "s.safetensors")
-        made = histogram(replace(finding, scores=tmp_path / "s.safetensors"))
+        made = histogram(replace(finding, file=tmp_path / "s.safetensors"))
         assert sum(made["member"]) == pytest.approx(1, abs=1e-3) == sum(made["other"])
         assert (made["member"][-1] - made["other"][-1] > 0.1) == tilted
         assert max(abs(a - b) for a, b in zip(made["member"], made["other"], strict=True)) < (1 if tilted else 0.03)
 
 
 def test_without_both_sides_there_is_no_histogram(study, tmp_path):
-    finding = study.cells[0].aimed("membership")[0]
-    assert histogram(replace(finding, scores=None)) is None
+    finding = study.evidence[0].aimed("membership")[0]
+    assert histogram(replace(finding, file=None)) is None
     save_file({"score": torch.zeros(4), "member": torch.ones(4)}, tmp_path / "s.safetensors")
-    assert histogram(replace(finding, scores=tmp_path / "s.safetensors")) is None
+    assert histogram(replace(finding, file=tmp_path / "s.safetensors")) is None

@@ -47,13 +47,13 @@ def test_cividis_goes_from_dark_blue_to_yellow_and_text_stays_readable():
 
 
 def test_examples_are_named_and_marked(study):
-    found = examples(study.cells[0].findings[0], study.data.classes, 8)
+    found = examples(study.evidence[0].attacks[0], study.data.classes, 8)
     assert [(e.label, e.after, e.fooled) for e in found[:2]] == [("0", "0", False), ("1", "2", True)]
     assert found[0].linf == pytest.approx(0.1, abs=1e-6) and len(found) == 8
-    assert len(examples(study.cells[0].findings[0], (), 3)) == 3
+    assert len(examples(study.evidence[0].attacks[0], (), 3)) == 3
 
 
 def test_large_images_are_shown_less_and_tables_not_at_all(study):
-    assert allowance(study.cells, (1, 28, 28)) == 8
-    assert 1 <= allowance(study.cells, (3, 512, 512)) < 8
-    assert allowance(study.cells, (30,)) == allowance(study.cells, (4, 8, 8)) == 0
+    assert allowance(study.evidence, (1, 28, 28)) == 8
+    assert 1 <= allowance(study.evidence, (3, 512, 512)) < 8
+    assert allowance(study.evidence, (30,)) == allowance(study.evidence, (4, 8, 8)) == 0

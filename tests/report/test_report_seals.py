@@ -35,7 +35,7 @@ def folder(ran, tmp_path):
 
 
 def cell(folder):
-    (found,) = [c for c in read_study(folder).cells if c.arm == "none"]
+    (found,) = [c for c in read_study(folder).evidence if c.arm == "none"]
     return found
 
 
@@ -65,7 +65,7 @@ def terminal(folder):
 
 def test_a_folder_as_it_was_written_says_nothing(folder):
     study = read_study(folder)
-    assert study.altered == () and all(c.ok and not c.unsealed for c in study.cells)
+    assert study.altered == () and all(c.ok and not c.unsealed for c in study.evidence)
     page = write_page(folder).read_text()
     assert "Changed after it was written" not in page and "2 of 2 cells as they were written" in page
 
@@ -79,7 +79,7 @@ def test_figures_that_were_typed_over_are_never_printed(folder, stripped):
         del record["seal"], record["sealed"]
         path.write_text(json.dumps(record))
     found = cell(folder)
-    assert (found.status, found.utility, found.findings, found.privacy.epsilon) == ("altered", (), (), None)
+    assert (found.status, found.utility, found.attacks, found.privacy.epsilon) == ("altered", (), (), None)
     page = write_page(folder).read_text()
     assert 'class="notice bad" role="alert"' in page and "its evidence.json was changed after it was written" in page
     assert ".999" not in page.partition('id="plotly-source"')[0] and "1 changed since" in page
@@ -112,7 +112,7 @@ def test_scores_that_were_changed_are_not_drawn(folder):
     path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
     found = cell(folder)
     assert found.status == "altered" and "loss-threshold.safetensors was changed" in found.error
-    assert found.findings[0].scores is None and found.findings[0].measures
+    assert found.attacks[0].file is None and found.attacks[0].measures
 
 
 def test_rounds_that_were_changed_are_not_drawn(folder):

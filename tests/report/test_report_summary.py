@@ -38,7 +38,7 @@ def test_one_seed_keeps_the_measures_own_interval_and_says_so(one_seed):
 def test_epsilon_is_the_largest_over_seeds_and_none_without_a_claim(study):
     cells = study.arm_cells("dp-sgd", "none")
     worse = replace(cells[1], privacy=replace(cells[1].privacy, epsilon=9.5))
-    changed = replace(study, cells=tuple(worse if c is cells[1] else c for c in study.cells))
+    changed = replace(study, evidence=tuple(worse if c is cells[1] else c for c in study.evidence))
     assert row(changed, "dp-sgd").figures["epsilon"].value == 9.5
     assert row(study, "none").figures["epsilon"].value is None
 
@@ -66,7 +66,7 @@ def test_an_attack_without_surrogate_is_an_upper_bound_without_interval(study):
 
 def test_the_worst_case_is_per_image(study):
     cell = study.arm_cells("none", "none")[0]
-    masks = [read_scores(f.scores)["correct"] > 0.5 for f in cell.aimed("evasion")]
+    masks = [read_scores(f.file)["correct"] > 0.5 for f in cell.aimed("evasion")]
     stood = np.logical_and.reduce(masks)
     assert worst_case(cell).value == stood.mean() < min(mask.mean() for mask in masks)
     assert worst_case(cell).n == 360 and not is_bound(cell, "worst_case")
@@ -74,20 +74,20 @@ def test_the_worst_case_is_per_image(study):
 
 def test_without_masks_the_worst_case_is_only_bounded(study):
     cell = study.arm_cells("none", "none")[0]
-    bare = replace(cell, findings=tuple(replace(f, scores=None) for f in cell.findings))
+    bare = replace(cell, attacks=tuple(replace(f, file=None) for f in cell.attacks))
     values = [f.measure("robust_accuracy").value for f in cell.aimed("evasion")]
     assert worst_case(bare).value == min(values) and is_bound(bare, "worst_case")
 
 
 def test_a_failed_attack_makes_the_worst_case_a_bound(study):
-    broken = next(c for c in study.cells if c.error == "transfer: out of memory")
+    broken = next(c for c in study.evidence if c.error == "transfer: out of memory")
     assert is_bound(broken, "worst_case")
 
 
 def test_columns_without_a_figure_are_left_out(study, one_seed):
     keys = [column.key for column in columns(study)]
     assert keys[:4] == ["accuracy", "balanced_accuracy", "auroc", "epsilon"]
-    nothing = replace(one_seed, cells=tuple(replace(c, cost=(), findings=()) for c in one_seed.cells))
+    nothing = replace(one_seed, evidence=tuple(replace(c, cost=(), attacks=()) for c in one_seed.evidence))
     assert [c.key for c in columns(nothing)] == ["accuracy", "balanced_accuracy", "auroc", "epsilon", "seconds"]
 
 
@@ -96,7 +96,7 @@ def effect(study, label):
 
 
 def test_effects_are_differences_of_pairs(one_seed):
-    sound = replace(one_seed, cells=tuple(c for c in one_seed.cells if c.arm != COLLAPSED))
+    sound = replace(one_seed, evidence=tuple(c for c in one_seed.evidence if c.arm != COLLAPSED))
     change = effect(sound, "static-int8")["accuracy"]
     assert (change.pairs, change.mean) == (3, pytest.approx(-2 / 360))
     size = effect(sound, "static-int8")["bytes"]
@@ -111,7 +111,7 @@ def test_collapsed_models_and_bounds_move_no_robustness(study):
 
 
 def test_no_card_ranks_a_collapsed_arm_by_anything_but_size(study):
-    small = replace(study, cells=tuple(c for c in study.cells if c.arm in (COLLAPSED, "none")))
+    small = replace(study, evidence=tuple(c for c in study.evidence if c.arm in (COLLAPSED, "none")))
     made = {card.title: card.arm for card in cards(small, rows(small))}
     assert made["Smallest"] == COLLAPSED and made["Most accurate"] == made["Withstands most"] == "none"
     assert made["Leaks least"] == "none" and "Most accurate with an ε" not in made
@@ -122,7 +122,7 @@ def test_an_arm_is_crowned_only_beyond_the_paired_interval_of_every_rival(study)
     assert (card.figure, card.crowned, card.arm) == ("no arm is measurably best", False, "none")
     assert [name for _, name in card.alike] == ["none", "static-int8"]  # 0.956 and 0.950: two records of 360
     assert "Highest: 0.958 (" in card.text and "1 of 6 other arms cannot be told from it" in card.text
-    apart = replace(study, cells=tuple(c for c in study.cells if c.arm != "static-int8"))
+    apart = replace(study, evidence=tuple(c for c in study.evidence if c.arm != "static-int8"))
     card = {card.title: card for card in cards(apart, rows(apart))}["Most accurate"]
     assert card.crowned and card.arm == "none" and math.isclose(float(card.figure), 0.958, abs_tol=5e-4)
     assert card.text.endswith("beyond the paired interval against each of 5 other arms (99.00% each, Bonferroni)")
@@ -130,7 +130,7 @@ def test_an_arm_is_crowned_only_beyond_the_paired_interval_of_every_rival(study)
 
 def test_without_scores_nobody_is_crowned_and_nothing_is_better(study):
     """A folder of an older version."""
-    old = replace(study, cells=tuple(replace(c, scores=None, findings=()) for c in study.cells))
+    old = replace(study, evidence=tuple(replace(c, file=None, attacks=()) for c in study.evidence))
     made = {card.title: card for card in cards(old, rows(old))}
     assert not made["Most accurate"].crowned and "not comparable: no scores" in made["Most accurate"].text
     assert made["Infection hurts most"].figure == "no measurable harm"
@@ -146,12 +146,12 @@ def test_sizes_are_exact_and_a_tie_is_no_winner(study):
     size = next(c for c in columns(study) if c.key == "bytes")
     assert effect(study, "static-int8")["bytes"].way(size) == "gain"
     assert effect(study, "dp-sgd")["bytes"].way(size) == "equal"
-    alike = replace(study, cells=tuple(c for c in study.cells if "int8" not in c.arm))
+    alike = replace(study, evidence=tuple(c for c in study.evidence if "int8" not in c.arm))
     assert {c.title: c for c in cards(alike, rows(alike))}["Smallest"].figure == "no arm is measurably best"
 
 
 def test_latencies_have_the_intervals_of_their_timing(one_seed):
-    two = replace(one_seed, cells=tuple(c for c in one_seed.cells if c.arm in ("none", "static-int8")))
+    two = replace(one_seed, evidence=tuple(c for c in one_seed.evidence if c.arm in ("none", "static-int8")))
     latency = next(c for c in columns(two) if c.key == "latency_ratio")
     change = effect(two, "static-int8")["latency_ratio"]  # 0.74 of (0.70, 1.05) against 1.00 of (0.70, 1.05)
     assert change.gap.low < 0 < change.gap.high and change.way(latency) == "open"
@@ -160,15 +160,15 @@ def test_latencies_have_the_intervals_of_their_timing(one_seed):
         certain = replace(measure, low=measure.value - 0.01, high=measure.value + 0.01)
         return certain if measure.name == "latency_ratio" else measure
 
-    known = replace(two, cells=tuple(replace(c, cost=tuple(map(sure, c.cost))) for c in two.cells))
+    known = replace(two, evidence=tuple(replace(c, cost=tuple(map(sure, c.cost))) for c in two.evidence))
     assert effect(known, "static-int8")["latency_ratio"].way(latency) == "gain"
 
 
 def healed(study):
     """The study with one infected model far better than its clean twin, and the others as they are."""
-    lucky = next(c for c in study.cells if c.arm == "dp-sgd" and c.infected_by != "none" and c.judged)
+    lucky = next(c for c in study.evidence if c.arm == "dp-sgd" and c.infected_by != "none" and c.judged)
     better = tuple(replace(m, value=0.999) if m.name == "accuracy" else m for m in lucky.utility)
-    return replace(study, cells=tuple(replace(c, utility=better) if c is lucky else c for c in study.cells))
+    return replace(study, evidence=tuple(replace(c, utility=better) if c is lucky else c for c in study.evidence))
 
 
 def test_pairs_on_both_sides_of_zero_have_no_direction(study):
@@ -184,11 +184,11 @@ def harm(study):
 
 def test_harm_is_claimed_only_beyond_its_paired_interval(study):
     assert harm(study).figure == "no arm is measurably hurt most" and len(harm(study).alike) > 1
-    clean = {(c.arm, c.seed): c for c in study.cells if c.infected_by == "none"}
+    clean = {(c.arm, c.seed): c for c in study.evidence if c.infected_by == "none"}
     twins = tuple(
-        replace(c, utility=clean[c.arm, c.seed].utility, scores=clean[c.arm, c.seed].scores) for c in study.cells
+        replace(c, utility=clean[c.arm, c.seed].utility, file=clean[c.arm, c.seed].file) for c in study.evidence
     )
-    unharmed = harm(replace(study, cells=twins))
+    unharmed = harm(replace(study, evidence=twins))
     assert unharmed.figure == "no measurable harm" and "inside the paired interval of every arm" in unharmed.text
 
 
@@ -204,7 +204,7 @@ def test_rounds_to_a_target_have_no_mean_where_a_seed_did_not_reach_it(study):
 
     def told(*measures):
         made = {id(c): replace(c, cost=(*c.cost, m)) for c, m in zip(cells, measures, strict=True)}
-        changed = replace(study, cells=tuple(made.get(id(c), c) for c in study.cells))
+        changed = replace(study, evidence=tuple(made.get(id(c), c) for c in study.evidence))
         return row(changed, "none").figures["rounds_to_accuracy"]
 
     assert told(reached, replace(reached, value=14.0)).value == 13.0

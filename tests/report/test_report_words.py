@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from consilium.core.finding import Measure
+from consilium.evidence.privacy import ClaimEvidence
 from consilium.report.numbers import interval, number, style_of
 from consilium.report.words import claim_sentence, join_words, privacy_statement, question
 
@@ -20,7 +21,7 @@ def test_a_claim_is_one_sentence_with_all_its_parts(study):
 
 
 def test_what_a_claim_leaves_open_is_said_to_be_open():
-    sentence = claim_sentence({"epsilon": 1.0, "noise": "secret"})
+    sentence = claim_sentence(ClaimEvidence(epsilon=1.0, noise="secret"))
     for part in (
         "δ = ?",
         "adjacency not stated",
@@ -39,7 +40,7 @@ def test_the_statement_says_that_the_folder_has_no_epsilon(study):
 
 
 def test_claims_alone_are_still_not_composed(study):
-    claimed = replace(study, cells=tuple(c for c in study.cells if c.privacy.claims))
+    claimed = replace(study, evidence=tuple(c for c in study.evidence if c.privacy.claims))
     said = " ".join(privacy_statement(claimed))
     assert "was not computed" in said and "no finite epsilon is claimed" in said
 

@@ -10,6 +10,10 @@ from consilium.core.errors import Refused
 from consilium.core.finding import Finding
 from consilium.core.random import Stream
 from consilium.core.threat import ThreatModel
+from consilium.evidence.audit import AuditEvidence
+from consilium.evidence.finding import FindingEvidence
+from consilium.evidence.privacy import ClaimEvidence
+from consilium.evidence.write import plain
 from consilium.report.page import write_page
 from consilium.report.read import read_study
 from consilium.report.table import table_rows
@@ -176,7 +180,8 @@ def judged(claims, sites=("site-0",)):
     how = CanarySpec(400)
     seen = Finding((), {"score": data.canaries.included.double()})
     who = ThreatModel("server", "training", "white-box", "membership")
-    return Auditor(how, 0.95, claims).judge(seen, who, data, sites, Stream(0))[1]
+    stated = tuple(ClaimEvidence(**claim) for claim in claims)
+    return plain(Auditor(how, 0.95, stated).judge(seen, who, data, sites, Stream(0))[1])
 
 
 def claim(**changed):
@@ -231,7 +236,8 @@ def test_a_gaussian_bound_warns_and_fails_nothing():
     assert audit["audited"]["epsilon"] < 6.0 < audit["gaussian"]["epsilon"]
     assert audit["warned"] and not audit["exceeded"]
     assert any(note.startswith("WARNING") for note in audit["notes"])
-    assert not broken({"one-run-audit": {"audit": audit}})
+    assert not broken({"one-run-audit": FindingEvidence(audit=AuditEvidence(exceeded=audit["exceeded"]))})
+    assert broken({"one-run-audit": FindingEvidence(audit=AuditEvidence(exceeded=True, verdict="why"))})
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------

@@ -74,8 +74,8 @@ def test_evidence_of_another_form_is_made_again(done, change):
 def test_evidence_that_is_none_is_made_again(done, data):
     path = only(done, "evidence.json")
     path.write_bytes(data)
-    assert read_study(done.folder).cells[0].status in ("failed", "altered")
-    assert "cannot be read" in read_study(done.folder).cells[0].error
+    assert read_study(done.folder).evidence[0].status in ("failed", "altered")
+    assert "cannot be read" in read_study(done.folder).evidence[0].error
     assert not again(done).outcome.failed and json.loads(path.read_text())["status"] == "ok"
 
 

@@ -26,7 +26,7 @@ def test_a_deployed_training_claims_secret_noise_and_declared_numbers():
     assert all(claim.noise.startswith("replayable") for claim in simulated)
     assert [claim.noise for claim in deployed] == ["secret"] * 2
     assert deployed[0].n == 999 and replace(deployed[1], noise=simulated[1].noise) == simulated[1]
-    assert "noise secret" in privacy_record(deployed, [])["statements"][0]
+    assert "noise secret" in privacy_record(deployed, []).statements[0]
     told = [" ".join(claim_notes(plan.spec, made, ())) for made in (simulated, deployed)]
     assert "draw the same noise" in told[0] and "draw the same noise" not in told[1]
     assert "sites do not compare" in told[1] and "checked within this data set" in told[0]

@@ -8,6 +8,8 @@ import pytest
 
 from consilium import Study
 from consilium.core.errors import MissingExtra, Refused
+from consilium.core.finding import Measure
+from consilium.evidence.cell import CellEvidence
 from consilium.study.sinks import tracks as tracks_module
 from consilium.study.sinks.scalars import LAST, cell_scalars, round_scalars
 from consilium.study.sinks.sink import Curve, Sink
@@ -227,7 +229,7 @@ def test_what_is_not_known_is_left_out():
     report["sites"] = [{"site": "St. Mary's", "n": 0, "accuracy": None, "loss": None}, {"site": "b/c", "accuracy": 0.5}]
     assert round_scalars(report) == {"bytes/up": 7.0, "accuracy by site/b-c": 0.5, LAST: 1.0}
     assert list(round_scalars(report))[-1] == LAST
-    assert cell_scalars({"utility": [{"name": "auroc", "value": None, "low": None, "high": None}]}) == {}
+    assert cell_scalars(CellEvidence(utility=(Measure.undefined("auroc", "one class"),))) == {}
 
 
 def test_epsilon_stands_at_the_round_that_it_is_of():

@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from consilium.core.exchange import Joint
+from consilium.evidence.merge import LargestShare
+from consilium.evidence.round import RefusedSite, RoundEvidence, SitePoint
+from consilium.evidence.write import plain
 
 from .assess import Assessing, Assessment, AssessState, mean_accuracy
 from .checkpoint import load_checkpoint, save_checkpoint, states_beside
@@ -77,9 +79,9 @@ def train(
         held.roll_back(state.lost())
         seconds.append(time.perf_counter() - began)
         if unjudged is not None:
-            report = {**unjudged, **_judged(assessments)}
-            log.amend(report)
-            progress(report, held)
+            amended = {**unjudged, **_judged(assessments)}
+            log.amend(amended)
+            progress(amended, held)
         due = number % assess_every == 0 or number == rounds
         sites = () if not due else state.cohort if assess_cohort else tuple(assessing.sites)
         joins = engine.joins and not assessing.average.decay  # what is sent next must be what is judged
@@ -137,40 +139,46 @@ def _told(
     return engine.run(assessing, AssessState(state.server, asked), own, SiteState, f"round {state.server.round}").told
 
 
-def _report(state: RoundState, told: Sequence[Assessment], seconds: float) -> dict[str, Any]:
-    return {
-        "round": state.server.round,
-        "seconds": seconds,
-        "cohort": list(state.cohort),
-        "absent": list(state.absent[:_NAMED]),
-        "absent_count": len(state.absent),
-        "dropped": list(state.dropped),
-        "late": list(state.late),
-        "slow": list(state.slow),
-        "aborted": state.aborted,
-        "broken": state.broken,
-        "largest_share": _largest(state.shares),
-        "bytes_up": state.bytes_up,
-        "bytes_down": state.bytes_down,
-        **_judged(told),
-        "refused": [{"site": site, "reason": reason} for site, reason in state.refused.items()],
-    }
+def _report(state: RoundState, told: Sequence[Assessment], seconds: float) -> RoundReport:
+    mean, worst, loss = mean_accuracy(told)
+    return plain(
+        RoundEvidence(
+            round=state.server.round,
+            seconds=seconds,
+            cohort=tuple(state.cohort),
+            absent=tuple(state.absent[:_NAMED]),
+            absent_count=len(state.absent),
+            dropped=tuple(state.dropped),
+            late=tuple(state.late),
+            slow=tuple(state.slow),
+            aborted=state.aborted,
+            broken=state.broken,
+            largest_share=_largest(state.shares),
+            bytes_up=state.bytes_up,
+            bytes_down=state.bytes_down,
+            mean_accuracy=mean,
+            worst_accuracy=worst,
+            mean_loss=loss,
+            sites=tuple(SitePoint(**asdict(a)) for a in told),
+            refused=tuple(RefusedSite(site, reason) for site, reason in state.refused.items()),
+        )
+    )
 
 
-def _largest(shares: Mapping[str, float]) -> dict[str, Any] | None:
+def _largest(shares: Mapping[str, float]) -> LargestShare | None:
     """The site that counted most in the merge; None where nothing was merged."""
     if not shares:
         return None
     site = max(shares, key=lambda name: shares[name])
-    return {"site": site, "share": shares[site]}
+    return LargestShare(site, shares[site])
 
 
-def _judged(told: Sequence[Assessment]) -> dict[str, Any]:
+def _judged(told: Sequence[Assessment]) -> RoundReport:
     mean, worst, loss = mean_accuracy(told)
     return {"mean_accuracy": mean, "worst_accuracy": worst, "mean_loss": loss, "sites": [asdict(a) for a in told]}
 
 
-def _unjudged(log: RoundLog) -> dict[str, Any] | None:
+def _unjudged(log: RoundLog) -> RoundReport | None:
     """The report of the last round, where a training was killed before anybody had judged its model."""
     report = log.last()
     return report if report is not None and not report["sites"] else None

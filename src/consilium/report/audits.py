@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from .evidence import CellRecord
+from ..evidence.audit import AuditEvidence, ClaimTerms
+from .records import CellRecord
 
 __all__ = ["Audit", "audits"]
 
@@ -50,39 +48,24 @@ class Audit:
 
 def audits(cell: CellRecord) -> tuple[Audit, ...]:
     """Those of ``cell`` that can be read; one without a bound is none."""
-    held = _map(cell.raw.get("audits"))
-    return tuple(
-        _audit(str(name), _map(a))
-        for name, a in held.items()
-        if _number(_map(_map(a).get("audited")), "epsilon") is not None
-    )
+    return tuple(_audit(name, a) for name, a in cell.audits.items() if a.audited.epsilon is not None)
 
 
-def _audit(name: str, entry: Mapping[str, Any]) -> Audit:
-    claimed, found, tighter = (_map(entry.get(key)) for key in ("claimed", "audited", "gaussian"))
-    who = _map(found.get("adversary"))
+def _audit(name: str, evidence: AuditEvidence) -> Audit:
+    claimed, bound = evidence.claimed or ClaimTerms(), evidence.audited
+    who = (bound.adversary.knowledge, bound.adversary.actor)
     return Audit(
         name=name,
-        claimed=_number(claimed, "epsilon" if claimed.get("record_epsilon") is None else "record_epsilon"),
-        terms=", ".join(f"{term} {claimed[term]}" for term in _TERMS if claimed.get(term)),
-        epsilon=_number(found, "epsilon") or 0.0,
-        gaussian=_number(tighter, "epsilon"),
-        delta=_number(found, "delta"),
-        confidence=_number(found, "confidence") or 0.0,
-        canaries=int(_number(found, "canaries") or 0),
-        guesses=int(_number(found, "guesses") or 0),
-        right=int(_number(found, "right") or 0),
-        adversary=" ".join(str(who[key]) for key in ("knowledge", "actor") if who.get(key)),
-        exceeded=entry.get("exceeded") is True,
-        warned=entry.get("warned") is True,
+        claimed=claimed.epsilon if claimed.record_epsilon is None else claimed.record_epsilon,
+        terms=", ".join(f"{term} {getattr(claimed, term)}" for term in _TERMS if getattr(claimed, term)),
+        epsilon=bound.epsilon or 0.0,
+        gaussian=evidence.gaussian.epsilon,
+        delta=bound.delta,
+        confidence=bound.confidence or 0.0,
+        canaries=bound.canaries,
+        guesses=bound.guesses,
+        right=bound.right,
+        adversary=" ".join(word for word in who if word),
+        exceeded=evidence.exceeded,
+        warned=evidence.warned,
     )
-
-
-def _map(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _number(entry: Mapping[str, Any], name: str) -> float | None:
-    value = entry.get(name)
-    fine = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if fine and value is not None else None

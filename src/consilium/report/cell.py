@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..core.finding import Measure
+from ..evidence.round import RoundEvidence
+from ..evidence.why import WHY
 from .audits import Audit, audits
 from .crowd import MANY, Presence, presence
-from .evidence import CellRecord, FindingRecord, RoundRecord, StudyRecord
 from .gallery import Example, allowance, examples
 from .merges import MergeView, merge_view
 from .numbers import interval, number, style_of
+from .records import CellRecord, FindingRecord, StudyRecord
 from .words import claim_sentence
 
 __all__ = ["CellView", "FindingView", "Line", "cell_views"]
@@ -42,7 +44,7 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Line:
-    """A measure written out."""
+    """A measure written out; ``why`` it is one to look at."""
 
     name: str
     value: str
@@ -50,6 +52,7 @@ class Line:
     chance: str
     n: str
     reason: str
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,12 +88,12 @@ class CellView:
 
 def cell_views(study: StudyRecord, codes: Mapping[str, str], *, share: bool) -> tuple[CellView, ...]:
     """All cells in the order of the study; with ``share`` no example of a record is read at all."""
-    most = 0 if share else allowance(study.cells, study.data.shape)
-    return tuple(_view(study, cell, codes.get(cell.arm, "?"), most) for cell in study.cells)
+    most = 0 if share else allowance(study.evidence, study.data.shape)
+    return tuple(_view(study, cell, codes.get(cell.arm, "?"), most) for cell in study.evidence)
 
 
 def _view(study: StudyRecord, cell: CellRecord, code: str, most: int) -> CellView:
-    rounds = study.rounds.get(cell.training, ())
+    rounds = study.rounds.get(cell.training or "", ())
     return CellView(
         record=cell,
         code=code,
@@ -105,7 +108,7 @@ def _view(study: StudyRecord, cell: CellRecord, code: str, most: int) -> CellVie
         cost=(*(_line(measure) for measure in cell.cost), *_spent(cell)),
         findings=tuple(_by_aim(cell, study.data.classes, most)),
         documents=tuple(_documents(cell)),
-        refused=_first([f"Round {r.round}: {site}: {reason}" for r in rounds for site, reason in r.refused]),
+        refused=_first([f"Round {r.round}: {one.site}: {one.reason}" for r in rounds for one in r.refused]),
         notes=tuple(note for note in cell.notes if note not in study.data.notes and not note.startswith("data: ")),
     )
 
@@ -117,12 +120,11 @@ def _claims(cell: CellRecord) -> tuple[str, ...]:
         return tuple(claim_sentence(claim) for claim in made)
     alike: dict[str, list[str]] = {}
     for claim in made:
-        said = claim_sentence({name: value for name, value in claim.items() if name != "site"})
-        alike.setdefault(said, []).append(str(claim.get("site")))
+        alike.setdefault(claim_sentence(replace(claim, site="")), []).append(claim.site)
     return tuple(f"{len(sites)} sites, such as {sites[0]}: {said}" for said, sites in alike.items())
 
 
-def _judged(rounds: Sequence[RoundRecord], sites: int) -> str:
+def _judged(rounds: Sequence[RoundEvidence], sites: int) -> str:
     """Who judged the model after the last round, where it was not every site after every round."""
     if not rounds or all(len([p for p in r.sites if p.accuracy is not None]) == sites for r in rounds):
         return ""
@@ -142,13 +144,13 @@ def _first(lines: Sequence[str]) -> tuple[str, ...]:
 
 def _largest(cell: CellRecord) -> str:
     """The sentence of the claim that ``privacy.epsilon`` is the epsilon of."""
-    fitting = [claim for claim in cell.privacy.claims if claim.get("unit") == cell.privacy.unit]
-    sizes = [float(claim["epsilon"]) for claim in fitting if isinstance(claim.get("epsilon"), int | float)]
+    fitting = [claim for claim in cell.privacy.claims if claim.unit == cell.privacy.unit]
+    sizes = [float(claim.epsilon) for claim in fitting if claim.epsilon is not None]
     return claim_sentence(fitting[sizes.index(max(sizes))]) if sizes and len(sizes) == len(fitting) else ""
 
 
 def _by_aim(cell: CellRecord, classes: Sequence[str], most: int) -> list[tuple[str, tuple[FindingView, ...]]]:
-    found = dict.fromkeys(finding.aim for finding in cell.findings)
+    found = dict.fromkeys(finding.aim for finding in cell.attacks)
     aims = sorted(found, key=lambda aim: _AIMS.index(aim) if aim in _AIMS else len(_AIMS))
     return [(aim, tuple(_finding(finding, classes, most) for finding in cell.aimed(aim))) for aim in aims]
 
@@ -169,6 +171,7 @@ def _line(measure: Measure) -> Line:
         chance="" if measure.chance is None else number(measure.chance, style),
         n=f"{measure.n:,}" if measure.n else "",
         reason=measure.reason,
+        why=WHY.get(measure.name, ""),
     )
 
 
@@ -186,7 +189,7 @@ def _documents(cell: CellRecord) -> list[tuple[str, str]]:
         ("Hardware", ("hardware",)),
         ("Digests", ("training", "model")),
     )
-    made = [(title, {key: cell.raw[key] for key in keys if cell.raw.get(key)}) for title, keys in names]
+    made = [(title, {key: getattr(cell, key) for key in keys if getattr(cell, key)}) for title, keys in names]
     return [(title, _json(held[keys[0]] if len(keys) == 1 else held))
             for (title, held), (_, keys) in zip(made, names, strict=True) if held]  # fmt: skip
 

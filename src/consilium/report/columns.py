@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..core.finding import Measure
-from .evidence import CellRecord, StudyRecord
 from .numbers import Style
+from .records import CellRecord, StudyRecord
 from .scores import worst_case
 
 __all__ = ["Column", "columns", "is_bound", "measure_of"]
@@ -154,7 +154,7 @@ def columns(study: StudyRecord) -> tuple[Column, ...]:
     evasion = tuple(_attack(name) for name in study.attacks("evasion"))
     worst = (_WORST,) if len(evasion) > 1 else ()
     every = (*_FIRST, *evasion, *worst, *_LAST)
-    done = [cell for cell in study.cells if cell.judged]
+    done = [cell for cell in study.evidence if cell.judged]
     return tuple(c for c in every if c.key == "epsilon" or any(measure_of(cell, c.key) for cell in done))
 
 
@@ -162,7 +162,7 @@ def measure_of(cell: CellRecord, key: str) -> Measure | None:
     """The figure that stands in column ``key`` for one cell; None where the cell says nothing of it."""
     if ":" in key:
         name, attack = key.split(":", 1)
-        return next((f.measure(name) for f in cell.findings if f.name == attack), None)
+        return next((f.measure(name) for f in cell.attacks if f.name == attack), None)
     if key.startswith("mia_"):
         seeing = (f for f in cell.aimed("membership") if f.kind != "blind")  # which checks the records, not the model
         told = (f.measure(key.removeprefix("mia_")) for f in seeing)
@@ -177,7 +177,7 @@ def is_bound(cell: CellRecord, key: str) -> bool:
     """True where the figure of an evasion column is a loose bound: some attack did not follow the defence (LAWS 20)."""
     attack = key.partition(":")[2]
     if attack:
-        return any(f.upper_bound for f in cell.findings if f.name == attack)
+        return any(f.upper_bound for f in cell.attacks if f.name == attack)
     measure = measure_of(cell, key) if key == "worst_case" else None
     return measure is not None and (any(f.upper_bound for f in cell.aimed("evasion")) or "upper" in measure.reason)
 
@@ -197,7 +197,7 @@ def _epsilon(cell: CellRecord) -> Measure:
 
 
 def _audited(cell: CellRecord) -> Measure | None:
-    found = [m for m in (f.measure("audited_epsilon") for f in cell.findings) if m is not None and m.value is not None]
+    found = [m for m in (f.measure("audited_epsilon") for f in cell.attacks) if m is not None and m.value is not None]
     return max(found, key=lambda m: m.value or 0.0, default=None)
 
 
@@ -207,5 +207,5 @@ def _seconds(cell: CellRecord) -> Measure | None:
 
 def _worst(cell: CellRecord) -> Measure | None:
     """As the study wrote it, else from the attacks' masks."""
-    written = next((m for f in cell.findings if f.kind == "worst-case" for m in f.measures), None)
+    written = next((m for f in cell.attacks if f.kind == "worst-case" for m in f.measures), None)
     return written or (worst_case(cell) if cell.aimed("evasion") else None)

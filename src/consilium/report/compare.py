@@ -13,8 +13,8 @@ from typing import Literal
 from ..core.finding import Measure
 from ..measure.paired import Pair, mean_of_ratios, paired
 from .columns import Column, measure_of
-from .evidence import CellRecord
 from .outcomes import Outcomes
+from .records import CellRecord
 
 __all__ = ["CONFIDENCE", "NOT_COMPARED", "Gap", "Signed", "gap", "shared", "valued"]
 

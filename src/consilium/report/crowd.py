@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .evidence import DataRecord, RoundRecord
+from ..evidence.round import RoundEvidence
+from ..evidence.study import DataEvidence
 
 __all__ = ["MANY", "Band", "Presence", "bands", "pools", "presence"]
 
@@ -52,7 +53,7 @@ class Presence:
     meaning: str
 
 
-def bands(data: DataRecord) -> tuple[Band, ...]:
+def bands(data: DataEvidence) -> tuple[Band, ...]:
     """Sites by number of training records; empty for sites few enough to be listed."""
     if len(data.sites) <= MANY:
         return ()
@@ -68,12 +69,12 @@ def bands(data: DataRecord) -> tuple[Band, ...]:
     return tuple(made)
 
 
-def pools(data: DataRecord) -> Mapping[str, str]:
+def pools(data: DataEvidence) -> Mapping[str, str]:
     """Each pool's size: one number a site, or of many sites their sum and range."""
     return {name.replace("_", " "): _told(held) for name, held in data.pools.items()}
 
 
-def presence(rounds: Sequence[RoundRecord], sites: int) -> tuple[Presence, ...]:
+def presence(rounds: Sequence[RoundEvidence], sites: int) -> tuple[Presence, ...]:
     """Who took part, added up; empty where every site took part in every round."""
     lines = []
     for what, meaning in _MEANINGS:
@@ -85,11 +86,11 @@ def presence(rounds: Sequence[RoundRecord], sites: int) -> tuple[Presence, ...]:
     return () if plain or not rounds else tuple(lines)
 
 
-def _counts(r: RoundRecord) -> dict[str, int]:
-    out = {*r.dropped, *r.late, *(site for site, _ in r.refused)}
+def _counts(r: RoundEvidence) -> dict[str, int]:
+    out = {*r.dropped, *r.late, *(one.site for one in r.refused)}
     merged = 0 if r.aborted else len(set(r.cohort) - out)
     apart = {name: len(held) for name, held in (("slow", r.slow), ("late", r.late), ("dropped", r.dropped))}
-    return {"asked": len(r.cohort), "merged": merged, **apart, "refused": len(r.refused), "absent": r.absent}
+    return {"asked": len(r.cohort), "merged": merged, **apart, "refused": len(r.refused), "absent": r.absent_count}
 
 
 def _told(held: Any) -> str:

@@ -7,13 +7,13 @@ point rests on at least ten non-members of the judged half (LAWS 18) and is a ra
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 
 from ..measure.membership import highest_tpr, roc
-from .evidence import CellRecord
+from .records import CellRecord
 from .scores import read_scores
 
 __all__ = ["rocs"]
@@ -21,12 +21,12 @@ __all__ = ["rocs"]
 _POINTS = 40
 
 
-def rocs(cell: CellRecord) -> dict[str, Any] | None:
+def rocs(cell: CellRecord) -> Mapping[str, object] | None:
     """``curves``: name and rates of each attack whose scores are there; ``bound``: the claim's, or None.
 
     None where no attack has a curve.
     """
-    found = [(finding.name, *_rates(read_scores(finding.scores))) for finding in cell.aimed("membership")]
+    found = [(finding.name, *_rates(read_scores(finding.file))) for finding in cell.aimed("membership")]
     found = [(name, x, y) for name, x, y in found if x]
     if not found:
         return None
@@ -36,7 +36,7 @@ def rocs(cell: CellRecord) -> dict[str, Any] | None:
     return {"curves": drawn, "chance": [least, 1.0], "bound": _bound(cell, grid)}
 
 
-def _rates(scores: dict[str, Any]) -> tuple[list[float], list[float]]:
+def _rates(scores: Mapping[str, object]) -> tuple[list[float], list[float]]:
     held = [torch.from_numpy(scores[name]) for name in ("score", "member", "known") if name in scores]
     if len(held) < 3 or len({part.shape for part in held}) > 1:
         return [], []
@@ -44,7 +44,7 @@ def _rates(scores: dict[str, Any]) -> tuple[list[float], list[float]]:
     return roc(score, member > 0.5, known > 0.5)
 
 
-def _bound(cell: CellRecord, grid: list[float]) -> dict[str, Any] | None:
+def _bound(cell: CellRecord, grid: list[float]) -> Mapping[str, object] | None:
     """The highest curve that the claim allows; a claim of labels alone bounds no membership."""
     epsilon, delta = cell.privacy.record_epsilon, cell.privacy.delta or 0.0
     if epsilon is None:

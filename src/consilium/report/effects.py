@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from .columns import Column, columns, is_bound, measure_of
 from .compare import NOT_COMPARED, Gap, gap
-from .evidence import CellRecord, StudyRecord
 from .outcomes import Outcomes
+from .records import CellRecord, StudyRecord
 
 __all__ = ["Change", "Effect", "changed", "effects", "less_noise"]
 
@@ -87,14 +87,14 @@ def less_noise(study: StudyRecord) -> tuple[str, ...]:
     """The infections under which some model has a claim whose noise is added by the sites: its twin has more."""
     found = [
         cell.infected_by
-        for cell in study.cells
-        if cell.judged and cell.infected_by != "none" and any(c.get("unit") != "site" for c in cell.privacy.claims)
+        for cell in study.evidence
+        if cell.judged and cell.infected_by != "none" and any(c.unit != "site" for c in cell.privacy.claims)
     ]
     return tuple(dict.fromkeys(found))
 
 
 def _choices(study: StudyRecord) -> Iterator[tuple[str, str, list[_Pair]]]:
-    clean = [cell for cell in study.cells if cell.judged and cell.infected_by == "none"]
+    clean = [cell for cell in study.evidence if cell.judged and cell.infected_by == "none"]
     plain = {_key(cell.choices, cell.seed): cell for cell in clean}
     for axis, labels in study.axes.items():
         for label in labels[1:]:
@@ -104,7 +104,7 @@ def _choices(study: StudyRecord) -> Iterator[tuple[str, str, list[_Pair]]]:
 
 
 def _infections(study: StudyRecord) -> Iterator[tuple[str, str, list[_Pair]]]:
-    done = [cell for cell in study.cells if cell.judged]
+    done = [cell for cell in study.evidence if cell.judged]
     clean = {(cell.arm, cell.seed): cell for cell in done if cell.infected_by == "none"}
     for label in study.infections[1:]:
         infected = [cell for cell in done if cell.infected_by == label]

@@ -6,22 +6,23 @@ a membership attack's scores become two histograms by rank.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
 
+from ..evidence.round import RoundEvidence
 from .columns import Column, columns
 from .crowd import MANY
-from .evidence import FindingRecord, RoundRecord, StudyRecord
+from .records import FindingRecord, StudyRecord
 from .scores import read_scores
 from .summary import Figure, Row
 
 __all__ = ["curves", "histogram", "pareto"]
 
 
-def pareto(study: StudyRecord, rows: Sequence[Row]) -> dict[str, Any]:
+def pareto(study: StudyRecord, rows: Sequence[Row]) -> Mapping[str, object]:
     """Measures to choose from, and one point per row with at least two figures."""
     shown = columns(study)
     points = [_point(row, shown) for row in rows if any(figure.value is not None for figure in row.figures.values())]
@@ -38,7 +39,7 @@ def pareto(study: StudyRecord, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def curves(rounds: Sequence[RoundRecord]) -> dict[str, Any]:
+def curves(rounds: Sequence[RoundEvidence]) -> Mapping[str, object]:
     """One training: accuracy of mean, worst and each site, and mean loss, over rounds; many sites are not drawn."""
     sites = dict.fromkeys(point.site for record in rounds for point in record.sites)
     sites = sites if len(sites) <= MANY else {}
@@ -51,12 +52,12 @@ def curves(rounds: Sequence[RoundRecord]) -> dict[str, Any]:
     }
 
 
-def histogram(finding: FindingRecord, bins: int = 10) -> dict[str, Any] | None:
+def histogram(finding: FindingRecord, bins: int = 10) -> Mapping[str, object] | None:
     """Shares of members and of non-members in each tenth of all scores, lowest first; both are 1 / bins by chance.
 
     By rank, because scores of a fitted model crowd at one end.  None where scores or membership are not in the file.
     """
-    found = read_scores(finding.scores)
+    found = read_scores(finding.file)
     member = found.get("member")
     score = next((found[key] for key in ("score", "scores", "loss") if key in found), None)
     if member is None or score is None or member.shape != score.shape:
@@ -70,7 +71,7 @@ def histogram(finding: FindingRecord, bins: int = 10) -> dict[str, Any] | None:
     return {"x": list(range(1, bins + 1)), "member": _short(shares[0]), "other": _short(shares[1])}
 
 
-def _point(row: Row, shown: Sequence[Column]) -> dict[str, Any]:
+def _point(row: Row, shown: Sequence[Column]) -> Mapping[str, object]:
     return {
         "code": row.code,
         "arm": row.arm.name,
@@ -81,7 +82,7 @@ def _point(row: Row, shown: Sequence[Column]) -> dict[str, Any]:
     }
 
 
-def _figure(figure: Figure) -> dict[str, Any]:
+def _figure(figure: Figure) -> Mapping[str, object]:
     return {"v": figure.value, "l": figure.low, "h": figure.high, "upper": figure.upper, "at_most": figure.at_most}
 
 
@@ -89,7 +90,7 @@ def _label(column: Column) -> str:
     return f"{column.group.lower()}: {column.label}"
 
 
-def _at(record: RoundRecord, site: str) -> float | None:
+def _at(record: RoundEvidence, site: str) -> float | None:
     return next((point.accuracy for point in record.sites if point.site == site), None)
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .evidence import CellRecord, FindingRecord
 from .png import data_uri, difference
+from .records import CellRecord, FindingRecord
 from .scores import read_examples
 
 __all__ = ["Example", "allowance", "examples"]
@@ -50,7 +50,7 @@ def allowance(cells: Sequence[CellRecord], shape: tuple[int, ...]) -> int:
 
 def examples(finding: FindingRecord, classes: Sequence[str], most: int) -> tuple[Example, ...]:
     """The first ``most`` examples of a finding; none where its file holds no images."""
-    found = read_examples(finding.scores) if most else {}
+    found = read_examples(finding.file) if most else {}
     clean, changed = found.get("clean"), found.get("adversarial")
     if clean is None or changed is None or clean.shape != changed.shape or clean.ndim != 4:
         return ()

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..evidence.study import DataEvidence
 from .colour import cividis, ink
 from .columns import Column
 from .crowd import MANY
-from .evidence import DataRecord, StudyRecord
 from .numbers import interval, number
+from .records import StudyRecord
 from .summary import Figure, Row, figure_of
 
 __all__ = ["HeatCell", "HeatGroup", "Tile", "heat_groups", "partition_tiles"]
@@ -55,7 +56,7 @@ class HeatGroup:
 
 def heat_groups(study: StudyRecord, rows: Sequence[Row]) -> tuple[HeatGroup, ...]:
     """One group per aim that some finding has, evasion first; every row of ``rows`` in every group."""
-    aims = dict.fromkeys(f.aim for cell in study.cells for f in cell.findings)
+    aims = dict.fromkeys(f.aim for cell in study.evidence for f in cell.attacks)
     return tuple(_group(study, rows, aim) for aim in sorted(aims, key=lambda aim: (aim != "evasion", aim)))
 
 
@@ -95,11 +96,11 @@ def _beyond_chance(figure: Figure) -> bool:
 
 
 def _first_measure(study: StudyRecord, aim: str) -> str:
-    found = (m.name for cell in study.cells for f in cell.aimed(aim) for m in f.measures)
+    found = (m.name for cell in study.evidence for f in cell.aimed(aim) for m in f.measures)
     return next(found, "nothing measured")
 
 
-def partition_tiles(data: DataRecord) -> tuple[tuple[Tile, ...], ...]:
+def partition_tiles(data: DataEvidence) -> tuple[tuple[Tile, ...], ...]:
     """``label_counts`` as tiles, a row per label and a column per site; bright is many.  Many sites have none."""
     if len(data.sites) > MANY:
         return ()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from .evidence import CellRecord
+from ..evidence.merge import LargestShare, MergeEvidence, SiteWeight
+from .records import CellRecord
 
 __all__ = ["MergeView", "SiteShare", "merge_view"]
 
@@ -34,38 +33,24 @@ class MergeView:
 
 def merge_view(cell: CellRecord) -> MergeView | None:
     """The table of one cell; None where its evidence is older, or nothing was trained."""
-    held = _map(cell.raw.get("merge"))
-    sites = [_map(one) for one in held.get("sites", ()) if isinstance(one, Mapping)]
-    if not sites:
+    merge = cell.merge
+    if merge is None or not merge.sites:
         return None
-    lines = tuple(
-        SiteShare(
-            str(one.get("site")), f"{_number(one.get('records')):,.0f}", f"{_number(one.get('weight')):,g}", _share(one)
-        )
-        for one in sites
-    )
-    return MergeView(lines, int(_number(held.get("others"))), _sentence(held))
+    lines = (SiteShare(one.site, f"{one.records:,.0f}", f"{one.weight or 0:,g}", _share(one)) for one in merge.sites)
+    return MergeView(tuple(lines), merge.others, _sentence(merge))
 
 
-def _sentence(held: Mapping[str, Any]) -> str:
-    by = "every site alike" if held.get("weights") == "uniform" else "by its number of training records"
-    most = _number(held.get("max_share"))
+def _sentence(merge: MergeEvidence) -> str:
+    by = "every site alike" if merge.weights == "uniform" else "by its number of training records"
+    most = merge.max_share or 0.0
     cap = (
         f"No site may have more than {most:.1%} of a merge." if 0 < most < 1 else "No share is capped (max-share = 1)."
     )
-    kind, largest = held.get("kind"), _map(held.get("largest_share"))
-    plain = "" if kind == _READS_WEIGHTS else f" {kind} does not read weights: each update counts once."
-    met = f" The largest share in a round was {_share(largest)}, of {largest.get('site')}." if largest else ""
+    plain = "" if merge.kind == _READS_WEIGHTS else f" {merge.kind} does not read weights: each update counts once."
+    largest = merge.largest_share
+    met = f" The largest share in a round was {_share(largest)}, of {largest.site}." if largest else ""
     return f"The server weighs {by}. {cap}{plain}{met}"
 
 
-def _share(one: Mapping[str, Any]) -> str:
-    return f"{_number(one.get('share')):.1%}"
-
-
-def _map(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
+def _share(one: SiteWeight | LargestShare) -> str:
+    return f"{one.share or 0:.1%}"

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ..measure.membership import best_threshold
 from ..measure.paired import Pair
 from .columns import measure_of
-from .evidence import CellRecord, FindingRecord
+from .records import CellRecord, FindingRecord
 from .scores import read_records
 
 __all__ = ["Outcome", "Outcomes"]
@@ -99,7 +99,7 @@ def _checked(cell: CellRecord, key: str) -> Outcome | str:
 def _read(cell: CellRecord, key: str) -> Outcome | str:
     if key == "mia_advantage":
         return _membership(cell)
-    held = read_records(cell.scores)
+    held = read_records(cell.file)
     if not {"id", "unit", "label", "correct"} <= held.keys():
         return _NO_SCORES
     right = held["correct"] if key in ("accuracy", "balanced_accuracy") else _stood(cell, key)
@@ -117,7 +117,7 @@ def _stood(cell: CellRecord, key: str) -> NDArray[Any] | None:
     name = key.partition(":")[2]
     asked = [f for f in cell.aimed("evasion") if name in ("", f.name)]
     written = [f for f in asked if f.kind == "worst-case"]
-    masks = [read_records(finding.scores).get("correct") for finding in (written or asked)]
+    masks = [read_records(finding.file).get("correct") for finding in (written or asked)]
     if not masks or any(mask is None or mask.shape != masks[0].shape for mask in masks):  # type: ignore[union-attr]
         return None
     stood: NDArray[Any] = np.logical_and.reduce([mask > 0.5 for mask in masks if mask is not None])
@@ -127,7 +127,7 @@ def _stood(cell: CellRecord, key: str) -> NDArray[Any] | None:
 def _membership(cell: CellRecord) -> Outcome | str:
     """The judged half, by the threshold that the known half gives."""
     finding = _seeing(cell)
-    held = {} if finding is None else read_records(finding.scores)
+    held = {} if finding is None else read_records(finding.file)
     if not {"id", "unit", "score", "member", "known"} <= held.keys():
         return _NO_SCORES
     member, known = held["member"] > 0.5, held["known"] > 0.5

@@ -27,12 +27,12 @@ from .columns import columns
 from .crowd import MANY, bands, pools
 from .curve import rocs
 from .effects import changed, effects, less_noise
-from .evidence import StudyRecord
 from .figures import curves, histogram, pareto
 from .glossary import PITFALLS, TERMS
 from .heat import heat_groups, partition_tiles
 from .numbers import interval, number
 from .read import read_study
+from .records import StudyRecord
 from .summary import Row, majority_rate, rows
 from .traffic import Traffic, traffic
 from .verdict import cards
@@ -67,7 +67,7 @@ def _render(study: StudyRecord, *, share: bool) -> str:
     return environment.get_template("page.html.j2").render(_context(study, share=share))
 
 
-def _context(study: StudyRecord, *, share: bool) -> dict[str, Any]:
+def _context(study: StudyRecord, *, share: bool) -> Mapping[str, object]:
     every = rows(study)
     codes = {row.arm.name: row.code for row in every}
     views = cell_views(study, codes, share=share)
@@ -111,9 +111,9 @@ def _context(study: StudyRecord, *, share: bool) -> dict[str, Any]:
 
 def _left_out(study: StudyRecord) -> list[str]:
     """The sites about which no membership attack asks, because some infection owns them; many are counted."""
-    if not any(finding.aim == "membership" for cell in study.cells for finding in cell.findings):
+    if not any(finding.aim == "membership" for cell in study.evidence for finding in cell.attacks):
         return []
-    found = sorted({str(site) for cell in study.cells for site in cell.raw.get("corrupted") or ()})
+    found = sorted({site for cell in study.evidence for site in cell.corrupted})
     return found if len(found) <= MANY else [f"{len(found)} sites"]
 
 
@@ -163,10 +163,9 @@ def _drawn(
 
 def _provenance(study: StudyRecord) -> list[tuple[str, str]]:
     """Name and value of what is needed to run the study again, the same for all cells or said to differ."""
-    done = [cell.raw for cell in study.cells if cell.raw]
-    code = {_revision(raw.get("code")) for raw in done} - {""}
-    machines = {str(_get(raw.get("hardware"), "cpu")) for raw in done} - {""}
-    packages = {f"{name} {number}" for raw in done for name, number in _pairs(raw.get("packages"))}
+    code = {_revision(cell.code) for cell in study.evidence} - {""}
+    machines = {str(cell.hardware.get("cpu", "")) for cell in study.evidence} - {""}
+    packages = {f"{name} {number}" for cell in study.evidence for name, number in cell.packages.items()}
     return [(name, value) for name, value in (
         ("Seeds", ", ".join(map(str, study.seeds))),
         ("Code", "; ".join(sorted(code))),
@@ -183,7 +182,7 @@ def _provenance(study: StudyRecord) -> list[tuple[str, str]]:
 
 def _seals(study: StudyRecord) -> str:
     """How many cells hold their seals; of how many nothing can be told, and how many were changed."""
-    done = [cell for cell in study.cells if cell.raw]
+    done = [cell for cell in study.evidence if cell.written]
     changed, unsealed = sum(bool(cell.altered) for cell in done), sum(bool(cell.unsealed) for cell in done)
     parts = [f"{len(done) - changed - unsealed} of {len(done)} cells as they were written"]
     parts += [f"{changed} changed since"] if changed else []
@@ -191,14 +190,6 @@ def _seals(study: StudyRecord) -> str:
     return ", ".join(parts) if done else ""
 
 
-def _revision(code: object) -> str:
-    parts = (_get(code, "version"), _get(code, "revision"), "with uncommitted changes" if _get(code, "dirty") else "")
+def _revision(code: Mapping[str, object]) -> str:
+    parts = (code.get("version"), code.get("revision"), "with uncommitted changes" if code.get("dirty") else "")
     return " ".join(str(part) for part in parts if part)
-
-
-def _get(held: object, key: str) -> object:
-    return held.get(key, "") if isinstance(held, dict) else ""
-
-
-def _pairs(held: object) -> list[tuple[str, object]]:
-    return list(held.items()) if isinstance(held, dict) else []

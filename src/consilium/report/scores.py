@@ -18,7 +18,7 @@ from torch import Tensor
 from ..core.files import regular
 from ..core.finding import Measure
 from ..measure.intervals import wilson
-from .evidence import CellRecord, FindingRecord
+from .records import CellRecord, FindingRecord
 
 __all__ = ["read_examples", "read_records", "read_scores", "worst_case"]
 
@@ -83,5 +83,5 @@ def worst_case(cell: CellRecord) -> Measure:
 
 
 def _correct(finding: FindingRecord) -> NDArray[np.bool_] | None:
-    mask = read_scores(finding.scores).get("correct")
+    mask = read_scores(finding.file).get("correct")
     return None if mask is None else mask.ravel() > 0.5

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..core.errors import ConsiliumError
 from ..core.seal import file_digest, is_altered, is_sealed
+from ..evidence.cell import CellEvidence
 from ..study.sealing import altered_evidence, check_released, other_cell, scores_hold, table
 from ..study.store import read_json
 
@@ -42,14 +43,12 @@ def evidence_trouble(evidence: Mapping[str, Any], known: object, digest: str) ->
     return "its evidence.json was changed after it was written, so none of it is shown; run the study again to measure"
 
 
-def files_trouble(folder: Path, cell: Path, evidence: Mapping[str, Any]) -> str:
+def files_trouble(folder: Path, cell: Path, evidence: CellEvidence) -> str:
     """What of the model, the scores and the rounds behind ``evidence`` is not what was written; empty for nothing."""
-    findings = evidence.get("findings")
-    listed = [f for f in findings.values() if isinstance(f, dict)] if isinstance(findings, dict) else []
-    wrong = [_model(folder, evidence)]
-    wrong += [f"{f.get('scores')} was changed or is gone: it is not drawn" for f in listed if not scores_hold(cell, f)]
-    training = evidence.get("training")
-    if isinstance(training, str) and not rounds_hold(folder / "trainings" / Path(training).name):
+    lost = [finding.scores for finding in evidence.findings.values() if not scores_hold(cell, finding)]
+    wrong = [_model(folder, evidence), *(f"{name} was changed or is gone: it is not drawn" for name in lost)]
+    training = evidence.training
+    if training is not None and not rounds_hold(folder / "trainings" / Path(training).name):
         wrong.append("rounds.jsonl or training.json of its training was changed: its rounds are not drawn")
     return "; ".join(text for text in wrong if text)
 
@@ -68,15 +67,15 @@ def unsealed_note(evidence: Mapping[str, Any]) -> str:
     return "Not sealed: this evidence was written before there were seals, so a change would not be noticed."
 
 
-def _model(folder: Path, evidence: Mapping[str, Any]) -> str:
-    name = evidence.get("model")
-    if not isinstance(name, str) or Path(name).name != name:
+def _model(folder: Path, evidence: CellEvidence) -> str:
+    name = evidence.model
+    if name is None or Path(name).name != name:
         return ""
-    home, judged = folder / "models" / name, evidence.get("released")
+    home = folder / "models" / name
     if not _record(home / "recipe.json") and not (home / "model.safetensors").is_file():
         return ""  # evidence that is passed on without its models
     try:
-        check_released(home, judged if isinstance(judged, dict) else None)
+        check_released(home, evidence.released)
     except ConsiliumError as error:
         return str(error).rstrip(".")
     return ""

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..core.finding import Measure
+from ..evidence.study import ArmEvidence
 from ..measure.intervals import across_seeds
 from .columns import Column, columns, is_bound, measure_of
-from .evidence import ArmRecord, CellRecord, StudyRecord
+from .records import CellRecord, StudyRecord
 
 __all__ = ["Figure", "Row", "code_of", "figure_of", "majority_rate", "rows"]
 
@@ -45,7 +46,7 @@ class Figure:
 class Row:
     """One arm under one infection, over all its seeds; ``code`` is its short name in plots."""
 
-    arm: ArmRecord
+    arm: ArmEvidence
     code: str
     infected_by: str
     cells: tuple[CellRecord, ...]
@@ -91,11 +92,11 @@ def code_of(index: int) -> str:
 
 def majority_rate(study: StudyRecord) -> float | None:
     """What always answering the commonest class scores on the test records, on average over seeds."""
-    every = [m.value for c in study.cells for m in c.utility if m.name == "majority_rate" and m.value is not None]
+    every = [m.value for c in study.evidence for m in c.utility if m.name == "majority_rate" and m.value is not None]
     return sum(every) / len(every) if every else None
 
 
-def _row(study: StudyRecord, arm: ArmRecord, code: str, infected_by: str, shown: Sequence[Column]) -> Row:
+def _row(study: StudyRecord, arm: ArmEvidence, code: str, infected_by: str, shown: Sequence[Column]) -> Row:
     cells = study.arm_cells(arm.name, infected_by)
     return Row(arm, code, infected_by, cells, {column.key: figure_of(cells, column) for column in shown})
 

@@ -16,10 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from ..core.files import replace
+from ..evidence.study import ArmEvidence
 from .columns import Column, columns, measure_of
-from .evidence import ArmRecord, CellRecord, StudyRecord
 from .numbers import number
 from .read import read_study
+from .records import CellRecord, StudyRecord
 from .summary import Row, rows
 
 __all__ = ["header", "table_rows", "terminal_table", "write_csv"]
@@ -76,7 +77,7 @@ def header(study: StudyRecord) -> tuple[str, ...]:
         *_LAST,
         "collapsed",
         *_PERSONAL,
-        *(("audited_epsilon",) if any(measure_of(cell, "audited_epsilon") for cell in study.cells) else ()),
+        *(("audited_epsilon",) if any(measure_of(cell, "audited_epsilon") for cell in study.evidence) else ()),
     )
 
 
@@ -103,7 +104,7 @@ def terminal_table(study_folder: Path) -> Table:
     return table
 
 
-def _arm_rows(study: StudyRecord, arm: ArmRecord, names: tuple[str, ...]) -> Iterator[dict[str, object]]:
+def _arm_rows(study: StudyRecord, arm: ArmEvidence, names: tuple[str, ...]) -> Iterator[dict[str, object]]:
     for seed in study.seeds:
         for infected_by in study.infections:
             cells = [c for c in study.arm_cells(arm.name, infected_by) if c.seed == seed]

@@ -8,12 +8,12 @@ for every codec and is not in x.  Arms that share their trainings (they differ a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from ..evidence.round import RoundEvidence
 from ..measure.intervals import across_seeds
-from .evidence import RoundRecord, StudyRecord
+from .records import StudyRecord
 from .summary import Row
 
 __all__ = ["Traffic", "traffic"]
@@ -38,7 +38,7 @@ class Traffic:
         """Its letters: the first arm's, and how many more it stands for."""
         return self.codes[0] + (f" +{len(self.codes) - 1}" if len(self.codes) > 1 else "")
 
-    def drawn(self) -> dict[str, Any]:
+    def drawn(self) -> Mapping[str, object]:
         """Plain JSON for the page's script."""
         x, y = ([point[i] for point in self.points] for i in (0, 1))
         end = {"v": self.accuracy, "l": self.low, "h": self.high}
@@ -49,7 +49,7 @@ def traffic(study: StudyRecord, rows: Sequence[Row]) -> tuple[Traffic, ...]:
     """One line per training of the clean arms, the cheapest first; nothing where all of them send the same."""
     held: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        trainings = tuple(cell.training for cell in row.cells if study.rounds.get(cell.training))
+        trainings = tuple(t for cell in row.cells if (t := cell.training) and study.rounds.get(t))
         if row.infected_by == "none" and trainings:
             held.setdefault(trainings, []).append(row)
     found = [_line(study, trainings, shared) for trainings, shared in held.items()]
@@ -86,7 +86,7 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _path(rounds: Sequence[RoundRecord], sites: int) -> dict[int, tuple[float, float]]:
+def _path(rounds: Sequence[RoundEvidence], sites: int) -> dict[int, tuple[float, float]]:
     """Bytes sent per site so far and accuracy, by round; only rounds after which the model was judged."""
     total, found = 0.0, {}
     for record in rounds:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from .audits import audits
 from .columns import Column, columns
 from .compare import CONFIDENCE, Gap, Signed, gap, shared, valued
-from .evidence import StudyRecord
 from .numbers import interval, number
 from .outcomes import Outcomes
+from .records import StudyRecord
 from .summary import Figure, Row
 
 __all__ = ["NOBODY", "Card", "cards"]

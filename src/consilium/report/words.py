@@ -6,11 +6,11 @@ adjectives that promise more are not used at all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from .evidence import StudyRecord
+from ..evidence.privacy import ClaimEvidence
 from .numbers import number
+from .records import StudyRecord
 
 __all__ = ["claim_sentence", "join_words", "privacy_statement", "question"]
 
@@ -24,7 +24,7 @@ def join_words(words: Sequence[str], last: str = "and") -> str:
 
 def question(study: StudyRecord) -> str:
     """The study's question in one sentence; its own words where it gives them."""
-    own = study.question or study.given.get("question") or study.given.get("description")
+    own = study.question or study.study.get("question") or study.study.get("description")
     if own:
         return str(own)
     axes = [f"{axis} ({join_words([x for x in labels if x != 'none'], 'or')})" for axis, labels in study.axes.items()]
@@ -39,7 +39,7 @@ def question(study: StudyRecord) -> str:
 
 def privacy_statement(study: StudyRecord) -> tuple[str, ...]:
     """What the claims on this page cover and what they do not, in a few sentences."""
-    done = [cell for cell in study.cells if cell.judged]
+    done = [cell for cell in study.evidence if cell.judged]
     bare = [cell for cell in done if cell.privacy.epsilon is None]
     claimed = len(done) - len(bare)
     said = ["A claim of differential privacy holds for one released model, not for a folder of them."]
@@ -50,7 +50,7 @@ def privacy_statement(study: StudyRecord) -> tuple[str, ...]:
         said.append(f"{models}. What they cost together was not computed, and no finite epsilon is claimed for it.")
     if claimed:
         said.append("Releasing one model keeps its own claim only if the others, and this folder, stay unreleased.")
-    noise = [str(claim.get("noise", "")) for cell in done for claim in cell.privacy.claims]
+    noise = [claim.noise for cell in done for claim in cell.privacy.claims]
     if any(mode.startswith("replayable") for mode in noise):
         said.append(
             "The noise was replayable: claims hold for the mechanism, not for these artefacts: its seed is known."
@@ -58,24 +58,23 @@ def privacy_statement(study: StudyRecord) -> tuple[str, ...]:
     return tuple(said)
 
 
-def claim_sentence(claim: Mapping[str, Any]) -> str:
+def claim_sentence(claim: ClaimEvidence) -> str:
     """One claim in full: epsilon, delta, unit, adjacency, against whom, sampler, accountant and noise."""
-    site = str(claim.get("site") or "")
+    site = claim.site
     site = f"{site.capitalize()}: " if site == "every site" else f"Site {site}: " if site else ""
-    epsilon, delta = _written(claim.get("epsilon"), "?"), _written(claim.get("delta"), "?")
-    head = f"{site}(ε = {epsilon}, δ = {delta})-differential privacy of one {claim.get('unit') or 'unnamed unit'}"
-    head += f", {claim.get('adjacency') or 'adjacency not stated'}, against {claim.get('against') or 'nobody named'}."
-    return f"{head} {_mechanism(claim)} Noise is {_noise(str(claim.get('noise') or ''))}."
+    epsilon, delta = _written(claim.epsilon, "?"), _written(claim.delta, "?")
+    head = f"{site}(ε = {epsilon}, δ = {delta})-differential privacy of one {claim.unit or 'unnamed unit'}"
+    head += f", {claim.adjacency or 'adjacency not stated'}, against {claim.against or 'nobody named'}."
+    return f"{head} {_mechanism(claim)} Noise is {_noise(claim.noise)}."
 
 
-def _mechanism(claim: Mapping[str, Any]) -> str:
+def _mechanism(claim: ClaimEvidence) -> str:
     """How it was done and who counted; what a claim leaves open is left out."""
-    parts = [str(claim.get("sampler") or "sampler not stated")]
-    names = (("n", "n"), ("batch_size", "expected batch"), ("noise_multiplier", "noise multiplier"), ("steps", "steps"))
-    parts += [f"{name} {_written(claim[key])}" for key, name in names if claim.get(key) is not None]
-    return (
-        f"{', '.join(parts)[:1].upper()}{', '.join(parts)[1:]}; accountant {claim.get('accountant') or 'not stated'}."
-    )
+    numbers = (claim.n, claim.batch_size, claim.noise_multiplier, claim.steps)
+    names = ("n", "expected batch", "noise multiplier", "steps")
+    known = [f"{name} {_written(value)}" for name, value in zip(names, numbers, strict=True) if value is not None]
+    text = ", ".join([claim.sampler or "sampler not stated", *known])
+    return f"{text[:1].upper()}{text[1:]}; accountant {claim.accountant or 'not stated'}."
 
 
 def _noise(mode: str) -> str:
@@ -84,14 +83,14 @@ def _noise(mode: str) -> str:
     return "secret: its key stream is not in the evidence" if mode == "secret" else mode or "of an unstated mode"
 
 
-def _written(value: object, missing: str = "") -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return missing if value is None else str(value)
+def _written(value: float | None, missing: str = "") -> str:
+    if value is None:
+        return missing
     return str(value) if isinstance(value, int) else number(value, "epsilon")
 
 
 def _kind(study: StudyRecord, what: str) -> str:
-    for source in (study.resolved, study.given):
+    for source in (study.resolved, study.study):
         entry = source.get(what)
         if isinstance(entry, dict) and entry.get("kind"):
             return str(entry["kind"])

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from consilium.core.attack import Attack
 from consilium.core.threat import CanaryView
+from consilium.evidence.finding import FindingEvidence
 from consilium.federate.train import merged
 
 from .build import colluders, ever_corrupted
@@ -19,6 +20,16 @@ from .plan import CellNode, Plan
 from .store import Store, read_rounds
 
 __all__ = ["Asked"]
+
+_UNKNOWN_MEMBERS = (
+    "An audit: members are the training pool of seed {seed}'s division of these data and non-members what was held out "
+    "of it. If the model was trained on other records, or on both, this attack sits at chance and says nothing of "
+    "safety."
+)
+
+_ALIKE = (
+    "Not asked about: {}, corrupted in an infection of this study. Twins are asked about the same records (LAWS 22)."
+)
 
 
 class Asked:
@@ -47,6 +58,16 @@ class Asked:
         sites = self._plan.materials.consortium(cell.seed).sites
         bad = ever_corrupted(self._plan.spec, sites, cell.seed)
         return tuple(site.id for site in sites if site.id not in bad)
+
+    def caveats(self, cell: CellNode, finding: FindingEvidence) -> list[str]:
+        """What a reader of the figures must know of whom they are."""
+        notes = []
+        if cell.training is None and finding.aim == "membership":
+            notes.append(_UNKNOWN_MEMBERS.format(seed=cell.seed))
+        left = set(self.honest(cell)) - set(self.always_honest(cell))
+        if finding.asked is not None and left:
+            notes.append(_ALIKE.format(", ".join(sorted(left))))
+        return notes
 
     def _merged_sites(self, training: str) -> frozenset[str]:
         return frozenset(site for report in read_rounds(self._store, training) for site in merged(report))

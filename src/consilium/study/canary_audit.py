@@ -11,9 +11,9 @@ nothing of who is in.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from torch import Tensor
 
@@ -21,6 +21,10 @@ from consilium.core.finding import Finding, Measure
 from consilium.core.random import Stream
 from consilium.core.records import Consortium
 from consilium.core.threat import CanaryView, ThreatModel
+from consilium.evidence.audit import AuditBound, AuditEvidence, ClaimTerms
+from consilium.evidence.finding import FindingEvidence
+from consilium.evidence.privacy import ClaimEvidence
+from consilium.evidence.threat import ThreatEvidence
 from consilium.measure.audit import Bound, one_run
 from consilium.measure.audit_gaussian import gaussian
 from consilium.measure.ranking import auc_interval
@@ -32,7 +36,6 @@ from .views import audited
 
 __all__ = ["Auditor", "broken", "made_audits"]
 
-_STATED = ("epsilon", "record_epsilon", "delta", "unit", "adjacency", "sampler", "accountant")
 _ERROR = 0.05
 
 
@@ -42,50 +45,50 @@ class Auditor:
 
     how: CanarySpec
     confidence: float
-    claims: Sequence[Mapping[str, Any]]
+    claims: Sequence[ClaimEvidence]
 
     @classmethod
-    def of(cls, plan: Plan, attack: AttackSpec, claims: Sequence[Mapping[str, Any]]) -> Auditor | None:
+    def of(cls, plan: Plan, attack: AttackSpec, claims: Sequence[ClaimEvidence]) -> Auditor | None:
         """None where ``attack`` guesses no canaries."""
         if plan.spec.canaries is None or attack.attack.needs is not CanaryView:
             return None
         return cls(plan.spec.canaries, 1 - _ERROR / max(1, _audits(plan)), claims)
 
-    def configuration(self) -> dict[str, Any]:
+    def configuration(self) -> Mapping[str, object]:
         """What a figure depends on beside the scores, canonical JSON."""
         return {**self.how.configuration(), "confidence": self.confidence}
 
     def judge(
         self, finding: Finding, adversary: ThreatModel, data: Consortium, asked: tuple[str, ...], stream: Stream
-    ) -> tuple[Finding, dict[str, Any]]:
+    ) -> tuple[Finding, AuditEvidence]:
         """The finding with its figures, and the record of the audit; ``finding.scores["score"]`` is ``(m,)``."""
         canaries, scores = audited(data, asked), finding.scores["score"]
         claim = self._claim({data.sites[k].id for k in set(canaries.site.tolist())})
-        delta = self.how.delta if claim is None else float(claim["delta"])
+        delta = self.how.delta if claim is None or claim.delta is None else float(claim.delta)
         bound = one_run(scores, canaries.included, delta=delta, confidence=self.confidence, shares=self.how.guesses)
         tighter = gaussian(scores, canaries.included, delta=delta, confidence=self.confidence)
         record = _record(claim, bound, tighter, adversary)
         measures = (*finding.measures, *_measures(bound, tighter), _auc(scores, canaries.included, stream))
         kept = {**finding.scores, "member": canaries.included}
-        return Finding(measures, kept, finding.examples, (*finding.notes, *record["notes"])), record
+        return Finding(measures, kept, finding.examples, (*finding.notes, *record.notes)), record
 
-    def _claim(self, sites: set[str]) -> Mapping[str, Any] | None:
+    def _claim(self, sites: set[str]) -> ClaimEvidence | None:
         """The weakest, over sites that hold canaries, of what is claimed most strongly of each."""
         strongest = []
         for site in sites:
-            own = [c for c in self.claims if c["site"] in {site, EVERY_SITE} and c["unit"] != "label"]
-            strongest += sorted(own, key=lambda c: (not _comparable(c), c["record_epsilon"]))[:1]
-        return max(strongest, key=lambda c: (_comparable(c), c["record_epsilon"]), default=None)
+            own = [c for c in self.claims if c.site in {site, EVERY_SITE} and c.unit != "label"]
+            strongest += sorted(own, key=lambda c: (not _comparable(c), _against(c)))[:1]
+        return max(strongest, key=lambda c: (_comparable(c), _against(c)), default=None)
 
 
-def broken(findings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def broken(findings: Mapping[str, FindingEvidence]) -> dict[str, str]:
     """Why each audit among ``findings`` fails its cell."""
-    return {name: str(a["verdict"]) for name, a in made_audits(findings).items() if a["exceeded"]}
+    return {name: str(a.verdict) for name, a in made_audits(findings).items() if a.exceeded}
 
 
-def made_audits(findings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def made_audits(findings: Mapping[str, FindingEvidence]) -> dict[str, AuditEvidence]:
     """The records of the audits among ``findings``, by the attack's name."""
-    return {name: finding["audit"] for name, finding in findings.items() if finding.get("audit")}
+    return {name: finding.audit for name, finding in findings.items() if finding.audit is not None}
 
 
 def _audits(plan: Plan) -> int:
@@ -95,64 +98,81 @@ def _audits(plan: Plan) -> int:
     return guessing * len(claimed)
 
 
-def _record(claim: Mapping[str, Any] | None, bound: Bound, tighter: Bound, adversary: ThreatModel) -> dict[str, Any]:
-    against = None if claim is None else float(claim["record_epsilon"])
+def _record(claim: ClaimEvidence | None, bound: Bound, tighter: Bound, adversary: ThreatModel) -> AuditEvidence:
+    against = None if claim is None else _against(claim)
     exceeded = claim is not None and against is not None and _comparable(claim) and bound.epsilon > against
     warned = against is not None and not exceeded and max(bound.epsilon, tighter.epsilon) > against
-    return {
-        "claimed": None if claim is None else {name: claim[name] for name in _STATED},
-        "audited": _shown(bound, adversary),
-        "gaussian": _shown(tighter, adversary),
-        "exceeded": exceeded,
-        "warned": warned,
-        "verdict": _verdict(claim, bound, exceeded),
-        "notes": list(_notes(claim, bound, tighter, warned)),
-    }
+    return AuditEvidence(
+        claimed=None if claim is None else _terms(claim),
+        audited=_shown(bound, adversary),
+        gaussian=_shown(tighter, adversary),
+        exceeded=exceeded,
+        warned=warned,
+        verdict=_verdict(claim, bound, exceeded),
+        notes=tuple(_notes(claim, bound, tighter, warned)),
+    )
 
 
-def _shown(bound: Bound, adversary: ThreatModel) -> dict[str, Any]:
-    return {**asdict(bound), "adversary": asdict(adversary)}
+def _terms(claim: ClaimEvidence) -> ClaimTerms:
+    return ClaimTerms(
+        epsilon=claim.epsilon,
+        record_epsilon=claim.record_epsilon,
+        delta=claim.delta,
+        unit=claim.unit,
+        adjacency=claim.adjacency,
+        sampler=claim.sampler,
+        accountant=claim.accountant,
+    )
 
 
-def _verdict(claim: Mapping[str, Any] | None, bound: Bound, exceeded: bool) -> str:
+def _against(claim: ClaimEvidence) -> float:
+    """The epsilon that a bound is compared with; no bound is above a claim that names none."""
+    return math.inf if claim.record_epsilon is None else claim.record_epsilon
+
+
+def _shown(bound: Bound, adversary: ThreatModel) -> AuditBound:
+    return AuditBound(**asdict(bound), adversary=ThreatEvidence.of(adversary))
+
+
+def _verdict(claim: ClaimEvidence | None, bound: Bound, exceeded: bool) -> str:
     found = (
         f"epsilon is at least {bound.epsilon:.3g} at {bound.confidence:.4g} confidence ({bound.right} of "
         f"{bound.guesses} guesses right on {bound.canaries} canaries, delta {bound.delta:.3g}, no assumption)"
     )
     if claim is None:
         return f"{found}; no claim to compare it with"
-    stated = f"{claim['epsilon']:.3g} per {claim['unit']}, {claim['adjacency']}"
-    if claim["unit"] == "site":
-        stated += f" ({claim['record_epsilon']:.3g} where a site is replaced)"
+    stated = f"{claim.epsilon:.3g} per {claim.unit}, {claim.adjacency}"
+    if claim.unit == "site":
+        stated += f" ({_against(claim):.3g} where a site is replaced)"
     return f"{found}: the claim of {stated} is broken" if exceeded else f"{found}; {stated} is claimed"
 
 
-def _notes(claim: Mapping[str, Any] | None, bound: Bound, tighter: Bound, warned: bool) -> list[str]:
+def _notes(claim: ClaimEvidence | None, bound: Bound, tighter: Bound, warned: bool) -> list[str]:
     notes = ["A bound below the claim does not prove it: a stronger adversary may find more."]
     if claim is None:
         notes.append("Nothing is claimed of who is in, so nothing is compared: the bound is a figure of leakage.")
     elif not _comparable(claim):
-        notes.append(f"The claim is of {claim['adjacency']} and a canary is one record more or less: it cannot fail.")
-    elif claim["unit"] == "site":
+        notes.append(f"The claim is of {claim.adjacency} and a canary is one record more or less: it cannot fail.")
+    elif claim.unit == "site":
         notes.append(
             "The site of a canary is there either way and sends something else: the bound is compared with the epsilon "
-            f"of replacing a site, {claim['record_epsilon']:.3g}."
+            f"of replacing a site, {_against(claim):.3g}."
         )
     if warned and claim is not None:
         which = (
             "the bound without assumption"
-            if bound.epsilon > claim["record_epsilon"]
+            if bound.epsilon > _against(claim)
             else f"taking for granted {tighter.assumption}, epsilon"
         )
         notes.append(
             f"WARNING: {which} is at least {max(bound.epsilon, tighter.epsilon):.3g}, above the claim of "
-            f"{claim['record_epsilon']:.3g}. Look for an error in the training, or for what the assumption misses."
+            f"{_against(claim):.3g}. Look for an error in the training, or for what the assumption misses."
         )
     return notes
 
 
-def _comparable(claim: Mapping[str, Any]) -> bool:
-    return claim["unit"] == "site" or str(claim["adjacency"]).startswith("add-or-remove")
+def _comparable(claim: ClaimEvidence) -> bool:
+    return claim.unit == "site" or claim.adjacency.startswith("add-or-remove")
 
 
 def _measures(bound: Bound, tighter: Bound) -> tuple[Measure, ...]:

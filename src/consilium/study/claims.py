@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from typing import Any, cast
 
@@ -11,6 +11,7 @@ from consilium.core.charge import Adjacency, Charge, Composed
 from consilium.core.errors import Refused
 from consilium.core.gradient import GradientRule, Schedule
 from consilium.core.records import Consortium
+from consilium.evidence.privacy import ClaimEvidence, PrivacyEvidence
 from consilium.measure.privacy import CENTRAL, UNITS, Claim, claims, maximum
 
 from .arms import Arm
@@ -131,21 +132,21 @@ def _claims(
     return claims(site, charges, n=n, delta=delta, adjacency=adjacency, sampler=sampler) if charges else ()
 
 
-def privacy_record(made: Sequence[Claim], notes: Sequence[str]) -> dict[str, Any]:
+def privacy_record(made: Sequence[Claim], notes: Sequence[str]) -> PrivacyEvidence:
     """``evidence.privacy``: the maximum over sites of one unit, null without a claim (LAWS 13)."""
     unit = next((u for u in UNITS if maximum(made, u) is not None), None)
-    return {
-        "epsilon": None if unit is None else maximum(made, unit),
-        "record_epsilon": max(
+    return PrivacyEvidence(
+        epsilon=None if unit is None else maximum(made, unit),
+        record_epsilon=max(
             (c.record_epsilon for c in made if c.unit == unit and c.record_epsilon is not None), default=None
         ),
-        "delta": max((c.delta for c in made if c.unit == unit), default=None),
-        "unit": unit,
-        "adjacency": next((c.adjacency for c in made if c.unit == unit), None),
-        "claims": [c.to_json() for c in made],
-        "statements": list(_statements(made)),
-        "notes": list(notes),
-    }
+        delta=max((c.delta for c in made if c.unit == unit), default=None),
+        unit=unit,
+        adjacency=next((c.adjacency for c in made if c.unit == unit), None),
+        claims=tuple(ClaimEvidence(**asdict(c)) for c in made),
+        statements=tuple(_statements(made)),
+        notes=tuple(notes),
+    )
 
 
 def _statements(made: Sequence[Claim]) -> Iterator[str]:

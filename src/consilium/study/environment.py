@@ -6,11 +6,10 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -52,7 +51,7 @@ def require_device(device: str) -> None:
 
 
 @cache
-def code() -> dict[str, Any]:
+def code() -> Mapping[str, object]:
     """Version, and the git revision if this is a checkout; ``dirty`` if it has uncommitted changes."""
     version = importlib.metadata.version("consilium")
     here = Path(__file__).parent
@@ -68,7 +67,7 @@ def packages() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in _PACKAGES}}
 
 
-def hardware(device: str, threads: int) -> dict[str, Any]:
+def hardware(device: str, threads: int) -> Mapping[str, object]:
     """Processor, its vector capability, cores, and what the study used of them."""
     return {
         "cpu": _processor(),

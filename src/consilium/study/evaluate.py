@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,11 @@ from consilium.core.seal import file_digest
 from consilium.core.threat import CanaryView, ModelView, View
 from consilium.core.update import Payload
 from consilium.core.watch import Watcher
+from consilium.evidence.audit import AuditEvidence
+from consilium.evidence.cell import CellEvidence
+from consilium.evidence.finding import FindingEvidence
+from consilium.evidence.privacy import PrivacyEvidence
+from consilium.evidence.threat import ThreatEvidence
 from consilium.learn.stored import write_tensors
 from consilium.measure.convergence import to_accuracy
 from consilium.measure.cost import latency_ratio
@@ -36,7 +41,18 @@ from .spec import JUDGED, AttackSpec
 from .views import grant
 from .watching import Watching
 
-__all__ = ["answers", "asks", "attack_digest", "costs", "find", "implied", "is_judged", "judge"]
+__all__ = [
+    "AttackContext",
+    "Judgement",
+    "answers",
+    "asks",
+    "attack_digest",
+    "costs",
+    "find",
+    "implied",
+    "is_judged",
+    "judge",
+]
 
 _FILE = f"{JUDGED}.safetensors"
 _LATENCY_REPEATS = 15
@@ -48,8 +64,18 @@ def asks(attack: Attack) -> bool:
     return attack.needs not in (ModelView, CanaryView)
 
 
-def judge(model: Released, data: Consortium, stream: Stream, folder: Path) -> dict[str, Any]:
-    """``utility`` on the whole test set, and whether the model has collapsed to one class.
+@dataclass(frozen=True)
+class Judgement:
+    """``utility`` on the whole test set, whether the model has ``collapsed`` to one class, and its file of answers."""
+
+    utility: tuple[Measure, ...]
+    collapsed: bool
+    scores: str
+    scores_sha256: str
+
+
+def judge(model: Released, data: Consortium, stream: Stream, folder: Path) -> Judgement:
+    """What the model is worth on the whole test set.
 
     What it answered of each record lies in ``folder`` beside the evidence, so that two models can be compared record by
     record: ``id``, ``unit``, ``label``, ``predicted`` and ``correct`` ``(n,)``.
@@ -65,18 +91,18 @@ def judge(model: Released, data: Consortium, stream: Stream, folder: Path) -> di
         "correct": predicted == test.y,
     }
     write_tensors(folder / _FILE, scores)
-    return {"utility": [m.to_json() for m in made], "collapsed": is_collapsed(logits)} | _kept(folder / _FILE)
+    return Judgement(tuple(made), is_collapsed(logits), _FILE, file_digest(folder / _FILE))
 
 
-def is_judged(evidence: Mapping[str, Any], folder: Path) -> bool:
+def is_judged(evidence: CellEvidence, folder: Path) -> bool:
     """True if the model of this cell was judged and what it answered of each record is there."""
-    there = evidence.get("scores") == _FILE and (folder / _FILE).is_file()
-    return bool(evidence["utility"]) and there and scores_hold(folder, evidence)
+    there = evidence.scores == _FILE and (folder / _FILE).is_file()
+    return evidence.judged and there and scores_hold(folder, evidence)
 
 
 def costs(
     model: Released, data: Consortium, rounds: list[Mapping[str, Any]], target: float = 0.0
-) -> list[dict[str, Any]]:
+) -> tuple[Measure, ...]:
     """Bytes of the stored artefact, latency against the same model in fp32, bytes sent per round and site.
 
     With a ``target`` accuracy also the rounds and bytes until it was reached.
@@ -96,7 +122,7 @@ def costs(
         )
     if target and rounds:
         made += to_accuracy(target, rounds)
-    return [m.to_json() for m in made]
+    return tuple(made)
 
 
 def answers(module: nn.Module, x: Tensor, batch: int = 512) -> Tensor:
@@ -113,74 +139,80 @@ def attack_digest(
     return digest(attack_recipe(cell, attack, source, audit, asked if asks(attack.attack) else None))
 
 
-def find(
-    attack: AttackSpec,
-    cell: str,
-    folder: Path,
-    model: Released,
-    source: Callable[[], tuple[str, Released] | None],
-    data: Consortium,
-    asked: tuple[str, ...],
-    seed: int,
-    retraining: Callable[[], Retraining] | None = None,
-    watching: Watching | None = None,
-    auditor: Auditor | None = None,
-    start: nn.Module | None = None,
-) -> dict[str, Any]:
-    """Run one attack; a failure is a finding that says so, and loses nothing else.
+@dataclass(frozen=True, eq=False)
+class AttackContext:
+    """One released model as it is attacked: which ``cell``, and the ``folder`` where scores are left.
 
-    ``asked`` are the sites whose records it asks about, all of them in the model.
-    ``watching`` tells what an attack that watches the rounds has seen of them; ``auditor`` holds an audit's coins and
-    judges what such an attack guessed; ``start`` is the model before training.
+    ``source`` makes the model that a transfer attack crafts on, with its cell.  ``asked`` are the sites whose records
+    are asked about, all of them in the model.  ``watching`` knows what an attack that watches the rounds has seen of
+    them; ``auditor`` holds an audit's coins and judges what such an attack guessed; ``start`` is the model before
+    training.
     """
+
+    cell: str
+    folder: Path
+    model: Released
+    source: Callable[[], tuple[str, Released] | None]
+    data: Consortium
+    asked: tuple[str, ...]
+    seed: int
+    retraining: Callable[[], Retraining] | None = None
+    watching: Watching | None = None
+    auditor: Auditor | None = None
+    start: nn.Module | None = None
+
+    def view(self, attack: Attack, source: Released | None) -> tuple[View, Payload]:
+        """What ``attack`` is granted, and what it remembers of the rounds."""
+        if isinstance(attack, Watcher) and self.watching is not None:
+            return self.watching.view(attack, self.model, self.asked), self.watching.memory(attack)
+        stream = Stream(self.seed)
+        return grant(attack, self.data, self.asked, self.model, source, stream, self.retraining, self.start), {}
+
+
+def find(attack: AttackSpec, context: AttackContext) -> FindingEvidence:
+    """Run one attack; a failure is a finding that says so, and loses nothing else."""
     began = time.perf_counter()
-    record: dict[str, Any] = {
-        "kind": attack.attack.kind(),
-        "threat": asdict(attack.attack.threat),
-        "configuration": attack.configuration(),
-        "code": code(),
-        "status": "ok",
-        "error": None,
-        "measures": [],
-        "notes": [],
-        "scores": None,
-        "asked": list(asked) if asks(attack.attack) else None,
-        "scores_sha256": None,
-    }
+    record = FindingEvidence(
+        kind=attack.attack.kind(),
+        threat=ThreatEvidence.of(attack.attack.threat),
+        configuration=attack.configuration(),
+        code=code(),
+        asked=context.asked if asks(attack.attack) else None,
+    )
     try:
-        origin = source()
-        record["digest"] = attack_digest(cell, attack, None if origin is None else origin[0], asked, auditor)
-        stream = Stream(seed).child("attack", digest(attack.attack.configuration()))
-        view: View
-        memory: Payload
-        if isinstance(attack.attack, Watcher) and watching is not None:
-            view, memory = watching.view(attack.attack, model, asked), watching.memory(attack.attack)
-        else:
-            source_model = None if origin is None else origin[1]
-            view = grant(attack.attack, data, asked, model, source_model, Stream(seed), retraining, start)
-            memory = {}
-        finding = attack.attack(view, memory, stream.child("run").generator())
-        if auditor is not None:
-            finding, record["audit"] = auditor.judge(finding, attack.attack.threat, data, asked, stream)
-        record |= _written(_named(finding, view), folder, attack.name)
-        if origin is not None and origin[0] == cell:
-            record["notes"].append("Crafted on this very model: here transfer is the white-box attack.")
+        origin = context.source()
+        source = None if origin is None else origin[0]
+        record = replace(record, digest=attack_digest(context.cell, attack, source, context.asked, context.auditor))
+        finding, audit = _run(attack.attack, context, None if origin is None else origin[1])
+        record = _written(replace(record, audit=audit), finding, context.folder, attack.name)
+        if source == context.cell:
+            note = "Crafted on this very model: here transfer is the white-box attack."
+            record = replace(record, notes=(*record.notes, note))
     except Exception as error:  # an attack may be anyone's code
-        record |= {"status": "failed", "error": told(error)}
-    return {**record, "seconds": time.perf_counter() - began}
+        record = replace(record, status="failed", error=told(error))
+    return replace(record, seconds=time.perf_counter() - began)
 
 
-def implied(made: Mapping[str, Any], privacy: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _run(attack: Attack, context: AttackContext, source: Released | None) -> tuple[Finding, AuditEvidence | None]:
+    """The finding, with ids beside its scores, and the record of the audit where it is one."""
+    stream = Stream(context.seed).child("attack", digest(attack.configuration()))
+    view, memory = context.view(attack, source)
+    finding, audit = attack(view, memory, stream.child("run").generator()), None
+    if context.auditor is not None:
+        finding, audit = context.auditor.judge(finding, attack.threat, context.data, context.asked, stream)
+    return _named(finding, view), audit
+
+
+def implied(finding: FindingEvidence, privacy: PrivacyEvidence) -> tuple[Measure, ...]:
     """What the model's claim allows at most, beside each figure of a membership attack; nothing without a claim.
 
     A claim of labels alone bounds nothing here; one of patients covers each of their records, and one of sites at the
     epsilon of replacing a site.  An attack that sees no model is bound by nobody's.
     """
-    epsilon = privacy.get("record_epsilon")
-    if made["threat"]["aim"] != "membership" or made["kind"] == "blind" or epsilon is None:
-        return []
-    found = [Measure(**measure) for measure in made["measures"]]
-    return [m.to_json() for m in bounds(found, float(epsilon), float(privacy.get("delta") or 0.0))]
+    epsilon = privacy.record_epsilon
+    if finding.threat.aim != "membership" or finding.kind == "blind" or epsilon is None:
+        return ()
+    return bounds(finding.measures, float(epsilon), float(privacy.delta or 0.0))
 
 
 def _named(finding: Finding, view: View) -> Finding:
@@ -191,18 +223,11 @@ def _named(finding: Finding, view: View) -> Finding:
     return replace(finding, scores={**finding.scores, "id": asked.ids, "unit": asked.units})
 
 
-def _written(finding: Finding, folder: Path, name: str) -> dict[str, Any]:
+def _written(record: FindingEvidence, finding: Finding, folder: Path, name: str) -> FindingEvidence:
+    record = replace(record, measures=tuple(finding.measures), notes=tuple(finding.notes))
     tensors = dict(finding.scores) | {f"example/{k}": v for k, v in finding.examples.items()}
+    if not tensors:
+        return record
     path = folder / f"{name}.safetensors"
-    if tensors:
-        write_tensors(path, tensors)
-    return {
-        "measures": [m.to_json() for m in finding.measures],
-        "notes": list(finding.notes),
-        **(_kept(path) if tensors else {}),
-    }
-
-
-def _kept(path: Path) -> dict[str, str]:
-    """What evidence keeps of a file of scores."""
-    return {"scores": path.name, "scores_sha256": file_digest(path)}
+    write_tensors(path, tensors)
+    return replace(record, scores=path.name, scores_sha256=file_digest(path))

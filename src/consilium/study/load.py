@@ -36,7 +36,7 @@ from .probe import built
 from .recipe import fingerprint
 from .released import restore
 from .sample_answers import check_sample_answers
-from .sealing import table
+from .sealing import is_recipe_of, other_cell, table
 from .spec import DataShares
 from .store import read_json
 from .tables import entry, value
@@ -52,9 +52,10 @@ def load(cell: str | Path, *, site: str | None = None, allow_code: bool = False)
     stored and judged, by the seals of the recipe and of the evidence.
     """
     evidence, recipe, folder = _recipe(cell)
-    if is_altered(recipe):
+    if not is_recipe_of(recipe, folder):
         remedy = "put it back, or delete it and run the study again: the model is stored again"
-        raise Refused(f"{folder / 'recipe.json'} was changed after it was written", remedy=remedy)
+        reason = f"{folder / 'recipe.json'} is that of another model, or was changed after it was written"
+        raise Refused(reason, remedy=remedy)
     with _named(folder / "recipe.json"):
         parts = _parts(recipe, allow_code)
         stored = folder / "model.safetensors" if site is None else _site_file(recipe, folder, site)
@@ -144,6 +145,9 @@ def _recipe(cell: str | Path) -> tuple[dict[str, Any], dict[str, Any], Path]:
     if is_altered(evidence):
         remedy = "run the study again: it makes what was changed again"
         raise Refused(f"{folder / 'evidence.json'} was changed after it was written", remedy=remedy)
+    if other := other_cell(evidence, folder.resolve().name):
+        remedy = "put it back, or run the study again: it makes this cell's own"
+        raise Refused(f"{folder / 'evidence.json'} is that of another cell, {other}", remedy=remedy)
     model = folder.parent.parent / "models" / evidence["model"]
     recipe = read_json(model / "recipe.json")
     if recipe is None:

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from consilium.core.errors import Failed
 from consilium.core.records import Consortium
+from consilium.evidence.merge import LargestShare, MergeEvidence, SiteWeight
 from consilium.federate.weights import fewest_sites, limited, shares, site_weights
 
 from .arms import Arm
@@ -26,7 +27,7 @@ _NAMED = 100
 
 def merge_record(
     spec: Spec, arm: Arm, data: Consortium, engine: object, rounds: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+) -> MergeEvidence:
     """``evidence.merge``: the sites with records, weight and share, and the largest share of any round.
 
     ``engine`` is the engine's record: where the sites are machines it says what they declared for this training.
@@ -38,17 +39,18 @@ def merge_record(
     counted = limited(weights, most) if len(weights) >= fewest_sites(most) else weights
     parts = shares(counted)
     largest = [one for one in (r.get("largest_share") for r in rounds) if one]
-    return {
-        "kind": arm.merge[0].kind() if arm.merge else "weighted-mean",
-        "weights": weighing(federation),
-        "max_share": most,
-        "sites": [
-            {"site": site, "records": records[site], "weight": counted[site], "share": parts[site]}
+    most_of_all = max(largest, key=lambda one: one["share"], default=None)
+    return MergeEvidence(
+        kind=arm.merge[0].kind() if arm.merge else "weighted-mean",
+        weights=weighing(federation),
+        max_share=most,
+        sites=tuple(
+            SiteWeight(site, records[site], counted[site], parts[site])
             for site in sorted(parts, key=lambda site: -parts[site])[:_NAMED]
-        ],
-        "others": max(0, len(parts) - _NAMED),
-        "largest_share": max(largest, key=lambda one: one["share"], default=None),
-    }
+        ),
+        others=max(0, len(parts) - _NAMED),
+        largest_share=None if most_of_all is None else LargestShare(most_of_all["site"], most_of_all["share"]),
+    )
 
 
 def check_rounds(rounds: Sequence[Mapping[str, Any]], say: Callable[[str], None]) -> None:

@@ -9,11 +9,21 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
-from consilium.core.seal import SEAL
+from consilium.core.records import Consortium
 from consilium.data.sites import label_counts
+from consilium.evidence.cell import CellEvidence, CellName
+from consilium.evidence.read import SCHEMA
+from consilium.evidence.study import (
+    ArmEvidence,
+    CellEntry,
+    DataEvidence,
+    OmissionEvidence,
+    RefusalEvidence,
+    StudyEvidence,
+)
 
+from .arms import Arm
 from .build import colluders
 from .claims import privacy_record
 from .environment import code, hardware, packages
@@ -22,131 +32,118 @@ from .spec import Spec
 
 __all__ = ["cell_name", "cell_record", "given", "study_record"]
 
-_SCHEMA = 1
 
-
-def cell_name(cell: CellNode) -> dict[str, Any]:
+def cell_name(cell: CellNode) -> CellName:
     """Which cell of the study this is."""
-    return {
-        "digest": cell.digest,
-        "arm": cell.arm.name,
-        "choices": dict(cell.arm.choices),
-        "seed": cell.seed,
-        "infected_by": cell.infected_by,
-    }
+    return CellName(cell.digest, cell.arm.name, dict(cell.arm.choices), cell.seed, cell.infected_by)
 
 
-def given(spec: Spec) -> dict[str, Any]:
+def given(spec: Spec) -> Mapping[str, object]:
     """The study as it was written, in plain JSON."""
-    plain: dict[str, Any] = json.loads(json.dumps(spec.given, default=repr))
+    plain: Mapping[str, object] = json.loads(json.dumps(spec.given, default=repr))
     return plain
 
 
-def cell_record(plan: Plan, cell: CellNode) -> dict[str, Any]:
-    """``evidence.json`` before anything was measured.
-
-    ``findings`` are those of the study's attacks, ``set_aside`` those of attacks that the study no longer has.
-    """
+def cell_record(plan: Plan, cell: CellNode) -> CellEvidence:
+    """``evidence.json`` before anything was measured."""
     spec = plan.spec
     data = plan.materials.consortium(cell.seed)
     node = None if cell.training is None else plan.trainings[cell.training]
-    return {
-        "schema": _SCHEMA,
-        "status": "started",
-        "error": None,
-        "cell": cell_name(cell),
-        "given": given(spec),
-        "resolved": {"training": None if node is None else dict(node.recipe), "model": dict(cell.model_recipe)},
-        "training": cell.training,
-        "model": cell.model,
-        "code": code(),
-        "packages": packages(),
-        "hardware": hardware(spec.device, spec.threads),
-        "engine": None if spec.federation is None else spec.federation.shape.engine,
-        "seeds": [cell.seed],
-        "corrupted": list(colluders(cell.corruption, data.sites, cell.seed)),
-        "privacy": privacy_record((), []),
-        "utility": [],
-        "scores": None,
-        "scores_sha256": None,
-        "cost": [],
-        "findings": {},
-        "set_aside": {},
-        "audits": {},
-        "merge": None,
-        "collapsed": False,
-        "notes": [f"data: {data.provenance}", *data.notes],
-        "seconds": {"training": 0.0, "evaluation": 0.0},
-    }
+    return CellEvidence(
+        schema=SCHEMA,
+        status="started",
+        cell=cell_name(cell),
+        given=given(spec),
+        resolved={"training": None if node is None else dict(node.recipe), "model": dict(cell.model_recipe)},
+        training=cell.training,
+        model=cell.model,
+        code=code(),
+        packages=packages(),
+        hardware=hardware(spec.device, spec.threads),
+        engine=None if spec.federation is None else spec.federation.shape.engine,
+        seeds=(cell.seed,),
+        corrupted=tuple(colluders(cell.corruption, data.sites, cell.seed)),
+        privacy=privacy_record((), []),
+        notes=(f"data: {data.provenance}", *data.notes),
+        seconds={"training": 0.0, "evaluation": 0.0},
+    )
 
 
 def study_record(
     plan: Plan, command: str, status: Mapping[str, str], seconds: float, seals: Mapping[str, str | None] | None = None
-) -> dict[str, Any]:
+) -> StudyEvidence:
     """``study.json``; ``seals`` are those of the cells' evidence, by digest, as far as it is done."""
     spec = plan.spec
-    data = plan.materials.consortium(spec.seeds[0])
-    pools = [site.records for site in data.sites]
+    return StudyEvidence(
+        schema=SCHEMA,
+        name=spec.name,
+        question=spec.question,
+        study=given(spec),
+        resolved=_resolved(spec),
+        axes={axis: tuple(c.label for c in choices) for axis, choices in spec.vary.items()},
+        seeds=tuple(spec.seeds),
+        data=_data(plan.materials.consortium(spec.seeds[0])),
+        arms=tuple(_arm(plan, arm) for arm in plan.arms),
+        cells=tuple(_entry(cell, status.get(cell.digest, "started"), seals or {}) for cell in plan.cells),
+        command=command,
+        threads=spec.threads,
+        device=spec.device,
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        seconds=seconds,
+    )
+
+
+def _resolved(spec: Spec) -> Mapping[str, object]:
     return {
-        "schema": _SCHEMA,
-        "name": spec.name,
-        "question": spec.question,
-        "study": given(spec),
-        "resolved": {
-            "data": spec.data.configuration(),
-            "model": spec.model.configuration(),
-            "federation": None if spec.federation is None else spec.federation.configuration(),
-            "attacks": {a.name: a.configuration() for a in spec.attacks},
-            "corruptions": {c.name: c.corruption.configuration() for c in spec.corruptions},
-            "max-epsilon": spec.max_epsilon,
-            "audit": None if spec.canaries is None else spec.canaries.configuration(),
-        },
-        "axes": {axis: [c.label for c in choices] for axis, choices in spec.vary.items()},
-        "seeds": list(spec.seeds),
-        "data": {
-            "name": data.name,
-            "provenance": data.provenance,
-            "bundled": data.bundled,
-            "shape": list(data.shape),
-            "classes": list(data.classes),
-            "sites": [site.id for site in data.sites],
-            "label_counts": [] if data.declared else label_counts(data),
-            "pools": {
-                "train": [len(p.train) for p in pools],
-                "validation": [len(p.validation) for p in pools],
-                "non_members": [len(p.non_members) for p in pools],
-                "test": len(data.test),
-                "public": len(data.public),
-            },
-            "removed": dict(data.removed),
-            "omitted": [asdict(one) for one in data.omitted],
-            "notes": list(data.notes),
-        },
-        "arms": [
-            {
-                "name": arm.name,
-                "choices": dict(arm.choices),
-                "status": "refused" if arm.name in plan.refused else "lawful",
-                "refusal": plan.refused[arm.name].to_json() if arm.name in plan.refused else None,
-            }
-            for arm in plan.arms
-        ],
-        "cells": [
-            {
-                "digest": cell.digest,
-                "arm": cell.arm.name,
-                "seed": cell.seed,
-                "infected_by": cell.infected_by,
-                "training": cell.training,
-                "model": cell.model,
-                "status": status.get(cell.digest, "started"),
-                SEAL: (seals or {}).get(cell.digest),
-            }
-            for cell in plan.cells
-        ],
-        "command": command,
-        "threads": spec.threads,
-        "device": spec.device,
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "seconds": seconds,
+        "data": spec.data.configuration(),
+        "model": spec.model.configuration(),
+        "federation": None if spec.federation is None else spec.federation.configuration(),
+        "attacks": {a.name: a.configuration() for a in spec.attacks},
+        "corruptions": {c.name: c.corruption.configuration() for c in spec.corruptions},
+        "max-epsilon": spec.max_epsilon,
+        "audit": None if spec.canaries is None else spec.canaries.configuration(),
     }
+
+
+def _data(data: Consortium) -> DataEvidence:
+    pools = [site.records for site in data.sites]
+    return DataEvidence(
+        name=data.name,
+        provenance=data.provenance,
+        bundled=data.bundled,
+        shape=tuple(data.shape),
+        classes=tuple(data.classes),
+        sites=tuple(site.id for site in data.sites),
+        label_counts=() if data.declared else tuple(tuple(row) for row in label_counts(data)),
+        pools={
+            "train": [len(p.train) for p in pools],
+            "validation": [len(p.validation) for p in pools],
+            "non_members": [len(p.non_members) for p in pools],
+            "test": len(data.test),
+            "public": len(data.public),
+        },
+        removed=dict(data.removed),
+        omitted=tuple(OmissionEvidence(**asdict(one)) for one in data.omitted),
+        notes=tuple(data.notes),
+    )
+
+
+def _arm(plan: Plan, arm: Arm) -> ArmEvidence:
+    refusal = plan.refused.get(arm.name)
+    if refusal is None:
+        return ArmEvidence(arm.name, dict(arm.choices), "lawful")
+    why = RefusalEvidence(refusal.law, refusal.reason, refusal.remedy)
+    return ArmEvidence(arm.name, dict(arm.choices), "refused", why)
+
+
+def _entry(cell: CellNode, status: str, seals: Mapping[str, str | None]) -> CellEntry:
+    return CellEntry(
+        digest=cell.digest,
+        arm=cell.arm.name,
+        seed=cell.seed,
+        infected_by=cell.infected_by,
+        training=cell.training,
+        model=cell.model,
+        status=status,
+        seal=seals.get(cell.digest),
+    )

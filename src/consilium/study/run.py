@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, cast
 
@@ -16,6 +17,9 @@ from consilium.core.errors import Failed
 from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.seal import file_digest, sealed
+from consilium.evidence.cell import CellEvidence
+from consilium.evidence.privacy import PrivacyEvidence
+from consilium.evidence.write import plain
 from consilium.federate.assess import Assessing
 from consilium.federate.checkpoint import load_checkpoint
 from consilium.federate.engines.engine import Engine
@@ -26,12 +30,13 @@ from consilium.federate.train import Trained, train
 from .asked import Asked
 from .budget import budget_stop
 from .build import algorithm, assessing, colluders, exchange, released, start
-from .canary_audit import Auditor, broken, made_audits
+from .canary_audit import Auditor, made_audits
 from .claims import central_claims, claim_notes, made_claims, privacy_record
 from .division import division_note
+from .draft import Draft
 from .engines import engine_for, engine_record
 from .environment import settled
-from .evaluate import attack_digest, costs, find, implied, is_judged, judge
+from .evaluate import AttackContext, attack_digest, costs, find, implied, is_judged, judge
 from .failures import told
 from .merges import check_rounds, merge_notes, merge_record
 from .outcome import Outcome
@@ -61,15 +66,6 @@ the exchange with what the sites declared in it.
 """
 
 _SCHEMA = 1
-_UNKNOWN_MEMBERS = (
-    "An audit: members are the training pool of seed {seed}'s division of these data and non-members what was held out "
-    "of it. If the model was trained on other records, or on both, this attack sits at chance and says nothing of "
-    "safety."
-)
-
-_ALIKE = (
-    "Not asked about: {}, corrupted in an infection of this study. Twins are asked about the same records (LAWS 22)."
-)
 
 
 def run_plan(plan: Plan, store: Store, command: str, quiet: bool = False, carrier: Carrier | None = None) -> Outcome:
@@ -84,7 +80,7 @@ def run_plan(plan: Plan, store: Store, command: str, quiet: bool = False, carrie
         Tracks(plan.spec.track, store.folder, plan.spec.name, ticker.say) as tracks,
     ):
         runner = _Runner(plan, store, ticker, tracks, carrier)
-        write_json(store.folder / "study.json", sealed(study_record(plan, command, {}, 0.0)))
+        write_json(store.folder / "study.json", sealed(plain(study_record(plan, command, {}, 0.0))))
         for one in plan.materials.consortium(plan.spec.seeds[0]).omitted:
             ticker.say(f"left out or clipped: {one.line()}")
         if plan.spec.audit:
@@ -100,7 +96,7 @@ def run_plan(plan: Plan, store: Store, command: str, quiet: bool = False, carrie
         finally:  # also when it is stopped: what is finished is said to be
             runner.outcome.seconds = time.perf_counter() - began
             record = study_record(plan, command, runner.status, runner.outcome.seconds, runner.seals.cells)
-            write_json(store.folder / "study.json", sealed(record))
+            write_json(store.folder / "study.json", sealed(plain(record)))
     return runner.outcome
 
 
@@ -158,24 +154,19 @@ class _Runner:
 
     def cell(self, cell: CellNode) -> None:
         """Judge one model and run the attacks that have no finding yet."""
-        begun = cell_record(self.plan, cell)
-        held = self.seals.evidence(cell.digest, begun)
-        evidence = self._arranged({**begun, **held, "cell": cell_name(cell)})
+        known = self.seals.evidence(cell.digest, cell_record(self.plan, cell))
+        draft = Draft(self._arranged(replace(known, cell=cell_name(cell))))
         try:
-            self._complete(cell, evidence)
-            wrong = {name: f["error"] for name, f in evidence["findings"].items() if f["status"] != "ok"}
-            wrong |= broken(evidence["findings"])
-            evidence["status"] = "failed" if wrong else "ok"
-            evidence["error"] = "; ".join(f"{name}: {why}" for name, why in wrong.items()) or None
+            self._complete(cell, draft)
+            draft.end()
         except Exception as error:  # the other cells go on
-            evidence |= {"status": "failed", "error": told(error)}
-        evidence = self._arranged(evidence)
-        if evidence != held:
-            self.seals.write(cell.digest, evidence)
-        self.status[cell.digest] = evidence["status"]
-        if evidence["status"] == "failed":
-            self.outcome.failed[cell.label] = evidence["error"]
-            self.ticker.say(f"cell {cell.label} failed: {evidence['error']}")
+            draft.fail(told(error))
+        evidence = self._arranged(draft.evidence)
+        self.seals.settle(cell.digest, evidence)
+        self.status[cell.digest] = evidence.status
+        if evidence.status == "failed":
+            self.outcome.failed[cell.label] = str(evidence.error)
+            self.ticker.say(f"cell {cell.label} failed: {evidence.error}")
         watch_cell(self.tracks, cell, evidence)
 
     @property
@@ -211,25 +202,25 @@ class _Runner:
     def _watching(self, node: TrainingNode) -> Watching:
         return Watching(self.plan.spec, self.plan.materials, node, self.store.training(node.digest))
 
-    def _arranged(self, evidence: dict[str, Any]) -> dict[str, Any]:
+    def _arranged(self, evidence: CellEvidence) -> CellEvidence:
         """Findings in the order of the study; those of attacks that it does not have are set aside, never lost."""
         names = [attack.name for attack in self.plan.spec.attacks]
-        known = evidence["set_aside"] | evidence["findings"]
+        known = {**evidence.set_aside, **evidence.findings}
         findings = {name: known[name] for name in names if name in known}
         aside = {name: finding for name, finding in known.items() if name not in names}
         audits = made_audits(findings)
-        return {**evidence, "given": given(self.plan.spec), "findings": findings, "set_aside": aside, "audits": audits}
+        return replace(evidence, given=given(self.plan.spec), findings=findings, set_aside=aside, audits=audits)
 
-    def _complete(self, cell: CellNode, evidence: dict[str, Any]) -> None:
+    def _complete(self, cell: CellNode, draft: Draft) -> None:
         attacks = list(self.plan.spec.attacks)
         try:
             if cell.training in self._broken:
                 raise Failed(f"its training failed: {self._broken[cell.training]}")
-            self.seals.check_model(cell.model, evidence.get("released"), lambda: self._released(cell.digest))
-            if not is_judged(evidence, self.store.cell(cell.digest)):
-                self._judge(cell, evidence)
+            self.seals.check_model(cell.model, draft.evidence.released, lambda: self._released(cell.digest))
+            if not is_judged(draft.evidence, self.store.cell(cell.digest)):
+                self._judge(cell, draft)
             while attacks:
-                self._attack(cell, attacks[0], evidence)
+                self._attack(cell, attacks[0], draft)
                 del attacks[0]
         finally:
             for attack in attacks:
@@ -237,67 +228,71 @@ class _Runner:
             if cell.training is not None and (owed := self._shadows_owed.pop(cell.training, 0)):
                 self.ticker.skip(self._shadow_kind(cell), owed)  # the attacks have seen what they need
 
-    def _save(self, cell: CellNode, evidence: dict[str, Any]) -> None:
+    def _save(self, cell: CellNode, draft: Draft) -> None:
         """Between two findings: not done yet."""
-        self.seals.write(cell.digest, {**evidence, "status": "started", "error": None})
+        self.seals.write(cell.digest, replace(draft.evidence, status="started", error=None))
 
-    def _judge(self, cell: CellNode, evidence: dict[str, Any]) -> None:
+    def _judge(self, cell: CellNode, draft: Draft) -> None:
         began = time.perf_counter()
         data = self.plan.materials.consortium(cell.seed)
         model = self._released(cell.digest)
         self.ticker.begin(f"judging {cell.label}")
-        evidence |= judge(model, data, Stream(cell.seed).child("evaluate", cell.digest), self.store.cell(cell.digest))
+        stream = Stream(cell.seed).child("evaluate", cell.digest)
+        draft.judged(judge(model, data, stream, self.store.cell(cell.digest)))
         if (own := self._personal(cell)) is not None:
-            evidence["utility"] += [m.to_json() for m in own.judge(model.module)]
-            evidence["notes"] += [note for note in own.notes() if note not in evidence["notes"]]
-        evidence["released"] = released_seals(recipe_of(self.store.model(cell.model)))
-        evidence["privacy"] = self._privacy(cell)
-        if cell.training is not None:
-            evidence["engine"] = engine_record(self.store.training(cell.training)) or evidence["engine"]
+            utility = (*draft.evidence.utility, *own.judge(model.module))
+            draft.evidence = replace(draft.evidence, utility=utility)
+            draft.note(own.notes())
+        released = released_seals(recipe_of(self.store.model(cell.model)))
+        draft.evidence = replace(draft.evidence, released=released, privacy=self._privacy(cell))
         rounds = self._rounds(cell)
         if cell.training is not None:
-            evidence["merge"] = merge_record(self.plan.spec, cell.arm, data, evidence["engine"], rounds)
-            evidence["notes"] += [note for note in merge_notes(rounds) if note not in evidence["notes"]]
+            engine = engine_record(self.store.training(cell.training)) or draft.evidence.engine
+            merges = merge_record(self.plan.spec, cell.arm, data, engine, rounds)
+            draft.evidence = replace(draft.evidence, engine=engine, merge=merges)
+            draft.note(merge_notes(rounds))
         shape = None if self.plan.spec.federation is None else self.plan.spec.federation.shape
-        evidence["cost"] = costs(model, data, rounds, 0.0 if shape is None else shape.target_accuracy)
-        trained = sum(r["seconds"] for r in rounds)
-        evidence["seconds"] = {"training": trained, "evaluation": time.perf_counter() - began}
-        self._save(cell, evidence)
+        cost = costs(model, data, rounds, 0.0 if shape is None else shape.target_accuracy)
+        seconds = {"training": sum(r["seconds"] for r in rounds), "evaluation": time.perf_counter() - began}
+        draft.evidence = replace(draft.evidence, cost=cost, seconds=seconds)
+        self._save(cell, draft)
 
-    def _attack(self, cell: CellNode, attack: AttackSpec, evidence: dict[str, Any]) -> None:
+    def _attack(self, cell: CellNode, attack: AttackSpec, draft: Draft) -> None:
         source, asked = self.plan.source(attack, cell), self._asked(cell, attack.attack)
-        auditor = Auditor.of(self.plan, attack, evidence["privacy"]["claims"])
+        auditor = Auditor.of(self.plan, attack, draft.evidence.privacy.claims)
         wanted = attack_digest(cell.digest, attack, None if source is None else source.digest, asked, auditor)
-        held = self.seals.finding(cell.digest, evidence["findings"].get(attack.name))
-        if held is not None and held.get("digest") == wanted and held["status"] == "ok":
+        known = self.seals.finding(cell.digest, draft.evidence.findings.get(attack.name))
+        if known is not None and known.digest == wanted and known.status == "ok":
             self.outcome.attacks_reused += 1
             self.ticker.skip(Kind("attacks", attack.name))
             return
         self.ticker.begin(f"{attack.name} on {cell.label}")
-        made = find(
-            attack,
-            cell.digest,
-            self.store.cell(cell.digest),
-            self._released(cell.digest),
-            lambda: None if source is None else (source.digest, self._released(source.digest)),
-            self.plan.materials.consortium(cell.seed),
-            asked,
-            cell.seed,
-            lambda: Retraining(self.plan, cell, self.store, asked, lambda: self._shadowed(cell)),
-            None if cell.training is None else self._watching(self.plan.trainings[cell.training]),
-            auditor,
-            None if auditor is None else self._before(cell),
-        )
-        made["measures"] += implied(made, evidence["privacy"])
-        if cell.training is None and attack.attack.threat.aim == "membership":
-            made["notes"].append(_UNKNOWN_MEMBERS.format(seed=cell.seed))
-        if made["asked"] is not None and (left := set(self._asked.honest(cell)) - set(self._asked.always_honest(cell))):
-            made["notes"].append(_ALIKE.format(", ".join(sorted(left))))
+        finding = find(attack, self._context(cell, attack, asked, auditor))
+        notes = self._asked.caveats(cell, finding)
+        measures = (*finding.measures, *implied(finding, draft.evidence.privacy))
+        finding = replace(finding, measures=measures, notes=(*finding.notes, *notes))
         self.outcome.attacks_run += 1
-        evidence["findings"][attack.name] = made
-        evidence["seconds"]["evaluation"] += made["seconds"]
-        self._save(cell, evidence)
+        draft.found(attack.name, finding)
+        self._save(cell, draft)
         self.ticker.did(Kind("attacks", attack.name))
+
+    def _context(
+        self, cell: CellNode, attack: AttackSpec, asked: tuple[str, ...], auditor: Auditor | None
+    ) -> AttackContext:
+        source = self.plan.source(attack, cell)
+        return AttackContext(
+            cell=cell.digest,
+            folder=self.store.cell(cell.digest),
+            model=self._released(cell.digest),
+            source=lambda: None if source is None else (source.digest, self._released(source.digest)),
+            data=self.plan.materials.consortium(cell.seed),
+            asked=asked,
+            seed=cell.seed,
+            retraining=lambda: Retraining(self.plan, cell, self.store, asked, lambda: self._shadowed(cell)),
+            watching=None if cell.training is None else self._watching(self.plan.trainings[cell.training]),
+            auditor=auditor,
+            start=None if auditor is None else self._before(cell),
+        )
 
     def _shadow_kind(self, cell: CellNode) -> Kind:
         return shadow_kind(self.plan.trainings[cast(str, cell.training)])
@@ -374,7 +369,7 @@ class _Runner:
     def _checkpoint(self, training: str, device: str = "cpu") -> tuple[RoundState, SiteStates]:
         return load_checkpoint(self.store.training(training) / "checkpoint.safetensors", device, training)
 
-    def _privacy(self, cell: CellNode) -> dict[str, Any]:
+    def _privacy(self, cell: CellNode) -> PrivacyEvidence:
         spec, data = self.plan.spec, self.plan.materials.consortium(cell.seed)
         if cell.training is None:
             return privacy_record(

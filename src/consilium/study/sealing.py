@@ -12,17 +12,21 @@ are read as they are, and said to be so.  A seal is no signature: see :mod:`cons
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from consilium.core.errors import ConsiliumError, Failed
 from consilium.core.seal import SEAL, file_digest, is_altered, is_sealed, sealed, unsealed
+from consilium.evidence.cell import CellEvidence
+from consilium.evidence.finding import FindingEvidence
+from consilium.evidence.read import SCHEMA, read_cell
+from consilium.evidence.write import plain
 from consilium.federate.checkpoint import load_checkpoint
 
 from .personal import site_file
 from .recipe import digest
 from .released import unbroken
-from .shape import wrong_field
 from .store import Store, read_json, write_json
 
 __all__ = [
@@ -50,37 +54,44 @@ class Seals:
     def __init__(self, store: Store, say: Callable[[str], None]) -> None:
         self.cells: dict[str, str | None] = {}
         self._earlier: set[str] = set()
+        self._there: dict[str, CellEvidence] = {}
         self._store, self._say, self._known = store, say, _known_seals(store)
 
-    def evidence(self, digest: str, begun: Mapping[str, Any]) -> dict[str, Any]:
-        """The evidence that is there, without its seal; what cannot be read, or was changed, is made again.
+    def evidence(self, digest: str, begun: CellEvidence) -> CellEvidence:
+        """The evidence that is there; what cannot be read, or was changed, is made again.
 
-        ``begun`` is evidence before anything was measured: what is there has its form.
+        ``begun`` is evidence before anything was measured: it stands for what is not there.
         """
         path = self._store.cell(digest) / "evidence.json"
         try:
             record = read_json(path) or {}
-            if wrong := wrong_field(record, begun):
-                raise Failed(f"{path} is not evidence: {wrong} is not as it is written")
+            evidence = _strict(path, {**plain(begun), **record})
         except ConsiliumError as error:
             self._say(f"{error.reason}: it is made again")
-            return {}
+            return begun
         if record and altered_evidence(record, self._known.get(digest)):
             self._say(f"{path} was changed after it was written: it is made again")
-            return {}
+            return begun
         if other := other_cell(record, digest):
             self._say(f"{path} is that of another cell, {other}: it is made again")
-            return {}
+            return begun
         self.cells[digest] = record.get(SEAL)
         if record and not is_sealed(record):
             self._earlier.add(digest)
-        return unsealed(record)
+        if record:
+            self._there[digest] = evidence
+        return evidence
 
-    def write(self, digest: str, evidence: Mapping[str, Any]) -> None:
+    def settle(self, digest: str, evidence: CellEvidence) -> None:
+        """Store ``evidence`` unless it is there already."""
+        if evidence != self._there.get(digest):
+            self.write(digest, evidence)
+
+    def write(self, digest: str, evidence: CellEvidence) -> None:
         """Store ``evidence`` with its seal; a part from before there were seals is said to be one."""
-        if digest in self._earlier and _EARLIER not in evidence["notes"]:
-            evidence = {**evidence, "notes": [*evidence["notes"], _EARLIER]}
-        record = sealed(evidence)
+        if digest in self._earlier and _EARLIER not in evidence.notes:
+            evidence = replace(evidence, notes=(*evidence.notes, _EARLIER))
+        record = sealed(plain(replace(evidence, schema=SCHEMA)))
         write_json(self._store.cell(digest) / "evidence.json", record)
         self.cells[digest] = record[SEAL]
 
@@ -91,13 +102,20 @@ class Seals:
             make()
         check_released(folder, judged)
 
-    def finding(self, digest: str, finding: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    def finding(self, digest: str, finding: FindingEvidence | None) -> FindingEvidence | None:
         """``finding``, or None where its scores are not those that were written: the attack is run again."""
         if finding is None or scores_hold(self._store.cell(digest), finding):
             return finding
-        path = self._store.cell(digest) / Path(finding["scores"]).name
+        path = self._store.cell(digest) / Path(str(finding.scores)).name
         self._say(f"{path} is gone or was changed after it was written: the attack runs again")
         return None
+
+
+def _strict(path: Path, record: Mapping[str, object]) -> CellEvidence:
+    try:
+        return read_cell(record, strict=True)
+    except ValueError as error:
+        raise Failed(f"{path} is not evidence: {error}") from error
 
 
 def table(record: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -189,10 +207,10 @@ def _known_seals(store: Store) -> dict[str, str]:
     return {str(c.get("digest")): c[SEAL] for c in listed if isinstance(c.get(SEAL), str)}
 
 
-def scores_hold(folder: Path, finding: Mapping[str, Any]) -> bool:
-    """True where the scores of ``finding`` are those that were written, or nothing is known of them."""
-    name, seal = finding.get("scores"), finding.get("scores_sha256")
-    if not isinstance(name, str) or not isinstance(seal, str):
+def scores_hold(folder: Path, judged: FindingEvidence | CellEvidence) -> bool:
+    """True where the scores that are named there are those that were written, or nothing is known of them."""
+    name, seal = judged.scores, judged.scores_sha256
+    if name is None or seal is None:
         return True
     path = folder / Path(name).name
     return path.is_file() and file_digest(path) == seal

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from consilium.core.plain import read_json_lines
+from consilium.evidence.cell import CellEvidence
 from consilium.federate.participant import SiteState
 
 from .pace import Kind
@@ -91,7 +92,7 @@ class Watch:
             self._tracks.begin(self._curve, *_before(self._log, done))
 
 
-def watch_cell(tracks: Tracks, cell: CellNode, evidence: Mapping[str, Any]) -> None:
+def watch_cell(tracks: Tracks, cell: CellNode, evidence: CellEvidence) -> None:
     """A cell is judged and attacked, in this run or before it."""
     facts = {**cell.arm.choices, "arm": cell.arm.name, "seed": str(cell.seed), "infected by": cell.infected_by}
     tracks.cell(Curve(cell.label, cell.digest, facts), evidence)

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+from consilium.core.finding import Measure
+from consilium.evidence.cell import CellEvidence
 
 from ..rounds import TROUBLES, counted
 from ..spending import EpsilonSpent
@@ -41,24 +44,24 @@ def round_scalars(report: Mapping[str, Any], spent: EpsilonSpent | None = None) 
     return _known({**values, LAST: report.get("seconds", 0.0)})
 
 
-def cell_scalars(evidence: Mapping[str, Any]) -> dict[str, float]:
+def cell_scalars(evidence: CellEvidence) -> dict[str, float]:
     """The final figures of a cell, each with the ends of its interval."""
     values: dict[str, float | None] = {}
-    for group in ("utility", "cost"):
-        values |= dict(_measures(group, evidence.get(group, ())))
-    for attack, finding in evidence.get("findings", {}).items():
-        values |= dict(_measures(f"attack/{_name(attack)}", finding.get("measures", ())))
-    values["privacy/epsilon"] = evidence.get("privacy", {}).get("epsilon")
+    for group, measures in (("utility", evidence.utility), ("cost", evidence.cost)):
+        values |= dict(_figures(group, measures))
+    for attack, finding in evidence.findings.items():
+        values |= dict(_figures(f"attack/{_name(attack)}", finding.measures))
+    values["privacy/epsilon"] = evidence.privacy.epsilon
     return _known(values)
 
 
-def _measures(group: str, measures: Any) -> Iterator[tuple[str, float | None]]:
+def _figures(group: str, measures: Iterable[Measure]) -> Iterator[tuple[str, float | None]]:
     for measure in measures:
-        name = f"{group}/{_name(measure['name'])}"
-        yield name, measure.get("value")
-        if measure.get("value") is not None:
-            yield f"{name} low", measure.get("low")
-            yield f"{name} high", measure.get("high")
+        name = f"{group}/{_name(measure.name)}"
+        yield name, measure.value
+        if measure.value is not None:
+            yield f"{name} low", measure.low
+            yield f"{name} high", measure.high
 
 
 def _known(values: Mapping[str, float | None]) -> dict[str, float]:

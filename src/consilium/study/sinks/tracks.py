@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from consilium.core.errors import MissingExtra
+from consilium.evidence.cell import CellEvidence
 
 from ..spending import EpsilonSpent
 from ..stop import check
@@ -72,7 +73,7 @@ class Tracks:
         """The training is over, or failed."""
         self._each(lambda sink: sink.end(finished))
 
-    def cell(self, curve: Curve, evidence: Mapping[str, Any]) -> None:
+    def cell(self, curve: Curve, evidence: CellEvidence) -> None:
         """A cell's final figures."""
         self._each(lambda sink: sink.final(curve, cell_scalars(evidence)))
 

@@ -1,0 +1,79 @@
+"""``cells/DIGEST/evidence.json``: one model with one seed, and everything that was found about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .audit import AuditEvidence
+from .fields import ABSENT, Flag, Free, Maybe, Name, Record, Seconds, Table, Text, Texts, Whole, Wholes
+from .finding import Findings
+from .measure import Measures
+from .merge import MergeEvidence
+from .privacy import PrivacyEvidence
+
+__all__ = ["CellEvidence", "CellName"]
+
+
+@dataclass(frozen=True)
+class CellName:
+    """Which cell of the study this is; ``infected_by`` is "none" for a clean one."""
+
+    digest: Text = ""
+    arm: Text = ""
+    choices: Table[Text] = field(default_factory=dict)
+    seed: Whole = 0
+    infected_by: Text = ""
+
+
+@dataclass(frozen=True)
+class CellEvidence:
+    """Fields are only ever added; what an older version did not write has the default of its field here.
+
+    ``status`` is started, ok or failed, and ``error`` says why.  ``findings`` are those of the study's attacks,
+    ``set_aside`` those of attacks that the study no longer has, ``audits`` those of findings that are audits.
+    ``engine`` is its name, or its record once something was trained.  ``scores`` names the file of what the model
+    answered of each test record; ``released`` has the digests of the model that was judged.
+    """
+
+    schema: Whole = 1
+    status: Text = ""
+    error: Name = None
+    cell: Record[CellName] = field(default_factory=CellName)
+    given: Free = field(default_factory=dict)
+    resolved: Free = field(default_factory=dict)
+    training: Name = None
+    model: Name = None
+    code: Free = field(default_factory=dict)
+    packages: Free = field(default_factory=dict)
+    hardware: Free = field(default_factory=dict)
+    engine: object = None
+    seeds: Wholes = ()
+    corrupted: Texts = ()
+    privacy: Record[PrivacyEvidence] = field(default_factory=PrivacyEvidence)
+    utility: Measures = ()
+    scores: Name = None
+    scores_sha256: Name = None
+    cost: Measures = ()
+    findings: Findings = field(default_factory=dict)
+    set_aside: Findings = field(default_factory=dict)
+    audits: Table[Record[AuditEvidence]] = field(default_factory=dict)
+    merge: Maybe[MergeEvidence] = None
+    collapsed: Flag = False
+    notes: Texts = ()
+    seconds: Seconds = field(default_factory=dict)
+    released: Maybe[Free] = field(default=None, metadata=ABSENT)
+
+    @property
+    def arm(self) -> str:
+        """The name of the arm."""
+        return self.cell.arm
+
+    @property
+    def seed(self) -> int:
+        """The seed."""
+        return self.cell.seed
+
+    @property
+    def judged(self) -> bool:
+        """True where the model was judged: what was measured stands, even if an attack failed later."""
+        return bool(self.utility)

@@ -1,0 +1,61 @@
+"""What one attack found: an entry of ``findings`` in a cell's evidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+from ..core.finding import Measure
+from .audit import AuditEvidence
+from .fields import ABSENT, Asked, Free, Maybe, Name, Number, Record, Table, Text, Texts, required
+from .measure import Measures
+from .threat import ThreatEvidence
+
+__all__ = ["FindingEvidence", "Findings"]
+
+
+@dataclass(frozen=True)
+class FindingEvidence:
+    """``scores`` names the safetensors file beside the evidence, if there is one, and ``scores_sha256`` seals it.
+
+    ``asked`` are the sites whose records were asked about, None where the attack asks about nobody's; ``digest`` is
+    what the finding depends on; ``audit`` that of an attack on canaries.
+    """
+
+    kind: Text = ""
+    threat: Record[ThreatEvidence] = field(default_factory=ThreatEvidence)
+    configuration: Free = field(default_factory=dict)
+    code: Free = field(default_factory=dict)
+    status: Text = "ok"
+    error: Name = None
+    measures: Measures = ()
+    notes: Texts = ()
+    scores: Name = None
+    asked: Asked = None
+    scores_sha256: Name = None
+    digest: Name = field(default=None, metadata=ABSENT)
+    audit: Maybe[AuditEvidence] = field(default=None, metadata=ABSENT)
+    seconds: Number = None
+
+    @property
+    def aim(self) -> str:
+        """What the adversary gains, or "other" where the threat model does not say."""
+        return self.threat.aim or "other"
+
+    @property
+    def upper_bound(self) -> bool:
+        """True where the attack was not adapted to the defence, so its figures flatter the model (LAWS 20)."""
+        texts = [*self.notes, *(m.reason for m in self.measures)]
+        return any("adaptive" in text.lower() or "upper bound" in text.lower() for text in texts)
+
+    def measure(self, name: str) -> Measure | None:
+        """The measure called ``name``, if there is one."""
+        return next((m for m in self.measures if m.name == name), None)
+
+
+Findings = Table[
+    Annotated[FindingEvidence, BeforeValidator(required("status", "error", "threat", "measures", "notes"))]
+]
+"""By the attack's name in the study."""

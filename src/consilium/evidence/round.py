@@ -1,0 +1,56 @@
+"""A line of ``rounds.jsonl``: who took part in a round, what was sent, and how good the model was after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .fields import Items, Maybe, Number, Record, Text, Texts, Whole
+from .merge import LargestShare
+
+__all__ = ["RefusedSite", "RoundEvidence", "SitePoint"]
+
+
+@dataclass(frozen=True)
+class SitePoint:
+    """One site in one round, judged on its own held-out records; ``reason`` says why it told no figures."""
+
+    site: Text = ""
+    n: Whole = 0
+    accuracy: Number = None
+    loss: Number = None
+    reason: Text = ""
+
+
+@dataclass(frozen=True)
+class RefusedSite:
+    """A site whose update the server turned away, and why."""
+
+    site: Text = ""
+    reason: Text = ""
+
+
+@dataclass(frozen=True)
+class RoundEvidence:
+    """``absent`` names the first of ``absent_count`` sites that could not be asked.
+
+    ``aborted`` says why the round made no model, ``broken`` counts models that were not finite.
+    """
+
+    round: Whole = 0
+    seconds: Number = None
+    cohort: Texts = ()
+    absent: Texts = ()
+    absent_count: Whole = 0
+    dropped: Texts = ()
+    late: Texts = ()
+    slow: Texts = ()
+    aborted: Text = ""
+    broken: Whole = 0
+    largest_share: Maybe[LargestShare] = None
+    bytes_up: Number = None
+    bytes_down: Number = None
+    mean_accuracy: Number = None
+    worst_accuracy: Number = None
+    mean_loss: Number = None
+    sites: Items[Record[SitePoint]] = ()
+    refused: Items[Record[RefusedSite]] = ()

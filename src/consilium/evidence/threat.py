@@ -1,0 +1,29 @@
+"""Who the adversary was, as it stands in evidence."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from ..core.taxonomy import taxonomy
+from ..core.threat import ThreatModel
+from .fields import Name, Text
+
+__all__ = ["ThreatEvidence"]
+
+
+@dataclass(frozen=True)
+class ThreatEvidence:
+    """The words of a :class:`~consilium.core.threat.ThreatModel`, and what others call it (:mod:`..core.taxonomy`)."""
+
+    actor: Text = ""
+    moment: Text = ""
+    knowledge: Text = ""
+    aim: Text = ""
+    nist: Name = None
+    atlas: Name = None
+    ai_act: Name = None
+
+    @classmethod
+    def of(cls, threat: ThreatModel) -> ThreatEvidence:
+        """That of a threat model."""
+        return cls(**asdict(threat), **asdict(taxonomy(threat)))

@@ -1,0 +1,60 @@
+"""Why each measure is the one to look at, in a sentence: what it answers that its neighbours do not.
+
+Annex IV of the EU AI Act (point 4) asks why the metrics are appropriate; here it stands once, by the measure's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+__all__ = ["WHY"]
+
+_LOW_RATE = "An adversary who is seldom wrong harms those it names, so what counts is the rate at few false alarms."
+_BOUND = "It says how much of what an attack might find the claim itself excludes, whatever the attack."
+
+WHY: Mapping[str, str] = {
+    "accuracy": (
+        "The share of right answers is what a user of the model meets when classes are as common as in the test set."
+    ),
+    "balanced_accuracy": "Where one class is rare, accuracy rewards ignoring it; the mean over classes does not.",
+    "auroc": "It ranks rather than decides, so it does not depend on a threshold that a clinic would set for itself.",
+    "sensitivity": "A missed case is another error than a false alarm, and this one counts the missed cases.",
+    "specificity": "A false alarm is another error than a missed case, and this one counts the false alarms.",
+    "majority_rate": "Always answering the commonest class reaches it, so a model near it has learned little.",
+    "predicted_majority_share": (
+        "It shows a model that answers one class nearly always, whose robustness means nothing."
+    ),
+    "personal_accuracy": "Each site uses its own model on its own patients, so that is where it has to be right.",
+    "personal_worst_accuracy": "A mean hides the site that gains nothing; this is that site.",
+    "shared_accuracy": "Only against the common model on the same records can a site's own model be seen to help.",
+    "bytes": "The stored model is what has to be sent to, and held by, the device that uses it.",
+    "latency_ratio": "A ratio to the same model in fp32 carries over to other machines better than a time does.",
+    "bytes_up_per_round_site": "A hospital's way up is its narrowest line, and compression acts there.",
+    "bytes_down_per_round_site": (
+        "The model goes to every site in every round, which compression of updates leaves as it is."
+    ),
+    "rounds_to_accuracy": "At equal accuracy the sooner method wins, and a round is what sites have to wait for.",
+    "bytes_to_accuracy": "A method with cheap rounds may need many; bytes until the target weigh both.",
+    "robust_accuracy": (
+        "It counts right answers that an adversary within the radius could not change: at most this many."
+    ),
+    "balanced_robust_accuracy": "Under attack too, the mean over classes does not reward ignoring a rare class.",
+    "success_rate": (
+        "Of answers that were right it counts those that the attack changed, apart from the model's own errors."
+    ),
+    "mean_linf": "It shows whether the attack used the radius that it was allowed.",
+    "mean_l2": "It shows the size of the change over the whole record, which the largest change of one value does not.",
+    "worst_case": "An adversary picks the attack that works for each record, so records have to withstand all of them.",
+    "advantage": "True minus false positive rate says how much better than a coin members are told at one threshold.",
+    "auc": "It compares the scores of members and of others over all thresholds, so that none has to be chosen.",
+    "tpr_at_fpr_1": _LOW_RATE,
+    "tpr_at_fpr_0.1": _LOW_RATE,
+    "advantage_bound": _BOUND,
+    "auc_bound": _BOUND,
+    "tpr_at_fpr_1_bound": _BOUND,
+    "tpr_at_fpr_0.1_bound": _BOUND,
+    "audited_epsilon": "A claim holds on paper; this is what an adversary got from the model, without any assumption.",
+    "audited_epsilon_gaussian": "It is tighter than the bound without assumption, so it warns of an error sooner.",
+    "canary_auc": "It shows whether an audit had any power: at 0.5 its bound says nothing for the training.",
+}
+"""By the measure's name."""
