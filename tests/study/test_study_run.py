@@ -48,7 +48,7 @@ def test_eight_arms_each_clean_and_infected_each_with_evidence(tiny):
     cells = tiny.cells()
     assert set(cells) == {(arm, by, 0) for arm in ARMS for by in ("none", "label-flip")}
     for (arm, infected_by, seed), evidence in cells.items():
-        assert evidence["schema"] == 1 and evidence["status"] == "ok" and evidence["error"] is None
+        assert evidence["schema"] == 2 and evidence["status"] == "ok" and evidence["error"] is None
         assert evidence["cell"] == {
             "digest": tiny.cell(arm, infected_by, seed).name,
             "arm": arm,
