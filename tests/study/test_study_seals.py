@@ -108,7 +108,7 @@ def test_a_model_that_was_cut_is_noticed_by_a_run_without_work(folder, study, em
 def test_a_recipe_that_was_changed_builds_no_other_model(folder, study):
     path = model(folder, "none") / "recipe.json"
     edit(path, lambda recipe: recipe.update(answers=[{"kind": "round-answer"}]))
-    with pytest.raises(Refused, match=r"recipe.json was changed after it was written"):
+    with pytest.raises(Refused, match=r"recipe.json is that of another model, or was changed"):
         consilium.load(home(folder, "none"))
     outcome, _ = run(study, folder)
     assert not outcome.failed and not is_altered(json.loads(path.read_text()))
@@ -314,7 +314,7 @@ def test_evidence_of_another_cell_is_never_taken_for_its_own(folder, study, caps
     (folder / "study.json").unlink()
     if recorded:
         (folder / "study.json").write_text(record)
-        assert all("is that of another cell" in c.altered for c in read_study(folder).cells)
+        assert all("is that of another cell" in c.altered for c in read_study(folder).evidence)
     outcome = Study.of(study).run(folder.parent).outcome
     assert (outcome.trained, outcome.attacks_run, outcome.attacks_reused) == (0, 4, 0)
     assert utilities(cells(folder)) == before and before["none"] != before["dp-sgd"]
@@ -330,7 +330,7 @@ def test_a_model_of_another_arm_with_the_same_weights_is_stored_again(study, tmp
     folder = Study.of(study).run(tmp_path, quiet=True).folder
     own = {arm: (model(folder, arm) / "recipe.json").read_text() for arm in ("none", "round-answer")}
     swapped(model(folder, "none"), model(folder, "round-answer"))
-    assert all("recipe.json is gone, is that of another model" in c.altered for c in read_study(folder).cells)
+    assert all("recipe.json is gone, is that of another model" in c.altered for c in read_study(folder).evidence)
     run(study, folder)
     assert {arm: (model(folder, arm) / "recipe.json").read_text() for arm in own} == own
     assert type(consilium.load(home(folder, "none"))).__name__ == "Sequential"
@@ -359,3 +359,15 @@ def test_a_folder_in_the_place_of_a_file_takes_no_disk_space(folder, study):
     with pytest.raises(Failed, match=r"study\.json: Is a directory") as e:
         run(study, folder)
     assert "move away what stands in its place" in e.value.remedy
+
+
+def test_load_takes_no_model_or_evidence_of_another_cell(folder):
+    swapped(home(folder, "none"), home(folder, "dp-sgd"))
+    with pytest.raises(Refused, match=r"evidence.json is that of another cell"):
+        consilium.load(next((folder / "cells").iterdir()))
+
+
+def test_load_takes_no_model_of_another_arm(folder):
+    swapped(model(folder, "none"), model(folder, "dp-sgd"))
+    with pytest.raises(Refused, match=r"recipe.json is that of another model"):
+        consilium.load(home(folder, "none"))
