@@ -70,7 +70,9 @@ def finds_nothing_on_a_constant_model(card, entry, contract):
     for seed in contract.seeds:
         finding = run(entry, view_of(0.0, seed), seed)
         clean = (view_of(0.0, seed).targets.y == 1).double().mean().item()
-        assert finding["robust_accuracy"].value == pytest.approx(clean)
+        figure = finding["robust_accuracy"]
+        blind = figure.value is None and "gradient that the attack follows is exactly zero" in figure.reason
+        assert blind or figure.value == pytest.approx(clean)
         assert torch.equal(finding.scores["correct"], finding.scores["correct_before"])
 
 

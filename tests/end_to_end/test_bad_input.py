@@ -319,7 +319,7 @@ def test_an_out_without_rights(consilium_cli, as_toml, tmp_path, read_only):
     (tmp_path / "study.toml").write_text(as_toml(SMALL))
     done = consilium_cli("run", "study.toml", "--out", read_only, cwd=tmp_path)
     assert done.code == 2 and len(done.err.strip().splitlines()) == 1, done.err
-    assert re.search(r"cannot make the folder \S*/small: (Read-only file system|Permission denied)", done.err)
+    assert re.search(r"cannot make the folder \S*/small/trainings: (Read-only file system|Permission denied)", done.err)
 
 
 def test_files_may_not_grow(consilium_cli, as_toml, tmp_path):
