@@ -12,6 +12,7 @@ from consilium.deploy.enrolment import Enrolment, decode_enrolment, encode_enrol
 from consilium.deploy.greeting import bounds, check_deployable, enrol, plan_for
 from consilium.deploy.schema import read_schema
 from consilium.deploy.terms import Terms
+from consilium.evidence.write import plain
 from consilium.federate.deployed import wire
 from consilium.federate.deployed.frame import Frame, pack
 from consilium.federate.engines.flower import Caller
@@ -49,7 +50,7 @@ def test_own_records_make_another_training_and_only_their_numbers_are_known():
         ("west", 300),
     ]
     assert set(made.trainings).isdisjoint(plan_for(spec, REHEARSAL).trainings)
-    record = study_record(made, "serve", {}, 0.0)["data"]
+    record = plain(study_record(made, "serve", {}, 0.0))["data"]
     assert record["pools"]["train"] == [100, 200, 300]
     assert record["label_counts"] == [], "nobody told them"
     assert any("never there" in note for note in record["notes"])
@@ -124,7 +125,7 @@ def test_a_declared_number_sizes_nothing(more):
     assert sum(tensor.untyped_storage().nbytes() for tensor in tensors) <= 32
     whole = exchange(spec, arms(spec)[-1], 0, None, data, made.materials.network(0))
     assert whole.half.weights == {"north": 100.0, "south": 1e12, "west": 300.0}
-    record = study_record(made, "serve", {}, 0.0)["data"]["pools"]
+    record = plain(study_record(made, "serve", {}, 0.0))["data"]["pools"]
     assert record["train"] == [100, 10**12, 300]
 
 

@@ -247,7 +247,7 @@ def test_a_gaussian_bound_warns_and_fails_nothing():
     ("changed", "reason"),
     [
         ({"audit": {}}, "required"),
-        ({"audit": {"canaries": 1}}, "2 canaries or more"),
+        ({"audit": {"canaries": 1}}, "2 to 1000000 canaries"),
         ({"audit": {"canaries": 100, "guess": [0.1]}}, "no knob 'guess'"),
         ({"audit": {"canaries": 100, "guesses": []}}, "guesses"),
         ({"audit": {"canaries": 100, "kind": "loud"}}, "audit.kind"),
