@@ -68,7 +68,7 @@ def test_auto_says_what_it_took_and_why_and_a_resumed_training_keeps_it(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("defence", "reason"), [(DP, "mean gradients"), ({"kind": "adversarial-training"}, "prepare batches")]
+    ("defence", "reason"), [(DP, "mean gradients"), ({"kind": "adversarial-training"}, "prepares no batches")]
 )
 def test_an_engine_that_cannot_carry_an_arm_is_refused_before_training(defence, reason) -> None:
     with pytest.raises(Refused, match=rf"federation\.engine: arm .*{reason}.*engine = \"pool\" or \"loop\""):

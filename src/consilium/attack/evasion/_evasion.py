@@ -172,7 +172,7 @@ def _noted(finding: Finding, blind: int, tried: int) -> Finding:
         f"the gradient that the attack follows is exactly zero for {blind} of {tried} records, which it left unbroken"
     )
     if 2 * blind <= tried:
-        return replace(finding, notes=(*finding.notes, f"Not adaptively evaluated there: {said}."))
+        return replace(finding, notes=(*finding.notes, f"Nothing leads the attack there: {said}."))
     reason = f"not adaptively evaluated: {said}"
     undefined = tuple(Measure.undefined(m.name, reason, m.n) for m in finding.measures)
     return replace(finding, measures=undefined, notes=(*finding.notes, reason))
