@@ -156,7 +156,7 @@ def test_a_gradient_of_zero_is_no_robustness(attack):
     assert clean.notes == ()
     told = run(attack, small_view(module=few, surrogate=few))
     assert told["robust_accuracy"].value == clean["robust_accuracy"].value
-    assert "exactly zero for 1 of 4 records" in told.notes[0] and told.notes[0].startswith("Not adaptively evaluated")
+    assert "exactly zero for 1 of 4 records" in told.notes[0] and "adaptive" not in told.notes[0]
     blind = run(attack, small_view(module=most, surrogate=most))
     assert all(m.value is None and m.reason.startswith("not adaptively evaluated") for m in blind.measures)
     assert "exactly zero for 3 of 4 records" in blind.notes[0] and blind.scores["correct"].sum() == 4
