@@ -19,6 +19,7 @@ from consilium.core.errors import Refused
 from consilium.core.threat import RoundView
 from consilium.core.update import Payload, Update
 
+from .mean import WeightedMean
 from .observe import Observers
 from .participant import SiteState
 from .round import FederatedRound, RoundExchange, RoundState
@@ -118,7 +119,4 @@ def _apart(memory: Payload) -> tuple[Payload, Payload]:
 
 def _mean(updates: Sequence[Update]) -> Payload:
     """The weighted mean of each part; empty without updates."""
-    total = sum(update.weight for update in updates)
-    names = updates[0].payload if updates else ()
-    parts = {name: [update.weight / total * update.payload[name] for update in updates] for name in names}
-    return {name: torch.stack(weighted).sum(0) for name, weighted in parts.items()}
+    return WeightedMean().merge(updates, {})[0].payload if updates else {}

@@ -96,9 +96,9 @@ class Evasion(Attack, ABC):
             )
         batches = [self._attacked(view, rows, generator) for rows in _batches(len(view.targets))]
         crafted, before, after, reached, blind = (torch.cat(parts) for parts in zip(*batches, strict=True))
-        found = _finding(view, crafted, before, after, reached, self.goal().applies(view.targets.y))
+        finding = _finding(view, crafted, before, after, reached, self.goal().applies(view.targets.y))
         tried = (before == view.targets.y) & self.goal().applies(view.targets.y)
-        return _noted(found, int((tried & blind & ~reached).sum()), int(tried.sum()))
+        return _noted(finding, int((tried & blind & ~reached).sum()), int(tried.sum()))
 
     def _attacked(
         self, view: ModelView, rows: slice, generator: torch.Generator
@@ -168,12 +168,12 @@ def _noted(finding: Finding, blind: int, tried: int) -> Finding:
     """``finding`` with the number of records left unbroken without a gradient, ``blind`` of those ``tried``."""
     if not blind:
         return finding
-    said = (
+    cause = (
         f"the gradient that the attack follows is exactly zero for {blind} of {tried} records, which it left unbroken"
     )
     if 2 * blind <= tried:
-        return replace(finding, notes=(*finding.notes, f"Nothing leads the attack there: {said}."))
-    reason = f"not adaptively evaluated: {said}"
+        return replace(finding, notes=(*finding.notes, f"Nothing leads the attack there: {cause}."))
+    reason = f"not adaptively evaluated: {cause}"
     undefined = tuple(Measure.undefined(m.name, reason, m.n) for m in finding.measures)
     return replace(finding, measures=undefined, notes=(*finding.notes, reason))
 

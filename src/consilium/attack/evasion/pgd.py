@@ -82,7 +82,7 @@ class PGD(Evasion):
             step_size=self.step_size or self.ball().step_size(self.steps),
             random_start=self.random_start,
             generator=generator,
-            loss=LOSSES[self.loss],
+            loss=self.climbs(),
             goal=self.goal(),
             until=view.module,
         )
