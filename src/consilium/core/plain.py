@@ -109,12 +109,12 @@ def _bounded(value: object) -> None:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
+    table = dict(pairs)
+    if len(table) < len(pairs):
         names = [name for name, _ in pairs]
         again = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the name {again[:80]!r} stands twice in one object")
-    return made
+    return table
 
 
 def _finite(text: str) -> float:

@@ -42,14 +42,14 @@ class Shelf:
         if not path.is_file():
             return None
         with opened(path) as file:
-            held = file.read()
-        if held[:32] != hashlib.sha256(question).digest():
+            data = file.read()
+        if data[:32] != hashlib.sha256(question).digest():
             return None
         wanted = self._about(round).get("answer") if self._state(round).is_file() else None
-        if wanted is not None and wanted != hashlib.sha256(held).hexdigest():
+        if wanted is not None and wanted != hashlib.sha256(data).hexdigest():
             remedy = "restore it from a backup, or delete it: the round is then worked, and paid, again"
             raise Failed(f"the answer {path} was changed after it was written", remedy=remedy)
-        return held[32:]
+        return data[32:]
 
     def state(self, round: int) -> SiteState:
         """The state before ``round``; a fresh one if the site has not worked yet; raises where it is gone."""

@@ -63,8 +63,8 @@ def read_sealed(
         raise Failed(f"{what} {path} was changed after it was written: its seal does not hold", remedy=remedy)
     else:
         _check(about, expected or {}, f"{what} {path}", remedy)
-    said = {name: value for name, value in unsealed(about).items() if name != _TENSORS}
-    return {name: tensor.to(device) for name, tensor in tensors.items()}, said
+    fields = {name: value for name, value in unsealed(about).items() if name != _TENSORS}
+    return {name: tensor.to(device) for name, tensor in tensors.items()}, fields
 
 
 @lru_cache(maxsize=1024)

@@ -105,12 +105,12 @@ def _influence(pair: Pair) -> tuple[float, NDArray[np.int64], NDArray[np.float64
         inside = pair.strata == s
         change, own = pair.change[inside], pair.units[inside]
         size = len(own) / len(np.unique(own)) / len(pair.weights) ** 0.5
-        made = np.array([pair.span, -pair.span])
+        additions = np.array([pair.span, -pair.span])
         total = len(own) + 2 * size
         mean = change.sum() / total
         centre += weight * mean
         units += [np.c_[own, np.zeros((len(own), 2), np.int64)], np.array([[0, s, 1], [0, s, -1]])]
-        influence += [weight * (change - mean) / total, weight * size * (made - mean) / total]
+        influence += [weight * (change - mean) / total, weight * size * (additions - mean) / total]
     return float(centre), np.concatenate(units), np.concatenate(influence)
 
 

@@ -26,21 +26,21 @@ def rocs(cell: CellRecord) -> Mapping[str, object] | None:
 
     None where no attack has a curve.
     """
-    found = [(finding.name, *_rates(read_scores(finding.file))) for finding in cell.aimed("membership")]
-    found = [(name, x, y) for name, x, y in found if x]
-    if not found:
+    curves = [(finding.name, *_rates(read_scores(finding.file))) for finding in cell.aimed("membership")]
+    curves = [(name, x, y) for name, x, y in curves if x]
+    if not curves:
         return None
-    least = min(x[0] for _, x, _ in found)
-    drawn = [{"name": name, "x": _short(x), "y": _short(y)} for name, x, y in found]
+    least = min(x[0] for _, x, _ in curves)
+    drawn = [{"name": name, "x": _short(x), "y": _short(y)} for name, x, y in curves]
     grid = np.logspace(math.log10(least), 0, _POINTS).tolist()
     return {"curves": drawn, "chance": [least, 1.0], "bound": _bound(cell, grid)}
 
 
 def _rates(scores: Mapping[str, object]) -> tuple[list[float], list[float]]:
-    held = [torch.from_numpy(scores[name]) for name in ("score", "member", "known") if name in scores]
-    if len(held) < 3 or len({part.shape for part in held}) > 1:
+    parts = [torch.from_numpy(scores[name]) for name in ("score", "member", "known") if name in scores]
+    if len(parts) < 3 or len({part.shape for part in parts}) > 1:
         return [], []
-    score, member, known = held
+    score, member, known = parts
     return roc(score, member > 0.5, known > 0.5)
 
 

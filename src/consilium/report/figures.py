@@ -57,9 +57,9 @@ def histogram(finding: FindingRecord, bins: int = 10) -> Mapping[str, object] | 
 
     By rank, because scores of a fitted model crowd at one end.  None where scores or membership are not in the file.
     """
-    found = read_scores(finding.file)
-    member = found.get("member")
-    score = next((found[key] for key in ("score", "scores", "loss") if key in found), None)
+    scores_by_name = read_scores(finding.file)
+    member = scores_by_name.get("member")
+    score = next((scores_by_name[key] for key in ("score", "scores", "loss") if key in scores_by_name), None)
     if member is None or score is None or member.shape != score.shape:
         return None
     known = np.isfinite(score)

@@ -50,22 +50,22 @@ def allowance(cells: Sequence[CellRecord], shape: tuple[int, ...]) -> int:
 
 def examples(finding: FindingRecord, classes: Sequence[str], most: int) -> tuple[Example, ...]:
     """The first ``most`` examples of a finding; none where its file holds no images."""
-    found = read_examples(finding.file) if most else {}
-    clean, changed = found.get("clean"), found.get("adversarial")
+    examples = read_examples(finding.file) if most else {}
+    clean, changed = examples.get("clean"), examples.get("adversarial")
     if clean is None or changed is None or clean.shape != changed.shape or clean.ndim != 4:
         return ()
     if clean.shape[1] not in (1, 3):
         return ()
-    said = zip(
-        *(_names(found.get(key), classes, len(clean)) for key in ("label", "answer_before", "answer_after")),
+    labels = zip(
+        *(_names(examples.get(key), classes, len(clean)) for key in ("label", "answer_before", "answer_after")),
         strict=True,
     )
-    return tuple(_example(*images) for images in zip(clean[:most], changed[:most], said, strict=False))
+    return tuple(_example(*images) for images in zip(clean[:most], changed[:most], labels, strict=False))
 
 
-def _example(clean: NDArray[np.float64], changed: NDArray[np.float64], said: tuple[str, str, str]) -> Example:
+def _example(clean: NDArray[np.float64], changed: NDArray[np.float64], labels: tuple[str, str, str]) -> Example:
     linf = float(np.abs(np.nan_to_num(changed - clean)).max())
-    return Example(data_uri(clean), data_uri(changed), data_uri(difference(clean, changed)), *said, linf)
+    return Example(data_uri(clean), data_uri(changed), data_uri(difference(clean, changed)), *labels, linf)
 
 
 def _names(indices: NDArray[np.float64] | None, classes: Sequence[str], n: int) -> list[str]:

@@ -113,8 +113,8 @@ def _left_out(study: StudyRecord) -> list[str]:
     """The sites about which no membership attack asks, because some infection owns them; many are counted."""
     if not any(finding.aim == "membership" for cell in study.evidence for finding in cell.attacks):
         return []
-    found = sorted({site for cell in study.evidence for site in cell.corrupted})
-    return found if len(found) <= MANY else [f"{len(found)} sites"]
+    corrupted = sorted({site for cell in study.evidence for site in cell.corrupted})
+    return corrupted if len(corrupted) <= MANY else [f"{len(corrupted)} sites"]
 
 
 def _source(name: str) -> str:
@@ -131,12 +131,12 @@ def _digest(script: str) -> str:
 
 def _chances(every: Sequence[Row]) -> dict[str, float]:
     """The chance level of every column that has one."""
-    found: dict[str, float] = {}
+    levels: dict[str, float] = {}
     for row in every:
         for key, figure in row.figures.items():
             if figure.chance is not None:
-                found.setdefault(key, figure.chance)
-    return found
+                levels.setdefault(key, figure.chance)
+    return levels
 
 
 def _drawn(

@@ -55,5 +55,5 @@ class OneByOne:
             return network.logits_at({**named, **fixed}, x, training=True)
 
         loss = objective.losses(predict, example).sum()
-        found = torch.autograd.grad(loss, list(named.values()), allow_unused=True, materialize_grads=True)
-        return [g.flatten() for g in found]
+        gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True, materialize_grads=True)
+        return [g.flatten() for g in gradients]
