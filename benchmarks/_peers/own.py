@@ -34,7 +34,7 @@ from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.objectives import CrossEntropy
 
 from .jobs import CLASSES, SEED, Job
-from .worker import Peer
+from .peer import Peer
 
 LONG = 10_000
 """Rounds that ``auto`` is told of: a training worth starting processes for."""
