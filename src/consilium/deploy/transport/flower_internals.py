@@ -1,6 +1,6 @@
 """What is known of the inside of Flower: its interfaces, version 1.41.
 
-More of it is known to `replies` (how a reply comes in parts) and `front_door` (what a node signs, and in whose name).
+More of it is known to `reply_poller` (how a reply comes in parts) and `gateway` (what a node signs, for whom).
 
 Both ends run with `--isolation process`, a public option: Flower carries messages and starts no program of its own.  So
 no code that comes over the network is ever run.  A run must ship an app; ours is an empty one that nobody unpacks.
