@@ -14,6 +14,11 @@ from pathlib import Path
 
 import pytest
 
+def pytest_collection_modifyitems(items):
+    """Federations of processes first: they wait for each other more than they compute, and take longest."""
+    items.sort(key=lambda item: item.path.parent.name != "end_to_end")
+
+
 SERVER = Path(__file__).parent / "end_to_end" / "fork_server.py"
 
 TINY = """
