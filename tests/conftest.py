@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+
 def pytest_collection_modifyitems(items):
     """Federations of processes first: they wait for each other more than they compute, and take longest."""
     items.sort(key=lambda item: item.path.parent.name != "end_to_end")
