@@ -148,7 +148,7 @@ def test_an_assessment_weighs_no_more_than_the_site_declared(federation):
     held_out = {site: len(person.site.records.validation) for site, person in exchange.sites.items()}
     engine = Flower(machines, Deployment(REQUEST, weights, {}, held_out=held_out))
     judging = Assessing(exchange.sites["site-0"].algorithm, exchange.sites)
-    told = engine.run(judging, AssessState(start(exchange).server, tuple(NODES)), {}, SiteState, "round 0").told
+    told = engine.run(judging, AssessState(start(exchange).server, tuple(NODES)), {}, SiteState, "round 0").assessments
     assert [one.site for one in told] == ["site-0", "site-2"]
     assert "on 1000000000000000 records, and the site declared 6" in engine.refusals["site-1"]
 

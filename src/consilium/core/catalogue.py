@@ -107,10 +107,10 @@ def load(card: Card) -> type[Entry]:
 
 @cache
 def _room(room: str) -> tuple[Card, ...]:
-    found = {card.kind: card for card in _files(room)}
+    entries = {card.kind: card for card in _files(room)}
     for point in importlib.metadata.entry_points(group="consilium." + room.replace("/", ".")):
-        found[point.name] = _read(_plugin(point), room, point.value, point.name)
-    return tuple(found[kind] for kind in sorted(found))
+        entries[point.name] = _read(_plugin(point), room, point.value, point.name)
+    return tuple(entries[kind] for kind in sorted(entries))
 
 
 def _plugin(point: importlib.metadata.EntryPoint) -> Path:

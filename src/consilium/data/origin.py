@@ -25,22 +25,22 @@ def data_folder() -> Path | None:
 
 def given_file(path: str, where: str = "path") -> Path:
     """The file the user names (``~`` is expanded), or a refusal at ``where``."""
-    found = expanded(path)
-    check_printable(found)
-    kind = _kind(found)
+    target = expanded(path)
+    check_printable(target)
+    kind = _kind(target)
     if kind != "file":
-        raise Refused(f"{found} {_WRONG[kind]}", remedy="name an existing file", where=where)
-    return found
+        raise Refused(f"{target} {_WRONG[kind]}", remedy="name an existing file", where=where)
+    return target
 
 
 def given_folder(path: str, where: str = "path") -> Path:
     """The folder the user names (``~`` is expanded), or a refusal at ``where``."""
-    found = expanded(path)
-    check_printable(found)
-    kind = _kind(found)
+    target = expanded(path)
+    check_printable(target)
+    kind = _kind(target)
     if kind != "folder":
-        raise Refused(f"{found} {_WRONG[kind]}", remedy="name an existing folder", where=where)
-    return found
+        raise Refused(f"{target} {_WRONG[kind]}", remedy="name an existing folder", where=where)
+    return target
 
 
 def check_printable(path: Path) -> None:
@@ -83,8 +83,8 @@ def stated(paths: Iterable[Path], root: Path | None = None) -> str:
 
 def _kind(path: Path) -> str:
     try:
-        found = "file" if path.is_file() else "folder" if path.is_dir() else "none"
-        return "other" if found == "none" and path.exists() else found
+        kind = "file" if path.is_file() else "folder" if path.is_dir() else "none"
+        return "other" if kind == "none" and path.exists() else kind
     except OSError as error:
         raise Refused(
             f"{path} cannot be looked at: {error.strerror}", remedy="check the path and its rights"

@@ -61,9 +61,9 @@ class Scattering(Front):
         orders: list[list[Tensor]] = [[], [], []]
         padded = F.pad(x, _margins(self.shape, self.padded), mode="reflect").unsqueeze(2)
         orders[0].append(bank.average(padded, 0))
-        found = torch.fft.fft2(padded)
+        spectrum = torch.fft.fft2(padded)
         for first in range(self.scale):
-            one = _moduli(found, bank.wavelets[first][0], first)
+            one = _moduli(spectrum, bank.wavelets[first][0], first)
             orders[1].append(bank.average(one, first))
             if first + 1 == self.scale:
                 break
@@ -94,8 +94,8 @@ class _Bank:
 
     def to(self, dtype: torch.dtype, device: torch.device) -> _Bank:
         """In the type and on the device of the images."""
-        self.wavelets = [[w.to(device, dtype) for w in own] for own in self.wavelets]
-        self.averages = [[m.to(device, dtype) for m in own] for own in self.averages]
+        self.wavelets = [[w.to(device, dtype) for w in group] for group in self.wavelets]
+        self.averages = [[m.to(device, dtype) for m in group] for group in self.averages]
         return self
 
     def average(self, signal: Tensor, level: int) -> Tensor:
@@ -111,20 +111,20 @@ def _bank(
     return _Bank(shape, padded, scale, angles).to(dtype, device)
 
 
-def _moduli(found: Tensor, wavelets: Tensor, times: int) -> Tensor:
-    """|signal * psi| at every 2^times-th pixel, for each wavelet; ``found`` is the signal in Fourier space.
+def _moduli(spectrum: Tensor, wavelets: Tensor, times: int) -> Tensor:
+    """|signal * psi| at every 2^times-th pixel, for each wavelet; ``spectrum`` is the signal in Fourier space.
 
     To keep every k-th pixel is to add up the k x k blocks of frequencies that then look alike.
     """
     k = 2**times
     pairs = [
-        (block, own)
-        for strip, of in zip(found.chunk(k, -2), wavelets.chunk(k, -2), strict=True)
-        for block, own in zip(strip.chunk(k, -1), of.chunk(k, -1), strict=True)
+        (block, wavelet)
+        for strip, of in zip(spectrum.chunk(k, -2), wavelets.chunk(k, -2), strict=True)
+        for block, wavelet in zip(strip.chunk(k, -1), of.chunk(k, -1), strict=True)
     ]
     folded = pairs[0][0] * pairs[0][1]
-    for block, own in pairs[1:]:
-        folded = torch.addcmul(folded, block, own)
+    for block, wavelet in pairs[1:]:
+        folded = torch.addcmul(folded, block, wavelet)
     out: Tensor = torch.fft.ifft2(folded).abs() / k**2
     return out
 

@@ -41,10 +41,10 @@ class FedPAQ(Codec):
         """``codes`` and the length of the whole."""
         return {"codes": (torch.uint8, packed_length(size, self._width)), "norm": (torch.float32, 1)}
 
-    def encode(self, given: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
+    def encode(self, vector: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
         """Nothing is kept."""
-        norm = torch.linalg.vector_norm(given).reshape(1)
-        return {"codes": pack(round_down_or_up(given, norm, self.levels, generator), self._width), "norm": norm}, {}
+        norm = torch.linalg.vector_norm(vector).reshape(1)
+        return {"codes": pack(round_down_or_up(vector, norm, self.levels, generator), self._width), "norm": norm}, {}
 
     def decode(self, parts: Payload, size: int) -> Tensor:
         """The levels times the length."""

@@ -40,9 +40,9 @@ class SignSGD(Codec):
         """``signs`` and one ``scale``."""
         return {"signs": (torch.uint8, packed_length(size, 1)), "scale": (torch.float32, 1)}
 
-    def encode(self, given: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
+    def encode(self, vector: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
         """Bit 1 stands for plus."""
-        return {"signs": pack(given >= 0, 1), "scale": given.abs().mean().reshape(1)}, {}
+        return {"signs": pack(vector >= 0, 1), "scale": vector.abs().mean().reshape(1)}, {}
 
     def decode(self, parts: Payload, size: int) -> Tensor:
         """The scale with either sign."""

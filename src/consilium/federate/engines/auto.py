@@ -37,8 +37,8 @@ class Choice:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, for evidence."""
-        told = {name: seconds if math.isfinite(seconds) else None for name, seconds in self.seconds_per_site.items()}
-        return {"kind": self.kind, "why": self.why, "seconds_per_site": told}
+        times = {name: seconds if math.isfinite(seconds) else None for name, seconds in self.seconds_per_site.items()}
+        return {"kind": self.kind, "why": self.why, "seconds_per_site": times}
 
 
 def fastest(
@@ -75,12 +75,12 @@ def _seconds(
     engine: Engine, exchange: Exchange[Any, Any, Any, Any], sites: Sequence[str], inbox: Any, fresh: Callable[[], Any]
 ) -> float:
     """Seconds per site of the first phase, the second time; infinite where it fails, which must not end the others."""
-    held = {site: fresh() for site in sites}
+    states = {site: fresh() for site in sites}
     try:
-        for _ in engine.phase(exchange, exchange.phases[0], sites, inbox, held, "probe"):
+        for _ in engine.phase(exchange, exchange.phases[0], sites, inbox, states, "probe"):
             pass
         began = time.perf_counter()
-        for _ in engine.phase(exchange, exchange.phases[0], sites, inbox, held, "probe"):
+        for _ in engine.phase(exchange, exchange.phases[0], sites, inbox, states, "probe"):
             pass
     except ConsiliumError:
         return math.inf
