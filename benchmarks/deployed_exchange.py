@@ -1,7 +1,7 @@
 """How long one exchange takes between real processes: a server and three sites on the loopback, TLS and node keys on.
 
 The model trains in milliseconds, so a round is what the carrying costs: question and answer of every site, assessments
-included.  Blocks with and without messages kept ahead (see `federate/engines/flower.py`) take turns in one federation;
+included.  Blocks with and without messages kept ahead (see `deploy/transport/flower.py`) take turns in one federation;
 the first round of a block, in which a sleeping node may have to wake, is not counted.  Needs the extra `flower`.
 
     python benchmarks/deployed_exchange.py [--blocks 3] [--rounds 8]
@@ -22,12 +22,12 @@ from statistics import median
 
 from _peers.meter import Reading, processor
 
-from consilium.deploy.keys import make_server_keys, make_site_key
-from consilium.deploy.processes import free_port
-from consilium.deploy.server import serve
-from consilium.deploy.terms import Terms
-from consilium.study.parse import parse
-from consilium.study.study import Study
+from consilium.deploy.server.server import serve
+from consilium.deploy.transport.keys import make_server_keys, make_site_key
+from consilium.deploy.transport.processes import free_port
+from consilium.deploy.transport.server_options import Terms
+from consilium.study.run.study import Study
+from consilium.study.spec.parse import parse
 
 SITES = 3
 

@@ -27,12 +27,12 @@ from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Pools, Records, Site
 from consilium.federate.algorithms.fed_avg import FedAvg
+from consilium.federate.client.participant import Participant, SiteState
 from consilium.federate.engines.engine import Engine
 from consilium.federate.engines.loop import Loop
 from consilium.federate.engines.pool import Pool
-from consilium.federate.mean import WeightedMean
-from consilium.federate.participant import Participant, SiteState
-from consilium.federate.round import FederatedRound, RoundState, ServerHalf
+from consilium.federate.round.round import FederatedRound, RoundState, ServerHalf
+from consilium.federate.round.weighted_mean import WeightedMean
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.objectives import CrossEntropy
 

@@ -19,8 +19,8 @@ import torch
 from consilium import Study
 from consilium.core.inclusion import inclusion
 from consilium.federate.engines.pool import cores
-from consilium.study.retrain import Retraining
-from consilium.study.store import Store
+from consilium.study.evaluate.shadow_training import Retraining
+from consilium.study.store.store import Store
 
 TABLES = {
     "name": "shadows",

@@ -32,8 +32,8 @@ from flwr.simulation import run_simulation
 from torch import Tensor, nn
 
 from .jobs import Job
+from .peer import Peer
 from .plain import train
-from .worker import Peer
 
 POLL = 0.002
 """Seconds between two looks for replies in the ``polled`` loop."""

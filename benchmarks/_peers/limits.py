@@ -1,7 +1,8 @@
 """What this machine can do at most: matrix products a second, and what each job asks for.
 
-Peak is the best of several products of two 2048 x 2048 matrices (2 x 2048^3 operations); a job's operations are counted
-by torch.utils.flop_counter on one real training step and scaled to a round.
+Peak is the best of several products of two n x n matrices (2 n^3 operations), n = 2048 unless one such product takes
+longer than the probe (a processor that emulates bf16); a job's operations are counted by torch.utils.flop_counter on
+one real training step and scaled to a round.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from _peers.jobs import Job
 
-SIDE = 2048
+SIDE, SMALLEST = 2048, 128
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -42,15 +43,22 @@ def operations(job: Job) -> float:
 
 
 def rate(kind: str, threads: int, seconds: float) -> float:
-    """GFLOP/s of the best product within ``seconds``."""
+    """GFLOP/s of the best product within ``seconds``, or of the last one that was begun in time."""
     torch.set_num_threads(threads)
-    a, b = (torch.randn(SIDE, SIDE).to(TYPES[kind]) for _ in range(2))
-    best, end = 0.0, time.perf_counter() + seconds
+    side, best, end = SMALLEST, 0.0, time.perf_counter() + seconds
     while time.perf_counter() < end:
-        began = time.perf_counter()
-        a @ b
-        best = max(best, 2 * SIDE**3 / (time.perf_counter() - began) / 1e9)
+        took = _product(side, TYPES[kind])
+        best = max(best, 2 * side**3 / took / 1e9)
+        if side < SIDE and 8 * took < end - time.perf_counter():  # twice the side: eight times the operations
+            side *= 2
     return best
+
+
+def _product(side: int, kind: torch.dtype) -> float:
+    a, b = (torch.randn(side, side).to(kind) for _ in range(2))
+    start = time.perf_counter()
+    a @ b
+    return time.perf_counter() - start
 
 
 def _children(what: list[tuple[str, int]], count: int, seconds: float) -> list[dict[str, float]]:

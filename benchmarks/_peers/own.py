@@ -19,22 +19,22 @@ from consilium.core.random import Stream
 from consilium.core.records import Pools, Records, Site
 from consilium.core.workspace import Compute
 from consilium.federate.algorithms.fed_avg import FedAvg
-from consilium.federate.assess import Assessing
+from consilium.federate.client.participant import Participant, SiteState
+from consilium.federate.client.vectorised_clients import why_not_together
 from consilium.federate.engines.auto import fastest
 from consilium.federate.engines.engine import Engine
 from consilium.federate.engines.loop import Loop
 from consilium.federate.engines.pool import Pool
 from consilium.federate.engines.stacked import Stacked
-from consilium.federate.mean import WeightedMean
-from consilium.federate.participant import Participant, SiteState
-from consilium.federate.round import FederatedRound, RoundState, ServerHalf
-from consilium.federate.together import why_not_together
+from consilium.federate.federated_evaluation import Assessing
+from consilium.federate.round.round import FederatedRound, RoundState, ServerHalf
+from consilium.federate.round.weighted_mean import WeightedMean
 from consilium.federate.train import train
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.objectives import CrossEntropy
 
 from .jobs import CLASSES, SEED, Job
-from .worker import Peer
+from .peer import Peer
 
 LONG = 10_000
 """Rounds that ``auto`` is told of: a training worth starting processes for."""

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from _peers.jobs import Job
-from _peers.worker import Peer
+from _peers.peer import Peer
 
 
 class Judged(nn.Module):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .jobs import Job
-from .worker import Peer
+from .peer import Peer
 
 
 class Plain(Peer):

@@ -11,34 +11,15 @@ import os
 import resource
 import sys
 import traceback
-from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from _peers.peer import Peer
 
 LAST = 5
 """Rounds at the end of the warm-up whose accuracies are averaged."""
-
-
-class Peer(ABC):
-    """An engine at work on one job; rounds go on where the last call ended."""
-
-    @abstractmethod
-    def run(self, rounds: int) -> float:
-        """Train ``rounds`` more rounds without any evaluation; the seconds they took."""
-
-    @abstractmethod
-    def accuracy(self) -> float:
-        """Of the present model on the job's test records."""
-
-    def about(self) -> str:
-        """What it chose or was given, in a few words."""
-        return ""
-
-    def close(self) -> None:  # noqa: B027 - most have nothing to close
-        """Let go of processes."""
 
 
 def make(kind: str, knobs: dict[str, str], job: dict[str, Any]) -> Peer:

@@ -14,19 +14,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .report.page import write_page
-    from .report.table import write_csv
-    from .study.load import load, test_set
-    from .study.study import Study
+    from .report.render.page import write_page
+    from .report.render.table import write_csv
+    from .study.run.load import load, test_set
+    from .study.run.study import Study
 
 __all__ = ["Study", "load", "test_set", "write_csv", "write_page"]
 
 _HOMES = {
-    "Study": "study.study",
-    "load": "study.load",
-    "test_set": "study.load",
-    "write_csv": "report.table",
-    "write_page": "report.page",
+    "Study": "study.run.study",
+    "load": "study.run.load",
+    "test_set": "study.run.load",
+    "write_csv": "report.render.table",
+    "write_page": "report.render.page",
 }
 
 

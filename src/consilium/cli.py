@@ -24,10 +24,10 @@ import typer
 from .core.catalogue import ROOMS, Card, cards
 from .core.errors import ConsiliumError, Failed, Refused
 from .core.terminal import one_line, steady_streams, visible
-from .study.stop import asked, listen
+from .monitor.interrupt import asked, listen
 
 if TYPE_CHECKING:
-    from .study.outcome import Outcome
+    from .study.run.outcome import Outcome
 
 __all__ = ["join", "keys_server", "keys_site", "list_entries", "main", "plan", "report", "run", "serve", "show"]
 
@@ -62,7 +62,7 @@ def main() -> None:
 def run(study: _StudyFile = None, out: _Out = Path("out"), as_json: _Json = False) -> None:
     """Train every combination, attack every model, write the evidence and the report."""
     with _guarded(as_json):
-        from .study.study import Study
+        from .study.run.study import Study
 
         made = Study.quickstart() if study is None else Study.read(study)
         words = ["consilium", "run", *([str(study)] if study else []), "--out", str(out)]
@@ -75,9 +75,9 @@ def run(study: _StudyFile = None, out: _Out = Path("out"), as_json: _Json = Fals
 def plan(study: _StudyFile = None, out: _Out = Path("out"), as_json: _Json = False) -> None:
     """Say what a study would do, with the epsilon of every arm and the time to expect; train nothing."""
     with _guarded(as_json):
-        from .study.store import Store
-        from .study.study import Study
-        from .study.summary import plan_summary
+        from .study.run.plan_summary import plan_summary
+        from .study.run.study import Study
+        from .study.store.store import Store
 
         made = (Study.quickstart() if study is None else Study.read(study)).plan(quiet=False)
         store = Store(out / made.spec.name)
@@ -99,9 +99,9 @@ def report(
 ) -> None:
     """Write table.csv and report.html again from the evidence in FOLDER; nothing is run."""
     with _guarded(as_json):
-        from .report.page import write_page
-        from .report.read import read_study
-        from .report.table import write_csv
+        from .report.load.read import read_study
+        from .report.render.page import write_page
+        from .report.render.table import write_csv
 
         table, page, altered = write_csv(folder), write_page(folder, share), read_study(folder).altered
         for line in altered:
@@ -133,7 +133,7 @@ def show(
     with _guarded(as_json):
         evidence = Path(what) / "evidence.json"
         if evidence.exists():
-            from .study.store import read_json
+            from .study.store.store import read_json
 
             record = read_json(evidence) or {}
             _warn_if_altered(evidence, record)
@@ -160,8 +160,8 @@ def serve(
 ) -> None:
     """Train a study with sites on other machines; the folder is that of `run`, and a killed server goes on from it."""
     with _guarded(as_json):
-        from .deploy.server import serve_study
-        from .deploy.terms import Terms
+        from .deploy.server.server import serve_study
+        from .deploy.transport.server_options import Terms
 
         terms = Terms(address, keys, insecure_loopback, deadline, gather)
         words = ["consilium", "serve", str(study), "--out", str(out), "--address", address]
@@ -190,7 +190,7 @@ def join(
 ) -> None:
     """Take part in a federation as one site, with records that stay here, until stopped."""
     with _guarded(as_json):
-        from .deploy.site import Line, take_part
+        from .deploy.site.site import Line, take_part
 
         take_part(Line(address, key, ca, insecure_loopback), site, data, limits, state, secret_from)
 
@@ -203,7 +203,7 @@ def keys_server(
 ) -> None:
     """Make an authority and the server's certificate: ca.crt goes to every site, the rest stays."""
     with _guarded(as_json):
-        from .deploy.keys import make_server_keys
+        from .deploy.transport.keys import make_server_keys
 
         made = make_server_keys(out, address)
         paths = {"ca": made.ca, "certificate": made.certificate, "key": made.key, "sites": made.sites}
@@ -218,7 +218,7 @@ def keys_site(
 ) -> None:
     """Make a site's key: ID.key stays at the site, ID.pub goes to the server's folder sites/."""
     with _guarded(as_json):
-        from .deploy.keys import make_site_key
+        from .deploy.transport.keys import make_site_key
 
         private, public = make_site_key(site, out)
         _print_paths({"private": private, "public": public}, as_json)
@@ -248,7 +248,7 @@ def _guarded(as_json: bool) -> Iterator[None]:
     except (typer.Exit, typer.Abort):
         raise
     except SystemExit as error:
-        from .study.failures import own_code
+        from .study.store.error_summary import own_code
 
         if not own_code(error):
             raise
@@ -263,7 +263,7 @@ def _guarded(as_json: bool) -> Iterator[None]:
 
 def _unforeseen(error: Exception | SystemExit) -> ConsiliumError:
     """What nobody caught: the fault of a user's own file if the traceback goes through one, else a defect."""
-    from .study.failures import own_code
+    from .study.store.error_summary import own_code
 
     first = (str(error).strip().splitlines() or [""])[0]
     reason, place = f"{type(error).__name__}: {first}", own_code(error)
@@ -282,8 +282,8 @@ def _fail(error: ConsiliumError, as_json: bool) -> None:
 
 
 def _print_results(folder: Path, outcome: Outcome, as_json: bool) -> None:
-    from .report.page import write_page
-    from .report.table import write_csv
+    from .report.render.page import write_page
+    from .report.render.table import write_csv
 
     table, page = write_csv(folder), write_page(folder)
     if as_json:
@@ -316,7 +316,7 @@ def _tell(line: str) -> None:
 
 
 def _run_record(folder: Path, outcome: Outcome, table: Path, page: Path) -> dict[str, Any]:
-    from .study.store import read_json
+    from .study.store.store import read_json
 
     study = read_json(folder / "study.json") or {}
     return {
@@ -332,8 +332,8 @@ def _run_record(folder: Path, outcome: Outcome, table: Path, page: Path) -> dict
 
 
 def _print_table(folder: Path) -> None:
-    from .report.table import terminal_table
-    from .study.screen import draw
+    from .monitor.screen import draw
+    from .report.render.table import terminal_table
 
     draw(terminal_table(folder))
 
@@ -350,8 +350,8 @@ def _print_outcome(outcome: Outcome) -> None:
 
 
 def _print_plan(summary: dict[str, Any]) -> None:
-    from .study.plan_table import plan_lines, plan_table
-    from .study.screen import draw
+    from .monitor.screen import draw
+    from .study.run.plan_table import plan_lines, plan_table
 
     draw(plan_table(summary))
     print(*plan_lines(summary), sep="\n")

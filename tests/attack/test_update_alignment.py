@@ -18,7 +18,7 @@ from consilium.core.update import Update
 from consilium.core.watch import UpdateRoundView, WatchedView
 from consilium.defend.training.dp_sgd import DPSGD
 from consilium.federate.algorithms.fed_avg import FedAvg
-from consilium.federate.participant import Participant, SiteState
+from consilium.federate.client.participant import Participant, SiteState
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.objectives import CrossEntropy
 

@@ -22,12 +22,12 @@ from consilium.core.update import Aggregate
 from consilium.defend.training.dp_sgd import DPSGD
 from consilium.federate.algorithms._local import LocalDescent, moved
 from consilium.federate.checkpoint import load_checkpoint, save_checkpoint
+from consilium.federate.client.client_states import SiteStates
+from consilium.federate.client.participant import Participant, SiteState
 from consilium.federate.engines.loop import Loop
 from consilium.federate.engines.stacked import Stacked
-from consilium.federate.mean import WeightedMean
-from consilium.federate.participant import Participant, SiteState
-from consilium.federate.round import FederatedRound, RoundState, ServerHalf
-from consilium.federate.states import SiteStates
+from consilium.federate.round.round import FederatedRound, RoundState, ServerHalf
+from consilium.federate.round.weighted_mean import WeightedMean
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.objectives import CrossEntropy
 

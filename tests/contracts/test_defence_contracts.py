@@ -29,7 +29,7 @@ from consilium.core.records import Records
 from consilium.core.update import Aggregate, Update
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.objectives import CrossEntropy
-from consilium.measure.privacy import epsilon
+from consilium.measure.accounting.privacy import epsilon
 
 ROOMS = [room for room in catalogue.ROOMS if room.startswith("defend/")]
 KNOBS = {

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from consilium.core.errors import Refused
-from consilium.data.arrays import identities, inputs, labels, numbered
+from consilium.data.files.arrays import identities, inputs, labels, numbered
 
 
 @pytest.mark.parametrize(

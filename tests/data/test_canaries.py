@@ -7,7 +7,7 @@ from scipy import stats
 from consilium.core.errors import Refused
 from consilium.core.random import Stream
 from consilium.core.records import Consortium, Pools, Records, Site
-from consilium.data.canaries import plant
+from consilium.data.division.canaries import plant
 
 KINDS = ("noise", "mislabelled")
 

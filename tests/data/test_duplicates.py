@@ -4,8 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consilium.data.checks.duplicates import deduplicate, untangle
 from consilium.data.dataset import SPLITS, TEST, TRAIN, VALIDATION
-from consilium.data.duplicates import deduplicate, untangle
 
 A, B, C, D = [0.1, 0.0], [0.2, 0.0], [0.3, 0.0], [0.4, 0.0]
 

@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 from consilium.core.catalogue import cards
 from consilium.core.errors import Failed, Refused
 from consilium.core.random import Stream
-from consilium.data import sites as sites_module
-from consilium.data import splits as splits_module
-from consilium.data.apart import check_apart
 from consilium.data.dataset import TEST, TRAIN, VALIDATION
+from consilium.data.division import sites as sites_module
+from consilium.data.division import splits as splits_module
+from consilium.data.division.apart import check_apart
+from consilium.data.division.sites import gather, label_counts
+from consilium.data.division.splits import Units
 from consilium.data.partitions.by_key import ByKey
 from consilium.data.partitions.dirichlet import Dirichlet
 from consilium.data.partitions.iid import IID
 from consilium.data.partitions.shards import Shards
 from consilium.data.partitions.sizes import Sizes
-from consilium.data.sites import gather, label_counts
 from consilium.data.sources.digits import Digits
-from consilium.data.splits import Units
 
 SHARES = {"public": 0.1, "validation": 0.2, "test": 0.2, "non_members": 0.25}
 

@@ -10,9 +10,9 @@ import consilium.data.sources
 from consilium.core.errors import Refused
 from consilium.core.inputs import Column, Inputs
 from consilium.core.random import Stream
-from consilium.data.meaning import STORED_BYTES, TABULAR
+from consilium.data.division.sites import gather
+from consilium.data.files.meaning import STORED_BYTES, TABULAR
 from consilium.data.partitions.iid import IID
-from consilium.data.sites import gather
 from consilium.data.sources.breast_cancer import BreastCancer
 from consilium.data.sources.digits import Digits
 from consilium.data.sources.image_folder import ImageFolder

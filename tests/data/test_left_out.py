@@ -8,9 +8,9 @@ import torch
 
 from consilium.core.errors import Refused
 from consilium.core.random import Stream
+from consilium.data.division.sites import gather
 from consilium.data.partitions.by_key import ByKey
 from consilium.data.partitions.iid import IID
-from consilium.data.sites import gather
 from consilium.data.sources.image_folder import ImageFolder
 from consilium.data.sources.med_mnist import MedMNIST
 from consilium.data.sources.npz import NPZ

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from consilium.core.errors import Refused
-from consilium.data.download import download
+from consilium.data.files.download import download
 from consilium.data.sources import _medmnist
 from consilium.data.sources._medmnist_facts import FACTS, REBUILT
 from consilium.data.sources.med_mnist import MedMNIST

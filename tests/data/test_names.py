@@ -5,9 +5,9 @@ import pytest
 
 from consilium.core.errors import Refused
 from consilium.core.random import Stream
+from consilium.data.division.sites import gather
 from consilium.data.partitions.by_key import ByKey
 from consilium.data.partitions.iid import IID
-from consilium.data.sites import gather
 from consilium.data.sources.npz import NPZ
 from consilium.data.sources.table import Table
 

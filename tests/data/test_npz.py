@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consilium.core.errors import Refused
-from consilium.data.archive import read_npz
+from consilium.data.files.archive import read_npz
 from consilium.data.sources.npz import NPZ
 
 RNG = np.random.default_rng(0)

@@ -11,7 +11,7 @@ import torch
 from consilium.core.errors import Refused
 from consilium.data.sources._types import check_types
 from consilium.data.sources.table import Table
-from consilium.study.tables import value
+from consilium.study.spec.toml_binding import value
 
 pd = pytest.importorskip("pandas", reason="the extra 'tables' is not installed")
 N = 40

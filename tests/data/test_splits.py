@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.data.dataset import TEST, TRAIN, VALIDATION
-from consilium.data.splits import PUBLIC, Units, pick, pick_records, roles
+from consilium.data.division.splits import PUBLIC, Units, pick, pick_records, roles
 
 labels = st.lists(st.integers(0, 3), min_size=1, max_size=80)
 shares = st.floats(0, 0.95)

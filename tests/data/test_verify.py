@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from consilium.core.errors import Refused
-from consilium.data.verify import check_inputs, check_labels, verified
+from consilium.data.checks.verify import check_inputs, check_labels, verified
 
 NAN, INF = float("nan"), float("inf")
 

@@ -16,7 +16,7 @@ from consilium.core.update import Update
 from consilium.defend.update import _central_noise
 from consilium.defend.update._central_noise import CLIP, INSIDE
 from consilium.defend.update.dp_fed_avg import DPFedAvg
-from consilium.measure.privacy import epsilon
+from consilium.measure.accounting.privacy import epsilon
 
 MANY = Cohort(400, 100, 0.1, "poisson")
 

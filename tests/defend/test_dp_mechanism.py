@@ -21,11 +21,11 @@ from consilium.core.records import Pools, Records, Site
 from consilium.defend.training._dp_sgd_rule import DPSGDRule, GaussianNoise, PoissonSelection
 from consilium.defend.training.dp_sgd import DPSGD
 from consilium.federate.algorithms.fed_avg import FedAvg
-from consilium.federate.participant import Participant, SiteState
-from consilium.federate.states import SiteStates, packed, unpacked
+from consilium.federate.client.client_states import SiteStates, packed, unpacked
+from consilium.federate.client.participant import Participant, SiteState
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.per_example import ClippedSum
-from consilium.measure.privacy import claims, epsilon
+from consilium.measure.accounting.privacy import claims, epsilon
 
 SIGMA, CLIP, N, BATCH = 1.7, 0.5, 40, 8
 WORK = Schedule(rounds=3, epochs=1, batch=BATCH)

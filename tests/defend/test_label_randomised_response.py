@@ -11,7 +11,7 @@ from consilium.core.errors import Refused
 from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.defend.data.label_randomised_response import LabelRandomisedResponse
-from consilium.measure.privacy import epsilon
+from consilium.measure.accounting.privacy import epsilon
 
 
 def records(n=20_000, classes=4):

@@ -18,15 +18,15 @@ from consilium.core.random import Stream
 from consilium.core.records import Pools, Records, Site
 from consilium.defend.training import _dp_sgd_rule
 from consilium.defend.training.dp_sgd import DPSGD
-from consilium.federate import participant
 from consilium.federate.algorithms.fed_avg import FedAvg
 from consilium.federate.algorithms.fed_sgd import FedSGD
-from consilium.federate.participant import Participant, SiteState
+from consilium.federate.client import participant
+from consilium.federate.client.participant import Participant, SiteState
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.objectives import CrossEntropy
 from consilium.learn.per_example import ClippedSum
+from consilium.measure.accounting.privacy import claims
 from consilium.measure.audit import one_run
-from consilium.measure.privacy import claims
 
 M, CLIP, DELTA, RATE = 400, 0.1, 1e-5, 1e-6
 SHARES = (0.05, 0.2, 0.5)

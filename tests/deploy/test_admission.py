@@ -5,8 +5,8 @@ import contextlib
 
 import pytest
 
-from consilium.deploy.front_door import Limits
-from consilium.deploy.front_door.admission import Crowd, Notes, Share
+from consilium.deploy.gateway import Limits
+from consilium.deploy.gateway.admission import Crowd, Notes, Share
 
 
 def filled(most, *parties):

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from consilium.deploy.front_door import CALLS, Denied, FrontDoor, Limits, read_head
+from consilium.deploy.gateway import CALLS, Denied, FrontDoor, Limits, read_head
 
 GOOD = b"POST /v1/fleet/pull-messages HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
 REFUSED_LINES = [

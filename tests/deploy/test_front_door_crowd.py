@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from consilium.deploy.front_door import Limits
-from consilium.deploy.processes import free_port
+from consilium.deploy.gateway import Limits
+from consilium.deploy.transport.processes import free_port
 
 MIB = 2**20
 MOST_GROWTH = 64 * MIB
@@ -61,7 +61,7 @@ class Door:
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory):
     pytest.importorskip("cryptography", reason="the extra flower is not installed")
-    from consilium.deploy.keys import make_server_keys
+    from consilium.deploy.transport.keys import make_server_keys
 
     return make_server_keys(tmp_path_factory.mktemp("keys"), ["127.0.0.1"])
 
@@ -95,7 +95,7 @@ async def _before(work, keys, node, folder):
     words = ["--listen", f"127.0.0.1:{port}", "--upstream", f"127.0.0.1:{behind.sockets[0].getsockname()[1]}"]
     words += ["--certificate", keys.certificate, "--key", keys.key, "--ca", keys.ca, "--nodes", nodes]
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen([sys.executable, "-m", "consilium.deploy.front_door", *map(str, words)], stderr=log)
+        process = subprocess.Popen([sys.executable, "-m", "consilium.deploy.gateway", *map(str, words)], stderr=log)
     try:
         while not (folder / "log").read_text():
             assert process.poll() is None

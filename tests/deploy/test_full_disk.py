@@ -10,15 +10,15 @@ import pytest
 pytest.importorskip("flwr", reason="the extra flower is not installed")
 
 from consilium import Study
-from consilium.deploy.description import describe
-from consilium.deploy.holdings import holding_of
-from consilium.deploy.worker import Worker
-from consilium.federate.deployed import wire
-from consilium.federate.deployed.guard import Guard
-from consilium.federate.deployed.ledger import Budget, open_ledger
-from consilium.federate.deployed.policy import SiteLimits
-from consilium.federate.engines.flower import answer_of, told
-from consilium.study.build import exchange, network, start
+from consilium.deploy.protocol import messages as wire
+from consilium.deploy.protocol.description import describe
+from consilium.deploy.site.ledger import Budget, open_ledger
+from consilium.deploy.site.policy import SiteLimits
+from consilium.deploy.site.policy_enforcement import Guard
+from consilium.deploy.site.site_data import holding_of
+from consilium.deploy.site.worker import Worker
+from consilium.deploy.transport.flower import answer_of, told
+from consilium.study.build.factory import exchange, network, start
 
 KILOBYTES = 256
 ROUNDS = 30

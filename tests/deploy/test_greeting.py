@@ -6,20 +6,20 @@ from types import SimpleNamespace
 import pytest
 
 from consilium.core.errors import Failed, Refused
-from consilium.deploy.description import describe
-from consilium.deploy.elsewhere import elsewhere
-from consilium.deploy.enrolment import Enrolment, decode_enrolment, encode_enrolment
-from consilium.deploy.greeting import bounds, check_deployable, enrol, plan_for
-from consilium.deploy.schema import read_schema
-from consilium.deploy.terms import Terms
+from consilium.deploy.protocol import messages as wire
+from consilium.deploy.protocol.description import describe
+from consilium.deploy.protocol.enrolment import Enrolment, decode_enrolment, encode_enrolment
+from consilium.deploy.protocol.framing import Frame, pack
+from consilium.deploy.protocol.schema import read_schema
+from consilium.deploy.server.enrolment_handshake import bounds, check_deployable, enrol, plan_for
+from consilium.deploy.server.remote_sites import elsewhere
+from consilium.deploy.transport.flower import Caller
+from consilium.deploy.transport.server_options import Terms
 from consilium.evidence.write import plain
-from consilium.federate.deployed import wire
-from consilium.federate.deployed.frame import Frame, pack
-from consilium.federate.engines.flower import Caller
-from consilium.study.arms import arms
-from consilium.study.build import consortium, exchange
-from consilium.study.parse import parse
-from consilium.study.record import study_record
+from consilium.study.build.factory import consortium, exchange
+from consilium.study.run.manifest import study_record
+from consilium.study.spec.arms import arms
+from consilium.study.spec.parse import parse
 
 STUDY = {
     "name": "greeted",
@@ -189,7 +189,7 @@ def no(site, reason):
 
 def enrolled(answers, monkeypatch, gather=60.0):
     """What `enrol` makes of the answers, and what it says meanwhile; nobody sleeps."""
-    monkeypatch.setattr("consilium.deploy.greeting._AGAIN", 0.0)
+    monkeypatch.setattr("consilium.deploy.server.enrolment_handshake._AGAIN", 0.0)
     said, spec = [], parse(STUDY)
     data = consortium(spec, 0)
     request = describe(spec, arms(spec)[0], 0, "", data, ["north", "south"])

@@ -9,10 +9,10 @@ pytest.importorskip("flwr", reason="the extra flower is not installed")
 import httpx
 
 from consilium.core.errors import Failed
-from consilium.deploy import link
-from consilium.deploy.link import _Again
-from consilium.deploy.superlink import Link
-from consilium.deploy.terms import Terms
+from consilium.deploy.transport import flower_internals as link
+from consilium.deploy.transport.flower_internals import _Again
+from consilium.deploy.transport.flower_server import Link
+from consilium.deploy.transport.server_options import Terms
 
 
 def status(number):

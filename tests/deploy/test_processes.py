@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from consilium.core.errors import Failed, Refused
-from consilium.deploy.processes import Child, is_loopback, new_secret, parse_address, refuse_insecure
+from consilium.deploy.transport.processes import Child, is_loopback, new_secret, parse_address, refuse_insecure
 
 SLEEP = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(60)"]
 
@@ -64,7 +64,7 @@ def test_a_child_reports_nothing_and_is_told_apart_when_it_ends(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
 def test_a_child_does_not_outlive_a_parent_that_is_killed(tmp_path):
     code = (
-        "import time; from pathlib import Path; from consilium.deploy.processes import Child\n"
+        "import time; from pathlib import Path; from consilium.deploy.transport.processes import Child\n"
         f"made = Child('x', {SLEEP!r}, Path({str(tmp_path)!r}), Path({str(tmp_path / 'log')!r}))\n"
         "print(made.process.pid, flush=True); time.sleep(60)"
     )

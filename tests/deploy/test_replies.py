@@ -14,7 +14,7 @@ from flwr.proto.node_pb2 import Node
 from flwr.proto.runtime_pb2 import PullAppMessagesResponse
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 
-from consilium.deploy.replies import Replies
+from consilium.deploy.transport.reply_poller import Replies
 
 
 class Client:

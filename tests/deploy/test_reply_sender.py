@@ -2,8 +2,8 @@
 
 import pytest
 
-from consilium.deploy.front_door import Denied
-from consilium.deploy.front_door.sender import check_sender
+from consilium.deploy.gateway import Denied
+from consilium.deploy.gateway.sender import check_sender
 
 
 def varint(value):

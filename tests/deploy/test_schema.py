@@ -8,8 +8,8 @@ import torch
 from consilium.core.errors import Refused
 from consilium.core.inputs import Column, Inputs
 from consilium.core.records import Consortium, Records
-from consilium.deploy.schema import Schema, check_agreed, check_declared, read_schema
-from consilium.federate.deployed.frame import canonical, parse
+from consilium.deploy.protocol.framing import canonical, parse
+from consilium.deploy.protocol.schema import Schema, check_agreed, check_declared, read_schema
 
 AGE, SEX = Column("age", (0.0, 110.0), unit="years"), Column("sex", words=("F", "M"))
 INPUTS = Inputs((AGE, SEX), (("numbers", "scaled"),))

@@ -5,11 +5,11 @@ import os
 import pytest
 
 from consilium.core.errors import Refused
-from consilium.deploy import secret_from as module
-from consilium.deploy.secret_from import custody
-from consilium.deploy.site import Line, take_part
-from consilium.federate.deployed.os_keyring import Keyring
-from consilium.federate.deployed.secret import PlainFile
+from consilium.deploy.site import secret_source as module
+from consilium.deploy.site.os_keyring import Keyring
+from consilium.deploy.site.secret import PlainFile
+from consilium.deploy.site.secret_source import custody
+from consilium.deploy.site.site import Line, take_part
 
 RIGHT = "correct horse battery staple"
 
@@ -24,7 +24,7 @@ class Terminal:
 
 def given(path):
     """The passphrase under which ``path`` was made is what reads it: what was asked for, that is."""
-    from consilium.federate.deployed.passphrase import Passphrase
+    from consilium.deploy.site.passphrase import Passphrase
 
     Passphrase(lambda new: RIGHT).read(path)
 
@@ -88,7 +88,7 @@ def test_nobody_is_asked_where_there_is_no_terminal(tmp_path, monkeypatch, stdin
 
 
 def test_a_site_is_asked_before_it_dials(tmp_path, monkeypatch):
-    monkeypatch.setattr("consilium.deploy.site.join", lambda *_: pytest.fail("it dialled"))
+    monkeypatch.setattr("consilium.deploy.site.site.join", lambda *_: pytest.fail("it dialled"))
     line = Line("127.0.0.1:9", None, None, insecure=True)
     monkeypatch.delenv("NOT_SET", raising=False)
     mask = os.umask(0o077)

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from consilium.core.errors import Refused
-from consilium.deploy.enrolment import Enrolment
-from consilium.deploy.greeting import plan_for
-from consilium.deploy.server import _acceptable
-from consilium.study.parse import parse
+from consilium.deploy.protocol.enrolment import Enrolment
+from consilium.deploy.server.enrolment_handshake import plan_for
+from consilium.deploy.server.server import _acceptable
+from consilium.study.spec.parse import parse
 
 STUDY = {
     "name": "accepted",

@@ -7,8 +7,8 @@ import torch
 
 from consilium.core.algorithm import Kept
 from consilium.core.errors import Failed
-from consilium.deploy.shelf import Shelf
-from consilium.federate.participant import SiteState
+from consilium.deploy.site.site_store import Shelf
+from consilium.federate.client.participant import SiteState
 
 
 def state(number):

@@ -7,8 +7,8 @@ import pytest
 pytest.importorskip("flwr", reason="the extra flower is not installed")
 
 from consilium.core.errors import Refused
-from consilium.deploy import site
-from consilium.deploy.site import Line, join
+from consilium.deploy.site import site
+from consilium.deploy.site.site import Line, join
 
 TAKEN = "INFO : SuperNode ID: 77\n"
 CUT = TAKEN + "ERROR: [SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred in violation of protocol\n"

@@ -13,19 +13,19 @@ pytest.importorskip("pandas", reason="the extra 'tables' is not installed")
 import pandas as pd
 
 from consilium.core.errors import Refused
-from consilium.deploy.description import describe
-from consilium.deploy.enrolment import decode_enrolment
-from consilium.deploy.greeting import enrol
-from consilium.deploy.holdings import holding_of
-from consilium.deploy.terms import Terms
-from consilium.deploy.worker import Worker
-from consilium.federate.deployed import wire
-from consilium.federate.deployed.guard import Guard
-from consilium.federate.deployed.policy import SiteLimits
-from consilium.federate.engines.flower import answer_of, told
-from consilium.study.arms import arms
-from consilium.study.parse import parse
-from consilium.study.plan import Materials
+from consilium.deploy.protocol import messages as wire
+from consilium.deploy.protocol.description import describe
+from consilium.deploy.protocol.enrolment import decode_enrolment
+from consilium.deploy.server.enrolment_handshake import enrol
+from consilium.deploy.site.policy import SiteLimits
+from consilium.deploy.site.policy_enforcement import Guard
+from consilium.deploy.site.site_data import holding_of
+from consilium.deploy.site.worker import Worker
+from consilium.deploy.transport.flower import answer_of, told
+from consilium.deploy.transport.server_options import Terms
+from consilium.study.plan.plan import Materials
+from consilium.study.spec.arms import arms
+from consilium.study.spec.parse import parse
 
 RANGES = [["age", 20, 100], ["bp", 90, 180]]
 CLASSES = ["outcome", "well", "ill"]
@@ -268,7 +268,7 @@ def test_a_site_with_another_digest_is_refused_by_name(ward, monkeypatch):
     """One that runs other code, and took part although it differs."""
     site_of(ward, people()[["bp", "age", "sex", "outcome"]])
     ward.join("site-0", table(ward.folder / "s0.csv", people(seed=2)))
-    monkeypatch.setattr("consilium.deploy.worker.refuse_difference", lambda *_, **__: None)
+    monkeypatch.setattr("consilium.deploy.site.worker.refuse_difference", lambda *_, **__: None)
     with pytest.raises(Refused, match="site-1: it enrols with other inputs than the study's"):
         ward.gather()
 

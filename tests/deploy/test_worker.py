@@ -9,18 +9,18 @@ import torch
 
 pytest.importorskip("flwr", reason="the extra flower is not installed")
 
-from consilium.deploy.description import describe, understand
-from consilium.deploy.enrolment import decode_enrolment
-from consilium.deploy.holdings import holding_of
-from consilium.deploy.worker import Worker
-from consilium.federate.deployed import wire
-from consilium.federate.deployed.guard import Guard
-from consilium.federate.deployed.policy import SiteLimits
-from consilium.federate.engines.flower import told
-from consilium.study.arms import arms
-from consilium.study.build import assessing, exchange, start
-from consilium.study.parse import parse
-from consilium.study.plan import Materials
+from consilium.deploy.protocol import messages as wire
+from consilium.deploy.protocol.description import describe, understand
+from consilium.deploy.protocol.enrolment import decode_enrolment
+from consilium.deploy.site.policy import SiteLimits
+from consilium.deploy.site.policy_enforcement import Guard
+from consilium.deploy.site.site_data import holding_of
+from consilium.deploy.site.worker import Worker
+from consilium.deploy.transport.flower import told
+from consilium.study.build.factory import assessing, exchange, start
+from consilium.study.plan.plan import Materials
+from consilium.study.spec.arms import arms
+from consilium.study.spec.parse import parse
 
 STUDY = {
     "name": "worked",
@@ -100,7 +100,7 @@ def test_asked_twice_it_sends_the_same_bytes_and_pays_once(case, worker, tmp_pat
 
 
 def test_a_crash_between_paying_and_storing_pays_again(case, worker, tmp_path, monkeypatch):
-    monkeypatch.setattr("consilium.deploy.shelf.Shelf.keep", lambda *_: 1 / 0)
+    monkeypatch.setattr("consilium.deploy.site.site_store.Shelf.keep", lambda *_: 1 / 0)
     assert wire.kind_of(told(case.ask(worker, case.broadcast()), "answer")) == "refusal"
     monkeypatch.undo()
     case.ask(worker, case.broadcast())

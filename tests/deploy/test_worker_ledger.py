@@ -9,17 +9,17 @@ import torch
 from consilium import Study
 from consilium.core.algorithm import Broadcast
 from consilium.core.errors import Failed
-from consilium.federate.deployed import wire
-from consilium.federate.deployed.guard import Guard
-from consilium.federate.deployed.ledger import Budget
-from consilium.federate.deployed.policy import SiteLimits
+from consilium.deploy.protocol import messages as wire
+from consilium.deploy.site.ledger import Budget
+from consilium.deploy.site.policy import SiteLimits
+from consilium.deploy.site.policy_enforcement import Guard
 
 pytest.importorskip("flwr")
 
-from consilium.deploy.description import describe
-from consilium.deploy.holdings import holding_of
-from consilium.deploy.worker import Worker
-from consilium.federate.engines.flower import answer_of, told
+from consilium.deploy.protocol.description import describe
+from consilium.deploy.site.site_data import holding_of
+from consilium.deploy.site.worker import Worker
+from consilium.deploy.transport.flower import answer_of, told
 
 DELTA = 1e-4
 ENOUGH = Budget(8.0, DELTA)
@@ -39,7 +39,7 @@ def asked():
     data = plan.materials.consortium(0)
     names = [site.id for site in data.sites]
     request = describe(plan.spec, node.arm, 0, node.digest, data, names)
-    from consilium.study.build import network
+    from consilium.study.build.factory import network
 
     return request, data.sites[0].id, network(plan.spec, data, 0).start()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from consilium.deploy.processes import free_port
+from consilium.deploy.transport.processes import free_port
 
 STUDY = """
 name = "{name}"

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import torch
 
-from consilium.deploy.enrolment import Enrolment, encode_enrolment
-from consilium.deploy.holdings import holding_of
-from consilium.deploy.site import Line, join
-from consilium.deploy.worker import Worker
-from consilium.federate.deployed import wire
-from consilium.federate.deployed.guard import Guard
-from consilium.federate.deployed.policy import SiteLimits
-from consilium.federate.engines.flower import answer_of, says, told
+from consilium.deploy.protocol import messages as wire
+from consilium.deploy.protocol.enrolment import Enrolment, encode_enrolment
+from consilium.deploy.site.policy import SiteLimits
+from consilium.deploy.site.policy_enforcement import Guard
+from consilium.deploy.site.site import Line, join
+from consilium.deploy.site.site_data import holding_of
+from consilium.deploy.site.worker import Worker
+from consilium.deploy.transport.flower import answer_of, says, told
 
 
 def of_type(dtype):

@@ -9,8 +9,8 @@ import urllib.request
 import pytest
 from safetensors.torch import load_file
 
-from consilium.deploy.keys import make_server_keys, make_site_key
-from consilium.study.study import Study
+from consilium.deploy.transport.keys import make_server_keys, make_site_key
+from consilium.study.run.study import Study
 
 ROUNDS = 5
 

@@ -10,7 +10,7 @@ import time
 import pytest
 from safetensors.torch import load_file
 
-from consilium.study.study import Study
+from consilium.study.run.study import Study
 
 ROUNDS, MANY = 3, 8
 
@@ -171,7 +171,7 @@ def test_a_site_on_a_full_disk_refuses_by_name_and_takes_part_again(federation, 
 def test_what_a_site_on_a_full_disk_sent_is_paid_in_a_ledger_that_is_whole(federation, patient, disks, why_no_disk):
     if not disks:
         pytest.skip(why_no_disk)
-    from consilium.federate.deployed.ledger import open_ledger
+    from consilium.deploy.site.ledger import open_ledger
 
     folder = federation.folder / "site-0" / "state"
     (study,) = (path.name for path in (folder / "studies").iterdir() if (path / f"answer-{MANY}.bin").is_file())

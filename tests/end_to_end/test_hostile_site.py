@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from consilium.federate.client.participant import SiteState
 from consilium.federate.engines.engine import one_thread
-from consilium.federate.participant import SiteState
-from consilium.study.arms import arms
-from consilium.study.build import exchange, start
-from consilium.study.parse import parse
-from consilium.study.plan import Materials
-from consilium.study.study import Study
+from consilium.study.build.factory import exchange, start
+from consilium.study.plan.plan import Materials
+from consilium.study.run.study import Study
+from consilium.study.spec.arms import arms
+from consilium.study.spec.parse import parse
 
 EVIL = "site-2"
 PLENTY = "[federation.participation]\nminimum-cohort = 2"

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from consilium.federate.checkpoint import load_checkpoint
-from consilium.study.study import Study
+from consilium.study.run.study import Study
 
 SITES = 2000
 COHORT = 20

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from consilium.report.page import write_page
+from consilium.report.render.page import write_page
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 

@@ -15,9 +15,9 @@ from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.core.records import Pools, Records, Site
 from consilium.federate.algorithms.fed_avg import FedAvg
-from consilium.federate.mean import WeightedMean
-from consilium.federate.participant import Participant
-from consilium.federate.round import FederatedRound, ServerHalf
+from consilium.federate.client.participant import Participant
+from consilium.federate.round.round import FederatedRound, ServerHalf
+from consilium.federate.round.weighted_mean import WeightedMean
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.models.mlp import MLP
 from consilium.learn.objectives import CrossEntropy

@@ -12,7 +12,7 @@ from consilium.core.algorithm import Kept
 from consilium.core.gradient import Gradient
 from consilium.core.network import Network
 from consilium.core.update import Update
-from consilium.federate.mean import WeightedMean
+from consilium.federate.round.weighted_mean import WeightedMean
 
 
 class Quadratics:

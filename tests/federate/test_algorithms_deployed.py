@@ -13,7 +13,7 @@ from consilium.core.gradient import Gradient
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.core.update import Aggregate, Update
-from consilium.federate.deployed import wire
+from consilium.deploy.protocol import messages as wire
 
 STUDY = "0123456789abcdef"
 

@@ -12,14 +12,14 @@ import torch
 from consilium.core.charge import Composed, Gaussian
 from consilium.core.errors import MissingExtra, Refused
 from consilium.core.records import Records
-from consilium.federate.deployed import passphrase as module
-from consilium.federate.deployed.fingerprint import fingerprint
-from consilium.federate.deployed.guard import Guard
-from consilium.federate.deployed.ledger import Budget, open_ledger
-from consilium.federate.deployed.os_keyring import Keyring
-from consilium.federate.deployed.passphrase import Passphrase
-from consilium.federate.deployed.policy import SiteLimits
-from consilium.federate.deployed.secret import PlainFile, read_secret
+from consilium.deploy.site import passphrase as module
+from consilium.deploy.site.ledger import Budget, open_ledger
+from consilium.deploy.site.os_keyring import Keyring
+from consilium.deploy.site.passphrase import Passphrase
+from consilium.deploy.site.policy import SiteLimits
+from consilium.deploy.site.policy_enforcement import Guard
+from consilium.deploy.site.record_tokens import fingerprint
+from consilium.deploy.site.secret import PlainFile, read_secret
 
 RIGHT = "correct horse battery staple"
 ROUND = (Composed(Gaussian(2.0), 3),)

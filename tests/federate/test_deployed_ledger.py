@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from consilium.core.charge import Composed, Gaussian, PoissonSampled, RandomisedResponse
 from consilium.core.errors import Failed, Refused, Unlawful
 from consilium.core.records import Records
-from consilium.federate.deployed import journal, ledger
-from consilium.federate.deployed.fingerprint import fingerprint
-from consilium.federate.deployed.ledger import Budget, open_ledger
-from consilium.measure.privacy import epsilon
+from consilium.deploy.site import journal, ledger
+from consilium.deploy.site.ledger import Budget, open_ledger
+from consilium.deploy.site.record_tokens import fingerprint
+from consilium.measure.accounting.privacy import epsilon
 
 DELTA = 1e-5
 STUDY, OTHER = "a" * 64, "b" * 64

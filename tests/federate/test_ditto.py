@@ -13,9 +13,9 @@ from consilium.core.algorithm import Kept
 from consilium.core.gradient import Gradient, Schedule
 from consilium.federate.algorithms.ditto import Ditto
 from consilium.federate.algorithms.fed_avg import FedAvg
+from consilium.federate.client.participant import SiteState
 from consilium.federate.engines.loop import Loop
-from consilium.federate.participant import SiteState
-from consilium.federate.round import RoundState
+from consilium.federate.round.round import RoundState
 
 ALL = [0, 1, 2, 3]
 

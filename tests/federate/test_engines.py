@@ -23,15 +23,15 @@ from consilium.core.workspace import Compute
 from consilium.defend.training.dp_sgd import DPSGD
 from consilium.federate.algorithms.fed_avg import FedAvg
 from consilium.federate.algorithms.scaffold import Scaffold
-from consilium.federate.assess import Assessing, AssessState
+from consilium.federate.client.participant import Participant, SiteState
+from consilium.federate.client.vectorised_clients import _spans
 from consilium.federate.engines.auto import fastest
 from consilium.federate.engines.loop import Loop
 from consilium.federate.engines.pool import Pool, why_no_fork
 from consilium.federate.engines.stacked import Stacked
-from consilium.federate.mean import WeightedMean
-from consilium.federate.participant import Participant, SiteState
-from consilium.federate.round import FederatedRound, RoundState, ServerHalf
-from consilium.federate.together import _spans
+from consilium.federate.federated_evaluation import Assessing, AssessState
+from consilium.federate.round.round import FederatedRound, RoundState, ServerHalf
+from consilium.federate.round.weighted_mean import WeightedMean
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.models.cnn import CNN
 from consilium.learn.models.mlp import MLP

@@ -13,9 +13,9 @@ from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.federate.algorithms.fed_avg import FedAvg
 from consilium.federate.algorithms.fed_sgd import FedSGD
+from consilium.federate.client.participant import SiteState
 from consilium.federate.engines.loop import Loop
-from consilium.federate.participant import SiteState
-from consilium.federate.round import RoundState
+from consilium.federate.round.round import RoundState
 from consilium.learn.models.resnet9 import ResNet9
 
 

@@ -17,9 +17,9 @@ from consilium.core.random import Stream, scoped
 from consilium.core.update import payload_bytes
 from consilium.federate.algorithms.fed_avg import FedAvg
 from consilium.federate.algorithms.fed_bn import FedBN
+from consilium.federate.client.participant import SiteState
 from consilium.federate.engines.loop import Loop
-from consilium.federate.participant import SiteState
-from consilium.federate.round import RoundState
+from consilium.federate.round.round import RoundState
 from consilium.learn.models.mlp import MLP
 
 FULL = Schedule(3, 2, 0)

@@ -5,7 +5,7 @@ import torch
 
 from consilium.core.errors import Refused
 from consilium.core.records import Records
-from consilium.federate.deployed.fingerprint import fingerprint, split_tokens
+from consilium.deploy.site.record_tokens import fingerprint, split_tokens
 
 KEY = bytes(32)
 

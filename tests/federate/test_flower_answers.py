@@ -10,12 +10,12 @@ import torch
 from consilium.core.algorithm import Server
 from consilium.core.errors import Failed, Refused
 from consilium.core.update import Update
-from consilium.federate.assess import Assessing, AssessState, assess
-from consilium.federate.deployed import wire
-from consilium.federate.engines.flower import Caller, Deployment, Flower, _Asking, told
+from consilium.deploy.protocol import messages as wire
+from consilium.deploy.transport.flower import Caller, Deployment, Flower, _Asking, told
+from consilium.federate.client.participant import SiteState
 from consilium.federate.engines.loop import Loop
-from consilium.federate.participant import SiteState
-from consilium.federate.round import RoundState
+from consilium.federate.federated_evaluation import Assessing, AssessState, assess
+from consilium.federate.round.round import RoundState
 from consilium.federate.train import train
 
 REQUEST = wire.StudyRequest("s", 3, 3, 1, 8, {"kind": "fed-avg"}, {"kind": "mlp"})

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from consilium.federate.engines import flower
-from consilium.federate.engines.flower import Caller
+from consilium.deploy.transport import flower
+from consilium.deploy.transport.flower import Caller
 
 NODES = {"site-0": 10, "site-1": 11, "site-2": 12}
 

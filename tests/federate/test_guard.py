@@ -11,12 +11,12 @@ from consilium.core.errors import Refused
 from consilium.core.gradient import Schedule
 from consilium.core.random import Stream
 from consilium.defend.training.dp_sgd import DPSGD
-from consilium.federate.assess import assess
-from consilium.federate.deployed.guard import Guard
-from consilium.federate.deployed.ledger import Budget, open_ledger
-from consilium.federate.deployed.policy import SiteLimits
-from consilium.federate.deployed.wire import StudyRequest, encode_broadcast
-from consilium.federate.participant import SiteState
+from consilium.deploy.protocol.messages import StudyRequest, encode_broadcast
+from consilium.deploy.site.ledger import Budget, open_ledger
+from consilium.deploy.site.policy import SiteLimits
+from consilium.deploy.site.policy_enforcement import Guard
+from consilium.federate.client.participant import SiteState
+from consilium.federate.federated_evaluation import assess
 from consilium.learn.mean_gradient import MeanGradient
 
 DELTA = 1e-3

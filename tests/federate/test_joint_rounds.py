@@ -7,9 +7,9 @@ import torch
 
 from consilium.core.exchange import Joint
 from consilium.core.gradient import Schedule
-from consilium.federate.assess import Assessing
 from consilium.federate.engines.loop import Loop
-from consilium.federate.round import RoundState
+from consilium.federate.federated_evaluation import Assessing
+from consilium.federate.round.round import RoundState
 from consilium.federate.train import train
 
 ROUNDS = 4

@@ -11,9 +11,9 @@ import torch
 from consilium.core.charge import Composed, Gaussian
 from consilium.core.errors import Refused
 from consilium.core.records import Records
-from consilium.federate.deployed import journal as module
-from consilium.federate.deployed.ledger import Budget, open_ledger
-from consilium.federate.deployed.secret import read_secret
+from consilium.deploy.site import journal as module
+from consilium.deploy.site.ledger import Budget, open_ledger
+from consilium.deploy.site.secret import read_secret
 
 ROUND = (Composed(Gaussian(2.0), 3),)
 RECORDS = Records.of(torch.rand(20, 4, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 2)

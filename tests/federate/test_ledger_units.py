@@ -8,8 +8,8 @@ import torch
 from consilium.core.charge import Composed, Gaussian, PerUnit, PoissonSampled
 from consilium.core.errors import Refused, Unlawful
 from consilium.core.records import Records
-from consilium.federate.deployed.ledger import Budget, open_ledger
-from consilium.measure.privacy import epsilon
+from consilium.deploy.site.ledger import Budget, open_ledger
+from consilium.measure.accounting.privacy import epsilon
 
 DELTA = 1e-5
 FREE = Budget()

@@ -13,7 +13,7 @@ from consilium.core.random import Stream, scoped
 from consilium.core.records import Records
 from consilium.defend.training.adversarial_training import AdversarialTraining
 from consilium.defend.training.dp_sgd import DPSGD
-from consilium.federate.lesson import features, lesson, rehearsal
+from consilium.federate.client.frozen_features import features, lesson, rehearsal
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.models.scattering import Scattering
 from consilium.learn.objectives import CrossEntropy

@@ -19,16 +19,16 @@ from consilium.core.update import Update, payload_bytes
 from consilium.core.watch import AggregateRoundView, BroadcastRoundView, UpdateRoundView, Watcher
 from consilium.defend.update.norm_bound import NormBound
 from consilium.defend.update.top_k import TopK
-from consilium.federate.admission import Expected, admitted
-from consilium.federate.assess import Assessing
 from consilium.federate.checkpoint import load_checkpoint
+from consilium.federate.client.participant import SiteState
 from consilium.federate.corrupted import Corrupted
 from consilium.federate.engines.loop import Loop
 from consilium.federate.engines.pool import Pool, why_no_fork
 from consilium.federate.engines.stacked import Stacked
-from consilium.federate.observe import Observer, Observers, recalled, rounds_seen
-from consilium.federate.participant import SiteState
-from consilium.federate.round import RoundState
+from consilium.federate.federated_evaluation import Assessing
+from consilium.federate.round.admission import Expected, admitted
+from consilium.federate.round.observers import Observer, Observers, recalled, rounds_seen
+from consilium.federate.round.round import RoundState
 from consilium.federate.train import train
 
 ROUNDS = 4

@@ -14,11 +14,11 @@ from consilium.core.gradient import Schedule
 from consilium.core.random import Stream
 from consilium.defend.training.dp_sgd import DPSGD
 from consilium.federate.algorithms.scaffold import Scaffold
+from consilium.federate.client.client_states import SiteStates
+from consilium.federate.client.participant import SiteState
 from consilium.federate.engines.loop import Loop
-from consilium.federate.participant import SiteState
 from consilium.federate.participation import Participation
-from consilium.federate.round import RoundState
-from consilium.federate.states import SiteStates
+from consilium.federate.round.round import RoundState
 from consilium.federate.train import merged
 from consilium.learn.mean_gradient import MeanGradient
 

@@ -8,10 +8,10 @@ import torch
 from consilium.core.charge import Gaussian, PoissonSampled, RandomisedResponse
 from consilium.core.errors import Refused
 from consilium.core.records import Records
-from consilium.federate.deployed.guard import Guard
-from consilium.federate.deployed.ledger import Budget, open_ledger
-from consilium.federate.deployed.policy import Planned, Requirement, SiteLimits, check, check_request, read_limits
-from consilium.federate.deployed.wire import StudyRequest
+from consilium.deploy.protocol.messages import StudyRequest
+from consilium.deploy.site.ledger import Budget, open_ledger
+from consilium.deploy.site.policy import Planned, Requirement, SiteLimits, check, check_request, read_limits
+from consilium.deploy.site.policy_enforcement import Guard
 
 DP = {"kind": "dp-sgd", "epsilon": None, "noise-multiplier": 1.0, "clip": 1.0, "delta": 1e-5}
 REQUEST = StudyRequest(

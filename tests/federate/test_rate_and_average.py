@@ -12,15 +12,15 @@ from consilium.core.update import Update
 from consilium.federate.algorithms.ditto import Ditto
 from consilium.federate.algorithms.fed_avg import FedAvg
 from consilium.federate.algorithms.fed_avg_m import FedAvgM
-from consilium.federate.assess import Assessing, AssessState
-from consilium.federate.average import Average
 from consilium.federate.checkpoint import load_checkpoint, save_checkpoint
+from consilium.federate.client.client_states import SiteStates
+from consilium.federate.client.lr_schedule import Rate
+from consilium.federate.client.participant import SiteState
 from consilium.federate.engines.loop import Loop
-from consilium.federate.participant import SiteState
-from consilium.federate.rate import Rate
-from consilium.federate.round import RoundState
-from consilium.federate.states import SiteStates
-from consilium.study.spec import FederationShape
+from consilium.federate.federated_evaluation import Assessing, AssessState
+from consilium.federate.round.model_ema import Average
+from consilium.federate.round.round import RoundState
+from consilium.study.spec.spec import FederationShape
 
 # --- rate ---------------------------------------------------------------------------------------------------------
 

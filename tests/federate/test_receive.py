@@ -5,9 +5,9 @@ import torch
 
 from consilium.core.errors import Refused
 from consilium.core.update import Update
-from consilium.federate.deployed.receive import Reception
-from consilium.federate.deployed.wire import Context, Refusal, encode_refusal, encode_update
-from consilium.federate.participant import SiteState
+from consilium.deploy.protocol.messages import Context, Refusal, encode_refusal, encode_update
+from consilium.deploy.protocol.reply_check import Reception
+from consilium.federate.client.participant import SiteState
 
 STUDY = "a" * 64
 NODES = {11: "site-0", 12: "site-1", 13: "site-2", 14: "site-3"}
@@ -122,7 +122,7 @@ def test_the_model_is_that_of_the_round_without_the_faulty_party(federation):
 
 
 def _state(exchange):
-    from consilium.federate.round import RoundState
+    from consilium.federate.round.round import RoundState
 
     person = exchange.sites["site-0"]
     return RoundState(exchange.half.algorithm.start(person.network, len(exchange.sites)))

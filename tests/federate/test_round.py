@@ -16,12 +16,12 @@ from consilium.core.threat import RoundView, ThreatModel
 from consilium.core.update import Update
 from consilium.defend.merge.median import Median
 from consilium.defend.update.norm_bound import NormBound
+from consilium.federate.client.participant import SiteState
+from consilium.federate.client.vectorised_clients import why_not_together
 from consilium.federate.corrupted import Corrupted
 from consilium.federate.engines.loop import Loop
-from consilium.federate.participant import SiteState
 from consilium.federate.participation import Participation
-from consilium.federate.round import RoundState
-from consilium.federate.together import why_not_together
+from consilium.federate.round.round import RoundState
 from consilium.learn.objectives import CrossEntropy
 
 

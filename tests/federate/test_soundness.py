@@ -15,10 +15,10 @@ from consilium.defend.update.norm_bound import NormBound
 from consilium.defend.update.top_k import TopK
 from consilium.federate.algorithms.fed_nova import FedNova
 from consilium.federate.algorithms.scaffold import Scaffold
+from consilium.federate.client.participant import SiteState
 from consilium.federate.engines.loop import Loop
-from consilium.federate.participant import SiteState
-from consilium.federate.round import FederatedRound, RoundState
-from consilium.federate.soundness import public_loss, suspects, unsound
+from consilium.federate.round.round import FederatedRound, RoundState
+from consilium.federate.round.soundness import public_loss, suspects, unsound
 
 
 def begun(exchange: FederatedRound, network: Network) -> RoundState:

@@ -12,14 +12,14 @@ from consilium.core.charge import Composed, Gaussian
 from consilium.core.errors import Failed, Refused
 from consilium.core.gradient import Schedule
 from consilium.defend.training.dp_sgd import DPSGD
-from consilium.federate import states as module
 from consilium.federate.algorithms.scaffold import Scaffold
-from consilium.federate.assess import Assessing
 from consilium.federate.checkpoint import load_checkpoint
+from consilium.federate.client import client_states as module
+from consilium.federate.client.client_states import SiteStates
+from consilium.federate.client.participant import SiteState
 from consilium.federate.engines.loop import Loop
-from consilium.federate.participant import SiteState
-from consilium.federate.round import RoundState
-from consilium.federate.states import SiteStates
+from consilium.federate.federated_evaluation import Assessing
+from consilium.federate.round.round import RoundState
 from consilium.federate.train import train
 from consilium.learn.mean_gradient import MeanGradient
 

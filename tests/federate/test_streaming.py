@@ -20,17 +20,17 @@ from consilium.defend.update._central_noise import CentralNoise, Quantile
 from consilium.defend.update.dp_fed_avg import DPFedAvg
 from consilium.defend.update.top_k import TopK
 from consilium.federate.algorithms.scaffold import Scaffold
+from consilium.federate.client.client_states import SiteStates
+from consilium.federate.client.participant import SiteState
 from consilium.federate.corrupted import Corrupted
 from consilium.federate.engines import pool as pools
 from consilium.federate.engines.loop import Loop
 from consilium.federate.engines.pool import Pool, why_no_fork
 from consilium.federate.engines.stacked import Stacked
-from consilium.federate.mean import WeightedMean
-from consilium.federate.observe import Observers
-from consilium.federate.participant import SiteState
 from consilium.federate.participation import Participation
-from consilium.federate.round import FederatedRound, RoundState
-from consilium.federate.states import SiteStates
+from consilium.federate.round.observers import Observers
+from consilium.federate.round.round import FederatedRound, RoundState
+from consilium.federate.round.weighted_mean import WeightedMean
 
 ROUNDS = 3
 pooled = pytest.mark.skipif(why_no_fork() is not None, reason=f"no pool here: {why_no_fork()}")

@@ -12,10 +12,10 @@ from consilium.core.errors import Failed
 from consilium.core.gradient import Schedule
 from consilium.core.records import Limits
 from consilium.defend.training.dp_sgd import DPSGD
-from consilium.federate.assess import Assessing, assess, mean_accuracy
 from consilium.federate.checkpoint import load_checkpoint
 from consilium.federate.engines.loop import Loop
-from consilium.federate.round import RoundState
+from consilium.federate.federated_evaluation import Assessing, assess, mean_accuracy
+from consilium.federate.round.round import RoundState
 from consilium.federate.train import train
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.objectives import CrossEntropy

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from consilium.core.errors import Refused
-from consilium.federate.weights import check_weight, fewest_sites, limited, shares, site_weights
+from consilium.federate.round.weights import check_weight, fewest_sites, limited, shares, site_weights
 
 
 def test_weights_follow_from_what_was_enrolled() -> None:

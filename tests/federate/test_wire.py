@@ -13,9 +13,8 @@ from safetensors.torch import save
 from consilium.core.algorithm import Broadcast, Server
 from consilium.core.errors import Refused
 from consilium.core.update import Update
-from consilium.federate.assess import Assessment
-from consilium.federate.deployed.frame import VERSION, Bounds, Frame, pack, unpack
-from consilium.federate.deployed.wire import (
+from consilium.deploy.protocol.framing import VERSION, Bounds, Frame, pack, unpack
+from consilium.deploy.protocol.messages import (
     Context,
     Refusal,
     StudyRequest,
@@ -33,6 +32,7 @@ from consilium.federate.deployed.wire import (
     encode_update,
     kind_of,
 )
+from consilium.federate.federated_evaluation import Assessment
 
 REQUEST = StudyRequest(
     "private-small", 10, 3, 2, 32, {"kind": "fed-avg", "lr": 0.1}, {"kind": "mlp", "hidden": 16},

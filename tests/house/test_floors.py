@@ -44,11 +44,11 @@ def test_a_planted_import_breaks_them(copy, module, line):
     assert "planted" in broken.stdout
 
 
-def test_core_needs_only_torch_and_the_standard_library():
+def test_core_needs_only_torch_safetensors_and_the_standard_library():
     names = set()
     for path in (ROOT / "src/consilium/core").glob("*.py"):
         for line in path.read_text().splitlines():
             words = line.split()
             if words[:1] in (["import"], ["from"]) and not words[1].startswith((".", "consilium")):
                 names.add(words[1].split(".")[0])
-    assert names - set(sys.stdlib_module_names) <= {"torch"}
+    assert names - set(sys.stdlib_module_names) <= {"torch", "safetensors"}

@@ -13,18 +13,11 @@ from torch.nn import functional as F
 from consilium.core.errors import Refused
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
-from consilium.learn.per_example import (
-    clipped_sum,
-    convolution,
-    dispatch,
-    layer_gradients,
-    layer_rule,
-    linear,
-    per_example_norms,
-)
+from consilium.learn.per_example import clipped_sum, dispatch, layer_gradients, layer_rule, per_example_norms
 from consilium.learn.per_example.bookkeeping import BookKeeping, rules_of
 from consilium.learn.per_example.by_vmap import ByVmap
-from consilium.learn.per_example.depthwise import DepthwiseRule
+from consilium.learn.per_example.layers import convolution, linear
+from consilium.learn.per_example.layers.depthwise import DepthwiseRule
 
 made = runpy.run_path(str(Path(__file__).with_name("layer_problem.py")))
 Dot, N, close, problem = (made[name] for name in ("Dot", "N", "close", "problem"))

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from consilium.core.errors import Failed
-from consilium.learn.sealed import read_sealed, write_sealed
+from consilium.core.sealed_tensors import read_sealed, write_sealed
 
 TENSORS = {
     "weights": torch.linspace(-1, 1, 12).reshape(3, 4),

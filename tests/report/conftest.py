@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from consilium.report.read import read_study
+from consilium.report.load.read import read_study
 
 synthetic = runpy.run_path(str(Path(__file__).with_name("synthetic.py")))
 

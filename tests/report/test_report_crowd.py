@@ -10,11 +10,11 @@ import pytest
 from consilium.evidence.privacy import ClaimEvidence, PrivacyEvidence
 from consilium.evidence.round import RefusedSite, RoundEvidence, SitePoint
 from consilium.evidence.study import DataEvidence
-from consilium.report.cell import _claims, _judged
-from consilium.report.crowd import MANY, bands, pools, presence
-from consilium.report.figures import curves
-from consilium.report.heat import partition_tiles
-from consilium.report.records import CellRecord
+from consilium.report.analyse.many_sites import MANY, bands, pools, presence
+from consilium.report.load.records import CellRecord
+from consilium.report.render.cell import _claims, _judged
+from consilium.report.render.figures import curves
+from consilium.report.render.heatmap import partition_tiles
 
 
 def data(counts, **pools):

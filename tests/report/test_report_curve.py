@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from consilium.core.random import Stream
 from consilium.measure.membership import bounds, highest_tpr, membership, roc
-from consilium.report.curve import rocs
+from consilium.report.analyse.roc import rocs
 
 
 def sample(n=40_000, apart=1.0):

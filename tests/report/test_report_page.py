@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from consilium.report.figures import histogram
-from consilium.report.heat import heat_groups
-from consilium.report.numbers import number
-from consilium.report.page import write_page
-from consilium.report.read import read_study
-from consilium.report.summary import rows
-from consilium.report.table import write_csv
+from consilium.report.analyse.summary import rows
+from consilium.report.load.numbers import number
+from consilium.report.load.read import read_study
+from consilium.report.render.figures import histogram
+from consilium.report.render.heatmap import heat_groups
+from consilium.report.render.page import write_page
+from consilium.report.render.table import write_csv
 
 LIBRARY = re.compile(r'<script type="text/plain" id="plotly-source">.*?</script>', re.S)
 

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from consilium.core.errors import Refused
-from consilium.report.colour import cividis, ink
-from consilium.report.gallery import allowance, examples
-from consilium.report.png import data_uri, difference, encode
+from consilium.report.render.colour import cividis, ink
+from consilium.report.render.gallery import allowance, examples
+from consilium.report.render.png import data_uri, difference, encode
 
 
 def decoded(data):

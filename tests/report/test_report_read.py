@@ -7,7 +7,7 @@ import pytest
 
 from consilium.core.errors import Refused
 from consilium.evidence.read import SCHEMA
-from consilium.report.read import read_study
+from consilium.report.load.read import read_study
 
 
 @pytest.fixture

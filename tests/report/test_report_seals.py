@@ -9,9 +9,9 @@ from rich.console import Console
 
 from consilium import Study
 from consilium.core.seal import sealed
-from consilium.report.page import write_page
-from consilium.report.read import read_study
-from consilium.report.table import terminal_table, write_csv
+from consilium.report.load.read import read_study
+from consilium.report.render.page import write_page
+from consilium.report.render.table import terminal_table, write_csv
 
 
 @pytest.fixture(scope="module")

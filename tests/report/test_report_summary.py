@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from consilium.core.finding import Measure
-from consilium.report.columns import columns, is_bound, measure_of
-from consilium.report.effects import Change, effects
-from consilium.report.scores import read_scores, worst_case
-from consilium.report.summary import code_of, majority_rate, rows
-from consilium.report.verdict import cards
+from consilium.report.analyse.columns import columns, is_bound, measure_of
+from consilium.report.analyse.effects import Change, effects
+from consilium.report.analyse.highlights import cards
+from consilium.report.analyse.summary import code_of, majority_rate, rows
+from consilium.report.load.scores import read_scores, worst_case
 
 COLLAPSED = "dp-sgd + static-int8 + adversarial-training"
 

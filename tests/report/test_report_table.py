@@ -6,7 +6,7 @@ import json
 
 from rich.console import Console
 
-from consilium.report.table import header, table_rows, terminal_table, write_csv
+from consilium.report.render.table import header, table_rows, terminal_table, write_csv
 
 REQUIRED = [
     "arm", "seed", "infected_by", "status", "cell", "accuracy", "balanced_accuracy", "auroc", "epsilon", "delta",

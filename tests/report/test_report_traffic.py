@@ -6,10 +6,10 @@ import statistics
 import pytest
 from scipy import stats
 
-from consilium.report.page import write_page
-from consilium.report.read import read_study
-from consilium.report.summary import rows
-from consilium.report.traffic import traffic
+from consilium.report.analyse.communication import traffic
+from consilium.report.analyse.summary import rows
+from consilium.report.load.read import read_study
+from consilium.report.render.page import write_page
 
 HEADING = "Accuracy for bytes sent"
 

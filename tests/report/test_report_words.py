@@ -6,8 +6,8 @@ import pytest
 
 from consilium.core.finding import Measure
 from consilium.evidence.privacy import ClaimEvidence
-from consilium.report.numbers import interval, number, style_of
-from consilium.report.words import claim_sentence, join_words, privacy_statement, question
+from consilium.report.load.numbers import interval, number, style_of
+from consilium.report.render.claim_text import claim_sentence, join_words, privacy_statement, question
 
 
 def test_a_claim_is_one_sentence_with_all_its_parts(study):

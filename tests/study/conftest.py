@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from consilium import Study
-from consilium.study.watch import Watch
+from consilium.study.run.callbacks import Watch
 
 
 class Stop(BaseException):

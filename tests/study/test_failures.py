@@ -9,7 +9,7 @@ import typer
 
 from consilium import cli
 from consilium.core.errors import Refused
-from consilium.study.failures import own_code
+from consilium.study.store.error_summary import own_code
 
 
 def raised(act):

@@ -10,8 +10,8 @@ from consilium.attack.poisoning.label_flip import LabelFlip
 from consilium.core.attack import Corruption
 from consilium.core.errors import Refused
 from consilium.core.threat import ThreatModel
-from consilium.study.infections import check_infections
-from consilium.study.spec import CorruptionSpec
+from consilium.study.plan.corruption_checks import check_infections
+from consilium.study.spec.spec import CorruptionSpec
 
 
 def planned(tables, corruption):
@@ -55,7 +55,7 @@ def test_every_seed_has_infected_sites_of_its_own(tables):
 
 
 def _drawn(spec, data, seed):
-    from consilium.study.build import colluders
+    from consilium.study.build.factory import colluders
 
     return colluders(spec.corruptions[0], data.sites, seed)[0]
 

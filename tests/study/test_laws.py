@@ -19,13 +19,13 @@ from consilium.core.errors import Refused, Unlawful
 from consilium.core.random import Stream
 from consilium.defend.answer.round_answer import RoundAnswer
 from consilium.federate.checkpoint import load_checkpoint
-from consilium.federate.participant import SiteState
+from consilium.federate.client.participant import SiteState
 from consilium.learn.mean_gradient import MeanGradient
-from consilium.study.build import colluders, exchange, participants, start
-from consilium.study.parse import parse
-from consilium.study.plan import make_plan
-from consilium.study.released import release
-from consilium.study.views import candidates
+from consilium.study.build.factory import colluders, exchange, participants, start
+from consilium.study.evaluate.release import release
+from consilium.study.evaluate.views import candidates
+from consilium.study.plan.plan import make_plan
+from consilium.study.spec.parse import parse
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from torch import nn
 
 from consilium.core.errors import Refused
 from consilium.core.random import Stream, scoped
-from consilium.study.probe import probed
+from consilium.study.build.probe import probed
 
 SHAPE, CLASSES = (1, 8, 8), 10
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from consilium.core.errors import Refused
-from consilium.study.study import Study
+from consilium.study.run.study import Study
 
 TABLES = {
     "name": "algorithms",

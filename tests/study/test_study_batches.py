@@ -11,7 +11,7 @@ from consilium import Study
 from consilium.core.errors import Unlawful
 from consilium.defend.model import _fx
 from consilium.defend.model.prune import Prune
-from consilium.study import laws
+from consilium.study.plan import rules as laws
 
 NET = """
 import torch

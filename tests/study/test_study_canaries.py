@@ -14,17 +14,17 @@ from consilium.evidence.audit import AuditEvidence
 from consilium.evidence.finding import FindingEvidence
 from consilium.evidence.privacy import ClaimEvidence
 from consilium.evidence.write import plain
-from consilium.report.page import write_page
-from consilium.report.read import read_study
-from consilium.report.table import table_rows
-from consilium.study.arms import arms
-from consilium.study.build import consortium
-from consilium.study.canary_audit import Auditor, broken
-from consilium.study.claims import EVERY_SITE, central_claims
-from consilium.study.parse import parse
-from consilium.study.plan import make_plan
-from consilium.study.spec import CanarySpec
-from consilium.study.views import audited, candidates
+from consilium.report.load.read import read_study
+from consilium.report.render.page import write_page
+from consilium.report.render.table import table_rows
+from consilium.study.build.factory import consortium
+from consilium.study.evaluate.canary_audit import Auditor, broken
+from consilium.study.evaluate.views import audited, candidates
+from consilium.study.plan.plan import make_plan
+from consilium.study.plan.privacy_claims import EVERY_SITE, central_claims
+from consilium.study.spec.arms import arms
+from consilium.study.spec.parse import parse
+from consilium.study.spec.spec import CanarySpec
 
 CLAIMED = {"kind": "dp-sgd", "epsilon": 1.0, "delta": 1e-4}
 

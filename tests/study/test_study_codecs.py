@@ -13,14 +13,14 @@ from consilium.core.errors import Unlawful
 from consilium.core.threat import ThreatModel
 from consilium.federate import train as training
 from consilium.federate.checkpoint import load_checkpoint, save_checkpoint
+from consilium.federate.client.client_states import SiteStates
+from consilium.federate.client.participant import SiteState
 from consilium.federate.corrupted import Corrupted
 from consilium.federate.engines.loop import Loop
 from consilium.federate.engines.pool import Pool, why_no_fork
 from consilium.federate.engines.stacked import Stacked
-from consilium.federate.participant import SiteState
-from consilium.federate.states import SiteStates
-from consilium.study.build import colluders, exchange, start
-from consilium.study.claims import planned_claims
+from consilium.study.build.factory import colluders, exchange, start
+from consilium.study.plan.privacy_claims import planned_claims
 
 DP = {"kind": "dp-sgd", "noise-multiplier": 1.0, "delta": 1e-3}
 BOUND = {"kind": "norm-bound", "bound": 0.5}

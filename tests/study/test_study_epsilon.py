@@ -8,7 +8,7 @@ from dp_accounting.pld.pld_privacy_accountant import PLDAccountant
 
 from consilium import Study
 from consilium.core.errors import Unlawful
-from consilium.measure.privacy import maximum
+from consilium.measure.accounting.privacy import maximum
 
 EPOCHS, ROUNDS, BATCH = 2, 3, 16
 

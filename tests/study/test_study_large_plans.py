@@ -6,11 +6,13 @@ import pytest
 from rich.console import Console
 
 from consilium.core.errors import Refused
-from consilium.study import estimate, laws, progress
-from consilium.study.parse import parse
-from consilium.study.plan import make_plan
-from consilium.study.progress import Planning
-from consilium.study.summary import plan_summary
+from consilium.monitor import progress
+from consilium.monitor.progress import Planning
+from consilium.study.plan import rules as laws
+from consilium.study.plan.plan import make_plan
+from consilium.study.run import cost_estimate as estimate
+from consilium.study.run.plan_summary import plan_summary
+from consilium.study.spec.parse import parse
 
 TABLE = {
     "name": "large",

@@ -5,10 +5,10 @@ import re
 
 from rich.console import Console
 
-from consilium.study.lateness import Lateness, waiting_line
-from consilium.study.live import Board
-from consilium.study.pace import Kind, Pace
-from consilium.study.progress import Ticker
+from consilium.monitor.eta import Kind, Pace
+from consilium.monitor.live_table import Board
+from consilium.monitor.progress import Ticker
+from consilium.monitor.stragglers import Lateness, waiting_line
 
 
 def waited(late, question, sites, seconds):

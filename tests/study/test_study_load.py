@@ -12,7 +12,7 @@ import consilium
 from consilium import Study
 from consilium.core.errors import Refused
 from consilium.defend.answer.round_answer import RoundAnswer
-from consilium.study.released import Answering
+from consilium.study.evaluate.release import Answering
 
 OUTSIDE = """
 import json, sys

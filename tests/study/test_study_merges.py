@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from consilium.core.errors import Failed, Refused
-from consilium.federate.participant import Participant
-from consilium.report.page import write_page
-from consilium.study.merges import check_rounds, merge_notes
-from consilium.study.parse import parse
-from consilium.study.plan import make_plan
-from consilium.study.study import Study
+from consilium.federate.client.participant import Participant
+from consilium.report.render.page import write_page
+from consilium.study.plan.plan import make_plan
+from consilium.study.run.aggregation_notes import check_rounds, merge_notes
+from consilium.study.run.study import Study
+from consilium.study.spec.parse import parse
 
 STUDY = {
     "name": "merged",

@@ -8,10 +8,10 @@ import pytest
 import consilium
 from consilium.core.errors import Failed, Refused
 from consilium.core.seal import sealed
-from consilium.report.read import read_study
-from consilium.report.table import write_csv
-from consilium.study.store import Store, read_json, read_rounds
-from consilium.study.study import Study
+from consilium.report.load.read import read_study
+from consilium.report.render.table import write_csv
+from consilium.study.run.study import Study
+from consilium.study.store.store import Store, read_json, read_rounds
 
 TABLE = {
     "name": "odd",

@@ -6,7 +6,7 @@ import pytest
 
 from consilium.core.errors import ConsiliumError, Refused
 from consilium.data.partitions.dirichlet import Dirichlet
-from consilium.study.parse import parse, read
+from consilium.study.spec.parse import parse, read
 
 
 def change(tables, path, value):

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from consilium.core.errors import Refused
-from consilium.study.recipe import digest
-from consilium.study.study import Study
+from consilium.study.plan.stage_keys import digest
+from consilium.study.run.study import Study
 
 
 def small(**participation):

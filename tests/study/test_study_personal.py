@@ -15,11 +15,11 @@ from consilium.core.random import Stream
 from consilium.core.records import Limits
 from consilium.federate.algorithms.ditto import Ditto
 from consilium.federate.checkpoint import load_checkpoint
-from consilium.federate.participant import SiteState
+from consilium.federate.client.participant import SiteState
 from consilium.measure.intervals import wilson
-from consilium.report.table import write_csv
-from consilium.study.arms import Arm
-from consilium.study.personal import Personal, site_file
+from consilium.report.render.table import write_csv
+from consilium.study.evaluate.personalised import Personal, site_file
+from consilium.study.spec.arms import Arm
 
 
 def study(**changes):

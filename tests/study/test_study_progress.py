@@ -10,14 +10,14 @@ from rich.console import Console
 
 from consilium import Study
 from consilium.core.charge import Composed, Gaussian, PoissonSampled, RandomisedResponse
-from consilium.federate.participant import SiteState
-from consilium.measure.privacy import claims, epsilon
-from consilium.study import spending as spending_module
-from consilium.study.live import Board
-from consilium.study.pace import Kind, Left, Pace
-from consilium.study.progress import Ticker
-from consilium.study.rounds import attendance, byte_text, figure, round_line, site_rows
-from consilium.study.spending import EpsilonSpent, Spending
+from consilium.federate.client.participant import SiteState
+from consilium.measure.accounting.privacy import claims, epsilon
+from consilium.monitor import epsilon_tracker as spending_module
+from consilium.monitor.epsilon_tracker import EpsilonSpent, Spending
+from consilium.monitor.eta import Kind, Left, Pace
+from consilium.monitor.live_table import Board
+from consilium.monitor.progress import Ticker
+from consilium.monitor.round_summary import attendance, byte_text, figure, round_line, site_rows
 
 ROUND, OTHER, PGD = Kind("rounds", "none"), Kind("rounds", "dp-sgd"), Kind("attacks", "pgd")
 SPENT = EpsilonSpent(2.3123, 1e-5, "example", 8.0, 11)

@@ -8,8 +8,8 @@ import torch
 import consilium
 from consilium import Study
 from consilium.core.errors import Refused
-from consilium.federate.average import Average
 from consilium.federate.checkpoint import load_checkpoint
+from consilium.federate.round.model_ema import Average
 
 DP = {"kind": "dp-sgd", "epsilon": 6.0, "delta": 1e-4, "clip": 0.1}
 TABLES = {

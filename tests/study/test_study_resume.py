@@ -13,8 +13,8 @@ from consilium.attack.evasion.fgsm import FGSM
 from consilium.attack.membership.loss_threshold import LossThreshold
 from consilium.core.errors import Failed, Refused
 from consilium.defend.model.static_int8 import StaticInt8
-from consilium.study import store as store_module
-from consilium.study.store import Store
+from consilium.study.store import store as store_module
+from consilium.study.store.store import Store
 
 
 @pytest.fixture
@@ -287,7 +287,7 @@ def test_what_a_corruption_cannot_do_is_refused_before_training(study):
 
 def test_a_resumed_training_gives_the_same_bits(study, tmp_path, monkeypatch):
     """Stopped after its first round and resumed, against one that was never stopped."""
-    from consilium.study import run as module
+    from consilium.study.run import run as module
 
     study = {**study, "vary": {"privacy": study["vary"]["privacy"]}, "attacks": []}
     run(study, tmp_path / "whole")
@@ -327,7 +327,7 @@ def test_nothing_global_is_left_behind(study, tmp_path):
 
 def test_a_stop_that_was_swallowed_is_still_a_stop(study, tmp_path, monkeypatch):
     """Ctrl-C inside a lazy import comes back as another error, or not at all: it may not become a failure."""
-    from consilium.study import stop
+    from consilium.monitor import interrupt as stop
 
     monkeypatch.setattr(stop, "_ASKED", threading.Event())
 
@@ -363,8 +363,8 @@ def test_a_log_of_rounds_that_is_gone_says_what_to_do(study, finished, tmp_path,
 
 
 def test_the_log_of_a_training_is_read_once_for_all_attacks(study, finished, tmp_path, monkeypatch):
-    from consilium.study import asked as asking
-    from consilium.study import run as module
+    from consilium.study.run import queried_sites as asking
+    from consilium.study.run import run as module
 
     out = finished(study, tmp_path)
     shutil.rmtree(out / "tiny" / "cells")

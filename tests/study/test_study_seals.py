@@ -13,8 +13,8 @@ from consilium import Study
 from consilium.core.errors import Failed, Refused
 from consilium.core.seal import is_altered, sealed
 from consilium.federate.checkpoint import load_checkpoint
-from consilium.report.read import read_study
-from consilium.study.store import Store, is_trained
+from consilium.report.load.read import read_study
+from consilium.study.store.store import Store, is_trained
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def test_weights_without_noise_carry_no_claim(folder, study):
 def test_a_finished_training_keeps_its_own_end(folder, study):
     """A checkpoint that is sealed, of the right training, and not the one that the training ended with."""
     from consilium.core.seal import unsealed
-    from consilium.learn.sealed import write_sealed
+    from consilium.core.sealed_tensors import write_sealed
 
     path = checkpoint(folder, "none")
     with safe_open(path, framework="pt") as file:

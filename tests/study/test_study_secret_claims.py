@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from consilium import Study
 from consilium.core.charge import Composed
-from consilium.study.claims import claim_notes, made_claims, planned_claims, privacy_record
+from consilium.study.plan.privacy_claims import claim_notes, made_claims, planned_claims, privacy_record
 
 STUDY = Study(
     name="claims",
@@ -33,7 +33,7 @@ def test_a_deployed_training_claims_secret_noise_and_declared_numbers():
 
 
 def _step(arm, plan):
-    from consilium.study.build import gradient_rule, schedule
+    from consilium.study.build.factory import gradient_rule, schedule
 
     rule = gradient_rule(arm)
     return rule.step_charge(200, schedule(plan.spec.federation, rule))

@@ -10,12 +10,12 @@ from consilium import Study
 from consilium.core.errors import Failed, Refused
 from consilium.core.random import Stream
 from consilium.core.update import Update
-from consilium.federate.participant import Participant
-from consilium.study import retrain as module
-from consilium.study.retrain import Retraining
-from consilium.study.shadow_pool import Pool
-from consilium.study.store import Store
-from consilium.study.summary import plan_summary
+from consilium.federate.client.participant import Participant
+from consilium.study.evaluate import shadow_training as module
+from consilium.study.evaluate.shadow_training import Retraining
+from consilium.study.plan.shadow_pool import Pool
+from consilium.study.run.plan_summary import plan_summary
+from consilium.study.store.store import Store
 
 DEFENDED = {
     "labels": [{"kind": "label-randomised-response", "epsilon": 3.0}],
@@ -230,7 +230,7 @@ def test_every_attack_has_the_same_candidates(study, tmp_path):
     ]
     made = Made(study, tmp_path, lambda cell: True)
     held = {
-        name: consilium.learn.stored.read_tensors(made.folder / "cells" / made.cell.digest / f"{name}.safetensors")
+        name: consilium.core.tensor_files.read_tensors(made.folder / "cells" / made.cell.digest / f"{name}.safetensors")
         for name in made.evidence["findings"]
     }
     for tensors in held.values():

@@ -6,7 +6,7 @@ import socket
 import numpy as np
 import pytest
 
-from consilium.study.sinks.scalars import LAST
+from consilium.monitor.sinks.scalars import LAST
 
 # TensorBoard itself
 

@@ -10,10 +10,10 @@ from consilium import Study
 from consilium.core.errors import MissingExtra, Refused
 from consilium.core.finding import Measure
 from consilium.evidence.cell import CellEvidence
-from consilium.study.sinks import tracks as tracks_module
-from consilium.study.sinks.scalars import LAST, cell_scalars, round_scalars
-from consilium.study.sinks.sink import Curve, Sink
-from consilium.study.spending import EpsilonSpent
+from consilium.monitor.epsilon_tracker import EpsilonSpent
+from consilium.monitor.sinks import tracks as tracks_module
+from consilium.monitor.sinks.scalars import LAST, cell_scalars, round_scalars
+from consilium.monitor.sinks.sink import Curve, Sink
 
 ROUNDS = 3
 
@@ -164,7 +164,7 @@ def test_a_sink_that_cannot_be_made_is_one_line(tracked, tmp_path, paper, monkey
 
 
 def test_a_request_to_stop_is_not_a_failure_of_a_sink(tracked, tmp_path, paper, monkeypatch):
-    from consilium.study import stop
+    from consilium.monitor import interrupt as stop
 
     def interrupted(*_):
         stop._ASKED.set()

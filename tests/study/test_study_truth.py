@@ -11,8 +11,8 @@ from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.defend.answer.round_answer import RoundAnswer
-from consilium.study.recipe import start_mark
-from consilium.study.released import Answering, release
+from consilium.study.evaluate.release import Answering, release
+from consilium.study.plan.stage_keys import start_mark
 
 BASE = {"name": "truth", "threads": 1, "data": {"kind": "breast-cancer", "sites": 5}, "model": "logistic"}
 

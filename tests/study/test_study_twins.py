@@ -10,11 +10,11 @@ from consilium import Study
 from consilium.core.errors import Refused
 from consilium.core.random import Stream
 from consilium.core.seal import unsealed
-from consilium.study.build import colluders, ever_corrupted
-from consilium.study.parse import parse
-from consilium.study.plan import make_plan
-from consilium.study.store import read_json
-from consilium.study.views import candidates
+from consilium.study.build.factory import colluders, ever_corrupted
+from consilium.study.evaluate.views import candidates
+from consilium.study.plan.plan import make_plan
+from consilium.study.spec.parse import parse
+from consilium.study.store.store import read_json
 
 STREAM = Stream(0).child("candidates")
 
@@ -68,7 +68,7 @@ def test_the_half_of_a_record_follows_from_its_id_whoever_is_asked(tables):
 
 
 def test_the_members_asked_about_are_drawn_by_id_too(tables, monkeypatch):
-    from consilium.study import views
+    from consilium.study.evaluate import views
 
     monkeypatch.setattr(views, "_MOST_MEMBERS", 60)
     data = consortium(tables)

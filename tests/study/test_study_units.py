@@ -9,8 +9,8 @@ from consilium import Study
 from consilium.core.charge import Composed
 from consilium.core.errors import Unlawful
 from consilium.federate.checkpoint import load_checkpoint
-from consilium.measure.privacy import epsilon
-from consilium.study.summary import plan_summary
+from consilium.measure.accounting.privacy import epsilon
+from consilium.study.run.plan_summary import plan_summary
 
 PATIENT = {"kind": "dp-sgd", "noise-multiplier": 1.5, "delta": 1e-3, "unit": "patient"}
 SITE = {"kind": "dp-fed-avg", "noise-multiplier": 1.0, "delta": 1e-2, "clip": 0.5}

@@ -14,12 +14,12 @@ from safetensors.numpy import load_file, save_file
 from scipy import stats
 
 from consilium import Study
-from consilium.report import compare
-from consilium.report.columns import columns
-from consilium.report.effects import effects
-from consilium.report.read import read_study
-from consilium.report.summary import rows
-from consilium.report.verdict import cards
+from consilium.report.analyse import compare
+from consilium.report.analyse.columns import columns
+from consilium.report.analyse.effects import effects
+from consilium.report.analyse.highlights import cards
+from consilium.report.analyse.summary import rows
+from consilium.report.load.read import read_study
 
 HIGH = {"accuracy": True, "balanced_accuracy": True, "worst_case": True, "robust": True, "mia_advantage": False}
 

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from consilium import Study
 from consilium.core.errors import Refused
 from consilium.core.seal import file_digest, sealed, unsealed
+from consilium.core.sealed_tensors import write_sealed
 from consilium.federate.checkpoint import load_checkpoint
-from consilium.learn.sealed import write_sealed
-from consilium.study.watch import Watch
+from consilium.study.run.callbacks import Watch
 
 WATCHERS = [{"kind": "update-alignment"}, {"kind": "loss-trajectory"}]
 PLAIN = [{"kind": "loss-threshold"}]

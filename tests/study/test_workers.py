@@ -7,7 +7,7 @@ import time
 import pytest
 
 from consilium.core.errors import Failed, Refused
-from consilium.study.workers import each
+from consilium.study.build.process_jobs import each
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from ..core.finding import Measure
+from consilium.core.finding import Measure
+
 from .audit import AuditEvidence
 from .fields import ABSENT, Asked, Free, Maybe, Name, Number, Record, Table, Text, Texts, required
 from .measure import Measures

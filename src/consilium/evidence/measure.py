@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, TypeAdapter, ValidationInfo
 
-from ..core.finding import Measure
+from consilium.core.finding import Measure
+
 from .fields import Count, Name, Number, refused
 
 __all__ = ["Measures"]

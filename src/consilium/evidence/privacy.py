@@ -14,7 +14,7 @@ __all__ = ["ClaimEvidence", "PrivacyEvidence"]
 
 @dataclass(frozen=True)
 class ClaimEvidence:
-    """One claim, field by field that of :class:`consilium.measure.privacy.Claim`; None where nothing was written."""
+    """One claim, as in :class:`~consilium.measure.accounting.privacy.Claim`; None where nothing was written."""
 
     site: Text = ""
     unit: Text = ""

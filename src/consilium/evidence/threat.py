@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from ..core.taxonomy import taxonomy
-from ..core.threat import ThreatModel
+from consilium.core.taxonomy import taxonomy
+from consilium.core.threat import ThreatModel
+
 from .fields import Name, Text
 
 __all__ = ["ThreatEvidence"]

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from consilium.core.algorithm import Server
 from consilium.core.errors import Failed
-from consilium.learn.sealed import read_sealed, write_sealed
+from consilium.core.sealed_tensors import read_sealed, write_sealed
 
-from .round import RoundState
-from .states import SiteStates, packed, unpacked
+from .client.client_states import SiteStates, packed, unpacked
+from .round.round import RoundState
 
 __all__ = ["load_checkpoint", "save_checkpoint", "states_beside"]
 

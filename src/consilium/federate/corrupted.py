@@ -19,10 +19,10 @@ from consilium.core.errors import Refused
 from consilium.core.threat import RoundView
 from consilium.core.update import Payload, Update
 
-from .mean import WeightedMean
-from .observe import Observers
-from .participant import SiteState
-from .round import FederatedRound, RoundExchange, RoundState
+from .client.participant import SiteState
+from .round.observers import Observers
+from .round.round import FederatedRound, RoundExchange, RoundState
+from .round.weighted_mean import WeightedMean
 
 __all__ = ["Corrupted"]
 

@@ -16,13 +16,13 @@ from consilium.evidence.merge import LargestShare
 from consilium.evidence.round import RefusedSite, RoundEvidence, SitePoint
 from consilium.evidence.write import plain
 
-from .assess import Assessing, Assessment, AssessState, mean_accuracy
 from .checkpoint import load_checkpoint, save_checkpoint, states_beside
+from .client.client_states import SiteStates
+from .client.participant import SiteState
 from .engines.engine import Engine
-from .participant import SiteState
-from .round import RoundExchange, RoundState
-from .round_log import RoundLog, RoundReport
-from .states import SiteStates
+from .federated_evaluation import Assessing, Assessment, AssessState, mean_accuracy
+from .round.round import RoundExchange, RoundState
+from .round.round_log import RoundLog, RoundReport
 
 __all__ = ["Trained", "merged", "train"]
 

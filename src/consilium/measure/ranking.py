@@ -79,9 +79,11 @@ class _Column:
 
     def areas(self, counts: _Floats) -> _Floats:
         """AUCs ``(r,)`` for ``counts (r, n)``: positives times the negatives below them, tied ones by half."""
-        ordered = counts[:, self.order]
-        plus = np.add.reduceat(ordered * self.positive, self.starts, axis=1)
-        minus = np.add.reduceat(ordered, self.starts, axis=1) - plus
+        ordered = np.take(counts, self.order, axis=1)
+        plus = ordered * self.positive
+        if len(self.starts) < len(self.order):  # tied scores are one step of the curve
+            plus, ordered = (np.add.reduceat(part, self.starts, axis=1) for part in (plus, ordered))
+        minus = ordered - plus
         below = np.cumsum(minus, axis=1) - minus / 2
-        area: _Floats = (plus * below).sum(1) / (plus.sum(1) * minus.sum(1))
+        area: _Floats = np.einsum("ij,ij->i", plus, below) / (plus.sum(1) * minus.sum(1))
         return area

@@ -10,12 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from consilium.core.errors import Refused
-from consilium.data.archive import read_npz
+from consilium.data.checks.verify import check_labels
 from consilium.data.dataset import SPLITS, Dataset
-from consilium.data.download import download
-from consilium.data.layout import NAMES, Laid, laid_out
-from consilium.data.origin import data_folder, expanded, fingerprint, given_file, stated
-from consilium.data.verify import check_labels
+from consilium.data.files.archive import read_npz
+from consilium.data.files.download import download
+from consilium.data.files.layout import NAMES, Laid, laid_out
+from consilium.data.files.origin import data_folder, expanded, fingerprint, given_file, stated
 
 from ._medmnist_facts import FACTS, REBUILT, Facts
 

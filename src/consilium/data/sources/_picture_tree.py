@@ -16,10 +16,10 @@ from pathlib import Path
 
 from consilium.core.errors import Refused
 from consilium.core.records import Omission
+from consilium.data.checks.omissions import first
 from consilium.data.dataset import TRAIN
-from consilium.data.omissions import first
-from consilium.data.origin import check_printable
-from consilium.data.split_names import check_one_spelling, split_named
+from consilium.data.files.origin import check_printable
+from consilium.data.files.split_names import check_one_spelling, split_named
 
 __all__ = ["FORMATS", "Picture", "Tree", "read_tree"]
 

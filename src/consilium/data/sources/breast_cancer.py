@@ -15,7 +15,7 @@ from sklearn.datasets import load_breast_cancer
 from consilium.core.inputs import Column, Inputs
 from consilium.core.records import Records
 from consilium.data.dataset import Dataset
-from consilium.data.meaning import TABULAR
+from consilium.data.files.meaning import TABULAR
 from consilium.data.source import Source
 
 __all__ = ["BreastCancer"]

@@ -23,12 +23,12 @@ from torch import Tensor
 from consilium.core.errors import Refused
 from consilium.core.inputs import Inputs
 from consilium.core.records import Records
-from consilium.data.arrays import inputs, labels
+from consilium.data.checks.verify import check_labels
 from consilium.data.dataset import TEST, TRAIN, Dataset
-from consilium.data.meaning import STORED_BYTES
-from consilium.data.origin import data_folder, given_folder, stated
+from consilium.data.files.arrays import inputs, labels
+from consilium.data.files.meaning import STORED_BYTES
+from consilium.data.files.origin import data_folder, given_folder, stated
 from consilium.data.source import Source
-from consilium.data.verify import check_labels
 
 __all__ = ["FashionMNIST"]
 

@@ -20,10 +20,10 @@ from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.inputs import Inputs
 from consilium.core.records import Records
-from consilium.data.arrays import as_name, inputs, numbered
 from consilium.data.dataset import Dataset
-from consilium.data.meaning import BYTES
-from consilium.data.origin import given_folder, stated
+from consilium.data.files.arrays import as_name, inputs, numbered
+from consilium.data.files.meaning import BYTES
+from consilium.data.files.origin import given_folder, stated
 from consilium.data.source import Source
 
 from ._picture import read_picture

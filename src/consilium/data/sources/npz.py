@@ -14,13 +14,13 @@ from torch import Tensor
 
 from consilium.core.entry import check
 from consilium.core.errors import Refused
-from consilium.data.archive import array_names, read_npz
+from consilium.data.checks.omissions import by_site, first
+from consilium.data.checks.verify import check_labels
 from consilium.data.dataset import Dataset
-from consilium.data.layout import NAMES, laid_out, standard_names
-from consilium.data.omissions import by_site, first
-from consilium.data.origin import given_file, stated
+from consilium.data.files.archive import array_names, read_npz
+from consilium.data.files.layout import NAMES, laid_out, standard_names
+from consilium.data.files.origin import given_file, stated
 from consilium.data.source import Source
-from consilium.data.verify import check_labels
 
 from ._spelling import check_words
 

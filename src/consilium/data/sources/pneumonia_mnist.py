@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from consilium.core.entry import check
-from consilium.data.archive import MAX_BYTES
 from consilium.data.dataset import Dataset
+from consilium.data.files.archive import MAX_BYTES
 from consilium.data.source import Source
 
 from ._medmnist import open_medmnist

@@ -21,11 +21,11 @@ from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.inputs import Inputs
 from consilium.core.records import Omission, Records
-from consilium.data.arrays import check_digits, identities, numbered
+from consilium.data.checks.omissions import by_site, check_none_lost, first
 from consilium.data.dataset import Dataset
-from consilium.data.meaning import TABULAR
-from consilium.data.omissions import by_site, check_none_lost, first
-from consilium.data.origin import given_file, stated
+from consilium.data.files.arrays import check_digits, identities, numbered
+from consilium.data.files.meaning import TABULAR
+from consilium.data.files.origin import given_file, stated
 from consilium.data.source import Source
 
 from ._cells import numbers, plain_words

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from consilium.core.defence import ModelDefence
 from consilium.core.entry import check
-from consilium.core.errors import Failed, Unlawful
+from consilium.core.errors import Unlawful
 from consilium.core.random import Stream
 from consilium.core.records import Records
 
@@ -57,10 +57,7 @@ class StaticInt8(ModelDefence):
                 "static-int8 has no public records to fit its ranges on", law=10, remedy="set data.public above 0"
             )
         chosen = torch.randperm(len(public), generator=stream.generator())[: self.calibration]
-        x = public.x[chosen]
-        defended = quantise(module, list(torch.split(x, 64)), proved=True)
-        self._check(module, defended, x[:8])
-        return defended
+        return quantise(module, list(torch.split(public.x[chosen], 64)), proved=True)
 
     def pack(self, module: nn.Module) -> dict[str, Tensor]:
         """``int8`` codes, ``float32`` scales, biases and norms, and zero points, end to end."""
@@ -82,9 +79,3 @@ class StaticInt8(ModelDefence):
     def surrogate(self, defended: nn.Module, before: nn.Module | None) -> nn.Module | None:
         """Int8 forward, float backward."""
         return None if before is None else StraightThrough(defended, before)
-
-    def _check(self, module: nn.Module, defended: nn.Module, x: Tensor) -> None:
-        again = self.unpack(self.structure(module, x[:1]), self.pack(defended))
-        with torch.no_grad():
-            if not torch.equal(again(x), defended(x)):
-                raise Failed("the int8 model cannot be stored exactly", remedy="leave out static-int8")

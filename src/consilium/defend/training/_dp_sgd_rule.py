@@ -30,7 +30,7 @@ from consilium.core.records import Records
 from consilium.core.update import Payload
 from consilium.learn.augment import units_of_rows
 from consilium.learn.per_example import ClippedSum, ClippingStyle, clipped_sum
-from consilium.measure import privacy
+from consilium.measure.accounting import privacy
 
 from ._example_mixing import refuse_mixing
 

@@ -27,7 +27,7 @@ from consilium.core.merge import Cohort, Merge
 from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.update import Payload, Update
-from consilium.measure import privacy
+from consilium.measure.accounting import privacy
 
 from ._central_noise import CLIP, INSIDE, CentralNoise, Quantile, noise_of_the_sum
 

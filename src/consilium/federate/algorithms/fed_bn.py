@@ -21,7 +21,7 @@ from consilium.core.algorithm import Algorithm, Broadcast, Kept, Server, Work
 from consilium.core.errors import Failed, Refused
 from consilium.core.network import Network
 from consilium.core.update import Payload
-from consilium.federate.optimiser import Optimiser
+from consilium.federate.client.optimiser import Optimiser
 
 from ._local import LocalDescent
 

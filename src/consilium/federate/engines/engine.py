@@ -18,7 +18,7 @@ import torch
 
 from consilium.core.exchange import Exchange
 from consilium.core.streamed import Streamed
-from consilium.federate.participant import stage
+from consilium.federate.client.participant import stage
 
 __all__ = ["Engine", "one_thread"]
 

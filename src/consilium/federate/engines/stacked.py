@@ -1,7 +1,7 @@
 """Sites trained at once: their parameters carry a site axis, one kernel serves all of them.
 
 Faster than one by one where a step is too small to keep a core busy (linear models, small perceptrons); slower for
-convolutions on CPU.  It takes what it can compute exactly (see ``federate/together.py``) and refuses the rest.
+convolutions on CPU.  It takes what it can compute exactly (``vectorised_clients``) and refuses the rest.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from consilium.core.errors import ConsiliumError
 from consilium.core.exchange import Exchange
-from consilium.federate.participant import stage
+from consilium.federate.client.participant import stage
 
 from .engine import Engine, one_thread
 

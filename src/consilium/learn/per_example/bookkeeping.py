@@ -24,11 +24,11 @@ from consilium.core.gradient import Batch, Objective, Predict
 from consilium.core.network import Network
 from consilium.core.workspace import Workspace
 
-from . import convolution, depthwise, embedding, linear, normalisation  # noqa: F401 - they register rules
-from .any_module import AnyModuleRule
-from .attention import TakenApart, taken_apart
 from .layer_gradients import FormedGradients, LayerGradients
 from .layer_rule import LayerCall, LayerRule, rule_for
+from .layers import convolution, depthwise, embedding, linear, normalisation  # noqa: F401 - they register rules
+from .layers.any_module import AnyModuleRule
+from .layers.attention import TakenApart, taken_apart
 from .leaves import Leaves, ParameterGradients
 from .per_example_loss import per_example_losses
 from .units import Part

@@ -1,0 +1,88 @@
+"""Nothing stands twice: exact duplicates, and units that stand in two given splits, are found, reported, removed.
+
+A record that is both trained on and judged on makes every figure about it false, and a non-member that equals a
+member is no non-member.  One rule decides, and it reads no label: within a split the first record stays; between
+splits the higher one keeps it (test > validation > train).  Two equal inputs with different labels fall under the
+same rule and are counted apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from consilium.core.records import Records
+from consilium.data.dataset import SPLITS, Dataset
+
+from .omissions import of_records
+
+__all__ = ["deduplicate", "untangle"]
+
+
+def deduplicate(dataset: Dataset) -> tuple[Dataset, dict[str, int]]:
+    """The data set with every input once, and how many records were dropped by place.
+
+    Places: ``train`` (twice within it), ``train/validation`` (the validation copy stays), and so on; ``records`` where
+    the source has no split; with `` (other label)`` where the copy that stays bears another label.
+    """
+    digests = list(_digests(dataset.records))
+    split = _split(dataset).tolist()
+    first: dict[tuple[int, bytes], int] = {}
+    for i, (place, digest) in enumerate(zip(split, digests, strict=True)):
+        first.setdefault((place, digest), i)
+    highest = {digest: first[place, digest] for place, digest in sorted(first, key=lambda key: key[0])}
+    y = dataset.records.y.tolist()
+    removed: Counter[str] = Counter()
+    kept = torch.ones(len(y), dtype=torch.bool)
+    for i, (place, digest) in enumerate(zip(split, digests, strict=True)):
+        stays = first[place, digest] if first[place, digest] != i else highest[digest]
+        if stays != i:
+            kept[i] = False
+            removed[_place(dataset, place, split[stays]) + (" (other label)" if y[i] != y[stays] else "")] += 1
+    return _select(dataset, kept, "exact duplicates removed"), dict(sorted(removed.items()))
+
+
+def untangle(dataset: Dataset) -> tuple[Dataset, dict[str, int]]:
+    """The data set with every unit in one split: its records stay in the highest it stands in, the others go."""
+    if dataset.split is None:
+        return dataset, {}
+    _, unit = torch.unique(dataset.records.units, return_inverse=True)
+    split = dataset.split.long()
+    highest = torch.zeros(int(unit.max()) + 1, dtype=torch.long).scatter_reduce(0, unit, split, "amax")[unit]
+    pairs = zip(split[split < highest].tolist(), highest[split < highest].tolist(), strict=True)
+    removed = Counter(_place(dataset, low, high) + " (same unit)" for low, high in pairs)
+    left = _select(dataset, split == highest, "records removed whose unit stands in a higher split")
+    return left, dict(sorted(removed.items()))
+
+
+def _select(dataset: Dataset, kept: Tensor, what: str) -> Dataset:
+    """The records of ``dataset`` under a boolean mask, with all that belongs to them; the others are counted."""
+    if bool(kept.all()):
+        return dataset
+    return replace(
+        dataset,
+        records=dataset.records.select(kept),
+        split=None if dataset.split is None else dataset.split[kept],
+        keys=None if dataset.keys is None else dataset.keys[kept],
+        omitted=(*dataset.omitted, *of_records(what, dataset, kept)),
+    )
+
+
+def _digests(records: Records) -> Iterable[bytes]:
+    rows = records.x.reshape(len(records), -1).numpy()
+    return (hashlib.blake2b((row + 0.0).data, digest_size=16).digest() for row in rows)  # + 0.0 makes -0.0 equal 0.0
+
+
+def _split(dataset: Dataset) -> Tensor:
+    return torch.zeros(len(dataset.records), dtype=torch.int8) if dataset.split is None else dataset.split
+
+
+def _place(dataset: Dataset, low: int, high: int) -> str:
+    if dataset.split is None:
+        return "records"
+    return SPLITS[low] if low == high else f"{SPLITS[low]}/{SPLITS[high]}"

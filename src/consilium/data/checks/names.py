@@ -1,0 +1,123 @@
+"""Whose records they are, by name: patients who are numbered at each site, and names that differ in spelling only.
+
+    7 at north, 7 at south    one person at two hospitals, or two people of whom the claim counts one
+    P7 and p7                 two people, or one whom the claim counts twice
+    North and north           one hospital in two parts
+
+No file says which, so a few are counted in a note; what no list of people looks like, and a site in parts, is refused.
+Notes are published with the figures: they point to a patient by the number of a record and not by her id.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from consilium.core.errors import Refused
+from consilium.data.dataset import Dataset
+
+__all__ = ["check_names"]
+
+_FEW = 3
+"""So many patients of one site may be at other sites too, whatever the share."""
+
+
+def check_names(dataset: Dataset, *, shared_patients: bool) -> tuple[str, ...]:
+    """Notes on patients at two sites and on names that are nearly alike.
+
+    Refused: a site at least half of whose patients (and more than a few) are at others too, unless ``shared_patients``
+    says that ids are one list over all sites; and two sites that differ in capitals, blanks or Unicode only.
+    """
+    _refuse_parts(dataset.key_names)
+    return (
+        *_shared(dataset, shared_patients),
+        *_alike("patients", dataset.unit_names, dataset.records.units),
+        *_alike("sites", dataset.key_names, dataset.keys),
+    )
+
+
+def _refuse_parts(sites: Sequence[str]) -> None:
+    for one, other in _pairs(sites, _folded):
+        raise Refused(
+            f"sites {one!r} and {other!r} differ in capitals, blanks or Unicode only",
+            remedy="write a site's name in one way",
+            where="site",
+        )
+
+
+def _shared(dataset: Dataset, allowed: bool) -> Iterator[str]:
+    if dataset.keys is None:
+        return
+    unit, key = torch.unique(torch.stack([dataset.records.units, dataset.keys]), dim=1)
+    _, of, sites = torch.unique(unit, return_inverse=True, return_counts=True)
+    elsewhere = sites[of] > 1
+    if not bool(elsewhere.any()):
+        return
+    if not allowed:
+        _refuse_numbered(dataset, unit, key, elsewhere)
+    record = _first(dataset.records.units, int(unit[elsewhere][0]))
+    yield (
+        f"{int((sites > 1).sum())} of {len(sites)} patients, such as that of record {record}, have records at more "
+        "than one site, and count as one person each"
+        + ("" if allowed else "; if ids are given per site they are different people: put the site's name before them")
+    )
+
+
+def _refuse_numbered(dataset: Dataset, unit: Tensor, key: Tensor, elsewhere: Tensor) -> None:
+    """``unit``, ``key``, ``elsewhere (p,)``: who was at which site, and whether she was at others too."""
+    for site in torch.unique(key).tolist():
+        here = key == site
+        both = here & elsewhere
+        count, patients = int(both.sum()), int(here.sum())
+        if count > _FEW and 2 * count >= patients:
+            example, name = int(unit[both][0]), dataset.key_name(site)
+            other = dataset.key_name(int(key[(unit == example) & ~here][0]))
+            called = dataset.unit_name(example)
+            raise Refused(
+                f"{count} of the {patients} patients of site {name!r} are at other sites too, such as {called!r} at "
+                f"{other!r}: ids that each site gives by itself make one person of several",
+                remedy=f"put the site's name before them ({name}-{called}); or, if an id means the same person "
+                "everywhere, set shared-patients = true",
+                where="shared-patients",
+            )
+
+
+def _alike(what: str, names: Sequence[str], of: Tensor | None) -> Iterator[str]:
+    """``of (n,)``: the position in ``names`` of each record's."""
+    pairs = list(_pairs(names, _plain))
+    if pairs and of is not None:
+        one, other = (_first(of, names.index(name)) for name in pairs[0])
+        count = f"{len(pairs)} pairs of {what} have" if len(pairs) > 1 else f"two {what} have"
+        yield (
+            f"{count} names that differ in capitals, blanks, leading zeros or a final .0 only, such as those of "
+            f"records {one} and {other}, and count as two: if they are one, write the name in one way"
+        )
+
+
+def _first(groups: Tensor, group: int) -> int:
+    """The first record of a group, counted from 0."""
+    return int((groups == group).nonzero()[0])
+
+
+def _pairs(names: Sequence[str], key: Callable[[str], str]) -> Iterator[tuple[str, str]]:
+    """Each name with an earlier one that is the same by ``key``."""
+    first: dict[str, str] = {}
+    for name in names:
+        one = first.setdefault(key(name), name)
+        if one != name:
+            yield one, name
+
+
+def _folded(name: str) -> str:
+    """Without capitals, invisible characters, and more than one blank in a row."""
+    shown = (c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
+    return " ".join(unicodedata.normalize("NFKC", "".join(shown).casefold()).split())
+
+
+def _plain(name: str) -> str:
+    """Without leading zeros, or a point at the end of a whole number."""
+    return re.sub(r"(?<![\d.,])0+(?=\d)", "", re.sub(r"(?<=\d)\.0+$", "", _folded(name)))

@@ -1,0 +1,56 @@
+"""Counting what is left out, by natural site: the rows, pictures and values that a figure does not rest on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from consilium.core.errors import Refused
+from consilium.core.records import Omission
+from consilium.data.dataset import Dataset
+
+__all__ = ["EXAMPLES", "by_site", "check_none_lost", "check_whole", "first", "of_records"]
+
+EXAMPLES = 5
+"""Names shown of each kind; the others are counted."""
+
+
+def by_site(what: str, sites: Iterable[str], examples: Sequence[str] = ()) -> tuple[Omission, ...]:
+    """One omission for each site among ``sites``, which names the site of every single thing left out."""
+    counts = Counter(sites)
+    return tuple(Omission(what, counts[site], site, tuple(examples)) for site in sorted(counts))
+
+
+def of_records(what: str, dataset: Dataset, kept: Tensor) -> tuple[Omission, ...]:
+    """The records of ``dataset`` outside the boolean mask ``kept (n,)``, by natural site where there is one."""
+    if dataset.keys is None:
+        return by_site(what, [""] * int((~kept).sum()))
+    numbers, counts = torch.unique(dataset.keys[~kept], return_counts=True)
+    pairs = zip(numbers.tolist(), counts.tolist(), strict=True)
+    return tuple(Omission(what, count, dataset.key_name(number)) for number, count in pairs)
+
+
+def first(names: Sequence[str]) -> tuple[str, ...]:
+    """The first few of ``names`` as examples."""
+    return (*names[:EXAMPLES], *(["..."] if len(names) > EXAMPLES else []))
+
+
+def check_none_lost(what: str, groups: Iterable[str], kept: Iterable[str], remedy: str, kind: str = "site") -> None:
+    """Refuse that a whole site (or class) among ``groups`` is not among ``kept``, because of ``what``."""
+    counts, left = Counter(groups), set(kept)
+    for name in sorted(counts):
+        if name not in left:
+            reason = f"{kind} {name!r} is lost whole: each of its {counts[name]} is one of the {what}"
+            raise Refused(reason, remedy=remedy)
+
+
+def check_whole(whole: Dataset, left: Dataset, what: str, remedy: str) -> None:
+    """Refuse that leaving out ``what`` takes every record of a natural site or of a class."""
+    if whole.keys is not None and left.keys is not None:
+        before, after = ([whole.key_name(key) for key in keys.tolist()] for keys in (whole.keys, left.keys))
+        check_none_lost(what, before, after, remedy)
+    before, after = ([whole.classes[y] for y in dataset.records.y.tolist()] for dataset in (whole, left))
+    check_none_lost(what, before, after, remedy, "class")

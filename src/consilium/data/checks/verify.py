@@ -1,0 +1,91 @@
+"""What every data set must satisfy before it is used; each breach is one refusal that says what, where and the remedy.
+
+Inputs: float32, finite, in [0, 1] (a radius means what the literature means by it).  Labels: int64 in [0, classes).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from consilium.core.errors import Refused
+from consilium.data.dataset import SPLITS, TRAIN, Dataset
+
+__all__ = ["check_inputs", "check_labels", "check_trained", "verified"]
+
+
+def check_inputs(x: Tensor, where: str) -> None:
+    """Refuse inputs ``(n, *shape)`` that are none, not finite, or outside [0, 1]; ``where`` names the array."""
+    if x.numel() == 0:
+        raise Refused("there are no inputs", remedy="give at least one record with at least one value", where=where)
+    flat = x.reshape(len(x), -1)
+    low, high = flat.aminmax(dim=1)
+    broken = ~torch.isfinite(low) | ~torch.isfinite(high)
+    if broken.any():
+        raise Refused(
+            f"{_records(broken)} NaN or infinite values", remedy="repair or drop these records first", where=where
+        )
+    outside = (low < 0) | (high > 1)
+    if outside.any():
+        lowest, highest = float(low.min()), float(high.max())
+        raise Refused(
+            f"{_records(outside)} values outside [0, 1] (they run from {lowest:.9g} to {highest:.9g})",
+            remedy="store images as uint8, or divide by the greatest value that is possible (255 for bytes)",
+            where=where,
+        )
+
+
+def check_labels(y: Tensor, classes: int, where: str) -> None:
+    """Refuse labels ``(n,)`` outside [0, classes)."""
+    outside = (y < 0) | (y >= classes)
+    if outside.any():
+        wrong = int(y[outside][0])
+        raise Refused(
+            f"{_records(outside)} a label outside 0..{classes - 1} (such as {wrong})",
+            remedy="number the classes from 0 and name all of them",
+            where=where,
+        )
+
+
+def verified(dataset: Dataset) -> Dataset:
+    """``dataset`` itself, or a refusal."""
+    records, n, where = dataset.records, len(dataset.records), dataset.name
+    check_inputs(records.x, where)
+    check_labels(records.y, len(dataset.classes), where)
+    if len(torch.unique(records.y)) < 2:
+        only = dataset.classes[int(records.y[0])]
+        raise Refused(f"every record has the label {only!r}", remedy="give records of two classes or more", where=where)
+    if len(torch.unique(records.ids)) < n:
+        raise Refused("two records have the same id", remedy="number the records", where=where)
+    for name, column in (("split", dataset.split), ("keys", dataset.keys)):
+        if column is not None and column.shape != (n,):
+            raise Refused(f"{name} has shape {tuple(column.shape)}, there are {n} records", where=where)
+    if dataset.split is not None:
+        check_labels(dataset.split, len(SPLITS), f"{where}, split")
+    return dataset
+
+
+def check_trained(dataset: Dataset) -> None:
+    """Refuse a class that stands in the validation or test split of the source and has no training record."""
+    if dataset.split is None:
+        return
+    train = torch.unique(dataset.records.y[dataset.split == TRAIN]).tolist()
+    for split in torch.unique(dataset.split[dataset.split != TRAIN]).tolist():
+        for label, count in zip(*_counted(dataset.records.y[dataset.split == split]), strict=True):
+            if label not in train:
+                raise Refused(
+                    f"class {dataset.classes[label]!r} has records in the {SPLITS[split]} split ({count}) and none to "
+                    "train on",
+                    remedy="is it another class under a second name? Else divide anew, or leave the class out",
+                    where=dataset.name,
+                )
+
+
+def _counted(y: Tensor) -> tuple[list[int], list[int]]:
+    labels, counts = torch.unique(y, return_counts=True)
+    return labels.tolist(), counts.tolist()
+
+
+def _records(wrong: Tensor) -> str:
+    places = wrong.nonzero().flatten().tolist()
+    return f"record {places[0]} has" if len(places) == 1 else f"record {places[0]} and {len(places) - 1} more have"

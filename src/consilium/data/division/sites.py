@@ -1,0 +1,200 @@
+"""The pools of LAWS 17, in the one order that keeps them apart.
+
+    load -> verify -> drop duplicates -> test | public | what is left, partitioned over the sites
+    per site: non-members | validation | train
+
+Every step divides units and draws from its own stream: "test", "public", "partition", and ("pools", site).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from consilium.core.entry import check
+from consilium.core.errors import Refused
+from consilium.core.random import Stream
+from consilium.core.records import Consortium, Pools, Records, Site
+from consilium.data.checks.duplicates import deduplicate, untangle
+from consilium.data.checks.names import check_names
+from consilium.data.checks.omissions import check_whole, first
+from consilium.data.checks.verify import check_trained, verified
+from consilium.data.dataset import TEST, TRAIN, VALIDATION, Dataset
+from consilium.data.partition import Partition
+from consilium.data.source import Source
+
+from .apart import check_apart
+from .sides import check_patients, check_sides
+from .splits import PUBLIC, Units, pick_records, roles
+
+__all__ = ["gather", "label_counts"]
+
+
+def gather(
+    source: Source,
+    partition: Partition,
+    *,
+    sites: int,
+    public: float,
+    validation: float,
+    test: float,
+    non_members: float,
+    stream: Stream,
+    shared_patients: bool = False,
+) -> Consortium:
+    """Load ``source`` and divide it over ``sites`` sites.
+
+    ``test`` is the share held out where the source gives no test split, ``public`` that of the training pool taken out
+    for everyone; ``non_members`` and ``validation`` (where the source gives none) are shares of each site's own
+    training pool; ``shared_patients``: one id is one person at all sites.  Refused: what cannot be used, a test set of
+    one class, a site without data, by its name, and ids that each site seems to give by itself.
+    """
+    _check_shares(sites, public, validation, test, non_members)
+    source_data = verified(source.load())
+    named = check_names(source_data, shared_patients=shared_patients)
+    dataset, duplicates = deduplicate(source_data)
+    check_whole(source_data, dataset, "exact duplicates", "keep one copy of these records, where they belong")
+    check_patients(dataset)
+    whole, (dataset, tangled) = dataset, untangle(dataset)
+    check_whole(whole, dataset, "records whose patient stands in a higher split", "give each patient to one split")
+    role = roles(dataset, test=test, public=public, stream=stream)
+    test_records = dataset.records.select(role == TEST)
+    check_sides(dataset, role, tangled, test=test)
+    check_trained(dataset)
+    at, names = _assign(dataset, role, partition, sites, stream.child("partition"))
+    own_validation = 0.0 if (role == VALIDATION).any() else validation
+    divided = [
+        _pools(name, dataset.records, role, places, own_validation, non_members, stream.child("pools", k))
+        for k, (name, places) in enumerate(zip(names, _by_site(at, len(names)), strict=True))
+    ]
+    consortium = Consortium(
+        name=dataset.name,
+        sites=tuple(_sites(names, dataset.records, divided)),
+        test=test_records,
+        public=dataset.records.select(role == PUBLIC),
+        classes=dataset.classes,
+        shape=tuple(dataset.records.x.shape[1:]),
+        provenance=dataset.provenance,
+        bundled=dataset.bundled,
+        removed={**duplicates, **tangled},
+        notes=(*dataset.notes, *named, *_notes(dataset, partition, test, test_records)),
+        fitted_on_private=dataset.fitted_on_private,
+        omitted=dataset.omitted,
+        inputs=dataset.inputs,
+    )
+    check_apart(consortium)
+    return consortium
+
+
+def label_counts(consortium: Consortium) -> list[list[int]]:
+    """Training records by label (rows) and site (columns)."""
+    counts = [torch.bincount(s.records.train.y, minlength=len(consortium.classes)).tolist() for s in consortium.sites]
+    return [list(row) for row in zip(*counts, strict=True)]
+
+
+def _assign(
+    dataset: Dataset, role: Tensor, partition: Partition, sites: int, stream: Stream
+) -> tuple[Tensor, tuple[str, ...]]:
+    """The site ``(n,)`` of each record (-1: none), and the sites' names."""
+    pool = (role == TRAIN) | (role == VALIDATION)
+    records, keys = dataset.records, None if dataset.keys is None else dataset.keys[pool]
+    units = Units.among(records.y[pool], records.units[pool], keys)
+    if partition.natural and keys is not None and units.keys is not None:
+        _refuse_emptied(dataset, keys, units.keys)
+    at_unit = partition.divide(units.y, units.keys, sites, stream.generator())
+    at = torch.full_like(role, -1)
+    at[pool] = at_unit[units.of]
+    numbers = tuple(f"site-{k}" for k in range(sites))
+    if not partition.natural or units.keys is None:
+        return at, numbers
+    names = tuple(_name(dataset, torch.unique(units.keys[at_unit == k]).tolist()) for k in range(sites))
+    return at, names if len(set(names)) == sites else numbers
+
+
+def _refuse_emptied(dataset: Dataset, keys: Tensor, homes: Tensor) -> None:
+    """A patient stands where most of her records are; refuse that this leaves one of the natural sites nobody."""
+    for key in torch.unique(keys[~torch.isin(keys, homes)]).tolist():
+        raise Refused(
+            f"nobody is left at site {dataset.key_name(key)!r}: each of its patients has as many records at another "
+            "site, or more, and stands there",
+            remedy="make ids unique if each site gives its own, or take this site's records out of the data",
+            where="partition",
+        )
+
+
+def _name(dataset: Dataset, keys: list[int]) -> str:
+    more = f"+{len(keys) - 1}" if len(keys) > 1 else ""
+    return "site-" + re.sub(r"[^\w.-]", "-", dataset.key_name(keys[0])) + more
+
+
+def _by_site(at: Tensor, sites: int) -> tuple[Tensor, ...]:
+    """The positions of each site's records, ascending."""
+    sizes = torch.bincount(at[at >= 0], minlength=sites).tolist()
+    return torch.split(at.argsort(stable=True)[int((at < 0).sum()) :], sizes)
+
+
+def _pools(
+    name: str, records: Records, role: Tensor, places: Tensor, validation: float, non_members: float, stream: Stream
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Where one site's train, validation and non-member records stand; ``places`` are all it has.
+
+    Non-members leave its training pool first, then validation where the source gives none.  Of two units or more a
+    share above 0 is one at least and never all: so a site with a single unit trains on it and judges nothing.
+    """
+    pool, source_validation = places[role[places] == TRAIN], places[role[places] == VALIDATION]
+    outside = _picked(records, pool, non_members, stream.child("non-members"))
+    rest = pool[~outside]
+    judge = _picked(records, rest, validation / (1 - non_members), stream.child("validation"))
+    if bool(judge.all()):
+        raise Refused(
+            f"{name} has no training records ({len(pool)} in its pool)",
+            remedy="ask for fewer sites, a more even partition, or smaller non-members and validation",
+            where="partition",
+        )
+    return rest[~judge], rest[judge] if validation else source_validation, pool[outside]
+
+
+def _picked(records: Records, at: Tensor, share: float, stream: Stream) -> Tensor:
+    return pick_records(records.y[at], records.units[at], share, stream.generator())
+
+
+def _sites(names: tuple[str, ...], records: Records, divided: list[tuple[Tensor, Tensor, Tensor]]) -> Iterator[Site]:
+    """Sites whose pools are views of one copy of the records, each pool in one piece."""
+    places = [at for pools in divided for at in pools]
+    whole, sizes = records.select(torch.cat(places)), [len(at) for at in places]
+    parts = zip(*(torch.split(t, sizes) for t in (whole.x, whole.y, whole.ids, whole.units)), strict=True)
+    pieces = (Records(*part) for part in parts)
+    for name in names:
+        yield Site(name, Pools(next(pieces), next(pieces), next(pieces)))
+
+
+def _notes(dataset: Dataset, partition: Partition, test: float, test_records: Records) -> Iterator[str]:
+    """What a reader must know of how the pools came to be."""
+    if dataset.split is None or not (dataset.split == TEST).any():
+        yield f"the source gives no test split: {test:g} of its units were held out"
+    if len(torch.unique(dataset.records.units)) == len(dataset.records):
+        named = dataset.names_units
+        yield "each patient has one record" if named else "the source names no patients: each record is its own unit"
+    if dataset.keys is not None and not partition.natural:
+        names = [dataset.key_name(key) for key in torch.unique(dataset.keys).tolist()]
+        shown = ", ".join(first(names))
+        yield f"the data come from {len(names)} sites ({shown}), which partition {partition.kind()} mixes"
+    absent = sorted(set(range(len(dataset.classes))) - set(dataset.records.y.tolist()))
+    if absent:
+        classes = ", ".join(repr(dataset.classes[label]) for label in absent)
+        yield f"no record at all, in training or in test, is of {classes}: what is declared is answered, never judged"
+    untested = set(dataset.records.y.tolist()) - set(test_records.y.tolist())
+    if untested:
+        classes = ", ".join(repr(dataset.classes[label]) for label in sorted(untested))
+        yield f"the test set has no record of {classes}: no figure on it speaks of them"
+
+
+def _check_shares(sites: int, public: float, validation: float, test: float, non_members: float) -> None:
+    check(sites >= 1, "sites", sites, "1 or more")
+    shares = {"public": public, "validation": validation, "test": test, "non-members": non_members}
+    for knob, share in shares.items():
+        check(0 <= share < 1, knob, share, "a share of at least 0 and below 1")
+    check(non_members + validation < 1, "non-members", non_members, "less than 1 - validation, so that some can train")

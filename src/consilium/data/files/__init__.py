@@ -1,0 +1,1 @@
+"""Files read into arrays: archives, layouts, splits, what labels mean."""

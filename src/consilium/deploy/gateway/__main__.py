@@ -1,0 +1,68 @@
+"""``python -m consilium.deploy.gateway``: listen until told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import re
+import resource
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+
+from consilium.core.terminal import log_lines
+
+from . import FrontDoor, Limits, Signatures
+
+__all__ = ["main"]
+
+_PEM = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----\n?", re.DOTALL)
+_log = logging.getLogger("consilium.front_door")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Listen until told to stop."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    for name in ("listen", "upstream"):
+        parser.add_argument(f"--{name}", required=True, metavar="HOST:PORT")
+    for name in ("certificate", "key", "ca", "nodes"):
+        parser.add_argument(f"--{name}", type=Path)
+    parser.add_argument("--limits", type=json.loads, default={}, metavar="JSON")
+    chosen = parser.parse_args(arguments)
+    log_lines("%(asctime)s front door: %(message)s")
+    tls = trust = signatures = None
+    if chosen.certificate is not None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.minimum_version = ssl.TLSVersion.TLSv1_2
+        tls.num_tickets = 0  # nobody resumes a session, and nothing is kept of those who came
+        tls.load_cert_chain(chosen.certificate, chosen.key)
+        trust = ssl.create_default_context(cafile=str(chosen.ca))
+        signatures = Signatures(_PEM.findall(chosen.nodes.read_bytes()))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # each connection is two descriptors
+    door = FrontDoor(
+        _address(chosen.upstream), tls=tls, trust=trust, limits=Limits(**chosen.limits), signatures=signatures
+    )
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_run(door, _address(chosen.listen)))
+
+
+async def _run(door: FrontDoor, address: tuple[str, int]) -> None:
+    listener = await door.listen(*address)
+    _log.info("open on %s port %d", *address)
+    try:
+        await listener.serve_forever()
+    finally:
+        listener.close()
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""What a server tells a site of a study, and what the site makes of it: words in both directions, never code.
+
+The study's own tables travel, so both ends build the same objects from the catalogue that is installed there.  What the
+site does not need stays: attacks, seeds of other trainings, the question.  A model that is a user's own module names an
+import path, and a site runs it only where its limits allow code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from consilium.core.errors import Refused
+from consilium.core.inputs import Inputs
+from consilium.core.records import Consortium
+from consilium.study.run.manifest import given
+from consilium.study.spec.arms import Arm, arms
+from consilium.study.spec.parse import parse
+from consilium.study.spec.spec import FederationSpec, Spec
+
+from .messages import StudyRequest
+from .schema import Schema, check_declared, read_schema
+
+__all__ = ["Understood", "describe", "understand"]
+
+_TOLD = ("name", "data", "model", "federation", "vary", "threads", "max-epsilon", "unlawful")
+_PLAN = {"tables", "arm", "seed", "training", "shape", "classes", "inputs", "roster"}
+
+
+@dataclass(frozen=True, eq=False)
+class Understood:
+    """A study as a site reads it: one arm and one seed of it, and what the model's inputs and answers are."""
+
+    spec: Spec
+    arm: Arm
+    seed: int
+    training: str
+    shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    roster: tuple[str, ...]
+    inputs: Inputs
+
+    @property
+    def schema(self) -> Schema:
+        """What the study's inputs and classes are, in all that sites must agree on."""
+        return Schema(self.inputs, self.shape, self.classes)
+
+
+def describe(spec: Spec, arm: Arm, seed: int, training: str, data: Consortium, sites: Sequence[str]) -> StudyRequest:
+    """The request for one ``training`` among ``sites``; refused where they could not be told what inputs mean."""
+    check_declared(data)
+    federation = cast(FederationSpec, arm.study(spec).federation)
+    tables = {name: value for name, value in given(spec).items() if name in _TOLD}
+    return StudyRequest(
+        study=spec.name,
+        rounds=federation.shape.rounds,
+        sites=len(sites),
+        local_epochs=federation.shape.local_epochs,
+        batch=federation.shape.batch,
+        algorithm=federation.algorithm.configuration(),
+        model=spec.model.configuration(),
+        defences=tuple(defence.configuration() for defence in arm.defences),
+        code=spec.model.kind() == "module",
+        plan={
+            "tables": tables,
+            "arm": arm.name,
+            "seed": seed,
+            "training": training,
+            "shape": list(data.shape),
+            "classes": list(data.classes),
+            "inputs": data.inputs.to_json(),
+            "roster": list(sites),
+        },
+    )
+
+
+def understand(request: StudyRequest) -> Understood:
+    """The study that is asked for; refused where the request says one thing to the limits and another to the work."""
+    plan = request.plan
+    if set(plan) != _PLAN or not isinstance(plan["tables"], Mapping):
+        raise Refused("the request holds no study", remedy="run one release everywhere", where="request")
+    spec = parse({**plan["tables"], "seeds": [plan["seed"]]})
+    named = {arm.name: arm for arm in arms(spec)}
+    if spec.federation is None or plan["arm"] not in named:
+        raise Refused("the request names no training", remedy="run one release everywhere", where="request")
+    schema = read_schema(plan)
+    made = Understood(
+        spec,
+        named[plan["arm"]],
+        int(plan["seed"]),
+        str(plan["training"])[:64],
+        schema.shape,
+        schema.classes,
+        tuple(str(site) for site in plan["roster"]),
+        schema.inputs,
+    )
+    _check_same(request, made)
+    return made
+
+
+def _check_same(request: StudyRequest, made: Understood) -> None:
+    """What the limits were asked about is what will be done."""
+    federation = cast(FederationSpec, made.arm.study(made.spec).federation)
+    said: dict[str, Any] = {
+        "rounds": federation.shape.rounds,
+        "local_epochs": federation.shape.local_epochs,
+        "batch": federation.shape.batch,
+        "algorithm": federation.algorithm.configuration(),
+        "model": made.spec.model.configuration(),
+        "defences": [defence.configuration() for defence in made.arm.defences],
+        "sites": len(made.roster),
+        "study": made.spec.name,
+        "code": made.spec.model.kind() == "module",
+    }
+    asked = request.to_json()
+    for name, value in said.items():
+        if asked[name] != value:
+            raise Refused(
+                f"the request says two things of {name}", remedy="run one release everywhere", where="request"
+            )

@@ -1,0 +1,85 @@
+"""What a site declares before the first round: that it takes part, and with how many records.
+
+The numbers are those that LAWS 9 calls public: training records and the units they are of (patients), which the server
+weighs its updates by and which set its noise, and validation records, which its assessments are means over.  A digest
+says what the columns, their preparation and the classes are.  Nothing else of the data is said.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from consilium.core.errors import Refused
+
+from .framing import Bounds, Frame, pack, quoted, unpack
+
+__all__ = ["Enrolment", "decode_enrolment", "encode_enrolment"]
+
+_BYTES = Bounds(bytes=1 << 14, header=1 << 13, tensors=0)
+_FIELDS = {"kind", "study", "site", "train", "validation", "weight", "own", "units", "inputs"}
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """A site's declaration for one study: ``weight`` is that of its updates, as it works it out: the server compares.
+
+    ``own`` is False in a rehearsal: the site works on its share of the study's own data.  ``units`` is how many
+    patients the training records are of, 0 where each is its own.  ``inputs`` is the digest of the data's schema.
+    """
+
+    site: str
+    train: int
+    validation: int
+    weight: float
+    own: bool
+    units: int = 0
+    inputs: str = ""
+
+    def check_bounds(self, most: int) -> None:
+        """Refuse more records than a study allows, or none at all."""
+        if self.train < 1:
+            raise Refused("the enrolment declares no training records", where=self.site)
+        if max(self.train, self.validation) > most:
+            raise Refused(
+                f"the enrolment declares {max(self.train, self.validation)} records, and the study allows {most}",
+                remedy="federation.max-records of the study is the bound",
+                where=self.site,
+            )
+
+    def check_same(self, train: int, validation: int) -> None:
+        """Refuse other numbers than those of its share of the study's own data: a rehearsal's are known."""
+        if (self.train, self.validation) != (train, validation):
+            said = f"{self.train} training and {self.validation} validation records"
+            raise Refused(
+                f"the enrolment declares {said}, and the site's share has {train} and {validation}", where=self.site
+            )
+
+
+def encode_enrolment(enrolment: Enrolment, study: str) -> bytes:
+    """To bytes."""
+    return pack(Frame({"kind": "enrolment", "study": study, **vars(enrolment)}, {}))
+
+
+def decode_enrolment(data: bytes, study: str, site: str) -> Enrolment:
+    """From the bytes that ``site`` sent; refused where they are anything else."""
+    header = unpack(data, _BYTES).header
+    if set(header) != _FIELDS or header["kind"] != "enrolment":
+        raise Refused("the enrolment has other fields than it should", where=site, remedy="run one release everywhere")
+    if header["site"] != site:
+        said = quoted(header["site"])
+        raise Refused(f"the enrolment is that of {said}", remedy=f"start it with --site {site}", where=site)
+    if header["study"] != study:
+        raise Refused("the enrolment is of another study", remedy="run one release everywhere", where=site)
+    counts = (header["train"], header["validation"], header["units"])
+    weight, own = header["weight"], header["own"]
+    if any(type(n) is not int or not 0 <= n <= 1 << 40 for n in counts) or type(own) is not bool:
+        raise Refused("the enrolment declares no numbers of records", where=site)
+    if type(weight) not in (int, float) or not 0 < weight <= 1e15:
+        raise Refused("the enrolment declares no weight", where=site)
+    if counts[2] > counts[0]:
+        raise Refused("the enrolment declares more units than records", where=site)
+    inputs = header["inputs"]
+    if not isinstance(inputs, str) or not re.fullmatch("([0-9a-f]{64})?", inputs):
+        raise Refused("the enrolment declares no digest of its inputs", where=site)
+    return Enrolment(site, counts[0], counts[1], float(weight), own, counts[2], inputs)

@@ -1,0 +1,105 @@
+"""The server's side of one round's answers: who may say what, once, and until when.
+
+A sender is known by the node whose key signed the connection, never by what the message says; the binding of node to
+site was made at registration.  An answer counts if its node is registered, its site was asked in this round, it is of
+this study and round, names its own site and the weight that the server gave it, comes in time, and is the first one.
+Everything else is turned away by name, and the round goes on without it.  What an update holds is judged behind this,
+where the simulation judges it too: `federate.round.ServerHalf`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from consilium.core.errors import Refused
+from consilium.core.update import Update
+from consilium.federate.round.weights import check_weight
+
+from .messages import Context, decode_refusal, decode_update, kind_of
+
+__all__ = ["Reception", "Turned"]
+
+_MOST_MESSAGES = 8
+"""Of one sender in one round; what comes after is not read and not listed."""
+
+
+@dataclass(frozen=True)
+class Turned:
+    """A message that was turned away: from whom (a site, or ``node 7``), which one of theirs, and why."""
+
+    sender: str
+    number: int
+    reason: str
+
+
+@dataclass(eq=False)
+class Reception:
+    """The answers of one round: ``cohort`` was asked, ``nodes`` says which site stands behind a node.
+
+    ``context`` names study and round; ``weights`` are those that the server worked out; ``deadline`` is on the clock of
+    the ``at`` of :meth:`take`.  ``updates`` holds what was admitted, in the order of arrival.
+    """
+
+    cohort: Sequence[str]
+    nodes: Mapping[int, str]
+    context: Context
+    weights: Mapping[str, float] = field(default_factory=dict)
+    deadline: float = math.inf
+    updates: dict[str, Update] = field(default_factory=dict, init=False)
+    turned: list[Turned] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self._nonces: dict[str, str] = {}
+        self._came: dict[str, int] = {}
+
+    def take(self, node: int, data: bytes, at: float) -> bool:
+        """Admit or turn away the message ``data`` that came from ``node`` at ``at``; True if it was admitted."""
+        sender = self.nodes.get(node, f"node {node}")
+        self._came[sender] = min(self._came.get(sender, 0), _MOST_MESSAGES) + 1
+        if self._came[sender] > _MOST_MESSAGES:
+            return False
+        try:
+            self.updates[sender] = self._admitted(node, data, at)
+        except Refused as error:
+            self.turned.append(Turned(sender, self._came[sender], error.reason))
+            return False
+        return True
+
+    def waiting(self) -> tuple[str, ...]:
+        """The sites that were asked and have sent nothing, in the order of the cohort."""
+        return tuple(site for site in self.cohort if site not in self._came)
+
+    def refused(self) -> dict[str, str]:
+        """Why whose message was turned away.
+
+        A site stands here under its own name only if nothing of it was admitted; what else it sent beside an admitted
+        update is told as ``site-1 (message 2)``.
+        """
+        told: dict[str, str] = {}
+        for one in self.turned:
+            if one.sender in self.updates:
+                told[f"{one.sender} (message {one.number})"] = one.reason
+            else:
+                told[one.sender] = f"{told[one.sender]}; {one.reason}" if one.sender in told else one.reason
+        return told
+
+    def _admitted(self, node: int, data: bytes, at: float) -> Update:
+        if node not in self.nodes:
+            raise Refused("is not registered")
+        site = self.nodes[node]
+        if site not in self.cohort:
+            raise Refused("was not asked in this round")
+        if at > self.deadline:
+            raise Refused(f"came {at - self.deadline:.1f} s after the deadline")
+        if kind_of(data, self.context.bounds) == "refusal":
+            raise Refused(f"says no: {decode_refusal(data, Context(self.context.study)).error().reason}")
+        sealed = decode_update(data, self.context)
+        sealed.update.check_sender(site, sealed.update.round)
+        if site in self.updates:
+            copy = sealed.nonce == self._nonces[site]
+            raise Refused(f"{'sent the same update again' if copy else 'sent a second update'}; the first stays")
+        check_weight(site, sealed.update.weight, self.weights)
+        self._nonces[site] = sealed.nonce
+        return sealed.update

@@ -1,0 +1,1 @@
+"""The server's side: start, enrolment, sites on other machines."""

@@ -1,0 +1,116 @@
+"""`consilium serve`: the server of a federation of real machines.
+
+    site --TLS--> front door --TLS, loopback--> link (Flower's SuperLink) <--loopback-- this process
+
+The link listens on the loopback only and keeps its state in a private database; the front door is the one port that
+others reach.  This process starts both, registers the sites' keys, starts a run and is its one server: it trains the
+study's arms as `run` would, with the engine flower.  It goes on from its own checkpoint; the link's state is only what
+is on its way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from consilium.core.charge import Charge, Composed
+from consilium.core.errors import Refused
+from consilium.core.records import Consortium
+from consilium.deploy.protocol.description import describe
+from consilium.deploy.protocol.enrolment import Enrolment
+from consilium.deploy.protocol.schema import check_declared
+from consilium.deploy.transport.flower import Caller, Deployment, Flower
+from consilium.deploy.transport.flower_server import linked
+from consilium.deploy.transport.keys import roster, server_keys
+from consilium.deploy.transport.processes import require_flower
+from consilium.deploy.transport.server_options import Terms
+from consilium.federate.federated_evaluation import Assessing
+from consilium.federate.round.round import FederatedRound, RoundExchange
+from consilium.federate.round.weights import check_weight, site_weights
+from consilium.study.build.engine_choice import write_engine_record
+from consilium.study.build.factory import consortium, enrolled, gradient_rule, schedule, weighing
+from consilium.study.plan.plan import Plan, TrainingNode
+from consilium.study.run.outcome import Outcome
+from consilium.study.run.run import Carrier, Waits, run_plan
+from consilium.study.run.study import Study
+from consilium.study.spec.parse import parse
+from consilium.study.spec.spec import FederationSpec, Spec
+from consilium.study.store.store import Store
+
+from .enrolment_handshake import bounds, check_deployable, enrol, greet, named, plan_for
+
+__all__ = ["serve", "serve_study"]
+
+
+def serve_study(study: Path, out: Path, terms: Terms, command: str, say: Callable[[str], None]) -> tuple[Path, Outcome]:
+    """Train the study in a file; returns its folder."""
+    terms.check()
+    store, outcome = serve(parse(Study.read(study).table()), out, terms, command, say)
+    return store.folder, outcome
+
+
+def serve(spec: Spec, out: Path, terms: Terms, command: str, say: Callable[[str], None]) -> tuple[Store, Outcome]:
+    """Train every arm of ``spec`` with the sites that hold a key; the folder is that of a run."""
+    require_flower()
+    terms.check()
+    check_deployable(spec)
+    store = Store.of(out, spec.name)
+    keys = None if terms.keys is None else server_keys(terms.keys)
+    data = consortium(spec, spec.seeds[0])
+    check_declared(data)
+    held = {} if keys is None else roster(keys)
+    names = list(held) if held else [site.id for site in data.sites]
+    with linked(store.folder / "link", terms, keys) as link, link.seat(held, say) as seated:
+        known = seated.nodes if held else named(seated, terms, spec, data, names)
+        caller = replace(seated, nodes=known)
+        plan = plan_for(spec, greet(caller, terms, spec, data, names))
+        return store, run_plan(plan, store, command, carrier=_carrier(plan, store, caller, terms))
+
+
+def _carrier(plan: Plan, store: Store, caller: Caller, terms: Terms) -> Carrier:
+    def make(node: TrainingNode, whole: RoundExchange, _: Assessing, waits: Waits) -> tuple[Flower, RoundExchange]:
+        data = plan.materials.consortium(node.seed)
+        names = [site.id for site in data.sites]
+        request = describe(plan.spec, node.arm, node.seed, node.digest, data, names)
+        there = enrol(caller, terms, request, names, _acceptable(plan, node, data))
+        charges = {site: _charge(plan, node, one) for site, one in there.items()}
+        note = partial(write_engine_record, store.training(node.digest))
+        records = {site: one.train for site, one in there.items()}
+        units = {site: one.units or one.train for site, one in there.items()}
+        served = enrolled(plan.spec, node.arm, whole, records, units)
+        assert isinstance(served, FederatedRound)
+        held_out = {site: one.validation for site, one in there.items()}
+        deployment = Deployment(request, served.half.weights, charges, note, records, held_out)
+        return Flower(replace(caller, waits=waits), deployment), served
+
+    return make
+
+
+def _acceptable(plan: Plan, node: TrainingNode, data: Consortium) -> Callable[[Enrolment], None]:
+    """Whether a declaration is what the plan was made for, and its weight the one that the server works out."""
+    within, federation = bounds(plan.spec), node.arm.study(plan.spec).federation
+    assert isinstance(federation, FederationSpec)
+    own = {site.id: site.records for site in data.sites}
+
+    def check(one: Enrolment) -> None:
+        within(one)
+        if one.own != data.declared:
+            raise Refused("it greeted with other data", remedy="start it as it was started first", where=one.site)
+        if not one.own:
+            one.check_same(len(own[one.site].train), len(own[one.site].validation))
+        check_weight(one.site, one.weight, site_weights({one.site: one.train}, weighing(federation)))
+
+    return check
+
+
+def _charge(plan: Plan, node: TrainingNode, one: Enrolment) -> Charge | None:
+    """What one round costs a site with so many records or units."""
+    federation = node.arm.study(plan.spec).federation
+    assert isinstance(federation, FederationSpec)
+    rule = gradient_rule(node.arm)
+    work = schedule(federation, rule)
+    n = one.train if rule.unit == "example" else one.units or one.train
+    step = rule.step_charge(n, work)
+    return None if step is None else Composed(step, work.steps(n))

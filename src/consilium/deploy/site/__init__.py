@@ -1,0 +1,1 @@
+"""The site's side: its data, policy, ledger, secrets and answers."""

@@ -1,0 +1,134 @@
+"""A site's own secret: 32 bytes that only its owner can read, made once and never sent.
+
+It hides whose records stand in the ledger, seals the ledger against change, and keys what is drawn once per record.
+Without it a ledger says nothing, so it is never made anew beside one: that would look like a fresh budget.
+
+A custody says where the 32 bytes are: in the ledger's file ``secret`` itself (`PlainFile`), in it under a passphrase
+(:mod:`.passphrase`), or in the system's keyring (:mod:`.os_keyring`), to which the file then only points.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar, final
+
+from consilium.core.errors import Failed, Refused
+from consilium.core.files import read_bytes
+from consilium.core.keystream import Secret
+from consilium.deploy.protocol.framing import parse
+
+from .journal import durable
+
+__all__ = ["Custody", "PlainFile", "make_secret", "read_secret"]
+
+_BYTES = 32
+_log = logging.getLogger("consilium.site")
+
+
+class Custody(ABC):
+    """Where a site's secret is kept; ``name`` stands in its file and is the word for ``--secret-from``."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def wrap(self, key: bytes) -> bytes:
+        """What stands in the file for the 32 bytes ``key``, which are kept when this returns."""
+
+    @abstractmethod
+    def unwrap(self, data: bytes, path: Path) -> bytes:
+        """The key for which ``data`` stands in the file ``path``; Refused where it cannot be had."""
+
+    def make(self, path: Path) -> Secret:
+        """A new secret, its file (mode 0600) on disk before this returns; refused where one is there already."""
+        if path.exists():
+            raise Refused(f"{path} is there already", remedy="keep it: without it the ledger is lost")
+        key = os.urandom(_BYTES)
+        _write(path, self.wrap(key))
+        return Secret(key)
+
+    def read(self, path: Path) -> Secret:
+        """The secret of the file ``path``; one that lies there open is taken into this custody, and the log says so.
+
+        Refused where it is missing, damaged, readable by others, or kept in another way.
+        """
+        data = _private(path)
+        kept = _kept(data, path)
+        if kept == self.name:
+            return Secret(self.unwrap(data, path))
+        if kept != PlainFile.name:
+            raise Refused(
+                f"the site's secret is not kept by {self.name}", remedy=f"use --secret-from {kept}", where=str(path)
+            )
+        durable(path, self.wrap(data))
+        _log.info("%s: kept by %s from now on; copies made before, as in backups, are still open", path, self.name)
+        return Secret(data)
+
+
+@final
+class PlainFile(Custody):
+    """The secret lies open in a file that only its owner can read."""
+
+    name = "file"
+
+    def wrap(self, key: bytes) -> bytes:
+        """The key itself."""
+        return key
+
+    def unwrap(self, data: bytes, path: Path) -> bytes:
+        """The data themselves."""
+        return data
+
+
+def make_secret(path: Path) -> Secret:
+    """A new secret that lies open in ``path``."""
+    return PlainFile().make(path)
+
+
+def read_secret(path: Path) -> Secret:
+    """The secret that lies open in ``path``."""
+    return PlainFile().read(path)
+
+
+def _private(path: Path) -> bytes:
+    try:
+        mode, data = path.stat().st_mode, read_bytes(path, 4096)
+    except OSError as error:
+        raise Refused(
+            f"the site's secret cannot be read: {error.strerror}",
+            remedy="restore it from your backup: a new one would forget what was spent",
+            where=str(path),
+        ) from None
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise Refused("others can read the site's secret", remedy=f"chmod 600 {path}", where=str(path))
+    return data
+
+
+def _kept(data: bytes, path: Path) -> str:
+    """The name of the custody that wrote ``data``."""
+    if len(data) == _BYTES:
+        return PlainFile.name
+    try:
+        kept = parse(data, "secret").get("kept")
+    except Refused:
+        kept = None
+    if kept not in ("passphrase", "keyring"):
+        raise Refused(f"the site's secret has {len(data)} bytes, not {_BYTES}", remedy="restore it", where=str(path))
+    return str(kept)
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.write(handle, data)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except FileExistsError:
+        raise Refused(f"{path} is there already", remedy="keep it: without it the ledger is lost") from None
+    except OSError as error:
+        raise Failed(f"cannot write {path}: {error}", remedy="free disk space, or name another folder") from error

@@ -1,0 +1,91 @@
+"""`--secret-from`: where the secret of a site's ledger is kept, and where its passphrase comes from.
+
+    file                     open, in the ledger's folder                                            (the default)
+    keyring                  in the keyring of the system
+    passphrase               asked for on the terminal
+    passphrase:env:NAME      in a variable of the environment, which is taken out of it
+    passphrase:fd:N          the first line of an open file descriptor
+
+A passphrase is never an argument: others see those, and shells remember them.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+
+from consilium.core.errors import Refused
+
+from .os_keyring import Keyring
+from .passphrase import Passphrase
+from .secret import Custody, PlainFile
+
+__all__ = ["custody"]
+
+_WHERE = "--secret-from"
+_OTHERWISE = "use passphrase:env:NAME or passphrase:fd:N"
+_LONGEST = 4096
+
+
+def custody(said: str) -> Custody:
+    """The custody for the words after ``--secret-from``; they are not repeated where they are not known."""
+    if said == "file":
+        return PlainFile()
+    if said == "keyring":
+        return Keyring()
+    ask = _source(said)
+    if ask is None:
+        raise Refused(
+            "it is none of file, keyring, passphrase, passphrase:env:NAME and passphrase:fd:N",
+            remedy="name where the passphrase is; it is never an argument itself",
+            where=_WHERE,
+        )
+    return Passphrase(ask)
+
+
+def _source(said: str) -> Callable[[bool], str] | None:
+    kind, _, rest = said.partition(":")
+    way, _, name = rest.partition(":")
+    if kind != "passphrase":
+        return None
+    if not rest:
+        return _prompted
+    if way == "env" and name:
+        return partial(_of_environment, name)
+    return partial(_of_descriptor, int(name)) if way == "fd" and name.isdecimal() and len(name) < 10 else None
+
+
+def _prompted(new: bool) -> str:
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise Refused("there is no terminal to ask for the passphrase on", remedy=_OTHERWISE, where=_WHERE)
+    try:
+        said = getpass.getpass("passphrase of the site's secret: ")
+        again = getpass.getpass("the same again: ") if new else said
+    except EOFError:
+        raise Refused("no passphrase was given", remedy=_OTHERWISE, where=_WHERE) from None
+    if said != again:
+        raise Refused("the two passphrases differ", remedy="start again; nothing was changed", where=_WHERE)
+    return said
+
+
+def _of_environment(name: str, _: bool) -> str:
+    """Taken out, so that no process that is started from here inherits it."""
+    said = os.environ.pop(name, "")
+    if not said:
+        raise Refused(f"the variable {name} is not set, or empty", remedy="set it for this process alone", where=_WHERE)
+    return said
+
+
+def _of_descriptor(number: int, _: bool) -> str:
+    try:
+        with os.fdopen(number, "rb") as file:
+            said = file.readline(_LONGEST).decode("utf-8").rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        reason = f"the passphrase cannot be read from descriptor {number}: {type(error).__name__}"
+        raise Refused(reason, remedy=f"open it for this process: {number}< FILE", where=_WHERE) from None
+    if not said:
+        raise Refused(f"descriptor {number} holds no passphrase", remedy=_OTHERWISE, where=_WHERE)
+    return said

@@ -1,0 +1,1 @@
+"""How messages travel: Flower, TLS, processes, the gateway."""

@@ -1,0 +1,121 @@
+"""Replies as they come: one that is still under way holds up no other.
+
+Flower tells of a reply as soon as its sender begins to send it, and its parts follow in calls of their own.  Its grid
+then waits for the parts, for minutes where the sender's network was cut between two of them, and no other site's reply
+is seen meanwhile, nor the deadline.  Here a reply is taken apart from its announcement: each look asks once for the
+parts that are missing, and what is not whole stays for the next look.
+
+Source: flwr 1.41.0, flwr.superlink.grid.http_grid.HttpGrid.pull_messages
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from consilium.deploy.protocol.framing import Bounds
+
+if TYPE_CHECKING:
+    from flwr.app import Message
+
+__all__ = ["Replies"]
+
+_MOST_BYTES = Bounds().bytes
+
+
+@dataclass
+class _Arriving:
+    """A reply that was announced: which question it answers, the parts it has, and the names of those it lacks."""
+
+    question: str
+    message: str
+    missing: list[str]
+    parts: dict[str, bytes] = field(default_factory=dict)
+
+
+class Replies:
+    """A Flower grid in all but the way in which replies are pulled; ``client`` is the grid's own to its link."""
+
+    def __init__(self, grid: Any, client: Any, run: int) -> None:
+        self._grid, self._client, self._run = grid, client, run
+        self._arriving: dict[str, _Arriving] = {}
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """As the grid does: the number of each message, empty where its node is not there."""
+        numbers: Iterable[str] = self._grid.push_messages(messages)
+        return numbers
+
+    def get_node_ids(self) -> Iterable[int]:
+        """The nodes that are there."""
+        nodes: Iterable[int] = self._grid.get_node_ids()
+        return nodes
+
+    def pull_messages(self, numbers: Sequence[str]) -> list[Message]:
+        """The replies to the messages of these ``numbers`` that are whole now; each is given out once."""
+        wanted = set(numbers)  # what nobody waits for any more is let go
+        self._arriving = {name: one for name, one in self._arriving.items() if one.question in wanted}
+        told = {one.question for one in self._arriving.values()}  # the link tells of a reply once, and forgets it
+        if unheard := [number for number in numbers if number not in told]:
+            self._look(unheard)
+        return [made for one in list(self._arriving.values()) if (made := self._taken(one)) is not None]
+
+    def _look(self, numbers: Sequence[str]) -> None:
+        from flwr.proto.runtime_pb2 import PullAppMessagesRequest
+        from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
+
+        got = self._client.PullMessages(PullAppMessagesRequest(message_ids=numbers))
+        for told, tree in zip(got.messages_list, got.message_object_trees, strict=True):
+            about = told.metadata
+            parts = list(dict.fromkeys(part.object_id for part in iterate_object_tree(tree)))
+            self._arriving[about.message_id] = _Arriving(about.reply_to_message_id, about.message_id, parts)
+
+    def _taken(self, one: _Arriving) -> Message | None:
+        """The reply if it is whole, an error in its place if it never will be, else None."""
+        whole = self._completed(one)
+        if whole is None:
+            return None
+        del self._arriving[one.message]
+        return self._given(one) if whole else self._lost(one)
+
+    def _completed(self, one: _Arriving) -> bool | None:
+        """Ask for what is missing: True if nothing is, False if it will never be there, None if it may come yet."""
+        from flwr.proto.message_pb2 import PullObjectRequest
+
+        while one.missing:
+            name = one.missing[0]
+            got = self._client.PullObject(PullObjectRequest(node=self._grid.node, run_id=self._run, object_id=name))
+            if not got.object_available:
+                return None if got.object_found else False
+            one.parts[name] = got.object_content
+            del one.missing[0]
+            if sum(map(len, one.parts.values())) > _MOST_BYTES:
+                return False
+        return True
+
+    def _given(self, one: _Arriving) -> Message:
+        from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
+        from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+
+        node = self._grid.node
+        received = ConfirmMessageReceivedRequest(node=node, run_id=self._run, message_object_id=one.message)
+        self._client.ConfirmMessageReceived(received)
+        made: Any = inflate_object_from_contents(one.message, one.parts)
+        made.metadata.__dict__["_message_id"] = one.message
+        whole: Message = made
+        return whole
+
+    def _lost(self, one: _Arriving) -> Message:
+        """What stands for a reply that nobody will read: its sender was cut off for so long that the link let it go."""
+        from flwr.app import Metadata
+        from flwr.app.error import Error
+        from flwr.app.message import make_message
+        from flwr.common.constant import ErrorCode
+        from flwr.supercore.constant import SYSTEM_MESSAGE_TYPE
+        from flwr.supercore.date import now
+
+        node = self._grid.node.node_id
+        about = Metadata(self._run, "", node, node, one.question, "", now().timestamp(), 0, SYSTEM_MESSAGE_TYPE)
+        error = Error(ErrorCode.MESSAGE_UNAVAILABLE, "its answer came in part only; it is asked again")
+        made: Message = make_message(metadata=about, error=error)
+        return made

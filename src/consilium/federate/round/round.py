@@ -1,0 +1,322 @@
+"""A federated round: the one-phase exchange.
+
+The server half and the site halves are separate objects that meet only in what they send; the server half holds no
+reference to a site, so its code cannot reach a record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+
+from consilium.core.algorithm import Algorithm, Broadcast, Server
+from consilium.core.defence import UpdateDefence
+from consilium.core.errors import Failed
+from consilium.core.exchange import Exchange
+from consilium.core.merge import Merge
+from consilium.core.random import Stream
+from consilium.core.streamed import Streamed
+from consilium.core.update import Aggregate, Payload, Update, wire_bytes
+from consilium.federate.client.lr_schedule import Rate
+from consilium.federate.client.participant import Participant, SiteState
+from consilium.federate.client.vectorised_clients import Together, why_not_together
+from consilium.federate.participation import Attendance, Participation
+
+from .admission import Expected, admitted
+from .aggregation import Merging, Step, weighed
+from .model_ema import Average
+from .observers import Observers, Seen
+from .soundness import PublicLoss
+from .update_stream import Incoming
+from .weights import check_weight, fewest_sites, shares
+
+__all__ = ["FederatedRound", "RoundExchange", "RoundState", "ServerHalf"]
+
+RoundExchange = Exchange["RoundState", SiteState, Broadcast, Update]
+_BROKEN = 3
+"""Rounds in a row whose merged model is broken, with nobody to blame, that end a training."""
+
+
+@dataclass(frozen=True, eq=False)
+class RoundState:
+    """What lives between rounds beside the sites: the server, the merge's memory, the adversary's memory, and what
+    those who watch the training remember.
+
+    Of the last round: ``cohort`` was asked to work, ``absent`` had joined and was away, ``dropped`` sent nothing,
+    ``late`` missed the deadline, ``slow`` did a share of its steps, ``refused`` was turned away, ``turned`` by an
+    engine already; ``aborted`` says how many updates were usable where that was too few, or what is wrong with the
+    merged model, so that the model stayed as it was: for the latter reason in ``broken`` rounds in a row; ``shares``
+    are those of the merge; ``bytes_up`` and ``bytes_down`` is what was sent.
+    """
+
+    server: Server
+    merge: Payload = field(default_factory=dict)
+    adversary: Payload = field(default_factory=dict)
+    observed: Payload = field(default_factory=dict)
+    cohort: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    late: tuple[str, ...] = ()
+    slow: tuple[str, ...] = ()
+    aborted: str = ""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    turned: Mapping[str, str] = field(default_factory=dict)
+    shares: Mapping[str, float] = field(default_factory=dict)
+    broken: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+    def noting(self, turned: Mapping[str, str]) -> RoundState:
+        """This state with what an engine ``turned`` away before the round saw it, by sender: refused, not silent."""
+        dropped = tuple(site for site in self.dropped if site not in turned)
+        return replace(self, refused={**turned, **self.refused}, dropped=dropped)
+
+    def lost(self) -> tuple[str, ...]:
+        """The sites of the last round whose work is not in the model."""
+        out = {*self.dropped, *self.late, *self.refused}
+        return self.cohort if self.aborted else tuple(site for site in self.cohort if site in out)
+
+
+@dataclass(frozen=True, eq=False)
+class ServerHalf:
+    """All that the server knows: who exists, and how to make one model of their updates.
+
+    ``weights`` are the sites' as the server worked them out, and ``steps`` the most local steps it planned for each: an
+    update that says otherwise is refused.  No site has more than ``max_share`` of a merge.  ``loss`` judges the merged
+    model on public records.
+    """
+
+    roster: tuple[str, ...]
+    fraction: float
+    algorithm: Algorithm
+    merge: Merge
+    defences: tuple[UpdateDefence, ...]
+    classes: int
+    stream: Stream
+    participation: Participation = field(default_factory=Participation)
+    rate: Rate = field(default_factory=Rate)
+    average: Average = field(default_factory=Average)
+    weights: Mapping[str, float] = field(default_factory=dict)
+    max_share: float = 1.0
+    steps: Mapping[str, int] = field(default_factory=dict)
+    loss: PublicLoss | None = None
+
+    def attendance(self, number: int) -> Attendance:
+        """Who is asked to work in round ``number``, and who is away."""
+        return self.participation.attendance(self.roster, self.fraction, number, self.stream)
+
+    def cohort(self, number: int) -> tuple[str, ...]:
+        """The sites that are asked to work in round ``number``, in the order of the roster."""
+        return self.attendance(number).cohort
+
+    def broadcast(self, state: RoundState) -> Broadcast:
+        """What every sampled site receives: the algorithm's word, and the merge's."""
+        sent = self.algorithm.broadcast(state.server)
+        extra = self.merge.tells(state.merge)
+        return replace(sent, extra={**sent.extra, **extra}) if extra else sent
+
+    @property
+    def streams(self) -> bool:
+        """Whether updates are added one at a time: the rule reads a sum, and all weights are known before they come."""
+        return self.merge.reads == "sum" and self.weights.keys() >= set(self.roster)
+
+    def arrivals(self, answered: Collection[str], state: RoundState) -> tuple[tuple[str, ...], RoundState]:
+        """Who of ``answered`` sent in time, and by name those that did not: an engine may lose some, a study others."""
+        number = state.server.round + 1
+        who, draws = self.attendance(number), self.participation
+        dropped = {site for site in who.cohort if site not in answered or draws.drops(site, number, self.stream)}
+        lagging = [site for site in answered if site not in dropped and draws.lags(site, number, self.stream)]
+        late = {site for site in lagging if draws.misses(site, number, self.stream)}
+        return tuple(site for site in answered if site not in dropped | late), replace(
+            state,
+            cohort=who.cohort,
+            absent=who.absent,
+            dropped=tuple(site for site in who.cohort if site in dropped),
+            late=tuple(site for site in lagging if site in late),
+            slow=tuple(site for site in lagging if site not in late),
+        )
+
+    def advance(
+        self, updates: Mapping[str, Update], state: RoundState, observers: Observers | None = None
+    ) -> RoundState:
+        """Refuse what is malformed, enforce the server halves, merge, and take the server's step.
+
+        With fewer usable updates than the minimum cohort, or where what they make is no sound model, the model stays as
+        it was, and the round counts.  ``observers`` are shown the round as it was.  Raises Failed where no update can
+        be used and that is divergence, not one site's fault.
+        """
+        expected = Expected({**self.algorithm.expects(state.server), **self.merge.expects()}, state.server.params.dtype)
+        known = self.weights if self.streams and observers is None else None
+        incoming, least = Incoming(updates, self._admission(state, expected), known), self._least()
+        step = self._merging(state, expected).best(incoming, least)
+        self._refuse_divergence(incoming, state)
+        refused = incoming.refused | ({} if step is None else dict(step.culprits))
+        if step is None or step.fault is not None:
+            return self._unchanged(incoming, refused, state, observers, step, least)
+        merged = () if observers is None else tuple(weighed(incoming, step.weights))
+        return replace(
+            state,
+            server=step.server,
+            merge=step.memory,
+            aborted="",
+            broken=0,
+            refused=refused,
+            observed=self._observed(observers, merged, step.aggregate, state),
+            shares=shares(step.weights),
+        )
+
+    def _least(self) -> int:
+        """The fewest updates that make a model."""
+        minimum = self.participation.minimum_cohort
+        cap = fewest_sites(self.max_share) if self.max_share < 1 else 0
+        return max(self.merge.least, minimum if minimum > 1 else 0, cap)
+
+    def _refuse_divergence(self, incoming: Incoming, state: RoundState) -> None:
+        """One site may be at fault, many are divergence; what an engine turned away counts as what came this far."""
+        turned = {site: why for site, why in state.turned.items() if site in state.cohort}
+        reasons = {**turned, **incoming.refused}
+        if not len(incoming) and (len(reasons) > 1 or len(self.roster) == 1):
+            details = "; ".join(f"{site}: {why}" for site, why in reasons.items())
+            raise Failed(f"no update of round {state.server.round + 1} could be used ({details})")
+
+    def _merging(self, state: RoundState, expected: Expected) -> Merging:
+        """Behind a mask nobody can be told.  Where the server's noise covers each site no update is left out for what
+        others sent: the claim counts on that, and bounds all of them.
+        """
+        algorithm = self.rate.at(self.algorithm, state.server.round + 1)
+        apart = not self.sees_sums and self.merge.least > 0
+        return Merging(
+            algorithm, self.merge, self.average, state.server, state.merge, expected, self.max_share, self.loss, apart
+        )
+
+    def _unchanged(
+        self,
+        incoming: Incoming,
+        refused: Mapping[str, str],
+        state: RoundState,
+        observers: Observers | None,
+        step: Step | None,
+        least: int,
+    ) -> RoundState:
+        """The state after a round that made no model: that before it."""
+        broken, why = 0, f"{len(incoming)} of {least} updates"
+        if step is not None:
+            broken, why = state.broken + 1, f"the merged model is broken: {step.fault}"
+            if broken >= _BROKEN or len(self.roster) == 1:
+                raise Failed(
+                    f"round {state.server.round + 1}: {why}; nobody's update stands out",
+                    remedy="use a smaller learning rate (federation.lr), or a norm-bound",
+                )
+        same = replace(state.server, round=state.server.round + 1)
+        lawful = () if observers is None else tuple(incoming)
+        observed = self._observed(observers, lawful, None, state)
+        return replace(state, server=same, aborted=why, broken=broken, refused=refused, observed=observed, shares={})
+
+    def plain(self, updates: Mapping[str, Update], state: RoundState) -> dict[str, Update]:
+        """``updates`` as the server reads them, without those that it refuses or that come too late."""
+        in_time, noted = self.arrivals(updates, state)
+        expected = Expected({**self.algorithm.expects(state.server), **self.merge.expects()}, state.server.params.dtype)
+        incoming = Incoming({site: updates[site] for site in in_time}, self._admission(noted, expected), None)
+        return {update.site: update for update in incoming}
+
+    @property
+    def sees_sums(self) -> bool:
+        """True where updates are masked, so that the server sees their sum alone."""
+        return any(defence.stage == "mask" for defence in self.defences)
+
+    def _observed(
+        self, observers: Observers | None, lawful: Sequence[Update], aggregate: Aggregate | None, state: RoundState
+    ) -> Payload:
+        if observers is None:
+            return state.observed
+        updates = None if self.sees_sums else {update.site: update for update in lawful}
+        return observers(Seen(self.broadcast(state), state.cohort, updates, aggregate), state.observed)
+
+    def _admission(self, state: RoundState, expected: Expected) -> Callable[[str, Update], Update]:
+        """What makes a plain update of a site's message, or refuses it."""
+        extra = self.merge.tells(state.merge)
+        return partial(self._admit, state.server.round + 1, tuple(d.hearing(extra) for d in self.defences), expected)
+
+    def _admit(
+        self, number: int, defences: Sequence[UpdateDefence], expected: Expected, site: str, update: Update
+    ) -> Update:
+        update.check_sender(site, number)
+        check_weight(site, update.weight, self.weights)
+        plain = admitted(update, defences, expected)
+        if site in self.steps:
+            self.algorithm.check(plain.payload, self.steps[site])
+        return plain
+
+
+class FederatedRound(RoundExchange):
+    """Broadcast, local work, merge; ``observers`` watch, and change nothing."""
+
+    def __init__(
+        self,
+        server: ServerHalf,
+        sites: Mapping[str, Participant],
+        compiled: bool = False,
+        observers: Observers | None = None,
+    ) -> None:
+        self.half, self.sites, self._compiled, self._observers = server, sites, compiled, observers
+
+    def watched(self, observers: Observers) -> FederatedRound:
+        """This exchange before the eyes of ``observers``."""
+        return FederatedRound(self.half, self.sites, self._compiled, observers)
+
+    def served(self, server: ServerHalf) -> FederatedRound:
+        """This exchange with another server half."""
+        return FederatedRound(server, self.sites, self._compiled, self._observers)
+
+    @cached_property
+    def _stack(self) -> Together:
+        """Made where it is used, in a worker perhaps; refused if some site cannot be stacked."""
+        refusal = why_not_together(tuple(self.sites.values()))
+        if refusal is not None:
+            raise refusal
+        return Together(next(iter(self.sites.values())), self._compiled)
+
+    @property
+    def streams(self) -> bool:
+        """Unless somebody watches the updates, whatever the server half does."""
+        return self._observers is None and self.half.streams
+
+    def open(self, server: RoundState) -> tuple[tuple[str, ...], Broadcast]:
+        """The cohort of the next round and the shared model."""
+        return self.half.cohort(server.server.round + 1), self.half.broadcast(server)
+
+    def site(self, phase: str, site: str, inbox: Broadcast, state: SiteState) -> tuple[Update, SiteState]:
+        """Local work."""
+        return self.sites[site].work(inbox, state)
+
+    def together(
+        self, phase: str, sites: Sequence[str], inbox: Broadcast, states: Mapping[str, SiteState]
+    ) -> tuple[dict[str, Update], dict[str, SiteState]]:
+        """Local work of many at once."""
+        done = self._stack.work([self.sites[site] for site in sites], inbox, states)
+        return {site: update for site, (update, _) in done.items()}, {site: after for site, (_, after) in done.items()}
+
+    def turned(self, server: RoundState, refused: Mapping[str, str]) -> RoundState:
+        """The server half is told of what an engine turned away."""
+        return replace(server, turned=dict(refused))
+
+    def server(
+        self, phase: str, outboxes: Mapping[str, Update], server: RoundState
+    ) -> tuple[RoundState, Broadcast | None]:
+        """Merge; the exchange is over."""
+        sent = self.half.broadcast(server)
+        size = wire_bytes({"params": sent.params, "buffers": sent.buffers, **sent.extra})
+        in_time, noted = self.half.arrivals(outboxes, server)
+        counted, sizes = {*in_time, *noted.late}, dict[str, int]()
+
+        def came() -> Iterator[tuple[str, Update]]:
+            for site, update in outboxes.items():
+                if site in counted:
+                    sizes[site] = wire_bytes(update.payload)
+                if site in timely:
+                    yield site, update
+
+        timely = Streamed(in_time, came)
+        after = self.half.advance(timely, noted, self._observers)
+        return replace(after, bytes_up=sum(sizes.values()), bytes_down=size * len(noted.cohort)), None

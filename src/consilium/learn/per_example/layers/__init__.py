@@ -1,0 +1,1 @@
+"""Rules for the gradients per example of torch's layers, one file each."""

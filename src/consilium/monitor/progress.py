@@ -1,0 +1,143 @@
+"""Progress of long work: what is running, how far it is, and when it will be done.
+
+On a terminal a live table, elsewhere plain lines: one for every finished training, and in between one every few
+seconds.  Everything goes to standard error, so that standard output holds results alone.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+
+from consilium.core.terminal import one_line
+
+from .epsilon_tracker import EpsilonSpent
+from .eta import Kind, Pace
+from .interrupt import check
+from .live_table import Board
+from .round_summary import attendance, bytes_line, named, round_line
+from .screen import Visible
+from .stragglers import Lateness
+
+__all__ = ["Planning", "Ticker"]
+
+_EVERY = 10.0
+_PATIENCE, _PLANNING, _MANY = 2.0, 5.0, 30
+_REFRESH = 2
+"""Draws a second: often enough to be read, and too seldom to be felt."""
+
+
+class Planning:
+    """Tells how far a plan of many arms is that takes more than two seconds: a line every five."""
+
+    def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True, quiet=quiet)
+        self._next = time.monotonic() + _PATIENCE
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """``done`` of ``total`` are done of the step ``what``."""
+        check()
+        if total >= _MANY and time.monotonic() >= self._next:
+            self._next = time.monotonic() + _PLANNING
+            self._console.print(f"planning: {done} of {total} {what}", highlight=False, markup=False, soft_wrap=True)
+
+
+class Ticker:
+    """Tells how far the work of ``total`` pieces is, kind by kind."""
+
+    def __init__(self, total: Mapping[Kind, int], quiet: bool = False, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, quiet=quiet)
+        self.pace = Pace(total)
+        self.board = Board(self.pace)
+        self._since, self._last, self._knew = time.monotonic(), -math.inf, False
+        self._refused: set[tuple[str, str]] = set()
+        self._late = Lateness(self.say)
+        self.live = None
+        if not quiet and self.console.is_terminal and not self.console.is_dumb_terminal:
+            self.live = Live(Visible(self.board), console=self.console, refresh_per_second=_REFRESH, transient=True)
+
+    def __enter__(self) -> Ticker:
+        if self.live is not None:
+            self.live.start()
+        self._since = time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live is not None:
+            self.live.stop()
+        sys.stderr.flush()
+
+    def say(self, line: str) -> None:
+        """One line that stays."""
+        self.console.print(one_line(line), highlight=False, markup=False, soft_wrap=True)
+
+    def begin(self, what: str, rounds: int = 0) -> None:
+        """``what`` is running from now on; ``rounds`` if it is a training."""
+        check()
+        self.board.show(what, rounds)
+        self._late = Lateness(self.say)
+        self._since = time.monotonic()
+
+    def skip(self, kind: Kind, times: int = 1) -> None:
+        """``times`` pieces of work were found done, or will never be done."""
+        check()
+        self.pace.count(kind, None, times)
+
+    def did(self, kind: Kind) -> None:
+        """One piece of what is running is done."""
+        check()
+        self._time(kind)
+        self._plain(self.board.running)
+
+    def round(self, kind: Kind, report: Mapping[str, Any], spent: EpsilonSpent | None = None) -> None:
+        """One federated round is done."""
+        check()
+        self._time(kind)
+        self.board.after(report, spent)
+        self._tell_refused(report)
+        self._plain(f"{self.board.running}: {self._round()}; {attendance(report)}")
+
+    def waits(self, question: str, sites: Sequence[str], seconds: float) -> None:
+        """``question`` has been waiting for ``sites`` for so many seconds; for none when all have answered."""
+        check()
+        self.board.waits(question, sites, seconds)
+        if self.live is None:
+            self._late(question, sites, seconds)
+
+    def trained(self) -> None:
+        """The running training is over: its last round stays as a line."""
+        if self.board.report is not None:
+            self.say(f"{self.board.running}: {self._round()}")
+            self._last = time.monotonic()
+
+    def _round(self) -> str:
+        board = self.board
+        if board.report is None:
+            return ""
+        parts = (round_line(board.report, board.rounds), bytes_line(board.report), str(board.spent or ""))
+        return ", ".join(part for part in parts if part)
+
+    def _time(self, kind: Kind) -> None:
+        now = time.monotonic()
+        self.pace.count(kind, now - self._since)
+        self._since = now
+
+    def _plain(self, what: str) -> None:
+        left = self.pace.left()
+        first = left.whole and not self._knew  # as soon as the time is known it is told
+        if self.live is None and (first or time.monotonic() - self._last > _EVERY):
+            self._last, self._knew = time.monotonic(), left.whole
+            self.say(f"[{self.pace.done}/{self.pace.total}] {what}; {left}")
+
+    def _tell_refused(self, report: Mapping[str, Any]) -> None:
+        """A refused update is no part of the plan: the first of each site stays as a line."""
+        for site, reason in named(report, "refused").items():
+            if (self.board.running, site) not in self._refused:
+                self._refused.add((self.board.running, site))
+                self.say(f"{self.board.running}, round {report['round']}: the update of {site} was refused: {reason}")

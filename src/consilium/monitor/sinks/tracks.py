@@ -1,0 +1,105 @@
+"""The sinks that a study names, fed together; one that fails is told once and left out, and no training fails by it.
+
+A sink is given the rounds that it does not hold from ``rounds.jsonl``: after a kill, after a failure of its own, or
+when it was named later than the training was made.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+from consilium.core.errors import MissingExtra
+from consilium.evidence.cell import CellEvidence
+from consilium.monitor.epsilon_tracker import EpsilonSpent
+from consilium.monitor.interrupt import check
+
+from .scalars import cell_scalars, round_scalars
+from .sink import Curve, Sink
+
+__all__ = ["SINKS", "Tracks", "require_sinks"]
+
+SINKS: Mapping[str, str] = {"tensorboard": "TensorBoard", "mlflow": "MLflow"}
+"""Kind (also the package it needs, and its file here) and class."""
+
+_LONGEST = 300
+_T = TypeVar("_T")
+
+
+class Tracks:
+    """Feeds every sink; without sinks it does nothing."""
+
+    def __init__(self, kinds: Sequence[str], folder: Path, study: str, say: Callable[[str], None]) -> None:
+        self._say, self._sinks = say, dict[str, Sink]()
+        for kind in kinds:
+            made = self._tried(kind, partial(_made, kind, folder, study))
+            if made is not None:
+                self._sinks[kind] = made
+
+    def __enter__(self) -> Tracks:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._each(lambda sink: sink.close())
+
+    def __bool__(self) -> bool:
+        return bool(self._sinks)
+
+    def begin(self, curve: Curve, before: Sequence[Mapping[str, Any]], ended: float) -> None:
+        """A training, with the reports of the rounds ``before`` now, the last of which ended at ``ended``."""
+
+        def fill(sink: Sink) -> None:
+            held, at = sink.begin(curve, len(before)), ended
+            ends = []
+            for report in reversed(before):
+                ends.append(at)
+                at -= report.get("seconds", 0.0)
+            for report, end in zip(before, reversed(ends), strict=True):
+                if report["round"] > held:
+                    sink.write(report["round"], round_scalars(report), end)
+
+        self._each(fill)
+
+    def round(self, report: Mapping[str, Any], spent: EpsilonSpent | None) -> None:
+        """One more round."""
+        self._each(lambda sink: sink.write(report["round"], round_scalars(report, spent), time.time()))
+
+    def end(self, finished: bool) -> None:
+        """The training is over, or failed."""
+        self._each(lambda sink: sink.end(finished))
+
+    def cell(self, curve: Curve, evidence: CellEvidence) -> None:
+        """A cell's final figures."""
+        self._each(lambda sink: sink.final(curve, cell_scalars(evidence)))
+
+    def _each(self, act: Callable[[Sink], None]) -> None:
+        for kind, sink in list(self._sinks.items()):
+            self._tried(kind, partial(act, sink))
+
+    def _tried(self, kind: str, act: Callable[[], _T]) -> _T | None:
+        try:
+            return act()
+        except Exception as error:  # a full disk, a locked file, another version: it is a copy, and the run goes on
+            check()
+            self._sinks.pop(kind, None)
+            why = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST]
+            self._say(f"{kind} is left out from here: {why}; the next run fills in what is missing")
+            return None
+
+
+def require_sinks(kinds: Sequence[str]) -> None:
+    """Refuse sinks whose package is not installed."""
+    for i, kind in enumerate(kinds):
+        if find_spec(kind) is None:
+            raise MissingExtra(f"{kind} is not installed", remedy='pip install "consilium[track]"', where=f"track[{i}]")
+
+
+def _made(kind: str, folder: Path, study: str) -> Sink:
+    module = importlib.import_module(f"{__package__}.{kind}")
+    made: Sink = getattr(module, SINKS[kind])(folder, study)
+    return made

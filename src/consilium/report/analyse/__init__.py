@@ -1,0 +1,1 @@
+"""Figures compared, summarised and bounded."""

@@ -1,0 +1,211 @@
+"""The columns of the matrix: what is shown of a cell, under which heading, and what it means.
+
+A column reads one :class:`Measure` from a cell, so every table, plot and card of the report shows the same figures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from consilium.core.finding import Measure
+from consilium.report.load.numbers import Style
+from consilium.report.load.records import CellRecord, StudyRecord
+from consilium.report.load.scores import worst_case
+
+__all__ = ["Column", "columns", "is_bound", "measure_of"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: ``better`` is the direction that is good, ``style`` says how its numbers are written.
+
+    ``needs_all``: where one seed has no figure there is no mean either: the seeds that have one are the good ones.
+    """
+
+    key: str
+    label: str
+    group: str
+    meaning: str
+    better: Literal["high", "low"]
+    style: Style = "share"
+    needs_all: bool = False
+
+    @property
+    def robustness(self) -> bool:
+        """True for figures of evasion, in which a collapsed model is not ranked (LAWS 19).
+
+        They bound the robust accuracy from above: what withstood these attacks may fall to a stronger one (LAWS 26).
+        """
+        return self.group == "Evasion"
+
+
+_FIRST = (
+    Column("accuracy", "accuracy", "Utility", "Share of test records answered rightly.", "high"),
+    Column(
+        "balanced_accuracy",
+        "balanced accuracy",
+        "Utility",
+        "Mean over classes of the share answered rightly: answering one class always earns 1 / classes.",
+        "high",
+    ),
+    Column(
+        "auroc", "AUROC", "Utility", "Chance that a right class is ranked above a wrong one; 0.5 is a coin.", "high"
+    ),
+    Column(
+        "personal_accuracy",
+        "own models",
+        "Utility",
+        "Share of the sites' validation records answered rightly by each site's own model (personalised algorithms).",
+        "high",
+    ),
+    Column(
+        "personal_worst_accuracy",
+        "own, worst site",
+        "Utility",
+        "The same at the site where it is lowest; chosen for being lowest, so its interval is only that site's own.",
+        "high",
+    ),
+    Column(
+        "epsilon",
+        "ε",
+        "Privacy",
+        "Epsilon of the differential-privacy claim of one released model: the maximum over sites and seeds. Read it "
+        "with its δ, unit and adjacency on the model's page. “none” means that no finite epsilon is claimed.",
+        "low",
+        "epsilon",
+    ),
+    Column(
+        "audited_epsilon",
+        "audited ε",
+        "Privacy",
+        "The largest lower bound of epsilon that the study's audits found, without assumption: what an adversary did, "
+        "so the true epsilon is at least this. Above the claim, the claim is broken; below it, nothing is proved.",
+        "low",
+        "epsilon",
+    ),
+)
+_WORST = Column(
+    "worst_case",
+    "worst case",
+    "Evasion",
+    "Share of test images answered rightly under every one of the study's evasion attacks, image by image. The robust "
+    "accuracy is at most this: a stronger attack may find more.",
+    "high",
+)
+_LAST = (
+    Column(
+        "mia_advantage",
+        "advantage",
+        "Membership",
+        "True minus false positive rate of the first membership attack: 0 means that it tells members from non-members "
+        "no better than a coin.",
+        "low",
+    ),
+    Column("mia_auc", "AUC", "Membership", "AUC of the first membership attack; 0.5 is a coin.", "low"),
+    Column("bytes", "size", "Cost", "Bytes of the stored model file.", "low", "bytes"),
+    Column(
+        "latency_ratio",
+        "latency",
+        "Cost",
+        "Time of one answer relative to the same model in fp32, both measured in turn in one process.",
+        "low",
+        "ratio",
+    ),
+    Column(
+        "bytes_up_per_round_site",
+        "sent",
+        "Cost",
+        "Bytes of the message that one site sends to the server in one round, names and shapes included.",
+        "low",
+        "bytes",
+    ),
+    Column(
+        "rounds_to_accuracy",
+        "rounds to target",
+        "Cost",
+        "Rounds until the sites' held-out records were first answered with the study's target accuracy.",
+        "low",
+        "count",
+        needs_all=True,
+    ),
+    Column(
+        "bytes_to_accuracy",
+        "bytes to target",
+        "Cost",
+        "All bytes sent, up and down by all sites, until then.",
+        "low",
+        "bytes",
+        needs_all=True,
+    ),
+    Column(
+        "seconds",
+        "time",
+        "Cost",
+        "Seconds of training and evaluation; a training that several arms share counts in each of them.",
+        "low",
+        "seconds",
+    ),
+)
+
+
+def columns(study: StudyRecord) -> tuple[Column, ...]:
+    """The columns for which this study has at least one measure; epsilon always stands."""
+    evasion = tuple(_attack(name) for name in study.attacks("evasion"))
+    worst = (_WORST,) if len(evasion) > 1 else ()
+    every = (*_FIRST, *evasion, *worst, *_LAST)
+    done = [cell for cell in study.evidence if cell.judged]
+    return tuple(c for c in every if c.key == "epsilon" or any(measure_of(cell, c.key) for cell in done))
+
+
+def measure_of(cell: CellRecord, key: str) -> Measure | None:
+    """The figure that stands in column ``key`` for one cell; None where the cell says nothing of it."""
+    if ":" in key:
+        name, attack = key.split(":", 1)
+        return next((f.measure(name) for f in cell.attacks if f.name == attack), None)
+    if key.startswith("mia_"):
+        seeing = (f for f in cell.aimed("membership") if f.kind != "blind")  # which checks the records, not the model
+        told = (f.measure(key.removeprefix("mia_")) for f in seeing)
+        return next((measure for measure in told if measure is not None), None)
+    special = {"epsilon": _epsilon, "audited_epsilon": _audited, "seconds": _seconds, "worst_case": _worst}.get(key)
+    if special is not None:
+        return special(cell)
+    return next((m for m in (*cell.utility, *cell.cost) if m.name == key), None)
+
+
+def is_bound(cell: CellRecord, key: str) -> bool:
+    """True where the figure of an evasion column is a loose bound: some attack did not follow the defence (LAWS 20)."""
+    attack = key.partition(":")[2]
+    if attack:
+        return any(f.upper_bound for f in cell.attacks if f.name == attack)
+    measure = measure_of(cell, key) if key == "worst_case" else None
+    return measure is not None and (any(f.upper_bound for f in cell.aimed("evasion")) or "upper" in measure.reason)
+
+
+def _attack(name: str) -> Column:
+    meaning = (
+        f"Share of all test images answered rightly under the attack “{name}”. The robust accuracy is at most this: a "
+        "stronger attack may find more."
+    )
+    return Column(f"robust_accuracy:{name}", name, "Evasion", meaning, "high")
+
+
+def _epsilon(cell: CellRecord) -> Measure:
+    if cell.privacy.epsilon is None:
+        return Measure.undefined("epsilon", "no differential privacy: no finite epsilon is claimed")
+    return Measure("epsilon", cell.privacy.epsilon)
+
+
+def _audited(cell: CellRecord) -> Measure | None:
+    found = [m for m in (f.measure("audited_epsilon") for f in cell.attacks) if m is not None and m.value is not None]
+    return max(found, key=lambda m: m.value or 0.0, default=None)
+
+
+def _seconds(cell: CellRecord) -> Measure | None:
+    return Measure("seconds", sum(cell.seconds.values()), unit="s") if cell.seconds else None
+
+
+def _worst(cell: CellRecord) -> Measure | None:
+    """As the study wrote it, else from the attacks' masks."""
+    written = next((m for f in cell.attacks if f.kind == "worst-case" for m in f.measures), None)
+    return written or (worst_case(cell) if cell.aimed("evasion") else None)

@@ -1,0 +1,101 @@
+"""Differences between models with what tells them from chance: a paired interval, or a reason why there is none.
+
+Shares are compared record by record (:mod:`..measure.paired`).  Sizes are exact.  Latencies have the interval of their
+own timing.  Anything else has no interval here, so nothing is said to be better or worse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from consilium.core.finding import Measure
+from consilium.measure.paired import Pair, mean_of_ratios, paired
+from consilium.report.load.records import CellRecord
+
+from .columns import Column, measure_of
+from .outcomes import Outcomes
+
+__all__ = ["CONFIDENCE", "NOT_COMPARED", "Gap", "Signed", "gap", "shared", "valued"]
+
+CONFIDENCE = 0.95
+Signed = tuple[tuple[int, CellRecord], ...]
+"""Cells whose figures are summed with these signs: (1, after), (-1, before)."""
+_PAIRED = ("accuracy", "balanced_accuracy", "worst_case", "mia_advantage")
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Limits of a mean difference; None with the ``reason`` where it has none.  ``exact``: nothing was sampled."""
+
+    low: float | None = None
+    high: float | None = None
+    reason: str = ""
+    exact: bool = False
+
+    @property
+    def sign(self) -> Literal[-1, 0, 1]:
+        """On which side of 0 the whole interval lies; 0 where it holds 0 or there is none."""
+        if self.low is None or self.high is None:
+            return 0
+        return 1 if self.low > 0 else -1 if self.high < 0 else 0
+
+
+NOT_COMPARED = Gap(reason="not comparable: no paired interval")
+
+
+def gap(groups: Sequence[Signed], column: Column, outcomes: Outcomes, confidence: float = CONFIDENCE) -> Gap:
+    """The interval of the mean over ``groups``, each a signed sum of cells of one seed."""
+    if column.key == "bytes":
+        return _exact(groups)
+    if column.key == "latency_ratio":
+        return _timed(groups)
+    if column.key not in _PAIRED and not column.robustness:
+        return NOT_COMPARED
+    made = [outcomes.pair(group, column.key) for group in groups]
+    pairs = [pair for pair in made if isinstance(pair, Pair)]
+    if not pairs or len(pairs) < len(made):
+        return Gap(reason=next((why for why in made if isinstance(why, str)), "not comparable: no seed in common"))
+    _, low, high = paired(pairs, confidence)
+    return Gap(low, high)
+
+
+def shared(after: Sequence[CellRecord], before: Sequence[CellRecord], key: str) -> list[Signed]:
+    """The cells of two arms seed by seed, where both have the figure in column ``key``."""
+    known = {cell.seed: cell for cell in before if valued(cell, key) is not None}
+    found = [cell for cell in after if cell.seed in known and valued(cell, key) is not None]
+    return [((1, cell), (-1, known[cell.seed])) for cell in found]
+
+
+def valued(cell: CellRecord, key: str) -> float | None:
+    """The figure of a judged cell in column ``key``, where it has one."""
+    measure = measure_of(cell, key) if cell.judged else None
+    return None if measure is None else measure.value
+
+
+def _exact(groups: Sequence[Signed]) -> Gap:
+    """The extremes of what was counted, relative to what it was before."""
+    sizes = [(valued(after, "bytes"), valued(before, "bytes")) for (_, after), (_, before) in groups]
+    steps = [after / before - 1 for after, before in sizes if after is not None and before]
+    return Gap(min(steps), max(steps), exact=True) if steps else Gap(reason="not comparable: no figure")
+
+
+def _timed(groups: Sequence[Signed]) -> Gap:
+    """Relative to before; the intervals are those of the timings within each run."""
+    ratios = []
+    for (_, after), (_, before) in groups:
+        limits = [_limits(measure_of(cell, "latency_ratio")) for cell in (before, after)]
+        if limits[0] is None or limits[1] is None:
+            return Gap(reason="not comparable: a latency without interval")
+        ratios.append((limits[0], limits[1]))
+    if not ratios:
+        return Gap(reason="not comparable: no figure")
+    _, low, high = mean_of_ratios(ratios)
+    return Gap(low - 1, high - 1)
+
+
+def _limits(measure: Measure | None) -> tuple[float, float, float] | None:
+    if measure is None or measure.value is None or measure.low is None or measure.high is None or measure.low <= 0:
+        return None
+    return measure.value, measure.low, measure.high

@@ -1,0 +1,134 @@
+"""What each defence buys and costs: differences between arms that differ in that defence alone.
+
+For a choice c of an axis, every arm with c is paired with the arm that has the first choice there (``none``) and is
+otherwise the same, under the same seed and clean; the figure is the mean of the paired differences with its paired
+interval (:mod:`.compare`), beside the smallest and the largest.  An infection is treated alike: an infected model
+against its clean twin.  Beyond the interval, and with all pairs on one side of 0, it is a gain or a loss; else it is
+not measurable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from consilium.report.load.records import CellRecord, StudyRecord
+
+from .columns import Column, columns, is_bound, measure_of
+from .compare import NOT_COMPARED, Gap, gap
+from .outcomes import Outcomes
+
+__all__ = ["Change", "Effect", "changed", "effects", "less_noise"]
+
+_SHOWN = ("accuracy", "balanced_accuracy", "worst_case", "mia_advantage", "bytes", "latency_ratio")
+_Pair = tuple[CellRecord, CellRecord]
+
+
+@dataclass(frozen=True)
+class Change:
+    """Mean paired difference with its extremes over ``pairs`` and its interval.
+
+    ``relative`` where it is a share of the plain value.
+    """
+
+    mean: float
+    low: float
+    high: float
+    pairs: int
+    relative: bool
+    gap: Gap = NOT_COMPARED
+
+    @property
+    def mixed(self) -> bool:
+        """True where pairs lie on both sides of 0, so that the mean tells no direction."""
+        return self.low < 0 < self.high
+
+    def way(self, column: Column) -> str:
+        """``gain`` or ``loss`` beyond the interval; ``mixed`` where pairs disagree; ``equal``; else ``open``."""
+        if self.mean == 0 and (self.gap.exact or self.low == self.high == 0):
+            return "equal"
+        if self.mixed:
+            return "mixed"
+        if self.gap.sign == 0:
+            return "open"
+        return "gain" if (self.gap.sign > 0) == (column.better == "high") else "loss"
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One defence or infection; ``changes`` by column key, None where no pair has both figures."""
+
+    axis: str
+    label: str
+    changes: dict[str, Change | None]
+
+
+def changed(study: StudyRecord) -> tuple[Column, ...]:
+    """The columns in which effects are shown."""
+    shown = [c for c in columns(study) if c.key in _SHOWN]
+    evasion = [c for c in columns(study) if c.robustness]
+    if len(evasion) == 1:  # one attack is its own worst case
+        place = sum(c.group == "Utility" for c in shown)
+        shown = [*shown[:place], evasion[0], *shown[place:]]
+    return tuple(shown)
+
+
+def effects(study: StudyRecord) -> tuple[Effect, ...]:
+    """One effect per choice other than the first of every axis, then one per infection, where there are pairs."""
+    shown, outcomes = changed(study), Outcomes()
+    found = [
+        Effect(axis, label, {c.key: _change(pairs, c, outcomes) for c in shown})
+        for axis, label, pairs in (*_choices(study), *_infections(study))
+        if pairs
+    ]
+    return tuple(effect for effect in found if any(effect.changes.values()))
+
+
+def less_noise(study: StudyRecord) -> tuple[str, ...]:
+    """The infections under which some model has a claim whose noise is added by the sites: its twin has more."""
+    found = [
+        cell.infected_by
+        for cell in study.evidence
+        if cell.judged and cell.infected_by != "none" and any(c.unit != "site" for c in cell.privacy.claims)
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def _choices(study: StudyRecord) -> Iterator[tuple[str, str, list[_Pair]]]:
+    clean = [cell for cell in study.evidence if cell.judged and cell.infected_by == "none"]
+    plain = {_key(cell.choices, cell.seed): cell for cell in clean}
+    for axis, labels in study.axes.items():
+        for label in labels[1:]:
+            chosen = [cell for cell in clean if cell.choices.get(axis) == label]
+            twins = ((cell, plain.get(_key({**cell.choices, axis: labels[0]}, cell.seed))) for cell in chosen)
+            yield axis, label, [(twin, cell) for cell, twin in twins if twin is not None]
+
+
+def _infections(study: StudyRecord) -> Iterator[tuple[str, str, list[_Pair]]]:
+    done = [cell for cell in study.evidence if cell.judged]
+    clean = {(cell.arm, cell.seed): cell for cell in done if cell.infected_by == "none"}
+    for label in study.infections[1:]:
+        infected = [cell for cell in done if cell.infected_by == label]
+        yield "infection", label, [(clean[c.arm, c.seed], c) for c in infected if (c.arm, c.seed) in clean]
+
+
+def _key(choices: Mapping[str, str], seed: int) -> tuple[object, ...]:
+    return (*sorted(choices.items()), seed)
+
+
+def _change(pairs: Sequence[_Pair], column: Column, outcomes: Outcomes) -> Change | None:
+    relative = column.style in ("bytes", "ratio")
+    if column.robustness:  # a constant model "withstands" everything, and a bound is no figure
+        unfit = [cell.digest for pair in pairs for cell in pair if cell.collapsed or is_bound(cell, column.key)]
+        pairs = [pair for pair in pairs if not {cell.digest for cell in pair} & set(unfit)]
+    both = [(before, after, measure_of(before, column.key), measure_of(after, column.key)) for before, after in pairs]
+    known = [
+        (((1, after), (-1, before)), a.value / b.value - 1 if relative else a.value - b.value)
+        for before, after, b, a in both
+        if b and a and b.value is not None and a.value is not None and not (relative and b.value <= 0)
+    ]
+    if not known:
+        return None
+    steps = [step for _, step in known]
+    apart = gap([signed for signed, _ in known], column, outcomes)
+    return Change(sum(steps) / len(steps), min(steps), max(steps), len(steps), relative, apart)

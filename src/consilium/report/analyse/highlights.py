@@ -1,0 +1,230 @@
+"""The cards at the top: what the study found, each with its interval, its arm and how sure one may be.
+
+An arm is crowned only where it is better than EVERY other one beyond a paired interval (:mod:`.compare`): with k rivals
+each at 1 - 0.05/k (Bonferroni), or nobody could be sure of all of them together.  Else no arm is measurably best, and
+those that cannot be told apart are named.  A collapsed arm is ranked by its size alone (LAWS 19: a constant withstands
+every attack and leaks nothing), a loose bound never.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from consilium.report.load.numbers import interval, number
+from consilium.report.load.records import StudyRecord
+
+from .audits import audits
+from .columns import Column, columns
+from .compare import CONFIDENCE, Gap, Signed, gap, shared, valued
+from .outcomes import Outcomes
+from .summary import Figure, Row
+
+__all__ = ["NOBODY", "Card", "cards"]
+
+NOBODY = "no arm is measurably best"
+
+
+@dataclass(frozen=True)
+class Card:
+    """A figure with what it is of; ``code`` and ``arm`` name the arm with the best figure.
+
+    ``alike`` are code and name of the arms that cannot be told apart from it: with any, that arm is not ``crowned``.
+    """
+
+    title: str
+    figure: str
+    between: str
+    code: str
+    arm: str
+    text: str
+    alike: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def crowned(self) -> bool:
+        """True where one arm stands alone."""
+        return not self.alike
+
+
+def cards(study: StudyRecord, rows: Sequence[Row]) -> tuple[Card, ...]:
+    """The verdicts that this study allows; one that it has no figures for is left out."""
+    by_key, outcomes = {column.key: column for column in columns(study)}, Outcomes()
+    clean = [row for row in rows if row.infected_by == "none"]
+    strongest = by_key.get("worst_case") or next((c for c in by_key.values() if c.robustness), None)
+    claimed = [row for row in clean if _value(row, "epsilon") is not None]
+    best = _Best(outcomes)
+    made = [
+        best("Most accurate", clean, by_key.get("accuracy"), "clean arms, whatever their defences"),
+        best("Most accurate with an ε", claimed, by_key.get("accuracy"), _epsilons(claimed)),
+        best("Withstands most", clean, strongest, "test records right under every evasion attack here"),
+        best("Leaks least", clean, by_key.get("mia_advantage"), "advantage in telling members; 0 is a coin"),
+        _audited(rows, by_key.get("audited_epsilon")),
+        _smallest(clean, by_key.get("bytes")),
+        _harm(rows, by_key.get("accuracy"), outcomes),
+    ]
+    return tuple(card for card in made if card is not None)
+
+
+@dataclass(frozen=True)
+class _Best:
+    """Makes the card of the best arm, or of those that may be it."""
+
+    outcomes: Outcomes
+
+    def __call__(self, title: str, rows: Sequence[Row], column: Column | None, text: str) -> Card | None:
+        ranked = _ranked(rows, column) if column else []
+        if not ranked or column is None:
+            return None
+        (row, figure), rivals = ranked[0], [rival for rival, _ in ranked[1:]]
+        sign = 1 if column.better == "high" else -1
+        gaps = _gaps(rivals, lambda rival: shared(row.cells, rival.cells, column.key), column, self.outcomes)
+        alike = [rival for rival, apart in zip(rivals, gaps, strict=True) if apart.sign != sign]
+        between = interval(figure.low, figure.high, column.style)
+        value = ("≤ " if figure.at_most else "") + number(figure.value, column.style)
+        if not rivals:
+            return Card(title, value, between, row.code, row.arm.name, f"{text}; no other arm has this figure")
+        if not alike:
+            return Card(title, value, between, row.code, row.arm.name, f"{text}; {_beyond(len(rivals))}")
+        said = f"{text}. {'Highest' if sign > 0 else 'Lowest'}: {value}{f' ({between})' if between else ''}, {row.code}"
+        return Card(
+            title,
+            NOBODY,
+            "",
+            row.code,
+            row.arm.name,
+            f"{said}. {_inside(alike, gaps, len(rivals))}",
+            _named(row, *alike),
+        )
+
+
+def _audited(rows: Sequence[Row], column: Column | None) -> Card | None:
+    """A claim that an audit broke, else the largest bound beside a claim; a bound below its claim proves nothing."""
+    found = [(audit, row) for row in rows for cell in row.cells for audit in audits(cell) if audit.claimed is not None]
+    if column is None or not found:
+        return None
+    audit, row = max(found, key=lambda pair: (pair[0].exceeded, pair[0].epsilon))
+    wrong = sum(one.exceeded for one, _ in found)
+    title = f"Claims broken: {wrong} of {len(found)} audits" if wrong else "Largest audited ε"
+    text = f"at least this at {audit.confidence:.4g} confidence, beside a claim of {number(audit.claimed, 'epsilon')}"
+    text += "" if wrong else "; no claim is broken, which proves none of them"
+    return Card(title, number(audit.epsilon, "epsilon"), "", row.code, row.arm.name, text)
+
+
+def _smallest(rows: Sequence[Row], column: Column | None) -> Card | None:
+    """Sizes are exact: an arm is smallest where it is so in every seed."""
+    ranked = _ranked(rows, column) if column else []
+    sizes = [figure.value for _, figure in ranked if figure.value]
+    if column is None or len(sizes) < 2:
+        return None
+    row, rivals = ranked[0][0], [rival for rival, _ in ranked[1:]]
+    apart = [gap(shared(row.cells, rival.cells, column.key), column, Outcomes()) for rival in rivals]
+    same = [rival for rival, by in zip(rivals, apart, strict=True) if by.sign >= 0]
+    text = f"{1 - sizes[0] / sizes[-1]:.1%} smaller than the largest ({number(sizes[-1], 'bytes')}); bytes are exact"
+    if len(same) == len(rivals):
+        return Card(
+            "Smallest", NOBODY, "", row.code, row.arm.name, "no arm is smaller than the others", _named(row, *same)
+        )
+    text += f"; {len(same)} other arm{'s' * (len(same) != 1)} as small" if same else ""
+    return Card(
+        "Smallest", number(sizes[0], "bytes"), "", row.code, row.arm.name, text, _named(row, *same) if same else ()
+    )
+
+
+def _harm(rows: Sequence[Row], column: Column | None, outcomes: Outcomes) -> Card | None:
+    """The infection that costs an arm the most accuracy, where any does beyond its paired interval."""
+    if column is None:
+        return None
+    twins = {row.arm.name: row for row in rows if row.infected_by == "none"}
+    hit = [row for row in rows if row.infected_by != "none" and row.arm.name in twins]
+    change = {id(row): shared(row.cells, twins[row.arm.name].cells, column.key) for row in hit}
+    drops = [(_drop(change[id(row)], column.key), row) for row in hit]
+    found = sorted(((drop, row) for drop, row in drops if drop is not None), key=lambda pair: pair[0])
+    if not found:
+        return None
+    drop, row = found[0]
+    mean = sum(d for d, _ in found) / len(found)
+    text = f"accuracy against the clean twin, under {row.infected_by}; {number(mean, 'difference')} on average"
+    every = [row for _, row in found]
+    gaps = _gaps(every, lambda one: change[id(one)], column, outcomes)
+    figure, title = number(drop, "difference"), "Infection hurts most"
+    if not any(by.sign < 0 for by in gaps):
+        why = next((by.reason for by in gaps if by.reason), "inside the paired interval of every arm")
+        return Card(
+            title, "no measurable harm", "", row.code, row.arm.name, f"{text}; largest {figure}: {why}", _named(row)
+        )
+    rivals = every[1:]
+    worse = _gaps(rivals, lambda one: _against(change[id(row)], change[id(one)]), column, outcomes)
+    alike = [rival for rival, by in zip(rivals, worse, strict=True) if by.sign >= 0]
+    if not alike:
+        said = f"; {_beyond(len(rivals))}" if rivals else ""
+        return Card(title, figure, _limits(gaps[0]), row.code, row.arm.name, f"{text}{said}")
+    said = f"{text}. Largest: {figure}, {row.code}. {_inside(alike, worse, len(rivals))}"
+    return Card(title, "no arm is measurably hurt most", "", row.code, row.arm.name, said, _named(row, *alike))
+
+
+def _gaps(
+    rivals: Sequence[Row], groups: Callable[[Row], Sequence[Signed]], column: Column, outcomes: Outcomes
+) -> list[Gap]:
+    """One interval for each, all together at 95 % (Bonferroni)."""
+    confidence = 1 - (1 - CONFIDENCE) / max(1, len(rivals))
+    return [gap(groups(rival), column, outcomes, confidence) for rival in rivals]
+
+
+def _against(one: Sequence[Signed], other: Sequence[Signed]) -> list[Signed]:
+    """What ``one`` changes more than ``other``, seed by seed."""
+    known = {signed[0][1].seed: signed for signed in other}
+    found = [(signed, known[signed[0][1].seed]) for signed in one if signed[0][1].seed in known]
+    return [(*first, *((-sign, cell) for sign, cell in second)) for first, second in found]
+
+
+def _beyond(rivals: int) -> str:
+    return f"beyond the paired interval against {'each of ' * (rivals > 1)}{_rivals(rivals)} ({_each(rivals)})"
+
+
+def _inside(alike: Sequence[Row], gaps: Sequence[Gap], rivals: int) -> str:
+    why = "; ".join(sorted({by.reason for by in gaps if by.reason})) or f"inside the paired interval ({_each(rivals)})"
+    return f"{len(alike)} of {_rivals(rivals)} cannot be told from it: {why}"
+
+
+def _rivals(count: int) -> str:
+    return f"{count} other arm{'s' * (count != 1)}"
+
+
+def _each(rivals: int) -> str:
+    return f"{1 - (1 - CONFIDENCE) / rivals:.2%} each, Bonferroni" if rivals > 1 else "95 %"
+
+
+def _named(*rows: Row) -> tuple[tuple[str, str], ...]:
+    return tuple((row.code, row.arm.name) for row in rows)
+
+
+def _limits(by: Gap) -> str:
+    return interval(by.low, by.high, "difference")
+
+
+def _drop(groups: Sequence[Signed], key: str) -> float | None:
+    """Mean over seeds of what the infection changes."""
+    steps = [sum(sign * (valued(cell, key) or 0.0) for sign, cell in group) for group in groups]
+    return sum(steps) / len(steps) if steps else None
+
+
+def _ranked(rows: Sequence[Row], column: Column) -> list[tuple[Row, Figure]]:
+    """Rows with a figure that may be ranked, best first."""
+    found = [(row, row.figures[column.key]) for row in rows if column.key in row.figures]
+    fair = [
+        (r, f) for r, f in found if f.value is not None and not f.upper and (not r.collapsed or column.key == "bytes")
+    ]
+    return sorted(fair, key=lambda pair: pair[1].value or 0.0, reverse=column.better == "high")
+
+
+def _epsilons(rows: Sequence[Row]) -> str:
+    found = sorted({value for value in (_value(row, "epsilon") for row in rows) if value is not None})
+    if not found:
+        return ""
+    spread = number(found[0], "epsilon") + (f" to {number(found[-1], 'epsilon')}" if len(found) > 1 else "")
+    return f"among arms that claim ε = {spread} for a released model"
+
+
+def _value(row: Row, key: str) -> float | None:
+    figure = row.figures.get(key)
+    return figure.value if figure else None

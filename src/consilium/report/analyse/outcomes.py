@@ -1,0 +1,147 @@
+"""What a model did with each record, read from the files beside its evidence, so that figures can be compared.
+
+A figure is a weighted sum of means over strata of one value a record:
+
+    accuracy, robust accuracy   right or not                                                   one stratum
+    balanced accuracy           right or not                                                   a stratum a class
+    membership advantage        taken for a member (+) or not, of members; of others (-)       members, non-members
+
+Two models are compared only where both speak of the same records, and where these values give the figures shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from consilium.measure.membership import best_threshold
+from consilium.measure.paired import Pair
+from consilium.report.load.records import CellRecord, FindingRecord
+from consilium.report.load.scores import read_records
+
+from .columns import measure_of
+
+__all__ = ["Outcome", "Outcomes"]
+
+_Floats = NDArray[np.float64]
+_NO_SCORES = "not comparable: no scores"
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """One value for each record ``(n,)``, in the order of ids; ``weights`` are those of the strata."""
+
+    ids: NDArray[np.int64]
+    units: NDArray[np.int64]
+    values: _Floats
+    strata: NDArray[np.int64]
+    weights: tuple[float, ...]
+
+    @classmethod
+    def of(
+        cls, ids: NDArray[np.int64], units: NDArray[np.int64], values: NDArray[Any], strata: NDArray[np.int64],
+        weights: tuple[float, ...],
+    ) -> Outcome:  # fmt: skip
+        """Sorted by id."""
+        order = np.argsort(ids, kind="stable")
+        return cls(ids[order], units[order], values[order].astype(np.float64), strata[order], weights)
+
+    @property
+    def figure(self) -> float:
+        """What these values give."""
+        means = [self.values[self.strata == s].mean() for s in range(len(self.weights))]
+        return float(np.dot(self.weights, means))
+
+
+class Outcomes:
+    """The outcomes of a study's cells, each read once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], Outcome | str] = {}
+
+    def of(self, cell: CellRecord, key: str) -> Outcome | str:
+        """What stands behind the figure in column ``key``, or why nothing can be compared."""
+        if (cell.digest, key) not in self._known:
+            self._known[cell.digest, key] = _checked(cell, key)
+        return self._known[cell.digest, key]
+
+    def pair(self, cells: Sequence[tuple[int, CellRecord]], key: str) -> Pair | str:
+        """The sum of these cells' outcomes, each with a sign, on the records that all of them share, or why not.
+
+        Two cells (+1 after, -1 before) are a difference; four are a difference of differences.
+        """
+        found = [self.of(cell, key) for _, cell in cells]
+        outcomes = [outcome for outcome in found if isinstance(outcome, Outcome)]
+        if len(outcomes) < len(found):
+            return next(reason for reason in found if isinstance(reason, str))
+        first = outcomes[0]
+        if not all(np.array_equal(one.ids, first.ids) and np.array_equal(one.strata, first.strata) for one in outcomes):
+            return "not comparable: other records"
+        change = sum(
+            (sign * one.values for (sign, _), one in zip(cells, outcomes, strict=True)), np.zeros(len(first.ids))
+        )
+        return Pair(cells[0][1].seed, change, first.units, first.strata, first.weights, len(cells) / 2)
+
+
+def _checked(cell: CellRecord, key: str) -> Outcome | str:
+    measure, made = measure_of(cell, key), _read(cell, key)
+    if measure is None or measure.value is None:
+        return "not comparable: no figure"
+    if isinstance(made, Outcome) and abs(made.figure - measure.value) > 1e-6:
+        return "not comparable: its scores give another figure"
+    return made
+
+
+def _read(cell: CellRecord, key: str) -> Outcome | str:
+    if key == "mia_advantage":
+        return _membership(cell)
+    held = read_records(cell.file)
+    if not {"id", "unit", "label", "correct"} <= held.keys():
+        return _NO_SCORES
+    right = held["correct"] if key in ("accuracy", "balanced_accuracy") else _stood(cell, key)
+    if right is None or len(right) != len(held["id"]) or not len(right):
+        return _NO_SCORES
+    one = np.zeros(len(right), np.int64)
+    if key != "balanced_accuracy":
+        return Outcome.of(held["id"], held["unit"], right, one, (1.0,))
+    classes, strata = np.unique(held["label"], return_inverse=True)
+    return Outcome.of(held["id"], held["unit"], right, strata.ravel(), (1 / len(classes),) * len(classes))
+
+
+def _stood(cell: CellRecord, key: str) -> NDArray[Any] | None:
+    """Which test records withstood the attack of a column, or every one; None where a mask is missing."""
+    name = key.partition(":")[2]
+    asked = [f for f in cell.aimed("evasion") if name in ("", f.name)]
+    written = [f for f in asked if f.kind == "worst-case"]
+    masks = [read_records(finding.file).get("correct") for finding in (written or asked)]
+    if not masks or any(mask is None or mask.shape != masks[0].shape for mask in masks):  # type: ignore[union-attr]
+        return None
+    stood: NDArray[Any] = np.logical_and.reduce([mask > 0.5 for mask in masks if mask is not None])
+    return stood
+
+
+def _membership(cell: CellRecord) -> Outcome | str:
+    """The judged half, by the threshold that the known half gives."""
+    finding = _seeing(cell)
+    held = {} if finding is None else read_records(finding.file)
+    if not {"id", "unit", "score", "member", "known"} <= held.keys():
+        return _NO_SCORES
+    member, known = held["member"] > 0.5, held["known"] > 0.5
+    score, judged = held["score"].astype(np.float64), ~known
+    if any(member[half].all() or not member[half].any() for half in (known, judged)):
+        return "not comparable: a half lacks members or non-members"
+    threshold = best_threshold(torch.from_numpy(score[known]), torch.from_numpy(member[known]))
+    taken = (score >= threshold) * np.where(member, 1.0, -1.0)
+    strata = (~member).astype(np.int64)
+    return Outcome.of(held["id"][judged], held["unit"][judged], taken[judged], strata[judged], (1.0, 1.0))
+
+
+def _seeing(cell: CellRecord) -> FindingRecord | None:
+    """The finding whose advantage stands in the matrix (:func:`.columns.measure_of`)."""
+    seeing = (f for f in cell.aimed("membership") if f.kind != "blind")
+    return next((f for f in seeing if f.measure("advantage") is not None), None)

@@ -1,0 +1,1 @@
+"""Evidence read from a study's folder."""

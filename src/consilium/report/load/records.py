@@ -1,0 +1,91 @@
+"""A study's folder as the report reads it: the evidence, and beside it what lies in the files around it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from consilium.evidence.cell import CellEvidence
+from consilium.evidence.finding import FindingEvidence
+from consilium.evidence.round import RoundEvidence
+from consilium.evidence.study import StudyEvidence
+
+__all__ = ["CellRecord", "FindingRecord", "StudyRecord"]
+
+
+@dataclass(frozen=True)
+class FindingRecord(FindingEvidence):
+    """What the attack ``name`` found; ``file`` holds its scores, if they are there as they were written."""
+
+    name: str = ""
+    file: Path | None = None
+
+
+@dataclass(frozen=True)
+class CellRecord(CellEvidence):
+    """A cell of the plan with its evidence; ``attacks`` are its findings in the order in which they were written.
+
+    ``status`` is ok, failed, started (killed before it ended), missing (planned, no evidence in the folder) or altered:
+    one of its files is not the one that was written, as ``altered`` says.  ``unsealed`` is a note of older evidence.
+    ``file`` holds what it answered of each test record, ``written`` says whether there is evidence that can be shown.
+    """
+
+    attacks: tuple[FindingRecord, ...] = ()
+    file: Path | None = None
+    altered: str = ""
+    unsealed: str = ""
+    written: bool = False
+
+    @property
+    def digest(self) -> str:
+        """The name of its folder."""
+        return self.cell.digest
+
+    @property
+    def choices(self) -> Mapping[str, str]:
+        """What was chosen on each axis."""
+        return self.cell.choices
+
+    @property
+    def infected_by(self) -> str:
+        """Who sat in the training, "none" for nobody."""
+        return self.cell.infected_by
+
+    @property
+    def ok(self) -> bool:
+        """True where everything that was planned for the cell ended well."""
+        return self.status == "ok"
+
+    def aimed(self, aim: str) -> tuple[FindingRecord, ...]:
+        """The findings whose adversary wants ``aim``."""
+        return tuple(f for f in self.attacks if f.aim == aim)
+
+
+@dataclass(frozen=True)
+class StudyRecord(StudyEvidence):
+    """A whole folder: ``evidence`` of its cells in the order of the plan, ``rounds`` by training.
+
+    ``altered`` says which of its files are not those that were written, ``unread`` by training what of its rounds
+    cannot be read.
+    """
+
+    folder: Path = Path()
+    evidence: tuple[CellRecord, ...] = ()
+    rounds: Mapping[str, tuple[RoundEvidence, ...]] = field(default_factory=dict)
+    altered: tuple[str, ...] = ()
+    unread: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def infections(self) -> tuple[str, ...]:
+        """Who sat in the training: "none" first, then each corruption."""
+        labels = dict.fromkeys(cell.infected_by for cell in self.evidence)
+        return ("none", *(label for label in labels if label != "none"))
+
+    def attacks(self, aim: str) -> tuple[str, ...]:
+        """Names of all attacks with this aim, in the order in which they first appear."""
+        return tuple(dict.fromkeys(f.name for cell in self.evidence for f in cell.aimed(aim)))
+
+    def arm_cells(self, arm: str, infected_by: str) -> tuple[CellRecord, ...]:
+        """The cells of one arm under one infection, a seed each."""
+        return tuple(c for c in self.evidence if c.arm == arm and c.infected_by == infected_by)

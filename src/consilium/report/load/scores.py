@@ -1,0 +1,88 @@
+"""What lies beside the evidence: per-example scores and example images, read from safetensors, one key at a time.
+
+The worst case per image over attacks (LAWS 20) is an AND over the attacks' ``correct`` masks: an image counts only if
+it withstood all of them, so the figure is at most the smallest of the attacks' own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from consilium.core.files import regular
+from consilium.core.finding import Measure
+from consilium.measure.intervals import wilson
+
+from .records import CellRecord, FindingRecord
+
+__all__ = ["read_examples", "read_records", "read_scores", "worst_case"]
+
+_Made = TypeVar("_Made")
+
+_NAME = "worst_case"
+_EXAMPLE = "example/"
+
+
+def read_scores(path: Path | None) -> dict[str, NDArray[np.float64]]:
+    """Every per-example score ``(n,)`` of a finding by name; empty where there is no file or it cannot be read."""
+    return _read(path, lambda key: None if key.startswith(_EXAMPLE) else key.rpartition("/")[2])
+
+
+def read_examples(path: Path | None) -> dict[str, NDArray[np.float64]]:
+    """The example stacks of a finding by name, such as ``clean (n, channels, height, width)``; likewise empty."""
+    return _read(path, lambda key: key.removeprefix(_EXAMPLE) if key.startswith(_EXAMPLE) else None)
+
+
+def read_records(path: Path | None) -> dict[str, NDArray[Any]]:
+    """Every per-record tensor ``(n,)`` of a file as it was stored, ids in full; likewise empty."""
+    names = _read_with(path, lambda key: None if key.startswith(_EXAMPLE) else key, lambda tensor: tensor)
+    return {name: (t.double() if t.is_floating_point() else t).numpy() for name, t in names.items() if t.dim() == 1}
+
+
+def _read(path: Path | None, name: Callable[[str], str | None]) -> dict[str, NDArray[np.float64]]:
+    return _read_with(path, name, lambda tensor: tensor.double().numpy())
+
+
+def _read_with(
+    path: Path | None, name: Callable[[str], str | None], made: Callable[[Tensor], _Made]
+) -> dict[str, _Made]:
+    if path is None:
+        return {}
+    try:
+        with safe_open(regular(path), framework="pt") as file:
+            named = [(key, name(key)) for key in file.keys()]  # noqa: SIM118 (safe_open is no mapping)
+            return {short: made(file.get_tensor(key)) for key, short in named if short}
+    except (OSError, SafetensorError):
+        return {}
+
+
+def worst_case(cell: CellRecord) -> Measure:
+    """Share of test images that withstood every evasion attack of the cell, with a Wilson interval.
+
+    The smallest of the attacks' own figures stands in where masks are missing: an upper bound, and the reason says so.
+    """
+    attacks = [f for f in cell.aimed("evasion") if f.status == "ok"]
+    figures = [m for m in (f.measure("robust_accuracy") for f in attacks) if m is not None and m.value is not None]
+    if not figures:
+        return Measure.undefined(_NAME, "no evasion attack has a figure here")
+    values, chance = [m.value for m in figures if m.value is not None], figures[0].chance
+    masks = [mask for mask in (_correct(f) for f in attacks) if mask is not None]
+    planned = len(cell.aimed("evasion"))
+    if len(masks) == planned and len({len(mask) for mask in masks}) == 1 and len(masks[0]) > 0:
+        stood = np.logical_and.reduce(masks)
+        low, high = wilson(int(stood.sum()), len(stood))
+        return Measure(_NAME, float(stood.mean()), low, high, chance, len(stood))
+    return Measure(
+        _NAME, min(values), chance=chance, reason="upper bound: not every attack has its answers per image here"
+    )
+
+
+def _correct(finding: FindingRecord) -> NDArray[np.bool_] | None:
+    mask = read_scores(finding.file).get("correct")
+    return None if mask is None else mask.ravel() > 0.5

@@ -1,0 +1,1 @@
+"""Table, page and pictures."""

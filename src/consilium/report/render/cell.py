@@ -1,0 +1,203 @@
+"""One cell as the page shows it: claims as sentences, findings by aim, costs, configuration, what it ran on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from consilium.core.finding import Measure
+from consilium.evidence.round import RoundEvidence
+from consilium.evidence.why import WHY
+from consilium.report.analyse.aggregation import MergeView, merge_view
+from consilium.report.analyse.audits import Audit, audits
+from consilium.report.analyse.many_sites import MANY, Presence, presence
+from consilium.report.load.numbers import interval, number, style_of
+from consilium.report.load.records import CellRecord, FindingRecord, StudyRecord
+
+from .claim_text import claim_sentence
+from .gallery import Example, allowance, examples
+
+__all__ = ["CellView", "FindingView", "Line", "cell_views"]
+
+_AIMS = ("evasion", "poisoning", "membership", "attribute", "reconstruction", "extraction", "linkage")
+
+_NAMES = {
+    "auroc": "AUROC",
+    "robust_accuracy": "robust accuracy, at most",
+    "balanced_robust_accuracy": "balanced robust accuracy, at most",
+    "success_rate": "success rate, at least",
+    "auc": "AUC",
+    "mean_linf": "mean L∞ of the change",
+    "mean_l2": "mean L2 of the change",
+    "tpr_at_fpr_1": "TPR at 1 % FPR",
+    "tpr_at_fpr_0.1": "TPR at 0.1 % FPR",
+    "advantage_bound": "advantage, at most by the claim",
+    "auc_bound": "AUC, at most by the claim",
+    "tpr_at_fpr_1_bound": "TPR at 1 % FPR, at most by the claim",
+    "tpr_at_fpr_0.1_bound": "TPR at 0.1 % FPR, at most by the claim",
+    "audited_epsilon": "audited ε (no assumption)",
+    "audited_epsilon_gaussian": "audited ε (Gaussian taken for granted)",
+    "canary_auc": "AUC on canaries",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A measure written out; ``why`` it is one to look at."""
+
+    name: str
+    value: str
+    between: str
+    chance: str
+    n: str
+    reason: str
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class FindingView:
+    """A finding with its measures written out and, unless shared, its images."""
+
+    record: FindingRecord
+    lines: tuple[Line, ...]
+    knobs: str
+    examples: tuple[Example, ...]
+
+
+@dataclass(frozen=True)
+class CellView:
+    """Everything the template needs of one cell."""
+
+    record: CellRecord
+    code: str
+    claims: tuple[str, ...]
+    largest: str
+    audits: tuple[Audit, ...]
+    utility: tuple[Line, ...]
+    cost: tuple[Line, ...]
+    findings: tuple[tuple[str, tuple[FindingView, ...]], ...]
+    documents: tuple[tuple[str, str], ...]
+    presence: tuple[Presence, ...]
+    merge: MergeView | None
+    aborted: tuple[str, ...]
+    judged: str
+    refused: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def cell_views(study: StudyRecord, codes: Mapping[str, str], *, share: bool) -> tuple[CellView, ...]:
+    """All cells in the order of the study; with ``share`` no example of a record is read at all."""
+    most = 0 if share else allowance(study.evidence, study.data.shape)
+    return tuple(_view(study, cell, codes.get(cell.arm, "?"), most) for cell in study.evidence)
+
+
+def _view(study: StudyRecord, cell: CellRecord, code: str, most: int) -> CellView:
+    rounds = study.rounds.get(cell.training or "", ())
+    return CellView(
+        record=cell,
+        code=code,
+        claims=_claims(cell),
+        presence=presence(rounds, len(study.data.sites)),
+        merge=merge_view(cell),
+        aborted=tuple(f"Round {r.round}: aborted, {r.aborted}" for r in rounds if r.aborted),
+        judged=_judged(rounds, len(study.data.sites)),
+        largest=_largest(cell),
+        audits=audits(cell),
+        utility=tuple(_line(measure) for measure in cell.utility),
+        cost=(*(_line(measure) for measure in cell.cost), *_spent(cell)),
+        findings=tuple(_by_aim(cell, study.data.classes, most)),
+        documents=tuple(_documents(cell)),
+        refused=_first([f"Round {r.round}: {one.site}: {one.reason}" for r in rounds for one in r.refused]),
+        notes=tuple(note for note in cell.notes if note not in study.data.notes and not note.startswith("data: ")),
+    )
+
+
+def _claims(cell: CellRecord) -> tuple[str, ...]:
+    """A sentence a claim; of many one for all that say the same."""
+    made = cell.privacy.claims
+    if len(made) <= MANY:
+        return tuple(claim_sentence(claim) for claim in made)
+    alike: dict[str, list[str]] = {}
+    for claim in made:
+        alike.setdefault(claim_sentence(replace(claim, site="")), []).append(claim.site)
+    return tuple(f"{len(sites)} sites, such as {sites[0]}: {said}" for said, sites in alike.items())
+
+
+def _judged(rounds: Sequence[RoundEvidence], sites: int) -> str:
+    """Who judged the model after the last round, where it was not every site after every round."""
+    if not rounds or all(len([p for p in r.sites if p.accuracy is not None]) == sites for r in rounds):
+        return ""
+    told = [p for p in rounds[-1].sites if p.accuracy is not None]
+    after = sum(bool(r.sites) for r in rounds)
+    others = ": the others have too few to judge on, or no consent" if len(told) < len(rounds[-1].sites) else ""
+    return (
+        f"After {after} of {len(rounds)} rounds; after the last, {len(rounds[-1].sites)} of {sites} sites were asked "
+        f"and {len(told)} answered, for {sum(p.n for p in told)} records{others}."
+    )
+
+
+def _first(lines: Sequence[str]) -> tuple[str, ...]:
+    more = len(lines) - MANY
+    return (*lines[:MANY], *([f"and {more} more, in rounds.jsonl"] if more > 0 else []))
+
+
+def _largest(cell: CellRecord) -> str:
+    """The sentence of the claim that ``privacy.epsilon`` is the epsilon of."""
+    fitting = [claim for claim in cell.privacy.claims if claim.unit == cell.privacy.unit]
+    sizes = [float(claim.epsilon) for claim in fitting if claim.epsilon is not None]
+    return claim_sentence(fitting[sizes.index(max(sizes))]) if sizes and len(sizes) == len(fitting) else ""
+
+
+def _by_aim(cell: CellRecord, classes: Sequence[str], most: int) -> list[tuple[str, tuple[FindingView, ...]]]:
+    found = dict.fromkeys(finding.aim for finding in cell.attacks)
+    aims = sorted(found, key=lambda aim: _AIMS.index(aim) if aim in _AIMS else len(_AIMS))
+    return [(aim, tuple(_finding(finding, classes, most) for finding in cell.aimed(aim))) for aim in aims]
+
+
+def _finding(finding: FindingRecord, classes: Sequence[str], most: int) -> FindingView:
+    given = {name: value for name, value in finding.configuration.items() if name != "kind" and value is not None}
+    knobs = ", ".join(f"{name} = {_compact(value)}" for name, value in given.items())
+    shown = examples(finding, classes, most) if finding.aim == "evasion" else ()
+    return FindingView(finding, tuple(_line(measure) for measure in finding.measures), knobs, shown)
+
+
+def _line(measure: Measure) -> Line:
+    style = style_of(measure)
+    return Line(
+        name=_NAMES.get(measure.name) or measure.name.replace("_", " "),
+        value=number(measure.value, style),
+        between=interval(measure.low, measure.high, style),
+        chance="" if measure.chance is None else number(measure.chance, style),
+        n=f"{measure.n:,}" if measure.n else "",
+        reason=measure.reason,
+        why=WHY.get(measure.name, ""),
+    )
+
+
+def _spent(cell: CellRecord) -> list[Line]:
+    """Seconds per stage, as cost."""
+    return [Line(f"{what} time", number(value, "seconds"), "", "", "", "") for what, value in cell.seconds.items()]
+
+
+def _documents(cell: CellRecord) -> list[tuple[str, str]]:
+    """What is shown as written, under a heading each; what the evidence does not hold is left out."""
+    names = (
+        ("Configuration as given", ("given",)),
+        ("Configuration as resolved", ("resolved",)),
+        ("Code, packages and seeds", ("code", "packages", "seeds", "engine")),
+        ("Hardware", ("hardware",)),
+        ("Digests", ("training", "model")),
+    )
+    made = [(title, {key: getattr(cell, key) for key in keys if getattr(cell, key)}) for title, keys in names]
+    return [(title, _json(held[keys[0]] if len(keys) == 1 else held))
+            for (title, held), (_, keys) in zip(made, names, strict=True) if held]  # fmt: skip
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)

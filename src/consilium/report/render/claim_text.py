@@ -1,0 +1,97 @@
+"""The report's sentences: the question, the statement on privacy that opens the page, each claim in full.
+
+Words are weighed (LAWS 13, 14): what a claim of differential privacy covers stands beside it, every time, and the
+adjectives that promise more are not used at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from consilium.evidence.privacy import ClaimEvidence
+from consilium.report.load.numbers import number
+from consilium.report.load.records import StudyRecord
+
+__all__ = ["claim_sentence", "join_words", "privacy_statement", "question"]
+
+_REPLAYABLE = "replayable: the claim holds for the mechanism, not for this artefact: its noise seed is known"
+
+
+def join_words(words: Sequence[str], last: str = "and") -> str:
+    """a, b and c."""
+    return f" {last} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def question(study: StudyRecord) -> str:
+    """The study's question in one sentence; its own words where it gives them."""
+    own = study.question or study.study.get("question") or study.study.get("description")
+    if own:
+        return str(own)
+    axes = [f"{axis} ({join_words([x for x in labels if x != 'none'], 'or')})" for axis, labels in study.axes.items()]
+    sites, model, data = len(study.data.sites), _kind(study, "model") or "one model", study.data.name or "their records"
+    who = f"{sites} sites train one {model} on {data}" if sites > 1 else f"one {model} is trained on {data}"
+    if not axes:
+        return f"What can an adversary take from it or do to it when {who}?"
+    if len(axes) == 1:
+        return f"What does {axes[0]} buy, and what does it cost, when {who}?"
+    return f"What do {join_words(axes)} buy and cost, alone and together, when {who}?"
+
+
+def privacy_statement(study: StudyRecord) -> tuple[str, ...]:
+    """What the claims on this page cover and what they do not, in a few sentences."""
+    done = [cell for cell in study.evidence if cell.judged]
+    bare = [cell for cell in done if cell.privacy.epsilon is None]
+    claimed = len(done) - len(bare)
+    said = ["A claim of differential privacy holds for one released model, not for a folder of them."]
+    models = f"This folder holds the evidence of {len(done)} models of the same records"
+    if bare:
+        said.append(f"{models}; {len(bare)} of them claim no epsilon. Taken together they have no finite epsilon.")
+    elif claimed > 1:
+        said.append(f"{models}. What they cost together was not computed, and no finite epsilon is claimed for it.")
+    if claimed:
+        said.append("Releasing one model keeps its own claim only if the others, and this folder, stay unreleased.")
+    noise = [claim.noise for cell in done for claim in cell.privacy.claims]
+    if any(mode.startswith("replayable") for mode in noise):
+        said.append(
+            "The noise was replayable: claims hold for the mechanism, not for these artefacts: its seed is known."
+        )
+    return tuple(said)
+
+
+def claim_sentence(claim: ClaimEvidence) -> str:
+    """One claim in full: epsilon, delta, unit, adjacency, against whom, sampler, accountant and noise."""
+    site = claim.site
+    site = f"{site.capitalize()}: " if site == "every site" else f"Site {site}: " if site else ""
+    epsilon, delta = _written(claim.epsilon, "?"), _written(claim.delta, "?")
+    head = f"{site}(ε = {epsilon}, δ = {delta})-differential privacy of one {claim.unit or 'unnamed unit'}"
+    head += f", {claim.adjacency or 'adjacency not stated'}, against {claim.against or 'nobody named'}."
+    return f"{head} {_mechanism(claim)} Noise is {_noise(claim.noise)}."
+
+
+def _mechanism(claim: ClaimEvidence) -> str:
+    """How it was done and who counted; what a claim leaves open is left out."""
+    numbers = (claim.n, claim.batch_size, claim.noise_multiplier, claim.steps)
+    names = ("n", "expected batch", "noise multiplier", "steps")
+    known = [f"{name} {_written(value)}" for name, value in zip(names, numbers, strict=True) if value is not None]
+    text = ", ".join([claim.sampler or "sampler not stated", *known])
+    return f"{text[:1].upper()}{text[1:]}; accountant {claim.accountant or 'not stated'}."
+
+
+def _noise(mode: str) -> str:
+    if mode.startswith("replayable"):
+        return _REPLAYABLE
+    return "secret: its key stream is not in the evidence" if mode == "secret" else mode or "of an unstated mode"
+
+
+def _written(value: float | None, missing: str = "") -> str:
+    if value is None:
+        return missing
+    return str(value) if isinstance(value, int) else number(value, "epsilon")
+
+
+def _kind(study: StudyRecord, what: str) -> str:
+    for source in (study.resolved, study.study):
+        entry = source.get(what)
+        if isinstance(entry, dict) and entry.get("kind"):
+            return str(entry["kind"])
+    return ""

@@ -1,0 +1,75 @@
+"""Adversarial images: clean beside adversarial beside their difference, small enough for one page.
+
+Up to eight examples per attack are shown; where images are large, fewer, so that all galleries of a study together stay
+within a budget of pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consilium.report.load.records import CellRecord, FindingRecord
+from consilium.report.load.scores import read_examples
+
+from .png import data_uri, difference
+
+__all__ = ["Example", "allowance", "examples"]
+
+_MOST = 8
+_PIXELS = 12_000_000
+
+
+@dataclass(frozen=True)
+class Example:
+    """Three data URIs and what was said of them; ``linf`` is the largest change of a pixel."""
+
+    clean: str
+    adversarial: str
+    difference: str
+    label: str
+    before: str
+    after: str
+    linf: float
+
+    @property
+    def fooled(self) -> bool:
+        """True where a right answer became a wrong one."""
+        return self.before == self.label != self.after
+
+
+def allowance(cells: Sequence[CellRecord], shape: tuple[int, ...]) -> int:
+    """How many examples each attack may show: 8, fewer for large images, none where records are no images."""
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        return 0
+    stages = sum(len(cell.aimed("evasion")) for cell in cells) or 1
+    return max(1, min(_MOST, _PIXELS // (stages * 3 * shape[1] * shape[2])))
+
+
+def examples(finding: FindingRecord, classes: Sequence[str], most: int) -> tuple[Example, ...]:
+    """The first ``most`` examples of a finding; none where its file holds no images."""
+    examples = read_examples(finding.file) if most else {}
+    clean, changed = examples.get("clean"), examples.get("adversarial")
+    if clean is None or changed is None or clean.shape != changed.shape or clean.ndim != 4:
+        return ()
+    if clean.shape[1] not in (1, 3):
+        return ()
+    labels = zip(
+        *(_names(examples.get(key), classes, len(clean)) for key in ("label", "answer_before", "answer_after")),
+        strict=True,
+    )
+    return tuple(_example(*images) for images in zip(clean[:most], changed[:most], labels, strict=False))
+
+
+def _example(clean: NDArray[np.float64], changed: NDArray[np.float64], labels: tuple[str, str, str]) -> Example:
+    linf = float(np.abs(np.nan_to_num(changed - clean)).max())
+    return Example(data_uri(clean), data_uri(changed), data_uri(difference(clean, changed)), *labels, linf)
+
+
+def _names(indices: NDArray[np.float64] | None, classes: Sequence[str], n: int) -> list[str]:
+    if indices is None or len(indices) != n:
+        return ["?"] * n
+    return [classes[i] if 0 <= i < len(classes) else str(i) for i in indices.ravel().astype(int).tolist()]

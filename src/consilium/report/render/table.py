@@ -1,0 +1,180 @@
+"""``table.csv`` for machines and a short table for the terminal.
+
+The file has one row per arm x seed x infection, the refused and the failed included: a table that only lists what went
+well cannot be counted.  An empty field means that there is no such number; the reason stands in the evidence.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from consilium.core.files import replace
+from consilium.evidence.study import ArmEvidence
+from consilium.report.analyse.columns import Column, columns, measure_of
+from consilium.report.analyse.summary import Row, rows
+from consilium.report.load.numbers import number
+from consilium.report.load.read import read_study
+from consilium.report.load.records import CellRecord, StudyRecord
+
+__all__ = ["header", "table_rows", "terminal_table", "write_csv"]
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_NAMED = ("arm", "seed", "infected_by", "status", "cell")
+_MEASURED = ("accuracy", "balanced_accuracy", "auroc", "epsilon", "delta", "bytes", "latency_ratio", "seconds")
+_SHORT = {
+    "epsilon": "ε",
+    "audited_epsilon": "audited\nε ≥",
+    "accuracy": "accuracy",
+    "mia_advantage": "members\ntold",
+    "bytes": "size",
+    "latency_ratio": "latency",
+}
+_LAST = (
+    "mia_advantage",
+    "mia_auc",
+    "majority_rate",
+    "bytes_up_per_round_site",
+    "rounds_to_accuracy",
+    "bytes_to_accuracy",
+)
+_PERSONAL = ("personal_accuracy", "personal_worst_accuracy", "shared_accuracy")
+"""Empty unless the algorithm leaves each site a model of its own."""
+
+
+def write_csv(study_folder: Path) -> Path:
+    """Write ``table.csv`` into the folder and return its path."""
+    study = read_study(study_folder)
+    path = study_folder / "table.csv"
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, header(study))
+    writer.writerow({name: _inert(name) for name in header(study)})
+    writer.writerows({name: _inert(value) for name, value in row.items()} for row in table_rows(study))
+    replace(path, text.getvalue().encode("utf-8", "backslashreplace"))
+    return path
+
+
+def _inert(value: object) -> object:
+    """Text that a spreadsheet would take for a formula gets an apostrophe before it; numbers are what they are."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def header(study: StudyRecord) -> tuple[str, ...]:
+    """Names of the columns: the fixed ones, then each evasion attack's, then the rest."""
+    attacks = study.attacks("evasion")
+    robust = [f"{name}:{attack}" for name in ("robust_accuracy", "balanced_robust_accuracy") for attack in attacks]
+    return (
+        *_NAMED,
+        *_MEASURED,
+        *robust,
+        *(("worst_case",) if len(attacks) > 1 else ()),
+        *_LAST,
+        "collapsed",
+        *_PERSONAL,
+        *(("audited_epsilon",) if any(measure_of(cell, "audited_epsilon") for cell in study.evidence) else ()),
+    )
+
+
+def table_rows(study: StudyRecord) -> list[dict[str, object]]:
+    """One mapping per arm x seed x infection, in the order of the arms."""
+    names = header(study)
+    return [row for arm in study.arms for row in _arm_rows(study, arm, names)]
+
+
+def terminal_table(study_folder: Path) -> Table:
+    """Arms as rows, means over seeds with intervals, each infection beside the clean model."""
+    study = read_study(study_folder)
+    every, shown = rows(study), _headings(study)
+    table = Table(
+        title=study.name, caption=_caption(study), title_justify="left", caption_justify="left", box=SIMPLE_HEAD
+    )
+    table.add_column("arm", overflow="fold", min_width=12)
+    for column, infected_by in shown:
+        label = "" if infected_by == "none" else _infected(study, infected_by)
+        table.add_column(f"{_SHORT.get(column.key, 'robust')}\n{label}".rstrip(), justify="right", no_wrap=True)
+    for row in (row for row in every if row.infected_by == "none"):
+        twins = {twin.infected_by: twin for twin in every if twin.arm.name == row.arm.name}
+        table.add_row(_name(row), *(_cell(twins.get(infected_by), column) for column, infected_by in shown))
+    return table
+
+
+def _arm_rows(study: StudyRecord, arm: ArmEvidence, names: tuple[str, ...]) -> Iterator[dict[str, object]]:
+    for seed in study.seeds:
+        for infected_by in study.infections:
+            cells = [c for c in study.arm_cells(arm.name, infected_by) if c.seed == seed]
+            blank = {
+                "arm": arm.name,
+                "seed": seed,
+                "infected_by": infected_by,
+                "status": "refused" if arm.refusal or arm.status == "refused" else "missing",
+            }
+            yield from ([_csv_row(cell, names) for cell in cells] or [blank])
+
+
+def _csv_row(cell: CellRecord, names: tuple[str, ...]) -> dict[str, object]:
+    row: dict[str, object] = {"arm": cell.arm, "seed": cell.seed, "infected_by": cell.infected_by}
+    row |= {"status": cell.status, "cell": cell.digest}
+    if not cell.judged:
+        return row
+    found = {name: measure_of(cell, name) for name in names[len(_NAMED) :] if name not in ("delta", "collapsed")}
+    row |= {name: measure.value for name, measure in found.items() if measure is not None}
+    return row | {"delta": cell.privacy.delta, "collapsed": str(cell.collapsed).lower()}
+
+
+def _strongest(study: StudyRecord) -> str:
+    """The key of the evasion column that counts: the worst case, or the only attack."""
+    attacks = study.attacks("evasion")
+    return "worst_case" if len(attacks) > 1 else f"robust_accuracy:{attacks[0]}" if attacks else ""
+
+
+def _headings(study: StudyRecord) -> list[tuple[Column, str]]:
+    """Each column and its infection: costs and epsilon are shown of the clean model alone."""
+    by_key = {column.key: column for column in columns(study)}
+    keys = ("epsilon", "audited_epsilon", "accuracy", _strongest(study), "mia_advantage", "bytes", "latency_ratio")
+    shown = [by_key[key] for key in keys if key in by_key]
+    return [(c, by) for c in shown for by in (study.infections if c.group in ("Utility", "Evasion") else ("none",))]
+
+
+def _infected(study: StudyRecord, infected_by: str) -> str:
+    number_of = study.infections.index(infected_by)
+    return "infected" if len(study.infections) == 2 else f"infected {number_of}"
+
+
+def _name(row: Row) -> Text:
+    name = Text(row.arm.name)
+    if row.collapsed:
+        name.append("\ncollapsed", style="yellow")
+    if row.status != "ok":
+        name.append(f"\n{row.status}", style="red")
+    return name
+
+
+def _cell(row: Row | None, column: Column) -> Text:
+    figure = row.figures.get(column.key) if row else None
+    if row is None or figure is None:
+        return Text("–", style="dim")
+    if figure.value is None:
+        none = "none" if column.key == "epsilon" and row.judged else "–"
+        return Text(none if figure.ceiling is None else f"≤ {figure.ceiling:.2f}", style="dim")
+    unranked = column.robustness and row.collapsed > 0
+    text = Text(("≤ " if figure.at_most else "") + number(figure.value, column.style), "dim strike" if unranked else "")
+    if figure.low is None or figure.high is None or column.group == "Cost":
+        return text
+    return text.append(f"\n{figure.low:.2f}–{figure.high:.2f}", style="dim")
+
+
+def _caption(study: StudyRecord) -> str:
+    seeds = f"Mean over {len(study.seeds)} seeds" if len(study.seeds) > 1 else "One seed"
+    infections = study.infections[1:]
+    told = f" Infected: {', '.join(f'{i + 1} {x}' if len(infections) > 1 else x for i, x in enumerate(infections))}."
+    return (
+        f"{seeds}, 95 % interval below. ε holds for one released model: the largest over sites and seeds."
+        + (told if infections else "")
+        + (" Robust: at most this, a stronger attack may find more." if _strongest(study) else "")
+    )

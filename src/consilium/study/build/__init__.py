@@ -1,0 +1,1 @@
+"""From the words of a study to data, networks, exchanges and engines."""

@@ -1,0 +1,105 @@
+"""From the study's word for an engine to the engine, and what became of ``auto``, which a resumed training keeps.
+
+``FOLDER/engine.json`` beside a training says what carries it: the choice of a probe must not change under a training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from consilium.core.errors import Failed, Refused
+from consilium.core.network import Network
+from consilium.core.records import Consortium
+from consilium.core.seal import is_altered, sealed, unsealed
+from consilium.federate.client.participant import SiteState
+from consilium.federate.client.vectorised_clients import why_not_together
+from consilium.federate.corrupted import Corrupted
+from consilium.federate.engines.auto import fastest
+from consilium.federate.engines.engine import Engine
+from consilium.federate.engines.loop import Loop
+from consilium.federate.engines.pool import Pool, cores, why_no_fork
+from consilium.federate.engines.stacked import Stacked
+from consilium.federate.federated_evaluation import Assessing
+from consilium.federate.round.round import FederatedRound, RoundExchange, RoundState
+from consilium.study.spec.arms import Arm
+from consilium.study.spec.spec import FederationShape, Spec
+from consilium.study.store.store import read_json, write_json
+
+from .factory import exchange
+
+__all__ = ["check_engine", "engine_for", "engine_record", "why_not", "write_engine_record"]
+
+_FILE = "engine.json"
+
+
+def engine_for(
+    shape: FederationShape, device: str, whole: RoundExchange, judging: Assessing, start: RoundState, folder: Path
+) -> Engine:
+    """What carries the training in ``folder``: as the study says, or as the probe finds and the folder remembers."""
+    makers = _makers(shape, device, whole, judging)
+    known = (engine_record(folder) or {}).get("kind") if shape.engine == "auto" else shape.engine
+    if known is None:
+        possible = {name: make for name, make in makers.items() if why_not(name, device, whole) is None}
+        made, choice = fastest(possible, whole, start, SiteState, shape.rounds)
+        write_engine_record(folder, {**made.figures(), "asked": "auto", **choice.to_json()})
+        return made
+    refusal = why_not(known, device, whole)
+    if refusal is not None:
+        raise Refused(refusal.reason, remedy=refusal.remedy, where="federation.engine")
+    made = makers[known]()
+    if shape.engine != "auto":
+        write_engine_record(folder, {**made.figures(), "asked": shape.engine, "kind": known})
+    return made
+
+
+def check_engine(spec: Spec, lawful: Sequence[Arm], data: Consortium, net: Network) -> None:
+    """Refuse an engine that cannot carry some arm of the study, before anything trains."""
+    shape = None if spec.federation is None else spec.federation.shape
+    if shape is None or shape.engine in ("auto", "loop"):
+        return
+    for arm in lawful:
+        refusal = why_not(shape.engine, spec.device, exchange(spec, arm, spec.seeds[0], None, data, net))
+        if refusal is not None:
+            reason = f"arm {arm.name!r}: {refusal.reason}"
+            raise Refused(reason, remedy=refusal.remedy, where="federation.engine")
+
+
+def engine_record(folder: Path) -> dict[str, Any] | None:
+    """What carried the training in ``folder``; None where nothing is known, Failed where the record was changed."""
+    record = read_json(folder / _FILE)
+    if record is None:
+        return None
+    if is_altered(record):
+        remedy = "put it back, or delete the training's folder to train again"
+        raise Failed(f"{folder / _FILE} was changed after it was written", remedy=remedy)
+    return unsealed(record)
+
+
+def _makers(
+    shape: FederationShape, device: str, whole: RoundExchange, judging: Assessing
+) -> dict[str, Callable[[], Engine]]:
+    pool = partial(Pool, exchanges=(whole, judging), workers=shape.workers)
+    several = device == "cpu" and (shape.workers or cores()) > 1 and why_no_fork() is None
+    return {"loop": Loop, "pool": lambda: pool(Loop()), "stacked": (lambda: pool(Stacked())) if several else Stacked}
+
+
+def why_not(kind: str, device: str, whole: RoundExchange) -> Refused | None:
+    """Why an engine cannot carry this training here; None if it can."""
+    if kind == "pool":
+        elsewhere = Refused(f"the pool's workers compute on the CPU, and the study on {device}", remedy='use "loop"')
+        return why_no_fork() if device == "cpu" else elsewhere
+    if kind == "stacked":
+        inner = whole.inner if isinstance(whole, Corrupted) else cast(FederatedRound, whole)
+        return why_not_together(tuple(inner.sites.values()))
+    return None
+
+
+def write_engine_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Say beside the training in ``folder`` what carries it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / _FILE, sealed({**record, "torch_threads": torch.get_num_threads()}))

@@ -1,0 +1,349 @@
+"""From a plan's words to the objects that run: consortium, network, rule, participants, server half, exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial, reduce
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from consilium.core.algorithm import Algorithm, Server
+from consilium.core.defence import UpdateDefence
+from consilium.core.errors import Refused
+from consilium.core.gradient import GradientRule, Objective, Schedule
+from consilium.core.keystream import Secret
+from consilium.core.merge import Cohort, Merge
+from consilium.core.network import Network
+from consilium.core.random import Stream
+from consilium.core.records import Consortium, Pools, Records, Site
+from consilium.core.workspace import Compute
+from consilium.data.division.canaries import plant
+from consilium.data.division.sites import gather
+from consilium.federate.client.participant import Participant
+from consilium.federate.corrupted import Corrupted
+from consilium.federate.federated_evaluation import Assessing
+from consilium.federate.round.round import FederatedRound, RoundExchange, RoundState, ServerHalf
+from consilium.federate.round.soundness import public_loss
+from consilium.federate.round.weighted_mean import WeightedMean
+from consilium.federate.round.weights import Weighing, site_weights
+from consilium.learn.mean_gradient import MeanGradient
+from consilium.learn.objectives import CrossEntropy
+from consilium.study.spec.arms import Arm, arms
+from consilium.study.spec.spec import CanarySpec, CorruptionSpec, FederationSpec, Spec
+from consilium.study.store.error_summary import told
+
+from .probe import built, probed
+
+__all__ = [
+    "algorithm",
+    "assessing",
+    "cohort",
+    "colluders",
+    "consortium",
+    "enrolled",
+    "ever_corrupted",
+    "exchange",
+    "gradient_rule",
+    "network",
+    "participants",
+    "released",
+    "schedule",
+    "start",
+    "weighing",
+    "weights",
+]
+
+
+def consortium(spec: Spec, seed: int) -> Consortium:
+    """The study's data for one seed: the split, the partition, the pools and an audit's canaries are drawn from it."""
+    shares = spec.data.shares
+    try:
+        gathered = gather(
+            spec.data.source,
+            spec.data.partition,
+            sites=shares.sites,
+            public=shares.public,
+            validation=shares.validation,
+            test=shares.test,
+            non_members=shares.non_members,
+            shared_patients=shares.shared_patients,
+            stream=Stream(seed).child("data"),
+        )
+    except Refused as error:
+        raise error.at("data") from error
+    return gathered if spec.canaries is None else _planted(gathered, spec.canaries, Stream(seed).child("canaries"))
+
+
+def _planted(data: Consortium, wanted: CanarySpec, stream: Stream) -> Consortium:
+    try:
+        return plant(data, canaries=wanted.canaries, kind=wanted.kind, site=wanted.site, stream=stream)
+    except Refused as error:
+        raise error.at("audit") from error
+
+
+def network(spec: Spec, consortium: Consortium, seed: int, tried: bool = False) -> Network:
+    """The untrained model, on the study's device; probed before anything else, unless one like it was ``tried``."""
+    shape, module = None if spec.federation is None else spec.federation.shape, _built(spec, consortium, seed)
+    if shape is not None:
+        _refuse_frozen(module)
+    compute, classes = None if shape is None else Compute(shape.precision, shape.layout), len(consortium.classes)
+    if tried:
+        made = Network(module, compute)
+    else:
+        again = partial(_built, spec, consortium, seed)
+        made = probed(
+            module,
+            consortium.shape,
+            classes,
+            compute,
+            trained=shape is not None,
+            followed=_follows_inputs(spec),
+            again=again,
+        )
+    for asked in _algorithms(spec):
+        asked.bound(made)  # one that needs layers which this model has not refuses it here
+        if shape is not None:
+            shape.average().refuse(asked)
+            shape.rate().at(asked, 1)
+    return made
+
+
+def _follows_inputs(spec: Spec) -> bool:
+    """Whether somebody makes adversarial examples in training."""
+    defences = any(defence.follows_inputs for arm in arms(spec) for defence in arm.training)
+    return defences or any(made.corruption.follows_inputs for made in spec.corruptions)
+
+
+def _refuse_frozen(module: nn.Module) -> None:
+    """A flat vector has no part that stays as it is: what is frozen would be trained, merged and noised in silence."""
+    frozen = [name for name, p in module.named_parameters() if not p.requires_grad]
+    if frozen:
+        more = f" and {len(frozen) - 1} more" if len(frozen) > 1 else ""
+        raise Refused(
+            f"the model freezes {frozen[0]}{more}, and every parameter is trained here",
+            remedy="unfreeze it, or keep what is fixed in a consilium.core.front.Front at the model's beginning",
+            where="model",
+        )
+
+
+def _algorithms(spec: Spec) -> list[Algorithm]:
+    """The study's own and those of its axis."""
+    own = [] if spec.federation is None else [spec.federation.algorithm]
+    return own + [c.algorithm for choices in spec.vary.values() for c in choices if c.algorithm is not None]
+
+
+def _built(spec: Spec, consortium: Consortium, seed: int) -> nn.Module:
+    module = built(spec.model, consortium.shape, len(consortium.classes), Stream(seed).child("init"))
+    try:
+        return module.to(spec.device)
+    except Exception as error:  # memory may not suffice, and layers may have places of their own
+        reason = f"the model cannot be moved to {spec.device}: {told(error)}"
+        raise Refused(reason, remedy="name no device in its code", where="model") from error
+
+
+def gradient_rule(arm: Arm) -> GradientRule:
+    """The mean, as the arm's training defences change it."""
+    rule: GradientRule = MeanGradient()
+    return reduce(lambda made, defence: defence.rule(made), arm.training, rule)
+
+
+def schedule(federation: FederationSpec, rule: GradientRule) -> Schedule:
+    """The local work really done: as asked, as the algorithm wants it, as the rule allows it."""
+    return rule.schedule(federation.algorithm.schedule(federation.shape.schedule()))
+
+
+def colluders(corruption: CorruptionSpec | None, sites: tuple[Site, ...], seed: int) -> tuple[str, ...]:
+    """The ids of the corrupted sites, drawn by the seed."""
+    if corruption is None:
+        return ()
+    order = torch.randperm(len(sites), generator=Stream(seed).child("colluders").generator()).tolist()
+    return tuple(sites[i].id for i in sorted(order[: corruption.corruption.sites]))
+
+
+def ever_corrupted(spec: Spec, sites: tuple[Site, ...], seed: int) -> frozenset[str]:
+    """The sites that are corrupted in some infection of the study: twins are compared without them (LAWS 22)."""
+    return frozenset(site for made in spec.corruptions for site in colluders(made, sites, seed))
+
+
+def exchange(
+    spec: Spec,
+    arm: Arm,
+    seed: int,
+    corruption: CorruptionSpec | None,
+    data: Consortium,
+    net: Network,
+    stream: Stream | None = None,
+) -> RoundExchange:
+    """Server half and participants of one training; ``stream`` draws for them where it is not the seed's own."""
+    stream = stream or Stream(seed).child("train")
+    federation = cast(FederationSpec, arm.study(spec).federation)
+    bad = colluders(corruption, data.sites, seed)
+    half = ServerHalf(
+        tuple(site.id for site in data.sites),
+        federation.shape.fraction,
+        algorithm(spec, arm, net),
+        _merge(arm, cohort(federation, len(data.sites)), stream),
+        _update_defences(arm, net),
+        len(data.classes),
+        stream,
+        federation.shape.participation,
+        federation.shape.rate(),
+        federation.shape.average(),
+        weights(federation, data.sites),
+        federation.shape.max_share,
+        _most_steps(federation, arm, data.sites),
+        None if federation.algorithm.personal else public_loss(net, data.public),
+    )
+    people = participants(spec, arm, seed, corruption, data, net, stream=stream)
+    whole = FederatedRound(half, people, federation.shape.compile)
+    return whole if corruption is None else Corrupted(whole, corruption.corruption, bad)
+
+
+def enrolled(
+    spec: Spec, arm: Arm, whole: RoundExchange, records: Mapping[str, int], units: Mapping[str, int]
+) -> RoundExchange:
+    """``whole`` for sites that declared so many training ``records`` of so many ``units``: weights and steps follow."""
+    federation = cast(FederationSpec, arm.study(spec).federation)
+    inner = cast(FederatedRound, whole)
+    counts = units if gradient_rule(arm).unit == "patient" else records
+    half = replace(
+        inner.half,
+        weights=site_weights(records, weighing(federation)),
+        steps={site: _steps(federation, arm, records[site], counts[site]) for site in records},
+    )
+    return inner.served(half)
+
+
+def participants(
+    spec: Spec,
+    arm: Arm,
+    seed: int,
+    corruption: CorruptionSpec | None,
+    data: Consortium,
+    net: Network,
+    key: Secret | None = None,
+    stream: Stream | None = None,
+) -> dict[str, Participant]:
+    """Every site, ready to train; the colluding ones in the adversary's hands.  With ``key`` their noise is secret."""
+    federation = cast(FederationSpec, arm.study(spec).federation)
+    bad = frozenset(colluders(corruption, data.sites, seed))
+    stream = stream or Stream(seed).child("train")
+    like = _like(spec, arm, data.sites[0], net, stream if key is None else stream.secretly(key))
+    weighed = weights(federation, data.sites)
+    return {
+        site.id: replace(
+            _participant(federation, arm, site, data, like, corruption if site.id in bad else None),
+            weight=weighed[site.id],
+        )
+        for site in data.sites
+    }
+
+
+def assessing(whole: RoundExchange) -> Assessing:
+    """The exchange in which every site judges the model on its own held-out records."""
+    inner = whole.inner if isinstance(whole, Corrupted) else cast(FederatedRound, whole)
+    return Assessing(inner.half.algorithm, inner.sites, inner.half.average)
+
+
+def algorithm(spec: Spec, arm: Arm, net: Network) -> Algorithm:
+    """The arm's algorithm, made to measure for the network."""
+    return cast(FederationSpec, arm.study(spec).federation).algorithm.bound(net)
+
+
+def released(spec: Spec, arm: Arm, net: Network, server: Server) -> tuple[Tensor, Tensor] | None:
+    """Parameters ``(d,)`` and buffers ``(b,)`` that a training ending in ``server`` gives to everyone, if it does."""
+    average = cast(FederationSpec, spec.federation).shape.average()
+    return algorithm(spec, arm, net).model_for(average.released(server), None)
+
+
+def start(spec: Spec, arm: Arm, data: Consortium, net: Network) -> RoundState:
+    """The state before the first round."""
+    average = cast(FederationSpec, spec.federation).shape.average()
+    return RoundState(average.begun(algorithm(spec, arm, net).start(net, len(data.sites))))
+
+
+def _like(spec: Spec, arm: Arm, site: Site, net: Network, stream: Stream) -> Participant:
+    """What all participants have in common, made once: thousands of sites share it."""
+    federation, rule = cast(FederationSpec, arm.study(spec).federation), gradient_rule(arm)
+    return Participant(
+        site=site,
+        train=site.records.train,
+        weight=1.0,
+        network=net,
+        algorithm=algorithm(spec, arm, net),
+        objective=reduce(lambda made, defence: defence.objective(made), arm.training, cast(Objective, CrossEntropy())),
+        rule=rule,
+        schedule=schedule(federation, rule),
+        defences=_update_defences(arm, net),
+        stream=stream,
+        participation=federation.shape.participation,
+        rate=federation.shape.rate(),
+    )
+
+
+def _participant(
+    federation: FederationSpec, arm: Arm, site: Site, data: Consortium, like: Participant, bad: CorruptionSpec | None
+) -> Participant:
+    if bad is None:
+        train, own = _honest(arm, site, data, like.stream), like
+    else:
+        train, own = _corrupt(bad, site, data, like)
+        asked = bad.corruption.schedule(schedule(federation, own.rule))
+        own = replace(own, schedule=asked, algorithm=bad.corruption.algorithm(own.algorithm))
+    pools = Pools(train, site.records.validation, site.records.non_members)
+    return replace(own, site=replace(site, records=pools), train=train)
+
+
+def _honest(arm: Arm, site: Site, data: Consortium, stream: Stream) -> Records:
+    records = site.records.train
+    for defence in () if data.declared else arm.data:  # records that are elsewhere are changed there
+        records = defence.protect(records, len(data.classes), stream.child(defence.kind(), site.id))
+    return records
+
+
+def _corrupt(bad: CorruptionSpec, site: Site, data: Consortium, like: Participant) -> tuple[Records, Participant]:
+    """A corrupted site obeys no site half of any defence (LAWS 4)."""
+    own = like.stream.child(bad.corruption.kind(), site.id)
+    records = bad.corruption.records(site.records.train, len(data.classes), own)
+    return records, replace(like, objective=bad.corruption.objective(CrossEntropy()), rule=MeanGradient(), defences=())
+
+
+def weighing(federation: FederationSpec) -> Weighing:
+    """What a site's weight is: as the study says, else as the algorithm's paper does."""
+    asked = federation.shape.weights
+    return federation.algorithm.weights if asked == "algorithm" else asked
+
+
+def weights(federation: FederationSpec, sites: Sequence[Site]) -> dict[str, float]:
+    """What each site counts in the merge, before any cap: of a deployment too, by what was enrolled."""
+    return site_weights({site.id: len(site.records.train) for site in sites}, weighing(federation))
+
+
+def _most_steps(federation: FederationSpec, arm: Arm, sites: Sequence[Site]) -> dict[str, int]:
+    rule = gradient_rule(arm)
+    pools = {site.id: site.records.train for site in sites}
+    return {site: _steps(federation, arm, len(pool), rule.count(pool)) for site, pool in pools.items()}
+
+
+def _steps(federation: FederationSpec, arm: Arm, records: int, units: int) -> int:
+    """The most local steps that a site does in a round: a corrupted one obeys no rule but the mean."""
+    private, plain = schedule(federation, gradient_rule(arm)), schedule(federation, MeanGradient())
+    return max(private.most_steps(units), plain.most_steps(records))
+
+
+def _update_defences(arm: Arm, net: Network) -> tuple[UpdateDefence, ...]:
+    return tuple(defence.made_for(net) for defence in arm.update)
+
+
+def cohort(federation: FederationSpec, sites: int) -> Cohort:
+    """Who merges in a round, of so many sites."""
+    shape = federation.shape
+    return Cohort(sites, shape.rounds, shape.fraction, shape.participation.sampling)
+
+
+def _merge(arm: Arm, among: Cohort, stream: Stream) -> Merge:
+    chosen = arm.merge
+    return chosen[0].merge_for(among, stream.child("merge")) if chosen else WeightedMean()

@@ -1,0 +1,1 @@
+"""A trained model released, judged and attacked."""

@@ -1,0 +1,233 @@
+"""A cell: one released model, judged once on the whole test set, then attacked; findings are kept one by one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from consilium.core.attack import Attack
+from consilium.core.finding import Finding, Measure
+from consilium.core.random import Stream
+from consilium.core.records import Consortium
+from consilium.core.seal import file_digest
+from consilium.core.tensor_files import write_tensors
+from consilium.core.threat import CanaryView, ModelView, View
+from consilium.core.update import Payload
+from consilium.core.watch import Watcher
+from consilium.evidence.audit import AuditEvidence
+from consilium.evidence.cell import CellEvidence
+from consilium.evidence.finding import FindingEvidence
+from consilium.evidence.privacy import PrivacyEvidence
+from consilium.evidence.threat import ThreatEvidence
+from consilium.measure.convergence import to_accuracy
+from consilium.measure.cost import latency_ratio
+from consilium.measure.membership import bounds
+from consilium.measure.utility import is_collapsed, utility
+from consilium.study.plan.stage_keys import attack_recipe, digest
+from consilium.study.spec.spec import JUDGED, AttackSpec
+from consilium.study.store.environment import code
+from consilium.study.store.error_summary import told
+
+from .canary_audit import Auditor
+from .observer_replay import Watching
+from .release import Released
+from .seals import scores_hold
+from .shadow_training import Retraining
+from .views import grant
+
+__all__ = [
+    "AttackContext",
+    "Judgement",
+    "answers",
+    "asks",
+    "attack_digest",
+    "costs",
+    "find",
+    "implied",
+    "is_judged",
+    "judge",
+]
+
+_FILE = f"{JUDGED}.safetensors"
+_LATENCY_REPEATS = 15
+_LATENCY_BATCH = 64
+
+
+def asks(attack: Attack) -> bool:
+    """True where ``attack`` asks whose records were trained on: test records and canaries are those of the cell."""
+    return attack.needs not in (ModelView, CanaryView)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """``utility`` on the whole test set, whether the model has ``collapsed`` to one class, and its file of answers."""
+
+    utility: tuple[Measure, ...]
+    collapsed: bool
+    scores: str
+    scores_sha256: str
+
+
+def judge(model: Released, data: Consortium, stream: Stream, folder: Path) -> Judgement:
+    """What the model is worth on the whole test set.
+
+    What it answered of each record lies in ``folder`` beside the evidence, so that two models can be compared record by
+    record: ``id``, ``unit``, ``label``, ``predicted`` and ``correct`` ``(n,)``.
+    """
+    logits, test = answers(model.module, data.test.x), data.test
+    made = utility(logits, test.y, stream.child("utility"))
+    predicted = logits.argmax(1).cpu()
+    scores = {
+        "id": test.ids,
+        "unit": test.units,
+        "label": test.y,
+        "predicted": predicted,
+        "correct": predicted == test.y,
+    }
+    write_tensors(folder / _FILE, scores)
+    return Judgement(tuple(made), is_collapsed(logits), _FILE, file_digest(folder / _FILE))
+
+
+def is_judged(evidence: CellEvidence, folder: Path) -> bool:
+    """True if the model of this cell was judged and what it answered of each record is there."""
+    there = evidence.scores == _FILE and (folder / _FILE).is_file()
+    return evidence.judged and there and scores_hold(folder, evidence)
+
+
+def costs(
+    model: Released, data: Consortium, rounds: list[Mapping[str, Any]], target: float = 0.0
+) -> tuple[Measure, ...]:
+    """Bytes of the stored artefact, latency against the same model in fp32, bytes sent per round and site.
+
+    With a ``target`` accuracy also the rounds and bytes until it was reached.
+    """
+    example = data.test.x[:_LATENCY_BATCH]
+    made = [
+        Measure("bytes", float(model.size), n=1, unit="B"),
+        latency_ratio(model.module, model.plain, example, _LATENCY_REPEATS),
+    ]
+    for way in ("bytes_up", "bytes_down"):
+        sent = [r[way] / max(1, len(r["cohort"])) for r in rounds]
+        name = f"{way}_per_round_site"
+        made.append(
+            Measure(name, sum(sent) / len(sent), min(sent), max(sent), n=len(sent), unit="B")
+            if sent
+            else Measure.undefined(name, "nothing was trained")
+        )
+    if target and rounds:
+        made += to_accuracy(target, rounds)
+    return tuple(made)
+
+
+def answers(module: nn.Module, x: Tensor, batch: int = 512) -> Tensor:
+    """Logits ``(n, classes)`` as the released model answers them."""
+    with torch.no_grad():
+        return torch.cat([module(x[i : i + batch]) for i in range(0, len(x), batch)])
+
+
+def attack_digest(
+    cell: str, attack: AttackSpec, source: str | None, asked: tuple[str, ...], auditor: Auditor | None = None
+) -> str:
+    """What a finding depends on; ``asked`` are the sites whose records are asked about, where an attack asks."""
+    audit = None if auditor is None else auditor.configuration()
+    return digest(attack_recipe(cell, attack, source, audit, asked if asks(attack.attack) else None))
+
+
+@dataclass(frozen=True, eq=False)
+class AttackContext:
+    """One released model as it is attacked: which ``cell``, and the ``folder`` where scores are left.
+
+    ``source`` makes the model that a transfer attack crafts on, with its cell.  ``asked`` are the sites whose records
+    are asked about, all of them in the model.  ``watching`` knows what an attack that watches the rounds has seen of
+    them; ``auditor`` holds an audit's coins and judges what such an attack guessed; ``start`` is the model before
+    training.
+    """
+
+    cell: str
+    folder: Path
+    model: Released
+    source: Callable[[], tuple[str, Released] | None]
+    data: Consortium
+    asked: tuple[str, ...]
+    seed: int
+    retraining: Callable[[], Retraining] | None = None
+    watching: Watching | None = None
+    auditor: Auditor | None = None
+    start: nn.Module | None = None
+
+    def view(self, attack: Attack, source: Released | None) -> tuple[View, Payload]:
+        """What ``attack`` is granted, and what it remembers of the rounds."""
+        if isinstance(attack, Watcher) and self.watching is not None:
+            return self.watching.view(attack, self.model, self.asked), self.watching.memory(attack)
+        stream = Stream(self.seed)
+        return grant(attack, self.data, self.asked, self.model, source, stream, self.retraining, self.start), {}
+
+
+def find(attack: AttackSpec, context: AttackContext) -> FindingEvidence:
+    """Run one attack; a failure is a finding that says so, and loses nothing else."""
+    began = time.perf_counter()
+    record = FindingEvidence(
+        kind=attack.attack.kind(),
+        threat=ThreatEvidence.of(attack.attack.threat),
+        configuration=attack.configuration(),
+        code=code(),
+        asked=context.asked if asks(attack.attack) else None,
+    )
+    try:
+        origin = context.source()
+        source = None if origin is None else origin[0]
+        record = replace(record, digest=attack_digest(context.cell, attack, source, context.asked, context.auditor))
+        finding, audit = _run(attack.attack, context, None if origin is None else origin[1])
+        record = _written(replace(record, audit=audit), finding, context.folder, attack.name)
+        if source == context.cell:
+            note = "Crafted on this very model: here transfer is the white-box attack."
+            record = replace(record, notes=(*record.notes, note))
+    except Exception as error:  # an attack may be anyone's code
+        record = replace(record, status="failed", error=told(error))
+    return replace(record, seconds=time.perf_counter() - began)
+
+
+def _run(attack: Attack, context: AttackContext, source: Released | None) -> tuple[Finding, AuditEvidence | None]:
+    """The finding, with ids beside its scores, and the record of the audit where it is one."""
+    stream = Stream(context.seed).child("attack", digest(attack.configuration()))
+    view, memory = context.view(attack, source)
+    finding, audit = attack(view, memory, stream.child("run").generator()), None
+    if context.auditor is not None:
+        finding, audit = context.auditor.judge(finding, attack.threat, context.data, context.asked, stream)
+    return _named(finding, view), audit
+
+
+def implied(finding: FindingEvidence, privacy: PrivacyEvidence) -> tuple[Measure, ...]:
+    """What the model's claim allows at most, beside each figure of a membership attack; nothing without a claim.
+
+    A claim of labels alone bounds nothing here; one of patients covers each of their records, and one of sites at the
+    epsilon of replacing a site.  An attack that sees no model is bound by nobody's.
+    """
+    epsilon = privacy.record_epsilon
+    if finding.threat.aim != "membership" or finding.kind == "blind" or epsilon is None:
+        return ()
+    return bounds(finding.measures, float(epsilon), float(privacy.delta or 0.0))
+
+
+def _named(finding: Finding, view: View) -> Finding:
+    """``finding`` with the candidates' ids and units beside their scores: of whom each score is."""
+    asked = getattr(view, "candidates", None)
+    if asked is None or any(len(scores) != len(asked) for scores in finding.scores.values()):
+        return finding
+    return replace(finding, scores={**finding.scores, "id": asked.ids, "unit": asked.units})
+
+
+def _written(record: FindingEvidence, finding: Finding, folder: Path, name: str) -> FindingEvidence:
+    record = replace(record, measures=tuple(finding.measures), notes=tuple(finding.notes))
+    tensors = dict(finding.scores) | {f"example/{k}": v for k, v in finding.examples.items()}
+    if not tensors:
+        return record
+    path = folder / f"{name}.safetensors"
+    write_tensors(path, tensors)
+    return replace(record, scores=path.name, scores_sha256=file_digest(path))

@@ -1,0 +1,209 @@
+"""Attacks that watch a training: at its side while it runs, or at a replay of it when they are added later.
+
+A training's digest knows no attack, so an attack that is added changes no training.  One that did not see every round
+is shown them again: the training is run once more from the start (same seed, same engine) in a folder of its own, and
+what it remembers counts only if the replay ends in the stored parameters: to the last bit, or within a relative
+distance of 1e-5 for the engine ``stacked``, whose sums are rounded as its stacks are cut.
+
+    trainings/<digest>/watched/<attack's digest>.safetensors      a replay's memory
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from consilium.core.algorithm import Server
+from consilium.core.errors import Failed, Refused
+from consilium.core.network import Network
+from consilium.core.random import Stream
+from consilium.core.records import Consortium, Records, Site
+from consilium.core.sealed_tensors import read_sealed, write_sealed
+from consilium.core.update import Payload
+from consilium.core.watch import AggregateRoundView, BroadcastRoundView, UpdateRoundView, WatchedView, Watcher
+from consilium.federate.checkpoint import load_checkpoint
+from consilium.federate.corrupted import Corrupted
+from consilium.federate.round.observers import Observer, Observers, recalled, rounds_seen
+from consilium.federate.round.round import FederatedRound, RoundExchange
+from consilium.federate.train import train
+from consilium.study.build.engine_choice import engine_for, engine_record, write_engine_record
+from consilium.study.build.factory import assessing, ever_corrupted, exchange, start
+from consilium.study.plan.budget_stop import budget_stop
+from consilium.study.plan.observer_checks import honest_sizes
+from consilium.study.plan.plan import Materials, TrainingNode
+from consilium.study.plan.stage_keys import digest
+from consilium.study.spec.spec import FederationSpec, Spec
+
+from .release import Released
+from .views import candidates
+
+__all__ = ["Watching"]
+
+_STACKED = 1e-5
+"""The relative distance within which two runs of the stacked engine agree; the others agree to the last bit."""
+
+
+@dataclass(frozen=True, eq=False)
+class Watching:
+    """One training and those who watch it; ``folder`` is the training's."""
+
+    spec: Spec
+    materials: Materials
+    node: TrainingNode
+    folder: Path
+
+    def beside(self, whole: RoundExchange, net: Network) -> RoundExchange:
+        """``whole`` before the eyes of the study's watching attacks; itself where there are none."""
+        found = {digest(a.attack.configuration()): a.attack for a in self.spec.attacks if isinstance(a.attack, Watcher)}
+        places = [place for attack in found.values() if (place := self._placed(attack, whole)) is not None]
+        return self._watched(whole, net, places, strict=False) if places else whole
+
+    def view(self, attack: Watcher, model: Released, trained_on: Sequence[str]) -> WatchedView:
+        """What ``attack`` is granted in the end; ``trained_on`` are sites asked about whose work is in the model."""
+        asked = self._asked(attack)
+        there = [asked.of[site] for site in asked.of if site in trained_on]
+        if not there:
+            reason = f"no update of {', '.join(asked.of)} is in the model"
+            raise Refused(reason, remedy="use more rounds, a larger fraction or another site")
+        rows = torch.cat(there).sort().values
+        records, member, known = asked.records.select(rows), asked.member[rows], asked.known[rows]
+        return WatchedView(len(self._data.classes), model.module, records, member, known, rows=rows)
+
+    def memory(self, attack: Watcher) -> Payload:
+        """What ``attack`` remembers of every round of the finished training; replayed unless it was there."""
+        key = self._key(attack)
+        state, _ = load_checkpoint(self.folder / "checkpoint.safetensors", training=self.node.digest)
+        if rounds_seen(state.observed, key) == state.server.round:
+            return recalled(state.observed, key)
+        path, about = self.folder / "watched" / f"{key}.safetensors", {"training": self.node.digest, "attack": key}
+        if not path.exists():
+            write_sealed(path, self._replayed(attack, state.server), about)
+        return read_sealed(path, "what an attack saw", "delete it to watch a replay again", about)[0]
+
+    @property
+    def _data(self) -> Consortium:
+        return self.materials.consortium(self.node.seed)
+
+    @property
+    def _honest(self) -> dict[str, int]:
+        """The sites that are honest in every infection: a twin is watched from the same seat, and asked the same."""
+        return honest_sizes(self._data, ever_corrupted(self.spec, self._data.sites, self.node.seed))
+
+    def _key(self, attack: Watcher) -> str:
+        """What a memory depends on beside its training: the attack, its seat and whom it asks about."""
+        seat, asked = attack.seat(self._honest), sorted(attack.targets(self._honest))
+        return digest({"attack": attack.configuration(), "seat": seat, "asked": asked, "drawn": "by id"})
+
+    def _asked(self, attack: Watcher) -> _Asked:
+        targets = attack.targets(self._honest)
+        if self._data.declared:
+            raise Refused("the records of these sites are elsewhere", remedy="simulate the study with `run`")
+        stream = Stream(self.node.seed).child("candidates")
+        return _Asked.of_sites(self._data, targets, stream)
+
+    def _placed(self, attack: Watcher, whole: RoundExchange) -> Observer | None:
+        """None where it has no place: asked for its finding it says why."""
+        try:
+            return self._place(attack, whole)
+        except Refused:
+            return None
+
+    def _place(self, attack: Watcher, whole: RoundExchange) -> Observer:
+        """``attack`` in its seat; refused where that seat sees less than it needs."""
+        seat, asked = attack.seat(self._honest), self._asked(attack)
+        granted = _granted(whole, seat)
+        if not issubclass(granted, attack.watches):
+            raise Refused(
+                f"attack {attack.kind()} needs a {attack.watches.__name__} and its seat grants a {granted.__name__}",
+                remedy="watch a training whose updates are not masked, or from the server",
+            )
+        return Observer(self._key(attack), attack, seat, asked.records, asked.of)
+
+    def _watched(
+        self, whole: RoundExchange, net: Network, places: Sequence[Observer], *, strict: bool
+    ) -> RoundExchange:
+        made = Observers(net, len(self._data.classes), tuple(places), strict)
+        return cast("FederatedRound | Corrupted", whole).watched(made)
+
+    def _replayed(self, attack: Watcher, stored: Server) -> Payload:
+        """The memory of ``attack`` after a replay that ended in the ``stored`` parameters and buffers."""
+        node, net, shape = self.node, self.materials.network(self.node.seed), self._federation.shape
+        record = engine_record(self.folder) or {}
+        if record.get("kind") == "flower":
+            reason = "the training ran on other machines, and an attack that did not watch it cannot see it again"
+            raise Refused(reason, remedy="name the attack before training, or simulate the study with `run`")
+        whole = exchange(self.spec, node.arm, node.seed, node.corruption, self._data, net)
+        whole = self._watched(whole, net, [self._place(attack, whole)], strict=True)
+        judging, begin = assessing(whole), start(self.spec, node.arm, self._data, net)
+        place = self.folder / "watched" / f"{self._key(attack)}.replay"
+        write_engine_record(place, record)
+        with engine_for(shape, self.spec.device, whole, judging, begin, place) as engine:
+            done = train(
+                engine, whole, judging, begin, shape.rounds, place, _unheard, assess_every=shape.rounds,
+                stop=budget_stop(self.spec, self.node, self._data), name=f"{node.digest}/{place.name}",
+            )  # fmt: skip
+        _check_same(_vector(done.state.server), _vector(stored), str(record.get("kind")))
+        shutil.rmtree(place)
+        return recalled(done.state.observed, self._key(attack))
+
+    @property
+    def _federation(self) -> FederationSpec:
+        return cast(FederationSpec, self.node.arm.study(self.spec).federation)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """The candidates of one attack, their truth and their origin: the same while training and after it."""
+
+    records: Records
+    member: Tensor
+    known: Tensor
+    of: Mapping[str, Tensor]
+
+    @classmethod
+    def of_sites(cls, data: Consortium, targets: tuple[str, ...], stream: Stream) -> _Asked:
+        """As every membership attack is granted them, of these sites alone."""
+        records, member, known = candidates(data, targets, stream)
+        asked = [site for site in data.sites if site.id in targets]
+        home = {i: site.id for site in asked for pool in _pools(site) for i in pool.ids.tolist()}
+        of: dict[str, list[int]] = {name: [] for name in targets}
+        for place, i in enumerate(records.ids.tolist()):
+            of[home[i]].append(place)
+        return cls(records, member, known, {name: torch.tensor(places).long() for name, places in of.items()})
+
+
+def _pools(site: Site) -> tuple[Records, Records]:
+    return site.records.train, site.records.non_members
+
+
+def _granted(whole: RoundExchange, seat: str | None) -> type[BroadcastRoundView]:
+    """The view of a round that a seat grants."""
+    if seat is not None:
+        return BroadcastRoundView
+    inner = whole.inner if isinstance(whole, Corrupted) else cast(FederatedRound, whole)
+    return AggregateRoundView if inner.half.sees_sums else UpdateRoundView
+
+
+def _vector(server: Server) -> Tensor:
+    return torch.cat([server.params, server.buffers]).cpu()
+
+
+def _check_same(replayed: Tensor, stored: Tensor, engine: str) -> None:
+    distance = float((replayed - stored).norm() / stored.norm().clamp_min(torch.finfo(torch.float32).tiny))
+    allowed = _STACKED if engine == "stacked" else 0.0
+    if not (torch.equal(replayed, stored) or distance <= allowed):
+        raise Failed(
+            f"the replay of the training ended in another model (relative distance {distance:.2g}, at most "
+            f"{allowed:g} with the engine {engine}), so what was seen in it is not what happened",
+            remedy="train in a new folder with this attack in the study: it then watches while the training runs",
+        )
+
+
+def _unheard(*_: object) -> None:
+    """A replay is not a training that anybody follows."""

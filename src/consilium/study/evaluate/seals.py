@@ -1,0 +1,216 @@
+"""Are a study's files those that were written?  What their digests stand in, and what becomes of one that changed.
+
+    trainings/D/training.json   its own seal; "seals": checkpoint.safetensors, rounds.jsonl       refused by name
+    models/D/recipe.json        its own seal; "sha256" of the model, "sites" of the sites' own    refused by name
+    cells/D/evidence.json       its own seal; "released" as the recipe has it; a finding's scores made again
+    study.json                  its own seal; every cell's seal, so that one without a seal is noticed
+
+What was made again must be what was judged: nothing is sealed anew in silence.  Records from before there were seals
+are read as they are, and said to be so.  A seal is no signature: see :mod:`consilium.core.seal`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from consilium.core.errors import ConsiliumError, Failed
+from consilium.core.seal import SEAL, file_digest, is_altered, is_sealed, sealed, unsealed
+from consilium.evidence.cell import CellEvidence
+from consilium.evidence.finding import FindingEvidence
+from consilium.evidence.read import SCHEMA, read_cell
+from consilium.evidence.write import plain
+from consilium.federate.checkpoint import load_checkpoint
+from consilium.study.plan.stage_keys import digest
+from consilium.study.store.store import Store, read_json, write_json
+
+from .personalised import site_file
+from .release import unbroken
+
+__all__ = [
+    "Seals",
+    "altered_evidence",
+    "check_released",
+    "check_training",
+    "is_recipe_of",
+    "other_cell",
+    "recipe_of",
+    "released_seals",
+    "scores_hold",
+    "table",
+    "training_seals",
+]
+
+_STORED = ("shape", "classes", "sha256", "sites", "sample_answers")
+_SEALED = ("checkpoint.safetensors", "rounds.jsonl")
+_EARLIER = "Part of this evidence was written before evidence was sealed: whether that part was changed cannot be told."
+
+
+class Seals:
+    """What one run reads of the cells' evidence and writes of it; ``cells`` are the seals by digest, None for none."""
+
+    def __init__(self, store: Store, say: Callable[[str], None]) -> None:
+        self.cells: dict[str, str | None] = {}
+        self._earlier: set[str] = set()
+        self._there: dict[str, CellEvidence] = {}
+        self._store, self._say, self._known = store, say, _known_seals(store)
+
+    def evidence(self, digest: str, begun: CellEvidence) -> CellEvidence:
+        """The evidence that is there; what cannot be read, or was changed, is made again.
+
+        ``begun`` is evidence before anything was measured: it stands for what is not there.
+        """
+        path = self._store.cell(digest) / "evidence.json"
+        try:
+            record = read_json(path) or {}
+            evidence = _strict(path, {**plain(begun), **record})
+        except ConsiliumError as error:
+            self._say(f"{error.reason}: it is made again")
+            return begun
+        if record and altered_evidence(record, self._known.get(digest)):
+            self._say(f"{path} was changed after it was written: it is made again")
+            return begun
+        if other := other_cell(record, digest):
+            self._say(f"{path} is that of another cell, {other}: it is made again")
+            return begun
+        self.cells[digest] = record.get(SEAL)
+        if record and not is_sealed(record):
+            self._earlier.add(digest)
+        if record:
+            self._there[digest] = evidence
+        return evidence
+
+    def settle(self, digest: str, evidence: CellEvidence) -> None:
+        """Store ``evidence`` unless it is there already."""
+        if evidence != self._there.get(digest):
+            self.write(digest, evidence)
+
+    def write(self, digest: str, evidence: CellEvidence) -> None:
+        """Store ``evidence`` with its seal; a part from before there were seals is said to be one."""
+        if digest in self._earlier and _EARLIER not in evidence.notes:
+            evidence = replace(evidence, notes=(*evidence.notes, _EARLIER))
+        record = sealed(plain(replace(evidence, schema=SCHEMA)))
+        write_json(self._store.cell(digest) / "evidence.json", record)
+        self.cells[digest] = record[SEAL]
+
+    def check_model(self, digest: str, judged: Mapping[str, Any] | None, make: Callable[[], object]) -> None:
+        """The model is there, as it was stored, and is the one that was ``judged``; ``make`` makes what is missing."""
+        folder = self._store.model(digest)
+        if not self._store.has_model(digest) or not _files_there(folder):
+            make()
+        check_released(folder, judged)
+
+    def finding(self, digest: str, finding: FindingEvidence | None) -> FindingEvidence | None:
+        """``finding``, or None where its scores are not those that were written: the attack is run again."""
+        if finding is None or scores_hold(self._store.cell(digest), finding):
+            return finding
+        path = self._store.cell(digest) / Path(str(finding.scores)).name
+        self._say(f"{path} is gone or was changed after it was written: the attack runs again")
+        return None
+
+
+def _strict(path: Path, record: Mapping[str, object]) -> CellEvidence:
+    try:
+        return read_cell(record, strict=True)
+    except ValueError as error:
+        raise Failed(f"{path} is not evidence: {error}") from error
+
+
+def table(record: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The table ``name`` of ``record``; empty where there is none, or something else in its place."""
+    found = record.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def training_seals(folder: Path) -> dict[str, str]:
+    """What ``training.json`` keeps of a training that is done."""
+    return {name: file_digest(folder / name) for name in _SEALED if (folder / name).is_file()}
+
+
+def check_training(store: Store, digest: str) -> None:
+    """Fail for a finished training whose checkpoint is not the one that it ended with."""
+    folder = store.training(digest)
+    path = folder / "checkpoint.safetensors"
+    wanted = table(read_json(folder / "training.json") or {}, "seals").get(path.name)
+    if wanted is not None and file_digest(path) != wanted:
+        load_checkpoint(path, training=digest)  # says why, where its own seal does not hold either
+        reason = f"checkpoint {path} is not the one that its training ended with"
+        raise Failed(reason, remedy="delete it to train again")
+
+
+def recipe_of(folder: Path) -> dict[str, Any]:
+    """The recipe of a stored model; empty where it cannot be read or was changed: the model is then made again."""
+    try:
+        recipe = read_json(folder / "recipe.json") or {}
+    except Failed:
+        return {}
+    return recipe if is_recipe_of(recipe, folder) else {}
+
+
+def is_recipe_of(recipe: Mapping[str, Any], folder: Path) -> bool:
+    """True where ``recipe`` is as it was written and its model is that of ``folder``, which has its digest for a name.
+
+    What is said of the stored files is no part of the digest.
+    """
+    own = {name: value for name, value in unsealed(recipe).items() if name not in _STORED}
+    return not is_altered(recipe) and digest(own) == folder.resolve().name
+
+
+def released_seals(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What evidence keeps of the model that was judged: the digest of its file, and those of the sites' own."""
+    return {name: recipe[name] for name in ("sha256", "sites") if name in recipe}
+
+
+def _files_there(folder: Path) -> bool:
+    """True where the recipe can be read and every site's own model is there."""
+    recipe = recipe_of(folder)
+    return "sha256" in recipe and all(site_file(folder, site).is_file() for site in table(recipe, "sites"))
+
+
+def check_released(folder: Path, judged: Mapping[str, Any] | None) -> None:
+    """Fail for a model, or a site's own, that is not the stored one, or not the one that was ``judged`` (if known)."""
+    recipe = recipe_of(folder)
+    if not recipe:
+        reason = f"{folder / 'recipe.json'} is gone, is that of another model, or was changed after it was written"
+        raise Failed(reason, remedy="delete it and run again: the model is stored again")
+    unbroken(folder / "model.safetensors", str(recipe.get("sha256")))
+    for site, seal in table(recipe, "sites").items():
+        unbroken(site_file(folder, site), str(seal))
+    if judged and judged != released_seals(recipe):
+        raise Failed(
+            f"the model in {folder} is not the one that was judged",
+            remedy="put that one back, or delete the cell's folder to judge this one",
+        )
+
+
+def altered_evidence(evidence: Mapping[str, Any], known: object) -> bool:
+    """True where ``evidence`` does not have its seal, or another one than the study's record has: the ``known`` one."""
+    return is_altered(evidence) or (isinstance(known, str) and evidence.get(SEAL) != known)
+
+
+def other_cell(evidence: Mapping[str, Any], digest: str) -> str:
+    """The cell that ``evidence`` is of, where that is not the one of ``digest``; empty where it is, or names none."""
+    named = table(evidence, "cell").get("digest")
+    return "" if named in (None, digest) else str(named)
+
+
+def _known_seals(store: Store) -> dict[str, str]:
+    """The seals of cells in the study's record, as the last whole run left it; none where that cannot be read."""
+    try:
+        record = read_json(store.folder / "study.json") or {}
+    except Failed:
+        return {}
+    cells = record.get("cells")
+    listed = [] if is_altered(record) or not isinstance(cells, list) else [c for c in cells if isinstance(c, dict)]
+    return {str(c.get("digest")): c[SEAL] for c in listed if isinstance(c.get(SEAL), str)}
+
+
+def scores_hold(folder: Path, judged: FindingEvidence | CellEvidence) -> bool:
+    """True where the scores that are named there are those that were written, or nothing is known of them."""
+    name, seal = judged.scores, judged.scores_sha256
+    if name is None or seal is None:
+        return True
+    path = folder / Path(name).name
+    return path.is_file() and file_digest(path) == seal

@@ -1,0 +1,171 @@
+"""Shadows: the cell's own training again, defences of every moment included, on records that an attack chooses.
+
+    pool       the train and non-member records of the sites asked about, mixed
+    shadow     same sites, sizes, algorithm, corruption and defences; another seed (start, batches, noise, cohorts)
+
+    trainings/<digest>/shadows/<shadow>.safetensors     parameters, buffers, which records are in them
+    models/<digest>/shadows/<shadow>.safetensors        what the model defences make of them
+
+A shadow is named by its training, mask and seed, so all attacks on all models of a training share one set, a killed run
+goes on with what is missing, and a set of 64 begins with the set of 32.  Nobody asks about sites that are in the
+adversary's hands in some infection: they train in a shadow as in the target.  So shadows of an infected model are
+infected.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import cast, overload
+
+import torch
+from torch import Tensor
+
+from consilium.core.errors import Failed, Refused
+from consilium.core.random import Stream
+from consilium.core.records import Consortium
+from consilium.core.sealed_tensors import read_sealed, write_sealed
+from consilium.core.threat import Shadow
+from consilium.federate.engines.loop import Loop
+from consilium.federate.engines.pool import cores, why_no_fork
+from consilium.federate.federated_evaluation import Assessing
+from consilium.federate.train import merged, train
+from consilium.study.build.factory import algorithm, exchange, network, released, start
+from consilium.study.build.process_jobs import each
+from consilium.study.plan.budget_stop import budget_stop
+from consilium.study.plan.plan import CellNode, Plan, TrainingNode
+from consilium.study.plan.shadow_pool import NOTHING_TRAINED, Pool, check_data
+from consilium.study.plan.stage_keys import digest
+from consilium.study.spec.spec import FederationSpec, Spec
+from consilium.study.store.store import Store, rounds_in
+
+from .release import release
+
+__all__ = ["Retraining", "shadow_workers", "shadows_made", "shadows_wanted"]
+
+
+class Retraining:
+    """The shadows of one cell; ``done`` is called after each that had to be trained."""
+
+    def __init__(
+        self, plan: Plan, cell: CellNode, store: Store, asked: tuple[str, ...], done: Callable[[], None]
+    ) -> None:
+        if cell.training is None:
+            raise Refused(NOTHING_TRAINED, remedy="use an attack that needs only answers, such as loss-threshold")
+        self.plan, self.cell, self.store, self._done = plan, cell, store, done
+        self.node, self.data = plan.trainings[cell.training], plan.materials.consortium(cell.seed)
+        self.stream = Stream(cell.seed).child("shadows")
+        check_data(self.data)
+        self._asked = asked
+
+    @cached_property
+    def pool(self) -> Pool:
+        """What the shadows may learn from."""
+        return Pool.of(self.data, self._asked, self.stream.child("pool"))
+
+    def fit(self, included: Tensor, seeds: Sequence[int]) -> Sequence[Shadow]:
+        """A shadow per row and seed: trained in parallel unless it is there, and read one at a time."""
+        names = [self.name(mask, seed) for mask, seed in zip(included, seeds, strict=True)]
+        wanted = dict(zip(names, zip(included, seeds, strict=True), strict=True))
+        missing = {name: job for name, job in wanted.items() if not self._path(name).is_file()}
+        jobs = [partial(self._train, name, mask, seed) for name, (mask, seed) in missing.items()]
+        with torch.enable_grad():  # an attack may look without
+            each(jobs, shadow_workers(self.plan.spec), self._done)
+        return _Shadows(self, names)
+
+    def name(self, mask: Tensor, seed: int) -> str:
+        """16 digits of what a shadow depends on."""
+        ids = self.pool.records.ids[mask].sort().values
+        taken = hashlib.sha256(ids.numpy().tobytes()).hexdigest()
+        return digest({"schema": 1, "training": self.node.digest, "included": taken, "seed": seed})
+
+    def shadow(self, name: str) -> Shadow:
+        """The stored shadow, as released models are: defended, and read back from its artefact."""
+        path, remedy, about = self._path(name), "delete it to train it again", self._about(name)
+        held, _ = read_sealed(path, "shadow", remedy, about)
+        plain = self.plan.materials.network(self.cell.seed).module_at(held["params"], held["buffers"]).cpu()
+        path = self.store.model(self.cell.model) / "shadows" / f"{name}.safetensors"
+        stream, arm = self.stream.child("release", name), self.cell.arm
+        about = {**about, "model": self.cell.model}
+        made = release(plain, arm.model, arm.answer, self.data.public, path, stream, about, tried=True)
+        return Shadow(len(self.data.classes), made.module, made.surrogate, self.pool.records, included=held["included"])
+
+    def _about(self, name: str) -> dict[str, str]:
+        return {"training": self.node.digest, "shadow": name}
+
+    def _path(self, name: str) -> Path:
+        return _folder(self.store, self.node.digest) / f"{name}.safetensors"
+
+    def _train(self, name: str, mask: Tensor, seed: int, alive: Callable[[], None]) -> None:
+        """Train one shadow and store it; a killed one goes on from its last round."""
+        draft = self._path(name).with_suffix("")
+        data = self.pool.divided(self.data, mask)
+        params, buffers, took_part = _trained(self.plan.spec, self.node, data, seed, draft, alive)
+        inside = torch.tensor([site in took_part for site in self.pool.names])
+        held = {"params": params, "buffers": buffers, "included": mask & inside[self.pool.site]}
+        write_sealed(self._path(name), held, self._about(name))
+        shutil.rmtree(draft)
+
+
+class _Shadows(Sequence[Shadow]):
+    """Read when asked for: a set of large models need not be in memory at once."""
+
+    def __init__(self, of: Retraining, names: Sequence[str]) -> None:
+        self._of, self._names = of, tuple(names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @overload
+    def __getitem__(self, index: int) -> Shadow: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Shadow]: ...
+
+    def __getitem__(self, index: int | slice) -> Shadow | Sequence[Shadow]:
+        if isinstance(index, slice):
+            return _Shadows(self._of, self._names[index])
+        return self._of.shadow(self._names[index])
+
+
+def shadows_wanted(plan: Plan) -> dict[str, int]:
+    """How many shadows each training of ``plan`` will have."""
+    most = max((attack.attack.retrains() for attack in plan.spec.attacks), default=0)
+    return dict.fromkeys(plan.trainings, most)
+
+
+def shadows_made(store: Store | None, training: str) -> int:
+    """How many shadows ``training`` has."""
+    return 0 if store is None else len(list(_folder(store, training).glob("*.safetensors")))
+
+
+def shadow_workers(spec: Spec) -> int:
+    """How many shadows are trained at once; one where processes cannot be forked, or the device is not the CPU."""
+    asked = cast(FederationSpec, spec.federation).shape.workers or cores()
+    return asked if spec.device == "cpu" and why_no_fork() is None else 1
+
+
+def _trained(
+    spec: Spec, node: TrainingNode, data: Consortium, seed: int, folder: Path, alive: Callable[[], None]
+) -> tuple[Tensor, Tensor, frozenset[str]]:
+    """Parameters, buffers, and the sites whose work is in them; nobody judges the rounds."""
+    net, federation = network(spec, data, seed, tried=True), cast(FederationSpec, node.arm.study(spec).federation)
+    whole = exchange(spec, node.arm, node.seed, node.corruption, data, net, Stream(seed).child("train"))
+    bound = algorithm(spec, node.arm, net)
+    with Loop() as engine:
+        begin, nobody = start(spec, node.arm, data, net), Assessing(bound, {})
+        done = train(
+            engine, whole, nobody, begin, federation.shape.rounds, folder, lambda *_: alive(),
+            stop=budget_stop(spec, node, data), name=f"{node.digest}/{folder.name}",
+        )  # fmt: skip
+    found = released(spec, node.arm, net, done.state.server)
+    if found is None:
+        raise Failed(f"{bound.kind()} has no model for everyone")
+    return found[0].cpu(), found[1].cpu(), frozenset(site for report in rounds_in(folder) for site in merged(report))
+
+
+def _folder(store: Store, training: str) -> Path:
+    return store.training(training) / "shadows"

@@ -1,0 +1,1 @@
+"""Everything before training: rules, privacy claims, keys of stages, checks."""

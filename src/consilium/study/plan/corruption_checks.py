@@ -1,0 +1,72 @@
+"""Whether a corruption does anything on the data of a seed.
+
+A twin that nobody infects equals the clean one, and reads as a defence that holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from consilium.core.attack import Corruption
+from consilium.core.errors import Refused
+from consilium.core.random import Stream
+from consilium.core.records import Consortium, Records, Site
+from consilium.learn.objectives import CrossEntropy
+from consilium.study.build.factory import colluders
+from consilium.study.spec.spec import CorruptionSpec, FederationSpec, Spec
+
+__all__ = ["check_infections"]
+
+_STRENGTHS = ("sites", "share", "radius")
+"""The knobs at whose zero an entry is a control, by what entries call them."""
+
+
+def check_infections(spec: Spec, data: Consortium, seed: int) -> None:
+    """Refused: corruptions that cannot run on the data of ``seed``, and those that change nothing there."""
+    for i, made in enumerate(spec.corruptions):
+        try:
+            _check(spec, made, data, seed)
+        except Refused as error:
+            raise error.at(f"corruptions[{i}]") from error
+
+
+def _check(spec: Spec, made: CorruptionSpec, data: Consortium, seed: int) -> None:
+    zero = [knob for knob in _STRENGTHS if getattr(made.corruption, knob, None) == 0]
+    if zero:
+        raise _idle(made, f"{zero[0]} = 0")
+    bad = colluders(made, data.sites, seed)
+    sites = [site for site in data.sites if site.id in bad]
+    poisoned = [made.corruption.records(s.records.train, len(data.classes), _stream(seed)) for s in sites]
+    if spec.federation is not None and not _acts(made.corruption, spec.federation, sites, poisoned):
+        raise _idle(made, f"it changes no record of {', '.join(bad)}, seed {seed}")
+
+
+def _stream(seed: int) -> Stream:
+    return Stream(seed).child("check")
+
+
+def _idle(made: CorruptionSpec, why: str) -> Refused:
+    return Refused(
+        f"corruption {made.name} infects nobody ({why})",
+        remedy="the clean twin is run anyway: leave the corruption out, or make it stronger",
+    )
+
+
+def _acts(
+    corruption: Corruption, federation: FederationSpec, sites: Sequence[Site], poisoned: Sequence[Records]
+) -> bool:
+    """Whether anything that a corrupted site does is other than what an honest one does."""
+    plain, schedule = CrossEntropy(), federation.shape.schedule()
+    return (
+        type(corruption).forge is not Corruption.forge
+        or corruption.objective(plain) is not plain
+        or corruption.schedule(schedule) != schedule
+        or corruption.algorithm(federation.algorithm) != federation.algorithm
+        or any(_differ(site.records.train, records) for site, records in zip(sites, poisoned, strict=True))
+    )
+
+
+def _differ(own: Records, other: Records) -> bool:
+    return not (torch.equal(own.y, other.y) and torch.equal(own.x, other.x))

@@ -1,0 +1,90 @@
+"""Whose division of the data an audit judges by: that of its seed, and right only if the model was trained on it.
+
+A seed divides the data anew, so the held-out records of one are training records of another.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from consilium.core.errors import Refused
+from consilium.core.plain import read_json
+from consilium.core.records import Consortium, Records
+from consilium.learn.models.file import File
+from consilium.study.spec.spec import Spec
+
+__all__ = ["check_division", "division_note"]
+
+
+def division_note(seed: int) -> str:
+    """What every reader of an audit must know."""
+    return (
+        f"members, non-members and held-out test records are those of seed {seed}'s division of these data: "
+        "right only if the model was trained on that division"
+    )
+
+
+def check_division(spec: Spec, gathered: Callable[[int], Consortium]) -> None:
+    """Refused: seeds whose held-out records are another seed's training records, and a seed not the model's own."""
+    _check_origin(spec)
+    first, *others = spec.seeds
+    for seed in others:
+        mixed = _mixed(spec, gathered(first), gathered(seed))
+        if mixed:
+            raise Refused(
+                f"seed {seed} divides the data anew: {mixed} of its held-out records are training records of "
+                f"seed {first}, and the model was trained on one division at most",
+                remedy="give an audit the one seed by which its training records were divided: seeds = [0]",
+                where="seeds",
+            )
+
+
+def _mixed(spec: Spec, one: Consortium, other: Consortium) -> int:
+    """How many records that ``other`` judges on are learned from in ``one``; pools, where membership is asked."""
+    judged = [other.test]
+    if _asks_membership(spec):
+        judged += [site.records.non_members for site in other.sites]
+    learned = Records.joined([site.records.train for site in one.sites])
+    return sum(int(torch.isin(records.ids, learned.ids).sum()) for records in judged)
+
+
+def _asks_membership(spec: Spec) -> bool:
+    return any(made.attack.threat.aim == "membership" for made in spec.attacks)
+
+
+def _check_origin(spec: Spec) -> None:
+    """A model of Consilium's has its recipe beside it, which names its data and its seed."""
+    recipe = _recipe(Path(cast(File, spec.model).path).expanduser())
+    data, seed = recipe.get("data"), recipe.get("seed")
+    own, source = (json.loads(json.dumps(c)) for c in (spec.data.configuration(), spec.data.source.configuration()))
+    if not isinstance(data, Mapping) or any(data.get(knob) != value for knob, value in source.items()):
+        return
+    strange = [other for other in spec.seeds if other != seed]
+    if isinstance(seed, int) and strange:
+        raise Refused(
+            f"the model was trained on seed {seed}'s division of these data (recipe.json beside it says so), "
+            f"not on that of seed {strange[0]}",
+            remedy=f"write seeds = [{seed}]",
+            where="seeds",
+        )
+    odd = [knob for knob, value in own.items() if data.get(knob) != value]
+    if odd and _asks_membership(spec):
+        raise Refused(
+            f"the model was trained with {odd[0]} = {data.get(odd[0])!r} (recipe.json beside it says so), not "
+            f"{own[odd[0]]!r}: members and non-members are others",
+            remedy="divide the data as its training did, or leave out the membership attacks",
+            where=f"data.{odd[0]}",
+        )
+
+
+def _recipe(weights: Path) -> Mapping[str, Any]:
+    """The recipe beside ``weights``; empty where there is none to be read."""
+    try:
+        return read_json(weights.with_name("recipe.json"))
+    except (OSError, ValueError):
+        return {}

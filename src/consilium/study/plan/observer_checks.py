@@ -1,0 +1,33 @@
+"""Whether the attacks that watch the rounds have a place in a study: checked before anything trains."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from consilium.core.errors import Refused
+from consilium.core.records import Consortium
+from consilium.core.watch import Watcher
+from consilium.study.build.factory import ever_corrupted
+from consilium.study.spec.spec import Spec
+
+__all__ = ["check_watchers", "honest_sizes"]
+
+
+def honest_sizes(data: Consortium, bad: Collection[str]) -> dict[str, int]:
+    """The honest sites, with their numbers of training records."""
+    return {site.id: len(site.records.train) for site in data.sites if site.id not in bad}
+
+
+def check_watchers(spec: Spec, data: Consortium) -> None:
+    """Refuse, before anything trains, a watching attack that has no place in the study."""
+    for i, attack in enumerate(spec.attacks):
+        if not isinstance(attack.attack, Watcher):
+            continue
+        if spec.audit:
+            reason = f"{attack.name} watches the rounds of a training, and an audit trains nothing"
+            raise Refused(reason, remedy="leave it out, or train the model in the study", where=f"attacks[{i}]")
+        try:
+            for seed in spec.seeds:
+                attack.attack.targets(honest_sizes(data, ever_corrupted(spec, data.sites, seed)))
+        except Refused as error:
+            raise error.at(f"attacks[{i}]") from error

@@ -1,0 +1,365 @@
+"""LAWS: what may be combined, checked before anything trains.
+
+Each law is a small pure function from an arm to a refusal, or nothing; a refusal has the law's number, the reason and
+the remedy.  The laws that need numbers (7, 13) see the sites' sizes; nobody needs a trained model.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import cast
+from weakref import WeakKeyDictionary
+
+import torch
+
+from consilium.core.charge import Adjacency
+from consilium.core.defence import Defence, MergeDefence, ModelDefence, UpdateDefence
+from consilium.core.errors import Refused, Unlawful
+from consilium.core.gradient import GradientRule
+from consilium.core.network import Network
+from consilium.core.random import Stream
+from consilium.core.records import Consortium
+from consilium.core.update import Update
+from consilium.learn.alike import FEW_SIZES, departure
+from consilium.measure.accounting.privacy import Claim, enough_noise
+from consilium.study.build.factory import cohort, gradient_rule
+from consilium.study.spec.arms import Arm
+from consilium.study.spec.spec import FederationSpec, Spec
+from consilium.study.store.error_summary import told
+
+from .privacy_claims import planned_claims
+
+__all__ = [
+    "LAWS",
+    "Case",
+    "Refusal",
+    "broken_law",
+    "drawn_once",
+    "fitted_on_public",
+    "lawful_claims",
+    "model_order",
+    "one_merge",
+    "per_example_gradients",
+    "public_constants",
+    "readable_updates",
+    "real_kernels",
+    "rules_compose",
+    "site_level",
+    "units_exist",
+    "update_order",
+]
+
+
+_TRIED = 8
+"""Records that a model defence is tried on before training."""
+_ANSWERS: WeakKeyDictionary[Network, dict[tuple[object, ...], Refusal | None]] = WeakKeyDictionary()
+_ORDER = ("clip", "noise", "compress", "mask")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A law that an arm breaks."""
+
+    law: int
+    reason: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.reason} (LAWS {self.law}). {self.remedy}."
+
+    @classmethod
+    def of(cls, error: Refused, law: int, remedy: str) -> Refusal:
+        """What ``error`` says, under the law that it names, else ``law``; ``remedy`` where it gives none."""
+        reason, number = (error.cause, error.law) if isinstance(error, Unlawful) else (error.reason, None)
+        return cls(number or law, f"{error.where}: {reason}" if error.where else reason, error.remedy or remedy)
+
+    def to_json(self) -> dict[str, object]:
+        """Plain JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """What the laws look at: one arm of a study on one seed's data."""
+
+    spec: Spec
+    arm: Arm
+    data: Consortium
+    network: Network | None
+
+    @property
+    def private(self) -> bool:
+        """True if the arm's gradient rule makes a claim."""
+        return gradient_rule(self.arm).delta is not None
+
+
+def broken_law(spec: Spec, arm: Arm, data: Consortium, network: Network | None) -> Refusal | None:
+    """The first law that ``arm`` breaks on these data; None if it is lawful."""
+    return next(_refusals(Case(arm.study(spec), arm, data, network)), None)
+
+
+def _refusals(case: Case) -> Iterator[Refusal]:
+    for law in LAWS:
+        refusal = law(case)
+        if refusal is not None:
+            yield refusal
+
+
+def one_merge(case: Case) -> Refusal | None:
+    """There is one merge."""
+    merges = case.arm.merge
+    if len(merges) < 2:
+        return None
+    return Refusal(1, f"an arm has one merge and this one has {len(merges)}", "keep one of them in a choice")
+
+
+def update_order(case: Case) -> Refusal | None:
+    """Clip, noise, compress, mask: what stands earlier in an arm acts earlier, so a defence may stand there once."""
+    again = _twice(case.arm.update)
+    if again is not None:
+        return Refusal(1, f"{again} stands twice on the update", "keep one of them")
+    for i, first in enumerate(case.arm.update):
+        for later in case.arm.update[i + 1 :]:
+            one, two = first.kind(), later.kind()
+            if _ORDER.index(first.stage) > _ORDER.index(later.stage):
+                why = f"{two} ({later.stage}) stands after {one} ({first.stage}): it would not act on what is sent"
+                return Refusal(1, why, f"put {two} before {one} in the study's axes")
+            if first.stage == later.stage == "compress":
+                return Refusal(
+                    1, f"{one} and {two} both compress the update, which is written once", "keep one of them"
+                )
+    return None
+
+
+def readable_updates(case: Case) -> Refusal | None:
+    """What the algorithm sends must pass every half of every update defence: it is tried on an update of zeros."""
+    federation = case.spec.federation
+    if federation is None or case.network is None or not case.arm.update:
+        return None
+    args = federation, case.network, len(case.data.sites), case.arm.update, case.arm.merge
+    return _once(case.network, args, lambda: _unreadable(*args))
+
+
+def _unreadable(
+    federation: FederationSpec,
+    network: Network,
+    sites: int,
+    defences: tuple[UpdateDefence, ...],
+    merges: tuple[MergeDefence, ...],
+) -> Refusal | None:
+    try:
+        algorithm = federation.algorithm.bound(network)
+        expected = dict(algorithm.expects(algorithm.start(network, sites)))
+        update = Update("a site", 1, 1.0, {name: torch.zeros(shape) for name, shape in expected.items()})
+        for merge in merges:
+            expected |= merge.merge_for(cohort(federation, sites), Stream(0)).expects()
+        made = [defence.made_for(network) for defence in defences]
+        for defence in made:
+            update, _ = defence.protect(update, {}, Stream(0))
+        for defence in reversed(made):
+            update = defence.enforce(update, expected)
+    except Refused as error:
+        return Refusal(1, f"with {federation.algorithm.kind()}, {error.reason}", error.remedy or "use another codec")
+    return None
+
+
+def drawn_once(case: Case) -> Refusal | None:
+    """A label is randomised once and stored: drawn twice, the second draw can undo the first."""
+    again = _twice(case.arm.data)
+    return None if again is None else Refusal(11, f"{again} stands twice on the data", "keep one of them")
+
+
+def _twice(defences: Sequence[Defence]) -> str | None:
+    kinds = [d.kind() for d in defences]
+    return next((kind for kind in kinds if kinds.count(kind) > 1), None)
+
+
+def rules_compose(case: Case) -> Refusal | None:
+    """At most one rule turns records into a private gradient."""
+    try:
+        gradient_rule(case.arm)
+    except Refused as error:
+        return Refusal(5, error.reason, error.remedy or "keep one of them")
+    return None
+
+
+def per_example_gradients(case: Case) -> Refusal | None:
+    """What mixes the examples of a batch (BatchNorm) has no per-example gradient."""
+    if case.network is None or not case.private:
+        return None
+    args = gradient_rule(case.arm), case.network, case.data.shape
+    return _once(case.network, args, lambda: _mixing(*args))
+
+
+def _mixing(rule: GradientRule, network: Network, shape: tuple[int, ...]) -> Refusal | None:
+    try:
+        rule.refuse(network, shape)
+    except Refused as error:
+        return Refusal.of(error, 5, "use another model")
+    except Exception as error:  # the model may be anyone's code
+        return Refusal(5, f"gradients of single examples fail: {told(error)}", "use another model")
+    return None
+
+
+def units_exist(case: Case) -> Refusal | None:
+    """A claim per patient needs patients: where every record is its own unit, it would be one per example."""
+    rule = gradient_rule(case.arm)
+    pools = [site.records.train for site in case.data.sites]
+    if rule.delta is None or rule.unit != "patient" or any(rule.count(records) < len(records) for records in pools):
+        return None
+    return Refusal(
+        6,
+        f"{case.data.name} names no patients: each record is its own unit, so a claim per patient would say no more "
+        "than one per example",
+        'use unit = "example", or data that say whose each record is (units, or a column patient)',
+    )
+
+
+def site_level(case: Case) -> Refusal | None:
+    """A claim per site: every site counts once, and nothing that is released depends on how many came."""
+    federation = case.arm.study(case.spec).federation
+    if federation is None or not any(merge.per_site for merge in case.arm.merge):
+        return None
+    shape, algorithm = federation.shape, federation.algorithm
+    if shape.weights == "records":
+        return Refusal(
+            15, "weights by records let one site move the sum by more than the clip", 'use weights = "uniform"'
+        )
+    if shape.participation.minimum_cohort > 1 or shape.max_share < 1:
+        knob = "minimum-cohort" if shape.participation.minimum_cohort > 1 else "max-share"
+        return Refusal(
+            15, "whether a round is aborted would tell how many sites came, without noise", f"use {knob} = 1"
+        )
+    if shape.participation.late_joiners > 0:
+        return Refusal(15, "a fixed number of late joiners is no coin of each site's own", "leave out late-joiners")
+    if algorithm.personal:
+        return Refusal(15, f"{algorithm.kind()} makes a model for each site, which no noise covers", "use fed-avg")
+    return None
+
+
+def public_constants(case: Case) -> Refusal | None:
+    """Ranges and category lists read from private records owe a charge."""
+    if not case.data.fitted_on_private or not case.private:
+        return None
+    return Refusal(
+        9,
+        f"the inputs of {case.data.name} were scaled or coded with ranges or categories read from private records",
+        "declare them in the data table as public constants",
+    )
+
+
+def fitted_on_public(case: Case) -> Refusal | None:
+    """What is fitted after training uses the public slice, which must exist."""
+    if len(case.data.public):
+        return None
+    for defence in case.arm.model:
+        if defence.fits_public():
+            return Refusal(
+                10,
+                f"{defence.kind()} is fitted on public records and there are none",
+                "set data.public to the share to take out before partition, for example 0.05",
+            )
+    return None
+
+
+def model_order(case: Case) -> Refusal | None:
+    """Quantise last: masks and fine-tuning need float weights."""
+    early = next((defence.kind() for defence in case.arm.model[:-1] if defence.ends), None)
+    if early is None:
+        return None
+    return Refusal(1, f"{early} must be the last thing done to a model", "put it last in the study's axes")
+
+
+def real_kernels(case: Case) -> Refusal | None:
+    """What is to be done to the model is tried on the untrained one: hours later would be too late."""
+    if case.network is None or not case.arm.model:
+        return None
+    args = case.network, case.arm.model, case.data.shape
+    return _once(case.network, args, lambda: _unfit(*args))
+
+
+def _unfit(network: Network, defences: tuple[ModelDefence, ...], shape: tuple[int, ...]) -> Refusal | None:
+    """Tried on random inputs: what fails, and what answers a record otherwise in another batch."""
+    module = copy.deepcopy(network.template).cpu()
+    x = torch.rand(_TRIED, *shape, generator=Stream(0, ("trial",)).generator())
+    kind = ""
+    try:
+        for defence in defences:
+            kind = defence.kind()
+            module = defence.trial(module, x)
+        found = departure(module, x, max(d.tolerance for d in defences), FEW_SIZES)
+    except Refused as error:
+        return Refusal(21, error.reason, error.remedy or "leave it out")
+    except Exception as error:  # the model may be anyone's code
+        return Refusal(21, f"{kind} cannot be done to this model: {told(error)}", f"leave out {kind}")
+    if found is None:
+        return None
+    return Refusal(21, f"{' and '.join(d.kind() for d in defences)}: {found}", f"leave out {kind}")
+
+
+def _once(network: Network, args: tuple[object, ...], ask: Callable[[], Refusal | None]) -> Refusal | None:
+    """What ``ask`` says of a network with ``args``: arms share most of what is asked, and a network may be large."""
+    known = _ANSWERS.setdefault(network, {})
+    key = tuple(arg for arg in args if arg is not network)  # or the network would keep itself alive
+    try:
+        hash(key)
+    except TypeError:  # an entry from outside with a knob that has no hash
+        return ask()
+    if key not in known:
+        known[key] = ask()
+    return known[key]
+
+
+def lawful_claims(case: Case) -> Refusal | None:
+    """A target must be reachable and a claim must mean something, at every site."""
+    if case.spec.federation is None:
+        return None
+    try:
+        claims = planned_claims(case.spec, case.arm, case.data)
+    except Refused as error:
+        return Refusal.of(error, 7, "use another target")
+    return _capped(claims, case.spec.max_epsilon)
+
+
+def _capped(claims: tuple[Claim, ...], cap: float) -> Refusal | None:
+    """Units are never mixed: each has its own maximum over sites."""
+    for unit in dict.fromkeys(c.unit for c in claims):
+        worst = max((c for c in claims if c.unit == unit), key=lambda c: c.epsilon)
+        if worst.epsilon > cap:
+            noise = "" if worst.noise_multiplier is None else f"noise multiplier {worst.noise_multiplier:g}, "
+            return Refusal(
+                13,
+                f"epsilon = {worst.epsilon:.4g} per {unit} at {worst.site} ({noise}{worst.steps} steps, n = {worst.n}, "
+                f"{worst.accountant}) is above max-epsilon = {cap:g}: it protects nobody",
+                f"use {_enough(worst, cap)}, fewer rounds or a smaller target epsilon",
+            )
+    return None
+
+
+def _enough(claim: Claim, cap: float) -> str:
+    """The noise with which as many steps of the same sampling would cost no more than the cap."""
+    if claim.noise_multiplier is None or claim.batch_size is None:
+        return "more noise"
+    batch = claim.batch_size + (0.5 if claim.unit == "site" else 0)  # an expected cohort may have been rounded down
+    rate = min(1.0, batch / claim.n) if claim.sampler.startswith("Poisson") else 1.0
+    needed = enough_noise(cap, claim.delta, rate, claim.steps, cast(Adjacency, claim.adjacency))
+    return f"more noise (a noise multiplier of {needed:g} meets epsilon {cap:g})"
+
+
+LAWS: tuple[Callable[[Case], Refusal | None], ...] = (
+    one_merge,
+    update_order,
+    readable_updates,
+    drawn_once,
+    rules_compose,
+    per_example_gradients,
+    units_exist,
+    site_level,
+    public_constants,
+    fitted_on_public,
+    model_order,
+    real_kernels,
+    lawful_claims,
+)

@@ -1,0 +1,150 @@
+"""Recipes and their digests: what a stage depends on, and nothing else.
+
+A digest is of the canonical JSON of a recipe.  Adding an attack changes no training's recipe; an infected twin has the
+corruption in its own, so it can never be taken for its clean twin.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from consilium.core.network import Network
+from consilium.core.records import Consortium, Records
+from consilium.study.spec.arms import Arm
+from consilium.study.spec.spec import AttackSpec, CorruptionSpec, FederationSpec, Spec
+
+__all__ = ["attack_recipe", "cell_recipe", "digest", "fingerprint", "model_recipe", "start_mark", "training_recipe"]
+
+_SCHEMA = 1
+
+
+def digest(recipe: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits of SHA-256 over the canonical JSON of ``recipe``."""
+    text = json.dumps(recipe, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def training_recipe(
+    spec: Spec, arm: Arm, seed: int, corruption: CorruptionSpec | None, data: str, start: str
+) -> dict[str, Any] | None:
+    """What a federated training depends on; None for an audit.
+
+    ``data`` is the fingerprint of the consortium, ``start`` the mark of the untrained model.
+    """
+    if spec.federation is None:
+        return None
+    spec = arm.study(spec)
+    learning = (*arm.data, *arm.training, *arm.update, *arm.merge)
+    return {
+        "schema": _SCHEMA,
+        "seed": seed,
+        "data": spec.data.configuration(),
+        "fingerprint": data,
+        "model": spec.model.configuration(),
+        "start": start,
+        "federation": cast(FederationSpec, spec.federation).configuration(),
+        "defences": [d.configuration() for d in learning],
+        "corruption": None if corruption is None else corruption.corruption.configuration(),
+        "threads": spec.threads,
+        "device": spec.device,
+        **({} if spec.canaries is None else {"canaries": spec.canaries.planting()}),
+    }
+
+
+def model_recipe(spec: Spec, arm: Arm, seed: int, training: str | None, data: str, start: str) -> dict[str, Any]:
+    """What a released model depends on: its training (or the audited weights) and what is done to it afterwards."""
+    return {
+        "schema": _SCHEMA,
+        "training": training,
+        "seed": seed,
+        "data": spec.data.configuration(),
+        "fingerprint": data,
+        "model": spec.model.configuration(),
+        "start": start,
+        "defences": [d.configuration() for d in arm.model],
+        "answers": [d.configuration() for d in arm.answer],
+    }
+
+
+def cell_recipe(model: str, seed: int) -> dict[str, Any]:
+    """What a cell depends on: one model, judged once."""
+    return {"schema": _SCHEMA, "model": model, "seed": seed}
+
+
+def attack_recipe(
+    cell: str,
+    attack: AttackSpec,
+    source: str | None,
+    audit: Mapping[str, Any] | None = None,
+    asked: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """What a finding depends on.
+
+    ``source`` is the model that a transfer attack crafts on, ``audit`` how it counts; ``asked`` are the sites whose
+    records are asked about, None where an attack asks about nobody's.
+    """
+    recipe = {"schema": _SCHEMA, "cell": cell, "attack": attack.attack.configuration(), "source": source}
+    recipe |= {} if audit is None else {"audit": dict(audit)}
+    return recipe if asked is None else recipe | {"asked": {"sites": sorted(asked), "halves": "by unit"}}
+
+
+def fingerprint(consortium: Consortium) -> str:
+    """16 digits of SHA-256 over every record, in its pool; of sites elsewhere over what they declared."""
+    sha = hashlib.sha256()
+    for site in consortium.sites:
+        sha.update(site.id.encode())
+        for pool in (site.records.train, site.records.validation, site.records.non_members):
+            if consortium.declared:  # of these the numbers are known, and nothing else
+                sha.update(f"{len(pool)} records of {pool.unit_count()} units;".encode())
+            else:
+                _absorb(sha, pool)
+    _absorb(sha, consortium.test)
+    _absorb(sha, consortium.public)
+    return sha.hexdigest()[:16]
+
+
+def start_mark(network: Network) -> str:
+    """16 digits of SHA-256 over a model before training: its layers, the code of those that are a user's, its weights.
+
+    A path alone names neither the weights of an audited file nor what a user's module does.
+    """
+    sha = hashlib.sha256()
+    for path, layer in network.template.named_modules():
+        sha.update(f"{path}:{type(layer).__module__}.{type(layer).__qualname__};".encode())
+    kinds = dict.fromkeys(kind for layer in network.template.modules() for kind in type(layer).__mro__)
+    for text in dict.fromkeys(_source(kind) for kind in kinds):
+        sha.update(text.encode())
+    for tensor in network.start():
+        sha.update(_bytes(tensor.cpu()))
+    return sha.hexdigest()[:16]
+
+
+def _source(kind: type) -> str:
+    """The whole file of a user's class, with the functions it calls there; what that file imports is not looked into.
+
+    Nothing for classes of Python, torch and this package, whose versions are in evidence.
+    """
+    if kind.__module__.partition(".")[0] in ("builtins", "torch", "consilium"):
+        return ""
+    try:
+        return Path(inspect.getfile(kind)).read_text(encoding="utf-8")
+    except (OSError, TypeError, UnicodeDecodeError):
+        return ""
+
+
+def _absorb(sha: Any, records: Records) -> None:
+    for tensor in (records.x, records.y, records.ids, records.units):
+        sha.update(str(tuple(tensor.shape)).encode())
+        sha.update(_bytes(tensor))
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return bytes(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes()) if tensor.numel() else b""

@@ -1,0 +1,88 @@
+"""What a training's merges were made of: each site's weight and share, and the rounds that made no model.
+
+A share is that of a round in which every site takes part; the largest that any site had in a round stands beside it.
+Numbers of records are those that the sites of a deployment declared: a lie about them is a larger share, which is why
+both are printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+from consilium.core.errors import Failed
+from consilium.core.records import Consortium
+from consilium.evidence.merge import LargestShare, MergeEvidence, SiteWeight
+from consilium.federate.round.weights import fewest_sites, limited, shares, site_weights
+from consilium.study.build.factory import weighing
+from consilium.study.spec.arms import Arm
+from consilium.study.spec.spec import FederationSpec, Spec
+
+__all__ = ["check_rounds", "merge_notes", "merge_record"]
+
+_NAMED = 100
+"""Sites that are listed, those that count most; the others are counted."""
+
+
+def merge_record(
+    spec: Spec, arm: Arm, data: Consortium, engine: object, rounds: Sequence[Mapping[str, Any]]
+) -> MergeEvidence:
+    """``evidence.merge``: the sites with records, weight and share, and the largest share of any round.
+
+    ``engine`` is the engine's record: where the sites are machines it says what they declared for this training.
+    """
+    federation = cast(FederationSpec, arm.study(spec).federation)
+    declared = engine.get("records", {}) if isinstance(engine, Mapping) else {}
+    records = {site.id: int(declared.get(site.id, len(site.records.train))) for site in data.sites}
+    weights, most = site_weights(records, weighing(federation)), federation.shape.max_share
+    counted = limited(weights, most) if len(weights) >= fewest_sites(most) else weights
+    parts = shares(counted)
+    largest = [one for one in (r.get("largest_share") for r in rounds) if one]
+    most_of_all = max(largest, key=lambda one: one["share"], default=None)
+    return MergeEvidence(
+        kind=arm.merge[0].kind() if arm.merge else "weighted-mean",
+        weights=weighing(federation),
+        max_share=most,
+        sites=tuple(
+            SiteWeight(site, records[site], counted[site], parts[site])
+            for site in sorted(parts, key=lambda site: -parts[site])[:_NAMED]
+        ),
+        others=max(0, len(parts) - _NAMED),
+        largest_share=None if most_of_all is None else LargestShare(most_of_all["site"], most_of_all["share"]),
+    )
+
+
+def check_rounds(rounds: Sequence[Mapping[str, Any]], say: Callable[[str], None]) -> None:
+    """Say which rounds were lost to refused updates or broken models; with most of them lost nothing was trained."""
+    lost = _lost(rounds)
+    for note in merge_notes(rounds):
+        say(note)
+    if lost and 2 * len(lost) > len(rounds):
+        raise Failed(
+            f"{len(lost)} of {len(rounds)} rounds made no model (rounds {_numbers(lost)}): {_why(lost[-1])}",
+            remedy="leave out the sites that are refused, or mend them, and train under another name",
+        )
+
+
+def merge_notes(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence for rounds that were lost to refused updates or broken models; none where there are none."""
+    lost = _lost(rounds)
+    if not lost:
+        return []
+    said = f"{len(lost)} of {len(rounds)} rounds made no model and left the last good one (rounds {_numbers(lost)})"
+    return [f"{said}; the last because: {_why(lost[-1])}"]
+
+
+def _lost(rounds: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Rounds without a model in which something was refused; simulated absence alone is no fault."""
+    return [r for r in rounds if r.get("aborted") and (r.get("refused") or r.get("broken"))]
+
+
+def _why(lost: Mapping[str, Any]) -> str:
+    refused = [f"{one['site']}: {one['reason']}" for one in lost.get("refused", ())]
+    return "; ".join([str(lost["aborted"]), *refused[:5]])
+
+
+def _numbers(lost: Sequence[Mapping[str, Any]]) -> str:
+    named = ", ".join(str(r["round"]) for r in lost[:20])
+    return named if len(lost) <= 20 else f"{named} and {len(lost) - 20} more"

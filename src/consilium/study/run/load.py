@@ -1,0 +1,194 @@
+"""A released model and the records it was judged on, from its cell: for anyone who wants to check a figure.
+
+model = consilium.load("out/quickstart/cells/1f2e...")
+test = consilium.test_set("out/quickstart/cells/1f2e...")
+accuracy = (model(test.x).argmax(1) == test.y).float().mean()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from consilium.core.catalogue import nearest
+from consilium.core.defence import AnswerDefence, ModelDefence
+from consilium.core.errors import ConsiliumError, Refused
+from consilium.core.random import Stream
+from consilium.core.records import Records
+from consilium.core.seal import file_digest, is_altered
+from consilium.core.tensor_files import read_tensors
+from consilium.data.division.sites import gather
+from consilium.data.partition import Partition
+from consilium.data.source import Source
+from consilium.learn.architecture import Architecture
+from consilium.learn.models.file import File
+from consilium.learn.models.module import Module
+from consilium.study.build.pretrained import stored_architecture
+from consilium.study.build.probe import built
+from consilium.study.evaluate.personalised import site_file
+from consilium.study.evaluate.release import restore
+from consilium.study.evaluate.sample_answers import check_sample_answers
+from consilium.study.evaluate.seals import is_recipe_of, other_cell, table
+from consilium.study.plan.stage_keys import fingerprint
+from consilium.study.spec.spec import DataShares
+from consilium.study.spec.toml_binding import entry, value
+from consilium.study.store.error_summary import own_code, told
+from consilium.study.store.store import read_json
+
+__all__ = ["load", "test_set"]
+
+
+def load(cell: str | Path, *, site: str | None = None, allow_code: bool = False) -> nn.Module:
+    """The released model of a cell: x ``(n, *shape)`` in [0, 1] to logits as they are answered.
+
+    A personalised algorithm leaves a model at each site: ``site`` names one of them.  A model that is a user's own code
+    is imported only with ``allow_code``; pickle is never read.  Refused where the file is not the one that was
+    stored and judged, by the seals of the recipe and of the evidence.
+    """
+    evidence, recipe, folder = _recipe(cell)
+    if not is_recipe_of(recipe, folder):
+        remedy = "put it back, or delete it and run the study again: the model is stored again"
+        reason = f"{folder / 'recipe.json'} is that of another model, or was changed after it was written"
+        raise Refused(reason, remedy=remedy)
+    with _named(folder / "recipe.json"):
+        parts = _parts(recipe, allow_code)
+        stored = folder / "model.safetensors" if site is None else _site_file(recipe, folder, site)
+        artefact = read_tensors(stored)
+        _check(stored, recipe, evidence, site)
+    model = _restored(parts, artefact)
+    shared = model if site is None else _restored(parts, read_tensors(folder / "model.safetensors"))
+    with _named(folder / "recipe.json"), _told_as_model():
+        check_sample_answers(shared, parts.shape, parts.models, recipe)
+    return model
+
+
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """What a recipe says of a model."""
+
+    architecture: Architecture
+    shape: tuple[int, ...]
+    classes: int
+    stream: Stream
+    models: Sequence[ModelDefence]
+    answers: Sequence[AnswerDefence]
+
+
+def _parts(recipe: Mapping[str, Any], allow_code: bool) -> _Parts:
+    models = [cast(ModelDefence, _entry(d, "defend/model")) for d in recipe["defences"]]
+    answers = [cast(AnswerDefence, _entry(d, "defend/answer")) for d in recipe["answers"]]
+    stream, shape = Stream(recipe["seed"]).child("init"), tuple(recipe["shape"])
+    architecture = _architecture(recipe["model"], allow_code)
+    return _Parts(architecture, shape, len(recipe["classes"]), stream, models, answers)
+
+
+def _restored(parts: _Parts, artefact: Mapping[str, Tensor]) -> nn.Module:
+    """The model, from what is stored."""
+    plain = built(parts.architecture, parts.shape, parts.classes, parts.stream)
+    with _told_as_model():
+        model = restore(plain.eval(), parts.models, parts.answers, artefact, parts.shape)
+        return model.requires_grad_(False)
+
+
+@contextmanager
+def _told_as_model() -> Iterator[None]:
+    """What the code of a user's model raises is a refusal of the model."""
+    try:
+        yield
+    except ConsiliumError:
+        raise
+    except (Exception, SystemExit) as error:  # a user's module may raise anything
+        place = own_code(error)
+        raise Refused(
+            f"the model's own code fails: {told(error)}" + (f" ({place})" if place else ""),
+            remedy="give it the code that it was trained with",
+            where="model",
+        ) from error
+
+
+def test_set(cell: str | Path) -> Records:
+    """The records that the cell was judged on; refused if the data are not the same any more."""
+    _, recipe, folder = _recipe(cell)
+    with _named(folder / "recipe.json"):
+        return _gathered(recipe)
+
+
+def _gathered(recipe: Mapping[str, Any]) -> Records:
+    data = recipe["data"]
+    partition = cast(Partition, _entry(data["partition"], "data/partitions"))
+    shares = value(DataShares, {k: v for k, v in data.items() if k in _SHARES}, "data")
+    own = {k: v for k, v in data.items() if k not in _SHARES and k != "partition"}
+    source = cast(Source, _entry(own, "data/sources"))
+    made = gather(source, partition, **vars(shares), stream=Stream(recipe["seed"]).child("data"))
+    if fingerprint(made) != recipe["fingerprint"]:
+        raise Refused(
+            f"the data of {made.name} are not those that the cell was judged on", remedy="find the file it names"
+        )
+    return made.test
+
+
+_SHARES = ("sites", "public", "validation", "test", "non-members", "shared-patients")
+
+
+def _recipe(cell: str | Path) -> tuple[dict[str, Any], dict[str, Any], Path]:
+    """The cell's evidence, the recipe of its model, and the folder of that."""
+    folder = Path(cell)
+    evidence = read_json(folder / "evidence.json")
+    if evidence is None or not isinstance(evidence.get("model"), str):
+        raise Refused(f"{folder} is no cell: it has no evidence.json", remedy="give OUT/STUDY/cells/DIGEST")
+    if is_altered(evidence):
+        remedy = "run the study again: it makes what was changed again"
+        raise Refused(f"{folder / 'evidence.json'} was changed after it was written", remedy=remedy)
+    if other := other_cell(evidence, folder.resolve().name):
+        remedy = "put it back, or run the study again: it makes this cell's own"
+        raise Refused(f"{folder / 'evidence.json'} is that of another cell, {other}", remedy=remedy)
+    model = folder.parent.parent / "models" / evidence["model"]
+    recipe = read_json(model / "recipe.json")
+    if recipe is None:
+        raise Refused(f"the model of {folder} is not there", remedy="run the study again: it makes what is missing")
+    return evidence, recipe, model
+
+
+def _check(stored: Path, recipe: Mapping[str, Any], evidence: Mapping[str, Any], site: str | None) -> None:
+    """Refuse a file that is not the one of the recipe, or of the evidence where that names it."""
+    found = file_digest(stored)
+    for record in (recipe, table(evidence, "released")):
+        wanted = record.get("sha256") if site is None else table(record, "sites").get(site)
+        if wanted not in (None, found):
+            remedy = "delete it and run the study again: that model is stored again"
+            raise Refused(f"{stored} is not the model that was stored and judged", remedy=remedy)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """A recipe with a field that is missing, or of another kind, is called by name."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Refused(f"{path} is not a model's recipe: {error}", remedy="delete it and run the study again") from error
+
+
+def _site_file(recipe: Mapping[str, Any], folder: Path, site: str) -> Path:
+    known = list(recipe.get("sites") or ())
+    if site not in known:
+        reason = f"site {site!r} has no model of its own in this cell"
+        raise Refused(reason, remedy=nearest(site, known) if known else "leave out site: everyone has the same model")
+    return site_file(folder, site)
+
+
+def _architecture(table: Mapping[str, Any], allow_code: bool) -> Architecture:
+    made = cast(Architecture, _entry(table, "learn/models"))
+    if isinstance(made, File):
+        made = stored_architecture(made)
+    if isinstance(made, Module) and not allow_code:
+        raise Refused(f"loading this model runs the code of {made.path}", remedy="pass allow_code=True if you trust it")
+    return made
+
+
+def _entry(table: Mapping[str, Any], room: str) -> Any:
+    return entry(table, "recipe", room)

@@ -1,0 +1,148 @@
+"""What is written of a study and of a cell before any figure: enough to read the figures years later.
+
+Fields are only ever added; a reader tolerates those it does not know.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from consilium.core.records import Consortium
+from consilium.data.division.sites import label_counts
+from consilium.evidence.cell import CellEvidence, CellName
+from consilium.evidence.read import SCHEMA
+from consilium.evidence.study import (
+    ArmEvidence,
+    CellEntry,
+    DataEvidence,
+    OmissionEvidence,
+    RefusalEvidence,
+    StudyEvidence,
+)
+from consilium.study.build.factory import colluders
+from consilium.study.plan.plan import CellNode, Plan
+from consilium.study.plan.privacy_claims import privacy_record
+from consilium.study.spec.arms import Arm
+from consilium.study.spec.spec import Spec
+from consilium.study.store.environment import code, hardware, packages
+
+__all__ = ["cell_name", "cell_record", "given", "study_record"]
+
+
+def cell_name(cell: CellNode) -> CellName:
+    """Which cell of the study this is."""
+    return CellName(cell.digest, cell.arm.name, dict(cell.arm.choices), cell.seed, cell.infected_by)
+
+
+def given(spec: Spec) -> Mapping[str, object]:
+    """The study as it was written, in plain JSON."""
+    plain: Mapping[str, object] = json.loads(json.dumps(spec.given, default=repr))
+    return plain
+
+
+def cell_record(plan: Plan, cell: CellNode) -> CellEvidence:
+    """``evidence.json`` before anything was measured."""
+    spec = plan.spec
+    data = plan.materials.consortium(cell.seed)
+    node = None if cell.training is None else plan.trainings[cell.training]
+    return CellEvidence(
+        schema=SCHEMA,
+        status="started",
+        cell=cell_name(cell),
+        given=given(spec),
+        resolved={"training": None if node is None else dict(node.recipe), "model": dict(cell.model_recipe)},
+        training=cell.training,
+        model=cell.model,
+        code=code(),
+        packages=packages(),
+        hardware=hardware(spec.device, spec.threads),
+        engine=None if spec.federation is None else spec.federation.shape.engine,
+        seeds=(cell.seed,),
+        corrupted=tuple(colluders(cell.corruption, data.sites, cell.seed)),
+        privacy=privacy_record((), []),
+        notes=(f"data: {data.provenance}", *data.notes),
+        seconds={"training": 0.0, "evaluation": 0.0},
+    )
+
+
+def study_record(
+    plan: Plan, command: str, status: Mapping[str, str], seconds: float, seals: Mapping[str, str | None] | None = None
+) -> StudyEvidence:
+    """``study.json``; ``seals`` are those of the cells' evidence, by digest, as far as it is done."""
+    spec = plan.spec
+    return StudyEvidence(
+        schema=SCHEMA,
+        name=spec.name,
+        question=spec.question,
+        study=given(spec),
+        resolved=_resolved(spec),
+        axes={axis: tuple(c.label for c in choices) for axis, choices in spec.vary.items()},
+        seeds=tuple(spec.seeds),
+        data=_data(plan.materials.consortium(spec.seeds[0])),
+        arms=tuple(_arm(plan, arm) for arm in plan.arms),
+        cells=tuple(_entry(cell, status.get(cell.digest, "started"), seals or {}) for cell in plan.cells),
+        command=command,
+        threads=spec.threads,
+        device=spec.device,
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        seconds=seconds,
+    )
+
+
+def _resolved(spec: Spec) -> Mapping[str, object]:
+    return {
+        "data": spec.data.configuration(),
+        "model": spec.model.configuration(),
+        "federation": None if spec.federation is None else spec.federation.configuration(),
+        "attacks": {a.name: a.configuration() for a in spec.attacks},
+        "corruptions": {c.name: c.corruption.configuration() for c in spec.corruptions},
+        "max-epsilon": spec.max_epsilon,
+        "audit": None if spec.canaries is None else spec.canaries.configuration(),
+    }
+
+
+def _data(data: Consortium) -> DataEvidence:
+    pools = [site.records for site in data.sites]
+    return DataEvidence(
+        name=data.name,
+        provenance=data.provenance,
+        bundled=data.bundled,
+        shape=tuple(data.shape),
+        classes=tuple(data.classes),
+        sites=tuple(site.id for site in data.sites),
+        label_counts=() if data.declared else tuple(tuple(row) for row in label_counts(data)),
+        pools={
+            "train": [len(p.train) for p in pools],
+            "validation": [len(p.validation) for p in pools],
+            "non_members": [len(p.non_members) for p in pools],
+            "test": len(data.test),
+            "public": len(data.public),
+        },
+        removed=dict(data.removed),
+        omitted=tuple(OmissionEvidence(**asdict(one)) for one in data.omitted),
+        notes=tuple(data.notes),
+    )
+
+
+def _arm(plan: Plan, arm: Arm) -> ArmEvidence:
+    refusal = plan.refused.get(arm.name)
+    if refusal is None:
+        return ArmEvidence(arm.name, dict(arm.choices), "lawful")
+    why = RefusalEvidence(refusal.law, refusal.reason, refusal.remedy)
+    return ArmEvidence(arm.name, dict(arm.choices), "refused", why)
+
+
+def _entry(cell: CellNode, status: str, seals: Mapping[str, str | None]) -> CellEntry:
+    return CellEntry(
+        digest=cell.digest,
+        arm=cell.arm.name,
+        seed=cell.seed,
+        infected_by=cell.infected_by,
+        training=cell.training,
+        model=cell.model,
+        status=status,
+        seal=seals.get(cell.digest),
+    )

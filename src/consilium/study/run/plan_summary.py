@@ -1,0 +1,74 @@
+"""What a plan says before it is run: arms with their epsilon, what is done already, how long the rest will take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from consilium.measure.accounting.privacy import UNITS, maximum
+from consilium.study.evaluate.shadow_training import shadows_wanted
+from consilium.study.plan.division import division_note
+from consilium.study.plan.plan import CellNode, Plan
+from consilium.study.spec.arms import Arm
+from consilium.study.store.store import Store
+
+from .cost_estimate import expected_seconds, unfinished, unfinished_shadows
+
+__all__ = ["plan_summary"]
+
+
+def plan_summary(plan: Plan, store: Store | None) -> dict[str, Any]:
+    """Plain JSON; ``expected_seconds`` covers the trainings, shadows among them, that are still to do."""
+    todo, shadows = unfinished(plan, store), unfinished_shadows(plan, store)
+    cells: dict[str, list[CellNode]] = {}
+    for cell in plan.cells:
+        cells.setdefault(cell.arm.name, []).append(cell)
+    return {
+        "study": plan.spec.name,
+        "seeds": list(plan.spec.seeds),
+        "arms": [_arm(plan, arm, cells.get(arm.name, ())) for arm in plan.arms],
+        "omitted": [one.line() for one in plan.materials.consortium(plan.spec.seeds[0]).omitted],
+        "notes": [division_note(seed) for seed in plan.spec.seeds] if plan.spec.audit else [],
+        "trainings": len(plan.trainings),
+        "trainings_to_do": len(todo),
+        "shadows": sum(shadows_wanted(plan).values()),
+        "shadows_to_do": sum(shadows.values()),
+        "models": len({cell.model for cell in plan.cells}),
+        "cells": len(plan.cells),
+        "attacks_per_cell": len(plan.spec.attacks),
+        "expected_seconds": round(expected_seconds(plan, todo, shadows), 1),
+    }
+
+
+def _arm(plan: Plan, arm: Arm, cells: Sequence[CellNode]) -> dict[str, Any]:
+    if arm.name in plan.refused:
+        return {"arm": arm.name, "status": "refused", "refusal": plan.refused[arm.name].to_json()}
+    clean = {c.training for c in cells if c.corruption is None}
+    claims = [claim for digest in sorted(d for d in clean if d) for claim in plan.claims[digest]]
+    unit = next((u for u in UNITS if maximum(claims, u) is not None), None)
+    own = [claim for claim in claims if claim.unit == unit]
+    noise = [c.noise_multiplier for c in own if c.noise_multiplier is not None]
+    return {
+        "arm": arm.name,
+        "status": "lawful",
+        "trainings": sorted(d for d in clean if d),
+        "epsilon": None if unit is None else maximum(claims, unit),
+        "delta": max((c.delta for c in own), default=None),
+        "unit": unit,
+        "adjacency": next((c.adjacency for c in own), None),
+        "noise_multiplier": [min(noise), max(noise)] if noise else None,
+        "claims": [c.to_json() for c in claims],
+        "cells": [_cell(plan, cell) for cell in cells],
+    }
+
+
+def _cell(plan: Plan, cell: CellNode) -> dict[str, Any]:
+    """One model: what it will cost the honest site that pays most, by unit."""
+    claims = plan.claims.get(cell.training or "", ())
+    spent = {unit: maximum(claims, unit) for unit in UNITS}
+    return {
+        "cell": cell.digest,
+        "seed": cell.seed,
+        "infected_by": cell.infected_by,
+        "epsilon": {unit: value for unit, value in spent.items() if value is not None},
+    }

@@ -1,0 +1,101 @@
+"""A study in Python: the same tables as in a file, or the entries themselves.
+
+Study(name="mine", data={"kind": "digits", "sites": 5}, model="mlp", vary={"privacy": [DPSGD(epsilon=8.0)]}).run()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from consilium.core.entry import Entry
+from consilium.monitor.progress import Planning
+from consilium.study.plan.plan import Plan, make_plan
+from consilium.study.spec.parse import parse, read
+from consilium.study.spec.toml_binding import tabled
+from consilium.study.store.store import Store
+
+from .outcome import Outcome
+from .run import run_plan
+
+__all__ = ["QUICKSTART", "Results", "Study"]
+
+QUICKSTART = "quickstart.toml"
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """Where a run's evidence lies, and what the run did."""
+
+    folder: Path
+    plan: Plan
+    outcome: Outcome
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A question: which data, model, defences and adversaries.  The tables are those of a study file."""
+
+    name: str
+    data: Mapping[str, Any] | Entry | str
+    model: Mapping[str, Any] | Entry | str
+    federation: Mapping[str, Any] | None = None
+    vary: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    attacks: Sequence[Any] = ()
+    corruptions: Sequence[Any] = ()
+    seeds: Sequence[int] = (0,)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    audit: Mapping[str, Any] | None = None
+
+    @classmethod
+    def read(cls, path: str | Path) -> Study:
+        """The study in a TOML file."""
+        return cls.of(read(Path(path)))
+
+    @classmethod
+    def quickstart(cls) -> Study:
+        """The embedded study: every combination on the digits data."""
+        return cls.of(read(Path(str(files("consilium.study.spec") / QUICKSTART))))
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any]) -> Study:
+        """The study that these tables describe; refused where they are wrong."""
+        parse(table)
+        own = ("name", "data", "model", "federation", "vary", "attacks", "corruptions", "seeds", "audit")
+        options = {k: v for k, v in table.items() if k not in own}
+        return cls(**{k: table[k] for k in own if k in table}, options=options)
+
+    def table(self) -> dict[str, Any]:
+        """The tables of the study file that says the same."""
+        made: dict[str, Any] = {"name": self.name, "seeds": _plain(self.seeds), "data": _plain(self.data)}
+        made |= {"model": _plain(self.model), "vary": _plain(self.vary), "attacks": _plain(self.attacks)}
+        made |= {"corruptions": _plain(self.corruptions), **self.options}
+        made |= {} if self.audit is None else {"audit": _plain(self.audit)}
+        return made if self.federation is None else {**made, "federation": _plain(self.federation)}
+
+    def plan(self, quiet: bool = True) -> Plan:
+        """Everything it will do; refused, with law, reason and remedy, if it may not be done.
+
+        A long one says on standard error how far it is, unless ``quiet``.
+        """
+        return make_plan(parse(self.table()), progress=Planning(quiet))
+
+    def run(self, out: str | Path = "out", command: str = "Study.run", quiet: bool = False) -> Results:
+        """Do it; what is already done in ``out`` is not done again."""
+        plan = self.plan(quiet)
+        store = Store.of(Path(out), plan.spec.name)
+        outcome = run_plan(plan, store, command, quiet)
+        return Results(store.folder, plan, outcome)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Entry):
+        return tabled(value)
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value

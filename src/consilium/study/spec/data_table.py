@@ -1,0 +1,49 @@
+"""The table ``[data]``: a source, and how its records are divided.
+
+A partition is written in one of two ways: by its kind with its knobs beside it, or as a table that holds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any, cast
+
+from consilium.core.errors import Refused
+from consilium.data.partition import Partition
+from consilium.data.source import Source
+
+from .spec import DataShares, DataSpec
+from .toml_binding import as_table, card_of, entry, place, refuse_unknown, value
+
+__all__ = ["division_of"]
+
+
+def division_of(table: Mapping[str, Any]) -> DataSpec:
+    """What ``[data]`` asks for.  Refused: an unknown knob, and one beside a partition that is a table of its own."""
+    source = card_of(table, "data", "data/sources")
+    division = as_table(table.get("partition", "iid"), "data.partition")
+    partition = card_of(division, "data.partition", "data/partitions")
+    shares = [f.name.replace("_", "-") for f in fields(DataShares)]
+    knobs = {k: v for k, v in table.items() if k not in ("kind", "partition")}
+    refuse_unknown(knobs, [*source.knobs, *partition.knobs, *shares, "partition"], "data", f"data {source.kind}")
+    own = {k: v for k, v in knobs.items() if k in source.knobs}
+    moved = {k: v for k, v in knobs.items() if k in partition.knobs and k not in own}
+    if not isinstance(table.get("partition", "iid"), str):
+        _refuse_beside(moved, division)
+    return DataSpec(
+        cast(Source, entry({"kind": source.kind, **own}, "data", "data/sources")),
+        cast(Partition, entry({**moved, **division}, "data", "data/partitions")),
+        value(DataShares, {k: v for k, v in knobs.items() if k in shares and k not in own}, "data"),
+    )
+
+
+def _refuse_beside(moved: Iterable[str], division: Mapping[str, Any]) -> None:
+    """Refuse a knob of the partition outside its table, whether the table gives it too or leaves it to its default."""
+    for knob in moved:
+        twice = f", which says {knob} = {division[knob]!r}" if knob in division else ""
+        raise Refused(
+            f"{knob} stands beside the table partition{twice}",
+            remedy=f"say {knob} in that table alone" if not twice else "take one of them out",
+            where=place("data", knob),
+        )

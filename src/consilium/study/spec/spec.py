@@ -1,0 +1,284 @@
+"""A study as it was meant: the file's tables resolved to entries, every default filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from consilium.core.algorithm import Algorithm
+from consilium.core.attack import Attack, Corruption
+from consilium.core.defence import Defence
+from consilium.core.entry import check
+from consilium.core.errors import Refused
+from consilium.core.gradient import Schedule
+from consilium.data.division.canaries import CanaryKind
+from consilium.data.partition import Partition
+from consilium.data.source import Source
+from consilium.federate.client.lr_schedule import Rate
+from consilium.federate.participation import Participation
+from consilium.federate.round.model_ema import Average
+from consilium.learn.architecture import Architecture
+
+__all__ = [
+    "JUDGED",
+    "STRICT",
+    "AttackSpec",
+    "CanarySpec",
+    "Choice",
+    "CorruptionSpec",
+    "DataShares",
+    "DataSpec",
+    "FederationShape",
+    "FederationSpec",
+    "Spec",
+]
+
+JUDGED = "scores"
+"""What a cell's own answers are called where each attack's lie under its name."""
+
+STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
+
+
+@dataclass(frozen=True)
+class DataShares:
+    """How a data set is divided: number of sites, and the shares of the pools of LAWS 17.
+
+    ``shared-patients``: one id means one person at all natural sites, however many come to several.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    sites: int = 1
+    public: float = 0.05
+    validation: float = 0.1
+    test: float = 0.2
+    non_members: float = 0.2
+    shared_patients: bool = False
+
+    def __post_init__(self) -> None:
+        check(1 <= self.sites <= 100_000, "sites", self.sites, "1 to 100000 sites")
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """A source, divided."""
+
+    source: Source
+    partition: Partition
+    shares: DataShares
+
+    def configuration(self) -> dict[str, Any]:
+        """Canonical JSON."""
+        shares = {name.replace("_", "-"): value for name, value in vars(self.shares).items()}
+        if not self.shares.shared_patients:  # as before it could be said
+            del shares["shared-patients"]
+        return {**self.source.configuration(), "partition": self.partition.configuration(), **shares}
+
+
+@dataclass(frozen=True)
+class FederationShape:
+    """The local work asked of a site, and who takes part.
+
+    ``batch`` B (0: all records at once), ``local-epochs`` E, ``fraction`` C; ``weights``: n_k or 1, or as the
+    algorithm's paper has it; ``engine``: what carries the rounds, with
+    ``workers`` processes (0: one per core); ``compile`` fuses the steps of a stack.  ``precision`` and ``layout`` are
+    performance knobs of training; the model is judged in fp32.  The model is judged by ``all`` sites or the round's
+    ``cohort``, every ``assess-every`` rounds and after the last.  The rounds
+    and bytes until their mean accuracy is ``target-accuracy`` are measured if one is given (0: none).
+    ``lr-schedule`` and ``warm-up`` (rounds) shape the algorithm's ``lr`` over the rounds; with ``ema`` (a decay per
+    round, 0: none) an average of the server's models is released.  No site has more than ``max-share`` of a merge, and
+    a round with fewer updates than that allows changes no model; no site of a deployment may declare more than
+    ``max-records``.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    rounds: int = 10
+    local_epochs: int = 1
+    batch: int = 32
+    fraction: float = 1.0
+    weights: Literal["algorithm", "records", "uniform"] = "algorithm"
+    engine: Literal["auto", "loop", "pool", "stacked"] = "auto"
+    workers: int = 0
+    compile: bool = False
+    precision: Literal["fp32", "bf16"] = "fp32"
+    layout: Literal["contiguous", "channels-last"] = "contiguous"
+    assess: Literal["all", "cohort"] = "all"
+    assess_every: int = 1
+    target_accuracy: float = 0.0
+    lr_schedule: Literal["constant", "cosine", "linear"] = "constant"
+    warm_up: int = 0
+    ema: float = 0.0
+    max_share: float = 1.0
+    max_records: int = 10_000_000
+    participation: Participation = field(default_factory=Participation)
+
+    def __post_init__(self) -> None:
+        check(1 <= self.rounds <= 1_000_000, "rounds", self.rounds, "1 to 1000000 rounds")
+        check(1 <= self.local_epochs <= 10_000, "local_epochs", self.local_epochs, "1 to 10000 epochs")
+        check(self.batch >= 0, "batch", self.batch, "a batch size, or 0 for all records at once")
+        check(0 < self.fraction <= 1, "fraction", self.fraction, "a share of the sites above 0, at most 1")
+        check(
+            0 <= self.target_accuracy <= 1,
+            "target_accuracy",
+            self.target_accuracy,
+            "an accuracy up to 1, or 0 for none",
+        )
+        check(0 <= self.workers <= 4096, "workers", self.workers, "1 to 4096 processes, or 0 for one per core")
+        check(
+            0 <= self.warm_up < self.rounds,
+            "warm_up",
+            self.warm_up,
+            f"0 to {self.rounds - 1} rounds, fewer than there are",
+        )
+        check(0 <= self.ema < 1, "ema", self.ema, "a decay above 0 and below 1, or 0 for none")
+        check(
+            1e-6 <= self.max_share <= 1, "max_share", self.max_share, "a share of the merge from 1e-6 on, 1 for no cap"
+        )
+        check(1 <= self.max_records <= 1 << 40, "max_records", self.max_records, "1 to 2^40 records")
+        if self.compile and self.engine in ("loop", "pool"):
+            raise Refused(
+                f"compile fuses the steps of a stack, and does nothing where engine = {self.engine!r}",
+                remedy='leave it out, or use engine = "stacked"',
+                where="compile",
+            )
+        if self.compile and not self.rate().flat:
+            raise Refused(
+                "compile fuses a step with its learning rate, which lr-schedule and warm-up change in every round",
+                remedy="leave out one of them",
+                where="compile",
+            )
+        check(self.assess_every >= 1, "assess_every", self.assess_every, "1 (every round) or more")
+        if self.participation.join_round > self.rounds:
+            raise Refused(
+                f"nobody joins in round {self.participation.join_round} of {self.rounds}",
+                remedy="use an earlier round, or more of them",
+                where="participation.join-round",
+            )
+
+    @property
+    def not_everyone(self) -> bool:
+        """True if some site may sit out a round, or do less in it than planned."""
+        return self.fraction < 1 or self.participation != Participation()
+
+    def rate(self) -> Rate:
+        """The learning rate over the rounds, as a factor."""
+        return Rate(self.lr_schedule, self.warm_up, self.rounds)
+
+    def average(self) -> Average:
+        """What is released of the server's models."""
+        return Average(self.ema)
+
+    def schedule(self) -> Schedule:
+        """As the gradient rule reads it."""
+        return Schedule(self.rounds, self.local_epochs, self.batch)
+
+
+@dataclass(frozen=True)
+class FederationSpec:
+    """An algorithm and the shape of its rounds."""
+
+    algorithm: Algorithm
+    shape: FederationShape
+
+    def configuration(self) -> dict[str, Any]:
+        """Canonical JSON."""
+        shape = {name.replace("_", "-"): value for name, value in vars(self.shape).items()}
+        del shape["workers"], shape["max-records"]  # how many work, or may be declared, changes nothing computed
+        if self.shape.max_share == 1:  # as before there was a cap
+            del shape["max-share"]
+        shape["participation"] = self.shape.participation.configuration()
+        return {**self.algorithm.configuration(), **shape}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One choice on an axis: a label, and the defences or the algorithm it stands for, neither for the first.
+
+    The first choice is ``none``, or on an axis of algorithms the study's own.
+    """
+
+    label: str
+    defences: tuple[Defence, ...] = ()
+    algorithm: Algorithm | None = None
+
+
+@dataclass(frozen=True)
+class AttackSpec:
+    """An attack under the name its figures carry; ``source`` is the arm it crafts on, as choices by axis."""
+
+    name: str
+    attack: Attack
+    source: Mapping[str, str] | None = None
+
+    def configuration(self) -> dict[str, Any]:
+        """Canonical JSON."""
+        return self.attack.configuration() | ({} if self.source is None else {"from": dict(self.source)})
+
+
+@dataclass(frozen=True)
+class CorruptionSpec:
+    """A corruption under the name its twins carry."""
+
+    name: str
+    corruption: Corruption
+
+
+@dataclass(frozen=True)
+class CanarySpec:
+    """The table ``[audit]``: the canaries that every training of the study gets, and how its guesses are counted.
+
+    ``site`` is where they are planted, empty for all sites alike.  ``guesses`` are shares of the canaries on which an
+    attack does not abstain; the best of them is taken, and corrected for.  ``delta`` is that of the bound where an arm
+    makes no claim to take it from.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    canaries: int
+    kind: CanaryKind = "noise"
+    site: str = ""
+    guesses: tuple[float, ...] = (0.05, 0.2, 0.5)
+    delta: float = 1e-5
+
+    def __post_init__(self) -> None:
+        check(2 <= self.canaries <= 1_000_000, "canaries", self.canaries, "2 to 1000000 canaries, better 1000")
+        check(0 < len(self.guesses) <= 20, "guesses", f"{len(self.guesses)} shares", "1 to 20 of them")
+        check(all(0 < share <= 1 for share in self.guesses), "guesses", self.guesses, "shares above 0, at most 1")
+        check(0 <= self.delta < 1, "delta", self.delta, "a probability from 0 on and far below 1, such as 1e-5")
+
+    def planting(self) -> dict[str, Any]:
+        """What a training depends on, canonical JSON."""
+        return {"canaries": self.canaries, "kind": self.kind, "site": self.site}
+
+    def configuration(self) -> dict[str, Any]:
+        """Canonical JSON."""
+        return {**self.planting(), "guesses": list(self.guesses), "delta": self.delta}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A whole study.  ``given`` is the table as it was written.
+
+    ``track`` names where curves go beside the evidence; no figure and no digest depends on it.
+    """
+
+    name: str
+    data: DataSpec
+    model: Architecture
+    federation: FederationSpec | None
+    vary: Mapping[str, tuple[Choice, ...]]
+    attacks: tuple[AttackSpec, ...]
+    corruptions: tuple[CorruptionSpec, ...]
+    seeds: tuple[int, ...] = (0,)
+    threads: int = 2
+    device: str = "cpu"
+    max_epsilon: float = 20.0
+    unlawful: Literal["refuse", "skip"] = "refuse"
+    question: str = ""
+    track: tuple[str, ...] = ()
+    canaries: CanarySpec | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def audit(self) -> bool:
+        """True if an existing model is judged and nothing is trained; no matter of canaries."""
+        return self.model.kind() == "file"

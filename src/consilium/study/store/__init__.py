@@ -1,0 +1,1 @@
+"""Where evidence lies, on which machine, and how an error reads in it."""

@@ -1,0 +1,44 @@
+"""What broke, in one line: for evidence, and for people."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+import traceback
+from pathlib import Path
+
+from consilium.core.errors import ConsiliumError
+from consilium.monitor.interrupt import check
+
+__all__ = ["own_code", "told"]
+
+
+def told(error: BaseException) -> str:
+    """The error's first line, with its type where that is not Consilium's own.
+
+    With CONSILIUM_DEBUG set the error is raised again instead, so that its traceback is seen; after a request to stop
+    nothing is blamed, and the stop goes on.
+    """
+    check()
+    if isinstance(error, ConsiliumError):
+        return str(error)
+    if os.environ.get("CONSILIUM_DEBUG"):
+        raise error
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
+def own_code(error: BaseException) -> str:
+    """``FILE:LINE`` of the innermost code in ``error``'s traceback that is a user's own; empty if there is none.
+
+    What is installed is nobody's own: this package, Python and its packages.
+    """
+    installed = [
+        Path(__file__).parents[2],
+        *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")),
+    ]
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if path.is_file() and not any(path.is_relative_to(folder) for folder in installed):
+            return f"{frame.filename}:{frame.lineno}"
+    return ""
