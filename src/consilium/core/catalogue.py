@@ -22,7 +22,7 @@ from typing import Any
 from .entry import Entry
 from .errors import Refused
 
-__all__ = ["REQUIRED", "ROOMS", "Card", "cards", "find", "load", "nearest"]
+__all__ = ["REQUIRED", "ROOMS", "Card", "cards", "find", "load_entry", "nearest"]
 
 ROOMS: dict[str, str] = {
     "data/sources": "source",
@@ -99,7 +99,7 @@ def nearest(word: str, known: list[str]) -> str:
     return "known are " + ", ".join(sorted(known)) if known else "none is installed"
 
 
-def load(card: Card) -> type[Entry]:
+def load_entry(card: Card) -> type[Entry]:
     """Import the entry's class."""
     entry: type[Entry] = getattr(importlib.import_module(card.module), card.name)
     return entry

@@ -22,13 +22,13 @@ from torch import Tensor
 from consilium.core.errors import Refused
 from consilium.core.front import Front
 
-__all__ = ["Scattering", "gaussian", "low_frequencies", "morlet"]
+__all__ = ["ScatteringTransform", "gaussian_filter", "low_frequencies", "morlet"]
 
 _AT_ONCE = 8
 """Images transformed together: more leave the cache."""
 
 
-class Scattering(Front):
+class ScatteringTransform(Front):
     """x ``(n, c, h, w)`` -> ``(n, c * paths, h // 2^J, w // 2^J)``, paths = 1 + L J + L^2 J (J - 1) / 2, by order."""
 
     def __init__(self, shape: tuple[int, int], scale: int = 2, angles: int = 8) -> None:
@@ -148,7 +148,7 @@ def _gabor(size: tuple[int, ...], deviation: float, angle: float, frequency: flo
     return whole.view(5, size[0], 5, size[1]).sum((0, 2))
 
 
-def gaussian(side: int, deviation: float) -> Tensor:
+def gaussian_filter(side: int, deviation: float) -> Tensor:
     """A periodic 1-D Gaussian of mass one in Fourier space, ``(side,)`` float64."""
     at = torch.arange(-2 * side, 3 * side, dtype=torch.float64)
     bump = torch.exp(-(at**2) / (2 * deviation**2)) / (math.sqrt(2 * math.pi) * deviation)
@@ -167,7 +167,7 @@ def low_frequencies(filter_: Tensor, level: int) -> Tensor:
 
 def _average(side: int, wide: int, scale: int, level: int) -> Tensor:
     """``(side // 2^J, wide / 2^level)``: row p averages around pixel 2^J (p + 1) of the padded signal."""
-    bump = torch.fft.ifft(low_frequencies(gaussian(wide, 0.8 * 2 ** (scale - 1)), level)).real
+    bump = torch.fft.ifft(low_frequencies(gaussian_filter(wide, 0.8 * 2 ** (scale - 1)), level)).real
     there = (torch.arange(side >> scale) + 1) << (scale - level)
     out: Tensor = bump[(there[:, None] - torch.arange(len(bump))) % len(bump)]
     return out

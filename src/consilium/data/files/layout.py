@@ -20,7 +20,7 @@ from consilium.core.records import Records
 from consilium.data.dataset import TEST, TRAIN, VALIDATION
 
 from .arrays import check_digits, identities, inputs, labels, numbered
-from .foreign import check_axes, check_label_form, check_names
+from .foreign import check_axes, check_label_form, check_unread_names
 from .meaning import COLUMNS, meaning_of
 from .split_names import check_one_spelling, split_named
 
@@ -67,7 +67,7 @@ def standard_names(keys: Iterable[str], where: str) -> tuple[dict[str, str], tup
     known = {name: split[name] for name in parts} if parts else {name: name for name in plain}
     known |= {name: name for name in names if name == COLUMNS}
     unread = tuple(name for name in names if name not in known)
-    check_names(unread, known.values(), where)
+    check_unread_names(unread, known.values(), where)
     return known, unread
 
 

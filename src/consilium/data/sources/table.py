@@ -32,7 +32,7 @@ from ._cells import numbers, plain_words
 from ._columns import Encoded, check_classes, encode_numbers, encode_words
 from ._frame import check_missing, gaps_of, is_parquet, read_table
 from ._knobs import check_roles
-from ._spelling import check_words, plain
+from ._spelling import check_words, plain_text
 from ._types import check_types, text_columns
 
 __all__ = ["Table"]
@@ -80,7 +80,7 @@ class Table(Source):
         for listed in self.categories:
             different = len(set(listed[1:])) == len(listed) - 1 > 1
             check(different, "categories", listed, "[column, word, word, ...], words different")
-            check_words(listed[1:], "categories", empty=plain(listed[0]) != plain(self.label))
+            check_words(listed[1:], "categories", empty=plain_text(listed[0]) != plain_text(self.label))
         roles = {"label": self.label, "site": self.site, "patient": self.patient}
         named = ([bounds[0] for bounds in self.ranges], [listed[0] for listed in self.categories])
         check_roles(roles, self.drop, *named)
@@ -96,13 +96,13 @@ class Table(Source):
         """With every name and word as the cells are read, so that they can be compared."""
         return replace(
             self,
-            label=plain(self.label),
-            site=None if self.site is None else plain(self.site),
-            patient=None if self.patient is None else plain(self.patient),
-            drop=tuple(map(plain, self.drop)),
-            ranges=tuple((plain(bounds[0]), *bounds[1:]) for bounds in self.ranges),
-            categories=tuple(tuple(map(plain, listed)) for listed in self.categories),
-            missing=tuple(map(plain, self.missing)),
+            label=plain_text(self.label),
+            site=None if self.site is None else plain_text(self.site),
+            patient=None if self.patient is None else plain_text(self.patient),
+            drop=tuple(map(plain_text, self.drop)),
+            ranges=tuple((plain_text(bounds[0]), *bounds[1:]) for bounds in self.ranges),
+            categories=tuple(tuple(map(plain_text, listed)) for listed in self.categories),
+            missing=tuple(map(plain_text, self.missing)),
         )
 
     def _load(self, file: Path) -> Dataset:

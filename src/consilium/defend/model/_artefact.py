@@ -17,7 +17,7 @@ from consilium.core.errors import Failed, Refused
 
 from ._fx import weighted
 
-__all__ = ["collect", "fill", "joined", "split"]
+__all__ = ["collect", "fill_artefact", "joined", "split"]
 
 _NUMBERS = {"scale": torch.float32, "zero_point": torch.int32}
 
@@ -27,7 +27,7 @@ def collect(module: nn.Module) -> dict[str, Tensor]:
     return {f"{path}.{name}": tensor for path, layer in module.named_modules() for name, tensor in _own(layer)}
 
 
-def fill(module: nn.Module, named: Mapping[str, Tensor]) -> nn.Module:
+def fill_artefact(module: nn.Module, named: Mapping[str, Tensor]) -> nn.Module:
     """``module`` holding ``named``, which :func:`collect` took from a module of the same structure."""
     for path, layer in module.named_modules():
         tensors = {name: named[f"{path}.{name}"] for name, _ in _own(layer)}

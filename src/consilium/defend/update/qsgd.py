@@ -21,7 +21,7 @@ from torch import Tensor
 from consilium.core.entry import check
 from consilium.core.update import Payload
 
-from ._bits import pack, packed_length, unpack
+from ._bits import pack_bits, packed_length, unpack_bits
 from ._codec import Codec, scales
 from ._stochastic import round_down_or_up, value_of
 
@@ -54,11 +54,11 @@ class QSGD(Codec):
         rows = torch.nn.functional.pad(vector, (0, -vector.numel() % width)).view(-1, width)
         norms = torch.linalg.vector_norm(rows, 2.0 if self.scale == "l2" else float("inf"), dim=1)
         codes = round_down_or_up(vector, self._spread(norms, vector.numel()), self._steps, generator)
-        return {"codes": pack(codes, self.bits), "scales": norms}, {}
+        return {"codes": pack_bits(codes, self.bits), "scales": norms}, {}
 
     def decode(self, parts: Payload, size: int) -> Tensor:
         """The levels times their bucket's scale."""
-        codes = unpack(parts["codes"], size, self.bits)
+        codes = unpack_bits(parts["codes"], size, self.bits)
         return value_of(codes, self._spread(scales(parts["scales"]), size), self._steps)
 
     @property

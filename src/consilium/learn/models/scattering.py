@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from consilium.core.entry import check
 from consilium.core.front import Front
 from consilium.learn.architecture import Architecture, require_image
-from consilium.learn.scattering import Scattering as Transform
+from consilium.learn.scattering import ScatteringTransform as Transform
 
 __all__ = ["Scattering"]
 
