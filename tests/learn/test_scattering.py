@@ -8,8 +8,8 @@ import torch
 from consilium.core.errors import Refused
 from consilium.core.front import Front, behind
 from consilium.learn import scattering
-from consilium.learn.models.scattering import Scattering as Model
-from consilium.learn.scattering import ScatteringTransform, gaussian_filter, morlet
+from consilium.learn.models.scattering import ScatteringModel as Model
+from consilium.learn.scattering import Scattering, gaussian_filter, morlet
 
 KYMATIO = {
     (0, 0, 0): 0.493099,
@@ -38,12 +38,12 @@ def pattern():
 
 
 def distance_to_kymatio():
-    found = ScatteringTransform((28, 28))(pattern())[0]
+    found = Scattering((28, 28))(pattern())[0]
     return max(abs(float(found[place]) - value) / value for place, value in KYMATIO.items())
 
 
 def test_it_is_kymatio_s():
-    found = ScatteringTransform((28, 28))(pattern())
+    found = Scattering((28, 28))(pattern())
     assert found.shape == (1, 81, 7, 7)
     assert distance_to_kymatio() < 1e-3
     assert float(found.square().sum()) == pytest.approx(ENERGY, rel=1e-3)
@@ -66,14 +66,14 @@ def test_that_test_can_fail(broken, monkeypatch):
 
 @pytest.mark.parametrize(("scale", "shape"), [(1, (8, 8)), (2, (8, 12)), (3, (32, 40))])
 def test_paths_and_places(scale, shape):
-    made = ScatteringTransform(shape, scale, 4)
+    made = Scattering(shape, scale, 4)
     out = made(torch.rand(3, 2, *shape))
     assert made.paths == 1 + 4 * scale + 16 * scale * (scale - 1) // 2
     assert out.shape == (3, 2 * made.paths, shape[0] >> scale, shape[1] >> scale)
 
 
 def test_a_constant_image_has_its_value_and_no_waves():
-    out = ScatteringTransform((28, 28))(torch.full((1, 1, 28, 28), 0.7))[0]
+    out = Scattering((28, 28))(torch.full((1, 1, 28, 28), 0.7))[0]
     torch.testing.assert_close(out[0], torch.full((7, 7), 0.7), rtol=1e-4, atol=0)
     assert float(out[1:].abs().max()) < 1e-6
 
@@ -85,14 +85,14 @@ def spot(down=0, across=0):
 
 
 def test_a_shift_by_four_pixels_moves_it_by_one_place():
-    made = ScatteringTransform((28, 28))
+    made = Scattering((28, 28))
     here, there = made(spot())[0, :, 1:6, 1:5], made(spot(across=4))[0, :, 1:6, 2:6]
     assert float((here - there).norm() / here.norm()) < 0.02
     assert float((here - made(spot(across=3))[0, :, 1:6, 2:6]).norm() / here.norm()) > 0.1
 
 
 def test_a_small_shift_changes_it_less_than_the_image():
-    made = ScatteringTransform((28, 28))
+    made = Scattering((28, 28))
 
     def changed(a, b):
         return float((a - b).norm() / a.norm())
@@ -102,7 +102,7 @@ def test_a_small_shift_changes_it_less_than_the_image():
 
 def test_mirrored_at_the_diagonal_the_angles_are_mirrored_too():
     """An angle a becomes pi / 2 - a, hence wave t wave 2 - t; a wave and its opposite have the same modulus."""
-    made = ScatteringTransform((28, 28))
+    made = Scattering((28, 28))
     upright, mirrored = (made(x)[0, 1:9] for x in (pattern(), pattern().mT))
     places = [(2 - t) % 8 for t in range(8)]
     torch.testing.assert_close(mirrored[places], upright.mT, rtol=1e-3, atol=1e-5)
@@ -120,7 +120,7 @@ def test_the_filters_lose_little_energy_and_add_none():
 
 
 def test_every_image_is_transformed_alone_and_gradients_are_finite():
-    made = ScatteringTransform((28, 28))
+    made = Scattering((28, 28))
     x = torch.cat([torch.rand(10, 1, 28, 28), torch.zeros(1, 1, 28, 28)]).requires_grad_()
     out = made(x)
     torch.testing.assert_close(out[3:4], made(x[3:4]))
