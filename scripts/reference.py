@@ -4,7 +4,8 @@ entries.md    what a study may name: kind, one-line doc, knobs with their defaul
 cli.md        every command with its arguments and options (from the command line itself)
 python.md     what one imports: signature, docstring, source (scripts/python_page.py, from the source)
 
-It also fills the blocks about rooms and floors in the pages that have one (scripts/rooms.py).
+It also fills the blocks about rooms and floors in the pages that have one (scripts/rooms.py), and the report's terms in
+the glossary (scripts/glossary.py).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import glossary
 import rooms
 from consilium.core.catalogue import REQUIRED, ROOMS, Card, cards
 from python_page import python_page
@@ -74,6 +76,8 @@ def main() -> None:
     for name, text in pages().items():
         (FOLDER / name).write_text(text, encoding="utf-8")
         print(f"wrote {FOLDER / name}")
+    glossary.PAGE.write_text(glossary.filled(glossary.PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    print(f"wrote the report's terms in {glossary.PAGE}")
     for page in rooms.PAGES:
         (rooms.ROOT / page).write_text(rooms.filled(page), encoding="utf-8")
         print(f"wrote the rooms in {page}")

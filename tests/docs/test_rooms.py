@@ -7,10 +7,7 @@ import pytest
 import rooms
 
 COUNT = re.compile(r"\b(\w+) rooms on (\w+) floors\b", re.IGNORECASE)
-OUTSIDE = [path for path in (rooms.ROOT / "docs").rglob("*.md")] + [
-    rooms.ROOT / "README.md",
-    rooms.ROOT / "CONTRIBUTING.md",
-]
+OUTSIDE = [*(rooms.ROOT / "docs").rglob("*.md"), rooms.ROOT / "README.md", rooms.ROOT / "CONTRIBUTING.md"]
 
 
 @pytest.mark.parametrize("page", rooms.PAGES)
