@@ -2,7 +2,7 @@
 
     python benchmarks/dp_sgd.py              models, layers, what a step is made of, memory: twelve minutes on 2 cores
     python benchmarks/dp_sgd.py --rows "CNN 26k, B 64" --turns 20
-    python benchmarks/dp_sgd.py --markdown docs/explanation/dp-sgd-speed.md      and write the tables into that page
+    python benchmarks/dp_sgd.py --markdown docs/results/dp-sgd-speed.md      and write the tables into that page
 
 All methods step in turn on the same records: as many steps as fill 50 ms of plain SGD (at most 8) after one that is
 not timed, or one where one fills them.  A figure is the median over turns of the seconds of one step, a ratio is one of

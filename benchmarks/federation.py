@@ -1,11 +1,11 @@
 """How fast a round of federated averaging is: Consilium's engines against a plain loop, Flower and pfl-research.
 
     ./scripts/bench                                      everything, about 20 minutes on 2 cores
-    ./scripts/bench --json OUT.json --markdown docs/explanation/benchmarks.md       and write the tables into that page
+    ./scripts/bench --json OUT.json --markdown docs/results/benchmarks.md       and write the tables into that page
     ./scripts/bench --quick --jobs logistic --engines own                           does it run?
 
 Same records, module, start, batch, rate and cohort for all; nobody evaluates while the clock runs; starting up is not
-timed.  How it is measured: docs/explanation/benchmarks.md.  Linux only (/proc).
+timed.  How it is measured: docs/results/benchmarks.md.  Linux only (/proc).
 """
 
 from __future__ import annotations

@@ -2,18 +2,24 @@
 
 entries.md    what a study may name: kind, one-line doc, knobs with their defaults, source (from the catalogue)
 cli.md        every command with its arguments and options (from the command line itself)
+python.md     what one imports: signature, docstring, source (scripts/python_page.py, from the source)
+
+It also fills the blocks about rooms and floors in the pages that have one (scripts/rooms.py), and the report's terms in
+the glossary (scripts/glossary.py).
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import glossary
+import rooms
 from consilium.core.catalogue import REQUIRED, ROOMS, Card, cards
+from python_page import python_page
 
 __all__ = ["FOLDER", "command_page", "entry_page", "main", "pages"]
 
@@ -35,11 +41,8 @@ HEADINGS = {
 
 
 def pages() -> dict[str, str]:
-    """File name -> text of every page that can be written now."""
-    found = {"entries.md": entry_page()}
-    if importlib.util.find_spec("consilium.cli") is not None:
-        found["cli.md"] = command_page()
-    return found
+    """File name -> text of every page."""
+    return {"entries.md": entry_page(), "cli.md": command_page(), "python.md": python_page()}
 
 
 def entry_page() -> str:
@@ -73,6 +76,11 @@ def main() -> None:
     for name, text in pages().items():
         (FOLDER / name).write_text(text, encoding="utf-8")
         print(f"wrote {FOLDER / name}")
+    glossary.PAGE.write_text(glossary.filled(glossary.PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    print(f"wrote the report's terms in {glossary.PAGE}")
+    for page in rooms.PAGES:
+        (rooms.ROOT / page).write_text(rooms.filled(page), encoding="utf-8")
+        print(f"wrote the rooms in {page}")
 
 
 def _heading(room: str, role: str) -> str:

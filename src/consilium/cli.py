@@ -133,9 +133,9 @@ def show(
     with _guarded(as_json):
         evidence = Path(what) / "evidence.json"
         if evidence.exists():
-            from .study.store.store import read_json
+            from .study.store.store import read_stored
 
-            record = read_json(evidence) or {}
+            record = read_stored(evidence) or {}
             _warn_if_altered(evidence, record)
             print(json.dumps(record, indent=1))
             return
@@ -190,9 +190,9 @@ def join(
 ) -> None:
     """Take part in a federation as one site, with records that stay here, until stopped."""
     with _guarded(as_json):
-        from .deploy.site.site import Line, take_part
+        from .deploy.site.site import SiteConnection, take_part
 
-        take_part(Line(address, key, ca, insecure_loopback), site, data, limits, state, secret_from)
+        take_part(SiteConnection(address, key, ca, insecure_loopback), site, data, limits, state, secret_from)
 
 
 @_keys.command("server")
@@ -316,9 +316,9 @@ def _tell(line: str) -> None:
 
 
 def _run_record(folder: Path, outcome: Outcome, table: Path, page: Path) -> dict[str, Any]:
-    from .study.store.store import read_json
+    from .study.store.store import read_stored
 
-    study = read_json(folder / "study.json") or {}
+    study = read_stored(folder / "study.json") or {}
     return {
         "study": study["name"],
         "folder": _text(folder),

@@ -12,7 +12,7 @@ from torch import nn
 from torch.func import vmap
 
 from consilium.core.algorithm import Kept
-from consilium.core.catalogue import Card, cards, find, load
+from consilium.core.catalogue import Card, cards, find, load_entry
 from consilium.core.charge import Composed
 from consilium.core.gradient import Gradient, Schedule
 from consilium.core.network import Network
@@ -250,13 +250,13 @@ CHECKS = [
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
 @pytest.mark.parametrize("card", cards(ROOM), ids=lambda c: c.kind)
 def test_every_algorithm(card, check, contract):
-    check(card, load(card)(**KNOBS.get(card.kind, {})), contract)
+    check(card, load_entry(card)(**KNOBS.get(card.kind, {})), contract)
 
 
 @pytest.mark.parametrize("card", cards(ROOM), ids=lambda c: c.kind)
 def test_under_dp_every_step_is_charged(card):
     """As many charged steps as the schedule has: twice as many where a second model is trained."""
-    entry = load(card)()
+    entry = load_entry(card)()
     rule = DPSGD(noise_multiplier=1.0, delta=1e-3).rule(MeanGradient())
     exchange, state = federation(entry, network(batch=False), rule, fraction=1.0)
     state, held = played(exchange, state, 2)
@@ -279,7 +279,7 @@ def test_under_dp_every_step_is_charged(card):
 def test_law_12_what_an_algorithm_adds_is_neither_clipped_nor_noised(kind, kept, moved):
     """Gradients are clipped to nothing, and still the site moves as far as its correction takes it."""
     rule = DPSGD(noise_multiplier=1e-6, delta=1e-3, clip=1e-6).rule(MeanGradient())
-    exchange, state = federation(load(find(kind, ROOM))(), network(batch=False), rule)
+    exchange, state = federation(load_entry(find(kind, ROOM))(), network(batch=False), rule)
     sent = exchange.half.algorithm.broadcast(state.server)
     own = Kept({name: torch.full_like(sent.params, value) for name, value in kept.items()})
     update, _ = exchange.sites["site-0"].work(sent, SiteState(own))
@@ -289,7 +289,7 @@ def test_law_12_what_an_algorithm_adds_is_neither_clipped_nor_noised(kind, kept,
 
 def test_law_12_a_personal_model_is_pulled_beyond_the_clip():
     rule = DPSGD(noise_multiplier=1e-6, delta=1e-3, clip=1e-6).rule(MeanGradient())
-    exchange, state = federation(load(find("ditto", ROOM))(lam=1.0), network(batch=False), rule)
+    exchange, state = federation(load_entry(find("ditto", ROOM))(lam=1.0), network(batch=False), rule)
     sent = exchange.half.algorithm.broadcast(state.server)
     own = Kept({"params": sent.params + 1, "buffers": sent.buffers})
     _, after = exchange.sites["site-0"].work(sent, SiteState(own))
@@ -301,7 +301,7 @@ def test_law_12_a_personal_model_is_pulled_beyond_the_clip():
 @pytest.mark.parametrize("card", cards(ROOM), ids=lambda c: c.kind)
 def test_stacked_sites_end_where_the_loop_ends(card):
     """Sites of unequal size, so of unequal numbers of steps; everything they keep, too."""
-    exchange, state = federation(load(card)(), network(batch=False))
+    exchange, state = federation(load_entry(card)(), network(batch=False))
     one, other = (tensors(*played(exchange, state, 3, engine=engine)) for engine in (Loop(), Stacked()))
     alike(one, other, rtol=1e-4, atol=1e-5)
 

@@ -9,7 +9,7 @@ from scipy import stats
 from torch import nn
 
 from consilium.core.attack import Attack
-from consilium.core.catalogue import cards, load
+from consilium.core.catalogue import cards, load_entry
 from consilium.core.finding import Finding
 from consilium.core.random import Stream, scoped
 from consilium.core.records import Records
@@ -111,13 +111,13 @@ CHECKS = [
     round_trips,
     documented,
 ]
-CARDS = [card for card in cards("attack/membership") if load(card).needs is CanaryView]
+CARDS = [card for card in cards("attack/membership") if load_entry(card).needs is CanaryView]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
 @pytest.mark.parametrize("card", CARDS, ids=lambda c: c.kind)
 def test_every_guesser_of_canaries(card, check, contract):
-    check(card, load(card)(), contract)
+    check(card, load_entry(card)(), contract)
 
 
 def test_the_view_shows_no_coin():

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from consilium.core.attack import Corruption
-from consilium.core.catalogue import Card, cards, load
+from consilium.core.catalogue import Card, cards, load_entry
 from consilium.core.entry import check
 from consilium.core.gradient import Objective
 from consilium.core.random import Stream
@@ -155,7 +155,7 @@ CHECKS = [
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
 @pytest.mark.parametrize("card", cards(ROOM), ids=lambda c: c.kind)
 def test_every_corruption(card, check, contract):
-    check(card, load(card)(), contract)
+    check(card, load_entry(card)(), contract)
 
 
 CALLS = itertools.count()

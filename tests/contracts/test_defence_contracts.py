@@ -46,7 +46,7 @@ def entries(room=None):
     """Every installed defence (of one room), made with its defaults."""
     for name in ROOMS if room is None else [f"defend/{room}"]:
         for card in catalogue.cards(name):
-            yield catalogue.load(card)(**KNOBS.get(card.kind, {}))
+            yield catalogue.load_entry(card)(**KNOBS.get(card.kind, {}))
 
 
 def every(room=None):

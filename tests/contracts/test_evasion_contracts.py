@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from consilium.attack.evasion._evasion import Evasion
-from consilium.core.catalogue import Card, cards, load
+from consilium.core.catalogue import Card, cards, load_entry
 from consilium.core.finding import Finding
 from consilium.core.records import Records
 from consilium.core.threat import ModelView, ThreatModel, View
@@ -121,7 +121,7 @@ CHECKS = [
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
 @pytest.mark.parametrize("card", cards(ROOM), ids=lambda c: c.kind)
 def test_every_evasion_attack(card, check, contract):
-    check(card, load(card)(), contract)
+    check(card, load_entry(card)(), contract)
 
 
 CALLS = itertools.count()

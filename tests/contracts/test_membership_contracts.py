@@ -13,7 +13,7 @@ from scipy import stats
 from torch import nn
 
 from consilium.core.attack import Attack
-from consilium.core.catalogue import Card, cards, load
+from consilium.core.catalogue import Card, cards, load_entry
 from consilium.core.finding import Finding
 from consilium.core.random import Stream
 from consilium.core.records import Records
@@ -181,11 +181,11 @@ CHECKS = [
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
 @pytest.mark.parametrize(
     "card",
-    [c for c in cards(ROOM) if not issubclass(load(c), Watcher) and load(c).needs is not CanaryView],
+    [c for c in cards(ROOM) if not issubclass(load_entry(c), Watcher) and load_entry(c).needs is not CanaryView],
     ids=lambda c: c.kind,
 )
 def test_every_membership_attack(card, check, contract):
-    check(card, load(card)(), contract)
+    check(card, load_entry(card)(), contract)
 
 
 CALLS = itertools.count()

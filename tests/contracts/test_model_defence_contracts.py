@@ -18,7 +18,7 @@ from consilium.core.random import Stream, scoped
 from consilium.core.records import Records
 
 KNOBS = {"prune": {"sparsity": 0.5, "fine_tune_steps": 3}}
-ENTRIES = [catalogue.load(card)(**KNOBS.get(card.kind, {})) for card in catalogue.cards("defend/model")]
+ENTRIES = [catalogue.load_entry(card)(**KNOBS.get(card.kind, {})) for card in catalogue.cards("defend/model")]
 
 
 def records(n=40):

@@ -23,7 +23,7 @@ D = LAYERS.size
 
 
 def codecs():
-    kinds = (catalogue.load(card) for card in catalogue.cards("defend/update"))
+    kinds = (catalogue.load_entry(card) for card in catalogue.cards("defend/update"))
     return [kind() for kind in kinds if kind.stage == "compress"]
 
 

@@ -10,7 +10,7 @@ from scipy import stats
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from consilium.core.catalogue import Card, cards, load
+from consilium.core.catalogue import Card, cards, load_entry
 from consilium.core.finding import Finding
 from consilium.core.network import Network
 from consilium.core.random import Stream
@@ -22,7 +22,7 @@ from consilium.measure.membership import membership
 
 ROOM = "attack/membership"
 N, WIDTH, ROUNDS = 200, 150, 4
-WATCHERS = [card for card in cards(ROOM) if issubclass(load(card), Watcher)]
+WATCHERS = [card for card in cards(ROOM) if issubclass(load_entry(card), Watcher)]
 
 
 class World:
@@ -185,7 +185,7 @@ CHECKS = [
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
 @pytest.mark.parametrize("card", WATCHERS, ids=lambda c: c.kind)
 def test_every_watching_attack(card, check, contract):
-    check(card, load(card)(), contract)
+    check(card, load_entry(card)(), contract)
 
 
 CALLS = itertools.count()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from consilium.core import catalogue
-from consilium.core.catalogue import ROOMS, cards, find, load, nearest
+from consilium.core.catalogue import ROOMS, cards, find, load_entry, nearest
 from consilium.core.entry import Entry
 from consilium.core.errors import Refused
 
@@ -112,7 +112,7 @@ def test_every_folder_of_a_side_is_a_room():
 
 @pytest.mark.parametrize("card", cards(), ids=lambda c: f"{c.room}/{c.kind}")
 def test_what_is_read_is_what_is_imported(card):
-    entry = load(card)
+    entry = load_entry(card)
     assert issubclass(entry, Entry) and entry.kind() == card.kind
 
 
@@ -148,7 +148,7 @@ def test_a_plugin_joins_through_an_entry_point(plugins, tmp_path, monkeypatch):
     plugins.append(point("their-attack", "their_attack"))
     card = find("their-attack", "attack/evasion")
     assert "their_attack" not in sys.modules and card.doc == "Does nothing at all."
-    assert load(card).kind() == "their-attack"
+    assert load_entry(card).kind() == "their-attack"
     assert {c.kind for c in cards("attack/evasion")} >= {"pgd", "their-attack"}
     assert "their-attack" not in {c.kind for c in cards("attack/membership")}
 
@@ -162,7 +162,7 @@ def test_a_plugin_that_is_gone_is_refused_by_name(plugins, module):
 
 @pytest.mark.parametrize("card", cards(), ids=lambda c: f"{c.room}/{c.kind}")
 def test_the_shown_defaults_are_the_real_ones(card):
-    assert card.knobs == {f.name.replace("_", "-"): default(f) for f in fields(load(card))}
+    assert card.knobs == {f.name.replace("_", "-"): default(f) for f in fields(load_entry(card))}
 
 
 def default(field):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from consilium.core.catalogue import cards, load
+from consilium.core.catalogue import cards, load_entry
 from consilium.core.taxonomy import Taxonomy, taxonomy
 from consilium.core.threat import ThreatModel
 
@@ -32,4 +32,4 @@ def test_what_does_not_follow_is_not_guessed(aim):
 def test_every_attack_of_the_catalogue_has_its_ids():
     for room in ("attack/evasion", "attack/membership"):
         for card in cards(room):
-            assert taxonomy(load(card).threat).nist is not None, card.kind
+            assert taxonomy(load_entry(card).threat).nist is not None, card.kind

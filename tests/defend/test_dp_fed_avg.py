@@ -134,7 +134,7 @@ def test_it_still_does_with_the_noise_of_the_paper():
 
 def test_a_clip_that_hears_nothing_stays(monkeypatch):
     """Seeded bug: sites that keep the first clip call everything short, and the clip falls without end."""
-    monkeypatch.setattr(DPFedAvg, "hearing", lambda self, told: self)
+    monkeypatch.setattr(DPFedAvg, "hearing", lambda self, extra: self)
     assert follow(0.5, rounds=60, people=100) != pytest.approx(50, rel=0.3)
 
 

@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from consilium.deploy.gateway import Limits
+from consilium.deploy.gateway import ConnectionLimits
 from consilium.deploy.gateway.admission import Crowd, Notes, Share
 
 
@@ -87,4 +87,4 @@ def test_lines_beyond_the_most_are_counted():
 @pytest.mark.parametrize("wrong", [{"strangers": 0}, {"seconds": float("nan")}, {"share": 1000, "body": 1001}])
 def test_limits_that_nothing_passes_are_refused(wrong):
     with pytest.raises(ValueError):
-        Limits(**wrong)
+        ConnectionLimits(**wrong)

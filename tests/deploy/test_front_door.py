@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from consilium.deploy.gateway import CALLS, Denied, FrontDoor, Limits, read_head
+from consilium.deploy.gateway import CALLS, ConnectionLimits, Denied, FrontDoor, read_head
 
 GOOD = b"POST /v1/fleet/pull-messages HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
 REFUSED_LINES = [
@@ -65,31 +65,31 @@ REFUSED_FIELDS = [
 @pytest.mark.parametrize("line", REFUSED_LINES)
 def test_a_first_line_that_is_not_a_nodes_call_is_refused(line):
     with pytest.raises(Denied):
-        read_head(GOOD.replace(GOOD.split(b"\r\n")[0], line.encode()), Limits())
+        read_head(GOOD.replace(GOOD.split(b"\r\n")[0], line.encode()), ConnectionLimits())
 
 
 @pytest.mark.parametrize("field", REFUSED_FIELDS)
 def test_a_field_that_two_readers_could_read_in_two_ways_is_refused(field):
     with pytest.raises(Denied):
-        read_head(GOOD.replace(b"Host: x\r\n", b"Host: x\r\n" + field.encode("latin-1") + b"\r\n"), Limits())
+        read_head(GOOD.replace(b"Host: x\r\n", b"Host: x\r\n" + field.encode("latin-1") + b"\r\n"), ConnectionLimits())
 
 
 @pytest.mark.parametrize("length", [b"", b"-1", b"+4", b"4,4", b"0x4", b"4 4", b"9" * 13])
 def test_a_length_that_is_no_number_is_refused(length):
     with pytest.raises(Denied):
-        read_head(GOOD.replace(b"Length: 4", b"Length: " + length), Limits())
+        read_head(GOOD.replace(b"Length: 4", b"Length: " + length), ConnectionLimits())
 
 
 def test_a_body_beyond_the_limit_is_refused_before_it_is_read():
     with pytest.raises(Denied) as caught:
-        read_head(GOOD.replace(b"Length: 4", b"Length: 101"), Limits(body=100))
+        read_head(GOOD.replace(b"Length: 4", b"Length: 101"), ConnectionLimits(body=100))
     assert caught.value.status == 413
 
 
 @pytest.mark.parametrize("call", sorted(CALLS))
 def test_a_nodes_call_passes_with_its_own_fields_and_no_others(call):
     raw = GOOD.replace(b"/v1/fleet/pull-messages", call.encode()).replace(b"Host: x", b"Host: x\r\nX-Key: abc=")
-    head = read_head(raw, Limits())
+    head = read_head(raw, ConnectionLimits())
     assert (head.call, head.length, head.fields) == (call, 4, ((b"x-key", b"abc="),))
 
 
@@ -121,7 +121,7 @@ def door():
         return asyncio.run_coroutine_threadsafe(work, loop).result(20)
 
     behind = run(asyncio.start_server(link.serve, "127.0.0.1", 0))
-    before = FrontDoor(behind.sockets[0].getsockname(), tls=None, trust=None, limits=Limits(seconds=2))
+    before = FrontDoor(behind.sockets[0].getsockname(), tls=None, trust=None, limits=ConnectionLimits(seconds=2))
     front = run(before.listen("127.0.0.1", 0))
 
     async def send(data):
@@ -193,7 +193,7 @@ def test_a_link_that_is_away_is_an_answer_that_says_so(door):
 def test_a_body_and_an_answer_have_the_time_of_a_slow_line(door, monkeypatch):
     """Not that of a head: a site whose line carries 5 MiB in five minutes would be cut off every time."""
     send, _ = door
-    assert Limits().patience(5 * 2**20) == 60.0 + 320.0
+    assert ConnectionLimits().patience(5 * 2**20) == 60.0 + 320.0
     given, real = [], asyncio.wait_for
 
     def noted(work, seconds):
@@ -202,10 +202,12 @@ def test_a_body_and_an_answer_have_the_time_of_a_slow_line(door, monkeypatch):
 
     monkeypatch.setattr(asyncio, "wait_for", noted)
     answer = send(request(b"/v1/fleet/push-object", b"x" * 4096))
-    assert {Limits(seconds=2).patience(size) for size in (4096, len(answer))} <= set(given)
+    assert {ConnectionLimits(seconds=2).patience(size) for size in (4096, len(answer))} <= set(given)
 
 
 def test_a_door_that_lets_all_through_would_be_noticed():
     assert read_head(
-        GOOD.replace(b"fleet/pull-messages", b"control/start-run"), Limits(), frozenset({"/v1/control/start-run"})
+        GOOD.replace(b"fleet/pull-messages", b"control/start-run"),
+        ConnectionLimits(),
+        frozenset({"/v1/control/start-run"}),
     )

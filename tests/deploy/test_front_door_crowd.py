@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from consilium.deploy.gateway import Limits
+from consilium.deploy.gateway import ConnectionLimits
 from consilium.deploy.transport.processes import free_port
 
 MIB = 2**20
@@ -159,7 +159,7 @@ def test_a_node_gets_in_while_more_connections_than_there_are_places_are_held(be
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert statuses == [200] * 5
-    assert places < Limits().strangers + 50
+    assert places < ConnectionLimits().strangers + 50
     assert growth < MOST_GROWTH, f"{growth / MIB:.0f} MiB"
 
 

@@ -17,7 +17,7 @@ from consilium.deploy.site.policy import SiteLimits
 from consilium.deploy.site.policy_enforcement import Guard
 from consilium.deploy.site.site_data import holding_of
 from consilium.deploy.site.worker import Worker
-from consilium.deploy.transport.flower import answer_of, told
+from consilium.deploy.transport.flower import answer_of, message_bytes
 from consilium.study.build.factory import exchange, network, start
 
 KILOBYTES = 256
@@ -59,7 +59,7 @@ class Site:
         question = wire.encode_broadcast(replace(self.model, round=number), self.request.digest())
         parts = {"request": wire.encode_request(self.request), "question": question, "token": b"t"}
         message = SimpleNamespace(content=answer_of({**parts, **dict.fromkeys(more, b"-")}), has_content=lambda: True)
-        return told(SimpleNamespace(content=self.worker(message)), "answer")
+        return message_bytes(SimpleNamespace(content=self.worker(message)), "answer")
 
     def journal(self):
         return (self.disk.folder / "ledger" / "journal.jsonl").read_bytes()

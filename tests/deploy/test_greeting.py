@@ -11,7 +11,7 @@ from consilium.deploy.protocol.description import describe
 from consilium.deploy.protocol.enrolment import Enrolment, decode_enrolment, encode_enrolment
 from consilium.deploy.protocol.framing import Frame, pack
 from consilium.deploy.protocol.schema import read_schema
-from consilium.deploy.server.enrolment_handshake import bounds, check_deployable, enrol, plan_for
+from consilium.deploy.server.enrolment_handshake import check_deployable, declaration_check, enrol, plan_for
 from consilium.deploy.server.remote_sites import elsewhere
 from consilium.deploy.transport.flower import Caller
 from consilium.deploy.transport.server_options import Terms
@@ -148,10 +148,10 @@ def test_other_numbers_are_another_training():
 def test_more_records_than_a_study_allows_are_refused_by_name(declared, reason):
     train, validation, units = declared
     with pytest.raises(Refused, match=f"north: the enrolment {reason}"):
-        bounds(parse(STUDY))(Enrolment("north", train, validation, 1.0, True, units))
+        declaration_check(parse(STUDY))(Enrolment("north", train, validation, 1.0, True, units))
     wide = parse({**STUDY, "federation": {"kind": "fed-avg", "rounds": 2, "max-records": 10**12}})
     if train:
-        bounds(wide)(Enrolment("north", train, validation, 1.0, True, units))
+        declaration_check(wide)(Enrolment("north", train, validation, 1.0, True, units))
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,9 @@ def enrolment(site, train=100, weight=100.0, inputs=None):
 
 
 def no(site, reason):
-    return lambda request: wire.encode_refusal(wire.Refusal(site, 0, "limits.max-rounds", reason), request.digest())
+    return lambda request: wire.encode_refusal(
+        wire.RefusalMessage(site, 0, "limits.max-rounds", reason), request.digest()
+    )
 
 
 def enrolled(answers, monkeypatch, gather=60.0):
@@ -195,7 +197,7 @@ def enrolled(answers, monkeypatch, gather=60.0):
     request = describe(spec, arms(spec)[0], 0, "", data, ["north", "south"])
     caller = Scripted(None, {"north": 1, "south": 2}, 9.0, say=said.append, answers=answers)
     terms = Terms("127.0.0.1:1", None, True, gather=gather)
-    return enrol(caller, terms, request, ["north", "south"], bounds(spec)), said
+    return enrol(caller, terms, request, ["north", "south"], declaration_check(spec)), said
 
 
 WRONG = {

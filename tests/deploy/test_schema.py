@@ -8,7 +8,7 @@ import torch
 from consilium.core.errors import Refused
 from consilium.core.inputs import Column, Inputs
 from consilium.core.records import Consortium, Records
-from consilium.deploy.protocol.framing import canonical, parse
+from consilium.deploy.protocol.framing import canonical, parse_object
 from consilium.deploy.protocol.schema import Schema, check_agreed, check_declared, read_schema
 
 AGE, SEX = Column("age", (0.0, 110.0), unit="years"), Column("sex", words=("F", "M"))
@@ -50,7 +50,7 @@ def test_the_digest_is_of_nothing_else():
 
 
 def test_what_is_sent_is_read():
-    sent = parse(canonical(plan()), "plan")
+    sent = parse_object(canonical(plan()), "plan")
     assert read_schema(sent) == STUDY and read_schema(sent).digest() == STUDY.digest()
 
 

@@ -9,7 +9,7 @@ from consilium.deploy.site import secret_source as module
 from consilium.deploy.site.os_keyring import Keyring
 from consilium.deploy.site.secret import PlainFile
 from consilium.deploy.site.secret_source import custody
-from consilium.deploy.site.site import Line, take_part
+from consilium.deploy.site.site import SiteConnection, take_part
 
 RIGHT = "correct horse battery staple"
 
@@ -89,7 +89,7 @@ def test_nobody_is_asked_where_there_is_no_terminal(tmp_path, monkeypatch, stdin
 
 def test_a_site_is_asked_before_it_dials(tmp_path, monkeypatch):
     monkeypatch.setattr("consilium.deploy.site.site.join", lambda *_: pytest.fail("it dialled"))
-    line = Line("127.0.0.1:9", None, None, insecure=True)
+    line = SiteConnection("127.0.0.1:9", None, None, insecure=True)
     monkeypatch.delenv("NOT_SET", raising=False)
     mask = os.umask(0o077)
     try:

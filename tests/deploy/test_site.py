@@ -8,7 +8,7 @@ pytest.importorskip("flwr", reason="the extra flower is not installed")
 
 from consilium.core.errors import Refused
 from consilium.deploy.site import site
-from consilium.deploy.site.site import Line, join
+from consilium.deploy.site.site import SiteConnection, join
 
 TAKEN = "INFO : SuperNode ID: 77\n"
 CUT = TAKEN + "ERROR: [SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred in violation of protocol\n"
@@ -26,7 +26,7 @@ def lives(tmp_path, monkeypatch, caplog):
     key, ca = tmp_path / "site.key", tmp_path / "ca.crt"
     key.touch(mode=0o600)
     ca.touch()
-    line = Line("127.0.0.1:9", key, ca)
+    line = SiteConnection("127.0.0.1:9", key, ca)
     clock, departed = SimpleNamespace(now=0.0), []
     monkeypatch.setattr(site.time, "monotonic", lambda: clock.now)
     monkeypatch.setattr(site.time, "sleep", lambda seconds: setattr(clock, "now", clock.now + seconds))

@@ -21,7 +21,7 @@ from consilium.deploy.site.policy import SiteLimits
 from consilium.deploy.site.policy_enforcement import Guard
 from consilium.deploy.site.site_data import holding_of
 from consilium.deploy.site.worker import Worker
-from consilium.deploy.transport.flower import answer_of, told
+from consilium.deploy.transport.flower import answer_of, message_bytes
 from consilium.deploy.transport.server_options import Terms
 from consilium.study.plan.plan import Materials
 from consilium.study.spec.arms import arms
@@ -94,7 +94,7 @@ class Federation:
 
     def refusal(self, site="site-1", **more):
         """The one line that leaves a site."""
-        reply = told(self.answer(site, **more), "answer")
+        reply = message_bytes(self.answer(site, **more), "answer")
         assert wire.kind_of(reply) == "refusal", "the site takes part"
         text = str(wire.decode_refusal(reply, wire.Context(self.request().digest())).error())
         assert text.isprintable() and len(text) < 2500
@@ -102,7 +102,7 @@ class Federation:
 
     def takes_part(self, site="site-1", **more):
         digest = self.request().digest()
-        return decode_enrolment(told(self.answer(site, **more), "answer"), digest, site)
+        return decode_enrolment(message_bytes(self.answer(site, **more), "answer"), digest, site)
 
     def gather(self):
         """What the server makes of every site's answer."""
@@ -392,7 +392,7 @@ def test_what_a_server_writes_does_not_reach_a_terminal(ward, caplog):
     columns = [{"name": "\x1b[2Jage\n" * 50, "range": [0.0, 1.0]}]
     plan = {**request.plan, "inputs": {**request.plan["inputs"], "columns": columns}}
     twisted = wire.StudyRequest(**{**request.to_json(), "defences": (), "plan": plan})
-    reply = told(site_of(ward).answer("site-1", request=twisted), "answer")
+    reply = message_bytes(site_of(ward).answer("site-1", request=twisted), "answer")
     reason = wire.decode_refusal(reply, wire.Context(twisted.digest())).reason
     assert reason.startswith("column 1 is 'age', the study's is '\\x1b[2Jage\\n") and len(reason) < 200
     assert "\x1b" not in caplog.text

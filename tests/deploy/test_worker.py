@@ -16,7 +16,7 @@ from consilium.deploy.site.policy import SiteLimits
 from consilium.deploy.site.policy_enforcement import Guard
 from consilium.deploy.site.site_data import holding_of
 from consilium.deploy.site.worker import Worker
-from consilium.deploy.transport.flower import told
+from consilium.deploy.transport.flower import message_bytes
 from consilium.study.build.factory import assessing, exchange, start
 from consilium.study.plan.plan import Materials
 from consilium.study.spec.arms import arms
@@ -48,7 +48,7 @@ class Case:
     def ask(self, worker, question, **more):
         parts = {"request": wire.encode_request(self.request), "question": question, "token": b"t", **more}
         reply = SimpleNamespace(content=worker(arrived(parts)))
-        assert told(reply, "token") == b"t"
+        assert message_bytes(reply, "token") == b"t"
         return reply
 
     def broadcast(self):
@@ -77,7 +77,7 @@ def paid(tmp_path):
 
 def test_it_declares_what_it_has(case, worker):
     reply = case.ask(worker, wire.encode_request(case.request))
-    made = decode_enrolment(told(reply, "answer"), case.digest, "site-1")
+    made = decode_enrolment(message_bytes(reply, "answer"), case.digest, "site-1")
     site = case.data.sites[1].records
     assert (made.train, made.validation, made.weight, made.own) == (
         len(site.train), len(site.validation), float(len(site.train)), False,
@@ -85,7 +85,9 @@ def test_it_declares_what_it_has(case, worker):
 
 
 def test_its_update_is_that_of_the_simulation(case, worker):
-    update = wire.decode_update(told(case.ask(worker, case.broadcast()), "answer"), wire.Context(case.digest, 1)).update
+    update = wire.decode_update(
+        message_bytes(case.ask(worker, case.broadcast()), "answer"), wire.Context(case.digest, 1)
+    ).update
     _, inbox = case.whole.open(case.state)
     wanted, _ = case.whole.sites["site-1"].work(inbox, worker._studies[case.digest].shelf.state(1))
     assert torch.equal(update.payload["delta"], wanted.payload["delta"])
@@ -93,15 +95,15 @@ def test_its_update_is_that_of_the_simulation(case, worker):
 
 
 def test_asked_twice_it_sends_the_same_bytes_and_pays_once(case, worker, tmp_path):
-    first = told(case.ask(worker, case.broadcast()), "answer")
+    first = message_bytes(case.ask(worker, case.broadcast()), "answer")
     again = Worker("site-1", worker.holding, worker.state, worker.guard)  # the program died and was started again
-    assert told(case.ask(again, case.broadcast()), "answer") == first
+    assert message_bytes(case.ask(again, case.broadcast()), "answer") == first
     assert paid(tmp_path) == [1]
 
 
 def test_a_crash_between_paying_and_storing_pays_again(case, worker, tmp_path, monkeypatch):
     monkeypatch.setattr("consilium.deploy.site.site_store.Shelf.keep", lambda *_: 1 / 0)
-    assert wire.kind_of(told(case.ask(worker, case.broadcast()), "answer")) == "refusal"
+    assert wire.kind_of(message_bytes(case.ask(worker, case.broadcast()), "answer")) == "refusal"
     monkeypatch.undo()
     case.ask(worker, case.broadcast())
     assert paid(tmp_path) == [1, 1]
@@ -109,7 +111,7 @@ def test_a_crash_between_paying_and_storing_pays_again(case, worker, tmp_path, m
 
 def test_assessments_ride_with_the_update(case, worker):
     reply = case.ask(worker, case.broadcast(), assess=b"-")
-    told_now = wire.decode_assessment(told(reply, "assessment"), wire.Context(case.digest, 0))
+    told_now = wire.decode_assessment(message_bytes(reply, "assessment"), wire.Context(case.digest, 0))
     judging = assessing(case.whole)
     wanted, _ = judging.site("assess", "site-1", case.state.server, worker._studies[case.digest].shelf.state(1))
     assert told_now == wanted
@@ -117,7 +119,7 @@ def test_assessments_ride_with_the_update(case, worker):
 
 def test_more_rounds_than_it_allows_are_refused_by_name(case, tmp_path):
     worker = Worker("site-1", holding_of("study"), tmp_path, Guard(SiteLimits(max_rounds=2), tmp_path / "ledger"))
-    answer = told(case.ask(worker, wire.encode_request(case.request)), "answer")
+    answer = message_bytes(case.ask(worker, wire.encode_request(case.request)), "answer")
     refusal = wire.decode_refusal(answer, wire.Context(case.digest))
     assert (refusal.site, refusal.where) == ("site-1", "limits.max-rounds")
     assert "asks for 3, and 2 are allowed" in refusal.reason
@@ -125,7 +127,7 @@ def test_more_rounds_than_it_allows_are_refused_by_name(case, tmp_path):
 
 @pytest.mark.parametrize("question", [b"", b"not a message", b"\x80\x04pickle"])
 def test_what_is_no_message_is_refused_and_nothing_breaks(case, worker, question):
-    assert wire.kind_of(told(case.ask(worker, question), "answer")) == "refusal"
+    assert wire.kind_of(message_bytes(case.ask(worker, question), "answer")) == "refusal"
 
 
 def twisted(**fields):
@@ -154,12 +156,12 @@ def tables(**more):
 )
 def test_a_request_that_says_one_thing_and_means_another_is_refused(worker, fields, reason):
     case = twisted(**fields())
-    answer = told(case.ask(worker, wire.encode_request(case.request)), "answer")
+    answer = message_bytes(case.ask(worker, wire.encode_request(case.request)), "answer")
     assert re.search(reason, wire.decode_refusal(answer, wire.Context(case.digest)).reason)
 
 
 def test_a_message_that_says_nothing_is_answered_with_nothing(worker):
-    assert told(SimpleNamespace(content=worker(arrived({"hold": b"x"}))), "hold")
+    assert message_bytes(SimpleNamespace(content=worker(arrived({"hold": b"x"}))), "hold")
 
 
 def test_what_is_described_is_understood(case):

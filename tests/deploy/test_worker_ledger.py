@@ -19,7 +19,7 @@ pytest.importorskip("flwr")
 from consilium.deploy.protocol.description import describe
 from consilium.deploy.site.site_data import holding_of
 from consilium.deploy.site.worker import Worker
-from consilium.deploy.transport.flower import answer_of, told
+from consilium.deploy.transport.flower import answer_of, message_bytes
 
 DELTA = 1e-4
 ENOUGH = Budget(8.0, DELTA)
@@ -62,7 +62,7 @@ class Server:
     def ask(self, question):
         parts = {"request": wire.encode_request(self.request), "question": question, "token": b"t" * 16}
         message = SimpleNamespace(content=answer_of(parts), has_content=lambda: True)
-        return told(SimpleNamespace(content=self.worker(message)), "answer")
+        return message_bytes(SimpleNamespace(content=self.worker(message)), "answer")
 
     def enrol(self):
         return self.ask(wire.encode_request(self.request))

@@ -54,7 +54,7 @@ def test_the_attack_finds_what_is_there_and_nothing_else(tree):
         "-c",
         """
 import torch
-from consilium.core.catalogue import find, load
+from consilium.core.catalogue import find, load_entry
 from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.core.threat import ModelView
@@ -62,7 +62,7 @@ from consilium.core.threat import ModelView
 x = torch.tensor([[.50, .49], [.50, .30], [.49, .50]])
 y = torch.tensor([0, 0, 1])
 records = Records.of(x, y)
-attack = load(find("random-corner", "attack/evasion"))(radius=.02)
+attack = load_entry(find("random-corner", "attack/evasion"))(radius=.02)
 linear = torch.nn.Linear(2, 2, bias=False)
 linear.weight.data = torch.eye(2)
 view = ModelView(2, linear, None, records)
@@ -85,9 +85,9 @@ def test_the_defence_answers_the_label(tree):
         "-c",
         """
 import torch
-from consilium.core.catalogue import find, load
+from consilium.core.catalogue import find, load_entry
 
-defence = load(find("label-only", "defend/answer"))()
+defence = load_entry(find("label-only", "defend/answer"))()
 assert defence.answer(torch.tensor([[.2, .5, .3], [.9, .1, 0.]])).tolist() == [[0, 1, 0], [1, 0, 0]]
 """,
     )

@@ -17,10 +17,10 @@ from consilium.deploy.protocol import messages as wire
 from consilium.deploy.protocol.enrolment import Enrolment, encode_enrolment
 from consilium.deploy.site.policy import SiteLimits
 from consilium.deploy.site.policy_enforcement import Guard
-from consilium.deploy.site.site import Line, join
+from consilium.deploy.site.site import SiteConnection, join
 from consilium.deploy.site.site_data import holding_of
 from consilium.deploy.site.worker import Worker
-from consilium.deploy.transport.flower import answer_of, says, told
+from consilium.deploy.transport.flower import answer_of, message_bytes, says
 
 
 def of_type(dtype):
@@ -96,7 +96,7 @@ class Hostile(Worker):
         answer = super().__call__(message)
         if says(message, "hold") or says(message, "greet") or self.round not in ATTACKS or ATTACKS[self.round][1]:
             return answer
-        return answer_of({"token": told(message, "token")})
+        return answer_of({"token": message_bytes(message, "token")})
 
     round = 0
 
@@ -118,7 +118,7 @@ class Hostile(Worker):
 def main(address, site, key, ca, state):
     folder = Path(state)
     worker = Hostile(site, holding_of("study"), folder / "studies", Guard(SiteLimits(), folder / "ledger"))
-    join(Line(address, Path(key), Path(ca)), worker, folder)
+    join(SiteConnection(address, Path(key), Path(ca)), worker, folder)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from consilium.core.algorithm import Kept
-from consilium.core.catalogue import cards, load
+from consilium.core.catalogue import cards, load_entry
 from consilium.core.errors import Refused
 from consilium.core.gradient import Gradient
 from consilium.core.network import Network
@@ -35,7 +35,7 @@ def worked(algorithm, sent, network):
 
 @pytest.mark.parametrize("card", cards("federate/algorithms"), ids=lambda card: card.kind)
 def test_what_arrives_is_what_was_sent(card, network) -> None:
-    algorithm = load(card)().bound(network)
+    algorithm = load_entry(card)().bound(network)
     server = algorithm.start(network, 3)
     server = algorithm.advance(server, Aggregate(worked(algorithm, algorithm.broadcast(server), network), 1.0, 1))
     sent = algorithm.broadcast(server)

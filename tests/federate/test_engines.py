@@ -145,9 +145,9 @@ def test_an_assessment_is_an_exchange_like_any_other() -> None:
     exchange, state = federation(MLP(hidden=9))
     judging = Assessing(exchange.half.algorithm, exchange.sites)
     asked = AssessState(state.server, tuple(exchange.sites))
-    alone = Loop().run(judging, asked, {}, SiteState, "round 0").told
+    alone = Loop().run(judging, asked, {}, SiteState, "round 0").assessments
     with Pool(Loop(), [exchange, judging], 2) as pool:
-        assert pool.run(judging, asked, {}, SiteState, "round 0").told == alone
+        assert pool.run(judging, asked, {}, SiteState, "round 0").assessments == alone
 
 
 class Dark(Objective):

@@ -11,7 +11,7 @@ from consilium.core.algorithm import Server
 from consilium.core.errors import Failed, Refused
 from consilium.core.update import Update
 from consilium.deploy.protocol import messages as wire
-from consilium.deploy.transport.flower import Caller, Deployment, Flower, _Asking, told
+from consilium.deploy.transport.flower import Caller, Deployment, Flower, _Asking, message_bytes
 from consilium.federate.client.participant import SiteState
 from consilium.federate.engines.loop import Loop
 from consilium.federate.federated_evaluation import Assessing, AssessState, assess
@@ -54,8 +54,8 @@ class Machines:
 
     def judged(self, site, model):
         person = self.exchange.sites[site]
-        told = assess(person.site, person.network, model.params, model.buffers)
-        return wire.encode_assessment(told, STUDY, model.round)
+        assessment = assess(person.site, person.network, model.params, model.buffers)
+        return wire.encode_assessment(assessment, STUDY, model.round)
 
 
 def start(exchange):
@@ -83,7 +83,9 @@ FAULTS = {
     "not a message of Consilium": lambda _: b"\x80\x04\x95 a pickle",
     "truncated": lambda u: wire.encode_update(u, STUDY)[:99],
     "is of the study": lambda u: wire.encode_update(u, "f" * 64),
-    "3.1 of 5 is left": lambda _: wire.encode_refusal(wire.Refusal("site-1", 1, "budget", "3.1 of 5 is left"), STUDY),
+    "3.1 of 5 is left": lambda _: wire.encode_refusal(
+        wire.RefusalMessage("site-1", 1, "budget", "3.1 of 5 is left"), STUDY
+    ),
     "has not the shape": lambda u: holding(u, delta=u.payload["delta"][:3]),
     "nobody asked for": lambda u: holding(u, accuracy=torch.ones(1)),
     "delta is of int64, not of float32": lambda u: holding(u, delta=u.payload["delta"].long()),
@@ -121,7 +123,7 @@ NAN = FAULTS["is not finite"]
 
 
 def busy(update):
-    return wire.encode_refusal(wire.Refusal(update.site, 1, "budget", "3.1 of 5 is left"), STUDY)
+    return wire.encode_refusal(wire.RefusalMessage(update.site, 1, "budget", "3.1 of 5 is left"), STUDY)
 
 
 def test_what_the_desk_turns_away_counts_as_divergence(federation):
@@ -148,8 +150,10 @@ def test_an_assessment_weighs_no_more_than_the_site_declared(federation):
     held_out = {site: len(person.site.records.validation) for site, person in exchange.sites.items()}
     engine = Flower(machines, Deployment(REQUEST, weights, {}, held_out=held_out))
     judging = Assessing(exchange.sites["site-0"].algorithm, exchange.sites)
-    told = engine.run(judging, AssessState(start(exchange).server, tuple(NODES)), {}, SiteState, "round 0").told
-    assert [one.site for one in told] == ["site-0", "site-2"]
+    assessments = engine.run(
+        judging, AssessState(start(exchange).server, tuple(NODES)), {}, SiteState, "round 0"
+    ).assessments
+    assert [one.site for one in assessments] == ["site-0", "site-2"]
     assert "on 1000000000000000 records, and the site declared 6" in engine.refusals["site-1"]
 
 
@@ -179,7 +183,7 @@ def test_who_was_turned_away_stands_in_the_log_of_rounds(federation, tmp_path):
 @pytest.mark.parametrize(("node", "token"), [(12, b"t" * 16), (11, b"f" * 16)])
 def test_an_answer_from_another_node_is_not_read_and_the_true_one_still_counts(node, token):
     said = []
-    asking = _Asking(Caller(None, NODES, 9.0, say=said.append), {}, lambda site, reply: told(reply, "answer"))
+    asking = _Asking(Caller(None, NODES, 9.0, say=said.append), {}, lambda site, reply: message_bytes(reply, "answer"))
     asking.pending["m"] = "site-1", b"t" * 16
     asking._take(reply(node, token=token, answer=b"forged"))
     assert asking.came == {} == asking.refused and "in the place of site-1" in said[0]

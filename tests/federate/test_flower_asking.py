@@ -81,7 +81,9 @@ def ask(monkeypatch):
             say=said.append,
             waits=lambda name, sites, seconds: grid.waits.append((name, tuple(sites), seconds)),
         )
-        came, refused = caller.ask(list(NODES), {}, lambda site, message: flower.told(message, "answer"), "round 1")
+        came, refused = caller.ask(
+            list(NODES), {}, lambda site, message: flower.message_bytes(message, "answer"), "round 1"
+        )
         return came, refused, grid, said, clock.now
 
     return run

@@ -15,7 +15,7 @@ from consilium.defend.training.adversarial_training import AdversarialTraining
 from consilium.defend.training.dp_sgd import DPSGD
 from consilium.federate.client.frozen_features import features, lesson, rehearsal
 from consilium.learn.mean_gradient import MeanGradient
-from consilium.learn.models.scattering import Scattering
+from consilium.learn.models.scattering import ScatteringModel
 from consilium.learn.objectives import CrossEntropy
 
 RULES = [MeanGradient(), DPSGD(noise_multiplier=1.0, delta=1e-3).rule(MeanGradient())]
@@ -23,7 +23,7 @@ RULES = [MeanGradient(), DPSGD(noise_multiplier=1.0, delta=1e-3).rule(MeanGradie
 
 def setting(n=30):
     with scoped(Stream(0)):
-        net = Network(Scattering(scale=1, angles=4, groups=5).build((1, 8, 8), 3))
+        net = Network(ScatteringModel(scale=1, angles=4, groups=5).build((1, 8, 8), 3))
     g = Stream(1).generator()
     return Records.of(torch.rand(n, 1, 8, 8, generator=g), torch.randint(3, (n,), generator=g)), net
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from consilium.core.catalogue import cards, load
+from consilium.core.catalogue import cards, load_entry
 from consilium.core.network import Network
 from consilium.core.update import Aggregate
 
@@ -15,7 +15,7 @@ CARDS = [card for card in cards("federate/algorithms") if card.kind != "fed-bn"]
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.kind)
 def test_buffers_move_by_their_mean_change(card) -> None:
-    algorithm, network = load(card)(), Network(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)))
+    algorithm, network = load_entry(card)(), Network(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)))
     server = algorithm.start(network, 5)
     for number in (1, 2):
         before = server.buffers

@@ -10,7 +10,7 @@ from consilium.core.errors import Refused
 from consilium.core.records import Records
 from consilium.deploy.protocol.messages import StudyRequest
 from consilium.deploy.site.ledger import Budget, open_ledger
-from consilium.deploy.site.policy import Planned, Requirement, SiteLimits, check, check_request, read_limits
+from consilium.deploy.site.policy import Planned, Requirement, SiteLimits, check_policy, check_request, read_limits
 from consilium.deploy.site.policy_enforcement import Guard
 
 DP = {"kind": "dp-sgd", "epsilon": None, "noise-multiplier": 1.0, "clip": 1.0, "delta": 1e-5}
@@ -179,23 +179,23 @@ def test_noise_that_is_left_to_the_site_is_judged_by_the_site(ledger):
     limits = SiteLimits(required=((Requirement("dp-sgd", {"noise-multiplier": (1.6, None)}),),))
     check_request(open_, limits)
     with pytest.raises(Refused, match=r"noise-multiplier 1\.5, and at least 1\.6"):
-        check(open_, limits, ledger, planned(ledger))
-    check(open_, limits, ledger, planned(ledger, PoissonSampled(0.1, Gaussian(1.7))))
+        check_policy(open_, limits, ledger, planned(ledger))
+    check_policy(open_, limits, ledger, planned(ledger, PoissonSampled(0.1, Gaussian(1.7))))
     with pytest.raises(Refused, match="without a number for noise-multiplier"):
-        check(open_, limits, ledger, planned(ledger, None))
+        check_policy(open_, limits, ledger, planned(ledger, None))
 
 
 def test_more_epsilon_than_is_left_is_refused_and_the_figures_are_told(ledger):
     own = planned(ledger)
     whole = ledger.cost(own.data, 1e-5, own.charges(10))
     enough = SiteLimits(budget=Budget(whole * 1.001, 1e-5))
-    check(REQUEST, enough, ledger, own)
+    check_policy(REQUEST, enough, ledger, own)
     with pytest.raises(Refused, match=rf"budget\.epsilon: asks for epsilon {whole:.3g}, 1 of 1 is left"):
-        check(REQUEST, SiteLimits(budget=Budget(1.0, 1e-5)), ledger, own)
+        check_policy(REQUEST, SiteLimits(budget=Budget(1.0, 1e-5)), ledger, own)
     ledger.claim("f" * 64, 1, b"w", own.data, own.charges(), enough.budget)
     spent = ledger.cost(own.data, 1e-5)
     with pytest.raises(Refused, match=rf"{whole * 1.001 - spent:.3g} of {whole * 1.001:g} is left"):
-        check(REQUEST, enough, ledger, own)
+        check_policy(REQUEST, enough, ledger, own)
 
 
 def test_rounds_that_are_paid_are_not_asked_for_again_after_a_restart(ledger):
@@ -203,22 +203,22 @@ def test_rounds_that_are_paid_are_not_asked_for_again_after_a_restart(ledger):
     limits = SiteLimits(budget=Budget(ledger.cost(own.data, 1e-5, own.charges(10)) * 1.001, 1e-5))
     for number in range(1, 9):
         ledger.claim(REQUEST.digest(), number, b"w", own.data, own.charges(), limits.budget)
-    check(REQUEST, limits, ledger, own)
+    check_policy(REQUEST, limits, ledger, own)
     with pytest.raises(Refused, match=r"budget\.epsilon"):
-        check(asked(study="the same under another name"), limits, ledger, own)
+        check_policy(asked(study="the same under another name"), limits, ledger, own)
 
 
 def test_labels_have_a_budget_of_their_own(ledger):
     own = planned(ledger, None, labels=(RandomisedResponse(2.0, 2),))
-    check(REQUEST, SiteLimits(budget=Budget(labels=2.0)), ledger, own)
+    check_policy(REQUEST, SiteLimits(budget=Budget(labels=2.0)), ledger, own)
     with pytest.raises(Refused, match=r"budget\.labels: asks for epsilon 2, 1\.5 of 1\.5 is left"):
-        check(REQUEST, SiteLimits(budget=Budget(labels=1.5)), ledger, own)
+        check_policy(REQUEST, SiteLimits(budget=Budget(labels=1.5)), ledger, own)
 
 
 def test_a_budget_refuses_learning_without_privacy(ledger):
     with pytest.raises(Refused, match="without differential privacy"):
-        check(REQUEST, SiteLimits(budget=Budget(5.0)), ledger, planned(ledger, None))
-    check(REQUEST, SiteLimits(), ledger, planned(ledger, None))
+        check_policy(REQUEST, SiteLimits(budget=Budget(5.0)), ledger, planned(ledger, None))
+    check_policy(REQUEST, SiteLimits(), ledger, planned(ledger, None))
 
 
 def test_a_guard_judges_by_its_limits(tmp_path):

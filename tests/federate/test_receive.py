@@ -5,7 +5,7 @@ import torch
 
 from consilium.core.errors import Refused
 from consilium.core.update import Update
-from consilium.deploy.protocol.messages import Context, Refusal, encode_refusal, encode_update
+from consilium.deploy.protocol.messages import Context, RefusalMessage, encode_refusal, encode_update
 from consilium.deploy.protocol.reply_check import Reception
 from consilium.federate.client.participant import SiteState
 
@@ -43,7 +43,7 @@ AWAY = {
     "not a message of Consilium": (11, b"\x80\x04\x95" + bytes(20), 1.0, "site-0"),
     "truncated": (11, message()[:40], 1.0, "site-0"),
     "says no: 3.1 of 5 is left": (
-        11, encode_refusal(Refusal("site-0", 3, "budget.epsilon", "3.1 of 5 is left"), STUDY), 1.0, "site-0",
+        11, encode_refusal(RefusalMessage("site-0", 3, "budget.epsilon", "3.1 of 5 is left"), STUDY), 1.0, "site-0",
     ),
 }  # fmt: skip
 

@@ -16,7 +16,7 @@ from consilium.core.update import Update
 from consilium.deploy.protocol.framing import VERSION, Bounds, Frame, pack, unpack
 from consilium.deploy.protocol.messages import (
     Context,
-    Refusal,
+    RefusalMessage,
     StudyRequest,
     decode_assessment,
     decode_broadcast,
@@ -93,7 +93,7 @@ def test_a_broadcast_and_a_model_arrive_as_they_were():
 def test_notes_arrive_as_they_were():
     for told in (Assessment("a", 9, 0.5, 1.25), Assessment("a", 0, None, None, "the site gives no consent")):
         assert decode_assessment(encode_assessment(told, STUDY, 3), Context(STUDY, 3)) == told
-    refusal = Refusal.of(Refused("asks for 8\x1b[31m\nof 5", remedy="ask for less", where="budget"), "a", 2)
+    refusal = RefusalMessage.of(Refused("asks for 8\x1b[31m\nof 5", remedy="ask for less", where="budget"), "a", 2)
     got = decode_refusal(encode_refusal(refusal, STUDY), Context(STUDY))
     assert got == refusal and str(got.error()) == "a.budget: asks for 8 [31m of 5. ask for less."
     assert kind_of(encode_refusal(refusal, STUDY)) == "refusal"
@@ -230,7 +230,7 @@ MESSAGES = [
      Context(STUDY, 3)),
     (decode_model, encode_model(Server(3, torch.ones(4), torch.ones(2)), STUDY), Context(STUDY, 3)),
     (decode_assessment, encode_assessment(Assessment("a", 9, 0.5, 1.25), STUDY, 3), Context(STUDY, 3)),
-    (decode_refusal, encode_refusal(Refusal("a", 3, "budget", "no"), STUDY), Context(STUDY, 3)),
+    (decode_refusal, encode_refusal(RefusalMessage("a", 3, "budget", "no"), STUDY), Context(STUDY, 3)),
 ]  # fmt: skip
 PIECES = [b"", b"\x00", b"\xff" * 8, b"NaN", b"1e999", b'"', b"{", b"[" * 2000, b"9" * 5000, b"F64", b"delta", b"\n",
           b"\x1b[2J", b'"kind":"update",']  # fmt: skip

@@ -62,7 +62,7 @@ def test_what_is_no_number_in_a_batch_alone_is_found(wrong):
 @pytest.mark.parametrize("card", HOUSE, ids=lambda card: card.kind)
 def test_every_model_of_the_house_answers_alike(card):
     shape = SHAPES.get(card.kind, (1, 28, 28))
-    architecture = catalogue.load(card)(**KNOBS.get(card.kind, {}))
+    architecture = catalogue.load_entry(card)(**KNOBS.get(card.kind, {}))
     module = made(lambda: architecture.build(shape, 10))
     for p in module.parameters():
         p.add_(0.05 * torch.randn(p.shape, generator=Stream(p.numel()).generator()))

@@ -8,8 +8,8 @@ import torch
 from consilium.core.errors import Refused
 from consilium.core.front import Front, behind
 from consilium.learn import scattering
-from consilium.learn.models.scattering import Scattering as Model
-from consilium.learn.scattering import Scattering, gaussian, morlet
+from consilium.learn.models.scattering import ScatteringModel as Model
+from consilium.learn.scattering import Scattering, gaussian_filter, morlet
 
 KYMATIO = {
     (0, 0, 0): 0.493099,
@@ -111,7 +111,7 @@ def test_mirrored_at_the_diagonal_the_angles_are_mirrored_too():
 
 def test_the_filters_lose_little_energy_and_add_none():
     """Littlewood-Paley: |phi^|^2 + (1/2) sum (|psi^(w)|^2 + |psi^(-w)|^2) is about 1 at most."""
-    low = torch.outer(gaussian(36, 1.6), gaussian(36, 1.6)).square()
+    low = torch.outer(gaussian_filter(36, 1.6), gaussian_filter(36, 1.6)).square()
     waves = [morlet((36, 36), j, math.pi * (3 - t) / 8, 0.5).square() for j in range(2) for t in range(8)]
     mirrored = [w.flip((0, 1)).roll((1, 1), (0, 1)) for w in waves]
     total = low + sum(a + b for a, b in zip(waves, mirrored, strict=True)) / 2

@@ -10,7 +10,7 @@ from PIL import Image
 from consilium.core.errors import Refused
 from consilium.report.render.colour import cividis, ink
 from consilium.report.render.gallery import allowance, examples
-from consilium.report.render.png import data_uri, difference, encode
+from consilium.report.render.png import data_uri, difference_image, encode
 
 
 def decoded(data):
@@ -36,8 +36,8 @@ def test_a_data_uri_holds_the_image_cut_to_its_range():
 
 def test_the_difference_is_grey_without_change_and_signed_by_colour():
     clean = np.full((1, 1, 3), 0.5)
-    brighter, same, darker = difference(clean, clean + np.array([[[0.1, 0.0, -0.1]]]))[:, 0].T
-    assert np.ptp(difference(clean, clean)) == np.ptp(same) == 0
+    brighter, same, darker = difference_image(clean, clean + np.array([[[0.1, 0.0, -0.1]]]))[:, 0].T
+    assert np.ptp(difference_image(clean, clean)) == np.ptp(same) == 0
     assert brighter[0] > brighter[1] > brighter[2] and darker[2] > darker[1] > darker[0]
 
 

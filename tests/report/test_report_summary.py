@@ -9,9 +9,9 @@ import pytest
 from consilium.core.finding import Measure
 from consilium.report.analyse.columns import columns, is_bound, measure_of
 from consilium.report.analyse.effects import Change, effects
-from consilium.report.analyse.highlights import cards
+from consilium.report.analyse.highlights import highlights
 from consilium.report.analyse.summary import code_of, majority_rate, rows
-from consilium.report.load.scores import read_scores, worst_case
+from consilium.report.load.scores import read_scores, worst_case_accuracy
 
 COLLAPSED = "dp-sgd + static-int8 + adversarial-training"
 
@@ -68,15 +68,15 @@ def test_the_worst_case_is_per_image(study):
     cell = study.arm_cells("none", "none")[0]
     masks = [read_scores(f.file)["correct"] > 0.5 for f in cell.aimed("evasion")]
     stood = np.logical_and.reduce(masks)
-    assert worst_case(cell).value == stood.mean() < min(mask.mean() for mask in masks)
-    assert worst_case(cell).n == 360 and not is_bound(cell, "worst_case")
+    assert worst_case_accuracy(cell).value == stood.mean() < min(mask.mean() for mask in masks)
+    assert worst_case_accuracy(cell).n == 360 and not is_bound(cell, "worst_case")
 
 
 def test_without_masks_the_worst_case_is_only_bounded(study):
     cell = study.arm_cells("none", "none")[0]
     bare = replace(cell, attacks=tuple(replace(f, file=None) for f in cell.attacks))
     values = [f.measure("robust_accuracy").value for f in cell.aimed("evasion")]
-    assert worst_case(bare).value == min(values) and is_bound(bare, "worst_case")
+    assert worst_case_accuracy(bare).value == min(values) and is_bound(bare, "worst_case")
 
 
 def test_a_failed_attack_makes_the_worst_case_a_bound(study):
@@ -112,18 +112,18 @@ def test_collapsed_models_and_bounds_move_no_robustness(study):
 
 def test_no_card_ranks_a_collapsed_arm_by_anything_but_size(study):
     small = replace(study, evidence=tuple(c for c in study.evidence if c.arm in (COLLAPSED, "none")))
-    made = {card.title: card.arm for card in cards(small, rows(small))}
+    made = {card.title: card.arm for card in highlights(small, rows(small))}
     assert made["Smallest"] == COLLAPSED and made["Most accurate"] == made["Withstands most"] == "none"
     assert made["Leaks least"] == "none" and "Most accurate with an ε" not in made
 
 
 def test_an_arm_is_crowned_only_beyond_the_paired_interval_of_every_rival(study):
-    card = {card.title: card for card in cards(study, rows(study))}["Most accurate"]
+    card = {card.title: card for card in highlights(study, rows(study))}["Most accurate"]
     assert (card.figure, card.crowned, card.arm) == ("no arm is measurably best", False, "none")
     assert [name for _, name in card.alike] == ["none", "static-int8"]  # 0.956 and 0.950: two records of 360
     assert "Highest: 0.958 (" in card.text and "1 of 6 other arms cannot be told from it" in card.text
     apart = replace(study, evidence=tuple(c for c in study.evidence if c.arm != "static-int8"))
-    card = {card.title: card for card in cards(apart, rows(apart))}["Most accurate"]
+    card = {card.title: card for card in highlights(apart, rows(apart))}["Most accurate"]
     assert card.crowned and card.arm == "none" and math.isclose(float(card.figure), 0.958, abs_tol=5e-4)
     assert card.text.endswith("beyond the paired interval against each of 5 other arms (99.00% each, Bonferroni)")
 
@@ -131,7 +131,7 @@ def test_an_arm_is_crowned_only_beyond_the_paired_interval_of_every_rival(study)
 def test_without_scores_nobody_is_crowned_and_nothing_is_better(study):
     """A folder of an older version."""
     old = replace(study, evidence=tuple(replace(c, file=None, attacks=()) for c in study.evidence))
-    made = {card.title: card for card in cards(old, rows(old))}
+    made = {card.title: card for card in highlights(old, rows(old))}
     assert not made["Most accurate"].crowned and "not comparable: no scores" in made["Most accurate"].text
     assert made["Infection hurts most"].figure == "no measurable harm"
     accuracy = next(c for c in columns(old) if c.key == "accuracy")
@@ -140,14 +140,14 @@ def test_without_scores_nobody_is_crowned_and_nothing_is_better(study):
 
 
 def test_sizes_are_exact_and_a_tie_is_no_winner(study):
-    made = {card.title: card for card in cards(study, rows(study))}
+    made = {card.title: card for card in highlights(study, rows(study))}
     assert "74.3% smaller" in made["Smallest"].text and "3 other arms as small" in made["Smallest"].text
     assert len(made["Smallest"].alike) == 4 and made["Smallest"].figure == "25.2 kB"
     size = next(c for c in columns(study) if c.key == "bytes")
     assert effect(study, "static-int8")["bytes"].way(size) == "gain"
     assert effect(study, "dp-sgd")["bytes"].way(size) == "equal"
     alike = replace(study, evidence=tuple(c for c in study.evidence if "int8" not in c.arm))
-    assert {c.title: c for c in cards(alike, rows(alike))}["Smallest"].figure == "no arm is measurably best"
+    assert {c.title: c for c in highlights(alike, rows(alike))}["Smallest"].figure == "no arm is measurably best"
 
 
 def test_latencies_have_the_intervals_of_their_timing(one_seed):
@@ -179,7 +179,7 @@ def test_pairs_on_both_sides_of_zero_have_no_direction(study):
 
 
 def harm(study):
-    return {c.title: c for c in cards(study, rows(study))}["Infection hurts most"]
+    return {c.title: c for c in highlights(study, rows(study))}["Infection hurts most"]
 
 
 def test_harm_is_claimed_only_beyond_its_paired_interval(study):

@@ -321,7 +321,7 @@ def test_a_model_is_accepted_and_left_as_it_was(name):
     "card", [c for c in catalogue.cards("learn/models") if c.kind not in ("module", "file")], ids=lambda c: c.kind
 )
 def test_every_model_of_the_house_is_accepted(card):
-    make = catalogue.load(card)(**{"resnet9": {"width": 8, "groups": 4}}.get(card.kind, {}))
+    make = catalogue.load_entry(card)(**{"resnet9": {"width": 8, "groups": 4}}.get(card.kind, {}))
     probed(*(built(lambda: make.build((1, 28, 28), 10)), (1, 28, 28), 10), trained=True,
            again=lambda: built(lambda: make.build((1, 28, 28), 10)))  # fmt: skip
 

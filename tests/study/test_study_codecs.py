@@ -24,7 +24,7 @@ from consilium.study.plan.privacy_claims import planned_claims
 
 DP = {"kind": "dp-sgd", "noise-multiplier": 1.0, "delta": 1e-3}
 BOUND = {"kind": "norm-bound", "bound": 0.5}
-KINDS = [c.kind for c in catalogue.cards("defend/update") if catalogue.load(c).stage == "compress"]
+KINDS = [c.kind for c in catalogue.cards("defend/update") if catalogue.load_entry(c).stage == "compress"]
 
 
 @pytest.fixture

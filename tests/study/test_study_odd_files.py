@@ -11,7 +11,7 @@ from consilium.core.seal import sealed
 from consilium.report.load.read import read_study
 from consilium.report.render.table import write_csv
 from consilium.study.run.study import Study
-from consilium.study.store.store import Store, read_json, read_rounds
+from consilium.study.store.store import Store, read_rounds, read_stored
 
 TABLE = {
     "name": "odd",
@@ -85,7 +85,7 @@ def test_another_record_that_is_none_is_named(done, name, data):
     path = only(done, name)
     path.write_bytes(data)
     with pytest.raises(Failed, match=name):
-        read_json(path)
+        read_stored(path)
     if name == "recipe.json":
         with pytest.raises(Failed, match=name):
             consilium.load(only(done, "evidence.json").parent)

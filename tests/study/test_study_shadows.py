@@ -13,7 +13,7 @@ from consilium.core.update import Update
 from consilium.federate.client.participant import Participant
 from consilium.study.evaluate import shadow_training as module
 from consilium.study.evaluate.shadow_training import Retraining
-from consilium.study.plan.shadow_pool import Pool
+from consilium.study.plan.shadow_pool import ShadowPool
 from consilium.study.run.plan_summary import plan_summary
 from consilium.study.store.store import Store
 
@@ -166,7 +166,7 @@ def test_masks_are_honoured_exactly(study, tmp_path, monkeypatch):
 
 def test_the_pool_is_members_and_non_members_in_no_order(study):
     data = Study.of(study).plan().materials.consortium(0)
-    pool = Pool.of(data, [s.id for s in data.sites], Stream(0))
+    pool = ShadowPool.of(data, [s.id for s in data.sites], Stream(0))
     train = torch.cat([s.records.train.ids for s in data.sites])
     member = torch.isin(pool.records.ids, train)
     assert pool.sizes.tolist() == [len(s.records.train) for s in data.sites]

@@ -14,7 +14,7 @@ from consilium.study.build.factory import colluders, ever_corrupted
 from consilium.study.evaluate.views import candidates
 from consilium.study.plan.plan import make_plan
 from consilium.study.spec.parse import parse
-from consilium.study.store.store import read_json
+from consilium.study.store.store import read_stored
 
 STREAM = Stream(0).child("candidates")
 
@@ -170,7 +170,7 @@ def test_a_cell_of_an_older_run_is_judged_again_and_nothing_else(tables, tmp_pat
     tables["attacks"] = tables["attacks"][:1]
     folder = Study.of(tables).run(tmp_path, quiet=True).folder
     (path,) = folder.glob("cells/*/evidence.json")
-    before, scores = read_json(path), path.with_name("scores.safetensors")
+    before, scores = read_stored(path), path.with_name("scores.safetensors")
     held = scores.read_bytes()
     old = {name: value for name, value in unsealed(before).items() if name not in ("scores", "scores_sha256")}
     path.write_text(json.dumps(old))
@@ -178,7 +178,7 @@ def test_a_cell_of_an_older_run_is_judged_again_and_nothing_else(tables, tmp_pat
     scores.unlink()
     outcome = Study.of(tables).run(tmp_path, quiet=True).outcome
     assert (outcome.trained, outcome.attacks_run, outcome.attacks_reused) == (0, 0, 1)
-    after = read_json(path)
+    after = read_stored(path)
     assert scores.read_bytes() == held and after["scores"] == before["scores"]
     assert after["utility"] == before["utility"] and after["findings"] == before["findings"]
 

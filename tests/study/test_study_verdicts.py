@@ -17,7 +17,7 @@ from consilium import Study
 from consilium.report.analyse import compare
 from consilium.report.analyse.columns import columns
 from consilium.report.analyse.effects import effects
-from consilium.report.analyse.highlights import cards
+from consilium.report.analyse.highlights import highlights
 from consilium.report.analyse.summary import rows
 from consilium.report.load.read import read_study
 
@@ -203,7 +203,7 @@ def check_effects(folder):
 
 def check_cards(folder):
     mine, study = Folder(folder), read_study(folder)
-    made = {card.title: card for card in cards(study, rows(study))}
+    made = {card.title: card for card in highlights(study, rows(study))}
     fit = [arm for arm in mine.order if not any(c.evidence["collapsed"] for c in mine.of(arm))]
     claimed = [arm for arm in fit if mine.of(arm)[0].claims is not None]
     wanted = {"Most accurate": ("accuracy", fit), "Most accurate with an ε": ("accuracy", claimed)}
@@ -286,5 +286,5 @@ def test_a_tampered_answer_is_noticed(seeds, tmp_path):
         save_file(held, path)
     study = read_study(folder)
     assert {e.changes["accuracy"].gap.reason for e in effects(study)} == {"not comparable: no scores"}
-    made = {card.title: card for card in cards(study, rows(study))}
+    made = {card.title: card for card in highlights(study, rows(study))}
     assert made["Most accurate"].figure == "no arm is measurably best"

@@ -18,7 +18,7 @@ ADAM = [card for card in catalogue.cards("federate/algorithms") if {"optimiser",
 
 @pytest.mark.parametrize("card", ADAM, ids=lambda card: card.kind)
 def test_momentum_beside_adam_is_refused(card):
-    entry = catalogue.load(card)
+    entry = catalogue.load_entry(card)
     assert entry(momentum=0.9).momentum == 0.9 and entry(optimiser="adam").optimiser == "adam"
     with pytest.raises(Refused, match=r"momentum = 0.9 does nothing where optimiser = .adam.") as refused:
         entry(momentum=0.9, optimiser="adam")

@@ -1,1 +1,1 @@
-"""Adversaries, by what they gain."""
+"""Adversaries, sorted by what they gain."""

@@ -1,1 +1,1 @@
-"""The nouns, derived randomness, errors and the catalogue; torch and the standard library only."""
+"""What every room shares: the nouns, derived randomness, errors, the catalogue; torch and the standard library only."""

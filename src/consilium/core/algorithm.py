@@ -80,7 +80,7 @@ class Algorithm(Entry, ABC):
         return self
 
     @abstractmethod
-    def schedule(self, asked: Schedule) -> Schedule:
+    def schedule(self, schedule: Schedule) -> Schedule:
         """The local work this algorithm does of what the study asks (FedSGD: one step on everything)."""
 
     def start(self, network: Network, population: int) -> Server:

@@ -22,7 +22,7 @@ from typing import Any
 from .entry import Entry
 from .errors import Refused
 
-__all__ = ["REQUIRED", "ROOMS", "Card", "cards", "find", "load", "nearest"]
+__all__ = ["REQUIRED", "ROOMS", "Card", "cards", "find", "load_entry", "nearest"]
 
 ROOMS: dict[str, str] = {
     "data/sources": "source",
@@ -99,7 +99,7 @@ def nearest(word: str, known: list[str]) -> str:
     return "known are " + ", ".join(sorted(known)) if known else "none is installed"
 
 
-def load(card: Card) -> type[Entry]:
+def load_entry(card: Card) -> type[Entry]:
     """Import the entry's class."""
     entry: type[Entry] = getattr(importlib.import_module(card.module), card.name)
     return entry
@@ -107,10 +107,10 @@ def load(card: Card) -> type[Entry]:
 
 @cache
 def _room(room: str) -> tuple[Card, ...]:
-    found = {card.kind: card for card in _files(room)}
+    entries = {card.kind: card for card in _files(room)}
     for point in importlib.metadata.entry_points(group="consilium." + room.replace("/", ".")):
-        found[point.name] = _read(_plugin(point), room, point.value, point.name)
-    return tuple(found[kind] for kind in sorted(found))
+        entries[point.name] = _read(_plugin(point), room, point.value, point.name)
+    return tuple(entries[kind] for kind in sorted(entries))
 
 
 def _plugin(point: importlib.metadata.EntryPoint) -> Path:

@@ -100,7 +100,7 @@ class UpdateDefence(Defence):
         """This defence made to measure for the layers of ``network``; most take any."""
         return self
 
-    def hearing(self, told: Payload) -> UpdateDefence:
+    def hearing(self, extra: Payload) -> UpdateDefence:
         """This defence as the server's word of this round makes it (a bound that moves); most hear nothing."""
         return self
 

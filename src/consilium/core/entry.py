@@ -38,7 +38,7 @@ def check(condition: bool, knob: str, value: object, allowed: str) -> None:
 
 def check_used(entry: Entry, knob: str, used: bool, where: str) -> None:
     """Refuse a knob that was set (to another value than its default) and does nothing ``where`` something else says."""
-    given, default = getattr(entry, knob), next(f.default for f in fields(entry) if f.name == knob)
-    if not used and given != default:
+    value, default = getattr(entry, knob), next(f.default for f in fields(entry) if f.name == knob)
+    if not used and value != default:
         name = knob.replace("_", "-")
-        raise Refused(f"{name} = {given!r} does nothing where {where}", remedy=f"leave out {name}", where=name)
+        raise Refused(f"{name} = {value!r} does nothing where {where}", remedy=f"leave out {name}", where=name)

@@ -27,10 +27,10 @@ def behind(module: nn.Module) -> tuple[Front, nn.Module] | None:
     if type(module) is not nn.Sequential or not len(module) or not isinstance(module[0], Front):
         return None
     front = module[0]
-    held = [name for name, _ in [*front.named_parameters(), *front.named_buffers()]]
-    if held:
+    names = [name for name, _ in [*front.named_parameters(), *front.named_buffers()]]
+    if names:
         raise Refused(
-            f"the fixed front {type(front).__name__} holds {held[0]}, which would be trained or merged",
+            f"the fixed front {type(front).__name__} holds {names[0]}, which would be trained or merged",
             remedy="keep its constants as plain attributes, or derive it from torch.nn.Module",
             where="model",
         )

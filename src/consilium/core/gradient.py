@@ -132,7 +132,7 @@ class GradientRule(ABC):
         return schedule.rounds
 
     @abstractmethod
-    def schedule(self, asked: Schedule) -> Schedule:
+    def schedule(self, schedule: Schedule) -> Schedule:
         """The schedule that this rule really follows (a private rule may want larger batches)."""
 
     def refuse(self, network: Network, shape: tuple[int, ...]) -> None:  # noqa: B027 - most rules take any network

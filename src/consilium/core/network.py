@@ -27,16 +27,16 @@ def named_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Copy ``tensors`` into ``module``; refused unless they are its own by name and shape, every one."""
-    own = named_tensors(module)
-    if odd := sorted(own.keys() ^ tensors.keys()):
+    targets = named_tensors(module)
+    if odd := sorted(targets.keys() ^ tensors.keys()):
         raise Refused(f"the tensors do not fit the module: {odd[0]} is in one of them alone")
     for name, tensor in tensors.items():
-        if tensor.shape != own[name].shape:
-            shapes = tuple(tensor.shape), tuple(own[name].shape)
+        if tensor.shape != targets[name].shape:
+            shapes = tuple(tensor.shape), tuple(targets[name].shape)
             raise Refused(f"the tensors do not fit the module: {name} has shape {shapes[0]}, not {shapes[1]}")
     with torch.no_grad():
         for name, tensor in tensors.items():
-            own[name].copy_(tensor)
+            targets[name].copy_(tensor)
 
 
 class Network:

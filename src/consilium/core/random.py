@@ -59,8 +59,8 @@ class Stream:
         """
         key = hashlib.sha256(self._address().encode()).digest()
         hashes = (hashlib.blake2b(i.to_bytes(8, "little", signed=True), digest_size=8, key=key) for i in ids.tolist())
-        held = bytearray(b"".join(h.digest() for h in hashes))
-        return torch.frombuffer(held, dtype=torch.int64) if held else torch.zeros(0, dtype=torch.int64)
+        digests = bytearray(b"".join(h.digest() for h in hashes))
+        return torch.frombuffer(digests, dtype=torch.int64) if digests else torch.zeros(0, dtype=torch.int64)
 
     def generator(self, device: torch.device | str = "cpu") -> torch.Generator:
         """A fresh generator at the start of this stream."""

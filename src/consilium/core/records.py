@@ -46,7 +46,7 @@ class Records:
     def joined(cls, parts: Sequence[Records]) -> Records:
         """All records of ``parts``, one after the other."""
         fields = [(p.x, p.y, p.ids, p.units) for p in parts]
-        return cls(*(torch.cat(held) for held in zip(*fields, strict=True)))
+        return cls(*(torch.cat(column) for column in zip(*fields, strict=True)))
 
     def __len__(self) -> int:
         return len(self.x)

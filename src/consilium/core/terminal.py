@@ -90,5 +90,5 @@ def _escaped(match: re.Match[str]) -> str:
 def _stand_in(error: UnicodeError) -> tuple[str, int]:
     assert isinstance(error, UnicodeEncodeError)
     lacking = error.object[error.start : error.end]
-    found = (_STAND_INS.get(c) or c.encode("ascii", "backslashreplace").decode("ascii") for c in lacking)
-    return "".join(found), error.end
+    substitutes = (_STAND_INS.get(c) or c.encode("ascii", "backslashreplace").decode("ascii") for c in lacking)
+    return "".join(substitutes), error.end

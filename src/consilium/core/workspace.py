@@ -108,8 +108,8 @@ class Workspace:
         for leaf, piece in zip(self.leaves, torch.split(params, self._sizes), strict=True):
             leaf.copy_(piece.view(leaf.shape))
         if self._buffers:
-            for own, piece in zip(self._buffers, torch.split(buffers, self._buffer_sizes), strict=True):
-                own.copy_(piece.view(own.shape))
+            for buffer, piece in zip(self._buffers, torch.split(buffers, self._buffer_sizes), strict=True):
+                buffer.copy_(piece.view(buffer.shape))
 
 
 def pooled_first(module: nn.Module) -> nn.Module:

@@ -1,1 +1,1 @@
-"""Sources, partitions and the pools of a consortium."""
+"""Data sets read, checked and divided among sites: sources, partitions, pools."""

@@ -1,1 +1,1 @@
-"""Defences, by the moment at which they act."""
+"""Defences, sorted by the moment at which they act, in the order in which data travels."""

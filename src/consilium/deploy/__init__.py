@@ -1,1 +1,1 @@
-"""The same sites on separate machines: keys, a server, sites, and a strict door between them."""
+"""The same sites on separate machines: keys, a server, sites, and a strict gateway between them."""

@@ -1,1 +1,1 @@
-"""Algorithms, engines and rounds."""
+"""Federated training: algorithms, the two halves of a round, engines that carry it."""

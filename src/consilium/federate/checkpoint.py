@@ -41,7 +41,7 @@ def save_checkpoint(path: Path, state: RoundState, sites: SiteStates) -> None:
     }
     for group, named in groups.items():
         tensors |= {f"{group}/{name}": tensor for name, tensor in named.items()}
-    here = {site: packed(held) for site, held in sites.items()} if sites.folder is None else None
+    here = {site: packed(site_state) for site, site_state in sites.items()} if sites.folder is None else None
     for site, (kept, _) in (here or {}).items():
         tensors |= {f"sites/{site}/{name}": tensor for name, tensor in kept.items()}
     about = {
@@ -49,7 +49,7 @@ def save_checkpoint(path: Path, state: RoundState, sites: SiteStates) -> None:
         "round": state.server.round,
         "population": state.server.population,
         "training": sites.training,
-        "sites": None if here is None else {site: said for site, (_, said) in here.items()},
+        "sites": None if here is None else {site: header for site, (_, header) in here.items()},
     }
     sites.flush()
     write_sealed(path, tensors, about)
@@ -77,7 +77,7 @@ def load_checkpoint(path: Path, device: str = "cpu", training: str | None = None
     sites = SiteStates(states_beside(path) if here is None else None, number, device, owner)
     if here is not None:
         kept = _by_site(tensors)
-        sites.update({site: unpacked(kept[site], said) for site, said in here.items()})
+        sites.update({site: unpacked(kept[site], header) for site, header in here.items()})
         sites.settle(number)
     merge, adversary, observed = (_group(tensors, group) for group in ("merge", "adversary", "observed"))
     return RoundState(server, merge, adversary, observed), sites
@@ -98,9 +98,9 @@ def _group(tensors: Mapping[str, Tensor], group: str) -> dict[str, Tensor]:
 
 def _by_site(tensors: Mapping[str, Tensor]) -> Mapping[str, dict[str, Tensor]]:
     """``sites/<site>/<name>`` as names by site."""
-    found: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
+    groups: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
     for name, tensor in tensors.items():
         if name.startswith("sites/"):
             _, site, rest = name.split("/", 2)
-            found[site][rest] = tensor
-    return found
+            groups[site][rest] = tensor
+    return groups

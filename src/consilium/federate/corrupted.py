@@ -71,14 +71,14 @@ class Corrupted(RoundExchange):
         self, phase: str, outboxes: Mapping[str, Update], server: RoundState
     ) -> tuple[RoundState, Broadcast | None]:
         """Forge the colluders' updates, then merge."""
-        own = [update for site, update in outboxes.items() if site in self.colluding]
-        if own:
+        colluders = [update for site, update in outboxes.items() if site in self.colluding]
+        if colluders:
             view = self._view(outboxes, server)
             theirs, residuals = _apart(server.adversary)
-            forged, memory = self.corruption.forge(theirs, own, view)
+            forged, memory = self.corruption.forge(theirs, colluders, view)
             spoken = {update.site: self._spoken(update, residuals) for update in forged}
             outboxes = {**outboxes, **{site: update for site, (update, _) in spoken.items()}}
-            kept = {name: tensor for _, held in spoken.values() for name, tensor in held.items()}
+            kept = {name: tensor for _, tensors in spoken.values() for name, tensor in tensors.items()}
             server = replace(server, adversary={**memory, **residuals, **kept})
         return self.inner.server(phase, outboxes, server)
 
@@ -100,14 +100,16 @@ class Corrupted(RoundExchange):
         update = replace(update, payload={**update.payload, **silent}) if silent else update
         kept: dict[str, Tensor] = {}
         for codec in (defence for defence in self.inner.half.defences if defence.stage == "compress"):
-            own = f"{_CODEC}{update.site}:{codec.kind()}:"
-            held = {name.removeprefix(own): tensor for name, tensor in residuals.items() if name.startswith(own)}
+            prefix = f"{_CODEC}{update.site}:{codec.kind()}:"
+            residual = {
+                name.removeprefix(prefix): tensor for name, tensor in residuals.items() if name.startswith(prefix)
+            }
             stream = self.inner.half.stream.child("forged", update.site, update.round, codec.kind())
             try:
-                update, after = codec.protect(update, held, stream)
+                update, after = codec.protect(update, residual, stream)
             except Refused:  # nothing that the codec can say: it goes as it is, and the server refuses it
                 return update, {}
-            kept |= {own + name: tensor for name, tensor in after.items()}
+            kept |= {prefix + name: tensor for name, tensor in after.items()}
         return update, kept
 
 

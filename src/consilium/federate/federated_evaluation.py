@@ -43,7 +43,7 @@ class AssessState:
 
     server: Server
     sites: tuple[str, ...]
-    told: tuple[Assessment, ...] = ()
+    assessments: tuple[Assessment, ...] = ()
 
 
 class Assessing(Exchange[AssessState, SiteState, Server, Assessment]):
@@ -61,23 +61,23 @@ class Assessing(Exchange[AssessState, SiteState, Server, Assessment]):
     def site(self, phase: str, site: str, inbox: Server, state: SiteState) -> tuple[Assessment, SiteState]:
         """The site's own model, where the algorithm is personal; its state stays as it is."""
         person = self.sites[site]
-        found = self.algorithm.model_for(inbox, state.kept)
-        if found is None:
+        model = self.algorithm.model_for(inbox, state.kept)
+        if model is None:
             return Assessment(site, 0, None, None, "the site has no model yet"), state
-        return assess(person.site, person.network, *found), state
+        return assess(person.site, person.network, *model), state
 
     def together(
         self, phase: str, sites: Sequence[str], inbox: Server, states: Mapping[str, SiteState]
     ) -> tuple[dict[str, Assessment], dict[str, SiteState]]:
         """One after the other: a forward pass is a full batch already."""
-        told = {site: self.site(phase, site, inbox, states[site])[0] for site in sites}
-        return told, {site: states[site] for site in sites}
+        assessments = {site: self.site(phase, site, inbox, states[site])[0] for site in sites}
+        return assessments, {site: states[site] for site in sites}
 
     def server(
         self, phase: str, outboxes: Mapping[str, Assessment], server: AssessState
     ) -> tuple[AssessState, Server | None]:
         """Collected; the exchange is over."""
-        return replace(server, told=tuple(outboxes.values())), None
+        return replace(server, assessments=tuple(outboxes.values())), None
 
 
 def assess(site: Site, network: Network, params: Tensor, buffers: Tensor, batch: int = 1024) -> Assessment:
@@ -105,11 +105,11 @@ def assess_answers(site: Site, answer: Predict, device: torch.device, batch: int
 
 def mean_accuracy(assessments: Sequence[Assessment]) -> tuple[float | None, float | None, float | None]:
     """Mean accuracy over records, accuracy of the worst site, and mean loss, over the sites that answered."""
-    told = [(a.n, a.accuracy, a.loss) for a in assessments if a.accuracy is not None]
-    if not told:
+    results = [(a.n, a.accuracy, a.loss) for a in assessments if a.accuracy is not None]
+    if not results:
         return None, None, None
-    total = sum(n for n, *_ in told)
-    mean = sum(n * accuracy for n, accuracy, _ in told) / total
-    losses = [n * loss for n, _, loss in told if loss is not None]
-    loss = sum(losses) / total if len(losses) == len(told) else None
-    return mean, min(accuracy for _, accuracy, _ in told), loss
+    total = sum(n for n, *_ in results)
+    mean = sum(n * accuracy for n, accuracy, _ in results) / total
+    losses = [n * loss for n, _, loss in results if loss is not None]
+    loss = sum(losses) / total if len(losses) == len(results) else None
+    return mean, min(accuracy for _, accuracy, _ in results), loss

@@ -65,37 +65,37 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint, log = folder / "checkpoint.safetensors", RoundLog(folder / "rounds.jsonl")
-    state, held = _resumed(checkpoint, start, name)
+    state, states = _resumed(checkpoint, start, name)
     seconds = log.settle(state.server.round)
     resumed_from = state.server.round
     unjudged = _unjudged(log) if engine.joins and resumed_from % assess_every == 0 else None
     why: str | None = None
     while state.server.round < rounds:
         began, number = time.perf_counter(), state.server.round + 1
-        why = None if stop is None else stop(number, exchange.open(state)[0], held)
+        why = None if stop is None else stop(number, exchange.open(state)[0], states)
         if why is not None:
             break
-        state, assessments = _carried(engine, exchange, assessing, state, held, joint=unjudged is not None)
-        held.roll_back(state.lost())
+        state, assessments = _carried(engine, exchange, assessing, state, states, joint=unjudged is not None)
+        states.roll_back(state.lost())
         seconds.append(time.perf_counter() - began)
         if unjudged is not None:
             amended = {**unjudged, **_judged(assessments)}
             log.amend(amended)
-            progress(amended, held)
+            progress(amended, states)
         due = number % assess_every == 0 or number == rounds
         sites = () if not due else state.cohort if assess_cohort else tuple(assessing.sites)
         joins = engine.joins and not assessing.average.decay  # what is sent next must be what is judged
         later = joins and number < rounds and bool(sites) and set(sites) == set(state.cohort)
-        report = _report(state, () if later else _told(engine, assessing, state, held, sites), seconds[-1])
+        report = _report(state, () if later else _assessed(engine, assessing, state, states, sites), seconds[-1])
         log.append(report)
-        save_checkpoint(checkpoint, state, held)
+        save_checkpoint(checkpoint, state, states)
         unjudged = report if later else None
         if not later:
-            progress(report, held)
+            progress(report, states)
     if why is not None and unjudged is not None:
-        log.amend({**unjudged, **_judged(_told(engine, assessing, state, held, tuple(assessing.sites)))})
-    held.clean()
-    return Trained(state, held, math.fsum(seconds), resumed_from, why)
+        log.amend({**unjudged, **_judged(_assessed(engine, assessing, state, states, tuple(assessing.sites)))})
+    states.clean()
+    return Trained(state, states, math.fsum(seconds), resumed_from, why)
 
 
 def merged(report: RoundReport) -> set[str]:
@@ -108,39 +108,41 @@ def _resumed(checkpoint: Path, start: RoundState, name: str) -> tuple[RoundState
     """The last finished round and its states, without what a killed one left behind."""
     params = start.server.params
     if checkpoint.exists():
-        state, held = load_checkpoint(checkpoint, str(params.device), name)
+        state, states = load_checkpoint(checkpoint, str(params.device), name)
     else:
         size = params.numel() * params.element_size()
-        held = SiteStates.fit(states_beside(checkpoint), start.server.population, size, str(params.device), name)
+        states = SiteStates.fit(states_beside(checkpoint), start.server.population, size, str(params.device), name)
         state = start
-    held.clean()
-    return state, held
+    states.clean()
+    return state, states
 
 
 def _carried(
-    engine: Engine, exchange: RoundExchange, assessing: Assessing, state: RoundState, held: SiteStates, *, joint: bool
+    engine: Engine, exchange: RoundExchange, assessing: Assessing, state: RoundState, states: SiteStates, *, joint: bool
 ) -> tuple[RoundState, Sequence[Assessment]]:
     """The state after the next round; and with ``joint``, of the model that it begins with, the assessments."""
     name = f"round {state.server.round + 1}"
     if not joint:
-        return engine.run(exchange, state, held, SiteState, name).noting(engine.turned()), ()
-    asked = AssessState(state.server, tuple(assessing.sites))
-    judged, after = engine.run(Joint(assessing, exchange), (asked, state), held, SiteState, name)
-    return after.noting(engine.turned()), judged.told
+        return engine.run(exchange, state, states, SiteState, name).noting(engine.turned()), ()
+    question = AssessState(state.server, tuple(assessing.sites))
+    judged, after = engine.run(Joint(assessing, exchange), (question, state), states, SiteState, name)
+    return after.noting(engine.turned()), judged.assessments
 
 
-def _told(
-    engine: Engine, assessing: Assessing, state: RoundState, held: SiteStates, asked: tuple[str, ...]
+def _assessed(
+    engine: Engine, assessing: Assessing, state: RoundState, states: SiteStates, sites: tuple[str, ...]
 ) -> Sequence[Assessment]:
-    """What ``asked`` say of the model; only a personal one needs what they keep."""
-    if not asked:
+    """What ``sites`` say of the model; only a personal one needs what they keep."""
+    if not sites:
         return ()
-    own = {site: held[site] for site in asked if site in held} if assessing.algorithm.personal else {}
-    return engine.run(assessing, AssessState(state.server, asked), own, SiteState, f"round {state.server.round}").told
+    personal = {site: states[site] for site in sites if site in states} if assessing.algorithm.personal else {}
+    return engine.run(
+        assessing, AssessState(state.server, sites), personal, SiteState, f"round {state.server.round}"
+    ).assessments
 
 
-def _report(state: RoundState, told: Sequence[Assessment], seconds: float) -> RoundReport:
-    mean, worst, loss = mean_accuracy(told)
+def _report(state: RoundState, assessments: Sequence[Assessment], seconds: float) -> RoundReport:
+    mean, worst, loss = mean_accuracy(assessments)
     return plain(
         RoundEvidence(
             round=state.server.round,
@@ -159,7 +161,7 @@ def _report(state: RoundState, told: Sequence[Assessment], seconds: float) -> Ro
             mean_accuracy=mean,
             worst_accuracy=worst,
             mean_loss=loss,
-            sites=tuple(SitePoint(**asdict(a)) for a in told),
+            sites=tuple(SitePoint(**asdict(a)) for a in assessments),
             refused=tuple(RefusedSite(site, reason) for site, reason in state.refused.items()),
         )
     )
@@ -173,9 +175,14 @@ def _largest(shares: Mapping[str, float]) -> LargestShare | None:
     return LargestShare(site, shares[site])
 
 
-def _judged(told: Sequence[Assessment]) -> RoundReport:
-    mean, worst, loss = mean_accuracy(told)
-    return {"mean_accuracy": mean, "worst_accuracy": worst, "mean_loss": loss, "sites": [asdict(a) for a in told]}
+def _judged(assessments: Sequence[Assessment]) -> RoundReport:
+    mean, worst, loss = mean_accuracy(assessments)
+    return {
+        "mean_accuracy": mean,
+        "worst_accuracy": worst,
+        "mean_loss": loss,
+        "sites": [asdict(a) for a in assessments],
+    }
 
 
 def _unjudged(log: RoundLog) -> RoundReport | None:

@@ -1,1 +1,1 @@
-"""Models, objectives, gradient rules and inner maximisation."""
+"""Models, objectives, per-example gradients, and the maximisation that attacks and adversarial training share."""

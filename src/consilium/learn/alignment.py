@@ -36,20 +36,20 @@ def alignments(
     weights = network.parameters_at(params)
     dots, norms = [torch.zeros(0).double()], [torch.zeros(0).double()]
     for x, y in _chunks(records, max(1, _BUDGET // (4 * network.size + 1)), params.device):
-        found = [g.flatten(1) for g in gradients(weights, x, y).values()]
-        dots.append(torch.stack([(g @ v.flatten()).double() for g, v in zip(found, along, strict=True)]).sum(0).cpu())
-        norms.append(torch.stack([g.double().square().sum(1) for g in found]).sum(0).sqrt().cpu())
+        rows = [g.flatten(1) for g in gradients(weights, x, y).values()]
+        dots.append(torch.stack([(g @ v.flatten()).double() for g, v in zip(rows, along, strict=True)]).sum(0).cpu())
+        norms.append(torch.stack([g.double().square().sum(1) for g in rows]).sum(0).sqrt().cpu())
     return torch.cat(dots), torch.cat(norms)
 
 
 @torch.no_grad()
 def record_losses(network: Network, params: Tensor, buffers: Tensor, records: Records) -> Tensor:
     """``-log p(y_i | x_i)``, float64 ``(n,)`` on the CPU, of the model at ``params (d,)`` and ``buffers (b,)``."""
-    found = [
+    losses = [
         cross_entropy(network.logits(params, buffers, x).double(), y, reduction="none").cpu()
         for x, y in _chunks(records, _BATCH, params.device)
     ]
-    return torch.cat([torch.zeros(0).double(), *found])
+    return torch.cat([torch.zeros(0).double(), *losses])
 
 
 def _chunks(records: Records, size: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:

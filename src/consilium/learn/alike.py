@@ -68,10 +68,10 @@ def same_answers(one: Tensor, other: Tensor) -> bool:
 def _layer(module: nn.Module, x: Tensor, at: int, tolerance: float) -> str:
     """Where the answers part first: what a layer is given and gives for record ``at``, alone and in the batch ``x``."""
     alone, batch = _steps(module, x[at][None]), _steps(module, x)
-    for (path, layer, *own), (other, _, *beside) in zip(alone, batch, strict=False):
+    for (path, layer, *tensors), (other, _, *beside) in zip(alone, batch, strict=False):
         if path != other:
             break
-        for where, one, many in zip(("before", "at"), own, beside, strict=True):
+        for where, one, many in zip(("before", "at"), tensors, beside, strict=True):
             if len(one) == 1 and one.shape[1:] == many.shape[1:] and len(many) == len(x):
                 apart = _apart(one.flatten(1), many[at][None].flatten(1))
                 if one.numel() and float(apart) > max(tolerance, _ROUNDING) * float(one.abs().max()):
@@ -84,9 +84,9 @@ def _steps(module: nn.Module, x: Tensor) -> list[tuple[str, nn.Module, Tensor, T
     steps: list[tuple[str, nn.Module, Tensor, Tensor]] = []
 
     def hook(path: str) -> Callable[[nn.Module, tuple[object, ...], object], None]:
-        def keep(layer: nn.Module, given: tuple[object, ...], out: object) -> None:
-            if given and isinstance(given[0], Tensor) and isinstance(out, Tensor):
-                steps.append((path, layer, _plain(given[0]), _plain(out)))
+        def keep(layer: nn.Module, args: tuple[object, ...], out: object) -> None:
+            if args and isinstance(args[0], Tensor) and isinstance(out, Tensor):
+                steps.append((path, layer, _plain(args[0]), _plain(out)))
 
         return keep
 

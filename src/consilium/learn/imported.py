@@ -23,15 +23,15 @@ def imported_afresh() -> Iterator[tuple[str, ...]]:
     A user's files are those in folders where nothing is installed; what is installed is imported once.
     """
     before = dict(sys.modules)
-    own = [name for name, module in before.items() if name != "__main__" and _is_own(name, module)]
-    for name in own:
+    names = [name for name, module in before.items() if name != "__main__" and _is_own(name, module)]
+    for name in names:
         del sys.modules[name]
     try:
-        yield tuple(own)
+        yield tuple(names)
     finally:
         for name in [name for name, module in sys.modules.items() if _is_own(name, module)]:
             del sys.modules[name]
-        sys.modules.update({name: before[name] for name in own})
+        sys.modules.update({name: before[name] for name in names})
 
 
 def _is_own(name: str, module: ModuleType | None) -> bool:

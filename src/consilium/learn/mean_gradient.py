@@ -24,9 +24,9 @@ __all__ = ["MeanGradient", "shuffled"]
 class MeanGradient(GradientRule):
     """Mean over a shuffled batch."""
 
-    def schedule(self, asked: Schedule) -> Schedule:
+    def schedule(self, schedule: Schedule) -> Schedule:
         """As asked."""
-        return asked
+        return schedule
 
     def step_charge(self, n: int, schedule: Schedule) -> None:
         """None: no guarantee is claimed."""
@@ -54,19 +54,19 @@ class _MeanOracle(GradientOracle):
         index = self._batches[self._done]
         x = self.records.x[index].to(params.device)
         y = self.records.y[index].to(params.device)
-        own = self.stream.child("step", self._done)
+        stream = self.stream.child("step", self._done)
         self._done += 1
         ready: Batch = {"x": x, "y": y}
         if not self.objective.plain:
             ready = self.objective.prepare(
-                lambda inputs: self.network.logits(params, buffers, inputs), x, y, own.child("prepare").generator()
+                lambda inputs: self.network.logits(params, buffers, inputs), x, y, stream.child("prepare").generator()
             )
         # Seeding the global generator costs as much as a small model's step: only where something may read it.
-        with nullcontext() if self.network.draws_nothing else scoped(own.child("forward")):
-            found = self.network.workspace.gradient(
+        with nullcontext() if self.network.draws_nothing else scoped(stream.child("forward")):
+            gradient = self.network.workspace.gradient(
                 params, buffers, lambda predict: self.objective.losses(predict, ready).mean()
             )
-        return Gradient(*found)
+        return Gradient(*gradient)
 
     def charge(self) -> None:
         """None: no guarantee is claimed."""

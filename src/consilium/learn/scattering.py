@@ -22,13 +22,13 @@ from torch import Tensor
 from consilium.core.errors import Refused
 from consilium.core.front import Front
 
-__all__ = ["Scattering", "gaussian", "low_frequencies", "morlet"]
+__all__ = ["Scattering", "gaussian_filter", "low_frequencies", "morlet"]
 
 _AT_ONCE = 8
 """Images transformed together: more leave the cache."""
 
 
-class Scattering(Front):
+class Scattering(Front):  # module and name stand in the digests of stages (start_mark): they stay
     """x ``(n, c, h, w)`` -> ``(n, c * paths, h // 2^J, w // 2^J)``, paths = 1 + L J + L^2 J (J - 1) / 2, by order."""
 
     def __init__(self, shape: tuple[int, int], scale: int = 2, angles: int = 8) -> None:
@@ -61,9 +61,9 @@ class Scattering(Front):
         orders: list[list[Tensor]] = [[], [], []]
         padded = F.pad(x, _margins(self.shape, self.padded), mode="reflect").unsqueeze(2)
         orders[0].append(bank.average(padded, 0))
-        found = torch.fft.fft2(padded)
+        spectrum = torch.fft.fft2(padded)
         for first in range(self.scale):
-            one = _moduli(found, bank.wavelets[first][0], first)
+            one = _moduli(spectrum, bank.wavelets[first][0], first)
             orders[1].append(bank.average(one, first))
             if first + 1 == self.scale:
                 break
@@ -94,8 +94,8 @@ class _Bank:
 
     def to(self, dtype: torch.dtype, device: torch.device) -> _Bank:
         """In the type and on the device of the images."""
-        self.wavelets = [[w.to(device, dtype) for w in own] for own in self.wavelets]
-        self.averages = [[m.to(device, dtype) for m in own] for own in self.averages]
+        self.wavelets = [[w.to(device, dtype) for w in group] for group in self.wavelets]
+        self.averages = [[m.to(device, dtype) for m in group] for group in self.averages]
         return self
 
     def average(self, signal: Tensor, level: int) -> Tensor:
@@ -111,20 +111,20 @@ def _bank(
     return _Bank(shape, padded, scale, angles).to(dtype, device)
 
 
-def _moduli(found: Tensor, wavelets: Tensor, times: int) -> Tensor:
-    """|signal * psi| at every 2^times-th pixel, for each wavelet; ``found`` is the signal in Fourier space.
+def _moduli(spectrum: Tensor, wavelets: Tensor, times: int) -> Tensor:
+    """|signal * psi| at every 2^times-th pixel, for each wavelet; ``spectrum`` is the signal in Fourier space.
 
     To keep every k-th pixel is to add up the k x k blocks of frequencies that then look alike.
     """
     k = 2**times
     pairs = [
-        (block, own)
-        for strip, of in zip(found.chunk(k, -2), wavelets.chunk(k, -2), strict=True)
-        for block, own in zip(strip.chunk(k, -1), of.chunk(k, -1), strict=True)
+        (block, wavelet)
+        for strip, of in zip(spectrum.chunk(k, -2), wavelets.chunk(k, -2), strict=True)
+        for block, wavelet in zip(strip.chunk(k, -1), of.chunk(k, -1), strict=True)
     ]
     folded = pairs[0][0] * pairs[0][1]
-    for block, own in pairs[1:]:
-        folded = torch.addcmul(folded, block, own)
+    for block, wavelet in pairs[1:]:
+        folded = torch.addcmul(folded, block, wavelet)
     out: Tensor = torch.fft.ifft2(folded).abs() / k**2
     return out
 
@@ -148,7 +148,7 @@ def _gabor(size: tuple[int, ...], deviation: float, angle: float, frequency: flo
     return whole.view(5, size[0], 5, size[1]).sum((0, 2))
 
 
-def gaussian(side: int, deviation: float) -> Tensor:
+def gaussian_filter(side: int, deviation: float) -> Tensor:
     """A periodic 1-D Gaussian of mass one in Fourier space, ``(side,)`` float64."""
     at = torch.arange(-2 * side, 3 * side, dtype=torch.float64)
     bump = torch.exp(-(at**2) / (2 * deviation**2)) / (math.sqrt(2 * math.pi) * deviation)
@@ -167,7 +167,7 @@ def low_frequencies(filter_: Tensor, level: int) -> Tensor:
 
 def _average(side: int, wide: int, scale: int, level: int) -> Tensor:
     """``(side // 2^J, wide / 2^level)``: row p averages around pixel 2^J (p + 1) of the padded signal."""
-    bump = torch.fft.ifft(low_frequencies(gaussian(wide, 0.8 * 2 ** (scale - 1)), level)).real
+    bump = torch.fft.ifft(low_frequencies(gaussian_filter(wide, 0.8 * 2 ** (scale - 1)), level)).real
     there = (torch.arange(side >> scale) + 1) << (scale - level)
     out: Tensor = bump[(there[:, None] - torch.arange(len(bump))) % len(bump)]
     return out

@@ -60,11 +60,11 @@ def one_run(scores: Tensor, included: Tensor, *, delta: float, confidence: float
     if not halves:
         raise Refused(f"{m} canary allows no two guesses", remedy="use more canaries")
     each = 1 - (1 - confidence) / len(halves)
-    made = []
+    candidates = []
     for half in halves:
         right = int(ranked[:half].sum()) + int((~ranked[m - half :]).sum())
-        made.append((one_run_bound(m, 2 * half, right, delta, each), half, right))
-    best, half, right = max(made)
+        candidates.append((one_run_bound(m, 2 * half, right, delta, each), half, right))
+    best, half, right = max(candidates)
     return Bound(best, delta, confidence, m, int(truth.sum()), 2 * half, right)
 
 

@@ -40,12 +40,12 @@ def gaussian(scores: Tensor, included: Tensor, *, delta: float, confidence: floa
         return Bound(0.0, delta, confidence, m, len(inside), 0, 0, ASSUMPTION)
     ranks = sorted({max(1, math.ceil(share * n)) for share in _SHARES})
     error = (1 - confidence) / len(ranks) / 2
-    made = []
+    candidates = []
     for rank in ranks:
         taken = int((inside > outside[rank - 1]).sum())
         mu = _separation(taken, len(inside), rank, n, error)
-        made.append((mu, taken + n - rank + 1))
-    mu, right = max(made)
+        candidates.append((mu, taken + n - rank + 1))
+    mu, right = max(candidates)
     return Bound(gaussian_epsilon(mu, delta), delta, confidence, m, len(inside), m, right, ASSUMPTION)
 
 

@@ -103,13 +103,13 @@ def _influence(pair: Pair) -> tuple[float, NDArray[np.int64], NDArray[np.float64
     centre, units, influence = 0.0, [], []
     for s, weight in enumerate(pair.weights):
         inside = pair.strata == s
-        change, own = pair.change[inside], pair.units[inside]
-        size = len(own) / len(np.unique(own)) / len(pair.weights) ** 0.5
+        change, ids = pair.change[inside], pair.units[inside]
+        size = len(ids) / len(np.unique(ids)) / len(pair.weights) ** 0.5
         additions = np.array([pair.span, -pair.span])
-        total = len(own) + 2 * size
+        total = len(ids) + 2 * size
         mean = change.sum() / total
         centre += weight * mean
-        units += [np.c_[own, np.zeros((len(own), 2), np.int64)], np.array([[0, s, 1], [0, s, -1]])]
+        units += [np.c_[ids, np.zeros((len(ids), 2), np.int64)], np.array([[0, s, 1], [0, s, -1]])]
         influence += [weight * (change - mean) / total, weight * size * (additions - mean) / total]
     return float(centre), np.concatenate(units), np.concatenate(influence)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import threading
 
-__all__ = ["asked", "check", "listen"]
+__all__ = ["asked", "check_interrupt", "listen"]
 
 _ASKED = threading.Event()
 
@@ -26,7 +26,7 @@ def asked() -> bool:
     return _ASKED.is_set()
 
 
-def check() -> None:
+def check_interrupt() -> None:
     """Raise KeyboardInterrupt if somebody has asked to stop."""
     if _ASKED.is_set():
         raise KeyboardInterrupt

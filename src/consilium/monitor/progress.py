@@ -19,9 +19,9 @@ from consilium.core.terminal import one_line
 
 from .epsilon_tracker import EpsilonSpent
 from .eta import Kind, Pace
-from .interrupt import check
+from .interrupt import check_interrupt
 from .live_table import Board
-from .round_summary import attendance, bytes_line, named, round_line
+from .round_summary import attendance, bytes_line, round_line, troubled_sites
 from .screen import Visible
 from .stragglers import Lateness
 
@@ -42,7 +42,7 @@ class Planning:
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """``done`` of ``total`` are done of the step ``what``."""
-        check()
+        check_interrupt()
         if total >= _MANY and time.monotonic() >= self._next:
             self._next = time.monotonic() + _PLANNING
             self._console.print(f"planning: {done} of {total} {what}", highlight=False, markup=False, soft_wrap=True)
@@ -79,25 +79,25 @@ class Ticker:
 
     def begin(self, what: str, rounds: int = 0) -> None:
         """``what`` is running from now on; ``rounds`` if it is a training."""
-        check()
+        check_interrupt()
         self.board.show(what, rounds)
         self._late = Lateness(self.say)
         self._since = time.monotonic()
 
     def skip(self, kind: Kind, times: int = 1) -> None:
         """``times`` pieces of work were found done, or will never be done."""
-        check()
+        check_interrupt()
         self.pace.count(kind, None, times)
 
     def did(self, kind: Kind) -> None:
         """One piece of what is running is done."""
-        check()
+        check_interrupt()
         self._time(kind)
         self._plain(self.board.running)
 
     def round(self, kind: Kind, report: Mapping[str, Any], spent: EpsilonSpent | None = None) -> None:
         """One federated round is done."""
-        check()
+        check_interrupt()
         self._time(kind)
         self.board.after(report, spent)
         self._tell_refused(report)
@@ -105,7 +105,7 @@ class Ticker:
 
     def waits(self, question: str, sites: Sequence[str], seconds: float) -> None:
         """``question`` has been waiting for ``sites`` for so many seconds; for none when all have answered."""
-        check()
+        check_interrupt()
         self.board.waits(question, sites, seconds)
         if self.live is None:
             self._late(question, sites, seconds)
@@ -137,7 +137,7 @@ class Ticker:
 
     def _tell_refused(self, report: Mapping[str, Any]) -> None:
         """A refused update is no part of the plan: the first of each site stays as a line."""
-        for site, reason in named(report, "refused").items():
+        for site, reason in troubled_sites(report, "refused").items():
             if (self.board.running, site) not in self._refused:
                 self._refused.add((self.board.running, site))
                 self.say(f"{self.board.running}, round {report['round']}: the update of {site} was refused: {reason}")

@@ -18,9 +18,9 @@ __all__ = [
     "bytes_line",
     "counted",
     "figure",
-    "named",
     "round_line",
     "site_rows",
+    "troubled_sites",
 ]
 
 TROUBLES = ("refused", "dropped", "late", "absent", "slow")
@@ -40,7 +40,7 @@ class SiteRow:
     state: str
 
 
-def named(report: Mapping[str, Any], trouble: str) -> dict[str, str]:
+def troubled_sites(report: Mapping[str, Any], trouble: str) -> dict[str, str]:
     """The sites of ``trouble`` with the reason of each, empty where none is told."""
     listed = report.get(trouble)
     if not isinstance(listed, list | tuple):
@@ -51,7 +51,7 @@ def named(report: Mapping[str, Any], trouble: str) -> dict[str, str]:
 
 def counted(report: Mapping[str, Any], trouble: str) -> int:
     """How many sites; a report may name only the first of them."""
-    return max(len(named(report, trouble)), int(report.get(f"{trouble}_count", 0)))
+    return max(len(troubled_sites(report, trouble)), int(report.get(f"{trouble}_count", 0)))
 
 
 def site_rows(report: Mapping[str, Any]) -> list[SiteRow]:
@@ -62,9 +62,9 @@ def site_rows(report: Mapping[str, Any]) -> list[SiteRow]:
 
 def attendance(report: Mapping[str, Any]) -> str:
     """``8 took part, 1 refused (site-4: not finite), 1 late (site-3)``; the first few by name."""
-    away = {site for trouble in TROUBLES[:-1] for site in named(report, trouble)}
+    away = {site for trouble in TROUBLES[:-1] for site in troubled_sites(report, trouble)}
     parts = [f"{len(set(report.get('cohort', ())) - away)} took part"]
-    parts += [_many(report, trouble) for trouble in TROUBLES if named(report, trouble)]
+    parts += [_many(report, trouble) for trouble in TROUBLES if troubled_sites(report, trouble)]
     if report.get("aborted"):
         parts.append(f"the round was aborted ({report['aborted']})")
     return ", ".join(parts)
@@ -108,7 +108,7 @@ def figure(value: float | None) -> str:
 def _states(report: Mapping[str, Any]) -> dict[str, str]:
     states = {str(site): "took part" for site in report.get("cohort", ())}
     for trouble in reversed(TROUBLES):
-        told = named(report, trouble)
+        told = troubled_sites(report, trouble)
         states |= {site: f"{trouble}: {reason}" if reason else trouble for site, reason in told.items()}
     return states
 
@@ -122,7 +122,7 @@ def _row(told: Mapping[str, Any], states: Mapping[str, str]) -> SiteRow:
 
 
 def _many(report: Mapping[str, Any], trouble: str) -> str:
-    sites, count = named(report, trouble), counted(report, trouble)
+    sites, count = troubled_sites(report, trouble), counted(report, trouble)
     first = [f"{site}: {reason}" if reason else site for site, reason in list(sites.items())[:_NAMES]]
     more = [f"{count - len(first)} more"] if count > len(first) else []
     return f"{count} {trouble} ({', '.join([*first, *more])})"

@@ -1,1 +1,1 @@
-"""A study: spec, laws, plan, run and store."""
+"""A study: its file is read, rules are checked, a plan is made and run, evidence is stored."""

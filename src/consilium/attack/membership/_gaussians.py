@@ -19,31 +19,31 @@ _NARROW = 1e-6
 """No deviation is smaller: shadows that all answer alike would make a ratio of infinities."""
 
 
-def likelihood_ratio(phi: Tensor, held: Tensor, included: Tensor, each: bool = False) -> Tensor:
-    """Online scores ``(n,)`` of ``phi (n,)`` against the shadows' ``held (m, n)``; ``included (m, n)`` knew."""
-    (mean_in, wide_in), (mean_out, wide_out) = _normal(held, included, each), _normal(held, ~included, each)
+def likelihood_ratio(phi: Tensor, shadows: Tensor, included: Tensor, each: bool = False) -> Tensor:
+    """Online scores ``(n,)`` of ``phi (n,)`` against ``shadows (m, n)``, theirs; ``included (m, n)`` knew."""
+    (mean_in, wide_in), (mean_out, wide_out) = _normal(shadows, included, each), _normal(shadows, ~included, each)
     return _log_density(phi, mean_in, wide_in) - _log_density(phi, mean_out, wide_out)
 
 
-def standing_out(phi: Tensor, held: Tensor, included: Tensor, each: bool = False) -> Tensor:
+def standing_out(phi: Tensor, shadows: Tensor, included: Tensor, each: bool = False) -> Tensor:
     """Offline scores ``(n,)``: by how many deviations ``phi`` exceeds what models without the record answer."""
-    mean, wide = _normal(held, ~included, each)
+    mean, wide = _normal(shadows, ~included, each)
     return (phi - mean) / wide
 
 
-def _normal(held: Tensor, of: Tensor, each: bool) -> tuple[Tensor, Tensor]:
+def _normal(shadows: Tensor, of: Tensor, each: bool) -> tuple[Tensor, Tensor]:
     """Mean and deviation per candidate ``(n,)`` over the shadows that ``of (m, n)`` marks.
 
     A candidate that none of them marks has the mean of all the others, and one too few the pooled deviation.
     """
     count = of.sum(0)
-    mean = (held * of).sum(0) / count
+    mean = (shadows * of).sum(0) / count
     mean = torch.where(count > 0, mean, mean[count > 0].mean())
-    squares = ((held - mean).square() * of).sum(0)
+    squares = ((shadows - mean).square() * of).sum(0)
     free = (count - 1).clamp_min(0)
     pooled = squares.sum() / free.sum().clamp_min(1)
-    own = torch.where(free > 0, squares / free.clamp_min(1), pooled) if each else pooled.expand_as(mean)
-    return mean, own.sqrt().clamp_min(_NARROW)
+    variance = torch.where(free > 0, squares / free.clamp_min(1), pooled) if each else pooled.expand_as(mean)
+    return mean, variance.sqrt().clamp_min(_NARROW)
 
 
 def _log_density(phi: Tensor, mean: Tensor, wide: Tensor) -> Tensor:

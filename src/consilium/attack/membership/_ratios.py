@@ -11,13 +11,13 @@ from torch import Tensor
 __all__ = ["favour", "share_below"]
 
 
-def favour(target: Tensor, held: Tensor, included: Tensor, a: float | None = None) -> Tensor:
-    """ratio ``(n,)`` of probabilities ``target (n,)``, the shadows' ``held (m, n)``, and who knew what ``(m, n)``.
+def favour(target: Tensor, shadows: Tensor, included: Tensor, a: float | None = None) -> Tensor:
+    """ratio ``(n,)`` of probabilities ``target (n,)``, ``shadows (m, n)``, and who knew what ``(m, n)``.
 
     Online without ``a``.  Where no shadow, or every one, knew a record, those that there are stand for all.
     """
-    out = _mean(held, ~included)
-    usual = (_mean(held, included) + out) / 2 if a is None else ((1 + a) * out + (1 - a)) / 2
+    out = _mean(shadows, ~included)
+    usual = (_mean(shadows, included) + out) / 2 if a is None else ((1 + a) * out + (1 - a)) / 2
     return target / usual.clamp_min(torch.finfo(torch.float32).tiny)
 
 
@@ -27,6 +27,6 @@ def share_below(ratio: Tensor, population: Tensor, gamma: float) -> Tensor:
     return torch.searchsorted(ranked, ratio / gamma, right=True).double() / len(ranked)
 
 
-def _mean(held: Tensor, of: Tensor) -> Tensor:
+def _mean(shadows: Tensor, of: Tensor) -> Tensor:
     count = of.sum(0)
-    return torch.where(count > 0, (held * of).sum(0) / count.clamp_min(1), held.mean(0))
+    return torch.where(count > 0, (shadows * of).sum(0) / count.clamp_min(1), shadows.mean(0))

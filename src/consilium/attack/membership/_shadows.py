@@ -29,9 +29,9 @@ def log_probabilities(answer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 def confidence(log_p: Tensor, y: Tensor) -> Tensor:
     """phi ``(n,)`` of log-probabilities ``(n, classes)``, within about 87 of 0."""
-    own = log_p.gather(1, y[:, None])[:, 0]
+    target = log_p.gather(1, y[:, None])[:, 0]
     rest = log_p.scatter(1, y[:, None], -math.inf).logsumexp(1)
-    return (own - rest).clamp(-_FLOOR, _FLOOR)
+    return (target - rest).clamp(-_FLOOR, _FLOOR)
 
 
 def check_shadows(count: int) -> None:

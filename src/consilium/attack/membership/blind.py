@@ -62,9 +62,9 @@ class Blind(Attack):
         scores = torch.from_numpy(p).double()
         measures = membership(scores, view.member, Stream(seed), known=view.known)
         auc = next(m for m in measures if m.name == "auc")
-        told = auc.low is not None and auc.low > 0.5
+        shift = auc.low is not None and auc.low > 0.5
         score = {"score": scores, "member": view.member, "known": view.known}
-        return Finding(measures, score, notes=(_TOLD,) if told else ())
+        return Finding(measures, score, notes=(_TOLD,) if shift else ())
 
 
 def _features(view: RecordsView) -> npt.NDArray[np.float64]:

@@ -65,10 +65,10 @@ class LiRA(Attack):
         for shadow in view.shadows(self.shadows):
             answers.append(self._asked(shadow.module, view.candidates))
             inside.append(shadow.included[view.at])
-        held, included = torch.stack(answers), torch.stack(inside)
+        phi, included = torch.stack(answers), torch.stack(inside)
         each = self.variance == "each" or (self.variance == "auto" and self.shadows >= _FEW)
         score = likelihood_ratio if self.mode == "online" else standing_out
-        scores = torch.stack([score(target[q], held[:, q], included, each) for q in range(self.queries)])
+        scores = torch.stack([score(target[q], phi[:, q], included, each) for q in range(self.queries)])
         return judged(scores.mean(0), view, generator, *_unseen(included, self.mode))
 
     def _asked(self, answer: Callable[[Tensor], Tensor], records: Records) -> Tensor:
@@ -91,5 +91,5 @@ def _unseen(included: Tensor, mode: str) -> tuple[str, ...]:
     """What is said where some candidate is in no shadow, or in all of them."""
     never, always = int((~included.any(0)).sum()), int(included.all(0).sum())
     lacking = always + (never if mode == "online" else 0)
-    said = f"{lacking} candidates are in none or all of the shadows: the others' mean stands in.  Use more shadows."
-    return (said,) if lacking else ()
+    note = f"{lacking} candidates are in none or all of the shadows: the others' mean stands in.  Use more shadows."
+    return (note,) if lacking else ()

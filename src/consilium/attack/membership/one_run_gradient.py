@@ -64,20 +64,20 @@ def _moved(view: CanaryView) -> Tensor:
 
 def _gradients(start: nn.Module, records: Records) -> list[tuple[Records, Tensor]]:
     """Per-example gradients ``(n, d)`` at the start, part by part."""
-    held = {name: p.detach() for name, p in start.named_parameters()}
+    parameters = {name: p.detach() for name, p in start.named_parameters()}
     fixed = {name: b.detach() for name, b in start.named_buffers()}
 
     def loss(weights: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
         return cross_entropy(functional_call(start, {**weights, **fixed}, (x[None],)), y[None])
 
     each = vmap(grad(loss), in_dims=(None, 0, 0))
-    size = max(1, _NUMBERS // max(1, sum(p.numel() for p in held.values())))
-    made = []
+    size = max(1, _NUMBERS // max(1, sum(p.numel() for p in parameters.values())))
+    chunks = []
     for first in range(0, len(records), size):
         part = records.select(torch.arange(first, min(first + size, len(records))))
-        named = each(held, part.x, part.y)
-        made.append((part, torch.cat([named[name].flatten(1) for name in held], 1).double()))
-    return made
+        named = each(parameters, part.x, part.y)
+        chunks.append((part, torch.cat([named[name].flatten(1) for name in parameters], 1).double()))
+    return chunks
 
 
 def _mean(start: nn.Module, records: Records) -> Tensor:
@@ -86,6 +86,6 @@ def _mean(start: nn.Module, records: Records) -> Tensor:
 
 
 def _aligned(g: Tensor, y: Tensor, centres: dict[int, Tensor], moved: Tensor) -> Tensor:
-    own = g - torch.stack([centres[int(label)] for label in y])
-    aligned: Tensor = own @ moved / own.norm(dim=1).clamp_min(1e-12)
+    centred = g - torch.stack([centres[int(label)] for label in y])
+    aligned: Tensor = centred @ moved / centred.norm(dim=1).clamp_min(1e-12)
     return aligned.cpu()

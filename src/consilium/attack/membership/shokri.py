@@ -53,38 +53,38 @@ class Shokri(Attack):
     def run(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
         """One query per candidate.  Scores: ``score``, ``member``, ``known`` (n,)."""
         view = cast(RetrainView, view)  # __call__ has required it
-        told, inside, labels = self._lessons(view, generator)
+        answers, inside, labels = self._lessons(view, generator)
         seed = int(torch.randint(2**31, (1,), generator=generator))
-        asked = log_probabilities(view.ask, view.candidates.x)
-        everyone = _taught(told, inside, seed)
-        scores = _odds(everyone, asked)
+        log_p = log_probabilities(view.ask, view.candidates.x)
+        everyone = _taught(answers, inside, seed)
+        scores = _odds(everyone, log_p)
         for label in range(view.classes):
-            own, here = labels == label, view.candidates.y == label
-            if here.any() and min(int((inside & own).sum()), int((~inside & own).sum())) >= _FEW:
-                scores[here] = _odds(_taught(told[own], inside[own], seed), asked[here])
+            group, here = labels == label, view.candidates.y == label
+            if here.any() and min(int((inside & group).sum()), int((~inside & group).sum())) >= _FEW:
+                scores[here] = _odds(_taught(answers[group], inside[group], seed), log_p[here])
         return judged(scores, view, generator)
 
     def _lessons(self, view: RetrainView, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Answers ``(l, classes)``, whether each record was in that shadow ``(l,)``, and its label ``(l,)``."""
         each = max(_FEW, self.examples // (2 * self.shadows))
-        told, inside, labels = [], [], []
+        answers, inside, labels = [], [], []
         for shadow in view.shadows(self.shadows):
             for truth in (True, False):
                 for label in range(view.classes):
                     places = torch.nonzero((shadow.included == truth) & (view.pool.y == label))[:, 0]
                     places = places[torch.randperm(len(places), generator=generator)[:each]]
                     if len(places):
-                        told.append(log_probabilities(shadow.module, view.pool.x[places]))
+                        answers.append(log_probabilities(shadow.module, view.pool.x[places]))
                         inside.append(torch.full((len(places),), truth))
                         labels.append(torch.full((len(places),), label))
-        return torch.cat(told), torch.cat(inside), torch.cat(labels)
+        return torch.cat(answers), torch.cat(inside), torch.cat(labels)
 
 
-def _taught(told: Tensor, inside: Tensor, seed: int) -> RandomForestClassifier:
+def _taught(answers: Tensor, inside: Tensor, seed: int) -> RandomForestClassifier:
     forest = RandomForestClassifier(100, min_samples_leaf=10, random_state=seed, n_jobs=1)
-    return forest.fit(told.numpy(), inside.numpy())
+    return forest.fit(answers.numpy(), inside.numpy())
 
 
-def _odds(model: RandomForestClassifier, told: Tensor) -> Tensor:
-    p = torch.from_numpy(model.predict_proba(told.numpy())[:, 1]).double()
+def _odds(model: RandomForestClassifier, answers: Tensor) -> Tensor:
+    p = torch.from_numpy(model.predict_proba(answers.numpy())[:, 1]).double()
     return torch.logit(p, eps=1e-12)

@@ -47,10 +47,10 @@ def check_none_lost(what: str, groups: Iterable[str], kept: Iterable[str], remed
             raise Refused(reason, remedy=remedy)
 
 
-def check_whole(given: Dataset, left: Dataset, what: str, remedy: str) -> None:
+def check_whole(whole: Dataset, left: Dataset, what: str, remedy: str) -> None:
     """Refuse that leaving out ``what`` takes every record of a natural site or of a class."""
-    if given.keys is not None and left.keys is not None:
-        before, after = ([given.key_name(key) for key in keys.tolist()] for keys in (given.keys, left.keys))
+    if whole.keys is not None and left.keys is not None:
+        before, after = ([whole.key_name(key) for key in keys.tolist()] for keys in (whole.keys, left.keys))
         check_none_lost(what, before, after, remedy)
-    before, after = ([given.classes[y] for y in dataset.records.y.tolist()] for dataset in (given, left))
+    before, after = ([whole.classes[y] for y in dataset.records.y.tolist()] for dataset in (whole, left))
     check_none_lost(what, before, after, remedy, "class")

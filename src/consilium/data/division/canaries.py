@@ -37,12 +37,12 @@ def plant(consortium: Consortium, *, canaries: int, kind: CanaryKind, site: str,
         reason = "canaries need two classes or more: a wrong label must exist"
         raise Refused(reason, remedy="audit a study with more classes")
     at = _places(consortium.sites, canaries, site)
-    sites, made = list(consortium.sites), []
+    sites, groups = list(consortium.sites), []
     for k in torch.unique(at).tolist():
-        own, count = stream.child(sites[k].id), int((at == k).sum())
-        records, sites[k] = _made(kind, sites[k], consortium, count, own)
-        made.append(records)
-    every = _numbered(_joined(made), consortium, kind)
+        draws, count = stream.child(sites[k].id), int((at == k).sum())
+        records, sites[k] = _made(kind, sites[k], consortium, count, draws)
+        groups.append(records)
+    every = _numbered(_joined(groups), consortium, kind)
     included = stream.child("coins").coins(canaries, 0.5)
     for k in torch.unique(at).tolist():
         sites[k] = _with(sites[k], every.select((at == k) & included))

@@ -53,34 +53,34 @@ def gather(
     one class, a site without data, by its name, and ids that each site seems to give by itself.
     """
     _check_shares(sites, public, validation, test, non_members)
-    given = verified(source.load())
-    named = check_names(given, shared_patients=shared_patients)
-    dataset, duplicates = deduplicate(given)
-    check_whole(given, dataset, "exact duplicates", "keep one copy of these records, where they belong")
+    source_data = verified(source.load())
+    named = check_names(source_data, shared_patients=shared_patients)
+    dataset, duplicates = deduplicate(source_data)
+    check_whole(source_data, dataset, "exact duplicates", "keep one copy of these records, where they belong")
     check_patients(dataset)
     whole, (dataset, tangled) = dataset, untangle(dataset)
     check_whole(whole, dataset, "records whose patient stands in a higher split", "give each patient to one split")
     role = roles(dataset, test=test, public=public, stream=stream)
-    held = dataset.records.select(role == TEST)
+    test_records = dataset.records.select(role == TEST)
     check_sides(dataset, role, tangled, test=test)
     check_trained(dataset)
     at, names = _assign(dataset, role, partition, sites, stream.child("partition"))
     own_validation = 0.0 if (role == VALIDATION).any() else validation
     divided = [
-        _pools(name, dataset.records, role, own, own_validation, non_members, stream.child("pools", k))
-        for k, (name, own) in enumerate(zip(names, _by_site(at, len(names)), strict=True))
+        _pools(name, dataset.records, role, places, own_validation, non_members, stream.child("pools", k))
+        for k, (name, places) in enumerate(zip(names, _by_site(at, len(names)), strict=True))
     ]
     consortium = Consortium(
         name=dataset.name,
         sites=tuple(_sites(names, dataset.records, divided)),
-        test=held,
+        test=test_records,
         public=dataset.records.select(role == PUBLIC),
         classes=dataset.classes,
         shape=tuple(dataset.records.x.shape[1:]),
         provenance=dataset.provenance,
         bundled=dataset.bundled,
         removed={**duplicates, **tangled},
-        notes=(*dataset.notes, *named, *_notes(dataset, partition, test, held)),
+        notes=(*dataset.notes, *named, *_notes(dataset, partition, test, test_records)),
         fitted_on_private=dataset.fitted_on_private,
         omitted=dataset.omitted,
         inputs=dataset.inputs,
@@ -137,14 +137,14 @@ def _by_site(at: Tensor, sites: int) -> tuple[Tensor, ...]:
 
 
 def _pools(
-    name: str, records: Records, role: Tensor, own: Tensor, validation: float, non_members: float, stream: Stream
+    name: str, records: Records, role: Tensor, places: Tensor, validation: float, non_members: float, stream: Stream
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Where one site's train, validation and non-member records stand; ``own`` are all it has.
+    """Where one site's train, validation and non-member records stand; ``places`` are all it has.
 
     Non-members leave its training pool first, then validation where the source gives none.  Of two units or more a
     share above 0 is one at least and never all: so a site with a single unit trains on it and judges nothing.
     """
-    pool, given = own[role[own] == TRAIN], own[role[own] == VALIDATION]
+    pool, source_validation = places[role[places] == TRAIN], places[role[places] == VALIDATION]
     outside = _picked(records, pool, non_members, stream.child("non-members"))
     rest = pool[~outside]
     judge = _picked(records, rest, validation / (1 - non_members), stream.child("validation"))
@@ -154,7 +154,7 @@ def _pools(
             remedy="ask for fewer sites, a more even partition, or smaller non-members and validation",
             where="partition",
         )
-    return rest[~judge], rest[judge] if validation else given, pool[outside]
+    return rest[~judge], rest[judge] if validation else source_validation, pool[outside]
 
 
 def _picked(records: Records, at: Tensor, share: float, stream: Stream) -> Tensor:
@@ -166,12 +166,12 @@ def _sites(names: tuple[str, ...], records: Records, divided: list[tuple[Tensor,
     places = [at for pools in divided for at in pools]
     whole, sizes = records.select(torch.cat(places)), [len(at) for at in places]
     parts = zip(*(torch.split(t, sizes) for t in (whole.x, whole.y, whole.ids, whole.units)), strict=True)
-    made = (Records(*part) for part in parts)
+    pieces = (Records(*part) for part in parts)
     for name in names:
-        yield Site(name, Pools(next(made), next(made), next(made)))
+        yield Site(name, Pools(next(pieces), next(pieces), next(pieces)))
 
 
-def _notes(dataset: Dataset, partition: Partition, test: float, held: Records) -> Iterator[str]:
+def _notes(dataset: Dataset, partition: Partition, test: float, test_records: Records) -> Iterator[str]:
     """What a reader must know of how the pools came to be."""
     if dataset.split is None or not (dataset.split == TEST).any():
         yield f"the source gives no test split: {test:g} of its units were held out"
@@ -186,7 +186,7 @@ def _notes(dataset: Dataset, partition: Partition, test: float, held: Records) -
     if absent:
         classes = ", ".join(repr(dataset.classes[label]) for label in absent)
         yield f"no record at all, in training or in test, is of {classes}: what is declared is answered, never judged"
-    untested = set(dataset.records.y.tolist()) - set(held.y.tolist())
+    untested = set(dataset.records.y.tolist()) - set(test_records.y.tolist())
     if untested:
         classes = ", ".join(repr(dataset.classes[label]) for label in sorted(untested))
         yield f"the test set has no record of {classes}: no figure on it speaks of them"

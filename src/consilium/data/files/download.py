@@ -29,9 +29,9 @@ def download(url: str, target: Path, md5: str) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetching-") as folder:
             part = Path(folder) / target.name
-            found = _fetch(url, part)
-            if found != md5:
-                raise Refused(f"{url} gave a file with md5 {found}, not {md5}", remedy=_by_hand(url, target))
+            digest = _fetch(url, part)
+            if digest != md5:
+                raise Refused(f"{url} gave a file with md5 {digest}, not {md5}", remedy=_by_hand(url, target))
             part.replace(target)
     except urllib.error.HTTPError as error:
         error.close()

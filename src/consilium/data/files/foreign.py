@@ -16,7 +16,7 @@ from consilium.core.errors import Refused
 
 from .split_names import split_named
 
-__all__ = ["check_axes", "check_label_form", "check_names"]
+__all__ = ["check_axes", "check_label_form", "check_unread_names"]
 
 _Array = npt.NDArray[Any]
 _INPUTS = ("x", "image", "images", "img", "imgs", "data", "input", "inputs", "feature", "features", "pixels")
@@ -30,7 +30,7 @@ _ROLES = {
 _CHANNELS = (1, 3)
 
 
-def check_names(unread: Collection[str], known: Collection[str], where: str) -> None:
+def check_unread_names(unread: Collection[str], known: Collection[str], where: str) -> None:
     """Refuse that an array is not read whose name says what it is; ``known`` are the standard names that are read."""
     divided = any(split_named(name.partition("_")[0]) is not None for name in known)
     meant = {name: standard for name in unread if (standard := _meant(name)) and standard not in known}

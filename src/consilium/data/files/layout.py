@@ -20,7 +20,7 @@ from consilium.core.records import Records
 from consilium.data.dataset import TEST, TRAIN, VALIDATION
 
 from .arrays import check_digits, identities, inputs, labels, numbered
-from .foreign import check_axes, check_label_form, check_names
+from .foreign import check_axes, check_label_form, check_unread_names
 from .meaning import COLUMNS, meaning_of
 from .split_names import check_one_spelling, split_named
 
@@ -49,13 +49,13 @@ class Laid:
     unit_names: tuple[str, ...]
 
 
-def standard_names(given: Iterable[str], where: str) -> tuple[dict[str, str], tuple[str, ...]]:
+def standard_names(keys: Iterable[str], where: str) -> tuple[dict[str, str], tuple[str, ...]]:
     """Which array is which of ``NAMES``, whatever the spelling of its split, and those that are none of them.
 
     Refused: two spellings of one split or array, ``x, y`` beside parts of a split, and what is probably one of
     ``NAMES`` under another name.
     """
-    names = tuple(given)
+    names = tuple(keys)
     split = {name: _standard(name) for name in names if name not in _PLAIN[None]}
     parts = [name for name, standard in split.items() if standard]
     check_one_spelling([name.rpartition("_")[0] for name in parts], where)
@@ -67,7 +67,7 @@ def standard_names(given: Iterable[str], where: str) -> tuple[dict[str, str], tu
     known = {name: split[name] for name in parts} if parts else {name: name for name in plain}
     known |= {name: name for name in names if name == COLUMNS}
     unread = tuple(name for name in names if name not in known)
-    check_names(unread, known.values(), where)
+    check_unread_names(unread, known.values(), where)
     return known, unread
 
 
@@ -103,8 +103,8 @@ def laid_out(arrays: _Arrays, where: str) -> Laid:
     y = [labels(arrays[names[1]], n, f"{where}[{names[1]}]") for (_, names), n in zip(parts, sizes, strict=True)]
     units, unit_names = _group(arrays, parts, 2, sizes, where)
     keys, key_names = _group(arrays, parts, 3, sizes, where)
-    given = [torch.full((n,), split) for (split, _), n in zip(parts, sizes, strict=True) if split is not None]
-    split = torch.cat(given).to(torch.int8) if given else None
+    marks = [torch.full((n,), split) for (split, _), n in zip(parts, sizes, strict=True) if split is not None]
+    split = torch.cat(marks).to(torch.int8) if marks else None
     meaning = meaning_of([arrays[names[0]] for _, names in parts], arrays.get(COLUMNS), units is not None, where)
     return Laid(Records.of(torch.cat(x), torch.cat(y), units), split, keys, key_names, meaning, unit_names)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from consilium.core.errors import Refused
 from consilium.core.files import opened
 
-__all__ = ["check_printable", "data_folder", "expanded", "fingerprint", "given_file", "given_folder", "stated"]
+__all__ = ["check_printable", "data_folder", "digest_of_file", "expanded", "given_file", "given_folder", "stated"]
 
 _CHUNK = 1 << 20
 _WRONG = {"file": "is a file, not a folder", "folder": "is a folder, not a file", "none": "does not exist",
@@ -25,22 +25,22 @@ def data_folder() -> Path | None:
 
 def given_file(path: str, where: str = "path") -> Path:
     """The file the user names (``~`` is expanded), or a refusal at ``where``."""
-    found = expanded(path)
-    check_printable(found)
-    kind = _kind(found)
+    target = expanded(path)
+    check_printable(target)
+    kind = _kind(target)
     if kind != "file":
-        raise Refused(f"{found} {_WRONG[kind]}", remedy="name an existing file", where=where)
-    return found
+        raise Refused(f"{target} {_WRONG[kind]}", remedy="name an existing file", where=where)
+    return target
 
 
 def given_folder(path: str, where: str = "path") -> Path:
     """The folder the user names (``~`` is expanded), or a refusal at ``where``."""
-    found = expanded(path)
-    check_printable(found)
-    kind = _kind(found)
+    target = expanded(path)
+    check_printable(target)
+    kind = _kind(target)
     if kind != "folder":
-        raise Refused(f"{found} {_WRONG[kind]}", remedy="name an existing folder", where=where)
-    return found
+        raise Refused(f"{target} {_WRONG[kind]}", remedy="name an existing folder", where=where)
+    return target
 
 
 def check_printable(path: Path) -> None:
@@ -60,7 +60,7 @@ def expanded(path: str) -> Path:
         raise Refused(f"{path} names an unknown home", remedy="write the path in full", where="path") from error
 
 
-def fingerprint(path: Path, algorithm: str = "sha256") -> str:
+def digest_of_file(path: Path, algorithm: str = "sha256") -> str:
     """The hexadecimal digest of a file."""
     digest = hashlib.new(algorithm, usedforsecurity=False)
     try:
@@ -76,15 +76,15 @@ def stated(paths: Iterable[Path], root: Path | None = None) -> str:
     """A provenance line: the file, or the folder ``root`` and how many files of it, with one sha256 of it all."""
     files = sorted(paths)
     if root is None:
-        return f"{files[0]}, sha256 {fingerprint(files[0])}"
-    lines = "".join(f"{fingerprint(file)}  {file.relative_to(root).as_posix()}\n" for file in files)
+        return f"{files[0]}, sha256 {digest_of_file(files[0])}"
+    lines = "".join(f"{digest_of_file(file)}  {file.relative_to(root).as_posix()}\n" for file in files)
     return f"{root}, {len(files)} files, sha256 of their list {hashlib.sha256(lines.encode()).hexdigest()}"
 
 
 def _kind(path: Path) -> str:
     try:
-        found = "file" if path.is_file() else "folder" if path.is_dir() else "none"
-        return "other" if found == "none" and path.exists() else found
+        kind = "file" if path.is_file() else "folder" if path.is_dir() else "none"
+        return "other" if kind == "none" and path.exists() else kind
     except OSError as error:
         raise Refused(
             f"{path} cannot be looked at: {error.strerror}", remedy="check the path and its rights"

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from consilium.core.errors import Refused
 from consilium.core.inputs import Column
 
-from ._spelling import NUMBER, check_apart
+from ._spelling import NUMBER, check_words_apart
 
 __all__ = ["Encoded", "check_classes", "encode_numbers", "encode_words"]
 
@@ -127,7 +127,7 @@ def encode_words(values: npt.NDArray[Any], declared: tuple[str, ...] | None, nam
             where="drop",
         )
     if declared is None:
-        check_apart(values.tolist(), rows, name)
+        check_words_apart(values.tolist(), rows, name)
     words = declared or tuple(present)
     one_hot = values[:, None] == np.array(words, dtype=object)[None]
     return Encoded(one_hot.astype(np.float32), declared is None, words=words)

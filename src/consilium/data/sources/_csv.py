@@ -15,7 +15,7 @@ from typing import Any
 
 from consilium.core.errors import Refused
 
-from ._spelling import plain
+from ._spelling import plain_text
 
 __all__ = ["read_csv"]
 
@@ -41,7 +41,7 @@ def read_csv(file: Path, columns: tuple[str, ...] | None, separator: str) -> tup
         header = columns is None and not rows
         at = f"line {number}" if header else f"row {len(rows) + (columns is not None)} (line {number})"
         _check_row(file, at, fields, rows)
-        rows.append([plain(field) for field in fields])
+        rows.append([plain_text(field) for field in fields])
     if not rows:
         raise Refused(f"{file} cannot be read as a table: it is empty", remedy="give a table with records")
     names = list(columns) if columns is not None else rows.pop(0)

@@ -18,7 +18,7 @@ from consilium.core.errors import ConsiliumError, MissingExtra, Refused
 
 from ._cells import GAPS
 from ._csv import read_csv
-from ._spelling import NUMBER, exact, plain
+from ._spelling import NUMBER, exact, plain_text
 
 __all__ = ["check_missing", "gaps_of", "is_parquet", "read_table"]
 
@@ -50,7 +50,7 @@ def read_table(file: Path, columns: tuple[str, ...] | None, separator: str) -> A
         raise Refused(f"{file} cannot be read as a table: {reason}", remedy="give CSV (UTF-8) or Parquet") from error
     if frame.empty:
         raise Refused(f"{file} has no rows: no complete row is left", remedy="give a table with records")
-    frame.columns = [plain(str(name)) for name in frame.columns]
+    frame.columns = [plain_text(str(name)) for name in frame.columns]
     frame.index = range(1, len(frame) + 1)
     _check_names(list(frame.columns))
     _check_no_header(frame)
@@ -112,7 +112,7 @@ def _parquet(pd: Any, file: Path) -> Any:
 
 
 def _plain_text(value: object) -> object:
-    return plain(value) if isinstance(value, str) else value
+    return plain_text(value) if isinstance(value, str) else value
 
 
 def _csv(pd: Any, file: Path, columns: tuple[str, ...] | None, separator: str) -> Any:

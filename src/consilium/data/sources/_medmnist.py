@@ -15,7 +15,7 @@ from consilium.data.dataset import SPLITS, Dataset
 from consilium.data.files.archive import read_npz
 from consilium.data.files.download import download
 from consilium.data.files.layout import NAMES, Laid, laid_out
-from consilium.data.files.origin import data_folder, expanded, fingerprint, given_file, stated
+from consilium.data.files.origin import data_folder, digest_of_file, expanded, given_file, stated
 
 from ._medmnist_facts import FACTS, REBUILT, Facts
 
@@ -60,7 +60,7 @@ def _found(name: str, stem: str, md5: str) -> Path:
 
 
 def _check_known(name: str, file: Path, md5: str) -> None:
-    if fingerprint(file, "md5") != md5 and fingerprint(file) != REBUILT.get(name):
+    if digest_of_file(file, "md5") != md5 and digest_of_file(file) != REBUILT.get(name):
         raise Refused(
             f"{file} is not the published {name}: its md5 is not {md5}",
             remedy="remove or replace it; or, if you trust it, name it by path",
@@ -79,9 +79,9 @@ def _check_shape(laid: Laid, size: int, file: Path) -> None:
 
 def _standing(name: str, file: Path, facts: Facts, md5: str, laid: Laid) -> tuple[str, ...]:
     """How the file stands to the published one."""
-    if fingerprint(file, "md5") == md5:
+    if digest_of_file(file, "md5") == md5:
         return ("the official file: its md5 is the published one",)
-    if fingerprint(file) == REBUILT.get(name):
+    if digest_of_file(file) == REBUILT.get(name):
         return ("rebuilt from public copies: same images and splits, train order is not official, md5 cannot match",)
     counts = [0] * len(SPLITS) if laid.split is None else [int((laid.split == k).sum()) for k in range(len(SPLITS))]
     same = "its counts are the published ones" if tuple(counts) == facts.counts else f"its counts are {counts}"

@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 
 from consilium.core.errors import Refused
 
-__all__ = ["NUMBER", "UNSEEN", "check_apart", "check_words", "exact", "plain"]
+__all__ = ["NUMBER", "UNSEEN", "check_words", "check_words_apart", "exact", "plain_text"]
 
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|[iI]nf(?:inity)?)")
 """A number as text."""
@@ -23,7 +23,7 @@ _AROUND = re.compile(rf"\A{UNSEEN}+|{UNSEEN}+\Z")
 _ANYWHERE = re.compile(UNSEEN)
 
 
-def plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """``text`` without blanks and invisible characters around it, and with each accented letter as one character.
 
     Source: Unicode Standard Annex 15 (NFC)
@@ -39,7 +39,7 @@ def exact(number: str) -> Decimal:
         return Decimal(float(number))
 
 
-def check_apart(words: Sequence[str], rows: Sequence[int], name: str) -> None:
+def check_words_apart(words: Sequence[str], rows: Sequence[int], name: str) -> None:
     """Refuse two words ``(n,)`` of column ``name`` that differ only by case, blanks or how a number is written.
 
     ``rows`` are their numbers in the table.
@@ -67,9 +67,9 @@ def check_words(words: Sequence[str], where: str, *, empty: bool = False) -> Non
     """Refuse two declared words that are one when they are ``plain``, and a blank one unless ``empty`` is a word."""
     seen: dict[str, str] = {}
     for word in words:
-        if not plain(word) and not empty:
+        if not plain_text(word) and not empty:
             raise Refused(f"{word!r} is no name: nothing of it can be seen", remedy="give it a name", where=where)
-        other = seen.setdefault(plain(word), word)
+        other = seen.setdefault(plain_text(word), word)
         if other != word:
             reason = f"{other!r} and {word!r} are one name: they differ in nothing that can be seen"
             raise Refused(reason, remedy="name each once", where=where)

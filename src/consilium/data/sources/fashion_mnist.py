@@ -60,9 +60,9 @@ class FashionMNIST(Source):
     def load(self) -> Dataset:
         """Inputs ``(70000, 1, 28, 28)``; the published train and test split."""
         folder = self._folder()
-        held = {name: _unpacked(folder / name) for name in _FILES}
-        official = {name: hashlib.sha256(content).hexdigest() for name, content in held.items()} == _FILES
-        train, test = _part(held, "train", folder), _part(held, "t10k", folder)
+        files = {name: _unpacked(folder / name) for name in _FILES}
+        official = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()} == _FILES
+        train, test = _part(files, "train", folder), _part(files, "t10k", folder)
         parts = [torch.cat(pair) for pair in zip(train, test, strict=True)]
         return Dataset(
             name=self.kind(),
@@ -79,8 +79,8 @@ class FashionMNIST(Source):
     def _folder(self) -> Path:
         if self.path is not None:
             return given_folder(self.path)
-        own = data_folder()
-        for folder in (Path(_DEBIAN), *([own / "fashion-mnist"] if own else [])):
+        root = data_folder()
+        for folder in (Path(_DEBIAN), *([root / "fashion-mnist"] if root else [])):
             if all((folder / name).is_file() for name in _FILES):
                 return folder
         raise Refused(
@@ -90,11 +90,11 @@ class FashionMNIST(Source):
         )
 
 
-def _part(held: dict[str, bytes], name: str, folder: Path) -> tuple[Tensor, Tensor]:
+def _part(files: dict[str, bytes], name: str, folder: Path) -> tuple[Tensor, Tensor]:
     """Images ``(n, 1, h, w)`` and labels ``(n,)`` of train or t10k."""
     images, marks = (folder / f"{name}-{what}-ubyte.gz" for what in ("images-idx3", "labels-idx1"))
-    x = inputs(_idx(held[images.name], images), str(images))
-    y = labels(_idx(held[marks.name], marks), len(x), str(marks))
+    x = inputs(_idx(files[images.name], images), str(images))
+    y = labels(_idx(files[marks.name], marks), len(x), str(marks))
     check_labels(y, len(_CLASSES), str(marks))
     return x, y
 

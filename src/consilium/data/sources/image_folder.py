@@ -73,12 +73,12 @@ class ImageFolder(Source):
             [read_picture(picture.file, self.size, self.channels, self.max_pixels) for picture in pictures]
         )
         y = torch.tensor([classes.index(picture.label) for picture in pictures])
-        given = pictures[0].split is not None
+        has_splits = pictures[0].split is not None
         units, unit_names = self._units([picture.file for picture in pictures])
         return Dataset(
             name=self.kind(),
             records=Records.of(inputs(pixels, str(root)), y, units),
-            split=torch.tensor([picture.split for picture in pictures], dtype=torch.int8) if given else None,
+            split=torch.tensor([picture.split for picture in pictures], dtype=torch.int8) if has_splits else None,
             keys=None,
             classes=classes,
             provenance=stated([picture.file for picture in pictures], root),

@@ -32,7 +32,7 @@ from ._cells import numbers, plain_words
 from ._columns import Encoded, check_classes, encode_numbers, encode_words
 from ._frame import check_missing, gaps_of, is_parquet, read_table
 from ._knobs import check_roles
-from ._spelling import check_words, plain
+from ._spelling import check_words, plain_text
 from ._types import check_types, text_columns
 
 __all__ = ["Table"]
@@ -70,19 +70,19 @@ class Table(Source):
         typed = is_parquet(Path(self.path))
         other = typed or self.decimal != self.separator
         check(self.decimal in (".", ",") and other, "decimal", self.decimal, "a point or a comma, not the separator")
-        for given in self.ranges:
+        for bounds in self.ranges:
             check(
-                0 < given[2] - given[1] < float("inf") and all(given[3:]),
+                0 < bounds[2] - bounds[1] < float("inf") and all(bounds[3:]),
                 "ranges",
-                given,
+                bounds,
                 "[column, low, high] or [column, low, high, unit], low < high",
             )
         for listed in self.categories:
             different = len(set(listed[1:])) == len(listed) - 1 > 1
             check(different, "categories", listed, "[column, word, word, ...], words different")
-            check_words(listed[1:], "categories", empty=plain(listed[0]) != plain(self.label))
+            check_words(listed[1:], "categories", empty=plain_text(listed[0]) != plain_text(self.label))
         roles = {"label": self.label, "site": self.site, "patient": self.patient}
-        named = ([given[0] for given in self.ranges], [listed[0] for listed in self.categories])
+        named = ([bounds[0] for bounds in self.ranges], [listed[0] for listed in self.categories])
         check_roles(roles, self.drop, *named)
         for knob, idle in (("columns", self.columns is None), ("separator", self.separator == ",")):
             if typed and not idle:
@@ -96,13 +96,13 @@ class Table(Source):
         """With every name and word as the cells are read, so that they can be compared."""
         return replace(
             self,
-            label=plain(self.label),
-            site=None if self.site is None else plain(self.site),
-            patient=None if self.patient is None else plain(self.patient),
-            drop=tuple(map(plain, self.drop)),
-            ranges=tuple((plain(given[0]), *given[1:]) for given in self.ranges),
-            categories=tuple(tuple(map(plain, listed)) for listed in self.categories),
-            missing=tuple(map(plain, self.missing)),
+            label=plain_text(self.label),
+            site=None if self.site is None else plain_text(self.site),
+            patient=None if self.patient is None else plain_text(self.patient),
+            drop=tuple(map(plain_text, self.drop)),
+            ranges=tuple((plain_text(bounds[0]), *bounds[1:]) for bounds in self.ranges),
+            categories=tuple(tuple(map(plain_text, listed)) for listed in self.categories),
+            missing=tuple(map(plain_text, self.missing)),
         )
 
     def _load(self, file: Path) -> Dataset:
@@ -141,7 +141,7 @@ class Table(Source):
         )
 
     def _inputs(self, encoded: dict[str, Encoded], y: Encoded) -> Inputs:
-        units = {given[0]: given[3] for given in self.ranges if len(given) == 4}
+        units = {bounds[0]: bounds[3] for bounds in self.ranges if len(bounds) == 4}
         columns = tuple(column.column(str(name), units.get(name, "")) for name, column in encoded.items())
         return Inputs(columns, TABULAR, self.patient is not None, not y.private)
 
@@ -174,10 +174,10 @@ class Table(Source):
     def _checked(self, frame: Any) -> Any:
         """``frame``, every named column of which exists, without the dropped ones."""
         known = [str(name) for name in frame.columns]
-        asked = [("label", self.label), ("site", self.site), ("patient", self.patient)]
-        asked += [("drop", name) for name in self.drop] + [("ranges", given[0]) for given in self.ranges]
-        asked += [("categories", listed[0]) for listed in self.categories]
-        for knob, name in asked:
+        mentions = [("label", self.label), ("site", self.site), ("patient", self.patient)]
+        mentions += [("drop", name) for name in self.drop] + [("ranges", bounds[0]) for bounds in self.ranges]
+        mentions += [("categories", listed[0]) for listed in self.categories]
+        for knob, name in mentions:
             if name is not None and name not in known:
                 raise Refused(f"there is no column {name!r}", remedy=nearest(name, known), where=knob)
         frame = frame.drop(columns=list(self.drop))
@@ -187,7 +187,7 @@ class Table(Source):
         return frame
 
     def _encoded(self, frame: Any, name: str, listed: dict[str, tuple[str, ...]]) -> Encoded:
-        declared = {given[0]: (given[1], given[2]) for given in self.ranges}.get(name)
+        declared = {bounds[0]: (bounds[1], bounds[2]) for bounds in self.ranges}.get(name)
         values = None if name in listed else self._numbers(frame, name, declared is not None)
         if values is not None:
             return encode_numbers(values, declared, name, frame[name].nunique())

@@ -17,7 +17,7 @@ from consilium.core.errors import Failed, Refused
 
 from ._fx import weighted
 
-__all__ = ["collect", "fill", "joined", "split"]
+__all__ = ["collect", "fill_artefact", "joined", "split"]
 
 _NUMBERS = {"scale": torch.float32, "zero_point": torch.int32}
 
@@ -27,18 +27,18 @@ def collect(module: nn.Module) -> dict[str, Tensor]:
     return {f"{path}.{name}": tensor for path, layer in module.named_modules() for name, tensor in _own(layer)}
 
 
-def fill(module: nn.Module, named: Mapping[str, Tensor]) -> nn.Module:
+def fill_artefact(module: nn.Module, named: Mapping[str, Tensor]) -> nn.Module:
     """``module`` holding ``named``, which :func:`collect` took from a module of the same structure."""
     for path, layer in module.named_modules():
-        own = {name: named[f"{path}.{name}"] for name, _ in _own(layer)}
+        tensors = {name: named[f"{path}.{name}"] for name, _ in _own(layer)}
         if weighted(layer):
-            _set_weight(layer, own)
+            _set_weight(layer, tensors)
         for name in _NUMBERS:
-            if name in own and not isinstance(getattr(layer, name), Tensor):
-                setattr(layer, name, own[name].item())
+            if name in tensors and not isinstance(getattr(layer, name), Tensor):
+                setattr(layer, name, tensors[name].item())
         with torch.no_grad():
             for name, tensor in _plain(layer):
-                tensor.copy_(own[name])
+                tensor.copy_(tensors[name])
     return module
 
 
@@ -91,12 +91,12 @@ def _weight(layer: Any) -> Iterator[tuple[str, Tensor]]:
         yield "bias", bias.detach()
 
 
-def _set_weight(layer: Any, own: Mapping[str, Tensor]) -> None:
-    codes, scales = own["codes"], own["scales"].double()
+def _set_weight(layer: Any, tensors: Mapping[str, Tensor]) -> None:
+    codes, scales = tensors["codes"], tensors["scales"].double()
     if len(scales) == 1 and layer.weight().qscheme() == torch.per_tensor_affine:
         weight = torch._make_per_tensor_quantized_tensor(codes, scales.item(), 0)
     else:
         zeros = torch.zeros(len(scales), dtype=torch.long)
         weight = torch._make_per_channel_quantized_tensor(codes, scales, zeros, 0)
-    bias = own.get("bias")
+    bias = tensors.get("bias")
     layer.set_weight_bias(weight, None if bias is None else nn.Parameter(bias.clone(), requires_grad=False))

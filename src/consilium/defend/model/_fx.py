@@ -173,8 +173,8 @@ def _reference(prepared: GraphModule) -> nn.Module:
     """The same quantised numbers, with torch's float operations between them."""
     from torch.ao.quantization import quantize_fx
 
-    made: nn.Module = quantize_fx.convert_to_reference_fx(copy.deepcopy(prepared))
-    return made
+    reference: nn.Module = quantize_fx.convert_to_reference_fx(copy.deepcopy(prepared))
+    return reference
 
 
 def _refuse_wrong_kernels(module: nn.Module, reference: nn.Module, graph: nn.Module, x: Tensor) -> None:

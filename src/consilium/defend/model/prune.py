@@ -24,7 +24,7 @@ from consilium.core.errors import Failed, Refused, Unlawful
 from consilium.core.random import Stream
 from consilium.core.records import Records
 
-from ._artefact import collect, fill, joined, split
+from ._artefact import collect, fill_artefact, joined, split
 
 __all__ = ["Prune"]
 
@@ -83,7 +83,7 @@ class Prune(ModelDefence):
         mask = _unpacked(artefact["mask"], sum(t.numel() for t in weights.values()))
         flat = torch.zeros(len(mask), dtype=artefact["kept"].dtype).masked_scatter(mask, artefact["kept"])
         dense = split({str(flat.dtype).removeprefix("torch."): flat}, weights)
-        return fill(module, {**dense, **split(artefact, {n: t for n, t in named.items() if n not in mine})})
+        return fill_artefact(module, {**dense, **split(artefact, {n: t for n, t in named.items() if n not in mine})})
 
     def surrogate(self, defended: nn.Module, before: nn.Module | None) -> nn.Module:
         """The pruned model itself: it has gradients."""

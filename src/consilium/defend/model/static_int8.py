@@ -25,7 +25,7 @@ from consilium.core.errors import Unlawful
 from consilium.core.random import Stream
 from consilium.core.records import Records
 
-from ._artefact import collect, fill, joined, split
+from ._artefact import collect, fill_artefact, joined, split
 from ._fx import quantise
 from ._straight_through import StraightThrough
 
@@ -74,7 +74,7 @@ class StaticInt8(ModelDefence):
     def unpack(self, module: nn.Module, artefact: Mapping[str, Tensor]) -> nn.Module:
         """The stored int8 model: the same logits to the last bit."""
         module = copy.deepcopy(module)
-        return fill(module, split(artefact, collect(module)))
+        return fill_artefact(module, split(artefact, collect(module)))
 
     def surrogate(self, defended: nn.Module, before: nn.Module | None) -> nn.Module | None:
         """Int8 forward, float backward."""

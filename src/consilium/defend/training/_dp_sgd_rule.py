@@ -105,16 +105,16 @@ class DPSGDRule(GradientRule):
         """As the batch selection says."""
         return self.selection.words
 
-    def schedule(self, asked: Schedule) -> Schedule:
-        """``asked`` with this rule's own batch, if it has one."""
-        if self.batch is None or self.batch == asked.batch:
-            return asked
-        if asked.batch == 0:
+    def schedule(self, schedule: Schedule) -> Schedule:
+        """``schedule`` with this rule's own batch, if it has one."""
+        if self.batch is None or self.batch == schedule.batch:
+            return schedule
+        if schedule.batch == 0:
             raise Unlawful(
                 f"all records are asked for in every step, and dp-sgd in batches of {self.batch}",
                 remedy="leave out dp-sgd.batch, or use an algorithm and a federation.batch that take batches",
             )
-        return replace(asked, batch=self.batch)
+        return replace(schedule, batch=self.batch)
 
     def batch_of(self, n: int, schedule: Schedule) -> int:
         """The batch B at a site with ``n`` units; refused where B > n or delta >= 1/n (LAWS 7)."""
@@ -233,11 +233,11 @@ class _PrivateOracle(GradientOracle):
 
     def __call__(self, params: Tensor, buffers: Tensor) -> Gradient:
         """The noisy sum of the next batch over its expected size; the buffers stay as they are."""
-        own = self.stream.child("step", self._done)
+        stream = self.stream.child("step", self._done)
         self._done += 1
-        total = self._sum(params, buffers, own)
+        total = self._sum(params, buffers, stream)
         deviation = self.sigma * total.sensitivity("add-or-remove-one")  # replace-one: see ClippedSum.sensitivity
-        noisy, self._noise = self.rule.noise.noised(total.value, deviation, own.child("noise"), self._noise)
+        noisy, self._noise = self.rule.noise.noised(total.value, deviation, stream.child("noise"), self._noise)
         return Gradient(noisy * (self.rule.scale / self.expected), buffers)
 
     def charge(self) -> Charge:
@@ -245,14 +245,14 @@ class _PrivateOracle(GradientOracle):
         steps = range(self._before, self._before + self._done)
         return self.rule.charged(self.units, self.batch, self.sigma, steps)
 
-    def _sum(self, params: Tensor, buffers: Tensor, own: Stream) -> ClippedSum:
+    def _sum(self, params: Tensor, buffers: Tensor, stream: Stream) -> ClippedSum:
         """The clipped sum ``(d,)`` over a fresh batch."""
-        index = self._select(own.child("sample"))
+        index = self._select(stream.child("sample"))
         if not len(index):
             return ClippedSum(torch.zeros_like(params), self.rule.clip)
-        batch = self._batch(index, params.detach(), buffers, own)
+        batch = self._batch(index, params.detach(), buffers, stream)
         unit = None if self.owner is None else self.owner[index].to(params.device)
-        with scoped(own.child("forward")):
+        with scoped(stream.child("forward")):
             return clipped_sum(
                 self.network, params, buffers, self.objective, batch, self.rule.clip, self.rule.chunk,
                 style=self.rule.style, unit=units_of_rows(batch, unit),
@@ -263,11 +263,11 @@ class _PrivateOracle(GradientOracle):
         chosen, self._selection = self.rule.selection.select(self.units, self.batch, stream, self._selection)
         return torch.nonzero(chosen if self.owner is None else chosen[self.owner])[:, 0]
 
-    def _batch(self, index: Tensor, params: Tensor, buffers: Tensor, own: Stream) -> Batch:
+    def _batch(self, index: Tensor, params: Tensor, buffers: Tensor, stream: Stream) -> Batch:
         """The selected records, prepared in evaluation mode where no example sees another."""
         x, y = self.records.x[index].to(params.device), self.records.y[index].to(params.device)
         return self.objective.prepare(
-            lambda inputs: self.network.logits(params, buffers, inputs), x, y, own.child("prepare").generator()
+            lambda inputs: self.network.logits(params, buffers, inputs), x, y, stream.child("prepare").generator()
         )
 
 

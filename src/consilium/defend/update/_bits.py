@@ -10,7 +10,7 @@ from torch import Tensor
 
 from consilium.core.errors import Refused
 
-__all__ = ["pack", "packed_length", "unpack"]
+__all__ = ["pack_bits", "packed_length", "unpack_bits"]
 
 
 def packed_length(count: int, width: int) -> int:
@@ -18,7 +18,7 @@ def packed_length(count: int, width: int) -> int:
     return -(-count * width // 8)
 
 
-def pack(numbers: Tensor, width: int) -> Tensor:
+def pack_bits(numbers: Tensor, width: int) -> Tensor:
     """uint8 ``(packed_length(n, width),)`` that holds ``numbers (n,)``, each at least 0 and below 2^width."""
     step = _step(width)
     if step != width:
@@ -28,8 +28,8 @@ def pack(numbers: Tensor, width: int) -> Tensor:
     return (cells << _shifts(step, numbers.device)).sum(1, dtype=torch.uint8)
 
 
-def unpack(packed: Tensor, count: int, width: int) -> Tensor:
-    """int32 ``(count,)``: what :func:`pack` was given.  Bits that no number has must be zero: one message, one form."""
+def unpack_bits(packed: Tensor, count: int, width: int) -> Tensor:
+    """int32 ``(count,)``: what :func:`pack_bits` was given.  Unused bits must be zero: one message, one form."""
     step = _step(width)
     cells = packed[:, None].bitwise_right_shift(_shifts(step, packed.device)).bitwise_and(2**step - 1).reshape(-1)
     used = count * width // step

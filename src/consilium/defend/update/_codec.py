@@ -49,8 +49,8 @@ class Codec(UpdateDefence, ABC):
         """Type and length of every part that stands for ``size`` numbers."""
 
     @abstractmethod
-    def encode(self, given: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
-        """The parts of ``given (n,)``, and what to keep for the next round beside the residual."""
+    def encode(self, vector: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
+        """The parts of ``vector (n,)``, and what to keep for the next round beside the residual."""
 
     @abstractmethod
     def decode(self, parts: Payload, size: int) -> Tensor:
@@ -64,36 +64,36 @@ class Codec(UpdateDefence, ABC):
             if not _compressed(name, tensor.numel()):
                 sent[name] = tensor
                 continue
-            own = {key.removeprefix(f"{name}."): t for key, t in memory.items() if key.startswith(f"{name}.")}
-            parts, after = self._encoded(tensor.float().reshape(-1), own, stream.child(name))
+            state = {key.removeprefix(f"{name}."): t for key, t in memory.items() if key.startswith(f"{name}.")}
+            parts, after = self._encoded(tensor.float().reshape(-1), state, stream.child(name))
             sent |= {f"{name}.{part}": t for part, t in parts.items()}
             kept |= {f"{name}.{part}": t for part, t in after.items()}
         return replace(update, payload=sent), kept
 
     def enforce(self, update: Update, expected: Mapping[str, tuple[int, ...]]) -> Update:
         """The server half: the decoded update, or a refusal that names the part and what is wrong with it."""
-        held, payload = dict(update.payload), {}
+        unread, payload = dict(update.payload), {}
         for name, shape in expected.items():
             size = math.prod(shape)
             if not _compressed(name, size):
-                payload[name] = _take(held, name, self.kind())
+                payload[name] = _take(unread, name, self.kind())
                 continue
-            parts = {part: _part(held, f"{name}.{part}", *of, self.kind()) for part, of in self.wire(size).items()}
+            parts = {part: _part(unread, f"{name}.{part}", *of, self.kind()) for part, of in self.wire(size).items()}
             try:
                 payload[name] = self.decode(parts, size).reshape(shape)
             except Refused as error:
                 raise refuse(f"{self.kind()}: {name}: {error.reason}") from error
-        if held:
-            raise refuse(f"{self.kind()}: {min(held)!r} is no part of the message")
+        if unread:
+            raise refuse(f"{self.kind()}: {min(unread)!r} is no part of the message")
         return replace(update, payload=payload)
 
-    def _encoded(self, tensor: Tensor, own: Payload, stream: Stream) -> tuple[Payload, Payload]:
-        given = tensor + own[_RESIDUAL] if _RESIDUAL in own else tensor
-        parts, after = self.encode(given, own, stream.generator(given.device))
-        if not bool(given.isfinite().all()):  # the server will refuse it; the site must not carry it on for ever
-            return parts, own
+    def _encoded(self, tensor: Tensor, state: Payload, stream: Stream) -> tuple[Payload, Payload]:
+        vector = tensor + state[_RESIDUAL] if _RESIDUAL in state else tensor
+        parts, after = self.encode(vector, state, stream.generator(vector.device))
+        if not bool(vector.isfinite().all()):  # the server will refuse it; the site must not carry it on for ever
+            return parts, state
         if self.corrects:
-            after = {**after, _RESIDUAL: given - self.decode(parts, given.numel())}
+            after = {**after, _RESIDUAL: vector - self.decode(parts, vector.numel())}
         return parts, after
 
 
@@ -102,25 +102,25 @@ def refuse(reason: str) -> Refused:
     return Refused(reason, remedy="leave this site out")
 
 
-def scales(found: Tensor) -> Tensor:
-    """``found`` if it can be a scale: finite and not negative."""
-    if not bool(found.isfinite().all()) or bool((found < 0).any()):
+def scales(values: Tensor) -> Tensor:
+    """``values`` if it can be a scale: finite and not negative."""
+    if not bool(values.isfinite().all()) or bool((values < 0).any()):
         raise refuse("a scale is negative or not finite")
-    return found
+    return values
 
 
 def _compressed(name: str, size: int) -> bool:
     return name != _EXACT and size > 1
 
 
-def _take(held: dict[str, Tensor], name: str, kind: str) -> Tensor:
-    if name not in held:
+def _take(parts: dict[str, Tensor], name: str, kind: str) -> Tensor:
+    if name not in parts:
         raise refuse(f"not encoded by {kind}: {name} is missing")
-    return held.pop(name)
+    return parts.pop(name)
 
 
-def _part(held: dict[str, Tensor], name: str, dtype: torch.dtype, length: int, kind: str) -> Tensor:
-    part = _take(held, name, kind)
+def _part(parts: dict[str, Tensor], name: str, dtype: torch.dtype, length: int, kind: str) -> Tensor:
+    part = _take(parts, name, kind)
     if part.dtype != dtype or tuple(part.shape) != (length,):
         raise refuse(f"{kind}: {name} is {part.dtype} {tuple(part.shape)}, not {dtype} ({length},)")
     return part

@@ -87,9 +87,9 @@ class DPFedAvg(UpdateDefence, MergeDefence):
             )
         return self
 
-    def hearing(self, told: Payload) -> DPFedAvg:
+    def hearing(self, extra: Payload) -> DPFedAvg:
         """With the clip of this round, where it moves."""
-        return replace(self, clip=float(told[CLIP])) if CLIP in told else self
+        return replace(self, clip=float(extra[CLIP])) if CLIP in extra else self
 
     def protect(self, update: Update, memory: Payload, stream: Stream) -> tuple[Update, Payload]:
         """The site half; nothing is kept."""
@@ -102,8 +102,8 @@ class DPFedAvg(UpdateDefence, MergeDefence):
         bounded, inside = self._bounded(update)
         if self.quantile is None:
             return bounded, memory
-        said = torch.full((1,), 0.5 if inside else -0.5, device=update.payload["delta"].device)
-        return replace(bounded, payload={**bounded.payload, INSIDE: said}), memory
+        indicator = torch.full((1,), 0.5 if inside else -0.5, device=update.payload["delta"].device)
+        return replace(bounded, payload={**bounded.payload, INSIDE: indicator}), memory
 
     def enforce(self, update: Update, expected: Mapping[str, tuple[int, ...]]) -> Update:
         """The server half: nobody's update is longer, and nobody's word counts for more than one."""

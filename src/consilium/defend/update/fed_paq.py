@@ -21,7 +21,7 @@ from torch import Tensor
 from consilium.core.entry import check
 from consilium.core.update import Payload
 
-from ._bits import pack, packed_length, unpack
+from ._bits import pack_bits, packed_length, unpack_bits
 from ._codec import Codec, scales
 from ._stochastic import round_down_or_up, value_of
 
@@ -41,14 +41,17 @@ class FedPAQ(Codec):
         """``codes`` and the length of the whole."""
         return {"codes": (torch.uint8, packed_length(size, self._width)), "norm": (torch.float32, 1)}
 
-    def encode(self, given: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
+    def encode(self, vector: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
         """Nothing is kept."""
-        norm = torch.linalg.vector_norm(given).reshape(1)
-        return {"codes": pack(round_down_or_up(given, norm, self.levels, generator), self._width), "norm": norm}, {}
+        norm = torch.linalg.vector_norm(vector).reshape(1)
+        return {
+            "codes": pack_bits(round_down_or_up(vector, norm, self.levels, generator), self._width),
+            "norm": norm,
+        }, {}
 
     def decode(self, parts: Payload, size: int) -> Tensor:
         """The levels times the length."""
-        return value_of(unpack(parts["codes"], size, self._width), scales(parts["norm"]), self.levels)
+        return value_of(unpack_bits(parts["codes"], size, self._width), scales(parts["norm"]), self.levels)
 
     @property
     def _width(self) -> int:

@@ -53,7 +53,7 @@ class PowerSGD(Codec):
         """Known to ``made_for(network)`` only."""
         raise _unbound()
 
-    def encode(self, given: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
+    def encode(self, vector: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
         """Known to ``made_for(network)`` only."""
         raise _unbound()
 
@@ -85,22 +85,22 @@ class _Layered(Codec):
         rest = size - sum(n * m for n, m in low)
         return {part: (torch.float32, n) for part, n in (("p", p), ("q", q), ("rest", rest))}
 
-    def encode(self, given: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
-        length = self.wire(given.numel())["q"][1]
-        drawn = torch.randn(length, generator=generator, device=given.device)
+    def encode(self, vector: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
+        length = self.wire(vector.numel())["q"][1]
+        drawn = torch.randn(length, generator=generator, device=vector.device)
         starts, rank = kept.get("q", drawn), self.knobs.rank
-        found: dict[str, list[Tensor]] = {"p": [given[:0]], "q": [given[:0]], "rest": [given[:0]]}
+        factors: dict[str, list[Tensor]] = {"p": [vector[:0]], "q": [vector[:0]], "rest": [vector[:0]]}
         at = 0
-        for layer, matrix in self._layers(given):
+        for layer, matrix in self._layers(vector):
             if matrix is None:
-                found["rest"].append(layer)
+                factors["rest"].append(layer)
                 continue
             end = at + rank * matrix[1]
             p, q = _power_step(layer.view(matrix), starts[at:end].view(-1, rank), drawn[at:end].view(-1, rank))
-            found["p"].append(p.reshape(-1))
-            found["q"].append(q.reshape(-1))
+            factors["p"].append(p.reshape(-1))
+            factors["q"].append(q.reshape(-1))
             at = end
-        parts = {part: torch.cat(pieces) for part, pieces in found.items()}
+        parts = {part: torch.cat(pieces) for part, pieces in factors.items()}
         return parts, {"q": parts["q"]}
 
     def decode(self, parts: Payload, size: int) -> Tensor:

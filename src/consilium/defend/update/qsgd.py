@@ -21,7 +21,7 @@ from torch import Tensor
 from consilium.core.entry import check
 from consilium.core.update import Payload
 
-from ._bits import pack, packed_length, unpack
+from ._bits import pack_bits, packed_length, unpack_bits
 from ._codec import Codec, scales
 from ._stochastic import round_down_or_up, value_of
 
@@ -48,17 +48,17 @@ class QSGD(Codec):
         codes = (torch.uint8, packed_length(size, self.bits))
         return {"codes": codes, "scales": (torch.float32, self._buckets(size))}
 
-    def encode(self, given: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
+    def encode(self, vector: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
         """Nothing is kept."""
-        width = self._width(given.numel())
-        rows = torch.nn.functional.pad(given, (0, -given.numel() % width)).view(-1, width)
-        found = torch.linalg.vector_norm(rows, 2.0 if self.scale == "l2" else float("inf"), dim=1)
-        codes = round_down_or_up(given, self._spread(found, given.numel()), self._steps, generator)
-        return {"codes": pack(codes, self.bits), "scales": found}, {}
+        width = self._width(vector.numel())
+        rows = torch.nn.functional.pad(vector, (0, -vector.numel() % width)).view(-1, width)
+        norms = torch.linalg.vector_norm(rows, 2.0 if self.scale == "l2" else float("inf"), dim=1)
+        codes = round_down_or_up(vector, self._spread(norms, vector.numel()), self._steps, generator)
+        return {"codes": pack_bits(codes, self.bits), "scales": norms}, {}
 
     def decode(self, parts: Payload, size: int) -> Tensor:
         """The levels times their bucket's scale."""
-        codes = unpack(parts["codes"], size, self.bits)
+        codes = unpack_bits(parts["codes"], size, self.bits)
         return value_of(codes, self._spread(scales(parts["scales"]), size), self._steps)
 
     @property
@@ -71,5 +71,5 @@ class QSGD(Codec):
     def _buckets(self, size: int) -> int:
         return -(-size // self._width(size))
 
-    def _spread(self, found: Tensor, size: int) -> Tensor:
-        return found.repeat_interleave(self._width(size))[:size]
+    def _spread(self, norms: Tensor, size: int) -> Tensor:
+        return norms.repeat_interleave(self._width(size))[:size]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from consilium.core.update import Payload
 
-from ._bits import pack, packed_length, unpack
+from ._bits import pack_bits, packed_length, unpack_bits
 from ._codec import Codec, scales
 
 __all__ = ["SignSGD"]
@@ -40,10 +40,10 @@ class SignSGD(Codec):
         """``signs`` and one ``scale``."""
         return {"signs": (torch.uint8, packed_length(size, 1)), "scale": (torch.float32, 1)}
 
-    def encode(self, given: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
+    def encode(self, vector: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
         """Bit 1 stands for plus."""
-        return {"signs": pack(given >= 0, 1), "scale": given.abs().mean().reshape(1)}, {}
+        return {"signs": pack_bits(vector >= 0, 1), "scale": vector.abs().mean().reshape(1)}, {}
 
     def decode(self, parts: Payload, size: int) -> Tensor:
         """The scale with either sign."""
-        return (2 * unpack(parts["signs"], size, 1) - 1).float() * scales(parts["scale"])
+        return (2 * unpack_bits(parts["signs"], size, 1) - 1).float() * scales(parts["scale"])

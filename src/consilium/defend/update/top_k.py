@@ -20,7 +20,7 @@ from torch import Tensor
 from consilium.core.entry import check
 from consilium.core.update import Payload
 
-from ._bits import pack, packed_length, unpack
+from ._bits import pack_bits, packed_length, unpack_bits
 from ._codec import Codec, refuse
 
 __all__ = ["TopK"]
@@ -49,14 +49,14 @@ class TopK(Codec):
             return {"indices": (torch.int32, k), **values}
         return {"mask": (torch.uint8, packed_length(size, 1)), **values}
 
-    def encode(self, given: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
+    def encode(self, vector: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
         """The k largest, in the order of their positions."""
-        place = given.abs().topk(self._count(given.numel())).indices.sort().values
-        values = {"values": given[place]}
-        if "indices" in self.wire(given.numel()):
+        place = vector.abs().topk(self._count(vector.numel())).indices.sort().values
+        values = {"values": vector[place]}
+        if "indices" in self.wire(vector.numel()):
             return {"indices": place.int(), **values}, {}
-        chosen = torch.zeros(given.shape, dtype=torch.int32, device=given.device).index_fill(0, place, 1)
-        return {"mask": pack(chosen, 1), **values}, {}
+        chosen = torch.zeros(vector.shape, dtype=torch.int32, device=vector.device).index_fill(0, place, 1)
+        return {"mask": pack_bits(chosen, 1), **values}, {}
 
     def decode(self, parts: Payload, size: int) -> Tensor:
         """Zero where nothing was sent."""
@@ -70,7 +70,7 @@ class TopK(Codec):
             if bool((place[1:] <= place[:-1]).any()):
                 raise refuse("indices are repeated or not ascending")
         else:
-            place = unpack(parts["mask"], size, 1).nonzero()[:, 0]
+            place = unpack_bits(parts["mask"], size, 1).nonzero()[:, 0]
             if len(place) != len(values):
                 raise refuse(f"the mask has {len(place)} positions for {len(values)} values")
         return torch.zeros(size, device=values.device).index_copy(0, place, values)

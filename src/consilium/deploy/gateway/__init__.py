@@ -17,7 +17,7 @@ Needs no torch.
 from __future__ import annotations
 
 from .door import FrontDoor, Listener
-from .head import CALLS, Denied, Head, Limits, read_head
+from .head import CALLS, ConnectionLimits, Denied, Head, read_head
 from .signature import Signatures
 
-__all__ = ["CALLS", "Denied", "FrontDoor", "Head", "Limits", "Listener", "Signatures", "read_head"]
+__all__ = ["CALLS", "ConnectionLimits", "Denied", "FrontDoor", "Head", "Listener", "Signatures", "read_head"]

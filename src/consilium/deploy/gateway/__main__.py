@@ -15,7 +15,7 @@ from pathlib import Path
 
 from consilium.core.terminal import log_lines
 
-from . import FrontDoor, Limits, Signatures
+from . import ConnectionLimits, FrontDoor, Signatures
 
 __all__ = ["main"]
 
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # each connection is two descriptors
     door = FrontDoor(
-        _address(chosen.upstream), tls=tls, trust=trust, limits=Limits(**chosen.limits), signatures=signatures
+        _address(chosen.upstream), tls=tls, trust=trust, limits=ConnectionLimits(**chosen.limits), signatures=signatures
     )
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_run(door, _address(chosen.listen)))

@@ -18,10 +18,10 @@ import time
 from collections.abc import Hashable, Sequence
 
 from .admission import Crowd, Notes, Share
-from .head import CALLS, OPEN_CALLS, Denied, Head, Limits, read_head
+from .head import CALLS, OPEN_CALLS, ConnectionLimits, Denied, Head, read_head
 from .sender import check_sender
 from .signature import Signatures
-from .stream import Overlong, Stream
+from .stream import ByteStream, Overlong
 
 __all__ = ["FrontDoor", "Listener"]
 
@@ -80,11 +80,11 @@ class FrontDoor:
         *,
         tls: ssl.SSLContext | None,
         trust: ssl.SSLContext | None,
-        limits: Limits | None = None,
+        limits: ConnectionLimits | None = None,
         signatures: Signatures | None = None,
     ) -> None:
         self.upstream, self.tls, self.trust, self.signatures = upstream, tls, trust, signatures
-        self.limits = limits or Limits()
+        self.limits = limits or ConnectionLimits()
         self.calls = CALLS if tls is not None else OPEN_CALLS
         self._strangers, self._inside = Crowd(self.limits.strangers), Crowd(self.limits.connections)
         self._shares: dict[Hashable, Share] = {}
@@ -104,7 +104,7 @@ class FrontDoor:
 
     async def serve(self, connection: socket.socket, address: str) -> None:
         """One connection from its first byte to its last."""
-        stream, link = Stream(connection), _Link(self.upstream, self.trust, self.limits)
+        stream, link = ByteStream(connection), _Link(self.upstream, self.trust, self.limits)
         stay = _Stay(stream)
         self._strangers.enter(address, stay, stay.end)
         try:
@@ -134,7 +134,7 @@ class FrontDoor:
                 raise Denied(401, "another node's signature in the same connection")
         await stream.finish(_LAST_WORD)
 
-    async def _first(self, stream: Stream) -> Head | None:
+    async def _first(self, stream: ByteStream) -> Head | None:
         """TLS and the first head of a stranger; None if it says nothing."""
         try:
             async with asyncio.timeout(self.limits.greeting):
@@ -149,7 +149,7 @@ class FrontDoor:
     def _share(self, party: Hashable) -> Share:
         return self._shares.setdefault(party, Share(self.limits.share))
 
-    async def _head(self, stream: Stream) -> Head | None:
+    async def _head(self, stream: ByteStream) -> Head | None:
         """The next request of a connection; None at its end."""
         try:
             raw = await stream.until(b"\r\n\r\n", self.limits.head)
@@ -159,7 +159,7 @@ class FrontDoor:
             raise Denied(400, "its head is cut off") from None
         return read_head(raw, self.limits, self.calls) if raw else None
 
-    async def _pass(self, stream: Stream, link: _Link, head: Head, share: Share) -> None:
+    async def _pass(self, stream: ByteStream, link: _Link, head: Head, share: Share) -> None:
         """One request to the link, and its answer back."""
         async with share.hold(head.length):
             body = await asyncio.wait_for(stream.exactly(head.length), self.limits.patience(head.length))
@@ -175,7 +175,7 @@ class FrontDoor:
 class _Stay:
     """A connection and the task that serves it, which end together."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: ByteStream) -> None:
         self.stream, self._task = stream, asyncio.current_task()
 
     def end(self) -> None:
@@ -193,7 +193,7 @@ class _Stay:
 class _Link:
     """One connection to the link behind, for one connection before the door; never shared."""
 
-    def __init__(self, address: tuple[str, int], trust: ssl.SSLContext | None, limits: Limits) -> None:
+    def __init__(self, address: tuple[str, int], trust: ssl.SSLContext | None, limits: ConnectionLimits) -> None:
         self.address, self.trust, self.limits = address, trust, limits
         self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
@@ -245,7 +245,7 @@ async def _reply(reader: asyncio.StreamReader) -> tuple[bytes, int]:
     return raw, int(match[1])
 
 
-async def _answer(stream: Stream, denied: Denied) -> None:
+async def _answer(stream: ByteStream, denied: Denied) -> None:
     line = f"HTTP/1.1 {denied.status} {_WORDS.get(denied.status, 'Unavailable')}"
     text = f"{line}\r\ncontent-length: {len(denied.body)}\r\nconnection: close\r\n\r\n"
     if stream.ready:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, fields
 
-__all__ = ["CALLS", "OPEN_CALLS", "Denied", "Head", "Limits", "read_head"]
+__all__ = ["CALLS", "OPEN_CALLS", "ConnectionLimits", "Denied", "Head", "read_head"]
 
 CALLS = frozenset(
     f"/v1/fleet/{word}"
@@ -42,7 +42,7 @@ _HOP = frozenset({b"connection", b"keep-alive", b"host", b"content-length"})
 
 
 @dataclass(frozen=True)
-class Limits:
+class ConnectionLimits:
     """What a connection and a party may have: sizes in bytes, times in seconds, connections by number.
 
     ``head`` and ``body`` bound one request.  Until a node's signature has been seen, a connection is a stranger's: at
@@ -94,7 +94,7 @@ class Denied(Exception):
         super().__init__(reason)
 
 
-def read_head(raw: bytes, limits: Limits, calls: frozenset[str] = CALLS) -> Head:
+def read_head(raw: bytes, limits: ConnectionLimits, calls: frozenset[str] = CALLS) -> Head:
     """The request whose head, up to and with its empty line, is ``raw``; raises :class:`Denied`."""
     lines = raw[:-4].split(b"\r\n")
     if any(b"\r" in line or b"\n" in line or b"\0" in line for line in lines):
@@ -129,7 +129,7 @@ def _check_connection(found: list[tuple[bytes, bytes]]) -> None:
             raise Denied(400, "Connection names fields")
 
 
-def _length(value: bytes, limits: Limits) -> int:
+def _length(value: bytes, limits: ConnectionLimits) -> int:
     if not re.fullmatch(rb"[0-9]{1,12}", value):
         raise Denied(400, "Content-Length is no number")
     if int(value) > limits.body:

@@ -11,7 +11,7 @@ import contextlib
 import socket
 import ssl
 
-__all__ = ["Overlong", "Stream"]
+__all__ = ["ByteStream", "Overlong"]
 
 _SMALL, _LARGE = 16 * 1024, 256 * 1024
 """Bytes of one read: of a stranger, whose head is small, and of a node."""
@@ -21,7 +21,7 @@ class Overlong(Exception):
     """What was waited for did not come within its length."""
 
 
-class Stream:
+class ByteStream:
     """One connection.  Methods are called one at a time, and raise OSError (ssl.SSLError is one) when it is broken."""
 
     def __init__(self, connection: socket.socket) -> None:

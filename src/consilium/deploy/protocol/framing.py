@@ -26,7 +26,7 @@ from torch import Tensor
 
 from consilium.core.errors import Refused
 
-__all__ = ["VERSION", "Bounds", "Frame", "canonical", "heading", "pack", "parse", "quoted", "unpack"]
+__all__ = ["VERSION", "Bounds", "Frame", "canonical", "heading", "pack", "parse_object", "quoted", "unpack"]
 
 VERSION = 1
 """The version of frame and messages; a reader takes its own version only."""
@@ -95,7 +95,7 @@ def canonical(value: object) -> bytes:
         raise Refused(f"a message cannot carry this: {error}", remedy="use plain JSON values") from None
 
 
-def parse(data: bytes, what: str) -> dict[str, Any]:
+def parse_object(data: bytes, what: str) -> dict[str, Any]:
     """A JSON object from untrusted bytes: no duplicate key, no NaN, no infinity, no bottomless nesting."""
     try:
         value = json.loads(
@@ -132,7 +132,7 @@ def heading(data: bytes, bounds: Bounds) -> tuple[dict[str, Any], int]:
     end = _HEAD.size + length
     if len(data) < end:
         _refuse(f"truncated: {len(data)} bytes, and the header ends at {end}")
-    return parse(data[_HEAD.size : end], "header"), end
+    return parse_object(data[_HEAD.size : end], "header"), end
 
 
 def _check_index(body: memoryview, bounds: Bounds) -> None:
@@ -144,7 +144,7 @@ def _check_index(body: memoryview, bounds: Bounds) -> None:
         _refuse(f"an index of {length} bytes is more than the {bounds.header} that are read")
     if len(body) < _INDEX.size + length:
         _refuse("truncated in its index of tensors")
-    index = parse(bytes(body[_INDEX.size : _INDEX.size + length]), "index of tensors")
+    index = parse_object(bytes(body[_INDEX.size : _INDEX.size + length]), "index of tensors")
     if len(index) > bounds.tensors:
         _refuse(f"{len(index)} tensors are more than {bounds.tensors}")
     spans = sorted(_span(name, entry, bounds) for name, entry in index.items())

@@ -30,7 +30,7 @@ from consilium.federate.federated_evaluation import Assessment
 from .framing import Bounds, Frame, canonical, heading, pack, quoted, unpack
 
 __all__ = [
-    "Context", "Refusal", "Sealed", "StudyRequest", "decode_assessment", "decode_broadcast", "decode_model",
+    "Context", "RefusalMessage", "Sealed", "StudyRequest", "decode_assessment", "decode_broadcast", "decode_model",
     "decode_refusal", "decode_request", "decode_update", "encode_assessment", "encode_broadcast", "encode_model",
     "encode_refusal", "encode_request", "encode_update", "kind_of",
 ]  # fmt: skip
@@ -95,7 +95,7 @@ class Sealed:
 
 
 @dataclass(frozen=True)
-class Refusal:
+class RefusalMessage:
     """A site says no: what stood against it (``where``: the limit), why, and what would help."""
 
     site: str
@@ -105,7 +105,7 @@ class Refusal:
     remedy: str = ""
 
     @classmethod
-    def of(cls, error: ConsiliumError, site: str, round: int = 0) -> Refusal:
+    def of(cls, error: ConsiliumError, site: str, round: int = 0) -> RefusalMessage:
         """The refusal that tells a server of ``error``; round 0 is before the first one."""
         where, reason, remedy = (_line(text) for text in (error.where, error.reason, error.remedy))
         return cls(site, round, where[:200], reason[:1000] or "no reason is given", remedy[:1000])
@@ -216,16 +216,16 @@ def decode_assessment(data: bytes, context: Context) -> Assessment:
     return Assessment(_text(header, "site", 200), n, accuracy, loss, reason)
 
 
-def encode_refusal(refusal: Refusal, study: str) -> bytes:
+def encode_refusal(refusal: RefusalMessage, study: str) -> bytes:
     """Why a site does not do what was asked."""
     return pack(Frame({"kind": "refusal", "study": study, **vars(refusal)}, {}))
 
 
-def decode_refusal(data: bytes, context: Context) -> Refusal:
+def decode_refusal(data: bytes, context: Context) -> RefusalMessage:
     """A site's refusal, of any round unless ``context`` names one."""
-    own = set(Refusal.__dataclass_fields__)
+    own = set(RefusalMessage.__dataclass_fields__)
     header = _header(unpack(data, _NOTE_BYTES), "refusal", {"study", *own}, context)
-    return Refusal(
+    return RefusalMessage(
         site=_text(header, "site", 200),
         round=header["round"],
         where=_text(header, "where", 200, empty=True),

@@ -22,7 +22,7 @@ from consilium.deploy.protocol.description import describe
 from consilium.deploy.protocol.enrolment import Enrolment, decode_enrolment
 from consilium.deploy.protocol.framing import Bounds, unpack
 from consilium.deploy.protocol.schema import check_agreed, read_schema
-from consilium.deploy.transport.flower import Caller, refusal_of, told
+from consilium.deploy.transport.flower import Caller, message_bytes, refusal_of
 from consilium.deploy.transport.server_options import Terms
 from consilium.federate.participation import Participation
 from consilium.monitor.progress import Planning
@@ -36,7 +36,7 @@ from .remote_sites import elsewhere
 if TYPE_CHECKING:
     from flwr.app import Message
 
-__all__ = ["bounds", "check_deployable", "enrol", "greet", "named", "plan_for"]
+__all__ = ["check_deployable", "declaration_check", "enrol", "greet", "named", "plan_for"]
 
 _NOTHING: Mapping[str, bytes] = MappingProxyType({})
 _AGAIN = 2.0
@@ -69,10 +69,10 @@ def check_deployable(spec: Spec) -> None:
 def greet(caller: Caller, terms: Terms, spec: Spec, data: Consortium, names: Sequence[str]) -> dict[str, Enrolment]:
     """What every site has; refused by name beyond what the study allows."""
     caller.say(f"waiting for {', '.join(names)}")
-    return enrol(caller, terms, _first(spec, data, names), names, bounds(spec), {"greet": b"-"})
+    return enrol(caller, terms, _first(spec, data, names), names, declaration_check(spec), {"greet": b"-"})
 
 
-def bounds(spec: Spec) -> Callable[[Enrolment], None]:
+def declaration_check(spec: Spec) -> Callable[[Enrolment], None]:
     """Whether a declaration is within what the study allows."""
     assert spec.federation is not None
     most = spec.federation.shape.max_records
@@ -113,7 +113,7 @@ def enrol(
     end, came, turned = time.monotonic() + terms.gather, dict[str, Enrolment](), dict[str, str]()
 
     def read(site: str, reply: Message) -> Enrolment | Refused:
-        data = told(reply, "answer")
+        data = message_bytes(reply, "answer")
         if (said := refusal_of(site, data, digest)) is not None:
             return said
         one = decode_enrolment(data, digest, site)
@@ -166,7 +166,7 @@ def named(caller: Caller, terms: Terms, spec: Spec, data: Consortium, names: Seq
 
 
 def _name(_: str, reply: Message) -> str:
-    return str(unpack(told(reply, "answer"), Bounds()).header.get("site"))
+    return str(unpack(message_bytes(reply, "answer"), Bounds()).header.get("site"))
 
 
 def _first(spec: Spec, data: Consortium, names: Sequence[str]) -> wire.StudyRequest:

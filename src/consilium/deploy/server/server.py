@@ -39,7 +39,7 @@ from consilium.study.spec.parse import parse
 from consilium.study.spec.spec import FederationSpec, Spec
 from consilium.study.store.store import Store
 
-from .enrolment_handshake import bounds, check_deployable, enrol, greet, named, plan_for
+from .enrolment_handshake import check_deployable, declaration_check, enrol, greet, named, plan_for
 
 __all__ = ["serve", "serve_study"]
 
@@ -90,7 +90,7 @@ def _carrier(plan: Plan, store: Store, caller: Caller, terms: Terms) -> Carrier:
 
 def _acceptable(plan: Plan, node: TrainingNode, data: Consortium) -> Callable[[Enrolment], None]:
     """Whether a declaration is what the plan was made for, and its weight the one that the server works out."""
-    within, federation = bounds(plan.spec), node.arm.study(plan.spec).federation
+    within, federation = declaration_check(plan.spec), node.arm.study(plan.spec).federation
     assert isinstance(federation, FederationSpec)
     own = {site.id: site.records for site in data.sites}
 

@@ -30,7 +30,7 @@ from typing import IO, Any, Self
 
 from consilium.core.errors import Failed, Refused
 from consilium.core.files import opened_to_lock, read_bytes
-from consilium.deploy.protocol.framing import canonical, parse
+from consilium.deploy.protocol.framing import canonical, parse_object
 
 __all__ = ["Journal", "durable", "sync_folder"]
 
@@ -157,7 +157,7 @@ class Journal:
 
     def _checked(self, raw: bytes, before: bytes, number: int, chain: bytes) -> tuple[dict[str, Any], bytes]:
         try:
-            line = parse(raw, "line")
+            line = parse_object(raw, "line")
             told = bytes.fromhex(line.pop("mac"))
         except (Refused, KeyError, TypeError, ValueError):
             raise self._broken(f"line {number} is damaged") from None
@@ -171,7 +171,7 @@ class Journal:
         if path != self._heads[0] and not path.exists() and len(macs) == 1:
             return  # it is first written with the first line
         try:
-            head = parse(read_bytes(path), "head")
+            head = parse_object(read_bytes(path), "head")
             count, mac, version = int(head["count"]), bytes.fromhex(head["mac"]), head.get("version", 1)
             sealed = hmac.compare_digest(_head(count, mac, self._seal), canonical(head))
         except (OSError, Refused, KeyError, TypeError, ValueError):
@@ -266,7 +266,7 @@ def _keys(key: bytes) -> tuple[bytes, bytes]:
 def _claims(whole: bytes) -> object:
     """The version that the first line names; 1 where it names none."""
     try:
-        return parse(whole.splitlines()[0], "line").get("journal", 1)
+        return parse_object(whole.splitlines()[0], "line").get("journal", 1)
     except (Refused, IndexError):
         return 1
 

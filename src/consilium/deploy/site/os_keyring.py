@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, final
 
 from consilium.core.errors import MissingExtra, Refused
-from consilium.deploy.protocol.framing import canonical, parse
+from consilium.deploy.protocol.framing import canonical, parse_object
 
 from .secret import Custody
 
@@ -42,7 +42,7 @@ class Keyring(Custody):
 
     def unwrap(self, data: bytes, path: Path) -> bytes:
         """The key from the keyring; Refused where it is not there any more."""
-        about = parse(data, "secret")
+        about = parse_object(data, "secret")
         told = _asked("get_password", str(about.get("service")), str(about.get("account")))
         try:
             key = bytes.fromhex(told or "")

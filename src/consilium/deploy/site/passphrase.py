@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, final
 
 from consilium.core.errors import MissingExtra, Refused
-from consilium.deploy.protocol.framing import canonical, parse
+from consilium.deploy.protocol.framing import canonical, parse_object
 
 from .secret import Custody
 
@@ -63,7 +63,7 @@ class Passphrase(Custody):
 
 
 def _opened(data: bytes, said: str, path: Path) -> bytes:
-    about = parse(data, "secret")
+    about = parse_object(data, "secret")
     try:
         sealed, nonce = bytes.fromhex(about.pop("sealed")), bytes.fromhex(about["nonce"])
         cipher = _cipher(said, about)

@@ -29,7 +29,7 @@ from consilium.deploy.protocol.messages import StudyRequest
 from .ledger import Budget, Ledger
 from .record_tokens import Fingerprint
 
-__all__ = ["Planned", "Requirement", "SiteLimits", "check", "check_request", "read_limits"]
+__all__ = ["Planned", "Requirement", "SiteLimits", "check_policy", "check_request", "read_limits"]
 
 _DEFENCES = tuple(room for room in catalogue.ROOMS if room.startswith("defend/"))
 _TOP = [
@@ -145,7 +145,7 @@ def check_request(request: StudyRequest, limits: SiteLimits) -> None:
         _check_required(group, request, None)
 
 
-def check(request: StudyRequest, limits: SiteLimits, ledger: Ledger, data: Planned) -> None:
+def check_policy(request: StudyRequest, limits: SiteLimits, ledger: Ledger, data: Planned) -> None:
     """Refuse a study that ``limits`` do not allow on ``data``; the rounds that are not paid yet count."""
     check_request(request, limits)
     for group in limits.required:

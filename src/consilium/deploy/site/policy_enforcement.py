@@ -24,7 +24,7 @@ from consilium.deploy.protocol.messages import StudyRequest
 from consilium.federate.client.participant import Participant
 
 from .ledger import Ledger, open_ledger
-from .policy import Planned, SiteLimits, check, check_request
+from .policy import Planned, SiteLimits, check_policy, check_request
 from .record_tokens import Fingerprint
 from .secret import Custody, PlainFile
 
@@ -85,7 +85,7 @@ class Guard:
         bounded = most if most < person.schedule.rounds else None
         planned = Planned(known.data, step, steps, tuple(labels), bounded)
         with self._ledger() as ledger:
-            check(request, self.limits, ledger, planned)
+            check_policy(request, self.limits, ledger, planned)
         return Admitted(request, replace(person, site=replace(person.site, limits=self.limits.at_site())), planned)
 
     def pay(self, admitted: Admitted, round: int, question: bytes) -> None:

@@ -19,7 +19,7 @@ from typing import ClassVar, final
 from consilium.core.errors import Failed, Refused
 from consilium.core.files import read_bytes
 from consilium.core.keystream import Secret
-from consilium.deploy.protocol.framing import parse
+from consilium.deploy.protocol.framing import parse_object
 
 from .journal import durable
 
@@ -112,7 +112,7 @@ def _kept(data: bytes, path: Path) -> str:
     if len(data) == _BYTES:
         return PlainFile.name
     try:
-        kept = parse(data, "secret").get("kept")
+        kept = parse_object(data, "secret").get("kept")
     except Refused:
         kept = None
     if kept not in ("passphrase", "keyring"):

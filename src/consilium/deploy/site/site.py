@@ -37,7 +37,7 @@ from .secret_source import custody
 from .site_data import holding_of
 from .worker import Worker
 
-__all__ = ["Line", "join", "take_part"]
+__all__ = ["SiteConnection", "join", "take_part"]
 
 _POLL, _IDLE = 0.05, 0.25
 """Seconds between two looks for a message: soon after one, and when none has come for a while."""
@@ -49,7 +49,7 @@ _log = logging.getLogger("consilium.site")
 
 
 @dataclass(frozen=True)
-class Line:
+class SiteConnection:
     """Where the server is, and by what the two know each other: the site's key and the server's authority.
 
     Without them ``insecure`` must be said, on the loopback.
@@ -71,7 +71,9 @@ class Line:
             raise Refused(f"others can read {self.key}", remedy=f"chmod 600 {self.key}")
 
 
-def take_part(line: Line, site: str, data: str, limits: Path | None, state: Path, secret_from: str = "file") -> None:
+def take_part(
+    line: SiteConnection, site: str, data: str, limits: Path | None, state: Path, secret_from: str = "file"
+) -> None:
     """Join as ``site`` with the records that ``data`` names, keeping everything below ``state``.
 
     ``secret_from`` says where the ledger's secret is kept: see :mod:`.secret_from`.
@@ -88,7 +90,7 @@ def take_part(line: Line, site: str, data: str, limits: Path | None, state: Path
     join(line, Worker(site, holding_of(data), state / "studies", guard), state)
 
 
-def join(line: Line, worker: Worker, home: Path) -> None:
+def join(line: SiteConnection, worker: Worker, home: Path) -> None:
     """Take part until told to stop."""
     require_flower()
     line.check()
@@ -116,7 +118,7 @@ def join(line: Line, worker: Worker, home: Path) -> None:
             _depart(line, number)
 
 
-def _live(line: Line, worker: Worker, home: Path) -> Child:
+def _live(line: SiteConnection, worker: Worker, home: Path) -> Child:
     """A node from its beginning to its end."""
     node, seat = _connect(line, home)
     try:
@@ -132,13 +134,13 @@ def _pause(why: str) -> None:
     time.sleep(_AGAIN)
 
 
-def _why_ended(node: Child, line: Line) -> str:
+def _why_ended(node: Child, line: SiteConnection) -> str:
     if _rejected(node):
         return "the server does not take this key yet"
     return _FOREIGN.format(line.ca) if _foreign(node) else f"the node ended: {node.last_words()}"
 
 
-def _depart(line: Line, number: int) -> None:
+def _depart(line: SiteConnection, number: int) -> None:
     """Take leave for a node that could not, until it is heard or no longer needed."""
     end = time.monotonic() + _SECONDS_AWAY
     while line.key is not None and line.ca is not None and time.monotonic() < end:
@@ -147,7 +149,7 @@ def _depart(line: Line, number: int) -> None:
         time.sleep(_AGAIN)
 
 
-def _connect(line: Line, home: Path) -> tuple[Child, NodeSeat]:
+def _connect(line: SiteConnection, home: Path) -> tuple[Child, NodeSeat]:
     """Start the node; it listens before it has reached the server."""
     port, secret_file = free_port(), home / "node.secret"
     secret = new_secret(secret_file)

@@ -26,7 +26,7 @@ from consilium.deploy.protocol.description import Understood, understand
 from consilium.deploy.protocol.difference import refuse_difference
 from consilium.deploy.protocol.enrolment import Enrolment, encode_enrolment
 from consilium.deploy.protocol.schema import Schema, check_named
-from consilium.deploy.transport.flower import answer_of, says, told
+from consilium.deploy.transport.flower import answer_of, message_bytes, says
 from consilium.federate.client.participant import Participant
 from consilium.federate.engines.engine import one_thread
 from consilium.federate.federated_evaluation import Assessment, assess
@@ -77,12 +77,12 @@ class Worker:
             return answer_of({"hold": b"-"})
         parts, digest = {}, "?"
         try:
-            parts["token"] = told(message, "token")
-            request = wire.decode_request(told(message, "request"))
+            parts["token"] = message_bytes(message, "token")
+            request = wire.decode_request(message_bytes(message, "request"))
             digest = request.digest()
             if says(message, "greet"):
                 return answer_of({**parts, "answer": self._greeting(request, digest)})
-            study, question = self._prepared(request, digest), told(message, "question")
+            study, question = self._prepared(request, digest), message_bytes(message, "question")
             if says(message, "assess"):
                 parts["assessment"] = self._assess_before(study, digest, question)
             return answer_of({**parts, "answer": self._answer(study, digest, question)})
@@ -192,7 +192,7 @@ class Worker:
 
     def _refusal(self, error: ConsiliumError, digest: str) -> bytes:
         _log.warning("refused: %s", error)
-        return wire.encode_refusal(wire.Refusal.of(error, self.site), digest)
+        return wire.encode_refusal(wire.RefusalMessage.of(error, self.site), digest)
 
 
 def _units(records: Records) -> int:

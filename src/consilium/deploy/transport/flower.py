@@ -34,7 +34,15 @@ if TYPE_CHECKING:
     from flwr.serverapp import Grid
 
 __all__ = [
-    "Caller", "Deployment", "Flower", "answer_of", "hold_of", "question_of", "refusal_of", "says", "told",
+    "Caller",
+    "Deployment",
+    "Flower",
+    "answer_of",
+    "hold_of",
+    "message_bytes",
+    "question_of",
+    "refusal_of",
+    "says",
 ]  # fmt: skip
 
 _SMALL, _LARGE = "short", "long"
@@ -154,8 +162,12 @@ class Flower(Engine):
 
     def figures(self) -> dict[str, Any]:
         """What the sites declared, who was silent, and who refused and why."""
-        told = {"records": dict(self.deployment.records), "silent": dict(self.silent), "refusals": dict(self.refusals)}
-        return {"kind": "flower", **told}
+        return {
+            "kind": "flower",
+            "records": dict(self.deployment.records),
+            "silent": dict(self.silent),
+            "refusals": dict(self.refusals),
+        }
 
     def _charged(self, site: str, state: SiteState) -> SiteState:
         """The server's own account of a site: what a round of this study costs it.  The site keeps the true one."""
@@ -167,7 +179,7 @@ class Flower(Engine):
 
     def _read(self, question: Question, desk: Reception, site: str, reply: Message) -> object:
         """The answer of ``site``, whose key sent it: one that names another site is refused."""
-        data = told(reply, "answer")
+        data = message_bytes(reply, "answer")
         if (said := refusal_of(site, data, self._digest)) is not None:
             self._declined.add(site)
             raise said
@@ -178,7 +190,7 @@ class Flower(Engine):
         if question.model is None:
             return desk.updates[site]
         before = wire.Context(self._digest, question.model.round)
-        assessment = wire.decode_assessment(told(reply, "assessment"), before)
+        assessment = wire.decode_assessment(message_bytes(reply, "assessment"), before)
         return self._believed(assessment, site), desk.updates[site]
 
     def _believed(self, told_now: Assessment, site: str) -> Assessment:
@@ -318,7 +330,7 @@ class _Asking:
 
     def _is_own(self, reply: Message, site: str, token: bytes) -> bool:
         asked = reply.metadata.src_node_id == self.caller.nodes[site]
-        return asked and secrets.compare_digest(told(reply, "token"), token)
+        return asked and secrets.compare_digest(message_bytes(reply, "token"), token)
 
 
 def refusal_of(site: str, data: bytes, study: str) -> Refused | None:
@@ -347,7 +359,7 @@ def answer_of(parts: Mapping[str, bytes]) -> RecordDict:
     return _content(parts)
 
 
-def told(message: Message, name: str) -> bytes:
+def message_bytes(message: Message, name: str) -> bytes:
     """The bytes that ``message`` carries under ``name``; refused where it carries something else."""
     if name in message.content.config_records.get(_SMALL, {}):
         value = message.content.config_records[_SMALL][name]

@@ -29,7 +29,7 @@ from consilium.core.files import read_bytes
 
 from .reply_poller import Replies
 
-__all__ = ["Heart", "NodeSeat", "ServerSeat", "depart", "register", "start_run"]
+__all__ = ["Heart", "NodeSeat", "ServerSeat", "depart", "register_sites", "start_run"]
 
 _ACQUIRE = frozenset({"/flwr.proto.Runtime/AcquireTask"})
 _APP = b"""[build-system]
@@ -50,7 +50,7 @@ clientapp = "nothing:app"
 """
 
 
-def register(address: str, ca: bytes | None, sites: Mapping[str, bytes]) -> dict[str, int]:
+def register_sites(address: str, ca: bytes | None, sites: Mapping[str, bytes]) -> dict[str, int]:
     """Make the registered keys those of ``sites``: add the new, remove the others.  Returns each site's node id."""
     from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, UnregisterNodeRequest
 

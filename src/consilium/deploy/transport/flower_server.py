@@ -15,7 +15,7 @@ from consilium.core.files import read_bytes
 from consilium.monitor.stragglers import Lateness
 
 from .flower import Caller
-from .flower_internals import ServerSeat, register, start_run
+from .flower_internals import ServerSeat, register_sites, start_run
 from .keys import ServerKeys
 from .processes import Child, free_port, new_secret, parse_address, program, wait_open
 from .server_options import Terms
@@ -98,7 +98,7 @@ class Link:
     @contextmanager
     def seat(self, held: dict[str, bytes], say: Callable[[str], None]) -> Iterator[Caller]:
         """Register the keys, start a run and sit down in it; then only the door opens, or it would refuse the sites."""
-        nodes = register(self.address, self.ca, held)
+        nodes = register_sites(self.address, self.ca, held)
         seat = ServerSeat(self.address, self.ca, self.secret, start_run(self.address, self.ca), self.check)
         why = "the server ended"
         try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from consilium.core.entry import check
-from consilium.deploy.gateway import Limits
+from consilium.deploy.gateway import ConnectionLimits
 
 from .processes import parse_address, refuse_insecure
 
@@ -28,7 +28,7 @@ class Terms:
     deadline: float = 3600.0
     gather: float = 3600.0
     ahead: int = 2
-    door: Limits = field(default_factory=Limits)
+    door: ConnectionLimits = field(default_factory=ConnectionLimits)
 
     def check(self) -> None:
         """Refuse what others could reach without TLS and keys."""

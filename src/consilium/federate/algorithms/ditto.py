@@ -45,9 +45,9 @@ class Ditto(LocalDescent):
         super().__post_init__()
         check(0 <= self.lam <= 1e6, "lam", self.lam, "0 to 1e6; 0.05 to 2 are usual")
 
-    def schedule(self, asked: Schedule) -> Schedule:
+    def schedule(self, schedule: Schedule) -> Schedule:
         """Twice the epochs: the shared model's, then the personal one's."""
-        return replace(asked, epochs=2 * asked.epochs)
+        return replace(schedule, epochs=2 * schedule.epochs)
 
     def begin(self, broadcast: Broadcast, kept: Kept, steps: int) -> Work:
         """At the shared model; the personal one waits: it begins as the shared model of the site's first round."""
@@ -76,8 +76,8 @@ class Ditto(LocalDescent):
 
     def model_for(self, server: Server, kept: Kept | None) -> tuple[Tensor, Tensor]:
         """The shared model for everyone, and for a site that has none of its own yet."""
-        own = {} if kept is None else kept.tensors
-        return own.get("params", server.params), own.get("buffers", server.buffers)
+        tensors = {} if kept is None else kept.tensors
+        return tensors.get("params", server.params), tensors.get("buffers", server.buffers)
 
 
 def _first_half(work: Work) -> int:

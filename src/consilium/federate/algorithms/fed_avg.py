@@ -33,9 +33,9 @@ class FedAvg(Algorithm):
         check(0 <= self.momentum < 1, "momentum", self.momentum, "0 to 1, 1 excluded")
         check_used(self, "momentum", self.optimiser != "adam", 'optimiser = "adam"')
 
-    def schedule(self, asked: Schedule) -> Schedule:
+    def schedule(self, schedule: Schedule) -> Schedule:
         """As asked."""
-        return asked
+        return schedule
 
     def begin(self, broadcast: Broadcast, kept: Kept, steps: int) -> Work:
         """From the shared parameters; the optimiser starts afresh every round."""

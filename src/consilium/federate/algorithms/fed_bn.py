@@ -68,7 +68,7 @@ class _Parts:
     """Which entries of a flat vector are shared and which a site's own; ``fresh`` are the untrained own ones."""
 
     shared: Tensor
-    own: Tensor
+    local: Tensor
     fresh: Tensor
     order: Tensor
 
@@ -76,12 +76,12 @@ class _Parts:
     def of(cls, tensors: list[tuple[Tensor, bool]], flat: Tensor) -> _Parts:
         marks = [torch.full((t.numel(),), kept, device=flat.device) for t, kept in tensors]
         mask = torch.cat([*marks, torch.zeros(0, dtype=torch.bool, device=flat.device)])
-        shared, own = (~mask).nonzero().flatten(), mask.nonzero().flatten()
-        return cls(shared, own, flat[own], torch.cat([shared, own]).argsort())
+        shared, local = (~mask).nonzero().flatten(), mask.nonzero().flatten()
+        return cls(shared, local, flat[local], torch.cat([shared, local]).argsort())
 
-    def join(self, shared: Tensor, own: Tensor | None) -> Tensor:
+    def join(self, shared: Tensor, local: Tensor | None) -> Tensor:
         """The whole vector."""
-        return torch.cat([shared, self.fresh if own is None else own])[self.order]
+        return torch.cat([shared, self.fresh if local is None else local])[self.order]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,11 +109,11 @@ class _Bound(LocalDescent):
             "delta": work.params[self.params.shared] - broadcast.params,
             "buffers": work.buffers[self.buffers.shared] - broadcast.buffers,
         }
-        return sent, Kept({"params": work.params[self.params.own], "buffers": work.buffers[self.buffers.own]})
+        return sent, Kept({"params": work.params[self.params.local], "buffers": work.buffers[self.buffers.local]})
 
     def model_for(self, server: Server, kept: Kept | None) -> tuple[Tensor, Tensor] | None:
         return None if kept is None else self._whole(server.params, server.buffers, kept)
 
     def _whole(self, params: Tensor, buffers: Tensor, kept: Kept) -> tuple[Tensor, Tensor]:
-        own = kept.tensors
-        return self.params.join(params, own.get("params")), self.buffers.join(buffers, own.get("buffers"))
+        tensors = kept.tensors
+        return self.params.join(params, tensors.get("params")), self.buffers.join(buffers, tensors.get("buffers"))

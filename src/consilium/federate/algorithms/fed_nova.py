@@ -42,9 +42,9 @@ class FedNova(Algorithm):
         check(0 < self.lr < 100, "lr", self.lr, "a learning rate above 0 and below 100")
         check(0 <= self.momentum < 1, "momentum", self.momentum, "0 to 1, 1 excluded")
 
-    def schedule(self, asked: Schedule) -> Schedule:
+    def schedule(self, schedule: Schedule) -> Schedule:
         """As asked."""
-        return asked
+        return schedule
 
     def begin(self, broadcast: Broadcast, kept: Kept, steps: int) -> Work:
         """From the shared parameters; the momentum starts afresh every round."""
@@ -70,10 +70,10 @@ class FedNova(Algorithm):
 
     def check(self, payload: Payload, steps: int) -> None:
         """a_k is at most that of the steps that were planned: it multiplies everybody's changes."""
-        said, rho = float(payload["steps"]), self.momentum
+        effective, rho = float(payload["steps"]), self.momentum
         most = (steps - rho * (1 - rho**steps) / (1 - rho)) / (1 - rho)  # the sum below in closed form
-        if not 0 <= said <= most * (1 + _ROUNDING):
-            raise Refused(f"counts {said:g} effective steps, and at most {most:g} were planned")
+        if not 0 <= effective <= most * (1 + _ROUNDING):
+            raise Refused(f"counts {effective:g} effective steps, and at most {most:g} were planned")
 
     def advance(self, server: Server, aggregate: Aggregate) -> Server:
         """As many steps along the mean direction as the cohort did on average."""

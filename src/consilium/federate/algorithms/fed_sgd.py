@@ -27,9 +27,9 @@ class FedSGD(Algorithm):
     def __post_init__(self) -> None:
         check(0 < self.lr < 100, "lr", self.lr, "a learning rate above 0 and below 100")
 
-    def schedule(self, asked: Schedule) -> Schedule:
+    def schedule(self, schedule: Schedule) -> Schedule:
         """One step on everything, whatever epochs and batch are asked."""
-        return Schedule(asked.rounds, epochs=1, batch=0)
+        return Schedule(schedule.rounds, epochs=1, batch=0)
 
     def begin(self, broadcast: Broadcast, kept: Kept, steps: int) -> Work:
         """At the shared parameters."""

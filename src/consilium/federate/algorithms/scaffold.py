@@ -44,9 +44,9 @@ class Scaffold(Algorithm):
         check(0 < self.lr < 100, "lr", self.lr, "a learning rate above 0 and below 100")
         check(0 < self.server_lr < 100, "server_lr", self.server_lr, "a learning rate above 0 and below 100")
 
-    def schedule(self, asked: Schedule) -> Schedule:
+    def schedule(self, schedule: Schedule) -> Schedule:
         """As asked."""
-        return asked
+        return schedule
 
     def start(self, network: Network, population: int) -> Server:
         """With a control variate of zeros."""
@@ -60,8 +60,10 @@ class Scaffold(Algorithm):
     def begin(self, broadcast: Broadcast, kept: Kept, steps: int) -> Work:
         """From the shared parameters; a site that is new has c_k = 0."""
         common = broadcast.extra["control"]
-        own = kept.tensors.get("control", torch.zeros_like(common))
-        return Work(broadcast.params, broadcast.buffers, planned=steps, memory={"own": own, "drift": common - own})
+        control = kept.tensors.get("control", torch.zeros_like(common))
+        return Work(
+            broadcast.params, broadcast.buffers, planned=steps, memory={"own": control, "drift": common - control}
+        )
 
     def step(self, work: Work, gradient: Gradient) -> Work:
         """One corrected step; the correction is added after the gradient was clipped and noised."""

@@ -97,14 +97,14 @@ class Participant:
         with stage("finish"):
             payload, kept = self.algorithm_in(broadcast.round).finish(broadcast, work)
         update = Update(self.site.id, broadcast.round, self.weight, payload)
-        held = dict(state.defences)
+        memories = dict(state.defences)
         for defence in self.defences:
             kind = defence.kind()
             with stage(kind):
-                update, held[kind] = defence.hearing(broadcast.extra).protect(
-                    update, held.get(kind, {}), self.stream.child(self.site.id, broadcast.round, kind)
+                update, memories[kind] = defence.hearing(broadcast.extra).protect(
+                    update, memories.get(kind, {}), self.stream.child(self.site.id, broadcast.round, kind)
                 )
-        kept_by_defences = {kind: tensors for kind, tensors in held.items() if tensors}
+        kept_by_defences = {kind: tensors for kind, tensors in memories.items() if tensors}
         return update, SiteState(kept, entered(state.ledger, charge), kept_by_defences, memory or {})
 
 

@@ -82,7 +82,7 @@ class Together:
         memory = {name: torch.stack([w.memory[name] for w in works]) for name in works[0].memory}
         drawn = _Drawn(people, batches, params.device, self.span)
         for steps, active in _spans([len(b) for b in batches], self.span):
-            new, held = self._advance(
+            new, new_memory = self._advance(
                 params[:active],
                 {name: tensor[:active] for name, tensor in memory.items()},
                 drawn.span(steps, active),
@@ -92,7 +92,7 @@ class Together:
             params = torch.cat([new, params[active:]]) if active < len(people) else new
             memory = {
                 name: torch.cat([tensor, memory[name][active:]]) if active < len(people) else tensor
-                for name, tensor in held.items()
+                for name, tensor in new_memory.items()
             }
         return {
             person.site.id: person.leave(
@@ -126,11 +126,11 @@ class Together:
 
         def gradient(flat: Tensor, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
             """By name, then joined: through views of one vector each part's gradient would be padded to all of d."""
-            found = grad(loss)(self.like.lesson.network.parameters_at(flat), x, y, weight)
-            return torch.cat([g.reshape(-1) for g in found.values()])
+            gradients = grad(loss)(self.like.lesson.network.parameters_at(flat), x, y, weight)
+            return torch.cat([g.reshape(-1) for g in gradients.values()])
 
-        def step(flat: Tensor, held: dict[str, Tensor], value: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-            work = Work(flat, self.empty, steps, planned, held)
+        def step(flat: Tensor, memory: dict[str, Tensor], value: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            work = Work(flat, self.empty, steps, planned, memory)
             after = self.algorithm.step(work, Gradient(value, self.empty))
             return after.params, dict(after.memory)
 
@@ -164,16 +164,20 @@ class _Drawn:
 
     def __init__(self, people: list[Participant], batches: list[list[Tensor]], device: torch.device, span: int) -> None:
         self.people, self.device = people, device
-        size, steps, first = max(len(b) for own in batches for b in own), len(batches[0]), people[0].lesson.records
+        size, steps, first = (
+            max(len(b) for site_batches in batches for b in site_batches),
+            len(batches[0]),
+            people[0].lesson.records,
+        )
         self.rows = torch.zeros(len(people), steps, size, dtype=torch.long)
         self.x = torch.zeros(len(people), span, size, *first.x.shape[1:], dtype=first.x.dtype)
         self.y = torch.zeros(len(people), steps, size, dtype=first.y.dtype)
         self.weight = torch.zeros(len(people), steps, size)
-        for i, (person, own) in enumerate(zip(people, batches, strict=True)):
-            lengths = torch.tensor([len(rows) for rows in own]).unsqueeze(1)
+        for i, (person, site_batches) in enumerate(zip(people, batches, strict=True)):
+            lengths = torch.tensor([len(rows) for rows in site_batches]).unsqueeze(1)
             there = torch.arange(size) < lengths
-            self.rows[i, : len(own)][there] = torch.cat(own)
-            self.weight[i, : len(own)] = there / lengths
+            self.rows[i, : len(site_batches)][there] = torch.cat(site_batches)
+            self.weight[i, : len(site_batches)] = there / lengths
             torch.index_select(person.lesson.records.y, 0, self.rows[i].view(-1), out=self.y[i].view(-1))
 
     def span(self, steps: range, active: int) -> list[_Stacked]:

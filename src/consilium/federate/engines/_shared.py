@@ -85,10 +85,10 @@ def _mapped(node: Any, kind: type, change: Callable[[Any], Any]) -> Any:
     after = [_mapped(value, kind, change) for value in before]
     if all(new is old for new, old in zip(after, before, strict=True)):
         return node
-    made = copy.copy(node)
+    clone = copy.copy(node)
     for name, value in zip(names, after, strict=True):
-        object.__setattr__(made, name, value)
-    return made
+        object.__setattr__(clone, name, value)
+    return clone
 
 
 @cache

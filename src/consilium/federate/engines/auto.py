@@ -19,7 +19,7 @@ from consilium.core.exchange import Exchange
 
 from .engine import Engine
 
-__all__ = ["Choice", "fastest"]
+__all__ = ["EngineChoice", "fastest"]
 
 _SHORT = 3.0
 """Seconds of work in all below which the loop is taken."""
@@ -28,7 +28,7 @@ _CLEARLY = 1.25
 
 
 @dataclass(frozen=True)
-class Choice:
+class EngineChoice:
     """The engine taken, why, and the seconds per site that each candidate took in the probe."""
 
     kind: str
@@ -37,8 +37,8 @@ class Choice:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, for evidence."""
-        told = {name: seconds if math.isfinite(seconds) else None for name, seconds in self.seconds_per_site.items()}
-        return {"kind": self.kind, "why": self.why, "seconds_per_site": told}
+        times = {name: seconds if math.isfinite(seconds) else None for name, seconds in self.seconds_per_site.items()}
+        return {"kind": self.kind, "why": self.why, "seconds_per_site": times}
 
 
 def fastest(
@@ -47,7 +47,7 @@ def fastest(
     start: Any,
     fresh: Callable[[], Any],
     rounds: int,
-) -> tuple[Engine, Choice]:
+) -> tuple[Engine, EngineChoice]:
     """The engine to use, made, and the choice: ``candidates`` begin with the loop, ``start`` is the server's state."""
     cohort, inbox = exchange.open(start)
     names = list(candidates)
@@ -55,11 +55,11 @@ def fastest(
     timed = {kind: _seconds(best, exchange, cohort[:1], inbox, fresh)}
     whole = timed[kind] * len(cohort) * rounds
     if not math.isfinite(whole):
-        return best, Choice(kind, "the probe failed; the training will say how", {})
+        return best, EngineChoice(kind, "the probe failed; the training will say how", {})
     if len(names) == 1:
-        return best, Choice(kind, "no other can carry this training here", timed)
+        return best, EngineChoice(kind, "no other can carry this training here", timed)
     if whole < _SHORT:
-        return best, Choice(kind, "over in seconds alone: not worth starting processes for", timed)
+        return best, EngineChoice(kind, "over in seconds alone: not worth starting processes for", timed)
     for name in names[1:]:
         engine = candidates[name]()
         timed[name] = _seconds(engine, exchange, cohort[: engine.at_once(len(cohort))], inbox, fresh)
@@ -68,19 +68,19 @@ def fastest(
             best, kind = engine, name
         else:
             engine.close()
-    return best, Choice(kind, "the fastest in the probe", timed)
+    return best, EngineChoice(kind, "the fastest in the probe", timed)
 
 
 def _seconds(
     engine: Engine, exchange: Exchange[Any, Any, Any, Any], sites: Sequence[str], inbox: Any, fresh: Callable[[], Any]
 ) -> float:
     """Seconds per site of the first phase, the second time; infinite where it fails, which must not end the others."""
-    held = {site: fresh() for site in sites}
+    states = {site: fresh() for site in sites}
     try:
-        for _ in engine.phase(exchange, exchange.phases[0], sites, inbox, held, "probe"):
+        for _ in engine.phase(exchange, exchange.phases[0], sites, inbox, states, "probe"):
             pass
         began = time.perf_counter()
-        for _ in engine.phase(exchange, exchange.phases[0], sites, inbox, held, "probe"):
+        for _ in engine.phase(exchange, exchange.phases[0], sites, inbox, states, "probe"):
             pass
     except ConsiliumError:
         return math.inf

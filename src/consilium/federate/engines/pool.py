@@ -172,12 +172,12 @@ class _Worker:
         """What the job gave, by site; raises its error."""
         self._asked = False
         try:
-            good, told = self.pipe.recv()
+            good, content = self.pipe.recv()
         except (EOFError, OSError) as error:
             raise self._died() from error
         if good:
-            return self.up.take(told)  # type: ignore[no-any-return]
-        kind, reason, remedy, where = told
+            return self.up.take(content)  # type: ignore[no-any-return]
+        kind, reason, remedy, where = content
         raise kind(reason, remedy=remedy, where=where)
 
     def stop(self) -> None:
@@ -213,7 +213,7 @@ def _serve(
     inner: Engine,
     exchanges: tuple[Any, ...],
     down: Arena,
-    own: Arena,
+    memory: Arena,
     up: Arena,
 ) -> None:
     """The worker's side: answer until the pipe closes, which it does when the parent ends, however it ends."""
@@ -225,7 +225,7 @@ def _serve(
             return
         up.clear()
         try:
-            work = inner.phase(exchanges[index], phase, sites, down.take(inbox), own.take(states), name)
+            work = inner.phase(exchanges[index], phase, sites, down.take(inbox), memory.take(states), name)
             answer: tuple[bool, Any] = True, up.put({site: (outbox, after) for site, outbox, after in work})
         except ConsiliumError as error:
             answer = False, (type(error), error.reason, error.remedy, error.where)

@@ -102,5 +102,5 @@ def weighed(updates: Iterable[Update], weights: Mapping[str, float]) -> Iterator
     """Those of ``updates`` that ``weights`` names, each with its weight there."""
     for update in updates:
         if update.site in weights:
-            own = weights[update.site]
-            yield update if update.weight == own else replace(update, weight=own)
+            weight = weights[update.site]
+            yield update if update.weight == weight else replace(update, weight=weight)

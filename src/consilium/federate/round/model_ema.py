@@ -58,13 +58,13 @@ class Average:
 
 
 def _remembering(server: Server, params: Tensor, buffers: Tensor, counted: Tensor) -> Server:
-    own = {"average": params, "average_buffers": buffers, "average_rounds": counted}
-    return replace(server, memory={**server.memory, **own})
+    entries = {"average": params, "average_buffers": buffers, "average_rounds": counted}
+    return replace(server, memory={**server.memory, **entries})
 
 
 def _remembered(server: Server) -> tuple[Tensor, Tensor, Tensor]:
     """The average of the parameters and of the buffers, and of how many rounds it is."""
-    held = server.memory
-    if "average" not in held:
+    memory = server.memory
+    if "average" not in memory:
         raise Failed(f"the average of {server.round} rounds is not in the server's memory", remedy="train again")
-    return held["average"], held["average_buffers"], held["average_rounds"]
+    return memory["average"], memory["average_buffers"], memory["average_rounds"]

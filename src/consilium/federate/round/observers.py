@@ -81,19 +81,19 @@ class Observers:
         after = dict(memory)
         for watcher in self.watchers:
             if rounds_seen(memory, watcher.key) == seen.broadcast.round - 1:
-                held = self._shown(watcher, seen, recalled(memory, watcher.key))
+                observations = self._shown(watcher, seen, recalled(memory, watcher.key))
                 after = {name: tensor for name, tensor in after.items() if not name.startswith(watcher.key)}
-                after |= _filed(watcher.key, held, seen.broadcast.round)
+                after |= _filed(watcher.key, observations, seen.broadcast.round)
         return after
 
-    def _shown(self, watcher: Observer, seen: Seen, held: dict[str, Tensor]) -> Payload | None:
+    def _shown(self, watcher: Observer, seen: Seen, observations: dict[str, Tensor]) -> Payload | None:
         try:
             view = watcher.view(seen, self._own, self.classes)
             if view is None:
-                return held
+                return observations
             require(view, watcher.attack.watches, watcher.attack.kind())
-            after = watcher.attack.observe(held, view)
-            if held and payload_bytes(after) > payload_bytes(held):
+            after = watcher.attack.observe(observations, view)
+            if observations and payload_bytes(after) > payload_bytes(observations):
                 raise Failed(f"{watcher.attack.kind()} remembers more with every round", remedy="keep sums, not rounds")
             return after
         except Exception:
@@ -112,10 +112,13 @@ def recalled(memory: Payload, key: str) -> dict[str, Tensor]:
     return {name.removeprefix(f"{key}:"): tensor.cpu() for name, tensor in memory.items() if name.startswith(f"{key}:")}
 
 
-def _filed(key: str, held: Payload | None, round: int) -> dict[str, Tensor]:
-    if held is None:
+def _filed(key: str, observations: Payload | None, round: int) -> dict[str, Tensor]:
+    if observations is None:
         return {key: torch.tensor(_BROKEN)}
-    return {key: torch.tensor(round), **{f"{key}:{name}": tensor.detach().clone() for name, tensor in held.items()}}
+    return {
+        key: torch.tensor(round),
+        **{f"{key}:{name}": tensor.detach().clone() for name, tensor in observations.items()},
+    }
 
 
 def _copied(update: Update) -> Update:

@@ -113,8 +113,8 @@ class ServerHalf:
     def broadcast(self, state: RoundState) -> Broadcast:
         """What every sampled site receives: the algorithm's word, and the merge's."""
         sent = self.algorithm.broadcast(state.server)
-        told = self.merge.tells(state.merge)
-        return replace(sent, extra={**sent.extra, **told}) if told else sent
+        extra = self.merge.tells(state.merge)
+        return replace(sent, extra={**sent.extra, **extra}) if extra else sent
 
     @property
     def streams(self) -> bool:
@@ -177,17 +177,17 @@ class ServerHalf:
         turned = {site: why for site, why in state.turned.items() if site in state.cohort}
         reasons = {**turned, **incoming.refused}
         if not len(incoming) and (len(reasons) > 1 or len(self.roster) == 1):
-            told = "; ".join(f"{site}: {why}" for site, why in reasons.items())
-            raise Failed(f"no update of round {state.server.round + 1} could be used ({told})")
+            details = "; ".join(f"{site}: {why}" for site, why in reasons.items())
+            raise Failed(f"no update of round {state.server.round + 1} could be used ({details})")
 
     def _merging(self, state: RoundState, expected: Expected) -> Merging:
         """Behind a mask nobody can be told.  Where the server's noise covers each site no update is left out for what
         others sent: the claim counts on that, and bounds all of them.
         """
         algorithm = self.rate.at(self.algorithm, state.server.round + 1)
-        told = not self.sees_sums and self.merge.least > 0
+        apart = not self.sees_sums and self.merge.least > 0
         return Merging(
-            algorithm, self.merge, self.average, state.server, state.merge, expected, self.max_share, self.loss, told
+            algorithm, self.merge, self.average, state.server, state.merge, expected, self.max_share, self.loss, apart
         )
 
     def _unchanged(
@@ -235,8 +235,8 @@ class ServerHalf:
 
     def _admission(self, state: RoundState, expected: Expected) -> Callable[[str, Update], Update]:
         """What makes a plain update of a site's message, or refuses it."""
-        told = self.merge.tells(state.merge)
-        return partial(self._admit, state.server.round + 1, tuple(d.hearing(told) for d in self.defences), expected)
+        extra = self.merge.tells(state.merge)
+        return partial(self._admit, state.server.round + 1, tuple(d.hearing(extra) for d in self.defences), expected)
 
     def _admit(
         self, number: int, defences: Sequence[UpdateDefence], expected: Expected, site: str, update: Update
@@ -295,7 +295,7 @@ class FederatedRound(RoundExchange):
     ) -> tuple[dict[str, Update], dict[str, SiteState]]:
         """Local work of many at once."""
         done = self._stack.work([self.sites[site] for site in sites], inbox, states)
-        return {site: update for site, (update, _) in done.items()}, {site: held for site, (_, held) in done.items()}
+        return {site: update for site, (update, _) in done.items()}, {site: after for site, (_, after) in done.items()}
 
     def turned(self, server: RoundState, refused: Mapping[str, str]) -> RoundState:
         """The server half is told of what an engine turned away."""

@@ -83,7 +83,7 @@ def length(vector: Tensor) -> float:
 
 
 def _vectors(server: Server) -> dict[str, Tensor]:
-    floating = {name: held for name, held in server.memory.items() if held.is_floating_point()}
+    floating = {name: tensor for name, tensor in server.memory.items() if tensor.is_floating_point()}
     return {"parameters": server.params, "buffers": server.buffers, **floating}
 
 

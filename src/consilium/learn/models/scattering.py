@@ -20,11 +20,11 @@ from consilium.core.front import Front
 from consilium.learn.architecture import Architecture, require_image
 from consilium.learn.scattering import Scattering as Transform
 
-__all__ = ["Scattering"]
+__all__ = ["ScatteringModel"]
 
 
 @dataclass(frozen=True)
-class Scattering(Architecture):
+class ScatteringModel(Architecture):
     """A linear layer on scattering coefficients.
 
     ``scale`` J: averages over 2^J pixels; ``angles`` L of the wavelets; ``groups`` of coefficients that are normalised

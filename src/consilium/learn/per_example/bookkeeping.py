@@ -106,7 +106,10 @@ class BookKeeping:
             if returned:
                 by_rule[call.number].append(call.answered(returned, n))
         with torch.no_grad():
-            by_layer = [rule.gradients(own, n) if own else None for rule, own in zip(self.rules, by_rule, strict=True)]
+            by_layer = [
+                rule.gradients(layer_calls, n) if layer_calls else None
+                for rule, layer_calls in zip(self.rules, by_rule, strict=True)
+            ]
             return self._sorted(by_layer), loss
 
     def measure(self, entries: list[ParameterGradients]) -> None:
@@ -190,7 +193,7 @@ def _is_outside(kind: type[LayerRule]) -> bool:
 
 def _several(numbers: list[tuple[int, ...]]) -> frozenset[int]:
     """Those that stand in more than one layer."""
-    everywhere = [number for own in numbers for number in own]
+    everywhere = [number for group in numbers for number in group]
     return frozenset(number for number in everywhere if everywhere.count(number) > 1)
 
 

@@ -45,8 +45,8 @@ class ByVmap:
 
             return objective.losses(predict, {name: t.unsqueeze(0) for name, t in example.items()}).squeeze(0)
 
-        found = vmap(grad(loss), in_dims=(None, 0), randomness="different")(named, part.batch)
-        rows = [g.flatten(1) for g in found.values()]
+        gradients = vmap(grad(loss), in_dims=(None, 0), randomness="different")(named, part.batch)
+        rows = [g.flatten(1) for g in gradients.values()]
         if part.share is not None:
             rows = [(g * part.share.to(g.dtype)[:, None]).view(part.n, -1, g.shape[1]).sum(1) for g in rows]
         return [ParameterGradients(tuple(range(len(rows))), FormedGradients(rows))] if rows else []

@@ -173,8 +173,8 @@ def _add(total: Tensor, route: Route, entries: list[ParameterGradients], weights
     leaves = route.leaves
     columns = list(weights.unbind(1))
     for entry in entries:
-        own = [columns[leaves.layer[number]] for number in entry.numbers]
-        for number, value in zip(entry.numbers, entry.gradients.weighted(own), strict=True):
+        factors = [columns[leaves.layer[number]] for number in entry.numbers]
+        for number, value in zip(entry.numbers, entry.gradients.weighted(factors), strict=True):
             start = leaves.offsets[number]
             total[start : start + value.numel()].view(value.shape).add_(value)
 

@@ -122,9 +122,9 @@ def _by_type(template: nn.Module) -> str | None:
     for name, module in template.named_modules():
         if isinstance(module, _BatchNorm) or (isinstance(module, _NormBase) and module.track_running_stats):
             return f"{name or 'it'} is a {type(module).__name__}, which looks at the whole batch"
-    own = [name for name, p in template._parameters.items() if p is not None]
-    if own and next(template.children(), None) is not None:
-        return f"{own[0]} belongs to no layer"
+    names = [name for name, p in template._parameters.items() if p is not None]
+    if names and next(template.children(), None) is not None:
+        return f"{names[0]} belongs to no layer"
     return None
 
 

@@ -146,30 +146,30 @@ class MatrixGradients(LayerGradients):
         return self.g[part.start * parts : part.stop * parts]
 
     def _instantiate(self) -> Tensor:
-        into, found = self.kept(self.n), []
+        into, squares = self.kept(self.n), []
         shape = (-1, self.g.shape[2], into.shape[2] // (self.products.parts * self.g.shape[2]))
         for part in spans(self.n, self.each):
             g = self._of(part).transpose(1, 2)
             rows = into[:, part]
             for slab, patches in zip(rows, self.products.patches(part), strict=True):
                 torch.bmm(g, patches, out=slab.view(shape))
-            found.append(torch.linalg.vector_norm(rows, dim=2).square_().sum(0))
+            squares.append(torch.linalg.vector_norm(rows, dim=2).square_().sum(0))
         self._gradients = into
-        return torch.cat(found)
+        return torch.cat(squares)
 
     def _ghost(self) -> Tensor:
         if self.g.shape[1] == 1:  # One position: the two Gram matrices are numbers.
             inputs = [patches.square().sum((1, 2)) for patches in self.products.patches(slice(0, self.n))]
             squares = self.g.square().sum((1, 2)) * functools.reduce(torch.add, inputs)
             return squares.view(-1, self.products.parts).sum(1)
-        found = []
+        sums = []
         for part in spans(self.n, self.each):
             g = self._of(part)
             gram, other = self.products.grams(part), torch.bmm(g, g.transpose(1, 2))
             both = torch.linalg.vecdot(gram.flatten(1), other.flatten(1)).clamp_min(0)
             most = _traces(gram) * _traces(other)
-            found.append(torch.add(both, most, alpha=self._rounding()).view(-1, self.products.parts).sum(1))
-        return torch.cat(found)
+            sums.append(torch.add(both, most, alpha=self._rounding()).view(-1, self.products.parts).sum(1))
+        return torch.cat(sums)
 
     def _rounding(self) -> float:
         """How far a ghost norm may be off, as a share of |U|^2 |g|^2: sums of T^2, D and O rounded terms."""

@@ -104,8 +104,8 @@ def rule_for(layer: nn.Module) -> type[LayerRule] | None:
     """The rule registered for ``layer``; None where there is none, or where hooks or added parameters change it."""
     if layer._forward_pre_hooks or layer._forward_hooks:
         return None
-    own = layer._parameters.keys()
-    return next((kind for kind in _RULES.get(type(layer), ()) if own <= kind.parameters and kind.covers(layer)), None)
+    names = layer._parameters.keys()
+    return next((kind for kind in _RULES.get(type(layer), ()) if names <= kind.parameters and kind.covers(layer)), None)
 
 
 def per_example(values: Sequence[Tensor], n: int) -> Tensor:

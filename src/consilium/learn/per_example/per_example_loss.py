@@ -29,8 +29,8 @@ def per_example_losses(objective: Objective, predict: Predict, batch: Batch) -> 
         alone = {name: t.unsqueeze(0) for name, t in example.items()}
         return objective.losses(lambda x: _Asked.apply(x, predict), alone).squeeze(0)  # type: ignore[no-untyped-call]
 
-    found: Tensor = vmap(loss, randomness="different")(dict(batch))
-    return found
+    losses: Tensor = vmap(loss, randomness="different")(dict(batch))
+    return losses
 
 
 class _Asked(torch.autograd.Function):

@@ -194,7 +194,7 @@ def claims(
     ``sampler`` is in words where it is not what the charges say.
     """
     labels, units = _split(charges)
-    made = []
+    results = []
     for unit, counted in units.items():
         ledger = _canonical(counted)
         spent, rate = composed(ledger, delta, adjacency), max(rate for rate, _, _ in ledger)
@@ -204,7 +204,7 @@ def claims(
         public = adjacency != "replace-one" or unit == "patient"
         one = (spent.epsilon, delta, drawn, spent.accountant)
         replaced = composed(ledger, delta, "replace-one") if unit == "site" else spent
-        made.append(
+        results.append(
             Claim(
                 site, unit, adjacency, *one, n, round(rate * n), sigma, steps, against, noise, public, replaced.epsilon
             )
@@ -212,10 +212,10 @@ def claims(
     if labels:
         cost = float(sum(response.epsilon * count for response, count in labels.items()))
         one = (cost, 0.0, "every label, once and stored", _RESPONSE)
-        made.append(
+        results.append(
             Claim(site, "label", "replace-one-label", *one, n, None, None, sum(labels.values()), against, noise)
         )
-    return tuple(made)
+    return tuple(results)
 
 
 def maximum(claims: Sequence[Claim], unit: str = "example") -> float | None:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from consilium.core.errors import MissingExtra
 from consilium.evidence.cell import CellEvidence
 from consilium.monitor.epsilon_tracker import EpsilonSpent
-from consilium.monitor.interrupt import check
+from consilium.monitor.interrupt import check_interrupt
 
 from .scalars import cell_scalars, round_scalars
 from .sink import Curve, Sink
@@ -85,7 +85,7 @@ class Tracks:
         try:
             return act()
         except Exception as error:  # a full disk, a locked file, another version: it is a copy, and the run goes on
-            check()
+            check_interrupt()
             self._sinks.pop(kind, None)
             why = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST]
             self._say(f"{kind} is left out from here: {why}; the next run fills in what is missing")

@@ -11,13 +11,13 @@ from typing import Literal
 from consilium.core.finding import Measure
 from consilium.report.load.numbers import Style
 from consilium.report.load.records import CellRecord, StudyRecord
-from consilium.report.load.scores import worst_case
+from consilium.report.load.scores import worst_case_accuracy
 
-__all__ = ["Column", "columns", "is_bound", "measure_of"]
+__all__ = ["TableColumn", "columns", "is_bound", "measure_of"]
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """One column: ``better`` is the direction that is good, ``style`` says how its numbers are written.
 
     ``needs_all``: where one seed has no figure there is no mean either: the seeds that have one are the good ones.
@@ -41,32 +41,32 @@ class Column:
 
 
 _FIRST = (
-    Column("accuracy", "accuracy", "Utility", "Share of test records answered rightly.", "high"),
-    Column(
+    TableColumn("accuracy", "accuracy", "Utility", "Share of test records answered rightly.", "high"),
+    TableColumn(
         "balanced_accuracy",
         "balanced accuracy",
         "Utility",
         "Mean over classes of the share answered rightly: answering one class always earns 1 / classes.",
         "high",
     ),
-    Column(
+    TableColumn(
         "auroc", "AUROC", "Utility", "Chance that a right class is ranked above a wrong one; 0.5 is a coin.", "high"
     ),
-    Column(
+    TableColumn(
         "personal_accuracy",
         "own models",
         "Utility",
         "Share of the sites' validation records answered rightly by each site's own model (personalised algorithms).",
         "high",
     ),
-    Column(
+    TableColumn(
         "personal_worst_accuracy",
         "own, worst site",
         "Utility",
         "The same at the site where it is lowest; chosen for being lowest, so its interval is only that site's own.",
         "high",
     ),
-    Column(
+    TableColumn(
         "epsilon",
         "ε",
         "Privacy",
@@ -75,7 +75,7 @@ _FIRST = (
         "low",
         "epsilon",
     ),
-    Column(
+    TableColumn(
         "audited_epsilon",
         "audited ε",
         "Privacy",
@@ -85,7 +85,7 @@ _FIRST = (
         "epsilon",
     ),
 )
-_WORST = Column(
+_WORST = TableColumn(
     "worst_case",
     "worst case",
     "Evasion",
@@ -94,7 +94,7 @@ _WORST = Column(
     "high",
 )
 _LAST = (
-    Column(
+    TableColumn(
         "mia_advantage",
         "advantage",
         "Membership",
@@ -102,9 +102,9 @@ _LAST = (
         "no better than a coin.",
         "low",
     ),
-    Column("mia_auc", "AUC", "Membership", "AUC of the first membership attack; 0.5 is a coin.", "low"),
-    Column("bytes", "size", "Cost", "Bytes of the stored model file.", "low", "bytes"),
-    Column(
+    TableColumn("mia_auc", "AUC", "Membership", "AUC of the first membership attack; 0.5 is a coin.", "low"),
+    TableColumn("bytes", "size", "Cost", "Bytes of the stored model file.", "low", "bytes"),
+    TableColumn(
         "latency_ratio",
         "latency",
         "Cost",
@@ -112,7 +112,7 @@ _LAST = (
         "low",
         "ratio",
     ),
-    Column(
+    TableColumn(
         "bytes_up_per_round_site",
         "sent",
         "Cost",
@@ -120,7 +120,7 @@ _LAST = (
         "low",
         "bytes",
     ),
-    Column(
+    TableColumn(
         "rounds_to_accuracy",
         "rounds to target",
         "Cost",
@@ -129,7 +129,7 @@ _LAST = (
         "count",
         needs_all=True,
     ),
-    Column(
+    TableColumn(
         "bytes_to_accuracy",
         "bytes to target",
         "Cost",
@@ -138,7 +138,7 @@ _LAST = (
         "bytes",
         needs_all=True,
     ),
-    Column(
+    TableColumn(
         "seconds",
         "time",
         "Cost",
@@ -149,7 +149,7 @@ _LAST = (
 )
 
 
-def columns(study: StudyRecord) -> tuple[Column, ...]:
+def columns(study: StudyRecord) -> tuple[TableColumn, ...]:
     """The columns for which this study has at least one measure; epsilon always stands."""
     evasion = tuple(_attack(name) for name in study.attacks("evasion"))
     worst = (_WORST,) if len(evasion) > 1 else ()
@@ -182,12 +182,12 @@ def is_bound(cell: CellRecord, key: str) -> bool:
     return measure is not None and (any(f.upper_bound for f in cell.aimed("evasion")) or "upper" in measure.reason)
 
 
-def _attack(name: str) -> Column:
+def _attack(name: str) -> TableColumn:
     meaning = (
         f"Share of all test images answered rightly under the attack “{name}”. The robust accuracy is at most this: a "
         "stronger attack may find more."
     )
-    return Column(f"robust_accuracy:{name}", name, "Evasion", meaning, "high")
+    return TableColumn(f"robust_accuracy:{name}", name, "Evasion", meaning, "high")
 
 
 def _epsilon(cell: CellRecord) -> Measure:
@@ -208,4 +208,4 @@ def _seconds(cell: CellRecord) -> Measure | None:
 def _worst(cell: CellRecord) -> Measure | None:
     """As the study wrote it, else from the attacks' masks."""
     written = next((m for f in cell.attacks if f.kind == "worst-case" for m in f.measures), None)
-    return written or (worst_case(cell) if cell.aimed("evasion") else None)
+    return written or (worst_case_accuracy(cell) if cell.aimed("evasion") else None)

@@ -14,7 +14,7 @@ from consilium.core.finding import Measure
 from consilium.measure.paired import Pair, mean_of_ratios, paired
 from consilium.report.load.records import CellRecord
 
-from .columns import Column, measure_of
+from .columns import TableColumn, measure_of
 from .outcomes import Outcomes
 
 __all__ = ["CONFIDENCE", "NOT_COMPARED", "Gap", "Signed", "gap", "shared", "valued"]
@@ -45,7 +45,7 @@ class Gap:
 NOT_COMPARED = Gap(reason="not comparable: no paired interval")
 
 
-def gap(groups: Sequence[Signed], column: Column, outcomes: Outcomes, confidence: float = CONFIDENCE) -> Gap:
+def gap(groups: Sequence[Signed], column: TableColumn, outcomes: Outcomes, confidence: float = CONFIDENCE) -> Gap:
     """The interval of the mean over ``groups``, each a signed sum of cells of one seed."""
     if column.key == "bytes":
         return _exact(groups)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from consilium.report.load.records import CellRecord, StudyRecord
 
-from .columns import Column, columns, is_bound, measure_of
+from .columns import TableColumn, columns, is_bound, measure_of
 from .compare import NOT_COMPARED, Gap, gap
 from .outcomes import Outcomes
 
@@ -43,7 +43,7 @@ class Change:
         """True where pairs lie on both sides of 0, so that the mean tells no direction."""
         return self.low < 0 < self.high
 
-    def way(self, column: Column) -> str:
+    def way(self, column: TableColumn) -> str:
         """``gain`` or ``loss`` beyond the interval; ``mixed`` where pairs disagree; ``equal``; else ``open``."""
         if self.mean == 0 and (self.gap.exact or self.low == self.high == 0):
             return "equal"
@@ -63,7 +63,7 @@ class Effect:
     changes: dict[str, Change | None]
 
 
-def changed(study: StudyRecord) -> tuple[Column, ...]:
+def changed(study: StudyRecord) -> tuple[TableColumn, ...]:
     """The columns in which effects are shown."""
     shown = [c for c in columns(study) if c.key in _SHOWN]
     evasion = [c for c in columns(study) if c.robustness]
@@ -116,7 +116,7 @@ def _key(choices: Mapping[str, str], seed: int) -> tuple[object, ...]:
     return (*sorted(choices.items()), seed)
 
 
-def _change(pairs: Sequence[_Pair], column: Column, outcomes: Outcomes) -> Change | None:
+def _change(pairs: Sequence[_Pair], column: TableColumn, outcomes: Outcomes) -> Change | None:
     relative = column.style in ("bytes", "ratio")
     if column.robustness:  # a constant model "withstands" everything, and a bound is no figure
         unfit = [cell.digest for pair in pairs for cell in pair if cell.collapsed or is_bound(cell, column.key)]

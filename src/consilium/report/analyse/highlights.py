@@ -15,18 +15,18 @@ from consilium.report.load.numbers import interval, number
 from consilium.report.load.records import StudyRecord
 
 from .audits import audits
-from .columns import Column, columns
+from .columns import TableColumn, columns
 from .compare import CONFIDENCE, Gap, Signed, gap, shared, valued
 from .outcomes import Outcomes
 from .summary import Figure, Row
 
-__all__ = ["NOBODY", "Card", "cards"]
+__all__ = ["NOBODY", "Highlight", "highlights"]
 
 NOBODY = "no arm is measurably best"
 
 
 @dataclass(frozen=True)
-class Card:
+class Highlight:
     """A figure with what it is of; ``code`` and ``arm`` name the arm with the best figure.
 
     ``alike`` are code and name of the arms that cannot be told apart from it: with any, that arm is not ``crowned``.
@@ -46,7 +46,7 @@ class Card:
         return not self.alike
 
 
-def cards(study: StudyRecord, rows: Sequence[Row]) -> tuple[Card, ...]:
+def highlights(study: StudyRecord, rows: Sequence[Row]) -> tuple[Highlight, ...]:
     """The verdicts that this study allows; one that it has no figures for is left out."""
     by_key, outcomes = {column.key: column for column in columns(study)}, Outcomes()
     clean = [row for row in rows if row.infected_by == "none"]
@@ -71,7 +71,7 @@ class _Best:
 
     outcomes: Outcomes
 
-    def __call__(self, title: str, rows: Sequence[Row], column: Column | None, text: str) -> Card | None:
+    def __call__(self, title: str, rows: Sequence[Row], column: TableColumn | None, text: str) -> Highlight | None:
         ranked = _ranked(rows, column) if column else []
         if not ranked or column is None:
             return None
@@ -82,11 +82,11 @@ class _Best:
         between = interval(figure.low, figure.high, column.style)
         value = ("≤ " if figure.at_most else "") + number(figure.value, column.style)
         if not rivals:
-            return Card(title, value, between, row.code, row.arm.name, f"{text}; no other arm has this figure")
+            return Highlight(title, value, between, row.code, row.arm.name, f"{text}; no other arm has this figure")
         if not alike:
-            return Card(title, value, between, row.code, row.arm.name, f"{text}; {_beyond(len(rivals))}")
+            return Highlight(title, value, between, row.code, row.arm.name, f"{text}; {_beyond(len(rivals))}")
         said = f"{text}. {'Highest' if sign > 0 else 'Lowest'}: {value}{f' ({between})' if between else ''}, {row.code}"
-        return Card(
+        return Highlight(
             title,
             NOBODY,
             "",
@@ -97,7 +97,7 @@ class _Best:
         )
 
 
-def _audited(rows: Sequence[Row], column: Column | None) -> Card | None:
+def _audited(rows: Sequence[Row], column: TableColumn | None) -> Highlight | None:
     """A claim that an audit broke, else the largest bound beside a claim; a bound below its claim proves nothing."""
     found = [(audit, row) for row in rows for cell in row.cells for audit in audits(cell) if audit.claimed is not None]
     if column is None or not found:
@@ -107,10 +107,10 @@ def _audited(rows: Sequence[Row], column: Column | None) -> Card | None:
     title = f"Claims broken: {wrong} of {len(found)} audits" if wrong else "Largest audited ε"
     text = f"at least this at {audit.confidence:.4g} confidence, beside a claim of {number(audit.claimed, 'epsilon')}"
     text += "" if wrong else "; no claim is broken, which proves none of them"
-    return Card(title, number(audit.epsilon, "epsilon"), "", row.code, row.arm.name, text)
+    return Highlight(title, number(audit.epsilon, "epsilon"), "", row.code, row.arm.name, text)
 
 
-def _smallest(rows: Sequence[Row], column: Column | None) -> Card | None:
+def _smallest(rows: Sequence[Row], column: TableColumn | None) -> Highlight | None:
     """Sizes are exact: an arm is smallest where it is so in every seed."""
     ranked = _ranked(rows, column) if column else []
     sizes = [figure.value for _, figure in ranked if figure.value]
@@ -121,16 +121,16 @@ def _smallest(rows: Sequence[Row], column: Column | None) -> Card | None:
     same = [rival for rival, by in zip(rivals, apart, strict=True) if by.sign >= 0]
     text = f"{1 - sizes[0] / sizes[-1]:.1%} smaller than the largest ({number(sizes[-1], 'bytes')}); bytes are exact"
     if len(same) == len(rivals):
-        return Card(
+        return Highlight(
             "Smallest", NOBODY, "", row.code, row.arm.name, "no arm is smaller than the others", _named(row, *same)
         )
     text += f"; {len(same)} other arm{'s' * (len(same) != 1)} as small" if same else ""
-    return Card(
+    return Highlight(
         "Smallest", number(sizes[0], "bytes"), "", row.code, row.arm.name, text, _named(row, *same) if same else ()
     )
 
 
-def _harm(rows: Sequence[Row], column: Column | None, outcomes: Outcomes) -> Card | None:
+def _harm(rows: Sequence[Row], column: TableColumn | None, outcomes: Outcomes) -> Highlight | None:
     """The infection that costs an arm the most accuracy, where any does beyond its paired interval."""
     if column is None:
         return None
@@ -149,7 +149,7 @@ def _harm(rows: Sequence[Row], column: Column | None, outcomes: Outcomes) -> Car
     figure, title = number(drop, "difference"), "Infection hurts most"
     if not any(by.sign < 0 for by in gaps):
         why = next((by.reason for by in gaps if by.reason), "inside the paired interval of every arm")
-        return Card(
+        return Highlight(
             title, "no measurable harm", "", row.code, row.arm.name, f"{text}; largest {figure}: {why}", _named(row)
         )
     rivals = every[1:]
@@ -157,13 +157,13 @@ def _harm(rows: Sequence[Row], column: Column | None, outcomes: Outcomes) -> Car
     alike = [rival for rival, by in zip(rivals, worse, strict=True) if by.sign >= 0]
     if not alike:
         said = f"; {_beyond(len(rivals))}" if rivals else ""
-        return Card(title, figure, _limits(gaps[0]), row.code, row.arm.name, f"{text}{said}")
+        return Highlight(title, figure, _limits(gaps[0]), row.code, row.arm.name, f"{text}{said}")
     said = f"{text}. Largest: {figure}, {row.code}. {_inside(alike, worse, len(rivals))}"
-    return Card(title, "no arm is measurably hurt most", "", row.code, row.arm.name, said, _named(row, *alike))
+    return Highlight(title, "no arm is measurably hurt most", "", row.code, row.arm.name, said, _named(row, *alike))
 
 
 def _gaps(
-    rivals: Sequence[Row], groups: Callable[[Row], Sequence[Signed]], column: Column, outcomes: Outcomes
+    rivals: Sequence[Row], groups: Callable[[Row], Sequence[Signed]], column: TableColumn, outcomes: Outcomes
 ) -> list[Gap]:
     """One interval for each, all together at 95 % (Bonferroni)."""
     confidence = 1 - (1 - CONFIDENCE) / max(1, len(rivals))
@@ -208,7 +208,7 @@ def _drop(groups: Sequence[Signed], key: str) -> float | None:
     return sum(steps) / len(steps) if steps else None
 
 
-def _ranked(rows: Sequence[Row], column: Column) -> list[tuple[Row, Figure]]:
+def _ranked(rows: Sequence[Row], column: TableColumn) -> list[tuple[Row, Figure]]:
     """Rows with a figure that may be ranked, best first."""
     found = [(row, row.figures[column.key]) for row in rows if column.key in row.figures]
     fair = [

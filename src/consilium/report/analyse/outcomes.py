@@ -26,14 +26,14 @@ from consilium.report.load.scores import read_records
 
 from .columns import measure_of
 
-__all__ = ["Outcome", "Outcomes"]
+__all__ = ["Outcomes", "RecordOutcomes"]
 
 _Floats = NDArray[np.float64]
 _NO_SCORES = "not comparable: no scores"
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class RecordOutcomes:
     """One value for each record ``(n,)``, in the order of ids; ``weights`` are those of the strata."""
 
     ids: NDArray[np.int64]
@@ -46,7 +46,7 @@ class Outcome:
     def of(
         cls, ids: NDArray[np.int64], units: NDArray[np.int64], values: NDArray[Any], strata: NDArray[np.int64],
         weights: tuple[float, ...],
-    ) -> Outcome:  # fmt: skip
+    ) -> RecordOutcomes:  # fmt: skip
         """Sorted by id."""
         order = np.argsort(ids, kind="stable")
         return cls(ids[order], units[order], values[order].astype(np.float64), strata[order], weights)
@@ -62,9 +62,9 @@ class Outcomes:
     """The outcomes of a study's cells, each read once."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], Outcome | str] = {}
+        self._known: dict[tuple[str, str], RecordOutcomes | str] = {}
 
-    def of(self, cell: CellRecord, key: str) -> Outcome | str:
+    def of(self, cell: CellRecord, key: str) -> RecordOutcomes | str:
         """What stands behind the figure in column ``key``, or why nothing can be compared."""
         if (cell.digest, key) not in self._known:
             self._known[cell.digest, key] = _checked(cell, key)
@@ -76,7 +76,7 @@ class Outcomes:
         Two cells (+1 after, -1 before) are a difference; four are a difference of differences.
         """
         found = [self.of(cell, key) for _, cell in cells]
-        outcomes = [outcome for outcome in found if isinstance(outcome, Outcome)]
+        outcomes = [outcome for outcome in found if isinstance(outcome, RecordOutcomes)]
         if len(outcomes) < len(found):
             return next(reason for reason in found if isinstance(reason, str))
         first = outcomes[0]
@@ -88,16 +88,16 @@ class Outcomes:
         return Pair(cells[0][1].seed, change, first.units, first.strata, first.weights, len(cells) / 2)
 
 
-def _checked(cell: CellRecord, key: str) -> Outcome | str:
+def _checked(cell: CellRecord, key: str) -> RecordOutcomes | str:
     measure, made = measure_of(cell, key), _read(cell, key)
     if measure is None or measure.value is None:
         return "not comparable: no figure"
-    if isinstance(made, Outcome) and abs(made.figure - measure.value) > 1e-6:
+    if isinstance(made, RecordOutcomes) and abs(made.figure - measure.value) > 1e-6:
         return "not comparable: its scores give another figure"
     return made
 
 
-def _read(cell: CellRecord, key: str) -> Outcome | str:
+def _read(cell: CellRecord, key: str) -> RecordOutcomes | str:
     if key == "mia_advantage":
         return _membership(cell)
     held = read_records(cell.file)
@@ -108,9 +108,9 @@ def _read(cell: CellRecord, key: str) -> Outcome | str:
         return _NO_SCORES
     one = np.zeros(len(right), np.int64)
     if key != "balanced_accuracy":
-        return Outcome.of(held["id"], held["unit"], right, one, (1.0,))
+        return RecordOutcomes.of(held["id"], held["unit"], right, one, (1.0,))
     classes, strata = np.unique(held["label"], return_inverse=True)
-    return Outcome.of(held["id"], held["unit"], right, strata.ravel(), (1 / len(classes),) * len(classes))
+    return RecordOutcomes.of(held["id"], held["unit"], right, strata.ravel(), (1 / len(classes),) * len(classes))
 
 
 def _stood(cell: CellRecord, key: str) -> NDArray[Any] | None:
@@ -125,7 +125,7 @@ def _stood(cell: CellRecord, key: str) -> NDArray[Any] | None:
     return stood
 
 
-def _membership(cell: CellRecord) -> Outcome | str:
+def _membership(cell: CellRecord) -> RecordOutcomes | str:
     """The judged half, by the threshold that the known half gives."""
     finding = _seeing(cell)
     held = {} if finding is None else read_records(finding.file)
@@ -138,7 +138,7 @@ def _membership(cell: CellRecord) -> Outcome | str:
     threshold = best_threshold(torch.from_numpy(score[known]), torch.from_numpy(member[known]))
     taken = (score >= threshold) * np.where(member, 1.0, -1.0)
     strata = (~member).astype(np.int64)
-    return Outcome.of(held["id"][judged], held["unit"][judged], taken[judged], strata[judged], (1.0, 1.0))
+    return RecordOutcomes.of(held["id"][judged], held["unit"][judged], taken[judged], strata[judged], (1.0, 1.0))
 
 
 def _seeing(cell: CellRecord) -> FindingRecord | None:

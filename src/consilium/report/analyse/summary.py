@@ -15,7 +15,7 @@ from consilium.evidence.study import ArmEvidence
 from consilium.measure.intervals import across_seeds
 from consilium.report.load.records import CellRecord, StudyRecord
 
-from .columns import Column, columns, is_bound, measure_of
+from .columns import TableColumn, columns, is_bound, measure_of
 
 __all__ = ["Figure", "Row", "code_of", "figure_of", "majority_rate", "rows"]
 
@@ -97,12 +97,12 @@ def majority_rate(study: StudyRecord) -> float | None:
     return sum(every) / len(every) if every else None
 
 
-def _row(study: StudyRecord, arm: ArmEvidence, code: str, infected_by: str, shown: Sequence[Column]) -> Row:
+def _row(study: StudyRecord, arm: ArmEvidence, code: str, infected_by: str, shown: Sequence[TableColumn]) -> Row:
     cells = study.arm_cells(arm.name, infected_by)
     return Row(arm, code, infected_by, cells, {column.key: figure_of(cells, column) for column in shown})
 
 
-def figure_of(cells: Sequence[CellRecord], column: Column) -> Figure:
+def figure_of(cells: Sequence[CellRecord], column: TableColumn) -> Figure:
     """What stands in ``column`` for these cells of one arm and infection, a seed each."""
     done = [cell for cell in cells if cell.judged]
     found = [measure for measure in (measure_of(cell, column.key) for cell in done) if measure is not None]
@@ -119,7 +119,7 @@ def figure_of(cells: Sequence[CellRecord], column: Column) -> Figure:
     return replace(_mean(valued, column, upper), at_most=column.robustness)
 
 
-def _mean(measures: Sequence[Measure], column: Column, upper: bool) -> Figure:
+def _mean(measures: Sequence[Measure], column: TableColumn, upper: bool) -> Figure:
     first, values = measures[0], _values(measures)
     chances = [measure.chance for measure in measures if measure.chance is not None]
     chance = sum(chances) / len(chances) if chances else None

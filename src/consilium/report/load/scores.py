@@ -21,7 +21,7 @@ from consilium.measure.intervals import wilson
 
 from .records import CellRecord, FindingRecord
 
-__all__ = ["read_examples", "read_records", "read_scores", "worst_case"]
+__all__ = ["read_examples", "read_records", "read_scores", "worst_case_accuracy"]
 
 _Made = TypeVar("_Made")
 
@@ -62,7 +62,7 @@ def _read_with(
         return {}
 
 
-def worst_case(cell: CellRecord) -> Measure:
+def worst_case_accuracy(cell: CellRecord) -> Measure:
     """Share of test images that withstood every evasion attack of the cell, with a Wilson interval.
 
     The smallest of the attacks' own figures stands in where masks are missing: an upper bound, and the reason says so.

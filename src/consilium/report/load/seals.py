@@ -14,7 +14,7 @@ from consilium.core.errors import ConsiliumError
 from consilium.core.seal import file_digest, is_altered, is_sealed
 from consilium.evidence.cell import CellEvidence
 from consilium.study.evaluate.seals import altered_evidence, check_released, other_cell, scores_hold, table
-from consilium.study.store.store import read_json
+from consilium.study.store.store import read_stored
 
 __all__ = ["ALTERED", "evidence_trouble", "files_trouble", "rounds_hold", "study_trouble", "unsealed_note"]
 
@@ -83,6 +83,6 @@ def _model(folder: Path, evidence: CellEvidence) -> str:
 
 def _record(path: Path) -> Mapping[str, Any]:
     try:
-        return read_json(path) or {}
+        return read_stored(path) or {}
     except ConsiliumError:
         return {}

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from consilium.evidence.round import RoundEvidence
-from consilium.report.analyse.columns import Column, columns
+from consilium.report.analyse.columns import TableColumn, columns
 from consilium.report.analyse.many_sites import MANY
 from consilium.report.analyse.summary import Figure, Row
 from consilium.report.load.records import FindingRecord, StudyRecord
@@ -71,7 +71,7 @@ def histogram(finding: FindingRecord, bins: int = 10) -> Mapping[str, object] | 
     return {"x": list(range(1, bins + 1)), "member": _short(shares[0]), "other": _short(shares[1])}
 
 
-def _point(row: Row, shown: Sequence[Column]) -> Mapping[str, object]:
+def _point(row: Row, shown: Sequence[TableColumn]) -> Mapping[str, object]:
     return {
         "code": row.code,
         "arm": row.arm.name,
@@ -86,7 +86,7 @@ def _figure(figure: Figure) -> Mapping[str, object]:
     return {"v": figure.value, "l": figure.low, "h": figure.high, "upper": figure.upper, "at_most": figure.at_most}
 
 
-def _label(column: Column) -> str:
+def _label(column: TableColumn) -> str:
     return f"{column.group.lower()}: {column.label}"
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from consilium.report.load.records import CellRecord, FindingRecord
 from consilium.report.load.scores import read_examples
 
-from .png import data_uri, difference
+from .png import data_uri, difference_image
 
 __all__ = ["Example", "allowance", "examples"]
 
@@ -66,7 +66,7 @@ def examples(finding: FindingRecord, classes: Sequence[str], most: int) -> tuple
 
 def _example(clean: NDArray[np.float64], changed: NDArray[np.float64], labels: tuple[str, str, str]) -> Example:
     linf = float(np.abs(np.nan_to_num(changed - clean)).max())
-    return Example(data_uri(clean), data_uri(changed), data_uri(difference(clean, changed)), *labels, linf)
+    return Example(data_uri(clean), data_uri(changed), data_uri(difference_image(clean, changed)), *labels, linf)
 
 
 def _names(indices: NDArray[np.float64] | None, classes: Sequence[str], n: int) -> list[str]:

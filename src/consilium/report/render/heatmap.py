@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from consilium.evidence.study import DataEvidence
-from consilium.report.analyse.columns import Column
+from consilium.report.analyse.columns import TableColumn
 from consilium.report.analyse.many_sites import MANY
 from consilium.report.analyse.summary import Figure, Row, figure_of
 from consilium.report.load.numbers import interval, number
@@ -64,7 +64,7 @@ def heat_groups(study: StudyRecord, rows: Sequence[Row]) -> tuple[HeatGroup, ...
 def _group(study: StudyRecord, rows: Sequence[Row], aim: str) -> HeatGroup:
     name, attacks = _MAIN.get(aim) or _first_measure(study, aim), study.attacks(aim)
     good = aim == "evasion"
-    made = [Column(f"{name}:{a}", a, aim.capitalize(), "", "high" if good else "low") for a in attacks]
+    made = [TableColumn(f"{name}:{a}", a, aim.capitalize(), "", "high" if good else "low") for a in attacks]
     figures = [[figure_of(row.cells, column) for column in made] for row in rows]
     top = 1.0 if good else max([0.25, *(f.value for line in figures for f in line if f.value is not None)])
     cells = [[HeatCell(f, _tile(f, top, good, a, row)) for f, a in zip(line, attacks, strict=True)]

@@ -25,7 +25,7 @@ from consilium.core.files import replace
 from consilium.report.analyse.columns import columns
 from consilium.report.analyse.communication import Traffic, traffic
 from consilium.report.analyse.effects import changed, effects, less_noise
-from consilium.report.analyse.highlights import cards
+from consilium.report.analyse.highlights import highlights
 from consilium.report.analyse.many_sites import MANY, bands, pools
 from consilium.report.analyse.roc import rocs
 from consilium.report.analyse.summary import Row, majority_rate, rows
@@ -79,7 +79,7 @@ def _context(study: StudyRecord, *, share: bool) -> Mapping[str, object]:
         "share": share,
         "question": question(study),
         "statement": privacy_statement(study),
-        "cards": cards(study, every),
+        "cards": highlights(study, every),
         "columns": columns(study),
         "groups": [(name, len(list(held))) for name, held in groupby(columns(study), lambda c: c.group)],
         "rows": every,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from consilium.core.errors import Refused
 
-__all__ = ["data_uri", "difference", "encode"]
+__all__ = ["data_uri", "difference_image", "encode"]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -39,7 +39,7 @@ def data_uri(image: NDArray[np.float64]) -> str:
     return "data:image/png;base64," + base64.b64encode(encode(flat)).decode("ascii")
 
 
-def difference(clean: NDArray[np.float64], changed: NDArray[np.float64]) -> NDArray[np.float64]:
+def difference_image(clean: NDArray[np.float64], changed: NDArray[np.float64]) -> NDArray[np.float64]:
     """``changed - clean`` scaled by its own largest size: grey is no change; RGB out ``(3, height, width)``.
 
     One channel becomes orange where it grew brighter and blue where darker; three channels stay three, around grey.

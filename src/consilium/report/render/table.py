@@ -17,7 +17,7 @@ from rich.text import Text
 
 from consilium.core.files import replace
 from consilium.evidence.study import ArmEvidence
-from consilium.report.analyse.columns import Column, columns, measure_of
+from consilium.report.analyse.columns import TableColumn, columns, measure_of
 from consilium.report.analyse.summary import Row, rows
 from consilium.report.load.numbers import number
 from consilium.report.load.read import read_study
@@ -133,7 +133,7 @@ def _strongest(study: StudyRecord) -> str:
     return "worst_case" if len(attacks) > 1 else f"robust_accuracy:{attacks[0]}" if attacks else ""
 
 
-def _headings(study: StudyRecord) -> list[tuple[Column, str]]:
+def _headings(study: StudyRecord) -> list[tuple[TableColumn, str]]:
     """Each column and its infection: costs and epsilon are shown of the clean model alone."""
     by_key = {column.key: column for column in columns(study)}
     keys = ("epsilon", "audited_epsilon", "accuracy", _strongest(study), "mia_advantage", "bytes", "latency_ratio")
@@ -155,7 +155,7 @@ def _name(row: Row) -> Text:
     return name
 
 
-def _cell(row: Row | None, column: Column) -> Text:
+def _cell(row: Row | None, column: TableColumn) -> Text:
     figure = row.figures.get(column.key) if row else None
     if row is None or figure is None:
         return Text("–", style="dim")

@@ -28,7 +28,7 @@ from consilium.federate.federated_evaluation import Assessing
 from consilium.federate.round.round import FederatedRound, RoundExchange, RoundState
 from consilium.study.spec.arms import Arm
 from consilium.study.spec.spec import FederationShape, Spec
-from consilium.study.store.store import read_json, write_json
+from consilium.study.store.store import read_stored, write_json
 
 from .factory import exchange
 
@@ -71,7 +71,7 @@ def check_engine(spec: Spec, lawful: Sequence[Arm], data: Consortium, net: Netwo
 
 def engine_record(folder: Path) -> dict[str, Any] | None:
     """What carried the training in ``folder``; None where nothing is known, Failed where the record was changed."""
-    record = read_json(folder / _FILE)
+    record = read_stored(folder / _FILE)
     if record is None:
         return None
     if is_altered(record):

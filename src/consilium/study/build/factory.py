@@ -33,7 +33,7 @@ from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.objectives import CrossEntropy
 from consilium.study.spec.arms import Arm, arms
 from consilium.study.spec.spec import CanarySpec, CorruptionSpec, FederationSpec, Spec
-from consilium.study.store.error_summary import told
+from consilium.study.store.error_summary import error_summary
 
 from .probe import built, probed
 
@@ -140,7 +140,7 @@ def _built(spec: Spec, consortium: Consortium, seed: int) -> nn.Module:
     try:
         return module.to(spec.device)
     except Exception as error:  # memory may not suffice, and layers may have places of their own
-        reason = f"the model cannot be moved to {spec.device}: {told(error)}"
+        reason = f"the model cannot be moved to {spec.device}: {error_summary(error)}"
         raise Refused(reason, remedy="name no device in its code", where="model") from error
 
 

@@ -18,7 +18,7 @@ from consilium.learn.architecture import Architecture
 from consilium.learn.models.file import File
 from consilium.study.spec.spec import Spec
 from consilium.study.spec.toml_binding import as_table, entry
-from consilium.study.store.error_summary import told
+from consilium.study.store.error_summary import error_summary
 
 from .probe import built, probed
 
@@ -122,7 +122,7 @@ def _refuse_drawn(module: nn.Module, twin: nn.Module, shape: tuple[int, ...]) ->
         with torch.no_grad():
             one, other = (each.eval()(x.to(device, copy=True)) for each in (module, twin))
     except (Exception, SystemExit) as error:  # a user's module may raise anything
-        reason = f"the model fails on {_RECORDS} random inputs: {told(error)}"
+        reason = f"the model fails on {_RECORDS} random inputs: {error_summary(error)}"
         raise Refused(reason, remedy="let its forward read any batch", where="model.architecture") from error
     gap = float((one - other).abs().max())
     if not gap <= 1e-5 * float(one.abs().max()):

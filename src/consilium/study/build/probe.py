@@ -22,7 +22,7 @@ from consilium.core.workspace import Compute
 from consilium.learn.alike import departure, same_answers
 from consilium.learn.architecture import Architecture
 from consilium.learn.imported import imported_afresh
-from consilium.study.store.error_summary import told
+from consilium.study.store.error_summary import error_summary
 
 from .hooks import check_hooks, check_kinds
 from .input_memory import check_memory
@@ -79,7 +79,9 @@ def probed(
     except ConsiliumError:
         raise
     except (Exception, SystemExit) as error:  # a user's module may raise anything
-        raise _refused(f"the model fails on random inputs: {told(error)}", "let its forward read any batch") from error
+        raise _refused(
+            f"the model fails on random inputs: {error_summary(error)}", "let its forward read any batch"
+        ) from error
     return network
 
 
@@ -91,7 +93,7 @@ def built(model: Architecture, shape: tuple[int, ...], classes: int, stream: Str
     except ConsiliumError:
         raise
     except (Exception, SystemExit) as error:  # a user's code may raise anything, and memory may not suffice
-        raise _refused(f"the model cannot be built: {told(error)}", "check its knobs") from error
+        raise _refused(f"the model cannot be built: {error_summary(error)}", "check its knobs") from error
 
 
 def _refused(reason: str, remedy: str) -> Refused:
@@ -134,7 +136,7 @@ def _copied(module: nn.Module, compute: Compute | None) -> Network:
     try:
         return Network(module, compute)
     except (Exception, SystemExit) as error:
-        reason = f"the model cannot be copied: {told(error)}"
+        reason = f"the model cannot be copied: {error_summary(error)}"
         raise _refused(reason, "keep no open files, generators or locks in it") from error
 
 
@@ -151,7 +153,7 @@ def _refuse_answers(network: Network, x: Tensor, classes: int) -> None:
     try:
         answers = network.module_at(*network.start())(x)
     except (Exception, SystemExit) as error:  # a user's module may raise anything
-        reason = f"the model cannot read inputs of shape {tuple(x.shape[1:])}: {told(error)}"
+        reason = f"the model cannot read inputs of shape {tuple(x.shape[1:])}: {error_summary(error)}"
         raise _refused(reason, "choose a model for such inputs") from error
     _refuse_shape(answers, len(x), classes, "")
     if not answers.is_floating_point():

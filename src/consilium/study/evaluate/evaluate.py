@@ -32,7 +32,7 @@ from consilium.measure.utility import is_collapsed, utility
 from consilium.study.plan.stage_keys import attack_recipe, digest
 from consilium.study.spec.spec import JUDGED, AttackSpec
 from consilium.study.store.environment import code
-from consilium.study.store.error_summary import told
+from consilium.study.store.error_summary import error_summary
 
 from .canary_audit import Auditor
 from .observer_replay import Watching
@@ -48,10 +48,10 @@ __all__ = [
     "asks",
     "attack_digest",
     "costs",
-    "find",
     "implied",
     "is_judged",
     "judge",
+    "run_attack",
 ]
 
 _FILE = f"{JUDGED}.safetensors"
@@ -169,7 +169,7 @@ class AttackContext:
         return grant(attack, self.data, self.asked, self.model, source, stream, self.retraining, self.start), {}
 
 
-def find(attack: AttackSpec, context: AttackContext) -> FindingEvidence:
+def run_attack(attack: AttackSpec, context: AttackContext) -> FindingEvidence:
     """Run one attack; a failure is a finding that says so, and loses nothing else."""
     began = time.perf_counter()
     record = FindingEvidence(
@@ -189,7 +189,7 @@ def find(attack: AttackSpec, context: AttackContext) -> FindingEvidence:
             note = "Crafted on this very model: here transfer is the white-box attack."
             record = replace(record, notes=(*record.notes, note))
     except Exception as error:  # an attack may be anyone's code
-        record = replace(record, status="failed", error=told(error))
+        record = replace(record, status="failed", error=error_summary(error))
     return replace(record, seconds=time.perf_counter() - began)
 
 

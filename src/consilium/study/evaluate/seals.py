@@ -24,7 +24,7 @@ from consilium.evidence.read import SCHEMA, read_cell
 from consilium.evidence.write import plain
 from consilium.federate.checkpoint import load_checkpoint
 from consilium.study.plan.stage_keys import digest
-from consilium.study.store.store import Store, read_json, write_json
+from consilium.study.store.store import Store, read_stored, write_json
 
 from .personalised import site_file
 from .release import unbroken
@@ -64,7 +64,7 @@ class Seals:
         """
         path = self._store.cell(digest) / "evidence.json"
         try:
-            record = read_json(path) or {}
+            record = read_stored(path) or {}
             evidence = _strict(path, {**plain(begun), **record})
         except ConsiliumError as error:
             self._say(f"{error.reason}: it is made again")
@@ -133,7 +133,7 @@ def check_training(store: Store, digest: str) -> None:
     """Fail for a finished training whose checkpoint is not the one that it ended with."""
     folder = store.training(digest)
     path = folder / "checkpoint.safetensors"
-    wanted = table(read_json(folder / "training.json") or {}, "seals").get(path.name)
+    wanted = table(read_stored(folder / "training.json") or {}, "seals").get(path.name)
     if wanted is not None and file_digest(path) != wanted:
         load_checkpoint(path, training=digest)  # says why, where its own seal does not hold either
         reason = f"checkpoint {path} is not the one that its training ended with"
@@ -143,7 +143,7 @@ def check_training(store: Store, digest: str) -> None:
 def recipe_of(folder: Path) -> dict[str, Any]:
     """The recipe of a stored model; empty where it cannot be read or was changed: the model is then made again."""
     try:
-        recipe = read_json(folder / "recipe.json") or {}
+        recipe = read_stored(folder / "recipe.json") or {}
     except Failed:
         return {}
     return recipe if is_recipe_of(recipe, folder) else {}
@@ -199,7 +199,7 @@ def other_cell(evidence: Mapping[str, Any], digest: str) -> str:
 def _known_seals(store: Store) -> dict[str, str]:
     """The seals of cells in the study's record, as the last whole run left it; none where that cannot be read."""
     try:
-        record = read_json(store.folder / "study.json") or {}
+        record = read_stored(store.folder / "study.json") or {}
     except Failed:
         return {}
     cells = record.get("cells")

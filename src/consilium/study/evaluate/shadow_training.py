@@ -37,7 +37,7 @@ from consilium.study.build.factory import algorithm, exchange, network, released
 from consilium.study.build.process_jobs import each
 from consilium.study.plan.budget_stop import budget_stop
 from consilium.study.plan.plan import CellNode, Plan, TrainingNode
-from consilium.study.plan.shadow_pool import NOTHING_TRAINED, Pool, check_data
+from consilium.study.plan.shadow_pool import NOTHING_TRAINED, ShadowPool, check_data
 from consilium.study.plan.stage_keys import digest
 from consilium.study.spec.spec import FederationSpec, Spec
 from consilium.study.store.store import Store, rounds_in
@@ -62,9 +62,9 @@ class Retraining:
         self._asked = asked
 
     @cached_property
-    def pool(self) -> Pool:
+    def pool(self) -> ShadowPool:
         """What the shadows may learn from."""
-        return Pool.of(self.data, self._asked, self.stream.child("pool"))
+        return ShadowPool.of(self.data, self._asked, self.stream.child("pool"))
 
     def fit(self, included: Tensor, seeds: Sequence[int]) -> Sequence[Shadow]:
         """A shadow per row and seed: trained in parallel unless it is there, and read one at a time."""

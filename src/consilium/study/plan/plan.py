@@ -29,7 +29,7 @@ from .observer_checks import check_watchers
 from .privacy_claims import planned_claims
 from .rules import Refusal, broken_law
 from .shadow_pool import check_retraining
-from .stage_keys import cell_recipe, digest, fingerprint, model_recipe, start_mark, training_recipe
+from .stage_keys import cell_recipe, data_digest, digest, model_recipe, start_mark, training_recipe
 
 __all__ = ["CellNode", "Materials", "Plan", "TrainingNode", "make_plan"]
 
@@ -88,7 +88,7 @@ class Materials:
 
     def _marks(self, seed: int) -> tuple[str, str]:
         """What data and untrained model are, in 16 digits each."""
-        return fingerprint(self.consortium(seed)), start_mark(self.network(seed))
+        return data_digest(self.consortium(seed)), start_mark(self.network(seed))
 
 
 @dataclass(frozen=True, eq=False)

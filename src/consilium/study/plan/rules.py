@@ -27,7 +27,7 @@ from consilium.measure.accounting.privacy import Claim, enough_noise
 from consilium.study.build.factory import cohort, gradient_rule
 from consilium.study.spec.arms import Arm
 from consilium.study.spec.spec import FederationSpec, Spec
-from consilium.study.store.error_summary import told
+from consilium.study.store.error_summary import error_summary
 
 from .privacy_claims import planned_claims
 
@@ -199,7 +199,7 @@ def _mixing(rule: GradientRule, network: Network, shape: tuple[int, ...]) -> Ref
     except Refused as error:
         return Refusal.of(error, 5, "use another model")
     except Exception as error:  # the model may be anyone's code
-        return Refusal(5, f"gradients of single examples fail: {told(error)}", "use another model")
+        return Refusal(5, f"gradients of single examples fail: {error_summary(error)}", "use another model")
     return None
 
 
@@ -293,7 +293,7 @@ def _unfit(network: Network, defences: tuple[ModelDefence, ...], shape: tuple[in
     except Refused as error:
         return Refusal(21, error.reason, error.remedy or "leave it out")
     except Exception as error:  # the model may be anyone's code
-        return Refusal(21, f"{kind} cannot be done to this model: {told(error)}", f"leave out {kind}")
+        return Refusal(21, f"{kind} cannot be done to this model: {error_summary(error)}", f"leave out {kind}")
     if found is None:
         return None
     return Refusal(21, f"{' and '.join(d.kind() for d in defences)}: {found}", f"leave out {kind}")

@@ -21,13 +21,13 @@ from consilium.core.threat import RetrainView
 from consilium.study.spec.arms import Arm
 from consilium.study.spec.spec import Spec
 
-__all__ = ["NOTHING_TRAINED", "Pool", "check_data", "check_retraining"]
+__all__ = ["NOTHING_TRAINED", "ShadowPool", "check_data", "check_retraining"]
 
 NOTHING_TRAINED = "nothing was trained here, so there is no training to run again as a shadow"
 
 
 @dataclass(frozen=True, eq=False)
-class Pool:
+class ShadowPool:
     """What a shadow may learn from: records ``(p,)``, the number of each one's site, and how many each site takes."""
 
     records: Records
@@ -36,7 +36,7 @@ class Pool:
     names: tuple[str, ...]
 
     @classmethod
-    def of(cls, data: Consortium, among: Sequence[str], stream: Stream) -> Pool:
+    def of(cls, data: Consortium, among: Sequence[str], stream: Stream) -> ShadowPool:
         """Of the sites ``among``; the order of the records says nothing of who was a member."""
         sites = [site for site in data.sites if site.id in frozenset(among)]
         if not any(len(site.records.non_members) for site in sites):

@@ -21,7 +21,7 @@ from consilium.core.records import Consortium, Records
 from consilium.study.spec.arms import Arm
 from consilium.study.spec.spec import AttackSpec, CorruptionSpec, FederationSpec, Spec
 
-__all__ = ["attack_recipe", "cell_recipe", "digest", "fingerprint", "model_recipe", "start_mark", "training_recipe"]
+__all__ = ["attack_recipe", "cell_recipe", "data_digest", "digest", "model_recipe", "start_mark", "training_recipe"]
 
 _SCHEMA = 1
 
@@ -96,7 +96,7 @@ def attack_recipe(
     return recipe if asked is None else recipe | {"asked": {"sites": sorted(asked), "halves": "by unit"}}
 
 
-def fingerprint(consortium: Consortium) -> str:
+def data_digest(consortium: Consortium) -> str:
     """16 digits of SHA-256 over every record, in its pool; of sites elsewhere over what they declared."""
     sha = hashlib.sha256()
     for site in consortium.sites:

@@ -34,11 +34,11 @@ from consilium.study.evaluate.personalised import site_file
 from consilium.study.evaluate.release import restore
 from consilium.study.evaluate.sample_answers import check_sample_answers
 from consilium.study.evaluate.seals import is_recipe_of, other_cell, table
-from consilium.study.plan.stage_keys import fingerprint
+from consilium.study.plan.stage_keys import data_digest
 from consilium.study.spec.spec import DataShares
 from consilium.study.spec.toml_binding import entry, value
-from consilium.study.store.error_summary import own_code, told
-from consilium.study.store.store import read_json
+from consilium.study.store.error_summary import error_summary, own_code
+from consilium.study.store.store import read_stored
 
 __all__ = ["load", "test_set"]
 
@@ -105,7 +105,7 @@ def _told_as_model() -> Iterator[None]:
     except (Exception, SystemExit) as error:  # a user's module may raise anything
         place = own_code(error)
         raise Refused(
-            f"the model's own code fails: {told(error)}" + (f" ({place})" if place else ""),
+            f"the model's own code fails: {error_summary(error)}" + (f" ({place})" if place else ""),
             remedy="give it the code that it was trained with",
             where="model",
         ) from error
@@ -125,7 +125,7 @@ def _gathered(recipe: Mapping[str, Any]) -> Records:
     own = {k: v for k, v in data.items() if k not in _SHARES and k != "partition"}
     source = cast(Source, _entry(own, "data/sources"))
     made = gather(source, partition, **vars(shares), stream=Stream(recipe["seed"]).child("data"))
-    if fingerprint(made) != recipe["fingerprint"]:
+    if data_digest(made) != recipe["fingerprint"]:
         raise Refused(
             f"the data of {made.name} are not those that the cell was judged on", remedy="find the file it names"
         )
@@ -138,7 +138,7 @@ _SHARES = ("sites", "public", "validation", "test", "non-members", "shared-patie
 def _recipe(cell: str | Path) -> tuple[dict[str, Any], dict[str, Any], Path]:
     """The cell's evidence, the recipe of its model, and the folder of that."""
     folder = Path(cell)
-    evidence = read_json(folder / "evidence.json")
+    evidence = read_stored(folder / "evidence.json")
     if evidence is None or not isinstance(evidence.get("model"), str):
         raise Refused(f"{folder} is no cell: it has no evidence.json", remedy="give OUT/STUDY/cells/DIGEST")
     if is_altered(evidence):
@@ -148,7 +148,7 @@ def _recipe(cell: str | Path) -> tuple[dict[str, Any], dict[str, Any], Path]:
         remedy = "put it back, or run the study again: it makes this cell's own"
         raise Refused(f"{folder / 'evidence.json'} is that of another cell, {other}", remedy=remedy)
     model = folder.parent.parent / "models" / evidence["model"]
-    recipe = read_json(model / "recipe.json")
+    recipe = read_stored(model / "recipe.json")
     if recipe is None:
         raise Refused(f"the model of {folder} is not there", remedy="run the study again: it makes what is missing")
     return evidence, recipe, model

@@ -33,7 +33,7 @@ from consilium.study.build.engine_choice import engine_for, engine_record
 from consilium.study.build.factory import algorithm, assessing, colluders, exchange, released, start
 from consilium.study.evaluate.canary_audit import Auditor, made_audits
 from consilium.study.evaluate.draft import Draft
-from consilium.study.evaluate.evaluate import AttackContext, attack_digest, costs, find, implied, is_judged, judge
+from consilium.study.evaluate.evaluate import AttackContext, attack_digest, costs, implied, is_judged, judge, run_attack
 from consilium.study.evaluate.observer_replay import Watching
 from consilium.study.evaluate.personalised import Personal
 from consilium.study.evaluate.release import Released, release, unbroken
@@ -46,8 +46,8 @@ from consilium.study.plan.plan import CellNode, Plan, TrainingNode
 from consilium.study.plan.privacy_claims import central_claims, claim_notes, made_claims, privacy_record
 from consilium.study.spec.spec import AttackSpec, FederationSpec
 from consilium.study.store.environment import settled
-from consilium.study.store.error_summary import told
-from consilium.study.store.store import Store, is_trained, read_json, read_rounds, write_json
+from consilium.study.store.error_summary import error_summary
+from consilium.study.store.store import Store, is_trained, read_rounds, read_stored, write_json
 
 from .aggregation_notes import check_rounds, merge_notes, merge_record
 from .callbacks import Watch, shadow_kind, training_label, watch_cell, work
@@ -144,13 +144,13 @@ class _Runner:
             self.outcome.resumed += done.resumed_from > 0
             watch.finished()
         except Exception as error:  # it may be anyone's code, and the other trainings go on
-            write_json(folder / "training.json", sealed({**record, "status": "failed", "error": told(error)}))
+            write_json(folder / "training.json", sealed({**record, "status": "failed", "error": error_summary(error)}))
             self._fail(node, watch, error)
 
     def _fail(self, node: TrainingNode, watch: Watch, error: Exception) -> None:
-        self._broken[node.digest] = told(error)
+        self._broken[node.digest] = error_summary(error)
         watch.failed()
-        self.ticker.say(f"training {training_label(node)} failed: {told(error)}")
+        self.ticker.say(f"training {training_label(node)} failed: {error_summary(error)}")
 
     def cell(self, cell: CellNode) -> None:
         """Judge one model and run the attacks that have no finding yet."""
@@ -160,7 +160,7 @@ class _Runner:
             self._complete(cell, draft)
             draft.end()
         except Exception as error:  # the other cells go on
-            draft.fail(told(error))
+            draft.fail(error_summary(error))
         evidence = self._arranged(draft.evidence)
         self.seals.settle(cell.digest, evidence)
         self.status[cell.digest] = evidence.status
@@ -267,7 +267,7 @@ class _Runner:
             self.ticker.skip(Kind("attacks", attack.name))
             return
         self.ticker.begin(f"{attack.name} on {cell.label}")
-        finding = find(attack, self._context(cell, attack, asked, auditor))
+        finding = run_attack(attack, self._context(cell, attack, asked, auditor))
         notes = self._asked.caveats(cell, finding)
         measures = (*finding.measures, *implied(finding, draft.evidence.privacy))
         finding = replace(finding, measures=measures, notes=(*finding.notes, *notes))
@@ -376,7 +376,7 @@ class _Runner:
                 (), ["An existing model: nothing is known of how it was trained, so nothing is claimed."]
             )
         _, sites = self._checkpoint(cell.training)
-        why = (read_json(self.store.training(cell.training) / "training.json") or {}).get("stopped")
+        why = (read_stored(self.store.training(cell.training) / "training.json") or {}).get("stopped")
         ledgers = {site: held.ledger for site, held in sites.items()}
         engine = engine_record(self.store.training(cell.training)) or {}
         deployed = engine if engine.get("kind") == "flower" else None

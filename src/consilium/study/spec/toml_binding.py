@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from consilium.core.catalogue import Card, find, load, nearest
+from consilium.core.catalogue import Card, find, load_entry, nearest
 from consilium.core.entry import Entry
 from consilium.core.errors import ConsiliumError, Refused
 
@@ -72,7 +72,7 @@ def entry(table: _Table, where: str, *rooms: str) -> Entry:
     card = card_of(table, where, *rooms)
     knobs = {k: v for k, v in table.items() if k != "kind"}
     refuse_unknown(knobs, card.knobs, where, card.kind)
-    return value(load(card), knobs, where)
+    return value(load_entry(card), knobs, where)
 
 
 def refuse_unknown(given: Iterable[object], known: Iterable[str], where: str, what: str) -> None:

@@ -8,18 +8,18 @@ import traceback
 from pathlib import Path
 
 from consilium.core.errors import ConsiliumError
-from consilium.monitor.interrupt import check
+from consilium.monitor.interrupt import check_interrupt
 
-__all__ = ["own_code", "told"]
+__all__ = ["error_summary", "own_code"]
 
 
-def told(error: BaseException) -> str:
+def error_summary(error: BaseException) -> str:
     """The error's first line, with its type where that is not Consilium's own.
 
     With CONSILIUM_DEBUG set the error is raised again instead, so that its traceback is seen; after a request to stop
     nothing is blamed, and the stop goes on.
     """
-    check()
+    check_interrupt()
     if isinstance(error, ConsiliumError):
         return str(error)
     if os.environ.get("CONSILIUM_DEBUG"):

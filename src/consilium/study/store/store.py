@@ -17,7 +17,7 @@ from consilium.core.errors import Failed, Refused
 from consilium.core.files import opened_to_lock, replace, unwritten
 from consilium.core.seal import file_digest, is_altered
 
-__all__ = ["Store", "is_trained", "read_json", "read_rounds", "rounds_in", "write_json"]
+__all__ = ["Store", "is_trained", "read_rounds", "read_stored", "rounds_in", "write_json"]
 
 
 _REMEDY = "put it back, or delete checkpoint.safetensors beside it to train again"
@@ -83,7 +83,7 @@ def is_trained(store: Store, digest: str) -> bool:
     """True if a training is done and its last state is there; a record that cannot be read, or was changed, is none."""
     folder = store.training(digest)
     try:
-        record = read_json(folder / "training.json") or {}
+        record = read_stored(folder / "training.json") or {}
     except Failed:
         return False
     done = record.get("status") == "ok" and record.get("digest", digest) == digest and not is_altered(record)
@@ -94,7 +94,7 @@ def read_rounds(store: Store, training: str) -> list[Mapping[str, Any]]:
     """The report of every round of a finished training: who took part, what was sent, how long it took."""
     reports = rounds_in(store.training(training))
     path = store.training(training) / "rounds.jsonl"
-    seals = (read_json(path.with_name("training.json")) or {}).get("seals")
+    seals = (read_stored(path.with_name("training.json")) or {}).get("seals")
     if isinstance(seals, dict) and seals.get(path.name) not in (None, file_digest(path)):
         reason = f"{path}, which says who took part in the training, was changed after it was written"
         raise Failed(reason, remedy=_REMEDY)
@@ -130,7 +130,7 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
         raise Failed(f"cannot write {path}: {error.strerror}", remedy=unwritten(error)) from error
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+def read_stored(path: Path) -> dict[str, Any] | None:
     """What :func:`write_json` wrote; None if there is nothing; `Failed` where something else stands there."""
     try:
         return plain.read_json(path)

@@ -28,8 +28,8 @@ class AnyModuleRule(LayerRule):
 
     def gradients(self, calls: Sequence[LayerCall], n: int) -> FormedGradients:
         """Gradients formed, added over rows and calls."""
-        found = [self._rows(call) for call in calls]
-        flat = [[rows.reshape(len(rows), -1) for rows in same] for same in zip(*found, strict=True)]
+        by_call = [self._rows(call) for call in calls]
+        flat = [[rows.reshape(len(rows), -1) for rows in same] for same in zip(*by_call, strict=True)]
         return FormedGradients([per_example(rows, n) for rows in flat])
 
     def _rows(self, call: LayerCall) -> list[Tensor]:
@@ -50,5 +50,5 @@ class AnyModuleRule(LayerRule):
             out: Tensor = functional_call(self.layer, {**weights, **fixed}, args, kwargs)
             return (out.squeeze(0) * g).sum()
 
-        found = vmap(grad(loss), in_dims=(None, 0, 0))(weights, moving, call.output_gradient)
-        return [found[name] for name in names]
+        gradients = vmap(grad(loss), in_dims=(None, 0, 0))(weights, moving, call.output_gradient)
+        return [gradients[name] for name in names]

@@ -82,11 +82,11 @@ class TakenApart(nn.Module):
         if need_weights:
             scores = q @ k.transpose(2, 3) / q.shape[3] ** 0.5
             weights = F.dropout((scores if mask is None else scores + mask).softmax(-1), self.dropout, self.training)
-            found = weights @ v
+            context = weights @ v
         else:
             weights = None
-            found = F.scaled_dot_product_attention(q, k, v, mask, self.dropout if self.training else 0.0)
-        out: Tensor = self.out_proj(found.transpose(1, 2).flatten(2))
+            context = F.scaled_dot_product_attention(q, k, v, mask, self.dropout if self.training else 0.0)
+        out: Tensor = self.out_proj(context.transpose(1, 2).flatten(2))
         if weights is not None and average_attn_weights:
             weights = weights.mean(1)
         return (out if self.batch_first else out.transpose(0, 1)), weights

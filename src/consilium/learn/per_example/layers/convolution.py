@@ -104,11 +104,11 @@ class _Patches(Products):
             scaled = i.g * w.view(-1, *[1] * (i.g.dim() - 1))
             simple = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
             a, padding = (i.plain, layer.padding) if simple else (padded(i.plain, layer), (0,) * len(layer.kernel_size))
-            found: Tensor = torch.ops.aten.convolution_backward(
+            gradient: Tensor = torch.ops.aten.convolution_backward(
                 scaled, a, layer.weight.detach(), None, layer.stride, padding, layer.dilation, False,
                 [0] * len(layer.kernel_size), layer.groups, [False, True, False],
             )[1]  # fmt: skip
-            total = found if total is None else total.add_(found)
+            total = gradient if total is None else total.add_(gradient)
         assert total is not None
         return total
 

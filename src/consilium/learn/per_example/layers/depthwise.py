@@ -39,10 +39,10 @@ class DepthwiseRule(LayerRule):
 
     def gradients(self, calls: Sequence[LayerCall], n: int) -> FormedGradients:
         """Weight, then bias: they are small, so they are formed."""
-        found = [[self._filters(call) for call in calls]]
+        parts = [[self._filters(call) for call in calls]]
         if self.layer.bias is not None:
-            found.append([call.output_gradient.to(self.layer.weight.dtype).flatten(2).sum(2) for call in calls])
-        return FormedGradients([per_example(rows, n) for rows in found])
+            parts.append([call.output_gradient.to(self.layer.weight.dtype).flatten(2).sum(2) for call in calls])
+        return FormedGradients([per_example(rows, n) for rows in parts])
 
     def _filters(self, call: LayerCall) -> Tensor:
         """Of every row, in the weight's order: ``(rows, size)``."""
@@ -50,10 +50,10 @@ class DepthwiseRule(LayerRule):
         a, g = padded(call.input.to(dtype), layer), call.output_gradient.to(dtype)
         rows, channels = a.shape[:2]
         correlate = _CORRELATE[a.dim() - 2]
-        found = correlate(
+        filters = correlate(
             a.reshape(1, rows * channels, *a.shape[2:]), g.reshape(-1, 1, *g.shape[2:]),
             stride=layer.dilation, dilation=layer.stride, groups=rows * channels,
         )  # fmt: skip
         for axis, extent in enumerate(layer.kernel_size):  # Inputs that no output reaches answer past the kernel.
-            found = found.narrow(axis + 2, 0, extent)
-        return found.reshape(rows, -1)
+            filters = filters.narrow(axis + 2, 0, extent)
+        return filters.reshape(rows, -1)

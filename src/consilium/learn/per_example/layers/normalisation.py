@@ -34,8 +34,8 @@ class GroupNormRule(LayerRule):
 
     def gradients(self, calls: Sequence[LayerCall], n: int) -> FormedGradients:
         """Sums over positions, rows and calls."""
-        found = [self._sums(call) for call in calls]
-        return FormedGradients([per_example([f[i] for f in found], n) for i in range(2)])
+        sums = [self._sums(call) for call in calls]
+        return FormedGradients([per_example([f[i] for f in sums], n) for i in range(2)])
 
     def _sums(self, call: LayerCall) -> tuple[Tensor, Tensor]:
         """Scale's and shift's gradients per row, ``(rows, channels)``."""
@@ -74,8 +74,8 @@ class InstanceNormRule(LayerRule):
         """Sums over rows and calls."""
         weight = self.layer.weight
         assert isinstance(weight, Tensor)
-        found = [[v.to(weight.dtype).view(-1, weight.numel()) for v in call.returned] for call in calls]
-        return FormedGradients([per_example([f[i] for f in found], n) for i in range(2)])
+        rows = [[v.to(weight.dtype).view(-1, weight.numel()) for v in call.returned] for call in calls]
+        return FormedGradients([per_example([f[i] for f in rows], n) for i in range(2)])
 
 
 @register(nn.LayerNorm, nn.RMSNorm)
@@ -88,8 +88,8 @@ class LayerNormRule(LayerRule):
 
     def gradients(self, calls: Sequence[LayerCall], n: int) -> FormedGradients:
         """Sums over positions, rows and calls."""
-        found = [self._sums(call) for call in calls]
-        return FormedGradients([per_example([f[i] for f in found], n) for i in range(len(self.owned()))])
+        sums = [self._sums(call) for call in calls]
+        return FormedGradients([per_example([f[i] for f in sums], n) for i in range(len(self.owned()))])
 
     def _sums(self, call: LayerCall) -> tuple[Tensor, Tensor]:
         weight = self.layer.weight

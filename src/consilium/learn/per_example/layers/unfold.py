@@ -110,12 +110,12 @@ class Images:
         width = math.prod(self._kernel[1:]) * c // groups
         strip = (strip.movedim(-2, 1) if groups > 1 else strip).reshape(b * groups, -1, width)
         line = self.k * math.prod(self._out[1:])
-        found = []
+        slabs = []
         for r in range(self._kernel[0]):
             down, phase = divmod(self._dilation[0] * r, step)
             start = (phase * self._rows + down) * line
-            found.append(strip[:, start : start + self._out[0] * line])
-        return found
+            slabs.append(strip[:, start : start + self._out[0] * line])
+        return slabs
 
     def gram(self, part: slice) -> Tensor:
         """U U^T put together from that of pixels, ``(b, T, T)``."""
