@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from consilium.core.plain import json_object, json_text, read_json_lines, read_toml
+from consilium.core.plain import json_object, json_text, member, numeric_member, read_json_lines, read_toml
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,23 @@ def test_dots_in_numbers_and_text_are_no_parts(tmp_path):
     text = f'x = [{"0.1, " * 500}]\ny = \'{dotted}\'\nz = """{dotted}\n"{dotted}"""" # {dotted}\na.b.c = 1\n'
     (tmp_path / "s.toml").write_text(text)
     assert read_toml(tmp_path / "s.toml")["a"] == {"b": {"c": 1}}
+
+
+def test_a_field_is_of_the_type_that_is_asked_for():
+    record = json_object(b'{"count": 3, "mac": "ff", "share": 0.5, "sites": ["a"], "own": true}')
+    assert member(record, "count", int) == 3 and member(record, "mac", str) == "ff" and member(record, "sites", list)
+    assert (numeric_member(record, "count"), numeric_member(record, "share")) == (3, 0.5)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("mac", int), ("count", str), ("sites", dict)])
+def test_a_field_of_another_type_is_named_with_what_it_is(name, kind):
+    with pytest.raises(TypeError, match=rf"{name} is .*, not of the type {kind.__name__}"):
+        member(json_object(b'{"count": 3, "mac": "ff", "sites": []}'), name, kind)
+
+
+def test_what_is_no_number_is_none_and_what_is_not_there_is_a_key_error():
+    for value in (b"true", b'"1"', b"null", b"[1]"):
+        with pytest.raises(TypeError, match="no number"):
+            numeric_member(json_object(b'{"seconds": ' + value + b"}"), "seconds")
+    with pytest.raises(KeyError):
+        member({}, "count", int)

@@ -150,9 +150,11 @@ def tables(**more):
         (lambda: {"plan": tables(model={"kind": "module", "path": "os:abort"})}, "two things of"),
         (lambda: {"plan": tables(data={"kind": "npz", "path": "/etc/passwd"})}, "opens no file"),
         (lambda: {"plan": {}}, "holds no study"),
+        (lambda: {"plan": {**Case().request.plan, "roster": 4}}, "holds no study"),
+        (lambda: {"plan": {**Case().request.plan, "arm": ["none"]}}, "names no training"),
         (lambda: {"plan": {**Case().request.plan, "roster": ["site-9"]}, "sites": 1}, "limits|no site|required"),
     ],
-    ids=["rounds", "module", "file", "nothing", "roster"],
+    ids=["rounds", "module", "file", "nothing", "no-roster", "no-arm", "roster"],
 )
 def test_a_request_that_says_one_thing_and_means_another_is_refused(worker, fields, reason):
     case = twisted(**fields())

@@ -117,6 +117,11 @@ class Boost(Corruption):
         return loud, {"asked": memory.get("asked", torch.zeros(())) + 1}
 
 
+def test_the_honest_round_is_the_one_that_the_adversary_is_in(federation):
+    inner = federation()
+    assert inner.honest is inner and Corrupted(inner, Boost(sites=1), ("site-0",)).honest is inner
+
+
 def corrupted(federation, network, **changes):
     exchange = Corrupted(federation(**changes), Boost(sites=2), ("site-0", "site-2"))
     exchange.inner.sites = {  # a corrupted site runs no site half

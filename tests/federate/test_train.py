@@ -16,6 +16,7 @@ from consilium.federate.checkpoint import load_checkpoint
 from consilium.federate.engines.loop import Loop
 from consilium.federate.federated_evaluation import Assessing, assess, mean_accuracy
 from consilium.federate.round.round import RoundState
+from consilium.federate.round.round_log import RoundLog
 from consilium.federate.train import train
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.objectives import CrossEntropy
@@ -120,3 +121,15 @@ def test_only_aggregates_over_enough_records_leave_a_site(sites, network) -> Non
     mean, worst, _ = mean_accuracy([told, assess(few, network, params, buffers)])
     assert mean == worst == told.accuracy
     assert mean_accuracy([assess(silent, network, params, buffers)]) == (None, None, None)
+
+
+@pytest.mark.parametrize("changed", [{"seconds": "1.0"}, {"round": "2"}, {"cohort": None}, {"refused": {}}], ids=str)
+def test_a_line_with_a_field_of_another_type_is_no_line_of_its_round(tmp_path, changed):
+    lines = [{"round": k, "seconds": k / 2, "sites": [], "cohort": ["a"], "refused": []} for k in (1, 2)]
+    log = RoundLog(tmp_path / "rounds.jsonl")
+    for line in lines:
+        log.append(line)
+    assert log.settle(2) == [0.5, 1.0] and log.last() == lines[1]
+    log.amend({**lines[1], **changed})
+    with pytest.raises(Failed, match="no readable line of round 2"):
+        log.settle(2)

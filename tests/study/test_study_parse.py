@@ -4,9 +4,12 @@ import copy
 
 import pytest
 
-from consilium.core.errors import ConsiliumError, Refused
+from consilium.core.errors import ConsiliumError, Failed, Refused
 from consilium.data.partitions.dirichlet import Dirichlet
+from consilium.data.partitions.iid import IID
+from consilium.study.spec import toml_binding
 from consilium.study.spec.parse import parse, read
+from consilium.study.spec.toml_binding import entry
 
 
 def change(tables, path, value):
@@ -235,3 +238,23 @@ def test_the_study_s_own_algorithm_has_no_second_name(tables):
     varied = {"x": [{"kind": "fed-avg", "name": "mine"}, "scaffold"]}
     with pytest.raises(Refused, match="'mine' is the study's own algorithm, which an axis shows as 'fed-avg'"):
         parse({**tables, "federation": "fed-avg", "vary": varied, "attacks": []})
+
+
+def test_an_entry_whose_class_is_not_that_of_its_room_is_refused(monkeypatch):
+    """A plugin of the group of sources that is a partition would fail far from its cause."""
+    assert entry({"kind": "iid"}, "data", "data/partitions") == IID()
+    monkeypatch.setattr(toml_binding, "load", lambda card: IID)
+    with pytest.raises(Refused, match="digits stands in data/sources, and its class Digits is no Source"):
+        entry({"kind": "digits"}, "data", "data/sources")
+
+
+def test_a_study_trains_or_judges_a_stored_model_and_says_which(tables):
+    trained = parse(tables)
+    assert trained.learning() is trained.federation
+    with pytest.raises(Failed, match=r"trains its model: .* names no existing one"):
+        trained.stored()
+    stored = {"kind": "file", "path": "model.safetensors", "architecture": {"kind": "mlp"}}
+    judged = parse({"name": "old", "data": tables["data"], "model": stored})
+    assert judged.stored() is judged.model
+    with pytest.raises(Failed, match="old trains nothing"):
+        judged.learning()

@@ -14,6 +14,8 @@ from consilium.core.errors import Failed, Refused
 from consilium.core.seal import is_altered, sealed
 from consilium.federate.checkpoint import load_checkpoint
 from consilium.report.load.read import read_study
+from consilium.study.evaluate.seals import recipe_of
+from consilium.study.plan.stage_keys import digest
 from consilium.study.store.store import Store, is_trained
 
 
@@ -371,3 +373,22 @@ def test_load_takes_no_model_of_another_arm(folder):
     swapped(model(folder, "none"), model(folder, "dp-sgd"))
     with pytest.raises(Refused, match=r"recipe.json is that of another model"):
         consilium.load(home(folder, "none"))
+
+
+@pytest.mark.parametrize(
+    ("about", "readable"),
+    [
+        ({"sha256": "ff", "sites": {"a": "ee"}}, True),
+        ({}, True),
+        ({"sites": ["a"]}, False),
+        ({"sites": {"a": 1}}, False),
+        ({"sha256": 3}, False),
+    ],
+    ids=str,
+)
+def test_a_recipe_that_names_no_files_is_none(tmp_path, about, readable):
+    """Its seal holds and its digest is that of its folder: only what it says of the files is of another type."""
+    folder = tmp_path / digest({"seed": 1})
+    folder.mkdir()
+    (folder / "recipe.json").write_text(json.dumps(sealed({"seed": 1, **about})))
+    assert bool(recipe_of(folder)) == readable

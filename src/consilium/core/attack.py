@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, Generic, final
 
 import torch
 
@@ -15,32 +15,38 @@ from .finding import Finding
 from .gradient import Objective, Schedule
 from .random import Stream
 from .records import Records
-from .threat import RoundView, ThreatModel, View, require
+from .threat import Granted, RoundView, ThreatModel, View, require
 from .update import Payload, Update
 
 __all__ = ["Attack", "Corruption"]
 
 
 @dataclass(frozen=True)
-class Attack(Entry, ABC):
-    """An adversary of a trained model.  A subclass writes ``run``; calling it is final."""
+class Attack(Entry, ABC, Generic[Granted]):
+    """An adversary of a trained model.  A subclass writes ``run``; calling it is final.
+
+    ``Attack[QueryView]`` is granted a ``QueryView``: a type checker holds ``needs`` and the view of ``run`` to it.
+    """
 
     threat: ClassVar[ThreatModel]
-    needs: ClassVar[type[View]]
+
+    @property
+    @abstractmethod
+    def needs(self) -> type[Granted]:
+        """The smallest view it can work with; a subclass sets it as a class attribute."""
 
     def retrains(self) -> int:
         """How many trainings it asks of a ``RetrainView``, for the plan; they are shared by all attacks on a model."""
         return 0
 
     @abstractmethod
-    def run(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
+    def run(self, view: Granted, memory: Payload, generator: torch.Generator) -> Finding:
         """Attack what ``view`` shows; ``memory`` is what it remembers of the rounds, empty unless it watched them."""
 
     @final
     def __call__(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
         """Check the view, then run."""
-        require(view, self.needs, self.kind())
-        return self.run(view, memory, generator)
+        return self.run(require(view, self.needs, self.kind()), memory, generator)
 
 
 @dataclass(frozen=True)

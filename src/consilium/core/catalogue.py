@@ -21,6 +21,7 @@ from typing import Any
 
 from .entry import Entry
 from .errors import Refused
+from .plain import Json
 
 __all__ = ["REQUIRED", "ROOMS", "Card", "cards", "find", "load_entry", "nearest"]
 
@@ -58,11 +59,11 @@ class Card:
     role: str
     doc: str
     source: str
-    knobs: dict[str, Any]
+    knobs: dict[str, Json]
     module: str
     name: str
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """Plain JSON: kind, room, role (moment or aim), doc, source, knobs."""
         return {
             "kind": self.kind,
@@ -166,8 +167,8 @@ def _exported(tree: ast.Module, path: Path) -> ast.ClassDef:
     )
 
 
-def _knobs(node: ast.ClassDef) -> dict[str, Any]:
-    knobs: dict[str, Any] = {}
+def _knobs(node: ast.ClassDef) -> dict[str, Json]:
+    knobs: dict[str, Json] = {}
     for item in node.body:
         if not isinstance(item, ast.AnnAssign) or not isinstance(item.target, ast.Name):
             continue
@@ -179,7 +180,7 @@ def _knobs(node: ast.ClassDef) -> dict[str, Any]:
 
 
 def _literal(value: ast.expr) -> Any:
-    factories: dict[str, Any] = {"field(default_factory=dict)": {}, "field(default_factory=list)": []}
+    factories: dict[str, Json] = {"field(default_factory=dict)": {}, "field(default_factory=list)": []}
     if ast.unparse(value) in factories:
         return factories[ast.unparse(value)]
     try:

@@ -6,9 +6,10 @@ The kind of an entry is its file's name with dashes: ``defend/training/dp_sgd.py
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from .errors import Refused
+from .plain import Json
 
 __all__ = ["Entry", "check", "check_used"]
 
@@ -17,14 +18,14 @@ __all__ = ["Entry", "check", "check_used"]
 class Entry:
     """Base of everything in the catalogue; its repr is its configuration."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
+    __pydantic_config__: ClassVar[dict[str, str | bool]] = {"extra": "forbid", "allow_inf_nan": False}
 
     @classmethod
     def kind(cls) -> str:
         """The name a study uses."""
         return cls.__module__.rsplit(".", 1)[-1].replace("_", "-")
 
-    def configuration(self) -> dict[str, Any]:
+    def configuration(self) -> dict[str, Json]:
         """The kind and every knob, defaults included: canonical, JSON-ready."""
         knobs = {f.name.replace("_", "-"): getattr(self, f.name) for f in fields(self)}
         return {"kind": self.kind(), **{k: list(v) if isinstance(v, tuple) else v for k, v in knobs.items()}}

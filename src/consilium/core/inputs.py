@@ -8,7 +8,8 @@ What was read from the records and not declared is marked: a range of that kind 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+
+from .plain import Json
 
 __all__ = ["Column", "Inputs"]
 
@@ -28,9 +29,9 @@ class Column:
     unit: str = ""
     declared: bool = True
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """Plain JSON without what is empty; ranges are floats, and -0.0 is 0.0."""
-        filled: dict[str, Any] = {"name": self.name}
+        filled: dict[str, Json] = {"name": self.name}
         if self.range is not None:
             filled["range"] = [float(end) + 0.0 for end in self.range]
         if self.words:
@@ -51,7 +52,7 @@ class Inputs:
     patients: bool = False
     classes_declared: bool = True
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """Plain JSON of what must be the same everywhere."""
         return {
             "columns": [column.to_json() for column in self.columns],

@@ -13,15 +13,19 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import NoReturn, TypeAlias, TypeVar
 
 from .files import read_bytes
 
-__all__ = ["json_object", "json_text", "read_json", "read_json_lines", "read_toml"]
+__all__ = ["Json", "json_object", "json_text", "member", "numeric_member", "read_json", "read_json_lines", "read_toml"]
 
+Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | int | float | bool | None"
+"""What JSON can say; objects and arrays are read as dict and list."""
+
+_Kind = TypeVar("_Kind")
 _MOST = 1 << 30
 """Bytes of a JSON file: a study of 100,000 sites writes hundreds of megabytes."""
 _TOML = 1_000_000
@@ -38,12 +42,12 @@ _TOKEN = re.compile(
 )
 
 
-def read_json(path: Path, *, nan_is_null: bool = False) -> dict[str, Any]:
+def read_json(path: Path, *, nan_is_null: bool = False) -> dict[str, Json]:
     """The object in a file; OSError where it cannot be opened, ValueError where it holds no such object."""
     return json_object(read_bytes(path, _MOST), nan_is_null=nan_is_null)
 
 
-def read_json_lines(path: Path) -> list[tuple[bytes, dict[str, Any] | None]]:
+def read_json_lines(path: Path) -> list[tuple[bytes, dict[str, Json] | None]]:
     """Each line as it stands, with its end, and its object; None for a line that holds none.
 
     NaN and infinity are read as null here: a site's loss may be no number, and its round is a round all the same.
@@ -52,7 +56,7 @@ def read_json_lines(path: Path) -> list[tuple[bytes, dict[str, Any] | None]]:
     return [(line, _said(line)) for line in lines]
 
 
-def json_object(data: bytes, *, nan_is_null: bool = False) -> dict[str, Any]:
+def json_object(data: bytes, *, nan_is_null: bool = False) -> dict[str, Json]:
     """The object that ``data`` is; ValueError, with the reason, where it is none within the bounds above."""
     constant = _null if nan_is_null else _not_a_number
     try:
@@ -69,10 +73,26 @@ def json_object(data: bytes, *, nan_is_null: bool = False) -> dict[str, Any]:
     _bounded(value)
     if _SURROGATE.search(text) and (odd := _surrogate(value)):
         raise ValueError(f"{odd} is half a character")
-    return cast("dict[str, Any]", value)
+    return value
 
 
-def json_text(data: Mapping[str, Any], *, indent: int | None = None, allow_nan: bool = False) -> str:
+def member(record: Mapping[str, Json], name: str, kind: type[_Kind]) -> _Kind:
+    """``record[name]``, of this ``kind``; KeyError where it is not there, TypeError where it is something else."""
+    value = record[name]
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is {value!r:.80}, not of the type {kind.__name__}")
+    return value
+
+
+def numeric_member(record: Mapping[str, Json], name: str) -> float:
+    """``record[name]``, whole or not; KeyError where it is not there, TypeError where it is no number."""
+    value = record[name]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} is {value!r:.80}, no number")
+    return value
+
+
+def json_text(data: Mapping[str, object], *, indent: int | None = None, allow_nan: bool = False) -> str:
     """``data`` as JSON that :func:`json_object` reads: half a character, as in the name of a file, becomes "?"."""
     text = json.dumps(data, indent=indent, allow_nan=allow_nan)
     if not _SURROGATE.search(text) or not _surrogate(data):
@@ -81,7 +101,7 @@ def json_text(data: Mapping[str, Any], *, indent: int | None = None, allow_nan: 
     return json.dumps(whole, indent=indent, allow_nan=allow_nan)
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Json]:
     """The tables in a file; OSError where it cannot be opened, ValueError where they cannot be read."""
     text = read_bytes(path, _TOML).decode("utf-8-sig")
     _refuse_long_keys(text)
@@ -91,15 +111,15 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ValueError("it is nested too deep") from None
 
 
-def _said(line: bytes) -> dict[str, Any] | None:
+def _said(line: bytes) -> dict[str, Json] | None:
     try:
         return json_object(line, nan_is_null=True)
     except ValueError:
         return None
 
 
-def _bounded(value: object) -> None:
-    level: list[Any] = [value]
+def _bounded(value: dict[str, Json]) -> None:
+    level: list[dict[str, object] | list[object]] = [{**value}]
     for _ in range(_DEEP):
         inside = [part for node in level for part in (node.values() if isinstance(node, dict) else node)]
         level = [part for part in inside if isinstance(part, dict | list)]
@@ -108,7 +128,7 @@ def _bounded(value: object) -> None:
     raise ValueError(f"it is nested more than {_DEEP} levels deep")
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     table = dict(pairs)
     if len(table) < len(pairs):
         names = [name for name, _ in pairs]

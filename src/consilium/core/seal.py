@@ -16,36 +16,43 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from .errors import Refused
 from .files import opened
 
-__all__ = ["SEAL", "file_digest", "is_altered", "is_sealed", "sealed", "unsealed"]
+__all__ = ["SEAL", "file_digest", "is_altered", "is_sealed", "seal_of", "sealed", "unsealed"]
 
 SEAL = "seal"
 """The field of a record that holds its seal."""
+_Value = TypeVar("_Value")
 _MARK, _HOW = "sealed", "SHA-256"
 
 
-def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+def sealed(record: Mapping[str, object]) -> dict[str, object]:
     """``record`` with its seal as its last field, in place of one that it has."""
     return {**unsealed(record), _MARK: _HOW, SEAL: _digest(record)}
 
 
-def unsealed(record: Mapping[str, Any]) -> dict[str, Any]:
+def unsealed(record: Mapping[str, _Value]) -> dict[str, _Value]:
     """``record`` without its seal."""
     return {name: value for name, value in record.items() if name not in (_MARK, SEAL)}
 
 
-def is_altered(record: Mapping[str, Any]) -> bool:
+def is_altered(record: Mapping[str, object]) -> bool:
     """True where the seal of ``record`` does not hold; one without a seal, from before there were any, is not."""
     return is_sealed(record) and (record.get(_MARK) != _HOW or record.get(SEAL) != _digest(record))
 
 
-def is_sealed(record: Mapping[str, Any]) -> bool:
+def is_sealed(record: Mapping[str, object]) -> bool:
     """True where ``record`` says that it has a seal, or has one; whether it holds is another question."""
     return SEAL in record or _MARK in record
+
+
+def seal_of(record: Mapping[str, object]) -> str | None:
+    """The seal that ``record`` has; None without one."""
+    seal = record.get(SEAL)
+    return seal if isinstance(seal, str) else None
 
 
 def file_digest(path: Path) -> str:
@@ -57,6 +64,6 @@ def file_digest(path: Path) -> str:
         raise Refused(f"{path} cannot be read: {error.strerror}", remedy="put the file back") from error
 
 
-def _digest(record: Mapping[str, Any]) -> str:
+def _digest(record: Mapping[str, object]) -> str:
     plain = json.loads(json.dumps(unsealed(record)))  # as it is read back: keys are text, tuples are lists
     return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

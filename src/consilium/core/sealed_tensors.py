@@ -15,14 +15,13 @@ import logging
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, uint8
 
 from .errors import Failed
 from .files import regular
-from .plain import json_object
+from .plain import Json, json_object
 from .seal import is_altered, is_sealed, sealed, unsealed
 from .tensor_files import write_tensors
 
@@ -32,19 +31,19 @@ _TENSORS = "tensors"
 _log = logging.getLogger("consilium.seal")
 
 
-def write_sealed(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+def write_sealed(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, object]) -> None:
     """Replace ``path`` atomically by ``tensors`` and ``about``, sealed; raises Failed where it cannot be written."""
     write_tensors(path, tensors, about_sealed(tensors, about))
 
 
-def about_sealed(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> dict[str, str]:
+def about_sealed(tensors: Mapping[str, Tensor], about: Mapping[str, object]) -> dict[str, str]:
     """The metadata of such a file; one entry, as several have no fixed order in the file."""
     return {"about": json.dumps(sealed({**about, _TENSORS: _digest(tensors)}))}
 
 
 def read_sealed(
-    path: Path, what: str, remedy: str, expected: Mapping[str, Any] | None = None, device: str = "cpu"
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    path: Path, what: str, remedy: str, expected: Mapping[str, object] | None = None, device: str = "cpu"
+) -> tuple[dict[str, Tensor], dict[str, Json]]:
     """Tensors on ``device`` and what is said of them; Failed names ``what`` and the ``remedy``.
 
     ``expected`` are fields that a sealed file must have with these values.  A file from before there were seals is read
@@ -72,7 +71,7 @@ def _say_unsealed(what: str, folder: Path) -> None:
     _log.warning("%s in %s is not sealed: whether it was changed since it was written cannot be told", what, folder)
 
 
-def _check(about: Mapping[str, Any], expected: Mapping[str, Any], which: str, remedy: str) -> None:
+def _check(about: Mapping[str, object], expected: Mapping[str, object], which: str, remedy: str) -> None:
     for name, value in expected.items():
         if about.get(name) != value:
             raise Failed(f"{which} is of {name} {about.get(name)!r:.80}, not of {value!r:.80}", remedy=remedy)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +54,13 @@ class View:
     """Abstract base of what an adversary is granted."""
 
     classes: int
+
+
+if TYPE_CHECKING:
+    Granted = TypeVar("Granted", bound=View, default=Any)
+else:  # a default is known to Python from 3.13 on
+    Granted = TypeVar("Granted", bound=View)
+"""The view that an adversary is granted; one that does not say which, as a collection of several, is of any."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,10 +174,11 @@ class RoundView(View):
     buffers: Tensor
 
 
-def require(view: View, needed: type[View], attack: str) -> None:
-    """Refuse a view that shows less than ``attack`` needs."""
+def require(view: View, needed: type[Granted], attack: str) -> Granted:
+    """``view``, refused where it shows less than ``attack`` needs."""
     if not isinstance(view, needed):
         raise Refused(
             f"attack {attack} needs a {needed.__name__} and was granted a {type(view).__name__}",
             remedy="grant the view its threat model names, or choose an attack that needs less",
         )
+    return view

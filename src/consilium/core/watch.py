@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
@@ -21,10 +21,17 @@ from .attack import Attack
 from .errors import Refused
 from .network import Network
 from .records import Records
-from .threat import QueryView, RoundView, View
+from .threat import QueryView, RoundView
 from .update import Aggregate, Payload, Update
 
-__all__ = ["AggregateRoundView", "BroadcastRoundView", "UpdateRoundView", "WatchedView", "Watcher", "one_site"]
+__all__ = [
+    "AggregateRoundView",
+    "BroadcastRoundView",
+    "UpdateRoundView",
+    "WatchedView",
+    "Watcher",
+    "one_site",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,12 +75,23 @@ class WatchedView(QueryView):
     rows: Tensor = field(kw_only=True)
 
 
-@dataclass(frozen=True)
-class Watcher(Attack, ABC):
-    """An adversary that watches the training; ``watches`` is the view of a round that it needs."""
+if TYPE_CHECKING:
+    Watched = TypeVar("Watched", bound=BroadcastRoundView, default=Any)
+else:  # as in core/threat.py
+    Watched = TypeVar("Watched", bound=BroadcastRoundView)
+"""The view of a round that an adversary watches."""
 
-    watches: ClassVar[type[BroadcastRoundView]]
-    needs: ClassVar[type[View]] = WatchedView
+
+@dataclass(frozen=True)
+class Watcher(Attack[WatchedView], ABC, Generic[Watched]):
+    """An adversary that watches the training."""
+
+    needs: ClassVar[type[WatchedView]] = WatchedView
+
+    @property
+    @abstractmethod
+    def watches(self) -> type[Watched]:
+        """The smallest view of a round that it can work with; a subclass sets it as a class attribute."""
 
     def seat(self, sizes: Mapping[str, int]) -> str | None:
         """The site through whose eyes it looks; None for the server.  ``sizes`` are those of the honest sites."""
@@ -84,7 +102,7 @@ class Watcher(Attack, ABC):
         """The sites whose records it asks about, of the honest ones with these numbers of training records."""
 
     @abstractmethod
-    def observe(self, memory: Payload, view: RoundView) -> Payload:
+    def observe(self, memory: Payload, view: Watched) -> Payload:
         """What it remembers after the round that ``view`` shows; ``memory`` is empty before the first one it sees."""
 
 

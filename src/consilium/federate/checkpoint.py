@@ -16,6 +16,7 @@ from torch import Tensor
 
 from consilium.core.algorithm import Server
 from consilium.core.errors import Failed
+from consilium.core.plain import member
 from consilium.core.sealed_tensors import read_sealed, write_sealed
 
 from .client.client_states import SiteStates, packed, unpacked
@@ -64,20 +65,17 @@ def load_checkpoint(path: Path, device: str = "cpu", training: str | None = None
     expected = {} if training is None else {"training": training}
     tensors, about = read_sealed(path, "checkpoint", _REMEDY, expected, device)
     try:
-        params, buffers, here, number = (
-            tensors["server/params"],
-            tensors["server/buffers"],
-            about["sites"],
-            about["round"],
-        )
+        params, buffers = tensors["server/params"], tensors["server/buffers"]
+        packs = None if about["sites"] is None else member(about, "sites", dict)
+        number, population = member(about, "round", int), member(about, "population", int)
     except (KeyError, TypeError) as error:
         raise Failed(f"checkpoint {path} is not readable: {error}", remedy=_REMEDY) from error
-    server = Server(number, params, buffers, _group(tensors, "memory"), about["population"])
+    server = Server(number, params, buffers, _group(tensors, "memory"), population)
     owner = training or str(about.get("training", ""))
-    sites = SiteStates(states_beside(path) if here is None else None, number, device, owner)
-    if here is not None:
+    sites = SiteStates(states_beside(path) if packs is None else None, number, device, owner)
+    if packs is not None:
         kept = _by_site(tensors)
-        sites.update({site: unpacked(kept[site], header) for site, header in here.items()})
+        sites.update({site: unpacked(kept[site], header) for site, header in packs.items()})
         sites.settle(number)
     merge, adversary, observed = (_group(tensors, group) for group in ("merge", "adversary", "observed"))
     return RoundState(server, merge, adversary, observed), sites

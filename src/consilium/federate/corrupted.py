@@ -45,6 +45,11 @@ class Corrupted(RoundExchange):
             )
         self.inner, self.corruption, self.colluding = inner, corruption, frozenset(colluding)
 
+    @property
+    def honest(self) -> FederatedRound:
+        """The round that the adversary is in."""
+        return self.inner
+
     def watched(self, observers: Observers) -> Corrupted:
         """This exchange before the eyes of ``observers``, who see what the colluders forge as what they sent."""
         return Corrupted(self.inner.watched(observers), self.corruption, tuple(self.colluding))

@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
+from pydantic import ConfigDict
 from torch import Tensor
 
 from consilium.core.entry import check
 from consilium.core.errors import Refused
+from consilium.core.plain import Json
 from consilium.core.random import Stream
 
 __all__ = ["Attendance", "Participation"]
@@ -43,7 +45,7 @@ class Participation:
     exists from round ``join-round`` on.  A round with fewer than ``minimum-cohort`` usable updates changes no model.
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
+    __pydantic_config__: ClassVar[ConfigDict] = {"extra": "forbid", "allow_inf_nan": False}
     sampling: Literal["fixed", "poisson"] = "fixed"
     availability: float = 1.0
     dropout: float = 0.0
@@ -98,7 +100,7 @@ class Participation:
         """The most updates that a round can bring; a ``minimum-cohort`` above it would abort every one."""
         return sites if self.sampling == "poisson" else max(1, round(fraction * sites))
 
-    def configuration(self) -> dict[str, Any]:
+    def configuration(self) -> dict[str, Json]:
         """Canonical JSON."""
         return {name.replace("_", "-"): value for name, value in vars(self).items()}
 

@@ -14,9 +14,8 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
-from consilium.core.charge import Adjacency, Charge, Composed, Gaussian, PerUnit, PoissonSampled
+from consilium.core.charge import Charge, Composed, Gaussian, PerUnit, PoissonSampled
 from consilium.federate.client.participant import SiteState
 from consilium.measure.accounting.privacy import Claim, epsilon, maximum
 
@@ -79,7 +78,8 @@ class Spending:
         dearest = sorted(ledgers, key=_mu, reverse=True)
         looked = dearest if last else dearest[:_MOST]
         own = [claim for claim in self._claims if claim.unit == self._unit]
-        delta, adjacency = max(claim.delta for claim in own), cast(Adjacency, own[0].adjacency)
+        delta = max(claim.delta for claim in own)
+        adjacency = next(claim.adjacency for claim in own if claim.adjacency != "replace-one-label")
         spent = max((epsilon(ledger, delta, adjacency).epsilon for ledger in looked), default=0.0)
         planned = maximum(self._claims, self._unit) or 0.0
         return EpsilonSpent(spent, delta, self._unit, planned, number, len(looked) == len(dearest))

@@ -15,7 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar, cast, final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from consilium.core.attack import Attack
 from consilium.core.errors import Failed, Refused
 from consilium.core.finding import Finding, Measure
-from consilium.core.threat import ModelView, View
+from consilium.core.threat import ModelView
 from consilium.core.update import Payload
 from consilium.learn.perturbation.ball import Ball, Norm
 from consilium.learn.perturbation.balls import ball_of, size_of
@@ -50,13 +50,13 @@ def stand_in(view: ModelView) -> nn.Module:
 
 
 @dataclass(frozen=True)
-class Evasion(Attack, ABC):
+class Evasion(Attack[ModelView], ABC):
     """Finds an input within ``radius`` of each test record that the model answers wrongly.
 
     ``craft`` gets one batch x ``(n, *shape)``, y ``(n,)`` and returns inputs of the same shape.
     """
 
-    needs: ClassVar[type[View]] = ModelView
+    needs: ClassVar[type[ModelView]] = ModelView
     radius: float
     norm: Norm
 
@@ -81,12 +81,11 @@ class Evasion(Attack, ABC):
         return None
 
     @final
-    def run(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
+    def run(self, view: ModelView, memory: Payload, generator: torch.Generator) -> Finding:
         """Attack every test record.  Raises ``Failed`` when ``craft`` breaks its budget.
 
         Scores: ``correct``, ``correct_before`` (n,).  Examples: up to eight records, successes first.
         """
-        view = cast(ModelView, view)  # __call__ has required it
         if not len(view.targets):
             raise Refused("there are no test records to attack")
         if self.follows(view) is None:

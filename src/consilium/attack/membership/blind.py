@@ -12,7 +12,7 @@ Source: Das, Zhang and Tramer 2024, Blind Baselines Beat Membership Inference At
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from consilium.core.attack import Attack
 from consilium.core.entry import check
 from consilium.core.finding import Finding
 from consilium.core.random import Stream
-from consilium.core.threat import RecordsView, ThreatModel, View
+from consilium.core.threat import RecordsView, ThreatModel
 from consilium.core.update import Payload
 from consilium.measure.membership import membership
 
@@ -35,19 +35,18 @@ _TOLD = "Members and non-members are told apart without any model: no membership
 
 
 @dataclass(frozen=True)
-class Blind(Attack):
+class Blind(Attack[RecordsView]):
     """Sees no model and must be at chance: the check that members and non-members are from one distribution."""
 
     threat: ClassVar[ThreatModel] = ThreatModel("outsider", "inference", "black-box", "membership")
-    needs: ClassVar[type[View]] = RecordsView
+    needs: ClassVar[type[RecordsView]] = RecordsView
     trees: int = 60
 
     def __post_init__(self) -> None:
         check(10 <= self.trees <= 10_000, "trees", self.trees, "10 to 10000 trees")
 
-    def run(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
+    def run(self, view: RecordsView, memory: Payload, generator: torch.Generator) -> Finding:
         """No query.  Scores: ``score``, ``member``, ``known`` (n,)."""
-        view = cast(RecordsView, view)  # __call__ has required it
         seed = int(torch.randint(2**31, (1,), generator=generator))
         known, truth = view.known.numpy(), view.member.numpy()
         seen = _features(view)

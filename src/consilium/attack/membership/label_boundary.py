@@ -12,7 +12,7 @@ in for its HopSkipJump: fewer queries, a looser distance).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from consilium.core.attack import Attack
 from consilium.core.entry import check
 from consilium.core.finding import Finding
 from consilium.core.random import Stream
-from consilium.core.threat import QueryView, ThreatModel, View
+from consilium.core.threat import QueryView, ThreatModel
 from consilium.core.update import Payload
 
 from ._judged import judged
@@ -32,11 +32,11 @@ _BATCH = 2048
 
 
 @dataclass(frozen=True)
-class LabelBoundary(Attack):
+class LabelBoundary(Attack[QueryView]):
     """Takes records that keep their label far along random directions for members."""
 
     threat: ClassVar[ThreatModel] = ThreatModel("outsider", "inference", "black-box", "membership")
-    needs: ClassVar[type[View]] = QueryView
+    needs: ClassVar[type[QueryView]] = QueryView
     queries: int = 41
     steps: int = 5
     radius: float = 1.0
@@ -46,9 +46,8 @@ class LabelBoundary(Attack):
         check(self.queries > self.steps, "queries", self.queries, f"more than {self.steps} queries: one direction's")
         check(self.radius > 0, "radius", self.radius, "a radius above 0")
 
-    def run(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
+    def run(self, view: QueryView, memory: Payload, generator: torch.Generator) -> Finding:
         """At most ``queries`` per candidate.  Scores: ``score``, ``member``, ``known`` (n,)."""
-        view = cast(QueryView, view)  # __call__ has required it
         stream = Stream(int(torch.randint(2**62, (1,), generator=generator)))
         x, y = view.candidates.x, view.candidates.y
         scores = [self._distances(view, x[i : i + _BATCH], y[i : i + _BATCH], stream.child(i)) for i in _firsts(len(x))]

@@ -10,13 +10,13 @@ Source: Yeom et al. 2018, Privacy Risk in Machine Learning, arXiv 1709.01604 (th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 
 from consilium.core.attack import Attack
 from consilium.core.finding import Finding
-from consilium.core.threat import QueryView, ThreatModel, View
+from consilium.core.threat import QueryView, ThreatModel
 from consilium.core.update import Payload
 
 from ._judged import judged
@@ -26,14 +26,13 @@ __all__ = ["LabelGap"]
 
 
 @dataclass(frozen=True)
-class LabelGap(Attack):
+class LabelGap(Attack[QueryView]):
     """Takes rightly answered records for members."""
 
     threat: ClassVar[ThreatModel] = ThreatModel("outsider", "inference", "black-box", "membership")
-    needs: ClassVar[type[View]] = QueryView
+    needs: ClassVar[type[QueryView]] = QueryView
 
-    def run(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
+    def run(self, view: QueryView, memory: Payload, generator: torch.Generator) -> Finding:
         """One query per candidate.  Scores: ``score``, ``member``, ``known`` (n,)."""
-        view = cast(QueryView, view)  # __call__ has required it
         answered = log_probabilities(view.ask, view.candidates.x).argmax(1)
         return judged((answered == view.candidates.y).double(), view, generator)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.finding import Finding
 from consilium.core.records import Records
-from consilium.core.threat import RetrainView, ThreatModel, View
+from consilium.core.threat import RetrainView, ThreatModel
 from consilium.core.update import Payload
 
 from ._gaussians import likelihood_ratio, standing_out
@@ -39,11 +39,11 @@ _FEW = 64
 
 
 @dataclass(frozen=True)
-class LiRA(Attack):
+class LiRA(Attack[RetrainView]):
     """Compares the answer on each record with those of shadow models that did and did not learn from it."""
 
     threat: ClassVar[ThreatModel] = ThreatModel("outsider", "inference", "black-box", "membership")
-    needs: ClassVar[type[View]] = RetrainView
+    needs: ClassVar[type[RetrainView]] = RetrainView
     shadows: int = 32
     mode: Literal["online", "offline"] = "online"
     variance: Literal["auto", "global", "each"] = "auto"
@@ -57,9 +57,8 @@ class LiRA(Attack):
         """As many as the knob says."""
         return self.shadows
 
-    def run(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
+    def run(self, view: RetrainView, memory: Payload, generator: torch.Generator) -> Finding:
         """``queries`` per candidate.  Scores: ``score``, ``member``, ``known`` (n,)."""
-        view = cast(RetrainView, view)  # __call__ has required it
         target = self._asked(view.ask, view.candidates)
         answers, inside = [], []
         for shadow in view.shadows(self.shadows):

@@ -8,13 +8,13 @@ Source: Yeom et al. 2018, Privacy Risk in Machine Learning, arXiv 1709.01604.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 
 from consilium.core.attack import Attack
 from consilium.core.finding import Finding
-from consilium.core.threat import QueryView, ThreatModel, View
+from consilium.core.threat import QueryView, ThreatModel
 from consilium.core.update import Payload
 
 from ._judged import judged
@@ -24,15 +24,14 @@ __all__ = ["LossThreshold"]
 
 
 @dataclass(frozen=True)
-class LossThreshold(Attack):
+class LossThreshold(Attack[QueryView]):
     """Tells members from non-members by the loss of one answer each."""
 
     threat: ClassVar[ThreatModel] = ThreatModel("outsider", "inference", "black-box", "membership")
-    needs: ClassVar[type[View]] = QueryView
+    needs: ClassVar[type[QueryView]] = QueryView
 
-    def run(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
+    def run(self, view: QueryView, memory: Payload, generator: torch.Generator) -> Finding:
         """One query per candidate.  Scores: ``score``, ``member``, ``known`` (n,)."""
-        view = cast(QueryView, view)  # __call__ has required it
         scores = log_likelihoods(view.ask, view.candidates.x, view.candidates.y)
         floored = int((scores <= FLOOR).sum())
         notes = (f"{floored} scores lie at the floor {FLOOR:.1f} (probability answered as 0)",) if floored else ()

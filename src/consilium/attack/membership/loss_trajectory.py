@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 
 from consilium.core.errors import Refused
 from consilium.core.finding import Finding
-from consilium.core.threat import RoundView, ThreatModel, View
+from consilium.core.threat import ThreatModel
 from consilium.core.update import Payload
 from consilium.core.watch import BroadcastRoundView, WatchedView, Watcher, one_site
 from consilium.learn.alignment import record_losses
@@ -36,7 +36,7 @@ _BATCH = 512
 
 
 @dataclass(frozen=True)
-class LossTrajectory(Watcher):
+class LossTrajectory(Watcher[BroadcastRoundView]):
     """A site tells the others' members by how their losses fall over the rounds; site "" is the smallest one."""
 
     threat: ClassVar[ThreatModel] = ThreatModel("site", "training", "white-box", "membership")
@@ -54,9 +54,8 @@ class LossTrajectory(Watcher):
             raise Refused("there is no other honest site to attack", remedy="use two sites or more", where="site")
         return others
 
-    def observe(self, memory: Payload, view: RoundView) -> Payload:
+    def observe(self, memory: Payload, view: BroadcastRoundView) -> Payload:
         """``first (n,)`` losses, the ``sum (n,)`` of those since, and the ``models ()`` that were seen."""
-        view = cast(BroadcastRoundView, view)  # whoever shows it has required it
         if view.params.numel() != view.network.size:
             raise Refused("what is broadcast is no whole model", remedy="attack an algorithm that shares every layer")
         losses = _cut(record_losses(view.network, view.params, view.buffers, view.candidates))
@@ -64,9 +63,8 @@ class LossTrajectory(Watcher):
             return {"first": losses, "sum": torch.zeros_like(losses), "models": torch.tensor(1)}
         return {"first": memory["first"], "sum": memory["sum"] + losses, "models": memory["models"] + 1}
 
-    def run(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
+    def run(self, view: WatchedView, memory: Payload, generator: torch.Generator) -> Finding:
         """Add the released model, one query per candidate.  Scores: ``score``, ``member``, ``known`` (n,)."""
-        view = cast(WatchedView, view)  # __call__ has required it
         if not memory:
             raise Refused("the site that watches was in no round", remedy="use more rounds or a larger fraction")
         last = torch.cat([_answered(view, i) for i in range(0, max(1, len(view.candidates)), _BATCH)])

@@ -11,13 +11,13 @@ Source: Steinke, Nasr and Jagielski 2023, Privacy Auditing with One (1) Training
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 
 from consilium.core.attack import Attack
 from consilium.core.finding import Finding
-from consilium.core.threat import CanaryView, ThreatModel, View
+from consilium.core.threat import CanaryView, ThreatModel
 from consilium.core.update import Payload
 
 from ._likelihood import log_likelihoods
@@ -26,13 +26,12 @@ __all__ = ["OneRunAudit"]
 
 
 @dataclass(frozen=True)
-class OneRunAudit(Attack):
+class OneRunAudit(Attack[CanaryView]):
     """Guesses which of an audit's canaries were trained on, from the loss of one answer each."""
 
     threat: ClassVar[ThreatModel] = ThreatModel("outsider", "inference", "black-box", "membership")
-    needs: ClassVar[type[View]] = CanaryView
+    needs: ClassVar[type[CanaryView]] = CanaryView
 
-    def run(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
+    def run(self, view: CanaryView, memory: Payload, generator: torch.Generator) -> Finding:
         """``score`` (m,), the higher the likelier in; the figures are the scorer's."""
-        view = cast(CanaryView, view)  # __call__ has required it
         return Finding((), {"score": log_likelihoods(view.answer, view.canaries.x, view.canaries.y)})

@@ -12,7 +12,7 @@ Source: Nasr et al. 2023, Tight Auditing of Differentially Private Machine Learn
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from consilium.core.attack import Attack
 from consilium.core.errors import Refused
 from consilium.core.finding import Finding
 from consilium.core.records import Records
-from consilium.core.threat import CanaryView, ThreatModel, View
+from consilium.core.threat import CanaryView, ThreatModel
 from consilium.core.update import Payload
 
 __all__ = ["OneRunGradient"]
@@ -33,30 +33,35 @@ _NUMBERS = 8_000_000
 
 
 @dataclass(frozen=True)
-class OneRunGradient(Attack):
+class OneRunGradient(Attack[CanaryView]):
     """Guesses which canaries were trained on, from how far the weights moved along each one's gradient."""
 
     threat: ClassVar[ThreatModel] = ThreatModel("site", "inference", "white-box", "membership")
-    needs: ClassVar[type[View]] = CanaryView
+    needs: ClassVar[type[CanaryView]] = CanaryView
 
-    def run(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
+    def run(self, view: CanaryView, memory: Payload, generator: torch.Generator) -> Finding:
         """``score`` (m,), the higher the likelier in; the figures are the scorer's."""
-        view = cast(CanaryView, view)  # __call__ has required it
-        moved, start = _moved(view), cast(nn.Module, view.start)
+        start, end = _ends(view)
+        moved = _moved(start, end)
         records = view.canaries
         centres = {int(label): _mean(start, records.select(records.y == label)) for label in set(records.y.tolist())}
         scores = [_aligned(g, part.y, centres, moved) for part, g in _gradients(start, records)]
         return Finding((), {"score": torch.cat(scores)})
 
 
-def _moved(view: CanaryView) -> Tensor:
-    """theta_0 - theta_T ``(d,)``."""
+def _ends(view: CanaryView) -> tuple[nn.Module, nn.Module]:
+    """The model before training and after it."""
     if view.start is None or view.module is None:
         raise Refused(
             "a defence of this model supplies no weights that can be set beside those before training",
             remedy="audit it with one-run-audit, which needs its answers only",
         )
-    before, after = dict(view.start.named_parameters()), dict(view.module.named_parameters())
+    return view.start, view.module
+
+
+def _moved(start: nn.Module, end: nn.Module) -> Tensor:
+    """theta_0 - theta_T ``(d,)``."""
+    before, after = dict(start.named_parameters()), dict(end.named_parameters())
     if before.keys() != after.keys() or any(before[name].shape != after[name].shape for name in before):
         raise Refused("the released model has other weights than the one before training", remedy="use one-run-audit")
     return torch.cat([(before[name] - after[name]).detach().flatten() for name in before]).double()
@@ -81,8 +86,8 @@ def _gradients(start: nn.Module, records: Records) -> list[tuple[Records, Tensor
 
 
 def _mean(start: nn.Module, records: Records) -> Tensor:
-    total = sum(g.sum(0) for _, g in _gradients(start, records))
-    return cast(Tensor, total) / len(records)
+    zero = torch.zeros((), dtype=torch.float64)
+    return sum((g.sum(0) for _, g in _gradients(start, records)), start=zero) / len(records)
 
 
 def _aligned(g: Tensor, y: Tensor, centres: dict[int, Tensor], moved: Tensor) -> Tensor:

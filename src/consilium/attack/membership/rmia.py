@@ -14,7 +14,7 @@ Source: Zarifzadeh, Liu and Shokri 2024, Low-Cost High-Power Membership Inferenc
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, Literal
 
 import torch
 
@@ -22,7 +22,7 @@ from consilium.core.attack import Attack
 from consilium.core.entry import check, check_used
 from consilium.core.errors import Refused
 from consilium.core.finding import Finding
-from consilium.core.threat import RetrainView, ThreatModel, View
+from consilium.core.threat import RetrainView, ThreatModel
 from consilium.core.update import Payload
 
 from ._judged import judged
@@ -33,11 +33,11 @@ __all__ = ["RMIA"]
 
 
 @dataclass(frozen=True)
-class RMIA(Attack):
+class RMIA(Attack[RetrainView]):
     """Compares how much the model favours each record, against shadows, with how much it favours the population."""
 
     threat: ClassVar[ThreatModel] = ThreatModel("outsider", "inference", "black-box", "membership")
-    needs: ClassVar[type[View]] = RetrainView
+    needs: ClassVar[type[RetrainView]] = RetrainView
     shadows: int = 32
     mode: Literal["online", "offline"] = "online"
     gamma: float = 1.0
@@ -55,9 +55,8 @@ class RMIA(Attack):
         """As many as the knob says."""
         return self.shadows
 
-    def run(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
+    def run(self, view: RetrainView, memory: Payload, generator: torch.Generator) -> Finding:
         """One query per candidate.  Scores: ``score``, ``member``, ``known`` (n,)."""
-        view = cast(RetrainView, view)  # __call__ has required it
         records = view.candidates
         out = torch.nonzero(view.known & ~view.member)[:, 0]
         if not len(out):

@@ -13,7 +13,7 @@ Source: Shokri et al. 2017, Membership Inference Attacks Against Machine Learnin
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 from sklearn.ensemble import RandomForestClassifier
@@ -22,7 +22,7 @@ from torch import Tensor
 from consilium.core.attack import Attack
 from consilium.core.entry import check
 from consilium.core.finding import Finding
-from consilium.core.threat import RetrainView, ThreatModel, View
+from consilium.core.threat import RetrainView, ThreatModel
 from consilium.core.update import Payload
 
 from ._judged import judged
@@ -34,11 +34,11 @@ _FEW = 20
 
 
 @dataclass(frozen=True)
-class Shokri(Attack):
+class Shokri(Attack[RetrainView]):
     """Trains a classifier per class on shadow models' answers, and asks it about the model's."""
 
     threat: ClassVar[ThreatModel] = ThreatModel("outsider", "inference", "black-box", "membership")
-    needs: ClassVar[type[View]] = RetrainView
+    needs: ClassVar[type[RetrainView]] = RetrainView
     shadows: int = 8
     examples: int = 4000
 
@@ -50,9 +50,8 @@ class Shokri(Attack):
         """As many as the knob says."""
         return self.shadows
 
-    def run(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
+    def run(self, view: RetrainView, memory: Payload, generator: torch.Generator) -> Finding:
         """One query per candidate.  Scores: ``score``, ``member``, ``known`` (n,)."""
-        view = cast(RetrainView, view)  # __call__ has required it
         answers, inside, labels = self._lessons(view, generator)
         seed = int(torch.randint(2**31, (1,), generator=generator))
         log_p = log_probabilities(view.ask, view.candidates.x)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from torch import Tensor
 from consilium.core.errors import Refused
 from consilium.core.finding import Finding
 from consilium.core.records import Records
-from consilium.core.threat import RoundView, ThreatModel, View
+from consilium.core.threat import ThreatModel
 from consilium.core.update import Payload, Update
 from consilium.core.watch import UpdateRoundView, WatchedView, Watcher, one_site
 from consilium.learn.alignment import alignments, record_losses
@@ -38,7 +38,7 @@ _HIGHEST = 1e6
 
 
 @dataclass(frozen=True)
-class UpdateAlignment(Watcher):
+class UpdateAlignment(Watcher[UpdateRoundView]):
     """The server tells a site's members by how its updates lie to their gradients; site "" is each site in turn."""
 
     threat: ClassVar[ThreatModel] = ThreatModel("server", "training", "white-box", "membership")
@@ -50,9 +50,8 @@ class UpdateAlignment(Watcher):
         """The named site, or all: each is attacked through its own updates, and they are judged together."""
         return (one_site(self.site, sizes),) if self.site else tuple(sizes)
 
-    def observe(self, memory: Payload, view: RoundView) -> Payload:
+    def observe(self, memory: Payload, view: UpdateRoundView) -> Payload:
         """``sum (n,)`` of the statistic and ``rounds (n,)`` that it is over."""
-        view = cast(UpdateRoundView, view)  # whoever shows it has required it
         none = torch.zeros(len(view.candidates), dtype=torch.float64)
         total, rounds = memory.get("sum", none).clone(), memory.get("rounds", none).clone()
         for site, rows in view.of.items():
@@ -61,9 +60,8 @@ class UpdateAlignment(Watcher):
                 rounds[rows] += 1
         return {"sum": total, "rounds": rounds}
 
-    def run(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
+    def run(self, view: WatchedView, memory: Payload, generator: torch.Generator) -> Finding:
         """The mean over rounds.  Scores: ``score``, ``member``, ``known`` (n,)."""
-        view = cast(WatchedView, view)  # __call__ has required it
         rounds = memory["rounds"][view.rows]
         scores = memory["sum"][view.rows] / rounds.clamp_min(1)
         note = f"{self.statistic} over {int(rounds.min())} to {int(rounds.max())} updates of a record's own site"

@@ -8,10 +8,12 @@ from __future__ import annotations
 import bz2
 import csv
 import gzip
+import io
 import lzma
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from consilium.core.errors import Refused
 
@@ -19,6 +21,7 @@ from ._spelling import plain_text
 
 __all__ = ["read_csv"]
 
+_Opener = Callable[[Path, Literal["rb"]], io.BufferedIOBase]
 _Lines = list[tuple[int, str]]
 _SEPARATORS = {";": ";", ",": ",", "\t": "\\t", "|": "|", " ": " "}
 _QUOTED_OR_BLANKS = re.compile(r'("(?:[^"]|"")*")|[ \t]+')
@@ -56,7 +59,11 @@ def read_csv(file: Path, columns: tuple[str, ...] | None, separator: str) -> tup
 
 def _lines(file: Path, blanks: str) -> _Lines:
     """The lines of ``file`` that are not all ``blanks``, each with its number and a line break at its end."""
-    openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+    openers: dict[str, _Opener] = {
+        ".gz": gzip.open,
+        ".bz2": bz2.open,
+        ".xz": lzma.open,
+    }
     with openers.get(file.suffix.lower(), open)(file, "rb") as stored:
         text = stored.read().decode("utf-8-sig")
     if "\0" in text:

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -102,4 +102,4 @@ def _least_opaque(picture: ImageFile, raw: str) -> float:
     if isinstance(key, int) and raw in _STEP:  # Pillow widens the pixels of 2 and 4 bits to 8 and not this grey value
         picture.info["transparency"] = key * _STEP[raw]
     low, _ = picture.convert("RGBA").getchannel("A").getextrema()
-    return cast(float, low)
+    return low if isinstance(low, int | float) else min(low)  # of one band these are numbers

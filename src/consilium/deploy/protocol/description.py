@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
 from consilium.core.errors import Refused
 from consilium.core.inputs import Inputs
+from consilium.core.plain import Json
 from consilium.core.records import Consortium
 from consilium.study.run.manifest import given
 from consilium.study.spec.arms import Arm, arms
 from consilium.study.spec.parse import parse
-from consilium.study.spec.spec import FederationSpec, Spec
+from consilium.study.spec.spec import Spec
 
 from .messages import StudyRequest
 from .schema import Schema, check_declared, read_schema
@@ -50,7 +50,7 @@ class Understood:
 def describe(spec: Spec, arm: Arm, seed: int, training: str, data: Consortium, sites: Sequence[str]) -> StudyRequest:
     """The request for one ``training`` among ``sites``; refused where they could not be told what inputs mean."""
     check_declared(data)
-    federation = cast(FederationSpec, arm.study(spec).federation)
+    federation = arm.federation(spec)
     tables = {name: value for name, value in given(spec).items() if name in _TOLD}
     return StudyRequest(
         study=spec.name,
@@ -81,18 +81,20 @@ def understand(request: StudyRequest) -> Understood:
     if set(plan) != _PLAN or not isinstance(plan["tables"], Mapping):
         raise Refused("the request holds no study", remedy="run one release everywhere", where="request")
     spec = parse({**plan["tables"], "seeds": [plan["seed"]]})
-    named = {arm.name: arm for arm in arms(spec)}
-    if spec.federation is None or plan["arm"] not in named:
+    named, name, seed, roster = {arm.name: arm for arm in arms(spec)}, plan["arm"], plan["seed"], plan["roster"]
+    if spec.federation is None or not isinstance(name, str) or name not in named:
         raise Refused("the request names no training", remedy="run one release everywhere", where="request")
+    if not isinstance(seed, int) or not isinstance(roster, list):
+        raise Refused("the request holds no study", remedy="run one release everywhere", where="request")
     schema = read_schema(plan)
     made = Understood(
         spec,
-        named[plan["arm"]],
-        int(plan["seed"]),
+        named[name],
+        seed,
         str(plan["training"])[:64],
         schema.shape,
         schema.classes,
-        tuple(str(site) for site in plan["roster"]),
+        tuple(str(site) for site in roster),
         schema.inputs,
     )
     _check_same(request, made)
@@ -101,8 +103,8 @@ def understand(request: StudyRequest) -> Understood:
 
 def _check_same(request: StudyRequest, made: Understood) -> None:
     """What the limits were asked about is what will be done."""
-    federation = cast(FederationSpec, made.arm.study(made.spec).federation)
-    said: dict[str, Any] = {
+    federation = made.arm.federation(made.spec)
+    said: dict[str, Json] = {
         "rounds": federation.shape.rounds,
         "local_epochs": federation.shape.local_epochs,
         "batch": federation.shape.batch,

@@ -8,9 +8,11 @@ says what the columns, their preparation and the classes are.  Nothing else of t
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from consilium.core.errors import Refused
+from consilium.core.plain import Json
 
 from .framing import Bounds, Frame, pack, quoted, unpack
 
@@ -71,15 +73,22 @@ def decode_enrolment(data: bytes, study: str, site: str) -> Enrolment:
         raise Refused(f"the enrolment is that of {said}", remedy=f"start it with --site {site}", where=site)
     if header["study"] != study:
         raise Refused("the enrolment is of another study", remedy="run one release everywhere", where=site)
-    counts = (header["train"], header["validation"], header["units"])
+    train, validation, units = (_records(header, name, site) for name in ("train", "validation", "units"))
     weight, own = header["weight"], header["own"]
-    if any(type(n) is not int or not 0 <= n <= 1 << 40 for n in counts) or type(own) is not bool:
+    if not isinstance(own, bool):
         raise Refused("the enrolment declares no numbers of records", where=site)
-    if type(weight) not in (int, float) or not 0 < weight <= 1e15:
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= 1e15:
         raise Refused("the enrolment declares no weight", where=site)
-    if counts[2] > counts[0]:
+    if units > train:
         raise Refused("the enrolment declares more units than records", where=site)
     inputs = header["inputs"]
     if not isinstance(inputs, str) or not re.fullmatch("([0-9a-f]{64})?", inputs):
         raise Refused("the enrolment declares no digest of its inputs", where=site)
-    return Enrolment(site, counts[0], counts[1], float(weight), own, counts[2], inputs)
+    return Enrolment(site, train, validation, float(weight), own, units, inputs)
+
+
+def _records(header: Mapping[str, Json], name: str, site: str) -> int:
+    count = header[name]
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= 1 << 40:
+        raise Refused("the enrolment declares no numbers of records", where=site)
+    return count

@@ -17,7 +17,7 @@ import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 from safetensors import SafetensorError
@@ -25,6 +25,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from consilium.core.errors import Refused
+from consilium.core.plain import Json
 
 __all__ = ["VERSION", "Bounds", "Frame", "canonical", "heading", "pack", "parse_object", "quoted", "unpack"]
 
@@ -63,7 +64,7 @@ class Bounds:
 class Frame:
     """A message before it is understood: its header, and its tensors by name."""
 
-    header: Mapping[str, Any]
+    header: Mapping[str, Json]
     tensors: Mapping[str, Tensor]
 
 
@@ -95,7 +96,7 @@ def canonical(value: object) -> bytes:
         raise Refused(f"a message cannot carry this: {error}", remedy="use plain JSON values") from None
 
 
-def parse_object(data: bytes, what: str) -> dict[str, Any]:
+def parse_object(data: bytes, what: str) -> dict[str, Json]:
     """A JSON object from untrusted bytes: no duplicate key, no NaN, no infinity, no bottomless nesting."""
     try:
         value = json.loads(
@@ -114,7 +115,7 @@ def quoted(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def heading(data: bytes, bounds: Bounds) -> tuple[dict[str, Any], int]:
+def heading(data: bytes, bounds: Bounds) -> tuple[dict[str, Json], int]:
     """The header of ``data`` and where its tensors begin; those are not looked at."""
     if len(data) > bounds.bytes:
         _refuse(f"{len(data)} bytes are more than the {bounds.bytes} that are read")
@@ -175,7 +176,7 @@ def _whole(values: object) -> bool:
     return isinstance(values, list) and all(type(n) is int and n >= 0 for n in values)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     made = dict(pairs)
     if len(made) != len(pairs):
         names = [name for name, _ in pairs]

@@ -17,13 +17,14 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 import torch
 from torch import Tensor
 
 from consilium.core.algorithm import Broadcast, Server
 from consilium.core.errors import ConsiliumError, Refused
+from consilium.core.plain import Json
 from consilium.core.update import Update
 from consilium.federate.federated_evaluation import Assessment
 
@@ -70,14 +71,14 @@ class StudyRequest:
     sites: int
     local_epochs: int
     batch: int
-    algorithm: Mapping[str, Any]
-    model: Mapping[str, Any]
-    defences: tuple[Mapping[str, Any], ...] = ()
+    algorithm: Mapping[str, Json]
+    model: Mapping[str, Json]
+    defences: tuple[Mapping[str, Json], ...] = ()
     assess: bool = True
     code: bool = False
-    plan: Mapping[str, Any] = field(default_factory=dict)
+    plan: Mapping[str, Json] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """Plain JSON, one value a field."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
 
@@ -158,12 +159,12 @@ def decode_broadcast(data: bytes, context: Context) -> Broadcast:
     header = _header(frame, "broadcast", {"study", "round"}, context)
     tensors = _tensors(frame, "broadcast", context.shapes)
     extra = _below(tensors, "extra", {"params", "buffers"}, "broadcast")
-    return Broadcast(header["round"], tensors["params"], tensors["buffers"], extra)
+    return Broadcast(_round(header), tensors["params"], tensors["buffers"], extra)
 
 
 def encode_model(server: Server, study: str) -> bytes:
     """The model that is to be assessed after ``server.round`` rounds; the server's memory stays where it is."""
-    header = {"kind": "model", "study": study, "round": server.round, "population": server.population}
+    header: dict[str, Json] = {"kind": "model", "study": study, "round": server.round, "population": server.population}
     return pack(Frame(header, {"params": server.params, "buffers": server.buffers}))
 
 
@@ -174,12 +175,12 @@ def decode_model(data: bytes, context: Context) -> Server:
     tensors = _tensors(frame, "model", context.shapes)
     _names(set(tensors), {"params", "buffers"}, "model")
     population = _count(header, "population", 1)
-    return Server(header["round"], tensors["params"], tensors["buffers"], population=population)
+    return Server(_round(header), tensors["params"], tensors["buffers"], population=population)
 
 
 def encode_update(update: Update, study: str, nonce: str | None = None) -> bytes:
     """One site's update; encode it once, keep the bytes, and send those again when asked again."""
-    header = {"kind": "update", "study": study, "round": update.round, "site": update.site}
+    header: dict[str, Json] = {"kind": "update", "study": study, "round": update.round, "site": update.site}
     header |= {"weight": float(update.weight), "nonce": secrets.token_hex(16) if nonce is None else nonce}
     return pack(Frame(header, {f"payload/{name}": tensor for name, tensor in update.payload.items()}))
 
@@ -195,7 +196,7 @@ def decode_update(data: bytes, context: Context) -> Sealed:
         _refuse("update", f"has the weight {quoted(weight)}")
     if not isinstance(nonce, str) or not re.fullmatch("[0-9a-f]{32}", nonce):
         _refuse("update", "has no nonce of 32 hexadecimal digits")
-    return Sealed(nonce, Update(_text(header, "site", 200), header["round"], weight, payload))
+    return Sealed(nonce, Update(_text(header, "site", 200), _round(header), weight, payload))
 
 
 def encode_assessment(assessment: Assessment, study: str, round: int) -> bytes:
@@ -227,7 +228,7 @@ def decode_refusal(data: bytes, context: Context) -> RefusalMessage:
     header = _header(unpack(data, _NOTE_BYTES), "refusal", {"study", *own}, context)
     return RefusalMessage(
         site=_text(header, "site", 200),
-        round=header["round"],
+        round=_round(header),
         where=_text(header, "where", 200, empty=True),
         reason=_text(header, "reason", 1000),
         remedy=_text(header, "remedy", 1000, empty=True),
@@ -245,14 +246,14 @@ def _line(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
-def _header(frame: Frame, kind: str, names: set[str], context: Context | None = None) -> dict[str, Any]:
+def _header(frame: Frame, kind: str, names: set[str], context: Context | None = None) -> dict[str, Json]:
     """The header of a message of ``kind``, with exactly ``names``, of the study and round that are waited for."""
     header = dict(frame.header)
     if header.get("kind") != kind:
         _refuse("message", f"is {quoted(header.get('kind'))}, not {kind}")
     _names(set(header), {"kind", *names}, kind)
     if "round" in names:
-        _count(header, "round", 0)
+        _round(header)
     if context is not None and header["study"] != context.study:
         _refuse(kind, f"is of the study {quoted(header['study'])}, not {context.study[:12]}...")
     if context is not None and context.round is not None and header["round"] != context.round:
@@ -289,7 +290,7 @@ def _names(found: set[str], wanted: set[str], kind: str) -> None:
         _refuse(kind, f"holds no {name}")
 
 
-def _text(table: Mapping[str, Any], name: str, most: int, *, empty: bool = False) -> str:
+def _text(table: Mapping[str, Json], name: str, most: int, *, empty: bool = False) -> str:
     """A printable string: what a stranger writes may end in a terminal."""
     value = table[name]
     if not isinstance(value, str) or len(value) > most or not (value or empty) or not value.isprintable():
@@ -297,35 +298,39 @@ def _text(table: Mapping[str, Any], name: str, most: int, *, empty: bool = False
     return str(value)
 
 
-def _count(table: Mapping[str, Any], name: str, least: int, most: int = _MOST_ROUNDS) -> int:
+def _count(table: Mapping[str, Json], name: str, least: int, most: int = _MOST_ROUNDS) -> int:
     value = table[name]
     if type(value) is not int or not least <= value <= most:
         _refuse("message", f"has {quoted(value)} for {name}, which is {least} to {most}")
     return int(value)
 
 
-def _number(table: Mapping[str, Any], name: str) -> float | None:
+def _round(header: Mapping[str, Json]) -> int:
+    return _count(header, "round", 0)
+
+
+def _number(table: Mapping[str, Json], name: str) -> float | None:
     value = table[name]
     if value is None:
         return None
-    if type(value) not in (int, float) or abs(value) > 1e300 or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e300 or not math.isfinite(value):
         _refuse("message", f"has {quoted(value)} for {name}, which is a number")
     return float(value)
 
 
-def _flag(table: Mapping[str, Any], name: str) -> bool:
+def _flag(table: Mapping[str, Json], name: str) -> bool:
     return _of(table[name], bool, name)
 
 
-def _list(table: Mapping[str, Any], name: str) -> list[Any]:
+def _list(table: Mapping[str, Json], name: str) -> list[Json]:
     return _of(table[name], list, name)
 
 
-def _table(table: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _table(table: Mapping[str, Json], name: str) -> dict[str, Json]:
     return _of(table[name], dict, name)
 
 
-def _entry(value: object, name: str) -> dict[str, Any]:
+def _entry(value: object, name: str) -> dict[str, Json]:
     """An entry's configuration: a table with a kind."""
     table = _of(value, dict, name)
     if not isinstance(table.get("kind"), str):

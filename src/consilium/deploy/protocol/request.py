@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 from consilium.core.algorithm import Broadcast, Server
 from consilium.core.errors import Refused
@@ -15,36 +14,50 @@ __all__ = ["Question"]
 
 @dataclass(frozen=True)
 class Question:
-    """What an inbox asks of a site: to work from ``broadcast``, to judge ``model``, or both.
+    """What an ``inbox`` asks of a site: to work from its ``broadcast``, to judge its ``model``, or both.
 
     With both the model is that of the broadcast, and travels once.
     """
 
-    broadcast: Broadcast | None = None
-    model: Server | None = None
+    inbox: Broadcast | Server | tuple[Server, Broadcast]
 
     @classmethod
     def of(cls, inbox: object) -> Question:
         """The question in ``inbox``; Refused for an inbox that no message can carry."""
         match inbox:
             case Broadcast():
-                return cls(broadcast=inbox)
+                return cls(inbox)
             case Server():
-                return cls(model=inbox)
+                return cls(inbox)
             case (Server() as model, Broadcast() as broadcast):
-                return cls(broadcast, model)
+                return cls((model, broadcast))
         raise Refused(
             f"the engine flower cannot send a {type(inbox).__name__}", remedy="simulate this study with `run`"
         )
 
     @property
+    def broadcast(self) -> Broadcast | None:
+        """What the site works from; None where it only judges."""
+        sent = self.inbox[1] if isinstance(self.inbox, tuple) else self.inbox
+        return sent if isinstance(sent, Broadcast) else None
+
+    @property
+    def model(self) -> Server | None:
+        """What the site judges; None where it only works."""
+        sent = self.inbox[0] if isinstance(self.inbox, tuple) else self.inbox
+        return sent if isinstance(sent, Server) else None
+
+    @property
     def round(self) -> int:
         """The round that the message names."""
-        return cast("Broadcast | Server", self.broadcast or self.model).round
+        return (self.inbox[1] if isinstance(self.inbox, tuple) else self.inbox).round
 
     def encoded(self, digest: str) -> dict[str, bytes]:
         """The parts of a message that say it."""
-        if self.broadcast is None:
-            return {"question": wire.encode_model(cast(Server, self.model), digest)}
-        asked = {"question": wire.encode_broadcast(self.broadcast, digest)}
-        return asked if self.model is None else {**asked, "assess": b"-"}
+        match self.inbox:
+            case Server() as model:
+                return {"question": wire.encode_model(model, digest)}
+            case Broadcast() as broadcast:
+                return {"question": wire.encode_broadcast(broadcast, digest)}
+            case (_, broadcast):
+                return {"question": wire.encode_broadcast(broadcast, digest), "assess": b"-"}

@@ -26,10 +26,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Self
 
 from consilium.core.errors import Failed, Refused
 from consilium.core.files import opened_to_lock, read_bytes
+from consilium.core.plain import Json, member
 from consilium.deploy.protocol.framing import canonical, parse_object
 
 __all__ = ["Journal", "durable", "sync_folder"]
@@ -58,14 +59,14 @@ class Journal:
             raise
 
     @classmethod
-    def create(cls, folder: Path, key: bytes, about: Mapping[str, Any]) -> None:
+    def create(cls, folder: Path, key: bytes, about: Mapping[str, Json]) -> None:
         """Begin a journal in ``folder``, which has none; its first line is ``about``."""
         chain, seal = _keys(key)
         data, mac = _line({**about, "journal": _VERSION}, _START, chain)
         durable(folder / "journal.jsonl", data)
         durable(folder / "head.json", _head(1, mac, seal))
 
-    def append(self, line: Mapping[str, Any]) -> None:
+    def append(self, line: Mapping[str, Json]) -> None:
         """``line``, on disk when this returns; a full disk leaves the journal as it was.
 
         The new heads are written beside the old ones first, where a full disk shows, and take their place last.
@@ -136,7 +137,7 @@ class Journal:
             raise self._broken(f"it cannot be read ({error.strerror})") from None
         return data[: data.rfind(b"\n") + 1]
 
-    def _read(self, chain: bytes) -> tuple[tuple[dict[str, Any], ...], bytes, int]:
+    def _read(self, chain: bytes) -> tuple[tuple[dict[str, Json], ...], bytes, int]:
         """The lines, the last mac and the bytes they take, checked against the chain and against every head."""
         whole = self._whole()
         lines, macs, mac = self._chained(whole, chain)
@@ -146,7 +147,7 @@ class Journal:
             self._check_head(head, macs)
         return tuple(lines), mac, len(whole)
 
-    def _chained(self, whole: bytes, chain: bytes) -> tuple[list[dict[str, Any]], list[bytes], bytes]:
+    def _chained(self, whole: bytes, chain: bytes) -> tuple[list[dict[str, Json]], list[bytes], bytes]:
         """The lines, the mac of each, and the last one."""
         lines, macs, mac = [], [], _START
         for number, raw in enumerate(whole.splitlines(), 1):
@@ -155,10 +156,11 @@ class Journal:
             macs.append(mac)
         return lines, macs, mac
 
-    def _checked(self, raw: bytes, before: bytes, number: int, chain: bytes) -> tuple[dict[str, Any], bytes]:
+    def _checked(self, raw: bytes, before: bytes, number: int, chain: bytes) -> tuple[dict[str, Json], bytes]:
         try:
             line = parse_object(raw, "line")
-            told = bytes.fromhex(line.pop("mac"))
+            told = bytes.fromhex(member(line, "mac", str))
+            del line["mac"]
         except (Refused, KeyError, TypeError, ValueError):
             raise self._broken(f"line {number} is damaged") from None
         data, mac = _line(line, before, chain)
@@ -172,7 +174,11 @@ class Journal:
             return  # it is first written with the first line
         try:
             head = parse_object(read_bytes(path), "head")
-            count, mac, version = int(head["count"]), bytes.fromhex(head["mac"]), head.get("version", 1)
+            count, mac, version = (
+                member(head, "count", int),
+                bytes.fromhex(member(head, "mac", str)),
+                head.get("version", 1),
+            )
             sealed = hmac.compare_digest(_head(count, mac, self._seal), canonical(head))
         except (OSError, Refused, KeyError, TypeError, ValueError):
             raise self._broken(
@@ -246,7 +252,7 @@ def _unwritten(path: Path, error: OSError) -> Failed:
     return Failed(f"cannot write {path}: {error}", remedy="free disk space; nothing was sent")
 
 
-def _line(line: Mapping[str, Any], before: bytes, key: bytes) -> tuple[bytes, bytes]:
+def _line(line: Mapping[str, Json], before: bytes, key: bytes) -> tuple[bytes, bytes]:
     """The bytes of ``line`` with its mac, and the mac."""
     mac = hmac.new(key, before + canonical(line), hashlib.sha256).digest()
     return json.dumps({**line, "mac": mac.hex()}, sort_keys=True, separators=(",", ":")).encode() + b"\n", mac

@@ -21,12 +21,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from consilium.core.charge import Adjacency, Charge, Composed, PerUnit, RandomisedResponse, Unit
 from consilium.core.errors import Refused, Unlawful
 from consilium.core.files import read_bytes
 from consilium.core.keystream import Secret
+from consilium.core.plain import Json, member
 from consilium.core.records import Records
 from consilium.federate.client.ledger import charge_from_json, charge_to_json
 from consilium.measure.accounting import privacy
@@ -166,7 +166,7 @@ class Ledger:
         owed = self.owed(study, data, labels)
         self.check(data, charges, budget, owed, randomised=bool(labels))
         self._keep_tokens(data)
-        line = {
+        line: dict[str, Json] = {
             "study": study,
             "round": round,
             "inbox": hashlib.sha256(inbox).hexdigest(),
@@ -291,16 +291,16 @@ def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def _entry(line: dict[str, Any], number: int) -> _Entry:
+def _entry(line: dict[str, Json], number: int) -> _Entry:
     try:
-        charges = line["charges"]
+        charges = None if line["charges"] is None else member(line, "charges", list)
         return _Entry(
             study=str(line["study"]),
-            round=int(line["round"]),
+            round=member(line, "round", int),
             records=str(line["records"]),
             order=str(line["order"]),
             charges=None if charges is None else tuple(charge_from_json(c) for c in charges),
-            labels=tuple(charge_from_json(c) for c in line["labels"]),
+            labels=tuple(charge_from_json(c) for c in member(line, "labels", list)),
             exposed=bool(line["exposed"]),
         )
     except (KeyError, TypeError, ValueError) as error:

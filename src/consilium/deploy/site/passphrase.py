@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, final
 
 from consilium.core.errors import MissingExtra, Refused
+from consilium.core.plain import Json, member
 from consilium.deploy.protocol.framing import canonical, parse_object
 
 from .secret import Custody
@@ -46,7 +47,7 @@ class Passphrase(Custody):
             reason = f"the new passphrase has fewer than {_SHORTEST} characters"
             raise Refused(reason, remedy="choose a longer one, such as several words")
         nonce = os.urandom(12)
-        about = {
+        about: dict[str, Json] = {
             "kept": self.name, "kdf": "scrypt", "n": _N, "r": _R, "p": _P, "salt": os.urandom(16).hex(),
             "cipher": "aes-256-gcm", "nonce": nonce.hex(),
         }  # fmt: skip
@@ -65,7 +66,8 @@ class Passphrase(Custody):
 def _opened(data: bytes, said: str, path: Path) -> bytes:
     about = parse_object(data, "secret")
     try:
-        sealed, nonce = bytes.fromhex(about.pop("sealed")), bytes.fromhex(about["nonce"])
+        sealed, nonce = bytes.fromhex(member(about, "sealed", str)), bytes.fromhex(member(about, "nonce", str))
+        del about["sealed"]
         cipher = _cipher(said, about)
     except (KeyError, TypeError, ValueError):
         raise Refused("the site's secret is damaged", remedy="restore it from your backup", where=str(path)) from None
@@ -81,15 +83,15 @@ def _opened(data: bytes, said: str, path: Path) -> bytes:
         ) from None
 
 
-def _cipher(said: str, about: Mapping[str, Any]) -> Any:
+def _cipher(said: str, about: Mapping[str, Json]) -> Any:
     """AES-256-GCM under the key that the passphrase gives; ValueError for parameters that are not bearable."""
     try:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
         from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
     except ImportError:
         raise MissingExtra("a passphrase needs cryptography", remedy="pip install consilium[flower]") from None
-    n, r, p = int(about["n"]), int(about["r"]), int(about["p"])
+    n, r, p = (member(about, name, int) for name in ("n", "r", "p"))
     if not (1 < n <= _MOST and 1 <= r <= _R and 1 <= p <= 4):
         raise ValueError("parameters of scrypt")
     text = unicodedata.normalize("NFKC", said).encode()
-    return AESGCM(Scrypt(salt=bytes.fromhex(about["salt"]), length=32, n=n, r=r, p=p).derive(text))
+    return AESGCM(Scrypt(salt=bytes.fromhex(member(about, "salt", str)), length=32, n=n, r=r, p=p).derive(text))

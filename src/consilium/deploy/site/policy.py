@@ -16,12 +16,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, cast, get_args
+from typing import Any, NoReturn, TypeVar, get_args
 
 from consilium.core import catalogue
 from consilium.core.charge import Adjacency, Charge, Composed, Gaussian, PerUnit, PoissonSampled, Unit
 from consilium.core.errors import Refused
-from consilium.core.plain import read_toml
+from consilium.core.plain import Json, read_toml
 from consilium.core.records import Limits
 from consilium.deploy.protocol.framing import quoted
 from consilium.deploy.protocol.messages import StudyRequest
@@ -31,6 +31,9 @@ from .record_tokens import Fingerprint
 
 __all__ = ["Planned", "Requirement", "SiteLimits", "check_policy", "check_request", "read_limits"]
 
+_Word = TypeVar("_Word", bound=str)
+_UNITS: tuple[Unit, ...] = ("example", "patient")
+_ADJACENCIES: tuple[Adjacency, ...] = get_args(Adjacency)
 _DEFENCES = tuple(room for room in catalogue.ROOMS if room.startswith("defend/"))
 _TOP = [
     "max-rounds", "max-local-epochs", "minimum-sites", "minimum-count", "assess", "max-assessments", "allow-code",
@@ -199,22 +202,23 @@ def _budget(table: object) -> Budget:
     if not isinstance(table, dict):
         _wrong("budget", table, "a table")
     _known(table, ["epsilon", "delta", "labels", "unit", "adjacency"], "part of a budget", "budget")
-    unit = _choice(table, "unit", "budget.unit", ("example", "patient"))
-    adjacency = _choice(table, "adjacency", "budget.adjacency", get_args(Adjacency))
+    unit = _choice(table, "unit", "budget.unit", _UNITS)
+    adjacency = _choice(table, "adjacency", "budget.adjacency", _ADJACENCIES)
     delta = _number(table, "delta", "budget.delta", 1.0)
     epsilon, labels = (
         _number(table, name, f"budget.{name}") if name in table else None for name in ("epsilon", "labels")
     )
     delta = Budget().delta if delta is None or "delta" not in table else delta
-    return Budget(epsilon, delta, labels, cast(Unit, unit), cast(Adjacency, adjacency))
+    return Budget(epsilon, delta, labels, unit, adjacency)
 
 
-def _choice(table: Mapping[str, Any], name: str, where: str, known: tuple[str, ...]) -> str:
+def _choice(table: Mapping[str, Any], name: str, where: str, known: tuple[_Word, ...]) -> _Word:
     """One of the ``known`` words, the first by default."""
     word = table.get(name, known[0])
-    if word not in known:
-        _wrong(where, word, " or ".join(f'"{one}"' for one in known))
-    return str(word)
+    for one in known:
+        if word == one:
+            return one
+    return _wrong(where, word, " or ".join(f'"{one}"' for one in known))
 
 
 def _group(table: Mapping[str, Any], number: int) -> tuple[Requirement, ...]:
@@ -265,7 +269,7 @@ def _known(table: Mapping[str, Any], names: list[str], what: str, where: str = "
             raise Refused(f"unknown {what} {name!r}", remedy=catalogue.nearest(name, names), where=where)
 
 
-def _tables(value: object, where: str) -> list[dict[str, Any]]:
+def _tables(value: object, where: str) -> list[dict[str, Json]]:
     if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
         _wrong(where, value, "tables")
     return value

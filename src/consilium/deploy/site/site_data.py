@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
 
-from consilium.core.entry import check
 from consilium.core.errors import Refused
+from consilium.core.plain import Json
 from consilium.core.random import Stream
 from consilium.core.records import Consortium
 from consilium.data.division.sites import gather
@@ -23,7 +22,7 @@ from consilium.data.source import Source
 from consilium.deploy.protocol.description import Understood
 from consilium.study.build.factory import consortium
 from consilium.study.spec.parse import read
-from consilium.study.spec.toml_binding import card_of, entry, refuse_unknown
+from consilium.study.spec.toml_binding import as_table, card_of, entry, refuse_unknown
 
 from .worker import Holding
 
@@ -69,9 +68,16 @@ def _rehearsed(study: Understood, site: str) -> Consortium:
 def _own_table(path: Path) -> tuple[Source, dict[str, float], bool]:
     tables = read(path)
     refuse_unknown(tables, ["data"], str(path), "a site's data file")
-    table = dict(cast("dict[str, Any]", tables.get("data", {})))
-    shares = {name: float(table.pop(name, default)) for name, default in _SHARES.items()}
+    table = as_table(tables.get("data", {}), "data")
+    shares = {name: _share(table.pop(name, default), name) for name, default in _SHARES.items()}
     shared = table.pop("shared-patients", False)
-    check(isinstance(shared, bool), "shared-patients", shared, "true or false")
+    if not isinstance(shared, bool):
+        raise Refused(f"{shared!r} is out of range", remedy="use true or false", where="shared-patients")
     card_of(table, "data", "data/sources")
-    return cast(Source, entry(table, "data", "data/sources")), shares, shared
+    return entry(table, "data", "data/sources"), shares, shared
+
+
+def _share(value: Json, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Refused(f"{value!r} is out of range", remedy="use a share from 0 to 1", where=name)
+    return float(value)

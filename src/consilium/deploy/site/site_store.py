@@ -15,10 +15,10 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import Any
 
 from consilium.core.errors import Failed
 from consilium.core.files import opened, replace
+from consilium.core.plain import Json
 from consilium.core.sealed_tensors import read_sealed, write_sealed
 from consilium.federate.client.client_states import packed, unpacked
 from consilium.federate.client.participant import SiteState
@@ -98,10 +98,10 @@ class Shelf:
         except (KeyError, TypeError, ValueError) as error:
             raise Failed(f"the state {path} is not readable: {error}", remedy=_REMEDY) from error
 
-    def _about(self, round: int) -> dict[str, Any]:
+    def _about(self, round: int) -> dict[str, Json]:
         return read_sealed(self._state(round), "the state", _REMEDY, self._expected(round))[1]
 
-    def _expected(self, round: int) -> dict[str, Any]:
+    def _expected(self, round: int) -> dict[str, Json]:
         return {"study": self.folder.name, "round": round}
 
     def _state(self, round: int) -> Path:

@@ -16,16 +16,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 from consilium.core.charge import Charge
 from consilium.core.errors import Failed, Refused
 from consilium.core.exchange import Exchange
+from consilium.core.plain import Json
 from consilium.deploy.protocol import messages as wire
 from consilium.deploy.protocol.framing import Bounds, heading
 from consilium.deploy.protocol.reply_check import Reception
 from consilium.deploy.protocol.request import Question
 from consilium.federate.client.ledger import entered
+from consilium.federate.client.participant import SiteState as ParticipantState
 from consilium.federate.engines.engine import Engine
 from consilium.federate.federated_evaluation import Assessment
 
@@ -54,6 +56,7 @@ _ONE_CALL = 1 << 20
 
 ServerState = TypeVar("ServerState")
 SiteState = TypeVar("SiteState")
+Answer = TypeVar("Answer")
 Inbox = TypeVar("Inbox")
 Outbox = TypeVar("Outbox")
 
@@ -80,8 +83,8 @@ class Caller:
     waits: Callable[[str, Sequence[str], float], None] = field(default=lambda *_: None)
 
     def ask(
-        self, sites: Sequence[str], parts: Mapping[str, bytes], read: Callable[[str, Message], Any], name: str
-    ) -> tuple[dict[str, Any], dict[str, str]]:
+        self, sites: Sequence[str], parts: Mapping[str, bytes], read: Callable[[str, Message], Answer], name: str
+    ) -> tuple[dict[str, Answer], dict[str, str]]:
         """What ``read`` makes of each site's answer, and why others refuse; who is in neither did not answer.
 
         ``name`` is that of the question, for people.
@@ -160,22 +163,17 @@ class Flower(Engine):
         """All of those but the sites that said themselves that they take no part."""
         return {site: why for site, why in self._turned.items() if site not in self._declined}
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, Json]:
         """What the sites declared, who was silent, and who refused and why."""
-        return {
-            "kind": "flower",
-            "records": dict(self.deployment.records),
-            "silent": dict(self.silent),
-            "refusals": dict(self.refusals),
-        }
+        records, silent, refusals = dict(self.deployment.records), dict(self.silent), dict(self.refusals)
+        return {"kind": "flower", "records": records, "silent": silent, "refusals": refusals}
 
     def _charged(self, site: str, state: SiteState) -> SiteState:
         """The server's own account of a site: what a round of this study costs it.  The site keeps the true one."""
         charge = self.deployment.charges.get(site)
-        if charge is None:
+        if charge is None or not isinstance(state, ParticipantState):
             return state
-        held = cast(Any, state)
-        return cast(SiteState, replace(held, ledger=entered(held.ledger, charge)))
+        return replace(state, ledger=entered(state.ledger, charge))
 
     def _read(self, question: Question, desk: Reception, site: str, reply: Message) -> object:
         """The answer of ``site``, whose key sent it: one that names another site is refused."""
@@ -203,7 +201,7 @@ class Flower(Engine):
         return told_now
 
 
-class _Asking:
+class _Asking(Generic[Answer]):
     """One question to a cohort, from the first message to the last answer.
 
     Every message carries a token that its node alone has seen; an answer that does not return it came from another
@@ -211,17 +209,17 @@ class _Asking:
     """
 
     def __init__(
-        self, caller: Caller, parts: Mapping[str, bytes], read: Callable[[str, Message], Any], name: str = ""
+        self, caller: Caller, parts: Mapping[str, bytes], read: Callable[[str, Message], Answer], name: str = ""
     ) -> None:
         self.caller, self.parts, self.read, self.name = caller, parts, read, name
         self.pending: dict[str, tuple[str, bytes]] = {}
         self.overtaken: dict[str, float] = {}
         self.born: dict[int, str] = {}
         self.lost: set[str] = set()
-        self.came: dict[str, Any] = {}
+        self.came: dict[str, Answer] = {}
         self.refused: dict[str, str] = {}
 
-    def until_all(self, sites: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    def until_all(self, sites: Sequence[str]) -> tuple[dict[str, Answer], dict[str, str]]:
         """Ask every site and collect what they answer until all have, or the deadline is over."""
         looked = began = time.monotonic()
         self._ask(sites)

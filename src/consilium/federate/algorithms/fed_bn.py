@@ -12,7 +12,7 @@ Source: Li et al. 2021, FedBN, arXiv:2102.07623, algorithm 1.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from consilium.core.algorithm import Algorithm, Broadcast, Kept, Server, Work
 from consilium.core.errors import Failed, Refused
 from consilium.core.network import Network
+from consilium.core.plain import Json
 from consilium.core.update import Payload
 from consilium.federate.client.optimiser import Optimiser
 
@@ -93,7 +94,7 @@ class _Bound(LocalDescent):
     params: _Parts
     buffers: _Parts
 
-    def configuration(self) -> dict[str, Any]:
+    def configuration(self) -> dict[str, Json]:
         return FedBN(self.lr, self.momentum, self.optimiser).configuration()
 
     def start(self, network: Network, population: int) -> Server:

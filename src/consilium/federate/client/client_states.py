@@ -16,7 +16,6 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 from safetensors.torch import save
@@ -25,6 +24,7 @@ from torch import Tensor
 from consilium.core.algorithm import Kept
 from consilium.core.errors import Failed, Refused
 from consilium.core.files import opened_to_fill
+from consilium.core.plain import Json, member
 from consilium.core.sealed_tensors import about_sealed, read_sealed
 
 from .ledger import charge_from_json, charge_to_json
@@ -164,7 +164,7 @@ class SiteStates(MutableMapping[str, SiteState]):
         except (KeyError, TypeError, ValueError) as error:
             raise Failed(f"state {path} is not readable: {error}", remedy=remedy) from error
 
-    def _expected(self, site: str, round: int) -> dict[str, Any]:
+    def _expected(self, site: str, round: int) -> dict[str, Json]:
         return {"site": site, "round": round, "training": self.training}
 
 
@@ -189,7 +189,7 @@ def _unwritten(path: Path, error: OSError) -> Failed:
     return Failed(f"cannot write {path}: {error}", remedy="free disk space and run again; nothing finished is lost")
 
 
-def packed(state: SiteState) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def packed(state: SiteState) -> tuple[dict[str, Tensor], dict[str, Json]]:
     """A state as named tensors and plain JSON."""
     tensors = {f"kept/{name}": tensor for name, tensor in state.kept.tensors.items()}
     for kind, memory in state.defences.items():
@@ -198,12 +198,12 @@ def packed(state: SiteState) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, {"ledger": [charge_to_json(c) for c in state.ledger], "defences": list(state.defences)}
 
 
-def unpacked(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> SiteState:
+def unpacked(tensors: Mapping[str, Tensor], about: Mapping[str, Json]) -> SiteState:
     """The state that :func:`packed` took apart."""
     return SiteState(
         Kept(_under(tensors, "kept/")),
-        tuple(charge_from_json(c) for c in about["ledger"]),
-        {kind: _under(tensors, f"defences/{kind}/") for kind in about["defences"]},
+        tuple(charge_from_json(c) for c in member(about, "ledger", list)),
+        {kind: _under(tensors, f"defences/{kind}/") for kind in member(about, "defences", list)},
         _under(tensors, "rule/"),
     )
 

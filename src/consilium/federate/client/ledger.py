@@ -9,10 +9,11 @@ a site that works ten thousand rounds keeps one line.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import TypeGuard, get_args
 
 from consilium.core.charge import Charge, Composed, Gaussian, PerUnit, PoissonSampled, RandomisedResponse, Unit
 from consilium.core.errors import Failed
+from consilium.core.plain import Json
 
 __all__ = ["charge_from_json", "charge_to_json", "entered"]
 
@@ -28,7 +29,7 @@ def entered(ledger: tuple[Charge, ...], charge: Charge | None) -> tuple[Charge, 
     return (*ledger, charge)
 
 
-def charge_to_json(charge: Charge) -> dict[str, Any]:
+def charge_to_json(charge: Charge) -> dict[str, Json]:
     """A charge as plain JSON, tagged by its kind."""
     match charge:
         case Gaussian(sigma):
@@ -44,20 +45,24 @@ def charge_to_json(charge: Charge) -> dict[str, Any]:
     raise Failed(f"a ledger cannot hold {charge!r}")
 
 
-def charge_from_json(data: Mapping[str, Any]) -> Charge:
+def charge_from_json(data: Mapping[str, Json]) -> Charge:
     """The charge that :func:`charge_to_json` wrote; an unknown kind is refused, never guessed."""
     match data:
-        case {"gaussian": sigma}:
+        case {"gaussian": int(sigma) | float(sigma)}:
             return Gaussian(sigma)
-        case {"poisson": rate, "inner": inner}:
+        case {"poisson": int(rate) | float(rate), "inner": dict(inner)}:
             return PoissonSampled(rate, charge_from_json(inner))
-        case {"count": count, "inner": inner}:
+        case {"count": int(count), "inner": dict(inner)}:
             return Composed(charge_from_json(inner), count)
-        case {"unit": unit, "inner": inner} if unit in get_args(Unit):
+        case {"unit": unit, "inner": dict(inner)} if _is_unit(unit):
             return PerUnit(unit, charge_from_json(inner))
-        case {"randomised-response": epsilon, "categories": categories}:
+        case {"randomised-response": int(epsilon) | float(epsilon), "categories": int(categories)}:
             return RandomisedResponse(epsilon, categories)
     raise Failed(f"a ledger holds an unknown charge: {dict(data)!r}", remedy="use the version that wrote it")
+
+
+def _is_unit(name: Json) -> TypeGuard[Unit]:
+    return name in get_args(Unit)
 
 
 def _counted(charge: Charge) -> tuple[Charge, int]:

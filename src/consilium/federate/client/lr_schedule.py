@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Literal
 
 from consilium.core.algorithm import Algorithm
 from consilium.core.errors import Refused
@@ -48,5 +48,5 @@ class Rate:
             return algorithm
         if "lr" not in {f.name for f in fields(algorithm)}:
             raise Refused(f"{algorithm.kind()} has no lr to schedule", remedy="leave out federation.lr-schedule")
-        changed: dict[str, Any] = {"lr": vars(algorithm)["lr"] * self.factor(number)}
+        changed: dict[str, float] = {"lr": vars(algorithm)["lr"] * self.factor(number)}
         return replace(algorithm, **changed)

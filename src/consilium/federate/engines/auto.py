@@ -16,6 +16,7 @@ from typing import Any
 
 from consilium.core.errors import ConsiliumError
 from consilium.core.exchange import Exchange
+from consilium.core.plain import Json
 
 from .engine import Engine
 
@@ -35,7 +36,7 @@ class EngineChoice:
     why: str
     seconds_per_site: Mapping[str, float]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """Plain JSON, for evidence."""
         times = {name: seconds if math.isfinite(seconds) else None for name, seconds in self.seconds_per_site.items()}
         return {"kind": self.kind, "why": self.why, "seconds_per_site": times}

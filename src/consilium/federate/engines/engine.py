@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from copy import copy
 from functools import partial
 from types import TracebackType
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import ClassVar, Generic, Self, TypeVar
 
 import torch
 
 from consilium.core.exchange import Exchange
+from consilium.core.plain import Json
 from consilium.core.streamed import Streamed
 from consilium.federate.client.participant import stage
 
@@ -123,7 +124,7 @@ class Engine(ABC):
         """Of :meth:`turned`, whose answers were at fault, and not a site's own word that it takes no part."""
         return {}
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, Json]:
         """The engine's kind, and what it measured or chose."""
         return {"kind": type(self).__name__.lower()}
 

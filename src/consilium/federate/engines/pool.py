@@ -24,6 +24,7 @@ import torch
 
 from consilium.core.errors import ConsiliumError, Failed, Refused
 from consilium.core.exchange import Exchange
+from consilium.core.plain import Json
 
 from ._shared import Arena
 from .engine import Engine
@@ -90,7 +91,7 @@ class Pool(Engine):
         """Enough for every worker to have two shares."""
         return self.inner.at_once(sites) if not isinstance(self.inner, Loop) else min(sites, 2 * len(self._workers))
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, Json]:
         """What each worker runs, and how many there are."""
         return {**self.inner.figures(), "workers": len(self._workers), "threads": 1}
 

@@ -6,6 +6,7 @@ reference to a site, so its code cannot reach a record.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -33,7 +34,6 @@ from .weights import check_weight, fewest_sites, shares
 
 __all__ = ["FederatedRound", "RoundExchange", "RoundState", "ServerHalf"]
 
-RoundExchange = Exchange["RoundState", SiteState, Broadcast, Update]
 _BROKEN = 3
 """Rounds in a row whose merged model is broken, with nobody to blame, that end a training."""
 
@@ -249,6 +249,15 @@ class ServerHalf:
         return plain
 
 
+class RoundExchange(Exchange[RoundState, SiteState, Broadcast, Update]):
+    """One round of federated training, by honest sites or not."""
+
+    @property
+    @abstractmethod
+    def honest(self) -> FederatedRound:
+        """The round without any adversary inside."""
+
+
 class FederatedRound(RoundExchange):
     """Broadcast, local work, merge; ``observers`` watch, and change nothing."""
 
@@ -260,6 +269,11 @@ class FederatedRound(RoundExchange):
         observers: Observers | None = None,
     ) -> None:
         self.half, self.sites, self._compiled, self._observers = server, sites, compiled, observers
+
+    @property
+    def honest(self) -> FederatedRound:
+        """This round."""
+        return self
 
     def watched(self, observers: Observers) -> FederatedRound:
         """This exchange before the eyes of ``observers``."""

@@ -4,17 +4,39 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from consilium.core.errors import Failed
 from consilium.core.files import opened_to_append, replace
-from consilium.core.plain import json_text, read_json_lines
+from consilium.core.plain import Json, json_text, member, numeric_member, read_json_lines
 
 __all__ = ["RoundLog", "RoundReport"]
 
 RoundReport = Mapping[str, Any]
 """One line of ``rounds.jsonl``."""
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A line as it stands, and its report; None, of round 0, for one that was cut or is none."""
+
+    text: bytes
+    report: RoundReport | None = None
+    round: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, text: bytes, report: Mapping[str, Json] | None) -> _Line:
+        if report is None or not text.endswith(b"}\n"):
+            return cls(text)
+        try:
+            for name in ("sites", "cohort", "refused"):
+                member(report, name, list)
+            return cls(text, report, member(report, "round", int), float(numeric_member(report, "seconds")))
+        except (KeyError, TypeError):
+            return cls(text)
 
 
 class RoundLog:
@@ -29,19 +51,18 @@ class RoundLog:
         A round that is kept has its line: it was on disk before.  Without one nobody knows who took part in it.
         """
         lines = self._lines() if self.path.exists() else []
-        whole = [(line, report) for line, report in lines if report is not None and report["round"] <= rounds]
-        numbers = [report["round"] for _, report in whole]
-        if lacking := sorted({*range(1, rounds + 1)}.difference(numbers)):
+        whole = [line for line in lines if line.report is not None and line.round <= rounds]
+        if lacking := sorted({*range(1, rounds + 1)}.difference(line.round for line in whole)):
             reason = f"{self.path}, which says who took part, has no readable line of round {lacking[0]}"
             raise Failed(reason, remedy="put it back, or delete checkpoint.safetensors beside it to train again")
         if len(whole) < len(lines):
-            self._replace([line for line, _ in whole])
-        return [float(report["seconds"]) for _, report in whole]
+            self._replace([line.text for line in whole])
+        return [line.seconds for line in whole]
 
-    def last(self) -> dict[str, Any] | None:
+    def last(self) -> RoundReport | None:
         """The report of the last round; None before the first."""
         lines = self._lines() if self.path.exists() else []
-        return lines[-1][1] if lines else None
+        return lines[-1].report if lines else None
 
     def append(self, report: RoundReport) -> None:
         """Write the line of a round."""
@@ -55,12 +76,11 @@ class RoundLog:
 
     def amend(self, report: RoundReport) -> None:
         """Put ``report`` in the place of the last line."""
-        self._replace([*(line for line, _ in self._lines()[:-1]), _line(report)])
+        self._replace([*(line.text for line in self._lines()[:-1]), _line(report)])
 
-    def _lines(self) -> list[tuple[bytes, dict[str, Any] | None]]:
-        """Each line and its report; None for one that was cut or is none."""
+    def _lines(self) -> list[_Line]:
         try:
-            return [(line, _report_in(line, report)) for line, report in read_json_lines(self.path)]
+            return [_Line.of(text, report) for text, report in read_json_lines(self.path)]
         except OSError as error:
             reason = f"{self.path} cannot be read: {error.strerror}"
             raise Failed(reason, remedy="remove it to train again") from error
@@ -73,13 +93,6 @@ class RoundLog:
 
     def _unwritten(self, error: OSError) -> Failed:
         return Failed(f"cannot write {self.path}: {error}", remedy="free disk space and run again")
-
-
-def _report_in(line: bytes, report: dict[str, Any] | None) -> dict[str, Any] | None:
-    if report is None or not line.endswith(b"}\n"):
-        return None
-    typed = {"round": int, "seconds": int | float, "sites": list, "cohort": list, "refused": list}
-    return report if all(isinstance(report.get(name), kind) for name, kind in typed.items()) else None
 
 
 def _line(report: RoundReport) -> bytes:

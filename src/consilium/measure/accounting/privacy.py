@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import Literal
 
 import dp_accounting
 
@@ -63,7 +64,7 @@ class Claim:
 
     site: str
     unit: str
-    adjacency: str
+    adjacency: Adjacency | Literal["replace-one-label"]
     epsilon: float
     delta: float
     sampler: str

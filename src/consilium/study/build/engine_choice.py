@@ -8,24 +8,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from consilium.core.errors import Failed, Refused
 from consilium.core.network import Network
+from consilium.core.plain import Json
 from consilium.core.records import Consortium
 from consilium.core.seal import is_altered, sealed, unsealed
 from consilium.federate.client.participant import SiteState
 from consilium.federate.client.vectorised_clients import why_not_together
-from consilium.federate.corrupted import Corrupted
 from consilium.federate.engines.auto import fastest
 from consilium.federate.engines.engine import Engine
 from consilium.federate.engines.loop import Loop
 from consilium.federate.engines.pool import Pool, cores, why_no_fork
 from consilium.federate.engines.stacked import Stacked
 from consilium.federate.federated_evaluation import Assessing
-from consilium.federate.round.round import FederatedRound, RoundExchange, RoundState
+from consilium.federate.round.round import RoundExchange, RoundState
 from consilium.study.spec.arms import Arm
 from consilium.study.spec.spec import FederationShape, Spec
 from consilium.study.store.store import read_stored, write_json
@@ -42,7 +42,7 @@ def engine_for(
 ) -> Engine:
     """What carries the training in ``folder``: as the study says, or as the probe finds and the folder remembers."""
     makers = _makers(shape, device, whole, judging)
-    known = (engine_record(folder) or {}).get("kind") if shape.engine == "auto" else shape.engine
+    known = _remembered(folder) if shape.engine == "auto" else shape.engine
     if known is None:
         possible = {name: make for name, make in makers.items() if why_not(name, device, whole) is None}
         made, choice = fastest(possible, whole, start, SiteState, shape.rounds)
@@ -57,6 +57,12 @@ def engine_for(
     return made
 
 
+def _remembered(folder: Path) -> str | None:
+    """The kind of engine that carried the training in ``folder``; None where nothing is known."""
+    kind = (engine_record(folder) or {}).get("kind")
+    return kind if isinstance(kind, str) else None
+
+
 def check_engine(spec: Spec, lawful: Sequence[Arm], data: Consortium, net: Network) -> None:
     """Refuse an engine that cannot carry some arm of the study, before anything trains."""
     shape = None if spec.federation is None else spec.federation.shape
@@ -69,7 +75,7 @@ def check_engine(spec: Spec, lawful: Sequence[Arm], data: Consortium, net: Netwo
             raise Refused(reason, remedy=refusal.remedy, where="federation.engine")
 
 
-def engine_record(folder: Path) -> dict[str, Any] | None:
+def engine_record(folder: Path) -> dict[str, Json] | None:
     """What carried the training in ``folder``; None where nothing is known, Failed where the record was changed."""
     record = read_stored(folder / _FILE)
     if record is None:
@@ -94,8 +100,7 @@ def why_not(kind: str, device: str, whole: RoundExchange) -> Refused | None:
         elsewhere = Refused(f"the pool's workers compute on the CPU, and the study on {device}", remedy='use "loop"')
         return why_no_fork() if device == "cpu" else elsewhere
     if kind == "stacked":
-        inner = whole.inner if isinstance(whole, Corrupted) else cast(FederatedRound, whole)
-        return why_not_together(tuple(inner.sites.values()))
+        return why_not_together(tuple(whole.honest.sites.values()))
     return None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial, reduce
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -179,7 +178,7 @@ def exchange(
 ) -> RoundExchange:
     """Server half and participants of one training; ``stream`` draws for them where it is not the seed's own."""
     stream = stream or Stream(seed).child("train")
-    federation = cast(FederationSpec, arm.study(spec).federation)
+    federation = arm.federation(spec)
     bad = colluders(corruption, data.sites, seed)
     half = ServerHalf(
         tuple(site.id for site in data.sites),
@@ -206,8 +205,8 @@ def enrolled(
     spec: Spec, arm: Arm, whole: RoundExchange, records: Mapping[str, int], units: Mapping[str, int]
 ) -> RoundExchange:
     """``whole`` for sites that declared so many training ``records`` of so many ``units``: weights and steps follow."""
-    federation = cast(FederationSpec, arm.study(spec).federation)
-    inner = cast(FederatedRound, whole)
+    federation = arm.federation(spec)
+    inner = whole.honest
     counts = units if gradient_rule(arm).unit == "patient" else records
     half = replace(
         inner.half,
@@ -228,7 +227,7 @@ def participants(
     stream: Stream | None = None,
 ) -> dict[str, Participant]:
     """Every site, ready to train; the colluding ones in the adversary's hands.  With ``key`` their noise is secret."""
-    federation = cast(FederationSpec, arm.study(spec).federation)
+    federation = arm.federation(spec)
     bad = frozenset(colluders(corruption, data.sites, seed))
     stream = stream or Stream(seed).child("train")
     like = _like(spec, arm, data.sites[0], net, stream if key is None else stream.secretly(key))
@@ -244,37 +243,37 @@ def participants(
 
 def assessing(whole: RoundExchange) -> Assessing:
     """The exchange in which every site judges the model on its own held-out records."""
-    inner = whole.inner if isinstance(whole, Corrupted) else cast(FederatedRound, whole)
+    inner = whole.honest
     return Assessing(inner.half.algorithm, inner.sites, inner.half.average)
 
 
 def algorithm(spec: Spec, arm: Arm, net: Network) -> Algorithm:
     """The arm's algorithm, made to measure for the network."""
-    return cast(FederationSpec, arm.study(spec).federation).algorithm.bound(net)
+    return arm.federation(spec).algorithm.bound(net)
 
 
 def released(spec: Spec, arm: Arm, net: Network, server: Server) -> tuple[Tensor, Tensor] | None:
     """Parameters ``(d,)`` and buffers ``(b,)`` that a training ending in ``server`` gives to everyone, if it does."""
-    average = cast(FederationSpec, spec.federation).shape.average()
+    average = spec.learning().shape.average()
     return algorithm(spec, arm, net).model_for(average.released(server), None)
 
 
 def start(spec: Spec, arm: Arm, data: Consortium, net: Network) -> RoundState:
     """The state before the first round."""
-    average = cast(FederationSpec, spec.federation).shape.average()
+    average = spec.learning().shape.average()
     return RoundState(average.begun(algorithm(spec, arm, net).start(net, len(data.sites))))
 
 
 def _like(spec: Spec, arm: Arm, site: Site, net: Network, stream: Stream) -> Participant:
     """What all participants have in common, made once: thousands of sites share it."""
-    federation, rule = cast(FederationSpec, arm.study(spec).federation), gradient_rule(arm)
+    federation, rule = arm.federation(spec), gradient_rule(arm)
     return Participant(
         site=site,
         train=site.records.train,
         weight=1.0,
         network=net,
         algorithm=algorithm(spec, arm, net),
-        objective=reduce(lambda made, defence: defence.objective(made), arm.training, cast(Objective, CrossEntropy())),
+        objective=_objective(arm),
         rule=rule,
         schedule=schedule(federation, rule),
         defences=_update_defences(arm, net),
@@ -282,6 +281,13 @@ def _like(spec: Spec, arm: Arm, site: Site, net: Network, stream: Stream) -> Par
         participation=federation.shape.participation,
         rate=federation.shape.rate(),
     )
+
+
+def _objective(arm: Arm) -> Objective:
+    objective: Objective = CrossEntropy()
+    for defence in arm.training:
+        objective = defence.objective(objective)
+    return objective
 
 
 def _participant(

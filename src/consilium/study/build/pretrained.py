@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +26,7 @@ __all__ = ["stored_architecture", "stored_network"]
 
 def stored_network(spec: Spec, data: Consortium) -> Network:
     """The audited model."""
-    file = cast(File, spec.model)
+    file = spec.stored()
     model, classes = stored_architecture(file), len(data.classes)
 
     def blank(draws: int = 0) -> nn.Module:
@@ -45,7 +44,7 @@ def stored_network(spec: Spec, data: Consortium) -> Network:
 def stored_architecture(file: File) -> Architecture:
     """The architecture that the stored weights belong to."""
     table = as_table(file.architecture, "model.architecture")
-    made = cast(Architecture, entry(table, "model.architecture", "learn/models"))
+    made = entry(table, "model.architecture", "learn/models")
     if made.kind() == "file":
         reason = "a file cannot be the architecture of a file"
         raise Refused(reason, remedy="name the network, such as resnet9", where="model.architecture.kind")

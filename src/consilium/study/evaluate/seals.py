@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, TypeGuard
 
 from consilium.core.errors import ConsiliumError, Failed
-from consilium.core.seal import SEAL, file_digest, is_altered, is_sealed, sealed, unsealed
+from consilium.core.plain import Json
+from consilium.core.seal import SEAL, file_digest, is_altered, is_sealed, seal_of, sealed, unsealed
 from consilium.evidence.cell import CellEvidence
 from consilium.evidence.finding import FindingEvidence
 from consilium.evidence.read import SCHEMA, read_cell
@@ -31,6 +32,7 @@ from .release import unbroken
 
 __all__ = [
     "Seals",
+    "StoredRecipe",
     "altered_evidence",
     "check_released",
     "check_training",
@@ -46,6 +48,13 @@ __all__ = [
 _STORED = ("shape", "classes", "sha256", "sites", "sample_answers")
 _SEALED = ("checkpoint.safetensors", "rounds.jsonl")
 _EARLIER = "Part of this evidence was written before evidence was sealed: whether that part was changed cannot be told."
+
+
+class StoredRecipe(TypedDict, total=False):
+    """What a recipe says of the files beside it: the digest of the model, and of each site's own one."""
+
+    sha256: str
+    sites: dict[str, str]
 
 
 class Seals:
@@ -75,7 +84,7 @@ class Seals:
         if other := other_cell(record, digest):
             self._say(f"{path} is that of another cell, {other}: it is made again")
             return begun
-        self.cells[digest] = record.get(SEAL)
+        self.cells[digest] = seal_of(record)
         if record and not is_sealed(record):
             self._earlier.add(digest)
         if record:
@@ -93,7 +102,7 @@ class Seals:
             evidence = replace(evidence, notes=(*evidence.notes, _EARLIER))
         record = sealed(plain(replace(evidence, schema=SCHEMA)))
         write_json(self._store.cell(digest) / "evidence.json", record)
-        self.cells[digest] = record[SEAL]
+        self.cells[digest] = seal_of(record)
 
     def check_model(self, digest: str, judged: Mapping[str, Any] | None, make: Callable[[], object]) -> None:
         """The model is there, as it was stored, and is the one that was ``judged``; ``make`` makes what is missing."""
@@ -118,7 +127,7 @@ def _strict(path: Path, record: Mapping[str, object]) -> CellEvidence:
         raise Failed(f"{path} is not evidence: {error}") from error
 
 
-def table(record: Mapping[str, Any], name: str) -> dict[str, Any]:
+def table(record: Mapping[str, Any], name: str) -> dict[str, Json]:
     """The table ``name`` of ``record``; empty where there is none, or something else in its place."""
     found = record.get(name)
     return found if isinstance(found, dict) else {}
@@ -140,13 +149,13 @@ def check_training(store: Store, digest: str) -> None:
         raise Failed(reason, remedy="delete it to train again")
 
 
-def recipe_of(folder: Path) -> dict[str, Any]:
+def recipe_of(folder: Path) -> StoredRecipe:
     """The recipe of a stored model; empty where it cannot be read or was changed: the model is then made again."""
     try:
         recipe = read_stored(folder / "recipe.json") or {}
     except Failed:
         return {}
-    return recipe if is_recipe_of(recipe, folder) else {}
+    return recipe if is_recipe_of(recipe, folder) and _names_files(recipe) else {}
 
 
 def is_recipe_of(recipe: Mapping[str, Any], folder: Path) -> bool:
@@ -158,7 +167,13 @@ def is_recipe_of(recipe: Mapping[str, Any], folder: Path) -> bool:
     return not is_altered(recipe) and digest(own) == folder.resolve().name
 
 
-def released_seals(recipe: Mapping[str, Any]) -> dict[str, Any]:
+def _names_files(recipe: Mapping[str, Json]) -> TypeGuard[StoredRecipe]:
+    sites = recipe.get("sites", {})
+    named = isinstance(sites, dict) and all(isinstance(seal, str) for seal in sites.values())
+    return named and isinstance(recipe.get("sha256", ""), str)
+
+
+def released_seals(recipe: Mapping[str, Any]) -> dict[str, Json]:
     """What evidence keeps of the model that was judged: the digest of its file, and those of the sites' own."""
     return {name: recipe[name] for name in ("sha256", "sites") if name in recipe}
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from consilium.core.errors import Refused
 from consilium.core.plain import read_json
 from consilium.core.records import Consortium, Records
-from consilium.learn.models.file import File
 from consilium.study.spec.spec import Spec
 
 __all__ = ["check_division", "division_note"]
@@ -59,7 +58,7 @@ def _asks_membership(spec: Spec) -> bool:
 
 def _check_origin(spec: Spec) -> None:
     """A model of Consilium's has its recipe beside it, which names its data and its seed."""
-    recipe = _recipe(Path(cast(File, spec.model).path).expanduser())
+    recipe = _recipe(Path(spec.stored().path).expanduser())
     data, seed = recipe.get("data"), recipe.get("seed")
     own, source = (json.loads(json.dumps(c)) for c in (spec.data.configuration(), spec.data.source.configuration()))
     if not isinstance(data, Mapping) or any(data.get(knob) != value for knob, value in source.items()):

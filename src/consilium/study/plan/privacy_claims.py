@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 from consilium.core.charge import Adjacency, Charge, Composed
 from consilium.core.errors import Refused
@@ -15,7 +15,7 @@ from consilium.evidence.privacy import ClaimEvidence, PrivacyEvidence
 from consilium.measure.accounting.privacy import CENTRAL, UNITS, Claim, claims, maximum
 from consilium.study.build.factory import cohort, gradient_rule, schedule
 from consilium.study.spec.arms import Arm
-from consilium.study.spec.spec import FederationSpec, Spec
+from consilium.study.spec.spec import Spec
 
 __all__ = ["EVERY_SITE", "affordable", "central_claims", "claim_notes", "made_claims", "planned_claims",
            "privacy_record"]  # fmt: skip
@@ -43,7 +43,7 @@ def planned_claims(spec: Spec, arm: Arm, data: Consortium) -> tuple[Claim, ...]:
     Under a budget a site is charged for the rounds that it allows.  Where everybody takes part in every round, the
     first site to reach its budget ends the training for all.
     """
-    federation = cast(FederationSpec, arm.study(spec).federation)
+    federation = arm.federation(spec)
     rule = gradient_rule(arm)
     work = schedule(federation, rule)
     most, central = affordable(rule, work, data), central_claims(spec, arm, data)
@@ -73,7 +73,7 @@ def affordable(rule: GradientRule, work: Schedule, data: Consortium) -> dict[str
 
 def central_claims(spec: Spec, arm: Arm, data: Consortium) -> tuple[Claim, ...]:
     """What the server's noise claims of every site: charged on planned participations, aborted rounds too (LAWS 15)."""
-    federation = cast(FederationSpec, arm.study(spec).federation)
+    federation = arm.federation(spec)
     among = cohort(federation, len(data.sites))
     made: list[Claim] = []
     for defence in arm.merge:

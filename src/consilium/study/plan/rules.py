@@ -9,12 +9,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import cast
 from weakref import WeakKeyDictionary
 
 import torch
 
-from consilium.core.charge import Adjacency
 from consilium.core.defence import Defence, MergeDefence, ModelDefence, UpdateDefence
 from consilium.core.errors import Refused, Unlawful
 from consilium.core.gradient import GradientRule
@@ -340,11 +338,11 @@ def _capped(claims: tuple[Claim, ...], cap: float) -> Refusal | None:
 
 def _enough(claim: Claim, cap: float) -> str:
     """The noise with which as many steps of the same sampling would cost no more than the cap."""
-    if claim.noise_multiplier is None or claim.batch_size is None:
+    if claim.noise_multiplier is None or claim.batch_size is None or claim.adjacency == "replace-one-label":
         return "more noise"
     batch = claim.batch_size + (0.5 if claim.unit == "site" else 0)  # an expected cohort may have been rounded down
     rate = min(1.0, batch / claim.n) if claim.sampler.startswith("Poisson") else 1.0
-    needed = enough_noise(cap, claim.delta, rate, claim.steps, cast(Adjacency, claim.adjacency))
+    needed = enough_noise(cap, claim.delta, rate, claim.steps, claim.adjacency)
     return f"more noise (a noise multiplier of {needed:g} meets epsilon {cap:g})"
 
 

@@ -11,15 +11,16 @@ import inspect
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from consilium.core.network import Network
+from consilium.core.plain import Json
 from consilium.core.records import Consortium, Records
 from consilium.study.spec.arms import Arm
-from consilium.study.spec.spec import AttackSpec, CorruptionSpec, FederationSpec, Spec
+from consilium.study.spec.spec import AttackSpec, CorruptionSpec, Spec
 
 __all__ = ["attack_recipe", "cell_recipe", "data_digest", "digest", "model_recipe", "start_mark", "training_recipe"]
 
@@ -34,7 +35,7 @@ def digest(recipe: Mapping[str, Any]) -> str:
 
 def training_recipe(
     spec: Spec, arm: Arm, seed: int, corruption: CorruptionSpec | None, data: str, start: str
-) -> dict[str, Any] | None:
+) -> dict[str, Json] | None:
     """What a federated training depends on; None for an audit.
 
     ``data`` is the fingerprint of the consortium, ``start`` the mark of the untrained model.
@@ -50,7 +51,7 @@ def training_recipe(
         "fingerprint": data,
         "model": spec.model.configuration(),
         "start": start,
-        "federation": cast(FederationSpec, spec.federation).configuration(),
+        "federation": spec.learning().configuration(),
         "defences": [d.configuration() for d in learning],
         "corruption": None if corruption is None else corruption.corruption.configuration(),
         "threads": spec.threads,
@@ -59,7 +60,7 @@ def training_recipe(
     }
 
 
-def model_recipe(spec: Spec, arm: Arm, seed: int, training: str | None, data: str, start: str) -> dict[str, Any]:
+def model_recipe(spec: Spec, arm: Arm, seed: int, training: str | None, data: str, start: str) -> dict[str, Json]:
     """What a released model depends on: its training (or the audited weights) and what is done to it afterwards."""
     return {
         "schema": _SCHEMA,
@@ -74,7 +75,7 @@ def model_recipe(spec: Spec, arm: Arm, seed: int, training: str | None, data: st
     }
 
 
-def cell_recipe(model: str, seed: int) -> dict[str, Any]:
+def cell_recipe(model: str, seed: int) -> dict[str, Json]:
     """What a cell depends on: one model, judged once."""
     return {"schema": _SCHEMA, "model": model, "seed": seed}
 
@@ -85,15 +86,23 @@ def attack_recipe(
     source: str | None,
     audit: Mapping[str, Any] | None = None,
     asked: Sequence[str] | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """What a finding depends on.
 
     ``source`` is the model that a transfer attack crafts on, ``audit`` how it counts; ``asked`` are the sites whose
     records are asked about, None where an attack asks about nobody's.
     """
-    recipe = {"schema": _SCHEMA, "cell": cell, "attack": attack.attack.configuration(), "source": source}
-    recipe |= {} if audit is None else {"audit": dict(audit)}
-    return recipe if asked is None else recipe | {"asked": {"sites": sorted(asked), "halves": "by unit"}}
+    recipe: dict[str, Json] = {
+        "schema": _SCHEMA,
+        "cell": cell,
+        "attack": attack.attack.configuration(),
+        "source": source,
+    }
+    if audit is not None:
+        recipe["audit"] = dict(audit)
+    if asked is not None:
+        recipe["asked"] = {"sites": sorted(asked), "halves": "by unit"}
+    return recipe
 
 
 def data_digest(consortium: Consortium) -> str:

@@ -8,7 +8,7 @@ both are printed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from consilium.core.errors import Failed
 from consilium.core.records import Consortium
@@ -16,7 +16,7 @@ from consilium.evidence.merge import LargestShare, MergeEvidence, SiteWeight
 from consilium.federate.round.weights import fewest_sites, limited, shares, site_weights
 from consilium.study.build.factory import weighing
 from consilium.study.spec.arms import Arm
-from consilium.study.spec.spec import FederationSpec, Spec
+from consilium.study.spec.spec import Spec
 
 __all__ = ["check_rounds", "merge_notes", "merge_record"]
 
@@ -31,7 +31,7 @@ def merge_record(
 
     ``engine`` is the engine's record: where the sites are machines it says what they declared for this training.
     """
-    federation = cast(FederationSpec, arm.study(spec).federation)
+    federation = arm.federation(spec)
     declared = engine.get("records", {}) if isinstance(engine, Mapping) else {}
     records = {site.id: int(declared.get(site.id, len(site.records.train))) for site in data.sites}
     weights, most = site_weights(records, weighing(federation)), federation.shape.max_share

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from consilium.core.plain import read_json_lines
+from consilium.core.plain import numeric_member, read_json_lines
 from consilium.evidence.cell import CellEvidence
 from consilium.federate.client.participant import SiteState
 from consilium.monitor.epsilon_tracker import Spending
@@ -101,8 +101,10 @@ def _before(path: Path, done: int) -> tuple[list[Mapping[str, Any]], float]:
     """Reports of the first ``done`` rounds, and when the last of them ended; what is not there is left out."""
     try:
         lines = [said for _, said in read_json_lines(path) if said is not None]
-        ended = path.stat().st_mtime - sum(line["seconds"] for line in lines if line["round"] > done)
-        return [line for line in lines if line["round"] <= done], ended
+        ended = path.stat().st_mtime - sum(
+            numeric_member(line, "seconds") for line in lines if numeric_member(line, "round") > done
+        )
+        return [line for line in lines if numeric_member(line, "round") <= done], ended
     except (OSError, KeyError, TypeError):
         return [], 0.0
 

@@ -11,20 +11,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor, nn
 
 from consilium.core.catalogue import nearest
 from consilium.core.defence import AnswerDefence, ModelDefence
 from consilium.core.errors import ConsiliumError, Refused
+from consilium.core.plain import Json
 from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.core.seal import file_digest, is_altered
 from consilium.core.tensor_files import read_tensors
 from consilium.data.division.sites import gather
-from consilium.data.partition import Partition
-from consilium.data.source import Source
 from consilium.learn.architecture import Architecture
 from consilium.learn.models.file import File
 from consilium.learn.models.module import Module
@@ -80,8 +79,8 @@ class _Parts:
 
 
 def _parts(recipe: Mapping[str, Any], allow_code: bool) -> _Parts:
-    models = [cast(ModelDefence, _entry(d, "defend/model")) for d in recipe["defences"]]
-    answers = [cast(AnswerDefence, _entry(d, "defend/answer")) for d in recipe["answers"]]
+    models = [entry(d, "recipe", "defend/model") for d in recipe["defences"]]
+    answers = [entry(d, "recipe", "defend/answer") for d in recipe["answers"]]
     stream, shape = Stream(recipe["seed"]).child("init"), tuple(recipe["shape"])
     architecture = _architecture(recipe["model"], allow_code)
     return _Parts(architecture, shape, len(recipe["classes"]), stream, models, answers)
@@ -120,10 +119,10 @@ def test_set(cell: str | Path) -> Records:
 
 def _gathered(recipe: Mapping[str, Any]) -> Records:
     data = recipe["data"]
-    partition = cast(Partition, _entry(data["partition"], "data/partitions"))
+    partition = entry(data["partition"], "recipe", "data/partitions")
     shares = value(DataShares, {k: v for k, v in data.items() if k in _SHARES}, "data")
     own = {k: v for k, v in data.items() if k not in _SHARES and k != "partition"}
-    source = cast(Source, _entry(own, "data/sources"))
+    source = entry(own, "recipe", "data/sources")
     made = gather(source, partition, **vars(shares), stream=Stream(recipe["seed"]).child("data"))
     if data_digest(made) != recipe["fingerprint"]:
         raise Refused(
@@ -135,11 +134,12 @@ def _gathered(recipe: Mapping[str, Any]) -> Records:
 _SHARES = ("sites", "public", "validation", "test", "non-members", "shared-patients")
 
 
-def _recipe(cell: str | Path) -> tuple[dict[str, Any], dict[str, Any], Path]:
+def _recipe(cell: str | Path) -> tuple[dict[str, Json], dict[str, Json], Path]:
     """The cell's evidence, the recipe of its model, and the folder of that."""
     folder = Path(cell)
     evidence = read_stored(folder / "evidence.json")
-    if evidence is None or not isinstance(evidence.get("model"), str):
+    name = None if evidence is None else evidence.get("model")
+    if evidence is None or not isinstance(name, str):
         raise Refused(f"{folder} is no cell: it has no evidence.json", remedy="give OUT/STUDY/cells/DIGEST")
     if is_altered(evidence):
         remedy = "run the study again: it makes what was changed again"
@@ -147,7 +147,7 @@ def _recipe(cell: str | Path) -> tuple[dict[str, Any], dict[str, Any], Path]:
     if other := other_cell(evidence, folder.resolve().name):
         remedy = "put it back, or run the study again: it makes this cell's own"
         raise Refused(f"{folder / 'evidence.json'} is that of another cell, {other}", remedy=remedy)
-    model = folder.parent.parent / "models" / evidence["model"]
+    model = folder.parent.parent / "models" / name
     recipe = read_stored(model / "recipe.json")
     if recipe is None:
         raise Refused(f"the model of {folder} is not there", remedy="run the study again: it makes what is missing")
@@ -182,13 +182,9 @@ def _site_file(recipe: Mapping[str, Any], folder: Path, site: str) -> Path:
 
 
 def _architecture(table: Mapping[str, Any], allow_code: bool) -> Architecture:
-    made = cast(Architecture, _entry(table, "learn/models"))
+    made = entry(table, "recipe", "learn/models")
     if isinstance(made, File):
         made = stored_architecture(made)
     if isinstance(made, Module) and not allow_code:
         raise Refused(f"loading this model runs the code of {made.path}", remedy="pass allow_code=True if you trust it")
     return made
-
-
-def _entry(table: Mapping[str, Any], room: str) -> Any:
-    return entry(table, "recipe", room)

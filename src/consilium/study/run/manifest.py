@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 
+from consilium.core.plain import Json
 from consilium.core.records import Consortium
 from consilium.data.division.sites import label_counts
 from consilium.evidence.cell import CellEvidence, CellName
@@ -37,9 +38,9 @@ def cell_name(cell: CellNode) -> CellName:
     return CellName(cell.digest, cell.arm.name, dict(cell.arm.choices), cell.seed, cell.infected_by)
 
 
-def given(spec: Spec) -> Mapping[str, object]:
+def given(spec: Spec) -> Mapping[str, Json]:
     """The study as it was written, in plain JSON."""
-    plain: Mapping[str, object] = json.loads(json.dumps(spec.given, default=repr))
+    plain: Mapping[str, Json] = json.loads(json.dumps(spec.given, default=repr))
     return plain
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Literal, TypedDict
 
 from consilium.measure.accounting.privacy import UNITS, maximum
 from consilium.study.evaluate.shadow_training import shadows_wanted
@@ -14,16 +14,66 @@ from consilium.study.store.store import Store
 
 from .cost_estimate import expected_seconds, unfinished, unfinished_shadows
 
-__all__ = ["plan_summary"]
+__all__ = ["ArmSummary", "CellSummary", "PlanSummary", "RefusedArm", "plan_summary"]
 
 
-def plan_summary(plan: Plan, store: Store | None) -> dict[str, Any]:
+class CellSummary(TypedDict):
+    """One model: its epsilon is what it will cost the honest site that pays most, by unit."""
+
+    cell: str
+    seed: int
+    infected_by: str
+    epsilon: dict[str, float]
+
+
+class ArmSummary(TypedDict):
+    """A lawful arm; its claim is the strongest unit's, None without one."""
+
+    arm: str
+    status: Literal["lawful"]
+    trainings: list[str]
+    epsilon: float | None
+    delta: float | None
+    unit: str | None
+    adjacency: str | None
+    noise_multiplier: list[float] | None
+    claims: list[dict[str, object]]
+    cells: list[CellSummary]
+
+
+class RefusedArm(TypedDict):
+    """An arm that some law forbids."""
+
+    arm: str
+    status: Literal["refused"]
+    refusal: dict[str, object]
+
+
+class PlanSummary(TypedDict):
+    """The whole plan."""
+
+    study: str
+    seeds: list[int]
+    arms: list[ArmSummary | RefusedArm]
+    omitted: list[str]
+    notes: list[str]
+    trainings: int
+    trainings_to_do: int
+    shadows: int
+    shadows_to_do: int
+    models: int
+    cells: int
+    attacks_per_cell: int
+    expected_seconds: float
+
+
+def plan_summary(plan: Plan, store: Store | None) -> dict[str, object]:
     """Plain JSON; ``expected_seconds`` covers the trainings, shadows among them, that are still to do."""
     todo, shadows = unfinished(plan, store), unfinished_shadows(plan, store)
     cells: dict[str, list[CellNode]] = {}
     for cell in plan.cells:
         cells.setdefault(cell.arm.name, []).append(cell)
-    return {
+    summary: PlanSummary = {
         "study": plan.spec.name,
         "seeds": list(plan.spec.seeds),
         "arms": [_arm(plan, arm, cells.get(arm.name, ())) for arm in plan.arms],
@@ -38,9 +88,10 @@ def plan_summary(plan: Plan, store: Store | None) -> dict[str, Any]:
         "attacks_per_cell": len(plan.spec.attacks),
         "expected_seconds": round(expected_seconds(plan, todo, shadows), 1),
     }
+    return dict(summary)
 
 
-def _arm(plan: Plan, arm: Arm, cells: Sequence[CellNode]) -> dict[str, Any]:
+def _arm(plan: Plan, arm: Arm, cells: Sequence[CellNode]) -> ArmSummary | RefusedArm:
     if arm.name in plan.refused:
         return {"arm": arm.name, "status": "refused", "refusal": plan.refused[arm.name].to_json()}
     clean = {c.training for c in cells if c.corruption is None}
@@ -62,8 +113,7 @@ def _arm(plan: Plan, arm: Arm, cells: Sequence[CellNode]) -> dict[str, Any]:
     }
 
 
-def _cell(plan: Plan, cell: CellNode) -> dict[str, Any]:
-    """One model: what it will cost the honest site that pays most, by unit."""
+def _cell(plan: Plan, cell: CellNode) -> CellSummary:
     claims = plan.claims.get(cell.training or "", ())
     spent = {unit: maximum(claims, unit) for unit in UNITS}
     return {

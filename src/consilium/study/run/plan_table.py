@@ -9,6 +9,8 @@ from rich.table import Table
 
 from consilium.core.terminal import one_line
 
+from .plan_summary import ArmSummary
+
 __all__ = ["plan_lines", "plan_table"]
 
 
@@ -48,8 +50,8 @@ def plan_lines(summary: Mapping[str, Any]) -> list[str]:
     return [*omitted, *map(one_line, summary["notes"]), todo]
 
 
-def _epsilons(arm: dict[str, Any]) -> str:
+def _epsilons(arm: ArmSummary) -> str:
     """The epsilon of each of the arm's cells: one figure if they agree, else from least to most."""
-    found = [value for cell in arm["cells"] if (value := cell["epsilon"].get(arm["unit"])) is not None]
+    found = [value for cell in arm["cells"] if (value := cell["epsilon"].get(arm["unit"] or "")) is not None]
     least, most = f"{min(found):.4g}", f"{max(found):.4g}"
     return most if least == most else f"{least} to {most} ({len(found)} cells)"

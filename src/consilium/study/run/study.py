@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from consilium.core.entry import Entry
+from consilium.core.plain import Json
 from consilium.monitor.progress import Planning
 from consilium.study.plan.plan import Plan, make_plan
 from consilium.study.spec.parse import parse, read
@@ -68,9 +69,9 @@ class Study:
         options = {k: v for k, v in table.items() if k not in own}
         return cls(**{k: table[k] for k in own if k in table}, options=options)
 
-    def table(self) -> dict[str, Any]:
+    def table(self) -> dict[str, Json]:
         """The tables of the study file that says the same."""
-        made: dict[str, Any] = {"name": self.name, "seeds": _plain(self.seeds), "data": _plain(self.data)}
+        made: dict[str, Json] = {"name": self.name, "seeds": _plain(self.seeds), "data": _plain(self.data)}
         made |= {"model": _plain(self.model), "vary": _plain(self.vary), "attacks": _plain(self.attacks)}
         made |= {"corruptions": _plain(self.corruptions), **self.options}
         made |= {} if self.audit is None else {"audit": _plain(self.audit)}

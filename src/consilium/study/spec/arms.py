@@ -17,7 +17,7 @@ from consilium.core.defence import (
     UpdateDefence,
 )
 
-from .spec import Choice, Spec
+from .spec import Choice, FederationSpec, Spec
 
 __all__ = ["Arm", "arms", "same_choices"]
 
@@ -39,6 +39,10 @@ class Arm:
         if self.algorithm is None or spec.federation is None:
             return spec
         return replace(spec, federation=replace(spec.federation, algorithm=self.algorithm))
+
+    def federation(self, spec: Spec) -> FederationSpec:
+        """How this arm of ``spec`` trains; Failed for a study that judges an existing model."""
+        return self.study(spec).learning()
 
     @property
     def data(self) -> tuple[DataDefence, ...]:

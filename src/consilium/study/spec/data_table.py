@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from typing import Any, cast
+from typing import Any
 
 from consilium.core.errors import Refused
-from consilium.data.partition import Partition
-from consilium.data.source import Source
 
 from .spec import DataShares, DataSpec
 from .toml_binding import as_table, card_of, entry, place, refuse_unknown, value
@@ -32,8 +30,8 @@ def division_of(table: Mapping[str, Any]) -> DataSpec:
     if not isinstance(table.get("partition", "iid"), str):
         _refuse_beside(moved, division)
     return DataSpec(
-        cast(Source, entry({"kind": source.kind, **own}, "data", "data/sources")),
-        cast(Partition, entry({**moved, **division}, "data", "data/partitions")),
+        entry({"kind": source.kind, **own}, "data", "data/sources"),
+        entry({**moved, **division}, "data", "data/partitions"),
         value(DataShares, {k: v for k, v in knobs.items() if k in shares and k not in own}, "data"),
     )
 

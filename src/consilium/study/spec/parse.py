@@ -9,15 +9,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict
 
 from consilium.core.algorithm import Algorithm
-from consilium.core.attack import Attack, Corruption
+from consilium.core.attack import Attack
 from consilium.core.catalogue import nearest
 from consilium.core.defence import Defence
 from consilium.core.entry import Entry, check
 from consilium.core.errors import Refused
-from consilium.core.plain import read_toml
+from consilium.core.plain import Json, read_toml
 from consilium.core.threat import CanaryView
 from consilium.federate.participation import Participation
 from consilium.learn.architecture import Architecture
@@ -63,7 +65,7 @@ _TABLES = ("data", "model", "federation", "vary", "attacks", "corruptions", "aud
 class _Head:
     """The plain knobs at the top of a study."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     name: str
     seeds: tuple[int, ...] = (0,)
     threads: int = 2
@@ -86,7 +88,7 @@ class _Head:
         check(self.max_epsilon > 0, "max_epsilon", self.max_epsilon, "an epsilon above 0")
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Json]:
     """The tables of a study file."""
     try:
         return read_toml(path)
@@ -109,7 +111,7 @@ def parse(given: Mapping[str, Any]) -> Spec:
         if name not in given:
             raise Refused("missing", remedy=f"a study needs name, data and model; give {name}", where=name)
     head = value(_Head, {k: v for k, v in given.items() if k not in _TABLES}, "")
-    model = cast(Architecture, entry(as_table(given["model"], "model"), "model", "learn/models"))
+    model = entry(as_table(given["model"], "model"), "model", "learn/models")
     federation = _federation(given, model)
     vary = _axes(given.get("vary", {}), federation)
     if federation is not None:
@@ -145,7 +147,7 @@ def _federation(given: Mapping[str, Any], model: Architecture) -> FederationSpec
     own = {k: v for k, v in knobs.items() if k in card.knobs}
     presence = _participation(knobs.pop("participation", {}))
     made = value(FederationShape, {k: v for k, v in knobs.items() if k in shape}, "federation")
-    algorithm = cast(Algorithm, entry({"kind": card.kind, **own}, "federation", "federate/algorithms"))
+    algorithm = entry({"kind": card.kind, **own}, "federation", "federate/algorithms")
     try:
         return FederationSpec(algorithm, replace(made, participation=presence))
     except Refused as error:
@@ -240,9 +242,10 @@ def _choice(item: object, where: str) -> Choice:
     label = names[0] if names else ""
     if isinstance(found[0], Algorithm) and len(found) == 1:
         return Choice(label, (), found[0])
-    if any(isinstance(one, Algorithm) for one in found):
+    defences = tuple(one for one in found if isinstance(one, Defence))
+    if len(defences) < len(found):
         raise Refused("an algorithm is a choice of its own", remedy="give it an axis of its own", where=where)
-    return Choice(label, tuple(cast(Defence, one) for one in found))
+    return Choice(label, defences)
 
 
 def _told_apart(choices: Sequence[tuple[int, Choice]]) -> Iterator[tuple[int, Choice]]:
@@ -269,7 +272,9 @@ def _attacks(raw: Sequence[object], vary: Mapping[str, tuple[Choice, ...]]) -> t
         where = f"attacks[{i}]"
         table = as_table(item, where)
         name, origin = table.pop("name", None), table.pop("from", None)
-        attack = cast(Attack, entry(table, where, *_ATTACKS))
+        attack = entry(table, where, *_ATTACKS)
+        if not isinstance(attack, Attack):
+            raise Refused(f"{attack.kind()} is no attack on a trained model", where=f"{where}.kind")
         crosses = attack.threat.knowledge == "transfer"
         if crosses != (origin is not None):
             reason = "needs the arm it crafts on" if crosses else "crafts on the model itself and takes no other arm"
@@ -310,7 +315,7 @@ def _audited(attacks: tuple[AttackSpec, ...], canaries: CanarySpec | None) -> tu
         )
     if canaries is None or guess:
         return attacks
-    added = AttackSpec(_AUDIT, cast(Attack, entry({"kind": _AUDIT}, "audit", "attack/membership")))
+    added = AttackSpec(_AUDIT, entry({"kind": _AUDIT}, "audit", "attack/membership"))
     _unique([spec.name for spec in (*attacks, added)], "attacks")
     return (*attacks, added)
 
@@ -342,7 +347,7 @@ def _corruptions(raw: Sequence[object]) -> tuple[CorruptionSpec, ...]:
         where = f"corruptions[{i}]"
         table = as_table(item, where)
         name = table.pop("name", None)
-        corruption = cast(Corruption, entry(table, where, "attack/poisoning"))
+        corruption = entry(table, where, "attack/poisoning")
         made.append(CorruptionSpec(_name(name, corruption.kind(), where), corruption))
     _unique([c.name for c in made], "corruptions")
     return tuple(made)

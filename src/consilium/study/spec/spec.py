@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from pydantic import ConfigDict
+
 from consilium.core.algorithm import Algorithm
 from consilium.core.attack import Attack, Corruption
 from consilium.core.defence import Defence
 from consilium.core.entry import check
-from consilium.core.errors import Refused
+from consilium.core.errors import Failed, Refused
 from consilium.core.gradient import Schedule
+from consilium.core.plain import Json
 from consilium.data.division.canaries import CanaryKind
 from consilium.data.partition import Partition
 from consilium.data.source import Source
@@ -19,6 +22,7 @@ from consilium.federate.client.lr_schedule import Rate
 from consilium.federate.participation import Participation
 from consilium.federate.round.model_ema import Average
 from consilium.learn.architecture import Architecture
+from consilium.learn.models.file import File
 
 __all__ = [
     "JUDGED",
@@ -37,7 +41,7 @@ __all__ = [
 JUDGED = "scores"
 """What a cell's own answers are called where each attack's lie under its name."""
 
-STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
+STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class DataShares:
     ``shared-patients``: one id means one person at all natural sites, however many come to several.
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     sites: int = 1
     public: float = 0.05
     validation: float = 0.1
@@ -67,7 +71,7 @@ class DataSpec:
     partition: Partition
     shares: DataShares
 
-    def configuration(self) -> dict[str, Any]:
+    def configuration(self) -> dict[str, Json]:
         """Canonical JSON."""
         shares = {name.replace("_", "-"): value for name, value in vars(self.shares).items()}
         if not self.shares.shared_patients:  # as before it could be said
@@ -91,7 +95,7 @@ class FederationShape:
     ``max-records``.
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     rounds: int = 10
     local_epochs: int = 1
     batch: int = 32
@@ -180,7 +184,7 @@ class FederationSpec:
     algorithm: Algorithm
     shape: FederationShape
 
-    def configuration(self) -> dict[str, Any]:
+    def configuration(self) -> dict[str, Json]:
         """Canonical JSON."""
         shape = {name.replace("_", "-"): value for name, value in vars(self.shape).items()}
         del shape["workers"], shape["max-records"]  # how many work, or may be declared, changes nothing computed
@@ -210,7 +214,7 @@ class AttackSpec:
     attack: Attack
     source: Mapping[str, str] | None = None
 
-    def configuration(self) -> dict[str, Any]:
+    def configuration(self) -> dict[str, Json]:
         """Canonical JSON."""
         return self.attack.configuration() | ({} if self.source is None else {"from": dict(self.source)})
 
@@ -232,7 +236,7 @@ class CanarySpec:
     makes no claim to take it from.
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     canaries: int
     kind: CanaryKind = "noise"
     site: str = ""
@@ -245,11 +249,11 @@ class CanarySpec:
         check(all(0 < share <= 1 for share in self.guesses), "guesses", self.guesses, "shares above 0, at most 1")
         check(0 <= self.delta < 1, "delta", self.delta, "a probability from 0 on and far below 1, such as 1e-5")
 
-    def planting(self) -> dict[str, Any]:
+    def planting(self) -> dict[str, Json]:
         """What a training depends on, canonical JSON."""
         return {"canaries": self.canaries, "kind": self.kind, "site": self.site}
 
-    def configuration(self) -> dict[str, Any]:
+    def configuration(self) -> dict[str, Json]:
         """Canonical JSON."""
         return {**self.planting(), "guesses": list(self.guesses), "delta": self.delta}
 
@@ -277,6 +281,18 @@ class Spec:
     track: tuple[str, ...] = ()
     canaries: CanarySpec | None = None
     given: Mapping[str, Any] = field(default_factory=dict)
+
+    def learning(self) -> FederationSpec:
+        """How the study trains; Failed for one that judges an existing model."""
+        if self.federation is None:
+            raise Failed(f"{self.name} trains nothing: its model is an existing one")
+        return self.federation
+
+    def stored(self) -> File:
+        """The existing model that the study judges; Failed for one that trains its own."""
+        if not isinstance(self.model, File):
+            raise Failed(f"{self.name} trains its model: {self.model.kind()} names no existing one")
+        return self.model
 
     @property
     def audit(self) -> bool:

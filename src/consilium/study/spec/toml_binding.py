@@ -12,14 +12,21 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, overload
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from consilium.core.algorithm import Algorithm
+from consilium.core.attack import Attack, Corruption
 from consilium.core.catalogue import Card, find, load_entry, nearest
+from consilium.core.defence import AnswerDefence, ModelDefence
 from consilium.core.entry import Entry
 from consilium.core.errors import ConsiliumError, Refused
+from consilium.core.plain import Json
+from consilium.data.partition import Partition
+from consilium.data.source import Source
+from consilium.learn.architecture import Architecture
 
 __all__ = ["as_table", "card_of", "check_length", "entry", "place", "refuse_unknown", "shown", "tabled", "value"]
 
@@ -36,9 +43,20 @@ _REMEDIES = {
     "literal_error": "write one of those",
 }
 """What to write where a value is of the wrong type, by pydantic's name of the error."""
+_BASES: Mapping[str, type[Entry]] = {
+    "data/sources": Source,
+    "data/partitions": Partition,
+    "learn/models": Architecture,
+    "federate/algorithms": Algorithm,
+    "attack/poisoning": Corruption,
+    "attack/membership": Attack,
+    "defend/model": ModelDefence,
+    "defend/answer": AnswerDefence,
+}
+"""Of what class the entries of a room are."""
 
 
-def as_table(raw: object, where: str) -> dict[str, Any]:
+def as_table(raw: object, where: str) -> dict[str, Json]:
     """A table; a bare string stands for ``{ kind = "..." }`` and an entry for its configuration."""
     if isinstance(raw, str):
         return {"kind": raw}
@@ -49,7 +67,7 @@ def as_table(raw: object, where: str) -> dict[str, Any]:
     return dict(raw)
 
 
-def tabled(made: Entry) -> dict[str, Any]:
+def tabled(made: Entry) -> dict[str, Json]:
     """The table that configures ``made``: TOML has no null, so a knob that is None by default is left out."""
     defaults = {f.name.replace("_", "-"): f.default for f in dataclasses.fields(made)}
     return {k: v for k, v in made.configuration().items() if v is not None or defaults.get(k) is not None}
@@ -67,12 +85,36 @@ def card_of(table: _Table, where: str, *rooms: str) -> Card:
         raise error.at(f"{where}.kind") from None
 
 
-def entry(table: _Table, where: str, *rooms: str) -> Entry:
-    """The entry that ``table`` configures."""
+@overload
+def entry(table: _Table, where: str, room: Literal["data/sources"], /) -> Source: ...
+@overload
+def entry(table: _Table, where: str, room: Literal["data/partitions"], /) -> Partition: ...
+@overload
+def entry(table: _Table, where: str, room: Literal["learn/models"], /) -> Architecture: ...
+@overload
+def entry(table: _Table, where: str, room: Literal["federate/algorithms"], /) -> Algorithm: ...
+@overload
+def entry(table: _Table, where: str, room: Literal["attack/membership"], /) -> Attack: ...
+@overload
+def entry(table: _Table, where: str, room: Literal["attack/poisoning"], /) -> Corruption: ...
+@overload
+def entry(table: _Table, where: str, room: Literal["defend/model"], /) -> ModelDefence: ...
+@overload
+def entry(table: _Table, where: str, room: Literal["defend/answer"], /) -> AnswerDefence: ...
+@overload
+def entry(table: _Table, where: str, /, *rooms: str) -> Entry: ...
+
+
+def entry(table: _Table, where: str, /, *rooms: str) -> Entry:
+    """The entry that ``table`` configures, of the class whose room it is in."""
     card = card_of(table, where, *rooms)
     knobs = {k: v for k, v in table.items() if k != "kind"}
     refuse_unknown(knobs, card.knobs, where, card.kind)
-    return value(load_entry(card), knobs, where)
+    made, base = value(load_entry(card), knobs, where), _BASES.get(card.room, Entry)
+    if not isinstance(made, base):
+        reason = f"{card.kind} stands in {card.room}, and its class {card.name} is no {base.__name__}"
+        raise Refused(reason, remedy=f"derive {card.name} from {base.__name__}", where=where)
+    return made
 
 
 def refuse_unknown(given: Iterable[object], known: Iterable[str], where: str, what: str) -> None:
@@ -97,8 +139,9 @@ def check_length(name: str, most: int, where: str) -> None:
 def value(made: type[T], knobs: _Table, where: str) -> T:
     """``made(**knobs)`` with strict types; dashes stand for underscores."""
     fields = {k.replace("-", "_"): _plain(v, place(where, k)) for k, v in knobs.items()}
+    kind: type = made
     try:
-        valid: T = _adapter(cast(Any, made)).validate_json(json.dumps(fields), strict=True)
+        valid: T = _adapter(kind).validate_json(json.dumps(fields), strict=True)
         return valid
     except ValidationError as error:
         raise _refusal(error, made, where) from None

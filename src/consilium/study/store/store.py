@@ -15,6 +15,7 @@ from typing import IO, Any
 from consilium.core import plain
 from consilium.core.errors import Failed, Refused
 from consilium.core.files import opened_to_lock, replace, unwritten
+from consilium.core.plain import Json
 from consilium.core.seal import file_digest, is_altered
 
 __all__ = ["Store", "is_trained", "read_rounds", "read_stored", "rounds_in", "write_json"]
@@ -130,7 +131,7 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
         raise Failed(f"cannot write {path}: {error.strerror}", remedy=unwritten(error)) from error
 
 
-def read_stored(path: Path) -> dict[str, Any] | None:
+def read_stored(path: Path) -> dict[str, Json] | None:
     """What :func:`write_json` wrote; None if there is nothing; `Failed` where something else stands there."""
     try:
         return plain.read_json(path)
