@@ -35,6 +35,7 @@ __all__ = [
     "check_released",
     "check_training",
     "is_recipe_of",
+    "known_seals",
     "other_cell",
     "recipe_of",
     "released_seals",
@@ -49,13 +50,16 @@ _EARLIER = "Part of this evidence was written before evidence was sealed: whethe
 
 
 class Seals:
-    """What one run reads of the cells' evidence and writes of it; ``cells`` are the seals by digest, None for none."""
+    """What one run reads of the cells' evidence and writes of it.
 
-    def __init__(self, store: Store, say: Callable[[str], None]) -> None:
+    ``known`` are the seals that the study's record had before the run; ``cells`` those now, by digest, None for none.
+    """
+
+    def __init__(self, store: Store, say: Callable[[str], None], known: Mapping[str, str]) -> None:
         self.cells: dict[str, str | None] = {}
         self._earlier: set[str] = set()
         self._there: dict[str, CellEvidence] = {}
-        self._store, self._say, self._known = store, say, _known_seals(store)
+        self._store, self._say, self._known = store, say, known
 
     def evidence(self, digest: str, begun: CellEvidence) -> CellEvidence:
         """The evidence that is there; what cannot be read, or was changed, is made again.
@@ -196,7 +200,7 @@ def other_cell(evidence: Mapping[str, Any], digest: str) -> str:
     return "" if named in (None, digest) else str(named)
 
 
-def _known_seals(store: Store) -> dict[str, str]:
+def known_seals(store: Store) -> dict[str, str]:
     """The seals of cells in the study's record, as the last whole run left it; none where that cannot be read."""
     try:
         record = read_json(store.folder / "study.json") or {}

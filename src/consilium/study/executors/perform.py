@@ -1,0 +1,65 @@
+"""One stage, anywhere: three texts say what to do, and the store holds what came of it.
+
+A process that was forked from the one that made the plan has it; any other reads ``plan.json`` in the study's folder
+and plans again.  The digest of the study must be the same, or the versions, the data or a module differ here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+
+from consilium.core.errors import Refused
+
+from ..events import Tell
+from ..outcome import Outcome
+from ..stages.context import StageContext
+from ..stages.graph import stages_of, study_digest
+from ..stages.stage import Stage
+
+__all__ = ["Prepared", "adopt", "perform"]
+
+
+class Prepared:
+    """A study as it is done in this process: its digest, its stages, and the context they run in."""
+
+    def __init__(self, context: StageContext) -> None:
+        self.context, self.digest = context, study_digest(context.plan)
+        self.stages: Mapping[str, Stage] = stages_of(context.plan)
+        self.teller: Callable[[str], Tell] = _nobody
+
+    def run(self, key: str) -> Outcome:
+        """Do the stage ``key``; returns what was done."""
+        self.context.outcome, self.context.tell = Outcome(), self.teller(key)
+        self.stages[key].run(self.context)
+        return self.context.outcome
+
+
+_PREPARED: dict[tuple[str, str], Prepared] = {}
+"""By folder and study digest: of this process, and of those that are forked from it."""
+
+
+def adopt(prepared: Prepared, teller: Callable[[str], Tell]) -> None:
+    """From now on this process, and those forked from it, do the stages of ``prepared`` as they are.
+
+    ``teller`` says what a stage tells its events to, by its key.
+    """
+    prepared.teller = teller
+    _PREPARED[str(prepared.context.store.folder), prepared.digest] = prepared
+
+
+def perform(folder: str, study: str, stage: str) -> dict[str, object]:
+    """Do one stage of the study in ``folder``; returns what was done, as counts in plain JSON.
+
+    Raises Refused where the study in the folder is another one, or has no such stage.
+    """
+    prepared = _PREPARED.get((folder, study))
+    if prepared is None:
+        raise Refused(f"the study {study} is not known here")
+    if stage not in prepared.stages:
+        raise Refused(f"the study {study} has no stage {stage}")
+    return asdict(prepared.run(stage))
+
+
+def _nobody(_: str) -> Tell:
+    return lambda _: None
