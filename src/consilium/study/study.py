@@ -83,11 +83,22 @@ class Study:
         """
         return make_plan(parse(self.table()), progress=Planning(quiet))
 
-    def run(self, out: str | Path = "out", command: str = "Study.run", quiet: bool = False) -> Results:
-        """Do it; what is already done in ``out`` is not done again."""
+    def run(
+        self,
+        out: str | Path = "out",
+        command: str = "Study.run",
+        quiet: bool = False,
+        executor: str = "",
+        workers: int = 0,
+    ) -> Results:
+        """Do it; what is already done in ``out`` is not done again.
+
+        ``executor`` is "serial", "processes", "dask:ADDRESS" or "slurm" (empty: processes where that is faster), with
+        ``workers`` stages at once (0: as many as the cores allow).  Raises Refused where it cannot be done as given.
+        """
         plan = self.plan(quiet)
         store = Store.of(Path(out), plan.spec.name)
-        outcome = run_plan(plan, store, command, quiet)
+        outcome = run_plan(plan, store, command, quiet, executor=executor, workers=workers)
         return Results(store.folder, plan, outcome)
 
 

@@ -28,6 +28,11 @@ class Prepared:
         self.stages: Mapping[str, Stage] = stages_of(context.plan)
         self.teller: Callable[[str], Tell] = _nobody
 
+    def gather(self, key: str) -> None:
+        """Have the records of the stage ``key`` in memory: every process that is forked then shares them."""
+        self.context.data(self.stages[key].seed)
+        self.context.network(self.stages[key].seed)
+
     def run(self, key: str) -> Outcome:
         """Do the stage ``key``; returns what was done."""
         self.context.outcome, self.context.tell = Outcome(), self.teller(key)

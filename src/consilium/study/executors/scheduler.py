@@ -17,6 +17,7 @@ from ..outcome import Outcome
 from ..stages.stage import Stage
 from .perform import Prepared, perform
 from .port import StageExecutor
+from .serial import Serial
 
 __all__ = ["ready", "run_stages"]
 
@@ -27,13 +28,14 @@ def run_stages(prepared: Prepared, executor: StageExecutor, monitor: Monitor, ou
     """Do every stage; ``outcome`` counts what was done."""
     words = str(prepared.context.store.folder), prepared.digest
     waiting, running = dict(prepared.stages), dict[Future[Mapping[str, Any]], Stage]()
-    tries = dict.fromkeys(waiting, 0)
+    tries, here = dict.fromkeys(waiting, 0), Serial()
     while waiting or running:
         for stage in ready(waiting, running.values()):
             if len(running) >= executor.workers:
                 break
             tries[stage.key] += 1
-            running[executor.submit(perform, *words, stage.key)] = waiting.pop(stage.key)
+            checked = executor.workers > 1 and stage.done(prepared.context)  # not worth a process
+            running[(here if checked else executor).submit(perform, *words, stage.key)] = waiting.pop(stage.key)
         for future in executor.ended(running):
             stage = running.pop(future)
             error = _lost(future, executor)
