@@ -1,4 +1,5 @@
-"""The command line: ``consilium run | plan | report | list | show``, and ``serve | join | keys`` for real machines.
+"""The command line: ``consilium run | plan | report | list | show``, ``prepare | work`` for many workers, and
+``serve | join | keys`` for real sites.
 
 It has no knobs that a study has not; those of a deployment say where the machines are and how long to wait for them.
 
@@ -21,15 +22,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .core.catalogue import ROOMS, Card, cards
+from .core.catalogue import ROOMS, cards
 from .core.errors import ConsiliumError, Failed, Refused
+from .core.listing import card_list, card_text
 from .core.terminal import one_line, steady_streams, visible
 from .study.stop import asked, listen
 
 if TYPE_CHECKING:
     from .study.outcome import Outcome
 
-__all__ = ["join", "keys_server", "keys_site", "list_entries", "main", "plan", "report", "run", "serve", "show"]
+__all__ = ["join", "keys_server", "keys_site", "list_entries", "main", "plan", "prepare", "report", "run", "serve",
+           "show", "work"]  # fmt: skip
 
 _app = typer.Typer(
     name="consilium",
@@ -59,16 +62,57 @@ def main() -> None:
 
 
 @_app.command()
-def run(study: _StudyFile = None, out: _Out = Path("out"), as_json: _Json = False) -> None:
+def run(
+    study: _StudyFile = None,
+    out: _Out = Path("out"),
+    executor: Annotated[
+        str, typer.Option(metavar="WHAT", help="serial, processes, dask:ADDRESS or slurm; default: as is fastest here.")
+    ] = "",
+    workers: Annotated[int, typer.Option(min=0, help="Stages at once; 0: as many as the cores allow.")] = 0,
+    as_json: _Json = False,
+) -> None:
     """Train every combination, attack every model, write the evidence and the report."""
     with _guarded(as_json):
         from .study.study import Study
 
         made = Study.quickstart() if study is None else Study.read(study)
         words = ["consilium", "run", *([str(study)] if study else []), "--out", str(out)]
-        results = made.run(out, command=_text(shlex.join(words)))
+        results = made.run(out, command=_text(shlex.join(words)), executor=executor, workers=workers)
         _print_results(results.folder, results.outcome, as_json)
     raise typer.Exit(3 if results.outcome.failed else 0)
+
+
+@_app.command()
+def prepare(study: _StudyFile = None, out: _Out = Path("out"), as_json: _Json = False) -> None:
+    """Plan a study and write plan.json, for any number of `work` started by anything."""
+    with _guarded(as_json):
+        from .study.study import Study
+
+        words = ["consilium", "prepare", *([str(study)] if study else []), "--out", str(out)]
+        made = Study.quickstart() if study is None else Study.read(study)
+        folder, stages = made.prepare(out, _text(shlex.join(words)), quiet=False)
+        told = {"folder": _text(folder), "stages": stages, "work": f"consilium work {shlex.quote(_text(folder))}"}
+        print(json.dumps(told) if as_json else "\n".join(one_line(f"{name}: {value}") for name, value in told.items()))
+
+
+@_app.command()
+def work(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="OUT/STUDY, a folder that `prepare` has written.")],
+    patience: Annotated[float, typer.Option(min=1, help="Seconds after which a silent worker is dead.")] = 120.0,
+    as_json: _Json = False,
+) -> None:
+    """Do stages of a prepared study beside other workers, until all have ended."""
+    with _guarded(as_json):
+        from .report.page import write_page
+        from .report.table import write_csv
+        from .study.executors.worker import work_in
+
+        done = work_in(folder, lambda place: [write_csv(place), write_page(place)], patience)
+        if done.last:
+            _print_results(done.folder, done.outcome, as_json)
+        else:
+            print(json.dumps(done.outcome.to_json()) if as_json else done.outcome.line())
+    raise typer.Exit(3 if done.outcome.failed else 0)
 
 
 @_app.command()
@@ -121,7 +165,7 @@ def list_entries(
         if not rooms:
             raise Refused(f"there is no room {room!r}", remedy="rooms are " + ", ".join(ROOMS))
         found = [card for name in rooms for card in cards(name)]
-        print(json.dumps([c.to_json() for c in found], indent=1) if as_json else visible(_listing(found)))
+        print(json.dumps([c.to_json() for c in found], indent=1) if as_json else visible(card_list(found)))
 
 
 @_app.command()
@@ -143,7 +187,9 @@ def show(
 
         found = [c for c in cards() if c.kind == what] or [find(what, *ROOMS)]
         print(
-            json.dumps([c.to_json() for c in found], indent=1) if as_json else visible("\n\n".join(map(_card, found)))
+            json.dumps([c.to_json() for c in found], indent=1)
+            if as_json
+            else visible("\n\n".join(map(card_text, found)))
         )
 
 
@@ -319,16 +365,8 @@ def _run_record(folder: Path, outcome: Outcome, table: Path, page: Path) -> dict
     from .study.store import read_json
 
     study = read_json(folder / "study.json") or {}
-    return {
-        "study": study["name"],
-        "folder": _text(folder),
-        "arms": study["arms"],
-        "cells": study["cells"],
-        **{k: v for k, v in vars(outcome).items() if k != "seconds"},
-        "seconds": round(outcome.seconds, 2),
-        "table": _text(table),
-        "report": _text(page),
-    }
+    about = {"study": study["name"], "folder": _text(folder), "arms": study["arms"], "cells": study["cells"]}
+    return {**about, **outcome.to_json(), "table": _text(table), "report": _text(page)}
 
 
 def _print_table(folder: Path) -> None:
@@ -339,12 +377,7 @@ def _print_table(folder: Path) -> None:
 
 
 def _print_outcome(outcome: Outcome) -> None:
-    trained = f"trained {outcome.trained}" if outcome.trained else "trained nothing"
-    resumed = f" ({outcome.resumed} resumed)" if outcome.resumed else ""
-    print(
-        f"{trained}{resumed}, {outcome.reused} were done; ran {outcome.attacks_run} attacks, "
-        f"{outcome.attacks_reused} were done; {outcome.seconds:.1f} s"
-    )
+    print(outcome.line())
     for cell, why in outcome.failed.items():
         print(one_line(f"failed: {cell}: {why}"))
 
@@ -362,23 +395,6 @@ def _warn_if_altered(path: Path, record: dict[str, Any]) -> None:
 
     if is_altered(record):
         print(f"consilium: {path} was changed after it was written", file=sys.stderr)
-
-
-def _listing(found: list[Card]) -> str:
-    width = max((len(c.kind) for c in found), default=0)
-    lines: list[str] = []
-    room = ""
-    for card in found:
-        if card.room != room:
-            room = card.room
-            lines += ["", room] if lines else [room]
-        lines.append(f"  {card.kind:<{width}}  {card.doc}")
-    return "\n".join(lines)
-
-
-def _card(card: Card) -> str:
-    knobs = [f"  {name} = {value if value == 'required' else json.dumps(value)}" for name, value in card.knobs.items()]
-    return "\n".join([f"{card.kind}  ({card.room})", card.doc, *knobs, f"Source: {card.source}"])
 
 
 if __name__ == "__main__":

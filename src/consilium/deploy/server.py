@@ -27,8 +27,9 @@ from consilium.study.engines import write_engine_record
 from consilium.study.outcome import Outcome
 from consilium.study.parse import parse
 from consilium.study.plan import Plan, TrainingNode
-from consilium.study.run import Carrier, Waits, run_plan
+from consilium.study.run import run_plan
 from consilium.study.spec import FederationSpec, Spec
+from consilium.study.stages.context import Carrier, Waits
 from consilium.study.store import Store
 from consilium.study.study import Study
 

@@ -45,6 +45,10 @@ class Monitor:
         self._plan, self._store, self._ticker, self._tracks = plan, store, ticker, tracks
         self._owed = shadows_wanted(plan)
 
+    def with_tracks(self, tracks: Tracks) -> Monitor:
+        """The same terminal, and these sinks."""
+        return Monitor(self._plan, self._store, self._ticker, tracks)
+
     def teller(self, key: str) -> Tell:
         """What the stage ``key`` tells its events to."""
         return partial(self.note, key)

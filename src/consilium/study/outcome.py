@@ -25,3 +25,16 @@ class Outcome:
         """What one stage did, by the names of the counts."""
         for name in ("trained", "resumed", "reused", "attacks_run", "attacks_reused"):
             setattr(self, name, getattr(self, name) + part.get(name, 0))
+
+    def line(self) -> str:
+        """For people, without what failed."""
+        trained = f"trained {self.trained}" if self.trained else "trained nothing"
+        resumed = f" ({self.resumed} resumed)" if self.resumed else ""
+        return (
+            f"{trained}{resumed}, {self.reused} were done; ran {self.attacks_run} attacks, "
+            f"{self.attacks_reused} were done; {self.seconds:.1f} s"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON, for programs."""
+        return {**vars(self), "seconds": round(self.seconds, 2)}

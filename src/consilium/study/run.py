@@ -16,6 +16,7 @@ from .environment import settled
 from .executors.choose import executor_for
 from .executors.perform import Prepared, adopt
 from .executors.scheduler import run_stages
+from .executors.worker import occupied
 from .monitor import Monitor
 from .outcome import Outcome
 from .plan import Plan
@@ -23,11 +24,11 @@ from .progress import Ticker
 from .record import study_record
 from .sealing import known_seals
 from .sinks.tracks import Tracks, require_sinks
-from .stages.context import Carrier, StageContext, Waits
+from .stages.context import Carrier, StageContext
 from .store import Store, write_json
 from .watch import work
 
-__all__ = ["Carrier", "Waits", "introduce", "run_plan"]
+__all__ = ["introduce", "run_plan"]
 
 
 def run_plan(
@@ -46,7 +47,7 @@ def run_plan(
     """
     began, outcome = time.perf_counter(), Outcome()
     require_sinks(plan.spec.track)
-    with store.locked(), settled(plan.spec.device, plan.spec.threads):
+    with store.locked(), occupied(store), settled(plan.spec.device, plan.spec.threads):
         context = StageContext(plan, store, carrier=carrier, known=known_seals(store))
         prepared = Prepared(context)
         with (

@@ -86,6 +86,19 @@ class Seals:
             self._there[digest] = evidence
         return evidence
 
+    def is_whole(self, digest: str) -> bool:
+        """Whether the evidence that is there is as it was written, as far as its seal and the study's tell."""
+        path = self._store.cell(digest) / "evidence.json"
+        try:
+            record = read_json(path) or {}
+        except ConsiliumError as error:
+            self._say(f"{error.reason}: it is made again")
+            return False
+        if altered_evidence(record, self._known.get(digest)):
+            self._say(f"{path} was changed after it was written: it is made again")
+            return False
+        return True
+
     def settle(self, digest: str, evidence: CellEvidence) -> None:
         """Store ``evidence`` unless it is there already."""
         if evidence != self._there.get(digest):

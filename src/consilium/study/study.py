@@ -13,6 +13,7 @@ from typing import Any
 
 from consilium.core.entry import Entry
 
+from .executors.folder import prepare
 from .outcome import Outcome
 from .parse import parse, read
 from .plan import Plan, make_plan
@@ -100,6 +101,16 @@ class Study:
         store = Store.of(Path(out), plan.spec.name)
         outcome = run_plan(plan, store, command, quiet, executor=executor, workers=workers)
         return Results(store.folder, plan, outcome)
+
+    def prepare(self, out: str | Path = "out", command: str = "Study.prepare", quiet: bool = True) -> tuple[Path, int]:
+        """Write what workers need into the folder of the study; returns the folder and the number of stages.
+
+        Raises Refused where it may not be done, cannot be written down, or is being worked at.
+        """
+        plan = self.plan(quiet)
+        store = Store.of(Path(out), plan.spec.name)
+        with store.locked():
+            return store.folder, len(prepare(plan, store, command).stages)
 
 
 def _plain(value: Any) -> Any:

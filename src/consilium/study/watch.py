@@ -15,7 +15,16 @@ from .retrain import shadows_wanted
 from .sinks.sink import Curve
 from .spending import Spending
 
-__all__ = ["Watch", "cell_curve", "rounds_kind", "rounds_planned", "shadow_kind", "training_label", "work"]
+__all__ = [
+    "Watch",
+    "cell_curve",
+    "rounds_kind",
+    "rounds_planned",
+    "shadow_kind",
+    "training_curve",
+    "training_label",
+    "work",
+]
 
 
 def work(plan: Plan) -> dict[Kind, int]:
@@ -48,7 +57,7 @@ class Watch:
     def __init__(self, plan: Plan, node: TrainingNode, tell: Tell) -> None:
         self._tell = tell
         self._kind, self._total = rounds_kind(node), rounds_planned(plan)
-        self._curve = Curve(training_label(node), node.digest, _facts(plan, node))
+        self._curve = training_curve(plan, node)
         self._spending = Spending(plan.claims.get(node.digest, ()))
         self._done: int | None = None
         tell(Began(f"training {training_label(node)}", self._total))
@@ -79,6 +88,11 @@ class Watch:
     def _catch_up(self, done: int) -> None:
         self._tell(Skipped(self._kind, done))
         self._tell(CurveBegan(self._curve, done))
+
+
+def training_curve(plan: Plan, node: TrainingNode) -> Curve:
+    """What the rounds of a training belong to."""
+    return Curve(training_label(node), node.digest, _facts(plan, node))
 
 
 def cell_curve(cell: CellNode) -> Curve:

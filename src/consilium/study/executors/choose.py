@@ -17,7 +17,7 @@ from .perform import Prepared
 from .port import StageExecutor
 from .serial import Serial
 
-__all__ = ["EXECUTORS", "executor_for"]
+__all__ = ["EXECUTORS", "executor_for", "why_serial"]
 
 EXECUTORS = ("serial", "processes", "dask:ADDRESS", "slurm")
 """The words that are known."""
@@ -39,7 +39,7 @@ def executor_for(word: str, workers: int, prepared: Prepared) -> StageExecutor:
 
 
 def why_serial(spec: Spec) -> Refused | None:
-    """Why the stages of a study are not done side by side on this machine unless that is asked for; None if they are."""
+    """Why the stages of a study are done one by one here unless something else is asked for; None if they are not."""
     if spec.device != "cpu":
         return Refused(f"the study computes on {spec.device}, which its stages would share", remedy='use "serial"')
     if (refusal := why_no_fork()) is not None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
-from consilium.core.errors import Refused
-
 from ..events import Tell
 from ..outcome import Outcome
 from ..stages.context import StageContext
@@ -60,9 +58,9 @@ def perform(folder: str, study: str, stage: str) -> dict[str, object]:
     """
     prepared = _PREPARED.get((folder, study))
     if prepared is None:
-        raise Refused(f"the study {study} is not known here")
-    if stage not in prepared.stages:
-        raise Refused(f"the study {study} has no stage {stage}")
+        from .elsewhere import perform_elsewhere
+
+        return perform_elsewhere(folder, study, stage)
     return asdict(prepared.run(stage))
 
 

@@ -54,6 +54,10 @@ class ReleaseStage(Stage):
         """Likewise."""
         context.say(f"the model of {self.cell.label} was not released: {error}")
 
+    def failure(self, context: StageContext) -> str:
+        """That there is no model."""
+        return "" if self.done(context) else "the model was not released"
+
     def outputs(self, store: Store) -> tuple[Path, ...]:
         """The stored model."""
         return (store.model(self.cell.model) / "model.safetensors",)

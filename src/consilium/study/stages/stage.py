@@ -51,5 +51,9 @@ class Stage(ABC):
     def outputs(self, store: Store) -> tuple[Path, ...]:
         """The files that it leaves, whether they are there or not: what a second worker's must equal."""
 
+    def failure(self, context: StageContext) -> str:
+        """Why it failed where it ran in this process and nothing in the store says so; empty where it did not."""
+        return ""
+
     def conclude(self, context: StageContext, monitor: Monitor, outcome: Outcome) -> None:  # noqa: B027 - most leave everything in their files
         """What the one process that a person looks at makes of it, from the store alone, when it has ended."""

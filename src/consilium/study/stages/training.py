@@ -66,6 +66,10 @@ class TrainStage(Stage):
         context.failures[self.node.digest] = error
         context.say(f"training {training_label(self.node)} failed: {error}")
 
+    def failure(self, context: StageContext) -> str:
+        """The training's own."""
+        return context.failures.get(self.node.digest, "")
+
     def outputs(self, store: Store) -> tuple[Path, ...]:
         """Its last state."""
         return (store.training(self.node.digest) / "checkpoint.safetensors",)
