@@ -91,8 +91,8 @@ def prepare(study: _StudyFile = None, out: _Out = Path("out"), as_json: _Json = 
         words = ["consilium", "prepare", *([str(study)] if study else []), "--out", str(out)]
         made = Study.quickstart() if study is None else Study.read(study)
         folder, stages = made.prepare(out, _text(shlex.join(words)), quiet=False)
-        told = {"folder": _text(folder), "stages": stages, "work": f"consilium work {shlex.quote(_text(folder))}"}
-        print(json.dumps(told) if as_json else "\n".join(one_line(f"{name}: {value}") for name, value in told.items()))
+        lines = {"folder": _text(folder), "stages": stages, "work": f"consilium work {shlex.quote(_text(folder))}"}
+        print(json.dumps(lines) if as_json else "\n".join(one_line(f"{k}: {v}") for k, v in lines.items()))
 
 
 @_app.command()
