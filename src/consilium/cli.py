@@ -1,7 +1,7 @@
 """The command line: ``consilium run | plan | report | list | show``, ``prepare | work`` for many workers, and
 ``serve | join | keys`` for real sites.
 
-It has no knobs that a study has not; those of a deployment say where the machines are and how long to wait for them.
+It has no knobs that a study has not; others say where the work is done and how long to wait for it.
 
 Results go to standard output (``--json``: one JSON document), progress and errors to standard error.  Exit codes: 0
 every cell is ok, 2 the study was refused, 3 some cell failed or the run was stopped.
@@ -45,7 +45,6 @@ _app = typer.Typer(
 
 _keys = typer.Typer(help="Make certificates and keys for a deployment.", no_args_is_help=True, rich_markup_mode=None)
 _app.add_typer(_keys, name="keys")
-
 _STOPPED = Failed("stopped", remedy="nothing finished is lost; run again to go on")
 _StudyFile = Annotated[Path | None, typer.Argument(metavar="STUDY", help="A study file; without one, the quickstart.")]
 _Out = Annotated[Path, typer.Option("--out", metavar="OUT", help="The folder that holds studies.")]
@@ -66,7 +65,7 @@ def run(
     study: _StudyFile = None,
     out: _Out = Path("out"),
     executor: Annotated[
-        str, typer.Option(metavar="WHAT", help="serial, processes, dask:ADDRESS or slurm; default: as is fastest here.")
+        str, typer.Option(metavar="WHAT", help="serial, processes, dask:ADDRESS, slurm; default: as is fastest here.")
     ] = "",
     workers: Annotated[int, typer.Option(min=0, help="Stages at once; 0: as many as the cores allow.")] = 0,
     as_json: _Json = False,

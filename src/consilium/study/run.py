@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 
 from consilium.core.seal import sealed
 from consilium.evidence.write import plain
@@ -14,7 +15,9 @@ from consilium.evidence.write import plain
 from .division import division_note
 from .environment import settled
 from .executors.choose import executor_for
-from .executors.perform import Prepared, adopt
+from .executors.folder import make_ready
+from .executors.foreign import Foreign
+from .executors.perform import Prepared, adopted
 from .executors.scheduler import run_stages
 from .executors.worker import occupied
 from .monitor import Monitor
@@ -47,7 +50,11 @@ def run_plan(
     """
     began, outcome = time.perf_counter(), Outcome()
     require_sinks(plan.spec.track)
-    with store.locked(), occupied(store), settled(plan.spec.device, plan.spec.threads):
+    with (
+        store.locked(),
+        occupied(store, always=":" in executor or executor == "slurm"),
+        settled(plan.spec.device, plan.spec.threads),
+    ):
         context = StageContext(plan, store, carrier=carrier, known=known_seals(store))
         prepared = Prepared(context)
         with (
@@ -58,9 +65,12 @@ def run_plan(
             monitor = Monitor(plan, store, ticker, tracks)
             write_json(store.folder / "study.json", sealed(plain(study_record(plan, command, {}, 0.0))))
             introduce(plan, ticker.say)
-            adopt(prepared, monitor.teller)
+            prepared.teller = monitor.teller
+            if isinstance(crew, Foreign):
+                make_ready(prepared, command)
             try:
-                run_stages(prepared, crew, monitor, outcome)
+                with nullcontext() if isinstance(crew, Foreign) else adopted(prepared):
+                    run_stages(prepared, crew, monitor, outcome)
             finally:  # also when it is stopped: what is finished is said to be
                 outcome.seconds = time.perf_counter() - began
                 record = study_record(plan, command, context.status, outcome.seconds, context.seals.cells)

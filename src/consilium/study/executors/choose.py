@@ -1,8 +1,10 @@
 """From the word for an executor to the executor.
 
-(none)         processes where that is faster and changes no bit, else serial
-serial         one stage after the other, in this process
-processes      several at once, each in a process of this machine
+(none)          processes where that is faster and changes no bit, else serial
+serial          one stage after the other, in this process
+processes       several at once, each in a process of this machine
+dask:ADDRESS    by the workers of a Dask cluster         (extra: cluster)
+slurm           one job of Slurm each, by submitit       (extra: slurm)
 """
 
 from __future__ import annotations
@@ -12,10 +14,14 @@ from consilium.federate.engines.pool import cores, why_no_fork
 
 from ..spec import Spec
 from ..stages.graph import width
+from .children import Children
+from .cluster import cluster_executor
+from .foreign import Foreign
 from .forked import Forked
 from .perform import Prepared
 from .port import StageExecutor
 from .serial import Serial
+from .slurm import slurm_executor
 
 __all__ = ["EXECUTORS", "executor_for", "why_serial"]
 
@@ -25,7 +31,7 @@ EXECUTORS = ("serial", "processes", "dask:ADDRESS", "slurm")
 
 def executor_for(word: str, workers: int, prepared: Prepared) -> StageExecutor:
     """Who does the stages of ``prepared``, ``workers`` at once (0: as many as the cores allow and the study has)."""
-    spec, kind = prepared.context.plan.spec, word.partition(":")[0]
+    spec, (kind, _, rest) = prepared.context.plan.spec, word.partition(":")
     match kind:
         case "serial":
             return Serial()
@@ -35,6 +41,10 @@ def executor_for(word: str, workers: int, prepared: Prepared) -> StageExecutor:
             if (refusal := why_serial(spec)) is not None and not _spreads(spec):
                 raise refusal
             return _processes(prepared, workers)
+        case "dask":
+            return cluster_executor(rest, workers, prepared)
+        case "slurm":
+            return slurm_executor(rest, workers, prepared)
     raise Refused(f"unknown executor {word!r}", remedy=f"known are {', '.join(EXECUTORS)}", where="executor")
 
 
@@ -62,4 +72,6 @@ def _processes(prepared: Prepared, workers: int) -> StageExecutor:
     count = min(workers or cores() // context.plan.spec.threads, most)
     if count <= 1:
         return Serial()
+    if context.plan.spec.threads > 1:
+        return Foreign(prepared, Children(count), count, moment=0.2)
     return Forked(prepared, count, max(1, cores() // count))

@@ -39,6 +39,7 @@ __all__ = [
     "comparisons",
     "discard_altered",
     "is_prepared",
+    "make_ready",
     "output_digest",
     "prepare",
     "prepared_in",
@@ -56,19 +57,25 @@ def prepare(plan: Plan, store: Store, command: str) -> Prepared:
 
     Raises Refused where the study's tables cannot be written, or somebody works in the folder.
     """
+    refuse_workers(store)
     prepared = Prepared(StageContext(plan, store, known=known_seals(store)))
+    make_ready(prepared, command)
+    return prepared
+
+
+def make_ready(prepared: Prepared, command: str) -> None:
+    """The same for a run that has the folder to itself."""
+    plan, store = prepared.context.plan, prepared.context.store
     table = dict(plan.spec.given)
     if json.loads(json.dumps(table, default=repr)) != _listed(table):
         reason = "the study holds values that cannot be written to plan.json, so no other process could read it"
         raise Refused(reason, remedy="write it as a study file, or use entries of the catalogue")
-    refuse_workers(store)
     for path in (store.folder / "ended").glob("*.json"):
         path.unlink(missing_ok=True)
     discard_altered(prepared)
     write_json(store.folder / "study.json", sealed(plain(study_record(plan, command, {}, 0.0))))
     record = {"schema": _SCHEMA, "digest": prepared.digest, "command": command, "study": table}
     write_json(store.folder / _PLAN, sealed(record))
-    return prepared
 
 
 def refuse_workers(store: Store, leases: Leases | None = None) -> None:

@@ -28,9 +28,9 @@ from consilium.federate.engines.pool import begin_worker
 
 from ..events import Event
 from ..stop import check
-from .perform import Prepared, adopt
+from .perform import Prepared
 
-__all__ = ["Forked", "WorkerLost"]
+__all__ = ["Forked", "WorkerLost", "end_with"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -141,13 +141,13 @@ def _serve(
 ) -> None:
     """The worker's side."""
     begin_worker(others)
-    _end_with(parent)
+    end_with(parent)
     prepared.context = prepared.context.elsewhere(cores=cores)
 
     def tell(key: str, event: Event) -> None:
         pipe.send(("event", key, event))
 
-    adopt(prepared, lambda key: lambda event: tell(key, event))
+    prepared.teller = lambda key: lambda event: tell(key, event)
     with suppress(BrokenPipeError):  # nobody waits for it
         try:
             pipe.send(("done", fn(*args)))
@@ -159,7 +159,7 @@ def _serve(
             pipe.send(("failed", Failed(f"{type(error).__name__}: {error}")))
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """Have the kernel kill this process when its parent ends, however it ends.
 
     Source: prctl(2), PR_SET_PDEATHSIG.

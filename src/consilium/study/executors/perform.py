@@ -6,7 +6,8 @@ and plans again.  The digest of the study must be the same, or the versions, the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 
 from ..events import Tell
@@ -15,14 +16,18 @@ from ..stages.context import StageContext
 from ..stages.graph import stages_of, study_digest
 from ..stages.stage import Stage
 
-__all__ = ["Prepared", "adopt", "perform"]
+__all__ = ["Prepared", "adopted", "perform"]
 
 
 class Prepared:
-    """A study as it is done in this process: its digest, its stages, and the context they run in."""
+    """A study as it is done in this process: its digest, its stages, and the context they run in.
+
+    ``teller`` says what a stage tells its events to, by its key.
+    """
 
     def __init__(self, context: StageContext) -> None:
         self.context, self.digest = context, study_digest(context.plan)
+        self.folder = str(context.store.folder.resolve())
         self.stages: Mapping[str, Stage] = stages_of(context.plan)
         self.teller: Callable[[str], Tell] = _nobody
 
@@ -42,13 +47,14 @@ _PREPARED: dict[tuple[str, str], Prepared] = {}
 """By folder and study digest: of this process, and of those that are forked from it."""
 
 
-def adopt(prepared: Prepared, teller: Callable[[str], Tell]) -> None:
-    """From now on this process, and those forked from it, do the stages of ``prepared`` as they are.
-
-    ``teller`` says what a stage tells its events to, by its key.
-    """
-    prepared.teller = teller
-    _PREPARED[str(prepared.context.store.folder), prepared.digest] = prepared
+@contextmanager
+def adopted(prepared: Prepared) -> Iterator[None]:
+    """Inside the block this process, and those forked from it, do the stages of ``prepared`` as they are."""
+    _PREPARED[prepared.folder, prepared.digest] = prepared
+    try:
+        yield
+    finally:
+        _PREPARED.pop((prepared.folder, prepared.digest), None)
 
 
 def perform(folder: str, study: str, stage: str) -> dict[str, object]:

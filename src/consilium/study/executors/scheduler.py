@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future
+from dataclasses import asdict
 from typing import Any
 
 from consilium.core.errors import ConsiliumError
@@ -26,7 +27,7 @@ _TRIES = 2
 
 def run_stages(prepared: Prepared, executor: StageExecutor, monitor: Monitor, outcome: Outcome) -> None:
     """Do every stage; ``outcome`` counts what was done."""
-    words = str(prepared.context.store.folder), prepared.digest
+    words = prepared.folder, prepared.digest
     waiting, running = dict(prepared.stages), dict[Future[Mapping[str, Any]], Stage]()
     tries, here = dict.fromkeys(waiting, 0), Serial()
     while waiting or running:
@@ -35,7 +36,11 @@ def run_stages(prepared: Prepared, executor: StageExecutor, monitor: Monitor, ou
                 break
             tries[stage.key] += 1
             checked = executor.workers > 1 and stage.done(prepared.context)  # not worth a process
-            running[(here if checked else executor).submit(perform, *words, stage.key)] = waiting.pop(stage.key)
+            del waiting[stage.key]
+            if checked:
+                running[here.submit(_performed, prepared, stage.key)] = stage
+            else:
+                running[executor.submit(perform, *words, stage.key)] = stage
         for future in executor.ended(running):
             stage = running.pop(future)
             error = _lost(future, executor)
@@ -49,6 +54,10 @@ def run_stages(prepared: Prepared, executor: StageExecutor, monitor: Monitor, ou
                 outcome.add(future.result())
             stage.conclude(prepared.context, monitor, outcome)
             monitor.end(stage.key)
+
+
+def _performed(prepared: Prepared, key: str) -> dict[str, object]:
+    return asdict(prepared.run(key))
 
 
 def ready(waiting: Mapping[str, Stage], running: Collection[Stage]) -> Iterator[Stage]:

@@ -41,12 +41,12 @@ _SHORTEST, _LONGEST = 0.1, 5.0
 
 
 @contextmanager
-def occupied(store: Store) -> Iterator[None]:
+def occupied(store: Store, *, always: bool = False) -> Iterator[None]:
     """Keep workers on other machines out of a folder that was prepared for them, while a run writes to it.
 
     Raises Refused where one is in it.
     """
-    if not is_prepared(store):
+    if not always and not is_prepared(store):
         yield
         return
     leases = Leases(store.folder)
