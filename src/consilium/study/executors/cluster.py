@@ -34,4 +34,4 @@ def cluster_executor(address: str, workers: int, prepared: Prepared) -> Foreign:
     threads = sum(client.nthreads().values())
     if not threads:
         raise Refused(f"the Dask cluster at {address} has no workers", remedy="start some", where="executor")
-    return Foreign(prepared, client.get_executor(pure=False, retries=1), workers or threads)
+    return Foreign(prepared, client.get_executor(pure=False, retries=1), workers or threads, close=client.close)

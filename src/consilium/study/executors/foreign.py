@@ -30,8 +30,16 @@ class Foreign:
 
     lost: tuple[type[BaseException], ...] = (Exception,)
 
-    def __init__(self, prepared: Prepared, executor: Executor, workers: int, moment: float = _MOMENT) -> None:
+    def __init__(
+        self,
+        prepared: Prepared,
+        executor: Executor,
+        workers: int,
+        moment: float = _MOMENT,
+        close: Callable[[], object] = lambda: None,
+    ) -> None:
         self.workers, self._prepared, self._executor, self._moment = workers, prepared, executor, moment
+        self._close = close
         self._running: dict[Future[Any], tuple[Future[Any], Followed]] = {}
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -57,7 +65,10 @@ class Foreign:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """What has not begun does not begin."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        for inner, _ in self._running.values():
+            inner.cancel()
+        self._executor.shutdown(wait=False)  # not every executor can be told more
+        self._close()
 
     def _settle(self, future: Future[Any], inner: Future[Any], followed: Followed) -> None:
         """A job's end proves nothing: what it says that it left must be in the store."""

@@ -23,10 +23,11 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
-from consilium.core.errors import ConsiliumError, Failed
+from consilium.core.errors import ConsiliumError, Failed, Refused
 from consilium.federate.engines.pool import begin_worker
 
 from ..events import Event
+from ..failures import own_code
 from ..stop import check
 from .perform import Prepared
 
@@ -155,6 +156,8 @@ def _serve(
             raise
         except ConsiliumError as error:
             pipe.send(("failed", error))
+        except SystemExit as error:  # of a user's module: what it had said is lost with the process
+            pipe.send(("failed", Refused(f"{own_code(error) or 'a module'} ended the process (exit {error.code})")))
         except Exception as error:  # it must not be mistaken for a worker that was killed
             pipe.send(("failed", Failed(f"{type(error).__name__}: {error}")))
 

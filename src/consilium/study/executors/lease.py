@@ -172,6 +172,12 @@ class Leases:
         """What somebody has, or had when it was killed."""
         return sorted(path.stem for path in (self.folder / "leases").glob("*.json"))
 
+    def clear(self) -> None:
+        """Remove what dead workers left, where nothing is left to do."""
+        for key in self.taken():
+            if self.observed.is_dead(self.path(key)):
+                self.path(key).unlink(missing_ok=True)
+
     def dies(self, key: str) -> bool:
         """Watch a lease until it is renewed (False), or is dead."""
         path = self.path(key)

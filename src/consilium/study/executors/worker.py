@@ -167,6 +167,7 @@ def _finished(
             if lease is not None and Ended.read(store, _FINISH) is None:
                 conclude_study(prepared, command, monitor, outcome)
                 finish(store.folder)
+                leases.clear()
                 Ended("", "", {}).write(store, _FINISH, lease.owner)
                 return True
         time.sleep(pause)
