@@ -43,7 +43,7 @@ __all__ = [
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 400
 HOLLOW = {"util", "utils", "helper", "helpers", "misc", "common"}
-SPEAKERS = {"cli.py"}
+SPEAKERS = {"cli"}
 """Modules that may write to the terminal themselves."""
 
 PROGRAMS = {"main"}
@@ -118,7 +118,7 @@ def unsafe(files: Iterable[Path]) -> Iterator[str]:
 def prints(files: Iterable[Path]) -> Iterator[str]:
     """Library code returns or raises; only the command line speaks."""
     for path in files:
-        if path.name in SPEAKERS:
+        if _is_command(path):
             continue
         for node in ast.walk(_parse(path)):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in {
@@ -236,7 +236,7 @@ _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 def _is_command(path: Path) -> bool:
     """Whether a module is of the command line, where functions are called as the commands are."""
-    return path.name in SPEAKERS or path.parent.name == "cli"
+    return path.parent.name in SPEAKERS
 
 
 def _public(

@@ -61,7 +61,10 @@ def entry_page() -> str:
 
 def command_page() -> str:
     """Every command, its arguments and options; read from the program, not from its terminal output."""
-    parts = [NOTE + "# The command line\n", _paragraphs(importlib.import_module("consilium.cli").__doc__) + "\n"]
+    parts = [
+        NOTE + "# The command line\n",
+        _paragraphs(importlib.import_module("consilium.cli.commands").__doc__) + "\n",
+    ]
     for name, command in sorted(_commands().items()):
         parts.append(f"## consilium {name}\n\n{_paragraphs(command.help)}\n")
         rows = [_option(parameter) for parameter in command.params if not getattr(parameter, "hidden", False)]
@@ -123,7 +126,7 @@ def _paragraphs(text: str | None) -> str:
 
 def _commands() -> dict[str, Any]:
     typer = importlib.import_module("typer")
-    program = importlib.import_module("consilium.cli")
+    program = importlib.import_module("consilium.cli.commands")
     app = next(value for value in vars(program).values() if isinstance(value, typer.Typer))
     return dict(_leaves(typer.main.get_command(app), ()))
 

@@ -13,7 +13,7 @@ def main() -> None:
     """The entry point."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _early)
-    from .cli import main as program
+    from .cli.commands import main as program
 
     try:
         program()

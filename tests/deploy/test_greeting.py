@@ -17,9 +17,9 @@ from consilium.deploy.transport.flower import Caller
 from consilium.deploy.transport.server_options import Terms
 from consilium.evidence.write import plain
 from consilium.study.build.factory import consortium, exchange
-from consilium.study.run.manifest import study_record
 from consilium.study.spec.arms import arms
 from consilium.study.spec.parse import parse
+from consilium.study.stages.manifest import study_record
 
 STUDY = {
     "name": "greeted",

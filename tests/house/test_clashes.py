@@ -42,7 +42,8 @@ def test_what_may_repeat(tmp_path, text):
 
 def test_a_command_may_be_called_as_what_it_calls(tmp_path):
     text = "__all__ = ['join']\ndef join(): pass\n"
-    assert not list(house.clashes(written(tmp_path, cli=text, site=text)))
+    (tmp_path / "cli").mkdir()
+    assert not list(house.clashes([*written(tmp_path / "cli", commands=text), *written(tmp_path, site=text)]))
 
 
 @pytest.mark.parametrize(

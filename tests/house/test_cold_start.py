@@ -21,7 +21,7 @@ def loaded(code):
 def command(*words):
     return (
         f"import sys; sys.argv = ['consilium', *{words!r}]\n"
-        "from consilium.cli import main\n"
+        "from consilium.cli.commands import main\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code"
     )
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from consilium import Study
-from consilium.study.run.callbacks import Watch
+from consilium.study.stages.callbacks import Watch
 
 
 class Stop(BaseException):
@@ -24,7 +24,7 @@ class Tracked:
         self._monkeypatch, self._call = monkeypatch, Watch.__call__
 
     def run(self, out, **changed):
-        results = Study.of({**self.study, **changed}).run(out)
+        results = Study.of({**self.study, **changed}).run(out, executor="serial")  # where it can be cut
         return results.outcome, results.folder
 
     def cut(self, number, told=True):

@@ -75,10 +75,10 @@ def test_the_table_names_them_within_seconds_and_until_they_answer():
 
 def test_plain_lines_name_them_once_and_a_new_training_begins_anew(capsys):
     with Ticker({Kind("rounds", "none"): 2}) as ticker:
-        ticker.begin("training none (seed 0)", 2)
-        waited(ticker.waits, "round 1", ["site-1"], 30)
-        ticker.begin("training dp-sgd (seed 0)", 2)
-        waited(ticker.waits, "round 1", ["site-1"], 30)
+        ticker.lane().begin("training none (seed 0)", 2)
+        waited(ticker.lane().waits, "round 1", ["site-1"], 30)
+        ticker.lane().begin("training dp-sgd (seed 0)", 2)
+        waited(ticker.lane().waits, "round 1", ["site-1"], 30)
     told = capsys.readouterr().err
     assert len(re.findall("round 1: no answer yet from site-1 after 10 s", told)) == 2 == len(told.splitlines())
 
@@ -87,9 +87,9 @@ def test_the_live_table_says_it_and_leaves_no_line(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     out = io.StringIO()
     with Ticker({Kind("rounds", "none"): 2}, console=Console(file=out, force_terminal=True, width=80)) as ticker:
-        ticker.begin("training none (seed 0)", 2)
-        waited(ticker.waits, "round 1", ["site-1"], 30)
+        ticker.lane().begin("training none (seed 0)", 2)
+        waited(ticker.lane().waits, "round 1", ["site-1"], 30)
         ticker.live.refresh()
-        ticker.waits("round 1", (), 31.0)
+        ticker.lane().waits("round 1", (), 31.0)
     assert "no answer yet from site-1 after 30 s" in out.getvalue()
     assert out.getvalue().rstrip().endswith(("\x1b[2K", "\x1b[?25h"))

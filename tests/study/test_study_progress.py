@@ -221,12 +221,15 @@ def test_without_colour_the_words_are_the_same(monkeypatch):
 
 def ticked(console=None, **how):
     with Ticker({ROUND: 2, PGD: 1}, console=console, **how) as ticker:
-        ticker.begin("training none (seed 0)", 2)
-        ticker.round(ROUND, report(round=1), None)
-        ticker.round(ROUND, report(round=2), None)
-        ticker.trained()
-        ticker.begin("pgd on none (seed 0)")
-        ticker.did(PGD)
+        lane = ticker.lane("train")
+        lane.begin("training none (seed 0)", 2)
+        lane.round(ROUND, report(round=1), None)
+        lane.round(ROUND, report(round=2), None)
+        lane.trained()
+        ticker.end("train")
+        lane = ticker.lane("evaluate")
+        lane.begin("pgd on none (seed 0)")
+        lane.did(PGD)
 
 
 def test_elsewhere_plain_lines_on_standard_error(capsys):

@@ -25,7 +25,7 @@ def study(tables):
 
 
 def run(study, out):
-    results = Study.of(study).run(out, quiet=True)
+    results = Study.of(study).run(out, quiet=True, executor="serial")  # what is patched is seen here alone
     return results.outcome, evidence(results.folder)
 
 
@@ -287,7 +287,7 @@ def test_what_a_corruption_cannot_do_is_refused_before_training(study):
 
 def test_a_resumed_training_gives_the_same_bits(study, tmp_path, monkeypatch):
     """Stopped after its first round and resumed, against one that was never stopped."""
-    from consilium.study.run import run as module
+    from consilium.study.stages import training as module
 
     study = {**study, "vary": {"privacy": study["vary"]["privacy"]}, "attacks": []}
     run(study, tmp_path / "whole")
@@ -363,13 +363,13 @@ def test_a_log_of_rounds_that_is_gone_says_what_to_do(study, finished, tmp_path,
 
 
 def test_the_log_of_a_training_is_read_once_for_all_attacks(study, finished, tmp_path, monkeypatch):
-    from consilium.study.run import queried_sites as asking
-    from consilium.study.run import run as module
+    from consilium.study.stages import judging, training
+    from consilium.study.stages import queried_sites as asking
 
     out = finished(study, tmp_path)
     shutil.rmtree(out / "tiny" / "cells")
     asked = []
-    for room in (module, asking):
+    for room in (training, judging, asking):
         monkeypatch.setattr(
             room, "read_rounds", lambda store, training: asked.append(training) or read(store, training)
         )

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 from .fields import (
+    ABSENT,
     Code,
     Count,
     Flag,
@@ -24,7 +25,15 @@ from .fields import (
     Wholes,
 )
 
-__all__ = ["ArmEvidence", "CellEntry", "DataEvidence", "OmissionEvidence", "RefusalEvidence", "StudyEvidence"]
+__all__ = [
+    "ArmEvidence",
+    "CellEntry",
+    "DataEvidence",
+    "OmissionEvidence",
+    "RefusalEvidence",
+    "RepeatedEvidence",
+    "StudyEvidence",
+]
 
 
 @dataclass(frozen=True)
@@ -95,6 +104,17 @@ class CellEntry:
     seal: Name = None
 
 
+@dataclass(frozen=True)
+class RepeatedEvidence:
+    """How many ``stages`` were done twice, by workers that took each other for dead; ``unequal`` ended otherwise.
+
+    Equal ones are a check of determinism that cost nothing.
+    """
+
+    stages: Whole = 0
+    unequal: Texts = ()
+
+
 def _command(value: object) -> object:
     return " ".join(map(str, value)) if isinstance(value, list) else value
 
@@ -118,3 +138,4 @@ class StudyEvidence:
     device: Text = ""
     created: Text = ""
     seconds: Number = None
+    repeated: Maybe[RepeatedEvidence] = field(default=None, metadata=ABSENT)

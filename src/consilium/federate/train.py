@@ -54,6 +54,7 @@ def train(
     assess_cohort: bool = False,
     stop: Callable[[int, Sequence[str], Mapping[str, SiteState]], str | None] | None = None,
     name: str = "",
+    guard: Callable[[], None] = lambda: None,
 ) -> Trained:
     """Run the rounds that are still to run; ``progress`` is called after each with its report and the sites' states.
 
@@ -61,8 +62,10 @@ def train(
     last one; with an engine that joins exchanges, together with the next round where everybody takes part: its line in
     the log is written at once and amended then.  ``stop`` is asked before each round, with its cohort and the sites'
     states; where it gives a reason, training ends with the model as it is.  ``name`` is the training's own: a
-    checkpoint of another one is refused.
+    checkpoint of another one is refused.  ``guard`` is called before each round and before anything of it is written:
+    it raises where another process has taken the training over.
     """
+    guard()
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint, log = folder / "checkpoint.safetensors", RoundLog(folder / "rounds.jsonl")
     state, states = _resumed(checkpoint, start, name)
@@ -71,6 +74,7 @@ def train(
     unjudged = _unjudged(log) if engine.joins and resumed_from % assess_every == 0 else None
     why: str | None = None
     while state.server.round < rounds:
+        guard()
         began, number = time.perf_counter(), state.server.round + 1
         why = None if stop is None else stop(number, exchange.open(state)[0], states)
         if why is not None:
@@ -78,6 +82,7 @@ def train(
         state, assessments = _carried(engine, exchange, assessing, state, states, joint=unjudged is not None)
         states.roll_back(state.lost())
         seconds.append(time.perf_counter() - began)
+        guard()
         if unjudged is not None:
             amended = {**unjudged, **_judged(assessments)}
             log.amend(amended)
@@ -87,6 +92,7 @@ def train(
         joins = engine.joins and not assessing.average.decay  # what is sent next must be what is judged
         later = joins and number < rounds and bool(sites) and set(sites) == set(state.cohort)
         report = _report(state, () if later else _assessed(engine, assessing, state, states, sites), seconds[-1])
+        guard()
         log.append(report)
         save_checkpoint(checkpoint, state, states)
         unjudged = report if later else None

@@ -2,7 +2,8 @@
 
 Work comes in kinds: rounds of one arm's training, its shadows, one attack on a model.  What is left of a kind takes its
 count times the median of its last durations; a kind that was never timed is taken to be like its group (rounds,
-shadows, attacks).  While nothing of a group was timed its share is unknown, and what is known is a lower bound.
+shadows, attacks); workers side by side share it.  While nothing of a group was timed its share is unknown, and what is
+known is a lower bound.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class Left:
 class Pace:
     """Counts work of each kind down, and remembers how long its last pieces took."""
 
-    def __init__(self, total: Mapping[Kind, int]) -> None:
-        self._left = dict(total)
+    def __init__(self, total: Mapping[Kind, int], workers: int = 1) -> None:
+        self._left, self._workers = dict(total), workers
         self._took: dict[Kind, deque[float]] = {}
         self.total, self.done = sum(total.values()), 0
 
@@ -60,7 +61,7 @@ class Pace:
             each = self._each(kind)
             whole &= count == 0 or each is not None
             seconds += count * (each or 0.0)
-        return Left(seconds, whole)
+        return Left(seconds / self._workers, whole)
 
     def _each(self, kind: Kind) -> float | None:
         alike = self._took.get(kind) or [s for k, took in self._took.items() if k.group == kind.group for s in took]

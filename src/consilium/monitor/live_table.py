@@ -1,7 +1,8 @@
 """The live table of a run, as text that fits the terminal it is drawn on.
 
 What is running, the last round in one line, epsilon spent, every site's figures and how it took part; with many sites
-the worst of them by name and the quantiles of all.  Words carry the meaning: colour only repeats it.
+the worst of them by name and the quantiles of all.  Of several that run side by side each is one line.  Words carry
+the meaning: colour only repeats it.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from .eta import Pace
 from .round_summary import SiteRow, attendance, bytes_line, figure, round_line, site_rows
 from .stragglers import waiting_line
 
-__all__ = ["Board"]
+__all__ = ["Board", "Boards"]
 
 _MOST_ROWS = 12
 _WORST = 5
 _NARROW = 60
+_MOST_LINES = 20
+"""Of what runs side by side; more are counted."""
 _SOON = 2.0
 """Seconds after which a wait is shown."""
 
@@ -60,6 +63,13 @@ class Board:
         """A question waits for ``sites``; for none at its end."""
         self.waiting = waiting_line(question, sites, seconds) if sites and seconds >= _SOON else ""
 
+    def line(self) -> str:
+        """What is running and its last round, in one line."""
+        if self.report is None:
+            return self.running
+        parts = (round_line(self.report, self.rounds), bytes_line(self.report), str(self.spent or ""))
+        return f"{self.running}: {', '.join(part for part in parts if part)}"
+
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = options.max_width
         yield Text(self.running, style="bold")
@@ -71,7 +81,7 @@ class Board:
             if self.spent is not None:
                 yield Text(str(self.spent))
             yield from self._by_site(self.report, width)
-        yield from self._foot(width)
+        yield from _foot(self.pace, self.began, width)
 
     def _by_site(self, report: Mapping[str, Any], width: int) -> RenderResult:
         judged = self.judged or report
@@ -83,13 +93,44 @@ class Board:
         if len(rows) > _MOST_ROWS or width < _NARROW or not rows or report.get("aborted"):
             yield Text(f"this round: {attendance(report)}")
 
-    def _foot(self, width: int) -> RenderResult:
-        passed = int(time.monotonic() - self.began)
-        clock = f"{passed // 3600}:{passed // 60 % 60:02d}:{passed % 60:02d}"
-        bar = Table.grid()
-        bar.add_row(ProgressBar(total=max(1, self.pace.total), completed=self.pace.done, width=min(width, 60)))
-        yield bar
-        yield Text(f"{self.pace.done} of {self.pace.total} rounds and attacks, {clock} passed, {self.pace.left()}")
+
+class Boards:
+    """The table of everything that runs: that of the one that does, or a line for each."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace, self._began = pace, time.monotonic()
+        self._running, self._shown = dict[str, Board](), Board(pace, began=self._began)
+
+    def add(self, name: str) -> Board:
+        """``name`` is running from now on."""
+        self._shown = Board(self._pace, began=self._began)
+        self._running = {**self._running, name: self._shown}  # replaced: it is drawn in another thread
+        return self._shown
+
+    def end(self, name: str) -> None:
+        """It is not any more; the last one is shown until there is another."""
+        self._running = {other: board for other, board in self._running.items() if other != name}
+        self._shown = next(reversed(self._running.values()), self._shown)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        boards = list(self._running.values())
+        if len(boards) <= 1:
+            yield self._shown
+            return
+        for board in boards[:_MOST_LINES]:
+            yield Text(board.line(), no_wrap=True, overflow="ellipsis")
+        if len(boards) > _MOST_LINES:
+            yield Text(f"and {len(boards) - _MOST_LINES} more")
+        yield from _foot(self._pace, self._began, options.max_width)
+
+
+def _foot(pace: Pace, began: float, width: int) -> RenderResult:
+    passed = int(time.monotonic() - began)
+    clock = f"{passed // 3600}:{passed // 60 % 60:02d}:{passed % 60:02d}"
+    bar = Table.grid()
+    bar.add_row(ProgressBar(total=max(1, pace.total), completed=pace.done, width=min(width, 60)))
+    yield bar
+    yield Text(f"{pace.done} of {pace.total} rounds and attacks, {clock} passed, {pace.left()}")
 
 
 def _sites(rows: Sequence[SiteRow], width: int) -> Table:

@@ -20,12 +20,12 @@ from consilium.core.terminal import one_line
 from .epsilon_tracker import EpsilonSpent
 from .eta import Kind, Pace
 from .interrupt import check_interrupt
-from .live_table import Board
-from .round_summary import attendance, bytes_line, round_line, troubled_sites
+from .live_table import Board, Boards
+from .round_summary import attendance, troubled_sites
 from .screen import Visible
 from .stragglers import Lateness
 
-__all__ = ["Planning", "Ticker"]
+__all__ = ["Lane", "Planning", "Ticker"]
 
 _EVERY = 10.0
 _PATIENCE, _PLANNING, _MANY = 2.0, 5.0, 30
@@ -49,23 +49,22 @@ class Planning:
 
 
 class Ticker:
-    """Tells how far the work of ``total`` pieces is, kind by kind."""
+    """Tells how far the work of ``total`` pieces is, kind by kind; what runs side by side has a lane each."""
 
-    def __init__(self, total: Mapping[Kind, int], quiet: bool = False, console: Console | None = None) -> None:
+    def __init__(
+        self, total: Mapping[Kind, int], quiet: bool = False, console: Console | None = None, workers: int = 1
+    ) -> None:
         self.console = console or Console(stderr=True, quiet=quiet)
-        self.pace = Pace(total)
-        self.board = Board(self.pace)
-        self._since, self._last, self._knew = time.monotonic(), -math.inf, False
-        self._refused: set[tuple[str, str]] = set()
-        self._late = Lateness(self.say)
+        self.pace = Pace(total, workers)
+        self.boards = Boards(self.pace)
+        self._last, self._knew, self._lanes = -math.inf, False, dict[str, Lane]()
         self.live = None
         if not quiet and self.console.is_terminal and not self.console.is_dumb_terminal:
-            self.live = Live(Visible(self.board), console=self.console, refresh_per_second=_REFRESH, transient=True)
+            self.live = Live(Visible(self.boards), console=self.console, refresh_per_second=_REFRESH, transient=True)
 
     def __enter__(self) -> Ticker:
         if self.live is not None:
             self.live.start()
-        self._since = time.monotonic()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -77,23 +76,57 @@ class Ticker:
         """One line that stays."""
         self.console.print(one_line(line), highlight=False, markup=False, soft_wrap=True)
 
-    def begin(self, what: str, rounds: int = 0) -> None:
-        """``what`` is running from now on; ``rounds`` if it is a training."""
-        check_interrupt()
-        self.board.show(what, rounds)
-        self._late = Lateness(self.say)
-        self._since = time.monotonic()
+    def lane(self, name: str = "") -> Lane:
+        """Where the work ``name`` is shown while it runs."""
+        if name not in self._lanes:
+            self._lanes[name] = Lane(self, self.boards.add(name))
+        return self._lanes[name]
+
+    def end(self, name: str) -> None:
+        """The work ``name`` does not run any more; it is shown until something else is."""
+        if self._lanes.pop(name, None) is not None:
+            self.boards.end(name)
 
     def skip(self, kind: Kind, times: int = 1) -> None:
         """``times`` pieces of work were found done, or will never be done."""
         check_interrupt()
         self.pace.count(kind, None, times)
 
+    def plain(self, what: str) -> None:
+        """A line of how far everything is, where there is no table and the last one is some seconds old."""
+        left = self.pace.left()
+        first = left.whole and not self._knew  # as soon as the time is known it is told
+        if self.live is None and (first or time.monotonic() - self._last > _EVERY):
+            self._last, self._knew = time.monotonic(), left.whole
+            self.say(f"[{self.pace.done}/{self.pace.total}] {what}; {left}")
+
+    def rest(self, line: str) -> None:
+        """A line that stays, in place of the next one of how far everything is."""
+        self.say(line)
+        self._last = time.monotonic()
+
+
+class Lane:
+    """One piece of work that runs, beside others or alone."""
+
+    def __init__(self, ticker: Ticker, board: Board) -> None:
+        self.board = board
+        self._ticker, self._since = ticker, time.monotonic()
+        self._refused: set[tuple[str, str]] = set()
+        self._late = Lateness(ticker.say)
+
+    def begin(self, what: str, rounds: int = 0) -> None:
+        """``what`` is running from now on; ``rounds`` if it is a training."""
+        check_interrupt()
+        self.board.show(what, rounds)
+        self._late = Lateness(self._ticker.say)
+        self._since = time.monotonic()
+
     def did(self, kind: Kind) -> None:
         """One piece of what is running is done."""
         check_interrupt()
         self._time(kind)
-        self._plain(self.board.running)
+        self._ticker.plain(self.board.running)
 
     def round(self, kind: Kind, report: Mapping[str, Any], spent: EpsilonSpent | None = None) -> None:
         """One federated round is done."""
@@ -101,43 +134,29 @@ class Ticker:
         self._time(kind)
         self.board.after(report, spent)
         self._tell_refused(report)
-        self._plain(f"{self.board.running}: {self._round()}; {attendance(report)}")
+        self._ticker.plain(f"{self.board.line()}; {attendance(report)}")
 
     def waits(self, question: str, sites: Sequence[str], seconds: float) -> None:
         """``question`` has been waiting for ``sites`` for so many seconds; for none when all have answered."""
         check_interrupt()
         self.board.waits(question, sites, seconds)
-        if self.live is None:
+        if self._ticker.live is None:
             self._late(question, sites, seconds)
 
     def trained(self) -> None:
         """The running training is over: its last round stays as a line."""
         if self.board.report is not None:
-            self.say(f"{self.board.running}: {self._round()}")
-            self._last = time.monotonic()
-
-    def _round(self) -> str:
-        board = self.board
-        if board.report is None:
-            return ""
-        parts = (round_line(board.report, board.rounds), bytes_line(board.report), str(board.spent or ""))
-        return ", ".join(part for part in parts if part)
+            self._ticker.rest(self.board.line())
 
     def _time(self, kind: Kind) -> None:
         now = time.monotonic()
-        self.pace.count(kind, now - self._since)
+        self._ticker.pace.count(kind, now - self._since)
         self._since = now
-
-    def _plain(self, what: str) -> None:
-        left = self.pace.left()
-        first = left.whole and not self._knew  # as soon as the time is known it is told
-        if self.live is None and (first or time.monotonic() - self._last > _EVERY):
-            self._last, self._knew = time.monotonic(), left.whole
-            self.say(f"[{self.pace.done}/{self.pace.total}] {what}; {left}")
 
     def _tell_refused(self, report: Mapping[str, Any]) -> None:
         """A refused update is no part of the plan: the first of each site stays as a line."""
         for site, reason in troubled_sites(report, "refused").items():
             if (self.board.running, site) not in self._refused:
                 self._refused.add((self.board.running, site))
-                self.say(f"{self.board.running}, round {report['round']}: the update of {site} was refused: {reason}")
+                line = f"{self.board.running}, round {report['round']}: the update of {site} was refused: {reason}"
+                self._ticker.say(line)

@@ -14,10 +14,10 @@ from consilium.core.errors import Refused
 from consilium.core.inputs import Inputs
 from consilium.core.plain import Json
 from consilium.core.records import Consortium
-from consilium.study.run.manifest import given
 from consilium.study.spec.arms import Arm, arms
 from consilium.study.spec.parse import parse
 from consilium.study.spec.spec import Spec
+from consilium.study.stages.manifest import given
 
 from .messages import StudyRequest
 from .schema import Schema, check_declared, read_schema

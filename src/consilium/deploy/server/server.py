@@ -32,11 +32,12 @@ from consilium.federate.round.weights import check_weight, site_weights
 from consilium.study.build.engine_choice import write_engine_record
 from consilium.study.build.factory import consortium, enrolled, gradient_rule, schedule, weighing
 from consilium.study.plan.plan import Plan, TrainingNode
-from consilium.study.run.outcome import Outcome
-from consilium.study.run.run import Carrier, Waits, run_plan
+from consilium.study.run.run import run_plan
 from consilium.study.run.study import Study
 from consilium.study.spec.parse import parse
 from consilium.study.spec.spec import FederationSpec, Spec
+from consilium.study.stages.context import Carrier, Waits
+from consilium.study.stages.outcome import Outcome
 from consilium.study.store.store import Store
 
 from .enrolment_handshake import check_deployable, declaration_check, enrol, greet, named, plan_for

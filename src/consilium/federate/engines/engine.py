@@ -51,6 +51,8 @@ class Engine(ABC):
     """
 
     joins: ClassVar[bool] = False
+    tolerance: float = 0.0
+    """The relative distance within which two runs of it agree: 0 where they agree to the last bit."""
 
     @property
     def streams(self) -> bool:

@@ -49,7 +49,7 @@ class Pool(Engine):
         refusal = why_no_fork()
         if refusal is not None:
             raise refusal
-        self.inner, self._exchanges = inner, tuple(exchanges)
+        self.inner, self._exchanges, self.tolerance = inner, tuple(exchanges), inner.tolerance
         self._down, self._workers = Arena(_ARENA), list[_Worker]()
         try:
             for _ in range(workers or cores()):

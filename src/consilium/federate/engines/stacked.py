@@ -26,6 +26,8 @@ Outbox = TypeVar("Outbox")
 class Stacked(Engine):
     """All sites of a cohort together, in this process."""
 
+    tolerance = 1e-5  # sums are rounded as the stacks are cut
+
     def phase(
         self,
         exchange: Exchange[ServerState, SiteState, Inbox, Outbox],

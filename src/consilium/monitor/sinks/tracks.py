@@ -1,5 +1,7 @@
 """The sinks that a study names, fed together; one that fails is told once and left out, and no training fails by it.
 
+A sink draws one training at a time: where several run side by side, each is drawn by a sink of its own.
+
 A sink is given the rounds that it does not hold from ``rounds.jsonl``: after a kill, after a failure of its own, or
 when it was named later than the training was made.
 """
@@ -35,23 +37,31 @@ class Tracks:
     """Feeds every sink; without sinks it does nothing."""
 
     def __init__(self, kinds: Sequence[str], folder: Path, study: str, say: Callable[[str], None]) -> None:
-        self._say, self._sinks = say, dict[str, Sink]()
+        self._say, self._make = say, lambda kind: _made(kind, folder, study)
+        self._idle, self._busy = dict[str, list[Sink]](), dict[str, dict[str, Sink]]()
         for kind in kinds:
-            made = self._tried(kind, partial(_made, kind, folder, study))
+            made = self._tried(kind, partial(self._make, kind))
             if made is not None:
-                self._sinks[kind] = made
+                self._idle[kind] = [made]
 
     def __enter__(self) -> Tracks:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._each(lambda sink: sink.close())
+        for name in list(self._busy):
+            self._each(name, lambda sink: sink.close())
+        for kind, sinks in list(self._idle.items()):
+            for sink in sinks:
+                self._tried(kind, sink.close)
 
     def __bool__(self) -> bool:
-        return bool(self._sinks)
+        return bool(self._idle)
 
-    def begin(self, curve: Curve, before: Sequence[Mapping[str, Any]], ended: float) -> None:
-        """A training, with the reports of the rounds ``before`` now, the last of which ended at ``ended``."""
+    def begin(self, name: str, curve: Curve, before: Sequence[Mapping[str, Any]], ended: float) -> None:
+        """A training that is called ``name`` until it ends.
+
+        ``before`` are the reports of the rounds before now, the last of which ended at ``ended``.
+        """
 
         def fill(sink: Sink) -> None:
             held, at = sink.begin(curve, len(before)), ended
@@ -63,30 +73,47 @@ class Tracks:
                 if report["round"] > held:
                     sink.write(report["round"], round_scalars(report), end)
 
-        self._each(fill)
+        for kind in list(self._idle):
+            sink = self._taken(kind)
+            if sink is not None:
+                self._busy.setdefault(name, {})[kind] = sink
+        self._each(name, fill)
 
-    def round(self, report: Mapping[str, Any], spent: EpsilonSpent | None) -> None:
-        """One more round."""
-        self._each(lambda sink: sink.write(report["round"], round_scalars(report, spent), time.time()))
+    def round(self, name: str, report: Mapping[str, Any], spent: EpsilonSpent | None) -> None:
+        """One more round of the training ``name``."""
+        self._each(name, lambda sink: sink.write(report["round"], round_scalars(report, spent), time.time()))
 
-    def end(self, finished: bool) -> None:
-        """The training is over, or failed."""
-        self._each(lambda sink: sink.end(finished))
+    def end(self, name: str, finished: bool) -> None:
+        """The training ``name`` is over, or failed."""
+        self._each(name, lambda sink: sink.end(finished))
+        for kind, sink in self._busy.pop(name, {}).items():
+            if kind in self._idle:
+                self._idle[kind].append(sink)
 
     def cell(self, curve: Curve, evidence: CellEvidence) -> None:
         """A cell's final figures."""
-        self._each(lambda sink: sink.final(curve, cell_scalars(evidence)))
+        for kind in list(self._idle):
+            sink = self._taken(kind)
+            if sink is not None:
+                self._tried(kind, partial(sink.final, curve, cell_scalars(evidence)))
+                self._idle.get(kind, []).append(sink)
 
-    def _each(self, act: Callable[[Sink], None]) -> None:
-        for kind, sink in list(self._sinks.items()):
-            self._tried(kind, partial(act, sink))
+    def _taken(self, kind: str) -> Sink | None:
+        """A sink that draws nothing now."""
+        idle = self._idle[kind]
+        return idle.pop() if idle else self._tried(kind, partial(self._make, kind))
+
+    def _each(self, name: str, act: Callable[[Sink], None]) -> None:
+        for kind, sink in self._busy.get(name, {}).items():
+            if kind in self._idle:
+                self._tried(kind, partial(act, sink))
 
     def _tried(self, kind: str, act: Callable[[], _T]) -> _T | None:
         try:
             return act()
         except Exception as error:  # a full disk, a locked file, another version: it is a copy, and the run goes on
             check_interrupt()
-            self._sinks.pop(kind, None)
+            self._idle.pop(kind, None)
             why = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST]
             self._say(f"{kind} is left out from here: {why}; the next run fills in what is missing")
             return None

@@ -32,19 +32,40 @@ from consilium.study.store.store import read_stored, write_json
 
 from .factory import exchange
 
-__all__ = ["check_engine", "engine_for", "engine_record", "why_not", "write_engine_record"]
+__all__ = [
+    "check_engine",
+    "engine_for",
+    "engine_record",
+    "is_deployed",
+    "tolerance_of",
+    "why_not",
+    "write_engine_record",
+]
 
 _FILE = "engine.json"
+_HERE: Mapping[str, type[Engine]] = {"loop": Loop, "pool": Pool, "stacked": Stacked}
+"""The engines that carry a simulation, by the names that a study has for them."""
 
 
 def engine_for(
-    shape: FederationShape, device: str, whole: RoundExchange, judging: Assessing, start: RoundState, folder: Path
+    shape: FederationShape,
+    device: str,
+    whole: RoundExchange,
+    judging: Assessing,
+    start: RoundState,
+    folder: Path,
+    allotted: int = 0,
 ) -> Engine:
-    """What carries the training in ``folder``: as the study says, or as the probe finds and the folder remembers."""
-    makers = _makers(shape, device, whole, judging)
+    """What carries the training in ``folder``: as the study says, or as the probe finds and the folder remembers.
+
+    It may use ``allotted`` cores (0: all of them): where that is one, the probe tries no pool.
+    """
+    makers = _makers(shape, device, whole, judging, allotted or cores())
     known = _remembered(folder) if shape.engine == "auto" else shape.engine
     if known is None:
         possible = {name: make for name, make in makers.items() if why_not(name, device, whole) is None}
+        if allotted == 1:
+            possible.pop("pool", None)
         made, choice = fastest(possible, whole, start, SiteState, shape.rounds)
         write_engine_record(folder, {**made.figures(), "asked": "auto", **choice.to_json()})
         return made
@@ -86,11 +107,22 @@ def engine_record(folder: Path) -> dict[str, Json] | None:
     return unsealed(record)
 
 
+def is_deployed(record: Mapping[str, Any] | None) -> bool:
+    """Whether other machines carried the training of this record: none of the engines here did."""
+    return record is not None and record.get("kind") not in _HERE
+
+
+def tolerance_of(record: Mapping[str, Any] | None) -> float:
+    """The relative distance within which two runs of the training of this record agree."""
+    engine = _HERE.get(str((record or {}).get("kind")))
+    return 0.0 if engine is None else engine.tolerance
+
+
 def _makers(
-    shape: FederationShape, device: str, whole: RoundExchange, judging: Assessing
+    shape: FederationShape, device: str, whole: RoundExchange, judging: Assessing, allotted: int
 ) -> dict[str, Callable[[], Engine]]:
-    pool = partial(Pool, exchanges=(whole, judging), workers=shape.workers)
-    several = device == "cpu" and (shape.workers or cores()) > 1 and why_no_fork() is None
+    pool = partial(Pool, exchanges=(whole, judging), workers=shape.workers or allotted)
+    several = device == "cpu" and (shape.workers or allotted) > 1 and why_no_fork() is None
     return {"loop": Loop, "pool": lambda: pool(Loop()), "stacked": (lambda: pool(Stacked())) if several else Stacked}
 
 

@@ -2,8 +2,8 @@
 
 A training's digest knows no attack, so an attack that is added changes no training.  One that did not see every round
 is shown them again: the training is run once more from the start (same seed, same engine) in a folder of its own, and
-what it remembers counts only if the replay ends in the stored parameters: to the last bit, or within a relative
-distance of 1e-5 for the engine ``stacked``, whose sums are rounded as its stacks are cut.
+what it remembers counts only if the replay ends in the stored parameters: to the last bit, or within the
+relative distance that its engine is good for.
 
     trainings/<digest>/watched/<attack's digest>.safetensors      a replay's memory
 """
@@ -32,7 +32,13 @@ from consilium.federate.corrupted import Corrupted
 from consilium.federate.round.observers import Observer, Observers, recalled, rounds_seen
 from consilium.federate.round.round import FederatedRound, RoundExchange
 from consilium.federate.train import train
-from consilium.study.build.engine_choice import engine_for, engine_record, write_engine_record
+from consilium.study.build.engine_choice import (
+    engine_for,
+    engine_record,
+    is_deployed,
+    tolerance_of,
+    write_engine_record,
+)
 from consilium.study.build.factory import assessing, ever_corrupted, exchange, start
 from consilium.study.plan.budget_stop import budget_stop
 from consilium.study.plan.observer_checks import honest_sizes
@@ -45,18 +51,16 @@ from .views import candidates
 
 __all__ = ["Watching"]
 
-_STACKED = 1e-5
-"""The relative distance within which two runs of the stacked engine agree; the others agree to the last bit."""
-
 
 @dataclass(frozen=True, eq=False)
 class Watching:
-    """One training and those who watch it; ``folder`` is the training's."""
+    """One training and those who watch it; ``folder`` is the training's, ``cores`` what a replay may use (0: all)."""
 
     spec: Spec
     materials: Materials
     node: TrainingNode
     folder: Path
+    cores: int = 0
 
     def beside(self, whole: RoundExchange, net: Network) -> RoundExchange:
         """``whole`` before the eyes of the study's watching attacks; itself where there are none."""
@@ -135,7 +139,7 @@ class Watching:
         """The memory of ``attack`` after a replay that ended in the ``stored`` parameters and buffers."""
         node, net, shape = self.node, self.materials.network(self.node.seed), self._federation.shape
         record = engine_record(self.folder) or {}
-        if record.get("kind") == "flower":
+        if record and is_deployed(record):
             reason = "the training ran on other machines, and an attack that did not watch it cannot see it again"
             raise Refused(reason, remedy="name the attack before training, or simulate the study with `run`")
         whole = exchange(self.spec, node.arm, node.seed, node.corruption, self._data, net)
@@ -143,12 +147,12 @@ class Watching:
         judging, begin = assessing(whole), start(self.spec, node.arm, self._data, net)
         place = self.folder / "watched" / f"{self._key(attack)}.replay"
         write_engine_record(place, record)
-        with engine_for(shape, self.spec.device, whole, judging, begin, place) as engine:
+        with engine_for(shape, self.spec.device, whole, judging, begin, place, self.cores) as engine:
             done = train(
                 engine, whole, judging, begin, shape.rounds, place, _unheard, assess_every=shape.rounds,
                 stop=budget_stop(self.spec, self.node, self._data), name=f"{node.digest}/{place.name}",
             )  # fmt: skip
-        _check_same(_vector(done.state.server), _vector(stored), str(record.get("kind")))
+        _check_same(_vector(done.state.server), _vector(stored), record)
         shutil.rmtree(place)
         return recalled(done.state.observed, self._key(attack))
 
@@ -194,13 +198,13 @@ def _vector(server: Server) -> Tensor:
     return torch.cat([server.params, server.buffers]).cpu()
 
 
-def _check_same(replayed: Tensor, stored: Tensor, engine: str) -> None:
+def _check_same(replayed: Tensor, stored: Tensor, record: Mapping[str, object]) -> None:
     distance = float((replayed - stored).norm() / stored.norm().clamp_min(torch.finfo(torch.float32).tiny))
-    allowed = _STACKED if engine == "stacked" else 0.0
+    allowed = tolerance_of(record)
     if not (torch.equal(replayed, stored) or distance <= allowed):
         raise Failed(
             f"the replay of the training ended in another model (relative distance {distance:.2g}, at most "
-            f"{allowed:g} with the engine {engine}), so what was seen in it is not what happened",
+            f"{allowed:g} with the engine {record.get('kind')}), so what was seen in it is not what happened",
             remedy="train in a new folder with this attack in the study: it then watches while the training runs",
         )
 

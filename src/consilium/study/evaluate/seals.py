@@ -37,6 +37,7 @@ __all__ = [
     "check_released",
     "check_training",
     "is_recipe_of",
+    "known_seals",
     "other_cell",
     "recipe_of",
     "released_seals",
@@ -58,13 +59,16 @@ class StoredRecipe(TypedDict, total=False):
 
 
 class Seals:
-    """What one run reads of the cells' evidence and writes of it; ``cells`` are the seals by digest, None for none."""
+    """What one run reads of the cells' evidence and writes of it.
 
-    def __init__(self, store: Store, say: Callable[[str], None]) -> None:
+    ``known`` are the seals that the study's record had before the run; ``cells`` those now, by digest, None for none.
+    """
+
+    def __init__(self, store: Store, say: Callable[[str], None], known: Mapping[str, str]) -> None:
         self.cells: dict[str, str | None] = {}
         self._earlier: set[str] = set()
         self._there: dict[str, CellEvidence] = {}
-        self._store, self._say, self._known = store, say, _known_seals(store)
+        self._store, self._say, self._known = store, say, known
 
     def evidence(self, digest: str, begun: CellEvidence) -> CellEvidence:
         """The evidence that is there; what cannot be read, or was changed, is made again.
@@ -90,6 +94,19 @@ class Seals:
         if record:
             self._there[digest] = evidence
         return evidence
+
+    def is_whole(self, digest: str) -> bool:
+        """Whether the evidence that is there is as it was written, as far as its seal and the study's tell."""
+        path = self._store.cell(digest) / "evidence.json"
+        try:
+            record = read_stored(path) or {}
+        except ConsiliumError as error:
+            self._say(f"{error.reason}: it is made again")
+            return False
+        if altered_evidence(record, self._known.get(digest)):
+            self._say(f"{path} was changed after it was written: it is made again")
+            return False
+        return True
 
     def settle(self, digest: str, evidence: CellEvidence) -> None:
         """Store ``evidence`` unless it is there already."""
@@ -211,7 +228,7 @@ def other_cell(evidence: Mapping[str, Any], digest: str) -> str:
     return "" if named in (None, digest) else str(named)
 
 
-def _known_seals(store: Store) -> dict[str, str]:
+def known_seals(store: Store) -> dict[str, str]:
     """The seals of cells in the study's record, as the last whole run left it; none where that cannot be read."""
     try:
         record = read_stored(store.folder / "study.json") or {}

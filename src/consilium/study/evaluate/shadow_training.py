@@ -48,14 +48,24 @@ __all__ = ["Retraining", "shadow_workers", "shadows_made", "shadows_wanted"]
 
 
 class Retraining:
-    """The shadows of one cell; ``done`` is called after each that had to be trained."""
+    """The shadows of one cell; ``done`` is called after each that had to be trained.
+
+    They may use ``allotted`` cores (0: all of them).
+    """
 
     def __init__(
-        self, plan: Plan, cell: CellNode, store: Store, asked: tuple[str, ...], done: Callable[[], None]
+        self,
+        plan: Plan,
+        cell: CellNode,
+        store: Store,
+        asked: tuple[str, ...],
+        done: Callable[[], None],
+        allotted: int = 0,
     ) -> None:
         if cell.training is None:
             raise Refused(NOTHING_TRAINED, remedy="use an attack that needs only answers, such as loss-threshold")
         self.plan, self.cell, self.store, self._done = plan, cell, store, done
+        self._workers = shadow_workers(plan.spec, allotted)
         self.node, self.data = plan.trainings[cell.training], plan.materials.consortium(cell.seed)
         self.stream = Stream(cell.seed).child("shadows")
         check_data(self.data)
@@ -73,7 +83,7 @@ class Retraining:
         missing = {name: job for name, job in wanted.items() if not self._path(name).is_file()}
         jobs = [partial(self._train, name, mask, seed) for name, (mask, seed) in missing.items()]
         with torch.enable_grad():  # an attack may look without
-            each(jobs, shadow_workers(self.plan.spec), self._done)
+            each(jobs, self._workers, self._done)
         return _Shadows(self, names)
 
     def name(self, mask: Tensor, seed: int) -> str:
@@ -142,9 +152,9 @@ def shadows_made(store: Store | None, training: str) -> int:
     return 0 if store is None else len(list(_folder(store, training).glob("*.safetensors")))
 
 
-def shadow_workers(spec: Spec) -> int:
+def shadow_workers(spec: Spec, allotted: int = 0) -> int:
     """How many shadows are trained at once; one where processes cannot be forked, or the device is not the CPU."""
-    asked = cast(FederationSpec, spec.federation).shape.workers or cores()
+    asked = cast(FederationSpec, spec.federation).shape.workers or allotted or cores()
     return asked if spec.device == "cpu" and why_no_fork() is None else 1
 
 

@@ -14,12 +14,13 @@ from typing import Any
 from consilium.core.entry import Entry
 from consilium.core.plain import Json
 from consilium.monitor.progress import Planning
+from consilium.study.executors.distributed.folder import prepare
 from consilium.study.plan.plan import Plan, make_plan
 from consilium.study.spec.parse import parse, read
 from consilium.study.spec.toml_binding import tabled
+from consilium.study.stages.outcome import Outcome
 from consilium.study.store.store import Store
 
-from .outcome import Outcome
 from .run import run_plan
 
 __all__ = ["QUICKSTART", "Results", "Study"]
@@ -59,7 +60,7 @@ class Study:
     @classmethod
     def quickstart(cls) -> Study:
         """The embedded study: every combination on the digits data."""
-        return cls.of(read(Path(str(files("consilium.study.spec") / QUICKSTART))))
+        return cls.of(read(Path(str(files("consilium.study.spec.spec") / QUICKSTART))))
 
     @classmethod
     def of(cls, table: Mapping[str, Any]) -> Study:
@@ -84,12 +85,33 @@ class Study:
         """
         return make_plan(parse(self.table()), progress=Planning(quiet))
 
-    def run(self, out: str | Path = "out", command: str = "Study.run", quiet: bool = False) -> Results:
-        """Do it; what is already done in ``out`` is not done again."""
+    def run(
+        self,
+        out: str | Path = "out",
+        command: str = "Study.run",
+        quiet: bool = False,
+        executor: str = "",
+        workers: int = 0,
+    ) -> Results:
+        """Do it; what is already done in ``out`` is not done again.
+
+        ``executor`` is "serial", "processes", "dask:ADDRESS" or "slurm" (empty: processes where that is faster), with
+        ``workers`` stages at once (0: as many as the cores allow).  Raises Refused where it cannot be done as given.
+        """
         plan = self.plan(quiet)
         store = Store.of(Path(out), plan.spec.name)
-        outcome = run_plan(plan, store, command, quiet)
+        outcome = run_plan(plan, store, command, quiet, executor=executor, workers=workers)
         return Results(store.folder, plan, outcome)
+
+    def prepare(self, out: str | Path = "out", command: str = "Study.prepare", quiet: bool = True) -> tuple[Path, int]:
+        """Write what workers need into the folder of the study; returns the folder and the number of stages.
+
+        Raises Refused where it may not be done, cannot be written down, or is being worked at.
+        """
+        plan = self.plan(quiet)
+        store = Store.of(Path(out), plan.spec.name)
+        with store.locked():
+            return store.folder, len(prepare(plan, store, command).stages)
 
 
 def _plain(value: Any) -> Any:

@@ -72,6 +72,18 @@ class Store:
                 ) from None
             yield
 
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Any number of workers at a time and no run, as far as this file system has locks."""
+        with self._lock() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Refused(f"a run is writing to {self.folder}", remedy="wait for it") from None
+            except OSError:  # there are none: leases are what counts between machines
+                pass
+            yield
+
     def _lock(self) -> IO[bytes]:
         path = self.folder / ".lock"
         try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from consilium.core.plain import Json
@@ -21,6 +21,7 @@ from consilium.evidence.study import (
     DataEvidence,
     OmissionEvidence,
     RefusalEvidence,
+    RepeatedEvidence,
     StudyEvidence,
 )
 from consilium.study.build.factory import colluders
@@ -70,9 +71,17 @@ def cell_record(plan: Plan, cell: CellNode) -> CellEvidence:
 
 
 def study_record(
-    plan: Plan, command: str, status: Mapping[str, str], seconds: float, seals: Mapping[str, str | None] | None = None
+    plan: Plan,
+    command: str,
+    status: Mapping[str, str],
+    seconds: float,
+    seals: Mapping[str, str | None] | None = None,
+    repeated: tuple[int, Sequence[str]] = (0, ()),
 ) -> StudyEvidence:
-    """``study.json``; ``seals`` are those of the cells' evidence, by digest, as far as it is done."""
+    """``study.json``; ``seals`` are those of the cells' evidence, by digest, as far as it is done.
+
+    ``repeated`` says how many stages were done twice, and the keys of those that ended otherwise.
+    """
     spec = plan.spec
     return StudyEvidence(
         schema=SCHEMA,
@@ -90,6 +99,7 @@ def study_record(
         device=spec.device,
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         seconds=seconds,
+        repeated=RepeatedEvidence(repeated[0], tuple(repeated[1])) if repeated[0] else None,
     )
 
 

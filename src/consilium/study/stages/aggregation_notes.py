@@ -69,8 +69,8 @@ def merge_notes(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
     lost = _lost(rounds)
     if not lost:
         return []
-    said = f"{len(lost)} of {len(rounds)} rounds made no model and left the last good one (rounds {_numbers(lost)})"
-    return [f"{said}; the last because: {_why(lost[-1])}"]
+    summary = f"{len(lost)} of {len(rounds)} rounds made no model and left the last good one (rounds {_numbers(lost)})"
+    return [f"{summary}; the last because: {_why(lost[-1])}"]
 
 
 def _lost(rounds: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

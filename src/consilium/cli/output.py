@@ -1,0 +1,93 @@
+"""What commands print: results to standard output, errors to standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.terminal import one_line
+
+if TYPE_CHECKING:
+    from ..study.stages.outcome import Outcome
+
+__all__ = ["places", "print_paths", "print_plan", "print_results", "tell", "text", "warn_if_altered"]
+
+
+def print_results(folder: Path, outcome: Outcome, as_json: bool) -> None:
+    """Write table and page of ``folder`` and print what the run did."""
+    from ..report.render.page import write_page
+    from ..report.render.table import write_csv
+
+    table, page = write_csv(folder), write_page(folder)
+    if as_json:
+        print(json.dumps(_run_record(folder, outcome, table, page), indent=1))
+        return
+    _print_table(folder)
+    _print_outcome(outcome)
+    print(places(table, page))
+
+
+def print_paths(paths: dict[str, Path], as_json: bool) -> None:
+    """Print where files are, by name."""
+    if as_json:
+        print(json.dumps({name: text(path) for name, path in paths.items()}, indent=1))
+    else:
+        print("\n".join(one_line(f"{name}: {text(path)}") for name, path in paths.items()))
+
+
+def places(table: Path, page: Path) -> str:
+    """Where table and page are, in two lines."""
+    return "\n".join(map(one_line, (f"table:  {text(table)}", f"report: {text(page)}")))
+
+
+def text(path: Path | str) -> str:
+    """A path as text: what the locale could not read is UTF-8, or shown as unknown."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def tell(line: str) -> None:
+    """One line on standard error."""
+    print(one_line(line), file=sys.stderr)
+
+
+def _run_record(folder: Path, outcome: Outcome, table: Path, page: Path) -> Mapping[str, object]:
+
+    from ..study.store.store import read_stored
+
+    study = read_stored(folder / "study.json") or {}
+    about = {"study": study["name"], "folder": text(folder), "arms": study["arms"], "cells": study["cells"]}
+    return {**about, **outcome.to_json(), "table": text(table), "report": text(page)}
+
+
+def _print_table(folder: Path) -> None:
+    from ..monitor.screen import draw
+    from ..report.render.table import terminal_table
+
+    draw(terminal_table(folder))
+
+
+def _print_outcome(outcome: Outcome) -> None:
+    print(outcome.line())
+    for cell, why in outcome.failed.items():
+        print(one_line(f"failed: {cell}: {why}"))
+
+
+def print_plan(summary: Mapping[str, object]) -> None:
+    """Print the table of a plan and the lines below it."""
+    from ..monitor.screen import draw
+    from ..study.run.plan_table import plan_lines, plan_table
+
+    draw(plan_table(summary))
+    print(*plan_lines(summary), sep="\n")
+
+
+def warn_if_altered(path: Path, record: Mapping[str, object]) -> None:
+    """Say on standard error that ``record`` is not as it was written to ``path``."""
+    from ..core.seal import is_altered
+
+    if is_altered(record):
+        print(f"consilium: {path} was changed after it was written", file=sys.stderr)

@@ -1,0 +1,77 @@
+"""From the word for an executor to the executor.
+
+(none)          processes where that is faster and changes no bit, else serial
+serial          one stage after the other, in this process
+processes       several at once, each in a process of this machine
+dask:ADDRESS    by the workers of a Dask cluster         (extra: cluster)
+slurm           one job of Slurm each, by submitit       (extra: slurm)
+"""
+
+from __future__ import annotations
+
+from consilium.core.errors import Refused
+from consilium.federate.engines.pool import cores, why_no_fork
+from consilium.study.spec.spec import Spec
+
+from ..stages.graph import width
+from .children import Children
+from .distributed.cluster import cluster_executor
+from .distributed.foreign import Foreign
+from .distributed.slurm import slurm_executor
+from .forked import Forked
+from .perform import Prepared
+from .port import StageExecutor
+from .serial import Serial
+
+__all__ = ["EXECUTORS", "executor_for", "why_serial"]
+
+EXECUTORS = ("serial", "processes", "dask:ADDRESS", "slurm")
+"""The words that are known."""
+
+
+def executor_for(word: str, workers: int, prepared: Prepared) -> StageExecutor:
+    """Who does the stages of ``prepared``, ``workers`` at once (0: as many as the cores allow and the study has)."""
+    spec, (kind, _, rest) = prepared.context.plan.spec, word.partition(":")
+    match kind:
+        case "serial":
+            return Serial()
+        case "":
+            return Serial() if why_serial(spec) is not None else _processes(prepared, workers)
+        case "processes":
+            if (refusal := why_serial(spec)) is not None and not _spreads(spec):
+                raise refusal
+            return _processes(prepared, workers)
+        case "dask":
+            return cluster_executor(rest, workers, prepared)
+        case "slurm":
+            return slurm_executor(rest, workers, prepared)
+    raise Refused(f"unknown executor {word!r}", remedy=f"known are {', '.join(EXECUTORS)}", where="executor")
+
+
+def why_serial(spec: Spec) -> Refused | None:
+    """Why the stages of a study are done one by one here unless something else is asked for; None if they are not."""
+    if spec.device != "cpu":
+        return Refused(f"the study computes on {spec.device}, which its stages would share", remedy='use "serial"')
+    if (refusal := why_no_fork()) is not None:
+        return Refused(refusal.reason, remedy='use "serial"')
+    if _spreads(spec):
+        return Refused("the study's engine spreads one training over all cores", remedy='use "serial"')
+    return None
+
+
+def _spreads(spec: Spec) -> bool:
+    """Whether one training takes all cores by the word of the study: what `stacked` rounds depends on their number."""
+    shape = None if spec.federation is None else spec.federation.shape
+    return shape is not None and shape.engine in ("pool", "stacked") and shape.workers != 1
+
+
+def _processes(prepared: Prepared, workers: int) -> StageExecutor:
+    context = prepared.context
+    left = [stage for stage in prepared.stages.values() if not stage.done(context)]
+    most = width(left)
+    count = min(workers or cores() // context.plan.spec.threads, most)
+    if count <= 1:
+        return Serial()
+    if context.plan.spec.threads > 1:
+        return Foreign(prepared, Children(count), count, moment=0.2)
+    return Forked(prepared, count, max(1, cores() // count))

@@ -1,0 +1,1 @@
+"""Workers that share nothing but the folder: leases, prepared plans, Dask, Slurm."""
