@@ -3,14 +3,14 @@
 For a choice c of an axis, every arm with c is paired with the arm that has the first choice there (``none``) and is
 otherwise the same, under the same seed and clean; the figure is the mean of the paired differences with its paired
 interval (:mod:`.compare`), beside the smallest and the largest.  An infection is treated alike: an infected model
-against its clean twin.  Beyond the interval, and with all pairs on one side of 0, it is a gain or a loss; else it is
-not measurable.
+against its clean twin.  Beyond the interval, and with every pair on that side of 0, it is a gain or a loss; else it is
+not measurable: so where one pair is 0.  Leakage is counted above chance: an advantage below 0 as 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from consilium.report.load.records import CellRecord, StudyRecord
 
@@ -44,13 +44,15 @@ class Change:
         return self.low < 0 < self.high
 
     def way(self, column: Column) -> str:
-        """``gain`` or ``loss`` beyond the interval; ``mixed`` where pairs disagree; ``equal``; else ``open``."""
+        """``gain`` or ``loss`` beyond the interval; ``mixed`` where a pair disagrees or is 0; ``equal``; else ``open``."""
         if self.mean == 0 and (self.gap.exact or self.low == self.high == 0):
             return "equal"
         if self.mixed:
             return "mixed"
         if self.gap.sign == 0:
             return "open"
+        if self.low <= 0 <= self.high:  # a pair without any change: not every one is on that side
+            return "mixed"
         return "gain" if (self.gap.sign > 0) == (column.better == "high") else "loss"
 
 
@@ -123,12 +125,19 @@ def _change(pairs: Sequence[_Pair], column: Column, outcomes: Outcomes) -> Chang
         pairs = [pair for pair in pairs if not {cell.digest for cell in pair} & set(unfit)]
     both = [(before, after, measure_of(before, column.key), measure_of(after, column.key)) for before, after in pairs]
     known = [
-        (((1, after), (-1, before)), a.value / b.value - 1 if relative else a.value - b.value)
+        (((1, after), (-1, before)), _step(b.value, a.value, column, relative))
         for before, after, b, a in both
         if b and a and b.value is not None and a.value is not None and not (relative and b.value <= 0)
     ]
     if not known:
         return None
     steps = [step for _, step in known]
-    apart = gap([signed for signed, _ in known], column, outcomes)
-    return Change(sum(steps) / len(steps), min(steps), max(steps), len(steps), relative, apart)
+    mean, apart = sum(steps) / len(steps), gap([signed for signed, _ in known], column, outcomes)
+    if column.chance is not None and apart.low is not None and apart.high is not None:
+        # The interval is that of the mean figures above chance; the mean of each pair's own may lie beside it.
+        apart = replace(apart, low=min(apart.low, mean), high=max(apart.high, mean))
+    return Change(mean, min(steps), max(steps), len(steps), relative, apart)
+
+
+def _step(before: float, after: float, column: Column, relative: bool) -> float:
+    return after / before - 1 if relative else column.ranked(after) - column.ranked(before)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from consilium.core.rounding import round_up
 from consilium.measure.membership import highest_tpr, roc
 from consilium.report.load.records import CellRecord
 from consilium.report.load.scores import read_scores
@@ -49,7 +50,7 @@ def _bound(cell: CellRecord, grid: list[float]) -> Mapping[str, object] | None:
     epsilon, delta = cell.privacy.record_epsilon, cell.privacy.delta or 0.0
     if epsilon is None:
         return None
-    return {"epsilon": float(f"{epsilon:.3g}"), "x": grid, "y": _short([highest_tpr(x, epsilon, delta) for x in grid])}
+    return {"epsilon": float(round_up(epsilon)), "x": grid, "y": _short([highest_tpr(x, epsilon, delta) for x in grid])}
 
 
 def _short(values: list[float]) -> list[float]:

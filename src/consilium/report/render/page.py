@@ -22,6 +22,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from consilium.core.files import replace
+from consilium.core.rounding import round_down
 from consilium.report.analyse.columns import columns
 from consilium.report.analyse.communication import Traffic, traffic
 from consilium.report.analyse.effects import changed, effects, less_noise
@@ -63,7 +64,7 @@ def _render(study: StudyRecord, *, share: bool) -> str:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": number, "pretty": _pretty}
+    environment.filters |= {"number": number, "pretty": _pretty, "round_down": round_down}
     environment.globals["interval"] = interval
     return environment.get_template("page.html.j2").render(_context(study, share=share))
 

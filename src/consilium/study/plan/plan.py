@@ -14,6 +14,7 @@ from consilium.core.defence import AnswerDefence, ModelDefence
 from consilium.core.errors import Refused, Unlawful
 from consilium.core.network import Network
 from consilium.core.records import Consortium
+from consilium.core.rounding import round_down, round_up
 from consilium.federate.round.weights import fewest_sites
 from consilium.measure.accounting.privacy import Claim
 from consilium.study.build.engine_choice import check_engine
@@ -210,8 +211,9 @@ def _check_cohort(shape: FederationShape, sites: int) -> None:
         )
     if fewest_sites(shape.max_share) > most:
         raise Refused(
-            f"among {most} sites one has a share of at least {1 / most:.3g}, and {shape.max_share:g} is the most",
-            remedy=f"use a max-share of at least {1 / most:.3g}, or more sites",
+            f"among {most} sites one has a share of at least {round_down(1 / most)}, and {shape.max_share:g} is the "
+            "most",
+            remedy=f"use a max-share of at least {round_up(1 / most)}, or more sites",
             where="federation.max-share",
         )
 
