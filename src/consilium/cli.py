@@ -324,8 +324,7 @@ def _run_record(folder: Path, outcome: Outcome, table: Path, page: Path) -> dict
         "folder": _text(folder),
         "arms": study["arms"],
         "cells": study["cells"],
-        **{k: v for k, v in vars(outcome).items() if k != "seconds"},
-        "seconds": round(outcome.seconds, 2),
+        **{k: round(v, 2) if isinstance(v, float) else v for k, v in vars(outcome).items()},
         "table": _text(table),
         "report": _text(page),
     }
@@ -341,9 +340,10 @@ def _print_table(folder: Path) -> None:
 def _print_outcome(outcome: Outcome) -> None:
     trained = f"trained {outcome.trained}" if outcome.trained else "trained nothing"
     resumed = f" ({outcome.resumed} resumed)" if outcome.resumed else ""
+    planned = f"planned in {outcome.planning_seconds:.1f} s, " if outcome.planning_seconds else ""
     print(
         f"{trained}{resumed}, {outcome.reused} were done; ran {outcome.attacks_run} attacks, "
-        f"{outcome.attacks_reused} were done; {outcome.seconds:.1f} s"
+        f"{outcome.attacks_reused} were done; {planned}ran in {outcome.seconds:.1f} s"
     )
     for cell, why in outcome.failed.items():
         print(one_line(f"failed: {cell}: {why}"))

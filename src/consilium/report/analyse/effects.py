@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from consilium.core.catalogue import cards
 from consilium.report.load.records import CellRecord, StudyRecord
 
 from .columns import Column, columns, is_bound, measure_of
 from .compare import NOT_COMPARED, Gap, gap
 from .outcomes import Outcomes
 
-__all__ = ["Change", "Effect", "changed", "effects", "less_noise"]
+__all__ = ["Change", "Effect", "changed", "effects", "less_noise", "readings"]
 
 _SHOWN = ("accuracy", "balanced_accuracy", "worst_case", "mia_advantage", "bytes", "latency_ratio")
 _Pair = tuple[CellRecord, CellRecord]
@@ -44,7 +45,7 @@ class Change:
         return self.low < 0 < self.high
 
     def way(self, column: Column) -> str:
-        """``gain`` or ``loss`` beyond the interval; ``mixed`` where a pair disagrees or is 0; ``equal``; else ``open``."""
+        """``gain`` or ``loss`` beyond the interval; ``mixed`` where a pair disagrees or is 0; ``equal``; ``open``."""
         if self.mean == 0 and (self.gap.exact or self.low == self.high == 0):
             return "equal"
         if self.mixed:
@@ -94,6 +95,22 @@ def less_noise(study: StudyRecord) -> tuple[str, ...]:
         if cell.judged and cell.infected_by != "none" and any(c.unit != "site" for c in cell.privacy.claims)
     ]
     return tuple(dict.fromkeys(found))
+
+
+def readings(study: StudyRecord, shown: Sequence[Effect]) -> tuple[tuple[str, str], ...]:
+    """Each infection under which a figure is better, with what its own entry says of that, where it says anything."""
+    by_key = {column.key: column for column in changed(study)}
+    better = [e for e in shown if e.axis == "infection"
+              and any(change and change.way(by_key[key]) == "gain" for key, change in e.changes.items())]  # fmt: skip
+    said = ((effect.label, _reading(study, effect.label)) for effect in better)
+    return tuple((label, text) for label, text in said if text)
+
+
+def _reading(study: StudyRecord, label: str) -> str:
+    corruptions = study.resolved.get("corruptions")
+    knobs = corruptions.get(label) if isinstance(corruptions, Mapping) else None
+    kind = knobs.get("kind") if isinstance(knobs, Mapping) else None
+    return next((card.reading for card in cards("attack/poisoning") if card.kind == kind), "")
 
 
 def _choices(study: StudyRecord) -> Iterator[tuple[str, str, list[_Pair]]]:

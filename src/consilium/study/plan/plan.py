@@ -133,7 +133,8 @@ def make_plan(
     refused = _refusals(spec, materials, every, progress)
     if refused and (spec.unlawful == "refuse" or len(refused) == len(every)):
         first = next(iter(refused))
-        more = f" ({len(refused) - 1} more arms are unlawful too)" if len(refused) > 1 else ""
+        others = len(refused) - 1
+        more = f" ({others} more arm{'s are' if others > 1 else ' is'} unlawful too)" if others else ""
         rule = refused[first]
         raise Unlawful(
             f"arm '{first}': {rule.reason} (LAWS {rule.law}){more}",

@@ -9,7 +9,7 @@ __all__ = ["Outcome"]
 
 @dataclass
 class Outcome:
-    """What a run did: counts, and the errors of what failed."""
+    """What a run did: counts, the errors of what failed, and how long it took after ``planning_seconds`` of planning."""
 
     trained: int = 0
     resumed: int = 0
@@ -18,3 +18,4 @@ class Outcome:
     attacks_reused: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    planning_seconds: float = 0.0

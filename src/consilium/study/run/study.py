@@ -5,6 +5,7 @@ Study(name="mine", data={"kind": "digits", "sites": 5}, model="mlp", vary={"priv
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -85,9 +86,12 @@ class Study:
 
     def run(self, out: str | Path = "out", command: str = "Study.run", quiet: bool = False) -> Results:
         """Do it; what is already done in ``out`` is not done again."""
+        began = time.perf_counter()
         plan = self.plan(quiet)
+        planned = time.perf_counter() - began
         store = Store.of(Path(out), plan.spec.name)
         outcome = run_plan(plan, store, command, quiet)
+        outcome.planning_seconds = planned
         return Results(store.folder, plan, outcome)
 
 
