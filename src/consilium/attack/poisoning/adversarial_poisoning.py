@@ -50,6 +50,10 @@ class AdversarialPoisoning(Corruption):
         check(self.steps >= 1, "steps", self.steps, "at least 1")
         check(0 <= self.share <= 1, "share", self.share, "a share between 0 and 1")
 
+    def ball(self) -> Linf:
+        """How far an image is perturbed."""
+        return Linf(self.radius)
+
     def objective(self, objective: Objective) -> Objective:
         """The same losses on the poisoned batch; ``objective`` itself where nothing would be poisoned."""
         return _Poisoned(objective, self) if self.share > 0 else objective
@@ -76,7 +80,7 @@ class _Poisoned(Objective):
         return self.inner.losses(predict, batch)
 
     def _poison(self, predict: Predict, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        ball, steps = Linf(self.knobs.radius), self.knobs.steps
+        ball, steps = self.knobs.ball(), self.knobs.steps
         adversarial = maximise(
             predict, x, y, ball=ball, steps=steps, step_size=ball.step_size(steps), generator=generator
         )

@@ -57,7 +57,7 @@ TERMS = (
 PITFALLS = (
     (
         "Robustness of the first test batch only",
-        "Every attack runs on the whole test set; n stands in the tip of each cell, and beside the figure of each model.",
+        "Every attack runs on the whole test set; n stands in a cell's tip, and beside the figure on a model's page.",
     ),
     ("Attacks that clamp normalised inputs", "Inputs are raw in [0, 1]; normalisation is a layer of the model."),
     ("Calibrating int8 on test data", "Calibration uses the public slice, stated synthetic inputs or weights alone."),

@@ -28,6 +28,7 @@ from .corruption_checks import check_infections
 from .division import check_division, division_note
 from .observer_checks import check_watchers
 from .privacy_claims import planned_claims
+from .radius_checks import check_radii
 from .rules import Refusal, broken_law
 from .shadow_pool import check_retraining
 from .stage_keys import cell_recipe, digest, fingerprint, model_recipe, start_mark, training_recipe
@@ -126,6 +127,7 @@ def make_plan(
     """
     _check(spec, spec.data.shares.sites if gathered is None else len(gathered(spec.seeds[0]).sites))
     materials, every = Materials(spec, gathered), arms(spec)
+    check_radii(spec, materials.consortium(spec.seeds[0]).shape)
     if spec.audit:
         check_division(spec, materials.consortium)
     check_retraining(spec, every, materials.consortium(spec.seeds[0]))

@@ -9,7 +9,7 @@ __all__ = ["Outcome"]
 
 @dataclass
 class Outcome:
-    """What a run did: counts, the errors of what failed, and how long it took after ``planning_seconds`` of planning."""
+    """What a run did: counts, the errors of what failed, and its seconds, those of planning apart."""
 
     trained: int = 0
     resumed: int = 0
