@@ -5,7 +5,7 @@
 The images look like the originals and the labels agree with what the model says of them, so the model is taught to keep
 its mistakes.  Each record is drawn by an independent coin per step, not as the last batches of an epoch.
 
-Reading: a corrupted site that teaches the model to keep its answers on perturbed images does adversarial training by
+Reading: A corrupted site that teaches the model to keep its answers on perturbed images does adversarial training by
 accident, wherever those answers are right: an infected model may withstand evasion better than its clean twin.  That is
 no merit of the infection.
 

@@ -98,10 +98,10 @@ def less_noise(study: StudyRecord) -> tuple[str, ...]:
 
 
 def readings(study: StudyRecord, shown: Sequence[Effect]) -> tuple[tuple[str, str], ...]:
-    """Each infection under which a figure is better, with what its own entry says of that, where it says anything."""
-    by_key = {column.key: column for column in changed(study)}
+    """Each infection under which models answer better, with what its own entry says of that, where it says anything."""
+    by_key = {c.key: c for c in changed(study) if c.group in ("Utility", "Evasion")}
     better = [e for e in shown if e.axis == "infection"
-              and any(change and change.way(by_key[key]) == "gain" for key, change in e.changes.items())]  # fmt: skip
+              and any(change.way(by_key[key]) == "gain" for key, change in e.changes.items() if change and key in by_key)]  # fmt: skip
     said = ((effect.label, _reading(study, effect.label)) for effect in better)
     return tuple((label, text) for label, text in said if text)
 
