@@ -145,6 +145,13 @@ def test_a_budget_refuses_learning_without_privacy_and_a_delta_above_one_over_n(
     assert spent(folder, records()) == 0, "what was refused is not paid"
 
 
+def test_the_delta_that_a_refusal_proposes_is_accepted(folder):
+    """1/15 = 0.0667: "below 0.07" would be refused again."""
+    with pytest.raises(Unlawful) as e:
+        pay(folder, records(15), budget=Budget(5.0, 0.068))
+    assert float(e.value.remedy.split("below ")[1]) * 15 <= 1
+
+
 def test_labels_are_paid_once_a_study_and_again_when_the_records_move(folder):
     data, coin, budget = records(), (RandomisedResponse(1.0, 2),), Budget(labels=2.5)
     for number in range(1, 5):

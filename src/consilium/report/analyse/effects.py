@@ -100,10 +100,14 @@ def less_noise(study: StudyRecord) -> tuple[str, ...]:
 def readings(study: StudyRecord, shown: Sequence[Effect]) -> tuple[tuple[str, str], ...]:
     """Each infection under which models answer better, with what its own entry says of that, where it says anything."""
     by_key = {c.key: c for c in changed(study) if c.group in ("Utility", "Evasion")}
-    better = [e for e in shown if e.axis == "infection"
-              and any(change.way(by_key[key]) == "gain" for key, change in e.changes.items() if change and key in by_key)]  # fmt: skip
+    better = [effect for effect in shown if effect.axis == "infection" and _helps(effect, by_key)]
     said = ((effect.label, _reading(study, effect.label)) for effect in better)
     return tuple((label, text) for label, text in said if text)
+
+
+def _helps(effect: Effect, by_key: Mapping[str, Column]) -> bool:
+    known = ((by_key[key], change) for key, change in effect.changes.items() if change and key in by_key)
+    return any(change.way(column) == "gain" for column, change in known)
 
 
 def _reading(study: StudyRecord, label: str) -> str:
