@@ -143,7 +143,7 @@ def _verdict(claim: ClaimEvidence | None, bound: Bound, exceeded: bool) -> str:
     )
     if claim is None:
         return f"{found}; no claim to compare it with"
-    stated = f"{round_up(claim.epsilon)} per {claim.unit}, {claim.adjacency}"
+    stated = f"{round_up(math.inf if claim.epsilon is None else claim.epsilon)} per {claim.unit}, {claim.adjacency}"
     if claim.unit == "site":
         stated += f" ({round_up(_against(claim))} where a site is replaced)"
     return f"{found}: the claim of {stated} is broken" if exceeded else f"{found}; {stated} is claimed"
