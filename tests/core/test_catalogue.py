@@ -18,6 +18,9 @@ ENTRY = '''"""Idea.
 Source: somebody 2020,
 and another paper.
 
+Reading: with
+care.
+
 More words.
 """
 from dataclasses import dataclass, field
@@ -63,7 +66,8 @@ def test_an_entry_is_read_from_its_file(folder):
         "needed": "required", "two-words": -0.5, "choice": (1, 2), "computed": "8 / 255", "table": {},
     }  # fmt: skip
     assert (card.module, card.name) == ("consilium.attack.evasion.plain_thing", "Plain")
-    assert set(card.to_json()) == {"kind", "room", "role", "doc", "source", "knobs"}
+    assert set(card.to_json()) == {"kind", "room", "role", "doc", "source", "reading", "knobs"}
+    assert card.reading == "with care."
 
 
 @pytest.mark.parametrize(
@@ -89,7 +93,7 @@ def test_a_file_that_is_no_text_is_refused(folder):
 
 
 def test_an_unknown_kind_offers_the_nearest():
-    with pytest.raises(Refused, match=r"unknown evasion kind 'pdg'. did you mean 'pgd'"):
+    with pytest.raises(Refused, match=r"unknown evasion kind 'pdg'. did you mean 'pgd'\? A kind of a plugin"):
         find("pdg", "attack/evasion")
     with pytest.raises(Refused, match=r"unknown evasion or membership kind 'x'. known are .*fgsm, .*loss-threshold, "):
         find("x", "attack/membership", "attack/evasion")

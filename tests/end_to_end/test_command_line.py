@@ -69,7 +69,7 @@ def test_list_names_everything_a_study_can_name(consilium_cli):
     listed = consilium_cli("list", "--json").json
     assert [c["kind"] for c in listed] == [c.kind for room in ROOMS for c in cards(room)]
     for card in listed:
-        assert card.keys() == {"kind", "room", "role", "doc", "source", "knobs"}
+        assert card.keys() == {"kind", "room", "role", "doc", "source", "reading", "knobs"}
         assert card["doc"] and card["room"] in ROOMS and card["role"] == ROOMS[card["room"]]
     assert {c["kind"] for c in consilium_cli("list", "attack/evasion", "--json").json} == {"fgsm", "pgd", "transfer"}
     assert {c["room"].split("/")[0] for c in consilium_cli("list", "defend", "--json").json} == {"defend"}

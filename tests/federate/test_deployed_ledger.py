@@ -140,8 +140,9 @@ def test_rounds_are_paid_until_the_budget_is_spent_and_not_one_more(folder):
 def test_a_budget_refuses_learning_without_privacy_and_a_delta_above_one_over_n(folder):
     with pytest.raises(Refused, match="without differential privacy"):
         pay(folder, records(), charges=None, budget=Budget(5.0, DELTA))
-    with pytest.raises(Unlawful, match="not below 1/n for 40"):
+    with pytest.raises(Unlawful, match="not below 1/n for 40") as e:
         pay(folder, records(), budget=Budget(5.0, 0.1))
+    assert float(e.value.remedy.split("below ")[1]) * 40 <= 1, "to the nearest digit 1/40 is 0.03"
     assert spent(folder, records()) == 0, "what was refused is not paid"
 
 

@@ -8,6 +8,7 @@ import torch
 from consilium.core.charge import Gaussian, PoissonSampled, RandomisedResponse
 from consilium.core.errors import Refused
 from consilium.core.records import Records
+from consilium.core.rounding import round_down, round_up
 from consilium.deploy.protocol.messages import StudyRequest
 from consilium.deploy.site.ledger import Budget, open_ledger
 from consilium.deploy.site.policy import Planned, Requirement, SiteLimits, check_policy, check_request, read_limits
@@ -190,11 +191,11 @@ def test_more_epsilon_than_is_left_is_refused_and_the_figures_are_told(ledger):
     whole = ledger.cost(own.data, 1e-5, own.charges(10))
     enough = SiteLimits(budget=Budget(whole * 1.001, 1e-5))
     check_policy(REQUEST, enough, ledger, own)
-    with pytest.raises(Refused, match=rf"budget\.epsilon: asks for epsilon {whole:.3g}, 1 of 1 is left"):
+    with pytest.raises(Refused, match=rf"budget\.epsilon: asks for epsilon {round_up(whole)}, 1 of 1 is left"):
         check_policy(REQUEST, SiteLimits(budget=Budget(1.0, 1e-5)), ledger, own)
     ledger.claim("f" * 64, 1, b"w", own.data, own.charges(), enough.budget)
     spent = ledger.cost(own.data, 1e-5)
-    with pytest.raises(Refused, match=rf"{whole * 1.001 - spent:.3g} of {whole * 1.001:g} is left"):
+    with pytest.raises(Refused, match=rf"{round_down(whole * 1.001 - spent)} of {whole * 1.001:g} is left"):
         check_policy(REQUEST, enough, ledger, own)
 
 

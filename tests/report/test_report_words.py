@@ -56,7 +56,8 @@ def test_the_question_names_the_axes_or_is_the_studys_own(study):
     ("value", "style", "text"),
     [
         (0.93149, "share", "0.931"), (-0.0312, "difference", "−0.031"), (None, "share", "–"), (12, "bytes", "12 B"),
-        (25210, "bytes", "25.2 kB"), (9.8e6, "bytes", "9.8 MB"), (0.738, "ratio", "0.74×"), (7.804, "epsilon", "7.8"),
+        (25210, "bytes", "25.2 kB"), (9.8e6, "bytes", "9.8 MB"), (0.738, "ratio", "0.74×"), (7.804, "epsilon", "7.81"),
+        (7.974642, "epsilon", "7.98"), (7.979, "audited", "7.97"),
         (1e-5, "epsilon", "1e−5"), (3.7e7, "epsilon", "3.7e7"), (4.75, "seconds", "4.8 s"), (312, "seconds", "5.2 min"),
         (7300, "seconds", "2.0 h"), (0.0001, "plain", "0.0001"), (0.25, "plain", "0.250"),
     ],

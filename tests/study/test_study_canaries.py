@@ -9,6 +9,7 @@ from consilium import Study
 from consilium.core.errors import Refused
 from consilium.core.finding import Finding
 from consilium.core.random import Stream
+from consilium.core.rounding import round_up
 from consilium.core.threat import ThreatModel
 from consilium.evidence.audit import AuditEvidence
 from consilium.evidence.finding import FindingEvidence
@@ -208,7 +209,7 @@ def test_a_claim_of_sites_is_broken_at_the_epsilon_of_replacing_one():
     assert (central.unit, central.site) == ("site", EVERY_SITE) and 0 < central.epsilon < central.record_epsilon < 4
     audit = judged([central.to_json()])
     assert audit["claimed"]["epsilon"] == central.epsilon and audit["exceeded"]
-    assert f"{central.record_epsilon:.3g} where a site is replaced" in audit["verdict"]
+    assert f"{round_up(central.record_epsilon)} where a site is replaced" in audit["verdict"]
     between = (central.epsilon + central.record_epsilon) / 2
     assert between < audit["audited"]["epsilon"]
     # A bound between the two contradicts nothing: the site is there either way, and its update turns round.

@@ -65,6 +65,9 @@ def test_a_cap_bounds_the_share_and_says_so(plain, tmp_path):
 def test_a_share_below_an_equal_one_is_refused_before_training():
     with pytest.raises(Refused, match=r"federation\.max-share: among 3 sites one has a share of at least 0\.333"):
         study(**{"max-share": 0.3}).plan()
+    assert study(**{"max-share": 0.334}).plan(), "what the refusal proposes; 0.333 is refused"
+    with pytest.raises(Refused, match=r"use a max-share of at least 0\.334"):
+        study(**{"max-share": 0.333}).plan()
 
 
 def test_what_caps_nothing_changes_no_digest(plain):

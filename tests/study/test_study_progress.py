@@ -10,6 +10,7 @@ from rich.console import Console
 
 from consilium import Study
 from consilium.core.charge import Composed, Gaussian, PoissonSampled, RandomisedResponse
+from consilium.core.rounding import round_up
 from consilium.federate.client.participant import SiteState
 from consilium.measure.accounting.privacy import claims, epsilon
 from consilium.monitor import epsilon_tracker as spending_module
@@ -157,7 +158,7 @@ def test_the_table_fits(width, sites):
     assert max(map(len, lines)) <= width and len(lines) <= 24
     words = " ".join(text.split())
     for told in ("training dp-sgd (seed 0)", "round 12 of 50", "loss 0.412", "accuracy 0.871", "worst site 0.500",
-                 "epsilon 2.31 of 8 (delta 1e-05, per example) at round 11", "1.23 MB up, 913 B down",
+                 "epsilon 2.32 of 8 (delta 1e-05, per example) at round 11", "1.23 MB up, 913 B down",
                  "12 of 54 rounds and attacks", "more than 2 min left", "refused", "late"):  # fmt: skip
         assert told in words, told
     assert ("records" in words) == (width >= 60)
@@ -289,7 +290,10 @@ def test_spent_is_the_largest_of_honest_sites_and_planned_at_the_end():
     assert 0 < spent.epsilon < spent.planned and spent.exact
     spent = watched.after(2, states(end), last=True)
     assert spent.epsilon == spent.planned == max(epsilon(made, 1e-5).epsilon for made in end.values())
-    assert str(spent) == f"epsilon {spent.epsilon:.3g} of {spent.epsilon:.3g} (delta 1e-05, per example) at round 2"
+    assert (
+        str(spent)
+        == f"epsilon {round_up(spent.epsilon)} of {round_up(spent.epsilon)} (delta 1e-05, per example) at round 2"
+    )
 
 
 def test_without_a_claim_nothing_is_computed(monkeypatch):
@@ -345,7 +349,8 @@ def test_a_run_tells_what_its_evidence_says(tables, tmp_path, capsys):
     assert out == ""
     found = [json.loads(path.read_text()) for path in (results.folder / "cells").glob("*/evidence.json")]
     (private,) = [e["privacy"]["epsilon"] for e in found if e["privacy"]["epsilon"]]
-    assert re.search(rf"training dp-sgd \(seed 0\): round 3 of 3, .*epsilon {private:.3g} of {private:.3g} ", err)
+    said = round_up(private)
+    assert re.search(rf"training dp-sgd \(seed 0\): round 3 of 3, .*epsilon {said} of {said} ", err)
     assert re.search(r"training none \(seed 0\): round 3 of 3, (?!.*epsilon)", err)
     Study.of(tables).run(tmp_path)
     assert capsys.readouterr() == ("", "")

@@ -74,12 +74,27 @@ def figure(cell, key):
 
 
 def interval(groups, key, confidence):
+    """As :func:`plain_interval`, but of leakage above chance: below 0 counts as 0."""
+    mean, low, high = plain_interval(groups, key, confidence)
+    if key != "mia_advantage":
+        return mean, low, high
+    after, before = (
+        plain_interval([[(1, cell) for s, cell in group if s == sign] for group in groups], key, confidence)[1:]
+        for sign in (1, -1)
+    )
+    mean = np.mean([sum(sign * max(0.0, figure(cell, key)) for sign, cell in group) for group in groups])
+    low = min(low, max(0.0, after[0])) if low > 0 else max(low, -max(0.0, before[1]))
+    high = max(high, -max(0.0, before[0])) if high < 0 else min(high, max(0.0, after[1]))
+    return mean, low, high
+
+
+def plain_interval(groups, key, confidence):
     """Mean and limits over groups of (sign, cell): the influence of every unit, one after the other."""
     estimates, centres, influence = [], [], {}
     strata = 1
     for group in groups:
         each = [(sign, cell.sums(key)) for sign, cell in group]
-        strata, span, centre, estimate = len(each[0][1]), len(group) / 2, 0.0, 0.0
+        strata, span, centre, estimate = len(each[0][1]), max(1.0, len(group) / 2), 0.0, 0.0
         for s, (first, weight) in enumerate(each[0][1]):
             change = {i: sum(sign * parts[s][0][i][0] for sign, parts in each) for i in first}
             assert all(parts[s][0].keys() == first.keys() for _, parts in each)
@@ -121,7 +136,10 @@ class Folder:
     def best(self, key, arms):
         """The arm with the best figure, and those that cannot be told from it."""
         sign = 1 if HIGH[key] else -1
-        ranked = sorted(arms, key=lambda arm: -sign * np.mean([figure(c, key) for c in self.of(arm)]))
+        means = {arm: np.mean([figure(c, key) for c in self.of(arm)]) for arm in arms}
+        if key == "mia_advantage":
+            means = {arm: max(0.0, mean) for arm, mean in means.items()}
+        ranked = sorted(arms, key=lambda arm: -sign * means[arm])
         first, rivals = ranked[0], ranked[1:]
         alike = []
         for rival in rivals:
@@ -141,7 +159,7 @@ class Folder:
         worst = min(drop, key=drop.get)
         sure = [interval(g, "accuracy", 1 - 0.05 / len(change))[2] < 0 for g in change.values()]
         if not any(sure):
-            return "no measurable harm", {worst[0]}
+            return "no measurable harm", set()
         alike = []
         rivals = [k for k in change if k != worst]
         for rival in rivals:
@@ -172,6 +190,8 @@ def way(mean, low, high, steps, better):
         return "mixed"
     if low <= 0 <= high:
         return "open"
+    if min(steps) <= 0 <= max(steps):
+        return "mixed"
     return "gain" if (low > 0) == better else "loss"
 
 
@@ -190,8 +210,10 @@ def check_effects(folder):
                 steps = [a.cost[key]["value"] / b.cost[key]["value"] - 1 for (_, a), (_, b) in groups]
                 expected = (np.mean(steps), min(steps), max(steps))
             else:
-                steps = [figure(a, name) - figure(b, name) for (_, a), (_, b) in groups]
-                expected = interval(groups, name, 0.95)
+                least = 0.0 if name == "mia_advantage" else -math.inf
+                steps = [max(least, figure(a, name)) - max(least, figure(b, name)) for (_, a), (_, b) in groups]
+                mean, low, high = interval(groups, name, 0.95)
+                expected = (mean, min(low, mean), max(high, mean)) if name == "mia_advantage" else (mean, low, high)
             assert (change.mean, change.gap.low, change.gap.high) == pytest.approx(expected, abs=1e-9), (effect, key)
             steps = [0.0 if abs(step) < 1e-12 else step for step in steps]
             found = change.way(shown[key])

@@ -46,13 +46,17 @@ ROOMS: dict[str, str] = {
 }
 """Room -> the moment (of a defence), the aim (of an attack) or the role of what lives there."""
 
+_PLUGIN = "A kind of a plugin needs its package installed"
 REQUIRED = "required"
 """What stands for the default of a knob that has none."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of an entry without importing it.  A knob without default has the value ``"required"``."""
+    """What is known of an entry without importing it.  A knob without default has the value ``"required"``.
+
+    ``reading`` is what its author says of how to read its figures: the paragraph that starts with ``Reading:``.
+    """
 
     kind: str
     room: str
@@ -62,15 +66,17 @@ class Card:
     knobs: dict[str, Json]
     module: str
     name: str
+    reading: str = ""
 
     def to_json(self) -> dict[str, Json]:
-        """Plain JSON: kind, room, role (moment or aim), doc, source, knobs."""
+        """Plain JSON: kind, room, role (moment or aim), doc, source, reading, knobs."""
         return {
             "kind": self.kind,
             "room": self.room,
             "role": self.role,
             "doc": self.doc,
             "source": self.source,
+            "reading": self.reading,
             "knobs": self.knobs,
         }
 
@@ -89,7 +95,9 @@ def find(kind: str, *rooms: str) -> Card:
             return card
     roles = sorted({ROOMS[room] for room in rooms})
     what = " or ".join(roles) if len(roles) <= 6 else "catalogue"
-    raise Refused(f"unknown {what} kind {kind!r}", remedy=nearest(kind, [card.kind for card in known]))
+    remedy = nearest(kind, [card.kind for card in known])
+    stop = "" if remedy.endswith("?") else "."
+    raise Refused(f"unknown {what} kind {kind!r}", remedy=f"{remedy}{stop} {_PLUGIN}")
 
 
 def nearest(word: str, known: list[str]) -> str:
@@ -144,12 +152,13 @@ def _read(path: Path, room: str, module: str, kind: str) -> Card:
     node = _exported(tree, path)
     doc = ast.get_docstring(node) or ""
     text = (ast.get_docstring(tree) or "") + "\n\n" + doc
-    return Card(kind, room, ROOMS[room], doc.split("\n", 1)[0], _source(text), _knobs(node), module, node.name)
+    source, reading = _paragraph(text, "Source:"), _paragraph(text, "Reading:")
+    return Card(kind, room, ROOMS[room], doc.split("\n", 1)[0], source, _knobs(node), module, node.name, reading)
 
 
-def _source(text: str) -> str:
-    """The paragraph that starts with ``Source:``."""
-    _, _, rest = f"\n{text}".partition("\nSource:")
+def _paragraph(text: str, head: str) -> str:
+    """The rest of the paragraph that starts with ``head``."""
+    _, _, rest = f"\n{text}".partition(f"\n{head}")
     return " ".join(rest.partition("\n\n")[0].split())
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from consilium.core.charge import Charge, Composed, Gaussian, PerUnit, PoissonSampled
+from consilium.core.rounding import round_up
 from consilium.federate.client.participant import SiteState
 from consilium.measure.accounting.privacy import Claim, epsilon, maximum
 
@@ -41,8 +42,9 @@ class EpsilonSpent:
 
     def __str__(self) -> str:
         about = "" if self.exact else "about "
-        at = f"delta {self.delta:g}, " if self.delta else ""
-        return f"epsilon {about}{self.epsilon:.3g} of {self.planned:.3g} ({at}per {self.unit}) at round {self.round}"
+        at = f"delta {round_up(self.delta)}, " if self.delta else ""
+        spent, planned = round_up(self.epsilon), round_up(self.planned)
+        return f"epsilon {about}{spent} of {planned} ({at}per {self.unit}) at round {self.round}"
 
 
 class Spending:

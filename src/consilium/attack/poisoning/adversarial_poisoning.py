@@ -5,6 +5,10 @@
 The images look like the originals and the labels agree with what the model says of them, so the model is taught to keep
 its mistakes.  Each record is drawn by an independent coin per step, not as the last batches of an epoch.
 
+Reading: A corrupted site that teaches the model to keep its answers on perturbed images does adversarial training by
+accident, wherever those answers are right: an infected model may withstand evasion better than its clean twin.  That is
+no merit of the infection.
+
 Source: Usynin et al. 2022, Can Collaborative Learning Be Private, Robust and Scalable?, arXiv 2205.02652 (there 5 % of
 the data, radius 8/255, 20 steps of 2/255).
 """
@@ -46,6 +50,10 @@ class AdversarialPoisoning(Corruption):
         check(self.steps >= 1, "steps", self.steps, "at least 1")
         check(0 <= self.share <= 1, "share", self.share, "a share between 0 and 1")
 
+    def ball(self) -> Linf:
+        """How far an image is perturbed."""
+        return Linf(self.radius)
+
     def objective(self, objective: Objective) -> Objective:
         """The same losses on the poisoned batch; ``objective`` itself where nothing would be poisoned."""
         return _Poisoned(objective, self) if self.share > 0 else objective
@@ -72,7 +80,7 @@ class _Poisoned(Objective):
         return self.inner.losses(predict, batch)
 
     def _poison(self, predict: Predict, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        ball, steps = Linf(self.knobs.radius), self.knobs.steps
+        ball, steps = self.knobs.ball(), self.knobs.steps
         adversarial = maximise(
             predict, x, y, ball=ball, steps=steps, step_size=ball.step_size(steps), generator=generator
         )

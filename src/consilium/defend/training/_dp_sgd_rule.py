@@ -27,6 +27,7 @@ from consilium.core.mechanism import BatchSelection, NoiseMechanism
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.core.records import Records
+from consilium.core.rounding import round_down, round_up
 from consilium.core.update import Payload
 from consilium.learn.augment import units_of_rows
 from consilium.learn.per_example import ClippedSum, ClippingStyle, clipped_sum
@@ -127,9 +128,9 @@ class DPSGDRule(GradientRule):
             )
         if self.delta * n >= 1:
             raise Unlawful(
-                f"delta = {self.delta:g} is not below 1/n = {1 / n:g} for {n} training {them}",
+                f"delta = {self.delta:g} is not below 1/n = {round_down(1 / n)} for {n} training {them}",
                 law=7,
-                remedy=f"use a delta below {1 / n:.1g}, such as {0.1 / n:.1g}",
+                remedy=f"use a delta below {round_down(1 / n)}, such as {round_down(0.1 / n, 1)}",
             )
         return batch
 
@@ -179,9 +180,10 @@ class DPSGDRule(GradientRule):
             once = privacy.epsilon([self.charge(n, schedule, 1)], self.delta, self.adjacency).epsilon
             steps, needed = self.schedule(schedule).steps(n), _least_multiplier(self, n, schedule)
             raise Unlawful(
-                f"one round of {steps} steps costs epsilon {once:.6g}, and the budget is {self.epsilon:g}",
+                f"one round of {steps} steps costs epsilon {round_up(once, 6)}, and the budget is {self.epsilon:g}",
                 law=7,
-                remedy=f"use a noise-multiplier of {needed:g} for all {schedule.rounds} rounds, or a larger epsilon",
+                remedy=f"use a noise-multiplier of {round_up(needed, 6)} for all {schedule.rounds} rounds, or a larger "
+                "epsilon",
             )
         return most
 

@@ -20,7 +20,7 @@ from consilium.core.defence import TrainingDefence
 from consilium.core.entry import check
 from consilium.core.errors import Unlawful
 from consilium.core.gradient import Batch, Objective, Predict
-from consilium.learn.perturbation.ball import Norm
+from consilium.learn.perturbation.ball import Ball, Norm
 from consilium.learn.perturbation.balls import ball_of
 from consilium.learn.perturbation.maximise import maximise
 
@@ -55,6 +55,10 @@ class AdversarialTraining(TrainingDefence):
             raise Unlawful("adversarial-training is applied twice, and the radii would add up", remedy="name it once")
         return _AdversarialObjective(self, objective)
 
+    def ball(self) -> Ball:
+        """How far a record may be moved."""
+        return ball_of(self.norm, self.radius)
+
     def length(self) -> float:
         """The length of one step."""
         if self.step_size is not None:
@@ -77,7 +81,7 @@ class _AdversarialObjective(Objective):
         if not len(chosen):
             return batch
         worst = maximise(
-            predict, batch["x"][chosen], batch["y"][chosen], ball=ball_of(knobs.norm, knobs.radius),
+            predict, batch["x"][chosen], batch["y"][chosen], ball=knobs.ball(),
             steps=knobs.steps, step_size=knobs.length(), generator=generator,
         )  # fmt: skip
         return {**batch, "x": batch["x"].index_copy(0, chosen, worst)}

@@ -26,6 +26,7 @@ from consilium.core.errors import Refused, Unlawful
 from consilium.core.merge import Cohort, Merge
 from consilium.core.network import Network
 from consilium.core.random import Stream
+from consilium.core.rounding import round_down, round_up
 from consilium.core.update import Payload, Update
 from consilium.measure.accounting import privacy
 
@@ -122,11 +123,12 @@ class DPFedAvg(UpdateDefence, MergeDefence):
 
     def promise(self, cohort: Cohort) -> Promise:
         """A claim of each site; refused where delta, cohort or clip allow none."""
-        if self.delta * cohort.population >= 1:
+        n = cohort.population
+        if self.delta * n >= 1:
             raise Unlawful(
-                f"delta = {self.delta:g} is not below 1/n = {1 / cohort.population:.4g} for {cohort.population} sites",
+                f"delta = {self.delta:g} is not below 1/n = {round_down(1 / n)} for {n} sites",
                 law=7,
-                remedy=f"use a delta below {1 / cohort.population:.1g}: with few sites no claim per site means much",
+                remedy=f"use a delta below {round_down(1 / n)}: with few sites no claim per site means much",
             )
         noise = self._noise(cohort)
         self._check_moving(noise, cohort)
@@ -137,7 +139,7 @@ class DPFedAvg(UpdateDefence, MergeDefence):
         if rounds == 0:
             once = privacy.epsilon([charge], self.delta, self.adjacency).epsilon
             raise Unlawful(
-                f"one round costs each site epsilon {once:.4g}, and the budget is {self.epsilon:g}",
+                f"one round costs each site epsilon {round_up(once, 4)}, and the budget is {self.epsilon:g}",
                 law=7,
                 remedy="use a larger noise-multiplier or epsilon",
             )
@@ -177,9 +179,9 @@ class DPFedAvg(UpdateDefence, MergeDefence):
         if moving is not None and noise_of_the_sum(noise, moving.noise) == float("inf"):
             raise Unlawful(
                 f"counting with noise {moving.noise:g} alone costs as much as a noise multiplier of "
-                f"{2 * moving.noise:.4g}, and sum and count together may cost no more than {noise:g} does",
+                f"{round_up(2 * moving.noise, 4)}, and sum and count together may cost no more than {noise:g} does",
                 law=9,
-                remedy=f"use a count-noise above {noise / 2:.4g}, more sites in a round, or a fixed clip",
+                remedy=f"use a count-noise above {round_up(noise / 2, 4)}, more sites in a round, or a fixed clip",
             )
 
     def _bounded(self, update: Update) -> tuple[Update, bool]:

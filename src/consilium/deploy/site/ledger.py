@@ -28,6 +28,7 @@ from consilium.core.files import read_bytes
 from consilium.core.keystream import Secret
 from consilium.core.plain import Json, member
 from consilium.core.records import Records
+from consilium.core.rounding import round_down, round_up
 from consilium.federate.client.ledger import charge_from_json, charge_to_json
 from consilium.measure.accounting import privacy
 
@@ -188,7 +189,7 @@ class Ledger:
             raise Unlawful(
                 f"the budget's delta = {delta:g} is not below 1/n for {n} training {them}",
                 law=7,
-                remedy=f"use a delta below {1 / n:.1g}",
+                remedy=f"use a delta below {round_down(1 / n)}",
                 where="budget.delta",
             )
         if charges is None:
@@ -352,7 +353,8 @@ def _check_kinds(charges: Sequence[Charge] | None, labels: Sequence[Charge]) -> 
 def _over(what: str, asked: float, total: float, spent: float, most: float) -> Refused:
     left = max(0.0, most - spent)
     return Refused(
-        f"asks for epsilon {asked:.3g}, {left:.3g} of {most:g} is left for these records (in all {total:.3g})",
+        f"asks for epsilon {round_up(asked)}, {round_down(left)} of {most:g} is left for these records (in all "
+        f"{round_up(total)})",
         remedy="ask for less (a smaller epsilon, fewer rounds), or for other records",
         where=f"budget.{what}",
     )

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from consilium.core.errors import Refused
+from consilium.core.rounding import round_down, round_up
 
 __all__ = ["Weighing", "check_weight", "fewest_sites", "limited", "shares", "site_weights"]
 
@@ -39,10 +40,11 @@ def limited(weights: Mapping[str, float], most: float) -> dict[str, float]:
     """
     if most >= 1 or not weights:
         return dict(weights)
-    if len(weights) < fewest_sites(most):
+    n = len(weights)
+    if n < fewest_sites(most):
         raise Refused(
-            f"among {len(weights)} sites one has a share of at least {1 / len(weights):.3g}, and {most:g} is the most",
-            remedy=f"use a max-share of at least {1 / len(weights):.3g}, or more sites",
+            f"among {n} sites one has a share of at least {round_down(1 / n)}, and {most:g} is the most",
+            remedy=f"use a max-share of at least {round_up(1 / n)}, or more sites",
         )
     level = _level(sorted(weights.values(), reverse=True), most)
     return {site: min(weight, level) for site, weight in weights.items()}

@@ -33,6 +33,10 @@ class Ball(ABC):
         """The size ``(n,)`` of each perturbation ``(n, *shape)``."""
 
     @abstractmethod
+    def diameter(self, features: int) -> float:
+        """The size of the largest change between two inputs of so many features in [0, 1]."""
+
+    @abstractmethod
     def limited(self, delta: Tensor) -> Tensor:
         """Each perturbation ``(n, *shape)``, moved to the nearest one of size ``radius`` or less."""
 

@@ -32,6 +32,10 @@ class L0(Ball):
         """How many features change."""
         return (delta.flatten(1) != 0).sum(1).to(delta.dtype)
 
+    def diameter(self, features: int) -> float:
+        """Every feature."""
+        return float(features)
+
     def limited(self, delta: Tensor) -> Tensor:
         """The largest changes stay, the others are undone."""
         return delta * self._largest(delta)

@@ -42,6 +42,10 @@ class L1(Ball):
         """The sum of the changes."""
         return delta.flatten(1).abs().sum(1)
 
+    def diameter(self, features: int) -> float:
+        """Every feature from 0 to 1."""
+        return float(features)
+
     def limited(self, delta: Tensor) -> Tensor:
         """The nearest point: all changes are lowered by one threshold, to zero at most."""
         sizes = delta.flatten(1).abs()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,6 +24,10 @@ class L2(Ball):
         """The Euclidean length."""
         length: Tensor = torch.linalg.vector_norm(delta.flatten(1), ord=2, dim=1)
         return length
+
+    def diameter(self, features: int) -> float:
+        """The diagonal of the cube."""
+        return math.sqrt(features)
 
     def limited(self, delta: Tensor) -> Tensor:
         """Shortened along its direction."""

@@ -24,6 +24,10 @@ class Linf(Ball):
         largest: Tensor = torch.linalg.vector_norm(delta.flatten(1), ord=float("inf"), dim=1)
         return largest
 
+    def diameter(self, features: int) -> float:
+        """From 0 to 1."""
+        return 1.0
+
     def limited(self, delta: Tensor) -> Tensor:
         """Each feature by itself."""
         return delta.clamp(-self.radius, self.radius)

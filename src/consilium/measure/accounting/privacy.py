@@ -28,6 +28,7 @@ from consilium.core.charge import (
     Unit,
 )
 from consilium.core.errors import Refused, Unlawful
+from consilium.core.rounding import round_up
 
 from .composition import Mechanisms, Spent, composed, dp_event, renyi_bound
 from .noise_calibration import least_noise
@@ -86,8 +87,8 @@ class Claim:
         """The sentence without which the word private may not be used."""
         public = "; n-public = true" if self.n_public else ""
         return (
-            f"({self.epsilon:.3g}, {self.delta:.3g})-differentially private per {self.unit}, {self.adjacency}{public}, "
-            f"against {self.against}; {self.sampler}; {self.accountant}; noise {self.noise}"
+            f"({round_up(self.epsilon)}, {round_up(self.delta)})-differentially private per {self.unit}, "
+            f"{self.adjacency}{public}, against {self.against}; {self.sampler}; {self.accountant}; noise {self.noise}"
         )
 
 

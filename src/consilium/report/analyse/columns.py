@@ -21,6 +21,7 @@ class TableColumn:
     """One column: ``better`` is the direction that is good, ``style`` says how its numbers are written.
 
     ``needs_all``: where one seed has no figure there is no mean either: the seeds that have one are the good ones.
+    ``chance`` is of leakage: what lies at or below it tells nothing, so figures are compared above it (:meth:`ranked`).
     """
 
     key: str
@@ -30,6 +31,11 @@ class TableColumn:
     better: Literal["high", "low"]
     style: Style = "share"
     needs_all: bool = False
+    chance: float | None = None
+
+    def ranked(self, value: float) -> float:
+        """What ``value`` counts in a comparison: below chance as much as chance."""
+        return value if self.chance is None else max(value, self.chance)
 
     @property
     def robustness(self) -> bool:
@@ -82,15 +88,15 @@ _FIRST = (
         "The largest lower bound of epsilon that the study's audits found, without assumption: what an adversary did, "
         "so the true epsilon is at least this. Above the claim, the claim is broken; below it, nothing is proved.",
         "low",
-        "epsilon",
+        "audited",
     ),
 )
 _WORST = TableColumn(
     "worst_case",
     "worst case",
     "Evasion",
-    "Share of test images answered rightly under every one of the study's evasion attacks, image by image. The robust "
-    "accuracy is at most this: a stronger attack may find more.",
+    "Share of test records answered rightly under every one of the study's evasion attacks, record by record. The "
+    "robust accuracy is at most this: a stronger attack may find more.",
     "high",
 )
 _LAST = (
@@ -99,10 +105,18 @@ _LAST = (
         "advantage",
         "Membership",
         "True minus false positive rate of the first membership attack: 0 means that it tells members from non-members "
-        "no better than a coin.",
+        "no better than a coin. One threshold, set on other records; below 0 counts as 0.",
         "low",
+        chance=0.0,
     ),
-    TableColumn("mia_auc", "AUC", "Membership", "AUC of the first membership attack; 0.5 is a coin.", "low"),
+    TableColumn(
+        "mia_auc",
+        "AUC",
+        "Membership",
+        "AUC of the first membership attack, over all thresholds; 0.5 is a coin, and below it counts as 0.5.",
+        "low",
+        chance=0.5,
+    ),
     TableColumn("bytes", "size", "Cost", "Bytes of the stored model file.", "low", "bytes"),
     TableColumn(
         "latency_ratio",
@@ -184,7 +198,7 @@ def is_bound(cell: CellRecord, key: str) -> bool:
 
 def _attack(name: str) -> TableColumn:
     meaning = (
-        f"Share of all test images answered rightly under the attack “{name}”. The robust accuracy is at most this: a "
+        f"Share of all test records answered rightly under the attack “{name}”. The robust accuracy is at most this: a "
         "stronger attack may find more."
     )
     return TableColumn(f"robust_accuracy:{name}", name, "Evasion", meaning, "high")

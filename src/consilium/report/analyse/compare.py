@@ -1,7 +1,8 @@
 """Differences between models with what tells them from chance: a paired interval, or a reason why there is none.
 
-Shares are compared record by record (:mod:`..measure.paired`).  Sizes are exact.  Latencies have the interval of their
-own timing.  Anything else has no interval here, so nothing is said to be better or worse.
+Shares are compared record by record (:mod:`..measure.paired`).  Leakage is compared above chance: below it nothing is
+told, so b leaks more than a only where a - b lies below 0 and b itself above chance.  Sizes are exact.  Latencies have
+the interval of their own timing.  Anything else has no interval here, so nothing is said to be better or worse.
 """
 
 from __future__ import annotations
@@ -58,7 +59,10 @@ def gap(groups: Sequence[Signed], column: TableColumn, outcomes: Outcomes, confi
     if not pairs or len(pairs) < len(made):
         return Gap(reason=next((why for why in made if isinstance(why, str)), "not comparable: no seed in common"))
     _, low, high = paired(pairs, confidence)
-    return Gap(low, high)
+    if column.chance is None:
+        return Gap(low, high)
+    after, before = (_own(groups, sign, column, outcomes, confidence) for sign in (1, -1))
+    return _above_chance((low, high), after, before)
 
 
 def shared(after: Sequence[CellRecord], before: Sequence[CellRecord], key: str) -> list[Signed]:
@@ -72,6 +76,29 @@ def valued(cell: CellRecord, key: str) -> float | None:
     """The figure of a judged cell in column ``key``, where it has one."""
     measure = measure_of(cell, key) if cell.judged else None
     return None if measure is None else measure.value
+
+
+def _own(
+    groups: Sequence[Signed], sign: int, column: TableColumn, outcomes: Outcomes, confidence: float
+) -> tuple[float, float]:
+    """Limits above chance of the mean figure of the cells with this ``sign``, by the same records; none below 0."""
+    alone = [outcomes.pair([(1, cell) for one, cell in group if one == sign], column.key) for group in groups]
+    _, low, high = paired([pair for pair in alone if isinstance(pair, Pair)], confidence)
+    return max(0.0, low - (column.chance or 0.0)), max(0.0, high - (column.chance or 0.0))
+
+
+def _above_chance(raw: tuple[float, float], after: tuple[float, float], before: tuple[float, float]) -> Gap:
+    """Limits of max(0, a) - max(0, b) from those of a - b, max(0, a) and max(0, b).
+
+    It has the sign of a - b, is never larger, and never larger than what the greater of the two lies above chance.
+    That it is not 0 rests on two intervals, each of which must say so (an intersection-union test).
+
+    Source: Berger 1982, Multiparameter Hypothesis Testing and Acceptance Sampling
+    """
+    low, high = raw
+    low = min(low, after[0]) if low > 0 else max(low, 0.0 - before[1])
+    high = max(high, 0.0 - before[0]) if high < 0 else min(high, after[1])
+    return Gap(low, high)
 
 
 def _exact(groups: Sequence[Signed]) -> Gap:

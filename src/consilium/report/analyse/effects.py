@@ -3,22 +3,23 @@
 For a choice c of an axis, every arm with c is paired with the arm that has the first choice there (``none``) and is
 otherwise the same, under the same seed and clean; the figure is the mean of the paired differences with its paired
 interval (:mod:`.compare`), beside the smallest and the largest.  An infection is treated alike: an infected model
-against its clean twin.  Beyond the interval, and with all pairs on one side of 0, it is a gain or a loss; else it is
-not measurable.
+against its clean twin.  Beyond the interval, and with every pair on that side of 0, it is a gain or a loss; else it is
+not measurable: so where one pair is 0.  Leakage is counted above chance: an advantage below 0 as 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from consilium.core.catalogue import cards
 from consilium.report.load.records import CellRecord, StudyRecord
 
 from .columns import TableColumn, columns, is_bound, measure_of
 from .compare import NOT_COMPARED, Gap, gap
 from .outcomes import Outcomes
 
-__all__ = ["Change", "Effect", "changed", "effects", "less_noise"]
+__all__ = ["Change", "Effect", "changed", "effects", "less_noise", "readings"]
 
 _SHOWN = ("accuracy", "balanced_accuracy", "worst_case", "mia_advantage", "bytes", "latency_ratio")
 _Pair = tuple[CellRecord, CellRecord]
@@ -44,13 +45,15 @@ class Change:
         return self.low < 0 < self.high
 
     def way(self, column: TableColumn) -> str:
-        """``gain`` or ``loss`` beyond the interval; ``mixed`` where pairs disagree; ``equal``; else ``open``."""
+        """``gain`` or ``loss`` beyond the interval; ``mixed`` where a pair disagrees or is 0; ``equal``; ``open``."""
         if self.mean == 0 and (self.gap.exact or self.low == self.high == 0):
             return "equal"
         if self.mixed:
             return "mixed"
         if self.gap.sign == 0:
             return "open"
+        if self.low <= 0 <= self.high:  # a pair without any change: not every one is on that side
+            return "mixed"
         return "gain" if (self.gap.sign > 0) == (column.better == "high") else "loss"
 
 
@@ -94,6 +97,26 @@ def less_noise(study: StudyRecord) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def readings(study: StudyRecord, shown: Sequence[Effect]) -> tuple[tuple[str, str], ...]:
+    """Each infection under which models answer better, with what its own entry says of that, where it says anything."""
+    by_key = {c.key: c for c in changed(study) if c.group in ("Utility", "Evasion")}
+    better = [effect for effect in shown if effect.axis == "infection" and _helps(effect, by_key)]
+    said = ((effect.label, _reading(study, effect.label)) for effect in better)
+    return tuple((label, text) for label, text in said if text)
+
+
+def _helps(effect: Effect, by_key: Mapping[str, TableColumn]) -> bool:
+    known = ((by_key[key], change) for key, change in effect.changes.items() if change and key in by_key)
+    return any(change.way(column) == "gain" for column, change in known)
+
+
+def _reading(study: StudyRecord, label: str) -> str:
+    corruptions = study.resolved.get("corruptions")
+    knobs = corruptions.get(label) if isinstance(corruptions, Mapping) else None
+    kind = knobs.get("kind") if isinstance(knobs, Mapping) else None
+    return next((card.reading for card in cards("attack/poisoning") if card.kind == kind), "")
+
+
 def _choices(study: StudyRecord) -> Iterator[tuple[str, str, list[_Pair]]]:
     clean = [cell for cell in study.evidence if cell.judged and cell.infected_by == "none"]
     plain = {_key(cell.choices, cell.seed): cell for cell in clean}
@@ -123,12 +146,19 @@ def _change(pairs: Sequence[_Pair], column: TableColumn, outcomes: Outcomes) -> 
         pairs = [pair for pair in pairs if not {cell.digest for cell in pair} & set(unfit)]
     both = [(before, after, measure_of(before, column.key), measure_of(after, column.key)) for before, after in pairs]
     known = [
-        (((1, after), (-1, before)), a.value / b.value - 1 if relative else a.value - b.value)
+        (((1, after), (-1, before)), _step(b.value, a.value, column, relative))
         for before, after, b, a in both
         if b and a and b.value is not None and a.value is not None and not (relative and b.value <= 0)
     ]
     if not known:
         return None
     steps = [step for _, step in known]
-    apart = gap([signed for signed, _ in known], column, outcomes)
-    return Change(sum(steps) / len(steps), min(steps), max(steps), len(steps), relative, apart)
+    mean, apart = sum(steps) / len(steps), gap([signed for signed, _ in known], column, outcomes)
+    if column.chance is not None and apart.low is not None and apart.high is not None:
+        # The interval is that of the mean figures above chance; the mean of each pair's own may lie beside it.
+        apart = replace(apart, low=min(apart.low, mean), high=max(apart.high, mean))
+    return Change(mean, min(steps), max(steps), len(steps), relative, apart)
+
+
+def _step(before: float, after: float, column: TableColumn, relative: bool) -> float:
+    return after / before - 1 if relative else column.ranked(after) - column.ranked(before)

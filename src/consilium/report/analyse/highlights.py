@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from consilium.core.rounding import round_down
 from consilium.report.load.numbers import interval, number
 from consilium.report.load.records import StudyRecord
 
@@ -27,7 +28,7 @@ NOBODY = "no arm is measurably best"
 
 @dataclass(frozen=True)
 class Highlight:
-    """A figure with what it is of; ``code`` and ``arm`` name the arm with the best figure.
+    """A figure with what it is of; ``code`` and ``arm`` name the arm with the best figure, if any arm is meant.
 
     ``alike`` are code and name of the arms that cannot be told apart from it: with any, that arm is not ``crowned``.
     """
@@ -43,7 +44,7 @@ class Highlight:
     @property
     def crowned(self) -> bool:
         """True where one arm stands alone."""
-        return not self.alike
+        return bool(self.code) and not self.alike
 
 
 def highlights(study: StudyRecord, rows: Sequence[Row]) -> tuple[Highlight, ...]:
@@ -57,7 +58,7 @@ def highlights(study: StudyRecord, rows: Sequence[Row]) -> tuple[Highlight, ...]
         best("Most accurate", clean, by_key.get("accuracy"), "clean arms, whatever their defences"),
         best("Most accurate with an ε", claimed, by_key.get("accuracy"), _epsilons(claimed)),
         best("Withstands most", clean, strongest, "test records right under every evasion attack here"),
-        best("Leaks least", clean, by_key.get("mia_advantage"), "advantage in telling members; 0 is a coin"),
+        best("Leaks least", clean, by_key.get("mia_advantage"), "advantage in telling members; 0 or less is a coin"),
         _audited(rows, by_key.get("audited_epsilon")),
         _smallest(clean, by_key.get("bytes")),
         _harm(rows, by_key.get("accuracy"), outcomes),
@@ -85,7 +86,7 @@ class _Best:
             return Highlight(title, value, between, row.code, row.arm.name, f"{text}; no other arm has this figure")
         if not alike:
             return Highlight(title, value, between, row.code, row.arm.name, f"{text}; {_beyond(len(rivals))}")
-        said = f"{text}. {'Highest' if sign > 0 else 'Lowest'}: {value}{f' ({between})' if between else ''}, {row.code}"
+        said = f"{text}. {_first(ranked, column, f'{value} ({between})' if between else value)}"
         return Highlight(
             title,
             NOBODY,
@@ -97,6 +98,15 @@ class _Best:
         )
 
 
+def _first(ranked: Sequence[tuple[Row, Figure]], column: TableColumn, value: str) -> str:
+    """The best figure with its arm; of leakage, every arm that tells nothing: below chance there is no better."""
+    level = column.chance
+    idle = [] if level is None else [row.code for row, figure in ranked if (figure.value or 0.0) <= level]
+    if idle:
+        return f"At chance or below: {', '.join(idle)}"
+    return f"{'Highest' if column.better == 'high' else 'Lowest'}: {value}, {ranked[0][0].code}"
+
+
 def _audited(rows: Sequence[Row], column: TableColumn | None) -> Highlight | None:
     """A claim that an audit broke, else the largest bound beside a claim; a bound below its claim proves nothing."""
     found = [(audit, row) for row in rows for cell in row.cells for audit in audits(cell) if audit.claimed is not None]
@@ -105,9 +115,10 @@ def _audited(rows: Sequence[Row], column: TableColumn | None) -> Highlight | Non
     audit, row = max(found, key=lambda pair: (pair[0].exceeded, pair[0].epsilon))
     wrong = sum(one.exceeded for one, _ in found)
     title = f"Claims broken: {wrong} of {len(found)} audits" if wrong else "Largest audited ε"
-    text = f"at least this at {audit.confidence:.4g} confidence, beside a claim of {number(audit.claimed, 'epsilon')}"
+    sure = round_down(audit.confidence, 4)
+    text = f"at least this at {sure} confidence, beside a claim of {number(audit.claimed, 'epsilon')}"
     text += "" if wrong else "; no claim is broken, which proves none of them"
-    return Highlight(title, number(audit.epsilon, "epsilon"), "", row.code, row.arm.name, text)
+    return Highlight(title, number(audit.epsilon, "audited"), "", row.code, row.arm.name, text)
 
 
 def _smallest(rows: Sequence[Row], column: TableColumn | None) -> Highlight | None:
@@ -149,9 +160,8 @@ def _harm(rows: Sequence[Row], column: TableColumn | None, outcomes: Outcomes) -
     figure, title = number(drop, "difference"), "Infection hurts most"
     if not any(by.sign < 0 for by in gaps):
         why = next((by.reason for by in gaps if by.reason), "inside the paired interval of every arm")
-        return Highlight(
-            title, "no measurable harm", "", row.code, row.arm.name, f"{text}; largest {figure}: {why}", _named(row)
-        )
+        largest = f"largest loss {figure}" if drop < 0 else "no arm answers worse than its twin"
+        return Highlight(title, "no measurable harm", "", "", "", f"{text}; {largest}: {why}")
     rivals = every[1:]
     worse = _gaps(rivals, lambda one: _against(change[id(row)], change[id(one)]), column, outcomes)
     alike = [rival for rival, by in zip(rivals, worse, strict=True) if by.sign >= 0]
@@ -214,7 +224,7 @@ def _ranked(rows: Sequence[Row], column: TableColumn) -> list[tuple[Row, Figure]
     fair = [
         (r, f) for r, f in found if f.value is not None and not f.upper and (not r.collapsed or column.key == "bytes")
     ]
-    return sorted(fair, key=lambda pair: pair[1].value or 0.0, reverse=column.better == "high")
+    return sorted(fair, key=lambda pair: column.ranked(pair[1].value or 0.0), reverse=column.better == "high")
 
 
 def _epsilons(rows: Sequence[Row]) -> str:

@@ -73,7 +73,7 @@ class Outcomes:
     def pair(self, cells: Sequence[tuple[int, CellRecord]], key: str) -> Pair | str:
         """The sum of these cells' outcomes, each with a sign, on the records that all of them share, or why not.
 
-        Two cells (+1 after, -1 before) are a difference; four are a difference of differences.
+        One cell is its own figure; two (+1 after, -1 before) are a difference, four a difference of differences.
         """
         found = [self.of(cell, key) for _, cell in cells]
         outcomes = [outcome for outcome in found if isinstance(outcome, RecordOutcomes)]
@@ -85,7 +85,7 @@ class Outcomes:
         change = sum(
             (sign * one.values for (sign, _), one in zip(cells, outcomes, strict=True)), np.zeros(len(first.ids))
         )
-        return Pair(cells[0][1].seed, change, first.units, first.strata, first.weights, len(cells) / 2)
+        return Pair(cells[0][1].seed, change, first.units, first.strata, first.weights, max(1.0, len(cells) / 2))
 
 
 def _checked(cell: CellRecord, key: str) -> RecordOutcomes | str:

@@ -12,11 +12,12 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from consilium.measure.membership import highest_tpr, roc
-from consilium.report.load.records import CellRecord
+from consilium.core.rounding import round_up
+from consilium.measure.membership import best_threshold, highest_tpr, roc
+from consilium.report.load.records import CellRecord, FindingRecord
 from consilium.report.load.scores import read_scores
 
-__all__ = ["rocs"]
+__all__ = ["rocs", "threshold_rates"]
 
 _POINTS = 40
 
@@ -36,6 +37,24 @@ def rocs(cell: CellRecord) -> Mapping[str, object] | None:
     return {"curves": drawn, "chance": [least, 1.0], "bound": _bound(cell, grid)}
 
 
+def threshold_rates(finding: FindingRecord) -> tuple[float, float] | None:
+    """True and false positive rate of the judged half at the threshold that the known half gives: the advantage's.
+
+    None where the finding has no advantage, or its scores are not there.
+    """
+    scores = read_scores(finding.file)
+    measure = finding.measure("advantage")
+    parts = [torch.from_numpy(scores[name]) for name in ("score", "member", "known") if name in scores]
+    if measure is None or measure.value is None or len(parts) < 3 or len({part.shape for part in parts}) > 1:
+        return None
+    score, member, known = parts[0], parts[1] > 0.5, parts[2] > 0.5
+    if any(not member[half].any() or member[half].all() for half in (known, ~known)):
+        return None
+    taken, inside = score[~known] >= best_threshold(score[known], member[known]), member[~known]
+    rates = float(taken[inside].double().mean()), float(taken[~inside].double().mean())
+    return rates if abs(rates[0] - rates[1] - measure.value) < 1e-6 else None
+
+
 def _rates(scores: Mapping[str, object]) -> tuple[list[float], list[float]]:
     parts = [torch.from_numpy(scores[name]) for name in ("score", "member", "known") if name in scores]
     if len(parts) < 3 or len({part.shape for part in parts}) > 1:
@@ -49,7 +68,7 @@ def _bound(cell: CellRecord, grid: list[float]) -> Mapping[str, object] | None:
     epsilon, delta = cell.privacy.record_epsilon, cell.privacy.delta or 0.0
     if epsilon is None:
         return None
-    return {"epsilon": float(f"{epsilon:.3g}"), "x": grid, "y": _short([highest_tpr(x, epsilon, delta) for x in grid])}
+    return {"epsilon": float(round_up(epsilon)), "x": grid, "y": _short([highest_tpr(x, epsilon, delta) for x in grid])}
 
 
 def _short(values: list[float]) -> list[float]:

@@ -17,7 +17,7 @@ from consilium.report.load.records import CellRecord, StudyRecord
 
 from .columns import TableColumn, columns, is_bound, measure_of
 
-__all__ = ["Figure", "Row", "code_of", "figure_of", "majority_rate", "rows"]
+__all__ = ["Figure", "Row", "code_of", "figure_of", "inverted", "majority_rate", "rows"]
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,14 @@ def figure_of(cells: Sequence[CellRecord], column: TableColumn) -> Figure:
     if not valued:
         reason = found[0].reason if found else "no model of this arm was judged" if not done else "not measured"
         return Figure(None, reason=reason, upper=upper and bool(found), ceiling=_ceiling(done) if upper else None)
-    if column.style == "epsilon":
+    if column.style in ("epsilon", "audited"):
         return Figure(max(_values(valued)), seeds=len(valued), how="largest over seeds")
     return replace(_mean(valued, column, upper), at_most=column.robustness)
+
+
+def inverted(figure: Figure, column: TableColumn) -> bool:
+    """True where the whole interval lies below chance: who inverts the attack's guess is above it by as much."""
+    return column.chance is not None and figure.high is not None and figure.high < column.chance
 
 
 def _mean(measures: Sequence[Measure], column: TableColumn, upper: bool) -> Figure:

@@ -1,4 +1,7 @@
-"""Numbers as people read them: three digits for shares, SI prefixes for bytes, a dash where there is no number."""
+"""Numbers as people read them: three digits for shares, SI prefixes for bytes, a dash where there is no number.
+
+``epsilon`` is the style of upper bounds, rounded up; ``audited`` that of lower bounds, rounded down.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ import re
 from typing import Literal
 
 from consilium.core.finding import Measure
+from consilium.core.rounding import round_down, round_up
 
 __all__ = ["Style", "interval", "number", "style_of"]
 
-Style = Literal["share", "difference", "percent", "epsilon", "bytes", "ratio", "seconds", "count", "plain"]
+Style = Literal["share", "difference", "percent", "epsilon", "audited", "bytes", "ratio", "seconds", "count", "plain"]
 _MINUS = "\N{MINUS SIGN}"
 
 
@@ -40,6 +44,10 @@ def style_of(measure: Measure) -> Style:
         return "seconds"
     if unit == "rounds":
         return "count"
+    if unit == "epsilon":  # an audit's: no study measures an upper bound
+        return "audited"
+    if measure.name.endswith("_bound"):  # what a claim allows at most
+        return "epsilon"
     return "ratio" if measure.name.endswith("ratio") else "plain"
 
 
@@ -48,8 +56,9 @@ def _plain(value: float, style: Style) -> str:
         return f"{value:+.3f}" if style == "difference" else re.sub(r"^[+-]0 ", "0 ", f"{100 * value:+.0f} %")
     if style == "ratio":
         return f"{value:.2f}×"
-    if style == "epsilon":
-        return re.sub(r"e([+-])0", r"e\1", f"{value:.3g}").replace("e+", "e")
+    if style in ("epsilon", "audited"):
+        text = round_up(value) if style == "epsilon" else round_down(value)
+        return re.sub(r"e([+-])0", r"e\1", text).replace("e+", "e")
     if style == "count":
         return f"{value:.0f}" if value == round(value) else f"{value:.1f}"
     if style == "share":

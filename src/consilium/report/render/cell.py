@@ -13,6 +13,7 @@ from consilium.evidence.why import WHY
 from consilium.report.analyse.aggregation import MergeView, merge_view
 from consilium.report.analyse.audits import Audit, audits
 from consilium.report.analyse.many_sites import MANY, Presence, presence
+from consilium.report.analyse.roc import threshold_rates
 from consilium.report.load.numbers import interval, number, style_of
 from consilium.report.load.records import CellRecord, FindingRecord, StudyRecord
 
@@ -58,12 +59,15 @@ class Line:
 
 @dataclass(frozen=True)
 class FindingView:
-    """A finding with its measures written out and, unless shared, its images."""
+    """A finding with its measures written out and, unless shared, its images; ``threshold`` is what stands behind an
+    advantage, and how it differs from the AUC.
+    """
 
     record: FindingRecord
     lines: tuple[Line, ...]
     knobs: str
     examples: tuple[Example, ...]
+    threshold: str = ""
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,19 @@ def _finding(finding: FindingRecord, classes: Sequence[str], most: int) -> Findi
     given = {name: value for name, value in finding.configuration.items() if name != "kind" and value is not None}
     knobs = ", ".join(f"{name} = {_compact(value)}" for name, value in given.items())
     shown = examples(finding, classes, most) if finding.aim == "evasion" else ()
-    return FindingView(finding, tuple(_line(measure) for measure in finding.measures), knobs, shown)
+    lines = tuple(_line(measure) for measure in finding.measures)
+    return FindingView(finding, lines, knobs, shown, _threshold(finding))
+
+
+def _threshold(finding: FindingRecord) -> str:
+    rates = threshold_rates(finding) if finding.aim == "membership" else None
+    if rates is None:
+        return ""
+    return (
+        f"Advantage: at one threshold, set on other records, {rates[0]:.1%} of members (true positive rate) and "
+        f"{rates[1]:.1%} of non-members (false positive rate) are taken for members. AUC: over all thresholds. So one "
+        "may lie above chance where the other does not."
+    )
 
 
 def _line(measure: Measure) -> Line:
@@ -171,9 +187,18 @@ def _line(measure: Measure) -> Line:
         between=interval(measure.low, measure.high, style),
         chance="" if measure.chance is None else number(measure.chance, style),
         n=f"{measure.n:,}" if measure.n else "",
-        reason=measure.reason,
+        reason=_below_chance(measure) or measure.reason,
         why=WHY.get(measure.name, ""),
     )
+
+
+def _below_chance(measure: Measure) -> str:
+    """A figure of membership whose whole interval lies below chance."""
+    if measure.name not in ("advantage", "auc") or measure.high is None or measure.chance is None:
+        return ""
+    if measure.high >= measure.chance:
+        return ""
+    return "wholly below chance: who inverts the guess is above it by as much, so this is leakage too"
 
 
 def _spent(cell: CellRecord) -> list[Line]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from consilium.core.rounding import round_down
 from consilium.evidence.privacy import ClaimEvidence
 from consilium.report.load.numbers import number
 from consilium.report.load.records import StudyRecord
@@ -62,7 +63,7 @@ def claim_sentence(claim: ClaimEvidence) -> str:
     """One claim in full: epsilon, delta, unit, adjacency, against whom, sampler, accountant and noise."""
     site = claim.site
     site = f"{site.capitalize()}: " if site == "every site" else f"Site {site}: " if site else ""
-    epsilon, delta = _written(claim.epsilon, "?"), _written(claim.delta, "?")
+    epsilon, delta = _written(claim.epsilon), _written(claim.delta)
     head = f"{site}(ε = {epsilon}, δ = {delta})-differential privacy of one {claim.unit or 'unnamed unit'}"
     head += f", {claim.adjacency or 'adjacency not stated'}, against {claim.against or 'nobody named'}."
     return f"{head} {_mechanism(claim)} Noise is {_noise(claim.noise)}."
@@ -70,9 +71,10 @@ def claim_sentence(claim: ClaimEvidence) -> str:
 
 def _mechanism(claim: ClaimEvidence) -> str:
     """How it was done and who counted; what a claim leaves open is left out."""
-    numbers = (claim.n, claim.batch_size, claim.noise_multiplier, claim.steps)
+    sigma = None if claim.noise_multiplier is None else round_down(claim.noise_multiplier, 6)
+    numbers = (claim.n, claim.batch_size, sigma, claim.steps)
     names = ("n", "expected batch", "noise multiplier", "steps")
-    known = [f"{name} {_written(value)}" for name, value in zip(names, numbers, strict=True) if value is not None]
+    known = [f"{name} {_count(value)}" for name, value in zip(names, numbers, strict=True) if value is not None]
     text = ", ".join([claim.sampler or "sampler not stated", *known])
     return f"{text[:1].upper()}{text[1:]}; accountant {claim.accountant or 'not stated'}."
 
@@ -83,10 +85,12 @@ def _noise(mode: str) -> str:
     return "secret: its key stream is not in the evidence" if mode == "secret" else mode or "of an unstated mode"
 
 
-def _written(value: float | None, missing: str = "") -> str:
-    if value is None:
-        return missing
-    return str(value) if isinstance(value, int) else number(value, "epsilon")
+def _count(value: float | str) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _written(value: float | None) -> str:
+    return "?" if value is None else number(value, "epsilon")
 
 
 def _kind(study: StudyRecord, what: str) -> str:

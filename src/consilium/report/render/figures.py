@@ -16,6 +16,7 @@ from consilium.evidence.round import RoundEvidence
 from consilium.report.analyse.columns import TableColumn, columns
 from consilium.report.analyse.many_sites import MANY
 from consilium.report.analyse.summary import Figure, Row
+from consilium.report.load.numbers import interval, number
 from consilium.report.load.records import FindingRecord, StudyRecord
 from consilium.report.load.scores import read_scores
 
@@ -31,7 +32,9 @@ def pareto(study: StudyRecord, rows: Sequence[Row]) -> Mapping[str, object]:
         (k for k in ("worst_case", *keys) if k in keys and (k == "worst_case" or ":" in k)), "mia_advantage"
     )
     return {
-        "options": [{"key": c.key, "label": _label(c), "better": c.better, "style": c.style} for c in shown],
+        "options": [
+            {"key": c.key, "label": _label(c), "better": c.better, "style": c.style, "chance": c.chance} for c in shown
+        ],
         "points": points,
         "infections": list(study.infections),
         "x": strongest if strongest in keys else keys[0],
@@ -78,12 +81,21 @@ def _point(row: Row, shown: Sequence[TableColumn]) -> Mapping[str, object]:
         "infected_by": row.infected_by,
         "collapsed": row.collapsed > 0,
         "cell": next((cell.digest for cell in row.cells if cell.judged), ""),
-        "figures": {column.key: _figure(row.figures[column.key]) for column in shown},
+        "figures": {column.key: _figure(row.figures[column.key], column) for column in shown},
     }
 
 
-def _figure(figure: Figure) -> Mapping[str, object]:
-    return {"v": figure.value, "l": figure.low, "h": figure.high, "upper": figure.upper, "at_most": figure.at_most}
+def _figure(figure: Figure, column: TableColumn) -> Mapping[str, object]:
+    """Value and limits to draw, and both as the matrix writes them: a browser would round an epsilon down."""
+    return {
+        "v": figure.value,
+        "l": figure.low,
+        "h": figure.high,
+        "text": number(figure.value, column.style),
+        "between": interval(figure.low, figure.high, column.style),
+        "upper": figure.upper,
+        "at_most": figure.at_most,
+    }
 
 
 def _label(column: TableColumn) -> str:

@@ -28,11 +28,26 @@ TERMS = (
     ("unit", "Whose presence ε hides: one example, one patient, one site or one label. Units are never mixed."),
     (
         "robust accuracy (≤)",
-        "Share of test images still answered rightly whatever an adversary does within the radius. Attacks bound it "
+        "Share of test records still answered rightly whatever an adversary does within the radius. Attacks bound it "
         "from above: what withstood these may fall to a stronger one.",
     ),
     ("loose bound", "The attack could not follow the defence, so that its figure says little; it is not ranked."),
-    ("advantage", "True minus false positive rate in telling members from non-members; 0 is a coin, 1 is certainty."),
+    (
+        "advantage",
+        "True minus false positive rate in telling members from non-members, at one threshold that was set on other "
+        "records; 0 is a coin, 1 is certainty.",
+    ),
+    (
+        "AUC (membership)",
+        "Chance that a member's score is above a non-member's: over all thresholds, of which advantage is one. So one "
+        "may lie above chance where the other does not.",
+    ),
+    (
+        "below chance",
+        "A membership attack that is wrong more often than a coin counts as one at chance, in ranks, effects and "
+        "trade-offs: to leak less than nothing is no merit. Where its whole interval lies below chance a note says so: "
+        "who inverts the guess is above chance by as much, and that is leakage.",
+    ),
     (
         "threat model",
         "Who acts, at which moment, knowing what, to gain what. A figure holds for its threat model only.",
@@ -40,7 +55,10 @@ TERMS = (
 )
 
 PITFALLS = (
-    ("Robustness of the first test batch only", "Every attack runs on the whole test set; n stands beside the figure."),
+    (
+        "Robustness of the first test batch only",
+        "Every attack runs on the whole test set; n stands in a cell's tip, and beside the figure on a model's page.",
+    ),
     ("Attacks that clamp normalised inputs", "Inputs are raw in [0, 1]; normalisation is a layer of the model."),
     ("Calibrating int8 on test data", "Calibration uses the public slice, stated synthetic inputs or weights alone."),
     (

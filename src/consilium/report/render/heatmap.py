@@ -87,7 +87,10 @@ def _tile(figure: Figure, top: float, good: bool, attack: str, row: Row) -> Tile
     if good and row.collapsed:
         return Tile(text, "", "", f"{title}. Collapsed: not ranked")
     if not good and not _beyond_chance(figure):
-        return Tile(text, "", "", f"{title}. Not beyond its interval of chance ({number(figure.chance)}): no colour")
+        why = f"Not beyond its interval of chance ({number(figure.chance)}): no colour"
+        if figure.high is not None and figure.chance is not None and figure.high < figure.chance:
+            why += ". Wholly below chance: who inverts the guess is above it by as much"
+        return Tile(text, "", "", f"{title}. {why}")
     return Tile(text, background, ink(background), title)
 
 

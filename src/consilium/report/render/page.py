@@ -22,13 +22,14 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from consilium.core.files import replace
+from consilium.core.rounding import round_down
 from consilium.report.analyse.columns import columns
 from consilium.report.analyse.communication import Traffic, traffic
-from consilium.report.analyse.effects import changed, effects, less_noise
+from consilium.report.analyse.effects import changed, effects, less_noise, readings
 from consilium.report.analyse.highlights import highlights
 from consilium.report.analyse.many_sites import MANY, bands, pools
 from consilium.report.analyse.roc import rocs
-from consilium.report.analyse.summary import Row, majority_rate, rows
+from consilium.report.analyse.summary import Row, inverted, majority_rate, rows
 from consilium.report.load.numbers import interval, number
 from consilium.report.load.read import read_study
 from consilium.report.load.records import StudyRecord
@@ -63,8 +64,8 @@ def _render(study: StudyRecord, *, share: bool) -> str:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": number, "pretty": _pretty}
-    environment.globals["interval"] = interval
+    environment.filters |= {"number": number, "pretty": _pretty, "round_down": round_down}
+    environment.globals |= {"interval": interval, "inverted_at": inverted}
     return environment.get_template("page.html.j2").render(_context(study, share=share))
 
 
@@ -72,7 +73,7 @@ def _context(study: StudyRecord, *, share: bool) -> Mapping[str, object]:
     every = rows(study)
     codes = {row.arm.name: row.code for row in every}
     views = cell_views(study, codes, share=share)
-    lines = traffic(study, every)
+    lines, shown = traffic(study, every), effects(study)
     script, plotly = _source("page.js"), get_plotlyjs().replace("\r\n", "\n")
     return {
         "study": study,
@@ -87,7 +88,9 @@ def _context(study: StudyRecord, *, share: bool) -> Mapping[str, object]:
         "chances": _chances(every),
         "heat": heat_groups(study, every),
         "changed": changed(study),
-        "effects": effects(study),
+        "effects": shown,
+        "readings": readings(study, shown),
+        "inverted": _inverted(study, every),
         "quieter": less_noise(study),
         "left_out": _left_out(study),
         "most": _MOST,
@@ -108,6 +111,19 @@ def _context(study: StudyRecord, *, share: bool) -> Mapping[str, object]:
         "plotly": Markup(plotly),
         "hashes": " ".join(f"'{_digest(text)}'" for text in (script, plotly)),
     }
+
+
+def _inverted(study: StudyRecord, every: Sequence[Row]) -> list[str]:
+    """A sentence for each figure of leakage whose whole interval lies below chance."""
+    return [
+        f"{row.code} ({row.arm.name}{'' if row.infected_by == 'none' else f', {row.infected_by}'}): {column.label} "
+        f"{number(figure.value, column.style)} ({interval(figure.low, figure.high, column.style)}) lies wholly below "
+        f"chance ({number(column.chance, column.style)}). It counts as chance, but who inverts the attack's guess is "
+        "above chance by as much: this is leakage too."
+        for row in every
+        for column in columns(study)
+        if inverted(figure := row.figures[column.key], column)
+    ]
 
 
 def _left_out(study: StudyRecord) -> list[str]:

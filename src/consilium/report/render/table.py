@@ -166,7 +166,13 @@ def _cell(row: Row | None, column: TableColumn) -> Text:
     text = Text(("≤ " if figure.at_most else "") + number(figure.value, column.style), "dim strike" if unranked else "")
     if figure.low is None or figure.high is None or column.group == "Cost":
         return text
-    return text.append(f"\n{figure.low:.2f}–{figure.high:.2f}", style="dim")
+    between = " to " if figure.low < 0 else "–"  # a dash beside a minus sign cannot be read
+    return text.append(f"\n{_short(figure.low)}{between}{_short(figure.high)}", style="dim")
+
+
+def _short(value: float) -> str:
+    """Two decimals with a true minus sign, as :func:`number` writes three."""
+    return f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _caption(study: StudyRecord) -> str:

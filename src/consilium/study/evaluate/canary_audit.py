@@ -20,6 +20,7 @@ from torch import Tensor
 from consilium.core.finding import Finding, Measure
 from consilium.core.random import Stream
 from consilium.core.records import Consortium
+from consilium.core.rounding import round_down, round_up
 from consilium.core.threat import CanaryView, ThreatModel
 from consilium.evidence.audit import AuditBound, AuditEvidence, ClaimTerms
 from consilium.evidence.finding import FindingEvidence
@@ -136,14 +137,15 @@ def _shown(bound: Bound, adversary: ThreatModel) -> AuditBound:
 
 def _verdict(claim: ClaimEvidence | None, bound: Bound, exceeded: bool) -> str:
     found = (
-        f"epsilon is at least {bound.epsilon:.3g} at {bound.confidence:.4g} confidence ({bound.right} of "
-        f"{bound.guesses} guesses right on {bound.canaries} canaries, delta {bound.delta:.3g}, no assumption)"
+        f"epsilon is at least {round_down(bound.epsilon)} at {round_down(bound.confidence, 4)} confidence "
+        f"({bound.right} of {bound.guesses} guesses right on {bound.canaries} canaries, "
+        f"delta {round_down(bound.delta)}, no assumption)"
     )
     if claim is None:
         return f"{found}; no claim to compare it with"
-    stated = f"{claim.epsilon:.3g} per {claim.unit}, {claim.adjacency}"
+    stated = f"{round_up(math.inf if claim.epsilon is None else claim.epsilon)} per {claim.unit}, {claim.adjacency}"
     if claim.unit == "site":
-        stated += f" ({_against(claim):.3g} where a site is replaced)"
+        stated += f" ({round_up(_against(claim))} where a site is replaced)"
     return f"{found}: the claim of {stated} is broken" if exceeded else f"{found}; {stated} is claimed"
 
 
@@ -156,7 +158,7 @@ def _notes(claim: ClaimEvidence | None, bound: Bound, tighter: Bound, warned: bo
     elif claim.unit == "site":
         notes.append(
             "The site of a canary is there either way and sends something else: the bound is compared with the epsilon "
-            f"of replacing a site, {_against(claim):.3g}."
+            f"of replacing a site, {round_up(_against(claim))}."
         )
     if warned and claim is not None:
         which = (
@@ -165,8 +167,8 @@ def _notes(claim: ClaimEvidence | None, bound: Bound, tighter: Bound, warned: bo
             else f"taking for granted {tighter.assumption}, epsilon"
         )
         notes.append(
-            f"WARNING: {which} is at least {max(bound.epsilon, tighter.epsilon):.3g}, above the claim of "
-            f"{_against(claim):.3g}. Look for an error in the training, or for what the assumption misses."
+            f"WARNING: {which} is at least {round_down(max(bound.epsilon, tighter.epsilon))}, above the claim of "
+            f"{round_up(_against(claim))}. Look for an error in the training, or for what the assumption misses."
         )
     return notes
 

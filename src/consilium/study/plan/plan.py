@@ -14,6 +14,7 @@ from consilium.core.defence import AnswerDefence, ModelDefence
 from consilium.core.errors import Refused, Unlawful
 from consilium.core.network import Network
 from consilium.core.records import Consortium
+from consilium.core.rounding import round_down, round_up
 from consilium.federate.round.weights import fewest_sites
 from consilium.measure.accounting.privacy import Claim
 from consilium.study.build.engine_choice import check_engine
@@ -27,6 +28,7 @@ from .corruption_checks import check_infections
 from .division import check_division, division_note
 from .observer_checks import check_watchers
 from .privacy_claims import planned_claims
+from .radius_checks import check_radii
 from .rules import Refusal, broken_law
 from .shadow_pool import check_retraining
 from .stage_keys import cell_recipe, data_digest, digest, model_recipe, start_mark, training_recipe
@@ -125,6 +127,7 @@ def make_plan(
     """
     _check(spec, spec.data.shares.sites if gathered is None else len(gathered(spec.seeds[0]).sites))
     materials, every = Materials(spec, gathered), arms(spec)
+    check_radii(spec, materials.consortium(spec.seeds[0]).shape)
     if spec.audit:
         check_division(spec, materials.consortium)
     check_retraining(spec, every, materials.consortium(spec.seeds[0]))
@@ -132,7 +135,8 @@ def make_plan(
     refused = _refusals(spec, materials, every, progress)
     if refused and (spec.unlawful == "refuse" or len(refused) == len(every)):
         first = next(iter(refused))
-        more = f" ({len(refused) - 1} more arms are unlawful too)" if len(refused) > 1 else ""
+        others = len(refused) - 1
+        more = f" ({others} more arm{'s are' if others > 1 else ' is'} unlawful too)" if others else ""
         rule = refused[first]
         raise Unlawful(
             f"arm '{first}': {rule.reason} (LAWS {rule.law}){more}",
@@ -210,8 +214,9 @@ def _check_cohort(shape: FederationShape, sites: int) -> None:
         )
     if fewest_sites(shape.max_share) > most:
         raise Refused(
-            f"among {most} sites one has a share of at least {1 / most:.3g}, and {shape.max_share:g} is the most",
-            remedy=f"use a max-share of at least {1 / most:.3g}, or more sites",
+            f"among {most} sites one has a share of at least {round_down(1 / most)}, and {shape.max_share:g} is the "
+            "most",
+            remedy=f"use a max-share of at least {round_up(1 / most)}, or more sites",
             where="federation.max-share",
         )
 

@@ -19,6 +19,7 @@ from consilium.core.gradient import GradientRule
 from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Consortium
+from consilium.core.rounding import round_down, round_up
 from consilium.core.update import Update
 from consilium.learn.alike import FEW_SIZES, departure
 from consilium.measure.accounting.privacy import Claim, enough_noise
@@ -326,11 +327,12 @@ def _capped(claims: tuple[Claim, ...], cap: float) -> Refusal | None:
     for unit in dict.fromkeys(c.unit for c in claims):
         worst = max((c for c in claims if c.unit == unit), key=lambda c: c.epsilon)
         if worst.epsilon > cap:
-            noise = "" if worst.noise_multiplier is None else f"noise multiplier {worst.noise_multiplier:g}, "
+            sigma = worst.noise_multiplier
+            noise = "" if sigma is None else f"noise multiplier {round_down(sigma, 6)}, "
             return Refusal(
                 13,
-                f"epsilon = {worst.epsilon:.4g} per {unit} at {worst.site} ({noise}{worst.steps} steps, n = {worst.n}, "
-                f"{worst.accountant}) is above max-epsilon = {cap:g}: it protects nobody",
+                f"epsilon = {round_up(worst.epsilon, 4)} per {unit} at {worst.site} ({noise}{worst.steps} steps, "
+                f"n = {worst.n}, {worst.accountant}) is above max-epsilon = {cap:g}: it protects nobody",
                 f"use {_enough(worst, cap)}, fewer rounds or a smaller target epsilon",
             )
     return None
@@ -343,7 +345,7 @@ def _enough(claim: Claim, cap: float) -> str:
     batch = claim.batch_size + (0.5 if claim.unit == "site" else 0)  # an expected cohort may have been rounded down
     rate = min(1.0, batch / claim.n) if claim.sampler.startswith("Poisson") else 1.0
     needed = enough_noise(cap, claim.delta, rate, claim.steps, claim.adjacency)
-    return f"more noise (a noise multiplier of {needed:g} meets epsilon {cap:g})"
+    return f"more noise (a noise multiplier of {round_up(needed, 6)} meets epsilon {cap:g})"
 
 
 LAWS: tuple[Callable[[Case], Refusal | None], ...] = (

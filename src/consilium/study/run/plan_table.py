@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from consilium.core.rounding import round_up
 from consilium.core.terminal import one_line
 
 from .plan_summary import ArmSummary
@@ -30,7 +31,7 @@ def plan_table(summary: Mapping[str, Any]) -> Table:
             arm["arm"],
             "lawful",
             "none (no DP)" if arm["epsilon"] is None else _epsilons(arm),
-            "" if arm["delta"] is None else f"{arm['delta']:g}",
+            "" if arm["delta"] is None else round_up(arm["delta"]),
             arm["unit"] or "",
             arm["adjacency"] or "",
             "" if noise is None else f"{noise[0]:.4g} to {noise[1]:.4g}",
@@ -53,5 +54,5 @@ def plan_lines(summary: Mapping[str, Any]) -> list[str]:
 def _epsilons(arm: ArmSummary) -> str:
     """The epsilon of each of the arm's cells: one figure if they agree, else from least to most."""
     found = [value for cell in arm["cells"] if (value := cell["epsilon"].get(arm["unit"] or "")) is not None]
-    least, most = f"{min(found):.4g}", f"{max(found):.4g}"
+    least, most = round_up(min(found), 4), round_up(max(found), 4)
     return most if least == most else f"{least} to {most} ({len(found)} cells)"

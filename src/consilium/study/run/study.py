@@ -5,6 +5,7 @@ Study(name="mine", data={"kind": "digits", "sites": 5}, model="mlp", vary={"priv
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -98,9 +99,12 @@ class Study:
         ``executor`` is "serial", "processes", "dask:ADDRESS" or "slurm" (empty: processes where that is faster), with
         ``workers`` stages at once (0: as many as the cores allow).  Raises Refused where it cannot be done as given.
         """
+        began = time.perf_counter()
         plan = self.plan(quiet)
+        planned = time.perf_counter() - began
         store = Store.of(Path(out), plan.spec.name)
         outcome = run_plan(plan, store, command, quiet, executor=executor, workers=workers)
+        outcome.planning_seconds = planned
         return Results(store.folder, plan, outcome)
 
     def prepare(self, out: str | Path = "out", command: str = "Study.prepare", quiet: bool = True) -> tuple[Path, int]:

@@ -11,7 +11,7 @@ __all__ = ["Outcome"]
 
 @dataclass
 class Outcome:
-    """What a run did: counts, and the errors of what failed."""
+    """What a run did: counts, the errors of what failed, and its seconds, those of planning apart."""
 
     trained: int = 0
     resumed: int = 0
@@ -20,6 +20,7 @@ class Outcome:
     attacks_reused: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    planning_seconds: float = 0.0
 
     def add(self, part: Mapping[str, Any]) -> None:
         """What one stage did, by the names of the counts."""
@@ -30,11 +31,12 @@ class Outcome:
         """For people, without what failed."""
         trained = f"trained {self.trained}" if self.trained else "trained nothing"
         resumed = f" ({self.resumed} resumed)" if self.resumed else ""
+        planned = f"planned in {self.planning_seconds:.1f} s, " if self.planning_seconds else ""
         return (
             f"{trained}{resumed}, {self.reused} were done; ran {self.attacks_run} attacks, "
-            f"{self.attacks_reused} were done; {self.seconds:.1f} s"
+            f"{self.attacks_reused} were done; {planned}ran in {self.seconds:.1f} s"
         )
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON, for programs."""
-        return {**vars(self), "seconds": round(self.seconds, 2)}
+        return {name: round(v, 2) if isinstance(v, float) else v for name, v in vars(self).items()}

@@ -13,7 +13,7 @@
   const body = table.tBodies[0];
   const number = (row, key) => {
     const cell = row.querySelector(`td[data-column="${CSS.escape(key)}"]`);
-    return cell && "value" in cell.dataset ? { value: +cell.dataset.value, last: "unranked" in cell.dataset } : null;
+    return cell && "value" in cell.dataset ? { value: +(cell.dataset.rank ?? cell.dataset.value), last: "unranked" in cell.dataset } : null;
   };
   const compare = (key, sign) => (a, b) => {
     if (key === "name") return sign * a.dataset.name.localeCompare(b.dataset.name) || a.dataset.order - b.dataset.order;
@@ -103,7 +103,7 @@
     const narrow = host.clientWidth < 560;
     const traces = [...sites, line(held.worst, "worst site", { color: colour("bad"), width: 2.5, dash: "dash" }),
       line(held.mean, "mean", { color: colour("ink"), width: 3 }),
-      line(held.loss, "mean loss", { color: colour("accent"), width: 2 }, { xaxis: "x2", yaxis: "y2" })];
+      line(held.loss, "mean loss", { color: colour("accent"), width: 2 }, { xaxis: "x2", yaxis: "y2", showlegend: false })];  // its axis names it
     const whole = { dtick: Math.max(1, Math.ceil(held.round.length / 10)) };
     const [left, right] = narrow ? [[0, 1], [0, 1]] : [[0, 0.62], [0.72, 1]];
     const [top, bottom] = narrow ? [[0.5, 1], [0, 0.34]] : [[0, 1], [0, 1]];
@@ -123,7 +123,11 @@
       color: OKABE[i % 8], width: 2.2, dash: i < 8 ? "solid" : "dashdot" }));
     const chance = line(held.chance, held.chance, "chance", { color: colour("soft"), width: 1.5, dash: "dot" });
     const bound = held.bound ? [line(held.bound.x, held.bound.y, `ε = ${held.bound.epsilon} allows`, { color: colour("ink"), width: 2, dash: "dash" })] : [];
-    const log = (title) => axis(title, { type: "log", range: [Math.log10(held.chance[0]), 0], tickformat: "~%", dtick: 1 });
+    const least = held.chance[0];
+    const decades = Array.from({ length: Math.ceil(-Math.log10(least)) + 1 }, (_, i) => 10 ** -i);
+    const parts = least > 0.2 ? [1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3] : [1, 0.5, 0.2];  // three ticks or more
+    const ticks = decades.flatMap((decade) => parts.map((part) => part * decade)).filter((tick) => tick >= 0.999 * least);
+    const log = (title) => axis(`${title} (logarithmic)`, { type: "log", range: [Math.log10(least), 0], tickformat: "~%", tickvals: ticks });
     return [[...attacks, chance, ...bound], layout({ showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", font: { size: 12 } },
       xaxis: log("non-members taken for members"), yaxis: log("members told") })];
   };
@@ -165,7 +169,10 @@
     return { none, at: (p) => p.figures[key]?.v ?? none, high };
   };
   const front = (points, x, y) => {  // arms that no other arm beats in both; a loose bound or a collapse competes in none
-    const good = (entry, value) => (entry.better === "high" ? value : -value);
+    const good = (entry, value) => {  // below chance nothing is told: no less leakage than at chance
+      const counted = entry.chance === null ? value : Math.max(value, entry.chance);
+      return entry.better === "high" ? counted : -counted;
+    };
     const fair = points.filter((p) => !p.collapsed && ![x, y].some((entry) => p.figures[entry.key]?.upper));
     return fair.filter((p) => !fair.some((q) => {
       const gains = [[x, "px"], [y, "py"]].map(([entry, k]) => good(entry, q[k]) - good(entry, p[k]));
@@ -174,9 +181,8 @@
   };
   const written = (entry, figure) => {
     if (!figure || figure.v === null) return entry.key === "epsilon" ? "none (no DP)" : "–";
-    const text = entry.style === "bytes" ? `${(figure.v / 1000).toPrecision(3)} kB` : (+figure.v.toPrecision(3)).toString();
-    const between = figure.l === null ? "" : ` (${[figure.l, figure.h].map((v) => +v.toPrecision(3)).join(" – ")})`;
-    return (figure.at_most ? "≤ " : "") + text + (entry.style === "bytes" ? "" : between);
+    const between = entry.style === "bytes" || !figure.between ? "" : ` (${figure.between})`;
+    return (figure.at_most ? "≤ " : "") + figure.text + between;
   };
   const safe = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;");
   const SIDES = ["top right", "bottom right", "top left", "bottom left"];
@@ -226,8 +232,8 @@
     const named = (entry) => `${entry.label} ${entry.better === "high" ? "(higher is better)" : "(lower is better)"}`;
     const ticks = (s) => {
       if (s.none === null) return {};
-      const values = [...new Set(shown.map((p) => p.figures.epsilon?.v).filter((v) => v != null))];
-      return { tickvals: [...values, s.none], ticktext: [...values.map((v) => v.toPrecision(3)), "none (no DP)"] };
+      const texts = new Map(shown.map((p) => p.figures.epsilon).filter((f) => f?.v != null).map((f) => [f.v, f.text]));
+      return { tickvals: [...texts.keys(), s.none], ticktext: [...texts.values(), "none (no DP)"] };
     };
     const divide = [["x", sx], ["y", sy]].filter(([, s]) => s.none !== null).map(([k, s]) => {
       const place = (s.none + s.high) / 2;
