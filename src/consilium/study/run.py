@@ -38,6 +38,7 @@ from .engines import engine_for, engine_record
 from .environment import settled
 from .evaluate import AttackContext, attack_digest, costs, find, implied, is_judged, judge
 from .failures import told
+from .mediate import cell_mediators
 from .merges import check_rounds, merge_notes, merge_record
 from .outcome import Outcome
 from .pace import Kind
@@ -239,6 +240,9 @@ class _Runner:
         self.ticker.begin(f"judging {cell.label}")
         stream = Stream(cell.seed).child("evaluate", cell.digest)
         draft.judged(judge(model, data, stream, self.store.cell(cell.digest)))
+        asked, caveats = self._asked.members(cell), self._asked.unknown_members(cell)
+        mediators = cell_mediators(model.module, data, asked, cell.seed, " ".join(caveats))
+        draft.evidence = replace(draft.evidence, mediators=mediators)
         if (own := self._personal(cell)) is not None:
             utility = (*draft.evidence.utility, *own.judge(model.module))
             draft.evidence = replace(draft.evidence, utility=utility)
