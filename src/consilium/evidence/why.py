@@ -39,7 +39,7 @@ WHY: Mapping[str, str] = {
     "generalisation_gap": "Overfitting is the common cause of many leaks; here it is measured and not presumed.",
     "loss_members": "A threshold on the loss tells members, so this is what such an attack sees of them.",
     "loss_non_members": "Such an attack takes a loss as high as this for that of a record which was not learned.",
-    "generalisation_gap_loss": "Losses part where answers are right alike, so members can be told without an accuracy gap.",
+    "generalisation_gap_loss": "Losses part where answers are right alike: members are told without any other gap.",
     **{f"margin_{pool}_q{q}": _MARGIN for pool in ("members", "non_members") for q in ("05", "25", "50", "75", "95")},
     "bytes": "The stored model is what has to be sent to, and held by, the device that uses it.",
     "latency_ratio": "A ratio to the same model in fp32 carries over to other machines better than a time does.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -20,6 +21,8 @@ from consilium.federate.participation import Participation
 from consilium.federate.rate import Rate
 from consilium.learn.architecture import Architecture
 
+from .tables import check_length
+
 __all__ = [
     "JUDGED",
     "STRICT",
@@ -31,12 +34,15 @@ __all__ = [
     "DataSpec",
     "FederationShape",
     "FederationSpec",
+    "Head",
     "Spec",
 ]
 
 JUDGED = "scores"
 """What a cell's own answers are called where each attack's lie under its name."""
 
+_MAX_SEEDS = 1000
+_LONGEST_NAME = 100
 STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
 
 
@@ -255,26 +261,42 @@ class CanarySpec:
 
 
 @dataclass(frozen=True)
-class Spec:
-    """A whole study.  ``given`` is the table as it was written.
+class Head:
+    """The plain knobs at the top of a study.  Where curves are ``track``-ed beside the evidence changes no figure."""
 
-    ``track`` names where curves go beside the evidence; no figure and no digest depends on it.
-    """
-
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     name: str
-    data: DataSpec
-    model: Architecture
-    federation: FederationSpec | None
-    vary: Mapping[str, tuple[Choice, ...]]
-    attacks: tuple[AttackSpec, ...]
-    corruptions: tuple[CorruptionSpec, ...]
     seeds: tuple[int, ...] = (0,)
     threads: int = 2
     device: str = "cpu"
     max_epsilon: float = 20.0
     unlawful: Literal["refuse", "skip"] = "refuse"
     question: str = ""
-    track: tuple[str, ...] = ()
+    track: tuple[Literal["tensorboard", "mlflow"], ...] = ()
+
+    def __post_init__(self) -> None:
+        check_length(self.name, _LONGEST_NAME, "name")
+        check(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name) is not None, "name", self.name,
+              "letters, digits, dots and dashes: it names a folder")  # fmt: skip
+        check(0 < len(self.seeds) <= _MAX_SEEDS, "seeds", f"{len(self.seeds)} seeds", f"1 to {_MAX_SEEDS} of them")
+        check(len(set(self.seeds)) == len(self.seeds), "seeds", self.seeds, "each seed once")
+        check(all(0 <= s < 2**63 for s in self.seeds), "seeds", self.seeds, "seeds from 0 to 2^63 - 1")
+        check(1 <= self.threads <= 1024, "threads", self.threads, "1 to 1024 threads")
+        check(re.fullmatch(r"cpu|cuda(:\d+)?", self.device) is not None, "device", self.device, "cpu, cuda or cuda:N")
+        check(len(set(self.track)) == len(self.track), "track", self.track, "each sink once")
+        check(self.max_epsilon > 0, "max_epsilon", self.max_epsilon, "an epsilon above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec(Head):
+    """A whole study.  ``given`` is the table as it was written."""
+
+    data: DataSpec
+    model: Architecture
+    federation: FederationSpec | None
+    vary: Mapping[str, tuple[Choice, ...]]
+    attacks: tuple[AttackSpec, ...]
+    corruptions: tuple[CorruptionSpec, ...]
     canaries: CanarySpec | None = None
     given: Mapping[str, Any] = field(default_factory=dict)
 

@@ -18,6 +18,7 @@ from .parse import parse, read
 from .plan import Plan, make_plan
 from .progress import Planning
 from .run import run_plan
+from .spec import Head
 from .store import Store
 from .tables import tabled
 
@@ -46,7 +47,7 @@ class Study:
     vary: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     attacks: Sequence[Any] = ()
     corruptions: Sequence[Any] = ()
-    seeds: Sequence[int] = (0,)
+    seeds: Sequence[int] = Head.seeds
     options: Mapping[str, Any] = field(default_factory=dict)
     audit: Mapping[str, Any] | None = None
 
