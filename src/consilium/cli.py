@@ -3,7 +3,8 @@
 It has no knobs that a study has not; those of a deployment say where the machines are and how long to wait for them.
 
 Results go to standard output (``--json``: one JSON document), progress and errors to standard error.  Exit codes: 0
-every cell is ok, 2 the study was refused, 3 some cell failed or the run was stopped.
+every cell is ok, 2 the study was refused, 3 some cell failed or the run was stopped.  A threshold of ``[[accept]]``
+that is not met changes none of them: it is a finding, and no failure.
 """
 
 from __future__ import annotations
@@ -324,6 +325,7 @@ def _run_record(folder: Path, outcome: Outcome, table: Path, page: Path) -> dict
         "folder": _text(folder),
         "arms": study["arms"],
         "cells": study["cells"],
+        **({"accept": study["accept"]} if "accept" in study else {}),
         **{k: v for k, v in vars(outcome).items() if k != "seconds"},
         "seconds": round(outcome.seconds, 2),
         "table": _text(table),
@@ -332,10 +334,13 @@ def _run_record(folder: Path, outcome: Outcome, table: Path, page: Path) -> dict
 
 
 def _print_table(folder: Path) -> None:
+    from .report.acceptance import acceptance_table
     from .report.table import terminal_table
     from .study.screen import draw
 
     draw(terminal_table(folder))
+    if (accepted := acceptance_table(folder)) is not None:
+        draw(accepted)
 
 
 def _print_outcome(outcome: Outcome) -> None:

@@ -7,7 +7,9 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
+from .acceptance import AcceptanceEvidence
 from .fields import (
+    ABSENT,
     Code,
     Count,
     Flag,
@@ -101,7 +103,10 @@ def _command(value: object) -> object:
 
 @dataclass(frozen=True)
 class StudyEvidence:
-    """``study`` is what was written by its author, ``resolved`` has every default filled in."""
+    """``study`` is what was written by its author, ``resolved`` has every default filled in.
+
+    ``accept`` is there once thresholds were stated in this folder, also where they were withdrawn.
+    """
 
     schema: Whole = 1
     name: Text = ""
@@ -118,3 +123,4 @@ class StudyEvidence:
     device: Text = ""
     created: Text = ""
     seconds: Number = None
+    accept: Maybe[AcceptanceEvidence] = field(default=None, metadata=ABSENT)

@@ -22,6 +22,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from ..core.files import replace
+from .acceptance import acceptance_view
 from .cell import CellView, cell_views
 from .columns import columns
 from .crowd import MANY, bands, pools
@@ -79,6 +80,7 @@ def _context(study: StudyRecord, *, share: bool) -> Mapping[str, object]:
         "question": question(study),
         "statement": privacy_statement(study),
         "cards": cards(study, every),
+        "accepted": acceptance_view(study),
         "columns": columns(study),
         "groups": [(name, len(list(held))) for name, held in groupby(columns(study), lambda c: c.group)],
         "rows": every,

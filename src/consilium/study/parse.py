@@ -22,6 +22,7 @@ from consilium.core.threat import CanaryView
 from consilium.federate.participation import Participation
 from consilium.learn.architecture import Architecture
 
+from .arms import arm_name
 from .data_table import division_of
 from .spec import (
     JUDGED,
@@ -33,8 +34,10 @@ from .spec import (
     FederationSpec,
     Head,
     Spec,
+    Threshold,
 )
 from .tables import as_table, card_of, check_length, entry, place, refuse_unknown, shown, value
+from .thresholds import thresholds_of
 from .unread import check_read
 
 __all__ = ["parse", "read"]
@@ -54,7 +57,7 @@ _ATTACKS = (
     "attack/linkage",
 )
 _AUDIT = "one-run-audit"
-_TABLES = ("data", "model", "federation", "vary", "attacks", "corruptions", "audit")
+_TABLES = ("data", "model", "federation", "vary", "attacks", "corruptions", "audit", "accept")
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -87,15 +90,17 @@ def parse(given: Mapping[str, Any]) -> Spec:
         check_read(as_table(given.get("federation", "fed-avg"), "federation"), federation, vary)
     canaries = _canaries(given, model)
     corruptions = _corruptions(_sequence(given.get("corruptions", ()), "corruptions"))
+    attacks = _audited(_attacks(_sequence(given.get("attacks", ()), "attacks"), vary), canaries)
     _limit_cells(len(head.seeds), vary, len(corruptions))
     return Spec(
         data=division_of(as_table(given["data"], "data")),
         model=model,
         federation=federation,
         vary=vary,
-        attacks=_audited(_attacks(_sequence(given.get("attacks", ()), "attacks"), vary), canaries),
+        attacks=attacks,
         corruptions=corruptions,
         canaries=canaries,
+        accept=_accepted(_sequence(given.get("accept", ()), "accept"), vary, attacks, corruptions),
         given=dict(given),
         **vars(head),
     )
@@ -304,6 +309,23 @@ def _arm(origin: Mapping[str, Any], vary: Mapping[str, tuple[Choice, ...]], wher
             )
         chosen[axis] = labels[0]
     return chosen
+
+
+def _accepted(
+    raw: Sequence[object],
+    vary: Mapping[str, tuple[Choice, ...]],
+    attacks: Sequence[AttackSpec],
+    corruptions: Sequence[CorruptionSpec],
+) -> tuple[Threshold, ...]:
+    """The tables ``[[accept]]``; an arm is named as in the report, or by its choices."""
+    _limit(raw, _MAX_ADVERSARIES, "accept")
+    origins = {i: one["arm"] for i, one in enumerate(raw) if isinstance(one, Mapping) and "arm" in one}
+    named = {
+        i: arm_name(list(_arm(origin, vary, f"accept[{i}].arm").values()))
+        for i, origin in origins.items()
+        if isinstance(origin, Mapping)
+    }
+    return thresholds_of(raw, named, vary, attacks, corruptions)
 
 
 def _corruptions(raw: Sequence[object]) -> tuple[CorruptionSpec, ...]:

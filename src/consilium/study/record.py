@@ -12,6 +12,7 @@ from dataclasses import asdict
 
 from consilium.core.records import Consortium
 from consilium.data.sites import label_counts
+from consilium.evidence.acceptance import AcceptanceEvidence
 from consilium.evidence.cell import CellEvidence, CellName
 from consilium.evidence.read import SCHEMA
 from consilium.evidence.study import (
@@ -70,7 +71,12 @@ def cell_record(plan: Plan, cell: CellNode) -> CellEvidence:
 
 
 def study_record(
-    plan: Plan, command: str, status: Mapping[str, str], seconds: float, seals: Mapping[str, str | None] | None = None
+    plan: Plan,
+    command: str,
+    status: Mapping[str, str],
+    seconds: float,
+    seals: Mapping[str, str | None] | None = None,
+    accept: AcceptanceEvidence | None = None,
 ) -> StudyEvidence:
     """``study.json``; ``seals`` are those of the cells' evidence, by digest, as far as it is done."""
     spec = plan.spec
@@ -90,6 +96,7 @@ def study_record(
         device=spec.device,
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         seconds=seconds,
+        accept=accept,
     )
 
 

@@ -27,6 +27,7 @@ from consilium.federate.round import RoundExchange, RoundState
 from consilium.federate.states import SiteStates
 from consilium.federate.train import Trained, train
 
+from .acceptance import cells_in, stated, with_verdicts
 from .asked import Asked
 from .budget import budget_stop
 from .build import algorithm, assessing, colluders, exchange, released, start
@@ -81,7 +82,8 @@ def run_plan(plan: Plan, store: Store, command: str, quiet: bool = False, carrie
         Tracks(plan.spec.track, store.folder, plan.spec.name, ticker.say) as tracks,
     ):
         runner = _Runner(plan, store, ticker, tracks, carrier)
-        write_json(store.folder / "study.json", sealed(plain(study_record(plan, command, {}, 0.0))))
+        accept = stated(plan.spec, store)
+        write_json(store.folder / "study.json", sealed(plain(study_record(plan, command, {}, 0.0, accept=accept))))
         for one in plan.materials.consortium(plan.spec.seeds[0]).omitted:
             ticker.say(f"left out or clipped: {one.line()}")
         if plan.spec.audit:
@@ -96,7 +98,8 @@ def run_plan(plan: Plan, store: Store, command: str, quiet: bool = False, carrie
                         runner.cell(cell)
         finally:  # also when it is stopped: what is finished is said to be
             runner.outcome.seconds = time.perf_counter() - began
-            record = study_record(plan, command, runner.status, runner.outcome.seconds, runner.seals.cells)
+            record = study_record(plan, command, runner.status, runner.outcome.seconds, runner.seals.cells, accept)
+            record = with_verdicts(record, cells_in(store, record))
             write_json(store.folder / "study.json", sealed(plain(record)))
     return runner.outcome
 

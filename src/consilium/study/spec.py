@@ -36,6 +36,7 @@ __all__ = [
     "FederationSpec",
     "Head",
     "Spec",
+    "Threshold",
 ]
 
 JUDGED = "scores"
@@ -261,6 +262,33 @@ class CanarySpec:
 
 
 @dataclass(frozen=True)
+class Threshold:
+    """What the study accepts: a bound on ``measure``, of the model itself or as ``attack`` found it.
+
+    Of every arm unless ``arm`` names one; of clean models unless ``corruption`` names an infection.  No training, model
+    or cell depends on it.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    measure: str
+    attack: str = ""
+    arm: str = ""
+    corruption: str = ""
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.at_least is None) == (self.at_most is None):
+            reason = "no bound is given" if self.at_least is None else "two bounds are given"
+            raise Refused(reason, remedy="say at-least = ... or at-most = ...; two tables for both")
+
+    @property
+    def bound(self) -> float:
+        """The number that is not to be crossed."""
+        return float(self.at_least if self.at_least is not None else self.at_most or 0.0)
+
+
+@dataclass(frozen=True)
 class Head:
     """The plain knobs at the top of a study.  Where curves are ``track``-ed beside the evidence changes no figure."""
 
@@ -298,6 +326,7 @@ class Spec(Head):
     attacks: tuple[AttackSpec, ...]
     corruptions: tuple[CorruptionSpec, ...]
     canaries: CanarySpec | None = None
+    accept: tuple[Threshold, ...] = ()
     given: Mapping[str, Any] = field(default_factory=dict)
 
     @property

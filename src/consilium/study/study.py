@@ -50,6 +50,7 @@ class Study:
     seeds: Sequence[int] = Head.seeds
     options: Mapping[str, Any] = field(default_factory=dict)
     audit: Mapping[str, Any] | None = None
+    accept: Sequence[Any] = ()
 
     @classmethod
     def read(cls, path: str | Path) -> Study:
@@ -65,7 +66,7 @@ class Study:
     def of(cls, table: Mapping[str, Any]) -> Study:
         """The study that these tables describe; refused where they are wrong."""
         parse(table)
-        own = ("name", "data", "model", "federation", "vary", "attacks", "corruptions", "seeds", "audit")
+        own = ("name", "data", "model", "federation", "vary", "attacks", "corruptions", "seeds", "audit", "accept")
         options = {k: v for k, v in table.items() if k not in own}
         return cls(**{k: table[k] for k in own if k in table}, options=options)
 
@@ -74,6 +75,7 @@ class Study:
         made: dict[str, Any] = {"name": self.name, "seeds": _plain(self.seeds), "data": _plain(self.data)}
         made |= {"model": _plain(self.model), "vary": _plain(self.vary), "attacks": _plain(self.attacks)}
         made |= {"corruptions": _plain(self.corruptions), **self.options}
+        made |= {"accept": _plain(self.accept)} if self.accept else {}
         made |= {} if self.audit is None else {"audit": _plain(self.audit)}
         return made if self.federation is None else {**made, "federation": _plain(self.federation)}
 

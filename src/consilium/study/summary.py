@@ -13,6 +13,7 @@ from .estimate import expected_seconds, unfinished, unfinished_shadows
 from .plan import CellNode, Plan
 from .retrain import shadows_wanted
 from .store import Store
+from .thresholds import canonical
 
 __all__ = ["plan_summary"]
 
@@ -37,6 +38,7 @@ def plan_summary(plan: Plan, store: Store | None) -> dict[str, Any]:
         "cells": len(plan.cells),
         "attacks_per_cell": len(plan.spec.attacks),
         "expected_seconds": round(expected_seconds(plan, todo, shadows), 1),
+        **({"accept": canonical(plan.spec)} if plan.spec.accept else {}),
     }
 
 
