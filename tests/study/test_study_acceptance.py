@@ -25,7 +25,7 @@ TABLE = {
     "data": {"kind": "breast-cancer", "sites": 2},
     "model": "logistic",
     "federation": {"kind": "fed-avg", "rounds": 2},
-    "vary": {"privacy": [{"kind": "dp-sgd", "epsilon": 8.0, "delta": 1e-3}], "size": ["static-int8"]},
+    "vary": {"privacy": [{"kind": "dp-sgd", "epsilon": 8.0, "delta": 1e-3}]},
     "attacks": ["loss-threshold", {"kind": "pgd", "radius": 0.02, "steps": 2}],
     "corruptions": [{"kind": "label-flip", "sites": 1}],
     "threads": 1,
@@ -121,8 +121,8 @@ def test_they_are_sealed_with_their_time_before_the_run(first):
 
 def test_the_verdicts_are_those_that_the_figures_allow(first):
     found = {(v["threshold"], v["arm"]): v for v in first[0]["accept"]["verdicts"]}
-    assert len(found) == 4 + 4 + 5
-    assert all(found[0, arm]["verdict"] == "met" for arm in ("none", "static-int8"))
+    assert len(found) == 2 + 2 + 5
+    assert all(found[0, arm]["verdict"] == "met" for arm in ("none", "dp-sgd"))
     robust = found[1, "none"]  # all of its interval is above 0, and an attack shows no robustness
     assert robust["low"] > 0 and robust["verdict"] == "undecided" and "stronger" in robust["reason"]
     leak = found[2, "dp-sgd"]
@@ -137,9 +137,9 @@ def test_page_and_terminal_show_them(first):
     folder = first[1].folder
     view = acceptance_view(read_study(folder))
     assert "stated before any figure was known" in view.statement and "7 thresholds" in view.statement
-    assert "13 verdicts" in view.statement and first[0]["accept"]["sha256"] in view.statement
+    assert "9 verdicts" in view.statement and first[0]["accept"]["sha256"] in view.statement
     assert [line.verdict for line in view.lines] == [v["verdict"] for v in first[0]["accept"]["verdicts"]]
-    assert acceptance_table(folder).row_count == 13
+    assert acceptance_table(folder).row_count == 9
     page = write_page(folder).read_text(encoding="utf-8")
     assert 'id="accept"' in page and "robust accuracy (pgd) ≥ 0" in page
 
