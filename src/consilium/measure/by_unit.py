@@ -35,10 +35,13 @@ def resampled_sums(sums: _Floats, stream: Stream, repeats: int = 1000) -> _Float
     return np.concatenate([counts @ sums for counts in drawn_units(len(sums), stream, repeats)])
 
 
-def drawn_units(units: int, stream: Stream, repeats: int = 1000) -> Iterator[_Floats]:
-    """How often each of ``units`` is drawn, ``(r, units)`` at a time, ``repeats`` rows in all."""
+def drawn_units(units: int, stream: Stream, repeats: int = 1000, width: int = 0) -> Iterator[_Floats]:
+    """How often each of ``units`` is drawn, ``(r, units)`` at a time, ``repeats`` rows in all.
+
+    ``width`` is how many numbers the caller makes of a row, where that is more than there are units.
+    """
     generator = np.random.default_rng(stream.number())
-    for first in range(0, repeats, size := max(1, _CHUNK // units)):
+    for first in range(0, repeats, size := max(1, _CHUNK // max(units, width))):
         rows = min(size, repeats - first)
         drawn = generator.integers(units, size=(rows, units)) + np.arange(rows)[:, None] * units
         yield np.bincount(drawn.ravel(), minlength=rows * units).reshape(rows, units).astype(np.float64)

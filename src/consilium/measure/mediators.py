@@ -104,7 +104,7 @@ class _Pool:
         different, of = np.unique(self.units, return_inverse=True)
         of = of.ravel()[order]
         found = np.concatenate(
-            [_at_shares(ranked, counts[:, of]) for counts in drawn_units(len(different), stream, _REPEATS)]
+            [_at_shares(ranked, counts[:, of]) for counts in drawn_units(len(different), stream, _REPEATS, self.n)]
         )
         values = _at_shares(ranked, np.ones((1, self.n)))[0]
         low, high = np.quantile(found, [0.025, 0.975], axis=0, method="inverted_cdf")
