@@ -15,7 +15,7 @@ from consilium.deploy.server.enrolment_handshake import check_deployable, declar
 from consilium.deploy.server.remote_sites import elsewhere
 from consilium.deploy.transport.flower import Caller
 from consilium.deploy.transport.server_options import Terms
-from consilium.evidence.write import plain
+from consilium.evidence.storage.write import plain
 from consilium.study.build.factory import consortium, exchange
 from consilium.study.spec.arms import arms
 from consilium.study.spec.parse import parse

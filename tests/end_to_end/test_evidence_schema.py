@@ -1,7 +1,8 @@
 """What a small study writes has every field that version 1 of the schema wrote: of the same type, the same digests.
 
+``evidence_added.json`` has those that came with calibration, mediators and thresholds, described alike.
 ``evidence_v1.json`` was made by the code of schema version 1 with :func:`described`: keys, types, digests and texts, no
-figures, because these differ between machines.  Fields may be added to evidence; this file is not made again.
+figures, because these differ between machines.  Fields may be added to evidence; these files are not made again.
 """
 
 import json
@@ -25,6 +26,10 @@ vary = { privacy = [{ kind = "dp-sgd", epsilon = 8.0, delta = 1e-3 }] }
 attacks = ["loss-threshold", { kind = "pgd", radius = 0.05, steps = 2 }, "one-run-audit"]
 audit = { canaries = 40 }
 corruptions = [{ kind = "label-flip", sites = 1 }]
+accept = [
+    { measure = "accuracy", at-least = 0.0 },
+    { measure = "robust_accuracy", attack = "pgd", arm = { privacy = "dp-sgd" }, at-least = 0.0 },
+]
 """
 MACHINE = re.compile(
     r"seal|sha256|^code|\.code|^packages|^hardware|^engine|^created|^command|checkpoint|rounds\.jsonl|^schema"
@@ -62,8 +67,9 @@ def written(tmp_path_factory):
     return folder_described(Study.of(tomllib.loads(STUDY)).run(tmp_path_factory.mktemp("out"), quiet=True).folder)
 
 
-def test_everything_that_version_1_wrote_is_there_and_the_same(written):
-    known = json.loads(Path(__file__).with_name("evidence_v1.json").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("golden", ["evidence_v1.json", "evidence_added.json"])
+def test_everything_that_was_written_is_there_and_the_same(written, golden):
+    known = json.loads(Path(__file__).with_name(golden).read_text(encoding="utf-8"))
     assert known.keys() <= written.keys()
     wrong = {
         f"{name}: {path}": (wanted, written[name].get(path, "gone"))

@@ -9,8 +9,8 @@ from consilium.core.finding import Measure
 from consilium.evidence.cell import CellEvidence, CellName
 from consilium.evidence.finding import FindingEvidence
 from consilium.evidence.privacy import ClaimEvidence, PrivacyEvidence
-from consilium.evidence.read import SCHEMA, read_cell, read_round, read_study_record
-from consilium.evidence.write import plain
+from consilium.evidence.storage.read import SCHEMA, read_cell, read_round, read_study_record
+from consilium.evidence.storage.write import plain
 
 CELL = CellEvidence(
     schema=SCHEMA,

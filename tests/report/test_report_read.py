@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from consilium.core.errors import Refused
-from consilium.evidence.read import SCHEMA
+from consilium.evidence.storage.read import SCHEMA
 from consilium.report.load.read import read_study
 
 

@@ -14,7 +14,7 @@ from consilium.core.threat import ThreatModel
 from consilium.evidence.audit import AuditEvidence
 from consilium.evidence.finding import FindingEvidence
 from consilium.evidence.privacy import ClaimEvidence
-from consilium.evidence.write import plain
+from consilium.evidence.storage.write import plain
 from consilium.report.load.read import read_study
 from consilium.report.render.page import write_page
 from consilium.report.render.table import table_rows

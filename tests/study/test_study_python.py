@@ -1,5 +1,7 @@
 """The Python form is the same objects: the same digests, the same refusals."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,8 @@ from consilium.defend.model.static_int8 import StaticInt8
 from consilium.defend.training.adversarial_training import AdversarialTraining
 from consilium.defend.training.dp_sgd import DPSGD
 from consilium.learn.models.mlp import MLP
+from consilium.study.spec.parse import parse
+from consilium.study.spec.spec import Spec, StudyHead
 
 FILE = """
 name = "form"
@@ -122,3 +126,12 @@ def test_results_tell_where_the_evidence_lies(tmp_path, capsys):
     assert (results.folder / "cells" / results.plan.cells[0].digest / "evidence.json").is_file()
     said = capsys.readouterr()
     assert said.out == said.err == ""
+
+
+def test_a_default_stands_once():
+    """What a study may leave out is said by `StudyHead` alone; what was read, and `Study`, take it from there."""
+    knobs = {f.name for f in fields(StudyHead)}
+    assert not knobs & Spec.__annotations__.keys()
+    spec = parse({"name": "defaults", "data": "digits", "model": "logistic"})
+    assert all(getattr(spec, f.name) == f.default for f in fields(StudyHead) if f.name != "name")
+    assert Study(name="defaults", data="digits", model="logistic").seeds == StudyHead.seeds

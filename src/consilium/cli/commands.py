@@ -4,7 +4,8 @@
 It has no knobs that a study has not; others say where the work is done and how long to wait for it.
 
 Results go to standard output (``--json``: one JSON document), progress and errors to standard error.  Exit codes: 0
-every cell is ok, 2 the study was refused, 3 some cell failed or the run was stopped.
+every cell is ok, 2 the study was refused, 3 some cell failed or the run was stopped.  A threshold of ``[[accept]]``
+that is not met changes none of them: it is a finding, and no failure.
 """
 
 from __future__ import annotations

@@ -60,14 +60,18 @@ def _run_record(folder: Path, outcome: Outcome, table: Path, page: Path) -> Mapp
 
     study = read_stored(folder / "study.json") or {}
     about = {"study": study["name"], "folder": text(folder), "arms": study["arms"], "cells": study["cells"]}
+    about |= {"accept": study["accept"]} if "accept" in study else {}
     return {**about, **outcome.to_json(), "table": text(table), "report": text(page)}
 
 
 def _print_table(folder: Path) -> None:
     from ..monitor.screen import draw
+    from ..report.analyse.acceptance import acceptance_table
     from ..report.render.table import terminal_table
 
     draw(terminal_table(folder))
+    if (accepted := acceptance_table(folder)) is not None:
+        draw(accepted)
 
 
 def _print_outcome(outcome: Outcome) -> None:

@@ -29,7 +29,8 @@ class CellName:
 class CellEvidence:
     """Fields are only ever added; what an older version did not write has the default of its field here.
 
-    ``status`` is started, ok or failed, and ``error`` says why.  ``findings`` are those of the study's attacks,
+    ``status`` is started, ok or failed, and ``error`` says why.  ``mediators`` tell how members are answered apart
+    from others (:mod:`consilium.measure.mediators`).  ``findings`` are those of the study's attacks,
     ``set_aside`` those of attacks that the study no longer has, ``audits`` those of findings that are audits.
     ``engine`` is its name, or its record once something was trained.  ``scores`` names the file of what the model
     answered of each test record; ``released`` has the digests of the model that was judged.
@@ -51,6 +52,7 @@ class CellEvidence:
     corrupted: Texts = ()
     privacy: Record[PrivacyEvidence] = field(default_factory=PrivacyEvidence)
     utility: Measures = ()
+    mediators: Measures = ()
     scores: Name = None
     scores_sha256: Name = None
     cost: Measures = ()

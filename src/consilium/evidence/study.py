@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
+from .acceptance import AcceptanceEvidence
 from .fields import (
     ABSENT,
     Code,
@@ -121,7 +122,10 @@ def _command(value: object) -> object:
 
 @dataclass(frozen=True)
 class StudyEvidence:
-    """``study`` is what was written by its author, ``resolved`` has every default filled in."""
+    """``study`` is what was written by its author, ``resolved`` has every default filled in.
+
+    ``accept`` is there once thresholds were stated in this folder, also where they were withdrawn.
+    """
 
     schema: Whole = 1
     name: Text = ""
@@ -139,3 +143,4 @@ class StudyEvidence:
     created: Text = ""
     seconds: Number = None
     repeated: Maybe[RepeatedEvidence] = field(default=None, metadata=ABSENT)
+    accept: Maybe[AcceptanceEvidence] = field(default=None, metadata=ABSENT)

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 
 __all__ = ["WHY"]
 
+_MARGIN = (
+    "A record near the boundary is moved over it first, and one that lies deeper than others was perhaps memorised."
+)
 _LOW_RATE = "An adversary who is seldom wrong harms those it names, so what counts is the rate at few false alarms."
 _BOUND = "It says how much of what an attack might find the claim itself excludes, whatever the attack."
 
@@ -24,9 +27,20 @@ WHY: Mapping[str, str] = {
     "predicted_majority_share": (
         "It shows a model that answers one class nearly always, whose robustness means nothing."
     ),
+    "brier_score": "It weighs how sure an answer was: a wrong one that was certain costs most, as it does a patient.",
+    "expected_calibration_error": (
+        "A clinician who reads 90 % acts on it, so the model has to be right in nine of ten such cases."
+    ),
     "personal_accuracy": "Each site uses its own model on its own patients, so that is where it has to be right.",
     "personal_worst_accuracy": "A mean hides the site that gains nothing; this is that site.",
     "shared_accuracy": "Only against the common model on the same records can a site's own model be seen to help.",
+    "accuracy_members": "It is one end of the generalisation gap: what the model knows of its own training records.",
+    "accuracy_non_members": "It is the other end, on records of the same sites that the model never saw.",
+    "generalisation_gap": "Overfitting is the common cause of many leaks; here it is measured and not presumed.",
+    "loss_members": "A threshold on the loss tells members, so this is what such an attack sees of them.",
+    "loss_non_members": "Such an attack takes a loss as high as this for that of a record which was not learned.",
+    "generalisation_gap_loss": "Losses part where answers are right alike: members are told without any other gap.",
+    **{f"margin_{pool}_q{q}": _MARGIN for pool in ("members", "non_members") for q in ("05", "25", "50", "75", "95")},
     "bytes": "The stored model is what has to be sent to, and held by, the device that uses it.",
     "latency_ratio": "A ratio to the same model in fp32 carries over to other machines better than a time does.",
     "bytes_up_per_round_site": "A hospital's way up is its narrowest line, and compression acts there.",

@@ -14,7 +14,7 @@ from pathlib import Path
 from consilium.core.exchange import Joint
 from consilium.evidence.merge import LargestShare
 from consilium.evidence.round import RefusedSite, RoundEvidence, SitePoint
-from consilium.evidence.write import plain
+from consilium.evidence.storage.write import plain
 
 from .checkpoint import load_checkpoint, save_checkpoint, states_beside
 from .client.client_states import SiteStates

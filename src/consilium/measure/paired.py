@@ -26,7 +26,7 @@ from scipy import special
 
 from consilium.core.errors import Refused
 
-__all__ = ["Pair", "mean_of_ratios", "paired"]
+__all__ = ["Pair", "bounded_mean", "mean_of_ratios", "paired"]
 
 _Limits = tuple[float, float, float]
 
@@ -70,6 +70,20 @@ def paired(pairs: Sequence[Pair], confidence: float = 0.95) -> _Limits:
     most = max(pair.span * sum(map(abs, pair.weights)) for pair in pairs)
     half = math.hypot(record, seed)
     return mean, max(-most, min(mean, centre - half)), min(most, max(mean, centre + half))
+
+
+def bounded_mean(
+    values: NDArray[np.float64], units: NDArray[np.int64], least: float, most: float, confidence: float = 0.95
+) -> _Limits:
+    """Mean of ``values (n,)``, each from ``least`` to ``most``, with its interval by unit.
+
+    It is that of a difference of one pair: the two made-up units have the values ``least`` and ``most``.
+    """
+    middle, span = (most + least) / 2, (most - least) / 2
+    pair = Pair(0, values - middle, units, np.zeros(len(values), np.int64), span=span)
+    _, low, high = paired([pair], confidence)
+    mean = float(values.mean())
+    return mean, min(mean, low + middle), max(mean, high + middle)
 
 
 def mean_of_ratios(ratios: Sequence[tuple[_Limits, _Limits]]) -> _Limits:

@@ -15,10 +15,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from consilium.core.errors import Refused
 from consilium.core.finding import Measure
 from consilium.core.random import Stream
 
+from .confidence.probabilities import check_answers, no_answers, probabilities
 from .intervals import mean_of_proportions, wilson
 from .ranking import auc_interval
 
@@ -42,10 +42,9 @@ def utility(logits: Tensor, y: Tensor, stream: Stream) -> tuple[Measure, ...]:
     accuracy, balanced_accuracy, auroc, sensitivity, specificity, majority_rate (of y), predicted_majority_share.
     Logits may be -inf (rounded answers); a NaN leaves every figure undefined.
     """
-    n, classes = _shape(logits, y)
-    lost = int(logits.isnan().any(1).sum())
-    if n == 0 or lost:
-        reason = f"the model answers NaN for {lost} of {n} records" if lost else "there are no records"
+    check_answers(logits, y)
+    n, classes = logits.shape
+    if reason := no_answers(logits):
         return tuple(Measure.undefined(name, reason, n) for name in _NAMES)
     logits, y = logits.detach().cpu(), y.cpu()
     table = torch.bincount(y * classes + logits.argmax(1), minlength=classes * classes).view(classes, classes)
@@ -94,9 +93,7 @@ def _by_class(table: Tensor, logits: Tensor, y: Tensor, stream: Stream) -> tuple
 
 
 def _auroc(logits: Tensor, y: Tensor, stream: Stream) -> Measure:
-    # Probabilities in float64: in float32 confident answers would all tie at 1.
-    # A row of zeros (all confidences rounded away) is all -inf, and counts as uniform.
-    shares = torch.softmax(logits.double().clamp_min(-1e38), dim=1)
+    shares = probabilities(logits)
     columns = [shares[:, 1]] if shares.shape[1] == 2 else list(shares.unbind(1))
     value, low, high = auc_interval(columns, y, stream.child("auroc"))
     return Measure("auroc", value, low, high, 0.5, len(y))
@@ -109,14 +106,3 @@ def _proportion(name: str, k: int, n: int, chance: float) -> Measure:
 def _mean(name: str, successes: list[int], totals: list[int], chance: float, n: int) -> Measure:
     value = sum(k / m for k, m in zip(successes, totals, strict=True)) / len(totals)
     return Measure(name, value, *mean_of_proportions(successes, totals), chance, n)
-
-
-def _shape(logits: Tensor, y: Tensor) -> tuple[int, int]:
-    if logits.dim() != 2 or y.shape != logits.shape[:1] or logits.shape[1] < 2:
-        raise Refused(
-            f"logits {tuple(logits.shape)} and labels {tuple(y.shape)} do not fit",
-            remedy="give logits (n, classes) with at least two classes and labels (n,)",
-        )
-    if len(y) and not 0 <= int(y.min()) <= int(y.max()) < logits.shape[1]:
-        raise Refused(f"labels reach from {int(y.min())} to {int(y.max())}, the model has {logits.shape[1]} classes")
-    return len(y), logits.shape[1]

@@ -59,6 +59,22 @@ _FIRST = (
         "auroc", "AUROC", "Utility", "Chance that a right class is ranked above a wrong one; 0.5 is a coin.", "high"
     ),
     TableColumn(
+        "brier_score",
+        "Brier",
+        "Utility",
+        "Mean squared distance of the answered probabilities from the truth: 0 is best; chance is always answering how "
+        "common each class is.",
+        "low",
+    ),
+    TableColumn(
+        "expected_calibration_error",
+        "calibration error",
+        "Utility",
+        "Mean distance of confidence from accuracy over 15 bins (ECE). Few records alone make some: chance is what a "
+        "perfectly calibrated model has with as many. Its interval is of the error without that.",
+        "low",
+    ),
+    TableColumn(
         "personal_accuracy",
         "own models",
         "Utility",

@@ -17,8 +17,8 @@ from consilium.core.plain import read_json, read_json_lines
 from consilium.evidence.cell import CellEvidence
 from consilium.evidence.finding import FindingEvidence
 from consilium.evidence.privacy import PrivacyEvidence
-from consilium.evidence.read import SCHEMA, read_cell, read_round, read_study_record
 from consilium.evidence.round import RoundEvidence
+from consilium.evidence.storage.read import SCHEMA, read_cell, read_round, read_study_record
 from consilium.evidence.study import ArmEvidence, CellEntry
 from consilium.study.evaluate.seals import scores_hold
 

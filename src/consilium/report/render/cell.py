@@ -26,6 +26,14 @@ _AIMS = ("evasion", "poisoning", "membership", "attribute", "reconstruction", "e
 
 _NAMES = {
     "auroc": "AUROC",
+    "brier_score": "Brier score",
+    "generalisation_gap": "generalisation gap of the accuracy",
+    "generalisation_gap_loss": "generalisation gap of the loss",
+    **{
+        f"margin_{pool}_q{q}": f"logit margin, {pool.replace('_', '-')}, {int(q)} % quantile"
+        for pool in ("members", "non_members")
+        for q in ("05", "25", "50", "75", "95")
+    },
     "robust_accuracy": "robust accuracy, at most",
     "balanced_robust_accuracy": "balanced robust accuracy, at most",
     "success_rate": "success rate, at least",
@@ -80,6 +88,7 @@ class CellView:
     largest: str
     audits: tuple[Audit, ...]
     utility: tuple[Line, ...]
+    mediators: tuple[Line, ...]
     cost: tuple[Line, ...]
     findings: tuple[tuple[str, tuple[FindingView, ...]], ...]
     documents: tuple[tuple[str, str], ...]
@@ -110,6 +119,7 @@ def _view(study: StudyRecord, cell: CellRecord, code: str, most: int) -> CellVie
         largest=_largest(cell),
         audits=audits(cell),
         utility=tuple(_line(measure) for measure in cell.utility),
+        mediators=tuple(_line(measure) for measure in cell.mediators),
         cost=(*(_line(measure) for measure in cell.cost), *_spent(cell)),
         findings=tuple(_by_aim(cell, study.data.classes, most)),
         documents=tuple(_documents(cell)),

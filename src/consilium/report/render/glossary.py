@@ -25,6 +25,18 @@ TERMS = (
         "ε, δ",
         "Differential privacy: one record more or less changes the odds of any outcome by at most e^ε, except with δ.",
     ),
+    (
+        "Brier score",
+        "Mean squared distance of answered probabilities from the truth: falls with accuracy and with calibration.",
+    ),
+    (
+        "calibration error (ECE)",
+        "How far confidence lies from accuracy, over 15 bins. Few records alone make some: chance is that floor.",
+    ),
+    (
+        "generalisation gap",
+        "Accuracy on members minus that on non-members; of the loss the other way round. It may explain a leak.",
+    ),
     ("unit", "Whose presence ε hides: one example, one patient, one site or one label. Units are never mixed."),
     (
         "robust accuracy (≤)",
@@ -73,6 +85,10 @@ PITFALLS = (
         "A defence without a surrogate has a loose bound and is not ranked.",
     ),
     ("An attack that failed, taken for robustness", "Every figure under attack is printed as “at most” (≤)."),
+    (
+        "Thresholds chosen after the figures",
+        "They are written with hash and time before the run; later ones are said to be late.",
+    ),
     (
         "A winner inside an interval",
         "An arm is best only beyond a paired interval against every other one, at 95 % together (Bonferroni).",

@@ -23,6 +23,7 @@ from plotly.offline import get_plotlyjs
 
 from consilium.core.files import replace
 from consilium.core.rounding import round_down
+from consilium.report.analyse.acceptance import acceptance_view
 from consilium.report.analyse.columns import columns
 from consilium.report.analyse.communication import Traffic, traffic
 from consilium.report.analyse.effects import changed, effects, less_noise, readings
@@ -81,6 +82,7 @@ def _context(study: StudyRecord, *, share: bool) -> Mapping[str, object]:
         "question": question(study),
         "statement": privacy_statement(study),
         "cards": highlights(study, every),
+        "accepted": acceptance_view(study),
         "columns": columns(study),
         "groups": [(name, len(list(held))) for name, held in groupby(columns(study), lambda c: c.group)],
         "rows": every,

@@ -46,6 +46,8 @@ _LAST = (
 )
 _PERSONAL = ("personal_accuracy", "personal_worst_accuracy", "shared_accuracy")
 """Empty unless the algorithm leaves each site a model of its own."""
+_NEWER = ("audited_epsilon", "brier_score", "expected_calibration_error")
+"""Only where some cell has them."""
 
 
 def write_csv(study_folder: Path) -> Path:
@@ -77,7 +79,7 @@ def header(study: StudyRecord) -> tuple[str, ...]:
         *_LAST,
         "collapsed",
         *_PERSONAL,
-        *(("audited_epsilon",) if any(measure_of(cell, "audited_epsilon") for cell in study.evidence) else ()),
+        *(name for name in _NEWER if any(measure_of(cell, name) for cell in study.evidence)),
     )
 
 

@@ -25,6 +25,8 @@ from consilium.evidence.cell import CellEvidence
 from consilium.evidence.finding import FindingEvidence
 from consilium.evidence.privacy import PrivacyEvidence
 from consilium.evidence.threat import ThreatEvidence
+from consilium.measure.confidence.brier import brier_score
+from consilium.measure.confidence.calibration_error import expected_calibration_error
 from consilium.measure.convergence import to_accuracy
 from consilium.measure.cost import latency_ratio
 from consilium.measure.membership import bounds
@@ -81,7 +83,11 @@ def judge(model: Released, data: Consortium, stream: Stream, folder: Path) -> Ju
     record: ``id``, ``unit``, ``label``, ``predicted`` and ``correct`` ``(n,)``.
     """
     logits, test = answers(model.module, data.test.x), data.test
-    made = utility(logits, test.y, stream.child("utility"))
+    made = (
+        *utility(logits, test.y, stream.child("utility")),
+        brier_score(logits, test.y, test.units),
+        expected_calibration_error(logits, test.y, test.units, stream.child("calibration")),
+    )
     predicted = logits.argmax(1).cpu()
     scores = {
         "id": test.ids,
@@ -91,13 +97,13 @@ def judge(model: Released, data: Consortium, stream: Stream, folder: Path) -> Ju
         "correct": predicted == test.y,
     }
     write_tensors(folder / _FILE, scores)
-    return Judgement(tuple(made), is_collapsed(logits), _FILE, file_digest(folder / _FILE))
+    return Judgement(made, is_collapsed(logits), _FILE, file_digest(folder / _FILE))
 
 
 def is_judged(evidence: CellEvidence, folder: Path) -> bool:
-    """True if the model of this cell was judged and what it answered of each record is there."""
+    """True if the model of this cell was judged, members and others too, and its answers of each record are there."""
     there = evidence.scores == _FILE and (folder / _FILE).is_file()
-    return evidence.judged and there and scores_hold(folder, evidence)
+    return evidence.judged and bool(evidence.mediators) and there and scores_hold(folder, evidence)
 
 
 def costs(

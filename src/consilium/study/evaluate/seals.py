@@ -21,8 +21,8 @@ from consilium.core.plain import Json
 from consilium.core.seal import SEAL, file_digest, is_altered, is_sealed, seal_of, sealed, unsealed
 from consilium.evidence.cell import CellEvidence
 from consilium.evidence.finding import FindingEvidence
-from consilium.evidence.read import SCHEMA, read_cell
-from consilium.evidence.write import plain
+from consilium.evidence.storage.read import SCHEMA, read_cell
+from consilium.evidence.storage.write import plain
 from consilium.federate.checkpoint import load_checkpoint
 from consilium.study.plan.stage_keys import digest
 from consilium.study.store.store import Store, read_stored, write_json

@@ -33,6 +33,8 @@ _LESS_NOISE = (
     "A corrupted site obeys no site half of a defence (LAWS 4): it does not clip, adds no noise, randomises no label. "
     "So this model holds less noise than its clean twin and may answer better; that is no gain of the infection."
 )
+_DELTA = 1e-5
+"""Of a claim whose mechanism names none."""
 _MANY = 100
 """Claims above which sites of the same claim share a sentence."""
 
@@ -113,9 +115,9 @@ def made_claims(
         n = int(declared.get(site.id, len(site.records.train)))
         charges = tuple(ledgers.get(site.id, ()))
         units = n if rule.unit == "example" else rule.count(site.records.train)
-        delta = rule.delta if rule.delta is not None else 1e-5
+        delta = rule.delta if rule.delta is not None else _DELTA
         made += _claims(site.id, charges, units, delta, rule.adjacency, rule.sampler)
-        made += _claims(site.id, labels, n, 1e-5)
+        made += _claims(site.id, labels, n, _DELTA)
     return tuple(made if deployed is None else (replace(claim, noise="secret") for claim in made))
 
 

@@ -10,6 +10,7 @@ from consilium.study.evaluate.shadow_training import shadows_wanted
 from consilium.study.plan.division import division_note
 from consilium.study.plan.plan import CellNode, Plan
 from consilium.study.spec.arms import Arm
+from consilium.study.spec.thresholds import canonical_thresholds
 from consilium.study.store.store import Store
 
 from .cost_estimate import expected_seconds, unfinished, unfinished_shadows
@@ -88,7 +89,8 @@ def plan_summary(plan: Plan, store: Store | None) -> dict[str, object]:
         "attacks_per_cell": len(plan.spec.attacks),
         "expected_seconds": round(expected_seconds(plan, todo, shadows), 1),
     }
-    return dict(summary)
+    thresholds = {"accept": canonical_thresholds(plan.spec)} if plan.spec.accept else {}
+    return {**summary, **thresholds}
 
 
 def _arm(plan: Plan, arm: Arm, cells: Sequence[CellNode]) -> ArmSummary | RefusedArm:

@@ -48,7 +48,8 @@ def plan_lines(summary: Mapping[str, Any]) -> list[str]:
         f"training will take about {summary['expected_seconds']:.0f} s"
     )
     omitted = [f"left out or clipped: {one_line(line)}" for line in summary["omitted"]]
-    return [*omitted, *map(one_line, summary["notes"]), todo]
+    stated = [f"{len(summary['accept'])} thresholds to be stated before the run"] if "accept" in summary else []
+    return [*omitted, *map(one_line, summary["notes"]), *stated, todo]
 
 
 def _epsilons(arm: ArmSummary) -> str:

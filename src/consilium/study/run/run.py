@@ -10,9 +10,10 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 from consilium.core.seal import sealed
-from consilium.evidence.write import plain
+from consilium.evidence.storage.write import plain
 from consilium.monitor.progress import Ticker
 from consilium.monitor.sinks.tracks import Tracks, require_sinks
+from consilium.study.evaluate.acceptance import cells_in, state_thresholds, with_verdicts
 from consilium.study.evaluate.seals import known_seals
 from consilium.study.executors.choose import executor_for
 from consilium.study.executors.distributed.folder import make_ready
@@ -61,8 +62,9 @@ def run_plan(
             Ticker(work(plan), quiet, workers=crew.workers) as ticker,
             Tracks(plan.spec.track, store.folder, plan.spec.name, ticker.say) as tracks,
         ):
+            accept = state_thresholds(plan.spec, store)
             monitor = Monitor(plan, store, ticker, tracks)
-            write_json(store.folder / "study.json", sealed(plain(study_record(plan, command, {}, 0.0))))
+            write_json(store.folder / "study.json", sealed(plain(study_record(plan, command, {}, 0.0, accept=accept))))
             introduce(plan, ticker.say)
             prepared.teller = monitor.teller
             if isinstance(crew, Foreign):
@@ -72,7 +74,10 @@ def run_plan(
                     run_stages(prepared, crew, monitor, outcome)
             finally:  # also when it is stopped: what is finished is said to be
                 outcome.seconds = time.perf_counter() - began
-                record = study_record(plan, command, context.status, outcome.seconds, context.seals.cells)
+                record = study_record(
+                    plan, command, context.status, outcome.seconds, context.seals.cells, accept=accept
+                )
+                record = with_verdicts(record, cells_in(store, record))
                 write_json(store.folder / "study.json", sealed(plain(record)))
     return outcome
 

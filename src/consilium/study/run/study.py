@@ -18,6 +18,7 @@ from consilium.monitor.progress import Planning
 from consilium.study.executors.distributed.folder import prepare
 from consilium.study.plan.plan import Plan, make_plan
 from consilium.study.spec.parse import parse, read
+from consilium.study.spec.spec import StudyHead
 from consilium.study.spec.toml_binding import tabled
 from consilium.study.stages.outcome import Outcome
 from consilium.study.store.store import Store
@@ -49,9 +50,10 @@ class Study:
     vary: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     attacks: Sequence[Any] = ()
     corruptions: Sequence[Any] = ()
-    seeds: Sequence[int] = (0,)
+    seeds: Sequence[int] = StudyHead.seeds
     options: Mapping[str, Any] = field(default_factory=dict)
     audit: Mapping[str, Any] | None = None
+    accept: Sequence[Any] = ()
 
     @classmethod
     def read(cls, path: str | Path) -> Study:
@@ -67,7 +69,7 @@ class Study:
     def of(cls, table: Mapping[str, Any]) -> Study:
         """The study that these tables describe; refused where they are wrong."""
         parse(table)
-        own = ("name", "data", "model", "federation", "vary", "attacks", "corruptions", "seeds", "audit")
+        own = ("name", "data", "model", "federation", "vary", "attacks", "corruptions", "seeds", "audit", "accept")
         options = {k: v for k, v in table.items() if k not in own}
         return cls(**{k: table[k] for k in own if k in table}, options=options)
 
@@ -76,6 +78,7 @@ class Study:
         made: dict[str, Json] = {"name": self.name, "seeds": _plain(self.seeds), "data": _plain(self.data)}
         made |= {"model": _plain(self.model), "vary": _plain(self.vary), "attacks": _plain(self.attacks)}
         made |= {"corruptions": _plain(self.corruptions), **self.options}
+        made |= {"accept": _plain(self.accept)} if self.accept else {}
         made |= {} if self.audit is None else {"audit": _plain(self.audit)}
         return made if self.federation is None else {**made, "federation": _plain(self.federation)}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from consilium.core.algorithm import Algorithm
@@ -19,7 +19,7 @@ from consilium.core.defence import (
 
 from .spec import Choice, FederationSpec, Spec
 
-__all__ = ["Arm", "arms", "same_choices"]
+__all__ = ["Arm", "arm_name", "arms", "same_choices"]
 
 
 @dataclass(frozen=True)
@@ -80,15 +80,19 @@ def arms(spec: Spec) -> tuple[Arm, ...]:
     return tuple(_arm(tuple(spec.vary), chosen) for chosen in itertools.product(*spec.vary.values()))
 
 
+def arm_name(labels: Sequence[str]) -> str:
+    """The name of the arm with these ``labels``, one an axis."""
+    return " + ".join(label for label in labels if label != "none") or "none"
+
+
 def same_choices(arm: Arm, choices: Mapping[str, str]) -> bool:
     """True if ``arm`` is the one that ``choices`` name."""
     return dict(arm.choices) == dict(choices)
 
 
 def _arm(axes: tuple[str, ...], chosen: tuple[Choice, ...]) -> Arm:
-    labels = [c.label for c in chosen if c.label != "none"]
     return Arm(
-        " + ".join(labels) or "none",
+        arm_name([c.label for c in chosen]),
         {axis: choice.label for axis, choice in zip(axes, chosen, strict=True)},
         tuple(d for choice in chosen for d in choice.defences),
         next((c.algorithm for c in chosen if c.algorithm is not None), None),

@@ -7,27 +7,25 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
-
-from pydantic import ConfigDict
+from typing import Any
 
 from consilium.core.algorithm import Algorithm
 from consilium.core.attack import Attack
 from consilium.core.catalogue import nearest
 from consilium.core.defence import Defence
-from consilium.core.entry import Entry, check
+from consilium.core.entry import Entry
 from consilium.core.errors import Refused
 from consilium.core.plain import Json, read_toml
 from consilium.core.threat import CanaryView
 from consilium.federate.participation import Participation
 from consilium.learn.architecture import Architecture
 
+from .arms import arm_name
 from .data_table import division_of
 from .spec import (
     JUDGED,
-    STRICT,
     AttackSpec,
     CanarySpec,
     Choice,
@@ -35,17 +33,18 @@ from .spec import (
     FederationShape,
     FederationSpec,
     Spec,
+    StudyHead,
+    Threshold,
 )
+from .thresholds import thresholds_of
 from .toml_binding import as_table, card_of, check_length, entry, place, refuse_unknown, shown, value
 from .unread_parameters import check_read
 
 __all__ = ["parse", "read"]
 
 _MAX_ARMS = 4096
-_MAX_SEEDS = 1000
 _MAX_ADVERSARIES = 1000
 _MAX_CELLS = 50_000
-_LONGEST_NAME = 100
 _LONGEST_LABEL = 80
 _LONGEST_AXIS = 50
 _DEFENCES = ("defend/data", "defend/training", "defend/update", "defend/merge", "defend/model", "defend/answer")
@@ -58,34 +57,7 @@ _ATTACKS = (
     "attack/linkage",
 )
 _AUDIT = "one-run-audit"
-_TABLES = ("data", "model", "federation", "vary", "attacks", "corruptions", "audit")
-
-
-@dataclass(frozen=True)
-class _Head:
-    """The plain knobs at the top of a study."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    name: str
-    seeds: tuple[int, ...] = (0,)
-    threads: int = 2
-    device: str = "cpu"
-    max_epsilon: float = 20.0
-    unlawful: Literal["refuse", "skip"] = "refuse"
-    question: str = ""
-    track: tuple[Literal["tensorboard", "mlflow"], ...] = ()
-
-    def __post_init__(self) -> None:
-        check_length(self.name, _LONGEST_NAME, "name")
-        check(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name) is not None, "name", self.name,
-              "letters, digits, dots and dashes: it names a folder")  # fmt: skip
-        check(0 < len(self.seeds) <= _MAX_SEEDS, "seeds", f"{len(self.seeds)} seeds", f"1 to {_MAX_SEEDS} of them")
-        check(len(set(self.seeds)) == len(self.seeds), "seeds", self.seeds, "each seed once")
-        check(all(0 <= s < 2**63 for s in self.seeds), "seeds", self.seeds, "seeds from 0 to 2^63 - 1")
-        check(1 <= self.threads <= 1024, "threads", self.threads, "1 to 1024 threads")
-        check(re.fullmatch(r"cpu|cuda(:\d+)?", self.device) is not None, "device", self.device, "cpu, cuda or cuda:N")
-        check(len(set(self.track)) == len(self.track), "track", self.track, "each sink once")
-        check(self.max_epsilon > 0, "max_epsilon", self.max_epsilon, "an epsilon above 0")
+_TABLES = ("data", "model", "federation", "vary", "attacks", "corruptions", "audit", "accept")
 
 
 def read(path: Path) -> dict[str, Json]:
@@ -103,14 +75,14 @@ def read(path: Path) -> dict[str, Json]:
 
 def parse(given: Mapping[str, Any]) -> Spec:
     """Resolve the tables of a study."""
-    known = [*(f.name.replace("_", "-") for f in fields(_Head)), *_TABLES]
+    known = [*(f.name.replace("_", "-") for f in fields(StudyHead)), *_TABLES]
     for name in given:
         if name not in known:
             raise Refused(f"a study has no {shown(name)}", remedy=nearest(str(name)[:80], known), where=place("", name))
     for name in ("name", "data", "model"):
         if name not in given:
             raise Refused("missing", remedy=f"a study needs name, data and model; give {name}", where=name)
-    head = value(_Head, {k: v for k, v in given.items() if k not in _TABLES}, "")
+    head = value(StudyHead, {k: v for k, v in given.items() if k not in _TABLES}, "")
     model = entry(as_table(given["model"], "model"), "model", "learn/models")
     federation = _federation(given, model)
     vary = _axes(given.get("vary", {}), federation)
@@ -118,15 +90,17 @@ def parse(given: Mapping[str, Any]) -> Spec:
         check_read(as_table(given.get("federation", "fed-avg"), "federation"), federation, vary)
     canaries = _canaries(given, model)
     corruptions = _corruptions(_sequence(given.get("corruptions", ()), "corruptions"))
+    attacks = _audited(_attacks(_sequence(given.get("attacks", ()), "attacks"), vary), canaries)
     _limit_cells(len(head.seeds), vary, len(corruptions))
     return Spec(
         data=division_of(as_table(given["data"], "data")),
         model=model,
         federation=federation,
         vary=vary,
-        attacks=_audited(_attacks(_sequence(given.get("attacks", ()), "attacks"), vary), canaries),
+        attacks=attacks,
         corruptions=corruptions,
         canaries=canaries,
+        accept=_accepted(_sequence(given.get("accept", ()), "accept"), vary, attacks, corruptions),
         given=dict(given),
         **vars(head),
     )
@@ -338,6 +312,23 @@ def _arm(origin: Mapping[str, Any], vary: Mapping[str, tuple[Choice, ...]], wher
             )
         chosen[axis] = labels[0]
     return chosen
+
+
+def _accepted(
+    raw: Sequence[object],
+    vary: Mapping[str, tuple[Choice, ...]],
+    attacks: Sequence[AttackSpec],
+    corruptions: Sequence[CorruptionSpec],
+) -> tuple[Threshold, ...]:
+    """The tables ``[[accept]]``; an arm is named as in the report, or by its choices."""
+    _limit(raw, _MAX_ADVERSARIES, "accept")
+    origins = {i: one["arm"] for i, one in enumerate(raw) if isinstance(one, Mapping) and "arm" in one}
+    named = {
+        i: arm_name(list(_arm(origin, vary, f"accept[{i}].arm").values()))
+        for i, origin in origins.items()
+        if isinstance(origin, Mapping)
+    }
+    return thresholds_of(raw, named, vary, attacks, corruptions)
 
 
 def _corruptions(raw: Sequence[object]) -> tuple[CorruptionSpec, ...]:

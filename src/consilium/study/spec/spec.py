@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -24,6 +25,8 @@ from consilium.federate.round.model_ema import Average
 from consilium.learn.architecture import Architecture
 from consilium.learn.models.file import File
 
+from .toml_binding import check_length
+
 __all__ = [
     "JUDGED",
     "STRICT",
@@ -36,11 +39,15 @@ __all__ = [
     "FederationShape",
     "FederationSpec",
     "Spec",
+    "StudyHead",
+    "Threshold",
 ]
 
 JUDGED = "scores"
 """What a cell's own answers are called where each attack's lie under its name."""
 
+_MAX_SEEDS = 1000
+_LONGEST_NAME = 100
 STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
 
 
@@ -259,27 +266,71 @@ class CanarySpec:
 
 
 @dataclass(frozen=True)
-class Spec:
-    """A whole study.  ``given`` is the table as it was written.
+class Threshold:
+    """What the study accepts: a bound on ``measure``, of the model itself or as ``attack`` found it.
 
-    ``track`` names where curves go beside the evidence; no figure and no digest depends on it.
+    Of every arm unless ``arm`` names one; of clean models unless ``corruption`` names an infection.  No training, model
+    or cell depends on it.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    measure: str
+    attack: str = ""
+    arm: str = ""
+    corruption: str = ""
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.at_least is None) == (self.at_most is None):
+            reason = "no bound is given" if self.at_least is None else "two bounds are given"
+            raise Refused(reason, remedy="say at-least = ... or at-most = ...; two tables for both")
+
+    @property
+    def bound(self) -> float:
+        """The number that is not to be crossed."""
+        return float(self.at_least if self.at_least is not None else self.at_most or 0.0)
+
+
+@dataclass(frozen=True)
+class StudyHead:
+    """The plain knobs at the top of a study.  Where curves are ``track``-ed beside the evidence changes no figure."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     name: str
-    data: DataSpec
-    model: Architecture
-    federation: FederationSpec | None
-    vary: Mapping[str, tuple[Choice, ...]]
-    attacks: tuple[AttackSpec, ...]
-    corruptions: tuple[CorruptionSpec, ...]
     seeds: tuple[int, ...] = (0,)
     threads: int = 2
     device: str = "cpu"
     max_epsilon: float = 20.0
     unlawful: Literal["refuse", "skip"] = "refuse"
     question: str = ""
-    track: tuple[str, ...] = ()
+    track: tuple[Literal["tensorboard", "mlflow"], ...] = ()
+
+    def __post_init__(self) -> None:
+        check_length(self.name, _LONGEST_NAME, "name")
+        check(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name) is not None, "name", self.name,
+              "letters, digits, dots and dashes: it names a folder")  # fmt: skip
+        check(0 < len(self.seeds) <= _MAX_SEEDS, "seeds", f"{len(self.seeds)} seeds", f"1 to {_MAX_SEEDS} of them")
+        check(len(set(self.seeds)) == len(self.seeds), "seeds", self.seeds, "each seed once")
+        check(all(0 <= s < 2**63 for s in self.seeds), "seeds", self.seeds, "seeds from 0 to 2^63 - 1")
+        check(1 <= self.threads <= 1024, "threads", self.threads, "1 to 1024 threads")
+        check(re.fullmatch(r"cpu|cuda(:\d+)?", self.device) is not None, "device", self.device, "cpu, cuda or cuda:N")
+        check(len(set(self.track)) == len(self.track), "track", self.track, "each sink once")
+        check(self.max_epsilon > 0, "max_epsilon", self.max_epsilon, "an epsilon above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec(StudyHead):
+    """A whole study.  ``given`` is the table as it was written."""
+
+    data: DataSpec
+    model: Architecture
+    federation: FederationSpec | None
+    vary: Mapping[str, tuple[Choice, ...]]
+    attacks: tuple[AttackSpec, ...]
+    corruptions: tuple[CorruptionSpec, ...]
     canaries: CanarySpec | None = None
+    accept: tuple[Threshold, ...] = ()
     given: Mapping[str, Any] = field(default_factory=dict)
 
     def learning(self) -> FederationSpec:

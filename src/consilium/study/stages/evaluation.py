@@ -8,7 +8,7 @@ from pathlib import Path
 from consilium.core.errors import ConsiliumError
 from consilium.core.seal import seal_of
 from consilium.evidence.cell import CellEvidence
-from consilium.evidence.read import read_cell
+from consilium.evidence.storage.read import read_cell
 from consilium.monitor.eta import Kind
 from consilium.study.evaluate.canary_audit import made_audits
 from consilium.study.evaluate.draft import Draft

@@ -11,6 +11,7 @@ from consilium.core.random import Stream
 from consilium.evidence.privacy import PrivacyEvidence
 from consilium.study.build.engine_choice import engine_record, is_deployed
 from consilium.study.build.factory import colluders
+from consilium.study.evaluate.cell_mediators import cell_mediators
 from consilium.study.evaluate.draft import Draft
 from consilium.study.evaluate.evaluate import costs, is_judged, judge
 from consilium.study.evaluate.seals import recipe_of, released_seals
@@ -35,6 +36,10 @@ def judge_model(context: StageContext, cell: CellNode, draft: Draft) -> bool:
     context.tell(Began(f"judging {cell.label}"))
     stream = Stream(cell.seed).child("evaluate", cell.digest)
     draft.judged(judge(model, data, stream, context.store.cell(cell.digest)))
+    sites, caveats = context.asked.members(cell), context.asked.unknown_members(cell)
+    draft.evidence = replace(
+        draft.evidence, mediators=cell_mediators(model.module, data, sites, cell.seed, " ".join(caveats))
+    )
     if (personal := personal_models(context, cell)) is not None:
         utility = (*draft.evidence.utility, *personal.judge(model.module))
         draft.evidence = replace(draft.evidence, utility=utility)

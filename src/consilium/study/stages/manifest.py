@@ -13,8 +13,9 @@ from dataclasses import asdict
 from consilium.core.plain import Json
 from consilium.core.records import Consortium
 from consilium.data.division.sites import label_counts
+from consilium.evidence.acceptance import AcceptanceEvidence
 from consilium.evidence.cell import CellEvidence, CellName
-from consilium.evidence.read import SCHEMA
+from consilium.evidence.storage.read import SCHEMA
 from consilium.evidence.study import (
     ArmEvidence,
     CellEntry,
@@ -77,6 +78,7 @@ def study_record(
     seconds: float,
     seals: Mapping[str, str | None] | None = None,
     repeated: tuple[int, Sequence[str]] = (0, ()),
+    accept: AcceptanceEvidence | None = None,
 ) -> StudyEvidence:
     """``study.json``; ``seals`` are those of the cells' evidence, by digest, as far as it is done.
 
@@ -100,6 +102,7 @@ def study_record(
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         seconds=seconds,
         repeated=RepeatedEvidence(repeated[0], tuple(repeated[1])) if repeated[0] else None,
+        accept=accept,
     )
 
 

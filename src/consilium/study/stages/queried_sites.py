@@ -40,11 +40,11 @@ class Asked:
 
     def __call__(self, cell: CellNode, attack: Attack) -> tuple[str, ...]:
         """Names of sites, in the order of the study."""
-        sites = self.honest(cell) if attack.needs is CanaryView else self.always_honest(cell)
-        if cell.training is None:
-            return sites
-        inside = self._merged(cell.training)
-        return tuple(site for site in sites if site in inside)
+        return self._in_model(cell, self.honest(cell)) if attack.needs is CanaryView else self.members(cell)
+
+    def members(self, cell: CellNode) -> tuple[str, ...]:
+        """Those whose training records are asked about as members: honest in every infection, and in the model."""
+        return self._in_model(cell, self.always_honest(cell))
 
     def honest(self, cell: CellNode) -> tuple[str, ...]:
         """Those that are honest in this cell, in its model or not."""
@@ -60,13 +60,21 @@ class Asked:
 
     def caveats(self, cell: CellNode, finding: FindingEvidence) -> list[str]:
         """What a reader of the figures must know of whom they are."""
-        notes = []
-        if cell.training is None and finding.aim == "membership":
-            notes.append(_UNKNOWN_MEMBERS.format(seed=cell.seed))
+        notes = self.unknown_members(cell) if finding.aim == "membership" else []
         left = set(self.honest(cell)) - set(self.always_honest(cell))
         if finding.asked is not None and left:
             notes.append(_ALIKE.format(", ".join(sorted(left))))
         return notes
+
+    def unknown_members(self, cell: CellNode) -> list[str]:
+        """What a reader must know of members where nothing was trained here; nothing where it was."""
+        return [_UNKNOWN_MEMBERS.format(seed=cell.seed)] if cell.training is None else []
+
+    def _in_model(self, cell: CellNode, sites: tuple[str, ...]) -> tuple[str, ...]:
+        if cell.training is None:
+            return sites
+        inside = self._merged(cell.training)
+        return tuple(site for site in sites if site in inside)
 
     def _merged_sites(self, training: str) -> frozenset[str]:
         return frozenset(site for report in read_rounds(self._store, training) for site in merged(report))

@@ -23,7 +23,8 @@ from typing import Any
 from consilium.core.errors import ConsiliumError, Failed, Refused
 from consilium.core.plain import member
 from consilium.core.seal import file_digest, is_altered, sealed, unsealed
-from consilium.evidence.write import plain
+from consilium.evidence.storage.write import plain
+from consilium.study.evaluate.acceptance import state_thresholds
 from consilium.study.evaluate.seals import known_seals
 from consilium.study.executors.perform import Prepared
 from consilium.study.plan.plan import Plan, make_plan
@@ -74,7 +75,10 @@ def make_ready(prepared: Prepared, command: str) -> None:
     for path in (store.folder / "ended").glob("*.json"):
         path.unlink(missing_ok=True)
     discard_altered(prepared)
-    write_json(store.folder / "study.json", sealed(plain(study_record(plan, command, {}, 0.0))))
+    write_json(
+        store.folder / "study.json",
+        sealed(plain(study_record(plan, command, {}, 0.0, accept=state_thresholds(plan.spec, store)))),
+    )
     record = {"schema": _SCHEMA, "digest": prepared.digest, "command": command, "study": table}
     write_json(store.folder / _PLAN, sealed(record))
 

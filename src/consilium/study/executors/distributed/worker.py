@@ -14,10 +14,11 @@ from pathlib import Path
 
 from consilium.core.errors import Refused
 from consilium.core.seal import sealed
-from consilium.evidence.write import plain
+from consilium.evidence.storage.write import plain
 from consilium.monitor.interrupt import check_interrupt
 from consilium.monitor.progress import Ticker
 from consilium.monitor.sinks.tracks import Tracks
+from consilium.study.evaluate.acceptance import cells_in, state_thresholds, with_verdicts
 from consilium.study.executors.monitor import Monitor
 from consilium.study.executors.perform import Prepared
 from consilium.study.executors.scheduler import ready
@@ -189,7 +190,9 @@ def conclude_study(prepared: Prepared, command: str, monitor: Monitor, outcome: 
     for key in unequal:
         monitor.say(f"{prepared.stages[key].label} was done twice, and something else came of it")
     seconds = _seconds(context.store, prepared.stages)
-    record = study_record(plan, command, context.status, seconds, context.seals.cells, (again, unequal))
+    accept = state_thresholds(plan.spec, context.store)
+    record = study_record(plan, command, context.status, seconds, context.seals.cells, (again, unequal), accept)
+    record = with_verdicts(record, cells_in(context.store, record))
     write_json(context.store.folder / "study.json", sealed(plain(record)))
 
 

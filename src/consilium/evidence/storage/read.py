@@ -8,9 +8,9 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from .cell import CellEvidence
-from .round import RoundEvidence
-from .study import StudyEvidence
+from consilium.evidence.cell import CellEvidence
+from consilium.evidence.round import RoundEvidence
+from consilium.evidence.study import StudyEvidence
 
 __all__ = ["SCHEMA", "read_cell", "read_round", "read_study_record"]
 

@@ -1,0 +1,1 @@
+"""Evidence written to and read from a folder of a study."""
