@@ -57,9 +57,16 @@ class LiRA(Attack):
         """As many as the knob says."""
         return self.shadows
 
+    def check_fit(self, shape: tuple[int, ...], classes: int) -> None:
+        """Refuse several ``queries`` for what is no image."""
+        if self.queries > 1 and len(shape) != 3:
+            reason = f"only images can be flipped and shifted, and these records have the shape {shape}"
+            raise Refused(reason, remedy="use queries = 1", where="queries")
+
     def run(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
         """``queries`` per candidate.  Scores: ``score``, ``member``, ``known`` (n,)."""
         view = cast(RetrainView, view)  # __call__ has required it
+        self.check_fit(tuple(view.candidates.x.shape[1:]), view.classes)
         target = self._asked(view.ask, view.candidates)
         answers, inside = [], []
         for shadow in view.shadows(self.shadows):
@@ -78,9 +85,6 @@ class LiRA(Attack):
 
 
 def _copies(x: Tensor, queries: int) -> Iterator[Tensor]:
-    if queries > 1 and x.dim() != 4:
-        reason = f"only images can be flipped and shifted, and these records have the shape {tuple(x.shape[1:])}"
-        raise Refused(reason, remedy="use queries = 1", where="queries")
     for number in range(queries):
         down, right = _SHIFTS[number // 2]
         moved = torch.roll(x, (down, right), (2, 3)) if number > 1 else x

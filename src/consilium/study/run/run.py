@@ -81,8 +81,9 @@ def run_plan(plan: Plan, store: Store, command: str, quiet: bool = False, carrie
     ):
         runner = _Runner(plan, store, ticker, tracks, carrier)
         write_json(store.folder / "study.json", sealed(plain(study_record(plan, command, {}, 0.0))))
-        for one in plan.materials.consortium(plan.spec.seeds[0]).omitted:
-            ticker.say(f"left out or clipped: {one.line()}")
+        data = plan.materials.consortium(plan.spec.seeds[0])
+        for line in (*(f"left out or clipped: {one.line()}" for one in data.omitted), *data.cautions):
+            ticker.say(line)
         if plan.spec.audit:
             ticker.say(division_note(plan.spec.seeds[0]))
         try:
