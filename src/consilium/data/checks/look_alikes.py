@@ -35,9 +35,9 @@ def drawn(text: str, *, capitals: bool = False) -> str:
 
 
 def difference(one: str, other: str) -> str:
-    """Which printed character outside ASCII one of two names alone has, by its Unicode name; else empty."""
+    """Which letter, dash or quote that was folded one of two names alone has, by its Unicode name; else empty."""
     for name, second, place in ((other, one, "second"), (one, other, "first")):
-        strange = [c for c in name if not c.isascii() and c.isprintable() and c not in second]
+        strange = [c for c in name if not c.isascii() and ord(c) in _FOLDED and c not in second]
         if strange:
-            return f" (the {place} with {unicodedata.name(strange[0], f'U+{ord(strange[0]):04X}')})"
+            return f" (the {place} with {unicodedata.name(strange[0])})"
     return ""
