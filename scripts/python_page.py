@@ -88,7 +88,7 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
     (
         "Measure",
         "Figures with their intervals; `Measure` is above.",
-        "wilson clopper_pearson difference mean_of_proportions across_seeds bootstrap Pair paired "
+        "round_up round_down wilson clopper_pearson difference mean_of_proportions across_seeds bootstrap Pair paired "
         "mean_of_ratios auc auc_interval membership roc robust_accuracy utility",
     ),
     (

@@ -39,6 +39,9 @@ class Attack(Entry, ABC, Generic[Granted]):
         """How many trainings it asks of a ``RetrainView``, for the plan; they are shared by all attacks on a model."""
         return 0
 
+    def check_fit(self, shape: tuple[int, ...], classes: int) -> None:
+        """Refuse inputs of ``shape`` or a number of ``classes`` that it cannot attack."""
+
     @abstractmethod
     def run(self, view: Granted, memory: Payload, generator: torch.Generator) -> Finding:
         """Attack what ``view`` shows; ``memory`` is what it remembers of the rounds, empty unless it watched them."""

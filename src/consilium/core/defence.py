@@ -40,6 +40,9 @@ __all__ = [
 class Defence(Entry, ABC):
     """Base of the six moments."""
 
+    def check_fit(self, shape: tuple[int, ...], classes: int) -> None:
+        """Refuse inputs of ``shape`` or a number of ``classes`` with which it cannot act, or does nothing."""
+
 
 @dataclass(frozen=True)
 class Promise:
@@ -147,6 +150,10 @@ class ModelDefence(Defence):
     def fits_public(self) -> bool:
         """True if ``apply`` fits something on public records, which must then exist."""
         return False
+
+    def wanted_public(self) -> int:
+        """How many public records a study asked it to use, 0 where it did not say; fewer are noted."""
+        return 0
 
     @abstractmethod
     def apply(self, module: nn.Module, public: Records, stream: Stream) -> nn.Module:

@@ -142,6 +142,7 @@ class Consortium:
     so a claim of differential privacy cannot stand on them (LAWS 9).  ``declared`` is True where the sites are other
     machines: of their records only the numbers are known here.  ``canaries`` are those planted for an audit: the ones
     that are in stand in their sites' training records too.  ``inputs`` says what the numbers of an input mean.
+    ``cautions`` are those of the ``notes`` that are printed before anything trains.
     """
 
     name: str
@@ -159,6 +160,7 @@ class Consortium:
     canaries: Canaries | None = None
     omitted: tuple[Omission, ...] = ()
     inputs: Inputs = field(default_factory=Inputs)
+    cautions: tuple[str, ...] = ()
 
     def natural(self, records: Records) -> Records:
         """Those of ``records`` that were not made for an audit."""

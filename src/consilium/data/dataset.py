@@ -30,6 +30,7 @@ class Dataset:
     bundled: anyone may see these records.  fitted_on_private: ranges or category lists were read from the records; the
     notes name them.  omitted: what of the source is not used as it stands, counted.
     inputs: what the numbers of an input mean; sites that are machines agree on it.
+    cautions: further notes, which are printed before anything trains: figures may not mean what they seem to.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Dataset:
     unit_names: tuple[str, ...] = ()
     omitted: tuple[Omission, ...] = ()
     inputs: Inputs = field(default_factory=Inputs)
+    cautions: tuple[str, ...] = ()
 
     def key_name(self, key: int) -> str:
         """What the natural site ``key`` is called."""

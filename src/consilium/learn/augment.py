@@ -19,7 +19,7 @@ from torch import Tensor
 from consilium.core.errors import Refused
 from consilium.core.gradient import Batch, Objective, Predict
 
-__all__ = ["Augmented", "units_of_rows", "views"]
+__all__ = ["Augmented", "check_viewable", "units_of_rows", "views"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,15 @@ class Augmented(Objective):
         return self.inner.losses(predict, batch)
 
 
+def check_viewable(shape: tuple[int, ...], shift: int) -> None:
+    """Refuse inputs of ``shape`` that are no images ``(c, h, w)``, or are not larger than ``shift``."""
+    if len(shape) != 3 or shift >= min(shape[1:]):
+        raise Refused(
+            f"views are of images larger than shift = {shift}, and the inputs have shape {shape}",
+            remedy="leave out augmentation, or use a smaller shift",
+        )
+
+
 def units_of_rows(batch: Batch, units: Tensor | None) -> Tensor | None:
     """Whose row each is: ``units (n,)`` of the records, or the records themselves; None if every row is a record."""
     record = batch.get("record")
@@ -60,11 +69,7 @@ def views(x: Tensor, flip: bool, shift: int, generator: torch.Generator) -> Tens
 
     What comes into sight at an edge is the image reflected there.
     """
-    if x.dim() != 4 or shift >= min(x.shape[2:]):
-        raise Refused(
-            f"views are of images larger than shift = {shift}, and the inputs have shape {tuple(x.shape[1:])}",
-            remedy="leave out augmentation, or use a smaller shift",
-        )
+    check_viewable(tuple(x.shape[1:]), shift)
     n, _, height, width = x.shape
 
     def seen(side: int) -> Tensor:

@@ -57,8 +57,15 @@ class LiRA(Attack[RetrainView]):
         """As many as the knob says."""
         return self.shadows
 
+    def check_fit(self, shape: tuple[int, ...], classes: int) -> None:
+        """Refuse several ``queries`` for what is no image."""
+        if self.queries > 1 and len(shape) != 3:
+            reason = f"only images can be flipped and shifted, and these records have the shape {shape}"
+            raise Refused(reason, remedy="use queries = 1", where="queries")
+
     def run(self, view: RetrainView, memory: Payload, generator: torch.Generator) -> Finding:
         """``queries`` per candidate.  Scores: ``score``, ``member``, ``known`` (n,)."""
+        self.check_fit(tuple(view.candidates.x.shape[1:]), view.classes)
         target = self._asked(view.ask, view.candidates)
         answers, inside = [], []
         for shadow in view.shadows(self.shadows):
@@ -77,9 +84,6 @@ class LiRA(Attack[RetrainView]):
 
 
 def _copies(x: Tensor, queries: int) -> Iterator[Tensor]:
-    if queries > 1 and x.dim() != 4:
-        reason = f"only images can be flipped and shifted, and these records have the shape {tuple(x.shape[1:])}"
-        raise Refused(reason, remedy="use queries = 1", where="queries")
     for number in range(queries):
         down, right = _SHIFTS[number // 2]
         moved = torch.roll(x, (down, right), (2, 3)) if number > 1 else x

@@ -3,6 +3,7 @@
     7 at north, 7 at south    one person at two hospitals, or two people of whom the claim counts one
     P7 and p7                 two people, or one whom the claim counts twice
     North and north           one hospital in two parts
+    "unknown" in 100 of 300   one person of many records, or all those whose name is not known
 
 No file says which, so a few are counted in a note; what no list of people looks like, and a site in parts, is refused.
 Notes are published with the figures: they point to a patient by the number of a record and not by her id.
@@ -20,30 +21,35 @@ from torch import Tensor
 from consilium.core.errors import Refused
 from consilium.data.dataset import Dataset
 
+from .look_alikes import drawn, visible_difference
+
 __all__ = ["check_names"]
 
 _FEW = 3
 """So many patients of one site may be at other sites too, whatever the share."""
+_SHARE, _TIMES = 0.1, 10
+"""A patient with more of a site's records than this share, and so many times the site's median, is noted."""
 
 
 def check_names(dataset: Dataset, *, shared_patients: bool) -> tuple[str, ...]:
-    """Notes on patients at two sites and on names that are nearly alike.
+    """Notes on patients at two sites, on one who has far more records than others, and on names that are nearly alike.
 
     Refused: a site at least half of whose patients (and more than a few) are at others too, unless ``shared_patients``
-    says that ids are one list over all sites; and two sites that differ in capitals, blanks or Unicode only.
+    says that ids are one list over all sites; and two sites whose names look alike.
     """
     _refuse_parts(dataset.key_names)
     return (
         *_shared(dataset, shared_patients),
+        *_crowded(dataset),
         *_alike("patients", dataset.unit_names, dataset.records.units),
         *_alike("sites", dataset.key_names, dataset.keys),
     )
 
 
 def _refuse_parts(sites: Sequence[str]) -> None:
-    for one, other in _pairs(sites, _folded):
+    for one, other in _pairs(sites, _folded, drawn):
         raise Refused(
-            f"sites {one!r} and {other!r} differ in capitals, blanks or Unicode only",
+            f"sites {one!r} and {other!r} differ in capitals, blanks or Unicode only{visible_difference(one, other)}",
             remedy="write a site's name in one way",
             where="site",
         )
@@ -86,15 +92,31 @@ def _refuse_numbered(dataset: Dataset, unit: Tensor, key: Tensor, elsewhere: Ten
             )
 
 
+def _crowded(dataset: Dataset) -> Iterator[str]:
+    """A patient who has more than a tenth of a site's records, and more than ten times the site's median patient."""
+    units, keys = dataset.records.units, dataset.keys
+    for site in [None] if keys is None else torch.unique(keys).tolist():
+        here = units if keys is None or site is None else units[keys == site]
+        patients, counts = torch.unique(here, return_counts=True)
+        most, median = int(counts.max()), int(counts.median())
+        if most > _SHARE * len(here) and most > _TIMES * median:
+            record = _first(units, int(patients[counts.argmax()]))
+            at = "" if site is None else f" of site {dataset.key_name(site)!r}"
+            yield (
+                f"one patient, that of record {record}, has {most} of the {len(here)} records{at}, and the median "
+                f"patient {median}: is it a word for a missing name? All these records count as one person's"
+            )
+
+
 def _alike(what: str, names: Sequence[str], of: Tensor | None) -> Iterator[str]:
     """``of (n,)``: the position in ``names`` of each record's."""
-    pairs = list(_pairs(names, _plain))
+    pairs = list(_pairs(names, _plain, lambda name: _plain(drawn(name))))
     if pairs and of is not None:
         one, other = (_first(of, names.index(name)) for name in pairs[0])
         count = f"{len(pairs)} pairs of {what} have" if len(pairs) > 1 else f"two {what} have"
         yield (
-            f"{count} names that differ in capitals, blanks, leading zeros or a final .0 only, such as those of "
-            f"records {one} and {other}, and count as two: if they are one, write the name in one way"
+            f"{count} names that differ in capitals, blanks, leading zeros, a final .0 or look-alike letters only, "
+            f"such as those of records {one} and {other}, and count as two: if they are one, write the name in one way"
         )
 
 
@@ -103,13 +125,14 @@ def _first(groups: Tensor, group: int) -> int:
     return int((groups == group).nonzero()[0])
 
 
-def _pairs(names: Sequence[str], key: Callable[[str], str]) -> Iterator[tuple[str, str]]:
-    """Each name with an earlier one that is the same by ``key``."""
-    first: dict[str, str] = {}
+def _pairs(names: Sequence[str], *keys: Callable[[str], str]) -> Iterator[tuple[str, str]]:
+    """Each name with an earlier one that is the same by one of ``keys``; once."""
+    first: list[dict[str, str]] = [{} for _ in keys]
     for name in names:
-        one = first.setdefault(key(name), name)
-        if one != name:
-            yield one, name
+        others = [seen.setdefault(key(name), name) for seen, key in zip(first, keys, strict=True)]
+        other = next((one for one in others if one != name), None)
+        if other is not None:
+            yield other, name
 
 
 def _folded(name: str) -> str:

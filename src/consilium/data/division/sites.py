@@ -21,6 +21,7 @@ from consilium.core.records import Consortium, Pools, Records, Site
 from consilium.data.checks.duplicates import deduplicate, untangle
 from consilium.data.checks.names import check_names
 from consilium.data.checks.omissions import check_whole, first
+from consilium.data.checks.scales import check_scales
 from consilium.data.checks.verify import check_trained, verified
 from consilium.data.dataset import TEST, TRAIN, VALIDATION, Dataset
 from consilium.data.partition import Partition
@@ -55,6 +56,7 @@ def gather(
     _check_shares(sites, public, validation, test, non_members)
     source_data = verified(source.load())
     named = check_names(source_data, shared_patients=shared_patients)
+    cautions = (*source_data.cautions, *named, *check_scales(source_data))
     dataset, duplicates = deduplicate(source_data)
     check_whole(source_data, dataset, "exact duplicates", "keep one copy of these records, where they belong")
     check_patients(dataset)
@@ -80,10 +82,11 @@ def gather(
         provenance=dataset.provenance,
         bundled=dataset.bundled,
         removed={**duplicates, **tangled},
-        notes=(*dataset.notes, *named, *_notes(dataset, partition, test, test_records)),
+        notes=(*dataset.notes, *cautions, *_notes(dataset, partition, test, test_records)),
         fitted_on_private=dataset.fitted_on_private,
         omitted=dataset.omitted,
         inputs=dataset.inputs,
+        cautions=cautions,
     )
     check_apart(consortium)
     return consortium

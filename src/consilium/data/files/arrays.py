@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from consilium.core.errors import Refused
+from consilium.data.checks.gap_words import names_nobody
 from consilium.data.checks.verify import check_inputs
 
-__all__ = ["as_name", "check_digits", "identities", "inputs", "labels", "numbered"]
+__all__ = ["check_digits", "identities", "inputs", "labels", "numbered"]
 
 _Array = npt.NDArray[Any]
 _CHANNELS = (1, 3)
@@ -70,6 +71,8 @@ def labels(array: _Array, n: int, where: str) -> Tensor:
     if array.dtype.kind not in "iufb":
         raise Refused(f"labels are of type {array.dtype}", remedy="number the classes 0, 1, ...", where=where)
     flat = array.reshape(-1)
+    if flat.dtype.kind == "f" and flat.dtype.itemsize < 4:  # which cannot be compared with 2^31
+        flat = flat.astype(np.float64)
     wrong = np.flatnonzero(~((flat >= 0) & (flat < 2**31) & (flat == np.floor(flat))))
     if wrong.size:
         raise Refused(
@@ -93,7 +96,8 @@ def numbered(names: Sequence[str], *, whole: bool = False) -> tuple[Tensor, tupl
 def identities(values: Sequence[object], where: str, places: Sequence[str] = ()) -> list[str]:
     """The names of n records' groups as text: a name is no measurement, so 01 is not 1, and none is missing.
 
-    Refused, at its place: an empty name, and a float that is no exact whole number (NaN, 0.5, 2^53 and above).
+    Refused, at its place: an empty name, a word for a missing one (nan, None, -1), and a float that is no exact whole
+    number (NaN, 0.5, 2^53 and above).
     """
     names = []
     for number, value in enumerate(values):
@@ -101,12 +105,17 @@ def identities(values: Sequence[object], where: str, places: Sequence[str] = ())
         if isinstance(value, float) and not (abs(value) < 2**53 and value.is_integer()):
             why = "NaN is nobody's name" if math.isnan(value) else "no float is a name that keeps all its digits"
             raise Refused(f"{place} is named {value:g}: {why}", remedy="store names as text", where=where)
-        name = as_name(_text(value))
+        name = _as_name(_text(value))
         if _SHORTENED.fullmatch(name):
             reason = f"{place} is named {name}: a spreadsheet has shortened it, and others may bear the same"
             raise Refused(reason, remedy="export names as text", where=where)
         if not name:
             raise Refused(f"{place} has an empty name", remedy="name the group of every record", where=where)
+        if names_nobody(name):
+            reason = (
+                f"{place} is named {name!r}, which says that a name is missing: all such records would be one group"
+            )
+            raise Refused(reason, remedy="name the group of every record, or leave out those without one", where=where)
         names.append(name)
     return names
 
@@ -130,6 +139,6 @@ def _text(value: object) -> str:
     return str(int(value)) if isinstance(value, (bool, int, float)) else str(value)
 
 
-def as_name(text: str) -> str:
+def _as_name(text: str) -> str:
     """``text`` without blanks around it, and with each accented letter as one character."""
     return unicodedata.normalize("NFC", text.strip())

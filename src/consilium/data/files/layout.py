@@ -17,6 +17,7 @@ from torch import Tensor
 from consilium.core.errors import Refused
 from consilium.core.inputs import Inputs
 from consilium.core.records import Records
+from consilium.data.checks.scales import check_depth
 from consilium.data.dataset import TEST, TRAIN, VALIDATION
 
 from .arrays import check_digits, identities, inputs, labels, numbered
@@ -95,6 +96,7 @@ def laid_out(arrays: _Arrays, where: str) -> Laid:
     for _, names in parts:
         check_axes(arrays[names[0]], f"{where}[{names[0]}]")
         check_label_form(arrays[names[1]], f"{where}[{names[1]}]")
+    check_depth([arrays[names[0]] for _, names in parts], f"{where}[{parts[0][1][0]}]")
     x = [inputs(arrays[names[0]], f"{where}[{names[0]}]") for _, names in parts]
     if len({part.shape[1:] for part in x}) > 1:
         shapes = ", ".join(str(tuple(part.shape[1:])) for part in x)

@@ -1,4 +1,4 @@
-"""A table's cell as text: what is a gap, what is a number, and what only looks like one.
+"""A table's cell as text: what is a number, and what only looks like one.
 
 A column is one of numbers if all its texts are (12, -0.5, 1e3), or all say true or false.  If most of them are, or look
 like numbers with a mark (45,000, 23%, 5 mg), as programs export them ('45, ="45", (5), 5-, 1.5D2), or dates, the others
@@ -19,15 +19,7 @@ from consilium.core.errors import Refused
 
 from ._spelling import NUMBER, UNSEEN
 
-__all__ = ["GAPS", "numbers", "plain_words"]
-
-GAPS = frozenset(
-    {
-        *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
-        *("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
-    }
-)
-"""Texts that mean that nothing is known (those of pandas), in columns whose declared categories do not name them."""
+__all__ = ["numbers", "plain_words"]
 
 _UNIT = r"(?:[%‰°€$£]|\s[^\d\s]{1,8}|(?!(?i:st|nd|rd|th)\Z)(?:[^\W\d_]{2,8}|[glLmshdykK])(?:/\w{1,8})*)"
 _MARKED = re.compile(rf"(?P<mark>[<>≤≥~≈$€£±]?=?)\s*[+\-−–]?\s*\d[\d.,'’\s]*(?P<unit>{_UNIT}?)")

@@ -23,6 +23,8 @@ __all__ = ["Encoded", "check_classes", "encode_numbers", "encode_words"]
 
 _MANY = 100
 """Undeclared categories beyond this number look like an identifier."""
+_FEW_ROWS = 20
+"""So many rows with a word of its own for each look named."""
 _MANY_FRACTIONS = 20
 """So many different numbers with a fraction are measurements and no classes."""
 
@@ -32,7 +34,7 @@ class Encoded:
     """Features float32 ``(n, k)``, whether they were scaled by what the records themselves say, and what they mean.
 
     ``range`` is the declared one of a column of numbers; ``words`` are the categories of the features, in order;
-    ``clipped (n,)`` says which values lay outside the range.
+    ``clipped (n,)`` says which values lay outside the range; ``note`` is what a reader must know of the column.
     """
 
     x: npt.NDArray[np.float32]
@@ -40,6 +42,7 @@ class Encoded:
     range: tuple[float, float] | None = None
     words: tuple[str, ...] = ()
     clipped: npt.NDArray[np.bool_] | None = None
+    note: str = ""
 
     def column(self, name: str, unit: str) -> Column:
         """The column called ``name`` as sites agree on it."""
@@ -120,7 +123,8 @@ def encode_words(values: npt.NDArray[Any], declared: tuple[str, ...] | None, nam
             remedy="declare every category, or drop these rows",
             where="categories",
         )
-    if declared is None and len(present) > _MANY:
+    named = len(present) == len(values) >= _FEW_ROWS and not all(map(NUMBER.fullmatch, present))
+    if declared is None and (len(present) > _MANY or named):
         raise Refused(
             f"column {name!r} holds {len(present)} different words: it looks like an identifier",
             remedy="drop it, or declare its categories",

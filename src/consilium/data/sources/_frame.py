@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from consilium.core.errors import ConsiliumError, MissingExtra, Refused
+from consilium.data.checks.gap_words import GAPS
 
-from ._cells import GAPS
 from ._csv import read_csv
 from ._spelling import NUMBER, exact, plain_text
 

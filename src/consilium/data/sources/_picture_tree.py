@@ -16,6 +16,7 @@ from pathlib import Path
 
 from consilium.core.errors import Refused
 from consilium.core.records import Omission
+from consilium.data.checks.look_alikes import drawn, visible_difference
 from consilium.data.checks.omissions import first
 from consilium.data.dataset import TRAIN
 from consilium.data.files.origin import check_printable
@@ -113,12 +114,15 @@ def _check_classes(pictures: Iterable[Picture], unread: Iterable[Path], parts: l
 
 def _check_spelling(folders: Iterable[Path]) -> None:
     """Refuse two classes that are one to the eye: ``train/Normal`` beside ``test/normal``."""
-    seen: dict[str, Path] = {}
-    for folder in folders:
-        other = seen.setdefault(_plain(folder.name), folder)
-        if other.name != folder.name:
+    seen: dict[tuple[str, str], Path] = {}
+    for folder in dict.fromkeys(folders):
+        keys = ("plain", _plain(folder.name)), ("drawn", drawn(folder.name))
+        others = [seen.setdefault(key, folder) for key in keys]
+        other = next((one for one in others if one.name != folder.name), None)
+        if other is not None:
             raise Refused(
-                f"{str(other)!r} and {str(folder)!r} differ only by case, blanks or the coding of accents",
+                f"{str(other)!r} and {str(folder)!r} differ only by case, blanks or the coding of accents, or look "
+                f"alike{visible_difference(other.name, folder.name)}",
                 remedy="give the folders of one class one name; they would be two classes",
                 where="path",
             )

@@ -6,8 +6,10 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
+from functools import partial
 
 from consilium.core.errors import Refused
+from consilium.data.checks.look_alikes import drawn, visible_difference
 
 __all__ = ["NUMBER", "UNSEEN", "check_words", "check_words_apart", "exact", "plain_text"]
 
@@ -40,17 +42,17 @@ def exact(number: str) -> Decimal:
 
 
 def check_words_apart(words: Sequence[str], rows: Sequence[int], name: str) -> None:
-    """Refuse two words ``(n,)`` of column ``name`` that differ only by case, blanks or how a number is written.
-
-    ``rows`` are their numbers in the table.
+    """Refuse two words ``(n,)`` of column ``name`` that differ only by case, blanks or how a number is written, or that
+    look alike; ``rows`` are their numbers in the table.
     """
     first = dict(zip(reversed(words), reversed(rows), strict=True))
     spelt: dict[object, str] = {}
     for word in sorted(first, key=first.__getitem__):
-        other = spelt.setdefault(_alike(word), word)
-        if other != word:
+        others = [spelt.setdefault(key, word) for key in (_alike(word), ("drawn", drawn(word)))]
+        other = next((one for one in others if one != word), None)
+        if other is not None:
             raise Refused(
-                f"column {name!r} holds {other!r} and, in row {first[word]}, {word!r}",
+                f"column {name!r} holds {other!r} and, in row {first[word]}, {word!r}{visible_difference(other, word)}",
                 remedy="is it one category? write it one way in the file, or declare both in categories",
                 where="categories",
             )
@@ -63,13 +65,18 @@ def _alike(word: str) -> object:
     return ("word", unicodedata.normalize("NFKC", _ANYWHERE.sub("", word)).casefold())
 
 
-def check_words(words: Sequence[str], where: str, *, empty: bool = False) -> None:
-    """Refuse two declared words that are one when they are ``plain``, and a blank one unless ``empty`` is a word."""
+def check_words(words: Sequence[str], where: str, *, empty: bool = False, alike: bool = False) -> None:
+    """Refuse two declared words that are one when they are ``plain``, or look alike where these are ``alike`` too.
+
+    Refused too: a blank one unless ``empty`` is a word.
+    """
+    read = partial(drawn, capitals=True) if alike else plain_text
     seen: dict[str, str] = {}
     for word in words:
         if not plain_text(word) and not empty:
             raise Refused(f"{word!r} is no name: nothing of it can be seen", remedy="give it a name", where=where)
-        other = seen.setdefault(plain_text(word), word)
+        other = seen.setdefault(read(word), word)
         if other != word:
-            reason = f"{other!r} and {word!r} are one name: they differ in nothing that can be seen"
+            names = f"{other!r} and {word!r}{visible_difference(other, word)}"
+            reason = f"{names} are one name: they differ in nothing that can be seen"
             raise Refused(reason, remedy="name each once", where=where)

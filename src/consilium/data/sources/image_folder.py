@@ -20,8 +20,9 @@ from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.inputs import Inputs
 from consilium.core.records import Records
+from consilium.data.checks.scales import check_depth
 from consilium.data.dataset import Dataset
-from consilium.data.files.arrays import as_name, inputs, numbered
+from consilium.data.files.arrays import identities, inputs, numbered
 from consilium.data.files.meaning import BYTES
 from consilium.data.files.origin import given_folder, stated
 from consilium.data.source import Source
@@ -72,6 +73,7 @@ class ImageFolder(Source):
         pixels = np.stack(
             [read_picture(picture.file, self.size, self.channels, self.max_pixels) for picture in pictures]
         )
+        check_depth([pixels], str(root))
         y = torch.tensor([classes.index(picture.label) for picture in pictures])
         has_splits = pictures[0].split is not None
         units, unit_names = self._units([picture.file for picture in pictures])
@@ -116,7 +118,7 @@ class ImageFolder(Source):
         for match, file in zip(matches, files, strict=True):
             if match is None or not match[1]:
                 raise Refused(f"units = {self.units!r} finds nothing in {file.name}", where="units")
-        return numbered([as_name(match[1]) for match in matches if match])
+        return numbered(identities([match[1] for match in matches if match], "units", [file.name for file in files]))
 
 
 def _groups(pattern: str) -> int:

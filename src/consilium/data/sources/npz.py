@@ -22,6 +22,7 @@ from consilium.data.files.layout import NAMES, laid_out, standard_names
 from consilium.data.files.origin import given_file, stated
 from consilium.data.source import Source
 
+from ._row_numbers import row_number_features
 from ._spelling import check_words
 
 __all__ = ["NPZ"]
@@ -45,7 +46,7 @@ class NPZ(Source):
         check(self.max_bytes > 0, "max-bytes", self.max_bytes, "a number of bytes above 0")
         names = self.classes if self.classes is not None else ("0", "1")
         check(len(set(names)) == len(names) >= 2, "classes", self.classes, "two different names or more")
-        check_words(names, "classes")
+        check_words(names, "classes", alike=True)
 
     def load(self) -> Dataset:
         """Inputs ``(n, d)`` or ``(n, c, h, w)``; the split, patients and sites that the file gives."""
@@ -68,6 +69,7 @@ class NPZ(Source):
             unit_names=laid.unit_names,
             omitted=by_site("arrays not read", [""] * len(unread), first(unread)),
             inputs=replace(laid.inputs, classes_declared=self.classes is not None),
+            cautions=row_number_features(laid.records.x, laid.split, laid.inputs.columns),
         )
 
 

@@ -32,7 +32,9 @@ from ._cells import numbers, plain_words
 from ._columns import Encoded, check_classes, encode_numbers, encode_words
 from ._frame import check_missing, gaps_of, is_parquet, read_table
 from ._knobs import check_roles
+from ._row_numbers import check_index_name, row_number_note
 from ._spelling import check_words, plain_text
+from ._thousands import check_thousands
 from ._types import check_types, text_columns
 
 __all__ = ["Table"]
@@ -133,6 +135,7 @@ class Table(Source):
             provenance=stated([file]),
             bundled=False,
             notes=_notes(private, y.private),
+            cautions=tuple(column.note for column in encoded.values() if column.note),
             fitted_on_private=bool(private),
             key_names=key_names,
             unit_names=unit_names,
@@ -188,21 +191,27 @@ class Table(Source):
 
     def _encoded(self, frame: Any, name: str, listed: dict[str, tuple[str, ...]]) -> Encoded:
         declared = {bounds[0]: (bounds[1], bounds[2]) for bounds in self.ranges}.get(name)
-        values = None if name in listed else self._numbers(frame, name, declared is not None)
+        check_index_name(name)
+        values = None if name in listed else self._numbers(frame, name, declared)
         if values is not None:
-            return encode_numbers(values, declared, name, frame[name].nunique())
+            encoded = encode_numbers(values, declared, name, frame[name].nunique())
+            return replace(encoded, note=row_number_note(values, name))
         if declared is not None:
             raise Refused(f"column {name!r} does not hold numbers", remedy="declare categories", where="ranges")
         return encode_words(
             np.array(plain_words(_texts(frame, name)), dtype=object), listed.get(name), name, frame.index
         )
 
-    def _numbers(self, frame: Any, name: str, declared: bool) -> npt.NDArray[Any] | None:
+    def _numbers(self, frame: Any, name: str, declared: tuple[float, float] | None) -> npt.NDArray[Any] | None:
         from pandas.api.types import is_numeric_dtype
 
         if is_numeric_dtype(frame[name]):
             return np.asarray(frame[name].to_numpy(dtype=None if frame[name].dtype.kind == "f" else np.float64))
-        return numbers(_texts(frame, name), frame.index, name, declared=declared, decimal=self.decimal)
+        texts = _texts(frame, name)
+        values = numbers(texts, frame.index, name, declared=declared is not None, decimal=self.decimal)
+        if values is not None:
+            check_thousands(texts, frame.index, name, declared, self.decimal)
+        return values
 
 
 def _texts(frame: Any, name: str) -> list[str]:

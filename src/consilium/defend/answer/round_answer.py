@@ -37,6 +37,14 @@ class RoundAnswer(AnswerDefence):
         check(self.digits is None or 0 <= self.digits <= 15, "digits", self.digits, "0 to 15 decimals")
         check(self.top_k is None or self.top_k >= 1, "top-k", self.top_k, "at least 1 class")
 
+    def check_fit(self, shape: tuple[int, ...], classes: int) -> None:
+        """Refuse ``top_k`` that keeps every class."""
+        if self.top_k is not None and self.top_k >= classes:
+            raise Refused(
+                f"round-answer with top-k = {self.top_k} keeps each of the {classes} classes",
+                remedy=f"use a top-k of at most {classes - 1}, or leave it out",
+            )
+
     def answer(self, probabilities: Tensor) -> Tensor:
         """``(n, classes)`` in [0, 1]; rows need not sum to 1."""
         if self.top_k is not None and self.top_k < probabilities.shape[1]:

@@ -50,6 +50,10 @@ class StaticInt8(ModelDefence):
         """True: the activation ranges."""
         return True
 
+    def wanted_public(self) -> int:
+        """``calibration``, where it is not the default."""
+        return 0 if self.calibration == type(self).calibration else self.calibration
+
     def apply(self, module: nn.Module, public: Records, stream: Stream) -> nn.Module:
         """The int8 model, calibrated on ``calibration`` random public records (all, if there are fewer)."""
         if not len(public):

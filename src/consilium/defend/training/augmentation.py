@@ -15,7 +15,7 @@ from consilium.core.defence import TrainingDefence
 from consilium.core.entry import check
 from consilium.core.errors import Refused, Unlawful
 from consilium.core.gradient import Objective
-from consilium.learn.augment import Augmented
+from consilium.learn.augment import Augmented, check_viewable
 
 __all__ = ["Augmentation"]
 
@@ -37,6 +37,10 @@ class Augmentation(TrainingDefence):
         check(0 <= self.shift <= 64, "shift", self.shift, "0 to 64 pixels, fewer than the image has")
         if not self.flip and self.shift == 0:
             raise Refused("views that are neither mirrored nor shifted are all alike", remedy="set flip or shift")
+
+    def check_fit(self, shape: tuple[int, ...], classes: int) -> None:
+        """Refuse what is no image, and images that are not larger than ``shift``."""
+        check_viewable(shape, self.shift)
 
     def objective(self, objective: Objective) -> Objective:
         """The same losses, on views.  Wrapping twice would multiply the copies and is refused."""

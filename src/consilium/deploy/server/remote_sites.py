@@ -30,7 +30,7 @@ def elsewhere(data: Consortium, enrolled: Sequence[Enrolment]) -> Consortium:
         "the sites are machines: numbers of records as they declared them, accuracy as they told it",
         *(f"inputs agreed by every site: sha256 {digest}" for digest in {one.inputs for one in enrolled} if digest),
     )
-    return replace(data, sites=sites, notes=notes, removed={}, declared=True)
+    return replace(data, sites=sites, notes=notes, removed={}, cautions=(), declared=True)
 
 
 @dataclass(frozen=True, eq=False)

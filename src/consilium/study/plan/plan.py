@@ -24,6 +24,7 @@ from consilium.study.spec.arms import Arm, arms, same_choices
 from consilium.study.spec.spec import AttackSpec, CorruptionSpec, FederationShape, Spec
 from consilium.study.store.environment import require_device
 
+from .attack_checks import check_attacks
 from .corruption_checks import check_infections
 from .division import check_division, division_note
 from .observer_checks import check_watchers
@@ -31,6 +32,7 @@ from .privacy_claims import planned_claims
 from .radius_checks import check_radii
 from .rules import Refusal, broken_law
 from .shadow_pool import check_retraining
+from .shortfalls import shortfalls
 from .stage_keys import cell_recipe, data_digest, digest, model_recipe, start_mark, training_recipe
 
 __all__ = ["CellNode", "Materials", "Plan", "TrainingNode", "make_plan"]
@@ -82,7 +84,9 @@ class Materials:
 
     def _consortium(self, seed: int) -> Consortium:
         data = consortium(self.spec, seed)
-        return replace(data, notes=(*data.notes, division_note(seed))) if self.spec.audit else data
+        short = shortfalls(self.spec, data)
+        notes = (*data.notes, *short, *((division_note(seed),) if self.spec.audit else ()))
+        return replace(data, notes=notes, cautions=(*data.cautions, *short))
 
     def _network(self, seed: int) -> Network:
         data = self.consortium(seed)
@@ -130,6 +134,7 @@ def make_plan(
     check_radii(spec, materials.consortium(spec.seeds[0]).shape)
     if spec.audit:
         check_division(spec, materials.consortium)
+    check_attacks(spec, materials.consortium(spec.seeds[0]))
     check_retraining(spec, every, materials.consortium(spec.seeds[0]))
     check_watchers(spec, materials.consortium(spec.seeds[0]))
     refused = _refusals(spec, materials, every, progress)

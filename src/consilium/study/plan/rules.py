@@ -36,6 +36,7 @@ __all__ = [
     "Refusal",
     "broken_law",
     "drawn_once",
+    "fits_data",
     "fitted_on_public",
     "lawful_claims",
     "model_order",
@@ -161,6 +162,16 @@ def _unreadable(
             update = defence.enforce(update, expected)
     except Refused as error:
         return Refusal(1, f"with {federation.algorithm.kind()}, {error.reason}", error.remedy or "use another codec")
+    return None
+
+
+def fits_data(case: Case) -> Refusal | None:
+    """Each defence can act on inputs of this form, and does something with so many classes."""
+    for defence in case.arm.defences:
+        try:
+            defence.check_fit(tuple(case.data.shape), len(case.data.classes))
+        except Refused as error:
+            return Refusal.of(error, 1, f"leave out {defence.kind()}")
     return None
 
 
@@ -350,6 +361,7 @@ def _enough(claim: Claim, cap: float) -> str:
 
 LAWS: tuple[Callable[[Case], Refusal | None], ...] = (
     one_merge,
+    fits_data,
     update_order,
     readable_updates,
     drawn_once,

@@ -70,6 +70,7 @@ class PlanSummary(TypedDict):
 
 def plan_summary(plan: Plan, store: Store | None) -> dict[str, object]:
     """Plain JSON; ``expected_seconds`` covers the trainings, shadows among them, that are still to do."""
+    data = plan.materials.consortium(plan.spec.seeds[0])
     todo, shadows = unfinished(plan, store), unfinished_shadows(plan, store)
     cells: dict[str, list[CellNode]] = {}
     for cell in plan.cells:
@@ -78,8 +79,8 @@ def plan_summary(plan: Plan, store: Store | None) -> dict[str, object]:
         "study": plan.spec.name,
         "seeds": list(plan.spec.seeds),
         "arms": [_arm(plan, arm, cells.get(arm.name, ())) for arm in plan.arms],
-        "omitted": [one.line() for one in plan.materials.consortium(plan.spec.seeds[0]).omitted],
-        "notes": [division_note(seed) for seed in plan.spec.seeds] if plan.spec.audit else [],
+        "omitted": [one.line() for one in data.omitted],
+        "notes": [*data.cautions, *(division_note(seed) for seed in plan.spec.seeds if plan.spec.audit)],
         "trainings": len(plan.trainings),
         "trainings_to_do": len(todo),
         "shadows": sum(shadows_wanted(plan).values()),

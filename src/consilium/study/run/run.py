@@ -84,7 +84,8 @@ def run_plan(
 
 def introduce(plan: Plan, say: Callable[[str], None]) -> None:
     """What a reader must know of the data before anything is trained."""
-    for one in plan.materials.consortium(plan.spec.seeds[0]).omitted:
-        say(f"left out or clipped: {one.line()}")
+    data = plan.materials.consortium(plan.spec.seeds[0])
+    for line in (*(f"left out or clipped: {one.line()}" for one in data.omitted), *data.cautions):
+        say(line)
     if plan.spec.audit:
         say(division_note(plan.spec.seeds[0]))

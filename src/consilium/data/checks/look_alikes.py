@@ -1,0 +1,43 @@
+"""What a name looks like: two that are one to the eye are two to a program, as M and М, 5-10 and 5–10, ill and 'ill'.
+
+Cyrillic and Greek letters become the Latin ones that they look like, every dash a hyphen, every quote an apostrophe,
+and quotes around a name go.  Only letters drawn alike are folded: µg is not mg.
+
+Source: Unicode Technical Standard 39 (confusable detection), the part of it that two keyboards produce
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+__all__ = ["drawn", "visible_difference"]
+
+_CYRILLIC = dict(zip("АВЕІЈКМНОРСЅТУХавеіјкмнорсѕтухԛԝ", "ABEIJKMHOPCSTYXabeijkmhopcstyxqw", strict=True))
+_GREEK = dict(zip("ΑΒΕΖΗΙΚΜΝΟΡΤΥΧαικνορ", "ABEZHIKMNOPTYXaikvop", strict=True))
+_DASHES = dict.fromkeys("‐‑‒–—―−﹘﹣-", "-")
+_QUOTES = dict.fromkeys('"`´‘’‚‛“”„‟′″‹›«»ʹʼ', "'")
+_FOLDED = str.maketrans({**_CYRILLIC, **_GREEK, **_DASHES, **_QUOTES})
+
+
+def drawn(text: str, *, capitals: bool = False) -> str:
+    """The same for all texts that are drawn alike; characters of no width, extra blanks and outer quotes go.
+
+    So do capitals, unless ``capitals`` says that they tell two apart.
+
+    Source: Unicode Standard Annex 15 (NFKC)
+    """
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text.translate(_FOLDED))
+        text = "".join(c for c in text if unicodedata.category(c) != "Cf")
+    text = " ".join(text.translate(_FOLDED).split())
+    text = text.strip("' ") or text
+    return text if capitals else text.casefold()
+
+
+def visible_difference(one: str, other: str) -> str:
+    """Which letter, dash or quote that was folded one of two names alone has, by its Unicode name; else empty."""
+    for name, second, place in ((other, one, "second"), (one, other, "first")):
+        strange = [c for c in name if not c.isascii() and ord(c) in _FOLDED and c not in second]
+        if strange:
+            return f" (the {place} with {unicodedata.name(strange[0])})"
+    return ""

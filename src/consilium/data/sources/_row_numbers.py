@@ -1,0 +1,103 @@
+"""Columns that number the rows: a feature that tells where a record stands tells its label where the file is sorted.
+
+    Unnamed: 0, __index_level_0__      pandas' own names for an index that was stored as a column
+    id, patient_id, mrn, row           whole numbers, each once, under a name that says so
+
+Both are refused.  Whole numbers that are all different and run with the file's order are noted, whatever their name:
+they may be a measurement by which somebody sorted.  Of arrays, which are scaled already, features that rise by the same
+step from record to record are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from consilium.core.errors import Refused
+from consilium.core.inputs import Column
+
+__all__ = ["check_index_name", "row_number_features", "row_number_note"]
+
+_INDEX = re.compile(r"(?i:unnamed: ?\d+(?:[._].*)?)|__index_level_\d+__|level_\d+")
+_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|#")
+_ID = re.compile(r"ids?|idx|[pu]id|u?uid|guid|mrn|row(?:id|num|names?)|recno|serial")
+_COUNTED = re.compile(
+    r"row|record|case|patient|subject|person|participant|sample|study|serial|admission|encounter|visit|scan|image|exam|file"
+    r"|index"
+)
+_NUMBER = re.compile(r"no|nr|num|number|index|key|code|name|#")
+_FEW = 8
+"""Of fewer rows, numbers in order may be chance."""
+
+
+def check_index_name(name: str) -> None:
+    """Refuse a feature column that pandas called so because it had no name."""
+    if _INDEX.fullmatch(name):
+        raise Refused(
+            f"column {name!r} is an index that was stored with the table, and no feature",
+            remedy=f'drop it (drop = ["{name}"]), export with index=False, or give it a name',
+            where="drop",
+        )
+
+
+def row_number_note(values: npt.NDArray[Any], name: str) -> str:
+    """What to say of feature ``name`` with numbers ``(n,)``, in the file's order; empty where they number no rows.
+
+    Refused: whole numbers that are all different under the name of an id.
+    """
+    if len(values) < _FEW or not bool((np.floor(values) == values).all()) or len(np.unique(values)) < len(values):
+        return ""
+    if _names_ids(name):
+        raise Refused(
+            f"column {name!r} holds a whole number of its own for each of the {len(values)} rows: it names records, "
+            "and is no feature",
+            remedy=f'drop it (drop = ["{name}"]); name it as patient if it is; or rename it if it is measured',
+            where="drop",
+        )
+    if not _runs_in_order(values):
+        return ""
+    return (
+        f"column {name!r} holds whole numbers that are all different and run with the file's order, as row numbers do: "
+        f'if it is one, drop = ["{name}"]'
+    )
+
+
+def row_number_features(x: Tensor, split: Tensor | None, columns: Sequence[Column]) -> tuple[str, ...]:
+    """What to say of those features of ``x (n, d)`` that number the records, of each part of a split; else nothing."""
+    if x.dim() != 2:
+        return ()
+    parts = [x] if split is None else [x[split == part] for part in torch.unique(split).tolist()]
+    even = [_evenly_spaced(part.double()) for part in parts if len(part) >= _FEW]
+    places = torch.stack(even).all(0).nonzero().flatten().tolist() if even else []
+    names = [repr(columns[place].name) if columns else str(place) for place in places]
+    return tuple(
+        f"feature {name} rises by the same step from record to record, as row numbers do: if it is one, leave it out"
+        for name in names
+    )
+
+
+def _evenly_spaced(x: Tensor) -> Tensor:
+    """Which features of ``x (n, d)`` step evenly, up to what float32 keeps: bool ``(d,)``."""
+    steps = x.diff(dim=0)
+    mean = steps.mean(0)
+    return (mean != 0) & ((steps - mean).abs() <= 1e-2 * mean.abs() + 1e-7).all(0)
+
+
+def _names_ids(name: str) -> bool:
+    """patient_id, PatientID, id, row, case no: but not platelet_no, which counts."""
+    *before, last = [word.casefold() for word in _WORDS.findall(name)] or [""]
+    of_people = _COUNTED.fullmatch(before[0] if before else last)
+    numbers = len(before) == 1 and _NUMBER.fullmatch(last)
+    return bool(_ID.fullmatch(last) or (of_people and (numbers or not before)))
+
+
+def _runs_in_order(values: npt.NDArray[Any]) -> bool:
+    """Whether ``values (n,)`` rise from each row to the next, or fall."""
+    steps = values[1:] > values[:-1]
+    return len(values) >= _FEW and bool(steps.all() or (values[1:] < values[:-1]).all())

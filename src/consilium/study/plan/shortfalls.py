@@ -1,0 +1,49 @@
+"""Where a study asks for more than there is, and its knob promises "as many as there are": said before anything trains.
+
+Knobs at their defaults are not spoken of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from consilium.core.records import Consortium
+from consilium.study.spec.arms import arms
+from consilium.study.spec.spec import FederationShape, Spec
+
+__all__ = ["shortfalls"]
+
+
+def shortfalls(spec: Spec, data: Consortium) -> tuple[str, ...]:
+    """A note for each: public records, batches larger than any site, canaries that outnumber the records they join."""
+    return (*_public(spec, data), *_batch(spec, data), *_canaries(data))
+
+
+def _public(spec: Spec, data: Consortium) -> Iterator[str]:
+    wanted = {(d.kind(), d.wanted_public()) for arm in arms(spec) for d in arm.model}
+    for kind, count in sorted(wanted):
+        if count > len(data.public) > 0:
+            yield f"{kind} was to use {count} public records, and there are {len(data.public)}: all of them are used"
+
+
+def _batch(spec: Spec, data: Consortium) -> Iterator[str]:
+    if spec.federation is None or spec.federation.shape.batch == FederationShape.batch:
+        return
+    batch, most = spec.federation.shape.batch, max(len(site.records.train) for site in data.sites)
+    if batch > most:
+        yield (
+            f"federation.batch = {batch}, and no site has more than {most} training records: a step is of all of a "
+            "site's records, as with batch = 0"
+        )
+
+
+def _canaries(data: Consortium) -> Iterator[str]:
+    if data.canaries is None:
+        return
+    counts = torch.bincount(data.canaries.site[data.canaries.included], minlength=len(data.sites)).tolist()
+    for site, count in zip(data.sites, counts, strict=True):
+        records = len(site.records.train) - count
+        if count > records:
+            yield f"{count} canaries are trained on at {site.id} beside {records} records: figures of this study are theirs"

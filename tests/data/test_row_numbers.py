@@ -1,0 +1,81 @@
+"""Row numbers and ids among the features: refused by name, or noted where only their order speaks."""
+
+import numpy as np
+import pytest
+
+from consilium.core.errors import Refused
+from consilium.data.sources.npz import NPZ
+from consilium.data.sources.table import Table
+
+pytest.importorskip("pandas", reason="the extra 'tables' is not installed")
+N = 40
+RNG = np.random.default_rng(0)
+AGE = RNG.uniform(20, 90, N).round(1)
+SHUFFLED = RNG.permutation(np.arange(1000, 1000 + N))
+
+
+@pytest.fixture
+def table(tmp_path):
+    def of(name, values, **knobs):
+        rows = [f"{v},{age},{'no' if i < N / 2 else 'yes'}" for i, (v, age) in enumerate(zip(values, AGE, strict=True))]
+        (tmp_path / "x.csv").write_text("\n".join([f"{name},age,y", *rows]) + "\n")
+        return Table(str(tmp_path / "x.csv"), "y", **knobs)
+
+    return of
+
+
+@pytest.mark.parametrize("name", ["Unnamed: 0", "Unnamed: 0.1", "__index_level_0__", "level_0"])
+def test_an_index_that_pandas_stored_is_refused_whatever_it_holds(table, name):
+    with pytest.raises(Refused, match="is an index that was stored with the table") as refused:
+        table(name, [1, 2] * (N // 2)).load()
+    assert f'drop = ["{name}"]' in refused.value.remedy
+    assert table(name, range(N), drop=(name,)).load().records.x.shape == (N, 1)
+    assert table(name, range(N), patient=name).load().names_units
+
+
+@pytest.mark.parametrize("name", ["id", "ID", "patient_id", "PatientID", "record", "case no", "MRN", "row", "index"])
+@pytest.mark.parametrize("values", [range(N), SHUFFLED])
+def test_ids_by_name_are_refused_in_any_order(table, name, values):
+    with pytest.raises(Refused, match="holds a whole number of its own for each of the 40 rows"):
+        table(name, values).load()
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("id", [i // 2 for i in range(N)]),  # twice each: of somebody with two records
+        ("id", AGE),
+        ("platelet_no", SHUFFLED),
+        ("fluid", SHUFFLED),
+        ("period", SHUFFLED),
+        ("bmi_index", SHUFFLED),
+    ],
+)
+def test_measurements_are_read_without_a_word(table, name, values):
+    assert table(name, values).load().cautions == ()
+
+
+@pytest.mark.parametrize("values", [range(100, 100 + N), range(N, 0, -1), [7 * i + i % 3 for i in range(N)]])
+def test_whole_numbers_that_run_with_the_file_are_noted(table, values):
+    (note,) = table("leuko", values).load().cautions
+    assert "column 'leuko'" in note and "run with the file's order" in note
+    assert table("leuko", values, drop=("leuko",)).load().cautions == ()
+
+
+def test_a_word_of_its_own_for_each_row_is_refused(table):
+    with pytest.raises(Refused, match="40 different words: it looks like an identifier"):
+        table("code", [f"A{i}x" for i in range(N)]).load()
+
+
+def test_a_feature_of_arrays_that_numbers_the_records_is_noted(tmp_path):
+    x = np.stack([AGE / 100, np.arange(N) / N], 1).astype(np.float32)
+    y = np.arange(N) % 2
+    np.savez(tmp_path / "x.npz", x=x, y=y)
+    (note,) = NPZ(str(tmp_path / "x.npz")).load().cautions
+    assert note.startswith("feature 1 rises by the same step")
+    parts = {"train_images": x[:20], "train_labels": y[:20], "test_images": x[20:], "test_labels": y[20:]}
+    np.savez(tmp_path / "x.npz", **parts, columns=np.array(["age", "row"]))
+    (note,) = NPZ(str(tmp_path / "x.npz")).load().cautions
+    assert note.startswith("feature 'row' rises")
+    np.savez(tmp_path / "x.npz", x=np.stack([AGE / 100, np.sort(AGE) / 100], 1).astype(np.float32), y=y)
+    assert NPZ(str(tmp_path / "x.npz")).load().cautions == ()
