@@ -130,6 +130,15 @@ class OwnWeights(nn.Module):
         return x.flatten(1) @ self.weight
 
 
+class Unreached(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.unused = nn.Linear(64, CLASSES), nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.layer(x.flatten(1))
+
+
 REFUSED = {
     "forgotten training=": (
         lambda: Around(lambda m, x: m.layer(F.dropout(x))),
@@ -197,6 +206,7 @@ REFUSED = {
     ),
     "no gradient": (lambda: Around(without_gradient), "no gradient reaches", "no_grad"),
     "a gradient of zero": (lambda: Around(frozen_out), "gradient of every parameter is zero", "forward"),
+    "an unused layer": (Unreached, r"no gradient reaches unused\.weight and 1 more", "does not use"),
     "a closure": (closed, "a copy of the model with other weights still answers from those of the first", "self"),
     "numbers that are not stored": (
         Drawn,
@@ -258,15 +268,6 @@ def zero_started():
     return module
 
 
-class Unreached(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer, self.unused = nn.Linear(64, CLASSES), nn.Linear(3, 3)
-
-    def forward(self, x):
-        return self.layer(x.flatten(1))
-
-
 ACCEPTED = {
     "dropout": lambda: nn.Sequential(nn.Dropout(0.5), flat()),
     "dropout with training=": lambda: Around(lambda m, x: m.layer(F.dropout(x, training=m.training))),
@@ -285,7 +286,6 @@ ACCEPTED = {
         nn.Flatten(1, 2), nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), nn.Flatten(), nn.Linear(64, CLASSES)
     ),
     "zeros at first": zero_started,
-    "an unused layer": Unreached,
     "hooks": lambda: with_hook(flat()),
     "tokens": tokens,
     "what it saw": lambda: Around(keeping),

@@ -143,11 +143,11 @@ class _Runner:
             self.outcome.trained += 1
             self.outcome.resumed += done.resumed_from > 0
             watch.finished()
-        except Exception as error:  # it may be anyone's code, and the other trainings go on
+        except BaseException as error:  # it may be anyone's code, and the other trainings go on
             write_json(folder / "training.json", sealed({**record, "status": "failed", "error": told(error)}))
             self._fail(node, watch, error)
 
-    def _fail(self, node: TrainingNode, watch: Watch, error: Exception) -> None:
+    def _fail(self, node: TrainingNode, watch: Watch, error: BaseException) -> None:
         self._broken[node.digest] = told(error)
         watch.failed()
         self.ticker.say(f"training {training_label(node)} failed: {told(error)}")
@@ -159,7 +159,7 @@ class _Runner:
         try:
             self._complete(cell, draft)
             draft.end()
-        except Exception as error:  # the other cells go on
+        except BaseException as error:  # the other cells go on
             draft.fail(told(error))
         evidence = self._arranged(draft.evidence)
         self.seals.settle(cell.digest, evidence)
