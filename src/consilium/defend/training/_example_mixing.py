@@ -18,7 +18,7 @@ from consilium.core.errors import Unlawful
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.learn.custom_code import has_custom_code
-from consilium.learn.per_example.independence import TRAINING_SIZES, dependence, varied
+from consilium.learn.per_example.independence import TRAINING_SIZES, dependence, outlying, varied
 
 __all__ = ["refuse_mixing"]
 
@@ -100,13 +100,14 @@ def _refuse_dependence(network: Network, shape: tuple[int, ...]) -> None:
     """Custom code may ask for the size of its batch, and mix in the backward pass alone."""
     params, buffers = network.start()
     at = params + _NUDGE * torch.randn_like(params)
-    reason = dependence(network, at, buffers, varied(shape, like=params), TRAINING_SIZES)
-    if reason is not None:
-        raise Unlawful(
-            f"in training mode, {reason}: clipping each bounds nothing",
-            law=5,
-            remedy="let forward and backward treat each example alone, in batches of every size",
-        )
+    for records in (varied(shape, like=params), outlying(shape, like=params)):
+        reason = dependence(network, at, buffers, records, TRAINING_SIZES)
+        if reason is not None:
+            raise Unlawful(
+                f"in training mode, {reason}: clipping each bounds nothing",
+                law=5,
+                remedy="let forward and backward treat each example alone, in batches of every size",
+            )
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

@@ -35,7 +35,7 @@ from consilium.learn.objectives import CrossEntropy
 
 from .bookkeeping import BookKeeping
 from .by_vmap import ByVmap
-from .independence import custom_backward, dependence, varied
+from .independence import custom_backward, dependence, outlying, varied
 from .one_by_one import OneByOne
 from .units import Part
 
@@ -77,8 +77,9 @@ def _decide(network: Network, params: Tensor, buffers: Tensor, x: Tensor) -> Rou
             if backward := custom_backward(network, at, buffers, torch.cat([one, two])):
                 _log.warning("per-example gradients of the whole %s go one by one: %s", _kind(network), backward)
                 return OneByOne(network)
-            if reason := dependence(network, at, buffers, _records(x)):
-                return _slowly(network, reason, at, buffers, x)
+            for records in _records(x):
+                if reason := dependence(network, at, buffers, records):
+                    return _slowly(network, reason, at, buffers, x)
         books = BookKeeping(network)
     except _FAILURES as error:
         return _slowly(network, f"book-keeping fails: {_line(error)}", at, buffers, x)
@@ -152,11 +153,11 @@ def _synthetic(x: Tensor, number: int) -> Tensor:
     return example.roll(number).view(1, *x.shape[1:])
 
 
-def _records(x: Tensor) -> Tensor:
+def _records(x: Tensor) -> list[Tensor]:
     """Made-up examples that differ: a batch of some may hold what two do not."""
     if x.is_floating_point():
-        return varied(x.shape[1:], like=x)
-    return torch.cat([_synthetic(x, number) for number in range(8)])
+        return [varied(x.shape[1:], like=x), outlying(x.shape[1:], like=x)]
+    return [torch.cat([_synthetic(x, number) for number in range(8)])]
 
 
 def _mixes(network: Network, params: Tensor, buffers: Tensor, one: Tensor, two: Tensor, three: Tensor) -> bool:

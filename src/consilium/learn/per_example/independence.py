@@ -24,7 +24,7 @@ from consilium.core.random import Stream, scoped
 
 from .undrawn import Undrawn
 
-__all__ = ["PROOF_SIZES", "TRAINING_SIZES", "custom_backward", "dependence", "varied"]
+__all__ = ["PROOF_SIZES", "TRAINING_SIZES", "custom_backward", "dependence", "outlying", "varied"]
 
 TRAINING_SIZES = (2, 3, 5, 8, 9, 16, 17, 32, 33, 64, 65, 100, 128, 129, 256, 257, 512, 513)
 """At the plan: powers of two, beyond which code is likely to change, and their neighbours."""
@@ -42,6 +42,13 @@ def varied(shape: Sequence[int], count: int = _RECORDS, like: Tensor | None = No
     power = (torch.arange(count, device=x.device) % 4 + 1).view(-1, *(1 for _ in shape)).to(x.dtype)
     x = torch.where(power % 2 == 0, x**power, 1 - x ** (power + 1))
     x[-1] = 0.95 + 0.05 * x[-1]
+    return x
+
+
+def outlying(shape: Sequence[int], count: int = _RECORDS, like: Tensor | None = None) -> Tensor:
+    """``count`` dark random inputs, the last with a single white value, which stands out of any batch."""
+    x = 0.05 * varied(shape, count, like)
+    x[-1].view(-1)[0] = 1
     return x
 
 

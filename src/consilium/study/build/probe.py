@@ -23,7 +23,7 @@ from consilium.learn.alike import SIZES, departure, same_answers
 from consilium.learn.architecture import Architecture
 from consilium.learn.custom_code import has_custom_code
 from consilium.learn.imported import imported_afresh
-from consilium.learn.per_example.independence import varied
+from consilium.learn.per_example.independence import outlying, varied
 from consilium.study.store.error_summary import told
 
 from .hooks import check_hooks, check_kinds
@@ -224,7 +224,7 @@ def _refuse_neighbours(network: Network, x: Tensor) -> None:
     sizes = SIZES if has_custom_code(network.template) else _SIZES  # torch's layers do not ask for the size
     if sizes is SIZES:
         with scoped(Stream(0, ("probe", "varied"))):
-            x = torch.cat([x, varied(x.shape[1:], like=x)])
+            x = torch.cat([x, varied(x.shape[1:], like=x), outlying(x.shape[1:], like=x)])
     found = departure(network.module_at(*_moved(network, _NUDGE if sound else 0.0)), x, tolerance, sizes)
     if found is not None:
         raise _refused(

@@ -7,6 +7,8 @@ Looked for in several batches and at two sets of weights: a branch that one batc
 
 from __future__ import annotations
 
+from itertools import product
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,10 +24,9 @@ def check_reached(network: Network, moved: tuple[Tensor, Tensor], x: Tensor, cla
     """Refuse a model with a parameter whose gradient is zero for ``x (n, *shape)`` and batches darker and brighter."""
     waiting = {name for name, p in network.template.named_parameters() if p.numel()}
     batches = x, x**4, 1 - x**4, torch.where(x > 0.5, 1 - 0.01 * x, 0.01 * x)
-    for place in (network.start(), moved):
-        for batch in batches:
-            if waiting:
-                waiting -= _reached(network, place, batch, classes)
+    for seed, (place, batch) in enumerate(product((network.start(), moved), batches)):
+        if waiting:
+            waiting -= _reached(network, place, batch, classes, seed)
     if waiting:
         name, *others = [name for name, _ in network.template.named_parameters() if name in waiting]
         more = f" and {len(others)} more" if others else ""
@@ -38,9 +39,11 @@ def check_reached(network: Network, moved: tuple[Tensor, Tensor], x: Tensor, cla
         )
 
 
-def _reached(network: Network, place: tuple[Tensor, Tensor], x: Tensor, classes: int) -> set[str]:
+def _reached(
+    network: Network, place: tuple[Tensor, Tensor], x: Tensor, classes: int, seed: int
+) -> set[str]:
     """Names of the parameters with a gradient that is not zero."""
     targets = torch.arange(len(x), device=x.device) % classes
-    with scoped(Stream(0, ("probe", "reached"))):
+    with scoped(Stream(seed, ("probe", "reached"))):
         gradient, _ = network.workspace.gradient(*place, lambda predict: F.cross_entropy(predict(x), targets))
     return {name for name, part in network.parameters_at(gradient).items() if bool((part != 0).any())}
