@@ -1,4 +1,4 @@
-"""Modules that ask for the size of their batch, or mix it backwards alone, bound nothing: found, or taken one by one."""
+"""Modules that ask for the size of their batch, or mix it backwards alone: found, or taken one record at a time."""
 
 import pytest
 import torch
@@ -200,8 +200,9 @@ def test_a_backward_pass_that_cannot_be_read_goes_one_by_one_and_the_log_says_wh
     net = network(*MIXING[name])
     total(net, batch())
     assert isinstance(dispatch._known[net], OneByOne)
-    assert any("one by one" in r.getMessage() and "backward" in r.getMessage() or "hook" in r.getMessage()
-               for r in caplog.records)  # fmt: skip
+    assert any(
+        "go one by one: " in message and ("backward" in message or "hook" in message) for message in caplog.messages
+    )
 
 
 def test_answers_of_a_record_and_gradients_are_told_apart():

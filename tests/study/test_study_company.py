@@ -1,4 +1,4 @@
-"""A user's module that misbehaves in the run alone, at the size of the test set: its own cell fails, and nothing else."""
+"""A user's module that misbehaves at the size of the test set alone: its own cell fails, and nothing else."""
 
 import json
 import sys
@@ -37,14 +37,16 @@ PLACE, SIZE = "odd_company.py", 114
 @pytest.fixture
 def study(tmp_path, monkeypatch):
     def make(how, **more):
-        return Study.of({
-            "name": "company",
-            "threads": 1,
-            "data": {"kind": "breast-cancer", "sites": 2},
-            "model": {"kind": "module", "path": "odd_company:Net", "arguments": {"how": how}, "allow-code": True},
-            "federation": {"kind": "fed-avg", "rounds": 1, "lr": 0.5},
-            **more,
-        })
+        return Study.of(
+            {
+                "name": "company",
+                "threads": 1,
+                "data": {"kind": "breast-cancer", "sites": 2},
+                "model": {"kind": "module", "path": "odd_company:Net", "arguments": {"how": how}, "allow-code": True},
+                "federation": {"kind": "fed-avg", "rounds": 1, "lr": 0.5},
+                **more,
+            }
+        )
 
     (tmp_path / PLACE).write_text(NET)
     monkeypatch.syspath_prepend(tmp_path)

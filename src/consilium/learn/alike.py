@@ -62,11 +62,11 @@ def departure(module: nn.Module, x: Tensor, tolerance: float = 1e-3, sizes: Sequ
 
 
 def answered_apart(module: nn.Module, x: Tensor, answers: Tensor, tolerance: float = 1e-3) -> int | None:
-    """The record of ``x (n, *shape)`` whose ``answers (n, classes)``, given in batches, are not those that it has alone.
+    """The record of ``x (n, *shape)`` whose ``answers (n, classes)``, given in batches, are not those it has alone.
 
     At most 64 records, evenly spread, are asked alone; None if none differs.
     """
-    rows = torch.linspace(0, len(x) - 1, min(len(x), _ASKED)).round().long().unique()
+    rows = torch.linspace(0, len(x) - 1, min(len(x), _ASKED)).round().long()
     with torch.no_grad():
         alone = torch.cat([module(x[i][None]) for i in rows.tolist()])
     spread = float((alone.amax(1) - alone.amin(1)).nan_to_num().median())

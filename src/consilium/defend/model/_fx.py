@@ -248,5 +248,5 @@ def _no_kernel(name: str) -> Refused:
     return Refused(f"{name} has no int8 kernel", remedy="use ReLU, or leave out static-int8")
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

@@ -73,13 +73,9 @@ def _decide(network: Network, params: Tensor, buffers: Tensor, x: Tensor) -> Rou
     try:
         if _mixes(network, at, buffers, one, two, three):
             return _slowly(network, "an answer depends on the other examples of its batch", at, buffers, x)
-        if has_custom_code(network.template):
-            if backward := custom_backward(network, at, buffers, torch.cat([one, two])):
-                _log.warning("per-example gradients of the whole %s go one by one: %s", _kind(network), backward)
-                return OneByOne(network)
-            for records in _records(x):
-                if reason := dependence(network, at, buffers, records):
-                    return _slowly(network, reason, at, buffers, x)
+        slow = _custom(network, at, buffers, x, torch.cat([one, two]))
+        if slow is not None:
+            return slow
         books = BookKeeping(network)
     except _FAILURES as error:
         return _slowly(network, f"book-keeping fails: {_line(error)}", at, buffers, x)
@@ -91,6 +87,18 @@ def _decide(network: Network, params: Tensor, buffers: Tensor, x: Tensor) -> Rou
     if books.by_vmap:
         _log.info("per-example gradients of these modules go by vmap: %s", ", ".join(books.by_vmap))
     return books
+
+
+def _custom(network: Network, at: Tensor, buffers: Tensor, x: Tensor, pair: Tensor) -> Route | None:
+    """The slow route of custom code that books cannot be kept of; None where they can."""
+    if not has_custom_code(network.template):
+        return None
+    if backward := custom_backward(network, at, buffers, pair):
+        _log.warning("per-example gradients of the whole %s go one by one: %s", _kind(network), backward)
+        return OneByOne(network)
+    reasons = (dependence(network, at, buffers, records) for records in _records(x))
+    reason = next((reason for reason in reasons if reason), None)
+    return None if reason is None else _slowly(network, reason, at, buffers, x)
 
 
 def _fault(books: BookKeeping, params: Tensor, buffers: Tensor, x: Tensor) -> str | None:

@@ -10,9 +10,10 @@ the training itself.  One record at a time (``by_vmap``, ``one_by_one``) needs n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,8 +38,8 @@ _SLACK = 1e-2
 
 def varied(shape: Sequence[int], count: int = _RECORDS, like: Tensor | None = None) -> Tensor:
     """``count`` random inputs in [0, 1]: dark, even and bright ones, one nearly white; drawn from torch's generator."""
-    options = {} if like is None else {"device": like.device, "dtype": like.dtype}
-    x = torch.rand(count, *shape, **options)
+    like = torch.empty(0) if like is None else like
+    x = torch.rand(count, *shape, device=like.device, dtype=like.dtype)
     power = (torch.arange(count, device=x.device) % 4 + 1).view(-1, *(1 for _ in shape)).to(x.dtype)
     x = torch.where(power % 2 == 0, x**power, 1 - x ** (power + 1))
     x[-1] = 0.95 + 0.05 * x[-1]
@@ -184,12 +185,14 @@ class _Hooks(TorchFunctionMode):
         super().__init__()
         self.names: list[str] = []
 
-    def __torch_function__(self, func: object, types: object, args: object = (), kwargs: object = None) -> object:
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
         """The result of ``func``."""
         name = getattr(func, "__name__", "")
         if name in {"register_hook", "register_post_accumulate_grad_hook"}:
             self.names.append(f"Tensor.{name}")
-        return func(*args, **(kwargs or {}))  # type: ignore[operator,misc,dict-item]
+        return func(*args, **(kwargs or {}))
 
 
 def _nodes(end: object) -> Iterator[object]:

@@ -92,7 +92,7 @@ def _is_steady(network: Network, params: Tensor, buffers: Tensor, x: Tensor) -> 
     for seed in range(2):
         with scoped(Stream(seed, ("per-example", "steady"))), torch.no_grad():
             answers.append(network.logits(params, buffers.clone(), x, training=True))
-    return torch.allclose(*answers, rtol=1e-3, atol=1e-5, equal_nan=True)
+    return torch.allclose(answers[0], answers[1], rtol=1e-3, atol=1e-5, equal_nan=True)
 
 
 def _squares(entries: list[ParameterGradients], n: int, params: Tensor) -> Tensor:
@@ -103,9 +103,7 @@ def _squares(entries: list[ParameterGradients], n: int, params: Tensor) -> Tenso
     return total
 
 
-def _sum(
-    entries: list[ParameterGradients], route: BookKeeping | OneByOne, weights: Tensor, params: Tensor
-) -> Tensor:
+def _sum(entries: list[ParameterGradients], route: BookKeeping | OneByOne, weights: Tensor, params: Tensor) -> Tensor:
     total = torch.zeros_like(params)
     for entry in entries:
         values = entry.gradients.weighted([weights] * len(entry.numbers))

@@ -39,9 +39,7 @@ def check_reached(network: Network, moved: tuple[Tensor, Tensor], x: Tensor, cla
         )
 
 
-def _reached(
-    network: Network, place: tuple[Tensor, Tensor], x: Tensor, classes: int, seed: int
-) -> set[str]:
+def _reached(network: Network, place: tuple[Tensor, Tensor], x: Tensor, classes: int, seed: int) -> set[str]:
     """Names of the parameters with a gradient that is not zero."""
     targets = torch.arange(len(x), device=x.device) % classes
     with scoped(Stream(seed, ("probe", "reached"))):
