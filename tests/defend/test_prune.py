@@ -133,3 +133,31 @@ def test_the_surrogate_is_the_pruned_model():
 def test_knobs_out_of_range_are_refused(knobs):
     with pytest.raises(Refused, match="out of range"):
         Prune(**knobs)
+
+
+class Ungraded(nn.Module):
+    """A head on a layer that no gradient reaches; with ``whole``, none reaches the head either."""
+
+    def __init__(self, whole):
+        super().__init__()
+        self.backbone, self.head, self.whole = nn.Linear(64, 16), nn.Linear(16, 3), whole
+
+    def forward(self, x):
+        out = self.head(self.backbone(x.flatten(1)).detach())
+        return out.detach() if self.whole else out
+
+
+def test_a_layer_without_a_gradient_is_pruned_and_not_fine_tuned():
+    made = Ungraded(whole=False)
+    pruned = Prune(sparsity=0.5, fine_tune_steps=3).apply(made, public(), Stream(0))
+    kept = pruned.backbone.weight != 0
+    assert torch.equal(pruned.backbone.weight[kept], made.backbone.weight[kept])
+    assert not torch.equal(pruned.head.bias, made.head.bias)
+
+
+def test_a_model_that_cannot_be_fine_tuned_is_refused_before_training():
+    x = torch.rand(2, 1, 8, 8)
+    with pytest.raises(Refused, match="prune fine-tunes the model, and no gradient reaches its parameters"):
+        Prune().trial(Ungraded(whole=True), x)
+    Prune(fine_tune_steps=0).trial(Ungraded(whole=True), x)
+    Prune().trial(Ungraded(whole=False), x)

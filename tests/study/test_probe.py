@@ -258,15 +258,6 @@ def zero_started():
     return module
 
 
-class Unreached(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer, self.unused = nn.Linear(64, CLASSES), nn.Linear(3, 3)
-
-    def forward(self, x):
-        return self.layer(x.flatten(1))
-
-
 ACCEPTED = {
     "dropout": lambda: nn.Sequential(nn.Dropout(0.5), flat()),
     "dropout with training=": lambda: Around(lambda m, x: m.layer(F.dropout(x, training=m.training))),
@@ -285,7 +276,6 @@ ACCEPTED = {
         nn.Flatten(1, 2), nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), nn.Flatten(), nn.Linear(64, CLASSES)
     ),
     "zeros at first": zero_started,
-    "an unused layer": Unreached,
     "hooks": lambda: with_hook(flat()),
     "tokens": tokens,
     "what it saw": lambda: Around(keeping),

@@ -42,8 +42,17 @@ def test_an_error_is_told_as_it_was(tmp_path):
     with pytest.raises(Refused, match="no records") as error:
         each([broken], 2, lambda: None)
     assert (error.value.remedy, error.value.where) == ("give some", "site-3")
+
     with pytest.raises(Failed, match="ValueError: odd"):
         each([wrong], 2, lambda: None)
+
+
+def test_a_job_that_exits_is_no_worker_that_was_killed():
+    def exits(alive):
+        raise SystemExit("gone")
+
+    with pytest.raises(Failed, match="SystemExit: gone"):
+        each([exits], 2, lambda: None)
 
 
 def test_a_killed_worker_is_named():

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-__all__ = ["FEW_SIZES", "SIZES", "Departure", "departure", "same_answers"]
+__all__ = ["FEW_SIZES", "SIZES", "Departure", "answered_apart", "departure", "same_answers"]
 
 SIZES = (2, 3, 8, 64, 65, 256, 257, 512)
 """Batches up to those that models are judged and attacked in, and those just above where kernels change."""
 FEW_SIZES = (2, 3, 65, 257)
 """What is looked at before training."""
 _ROUNDING = 1e-5
+_ASKED = 64
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,22 @@ def departure(module: nn.Module, x: Tensor, tolerance: float = 1e-3, sizes: Sequ
             if share:
                 layer = _layer(module, x[beside], at, tolerance)
                 return Departure(size, int(beside[at]), share / max(spread, 1e-12), layer)
+    return None
+
+
+def answered_apart(module: nn.Module, x: Tensor, answers: Tensor, tolerance: float = 1e-3) -> int | None:
+    """The record of ``x (n, *shape)`` whose ``answers (n, classes)``, given in batches, are not those it has alone.
+
+    At most 64 records, evenly spread, are asked alone; None if none differs.
+    """
+    rows = torch.linspace(0, len(x) - 1, min(len(x), _ASKED)).round().long()
+    with torch.no_grad():
+        alone = torch.cat([module(x[i][None]) for i in rows.tolist()])
+    spread = float((alone.amax(1) - alone.amin(1)).nan_to_num().median())
+    off = _apart(answers[rows.to(answers.device)], alone)
+    worst = int(off.argmax())
+    if float(off[worst]) > tolerance * spread + _ROUNDING * float(alone.abs().nan_to_num().max()):
+        return int(rows[worst])
     return None
 
 

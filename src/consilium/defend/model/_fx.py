@@ -80,7 +80,9 @@ def quantise(module: nn.Module, batches: list[Tensor], *, search: bool = True, p
                 _refuse_wrong_kernels(module, reference, graph, batches[0])
     except ConsiliumError:
         raise
-    except Exception as error:  # the user's layers meet torch's observers: anything may come out of it
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the user's layers meet torch's observers: anything may come out of it
         raise Refused(f"the model cannot be quantised: {_line(error)}", remedy="leave out static-int8") from error
     return graph.eval().requires_grad_(False)
 
@@ -119,7 +121,9 @@ def _traced(module: nn.Module, example: Tensor) -> GraphModule:
         mapping.set_object_type(kind, None)
     try:
         graph: GraphModule = quantize_fx.prepare_fx(copy.deepcopy(module).eval(), mapping, (example,))
-    except Exception as error:  # torch.fx runs the user's code: anything may come out of it
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # torch.fx runs the user's code: anything may come out of it
         raise Refused(
             f"the model cannot be traced for int8: {_line(error)}",
             remedy="write its forward without branches on values, or leave out static-int8",
@@ -194,7 +198,9 @@ def _try(graph: nn.Module, example: Tensor) -> None:
     try:
         with torch.no_grad():
             graph(example)
-    except Exception as error:  # a missing kernel shows only when it is called
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a missing kernel shows only when it is called
         raise Refused(
             f"the model cannot run in int8: {_line(error)}", remedy="use ReLU networks, or leave out static-int8"
         ) from error
@@ -242,5 +248,5 @@ def _no_kernel(name: str) -> Refused:
     return Refused(f"{name} has no int8 kernel", remedy="use ReLU, or leave out static-int8")
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

@@ -75,6 +75,18 @@ class Prune(ModelDefence):
         """The same architecture."""
         return copy.deepcopy(module).eval().requires_grad_(False)
 
+    def trial(self, module: nn.Module, x: Tensor) -> nn.Module:
+        """The same architecture; refused if fine-tuning finds no gradient."""
+        tried = copy.deepcopy(module).eval().requires_grad_(True)
+        with torch.enable_grad():
+            reached = tried(x).requires_grad
+        if self.fine_tune_steps and not reached:
+            raise Refused(
+                "prune fine-tunes the model, and no gradient reaches its parameters",
+                remedy="leave out torch.no_grad and .detach(), or set prune.fine-tune-steps = 0",
+            )
+        return self.structure(module, x[:1])
+
     def unpack(self, module: nn.Module, artefact: Mapping[str, Tensor]) -> nn.Module:
         """The stored weights between their zeros."""
         module = copy.deepcopy(module)
@@ -112,7 +124,7 @@ class Prune(ModelDefence):
             leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
             x, y = (t[index].to(next(iter(params.values())).device) for t in (public.x, public.y))
             loss = F.cross_entropy(functional_call(module, leaves, (x,)), y)
-            gradients = torch.autograd.grad(loss, list(leaves.values()))
+            gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
             for (name, p), g in zip(params.items(), gradients, strict=True):
                 speed[name].mul_(_MOMENTUM).add_(g)
                 p.sub_(self.lr * speed[name] * masks.get(name, torch.ones(())))

@@ -1,10 +1,14 @@
 """Per-example gradients bound a record only if no example's forward pass depends on another's (LAWS 5).
 
 BatchNorm breaks this twice: it mixes the examples of a batch, and its running statistics leave the site without noise.
-Known layers are named; whatever else a user's module does is found by running it on synthetic inputs.
+Known layers are named; whatever else a user's module does is found by running it on synthetic inputs: answers in
+batches of two and three, and for custom code answers and gradients in batches of every size class up to 513.  That is a
+test; what it does on the training's own batches is compared again there (``learn.per_example.witness``).
 """
 
 from __future__ import annotations
+
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -13,16 +17,26 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from consilium.core.errors import Unlawful
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
+from consilium.learn.custom_code import has_custom_code
+from consilium.learn.per_example.independence import TRAINING_SIZES, dependence, outlying, varied
 
 __all__ = ["refuse_mixing"]
 
 _REMEDY = 'use GroupNorm (model.norm = "group")'
 _NUDGE = 0.05
 """Weights are moved by this, so that no layer stands at zero; as in the proof of per-example gradients."""
+_passed: WeakKeyDictionary[Network, set[tuple[int, ...]]] = WeakKeyDictionary()
+"""Asked again in every round of every site."""
 
 
 def refuse_mixing(network: Network, shape: tuple[int, ...]) -> None:
     """Refuse a network that mixes examples, or whose buffers record them, for inputs of ``shape``."""
+    if shape not in _passed.setdefault(network, set()):
+        _refuse_mixing(network, shape)
+        _passed[network].add(shape)
+
+
+def _refuse_mixing(network: Network, shape: tuple[int, ...]) -> None:
     for name, module in network.template.named_modules():
         if isinstance(module, _BatchNorm) or (isinstance(module, _NormBase) and module.track_running_stats):
             raise Unlawful(
@@ -33,6 +47,8 @@ def refuse_mixing(network: Network, shape: tuple[int, ...]) -> None:
             )
     with scoped(Stream(0, ("one-by-one",))), torch.no_grad():
         _probe(network, shape)
+        if has_custom_code(network.template):
+            _refuse_dependence(network, shape)
 
 
 def _probe(network: Network, shape: tuple[int, ...]) -> None:
@@ -78,6 +94,20 @@ def _refuse_mixing_in_training(network: Network, shape: tuple[int, ...]) -> None
             law=5,
             remedy="let forward treat each example alone in training mode too: no batch means, no mixing, no sorting",
         )
+
+
+def _refuse_dependence(network: Network, shape: tuple[int, ...]) -> None:
+    """Custom code may ask for the size of its batch, and mix in the backward pass alone."""
+    params, buffers = network.start()
+    at = params + _NUDGE * torch.randn_like(params)
+    for records in (varied(shape, like=params), outlying(shape, like=params)):
+        reason = dependence(network, at, buffers, records, TRAINING_SIZES)
+        if reason is not None:
+            raise Unlawful(
+                f"in training mode, {reason}: clipping each bounds nothing",
+                law=5,
+                remedy="let forward and backward treat each example alone, in batches of every size",
+            )
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

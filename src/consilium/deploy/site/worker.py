@@ -92,7 +92,9 @@ class Worker:
             remedy = "free disk space" if error.errno in _NO_SPACE else "see the site's log"
             reason = f"the site's disk does not serve it: {error.strerror or type(error).__name__}"
             answer = self._refusal(Failed(reason, remedy=remedy), digest)
-        except Exception as error:  # one line leaves, and not what an error may hold of the records
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # one line leaves, and not what an error may hold of the records
             _log.exception("the site's work failed")
             answer = self._refusal(Refused(f"the site's work failed: {type(error).__name__}"), digest)
         return answer_of({**parts, "answer": answer})

@@ -230,7 +230,9 @@ def _serve(
             answer: tuple[bool, Any] = True, up.put({site: (outbox, after) for site, outbox, after in work})
         except ConsiliumError as error:
             answer = False, (type(error), error.reason, error.remedy, error.where)
-        except Exception as error:  # it must not be mistaken for a worker that was killed
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # it must not be mistaken for a worker that was killed
             answer = False, (Failed, f"{type(error).__name__}: {error}", "", name)
         try:
             pipe.send(answer)

@@ -43,7 +43,9 @@ class Module(Architecture):
         kind = self._import()
         try:
             module = kind(**self.arguments)
-        except (Exception, SystemExit) as error:  # anyone's code
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # anyone's code
             raise Refused(
                 f"the model cannot be built: {_line(error)} (in {self.path})",
                 remedy="check model.arguments: Name(**arguments) must give a module",
@@ -69,7 +71,9 @@ class Module(Architecture):
         try:
             with scoped(Stream(0, ("import", module))):
                 return getattr(importlib.import_module(module), name)
-        except (Exception, SystemExit) as error:  # anyone's code
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # anyone's code
             known = isinstance(error, ImportError | AttributeError | ValueError)
             raise Refused(
                 f"cannot import {self.path!r}: {error if known else _line(error)}",
@@ -89,7 +93,9 @@ class Module(Architecture):
         try:
             with torch.no_grad():
                 module(torch.rand(1, *shape))
-        except (Exception, SystemExit) as error:  # anyone's code
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # anyone's code
             raise Refused(
                 f"the lazy layers of {self.path} cannot read an input of shape {shape}: {_line(error)}",
                 remedy="give its layers their sizes, or choose a model for such inputs",

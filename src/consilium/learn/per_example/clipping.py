@@ -18,6 +18,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -26,14 +27,19 @@ from consilium.core.charge import Adjacency
 from consilium.core.errors import Refused
 from consilium.core.gradient import Batch, Objective
 from consilium.core.network import Network
+from consilium.learn.custom_code import has_custom_code
 
+from .bookkeeping import BookKeeping
 from .dispatch import Route, dispatch
 from .leaves import ParameterGradients
 from .units import Part, count, parts
+from .witness import Witness
 
 __all__ = ["GAMMA", "ClippedSum", "ClippingStyle", "clipped_sum", "per_example_norms"]
 
 ClippingStyle = Literal["flat", "per-layer", "automatic"]
+
+_witnesses: WeakKeyDictionary[Network, Witness | None] = WeakKeyDictionary()
 
 GAMMA = 0.01
 """The stability constant of automatic clipping: a gradient far below it is shrunk rather than blown up."""
@@ -84,11 +90,14 @@ def clipped_sum(
     apart (LAWS 5); units where ``unit`` is given, else examples.
 
     Raises ``Refused`` for an unknown ``style``, for a ``unit`` that does not number the examples, and for a layer rule
-    registered from outside that is wrong.
+    registered from outside that is wrong; ``Unlawful`` for custom code whose gradients depend on the other examples.
     """
     _check_style(style)
     total = params.new_zeros(params.shape)
     for route, part in _parts(network, params, buffers, batch, chunk, unit):
+        witness = _witness(network)
+        if witness is not None and isinstance(route, BookKeeping):
+            witness.check(network, route, params, buffers, objective, part)
         entries, squares = _finite(route, params, buffers, objective, part)
         _add(total, route, entries, _factors(squares, style, clip))
     return ClippedSum(total, clip)
@@ -124,6 +133,13 @@ def _parts(
     route = dispatch(network, params, buffers, batch)
     for part in parts(batch, unit, chunk or route.fitting(batch)):
         yield route, part
+
+
+def _witness(network: Network) -> Witness | None:
+    """What compares the books with single records; None for layers of torch and of this package."""
+    if network not in _witnesses:
+        _witnesses[network] = Witness() if has_custom_code(network.template) else None
+    return _witnesses[network]
 
 
 def _finite(

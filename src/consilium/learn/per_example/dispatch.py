@@ -8,6 +8,10 @@ weights so that no layer starts as zero:
     2. in one and the same forward pass, each parameter's two gradients have the norms that autograd finds, and so has
        their weighted sum
 
+A custom ``forward`` may ask for the size of its batch: there the first is tested in batches up to 65 and in the
+gradients too (:mod:`.independence`), and again on the batches of the training (:mod:`.witness`).  A hook on a gradient,
+or a backward pass in Python, goes one by one, where it finds nobody else.
+
 A parameter that is used past its layer, a mixed batch, a batch that is not in front and random draws in a module that
 is run again all fail the second.  What fails goes by vmap, and what that cannot carry one by one; the log says so once.
 A rule registered from outside that fails where ``vmap`` in its place does not is wrong, and refused by name.
@@ -26,10 +30,12 @@ from consilium.core.errors import Refused
 from consilium.core.gradient import Batch
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
+from consilium.learn.custom_code import has_custom_code
 from consilium.learn.objectives import CrossEntropy
 
 from .bookkeeping import BookKeeping
 from .by_vmap import ByVmap
+from .independence import custom_backward, dependence, outlying, varied
 from .one_by_one import OneByOne
 from .units import Part
 
@@ -67,6 +73,9 @@ def _decide(network: Network, params: Tensor, buffers: Tensor, x: Tensor) -> Rou
     try:
         if _mixes(network, at, buffers, one, two, three):
             return _slowly(network, "an answer depends on the other examples of its batch", at, buffers, x)
+        slow = _custom(network, at, buffers, x, torch.cat([one, two]))
+        if slow is not None:
+            return slow
         books = BookKeeping(network)
     except _FAILURES as error:
         return _slowly(network, f"book-keeping fails: {_line(error)}", at, buffers, x)
@@ -78,6 +87,18 @@ def _decide(network: Network, params: Tensor, buffers: Tensor, x: Tensor) -> Rou
     if books.by_vmap:
         _log.info("per-example gradients of these modules go by vmap: %s", ", ".join(books.by_vmap))
     return books
+
+
+def _custom(network: Network, at: Tensor, buffers: Tensor, x: Tensor, pair: Tensor) -> Route | None:
+    """The slow route of custom code that books cannot be kept of; None where they can."""
+    if not has_custom_code(network.template):
+        return None
+    if backward := custom_backward(network, at, buffers, pair):
+        _log.warning("per-example gradients of the whole %s go one by one: %s", _kind(network), backward)
+        return OneByOne(network)
+    reasons = (dependence(network, at, buffers, records) for records in _records(x))
+    reason = next((reason for reason in reasons if reason), None)
+    return None if reason is None else _slowly(network, reason, at, buffers, x)
 
 
 def _fault(books: BookKeeping, params: Tensor, buffers: Tensor, x: Tensor) -> str | None:
@@ -100,7 +121,7 @@ def _refuse_outside(network: Network, rules: list[str], fault: str, params: Tens
 
 def _slowly(network: Network, reason: str, params: Tensor, buffers: Tensor, x: Tensor) -> Route:
     """By vmap if it carries two examples, else one by one."""
-    kind, route = type(network.template).__name__, ByVmap(network)
+    kind, route = _kind(network), ByVmap(network)
     pair = torch.cat([_synthetic(x, 0), _synthetic(x, 1)])
     batch = {"x": pair, "y": torch.zeros(2, dtype=torch.long, device=x.device)}
     try:
@@ -111,6 +132,10 @@ def _slowly(network: Network, reason: str, params: Tensor, buffers: Tensor, x: T
         return OneByOne(network)
     _log.warning("per-example gradients of the whole %s go by vmap: %s", kind, reason)
     return route
+
+
+def _kind(network: Network) -> str:
+    return type(network.template).__name__
 
 
 def _line(error: Exception) -> str:
@@ -134,6 +159,13 @@ def _synthetic(x: Tensor, number: int) -> Tensor:
         return torch.rand_like(x[:1])
     example = x[number % len(x)].flatten()
     return example.roll(number).view(1, *x.shape[1:])
+
+
+def _records(x: Tensor) -> list[Tensor]:
+    """Made-up examples that differ: a batch of some may hold what two do not."""
+    if x.is_floating_point():
+        return [varied(x.shape[1:], like=x), outlying(x.shape[1:], like=x)]
+    return [torch.cat([_synthetic(x, number) for number in range(8)])]
 
 
 def _mixes(network: Network, params: Tensor, buffers: Tensor, one: Tensor, two: Tensor, three: Tensor) -> bool:

@@ -138,7 +138,7 @@ def _built(spec: Spec, consortium: Consortium, seed: int) -> nn.Module:
     module = built(spec.model, consortium.shape, len(consortium.classes), Stream(seed).child("init"))
     try:
         return module.to(spec.device)
-    except Exception as error:  # memory may not suffice, and layers may have places of their own
+    except BaseException as error:  # memory may not suffice, and layers may have places of their own
         reason = f"the model cannot be moved to {spec.device}: {error_summary(error)}"
         raise Refused(reason, remedy="name no device in its code", where="model") from error
 

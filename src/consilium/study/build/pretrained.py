@@ -120,7 +120,7 @@ def _refuse_drawn(module: nn.Module, twin: nn.Module, shape: tuple[int, ...]) ->
     try:
         with torch.no_grad():
             one, other = (each.eval()(x.to(device, copy=True)) for each in (module, twin))
-    except (Exception, SystemExit) as error:  # a user's module may raise anything
+    except BaseException as error:  # a user's module may raise anything
         reason = f"the model fails on {_RECORDS} random inputs: {error_summary(error)}"
         raise Refused(reason, remedy="let its forward read any batch", where="model.architecture") from error
     gap = float((one - other).abs().max())

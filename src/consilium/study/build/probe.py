@@ -19,13 +19,16 @@ from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.network import Network, fill, named_tensors
 from consilium.core.random import Stream, scoped
 from consilium.core.workspace import Compute
-from consilium.learn.alike import departure, same_answers
+from consilium.learn.alike import SIZES, departure, same_answers
 from consilium.learn.architecture import Architecture
+from consilium.learn.custom_code import has_custom_code
 from consilium.learn.imported import imported_afresh
+from consilium.learn.per_example.independence import outlying, varied
 from consilium.study.store.error_summary import error_summary
 
 from .hooks import check_hooks, check_kinds
 from .input_memory import check_memory
+from .reached import check_reached
 from .registered import check_registered
 
 __all__ = ["built", "probed"]
@@ -63,8 +66,8 @@ def probed(
     network = _copied(module, compute)
     device = network.start()[0].device
     x = torch.rand(_RECORDS, *shape, generator=Stream(0, ("probe",)).generator()).to(device)
-    _refuse_answers(network, x[:2], classes)
     try:
+        _refuse_answers(network, x[:2], classes)
         for check in (_refuse_side_effects, _refuse_neighbours, _refuse_probabilities):
             check(network, x)
         _refuse_left_behind(module, network, x)
@@ -73,12 +76,13 @@ def probed(
             _refuse_other_process(network, again, x, trained)
         if trained:
             _refuse_untrainable(network, x, classes)
+            check_reached(network, _moved(network, _NUDGE), x, classes)
             if followed:
                 _refuse_unfollowed(network, x, classes)
             check_memory(network, *_moved(network, _NUDGE), x)
     except ConsiliumError:
         raise
-    except (Exception, SystemExit) as error:  # a user's module may raise anything
+    except BaseException as error:  # a user's module may raise anything
         raise _refused(
             f"the model fails on random inputs: {error_summary(error)}", "let its forward read any batch"
         ) from error
@@ -92,7 +96,7 @@ def built(model: Architecture, shape: tuple[int, ...], classes: int, stream: Str
             return model.build(shape, classes)
     except ConsiliumError:
         raise
-    except (Exception, SystemExit) as error:  # a user's code may raise anything, and memory may not suffice
+    except BaseException as error:  # a user's code may raise anything, and memory may not suffice
         raise _refused(f"the model cannot be built: {error_summary(error)}", "check its knobs") from error
 
 
@@ -105,6 +109,9 @@ def _refuse_numbers(module: nn.Module, trained: bool) -> None:
     lazy = [name for name, tensor in named_tensors(module).items() if is_lazy(tensor)]
     if lazy:
         raise _refused(f"{lazy[0]} has no shape yet: its layer is lazy and forward does not reach it", "give its sizes")
+    for name, tensor in named_tensors(module).items():
+        if tensor.layout != torch.strided:
+            raise _refused(f"{name} is laid out as {_layout(tensor)}, and vectors are dense", "call .to_dense() on it")
     for name, p in module.named_parameters():
         if p.dtype != torch.float32:
             raise _refused(f"parameter {name} is {_kind(p)}, and training computes in float32", "call .float() on it")
@@ -117,6 +124,10 @@ def _refuse_numbers(module: nn.Module, trained: bool) -> None:
 
 def _kind(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
+
+
+def _layout(tensor: Tensor) -> str:
+    return str(tensor.layout).removeprefix("torch.")
 
 
 def _bits(tensor: Tensor) -> Tensor:
@@ -135,7 +146,7 @@ def _copied(module: nn.Module, compute: Compute | None) -> Network:
         raise _refused("the model is wrapped in torch.nn.DataParallel", "give the module inside: model.module")
     try:
         return Network(module, compute)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         reason = f"the model cannot be copied: {error_summary(error)}"
         raise _refused(reason, "keep no open files, generators or locks in it") from error
 
@@ -152,7 +163,7 @@ def _refuse_answers(network: Network, x: Tensor, classes: int) -> None:
     """One finite logit per class and record."""
     try:
         answers = network.module_at(*network.start())(x)
-    except (Exception, SystemExit) as error:  # a user's module may raise anything
+    except BaseException as error:  # a user's module may raise anything
         reason = f"the model cannot read inputs of shape {tuple(x.shape[1:])}: {error_summary(error)}"
         raise _refused(reason, "choose a model for such inputs") from error
     _refuse_shape(answers, len(x), classes, "")
@@ -169,6 +180,10 @@ def _refuse_shape(answers: object, n: int, classes: int, when: str) -> None:
     if not isinstance(answers, Tensor):
         kind = type(answers).__name__
         raise _refused(f"the model answers a {kind}, not a tensor of logits{when}", f"{remedy}, and nothing else")
+    if answers.layout != torch.strided:
+        raise _refused(
+            f"the model answers a tensor laid out as {_layout(answers)}{when}, not a dense one", "return out.to_dense()"
+        )
     if tuple(answers.shape) == (n, classes):
         return
     if classes == 2 and answers.numel() == n:
@@ -208,7 +223,11 @@ def _refuse_neighbours(network: Network, x: Tensor) -> None:
     tolerance = 1e-3 if x.device.type == "cpu" else 1e-2  # convolutions on a GPU round to ten bits
     with torch.no_grad():
         sound = bool(network.logits(*_moved(network, _NUDGE), x).isfinite().all())
-    found = departure(network.module_at(*_moved(network, _NUDGE if sound else 0.0)), x, tolerance, _SIZES)
+    sizes = SIZES if has_custom_code(network.template) else _SIZES  # torch's layers do not ask for the size
+    if sizes is SIZES:
+        with scoped(Stream(0, ("probe", "varied"))):
+            x = torch.cat([x, varied(x.shape[1:], like=x), outlying(x.shape[1:], like=x)])
+    found = departure(network.module_at(*_moved(network, _NUDGE if sound else 0.0)), x, tolerance, sizes)
     if found is not None:
         raise _refused(
             f"an answer depends on the other examples of its batch, in evaluation too: {found}",

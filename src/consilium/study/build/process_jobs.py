@@ -96,5 +96,7 @@ def _serve(job: Job, pipe: Connection, others: list[Connection]) -> None:
         return
     except ConsiliumError as error:
         pipe.send((type(error), error.reason, error.remedy, error.where))
-    except Exception as error:  # it must not be mistaken for a worker that was killed
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # it must not be mistaken for a worker that was killed
         pipe.send((Failed, f"{type(error).__name__}: {error}", "", ""))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from consilium.core.attack import Attack
+from consilium.core.errors import Failed
 from consilium.core.finding import Finding, Measure
 from consilium.core.random import Stream
 from consilium.core.records import Consortium
@@ -25,6 +26,8 @@ from consilium.evidence.cell import CellEvidence
 from consilium.evidence.finding import FindingEvidence
 from consilium.evidence.privacy import PrivacyEvidence
 from consilium.evidence.threat import ThreatEvidence
+from consilium.learn.alike import answered_apart, departure
+from consilium.learn.custom_code import has_custom_code
 from consilium.measure.confidence.brier import brier_score
 from consilium.measure.confidence.calibration_error import expected_calibration_error
 from consilium.measure.convergence import to_accuracy
@@ -57,6 +60,9 @@ __all__ = [
 ]
 
 _FILE = f"{JUDGED}.safetensors"
+_BATCH = 512
+_ATTACKED = (2, 64, 128, 256, 1024, 2048)
+"""Batches that attacks ask in, those of membership up to the last."""
 _LATENCY_REPEATS = 15
 _LATENCY_BATCH = 64
 
@@ -83,6 +89,7 @@ def judge(model: Released, data: Consortium, stream: Stream, folder: Path) -> Ju
     record: ``id``, ``unit``, ``label``, ``predicted`` and ``correct`` ``(n,)``.
     """
     logits, test = answers(model.module, data.test.x), data.test
+    _refuse_company(model.plain, data)
     made = (
         *utility(logits, test.y, stream.child("utility")),
         brier_score(logits, test.y, test.units),
@@ -98,6 +105,28 @@ def judge(model: Released, data: Consortium, stream: Stream, folder: Path) -> Ju
     }
     write_tensors(folder / _FILE, scores)
     return Judgement(made, is_collapsed(logits), _FILE, file_digest(folder / _FILE))
+
+
+def _refuse_company(plain: nn.Module, data: Consortium) -> None:
+    """Custom code may answer otherwise in a batch of another size, or beside another record: no figure is right then.
+
+    Compared on test records, in the batches of this judgement and in those that attacks ask in.
+    """
+    if not has_custom_code(plain):
+        return
+    x, most = data.test.x, sum(len(site.records.train) for site in data.sites)
+    tolerance = 1e-3 if x.device.type == "cpu" else 1e-2
+    record = answered_apart(plain, x, answers(plain, x), tolerance)
+    spread = x[:: -(-len(x) // _LATENCY_BATCH)]
+    departed = None if record is not None else departure(plain, spread, tolerance, [n for n in _ATTACKED if n < most])
+    if record is None and departed is None:
+        return
+    told_of = departed or f"in batches of {min(_BATCH, len(x))} test record {record} is answered otherwise than alone"
+    raise Failed(
+        f"an answer of the model depends on the other records of its batch: {told_of}",
+        remedy="let forward treat each record alone, in batches of every size and whatever is in them",
+        where="model",
+    )
 
 
 def is_judged(evidence: CellEvidence, folder: Path) -> bool:
@@ -131,7 +160,7 @@ def costs(
     return tuple(made)
 
 
-def answers(module: nn.Module, x: Tensor, batch: int = 512) -> Tensor:
+def answers(module: nn.Module, x: Tensor, batch: int = _BATCH) -> Tensor:
     """Logits ``(n, classes)`` as the released model answers them."""
     with torch.no_grad():
         return torch.cat([module(x[i : i + batch]) for i in range(0, len(x), batch)])
@@ -194,7 +223,7 @@ def run_attack(attack: AttackSpec, context: AttackContext) -> FindingEvidence:
         if source == context.cell:
             note = "Crafted on this very model: here transfer is the white-box attack."
             record = replace(record, notes=(*record.notes, note))
-    except Exception as error:  # an attack may be anyone's code
+    except (Exception, SystemExit) as error:  # an attack may be anyone's code
         record = replace(record, status="failed", error=error_summary(error))
     return replace(record, seconds=time.perf_counter() - began)
 

@@ -208,7 +208,7 @@ def _mixing(rule: GradientRule, network: Network, shape: tuple[int, ...]) -> Ref
         rule.refuse(network, shape)
     except Refused as error:
         return Refusal.of(error, 5, "use another model")
-    except Exception as error:  # the model may be anyone's code
+    except BaseException as error:  # the model may be anyone's code
         return Refusal(5, f"gradients of single examples fail: {error_summary(error)}", "use another model")
     return None
 
@@ -302,7 +302,7 @@ def _unfit(network: Network, defences: tuple[ModelDefence, ...], shape: tuple[in
         found = departure(module, x, max(d.tolerance for d in defences), FEW_SIZES)
     except Refused as error:
         return Refusal(21, error.reason, error.remedy or "leave it out")
-    except Exception as error:  # the model may be anyone's code
+    except BaseException as error:  # the model may be anyone's code
         return Refusal(21, f"{kind} cannot be done to this model: {error_summary(error)}", f"leave out {kind}")
     if found is None:
         return None

@@ -46,4 +46,5 @@ def _canaries(data: Consortium) -> Iterator[str]:
     for site, count in zip(data.sites, counts, strict=True):
         records = len(site.records.train) - count
         if count > records:
-            yield f"{count} canaries are trained on at {site.id} beside {records} records: figures of this study are theirs"
+            beside = f"beside {records} records: figures of this study are theirs"
+            yield f"{count} canaries are trained on at {site.id} {beside}"

@@ -101,7 +101,7 @@ def _told_as_model() -> Iterator[None]:
         yield
     except ConsiliumError:
         raise
-    except (Exception, SystemExit) as error:  # a user's module may raise anything
+    except BaseException as error:  # a user's module may raise anything
         place = own_code(error)
         raise Refused(
             f"the model's own code fails: {error_summary(error)}" + (f" ({place})" if place else ""),

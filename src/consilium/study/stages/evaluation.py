@@ -51,7 +51,7 @@ class EvaluateStage(Stage):
         try:
             self._steps(context, draft)
             draft.end()
-        except Exception as error:  # the other cells go on
+        except (Exception, SystemExit) as error:  # the other cells go on
             draft.fail(error_summary(error))
         self._settle(context, draft)
 

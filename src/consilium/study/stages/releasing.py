@@ -47,7 +47,7 @@ class ReleaseStage(Stage):
         try:
             context.require_training(self.cell)
             context.released(self.cell.digest)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             error_summary(error)  # asks first whether somebody wants to stop
 
     def fail(self, context: StageContext, error: str) -> None:

@@ -55,7 +55,7 @@ class TrainStage(Stage):
                 self._train(context, watch)
             context.failures[self.node.digest] = ""
             watch.finished()
-        except Exception as error:  # it may be anyone's code, and the other trainings go on
+        except (Exception, SystemExit) as error:  # it may be anyone's code, and the other trainings go on
             context.failures[self.node.digest] = error_summary(error)
             watch.failed()
             context.say(f"training {training_label(self.node)} failed: {error_summary(error)}")
@@ -88,7 +88,7 @@ class TrainStage(Stage):
             self._write(context, {**about, "seals": training_seals(folder)})
             context.outcome.trained += 1
             context.outcome.resumed += trained.resumed_from > 0
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._write(context, {"status": "failed", "error": error_summary(error)})
             raise
 

@@ -17,15 +17,20 @@ def error_summary(error: BaseException) -> str:
     """The error's first line, with its type where that is not Consilium's own.
 
     With CONSILIUM_DEBUG set the error is raised again instead, so that its traceback is seen; after a request to stop
-    nothing is blamed, and the stop goes on.
+    nothing is blamed, and the stop goes on.  What is no ``Exception`` (a SystemExit) is told with the line of a user's
+    code that raised it.
     """
     check_interrupt()
+    if isinstance(error, KeyboardInterrupt):
+        raise error
     if isinstance(error, ConsiliumError):
         return str(error)
     if os.environ.get("CONSILIUM_DEBUG"):
         raise error
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+    line = f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+    place = "" if isinstance(error, Exception) else own_code(error)
+    return f"{line} ({place})" if place else line
 
 
 def own_code(error: BaseException) -> str:

@@ -1,0 +1,35 @@
+"""Layers whose code is neither torch's nor this package's: what they do can be tested, and not be known.
+
+torch's own layers do the same for a batch of any size and whatever is in it.  A user's ``forward``, a hook, and a
+``forward`` put in place of a layer's own may ask for the size of the batch, or for a rare value in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+__all__ = ["custom_layers", "has_custom_code"]
+
+_KNOWN = frozenset({"torch", "consilium"})
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def has_custom_code(module: nn.Module) -> bool:
+    """Whether any of its layers runs code from elsewhere."""
+    return next(custom_layers(module), None) is not None
+
+
+def custom_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Path and layer of each that runs code from elsewhere."""
+    return ((path, layer) for path, layer in module.named_modules() if _is_custom(layer))
+
+
+def _is_custom(layer: nn.Module) -> bool:
+    elsewhere = any(
+        kind.__module__.partition(".")[0] not in _KNOWN for kind in type(layer).__mro__ if kind is not object
+    )
+    replaced = "forward" in vars(layer) or isinstance(layer, torch.fx.GraphModule)
+    return elsewhere or replaced or any(getattr(layer, hooks, None) for hooks in _HOOKS)

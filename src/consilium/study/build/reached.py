@@ -1,0 +1,47 @@
+"""Whether training reaches every parameter: one that no gradient reaches is frozen, whatever ``requires_grad`` says.
+
+    with torch.no_grad(): h = self.backbone(x)      the backbone is merged and, under DP, noised, and never trained
+
+Looked for in several batches and at two sets of weights: a branch that one batch does not take, another may.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from consilium.core.errors import Refused
+from consilium.core.network import Network
+from consilium.core.random import Stream, scoped
+
+__all__ = ["check_reached"]
+
+
+def check_reached(network: Network, moved: tuple[Tensor, Tensor], x: Tensor, classes: int) -> None:
+    """Refuse a model with a parameter whose gradient is zero for ``x (n, *shape)`` and batches darker and brighter."""
+    waiting = {name for name, p in network.template.named_parameters() if p.numel()}
+    batches = x, x**4, 1 - x**4, torch.where(x > 0.5, 1 - 0.01 * x, 0.01 * x)
+    for seed, (place, batch) in enumerate(product((network.start(), moved), batches)):
+        if waiting:
+            waiting -= _reached(network, place, batch, classes, seed)
+    if waiting:
+        name, *others = [name for name, _ in network.template.named_parameters() if name in waiting]
+        more = f" and {len(others)} more" if others else ""
+        raise Refused(
+            f"no gradient reaches {name}{more}: it would never be trained, but merged and, under differential privacy, "
+            "noised",
+            remedy="leave out torch.no_grad, .detach() and round before it, take out layers that forward does not use, "
+            "or keep what is fixed in a consilium.core.front.Front at the model's beginning",
+            where="model",
+        )
+
+
+def _reached(network: Network, place: tuple[Tensor, Tensor], x: Tensor, classes: int, seed: int) -> set[str]:
+    """Names of the parameters with a gradient that is not zero."""
+    targets = torch.arange(len(x), device=x.device) % classes
+    with scoped(Stream(seed, ("probe", "reached"))):
+        gradient, _ = network.workspace.gradient(*place, lambda predict: F.cross_entropy(predict(x), targets))
+    return {name for name, part in network.parameters_at(gradient).items() if bool((part != 0).any())}
