@@ -174,8 +174,8 @@ def custom_backward(network: Network, params: Tensor, buffers: Tensor, x: Tensor
         answers = network.logits_at({**named, **network.buffers_at(buffers.clone())}, x, training=True)
     if hooks.names:
         return f"forward hangs a hook on a gradient ({hooks.names[0]})"
-    own = next((node for node in _nodes(answers.grad_fn) if isinstance(node, BackwardCFunction)), None)
-    return None if own is None else f"{type(own).__name__.removesuffix('Backward')} has a backward pass of its own"
+    custom = next((node for node in _nodes(answers.grad_fn) if isinstance(node, BackwardCFunction)), None)
+    return None if custom is None else f"{type(custom).__name__.removesuffix('Backward')} has a backward pass of its own"
 
 
 class _Hooks(TorchFunctionMode):
