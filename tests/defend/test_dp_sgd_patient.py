@@ -17,7 +17,8 @@ from consilium.defend.training import _dp_sgd_rule
 from consilium.defend.training.dp_sgd import DPSGD
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.objectives import CrossEntropy
-from consilium.measure.accounting.privacy import epsilon, noise_multiplier
+from consilium.measure.accounting.noise_calibration import noise_multiplier
+from consilium.measure.accounting.privacy import epsilon
 
 CLIP = 0.5
 ALL = Schedule(rounds=1, epochs=1, batch=0)

@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from consilium.deploy.gateway import ConnectionLimits
-from consilium.deploy.gateway.admission import Crowd, Notes, Share
+from consilium.deploy.gateway.connection_limits import Crowd, Notes, Share
 
 
 def filled(most, *parties):

@@ -61,7 +61,7 @@ class Door:
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory):
     pytest.importorskip("cryptography", reason="the extra flower is not installed")
-    from consilium.deploy.transport.keys import make_server_keys
+    from consilium.deploy.transport.certificates import make_server_keys
 
     return make_server_keys(tmp_path_factory.mktemp("keys"), ["127.0.0.1"])
 

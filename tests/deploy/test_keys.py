@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("cryptography", reason="the extra flower is not installed")
 
 from consilium.core.errors import Refused
-from consilium.deploy.transport.keys import make_server_keys, make_site_key, roster, server_keys
+from consilium.deploy.transport.certificates import make_server_keys, make_site_key, roster, server_keys
 
 
 @pytest.fixture(scope="module")

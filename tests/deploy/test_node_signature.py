@@ -5,7 +5,7 @@ import datetime
 import pytest
 
 from consilium.deploy.gateway import Denied, Head, Signatures
-from consilium.deploy.gateway import signature as module
+from consilium.deploy.gateway import node_authentication as module
 
 NOW = 1_790_000_000.0
 N384 = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973

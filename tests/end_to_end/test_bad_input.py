@@ -380,7 +380,7 @@ def test_what_is_not_there(consilium_cli, words, line):
 
 def test_a_reader_that_goes_away(consilium_cli):
     """``consilium list | head -1`` ends in silence."""
-    python = "import sys; sys.argv = ['consilium', 'list', '--json']; from consilium.cli import main; main()"
+    python = "import sys; sys.argv = ['consilium', 'list', '--json']; from consilium.cli.commands import main; main()"
     shell = f'{shutil.which("python")} -c "{python}" | head -c 10'
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=60, check=False)
     assert done.stderr == "" and len(done.stdout) == 10

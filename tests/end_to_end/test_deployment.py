@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 from safetensors.torch import load_file
 
-from consilium.deploy.transport.keys import make_server_keys, make_site_key
+from consilium.deploy.transport.certificates import make_server_keys, make_site_key
 from consilium.study.run.study import Study
 
 ROUNDS = 5

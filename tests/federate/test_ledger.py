@@ -9,7 +9,7 @@ import pytest
 
 from consilium.core.charge import Charge, Composed, Gaussian, PerUnit, PoissonSampled, RandomisedResponse
 from consilium.core.errors import Failed
-from consilium.federate.client.ledger import charge_from_json, charge_to_json, entered
+from consilium.federate.client.charges_paid import charge_from_json, charge_to_json, entered
 from consilium.measure.accounting.privacy import claims, epsilon
 
 STEP = PoissonSampled(0.1, Gaussian(1.5))

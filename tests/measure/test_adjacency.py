@@ -9,7 +9,8 @@ from scipy.optimize import brentq
 from consilium.core.charge import Composed, Gaussian, PerUnit, PoissonSampled
 from consilium.core.errors import Refused, Unlawful
 from consilium.measure.accounting.composition import renyi_bound
-from consilium.measure.accounting.privacy import claims, epsilon, event, maximum, most_times, noise_multiplier
+from consilium.measure.accounting.noise_calibration import noise_multiplier
+from consilium.measure.accounting.privacy import claims, epsilon, event, maximum, most_times
 
 REPLACE = {
     "P1": ((0.01, 4, 10_000, 1e-5), 1.9932),

@@ -16,7 +16,8 @@ from scipy import stats
 from consilium.core.charge import Charge, Composed, Gaussian, PerUnit, PoissonSampled, RandomisedResponse
 from consilium.core.errors import Refused, Unlawful
 from consilium.measure.accounting.composition import composed, renyi_bound
-from consilium.measure.accounting.privacy import Claim, claims, epsilon, event, maximum, noise_multiplier
+from consilium.measure.accounting.noise_calibration import noise_multiplier
+from consilium.measure.accounting.privacy import Claim, claims, epsilon, event, maximum
 
 # (q, sigma, T, delta) -> RDP (Opacus), PLD (dp-accounting): measured once with both packages.
 POINTS = {

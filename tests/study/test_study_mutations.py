@@ -14,7 +14,7 @@ from consilium.core.errors import ConsiliumError
 from consilium.study.plan.plan import make_plan
 from consilium.study.spec.parse import parse, read
 
-QUICKSTART = tomllib.loads((files("consilium.study.spec.spec") / "quickstart.toml").read_text(encoding="utf-8"))
+QUICKSTART = tomllib.loads((files("consilium.study.spec") / "quickstart.toml").read_text(encoding="utf-8"))
 CHEAP = copy.deepcopy(QUICKSTART) | {"model": {"kind": "mlp", "hidden": 4}}
 CHEAP["data"] = {"kind": "breast-cancer", "sites": 3, "partition": "iid", "public": 0.05}
 CHEAP["vary"]["privacy"] = [{"kind": "dp-sgd", "noise-multiplier": 1.1, "delta": 1e-3, "clip": 1.0}]
@@ -146,7 +146,7 @@ def test_mutated_files_are_read_or_refused(tables, as_toml, tmp_path_factory):
 @given(data=st.data())
 def test_mutated_text_is_read_or_refused(data, tmp_path_factory):
     """Bytes cut, doubled, swapped or put anywhere into the quickstart's file."""
-    text = (files("consilium.study.spec.spec") / "quickstart.toml").read_bytes()
+    text = (files("consilium.study.spec") / "quickstart.toml").read_bytes()
     for _ in range(data.draw(st.integers(1, 5))):
         start = data.draw(st.integers(0, max(0, len(text) - 1)))
         end = min(len(text), start + data.draw(st.integers(0, 40)))

@@ -241,7 +241,7 @@ def keys_server(
 ) -> None:
     """Make an authority and the server's certificate: ca.crt goes to every site, the rest stays."""
     with guarded(as_json):
-        from ..deploy.transport.keys import make_server_keys
+        from consilium.deploy.transport.certificates import make_server_keys
 
         subject = make_server_keys(out, address)
         paths = {"ca": subject.ca, "certificate": subject.certificate, "key": subject.key, "sites": subject.sites}
@@ -256,7 +256,7 @@ def keys_site(
 ) -> None:
     """Make a site's key: ID.key stays at the site, ID.pub goes to the server's folder sites/."""
     with guarded(as_json):
-        from ..deploy.transport.keys import make_site_key
+        from consilium.deploy.transport.certificates import make_site_key
 
         private, public = make_site_key(site, out)
         print_paths({"private": private, "public": public}, as_json)

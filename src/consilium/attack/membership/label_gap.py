@@ -20,7 +20,7 @@ from consilium.core.threat import QueryView, ThreatModel
 from consilium.core.update import Payload
 
 from ._judged import judged
-from ._shadows import log_probabilities
+from ._shadow_scores import log_probabilities
 
 __all__ = ["LabelGap"]
 

@@ -30,7 +30,7 @@ from consilium.core.update import Payload
 
 from ._gaussians import likelihood_ratio, standing_out
 from ._judged import judged
-from ._shadows import check_shadows, confidence, log_probabilities
+from ._shadow_scores import check_shadows, confidence, log_probabilities
 
 __all__ = ["LiRA"]
 

@@ -27,7 +27,7 @@ from consilium.core.update import Payload
 
 from ._judged import judged
 from ._ratios import favour, share_below
-from ._shadows import check_shadows, log_probabilities
+from ._shadow_scores import check_shadows, log_probabilities
 
 __all__ = ["RMIA"]
 

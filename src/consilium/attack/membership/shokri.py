@@ -26,7 +26,7 @@ from consilium.core.threat import RetrainView, ThreatModel
 from consilium.core.update import Payload
 
 from ._judged import judged
-from ._shadows import check_shadows, log_probabilities
+from ._shadow_scores import check_shadows, log_probabilities
 
 __all__ = ["Shokri"]
 

@@ -31,7 +31,7 @@ from consilium.core.rounding import round_down, round_up
 from consilium.core.update import Payload
 from consilium.learn.augment import units_of_rows
 from consilium.learn.per_example import ClippedSum, ClippingStyle, clipped_sum
-from consilium.measure.accounting import privacy
+from consilium.measure.accounting import noise_calibration, privacy
 
 from ._example_mixing import refuse_mixing
 
@@ -277,7 +277,7 @@ class _PrivateOracle(GradientOracle):
 def _least_multiplier(rule: DPSGDRule, n: int, schedule: Schedule) -> float:
     """The least sigma that keeps all rounds of a site with ``n`` units within the rule's epsilon."""
     batch, steps = rule.batch_of(n, schedule), schedule.rounds * rule.schedule(schedule).steps(n)
-    return privacy.least_multiplier(
+    return noise_calibration.least_multiplier(
         lambda sigma: rule.charged(n, batch, sigma, range(steps)), rule.epsilon or 0.0, rule.delta, rule.adjacency
     )
 

@@ -28,7 +28,7 @@ from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.rounding import round_down, round_up
 from consilium.core.update import Payload, Update
-from consilium.measure.accounting import privacy
+from consilium.measure.accounting import noise_calibration, privacy
 
 from ._central_noise import CLIP, INSIDE, CentralNoise, Quantile, noise_of_the_sum
 
@@ -166,7 +166,7 @@ class DPFedAvg(UpdateDefence, MergeDefence):
         if self.noise_multiplier is not None:
             return self.noise_multiplier
         rate = cohort.rate if cohort.sampling == "poisson" else 1.0
-        return privacy.noise_multiplier(self.epsilon or 0.0, self.delta, rate, cohort.rounds, self.adjacency)
+        return noise_calibration.noise_multiplier(self.epsilon or 0.0, self.delta, rate, cohort.rounds, self.adjacency)
 
     def _moving(self, cohort: Cohort) -> Quantile | None:
         if self.quantile is None:

@@ -18,6 +18,6 @@ from __future__ import annotations
 
 from .door import FrontDoor, Listener
 from .head import CALLS, ConnectionLimits, Denied, Head, read_head
-from .signature import Signatures
+from .node_authentication import Signatures
 
 __all__ = ["CALLS", "ConnectionLimits", "Denied", "FrontDoor", "Head", "Listener", "Signatures", "read_head"]

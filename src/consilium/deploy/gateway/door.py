@@ -17,10 +17,10 @@ import ssl
 import time
 from collections.abc import Hashable, Sequence
 
-from .admission import Crowd, Notes, Share
+from .connection_limits import Crowd, Notes, Share
 from .head import CALLS, OPEN_CALLS, ConnectionLimits, Denied, Head, read_head
+from .node_authentication import Signatures
 from .sender import check_sender
-from .signature import Signatures
 from .stream import ByteStream, Overlong
 
 __all__ = ["FrontDoor", "Listener"]

@@ -21,9 +21,9 @@ from consilium.core.records import Consortium
 from consilium.deploy.protocol.description import describe
 from consilium.deploy.protocol.enrolment import Enrolment
 from consilium.deploy.protocol.schema import check_declared
+from consilium.deploy.transport.certificates import roster, server_keys
 from consilium.deploy.transport.flower import Caller, Deployment, Flower
 from consilium.deploy.transport.flower_server import linked
-from consilium.deploy.transport.keys import roster, server_keys
 from consilium.deploy.transport.processes import require_flower
 from consilium.deploy.transport.server_options import Terms
 from consilium.federate.federated_evaluation import Assessing

@@ -29,7 +29,7 @@ from consilium.core.keystream import Secret
 from consilium.core.plain import Json, member
 from consilium.core.records import Records
 from consilium.core.rounding import round_down, round_up
-from consilium.federate.client.ledger import charge_from_json, charge_to_json
+from consilium.federate.client.charges_paid import charge_from_json, charge_to_json
 from consilium.measure.accounting import privacy
 
 from .journal import Journal, durable, sync_folder

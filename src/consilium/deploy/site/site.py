@@ -17,8 +17,8 @@ from pathlib import Path
 
 from consilium.core.errors import Failed, Refused
 from consilium.core.terminal import log_lines
+from consilium.deploy.transport.certificates import check_site_name
 from consilium.deploy.transport.flower_internals import NodeSeat, depart
-from consilium.deploy.transport.keys import check_site_name
 from consilium.deploy.transport.processes import (
     Child,
     free_port,
@@ -76,7 +76,7 @@ def take_part(
 ) -> None:
     """Join as ``site`` with the records that ``data`` names, keeping everything below ``state``.
 
-    ``secret_from`` says where the ledger's secret is kept: see :mod:`.secret_from`.
+    ``secret_from`` says where the ledger's secret is kept: see :mod:`.secret_source`.
     """
     kept = custody(secret_from)
     line.check()

@@ -26,7 +26,7 @@ from consilium.deploy.protocol import messages as wire
 from consilium.deploy.protocol.framing import Bounds, heading
 from consilium.deploy.protocol.reply_check import Reception
 from consilium.deploy.protocol.request import Question
-from consilium.federate.client.ledger import entered
+from consilium.federate.client.charges_paid import entered
 from consilium.federate.client.participant import SiteState as ParticipantState
 from consilium.federate.engines.engine import Engine
 from consilium.federate.federated_evaluation import Assessment

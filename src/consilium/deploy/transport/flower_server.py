@@ -14,9 +14,9 @@ from consilium.core.errors import Failed
 from consilium.core.files import read_bytes
 from consilium.monitor.stragglers import Lateness
 
+from .certificates import ServerKeys
 from .flower import Caller
 from .flower_internals import ServerSeat, register_sites, start_run
-from .keys import ServerKeys
 from .processes import Child, free_port, new_secret, parse_address, program, wait_open
 from .server_options import Terms
 

@@ -27,7 +27,7 @@ from consilium.core.files import opened_to_fill
 from consilium.core.plain import Json, member
 from consilium.core.sealed_tensors import about_sealed, read_sealed
 
-from .ledger import charge_from_json, charge_to_json
+from .charges_paid import charge_from_json, charge_to_json
 from .participant import SiteState
 
 __all__ = ["SiteStates", "packed", "unpacked"]

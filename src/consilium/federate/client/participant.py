@@ -24,8 +24,8 @@ from consilium.core.records import Records, Site
 from consilium.core.update import Payload, Update
 from consilium.federate.participation import Participation
 
+from .charges_paid import entered
 from .frozen_features import Lesson, lesson
-from .ledger import entered
 from .lr_schedule import Rate
 
 __all__ = ["Participant", "SiteState", "stage"]

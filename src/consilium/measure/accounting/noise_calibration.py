@@ -1,52 +1,59 @@
-"""The least noise whose cost is within a target: a falling cost is bracketed by doubling, then met by secants.
+"""From epsilon to noise: the least noise multiplier whose cost is within a target.
 
-    log cost is nearly a straight line in log sigma, so few evaluations are needed; the answer is rounded up
-
-A cost may jump (an accountant gives way to a bound): the answer then stands above the jump, never beyond the target.
+Source: the accountants are those of :mod:`.composition`; the search is :mod:`.least_noise`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
-__all__ = ["least_noise"]
+from consilium.core.charge import Adjacency, Charge
+from consilium.core.errors import Refused
 
+from .composition import composed, renyi_bound
+from .least_noise import least_noise
+from .privacy import check_delta
+from .privacy import epsilon as epsilon_of
 
-def least_noise(cost: Callable[[float], float], target: float) -> float:
-    """Falling ``cost``: the least sigma, to five digits, with cost <= target.  It spends at least 99.5 % of it."""
-    low, high = 0.0, 1.0
-    below, above = cost(high), math.inf
-    while below > target:
-        low, above, high = high, below, high * 2
-        below = cost(high)
-    while not low:
-        half = _ceil(high / 2)
-        value = cost(half)
-        if value > target:
-            low, above = half, value
-        else:
-            high, below = half, value
-    while below < 0.996 * target and high / low > 1 + 1e-4:
-        middle = _ceil(_secant(low, above, high, below, 0.998 * target))
-        if not low < middle < high:
-            break
-        value = cost(middle)
-        if value > target:
-            low, above = middle, value
-        else:
-            high, below = middle, value
-    return high
+__all__ = ["enough_noise", "least_multiplier", "noise_multiplier"]
+
+_SOON = 20_000
+"""Steps up to which the least noise is found in a moment."""
 
 
-def _secant(low: float, above: float, high: float, below: float, aim: float) -> float:
-    """Where a power law through both ends meets ``aim``, kept 5 % inside them (in log) so that both ends move."""
-    a, b, c = (math.log(max(v, 1e-12)) for v in (above, below, aim))
-    share = min(max((a - c) / (a - b), 0.05), 0.95) if a > b else 0.5
-    return math.exp(math.log(low) + share * math.log(high / low))
+@lru_cache(maxsize=4096)
+def noise_multiplier(
+    epsilon: float, delta: float, rate: float, steps: int, adjacency: Adjacency = "add-or-remove-one"
+) -> float:
+    """The least sigma, to five digits and rounded up, whose cost over ``steps`` Poisson samples is at most ``epsilon``.
+
+    It spends at least 99.5 % of ``epsilon``, except between about 40 and 50, where the reported bound jumps.
+    """
+    check_delta(delta)
+    if not (0 < epsilon < math.inf and 0 < rate <= 1 and steps >= 1):
+        raise Refused(
+            f"no noise multiplier for epsilon {epsilon}, rate {rate}, steps {steps}", remedy="use positive ones"
+        )
+    return least_noise(lambda sigma: composed(((rate, sigma, steps),), delta, adjacency).epsilon, epsilon)
 
 
-def _ceil(sigma: float) -> float:
-    """Rounded up to five significant digits: short to print, and never less noise than asked."""
-    unit = 10.0 ** (math.floor(math.log10(sigma)) - 4)
-    return round(math.ceil(sigma / unit - 1e-9) * unit, 12)
+def least_multiplier(
+    charge: Callable[[float], Charge], target: float, delta: float, adjacency: Adjacency = "add-or-remove-one"
+) -> float:
+    """The least sigma, to five digits and rounded up, whose ``charge`` costs at most ``target``: any mechanism.
+
+    Raises ``Refused`` for a target or a delta out of range.
+    """
+    check_delta(delta)
+    if not 0 < target < math.inf:
+        raise Refused(f"no noise multiplier for epsilon {target}", remedy="use a positive one")
+    return least_noise(lambda sigma: epsilon_of([charge(sigma)], delta, adjacency).epsilon, target)
+
+
+def enough_noise(epsilon: float, delta: float, rate: float, steps: int, adjacency: Adjacency) -> float:
+    """A sigma that meets ``epsilon``: for a remedy, so at once where the least one would take minutes to find."""
+    if steps <= _SOON:
+        return noise_multiplier(epsilon, delta, rate, steps, adjacency)
+    return least_noise(lambda sigma: renyi_bound(((rate, sigma, steps),), delta, adjacency), epsilon)

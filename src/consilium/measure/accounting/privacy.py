@@ -12,7 +12,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from typing import Literal
 
 import dp_accounting
@@ -30,11 +29,10 @@ from consilium.core.charge import (
 from consilium.core.errors import Refused, Unlawful
 from consilium.core.rounding import round_up
 
-from .composition import Mechanisms, Spent, composed, dp_event, renyi_bound
-from .noise_calibration import least_noise
+from .composition import Mechanisms, Spent, composed, dp_event
 
-__all__ = ["CENTRAL", "LOCAL", "UNITS", "Claim", "claims", "enough_noise", "epsilon", "event", "least_multiplier",
-           "maximum", "most_repeats", "most_times", "noise_multiplier"]  # fmt: skip
+__all__ = ["CENTRAL", "LOCAL", "UNITS", "Claim", "check_delta", "claims", "epsilon", "event",
+           "maximum", "most_repeats", "most_times", ]  # fmt: skip
 
 UNITS = ("example", "patient", "site", "label")
 """In the order in which one of them speaks for a model."""
@@ -46,8 +44,6 @@ CENTRAL = "the other sites and whoever receives the model; the server is trusted
 """Against whom a claim holds whose noise is added by the server."""
 
 _RESPONSE = "randomised response (closed form)"
-_SOON = 20_000
-"""Steps up to which the least noise is found in a moment."""
 _REPLAYABLE = "replayable: holds for the mechanism, not for this artefact: its noise seed is known"
 
 
@@ -105,7 +101,7 @@ def epsilon(charges: Sequence[Charge], delta: float, adjacency: Adjacency = "add
         )
     if labels:
         return Spent(float(sum(r.epsilon * count for r, count in labels.items())), _RESPONSE)
-    _check_delta(delta)
+    check_delta(delta)
     return composed(_canonical(next(iter(units.values()), Counter())), delta, adjacency)
 
 
@@ -118,42 +114,6 @@ def event(charges: Sequence[Charge]) -> dp_accounting.DpEvent:
         raise Unlawful(f"one event has one unit, not {' and '.join(units)}", remedy="make one for each unit")
     ledger = _canonical(next(iter(units.values()), Counter()))
     return dp_accounting.ComposedDpEvent([dp_event(*mechanism) for mechanism in ledger])
-
-
-@lru_cache(maxsize=4096)
-def noise_multiplier(
-    epsilon: float, delta: float, rate: float, steps: int, adjacency: Adjacency = "add-or-remove-one"
-) -> float:
-    """The least sigma, to five digits and rounded up, whose cost over ``steps`` Poisson samples is at most ``epsilon``.
-
-    It spends at least 99.5 % of ``epsilon``, except between about 40 and 50, where the reported bound jumps.
-    """
-    _check_delta(delta)
-    if not (0 < epsilon < math.inf and 0 < rate <= 1 and steps >= 1):
-        raise Refused(
-            f"no noise multiplier for epsilon {epsilon}, rate {rate}, steps {steps}", remedy="use positive ones"
-        )
-    return least_noise(lambda sigma: composed(((rate, sigma, steps),), delta, adjacency).epsilon, epsilon)
-
-
-def least_multiplier(
-    charge: Callable[[float], Charge], target: float, delta: float, adjacency: Adjacency = "add-or-remove-one"
-) -> float:
-    """The least sigma, to five digits and rounded up, whose ``charge`` costs at most ``target``: any mechanism.
-
-    Raises ``Refused`` for a target or a delta out of range.
-    """
-    _check_delta(delta)
-    if not 0 < target < math.inf:
-        raise Refused(f"no noise multiplier for epsilon {target}", remedy="use a positive one")
-    return least_noise(lambda sigma: epsilon([charge(sigma)], delta, adjacency).epsilon, target)
-
-
-def enough_noise(epsilon: float, delta: float, rate: float, steps: int, adjacency: Adjacency) -> float:
-    """A sigma that meets ``epsilon``: for a remedy, so at once where the least one would take minutes to find."""
-    if steps <= _SOON:
-        return noise_multiplier(epsilon, delta, rate, steps, adjacency)
-    return least_noise(lambda sigma: renyi_bound(((rate, sigma, steps),), delta, adjacency), epsilon)
 
 
 def most_times(
@@ -229,7 +189,8 @@ _SAMPLED = {"example": "records", "patient": "patients", "site": "sites"}
 _Counted = Counter[tuple[float, float]]
 
 
-def _check_delta(delta: float) -> None:
+def check_delta(delta: float) -> None:
+    """Refuse a ``delta`` that is no probability above 0."""
     if not 0 < delta < 1:
         raise Refused(f"delta = {delta!r} is not a probability above 0", remedy="use one far below 1/n, such as 1e-5")
 

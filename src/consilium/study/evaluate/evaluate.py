@@ -31,7 +31,7 @@ from consilium.learn.custom_code import has_custom_code
 from consilium.measure.confidence.brier import brier_score
 from consilium.measure.confidence.calibration_error import expected_calibration_error
 from consilium.measure.convergence import to_accuracy
-from consilium.measure.cost import latency_ratio
+from consilium.measure.cost import latency_ratio, stored_bytes
 from consilium.measure.membership import bounds
 from consilium.measure.utility import is_collapsed, utility
 from consilium.study.plan.stage_keys import attack_recipe, digest
@@ -144,7 +144,7 @@ def costs(
     """
     example = data.test.x[:_LATENCY_BATCH]
     made = [
-        Measure("bytes", float(model.size), n=1, unit="B"),
+        stored_bytes(model.size),
         latency_ratio(model.module, model.plain, example, _LATENCY_REPEATS),
     ]
     for way in ("bytes_up", "bytes_down"):

@@ -15,10 +15,10 @@ from consilium.core.errors import ConsiliumError
 from consilium.study.stages.outcome import Outcome
 
 from ..stages.stage import Stage
-from .monitor import Monitor
 from .perform import Prepared, perform
 from .port import StageExecutor
 from .serial import Serial
+from .stage_monitor import Monitor
 
 __all__ = ["ready", "run_stages"]
 

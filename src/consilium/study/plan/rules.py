@@ -22,7 +22,8 @@ from consilium.core.records import Consortium
 from consilium.core.rounding import round_down, round_up
 from consilium.core.update import Update
 from consilium.learn.alike import FEW_SIZES, departure
-from consilium.measure.accounting.privacy import Claim, enough_noise
+from consilium.measure.accounting.noise_calibration import enough_noise
+from consilium.measure.accounting.privacy import Claim
 from consilium.study.build.factory import cohort, gradient_rule
 from consilium.study.spec.arms import Arm
 from consilium.study.spec.spec import FederationSpec, Spec

@@ -19,9 +19,9 @@ from consilium.study.executors.choose import executor_for
 from consilium.study.executors.distributed.folder import make_ready
 from consilium.study.executors.distributed.foreign import Foreign
 from consilium.study.executors.distributed.worker import occupied
-from consilium.study.executors.monitor import Monitor
 from consilium.study.executors.perform import Prepared, adopted
 from consilium.study.executors.scheduler import run_stages
+from consilium.study.executors.stage_monitor import Monitor
 from consilium.study.plan.division import division_note
 from consilium.study.plan.plan import Plan
 from consilium.study.stages.callbacks import work

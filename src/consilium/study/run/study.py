@@ -63,7 +63,7 @@ class Study:
     @classmethod
     def quickstart(cls) -> Study:
         """The embedded study: every combination on the digits data."""
-        return cls.of(read(Path(str(files("consilium.study.spec.spec") / QUICKSTART))))
+        return cls.of(read(Path(str(files("consilium.study.spec") / QUICKSTART))))
 
     @classmethod
     def of(cls, table: Mapping[str, Any]) -> Study:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from consilium.study.executors.monitor import Monitor
+from consilium.study.executors.stage_monitor import Monitor
 from consilium.study.store.store import Store
 
 from .outcome import Outcome

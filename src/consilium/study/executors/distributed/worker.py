@@ -19,9 +19,9 @@ from consilium.monitor.interrupt import check_interrupt
 from consilium.monitor.progress import Ticker
 from consilium.monitor.sinks.tracks import Tracks
 from consilium.study.evaluate.acceptance import cells_in, state_thresholds, with_verdicts
-from consilium.study.executors.monitor import Monitor
 from consilium.study.executors.perform import Prepared
 from consilium.study.executors.scheduler import ready
+from consilium.study.executors.stage_monitor import Monitor
 from consilium.study.stages.callbacks import rounds_planned, training_curve, work
 from consilium.study.stages.events import CurveBegan, CurveEnded
 from consilium.study.stages.manifest import study_record
