@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 from .fields import (
+    ABSENT,
     Code,
     Count,
     Flag,
@@ -101,7 +102,10 @@ def _command(value: object) -> object:
 
 @dataclass(frozen=True)
 class StudyEvidence:
-    """``study`` is what was written by its author, ``resolved`` has every default filled in."""
+    """``study`` is what was written by its author, ``resolved`` has every default filled in.
+
+    ``trainings`` has the digests of what each finished training left, by the training's digest.
+    """
 
     schema: Whole = 1
     name: Text = ""
@@ -118,3 +122,4 @@ class StudyEvidence:
     device: Text = ""
     created: Text = ""
     seconds: Number = None
+    trainings: Maybe[Free] = field(default=None, metadata=ABSENT)

@@ -69,9 +69,17 @@ def cell_record(plan: Plan, cell: CellNode) -> CellEvidence:
 
 
 def study_record(
-    plan: Plan, command: str, status: Mapping[str, str], seconds: float, seals: Mapping[str, str | None] | None = None
+    plan: Plan,
+    command: str,
+    status: Mapping[str, str],
+    seconds: float,
+    seals: Mapping[str, str | None] | None = None,
+    trainings: Mapping[str, Mapping[str, object]] | None = None,
 ) -> StudyEvidence:
-    """``study.json``; ``seals`` are those of the cells' evidence, by digest, as far as it is done."""
+    """``study.json``; ``seals`` are those of the cells' evidence, by digest, as far as it is done.
+
+    ``trainings`` are the digests of what the trainings left, likewise.
+    """
     spec = plan.spec
     return StudyEvidence(
         schema=SCHEMA,
@@ -89,6 +97,7 @@ def study_record(
         device=spec.device,
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         seconds=seconds,
+        trainings={name: left for name, left in (trainings or {}).items() if name in plan.trainings} or None,
     )
 
 

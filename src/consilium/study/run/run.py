@@ -38,8 +38,9 @@ from consilium.study.evaluate.observer_replay import Watching
 from consilium.study.evaluate.personalised import Personal
 from consilium.study.evaluate.release import Released, release, unbroken
 from consilium.study.evaluate.sample_answers import sample_answers
-from consilium.study.evaluate.seals import Seals, check_training, recipe_of, released_seals, training_seals
+from consilium.study.evaluate.seals import Seals, recipe_of, released_seals
 from consilium.study.evaluate.shadow_training import Retraining, shadows_wanted
+from consilium.study.evaluate.training_files import file_seals
 from consilium.study.plan.budget_stop import budget_stop
 from consilium.study.plan.division import division_note
 from consilium.study.plan.plan import CellNode, Plan, TrainingNode
@@ -80,7 +81,7 @@ def run_plan(plan: Plan, store: Store, command: str, quiet: bool = False, carrie
         Tracks(plan.spec.track, store.folder, plan.spec.name, ticker.say) as tracks,
     ):
         runner = _Runner(plan, store, ticker, tracks, carrier)
-        write_json(store.folder / "study.json", sealed(plain(study_record(plan, command, {}, 0.0))))
+        write_json(store.folder / "study.json", sealed(plain(study_record(plan, command, {}, 0.0, {}, runner.seals.trainings))))
         for one in plan.materials.consortium(plan.spec.seeds[0]).omitted:
             ticker.say(f"left out or clipped: {one.line()}")
         if plan.spec.audit:
@@ -95,7 +96,8 @@ def run_plan(plan: Plan, store: Store, command: str, quiet: bool = False, carrie
                         runner.cell(cell)
         finally:  # also when it is stopped: what is finished is said to be
             runner.outcome.seconds = time.perf_counter() - began
-            record = study_record(plan, command, runner.status, runner.outcome.seconds, runner.seals.cells)
+            seals, left = runner.seals.cells, runner.seals.trainings
+            record = study_record(plan, command, runner.status, runner.outcome.seconds, seals, left)
             write_json(store.folder / "study.json", sealed(plain(record)))
     return runner.outcome
 
@@ -119,16 +121,20 @@ class _Runner:
         """Train, or go on with, or skip one training."""
         folder = self.store.training(node.digest)
         watch = Watch(self.plan, node, self.store, self.ticker, self.tracks)
-        if is_trained(self.store, node.digest):
-            try:
-                check_training(self.store, node.digest)
-            except Failed as error:  # its record is kept: with the right checkpoint in place it holds again
-                self._fail(node, watch, error)
-                return
+        finished = is_trained(self.store, node.digest)
+        try:
+            cells = (cell.digest for cell in self.plan.cells if cell.training == node.digest)
+            replaced = self.seals.check_training(node.digest, cells, finished)
+        except Failed as error:  # its record is kept: with the right files in place it holds again
+            self._fail(node, watch, error)
+            return
+        if finished:
             self.outcome.reused += 1
+            self.seals.close_training(node.digest)
             watch.finished()
             return
         record = {"schema": _SCHEMA, "digest": node.digest, "recipe": dict(node.recipe), "error": None}
+        record |= {"replaced": replaced} if replaced else {}
         try:
             write_json(folder / "training.json", sealed({**record, "status": "started"}))
             done = self._train(node, watch)
@@ -136,10 +142,11 @@ class _Runner:
             data = self.plan.materials.consortium(node.seed)
             bad = colluders(node.corruption, data.sites, node.seed)
             about = {"status": "ok", "seconds": done.seconds, "corrupted": list(bad), "stopped": done.stopped}
-            about["seals"] = training_seals(folder)
+            about["seals"] = file_seals(folder)
             if done.stopped is not None:
                 self.ticker.say(f"training {training_label(node)}: {done.stopped}")
             write_json(folder / "training.json", sealed({**record, **about}))
+            self.seals.close_training(node.digest)
             self.outcome.trained += 1
             self.outcome.resumed += done.resumed_from > 0
             watch.finished()
@@ -217,6 +224,7 @@ class _Runner:
             if cell.training in self._broken:
                 raise Failed(f"its training failed: {self._broken[cell.training]}")
             self.seals.check_model(cell.model, draft.evidence.released, lambda: self._released(cell.digest))
+            draft.evidence = self.seals.renewed(draft.evidence)
             if not is_judged(draft.evidence, self.store.cell(cell.digest)):
                 self._judge(cell, draft)
             while attacks:
@@ -244,7 +252,8 @@ class _Runner:
             draft.evidence = replace(draft.evidence, utility=utility)
             draft.note(own.notes())
         released = released_seals(recipe_of(self.store.model(cell.model)))
-        draft.evidence = replace(draft.evidence, released=released, privacy=self._privacy(cell))
+        trained = self.seals.trainings.get(cell.training or "")
+        draft.evidence = replace(draft.evidence, released=released, trained=trained, privacy=self._privacy(cell))
         rounds = self._rounds(cell)
         if cell.training is not None:
             engine = engine_record(self.store.training(cell.training)) or draft.evidence.engine
