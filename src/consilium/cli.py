@@ -133,10 +133,12 @@ def show(
     with _guarded(as_json):
         evidence = Path(what) / "evidence.json"
         if evidence.exists():
+            from .report.load.seals import evidence_alerts
             from .study.store.store import read_json
 
             record = read_json(evidence) or {}
-            _warn_if_altered(evidence, record)
+            for line in evidence_alerts(Path(what), record):
+                _tell(f"consilium: {evidence}: {line}")
             print(json.dumps(record, indent=1))
             return
         from .core.catalogue import find
@@ -355,13 +357,6 @@ def _print_plan(summary: dict[str, Any]) -> None:
 
     draw(plan_table(summary))
     print(*plan_lines(summary), sep="\n")
-
-
-def _warn_if_altered(path: Path, record: dict[str, Any]) -> None:
-    from .core.seal import is_altered
-
-    if is_altered(record):
-        print(f"consilium: {path} was changed after it was written", file=sys.stderr)
 
 
 def _listing(found: list[Card]) -> str:

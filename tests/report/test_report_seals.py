@@ -82,7 +82,8 @@ def test_figures_that_were_typed_over_are_never_printed(folder, stripped):
     assert (found.status, found.utility, found.attacks, found.privacy.epsilon) == ("altered", (), (), None)
     page = write_page(folder).read_text()
     assert 'class="notice bad" role="alert"' in page and "its evidence.json was changed after it was written" in page
-    assert ".999" not in page.partition('id="plotly-source"')[0] and "1 changed since" in page
+    shown = page.partition('id="plotly-source"')[0]
+    assert ".9991234" not in shown and ">0.999<" not in shown and "1 changed since" in page
     row = rows(folder)["none"]
     assert (row["status"], row["accuracy"]) == ("altered", "") and rows(folder)["norm-bound"]["status"] == "ok"
     assert "1 of 1 altered" in terminal(folder)

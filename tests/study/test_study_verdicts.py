@@ -17,7 +17,8 @@ from consilium import Study
 from consilium.report.analyse import compare
 from consilium.report.analyse.columns import columns
 from consilium.report.analyse.effects import effects
-from consilium.report.analyse.highlights import cards
+from consilium.report.analyse.highlights import UNTOLD, cards
+from consilium.report.analyse.outcomes import LOST_SCORES
 from consilium.report.analyse.summary import rows
 from consilium.report.load.read import read_study
 
@@ -285,6 +286,6 @@ def test_a_tampered_answer_is_noticed(seeds, tmp_path):
         held["correct"] = ~held["correct"]
         save_file(held, path)
     study = read_study(folder)
-    assert {e.changes["accuracy"].gap.reason for e in effects(study)} == {"not comparable: no scores"}
+    assert {e.changes["accuracy"].gap.reason for e in effects(study)} == {LOST_SCORES}
     made = {card.title: card for card in cards(study, rows(study))}
-    assert made["Most accurate"].figure == "no arm is measurably best"
+    assert made["Most accurate"].figure == UNTOLD

@@ -32,8 +32,8 @@ class CellEvidence:
     ``status`` is started, ok or failed, and ``error`` says why.  ``findings`` are those of the study's attacks,
     ``set_aside`` those of attacks that the study no longer has, ``audits`` those of findings that are audits.
     ``engine`` is its name, or its record once something was trained.  ``scores`` names the file of what the model
-    answered of each test record; ``released`` has the digests of the model that was judged, ``trained`` those of what its
-    training left.
+    answered of each test record; ``released`` has the digests of the model that was judged, ``trained`` those of the
+    files that its training left.
     """
 
     schema: Whole = 1

@@ -24,7 +24,7 @@ from plotly.offline import get_plotlyjs
 from consilium.core.files import replace
 from consilium.report.analyse.columns import columns
 from consilium.report.analyse.communication import Traffic, traffic
-from consilium.report.analyse.effects import changed, effects, less_noise
+from consilium.report.analyse.effects import changed, effects, less_noise, unpaired
 from consilium.report.analyse.highlights import cards
 from consilium.report.analyse.many_sites import MANY, bands, pools
 from consilium.report.analyse.roc import rocs
@@ -89,6 +89,7 @@ def _context(study: StudyRecord, *, share: bool) -> Mapping[str, object]:
         "changed": changed(study),
         "effects": effects(study),
         "quieter": less_noise(study),
+        "unpaired": unpaired(study),
         "left_out": _left_out(study),
         "most": _MOST,
         "tiles": partition_tiles(study.data),

@@ -78,6 +78,8 @@ class Seals:
         if other := other_cell(record, digest):
             self._say(f"{path} is that of another cell, {other}: it is made again")
             return begun
+        if not record and digest in self._known:
+            self._say(f"{path} is gone: it is made again")
         self.cells[digest] = record.get(SEAL)
         if record and not is_sealed(record):
             self._earlier.add(digest)
@@ -93,6 +95,7 @@ class Seals:
             known += [seals] if seals and record.get("training") == training and seals not in known else []
         if finished:
             check_finished(folder, training, known)
+            self.close_training(training)
             return []
         if known and (folder / "checkpoint.safetensors").is_file():
             self._say(f"{folder / 'training.json'} is gone or was changed: it is made again")
@@ -106,7 +109,14 @@ class Seals:
             self.trainings[training] = seals
 
     def renewed(self, evidence: CellEvidence) -> CellEvidence:
-        """``evidence`` with the digests of its training, which ended as it did when the model was judged, or Failed."""
+        """``evidence`` with the digests of its training, which ended as it did when the model was judged, or Failed.
+
+        What is judged again because its answers are not there is said to be.
+        """
+        home = self._store.cell(evidence.cell.digest)
+        if not scores_hold(home, evidence):
+            path = home / Path(str(evidence.scores)).name
+            self._say(f"{path} is gone or was changed after it was written: the model is judged again")
         seals = self.trainings.get(evidence.training or "")
         if not evidence.trained or seals is None or evidence.trained == seals:
             return evidence

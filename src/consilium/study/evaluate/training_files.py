@@ -4,9 +4,10 @@
     checkpoint.safetensors, rounds.jsonl, engine.json   digests in training.json, in the evidence of every cell that was
                                                         judged after the training, and in the study's record
 
-So a log of rounds that was changed is noticed without a ``training.json``, or with one that was made for it.  A training that has to be run again, because its checkpoint is gone, has other seconds in its
-log: its ``training.json`` names the digests that it ``replaced``.  What lies in the folder of a training of which
-nothing is known (from before there were digests, or killed before it ended) is gone on with.
+So a log of rounds that was changed is noticed without a ``training.json``, or with one made for it.  A training that
+has to be run again, because its checkpoint is gone, has other seconds in its log: its ``training.json`` names the
+digests that it ``replaced``.  What lies in the folder of a training of which nothing is known (from before there were
+digests, or killed before it ended) is gone on with.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from consilium.core.seal import file_digest, is_altered
 from consilium.federate.checkpoint import load_checkpoint
 from consilium.study.store.store import read_json, rounds_in
 
-__all__ = ["FileSeals", "check_begun", "check_finished", "check_renewal", "file_seals", "left_files", "training_trouble"]
+__all__ = ["FileSeals", "check_begun", "check_finished", "check_renewal", "file_seals", "left_files",
+           "training_trouble"]  # fmt: skip
 
 FileSeals = Mapping[str, Any]
 """Digests of a training's files by their names."""
@@ -74,8 +76,8 @@ def training_trouble(folder: Path, known: Sequence[FileSeals]) -> dict[str, str]
     found: dict[str, str] = {_RECORD: _CHANGED} if is_altered(record) else {}
     if record.get("digest", folder.name) != folder.name:
         found = {_RECORD: "is that of another training"}
-    elif known and not (folder / _RECORD).is_file():
-        found = {_RECORD: _GONE}
+    elif known and not record:
+        found = {_RECORD: _CHANGED if (folder / _RECORD).exists() else _GONE}
     wanted: list[FileSeals] = [seals for seals in known if seals not in replaced]
     wanted += [] if found else [table for table in (record.get("seals"),) if isinstance(table, dict)]
     for name in _FILES:

@@ -148,7 +148,8 @@ def _recipe(cell: str | Path) -> tuple[dict[str, Any], dict[str, Any], Path]:
     model = folder.parent.parent / "models" / evidence["model"]
     recipe = read_json(model / "recipe.json")
     if recipe is None:
-        raise Refused(f"the model of {folder} is not there", remedy="run the study again: it makes what is missing")
+        reason = f"the model of {folder} is not there: {model / 'recipe.json'} is gone"
+        raise Refused(reason, remedy="run the study again: it makes what is missing")
     if not is_recipe_of(recipe, model):
         remedy = "put it back, or delete it and run the study again: the model is stored again"
         reason = f"{model / 'recipe.json'} is that of another model, or was changed after it was written"

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 
+from consilium.core.entry import Entry
 from consilium.core.records import Consortium
 from consilium.data.division.sites import label_counts
 from consilium.evidence.cell import CellEvidence, CellName
@@ -25,6 +26,7 @@ from consilium.evidence.study import (
 from consilium.study.build.factory import colluders
 from consilium.study.plan.plan import CellNode, Plan
 from consilium.study.plan.privacy_claims import privacy_record
+from consilium.study.plan.weak_knobs import weak_knobs
 from consilium.study.spec.arms import Arm
 from consilium.study.spec.spec import Spec
 from consilium.study.store.environment import code, hardware, packages
@@ -63,9 +65,14 @@ def cell_record(plan: Plan, cell: CellNode) -> CellEvidence:
         seeds=(cell.seed,),
         corrupted=tuple(colluders(cell.corruption, data.sites, cell.seed)),
         privacy=privacy_record((), []),
-        notes=(f"data: {data.provenance}", *data.notes),
+        notes=(f"data: {data.provenance}", *data.notes, *weak_knobs(_defences(cell), len(data.classes))),
         seconds={"training": 0.0, "evaluation": 0.0},
     )
+
+
+def _defences(cell: CellNode) -> tuple[Entry, ...]:
+    """What is in the model: the arm's defences, and the corruption."""
+    return (*cell.arm.defences, *([] if cell.corruption is None else [cell.corruption.corruption]))
 
 
 def study_record(

@@ -81,7 +81,8 @@ def run_plan(plan: Plan, store: Store, command: str, quiet: bool = False, carrie
         Tracks(plan.spec.track, store.folder, plan.spec.name, ticker.say) as tracks,
     ):
         runner = _Runner(plan, store, ticker, tracks, carrier)
-        write_json(store.folder / "study.json", sealed(plain(study_record(plan, command, {}, 0.0, {}, runner.seals.trainings))))
+        record = study_record(plan, command, {}, 0.0, {}, runner.seals.trainings)
+        write_json(store.folder / "study.json", sealed(plain(record)))
         for one in plan.materials.consortium(plan.spec.seeds[0]).omitted:
             ticker.say(f"left out or clipped: {one.line()}")
         if plan.spec.audit:
@@ -96,8 +97,8 @@ def run_plan(plan: Plan, store: Store, command: str, quiet: bool = False, carrie
                         runner.cell(cell)
         finally:  # also when it is stopped: what is finished is said to be
             runner.outcome.seconds = time.perf_counter() - began
-            seals, left = runner.seals.cells, runner.seals.trainings
-            record = study_record(plan, command, runner.status, runner.outcome.seconds, seals, left)
+            seals, seconds = runner.seals, runner.outcome.seconds
+            record = study_record(plan, command, runner.status, seconds, seals.cells, seals.trainings)
             write_json(store.folder / "study.json", sealed(plain(record)))
     return runner.outcome
 
@@ -130,7 +131,6 @@ class _Runner:
             return
         if finished:
             self.outcome.reused += 1
-            self.seals.close_training(node.digest)
             watch.finished()
             return
         record = {"schema": _SCHEMA, "digest": node.digest, "recipe": dict(node.recipe), "error": None}
