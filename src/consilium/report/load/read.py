@@ -115,9 +115,8 @@ class _Trainings:
         """Whatever any cell finds wrong, and the rounds of a training that is not there at all."""
         self.trouble(training, None)
         every = {name: why for _, found in self._looked[training] for name, why in found.items()}
-        gone = (
-            any(known for known, _ in self._looked[training]) and not (self._folder / "trainings" / training).is_dir()
-        )
+        there = (self._folder / "trainings" / training).is_dir()
+        gone = not there and any(known for known, _ in self._looked[training])
         return {"rounds.jsonl": "is not in this folder"} if gone else every
 
 
