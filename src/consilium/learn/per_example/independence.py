@@ -175,7 +175,9 @@ def custom_backward(network: Network, params: Tensor, buffers: Tensor, x: Tensor
     if hooks.names:
         return f"forward hangs a hook on a gradient ({hooks.names[0]})"
     custom = next((node for node in _nodes(answers.grad_fn) if isinstance(node, BackwardCFunction)), None)
-    return None if custom is None else f"{type(custom).__name__.removesuffix('Backward')} has a backward pass of its own"
+    return (
+        None if custom is None else f"{type(custom).__name__.removesuffix('Backward')} has a backward pass of its own"
+    )
 
 
 class _Hooks(TorchFunctionMode):
