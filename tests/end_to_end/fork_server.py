@@ -12,7 +12,8 @@ import traceback
 
 from torch.ao.quantization import quantize_fx
 
-from consilium import Study, cli, write_csv, write_page
+from consilium import Study, write_csv, write_page
+from consilium.cli import commands
 
 READY = (Study, write_csv, write_page, quantize_fx)
 
@@ -29,7 +30,7 @@ def child(words, cwd, env, out, err, most_bytes):
         number = getattr(sys, f"__{name}__").fileno()
         setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
     sys.argv = ["consilium", *words]
-    cli.main()
+    commands.main()
 
 
 def ended(request):

@@ -8,7 +8,7 @@ from consilium import Study
 from consilium.attack.evasion.fgsm import FGSM
 from consilium.attack.evasion.pgd import PGD
 from consilium.attack.evasion.transfer import Transfer
-from consilium.core.catalogue import ROOMS, find, load
+from consilium.core.catalogue import ROOMS, find, load_entry
 from consilium.core.errors import Refused
 from consilium.study.plan.weak_knobs import weak_knobs
 
@@ -52,7 +52,7 @@ KNOBS = [
 
 
 def entry(kind, knobs):
-    return load(find(kind, *ROOMS))(**knobs)
+    return load_entry(find(kind, *ROOMS))(**knobs)
 
 
 @pytest.mark.parametrize(("kind", "knobs", "said"), KNOBS)

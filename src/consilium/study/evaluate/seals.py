@@ -112,10 +112,7 @@ class Seals:
 
     def check_training(self, training: str, cells: Iterable[str], finished: bool) -> list[FileSeals]:
         """Fail where a training's files are not those that its ``cells`` and the study know; what it replaces."""
-        folder, known = self._store.training(training), list(filter(None, [self.trainings.get(training)]))
-        for record in (self._record(cell) for cell in cells):
-            seals = table(record, "trained")
-            known += [seals] if seals and record.get("training") == training and seals not in known else []
+        folder, known = self._store.training(training), self.known_files(training, cells)
         if finished:
             check_finished(folder, training, known)
             self.close_training(training)
@@ -125,6 +122,14 @@ class Seals:
         elif known:
             self._say(f"{folder / 'checkpoint.safetensors'} is gone: the training is run again")
         return check_begun(folder, training, known)
+
+    def known_files(self, training: str, cells: Iterable[str]) -> list[FileSeals]:
+        """The digests of a training's files that the study and the evidence of its ``cells`` have, each once."""
+        known = list(filter(None, [self.trainings.get(training)]))
+        for record in (self._record(cell) for cell in cells):
+            seals = table(record, "trained")
+            known += [seals] if seals and record.get("training") == training and seals not in known else []
+        return known
 
     def close_training(self, training: str) -> None:
         """The training ended as it now lies there."""

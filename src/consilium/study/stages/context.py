@@ -21,7 +21,7 @@ from consilium.federate.round.round import RoundExchange, RoundState
 from consilium.study.evaluate.observer_replay import Watching
 from consilium.study.evaluate.release import Released
 from consilium.study.evaluate.seals import Seals
-from consilium.study.evaluate.training_files import FileSeals
+from consilium.study.evaluate.training_files import FileSeals, check_begun
 from consilium.study.plan.plan import CellNode, Plan, TrainingNode
 from consilium.study.store.error_summary import error_summary
 from consilium.study.store.store import Store, is_trained, read_stored
@@ -115,8 +115,10 @@ class StageContext:
 
     def check_training(self, training: str, finished: bool) -> list[FileSeals]:
         """The digests that a training which is run again replaces; Failed where files of it are not those it left."""
-        cells = (cell.digest for cell in self.plan.cells if cell.training == training)
-        return self.seals.check_training(training, cells, finished)
+        return self.seals.check_training(training, self._cells_of(training), finished)
+
+    def _cells_of(self, training: str) -> list[str]:
+        return [cell.digest for cell in self.plan.cells if cell.training == training]
 
     def training_failure(self, training: str) -> str:
         """Why a training failed, in this process or in another; empty where it is done."""
@@ -129,7 +131,9 @@ class StageContext:
             if is_trained(self.store, training):
                 self.check_training(training, finished=True)
                 return ""
-            record = read_stored(self.store.training(training) / "training.json") or {}
+            folder = self.store.training(training)
+            check_begun(folder, training, self.seals.known_files(training, self._cells_of(training)))
+            record = read_stored(folder / "training.json") or {}
         except ConsiliumError as error:
             return error_summary(error)
         return str(record.get("error") or "it did not end")
