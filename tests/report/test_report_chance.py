@@ -13,7 +13,7 @@ from consilium.measure.membership import membership
 from consilium.report.analyse.columns import columns
 from consilium.report.analyse.compare import Gap, _above_chance, gap
 from consilium.report.analyse.effects import Change, effects
-from consilium.report.analyse.highlights import cards
+from consilium.report.analyse.highlights import highlights
 from consilium.report.analyse.outcomes import Outcomes
 from consilium.report.analyse.roc import threshold_rates
 from consilium.report.analyse.summary import inverted, rows
@@ -76,12 +76,12 @@ def test_below_chance_is_no_better_than_chance(planted):
 
 
 def test_the_card_crowns_nobody_for_an_attack_that_failed_more(planted):
-    card = {c.title: c for c in cards(planted, rows(planted))}["Leaks least"]
+    card = {c.title: c for c in highlights(planted, rows(planted))}["Leaks least"]
     codes = {row.arm.name: row.code for row in rows(planted)}
     assert not card.crowned and codes["none"] not in [code for code, _ in card.alike]
     assert "At chance or below: " in card.text and "Lowest" not in card.text and "0.22" not in card.text
     three = replace(planted, evidence=tuple(c for c in planted.evidence if c.arm in RATES))
-    assert len({c.title: c for c in cards(three, rows(three))}["Leaks least"].alike) == 2
+    assert len({c.title: c for c in highlights(three, rows(three))}["Leaks least"].alike) == 2
 
 
 def test_an_effect_on_leakage_ends_at_chance(planted):
@@ -166,6 +166,6 @@ def test_an_infection_that_helps_is_explained_by_its_own_entry(write_study, tmp_
 def test_no_measurable_harm_names_no_arm(planted):
     clean = {c.arm: c for c in planted.evidence if c.infected_by == "none"}
     twins = tuple(replace(c, utility=clean[c.arm].utility, file=clean[c.arm].file) for c in planted.evidence)
-    card = {c.title: c for c in cards(planted, rows(replace(planted, evidence=twins)))}["Infection hurts most"]
+    card = {c.title: c for c in highlights(planted, rows(replace(planted, evidence=twins)))}["Infection hurts most"]
     assert (card.figure, card.code, card.arm, card.alike, card.crowned) == ("no measurable harm", "", "", (), False)
     assert "no arm answers worse than its twin" in card.text

@@ -9,7 +9,7 @@ import pytest
 from consilium.core.finding import Measure
 from consilium.report.analyse.columns import columns, is_bound, measure_of
 from consilium.report.analyse.effects import Change, effects
-from consilium.report.analyse.highlights import highlights
+from consilium.report.analyse.highlights import UNTOLD, highlights
 from consilium.report.analyse.summary import code_of, majority_rate, rows
 from consilium.report.load.scores import read_scores, worst_case_accuracy
 
@@ -130,13 +130,13 @@ def test_an_arm_is_crowned_only_beyond_the_paired_interval_of_every_rival(study)
 
 def test_without_scores_nobody_is_crowned_and_nothing_is_better(study):
     """A folder of an older version."""
-    old = replace(study, evidence=tuple(replace(c, file=None, attacks=()) for c in study.evidence))
+    old = replace(study, evidence=tuple(replace(c, file=None, scores=None, attacks=()) for c in study.evidence))
     made = {card.title: card for card in highlights(old, rows(old))}
     assert not made["Most accurate"].crowned and "not comparable: no scores" in made["Most accurate"].text
-    assert made["Infection hurts most"].figure == "no measurable harm"
+    assert made["Infection hurts most"].figure == UNTOLD
     accuracy = next(c for c in columns(old) if c.key == "accuracy")
     change = effect(old, "adversarial-poisoning")["accuracy"]
-    assert (change.way(accuracy), change.gap.reason) == ("open", "not comparable: no scores")
+    assert (change.way(accuracy), change.gap.reason) == ("untold", "not comparable: no scores")
 
 
 def test_sizes_are_exact_and_a_tie_is_no_winner(study):

@@ -108,13 +108,18 @@ def test_what_is_no_cell_is_refused_in_one_line(tmp_path, kinds):
         consilium.load(cell)
 
 
-def test_other_data_are_refused(tmp_path, kinds):
+def test_other_data_are_refused(tmp_path, kinds, monkeypatch):
     shutil.copytree(kinds.folder, tmp_path / "kinds")
     cell = tmp_path / "kinds" / "cells" / kinds.cell("none").name
     path = tmp_path / "kinds" / "models" / kinds.cells()["none", "none", 0]["model"] / "recipe.json"
-    recipe = json.loads(path.read_text())
+    whole = path.read_text()
+    recipe = json.loads(whole)
     recipe["data"]["non-members"] = 0.3
     path.write_text(json.dumps(recipe))
+    with pytest.raises(Refused, match=r"recipe\.json is that of another model, or was changed"):
+        consilium.test_set(cell)
+    path.write_text(whole)
+    monkeypatch.setattr("consilium.study.run.load.data_digest", lambda data: "of other data")
     with pytest.raises(Refused, match="not those that the cell was judged on"):
         consilium.test_set(cell)
 

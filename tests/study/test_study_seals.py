@@ -246,7 +246,7 @@ def unseal(folder):
     """As a release from before there were seals wrote it."""
     for path in folder.rglob("*.json"):
         record = json.loads(path.read_text())
-        for name in ("seal", "sealed", "seals", "released"):
+        for name in ("seal", "sealed", "seals", "released", "trained", "trainings"):
             record.pop(name, None)
         for finding in record.get("findings", {}).values() if isinstance(record.get("findings"), dict) else ():
             finding.pop("scores_sha256", None)

@@ -16,10 +16,12 @@ from scipy import stats
 from consilium import Study
 from consilium.report.analyse import compare
 from consilium.report.analyse.columns import columns
-from consilium.report.analyse.effects import effects
-from consilium.report.analyse.highlights import highlights
+from consilium.report.analyse.effects import effects, unpaired
+from consilium.report.analyse.highlights import UNTOLD, highlights
+from consilium.report.analyse.outcomes import LOST_SCORES
 from consilium.report.analyse.summary import rows
 from consilium.report.load.read import read_study
+from consilium.report.render.page import write_page
 
 HIGH = {"accuracy": True, "balanced_accuracy": True, "worst_case": True, "robust": True, "mia_advantage": False}
 
@@ -299,14 +301,46 @@ def test_the_checks_can_fail(seeds, tiny, monkeypatch, fault):
             check_cards(tiny.folder)
 
 
-def test_a_tampered_answer_is_noticed(seeds, tmp_path):
-    """An answer that is changed after the figure was made: the two do not fit, and nothing is compared."""
+def changed_answers(path):
+    answers = load_file(path)
+    answers["correct"] = ~answers["correct"]
+    save_file(answers, path)
+
+
+@pytest.mark.parametrize("damage", [changed_answers, lambda path: path.unlink()], ids=["changed", "gone"])
+def test_a_tampered_answer_is_noticed(seeds, tmp_path, damage):
+    """Answers changed after the figure was made, or gone: nothing is compared, and that is no absence of harm."""
     folder = shutil.copytree(seeds, tmp_path / "seeds")
+    before = {card.title: card for card in highlights(read_study(folder), rows(read_study(folder)))}
     for path in folder.glob("cells/*/scores.safetensors"):
-        held = load_file(path)
-        held["correct"] = ~held["correct"]
-        save_file(held, path)
+        damage(path)
     study = read_study(folder)
-    assert {e.changes["accuracy"].gap.reason for e in effects(study)} == {"not comparable: no scores"}
+    assert len(study.altered) == len(study.evidence)
+    assert all("scores.safetensors was changed or is gone" in line for line in study.altered)
+    assert {e.changes["accuracy"].gap.reason for e in effects(study)} == {LOST_SCORES}
     made = {card.title: card for card in highlights(study, rows(study))}
-    assert made["Most accurate"].figure == "no arm is measurably best"
+    for title in ("Most accurate", "Withstands most", "Infection hurts most"):
+        card = made.get(title)
+        if card is not None and before[title].text != card.text:
+            assert card.figure == UNTOLD and "are gone or changed" in card.text, card
+    harm = f"the scores of {len(study.evidence)} cells are gone or changed"
+    assert made["Infection hurts most"].figure == UNTOLD and harm in made["Infection hurts most"].text
+    ways = {effect.changes["accuracy"].way(column) for effect in effects(study) for column in columns(study)[:1]}
+    assert ways == {"untold"} and "cannot be told: the scores" in write_page(folder).read_text()
+    assert made["Most accurate"].figure == UNTOLD
+
+
+def test_an_infected_model_without_evidence_is_no_model_without_harm(seeds, tmp_path):
+    folder = shutil.copytree(seeds, tmp_path / "seeds")
+    infected = [cell for cell in read_study(folder).evidence if cell.infected_by != "none"]
+    for cell in infected[1:]:
+        shutil.rmtree(folder / "cells" / cell.digest)
+    study = read_study(folder)
+    card = {card.title: card for card in highlights(study, rows(study))}["Infection hurts most"]
+    assert f"{len(infected) - 1} infected model" in card.text and card.figure != "no measurable harm"
+    shutil.rmtree(folder / "cells" / infected[0].digest)
+    study = read_study(folder)
+    card = {card.title: card for card in highlights(study, rows(study))}["Infection hurts most"]
+    assert card.figure == UNTOLD and f"{len(infected)} infected models" in card.text
+    assert unpaired(study) == ((infected[0].infected_by, len(infected)),)
+    assert "what the infection did to them cannot be told" in write_page(folder).read_text()

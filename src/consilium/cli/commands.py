@@ -23,7 +23,7 @@ from ..core.errors import Refused
 from ..core.listing import card_list, card_text
 from ..core.terminal import one_line, steady_streams, visible
 from .guard import guarded
-from .output import places, print_paths, print_plan, print_results, tell, text, warn_if_altered
+from .output import places, print_paths, print_plan, print_results, tell, text
 
 __all__ = ["join", "keys_server", "keys_site", "list_entries", "main", "plan", "prepare", "report", "run", "serve",
            "show", "work"]  # fmt: skip
@@ -169,10 +169,12 @@ def show(
     with guarded(as_json):
         evidence = Path(what) / "evidence.json"
         if evidence.exists():
+            from ..report.load.seals import evidence_alerts
             from ..study.store.store import read_stored
 
             record = read_stored(evidence) or {}
-            warn_if_altered(evidence, record)
+            for line in evidence_alerts(Path(what), record):
+                tell(f"consilium: {evidence}: {line}")
             print(json.dumps(record, indent=1))
             return
         from ..core.catalogue import find

@@ -14,7 +14,7 @@ from ..core.terminal import one_line
 if TYPE_CHECKING:
     from ..study.stages.outcome import Outcome
 
-__all__ = ["places", "print_paths", "print_plan", "print_results", "tell", "text", "warn_if_altered"]
+__all__ = ["places", "print_paths", "print_plan", "print_results", "tell", "text"]
 
 
 def print_results(folder: Path, outcome: Outcome, as_json: bool) -> None:
@@ -87,11 +87,3 @@ def print_plan(summary: Mapping[str, object]) -> None:
 
     draw(plan_table(summary))
     print(*plan_lines(summary), sep="\n")
-
-
-def warn_if_altered(path: Path, record: Mapping[str, object]) -> None:
-    """Say on standard error that ``record`` is not as it was written to ``path``."""
-    from ..core.seal import is_altered
-
-    if is_altered(record):
-        print(f"consilium: {path} was changed after it was written", file=sys.stderr)

@@ -16,13 +16,14 @@ import os
 import re
 import sys
 
-__all__ = ["LineFormatter", "log_lines", "one_line", "steady_streams", "visible"]
+__all__ = ["LineFormatter", "log_lines", "one_line", "printable", "steady_streams", "visible"]
 
 _UNSEEN = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 but tab and line feed, DEL, C1
     "\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"  # unseen, or of direction
     "\ud800-\udfff\U000e0000-\U000e0fff"  # halves of characters, tags
 )
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _HARMFUL = re.compile(f"[{_UNSEEN}]")
 _BREAKS = re.compile(f"[\n{_UNSEEN}]")
 _STAND_INS = {"ε": "eps", "δ": "delta", "σ": "sigma", "≤": "<=", "≥": ">=", "–": "-", "—": "-", "…": "...", "×": "x"}
@@ -37,6 +38,18 @@ def visible(text: str) -> str:
 def one_line(text: str) -> str:
     """The same, and line feeds too: a message cannot pretend to be two."""
     return _BREAKS.sub(_escaped, text)
+
+
+def printable(value: object) -> object:
+    """Plain JSON with every control character in its texts and keys as an escape, for pages and tables.
+
+    Those that override the direction of writing too; joiners, which scripts need, stay: nothing there obeys them.
+    """
+    if isinstance(value, str):
+        return _STEERING.sub(_escaped, value)
+    if isinstance(value, dict):
+        return {printable(name): printable(one) for name, one in value.items()}
+    return [printable(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 class LineFormatter(logging.Formatter):

@@ -33,7 +33,8 @@ class CellEvidence:
     from others (:mod:`consilium.measure.mediators`).  ``findings`` are those of the study's attacks,
     ``set_aside`` those of attacks that the study no longer has, ``audits`` those of findings that are audits.
     ``engine`` is its name, or its record once something was trained.  ``scores`` names the file of what the model
-    answered of each test record; ``released`` has the digests of the model that was judged.
+    answered of each test record; ``released`` has the digests of the model that was judged, ``trained`` those of the
+    files that its training left.
     """
 
     schema: Whole = 1
@@ -64,6 +65,7 @@ class CellEvidence:
     notes: Texts = ()
     seconds: Seconds = field(default_factory=dict)
     released: Maybe[Free] = field(default=None, metadata=ABSENT)
+    trained: Maybe[Free] = field(default=None, metadata=ABSENT)
 
     @property
     def arm(self) -> str:

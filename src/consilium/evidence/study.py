@@ -124,7 +124,8 @@ def _command(value: object) -> object:
 class StudyEvidence:
     """``study`` is what was written by its author, ``resolved`` has every default filled in.
 
-    ``accept`` is there once thresholds were stated in this folder, also where they were withdrawn.
+    ``accept`` is there once thresholds were stated in this folder, also where they were withdrawn.  ``trainings`` has
+    the digests of what each finished training left, by the training's digest.
     """
 
     schema: Whole = 1
@@ -144,3 +145,4 @@ class StudyEvidence:
     seconds: Number = None
     repeated: Maybe[RepeatedEvidence] = field(default=None, metadata=ABSENT)
     accept: Maybe[AcceptanceEvidence] = field(default=None, metadata=ABSENT)
+    trainings: Maybe[Free] = field(default=None, metadata=ABSENT)

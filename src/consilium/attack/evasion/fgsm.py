@@ -37,7 +37,7 @@ class FGSM(Evasion):
 
     def __post_init__(self) -> None:
         """Check the knobs' ranges."""
-        check(self.radius >= 0, "radius", self.radius, "a number of at least 0")
+        check(self.radius > 0, "radius", self.radius, "a number above 0")
 
     def climbs(self) -> AttackLoss:
         """The cross-entropy."""

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from consilium.core.entry import check
+from consilium.core.errors import Refused
 from consilium.core.threat import ModelView, ThreatModel
 from consilium.learn.perturbation.ball import Norm
 from consilium.learn.perturbation.losses import LOSSES, AttackLoss, LossName
@@ -51,10 +52,14 @@ class PGD(Evasion):
 
     def __post_init__(self) -> None:
         """Check the knobs' ranges."""
-        check(self.radius >= 0, "radius", self.radius, "a number of at least 0")
+        check(self.radius > 0, "radius", self.radius, "a number above 0")
         check(self.steps >= 1, "steps", self.steps, "at least 1")
         check(self.step_size is None or self.step_size > 0, "step-size", self.step_size, "a positive number")
         check(self.restarts >= 1, "restarts", self.restarts, "at least 1")
+        reach = self.steps * (self.step_size or self.radius)
+        if not self.random_start and reach < self.radius * (1 - 1e-6):
+            reason = f"{self.steps} steps of {self.step_size:g} reach {reach:.3g} of the radius {self.radius:g}"
+            raise Refused(reason, remedy="use a larger step-size, or leave it out", where="step-size")
         check(self.random_start or self.restarts == 1, "restarts", self.restarts, "1 where random-start is false")
 
     def climbs(self) -> AttackLoss:

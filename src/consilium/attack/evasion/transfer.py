@@ -43,7 +43,7 @@ class Transfer(Evasion):
 
     def __post_init__(self) -> None:
         """Check the knobs' ranges."""
-        check(self.radius >= 0, "radius", self.radius, "a number of at least 0")
+        check(self.radius > 0, "radius", self.radius, "a number above 0")
         check(self.steps >= 1, "steps", self.steps, "at least 1")
         check(self.step_size is None or self.step_size > 0, "step-size", self.step_size, "a positive number")
 

@@ -19,7 +19,7 @@ from .columns import TableColumn, columns, is_bound, measure_of
 from .compare import NOT_COMPARED, Gap, gap
 from .outcomes import Outcomes
 
-__all__ = ["Change", "Effect", "changed", "effects", "less_noise", "readings"]
+__all__ = ["Change", "Effect", "changed", "effects", "less_noise", "readings", "unpaired"]
 
 _SHOWN = ("accuracy", "balanced_accuracy", "worst_case", "mia_advantage", "bytes", "latency_ratio")
 _Pair = tuple[CellRecord, CellRecord]
@@ -45,7 +45,12 @@ class Change:
         return self.low < 0 < self.high
 
     def way(self, column: TableColumn) -> str:
-        """``gain`` or ``loss`` beyond the interval; ``mixed`` where a pair disagrees or is 0; ``equal``; ``open``."""
+        """``gain`` or ``loss`` beyond the interval; ``mixed`` where a pair disagrees or is 0; ``equal``; ``open``.
+
+        ``untold`` where there is no interval at all: that is no sign of no effect.
+        """
+        if self.gap.reason:
+            return "untold"
         if self.mean == 0 and (self.gap.exact or self.low == self.high == 0):
             return "equal"
         if self.mixed:
@@ -85,6 +90,13 @@ def effects(study: StudyRecord) -> tuple[Effect, ...]:
         if pairs
     ]
     return tuple(effect for effect in found if any(effect.changes.values()))
+
+
+def unpaired(study: StudyRecord) -> tuple[tuple[str, int], ...]:
+    """Each infection with how many of its models cannot be set beside a clean twin, where there are such."""
+    pairs = {label: len(found) for _, label, found in _infections(study)}
+    planned = {label: sum(c.infected_by == label for c in study.evidence) for label in study.infections[1:]}
+    return tuple((label, planned[label] - pairs[label]) for label in planned if planned[label] > pairs[label])
 
 
 def less_noise(study: StudyRecord) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 An arm is crowned only where it is better than EVERY other one beyond a paired interval (:mod:`.compare`): with k rivals
 each at 1 - 0.05/k (Bonferroni), or nobody could be sure of all of them together.  Else no arm is measurably best, and
-those that cannot be told apart are named.  A collapsed arm is ranked by its size alone (LAWS 19: a constant withstands
+those that cannot be told apart are named; where nothing is known of the difference, it "cannot be told": absent scores
+are no absence of harm.  A collapsed arm is ranked by its size alone (LAWS 19: a constant withstands
 every attack and leaks nothing), a loose bound never.
 """
 
@@ -18,12 +19,13 @@ from consilium.report.load.records import StudyRecord
 from .audits import audits
 from .columns import TableColumn, columns
 from .compare import CONFIDENCE, Gap, Signed, gap, shared, valued
-from .outcomes import Outcomes
+from .outcomes import LOST_SCORES, Outcomes
 from .summary import Figure, Row
 
-__all__ = ["NOBODY", "Highlight", "highlights"]
+__all__ = ["NOBODY", "UNTOLD", "Highlight", "highlights"]
 
 NOBODY = "no arm is measurably best"
+UNTOLD = "cannot be told"
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class _Best:
         ranked = _ranked(rows, column) if column else []
         if not ranked or column is None:
             return None
+        text += _lacking(rows, column)
         (row, figure), rivals = ranked[0], [rival for rival, _ in ranked[1:]]
         sign = 1 if column.better == "high" else -1
         gaps = _gaps(rivals, lambda rival: shared(row.cells, rival.cells, column.key), column, self.outcomes)
@@ -87,15 +90,9 @@ class _Best:
         if not alike:
             return Highlight(title, value, between, row.code, row.arm.name, f"{text}; {_beyond(len(rivals))}")
         said = f"{text}. {_first(ranked, column, f'{value} ({between})' if between else value)}"
-        return Highlight(
-            title,
-            NOBODY,
-            "",
-            row.code,
-            row.arm.name,
-            f"{said}. {_inside(alike, gaps, len(rivals))}",
-            _named(row, *alike),
-        )
+        why = _inside(alike, gaps, len(rivals), _lost((row, *rivals), column, self.outcomes))
+        verdict = UNTOLD if _unknown([apart for apart in gaps if apart.sign != sign]) else NOBODY
+        return Highlight(title, verdict, "", row.code, row.arm.name, f"{said}. {why}", _named(row, *alike))
 
 
 def _first(ranked: Sequence[tuple[Row, Figure]], column: TableColumn, value: str) -> str:
@@ -117,7 +114,9 @@ def _audited(rows: Sequence[Row], column: TableColumn | None) -> Highlight | Non
     title = f"Claims broken: {wrong} of {len(found)} audits" if wrong else "Largest audited ε"
     sure = round_down(audit.confidence, 4)
     text = f"at least this at {sure} confidence, beside a claim of {number(audit.claimed, 'epsilon')}"
-    text += "" if wrong else "; no claim is broken, which proves none of them"
+    text += "" if wrong else "; no audited claim is broken, which proves none of them"
+    without = [c for r in rows for c in r.cells if not audits(c) and not (c.judged and c.privacy.epsilon is None)]
+    text += f"; {_count(len(without), 'model')} with a claim, or not judged, without an audit" if without else ""
     return Highlight(title, number(audit.epsilon, "audited"), "", row.code, row.arm.name, text)
 
 
@@ -131,10 +130,12 @@ def _smallest(rows: Sequence[Row], column: TableColumn | None) -> Highlight | No
     apart = [gap(shared(row.cells, rival.cells, column.key), column, Outcomes()) for rival in rivals]
     same = [rival for rival, by in zip(rivals, apart, strict=True) if by.sign >= 0]
     text = f"{1 - sizes[0] / sizes[-1]:.1%} smaller than the largest ({number(sizes[-1], 'bytes')}); bytes are exact"
+    lacking = _lacking(rows, column)
+    text += lacking
     if len(same) == len(rivals):
-        return Highlight(
-            "Smallest", NOBODY, "", row.code, row.arm.name, "no arm is smaller than the others", _named(row, *same)
-        )
+        verdict = UNTOLD if _unknown([by for by in apart if by.sign >= 0]) else NOBODY
+        why = f"no arm is smaller than the others{lacking}" if verdict == NOBODY else f"no seed in common{lacking}"
+        return Highlight("Smallest", verdict, "", row.code, row.arm.name, why, _named(row, *same))
     text += f"; {len(same)} other arm{'s' * (len(same) != 1)} as small" if same else ""
     return Highlight(
         "Smallest", number(sizes[0], "bytes"), "", row.code, row.arm.name, text, _named(row, *same) if same else ()
@@ -146,30 +147,63 @@ def _harm(rows: Sequence[Row], column: TableColumn | None, outcomes: Outcomes) -
     if column is None:
         return None
     twins = {row.arm.name: row for row in rows if row.infected_by == "none"}
-    hit = [row for row in rows if row.infected_by != "none" and row.arm.name in twins]
+    infected = [row for row in rows if row.infected_by != "none" and row.cells]
+    hit = [row for row in infected if row.arm.name in twins]
     change = {id(row): shared(row.cells, twins[row.arm.name].cells, column.key) for row in hit}
     drops = [(_drop(change[id(row)], column.key), row) for row in hit]
     found = sorted(((drop, row) for drop, row in drops if drop is not None), key=lambda pair: pair[0])
+    title = "Infection hurts most"
+    lacking = sum(len(row.cells) for row in infected) - sum(len(pairs) for pairs in change.values())
+    without = f"{_count(lacking, 'infected model')} or the clean twin without a figure" if lacking else ""
     if not found:
-        return None
+        row = infected[0] if infected else None
+        return Highlight(title, UNTOLD, "", row.code, row.arm.name, without, _named(row)) if row else None
     drop, row = found[0]
     mean = sum(d for d, _ in found) / len(found)
     text = f"accuracy against the clean twin, under {row.infected_by}; {number(mean, 'difference')} on average"
+    text += f"; {without}" if without else ""
     every = [row for _, row in found]
     gaps = _gaps(every, lambda one: change[id(one)], column, outcomes)
-    figure, title = number(drop, "difference"), "Infection hurts most"
+    figure = number(drop, "difference")
+    lost = _lost([*every, *(twins[one.arm.name] for one in every)], column, outcomes)
     if not any(by.sign < 0 for by in gaps):
-        why = next((by.reason for by in gaps if by.reason), "inside the paired interval of every arm")
         largest = f"largest loss {figure}" if drop < 0 else "no arm answers worse than its twin"
-        return Highlight(title, "no measurable harm", "", "", "", f"{text}; {largest}: {why}")
+        if not lacking and not any(by.reason for by in gaps):
+            why = "inside the paired interval of every arm"
+            return Highlight(title, "no measurable harm", "", "", "", f"{text}; {largest}: {why}")
+        why = lost or "; ".join(sorted({by.reason for by in gaps if by.reason})) or without
+        return Highlight(title, UNTOLD, "", row.code, row.arm.name, f"{text}; {largest}: {UNTOLD}: {why}", _named(row))
     rivals = every[1:]
     worse = _gaps(rivals, lambda one: _against(change[id(row)], change[id(one)]), column, outcomes)
     alike = [rival for rival, by in zip(rivals, worse, strict=True) if by.sign >= 0]
     if not alike:
         said = f"; {_beyond(len(rivals))}" if rivals else ""
         return Highlight(title, figure, _limits(gaps[0]), row.code, row.arm.name, f"{text}{said}")
-    said = f"{text}. Largest: {figure}, {row.code}. {_inside(alike, worse, len(rivals))}"
-    return Highlight(title, "no arm is measurably hurt most", "", row.code, row.arm.name, said, _named(row, *alike))
+    said = f"{text}. Largest: {figure}, {row.code}. {_inside(alike, worse, len(rivals), lost)}"
+    verdict = UNTOLD if _unknown([by for by in worse if by.sign >= 0]) else "no arm is measurably hurt most"
+    return Highlight(title, verdict, "", row.code, row.arm.name, said, _named(row, *alike))
+
+
+def _unknown(alike: Sequence[Gap]) -> bool:
+    """True where of no rival anything is known: not even that the interval holds 0."""
+    return bool(alike) and all(by.reason for by in alike)
+
+
+def _lost(rows: Sequence[Row], column: TableColumn, outcomes: Outcomes) -> str:
+    """How many cells of ``rows`` have lost the scores behind their figures in ``column``; empty for none."""
+    cells = {cell.digest: cell for row in rows for cell in row.cells if cell.judged}
+    count = sum(outcomes.of(cell, column.key) == LOST_SCORES for cell in cells.values())
+    return f"the scores of {_count(count, 'cell')} are gone or changed" if count else ""
+
+
+def _lacking(rows: Sequence[Row], column: TableColumn) -> str:
+    """How many arms that were to be judged have no figure in ``column``, as the end of a sentence."""
+    lacking = [row for row in rows if row.cells and _value(row, column.key) is None]
+    return f"; {_count(len(lacking), 'arm')} without a figure" if lacking else ""
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _gaps(
@@ -191,8 +225,12 @@ def _beyond(rivals: int) -> str:
     return f"beyond the paired interval against {'each of ' * (rivals > 1)}{_rivals(rivals)} ({_each(rivals)})"
 
 
-def _inside(alike: Sequence[Row], gaps: Sequence[Gap], rivals: int) -> str:
-    why = "; ".join(sorted({by.reason for by in gaps if by.reason})) or f"inside the paired interval ({_each(rivals)})"
+def _inside(alike: Sequence[Row], gaps: Sequence[Gap], rivals: int, lost: str) -> str:
+    why = (
+        lost
+        or "; ".join(sorted({by.reason for by in gaps if by.reason}))
+        or f"inside the paired interval ({_each(rivals)})"
+    )
     return f"{len(alike)} of {_rivals(rivals)} cannot be told from it: {why}"
 
 

@@ -26,10 +26,12 @@ from consilium.report.load.scores import read_records
 
 from .columns import measure_of
 
-__all__ = ["Outcomes", "RecordOutcomes"]
+__all__ = ["LOST_SCORES", "Outcomes", "RecordOutcomes"]
 
 _Floats = NDArray[np.float64]
 _NO_SCORES = "not comparable: no scores"
+LOST_SCORES = "not comparable: its scores are gone or changed"
+"""Why nothing can be said of a cell whose file of scores is named and is not there as it was written."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,34 +102,44 @@ def _checked(cell: CellRecord, key: str) -> RecordOutcomes | str:
 def _read(cell: CellRecord, key: str) -> RecordOutcomes | str:
     if key == "mia_advantage":
         return _membership(cell)
-    held = read_records(cell.file)
-    if not {"id", "unit", "label", "correct"} <= held.keys():
-        return _NO_SCORES
-    right = held["correct"] if key in ("accuracy", "balanced_accuracy") else _stood(cell, key)
-    if right is None or len(right) != len(held["id"]) or not len(right):
+    records = read_records(cell.file)
+    plain = key in ("accuracy", "balanced_accuracy")
+    needed: tuple[CellRecord | FindingRecord, ...] = (cell, *([] if plain else _asked(cell, key)))
+    if any(one.scores and one.file is None for one in needed):
+        return LOST_SCORES
+    right = records.get("correct") if plain else _stood(cell, key)
+    whole = {"id", "unit", "label", "correct"} <= records.keys()
+    if not whole or right is None or len(right) != len(records["id"]) or not len(right):
         return _NO_SCORES
     one = np.zeros(len(right), np.int64)
     if key != "balanced_accuracy":
-        return RecordOutcomes.of(held["id"], held["unit"], right, one, (1.0,))
-    classes, strata = np.unique(held["label"], return_inverse=True)
-    return RecordOutcomes.of(held["id"], held["unit"], right, strata.ravel(), (1 / len(classes),) * len(classes))
+        return RecordOutcomes.of(records["id"], records["unit"], right, one, (1.0,))
+    classes, strata = np.unique(records["label"], return_inverse=True)
+    weights = (1 / len(classes),) * len(classes)
+    return RecordOutcomes.of(records["id"], records["unit"], right, strata.ravel(), weights)
 
 
 def _stood(cell: CellRecord, key: str) -> NDArray[Any] | None:
     """Which test records withstood the attack of a column, or every one; None where a mask is missing."""
-    name = key.partition(":")[2]
-    asked = [f for f in cell.aimed("evasion") if name in ("", f.name)]
-    written = [f for f in asked if f.kind == "worst-case"]
-    masks = [read_records(finding.file).get("correct") for finding in (written or asked)]
+    masks = [read_records(finding.file).get("correct") for finding in _asked(cell, key)]
     if not masks or any(mask is None or mask.shape != masks[0].shape for mask in masks):  # type: ignore[union-attr]
         return None
     stood: NDArray[Any] = np.logical_and.reduce([mask > 0.5 for mask in masks if mask is not None])
     return stood
 
 
+def _asked(cell: CellRecord, key: str) -> list[FindingRecord]:
+    """The evasion attacks of a column, or the worst case of all where that was written down."""
+    name = key.partition(":")[2]
+    asked = [f for f in cell.aimed("evasion") if name in ("", f.name)]
+    return [f for f in asked if f.kind == "worst-case"] or asked
+
+
 def _membership(cell: CellRecord) -> RecordOutcomes | str:
     """The judged half, by the threshold that the known half gives."""
     finding = _seeing(cell)
+    if finding is not None and finding.scores and finding.file is None:
+        return LOST_SCORES
     held = {} if finding is None else read_records(finding.file)
     if not {"id", "unit", "score", "member", "known"} <= held.keys():
         return _NO_SCORES

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from consilium.core.errors import Refused
 from consilium.core.plain import read_json, read_json_lines
+from consilium.core.terminal import printable
 from consilium.evidence.cell import CellEvidence
 from consilium.evidence.finding import FindingEvidence
 from consilium.evidence.privacy import PrivacyEvidence
@@ -21,9 +22,17 @@ from consilium.evidence.round import RoundEvidence
 from consilium.evidence.storage.read import SCHEMA, read_cell, read_round, read_study_record
 from consilium.evidence.study import ArmEvidence, CellEntry
 from consilium.study.evaluate.seals import scores_hold
+from consilium.study.evaluate.training_files import FileSeals
 
 from .records import CellRecord, FindingRecord, StudyRecord
-from .seals import ALTERED, evidence_trouble, files_trouble, rounds_hold, study_trouble, unsealed_note
+from .seals import (
+    ALTERED,
+    evidence_trouble,
+    files_trouble,
+    study_trouble,
+    training_files_trouble,
+    unsealed_note,
+)
 
 __all__ = ["read_study"]
 
@@ -33,17 +42,20 @@ _DIGEST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 def read_study(folder: Path) -> StudyRecord:
     """The study in ``folder``; refused where there is no ``study.json``, or one that cannot be understood."""
     raw = _read_top(folder)
-    top = read_study_record(raw)
+    top = read_study_record(_texts(raw))
     arms = {arm.name: arm for arm in top.arms}
-    cells = tuple(_cell(folder, entry, arms) for entry in top.cells)
+    trainings = _Trainings(folder, {} if study_trouble(raw) else top.trainings or {})
+    cells = tuple(_cell(folder, entry, arms, trainings) for entry in top.cells)
     for cell in cells:  # an arm that only its cells name
         arms.setdefault(cell.arm, ArmEvidence(cell.arm, cell.choices))
-    trainings = dict.fromkeys(cell.training for cell in cells if cell.training)
     altered = (study_trouble(raw), *(f"{c.arm}, seed {c.seed}: {c.altered}" for c in cells if c.altered))
-    rounds = {digest: _rounds(folder / "trainings" / digest) for digest in trainings}
+    rounds = {
+        digest: _rounds(folder / "trainings" / digest, trainings.all_trouble(digest))
+        for digest in dict.fromkeys(cell.training for cell in cells if cell.training)
+    }
     whole = {
         **vars(top),
-        "name": top.name or folder.name,
+        "name": top.name or str(printable(folder.name)),
         "seeds": top.seeds or tuple(dict.fromkeys(c.seed for c in cells)),
         "arms": tuple(arms.values()),
     }
@@ -52,7 +64,7 @@ def read_study(folder: Path) -> StudyRecord:
         folder=folder,
         evidence=cells,
         rounds={digest: reports for digest, (reports, _) in rounds.items()},
-        altered=tuple(text for text in altered if text),
+        altered=tuple(str(printable(text)) for text in altered if text),
         unread={digest: why for digest, (_, why) in rounds.items() if why},
     )
 
@@ -74,33 +86,70 @@ def _read_top(folder: Path) -> Mapping[str, object]:
     return top
 
 
-def _rounds(training: Path) -> tuple[tuple[RoundEvidence, ...], str]:
+class _Trainings:
+    """What is wrong with the files of the trainings in ``folder``; each is looked at once.
+
+    ``known`` is what the study's record knows of their files.
+    """
+
+    def __init__(self, folder: Path, known: Mapping[str, object]) -> None:
+        self._folder, self._known = folder, known
+        self._looked: dict[str, list[tuple[list[FileSeals], dict[str, str]]]] = {}
+
+    def trouble(self, training: str | None, trained: FileSeals | None) -> dict[str, str]:
+        """By name of a file, of the training of a cell that knows its files as ``trained``."""
+        if training is None:
+            return {}
+        known: list[FileSeals] = []
+        for seals in (trained, self._known.get(training)):
+            known += [seals] if isinstance(seals, Mapping) and seals and seals not in known else []
+        looked = self._looked.setdefault(training, [])
+        for seals_known, trouble in looked:
+            if seals_known == known:
+                return trouble
+        looked.append((known, training_files_trouble(self._folder, training, known)))
+        return looked[-1][1]
+
+    def all_trouble(self, training: str) -> dict[str, str]:
+        """Whatever any cell finds wrong, and the rounds of a training that is not there at all."""
+        self.trouble(training, None)
+        every = {name: why for _, trouble in self._looked[training] for name, why in trouble.items()}
+        there = (self._folder / "trainings" / training).is_dir()
+        gone = not there and any(known for known, _ in self._looked[training])
+        return {"rounds.jsonl": "is not in this folder"} if gone else every
+
+
+def _rounds(training: Path, trouble: Mapping[str, str]) -> tuple[tuple[RoundEvidence, ...], str]:
     """Every line that can be read, and what could not be: the last line of a killed run may be cut off.
 
-    Nothing of a log that was changed after its training ended.
+    Nothing of a log that was changed after its training ended, or whose ``training.json`` was.
     """
+    if why := trouble.get("rounds.jsonl"):
+        return (), why
+    if why := trouble.get("training.json"):
+        return (), f"is not drawn: training.json beside it {why}"
     try:
         entries = [entry for _, entry in read_json_lines(training / "rounds.jsonl")]
-        if not rounds_hold(training):
-            return (), "was changed after it was written"
     except FileNotFoundError:
         return (), ""
     except OSError as error:
         return (), f"cannot be read: {error.strerror}"
     count = entries.count(None)
     why = f"{count} of its {len(entries)} lines cannot be read" if count else ""
-    return tuple(read_round(entry) for entry in entries if entry), why
+    return tuple(read_round(_texts(entry)) for entry in entries if entry), why
 
 
-def _cell(folder: Path, entry: CellEntry, arms: Mapping[str, ArmEvidence]) -> CellRecord:
+def _cell(folder: Path, entry: CellEntry, arms: Mapping[str, ArmEvidence], trainings: _Trainings) -> CellRecord:
     """One cell: the plan's entry in ``study.json``, overlaid by its evidence where there is some."""
     home = folder / "cells" / entry.digest
     known = bool(_DIGEST.fullmatch(entry.digest))
     raw, trouble = _evidence(home / "evidence.json") if known else ({}, "the digest is no name")
     altered = evidence_trouble(raw, entry.seal, entry.digest)
     shown = {} if altered else raw
+    shown = _texts(shown)
     evidence = read_cell({**shown, "cell": {**_names(entry), **_table(shown, "cell"), "digest": entry.digest}})
-    altered = altered or files_trouble(folder, home, evidence)
+    damage = trainings.trouble(_name(evidence.training) or _name(entry.training), evidence.trained)
+    altered = "; ".join(text for text in (altered, files_trouble(folder, home, evidence, damage)) if text)
     attacks = tuple(_attack(home, name, finding) for name, finding in evidence.findings.items())
     return CellRecord(
         **vars(_planned(evidence, entry, arms, trouble, altered)),
@@ -108,8 +157,13 @@ def _cell(folder: Path, entry: CellEntry, arms: Mapping[str, ArmEvidence]) -> Ce
         file=_beside(home, evidence),
         altered=altered,
         unsealed=unsealed_note(shown),
-        written=bool(shown or altered),
+        written=bool(raw),
     )
+
+
+def _texts(record: Mapping[str, object]) -> dict[str, object]:
+    """``record`` with printable texts: what a user named reaches page, table and terminal from here."""
+    return {str(printable(name)): printable(value) for name, value in record.items()}
 
 
 def _names(entry: CellEntry) -> Mapping[str, object]:
@@ -132,8 +186,8 @@ def _planned(
     return replace(
         evidence,
         cell=replace(name, choices=choices, infected_by=name.infected_by or "none"),
-        status=ALTERED if altered else status,
-        error="; ".join(text for text in (altered, evidence.error or trouble) if text) or None,
+        status=ALTERED if altered and (evidence.status or not trouble) else status,
+        error=str(printable("; ".join(text for text in (altered, evidence.error or trouble) if text))) or None,
         training=_name(evidence.training) or _name(entry.training),
         model=_name(evidence.model) or _name(entry.model),
         privacy=_with_record_epsilon(evidence.privacy),

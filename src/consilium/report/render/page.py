@@ -26,7 +26,7 @@ from consilium.core.rounding import round_down
 from consilium.report.analyse.acceptance import acceptance_view
 from consilium.report.analyse.columns import columns
 from consilium.report.analyse.communication import Traffic, traffic
-from consilium.report.analyse.effects import changed, effects, less_noise, readings
+from consilium.report.analyse.effects import changed, effects, less_noise, readings, unpaired
 from consilium.report.analyse.highlights import highlights
 from consilium.report.analyse.many_sites import MANY, bands, pools
 from consilium.report.analyse.roc import rocs
@@ -94,6 +94,7 @@ def _context(study: StudyRecord, *, share: bool) -> Mapping[str, object]:
         "readings": readings(study, shown),
         "inverted": _inverted(study, every),
         "quieter": less_noise(study),
+        "unpaired": unpaired(study),
         "left_out": _left_out(study),
         "most": _MOST,
         "tiles": partition_tiles(study.data),

@@ -35,6 +35,7 @@ from consilium.measure.cost import latency_ratio, stored_bytes
 from consilium.measure.membership import bounds
 from consilium.measure.utility import is_collapsed, utility
 from consilium.study.plan.stage_keys import attack_recipe, digest
+from consilium.study.plan.weak_knobs import weak_knobs
 from consilium.study.spec.spec import JUDGED, AttackSpec
 from consilium.study.store.environment import code
 from consilium.study.store.error_summary import error_summary
@@ -220,6 +221,8 @@ def run_attack(attack: AttackSpec, context: AttackContext) -> FindingEvidence:
         record = replace(record, digest=attack_digest(context.cell, attack, source, context.asked, context.auditor))
         finding, audit = _run(attack.attack, context, None if origin is None else origin[1])
         record = _written(replace(record, audit=audit), finding, context.folder, attack.name)
+        weak = weak_knobs([attack.attack], len(context.data.classes))
+        record = replace(record, notes=(*record.notes, *weak))
         if source == context.cell:
             note = "Crafted on this very model: here transfer is the white-box attack."
             record = replace(record, notes=(*record.notes, note))

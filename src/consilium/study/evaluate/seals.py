@@ -1,9 +1,9 @@
 """Are a study's files those that were written?  What their digests stand in, and what becomes of one that changed.
 
-    trainings/D/training.json   its own seal; "seals": checkpoint.safetensors, rounds.jsonl       refused by name
+    trainings/D/*               digests in training.json, evidence and study: :mod:`.training_files`  refused by name
     models/D/recipe.json        its own seal; "sha256" of the model, "sites" of the sites' own    refused by name
     cells/D/evidence.json       its own seal; "released" as the recipe has it; a finding's scores made again
-    study.json                  its own seal; every cell's seal, so that one without a seal is noticed
+    study.json                  its own seal; every cell's seal and training's digests, so that one without is noticed
 
 What was made again must be what was judged: nothing is sealed anew in silence.  Records from before there were seals
 are read as they are, and said to be so.  A seal is no signature: see :mod:`consilium.core.seal`.
@@ -11,7 +11,7 @@ are read as they are, and said to be so.  A seal is no signature: see :mod:`cons
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, TypeGuard
@@ -23,31 +23,29 @@ from consilium.evidence.cell import CellEvidence
 from consilium.evidence.finding import FindingEvidence
 from consilium.evidence.storage.read import SCHEMA, read_cell
 from consilium.evidence.storage.write import plain
-from consilium.federate.checkpoint import load_checkpoint
 from consilium.study.plan.stage_keys import digest
 from consilium.study.store.store import Store, read_stored, write_json
 
 from .personalised import site_file
 from .release import unbroken
+from .training_files import FileSeals, check_begun, check_finished, check_renewal, left_files
 
 __all__ = [
     "Seals",
     "StoredRecipe",
     "altered_evidence",
     "check_released",
-    "check_training",
     "is_recipe_of",
-    "known_seals",
+    "known_cells",
+    "known_trainings",
     "other_cell",
     "recipe_of",
     "released_seals",
     "scores_hold",
     "table",
-    "training_seals",
 ]
 
 _STORED = ("shape", "classes", "sha256", "sites", "sample_answers")
-_SEALED = ("checkpoint.safetensors", "rounds.jsonl")
 _EARLIER = "Part of this evidence was written before evidence was sealed: whether that part was changed cannot be told."
 
 
@@ -62,6 +60,7 @@ class Seals:
     """What one run reads of the cells' evidence and writes of it.
 
     ``known`` are the seals that the study's record had before the run; ``cells`` those now, by digest, None for none.
+    ``trainings`` are the digests of the trainings' files, by training, as far as they are known in this process.
     """
 
     def __init__(self, store: Store, say: Callable[[str], None], known: Mapping[str, str]) -> None:
@@ -69,6 +68,7 @@ class Seals:
         self._earlier: set[str] = set()
         self._there: dict[str, CellEvidence] = {}
         self._store, self._say, self._known = store, say, known
+        self.trainings: dict[str, FileSeals] = known_trainings(store.folder)
 
     def evidence(self, digest: str, begun: CellEvidence) -> CellEvidence:
         """The evidence that is there; what cannot be read, or was changed, is made again.
@@ -88,6 +88,8 @@ class Seals:
         if other := other_cell(record, digest):
             self._say(f"{path} is that of another cell, {other}: it is made again")
             return begun
+        if not record and digest in self._known:
+            self._say(f"{path} is gone: it is made again")
         self.cells[digest] = seal_of(record)
         if record and not is_sealed(record):
             self._earlier.add(digest)
@@ -107,6 +109,61 @@ class Seals:
             self._say(f"{path} was changed after it was written: it is made again")
             return False
         return True
+
+    def check_training(self, training: str, cells: Iterable[str], finished: bool) -> list[FileSeals]:
+        """Fail where a training's files are not those that its ``cells`` and the study know; what it replaces."""
+        folder, known = self._store.training(training), self.known_files(training, cells)
+        if finished:
+            check_finished(folder, training, known)
+            self.close_training(training)
+            return []
+        if known and (folder / "checkpoint.safetensors").is_file():
+            self._say(f"{folder / 'training.json'} is gone or was changed: it is made again")
+        elif known:
+            self._say(f"{folder / 'checkpoint.safetensors'} is gone: the training is run again")
+        return check_begun(folder, training, known)
+
+    def known_files(self, training: str, cells: Iterable[str]) -> list[FileSeals]:
+        """The digests of a training's files that the study and the evidence of its ``cells`` have, each once."""
+        known = list(filter(None, [self.trainings.get(training)]))
+        for record in (self._record(cell) for cell in cells):
+            seals = table(record, "trained")
+            known += [seals] if seals and record.get("training") == training and seals not in known else []
+        return known
+
+    def close_training(self, training: str) -> None:
+        """The training ended as it now lies there."""
+        if seals := left_files(self._store.training(training)):
+            self.trainings[training] = seals
+
+    def training_files(self, training: str | None) -> FileSeals | None:
+        """The digests of what a finished training left, whichever process it was finished in; None for none."""
+        if training is None:
+            return None
+        return left_files(self._store.training(training)) or self.trainings.get(training)
+
+    def renewed(self, evidence: CellEvidence) -> CellEvidence:
+        """``evidence`` with the digests of its training, which ended as it did when the model was judged, or Failed.
+
+        What is judged again because its answers are not there is said to be.
+        """
+        home = self._store.cell(evidence.cell.digest)
+        if not scores_hold(home, evidence):
+            path = home / Path(str(evidence.scores)).name
+            self._say(f"{path} is gone or was changed after it was written: the model is judged again")
+        seals = self.training_files(evidence.training)
+        if not evidence.trained or seals is None or evidence.trained == seals:
+            return evidence
+        check_renewal(self._store.training(str(evidence.training)), evidence.trained)
+        return replace(evidence, trained=seals)
+
+    def _record(self, cell: str) -> Mapping[str, Json]:
+        """The evidence of a cell as it was written; empty where there is none, or it was changed."""
+        try:
+            record = read_stored(self._store.cell(cell) / "evidence.json") or {}
+        except ConsiliumError:
+            return {}
+        return {} if altered_evidence(record, self._known.get(cell)) or other_cell(record, cell) else record
 
     def settle(self, digest: str, evidence: CellEvidence) -> None:
         """Store ``evidence`` unless it is there already."""
@@ -148,22 +205,6 @@ def table(record: Mapping[str, Any], name: str) -> dict[str, Json]:
     """The table ``name`` of ``record``; empty where there is none, or something else in its place."""
     found = record.get(name)
     return found if isinstance(found, dict) else {}
-
-
-def training_seals(folder: Path) -> dict[str, str]:
-    """What ``training.json`` keeps of a training that is done."""
-    return {name: file_digest(folder / name) for name in _SEALED if (folder / name).is_file()}
-
-
-def check_training(store: Store, digest: str) -> None:
-    """Fail for a finished training whose checkpoint is not the one that it ended with."""
-    folder = store.training(digest)
-    path = folder / "checkpoint.safetensors"
-    wanted = table(read_stored(folder / "training.json") or {}, "seals").get(path.name)
-    if wanted is not None and file_digest(path) != wanted:
-        load_checkpoint(path, training=digest)  # says why, where its own seal does not hold either
-        reason = f"checkpoint {path} is not the one that its training ended with"
-        raise Failed(reason, remedy="delete it to train again")
 
 
 def recipe_of(folder: Path) -> StoredRecipe:
@@ -228,15 +269,25 @@ def other_cell(evidence: Mapping[str, Any], digest: str) -> str:
     return "" if named in (None, digest) else str(named)
 
 
-def known_seals(store: Store) -> dict[str, str]:
-    """The seals of cells in the study's record, as the last whole run left it; none where that cannot be read."""
+def known_cells(study: Path) -> dict[str, str]:
+    """The seals of cells in the record of the ``study``'s folder, as its last whole run left it."""
+    cells = _study_record(study).get("cells")
+    listed = [cell for cell in cells if isinstance(cell, dict)] if isinstance(cells, list) else []
+    return {str(c.get("digest")): c[SEAL] for c in listed if isinstance(c.get(SEAL), str)}
+
+
+def known_trainings(study: Path) -> dict[str, FileSeals]:
+    """The digests of the trainings' files that stand there."""
+    return {name: seals for name, seals in table(_study_record(study), "trainings").items() if isinstance(seals, dict)}
+
+
+def _study_record(study: Path) -> Mapping[str, Json]:
+    """Empty where it cannot be read or was changed."""
     try:
-        record = read_stored(store.folder / "study.json") or {}
+        record = read_stored(study / "study.json") or {}
     except Failed:
         return {}
-    cells = record.get("cells")
-    listed = [] if is_altered(record) or not isinstance(cells, list) else [c for c in cells if isinstance(c, dict)]
-    return {str(c.get("digest")): c[SEAL] for c in listed if isinstance(c.get(SEAL), str)}
+    return {} if is_altered(record) else record
 
 
 def scores_hold(folder: Path, judged: FindingEvidence | CellEvidence) -> bool:

@@ -21,7 +21,7 @@ from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.plain import Json
 from consilium.core.random import Stream
 from consilium.core.records import Records
-from consilium.core.seal import file_digest, is_altered
+from consilium.core.seal import file_digest
 from consilium.core.tensor_files import read_tensors
 from consilium.data.division.sites import gather
 from consilium.learn.architecture import Architecture
@@ -32,7 +32,8 @@ from consilium.study.build.probe import built
 from consilium.study.evaluate.personalised import site_file
 from consilium.study.evaluate.release import restore
 from consilium.study.evaluate.sample_answers import check_sample_answers
-from consilium.study.evaluate.seals import is_recipe_of, other_cell, table
+from consilium.study.evaluate.seals import altered_evidence, is_recipe_of, known_cells, other_cell, table
+from consilium.study.evaluate.training_files import training_trouble
 from consilium.study.plan.stage_keys import data_digest
 from consilium.study.spec.spec import DataShares
 from consilium.study.spec.toml_binding import entry, value
@@ -50,10 +51,6 @@ def load(cell: str | Path, *, site: str | None = None, allow_code: bool = False)
     stored and judged, by the seals of the recipe and of the evidence.
     """
     evidence, recipe, folder = _recipe(cell)
-    if not is_recipe_of(recipe, folder):
-        remedy = "put it back, or delete it and run the study again: the model is stored again"
-        reason = f"{folder / 'recipe.json'} is that of another model, or was changed after it was written"
-        raise Refused(reason, remedy=remedy)
     with _named(folder / "recipe.json"):
         parts = _parts(recipe, allow_code)
         stored = folder / "model.safetensors" if site is None else _site_file(recipe, folder, site)
@@ -141,17 +138,33 @@ def _recipe(cell: str | Path) -> tuple[dict[str, Json], dict[str, Json], Path]:
     name = None if evidence is None else evidence.get("model")
     if evidence is None or not isinstance(name, str):
         raise Refused(f"{folder} is no cell: it has no evidence.json", remedy="give OUT/STUDY/cells/DIGEST")
-    if is_altered(evidence):
-        remedy = "run the study again: it makes what was changed again"
-        raise Refused(f"{folder / 'evidence.json'} was changed after it was written", remedy=remedy)
-    if other := other_cell(evidence, folder.resolve().name):
+    study, digest = folder.resolve().parent.parent, folder.resolve().name
+    if other := other_cell(evidence, digest):
         remedy = "put it back, or run the study again: it makes this cell's own"
         raise Refused(f"{folder / 'evidence.json'} is that of another cell, {other}", remedy=remedy)
+    if altered_evidence(evidence, known_cells(study).get(digest)):
+        remedy = "run the study again: it makes what was changed again"
+        raise Refused(f"{folder / 'evidence.json'} was changed after it was written", remedy=remedy)
     model = folder.parent.parent / "models" / name
     recipe = read_stored(model / "recipe.json")
     if recipe is None:
-        raise Refused(f"the model of {folder} is not there", remedy="run the study again: it makes what is missing")
+        reason = f"the model of {folder} is not there: {model / 'recipe.json'} is gone"
+        raise Refused(reason, remedy="run the study again: it makes what is missing")
+    if not is_recipe_of(recipe, model):
+        remedy = "put it back, or delete it and run the study again: the model is stored again"
+        reason = f"{model / 'recipe.json'} is that of another model, or was changed after it was written"
+        raise Refused(reason, remedy=remedy)
+    _check_training(study, evidence)
     return evidence, recipe, model
+
+
+def _check_training(study: Path, evidence: Mapping[str, Any]) -> None:
+    """Refuse a model whose training left other files; one that is passed on without its training is taken."""
+    place, seals = study / "trainings" / Path(str(evidence.get("training"))).name, table(evidence, "trained")
+    for name, why in (training_trouble(place, [seals]) if seals and place.is_dir() else {}).items():
+        if (place / name).exists():
+            remedy = "put it back, or run the study again: it says what can be made again"
+            raise Refused(f"{place / name} {why}", remedy=remedy)
 
 
 def _check(stored: Path, recipe: Mapping[str, Any], evidence: Mapping[str, Any], site: str | None) -> None:

@@ -14,7 +14,7 @@ from consilium.evidence.storage.write import plain
 from consilium.monitor.progress import Ticker
 from consilium.monitor.sinks.tracks import Tracks, require_sinks
 from consilium.study.evaluate.acceptance import cells_in, state_thresholds, with_verdicts
-from consilium.study.evaluate.seals import known_seals
+from consilium.study.evaluate.seals import known_cells
 from consilium.study.executors.choose import executor_for
 from consilium.study.executors.distributed.folder import make_ready
 from consilium.study.executors.distributed.foreign import Foreign
@@ -55,7 +55,7 @@ def run_plan(
         occupied(store, always=":" in executor or executor == "slurm"),
         settled(plan.spec.device, plan.spec.threads),
     ):
-        context = StageContext(plan, store, carrier=carrier, known=known_seals(store))
+        context = StageContext(plan, store, carrier=carrier, known=known_cells(store.folder))
         prepared = Prepared(context)
         with (
             executor_for(executor if carrier is None else "serial", workers, prepared) as crew,
@@ -64,7 +64,9 @@ def run_plan(
         ):
             accept = state_thresholds(plan.spec, store)
             monitor = Monitor(plan, store, ticker, tracks)
-            write_json(store.folder / "study.json", sealed(plain(study_record(plan, command, {}, 0.0, accept=accept))))
+            trainings = context.seals.trainings
+            record = study_record(plan, command, {}, 0.0, accept=accept, trainings=trainings)
+            write_json(store.folder / "study.json", sealed(plain(record)))
             introduce(plan, ticker.say)
             prepared.teller = monitor.teller
             if isinstance(crew, Foreign):
@@ -75,7 +77,13 @@ def run_plan(
             finally:  # also when it is stopped: what is finished is said to be
                 outcome.seconds = time.perf_counter() - began
                 record = study_record(
-                    plan, command, context.status, outcome.seconds, context.seals.cells, accept=accept
+                    plan,
+                    command,
+                    context.status,
+                    outcome.seconds,
+                    context.seals.cells,
+                    accept=accept,
+                    trainings=trainings,
                 )
                 record = with_verdicts(record, cells_in(store, record))
                 write_json(store.folder / "study.json", sealed(plain(record)))

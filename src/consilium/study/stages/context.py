@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
-from consilium.core.errors import Failed
+from consilium.core.errors import ConsiliumError, Failed
 from consilium.core.network import Network
 from consilium.core.records import Consortium
 from consilium.federate.checkpoint import load_checkpoint
@@ -20,7 +20,8 @@ from consilium.federate.federated_evaluation import Assessing
 from consilium.federate.round.round import RoundExchange, RoundState
 from consilium.study.evaluate.observer_replay import Watching
 from consilium.study.evaluate.release import Released
-from consilium.study.evaluate.seals import Seals, check_training
+from consilium.study.evaluate.seals import Seals
+from consilium.study.evaluate.training_files import FileSeals, check_begun
 from consilium.study.plan.plan import CellNode, Plan, TrainingNode
 from consilium.study.store.error_summary import error_summary
 from consilium.study.store.store import Store, is_trained, read_stored
@@ -109,14 +110,33 @@ class StageContext:
 
     def require_training(self, cell: CellNode) -> None:
         """Fail where the training of ``cell`` failed."""
-        if cell.training is not None and (error := self._failure(cell.training)):
+        if cell.training is not None and (error := self.training_failure(cell.training)):
             raise Failed(f"its training failed: {error}")
 
-    def _failure(self, training: str) -> str:
+    def check_training(self, training: str, finished: bool) -> list[FileSeals]:
+        """The digests that a training which is run again replaces; Failed where files of it are not those it left."""
+        return self.seals.check_training(training, self._cells_of(training), finished)
+
+    def _cells_of(self, training: str) -> list[str]:
+        return [cell.digest for cell in self.plan.cells if cell.training == training]
+
+    def training_failure(self, training: str) -> str:
         """Why a training failed, in this process or in another; empty where it is done."""
         if training not in self.failures:
-            self.failures[training] = _stored_failure(self.store, training)
+            self.failures[training] = self._stored_failure(training)
         return self.failures[training]
+
+    def _stored_failure(self, training: str) -> str:
+        try:
+            if is_trained(self.store, training):
+                self.check_training(training, finished=True)
+                return ""
+            folder = self.store.training(training)
+            check_begun(folder, training, self.seals.known_files(training, self._cells_of(training)))
+            record = read_stored(folder / "training.json") or {}
+        except ConsiliumError as error:
+            return error_summary(error)
+        return str(record.get("error") or "it did not end")
 
     def _release(self, digest: str) -> Released:
         from .releasing import release_model
@@ -126,14 +146,3 @@ class StageContext:
     def elsewhere(self, **changed: Any) -> StageContext:
         """The same in a process of its own, with counts of its own."""
         return replace(self, outcome=Outcome(), status={}, failures={}, **changed)
-
-
-def _stored_failure(store: Store, training: str) -> str:
-    if is_trained(store, training):
-        try:
-            check_training(store, training)
-        except Failed as error:
-            return error_summary(error)
-        return ""
-    record = read_stored(store.training(training) / "training.json") or {}
-    return str(record.get("error") or "it did not end")

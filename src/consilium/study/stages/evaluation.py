@@ -84,6 +84,7 @@ class EvaluateStage(Stage):
             context.require_training(cell)
             make = lambda: context.released(cell.digest)  # noqa: E731
             context.seals.check_model(cell.model, draft.evidence.released, make)
+            draft.evidence = context.seals.renewed(draft.evidence)
             if judge_model(context, cell, draft):
                 self._save(context, draft)
             while left:

@@ -45,7 +45,8 @@ def judge_model(context: StageContext, cell: CellNode, draft: Draft) -> bool:
         draft.evidence = replace(draft.evidence, utility=utility)
         draft.note(personal.notes())
     judged = released_seals(recipe_of(context.store.model(cell.model)))
-    draft.evidence = replace(draft.evidence, released=judged, privacy=_privacy(context, cell))
+    trained = context.seals.training_files(cell.training)
+    draft.evidence = replace(draft.evidence, released=judged, trained=trained, privacy=_privacy(context, cell))
     rounds = _rounds(context, cell)
     _merges(context, cell, draft, rounds)
     shape = None if context.plan.spec.federation is None else context.plan.spec.federation.shape

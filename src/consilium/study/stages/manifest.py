@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+from consilium.core.entry import Entry
 from consilium.core.plain import Json
 from consilium.core.records import Consortium
 from consilium.data.division.sites import label_counts
@@ -28,6 +29,7 @@ from consilium.evidence.study import (
 from consilium.study.build.factory import colluders
 from consilium.study.plan.plan import CellNode, Plan
 from consilium.study.plan.privacy_claims import privacy_record
+from consilium.study.plan.weak_knobs import weak_knobs
 from consilium.study.spec.arms import Arm
 from consilium.study.spec.spec import Spec
 from consilium.study.store.environment import code, hardware, packages
@@ -66,9 +68,14 @@ def cell_record(plan: Plan, cell: CellNode) -> CellEvidence:
         seeds=(cell.seed,),
         corrupted=tuple(colluders(cell.corruption, data.sites, cell.seed)),
         privacy=privacy_record((), []),
-        notes=(f"data: {data.provenance}", *data.notes),
+        notes=(f"data: {data.provenance}", *data.notes, *weak_knobs(_defences(cell), len(data.classes))),
         seconds={"training": 0.0, "evaluation": 0.0},
     )
+
+
+def _defences(cell: CellNode) -> tuple[Entry, ...]:
+    """What is in the model: the arm's defences, and the corruption."""
+    return (*cell.arm.defences, *([] if cell.corruption is None else [cell.corruption.corruption]))
 
 
 def study_record(
@@ -79,10 +86,12 @@ def study_record(
     seals: Mapping[str, str | None] | None = None,
     repeated: tuple[int, Sequence[str]] = (0, ()),
     accept: AcceptanceEvidence | None = None,
+    trainings: Mapping[str, Mapping[str, object]] | None = None,
 ) -> StudyEvidence:
     """``study.json``; ``seals`` are those of the cells' evidence, by digest, as far as it is done.
 
     ``repeated`` says how many stages were done twice, and the keys of those that ended otherwise.
+    ``trainings`` are the digests of what the trainings left, likewise.
     """
     spec = plan.spec
     return StudyEvidence(
@@ -103,6 +112,7 @@ def study_record(
         seconds=seconds,
         repeated=RepeatedEvidence(repeated[0], tuple(repeated[1])) if repeated[0] else None,
         accept=accept,
+        trainings={name: left for name, left in (trainings or {}).items() if name in plan.trainings} or None,
     )
 
 

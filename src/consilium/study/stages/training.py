@@ -11,7 +11,8 @@ from consilium.core.seal import sealed
 from consilium.federate.train import Trained, train
 from consilium.study.build.engine_choice import engine_for
 from consilium.study.build.factory import assessing, colluders, exchange, start
-from consilium.study.evaluate.seals import check_training, training_seals
+from consilium.study.evaluate.training_files import FileSeals, file_seals, replaced_seals
+from consilium.study.executors.monitor import Monitor
 from consilium.study.plan.budget_stop import budget_stop
 from consilium.study.plan.plan import TrainingNode
 from consilium.study.spec.spec import FederationSpec
@@ -22,6 +23,7 @@ from .aggregation_notes import check_rounds
 from .callbacks import Watch, training_label
 from .context import StageContext
 from .events import Waiting
+from .outcome import Outcome
 from .stage import Stage
 
 __all__ = ["TrainStage", "train_key"]
@@ -48,11 +50,12 @@ class TrainStage(Stage):
         """Train, go on, or skip; a failure stands in ``training.json``."""
         watch = Watch(context.plan, self.node, context.tell)
         try:
-            if self.done(context):
-                check_training(context.store, self.node.digest)  # its record is kept: with the right file it holds
+            finished = self.done(context)
+            replaced = context.check_training(self.node.digest, finished)  # its record is kept: right files hold again
+            if finished:
                 context.outcome.reused += 1
             else:
-                self._train(context, watch)
+                self._train(context, watch, replaced)
             context.failures[self.node.digest] = ""
             watch.finished()
         except (Exception, SystemExit) as error:  # it may be anyone's code, and the other trainings go on
@@ -62,7 +65,8 @@ class TrainStage(Stage):
 
     def fail(self, context: StageContext, error: str) -> None:
         """Its record says why, as where the training itself had failed."""
-        self._write(context, {"status": "failed", "error": error})
+        folder = context.store.training(self.node.digest)
+        self._write(context, {"status": "failed", "error": error}, replaced_seals(folder))
         context.failures[self.node.digest] = error
         context.say(f"training {training_label(self.node)} failed: {error}")
 
@@ -74,27 +78,33 @@ class TrainStage(Stage):
         """Its last state."""
         return (store.training(self.node.digest) / "checkpoint.safetensors",)
 
-    def _train(self, context: StageContext, watch: Watch) -> None:
+    def conclude(self, context: StageContext, monitor: Monitor, outcome: Outcome) -> None:
+        """The digests of what it left go into the study's record, unless its files are not those that it left."""
+        if not context.training_failure(self.node.digest):
+            context.seals.close_training(self.node.digest)
+
+    def _train(self, context: StageContext, watch: Watch, replaced: Sequence[FileSeals]) -> None:
         """The record says what is going on at every moment."""
         node, folder = self.node, context.store.training(self.node.digest)
         try:
-            self._write(context, {"status": "started"})
+            self._write(context, {"status": "started"}, replaced)
             trained = _rounds(context, node, watch)
             check_rounds(read_rounds(context.store, node.digest), context.say)
             bad = colluders(node.corruption, context.data(node.seed).sites, node.seed)
             about = {"status": "ok", "seconds": trained.seconds, "corrupted": list(bad), "stopped": trained.stopped}
             if trained.stopped is not None:
                 context.say(f"training {training_label(node)}: {trained.stopped}")
-            self._write(context, {**about, "seals": training_seals(folder)})
+            self._write(context, {**about, "seals": file_seals(folder)}, replaced)
             context.outcome.trained += 1
             context.outcome.resumed += trained.resumed_from > 0
         except (Exception, SystemExit) as error:
-            self._write(context, {"status": "failed", "error": error_summary(error)})
+            self._write(context, {"status": "failed", "error": error_summary(error)}, replaced)
             raise
 
-    def _write(self, context: StageContext, about: Mapping[str, Any]) -> None:
+    def _write(self, context: StageContext, about: Mapping[str, Any], replaced: Sequence[FileSeals]) -> None:
         context.guard()
         record = {"schema": _SCHEMA, "digest": self.node.digest, "recipe": dict(self.node.recipe), "error": None}
+        record |= {"replaced": list(replaced)} if replaced else {}
         write_json(context.store.training(self.node.digest) / "training.json", sealed({**record, **about}))
 
 

@@ -25,7 +25,7 @@ from consilium.core.plain import member
 from consilium.core.seal import file_digest, is_altered, sealed, unsealed
 from consilium.evidence.storage.write import plain
 from consilium.study.evaluate.acceptance import state_thresholds
-from consilium.study.evaluate.seals import known_seals
+from consilium.study.evaluate.seals import known_cells
 from consilium.study.executors.perform import Prepared
 from consilium.study.plan.plan import Plan, make_plan
 from consilium.study.spec.parse import parse
@@ -50,7 +50,7 @@ __all__ = [
 
 _PLAN = "plan.json"
 _SCHEMA = 1
-_OF_MACHINES = ("seal", "hardware", "code", "engine")
+_OF_MACHINES = ("seal", "hardware", "code", "engine", "trained")  # the last holds the digest of a log with seconds
 _TIMES = re.compile(r"seconds|created|latency")
 
 
@@ -60,7 +60,7 @@ def prepare(plan: Plan, store: Store, command: str) -> Prepared:
     Raises Refused where the study's tables cannot be written, or somebody works in the folder.
     """
     refuse_workers(store)
-    prepared = Prepared(StageContext(plan, store, known=known_seals(store)))
+    prepared = Prepared(StageContext(plan, store, known=known_cells(store.folder)))
     make_ready(prepared, command)
     return prepared
 
@@ -75,10 +75,9 @@ def make_ready(prepared: Prepared, command: str) -> None:
     for path in (store.folder / "ended").glob("*.json"):
         path.unlink(missing_ok=True)
     discard_altered(prepared)
-    write_json(
-        store.folder / "study.json",
-        sealed(plain(study_record(plan, command, {}, 0.0, accept=state_thresholds(plan.spec, store)))),
-    )
+    accept, trainings = state_thresholds(plan.spec, store), prepared.context.seals.trainings
+    top = study_record(plan, command, {}, 0.0, accept=accept, trainings=trainings)
+    write_json(store.folder / "study.json", sealed(plain(top)))
     record = {"schema": _SCHEMA, "digest": prepared.digest, "command": command, "study": table}
     write_json(store.folder / _PLAN, sealed(record))
 

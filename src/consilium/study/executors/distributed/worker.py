@@ -191,7 +191,8 @@ def conclude_study(prepared: Prepared, command: str, monitor: Monitor, outcome: 
         monitor.say(f"{prepared.stages[key].label} was done twice, and something else came of it")
     seconds = _seconds(context.store, prepared.stages)
     accept = state_thresholds(plan.spec, context.store)
-    record = study_record(plan, command, context.status, seconds, context.seals.cells, (again, unequal), accept)
+    seals, repeated = context.seals, (again, unequal)
+    record = study_record(plan, command, context.status, seconds, seals.cells, repeated, accept, seals.trainings)
     record = with_verdicts(record, cells_in(context.store, record))
     write_json(context.store.folder / "study.json", sealed(plain(record)))
 
