@@ -27,7 +27,7 @@ from consilium.study.store.store import Store
 
 pytestmark = pytest.mark.skipif(why_no_fork() is not None, reason=str(why_no_fork()))
 
-TIMES = re.compile(r"seconds|created|latency|^seals?$|^command$|^repeated$")
+TIMES = re.compile(r"seconds|created|latency|^seals?$|^command$|^repeated$|^trained$|^trainings$")
 
 
 @pytest.fixture(scope="module")
