@@ -45,7 +45,7 @@ def run_stages(prepared: Prepared, executor: StageExecutor, monitor: Monitor, ou
             stage = running.pop(future)
             error = _lost(future, executor)
             if error and tries[stage.key] < _TRIES:
-                monitor.say(f"{stage.label}: {error}; it is done again")
+                monitor.say(f"{stage.label} is done again: {error}")
                 waiting = {stage.key: stage, **waiting}
                 continue
             if error:

@@ -17,16 +17,19 @@ from consilium.core.seal import sealed
 from consilium.evidence.write import plain
 
 from ..environment import settled
-from ..events import CurveBegan, CurveEnded
+from ..events import CurveBegan, CurveEnded, ShadowsOver, Skipped
 from ..monitor import Monitor
 from ..outcome import Outcome
+from ..pace import Kind
 from ..progress import Ticker
 from ..record import study_record
 from ..sinks.tracks import Tracks
+from ..stages.evaluation import EvaluateStage
 from ..stages.stage import Stage
+from ..stages.training import TrainStage
 from ..stop import check
 from ..store import Store, write_json
-from ..watch import rounds_planned, training_curve, work
+from ..watch import rounds_kind, rounds_planned, training_curve, work
 from .folder import Ended, comparisons, is_prepared, output_digest, prepared_in, refuse_workers
 from .lease import PATIENCE, Lease, LeaseLost, Leases, Observed
 from .perform import Prepared
@@ -138,16 +141,32 @@ def _ends(prepared: Prepared, leases: Leases) -> Iterator[tuple[str, Ended]]:
     waiting, pause, store = dict(prepared.stages), _SHORTEST, prepared.context.store
     while waiting:
         check()
-        waiting = {key: stage for key, stage in waiting.items() if Ended.read(store, key) is None}
+        for stage in list(waiting.values()):
+            if Ended.read(store, stage.key) is not None:
+                del waiting[stage.key]
+                _count(prepared, stage)
         for stage in ready(waiting, ()):
             ended = carry_out(prepared, stage, leases)
             if ended is not None:
                 pause = _SHORTEST
+                del waiting[stage.key]
                 yield stage.key, ended
                 break
         else:
             time.sleep(pause if waiting else 0)
             pause = min(2 * pause, _LONGEST)
+
+
+def _count(prepared: Prepared, stage: Stage) -> None:
+    """Another worker did it: its pieces are no work that is left."""
+    plan, tell = prepared.context.plan, prepared.teller(stage.key)
+    if isinstance(stage, TrainStage):
+        tell(Skipped(rounds_kind(stage.node), rounds_planned(plan)))
+    elif isinstance(stage, EvaluateStage):
+        for attack in plan.spec.attacks:
+            tell(Skipped(Kind("attacks", attack.name)))
+        if stage.cell.training is not None:
+            tell(ShadowsOver(stage.cell.training))
 
 
 def _finished(
@@ -194,9 +213,9 @@ def conclude_study(prepared: Prepared, command: str, monitor: Monitor, outcome: 
 
 
 def _drawn(prepared: Prepared, key: str, monitor: Monitor) -> None:
-    plan = prepared.context.plan
-    node = plan.trainings.get(key.removeprefix("train-"))
-    if node is not None:
+    plan, stage = prepared.context.plan, prepared.stages[key]
+    if isinstance(stage, TrainStage):
+        node = stage.node
         monitor.note(key, CurveBegan(training_curve(plan, node), rounds_planned(plan)))
         monitor.note(key, CurveEnded(True))
 
