@@ -107,6 +107,9 @@ class Bench:
     def end(self, key):
         self.ended = key
 
+    def refresh(self):
+        self.drawn = True
+
 
 def piece(key, *after, exclusive=()):
     return Piece(key, f"stage {key}", 0, after, frozenset(exclusive))

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import statistics
+import threading
 
 import pytest
 from rich.console import Console
@@ -245,6 +246,19 @@ def test_lanes_take_their_own_time_and_say_their_own_rounds(capsys):
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("[1/4] training none (seed 0): round 1 of 2")
     assert [line.partition(":")[0] for line in lines[1:]] == ["training none (seed 1)", "training none (seed 0)"]
+
+
+def test_of_several_no_thread_draws_the_table(monkeypatch):
+    """It could hold the lock of a stream at the moment at which a worker is forked, which then waits for ever."""
+    monkeypatch.setenv("TERM", "xterm")
+    for workers, threads in ((1, 1), (2, 0)):
+        out, before = io.StringIO(), threading.active_count()
+        console = Console(file=out, force_terminal=True, width=80)
+        with Ticker({ROUND: 2}, console=console, workers=workers) as ticker:
+            assert threading.active_count() - before == threads
+            ticker.lane("a").begin("training none (seed 0)", 2)
+            ticker.refresh()
+        assert workers == 1 or "training none (seed 0)" in out.getvalue()
 
 
 def test_without_colour_the_words_are_the_same(monkeypatch):
