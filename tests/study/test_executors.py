@@ -129,7 +129,7 @@ def test_a_killed_worker_loses_nothing_but_its_stage_which_is_done_again(
     results = Study.of(small).run(tmp_path, executor="processes", workers=2)
     assert marker.exists() and not results.outcome.failed
     assert contents(results.folder) == contents(serial_small)
-    said = "training dp-sgd (seed 0): its worker process ended (exit status -9)"
+    said = "training dp-sgd (seed 0) is done again: its worker process ended (exit status -9)"
     assert said in capsys.readouterr().err
 
 
@@ -288,10 +288,16 @@ def test_a_local_dask_cluster_makes_what_one_process_makes(small, serial_small, 
 
 
 def test_the_local_executor_of_submitit_makes_what_one_process_makes(small, serial_small, tmp_path):
+    """One training and its cell: every job is a process that imports torch."""
     pytest.importorskip("submitit", reason="the extra slurm is not installed")
-    results = Study.of(small).run(tmp_path, quiet=True, executor="slurm:local", workers=2)
-    assert results.outcome.trained == 4 and not results.outcome.failed
-    assert contents(results.folder) == contents(serial_small)
+    one = {**small, "vary": {}, "corruptions": [], "attacks": small["attacks"][1:]}
+    results = Study.of(one).run(tmp_path, quiet=True, executor="slurm:local", workers=2)
+    assert (results.outcome.trained, results.outcome.attacks_run) == (1, 1) and not results.outcome.failed
+    made, wanted = contents(results.folder), contents(serial_small)
+    tensors = [name for name in made if name.startswith("trainings") and name.endswith(".safetensors")]
+    assert len(tensors) == 1 and all(made[name] == wanted[name] for name in tensors)
+    wanted = contents(Study.of(one).run(tmp_path / "serial", quiet=True, executor="serial").folder)
+    assert made == wanted
 
 
 @pytest.mark.parametrize(("module", "word"), [(cluster, "dask:tcp://127.0.0.1:9"), (slurm, "slurm")])

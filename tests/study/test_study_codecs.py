@@ -234,7 +234,7 @@ def test_error_feedback_survives_a_kill(tables, tmp_path, kind):
     assert any("defences/" in key and "residual" in key for key in whole), sorted(whole)
     with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
         _stop_after(patch, 2)
-        Study.of(given).run(folders[1], quiet=True)
+        Study.of(given).run(folders[1], quiet=True, executor="serial")
     assert any(bool(t.any()) for key, t in _checkpoint(folders[1]).items() if "residual" in key)
     assert Study.of(given).run(folders[1], quiet=True).outcome.resumed == 1
     cut = _checkpoint(folders[1])

@@ -45,11 +45,15 @@ class Pace:
     def __init__(self, total: Mapping[Kind, int], workers: int = 1) -> None:
         self._left, self._workers = dict(total), workers
         self._took: dict[Kind, deque[float]] = {}
-        self.total, self.done = sum(total.values()), 0
+        self.total = sum(total.values())
+
+    @property
+    def done(self) -> int:
+        """Pieces of the plan; one that is done again, because its worker was lost, counts once."""
+        return self.total - sum(self._left.values())
 
     def count(self, kind: Kind, seconds: float | None = None, times: int = 1) -> None:
         """``times`` pieces are done; ``seconds`` is None where they took nothing: found done, or never to be done."""
-        self.done += times
         self._left[kind] = max(0, self._left.get(kind, 0) - times)
         if seconds is not None:
             self._took.setdefault(kind, deque(maxlen=_RECENT)).append(seconds)

@@ -60,7 +60,14 @@ class Ticker:
         self._last, self._knew, self._lanes = -math.inf, False, dict[str, Lane]()
         self.live = None
         if not quiet and self.console.is_terminal and not self.console.is_dumb_terminal:
-            self.live = Live(Visible(self.boards), console=self.console, refresh_per_second=_REFRESH, transient=True)
+            alone = workers == 1  # a thread that draws could hold the stream's lock while a worker is forked
+            self.live = Live(
+                Visible(self.boards),
+                console=self.console,
+                auto_refresh=alone,
+                refresh_per_second=_REFRESH,
+                transient=True,
+            )
 
     def __enter__(self) -> Ticker:
         if self.live is not None:
@@ -75,6 +82,11 @@ class Ticker:
     def say(self, line: str) -> None:
         """One line that stays."""
         self.console.print(one_line(line), highlight=False, markup=False, soft_wrap=True)
+
+    def refresh(self) -> None:
+        """Draw the table, where several run and no thread does."""
+        if self.live is not None and not self.live.auto_refresh:
+            self.live.refresh()
 
     def lane(self, name: str = "") -> Lane:
         """Where the work ``name`` is shown while it runs."""

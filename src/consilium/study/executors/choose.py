@@ -16,6 +16,7 @@ from consilium.study.spec.spec import Spec
 from ..stages.graph import width
 from .children import Children
 from .distributed.cluster import cluster_executor
+from .distributed.folder import written_tables
 from .distributed.foreign import Foreign
 from .distributed.slurm import slurm_executor
 from .forked import Forked
@@ -36,7 +37,7 @@ def executor_for(word: str, workers: int, prepared: Prepared) -> StageExecutor:
         case "serial":
             return Serial()
         case "":
-            return Serial() if why_serial(spec) is not None else _processes(prepared, workers)
+            return Serial() if why_serial(spec) is not None or _is_private(spec) else _processes(prepared, workers)
         case "processes":
             if (refusal := why_serial(spec)) is not None and not _spreads(spec):
                 raise refusal
@@ -63,6 +64,14 @@ def _spreads(spec: Spec) -> bool:
     """Whether one training takes all cores by the word of the study: what `stacked` rounds depends on their number."""
     shape = None if spec.federation is None else spec.federation.shape
     return shape is not None and shape.engine in ("pool", "stacked") and shape.workers != 1
+
+
+def _is_private(spec: Spec) -> bool:
+    """Whether fresh processes, which several threads need, could not read the study."""
+    try:
+        return spec.threads > 1 and not written_tables(spec)
+    except Refused:
+        return True
 
 
 def _processes(prepared: Prepared, workers: int) -> StageExecutor:

@@ -41,11 +41,13 @@ def run_stages(prepared: Prepared, executor: StageExecutor, monitor: Monitor, ou
                 running[here.submit(_performed, prepared, stage.key)] = stage
             else:
                 running[executor.submit(perform, *words, stage.key)] = stage
-        for future in executor.ended(running):
+        ended = executor.ended(running)
+        monitor.refresh()
+        for future in ended:
             stage = running.pop(future)
             error = _lost(future, executor)
             if error and tries[stage.key] < _TRIES:
-                monitor.say(f"{stage.label}: {error}; it is done again")
+                monitor.say(f"{stage.label} is done again: {error}")
                 waiting = {stage.key: stage, **waiting}
                 continue
             if error:

@@ -87,6 +87,10 @@ class Monitor:
         """The stage ``key`` does not run any more."""
         self._ticker.end(key)
 
+    def refresh(self) -> None:
+        """Draw what is shown."""
+        self._ticker.refresh()
+
     def say(self, line: str) -> None:
         """One line that stays."""
         self._ticker.say(line)

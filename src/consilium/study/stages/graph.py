@@ -17,7 +17,6 @@ from consilium.study.plan.stage_keys import digest
 
 from .callbacks import training_label
 from .evaluation import EvaluateStage, evaluate_key
-from .manifest import given
 from .releasing import ReleaseStage, release_key
 from .stage import Stage
 from .training import TrainStage, train_key
@@ -48,8 +47,9 @@ def stages_of(plan: Plan) -> Mapping[str, Stage]:
 
 
 def study_digest(plan: Plan) -> str:
-    """16 digits of what a study will do: its tables as they were written, and the name of every stage."""
-    return digest({"schema": 1, "study": dict(given(plan.spec)), "stages": list(stages_of(plan))})
+    """16 digits of what a study will do: the name of every stage, and the attacks, which name none."""
+    attacks = {attack.name: attack.configuration() for attack in plan.spec.attacks}
+    return digest({"schema": 1, "stages": list(stages_of(plan)), "attacks": attacks})
 
 
 def width(stages: Sequence[Stage]) -> int:

@@ -29,6 +29,8 @@ from consilium.study.evaluate.seals import known_cells
 from consilium.study.executors.perform import Prepared
 from consilium.study.plan.plan import Plan, make_plan
 from consilium.study.spec.parse import parse
+from consilium.study.spec.spec import Spec
+from consilium.study.spec.toml_binding import place
 from consilium.study.stages.context import StageContext
 from consilium.study.stages.manifest import study_record
 from consilium.study.stages.stage import Stage
@@ -46,6 +48,7 @@ __all__ = [
     "prepare",
     "prepared_in",
     "refuse_workers",
+    "written_tables",
 ]
 
 _PLAN = "plan.json"
@@ -68,10 +71,7 @@ def prepare(plan: Plan, store: Store, command: str) -> Prepared:
 def make_ready(prepared: Prepared, command: str) -> None:
     """The same for a run that has the folder to itself."""
     plan, store = prepared.context.plan, prepared.context.store
-    table = dict(plan.spec.given)
-    if json.loads(json.dumps(table, default=repr)) != _listed(table):
-        reason = "the study holds values that cannot be written to plan.json, so no other process could read it"
-        raise Refused(reason, remedy="write it as a study file, or use entries of the catalogue")
+    table = written_tables(plan.spec)
     for path in (store.folder / "ended").glob("*.json"):
         path.unlink(missing_ok=True)
     discard_altered(prepared)
@@ -208,8 +208,22 @@ def _path(store: Store, key: str) -> Path:
     return store.folder / "ended" / f"{key}.json"
 
 
-def _listed(value: Any) -> Any:
-    """As JSON reads it back: a tuple is a list."""
+def written_tables(spec: Spec) -> dict[str, Any]:
+    """The study's tables in plain JSON.  Raises Refused where they hold what no other process could read."""
+    return {name: _written(value, name) for name, value in spec.given.items()}
+
+
+def _written(value: object, where: str) -> Any:
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, Path):
+        return str(value)
     if isinstance(value, Mapping):
-        return {str(k): _listed(v) for k, v in value.items()}
-    return [_listed(one) for one in value] if isinstance(value, list | tuple) else value
+        return {str(name): _written(one, place(where, name)) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_written(one, f"{where}[{i}]") for i, one in enumerate(value)]
+    raise Refused(
+        f"a {type(value).__name__} cannot be written to {_PLAN}, so no other process could read it",
+        remedy='name it by its kind in a table, or run the study in this process: executor = "serial"',
+        where=where,
+    )

@@ -15,6 +15,7 @@ from pathlib import Path
 from consilium.core.errors import Refused
 from consilium.core.seal import sealed
 from consilium.evidence.storage.write import plain
+from consilium.monitor.eta import Kind
 from consilium.monitor.interrupt import check_interrupt
 from consilium.monitor.progress import Ticker
 from consilium.monitor.sinks.tracks import Tracks
@@ -22,11 +23,13 @@ from consilium.study.evaluate.acceptance import cells_in, state_thresholds, with
 from consilium.study.executors.perform import Prepared
 from consilium.study.executors.scheduler import ready
 from consilium.study.executors.stage_monitor import Monitor
-from consilium.study.stages.callbacks import rounds_planned, training_curve, work
-from consilium.study.stages.events import CurveBegan, CurveEnded
+from consilium.study.stages.callbacks import rounds_kind, rounds_planned, training_curve, work
+from consilium.study.stages.evaluation import EvaluateStage
+from consilium.study.stages.events import CurveBegan, CurveEnded, ShadowsOver, Skipped
 from consilium.study.stages.manifest import study_record
 from consilium.study.stages.outcome import Outcome
 from consilium.study.stages.stage import Stage
+from consilium.study.stages.training import TrainStage
 from consilium.study.store.environment import settled
 from consilium.study.store.store import Store, write_json
 
@@ -139,16 +142,32 @@ def _ends(prepared: Prepared, leases: Leases) -> Iterator[tuple[str, Ended]]:
     waiting, pause, store = dict(prepared.stages), _SHORTEST, prepared.context.store
     while waiting:
         check_interrupt()
-        waiting = {key: stage for key, stage in waiting.items() if Ended.read(store, key) is None}
+        for stage in list(waiting.values()):
+            if Ended.read(store, stage.key) is not None:
+                del waiting[stage.key]
+                _count(prepared, stage)
         for stage in ready(waiting, ()):
             ended = carry_out(prepared, stage, leases)
             if ended is not None:
                 pause = _SHORTEST
+                del waiting[stage.key]
                 yield stage.key, ended
                 break
         else:
             time.sleep(pause if waiting else 0)
             pause = min(2 * pause, _LONGEST)
+
+
+def _count(prepared: Prepared, stage: Stage) -> None:
+    """Another worker did it: its pieces are no work that is left."""
+    plan, tell = prepared.context.plan, prepared.teller(stage.key)
+    if isinstance(stage, TrainStage):
+        tell(Skipped(rounds_kind(stage.node), rounds_planned(plan)))
+    elif isinstance(stage, EvaluateStage):
+        for attack in plan.spec.attacks:
+            tell(Skipped(Kind("attacks", attack.name)))
+        if stage.cell.training is not None:
+            tell(ShadowsOver(stage.cell.training))
 
 
 def _finished(
@@ -198,9 +217,9 @@ def conclude_study(prepared: Prepared, command: str, monitor: Monitor, outcome: 
 
 
 def _drawn(prepared: Prepared, key: str, monitor: Monitor) -> None:
-    plan = prepared.context.plan
-    node = plan.trainings.get(key.removeprefix("train-"))
-    if node is not None:
+    plan, stage = prepared.context.plan, prepared.stages[key]
+    if isinstance(stage, TrainStage):
+        node = stage.node
         monitor.note(key, CurveBegan(training_curve(plan, node), rounds_planned(plan)))
         monitor.note(key, CurveEnded(True))
 
