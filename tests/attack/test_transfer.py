@@ -21,7 +21,7 @@ def from_other(view, other_network):
 
 def test_it_lies_between_nothing_and_the_white_box(view, from_other):
     clean, crossed, white = (
-        robust(PGD(radius=0), view),
+        robust(PGD(radius=1e-9), view),
         robust(Transfer(radius=0.1), from_other),
         robust(PGD(radius=0.1), view),
     )

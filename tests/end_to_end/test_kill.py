@@ -22,6 +22,8 @@ VARYING = {
     "dirty",
     "seal",  # of a record, its seconds included
     "seals",  # of rounds.jsonl, likewise, and of a checkpoint, whose bytes are compared
+    "trained",  # the same digests, in evidence
+    "trainings",  # and in the record of the study
 }
 
 

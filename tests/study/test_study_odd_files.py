@@ -100,11 +100,21 @@ def test_a_recipe_without_a_field_is_named(done):
         consilium.load(only(done, "evidence.json").parent)
 
 
+def unfinish(done):
+    """As a run leaves it that was killed before its training ended: nothing was made of it, and nothing knows it."""
+    for name in ("training.json", "evidence.json"):
+        only(done, name).unlink()
+    path = done.folder / "study.json"
+    record = json.loads(path.read_text())
+    record.pop("trainings", None)
+    path.write_text(json.dumps(sealed({**record, "cells": [{**cell, "seal": None} for cell in record["cells"]]})))
+
+
 def test_a_byte_that_is_no_text_costs_its_line_alone(done):
     path = only(done, "rounds.jsonl")
     path.write_bytes(path.read_bytes() + b"\xff\n")
     assert set(read_study(done.folder).unread.values()) == {"was changed after it was written"}
-    path.with_name("training.json").unlink()  # of a training that is still at work: nothing has sealed it
+    unfinish(done)  # a training that is still at work: nothing has sealed it
     study = read_study(done.folder)
     (rounds,), (why,) = study.rounds.values(), study.unread.values()
     assert len(rounds) == 2 and why == "1 of its 3 lines cannot be read"
@@ -115,10 +125,10 @@ def test_a_byte_that_is_no_text_costs_its_line_alone(done):
 
 def test_a_round_without_its_line_is_not_passed_over(done):
     path = only(done, "rounds.jsonl")
-    (path.parent / "training.json").unlink()
+    unfinish(done)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"\xff\n" + lines[1])
-    (failed,) = again_without_evidence(done).outcome.failed.values()
+    (failed,) = again(done).outcome.failed.values()
     assert "has no readable line of round 1" in failed
 
 

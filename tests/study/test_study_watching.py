@@ -143,6 +143,14 @@ def tampered(folder):
         record = json.loads(path.with_name("training.json").read_text())
         record["seals"][path.name] = file_digest(path)
         path.with_name("training.json").write_text(json.dumps(sealed(record)))
+    top = json.loads((folder / "study.json").read_text())
+    for path in folder.glob("cells/*/evidence.json"):
+        record = json.loads(path.read_text())
+        seals = json.loads((folder / "trainings" / record["training"] / "training.json").read_text())["seals"]
+        top["trainings"][record["training"]] = seals
+        path.write_text(json.dumps(sealed({**record, "trained": seals})))
+    top["cells"] = [{**cell, "seal": None} for cell in top["cells"]]
+    (folder / "study.json").write_text(json.dumps(sealed(top)))
 
 
 def test_a_replay_that_ends_elsewhere_is_a_failed_finding(study, live, tmp_path):

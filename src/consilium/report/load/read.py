@@ -36,6 +36,7 @@ from .seals import (
 
 __all__ = ["read_study"]
 
+_GONE = "no evidence was written"
 _DIGEST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -186,7 +187,7 @@ def _planned(
     return replace(
         evidence,
         cell=replace(name, choices=choices, infected_by=name.infected_by or "none"),
-        status=ALTERED if altered and (evidence.status or not trouble) else status,
+        status=ALTERED if altered and trouble != _GONE else status,
         error=str(printable("; ".join(text for text in (altered, evidence.error or trouble) if text))) or None,
         training=_name(evidence.training) or _name(entry.training),
         model=_name(evidence.model) or _name(entry.model),
@@ -206,7 +207,7 @@ def _evidence(path: Path) -> tuple[Mapping[str, object], str]:
     try:
         return read_json(path, nan_is_null=True), ""  # no number is no figure: it is shown as undefined
     except FileNotFoundError:
-        return {}, "no evidence was written"
+        return {}, _GONE
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         return {"status": "failed"}, f"its evidence cannot be read: {why}"
