@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from consilium.core.attack import Attack
-from consilium.core.catalogue import ROOMS, cards, load
+from consilium.core.catalogue import ROOMS, cards, load_entry
 from consilium.core.errors import Refused
 from consilium.core.records import Records
 from consilium.core.threat import ModelView, QueryView, ThreatModel, View, require
@@ -55,9 +55,9 @@ def contradictions(attack):
 ATTACKS = [card for room in ROOMS if room.startswith("attack/") for card in cards(room)]
 
 
-@pytest.mark.parametrize("card", [card for card in ATTACKS if issubclass(load(card), Attack)], ids=lambda c: c.kind)
+@pytest.mark.parametrize("card", [card for card in ATTACKS if issubclass(load_entry(card), Attack)], ids=lambda c: c.kind)
 def test_the_view_that_an_attack_runs_on_is_the_one_that_it_needs(card):
-    assert not contradictions(load(card))
+    assert not contradictions(load_entry(card))
 
 
 def test_an_attack_that_runs_on_another_view_than_it_needs_is_noticed():
