@@ -15,9 +15,6 @@ __all__ = ["START", "bare_commits", "faults"]
 
 START = "3dd660e"
 LONGEST = 72
-EXCUSED = {"e2ef36b", "ce3311d", "ace80c7", "e685d03", "24ac1d0"}
-"""Commits without a body from the days in which the rule was written."""
-
 TRAILER = re.compile(r"^[A-Z][A-Za-z-]+: .+$")
 ENDINGS = re.compile(r"(?<![eE])ed$|ing$|(?<![suiSUI])s$")
 """Added, Adding, Adds; but Feed, Pass, Focus."""
@@ -34,8 +31,7 @@ def bare_commits(root: Path) -> list[str] | None:
     complaints = []
     for entry in filter(None, (part.strip("\n") for part in log.split("\x1e"))):
         number, subject, body = entry.split("\x1f")
-        if number[:7] not in EXCUSED:
-            complaints += [f"commit {number}: {fault}" for fault in faults(subject, body)]
+        complaints += [f"commit {number}: {fault}" for fault in faults(subject, body)]
     return complaints
 
 

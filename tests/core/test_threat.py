@@ -55,7 +55,10 @@ def contradictions(attack):
 ATTACKS = [card for room in ROOMS if room.startswith("attack/") for card in cards(room)]
 
 
-@pytest.mark.parametrize("card", [card for card in ATTACKS if issubclass(load_entry(card), Attack)], ids=lambda c: c.kind)
+RUN = [card for card in ATTACKS if issubclass(load_entry(card), Attack)]
+
+
+@pytest.mark.parametrize("card", RUN, ids=lambda c: c.kind)
 def test_the_view_that_an_attack_runs_on_is_the_one_that_it_needs(card):
     assert not contradictions(load_entry(card))
 
