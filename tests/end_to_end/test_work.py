@@ -15,7 +15,7 @@ from consilium.study.executors.distributed.lease import Leases
 from consilium.study.executors.distributed.worker import carry_out, work_in
 from consilium.study.store.store import Store
 
-TIMES = re.compile(r"seconds|created|latency|^seals?$|^command$|^code$")
+TIMES = re.compile(r"seconds|created|latency|^seals?$|^command$|^code$|^trained$|^trainings$")
 
 STUDY = {
     "name": "many",

@@ -7,7 +7,7 @@ import pytest
 import torch
 import typer
 
-from consilium import cli
+from consilium.cli import guard
 from consilium.core.errors import Refused
 from consilium.study.store.error_summary import own_code
 
@@ -42,13 +42,13 @@ def test_the_command_line_says_whose_it_is(tmp_path, monkeypatch, capsys):
     (tmp_path / "own_fault.py").write_text(lines)
     monkeypatch.syspath_prepend(tmp_path)
     own = importlib.import_module("own_fault")
-    with pytest.raises(typer.Exit) as ended, cli._guarded(False):
+    with pytest.raises(typer.Exit) as ended, guard.guarded(False):
         own.fails()
     said = capsys.readouterr().err
     assert ended.value.exit_code == Refused.exit_code
     assert f"{tmp_path / 'own_fault.py'}:2 raised KeyError: 'weights'" in said and "defect" not in said
-    with pytest.raises(typer.Exit) as ended, cli._guarded(False):
+    with pytest.raises(typer.Exit) as ended, guard.guarded(False):
         own.leaves()
     assert ended.value.exit_code == Refused.exit_code and ":5 raised SystemExit: gone" in capsys.readouterr().err
-    defect = cli._unforeseen(RuntimeError("a broken invariant"))
+    defect = guard._unforeseen(RuntimeError("a broken invariant"))
     assert "this is a defect of Consilium" in defect.remedy

@@ -11,8 +11,6 @@ NET = """
 import torch
 from torch import nn
 
-class Quit(BaseException):
-    pass
 
 class Net(nn.Module):
     def __init__(self, how):
@@ -23,8 +21,6 @@ class Net(nn.Module):
         if len(x) == 114 and not self.training:
             if self.how == "exit":
                 raise SystemExit(0)
-            if self.how == "quit":
-                raise Quit("no more")
             if self.how == "interrupt":
                 raise KeyboardInterrupt
             if self.how == "mix":
@@ -59,11 +55,11 @@ def cells(results):
     return [json.loads((results.folder / "cells" / c.digest / "evidence.json").read_text()) for c in results.plan.cells]
 
 
-@pytest.mark.parametrize(("how", "reason"), [("exit", "SystemExit: 0"), ("quit", "Quit: no more")])
+@pytest.mark.parametrize(("how", "reason"), [("exit", "SystemExit: 0")])
 def test_what_is_no_exception_fails_its_cell_by_file_and_line(study, tmp_path, how, reason):
     results = study(how).run(tmp_path / "out", quiet=True)
     (failure,) = results.outcome.failed.values()
-    raised = "raise SystemExit(0)" if how == "exit" else 'raise Quit("no more")'
+    raised = "raise SystemExit(0)"
     line = [text.strip() for text in NET.splitlines()].index(raised) + 1
     assert reason in failure and f"{tmp_path / PLACE}:{line}" in failure
     assert [evidence["status"] for evidence in cells(results)] == ["failed"]

@@ -169,9 +169,9 @@ def test_a_training_that_is_run_again_may_be_killed_and_ends_as_what_was_judged(
         path.unlink()
     monkeypatch.setattr(Watch, "__call__", killed)
     with pytest.raises(Stop):
-        spec().run(folder.parent, quiet=True)
+        spec().run(folder.parent, quiet=True, executor="serial")
     monkeypatch.setattr(Watch, "__call__", call)
-    outcome = spec().run(folder.parent, quiet=True).outcome
+    outcome = spec().run(folder.parent, quiet=True, executor="serial").outcome
     assert (outcome.failed, outcome.trained, outcome.resumed, outcome.attacks_run) == ({}, 4, 1, 0)
     assert curves(folder) == drawn and read_study(folder).altered == ()
     outcome = spec(*MORE).run(folder.parent, quiet=True).outcome

@@ -243,7 +243,7 @@ def test_the_study_s_own_algorithm_has_no_second_name(tables):
 def test_an_entry_whose_class_is_not_that_of_its_room_is_refused(monkeypatch):
     """A plugin of the group of sources that is a partition would fail far from its cause."""
     assert entry({"kind": "iid"}, "data", "data/partitions") == IID()
-    monkeypatch.setattr(toml_binding, "load", lambda card: IID)
+    monkeypatch.setattr(toml_binding, "load_entry", lambda card: IID)
     with pytest.raises(Refused, match="digits stands in data/sources, and its class Digits is no Source"):
         entry({"kind": "digits"}, "data", "data/sources")
 

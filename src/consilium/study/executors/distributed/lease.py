@@ -28,17 +28,14 @@ from pathlib import Path
 
 from consilium.core.errors import Failed
 from consilium.core.files import read_bytes, unwritten
+from consilium.study.stages.context import LeaseLost
 
-__all__ = ["PATIENCE", "Lease", "LeaseLost", "Leases", "Observed"]
+__all__ = ["PATIENCE", "Lease", "Leases", "Observed"]
 
 PATIENCE = 120.0
 """Seconds: above the minute for which NFS may show an old directory."""
 _RENEWALS = 12
 """In the time after which a lease is dead."""
-
-
-class LeaseLost(BaseException):
-    """Another worker has the stage.  No Exception: whoever records failures must not take it for one."""
 
 
 @dataclass(frozen=True)
