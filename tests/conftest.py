@@ -266,3 +266,33 @@ def _word(value):
 
 def _key(name):
     return json.dumps(name, ensure_ascii=False)
+
+
+def timeless(value, times):
+    """A record without the fields whose names match ``times``, nor what is timed."""
+    if isinstance(value, dict):
+        if value.get("name") == "latency_ratio":
+            return {}
+        return {k: timeless(v, times) for k, v in value.items() if not times.search(k)}
+    return [timeless(one, times) for one in value] if isinstance(value, list) else value
+
+
+@pytest.fixture(scope="session")
+def contents_of():
+    """``contents_of(folder, rooms, times)``: records without times and tensor files as bytes, by path."""
+
+    def contents(folder, rooms, times):
+        files = {}
+        for path in sorted(folder.rglob("*")):
+            name = str(path.relative_to(folder))
+            if name.split("/", maxsplit=1)[0] not in rooms:
+                continue
+            if path.suffix == ".json":
+                files[name] = timeless(json.loads(path.read_text()), times)
+            elif path.suffix == ".jsonl":
+                files[name] = [timeless(json.loads(line), times) for line in path.read_text().splitlines()]
+            elif path.suffix == ".safetensors":
+                files[name] = path.read_bytes()
+        return files
+
+    return contents

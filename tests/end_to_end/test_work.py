@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import threading
+from functools import partial
 
 import pytest
 
@@ -31,27 +32,10 @@ STUDY = {
 SMALL = {**STUDY, "seeds": [0]}
 
 
-def timeless(value):
-    if isinstance(value, dict):
-        if value.get("name") == "latency_ratio":
-            return {}
-        return {k: timeless(v) for k, v in value.items() if not TIMES.search(k)}
-    return [timeless(one) for one in value] if isinstance(value, list) else value
-
-
-def contents(folder):
-    """Every record without times, every tensor file as bytes."""
-    found = {}
-    for room in ("trainings", "models", "cells"):
-        for path in (folder / room).rglob("*"):
-            name = str(path.relative_to(folder))
-            if path.suffix == ".json":
-                found[name] = timeless(json.loads(path.read_text()))
-            elif path.suffix == ".jsonl":
-                found[name] = [timeless(json.loads(line)) for line in path.read_text().splitlines()]
-            elif path.suffix == ".safetensors":
-                found[name] = path.read_bytes()
-    return found
+@pytest.fixture
+def contents(contents_of):
+    """Every record without times, and every tensor file as bytes."""
+    return partial(contents_of, rooms=("trainings", "models", "cells"), times=TIMES)
 
 
 def ended(folder):
@@ -68,7 +52,7 @@ def until(true, seconds=300):
     raise AssertionError("it never came")
 
 
-def test_two_workers_one_killed_half_way_make_what_one_run_makes(tmp_path, consilium_cli, as_toml):
+def test_two_workers_one_killed_half_way_make_what_one_run_makes(tmp_path, consilium_cli, as_toml, contents):
     (tmp_path / "many.toml").write_text(as_toml(STUDY))
     assert consilium_cli("run", "many.toml", "--out", "whole", "--executor", "serial", cwd=tmp_path).code == 0
     done = consilium_cli("prepare", "many.toml", "--out", "out", "--json", cwd=tmp_path)

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import re
 import signal
+from functools import partial
 
 import pytest
 
@@ -64,28 +65,10 @@ def serial_small(small, tmp_path_factory):
     return Study.of(small).run(tmp_path_factory.mktemp("serial"), quiet=True, executor="serial").folder
 
 
-def timeless(value):
-    if isinstance(value, dict):
-        if value.get("name") == "latency_ratio":
-            return {}
-        return {k: timeless(v) for k, v in value.items() if not TIMES.search(k)}
-    return [timeless(one) for one in value] if isinstance(value, list) else value
-
-
-def contents(folder):
+@pytest.fixture
+def contents(contents_of):
     """Every record without times, and every tensor file as bytes."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        if name.split("/", maxsplit=1)[0] not in ("trainings", "models", "cells", "study.json"):
-            continue
-        if path.suffix == ".json":
-            found[name] = timeless(json.loads(path.read_text()))
-        elif path.suffix == ".jsonl":
-            found[name] = [timeless(json.loads(line)) for line in path.read_text().splitlines()]
-        elif path.suffix == ".safetensors":
-            found[name] = path.read_bytes()
-    return found
+    return partial(contents_of, rooms=("trainings", "models", "cells", "study.json"), times=TIMES)
 
 
 def prepared_for(study, out):
@@ -96,7 +79,7 @@ def prepared_for(study, out):
 # local processes
 
 
-def test_two_processes_make_what_one_makes(study, serial, tmp_path):
+def test_two_processes_make_what_one_makes(study, serial, tmp_path, contents):
     results = Study.of(study).run(tmp_path, quiet=True, executor="processes", workers=2)
     assert contents(results.folder) == contents(serial)
     assert results.outcome.trained == 12 and results.outcome.attacks_run == 24 and not results.outcome.failed
@@ -104,7 +87,7 @@ def test_two_processes_make_what_one_makes(study, serial, tmp_path):
     assert (again.trained, again.attacks_run, again.reused, again.attacks_reused) == (0, 0, 12, 24)
 
 
-def test_the_comparison_can_fail(serial_small, tmp_path):
+def test_the_comparison_can_fail(serial_small, tmp_path, contents):
     path = next((serial_small / "cells").glob("*/evidence.json"))
     before, whole = path.read_text(), contents(serial_small)
     try:
@@ -115,7 +98,7 @@ def test_the_comparison_can_fail(serial_small, tmp_path):
 
 
 def test_a_killed_worker_loses_nothing_but_its_stage_which_is_done_again(
-    small, serial_small, tmp_path, monkeypatch, capsys
+    small, serial_small, tmp_path, monkeypatch, capsys, contents
 ):
     run, marker = TrainStage.run, tmp_path / "killed"
 
@@ -133,7 +116,7 @@ def test_a_killed_worker_loses_nothing_but_its_stage_which_is_done_again(
     assert said in capsys.readouterr().err
 
 
-def test_one_that_is_killed_twice_is_a_failure_of_its_own_cells(small, serial_small, tmp_path, monkeypatch):
+def test_one_that_is_killed_twice_is_a_failure_of_its_own_cells(small, serial_small, tmp_path, monkeypatch, contents):
     run = TrainStage.run
 
     def dies(stage, context):
@@ -180,7 +163,7 @@ def test_a_fault_of_the_run_itself_ends_it_and_leaves_no_process(small, tmp_path
     assert not multiprocessing.active_children()
 
 
-def test_a_stop_kills_the_workers_and_loses_nothing(small, serial_small, tmp_path, monkeypatch):
+def test_a_stop_kills_the_workers_and_loses_nothing(small, serial_small, tmp_path, monkeypatch, contents):
     run, waiting = TrainStage.run, multiprocessing.get_context("fork").Event()
     heard = Forked.ended
 
@@ -250,7 +233,7 @@ def test_an_unknown_executor_is_refused_by_name(small, tmp_path):
 # any executor
 
 
-def test_any_executor_of_the_standard_library_carries_it(small, serial_small, tmp_path):
+def test_any_executor_of_the_standard_library_carries_it(small, serial_small, tmp_path, contents):
     """Fresh processes, which plan again from the folder: spawn inherits nothing."""
     prepared = prepared_for(small, tmp_path)
     make_ready(prepared, "test")
@@ -266,7 +249,7 @@ def test_any_executor_of_the_standard_library_carries_it(small, serial_small, tm
     assert contents(tmp_path / "many")[name] == contents(serial_small)[name]
 
 
-def test_several_threads_are_fresh_processes_and_change_nothing(small, tmp_path):
+def test_several_threads_are_fresh_processes_and_change_nothing(small, tmp_path, contents):
     """A forked process would wait for threads that it does not have."""
     threads = {**small, "threads": 2}
     wanted = Study.of(threads).run(tmp_path / "serial", quiet=True, executor="serial").folder
@@ -276,7 +259,7 @@ def test_several_threads_are_fresh_processes_and_change_nothing(small, tmp_path)
     assert results.outcome.trained == 4 and contents(results.folder) == contents(wanted)
 
 
-def test_a_local_dask_cluster_makes_what_one_process_makes(small, serial_small, tmp_path):
+def test_a_local_dask_cluster_makes_what_one_process_makes(small, serial_small, tmp_path, contents):
     distributed = pytest.importorskip("distributed", reason="the extra cluster is not installed")
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
@@ -287,7 +270,7 @@ def test_a_local_dask_cluster_makes_what_one_process_makes(small, serial_small, 
     assert contents(results.folder) == contents(serial_small)
 
 
-def test_the_local_executor_of_submitit_makes_what_one_process_makes(small, serial_small, tmp_path):
+def test_the_local_executor_of_submitit_makes_what_one_process_makes(small, serial_small, tmp_path, contents):
     """One training and its cell: every job is a process that imports torch."""
     pytest.importorskip("submitit", reason="the extra slurm is not installed")
     one = {**small, "vary": {}, "corruptions": [], "attacks": small["attacks"][1:]}

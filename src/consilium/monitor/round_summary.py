@@ -57,7 +57,7 @@ def counted(report: Mapping[str, Any], trouble: str) -> int:
 def site_rows(report: Mapping[str, Any]) -> list[SiteRow]:
     """Every site that was asked for its figures, in the order of the report."""
     states = _states(report)
-    return [_row(told, states) for told in report.get("sites", ())]
+    return [_row(entry, states) for entry in report.get("sites", ())]
 
 
 def attendance(report: Mapping[str, Any]) -> str:
@@ -108,17 +108,17 @@ def figure(value: float | None) -> str:
 def _states(report: Mapping[str, Any]) -> dict[str, str]:
     states = {str(site): "took part" for site in report.get("cohort", ())}
     for trouble in reversed(TROUBLES):
-        told = troubled_sites(report, trouble)
-        states |= {site: f"{trouble}: {reason}" if reason else trouble for site, reason in told.items()}
+        reasons = troubled_sites(report, trouble)
+        states |= {site: f"{trouble}: {reason}" if reason else trouble for site, reason in reasons.items()}
     return states
 
 
-def _row(told: Mapping[str, Any], states: Mapping[str, str]) -> SiteRow:
-    site, accuracy = str(told["site"]), told.get("accuracy")
+def _row(entry: Mapping[str, Any], states: Mapping[str, str]) -> SiteRow:
+    site, accuracy = str(entry["site"]), entry.get("accuracy")
     state = states.get(site, "not asked")
-    if accuracy is None and told.get("reason"):
-        state += f"; no figures: {told['reason']}"
-    return SiteRow(site, int(told.get("n", 0)), accuracy, told.get("loss"), state)
+    if accuracy is None and entry.get("reason"):
+        state += f"; no figures: {entry['reason']}"
+    return SiteRow(site, int(entry.get("n", 0)), accuracy, entry.get("loss"), state)
 
 
 def _many(report: Mapping[str, Any], trouble: str) -> str:

@@ -104,7 +104,7 @@ def understand(request: StudyRequest) -> Understood:
 def _check_same(request: StudyRequest, made: Understood) -> None:
     """What the limits were asked about is what will be done."""
     federation = made.arm.federation(made.spec)
-    said: dict[str, Json] = {
+    planned: dict[str, Json] = {
         "rounds": federation.shape.rounds,
         "local_epochs": federation.shape.local_epochs,
         "batch": federation.shape.batch,
@@ -115,9 +115,9 @@ def _check_same(request: StudyRequest, made: Understood) -> None:
         "study": made.spec.name,
         "code": made.spec.model.kind() == "module",
     }
-    asked = request.to_json()
-    for name, value in said.items():
-        if asked[name] != value:
+    wording = request.to_json()
+    for name, value in planned.items():
+        if wording[name] != value:
             raise Refused(
                 f"the request says two things of {name}", remedy="run one release everywhere", where="request"
             )

@@ -159,12 +159,12 @@ class Journal:
     def _checked(self, raw: bytes, before: bytes, number: int, chain: bytes) -> tuple[dict[str, Json], bytes]:
         try:
             line = parse_object(raw, "line")
-            told = bytes.fromhex(member(line, "mac", str))
+            sent_mac = bytes.fromhex(member(line, "mac", str))
             del line["mac"]
         except (Refused, KeyError, TypeError, ValueError):
             raise self._broken(f"line {number} is damaged") from None
         data, mac = _line(line, before, chain)
-        if not hmac.compare_digest(told, mac) or data != raw + b"\n":
+        if not hmac.compare_digest(sent_mac, mac) or data != raw + b"\n":
             raise self._broken(f"line {number} does not follow from what stands before it")
         return line, mac
 

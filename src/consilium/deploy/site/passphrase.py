@@ -42,8 +42,8 @@ class Passphrase(Custody):
 
     def wrap(self, key: bytes) -> bytes:
         """The file's content; Refused for a passphrase that is too short."""
-        said = self._ask(True)
-        if len(said) < _SHORTEST:
+        passphrase = self._ask(True)
+        if len(passphrase) < _SHORTEST:
             reason = f"the new passphrase has fewer than {_SHORTEST} characters"
             raise Refused(reason, remedy="choose a longer one, such as several words")
         nonce = os.urandom(12)
@@ -51,7 +51,7 @@ class Passphrase(Custody):
             "kept": self.name, "kdf": "scrypt", "n": _N, "r": _R, "p": _P, "salt": os.urandom(16).hex(),
             "cipher": "aes-256-gcm", "nonce": nonce.hex(),
         }  # fmt: skip
-        sealed = _cipher(said, about).encrypt(nonce, key, canonical(about))
+        sealed = _cipher(passphrase, about).encrypt(nonce, key, canonical(about))
         data = canonical({**about, "sealed": sealed.hex()})
         self._known[data] = key
         return data
@@ -63,12 +63,12 @@ class Passphrase(Custody):
         return self._known[data]
 
 
-def _opened(data: bytes, said: str, path: Path) -> bytes:
+def _opened(data: bytes, passphrase: str, path: Path) -> bytes:
     about = parse_object(data, "secret")
     try:
         sealed, nonce = bytes.fromhex(member(about, "sealed", str)), bytes.fromhex(member(about, "nonce", str))
         del about["sealed"]
-        cipher = _cipher(said, about)
+        cipher = _cipher(passphrase, about)
     except (KeyError, TypeError, ValueError):
         raise Refused("the site's secret is damaged", remedy="restore it from your backup", where=str(path)) from None
     from cryptography.exceptions import InvalidTag
@@ -83,7 +83,7 @@ def _opened(data: bytes, said: str, path: Path) -> bytes:
         ) from None
 
 
-def _cipher(said: str, about: Mapping[str, Json]) -> Any:
+def _cipher(passphrase: str, about: Mapping[str, Json]) -> Any:
     """AES-256-GCM under the key that the passphrase gives; ValueError for parameters that are not bearable."""
     try:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -93,5 +93,5 @@ def _cipher(said: str, about: Mapping[str, Json]) -> Any:
     n, r, p = (member(about, name, int) for name in ("n", "r", "p"))
     if not (1 < n <= _MOST and 1 <= r <= _R and 1 <= p <= 4):
         raise ValueError("parameters of scrypt")
-    text = unicodedata.normalize("NFKC", said).encode()
+    text = unicodedata.normalize("NFKC", passphrase).encode()
     return AESGCM(Scrypt(salt=bytes.fromhex(member(about, "salt", str)), length=32, n=n, r=r, p=p).derive(text))

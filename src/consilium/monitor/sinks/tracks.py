@@ -40,9 +40,9 @@ class Tracks:
         self._say, self._make = say, lambda kind: _made(kind, folder, study)
         self._idle, self._busy = dict[str, list[Sink]](), dict[str, dict[str, Sink]]()
         for kind in kinds:
-            made = self._tried(kind, partial(self._make, kind))
-            if made is not None:
-                self._idle[kind] = [made]
+            sink = self._tried(kind, partial(self._make, kind))
+            if sink is not None:
+                self._idle[kind] = [sink]
 
     def __enter__(self) -> Tracks:
         return self
@@ -128,5 +128,5 @@ def require_sinks(kinds: Sequence[str]) -> None:
 
 def _made(kind: str, folder: Path, study: str) -> Sink:
     module = importlib.import_module(f"{__package__}.{kind}")
-    made: Sink = getattr(module, SINKS[kind])(folder, study)
-    return made
+    sink: Sink = getattr(module, SINKS[kind])(folder, study)
+    return sink

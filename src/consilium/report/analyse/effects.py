@@ -84,37 +84,37 @@ def changed(study: StudyRecord) -> tuple[TableColumn, ...]:
 def effects(study: StudyRecord) -> tuple[Effect, ...]:
     """One effect per choice other than the first of every axis, then one per infection, where there are pairs."""
     shown, outcomes = changed(study), Outcomes()
-    found = [
+    changes = [
         Effect(axis, label, {c.key: _change(pairs, c, outcomes) for c in shown})
         for axis, label, pairs in (*_choices(study), *_infections(study))
         if pairs
     ]
-    return tuple(effect for effect in found if any(effect.changes.values()))
+    return tuple(effect for effect in changes if any(effect.changes.values()))
 
 
 def unpaired(study: StudyRecord) -> tuple[tuple[str, int], ...]:
     """Each infection with how many of its models cannot be set beside a clean twin, where there are such."""
-    pairs = {label: len(found) for _, label, found in _infections(study)}
+    pairs = {label: len(twins) for _, label, twins in _infections(study)}
     planned = {label: sum(c.infected_by == label for c in study.evidence) for label in study.infections[1:]}
     return tuple((label, planned[label] - pairs[label]) for label in planned if planned[label] > pairs[label])
 
 
 def less_noise(study: StudyRecord) -> tuple[str, ...]:
     """The infections under which some model has a claim whose noise is added by the sites: its twin has more."""
-    found = [
+    labels = [
         cell.infected_by
         for cell in study.evidence
         if cell.judged and cell.infected_by != "none" and any(c.unit != "site" for c in cell.privacy.claims)
     ]
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(labels))
 
 
 def readings(study: StudyRecord, shown: Sequence[Effect]) -> tuple[tuple[str, str], ...]:
     """Each infection under which models answer better, with what its own entry says of that, where it says anything."""
     by_key = {c.key: c for c in changed(study) if c.group in ("Utility", "Evasion")}
     better = [effect for effect in shown if effect.axis == "infection" and _helps(effect, by_key)]
-    said = ((effect.label, _reading(study, effect.label)) for effect in better)
-    return tuple((label, text) for label, text in said if text)
+    readings_by_label = ((effect.label, _reading(study, effect.label)) for effect in better)
+    return tuple((label, text) for label, text in readings_by_label if text)
 
 
 def _helps(effect: Effect, by_key: Mapping[str, TableColumn]) -> bool:

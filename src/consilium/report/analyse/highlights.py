@@ -89,10 +89,10 @@ class _Best:
             return Highlight(title, value, between, row.code, row.arm.name, f"{text}; no other arm has this figure")
         if not alike:
             return Highlight(title, value, between, row.code, row.arm.name, f"{text}; {_beyond(len(rivals))}")
-        said = f"{text}. {_first(ranked, column, f'{value} ({between})' if between else value)}"
+        sentence = f"{text}. {_first(ranked, column, f'{value} ({between})' if between else value)}"
         why = _inside(alike, gaps, len(rivals), _lost((row, *rivals), column, self.outcomes))
         verdict = UNTOLD if _unknown([apart for apart in gaps if apart.sign != sign]) else NOBODY
-        return Highlight(title, verdict, "", row.code, row.arm.name, f"{said}. {why}", _named(row, *alike))
+        return Highlight(title, verdict, "", row.code, row.arm.name, f"{sentence}. {why}", _named(row, *alike))
 
 
 def _first(ranked: Sequence[tuple[Row, Figure]], column: TableColumn, value: str) -> str:
@@ -177,11 +177,11 @@ def _harm(rows: Sequence[Row], column: TableColumn | None, outcomes: Outcomes) -
     worse = _gaps(rivals, lambda one: _against(change[id(row)], change[id(one)]), column, outcomes)
     alike = [rival for rival, by in zip(rivals, worse, strict=True) if by.sign >= 0]
     if not alike:
-        said = f"; {_beyond(len(rivals))}" if rivals else ""
-        return Highlight(title, figure, _limits(gaps[0]), row.code, row.arm.name, f"{text}{said}")
-    said = f"{text}. Largest: {figure}, {row.code}. {_inside(alike, worse, len(rivals), lost)}"
+        beyond = f"; {_beyond(len(rivals))}" if rivals else ""
+        return Highlight(title, figure, _limits(gaps[0]), row.code, row.arm.name, f"{text}{beyond}")
+    sentence = f"{text}. Largest: {figure}, {row.code}. {_inside(alike, worse, len(rivals), lost)}"
     verdict = UNTOLD if _unknown([by for by in worse if by.sign >= 0]) else "no arm is measurably hurt most"
-    return Highlight(title, verdict, "", row.code, row.arm.name, said, _named(row, *alike))
+    return Highlight(title, verdict, "", row.code, row.arm.name, sentence, _named(row, *alike))
 
 
 def _unknown(alike: Sequence[Gap]) -> bool:

@@ -64,8 +64,8 @@ def heat_groups(study: StudyRecord, rows: Sequence[Row]) -> tuple[HeatGroup, ...
 def _group(study: StudyRecord, rows: Sequence[Row], aim: str) -> HeatGroup:
     name, attacks = _MAIN.get(aim) or _first_measure(study, aim), study.attacks(aim)
     good = aim == "evasion"
-    made = [TableColumn(f"{name}:{a}", a, aim.capitalize(), "", "high" if good else "low") for a in attacks]
-    figures = [[figure_of(row.cells, column) for column in made] for row in rows]
+    columns_of_aim = [TableColumn(f"{name}:{a}", a, aim.capitalize(), "", "high" if good else "low") for a in attacks]
+    figures = [[figure_of(row.cells, column) for column in columns_of_aim] for row in rows]
     top = 1.0 if good else max([0.25, *(f.value for line in figures for f in line if f.value is not None)])
     cells = [[HeatCell(f, _tile(f, top, good, a, row)) for f, a in zip(line, attacks, strict=True)]
              for line, row in zip(figures, rows, strict=True)]  # fmt: skip

@@ -35,20 +35,20 @@ def stored_network(spec: Spec, data: Consortium) -> Network:
     module, twin = blank(), blank(1)
     tensors = read_tensors(Path(file.path).expanduser(), "model.path")
     _fill(module, tensors, file.path)
-    made = probed(module.to(spec.device), data.shape, classes, trained=False, again=lambda: blank().to(spec.device))
+    network = probed(module.to(spec.device), data.shape, classes, trained=False, again=lambda: blank().to(spec.device))
     _fill(twin, tensors, file.path)
     _refuse_drawn(module, twin.to(spec.device), data.shape)
-    return made
+    return network
 
 
 def stored_architecture(file: File) -> Architecture:
     """The architecture that the stored weights belong to."""
     table = as_table(file.architecture, "model.architecture")
-    made = entry(table, "model.architecture", "learn/models")
-    if made.kind() == "file":
+    architecture = entry(table, "model.architecture", "learn/models")
+    if architecture.kind() == "file":
         reason = "a file cannot be the architecture of a file"
         raise Refused(reason, remedy="name the network, such as resnet9", where="model.architecture.kind")
-    return made
+    return architecture
 
 
 _WRAPPERS = {"module.": "torch.nn.DataParallel", "_orig_mod.": "torch.compile"}

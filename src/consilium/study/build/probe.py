@@ -227,10 +227,10 @@ def _refuse_neighbours(network: Network, x: Tensor) -> None:
     if sizes is SIZES:
         with scoped(Stream(0, ("probe", "varied"))):
             x = torch.cat([x, varied(x.shape[1:], like=x), outlying(x.shape[1:], like=x)])
-    found = departure(network.module_at(*_moved(network, _NUDGE if sound else 0.0)), x, tolerance, sizes)
-    if found is not None:
+    difference = departure(network.module_at(*_moved(network, _NUDGE if sound else 0.0)), x, tolerance, sizes)
+    if difference is not None:
         raise _refused(
-            f"an answer depends on the other examples of its batch, in evaluation too: {found}",
+            f"an answer depends on the other examples of its batch, in evaluation too: {difference}",
             "use running statistics there (track_running_stats), or GroupNorm",
         )
 

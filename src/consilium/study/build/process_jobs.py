@@ -18,7 +18,7 @@ from consilium.core.errors import ConsiliumError, Failed
 from consilium.federate.engines.engine import one_thread
 from consilium.federate.engines.pool import begin_worker
 
-__all__ = ["Job", "each"]
+__all__ = ["Job", "each", "fork_worker"]
 
 Job = Callable[[Callable[[], None]], None]
 """Work that leaves its result in a file; it calls what it is given from time to time, to say that it is alive."""
@@ -39,7 +39,7 @@ def each(jobs: Sequence[Job], workers: int, done: Callable[[], None]) -> None:
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                pipe, process = _started(waiting.pop(), list(running))
+                pipe, process = fork_worker(_serve, list(running), waiting.pop())
                 running[pipe] = process
             for ready in wait(list(running)):
                 if _ended(ready, running):  # type: ignore[arg-type]
@@ -51,10 +51,17 @@ def each(jobs: Sequence[Job], workers: int, done: Callable[[], None]) -> None:
             process.join()
 
 
-def _started(job: Job, others: list[Connection]) -> tuple[Connection, BaseProcess]:
+def fork_worker(
+    target: Callable[..., None], others: Sequence[Connection], *arguments: object
+) -> tuple[Connection, BaseProcess]:
+    """Fork a process that runs ``target(pipe, ends, *arguments)``; our end of its pipe, and the process.
+
+    ``ends`` are ours of all pipes, ``others`` among them, which the worker closes.  Raises Failed where the system
+    starts no process.
+    """
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_serve, args=(job, theirs, [ours, *others]))
+    process = context.Process(target=target, args=(theirs, [ours, *others], *arguments))
     sys.stdout.flush()
     sys.stderr.flush()  # else the child would print what waits here once more
     with warnings.catch_warnings():  # of forking beside threads: a worker takes none of their locks
@@ -87,7 +94,7 @@ def _ended(pipe: Connection, running: dict[Connection, BaseProcess]) -> bool:
     return False
 
 
-def _serve(job: Job, pipe: Connection, others: list[Connection]) -> None:
+def _serve(pipe: Connection, others: list[Connection], job: Job) -> None:
     """The worker's side."""
     begin_worker(others)
     try:

@@ -91,7 +91,7 @@ def judge(model: Released, data: Consortium, stream: Stream, folder: Path) -> Ju
     """
     logits, test = answers(model.module, data.test.x), data.test
     _refuse_company(model.plain, data)
-    made = (
+    figures = (
         *utility(logits, test.y, stream.child("utility")),
         brier_score(logits, test.y, test.units),
         expected_calibration_error(logits, test.y, test.units, stream.child("calibration")),
@@ -105,7 +105,7 @@ def judge(model: Released, data: Consortium, stream: Stream, folder: Path) -> Ju
         "correct": predicted == test.y,
     }
     write_tensors(folder / _FILE, scores)
-    return Judgement(made, is_collapsed(logits), _FILE, file_digest(folder / _FILE))
+    return Judgement(figures, is_collapsed(logits), _FILE, file_digest(folder / _FILE))
 
 
 def _refuse_company(plain: nn.Module, data: Consortium) -> None:
@@ -147,21 +147,21 @@ def costs(
     With a ``target`` accuracy also the rounds and bytes until it was reached.
     """
     example = data.test.x[:_LATENCY_BATCH]
-    made = [
+    measures = [
         stored_bytes(model.size),
         latency_ratio(model.module, model.plain, example, _LATENCY_REPEATS),
     ]
     for way in ("bytes_up", "bytes_down"):
         sent = [r[way] / max(1, len(r["cohort"])) for r in rounds]
         name = f"{way}_per_round_site"
-        made.append(
+        measures.append(
             Measure(name, sum(sent) / len(sent), min(sent), max(sent), n=len(sent), unit="B")
             if sent
             else Measure.undefined(name, "nothing was trained")
         )
     if target and rounds:
-        made += to_accuracy(target, rounds)
-    return tuple(made)
+        measures += to_accuracy(target, rounds)
+    return tuple(measures)
 
 
 def answers(module: nn.Module, x: Tensor, batch: int = _BATCH) -> Tensor:

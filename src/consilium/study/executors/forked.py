@@ -9,11 +9,8 @@ for them would never end.
 from __future__ import annotations
 
 import ctypes
-import multiprocessing
 import os
 import signal
-import sys
-import warnings
 from collections.abc import Callable, Collection
 from concurrent.futures import Executor, Future
 from contextlib import suppress
@@ -26,6 +23,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 from consilium.core.errors import ConsiliumError, Failed, Refused
 from consilium.federate.engines.pool import begin_worker
 from consilium.monitor.interrupt import check_interrupt
+from consilium.study.build.process_jobs import fork_worker
 from consilium.study.stages.events import Event
 from consilium.study.store.error_summary import own_code
 
@@ -63,19 +61,8 @@ class Forked(Executor):
         """Start it in a process of its own.  Raises Failed where none can be started."""
         self._prepared.gather(str(args[-1]))
         future: Future[T] = Future()
-        context = multiprocessing.get_context("fork")
-        ours, theirs = context.Pipe(duplex=False)
-        target = (self._prepared, self._cores, os.getpid(), theirs, [ours, *self._running], fn, args)
-        process = context.Process(target=_serve, args=target)
-        sys.stdout.flush()
-        sys.stderr.flush()  # else the child would print what waits here once more
-        with warnings.catch_warnings():  # of forking beside threads: a worker takes none of their locks
-            warnings.simplefilter("ignore", DeprecationWarning)
-            try:
-                process.start()
-            except OSError as error:
-                raise Failed(f"a worker process cannot be started: {error}", remedy="use fewer workers") from error
-        theirs.close()
+        arguments = (self._prepared, self._cores, os.getpid(), fn, args)
+        ours, process = fork_worker(_serve, list(self._running), *arguments)
         self._running[ours] = _Worker(process, future)
         return future
 
@@ -132,11 +119,11 @@ def _lost(status: int | None) -> WorkerLost:
 
 
 def _serve(
+    pipe: Connection,
+    others: list[Connection],
     prepared: Prepared,
     cores: int,
     parent: int,
-    pipe: Connection,
-    others: list[Connection],
     fn: Callable[..., Any],
     args: tuple[str, ...],
 ) -> None:

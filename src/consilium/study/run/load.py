@@ -120,12 +120,12 @@ def _gathered(recipe: Mapping[str, Any]) -> Records:
     shares = value(DataShares, {k: v for k, v in data.items() if k in _SHARES}, "data")
     own = {k: v for k, v in data.items() if k not in _SHARES and k != "partition"}
     source = entry(own, "recipe", "data/sources")
-    made = gather(source, partition, **vars(shares), stream=Stream(recipe["seed"]).child("data"))
-    if data_digest(made) != recipe["fingerprint"]:
+    data_set = gather(source, partition, **vars(shares), stream=Stream(recipe["seed"]).child("data"))
+    if data_digest(data_set) != recipe["fingerprint"]:
         raise Refused(
-            f"the data of {made.name} are not those that the cell was judged on", remedy="find the file it names"
+            f"the data of {data_set.name} are not those that the cell was judged on", remedy="find the file it names"
         )
-    return made.test
+    return data_set.test
 
 
 _SHARES = ("sites", "public", "validation", "test", "non-members", "shared-patients")
@@ -195,9 +195,10 @@ def _site_file(recipe: Mapping[str, Any], folder: Path, site: str) -> Path:
 
 
 def _architecture(table: Mapping[str, Any], allow_code: bool) -> Architecture:
-    made = entry(table, "recipe", "learn/models")
-    if isinstance(made, File):
-        made = stored_architecture(made)
-    if isinstance(made, Module) and not allow_code:
-        raise Refused(f"loading this model runs the code of {made.path}", remedy="pass allow_code=True if you trust it")
-    return made
+    architecture = entry(table, "recipe", "learn/models")
+    if isinstance(architecture, File):
+        architecture = stored_architecture(architecture)
+    if isinstance(architecture, Module) and not allow_code:
+        reason = f"loading this model runs the code of {architecture.path}"
+        raise Refused(reason, remedy="pass allow_code=True if you trust it")
+    return architecture

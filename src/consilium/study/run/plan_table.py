@@ -54,6 +54,6 @@ def plan_lines(summary: Mapping[str, Any]) -> list[str]:
 
 def _epsilons(arm: ArmSummary) -> str:
     """The epsilon of each of the arm's cells: one figure if they agree, else from least to most."""
-    found = [value for cell in arm["cells"] if (value := cell["epsilon"].get(arm["unit"] or "")) is not None]
-    least, most = round_up(min(found), 4), round_up(max(found), 4)
-    return most if least == most else f"{least} to {most} ({len(found)} cells)"
+    epsilons = [value for cell in arm["cells"] if (value := cell["epsilon"].get(arm["unit"] or "")) is not None]
+    least, most = round_up(min(epsilons), 4), round_up(max(epsilons), 4)
+    return most if least == most else f"{least} to {most} ({len(epsilons)} cells)"

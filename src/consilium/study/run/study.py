@@ -75,12 +75,12 @@ class Study:
 
     def table(self) -> dict[str, Json]:
         """The tables of the study file that says the same."""
-        made: dict[str, Json] = {"name": self.name, "seeds": _plain(self.seeds), "data": _plain(self.data)}
-        made |= {"model": _plain(self.model), "vary": _plain(self.vary), "attacks": _plain(self.attacks)}
-        made |= {"corruptions": _plain(self.corruptions), **self.options}
-        made |= {"accept": _plain(self.accept)} if self.accept else {}
-        made |= {} if self.audit is None else {"audit": _plain(self.audit)}
-        return made if self.federation is None else {**made, "federation": _plain(self.federation)}
+        tables: dict[str, Json] = {"name": self.name, "seeds": _plain(self.seeds), "data": _plain(self.data)}
+        tables |= {"model": _plain(self.model), "vary": _plain(self.vary), "attacks": _plain(self.attacks)}
+        tables |= {"corruptions": _plain(self.corruptions), **self.options}
+        tables |= {"accept": _plain(self.accept)} if self.accept else {}
+        tables |= {} if self.audit is None else {"audit": _plain(self.audit)}
+        return tables if self.federation is None else {**tables, "federation": _plain(self.federation)}
 
     def plan(self, quiet: bool = True) -> Plan:
         """Everything it will do; refused, with law, reason and remedy, if it may not be done.

@@ -67,10 +67,10 @@ def as_table(raw: object, where: str) -> dict[str, Json]:
     return dict(raw)
 
 
-def tabled(made: Entry) -> dict[str, Json]:
+def tabled(instance: Entry) -> dict[str, Json]:
     """The table that configures ``made``: TOML has no null, so a knob that is None by default is left out."""
-    defaults = {f.name.replace("_", "-"): f.default for f in dataclasses.fields(made)}
-    return {k: v for k, v in made.configuration().items() if v is not None or defaults.get(k) is not None}
+    defaults = {f.name.replace("_", "-"): f.default for f in dataclasses.fields(instance)}
+    return {k: v for k, v in instance.configuration().items() if v is not None or defaults.get(k) is not None}
 
 
 def card_of(table: _Table, where: str, *rooms: str) -> Card:
@@ -110,11 +110,11 @@ def entry(table: _Table, where: str, /, *rooms: str) -> Entry:
     card = card_of(table, where, *rooms)
     knobs = {k: v for k, v in table.items() if k != "kind"}
     refuse_unknown(knobs, card.knobs, where, card.kind)
-    made, base = value(load_entry(card), knobs, where), _BASES.get(card.room, Entry)
-    if not isinstance(made, base):
+    instance, base = value(load_entry(card), knobs, where), _BASES.get(card.room, Entry)
+    if not isinstance(instance, base):
         reason = f"{card.kind} stands in {card.room}, and its class {card.name} is no {base.__name__}"
         raise Refused(reason, remedy=f"derive {card.name} from {base.__name__}", where=where)
-    return made
+    return instance
 
 
 def refuse_unknown(given: Iterable[object], known: Iterable[str], where: str, what: str) -> None:
@@ -163,8 +163,8 @@ def shown(raw: object) -> str:
 
 
 @cache
-def _adapter(made: type[Any]) -> TypeAdapter[Any]:
-    return TypeAdapter(made)
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def _plain(raw: object, where: str, depth: int = 0) -> Any:
@@ -199,7 +199,7 @@ def _is_choice(part: int | str) -> bool:
     return isinstance(part, str) and part.startswith("tuple[")
 
 
-def _refusal(error: ValidationError, made: type, where: str) -> Refused:
+def _refusal(error: ValidationError, kind: type, where: str) -> Refused:
     first = _telling(error.errors(include_url=False, include_context=False))
     at = where
     for part in first["loc"]:
@@ -210,19 +210,19 @@ def _refusal(error: ValidationError, made: type, where: str) -> Refused:
     if first["type"] in ("missing", "missing_argument"):
         return Refused("this knob is required", remedy="give it a value", where=at)
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        known = [f.name.replace("_", "-") for f in dataclasses.fields(made)] if dataclasses.is_dataclass(made) else []
+        known = [f.name.replace("_", "-") for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
         return Refused(f"unknown knob {shown(name)}", remedy=_nearest_knob(name, known), where=at)
     got = shown(first.get("input"))
     if first["type"] == "tuple_type":
-        return Refused(f"{got} is not a list", remedy=_as_list(made, first), where=at)
+        return Refused(f"{got} is not a list", remedy=_as_list(kind, first), where=at)
     message = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     reason = f"{got} is not {message}" if message != first["msg"] else f"{message} (got {got})"
     return Refused(reason, remedy=_REMEDIES.get(first["type"], "give a value of that kind"), where=at)
 
 
-def _as_list(made: type, wrong: ErrorDetails) -> str:
+def _as_list(kind: type, wrong: ErrorDetails) -> str:
     """How to write a list: of the one text that was given, where the knob is a list of texts."""
-    types = {f.name: str(f.type) for f in dataclasses.fields(made)} if dataclasses.is_dataclass(made) else {}
+    types = {f.name: str(f.type) for f in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
     texts = len(wrong["loc"]) == 1 and types.get(str(wrong["loc"][0]), "").startswith("tuple[str, ...]")
     if texts and isinstance(wrong["input"], str):
         return f"write [{json.dumps(wrong['input'][:_MOST_SHOWN], ensure_ascii=False)}]"

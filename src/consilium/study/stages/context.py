@@ -30,7 +30,7 @@ from .events import Event, Message
 from .outcome import Outcome
 from .queried_sites import Asked
 
-__all__ = ["Carrier", "LeaseLost", "StageContext", "Waits"]
+__all__ = ["Carrier", "StageContext", "Waits"]
 
 Waits = Callable[[str, Sequence[str], float], None]
 """Told while a question waits: its name, which sites have not answered, and for how many seconds."""
@@ -39,10 +39,6 @@ Carrier = Callable[[TrainingNode, RoundExchange, Assessing, Waits], tuple[Engine
 """Makes what carries the rounds of one training, where it is not the engine that the study names (a deployment), and
 the exchange with what the sites declared in it.
 """
-
-
-class LeaseLost(BaseException):
-    """Another worker has the stage.  No Exception: whoever records failures must not take it for one."""
 
 
 def _unguarded() -> None:

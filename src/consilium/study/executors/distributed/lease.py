@@ -28,14 +28,17 @@ from pathlib import Path
 
 from consilium.core.errors import Failed
 from consilium.core.files import read_bytes, unwritten
-from consilium.study.stages.context import LeaseLost
 
-__all__ = ["PATIENCE", "Lease", "Leases", "Observed"]
+__all__ = ["PATIENCE", "Lease", "LeaseLost", "Leases", "Observed"]
 
 PATIENCE = 120.0
 """Seconds: above the minute for which NFS may show an old directory."""
 _RENEWALS = 12
 """In the time after which a lease is dead."""
+
+
+class LeaseLost(BaseException):
+    """Another worker has the stage.  No Exception: whoever records failures must not take it for one."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,6 @@ from consilium.study.executors.perform import Prepared
 from consilium.study.executors.scheduler import ready
 from consilium.study.executors.stage_monitor import Monitor
 from consilium.study.stages.callbacks import rounds_kind, rounds_planned, training_curve, work
-from consilium.study.stages.context import LeaseLost
 from consilium.study.stages.evaluation import EvaluateStage
 from consilium.study.stages.events import CurveBegan, CurveEnded, ShadowsOver, Skipped
 from consilium.study.stages.manifest import study_record
@@ -35,7 +34,7 @@ from consilium.study.store.environment import settled
 from consilium.study.store.store import Store, write_json
 
 from .folder import Ended, comparisons, is_prepared, output_digest, prepared_in, refuse_workers
-from .lease import PATIENCE, Lease, Leases, Observed
+from .lease import PATIENCE, Lease, LeaseLost, Leases, Observed
 
 __all__ = ["RUN", "Worked", "carry_out", "conclude_study", "occupied", "work_in"]
 
