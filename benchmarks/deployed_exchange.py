@@ -25,7 +25,7 @@ from _peers.meter import Reading, processor
 from consilium.deploy.server.server import serve
 from consilium.deploy.transport.certificates import make_server_keys, make_site_key
 from consilium.deploy.transport.processes import free_port
-from consilium.deploy.transport.server_options import Terms
+from consilium.deploy.transport.server_options import ServerOptions
 from consilium.study.run.study import Study
 from consilium.study.spec.parse import parse
 
@@ -94,7 +94,7 @@ def _block(folder: Path, address: str, name: str, rounds: int, ahead: int, row: 
     )
     before = Reading.of(os.getpid())
     store, outcome = serve(
-        parse(study.table()), folder / "out", Terms(address, folder / "keys", ahead=ahead), "bench", _quiet
+        parse(study.table()), folder / "out", ServerOptions(address, folder / "keys", ahead=ahead), "bench", _quiet
     )
     row.foreign.append(Reading.of(os.getpid()).foreign(before))
     assert not outcome.failed, outcome.failed

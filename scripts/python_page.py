@@ -50,7 +50,7 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
         "What an attack is shown",
         "A view is what its threat model grants; more is not there to be asked for.",
         "View ModelView QueryView RecordsView RetrainView Shadow RoundView CanaryView AggregateView "
-        "OmniscientView WatchedView BroadcastRoundView AggregateRoundView UpdateRoundView require",
+        "OmniscientView ObservedView BroadcastRoundView AggregateRoundView UpdateRoundView require",
     ),
     (
         "Perturb an input",
@@ -62,7 +62,7 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
         "Write a defence",
         "One base class for each moment: [add a defence](../how-to/add-a-defence.md).",
         "Defence DataDefence TrainingDefence UpdateDefence MergeDefence ModelDefence AnswerDefence Promise "
-        "Codec Merge Cohort Objective GradientRule GradientOracle Gradient Schedule BatchSelection "
+        "Codec Aggregator Cohort Objective GradientRule GradientOracle Gradient Schedule BatchSelection "
         "NoiseMechanism Update Aggregate Payload payload_bytes wire_bytes MeanGradient CrossEntropy",
     ),
     (

@@ -20,7 +20,7 @@ from consilium.core.records import Pools, Records, Site
 from consilium.core.workspace import Compute
 from consilium.federate.algorithms.fed_avg import FedAvg
 from consilium.federate.client.participant import Participant, SiteState
-from consilium.federate.client.vectorised_clients import why_not_together
+from consilium.federate.client.vectorised_clients import why_not_vectorised
 from consilium.federate.engines.auto import fastest
 from consilium.federate.engines.engine import Engine
 from consilium.federate.engines.loop import Loop
@@ -147,6 +147,6 @@ def carried(name: str, workers: int, whole: FederatedRound, judging: Assessing, 
         return Stacked()
     if name != "auto":
         return makers[name]()
-    if why_not_together(tuple(whole.sites.values())) is not None:
+    if why_not_vectorised(tuple(whole.sites.values())) is not None:
         del makers["stacked"]
     return fastest(makers, whole, start, SiteState, LONG)[0]

@@ -8,7 +8,7 @@ from consilium.attack.membership.loss_trajectory import LossTrajectory
 from consilium.core.errors import Refused
 from consilium.core.network import Network
 from consilium.core.records import Records
-from consilium.core.watch import BroadcastRoundView, WatchedView
+from consilium.core.round_observer import BroadcastRoundView, ObservedView
 
 N = 120
 
@@ -33,7 +33,7 @@ def found(views, member, answer):
     for view in views:
         memory = attack.observe(memory, view)
     known = torch.arange(N) % 4 < 2
-    seen = WatchedView(2, answer, views[0].candidates, member, known, rows=torch.arange(N))
+    seen = ObservedView(2, answer, views[0].candidates, member, known, rows=torch.arange(N))
     return attack(seen, memory, torch.Generator().manual_seed(0)), seen
 
 
@@ -76,6 +76,6 @@ def test_the_smallest_site_watches_the_others_unless_one_is_named():
 def test_a_site_that_was_in_no_round_is_refused():
     member = torch.arange(N) % 3 == 0
     view = rounds([0.0], member)[0]
-    seen = WatchedView(2, lambda x: x, view.candidates, member, member, rows=torch.arange(N))
+    seen = ObservedView(2, lambda x: x, view.candidates, member, member, rows=torch.arange(N))
     with pytest.raises(Refused, match="was in no round"):
         LossTrajectory()(seen, {}, torch.Generator())

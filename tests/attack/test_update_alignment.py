@@ -14,8 +14,8 @@ from consilium.core.gradient import Schedule
 from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Pools, Records, Site
+from consilium.core.round_observer import ObservedView, UpdateRoundView
 from consilium.core.update import Update
-from consilium.core.watch import UpdateRoundView, WatchedView
 from consilium.defend.training.dp_sgd import DPSGD
 from consilium.federate.algorithms.fed_avg import FedAvg
 from consilium.federate.client.participant import Participant, SiteState
@@ -54,7 +54,7 @@ def found(attack, views, member):
     for view in views:
         memory = attack.observe(memory, view)
     known, rows = torch.arange(N) % 4 < 2, torch.arange(N)
-    seen = WatchedView(2, lambda x: x, views[0].candidates, member, known, rows=rows)
+    seen = ObservedView(2, lambda x: x, views[0].candidates, member, known, rows=rows)
     return attack(seen, memory, torch.Generator().manual_seed(0))
 
 

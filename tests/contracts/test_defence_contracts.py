@@ -22,7 +22,7 @@ from consilium.core.defence import (
 )
 from consilium.core.errors import Refused
 from consilium.core.gradient import Schedule
-from consilium.core.merge import Merge
+from consilium.core.merge import Aggregator
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.core.records import Records
@@ -328,7 +328,7 @@ class Shrinking(UpdateDefence):
         return Update(update.site, update.round, update.weight, payload)
 
 
-class First(Merge):
+class First(Aggregator):
     """Takes whoever came first and a little more."""
 
     reads = "each"

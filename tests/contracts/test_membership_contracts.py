@@ -17,8 +17,8 @@ from consilium.core.catalogue import Card, cards, load_entry
 from consilium.core.finding import Finding
 from consilium.core.random import Stream
 from consilium.core.records import Records
+from consilium.core.round_observer import RoundObserver
 from consilium.core.threat import CanaryView, QueryView, RecordsView, RetrainView, Shadow, ThreatModel, View
-from consilium.core.watch import Watcher
 from consilium.measure.membership import membership
 
 ROOM = "attack/membership"
@@ -181,7 +181,7 @@ CHECKS = [
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
 @pytest.mark.parametrize(
     "card",
-    [c for c in cards(ROOM) if not issubclass(load_entry(c), Watcher) and load_entry(c).needs is not CanaryView],
+    [c for c in cards(ROOM) if not issubclass(load_entry(c), RoundObserver) and load_entry(c).needs is not CanaryView],
     ids=lambda c: c.kind,
 )
 def test_every_membership_attack(card, check, contract):

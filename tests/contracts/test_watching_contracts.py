@@ -15,14 +15,14 @@ from consilium.core.finding import Finding
 from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Records
+from consilium.core.round_observer import BroadcastRoundView, ObservedView, RoundObserver, UpdateRoundView
 from consilium.core.threat import ThreatModel, View
 from consilium.core.update import Update, payload_bytes
-from consilium.core.watch import BroadcastRoundView, UpdateRoundView, WatchedView, Watcher
 from consilium.measure.membership import membership
 
 ROOM = "attack/membership"
 N, WIDTH, ROUNDS = 200, 150, 4
-WATCHERS = [card for card in cards(ROOM) if issubclass(load_entry(card), Watcher)]
+WATCHERS = [card for card in cards(ROOM) if issubclass(load_entry(card), RoundObserver)]
 
 
 class World:
@@ -58,11 +58,11 @@ class World:
             "classes": 2, "round": number, "params": params, "buffers": torch.zeros(0), "network": self.network,
             "candidates": self.candidates, "of": {"a": torch.arange(N)}, "updates": updates,
         }  # fmt: skip
-        return entry.watches(**{f.name: all_[f.name] for f in fields(entry.watches)})
+        return entry.observes(**{f.name: all_[f.name] for f in fields(entry.observes)})
 
     def granted(self, member=None):
         member = self.member if member is None else member
-        return WatchedView(2, self.released, self.candidates, member, self.known, rows=torch.arange(N))
+        return ObservedView(2, self.released, self.candidates, member, self.known, rows=torch.arange(N))
 
     def memory(self, entry):
         memory = {}
@@ -192,16 +192,16 @@ CALLS = itertools.count()
 
 
 @dataclass(frozen=True)
-class Broken(Watcher):
+class Broken(RoundObserver):
     """A drop of the loss at each update, broken in one place at a time."""
 
     threat: ClassVar[ThreatModel] = ThreatModel("server", "training", "white-box", "membership")
-    watches: ClassVar[type[BroadcastRoundView]] = UpdateRoundView
+    observes: ClassVar[type[BroadcastRoundView]] = UpdateRoundView
     flaw: str = ""
 
     @property
     def needs(self):
-        return View if self.flaw == "view" else WatchedView
+        return View if self.flaw == "view" else ObservedView
 
     def seat(self, sizes):
         return "b" if self.flaw == "seat" else None

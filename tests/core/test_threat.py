@@ -9,8 +9,8 @@ from consilium.core.attack import Attack
 from consilium.core.catalogue import ROOMS, cards, load_entry
 from consilium.core.errors import Refused
 from consilium.core.records import Records
+from consilium.core.round_observer import RoundObserver
 from consilium.core.threat import ModelView, QueryView, ThreatModel, View, require
-from consilium.core.watch import Watcher
 
 
 def query_view():
@@ -48,7 +48,7 @@ def test_a_threat_model_is_a_value():
 
 def contradictions(attack):
     """The methods of ``attack`` whose view is another one than the class attribute says."""
-    pairs = [("run", attack.needs), *([("observe", attack.watches)] if issubclass(attack, Watcher) else [])]
+    pairs = [("run", attack.needs), *([("observe", attack.observes)] if issubclass(attack, RoundObserver) else [])]
     return [name for name, view in pairs if get_type_hints(getattr(attack, name))["view"] is not view]
 
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from consilium.deploy.gateway import CALLS, ConnectionLimits, Denied, FrontDoor, read_head
+from consilium.deploy.gateway import CALLS, ConnectionLimits, Denied, Gateway, read_head
 
 GOOD = b"POST /v1/fleet/pull-messages HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
 REFUSED_LINES = [
@@ -121,7 +121,7 @@ def door():
         return asyncio.run_coroutine_threadsafe(work, loop).result(20)
 
     behind = run(asyncio.start_server(link.serve, "127.0.0.1", 0))
-    before = FrontDoor(behind.sockets[0].getsockname(), tls=None, trust=None, limits=ConnectionLimits(seconds=2))
+    before = Gateway(behind.sockets[0].getsockname(), tls=None, trust=None, limits=ConnectionLimits(seconds=2))
     front = run(before.listen("127.0.0.1", 0))
 
     async def send(data):
@@ -178,7 +178,7 @@ def test_a_request_of_two_lengths_goes_nowhere(door, more):
 
 def test_a_link_that_is_away_is_an_answer_that_says_so(door):
     async def alone():
-        front = await FrontDoor(("127.0.0.1", 1), tls=None, trust=None).listen("127.0.0.1", 0)
+        front = await Gateway(("127.0.0.1", 1), tls=None, trust=None).listen("127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*front.sockets[0].getsockname())
         writer.write(request(b"/v1/fleet/get-run"))
         answer = await asyncio.wait_for(reader.read(), 10)

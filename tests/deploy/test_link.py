@@ -12,7 +12,7 @@ from consilium.core.errors import Failed
 from consilium.deploy.transport import flower_internals as link
 from consilium.deploy.transport.flower_internals import _Again
 from consilium.deploy.transport.flower_server import Link
-from consilium.deploy.transport.server_options import Terms
+from consilium.deploy.transport.server_options import ServerOptions
 
 
 def status(number):
@@ -64,7 +64,7 @@ def test_what_stands_behind_it_is_said_at_once(again):
 
 def test_a_full_disk_ends_the_wait_by_name_and_room_goes_on(small_disk, tmp_path):
     disk = small_disk(tmp_path / "out", 1024)
-    waiting = Link(disk.folder, Terms("127.0.0.1:9", None, insecure=True), None)
+    waiting = Link(disk.folder, ServerOptions("127.0.0.1:9", None, insecure=True), None)
     waiting.check()
     disk.fill()
     with pytest.raises(Failed, match=r"no space is left on the disk of .*out\. free disk space"):

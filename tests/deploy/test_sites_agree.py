@@ -22,7 +22,7 @@ from consilium.deploy.site.policy_enforcement import Guard
 from consilium.deploy.site.site_data import holding_of
 from consilium.deploy.site.worker import Worker
 from consilium.deploy.transport.flower import answer_of, message_bytes
-from consilium.deploy.transport.server_options import Terms
+from consilium.deploy.transport.server_options import ServerOptions
 from consilium.study.plan.plan import Materials
 from consilium.study.spec.arms import arms
 from consilium.study.spec.parse import parse
@@ -107,7 +107,7 @@ class Federation:
     def gather(self):
         """What the server makes of every site's answer."""
         return enrol(
-            Asking(0.0, self), Terms("127.0.0.1:9", None, insecure=True), self.request(), list(self.workers),
+            Asking(0.0, self), ServerOptions("127.0.0.1:9", None, insecure=True), self.request(), list(self.workers),
             more={"greet": b"-"},
         )  # fmt: skip
 

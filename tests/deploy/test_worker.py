@@ -89,7 +89,7 @@ def test_its_update_is_that_of_the_simulation(case, worker):
         message_bytes(case.ask(worker, case.broadcast()), "answer"), wire.Context(case.digest, 1)
     ).update
     _, inbox = case.whole.open(case.state)
-    wanted, _ = case.whole.sites["site-1"].work(inbox, worker._studies[case.digest].shelf.state(1))
+    wanted, _ = case.whole.sites["site-1"].work(inbox, worker._studies[case.digest].store.state(1))
     assert torch.equal(update.payload["delta"], wanted.payload["delta"])
     assert update.weight == wanted.weight
 
@@ -102,7 +102,7 @@ def test_asked_twice_it_sends_the_same_bytes_and_pays_once(case, worker, tmp_pat
 
 
 def test_a_crash_between_paying_and_storing_pays_again(case, worker, tmp_path, monkeypatch):
-    monkeypatch.setattr("consilium.deploy.site.site_store.Shelf.keep", lambda *_: 1 / 0)
+    monkeypatch.setattr("consilium.deploy.site.site_store.SiteStore.keep", lambda *_: 1 / 0)
     assert wire.kind_of(message_bytes(case.ask(worker, case.broadcast()), "answer")) == "refusal"
     monkeypatch.undo()
     case.ask(worker, case.broadcast())
@@ -113,7 +113,7 @@ def test_assessments_ride_with_the_update(case, worker):
     reply = case.ask(worker, case.broadcast(), assess=b"-")
     told_now = wire.decode_assessment(message_bytes(reply, "assessment"), wire.Context(case.digest, 0))
     judging = assessing(case.whole)
-    wanted, _ = judging.site("assess", "site-1", case.state.server, worker._studies[case.digest].shelf.state(1))
+    wanted, _ = judging.site("assess", "site-1", case.state.server, worker._studies[case.digest].store.state(1))
     assert told_now == wanted
 
 

@@ -101,7 +101,7 @@ def test_a_crash_between_ledger_and_send_is_charged(asked, tmp_path, monkeypatch
     server.enrol()
     study = server.worker._studies[server.request.digest()]
     with monkeypatch.context() as lost:
-        lost.setattr(type(study.shelf), "keep", lambda *_: (_ for _ in ()).throw(Failed("the disk is full")))
+        lost.setattr(type(study.store), "keep", lambda *_: (_ for _ in ()).throw(Failed("the disk is full")))
         assert "the disk is full" in server.refusal(server.round(1))
     assert server.paid() == [1], "written before it was computed"
     server.again()

@@ -14,9 +14,9 @@ from consilium.core.defence import UpdateDefence
 from consilium.core.errors import Failed, Refused
 from consilium.core.gradient import Schedule
 from consilium.core.records import Records
+from consilium.core.round_observer import AggregateRoundView, BroadcastRoundView, RoundObserver, UpdateRoundView
 from consilium.core.threat import ThreatModel
 from consilium.core.update import Update, payload_bytes
-from consilium.core.watch import AggregateRoundView, BroadcastRoundView, UpdateRoundView, Watcher
 from consilium.defend.update.norm_bound import NormBound
 from consilium.defend.update.top_k import TopK
 from consilium.federate.checkpoint import load_checkpoint
@@ -47,8 +47,8 @@ def asked(sites):
 def observers(sites, network, *attacks, strict=True):
     records, of = asked(sites)
     sizes = {site.id: len(site.records.train) for site in sites}
-    watchers = [Observer(f"key{i}", attack, attack.seat(sizes), records, of) for i, attack in enumerate(attacks)]
-    return Observers(network, 2, tuple(watchers), strict)
+    observers = [Observer(f"key{i}", attack, attack.seat(sizes), records, of) for i, attack in enumerate(attacks)]
+    return Observers(network, 2, tuple(observers), strict)
 
 
 BOTH = (UpdateAlignment(), LossTrajectory())
@@ -113,11 +113,11 @@ def test_one_that_comes_late_has_not_seen_every_round(tmp_path, federation, netw
 
 
 @dataclass(frozen=True)
-class Prying(Watcher):
+class Prying(RoundObserver):
     """Keeps the views it is shown, and does in them what it likes."""
 
     threat = ThreatModel("server", "training", "white-box", "membership")
-    watches = BroadcastRoundView
+    observes = BroadcastRoundView
     eyes: str | None = None
 
     def seat(self, sizes):
@@ -150,7 +150,7 @@ class Meddling(Prying):
 class Hoarding(Prying):
     """Stores every model."""
 
-    watches = BroadcastRoundView
+    observes = BroadcastRoundView
 
     def observe(self, memory, view):
         return {**memory, f"round {view.round}": view.params}

@@ -17,7 +17,7 @@ from consilium.core.update import Update
 from consilium.defend.merge.median import Median
 from consilium.defend.update.norm_bound import NormBound
 from consilium.federate.client.participant import SiteState
-from consilium.federate.client.vectorised_clients import why_not_together
+from consilium.federate.client.vectorised_clients import why_not_vectorised
 from consilium.federate.corrupted import Corrupted
 from consilium.federate.engines.loop import Loop
 from consilium.federate.participation import Participation
@@ -47,7 +47,7 @@ def test_server_code_cannot_reach_site_records(federation, network) -> None:
     expected, _ = exchange.server("round", sent, state)
     for person in exchange.sites.values():
         object.__setattr__(person, "train", Untouchable())
-        vars(person).pop("lesson", None)  # what it keeps of them
+        vars(person).pop("training_inputs", None)  # what it keeps of them
         object.__setattr__(person.site, "records", Untouchable())
     exchange.open(state)
     after, _ = exchange.server("round", sent, state)
@@ -251,11 +251,11 @@ class Other(CrossEntropy):
 def test_sites_that_train_otherwise_are_not_stacked(federation) -> None:
     """The stack took the first site's objective for all: a corrupted site's own would have been dropped in silence."""
     people = list(federation().sites.values())
-    assert why_not_together(people) is None
+    assert why_not_vectorised(people) is None
     odd = replace(people[1], algorithm=replace(people[1].algorithm, lr=people[1].algorithm.lr * 7))
-    assert "site-1 trains otherwise than site-0" in str(why_not_together([people[0], odd]))
-    assert "trains otherwise" in str(why_not_together([people[0], replace(people[1], objective=Other())]))
-    assert "prepares no batches and no rounds" in str(why_not_together([replace(people[1], objective=Pull())]))
+    assert "site-1 trains otherwise than site-0" in str(why_not_vectorised([people[0], odd]))
+    assert "trains otherwise" in str(why_not_vectorised([people[0], replace(people[1], objective=Other())]))
+    assert "prepares no batches and no rounds" in str(why_not_vectorised([replace(people[1], objective=Pull())]))
 
 
 def test_median_ignores_one_loud_site(federation, network) -> None:

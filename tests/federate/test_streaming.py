@@ -180,7 +180,7 @@ def test_a_round_without_a_usable_update_still_fails(federation, network) -> Non
         carried(Loop(), exchange, network)
 
 
-class Watched:
+class Observed:
     """How many updates are alive at once."""
 
     def __init__(self) -> None:
@@ -197,7 +197,7 @@ class Watched:
 
 @pytest.mark.parametrize(("engine", "least", "most"), [(Loop(), 1, 3), (Holding(), 40, 40)])
 def test_few_updates_are_in_memory_however_many_sites_there_are(federation, network, engine, least, most) -> None:
-    watched = Watched()
+    watched = Observed()
 
     def watch(update):
         watched.add(update)
@@ -211,7 +211,7 @@ def test_few_updates_are_in_memory_however_many_sites_there_are(federation, netw
 
 @pooled
 def test_a_pool_runs_ahead_of_the_server_by_a_few(federation, network, monkeypatch) -> None:
-    watched, answer = Watched(), pools._Worker.answer
+    watched, answer = Observed(), pools._Worker.answer
 
     def answered(worker):
         done = answer(worker)

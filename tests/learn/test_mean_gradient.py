@@ -14,7 +14,7 @@ from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.objectives import CrossEntropy
 
 
-class Watching(CrossEntropy):
+class ObserverReplay(CrossEntropy):
     """Remembers what it was shown."""
 
     def prepare(self, predict, x, y, generator):
@@ -35,7 +35,7 @@ def oracle(objective, epochs=2, batch=4, module=None):
 
 def test_every_record_is_seen_once_an_epoch_in_another_order() -> None:
     SEEN.clear()
-    made, network, records = oracle(Watching())
+    made, network, records = oracle(ObserverReplay())
     assert made.steps == 6
     for _ in range(made.steps):
         made(*network.start())

@@ -150,13 +150,19 @@ def test_a_file_that_cannot_be_audited_is_one_line(weights, tmp_path, as_toml, c
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"federation": "fed-avg"}, "federation: an audit trains nothing"),
-        ({"corruptions": ["label-flip"]}, "corruptions[0]: an audit trains nothing, so nothing can be infected"),
+        ({"federation": "fed-avg"}, "federation: a study of a trained model trains nothing"),
+        (
+            {"corruptions": ["label-flip"]},
+            "corruptions[0]: a study of a trained model trains nothing: nothing can be infected",
+        ),
         (
             {"vary": {"p": [{"kind": "dp-sgd", "epsilon": 3.0}]}},
-            "vary.p: an audit trains nothing, so dp-sgd cannot",
+            "vary.p: a study of a trained model trains nothing, so dp-sgd cannot",
         ),
-        ({"vary": {"merge": ["median"]}}, "vary.merge: an audit trains nothing, so median cannot act"),
+        (
+            {"vary": {"merge": ["median"]}},
+            "vary.merge: a study of a trained model trains nothing, so median",
+        ),
     ],
 )
 def test_what_needs_a_training_is_refused(weights, tmp_path, as_toml, consilium_cli, changes, line):

@@ -9,7 +9,7 @@ import consilium
 from consilium import Study
 from consilium.core.errors import Refused
 from consilium.federate.checkpoint import load_checkpoint
-from consilium.federate.round.model_ema import Average
+from consilium.federate.round.model_ema import ModelEMA
 
 DP = {"kind": "dp-sgd", "epsilon": 6.0, "delta": 1e-4, "clip": 0.1}
 TABLES = {
@@ -40,7 +40,7 @@ def test_what_is_released_is_the_average_on_raw_images(averaged):
     module = consilium.load(cell)
     released = torch.cat([p.detach().flatten() for p in module.parameters()])
     state, _ = load_checkpoint(folder / "trainings" / evidence["training"] / "checkpoint.safetensors")
-    torch.testing.assert_close(released, Average(0.5).released(state.server).params)
+    torch.testing.assert_close(released, ModelEMA(0.5).released(state.server).params)
     assert not torch.allclose(released, state.server.params)
     assert consilium.test_set(cell).x.shape[1:] == (1, 8, 8)
 

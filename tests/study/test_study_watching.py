@@ -59,7 +59,7 @@ def files(folder):
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory, request):
-    """One run in which the watchers are there from the start, and what it was made of."""
+    """One run in which the observers are there from the start, and what it was made of."""
     made = {}
 
     def get(study):
@@ -229,7 +229,7 @@ def test_an_audit_has_no_rounds(study, live, tmp_path):
         "name": "audit", "threads": 1, "data": study["data"],
         "model": {"kind": "file", "path": str(model), "architecture": {"kind": "mlp", "hidden": 16}},
     }  # fmt: skip
-    with pytest.raises(Refused, match="an audit trains nothing"):
+    with pytest.raises(Refused, match="a study of a trained model trains nothing"):
         Study.of({**audit, "attacks": WATCHERS}).run(tmp_path, quiet=True)
 
 

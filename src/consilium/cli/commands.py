@@ -201,11 +201,11 @@ def serve(
     """Train a study with sites on other machines; the folder is that of `run`, and a killed server goes on from it."""
     with guarded(as_json):
         from ..deploy.server.server import serve_study
-        from ..deploy.transport.server_options import Terms
+        from ..deploy.transport.server_options import ServerOptions
 
-        terms = Terms(address, keys, insecure_loopback, deadline, gather)
+        options = ServerOptions(address, keys, insecure_loopback, deadline, gather)
         words = ["consilium", "serve", str(study), "--out", str(out), "--address", address]
-        folder, outcome = serve_study(study, out, terms, text(shlex.join(words)), tell)
+        folder, outcome = serve_study(study, out, options, text(shlex.join(words)), tell)
         print_results(folder, outcome, as_json)
     raise typer.Exit(3 if outcome.failed else 0)
 

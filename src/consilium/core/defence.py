@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .charge import Adjacency, Charge
 from .entry import Entry
 from .gradient import GradientRule, Objective
-from .merge import Cohort, Merge
+from .merge import Aggregator, Cohort
 from .network import Network
 from .random import Stream
 from .records import Records
@@ -123,10 +123,10 @@ class MergeDefence(Defence):
     per_site: ClassVar[bool] = False
 
     @abstractmethod
-    def merge(self) -> Merge:
+    def merge(self) -> Aggregator:
         """The merge to use."""
 
-    def merge_for(self, cohort: Cohort, stream: Stream) -> Merge:
+    def merge_for(self, cohort: Cohort, stream: Stream) -> Aggregator:
         """The merge to use among ``cohort``; noise comes from ``stream``.  Most ask for neither."""
         return self.merge()
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from .update import Aggregate, Payload, Update
 
-__all__ = ["Cohort", "Merge"]
+__all__ = ["Aggregator", "Cohort"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Cohort:
         return float(max(1, round(self.rate * self.population)))
 
 
-class Merge(ABC):
+class Aggregator(ABC):
     """``reads`` is what it must see: the weighted ``sum`` alone, or ``each`` update.
 
     A rule that reads the sum is handed updates one at a time and keeps none of them, so that a round's memory does not

@@ -21,7 +21,7 @@ from consilium.core.network import Network
 from consilium.core.records import Site
 
 from .client.participant import Participant, SiteState
-from .round.model_ema import Average
+from .round.model_ema import ModelEMA
 
 __all__ = ["AssessState", "Assessing", "Assessment", "assess", "assess_answers", "mean_accuracy"]
 
@@ -51,8 +51,8 @@ class Assessing(Exchange[AssessState, SiteState, Server, Assessment]):
 
     phases = ("assess",)
 
-    def __init__(self, algorithm: Algorithm, sites: Mapping[str, Participant], average: Average | None = None) -> None:
-        self.algorithm, self.sites, self.average = algorithm, sites, average or Average()
+    def __init__(self, algorithm: Algorithm, sites: Mapping[str, Participant], average: ModelEMA | None = None) -> None:
+        self.algorithm, self.sites, self.average = algorithm, sites, average or ModelEMA()
 
     def open(self, server: AssessState) -> tuple[tuple[str, ...], Server]:
         """The model that would be released now, without what the server keeps beside it."""

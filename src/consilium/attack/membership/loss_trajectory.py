@@ -21,9 +21,9 @@ from torch.nn.functional import cross_entropy
 
 from consilium.core.errors import Refused
 from consilium.core.finding import Finding
+from consilium.core.round_observer import BroadcastRoundView, ObservedView, RoundObserver, one_site
 from consilium.core.threat import ThreatModel
 from consilium.core.update import Payload
-from consilium.core.watch import BroadcastRoundView, WatchedView, Watcher, one_site
 from consilium.learn.alignment import record_losses
 
 from ._judged import judged
@@ -36,11 +36,11 @@ _BATCH = 512
 
 
 @dataclass(frozen=True)
-class LossTrajectory(Watcher[BroadcastRoundView]):
+class LossTrajectory(RoundObserver[BroadcastRoundView]):
     """A site tells the others' members by how their losses fall over the rounds; site "" is the smallest one."""
 
     threat: ClassVar[ThreatModel] = ThreatModel("site", "training", "white-box", "membership")
-    watches: ClassVar[type[BroadcastRoundView]] = BroadcastRoundView
+    observes: ClassVar[type[BroadcastRoundView]] = BroadcastRoundView
     site: str = ""
 
     def seat(self, sizes: Mapping[str, int]) -> str:
@@ -63,7 +63,7 @@ class LossTrajectory(Watcher[BroadcastRoundView]):
             return {"first": losses, "sum": torch.zeros_like(losses), "models": torch.tensor(1)}
         return {"first": memory["first"], "sum": memory["sum"] + losses, "models": memory["models"] + 1}
 
-    def run(self, view: WatchedView, memory: Payload, generator: torch.Generator) -> Finding:
+    def run(self, view: ObservedView, memory: Payload, generator: torch.Generator) -> Finding:
         """Add the released model, one query per candidate.  Scores: ``score``, ``member``, ``known`` (n,)."""
         if not memory:
             raise Refused("the site that watches was in no round", remedy="use more rounds or a larger fraction")
@@ -73,7 +73,7 @@ class LossTrajectory(Watcher[BroadcastRoundView]):
         return judged(memory["first"][view.rows] - later, view, generator, note)
 
 
-def _answered(view: WatchedView, start: int) -> Tensor:
+def _answered(view: ObservedView, start: int) -> Tensor:
     x, y = (part[start : start + _BATCH] for part in (view.candidates.x, view.candidates.y))
     return _cut(cross_entropy(view.ask(x).double(), y, reduction="none").cpu())
 

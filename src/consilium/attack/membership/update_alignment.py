@@ -24,9 +24,9 @@ from torch import Tensor
 from consilium.core.errors import Refused
 from consilium.core.finding import Finding
 from consilium.core.records import Records
+from consilium.core.round_observer import ObservedView, RoundObserver, UpdateRoundView, one_site
 from consilium.core.threat import ThreatModel
 from consilium.core.update import Payload, Update
-from consilium.core.watch import UpdateRoundView, WatchedView, Watcher, one_site
 from consilium.learn.alignment import alignments, record_losses
 
 from ._judged import judged
@@ -38,11 +38,11 @@ _HIGHEST = 1e6
 
 
 @dataclass(frozen=True)
-class UpdateAlignment(Watcher[UpdateRoundView]):
+class UpdateAlignment(RoundObserver[UpdateRoundView]):
     """The server tells a site's members by how its updates lie to their gradients; site "" is each site in turn."""
 
     threat: ClassVar[ThreatModel] = ThreatModel("server", "training", "white-box", "membership")
-    watches: ClassVar[type[UpdateRoundView]] = UpdateRoundView
+    observes: ClassVar[type[UpdateRoundView]] = UpdateRoundView
     statistic: Literal["cosine", "dot", "loss-drop"] = "cosine"
     site: str = ""
 
@@ -60,7 +60,7 @@ class UpdateAlignment(Watcher[UpdateRoundView]):
                 rounds[rows] += 1
         return {"sum": total, "rounds": rounds}
 
-    def run(self, view: WatchedView, memory: Payload, generator: torch.Generator) -> Finding:
+    def run(self, view: ObservedView, memory: Payload, generator: torch.Generator) -> Finding:
         """The mean over rounds.  Scores: ``score``, ``member``, ``known`` (n,)."""
         rounds = memory["rounds"][view.rows]
         scores = memory["sum"][view.rows] / rounds.clamp_min(1)

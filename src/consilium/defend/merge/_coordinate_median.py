@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from consilium.core.errors import Failed, Refused
-from consilium.core.merge import Merge
+from consilium.core.merge import Aggregator
 from consilium.core.update import Aggregate, Payload, Update
 
 __all__ = ["CoordinateMedian"]
 
 
-class CoordinateMedian(Merge):
+class CoordinateMedian(Aggregator):
     """The median of each coordinate, the mean of the middle two where the count is even; weights are ignored."""
 
     reads: Literal["sum", "each"] = "each"

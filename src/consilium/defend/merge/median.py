@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from consilium.core.defence import MergeDefence
-from consilium.core.merge import Merge
+from consilium.core.merge import Aggregator
 
 from ._coordinate_median import CoordinateMedian
 
@@ -22,6 +22,6 @@ __all__ = ["Median"]
 class Median(MergeDefence):
     """Merges by the median of each coordinate; every site counts once, its weight is ignored."""
 
-    def merge(self) -> Merge:
+    def merge(self) -> Aggregator:
         """The coordinate-wise median."""
         return CoordinateMedian()

@@ -21,7 +21,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from consilium.core.merge import Merge
+from consilium.core.merge import Aggregator
 from consilium.core.random import Stream
 from consilium.core.update import Aggregate, Payload, Update
 
@@ -52,7 +52,7 @@ def noise_of_the_sum(z: float, count_noise: float) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class CentralNoise(Merge):
+class CentralNoise(Aggregator):
     """Every site counts once, its weight is ignored; ``expected`` sites are divided by, however many came."""
 
     clip: float

@@ -23,7 +23,7 @@ from consilium.core.charge import Charge, Gaussian, PoissonSampled, of_unit
 from consilium.core.defence import MergeDefence, Promise, UpdateDefence
 from consilium.core.entry import check, check_used
 from consilium.core.errors import Refused, Unlawful
-from consilium.core.merge import Cohort, Merge
+from consilium.core.merge import Aggregator, Cohort
 from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.rounding import round_down, round_up
@@ -113,11 +113,11 @@ class DPFedAvg(UpdateDefence, MergeDefence):
             return bounded
         return replace(bounded, payload={**bounded.payload, INSIDE: update.payload[INSIDE].clamp(-0.5, 0.5)})
 
-    def merge(self) -> Merge:
+    def merge(self) -> Aggregator:
         """Refused: without a cohort there is no denominator and no noise."""
         raise Refused("dp-fed-avg needs to know how many sites are expected", remedy="use merge_for")
 
-    def merge_for(self, cohort: Cohort, stream: Stream) -> Merge:
+    def merge_for(self, cohort: Cohort, stream: Stream) -> Aggregator:
         """The noisy mean over the expected cohort."""
         return CentralNoise(self.clip, self._noise(cohort), cohort.expected, stream, self._moving(cohort))
 

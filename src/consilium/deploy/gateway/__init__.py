@@ -16,8 +16,8 @@ Needs no torch.
 
 from __future__ import annotations
 
-from .door import FrontDoor, Listener
+from .door import Gateway, Listener
 from .head import CALLS, ConnectionLimits, Denied, Head, read_head
 from .node_authentication import Signatures
 
-__all__ = ["CALLS", "ConnectionLimits", "Denied", "FrontDoor", "Head", "Listener", "Signatures", "read_head"]
+__all__ = ["CALLS", "ConnectionLimits", "Denied", "Gateway", "Head", "Listener", "Signatures", "read_head"]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from consilium.core.terminal import log_lines
 
-from . import ConnectionLimits, FrontDoor, Signatures
+from . import ConnectionLimits, Gateway, Signatures
 
 __all__ = ["main"]
 
@@ -43,14 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         signatures = Signatures(_PEM.findall(chosen.nodes.read_bytes()))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # each connection is two descriptors
-    door = FrontDoor(
+    door = Gateway(
         _address(chosen.upstream), tls=tls, trust=trust, limits=ConnectionLimits(**chosen.limits), signatures=signatures
     )
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_run(door, _address(chosen.listen)))
 
 
-async def _run(door: FrontDoor, address: tuple[str, int]) -> None:
+async def _run(door: Gateway, address: tuple[str, int]) -> None:
     listener = await door.listen(*address)
     _log.info("open on %s port %d", *address)
     try:

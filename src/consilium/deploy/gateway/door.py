@@ -23,7 +23,7 @@ from .node_authentication import Signatures
 from .sender import check_sender
 from .stream import ByteStream, Overlong
 
-__all__ = ["FrontDoor", "Listener"]
+__all__ = ["Gateway", "Listener"]
 
 _PIECE = 256 * 1024
 _LAST_WORD, _HEAR_OUT = 5.0, 2.0
@@ -37,7 +37,7 @@ _log = logging.getLogger("consilium.front_door")
 class Listener:
     """The open door: the sockets it listens on, and everybody who is in it."""
 
-    def __init__(self, door: FrontDoor, sockets: Sequence[socket.socket]) -> None:
+    def __init__(self, door: Gateway, sockets: Sequence[socket.socket]) -> None:
         self.sockets = tuple(sockets)
         self._door = door
         self._guests: set[asyncio.Task[None]] = set()
@@ -68,7 +68,7 @@ class Listener:
             await asyncio.sleep(0)  # a crowd before the door holds nobody up who is in it
 
 
-class FrontDoor:
+class Gateway:
     """Listens on one address and passes what may pass to the link at ``upstream``.
 
     ``signatures`` knows the nodes; None, on the loopback only, lets in who has no key.

@@ -23,7 +23,7 @@ from consilium.deploy.protocol.enrolment import Enrolment, decode_enrolment
 from consilium.deploy.protocol.framing import Bounds, unpack
 from consilium.deploy.protocol.schema import check_agreed, read_schema
 from consilium.deploy.transport.flower import Caller, message_bytes, refusal_of
-from consilium.deploy.transport.server_options import Terms
+from consilium.deploy.transport.server_options import ServerOptions
 from consilium.federate.participation import Participation
 from consilium.monitor.progress import Planning
 from consilium.study.build.factory import consortium
@@ -46,7 +46,7 @@ _AGAIN = 2.0
 def check_deployable(spec: Spec) -> None:
     """Refuse what makes no sense among real sites."""
     if spec.federation is None:
-        raise Refused("an audit trains nothing", remedy="run it: consilium run", where="model")
+        raise Refused("a study of a trained model trains nothing", remedy="run it: consilium run", where="model")
     if spec.corruptions:
         raise Refused("a deployment infects nobody", remedy="simulate corruptions with `run`", where="corruptions")
     if spec.canaries is not None:
@@ -66,10 +66,12 @@ def check_deployable(spec: Spec) -> None:
             raise Refused(reason, remedy="simulate it with `run`", where="federation")
 
 
-def greet(caller: Caller, terms: Terms, spec: Spec, data: Consortium, names: Sequence[str]) -> dict[str, Enrolment]:
+def greet(
+    caller: Caller, options: ServerOptions, spec: Spec, data: Consortium, names: Sequence[str]
+) -> dict[str, Enrolment]:
     """What every site has; refused by name beyond what the study allows."""
     caller.say(f"waiting for {', '.join(names)}")
-    return enrol(caller, terms, _first(spec, data, names), names, declaration_check(spec), {"greet": b"-"})
+    return enrol(caller, options, _first(spec, data, names), names, declaration_check(spec), {"greet": b"-"})
 
 
 def declaration_check(spec: Spec) -> Callable[[Enrolment], None]:
@@ -97,7 +99,7 @@ def plan_for(spec: Spec, greeted: Mapping[str, Enrolment]) -> Plan:
 
 def enrol(
     caller: Caller,
-    terms: Terms,
+    options: ServerOptions,
     request: wire.StudyRequest,
     sites: Sequence[str],
     accept: Callable[[Enrolment], None] = lambda _: None,
@@ -106,11 +108,11 @@ def enrol(
     """Every site's declaration; refused by name where a site says no by its own limits.
 
     An enrolment that is no enrolment of that site, or that ``accept`` refuses, turns that site away alone: it is asked
-    again until ``terms.gather`` is over, for its operator may start it anew.
+    again until ``options.gather`` is over, for its operator may start it anew.
     """
     digest, question = request.digest(), wire.encode_request(request)
     parts, schema = {"request": question, "question": question, **more}, read_schema(request.plan)
-    end, came, turned = time.monotonic() + terms.gather, dict[str, Enrolment](), dict[str, str]()
+    end, came, turned = time.monotonic() + options.gather, dict[str, Enrolment](), dict[str, str]()
 
     def read(site: str, reply: Message) -> Enrolment | Refused:
         data = message_bytes(reply, "answer")
@@ -134,7 +136,7 @@ def enrol(
                 caller.say(f"{site} is turned away: {why} Waiting for it to come as itself")
             turned[site] = why
         if time.monotonic() >= end:
-            raise _incomplete([site for site in missing if site not in came], turned, terms)
+            raise _incomplete([site for site in missing if site not in came], turned, options)
         if wrong:
             time.sleep(min(_AGAIN, max(0.0, end - time.monotonic())))
     check_agreed(schema, {site: came[site].inputs for site in sites})
@@ -142,18 +144,18 @@ def enrol(
     return {site: came[site] for site in sites}
 
 
-def _incomplete(missing: Sequence[str], turned: Mapping[str, str], terms: Terms) -> Failed:
+def _incomplete(missing: Sequence[str], turned: Mapping[str, str], options: ServerOptions) -> Failed:
     """A site that did not come as itself is no study that cannot be served: whoever restarts the server may do so."""
     wrong = "".join(f"; {site} was turned away: {turned[site].rstrip('.')}" for site in missing if site in turned)
-    reason = f"{', '.join(missing)} did not come in {terms.gather:.0f} s{wrong}"
+    reason = f"{', '.join(missing)} did not come in {options.gather:.0f} s{wrong}"
     return Failed(reason, remedy="start them, and serve again")
 
 
-def named(caller: Caller, terms: Terms, spec: Spec, data: Consortium, names: Sequence[str]) -> dict[str, int]:
+def named(caller: Caller, options: ServerOptions, spec: Spec, data: Consortium, names: Sequence[str]) -> dict[str, int]:
     """Without keys a site is who it says it is: ask every node that comes, until all names are there."""
     question, found = wire.encode_request(_first(spec, data, names)), dict[str, int]()
     parts = {"request": question, "question": question, "greet": b"-"}
-    end = time.monotonic() + terms.gather
+    end = time.monotonic() + options.gather
     while set(found) != set(names):
         if time.monotonic() > end:
             raise Failed(f"{', '.join(set(names) - set(found))} did not come", remedy="start them, and serve again")

@@ -25,7 +25,7 @@ from consilium.deploy.transport.certificates import roster, server_keys
 from consilium.deploy.transport.flower import Caller, Deployment, Flower
 from consilium.deploy.transport.flower_server import linked
 from consilium.deploy.transport.processes import require_flower
-from consilium.deploy.transport.server_options import Terms
+from consilium.deploy.transport.server_options import ServerOptions
 from consilium.federate.federated_evaluation import Assessing
 from consilium.federate.round.round import FederatedRound, RoundExchange
 from consilium.federate.round.weights import check_weight, site_weights
@@ -45,37 +45,41 @@ from .enrolment_handshake import check_deployable, declaration_check, enrol, gre
 __all__ = ["serve", "serve_study"]
 
 
-def serve_study(study: Path, out: Path, terms: Terms, command: str, say: Callable[[str], None]) -> tuple[Path, Outcome]:
+def serve_study(
+    study: Path, out: Path, options: ServerOptions, command: str, say: Callable[[str], None]
+) -> tuple[Path, Outcome]:
     """Train the study in a file; returns its folder."""
-    terms.check()
-    store, outcome = serve(parse(Study.read(study).table()), out, terms, command, say)
+    options.check()
+    store, outcome = serve(parse(Study.read(study).table()), out, options, command, say)
     return store.folder, outcome
 
 
-def serve(spec: Spec, out: Path, terms: Terms, command: str, say: Callable[[str], None]) -> tuple[Store, Outcome]:
+def serve(
+    spec: Spec, out: Path, options: ServerOptions, command: str, say: Callable[[str], None]
+) -> tuple[Store, Outcome]:
     """Train every arm of ``spec`` with the sites that hold a key; the folder is that of a run."""
     require_flower()
-    terms.check()
+    options.check()
     check_deployable(spec)
     store = Store.of(out, spec.name)
-    keys = None if terms.keys is None else server_keys(terms.keys)
+    keys = None if options.keys is None else server_keys(options.keys)
     data = consortium(spec, spec.seeds[0])
     check_declared(data)
     held = {} if keys is None else roster(keys)
     names = list(held) if held else [site.id for site in data.sites]
-    with linked(store.folder / "link", terms, keys) as link, link.seat(held, say) as seated:
-        known = seated.nodes if held else named(seated, terms, spec, data, names)
+    with linked(store.folder / "link", options, keys) as link, link.seat(held, say) as seated:
+        known = seated.nodes if held else named(seated, options, spec, data, names)
         caller = replace(seated, nodes=known)
-        plan = plan_for(spec, greet(caller, terms, spec, data, names))
-        return store, run_plan(plan, store, command, carrier=_carrier(plan, store, caller, terms))
+        plan = plan_for(spec, greet(caller, options, spec, data, names))
+        return store, run_plan(plan, store, command, carrier=_carrier(plan, store, caller, options))
 
 
-def _carrier(plan: Plan, store: Store, caller: Caller, terms: Terms) -> Carrier:
+def _carrier(plan: Plan, store: Store, caller: Caller, options: ServerOptions) -> Carrier:
     def make(node: TrainingNode, whole: RoundExchange, _: Assessing, waits: Waits) -> tuple[Flower, RoundExchange]:
         data = plan.materials.consortium(node.seed)
         names = [site.id for site in data.sites]
         request = describe(plan.spec, node.arm, node.seed, node.digest, data, names)
-        there = enrol(caller, terms, request, names, _acceptable(plan, node, data))
+        there = enrol(caller, options, request, names, _acceptable(plan, node, data))
         charges = {site: _charge(plan, node, one) for site, one in there.items()}
         note = partial(write_engine_record, store.training(node.digest))
         records = {site: one.train for site, one in there.items()}

@@ -23,13 +23,13 @@ from consilium.core.sealed_tensors import read_sealed, write_sealed
 from consilium.federate.client.client_states import packed, unpacked
 from consilium.federate.client.participant import SiteState
 
-__all__ = ["Shelf"]
+__all__ = ["SiteStore"]
 
 _KEPT_ROUNDS = 2
 _REMEDY = "restore it from a backup"
 
 
-class Shelf:
+class SiteStore:
     """One study's folder at one site."""
 
     def __init__(self, folder: Path) -> None:

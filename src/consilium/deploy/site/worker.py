@@ -34,7 +34,7 @@ from consilium.study.build.factory import gradient_rule, network, participants
 from consilium.study.spec.arms import arms
 
 from .policy_enforcement import Admitted, Guard
-from .site_store import Shelf
+from .site_store import SiteStore
 
 if TYPE_CHECKING:
     from flwr.app import Message, RecordDict
@@ -56,7 +56,7 @@ class Holding:
 @dataclass(frozen=True, eq=False)
 class _Prepared:
     admitted: Admitted
-    shelf: Shelf
+    store: SiteStore
     enrolment: Enrolment
 
     @property
@@ -110,15 +110,15 @@ class Worker:
 
     def _work(self, study: _Prepared, digest: str, question: bytes) -> bytes:
         broadcast = wire.decode_broadcast(question, wire.Context(digest))
-        sent = study.shelf.answer(broadcast.round, question)
+        sent = study.store.answer(broadcast.round, question)
         if sent is not None:
             _log.info("round %d: sent again", broadcast.round)
             return sent
         self.guard.pay(study.admitted, broadcast.round, question)
         with one_thread():
-            update, state = study.person.work(broadcast, study.shelf.state(broadcast.round))
+            update, state = study.person.work(broadcast, study.store.state(broadcast.round))
         answer = wire.encode_update(update, digest)
-        study.shelf.keep(broadcast.round, question, answer, state)
+        study.store.keep(broadcast.round, question, answer, state)
         _log.info("round %d: %d bytes sent", broadcast.round, len(answer))
         return answer
 
@@ -139,7 +139,7 @@ class Worker:
             self.guard.assess(study.admitted.request, question)
         except Refused as error:  # it declines to judge, and goes on training
             return Assessment(self.site, 0, None, None, error.reason)
-        found = person.algorithm.model_for(model, study.shelf.state(model.round + 1).kept)
+        found = person.algorithm.model_for(model, study.store.state(model.round + 1).kept)
         if found is None:
             return Assessment(self.site, 0, None, None, "the site has no model yet")
         with one_thread():
@@ -190,7 +190,7 @@ class Worker:
         n, m = len(person.train), len(person.site.records.validation)
         inputs = Schema.of(data).digest()
         enrolment = Enrolment(self.site, n, m, person.weight, self.holding.own, _units(person.train), inputs)
-        return _Prepared(admitted, Shelf(self.state / digest), enrolment)
+        return _Prepared(admitted, SiteStore(self.state / digest), enrolment)
 
     def _refusal(self, error: ConsiliumError, digest: str) -> bytes:
         _log.warning("refused: %s", error)

@@ -18,7 +18,7 @@ from .certificates import ServerKeys
 from .flower import Caller
 from .flower_internals import ServerSeat, register_sites, start_run
 from .processes import Child, free_port, new_secret, parse_address, program, wait_open
-from .server_options import Terms
+from .server_options import ServerOptions
 
 __all__ = ["Link", "linked"]
 
@@ -29,8 +29,8 @@ _LEAST = 64 * 1024
 class Link:
     """The processes behind a published address."""
 
-    def __init__(self, folder: Path, terms: Terms, keys: ServerKeys | None) -> None:
-        self.folder, self.terms, self.keys = folder, terms, keys
+    def __init__(self, folder: Path, options: ServerOptions, keys: ServerKeys | None) -> None:
+        self.folder, self.options, self.keys = folder, options, keys
         self.ca = None if keys is None else read_bytes(keys.ca, 1 << 20)
         self.children: list[Child] = []
         self.secret = b""
@@ -49,8 +49,8 @@ class Link:
 
     def _open(self, held: dict[str, bytes]) -> None:
         """Start the door before the link; it lets in the nodes whose public keys are ``held``."""
-        door = [sys.executable, "-m", "consilium.deploy.gateway", "--listen", self.terms.address]
-        door += ["--upstream", self.address, "--limits", json.dumps(asdict(self.terms.door))]
+        door = [sys.executable, "-m", "consilium.deploy.gateway", "--listen", self.options.address]
+        door += ["--upstream", self.address, "--limits", json.dumps(asdict(self.options.door))]
         if self.keys is not None:
             nodes = self.folder / "nodes.pem"
             nodes.write_bytes(b"".join(held.values()))
@@ -64,7 +64,7 @@ class Link:
                 "--nodes",
                 str(nodes),
             ]
-        host, at = parse_address(self.terms.address)
+        host, at = parse_address(self.options.address)
         self._child("the front door", door, ("127.0.0.1" if host in ("0.0.0.0", "::") else host, at))
 
     def _tls(self) -> list[str]:
@@ -106,8 +106,8 @@ class Link:
             yield Caller(
                 seat.grid,
                 nodes,
-                self.terms.deadline,
-                ahead=self.terms.ahead,
+                self.options.deadline,
+                ahead=self.options.ahead,
                 births=seat.births,
                 alive=self.check,
                 say=say,
@@ -119,11 +119,11 @@ class Link:
 
 
 @contextmanager
-def linked(folder: Path, terms: Terms, keys: ServerKeys | None) -> Iterator[Link]:
+def linked(folder: Path, options: ServerOptions, keys: ServerKeys | None) -> Iterator[Link]:
     """The processes while the block runs; what they say and keep lies in ``folder``, for its owner alone."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
-    link = Link(folder, terms, keys)
+    link = Link(folder, options, keys)
     with ExitStack() as stack:
         stack.callback(link.stop)
         link.start()

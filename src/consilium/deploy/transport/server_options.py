@@ -10,11 +10,11 @@ from consilium.deploy.gateway import ConnectionLimits
 
 from .processes import parse_address, refuse_insecure
 
-__all__ = ["Terms"]
+__all__ = ["ServerOptions"]
 
 
 @dataclass(frozen=True)
-class Terms:
+class ServerOptions:
     """How a server is reached, and how long it waits: ``deadline`` seconds for an exchange, ``gather`` for the sites.
 
     ``keys`` is the folder of `consilium keys server`; without it ``insecure`` must be said, on the loopback.  ``ahead``

@@ -21,26 +21,26 @@ from consilium.core.gradient import Objective
 from consilium.core.network import Network
 from consilium.core.records import Records
 
-__all__ = ["Lesson", "features", "lesson", "rehearsal"]
+__all__ = ["TrainingInputs", "features", "rehearsal", "training_inputs"]
 
 _AT_ONCE = 256
 
 
-class Lesson(NamedTuple):
+class TrainingInputs(NamedTuple):
     """Records, and the network that learns from them."""
 
     records: Records
     network: Network
 
 
-def lesson(records: Records, network: Network, objective: Objective) -> Lesson:
+def training_inputs(records: Records, network: Network, objective: Objective) -> TrainingInputs:
     """As handed in, or with the front's work done."""
     parts = behind(network.template)
     if parts is None or not objective.plain:
-        return Lesson(records, network)
+        return TrainingInputs(records, network)
     front, rest = parts
     device = network.start()[0].device
-    return Lesson(replace(records, x=features(front, records.x, device)), Network(rest, network.compute))
+    return TrainingInputs(replace(records, x=features(front, records.x, device)), Network(rest, network.compute))
 
 
 def features(front: Front, x: Tensor, device: torch.device) -> Tensor:
@@ -55,14 +55,14 @@ def features(front: Front, x: Tensor, device: torch.device) -> Tensor:
     return out
 
 
-def rehearsal(records: Records, network: Network, objective: Objective, few: int = 32) -> tuple[Lesson, float]:
-    """A lesson of the same cost made of ``few`` records, and the seconds that the front will need for all of them."""
+def rehearsal(records: Records, network: Network, objective: Objective, few: int = 32) -> tuple[TrainingInputs, float]:
+    """Training inputs of the same cost, made of ``few`` records, and the seconds the front needs for all of them."""
     parts = behind(network.template)
     if parts is None or not objective.plain or not len(records):
-        return Lesson(records, network), 0.0
+        return TrainingInputs(records, network), 0.0
     some = records.select(torch.arange(min(few, len(records))))
     began = time.perf_counter()
-    short = lesson(some, network, objective)
+    short = training_inputs(some, network, objective)
     each = (time.perf_counter() - began) / len(some)
     x = short.records.x[:1].expand(len(records), *short.records.x.shape[1:])
-    return Lesson(replace(records, x=x), short.network), each * len(records)
+    return TrainingInputs(replace(records, x=x), short.network), each * len(records)

@@ -19,11 +19,11 @@ from typing import Literal
 from consilium.core.algorithm import Algorithm
 from consilium.core.errors import Refused
 
-__all__ = ["Rate"]
+__all__ = ["LRSchedule"]
 
 
 @dataclass(frozen=True)
-class Rate:
+class LRSchedule:
     """A shape over ``rounds`` R, after ``warm_up`` W of them."""
 
     shape: Literal["constant", "cosine", "linear"] = "constant"

@@ -25,8 +25,8 @@ from consilium.core.update import Payload, Update
 from consilium.federate.participation import Participation
 
 from .charges_paid import entered
-from .frozen_features import Lesson, lesson
-from .lr_schedule import Rate
+from .frozen_features import TrainingInputs, training_inputs
+from .lr_schedule import LRSchedule
 
 __all__ = ["Participant", "SiteState", "stage"]
 
@@ -58,7 +58,7 @@ class Participant:
     defences: tuple[UpdateDefence, ...]
     stream: Stream
     participation: Participation = field(default_factory=Participation)
-    rate: Rate = field(default_factory=Rate)
+    rate: LRSchedule = field(default_factory=LRSchedule)
 
     def algorithm_in(self, number: int) -> Algorithm:
         """The algorithm with the learning rate of round ``number``."""
@@ -69,15 +69,15 @@ class Participant:
         return self.participation.steps(planned, self.site.id, number, self.stream)
 
     @cached_property
-    def lesson(self) -> Lesson:
+    def training_inputs(self) -> TrainingInputs:
         """What is learned from, and what learns: made where the work is done, when it begins."""
-        return lesson(self.train, self.network, self.objective)
+        return training_inputs(self.train, self.network, self.objective)
 
     def work(self, broadcast: Broadcast, state: SiteState) -> tuple[Update, SiteState]:
         """This site's update for one round, and its state after."""
         here = self.stream.child(self.site.id, broadcast.round)
         with stage("begin"):
-            records, network = self.lesson
+            records, network = self.training_inputs
             predict = partial(network.logits, broadcast.params, broadcast.buffers)
             objective = self.objective.for_round(broadcast.params, predict)
             oracle = self.rule.oracle(records, network, objective, self.schedule, here.child("gradient"))

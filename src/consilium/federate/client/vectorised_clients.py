@@ -27,19 +27,19 @@ from consilium.learn.mean_gradient import MeanGradient, shuffled
 
 from .participant import Participant, SiteState
 
-__all__ = ["Together", "why_not_together"]
+__all__ = ["VectorisedClients", "why_not_vectorised"]
 
 _SHOWN = 3
 _SPAN = 4
 """Steps of one compiled graph: half the time of a logistic step was spent entering it; 19 take minutes to compile."""
 
 
-class Together:
+class VectorisedClients:
     """What one process needs to train stacks of sites like ``model``; ``compiled`` fuses a step's kernels."""
 
     def __init__(self, model: Participant, compiled: bool = False) -> None:
         self.like, self.algorithm, self.objective = model, model.algorithm, model.objective
-        self.module = copy.deepcopy(model.lesson.network.template).train()
+        self.module = copy.deepcopy(model.training_inputs.network.template).train()
         self.empty = model.network.start()[1]
         if compiled:
             torch.compiler.reset()  # what an earlier training compiled counts against the limit of this one
@@ -126,7 +126,7 @@ class Together:
 
         def gradient(flat: Tensor, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
             """By name, then joined: through views of one vector each part's gradient would be padded to all of d."""
-            gradients = grad(loss)(self.like.lesson.network.parameters_at(flat), x, y, weight)
+            gradients = grad(loss)(self.like.training_inputs.network.parameters_at(flat), x, y, weight)
             return torch.cat([g.reshape(-1) for g in gradients.values()])
 
         def step(flat: Tensor, memory: dict[str, Tensor], value: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -167,7 +167,7 @@ class _Drawn:
         size, steps, first = (
             max(len(b) for site_batches in batches for b in site_batches),
             len(batches[0]),
-            people[0].lesson.records,
+            people[0].training_inputs.records,
         )
         self.rows = torch.zeros(len(people), steps, size, dtype=torch.long)
         self.x = torch.zeros(len(people), span, size, *first.x.shape[1:], dtype=first.x.dtype)
@@ -178,13 +178,15 @@ class _Drawn:
             there = torch.arange(size) < lengths
             self.rows[i, : len(site_batches)][there] = torch.cat(site_batches)
             self.weight[i, : len(site_batches)] = there / lengths
-            torch.index_select(person.lesson.records.y, 0, self.rows[i].view(-1), out=self.y[i].view(-1))
+            torch.index_select(person.training_inputs.records.y, 0, self.rows[i].view(-1), out=self.y[i].view(-1))
 
     def span(self, steps: range, active: int) -> list[_Stacked]:
         """Of each step ``x (P, B, *shape)``, ``y (P, B)`` and weights alike: 1 / n for n records, 0 for padding."""
         for i in range(active):
             rows = self.rows[i, steps.start : steps.stop].reshape(-1)
-            torch.index_select(self.people[i].lesson.records.x, 0, rows, out=self.x[i].flatten(0, 1)[: len(rows)])
+            torch.index_select(
+                self.people[i].training_inputs.records.x, 0, rows, out=self.x[i].flatten(0, 1)[: len(rows)]
+            )
         return [
             (
                 self._there(self.x[:active, at]),
@@ -198,7 +200,7 @@ class _Drawn:
         return tensor.to(self.device)
 
 
-def why_not_together(people: Sequence[Participant]) -> Refused | None:
+def why_not_vectorised(people: Sequence[Participant]) -> Refused | None:
     """Why these sites cannot be stacked; None if they can."""
     return next((refusal for person in people if (refusal := _why_not(person, people[0])) is not None), None)
 

@@ -12,16 +12,16 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from consilium.core.algorithm import Algorithm, Server
-from consilium.core.merge import Merge
+from consilium.core.merge import Aggregator
 from consilium.core.update import Aggregate, Payload, Update
 
 from .admission import Expected
-from .model_ema import Average
+from .model_ema import ModelEMA
 from .soundness import PublicLoss, suspects, unsound
 from .update_stream import Incoming
 from .weights import limited
 
-__all__ = ["Merging", "Step", "weighed"]
+__all__ = ["Aggregation", "Step", "weighed"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +37,12 @@ class Step:
 
 
 @dataclass(frozen=True, eq=False)
-class Merging:
+class Aggregation:
     """One round's merge from the state ``before``; with ``blames`` an update that breaks the model is left out."""
 
     algorithm: Algorithm
-    merge: Merge
-    average: Average
+    merge: Aggregator
+    average: ModelEMA
     before: Server
     memory: Payload
     expected: Expected

@@ -18,11 +18,11 @@ from torch import Tensor
 from consilium.core.algorithm import Algorithm, Server
 from consilium.core.errors import Failed, Unlawful
 
-__all__ = ["Average"]
+__all__ = ["ModelEMA"]
 
 
 @dataclass(frozen=True)
-class Average:
+class ModelEMA:
     """``decay`` d per round; 0: the last model is released."""
 
     decay: float = 0.0

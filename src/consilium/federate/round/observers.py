@@ -1,7 +1,7 @@
 """Streams the rounds of a training to the adversaries that watch it; no update is stored.
 
 Each of them gets the view that its seat grants, of copies: whatever it does with them, the training stays the same.
-What they remember is part of the training's state, so a killed training goes on with exactly that memory.  A watcher
+What they remember is part of the training's state, so a killed training goes on with exactly that memory.  An observer
 counts the rounds it was shown: one that came late, or broke, has not seen them all, and its count says so.
 
 Source: Nasr et al. 2019, Comprehensive Privacy Analysis of Deep Learning, arXiv 1812.00910 (passive attackers).
@@ -19,14 +19,14 @@ from consilium.core.algorithm import Broadcast
 from consilium.core.errors import Failed
 from consilium.core.network import Network
 from consilium.core.records import Records
+from consilium.core.round_observer import AggregateRoundView, BroadcastRoundView, RoundObserver, UpdateRoundView
 from consilium.core.threat import require
 from consilium.core.update import Aggregate, Payload, Update, payload_bytes
-from consilium.core.watch import AggregateRoundView, BroadcastRoundView, UpdateRoundView, Watcher
 
 __all__ = ["Observer", "Observers", "Seen", "recalled", "rounds_seen"]
 
 _BROKEN = -1
-"""The count of a watcher that raised: it is shown nothing more."""
+"""The count of an observer that raised: it is shown nothing more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +44,10 @@ class Seen:
 
 @dataclass(frozen=True, eq=False)
 class Observer:
-    """One watcher at its place: ``seat`` is a site's name or None for the server, ``key`` names its memory."""
+    """One observer at its place: ``seat`` is a site's name or None for the server, ``key`` names its memory."""
 
     key: str
-    attack: Watcher
+    attack: RoundObserver
     seat: str | None
     candidates: Records
     of: Mapping[str, Tensor]
@@ -65,11 +65,11 @@ class Observer:
 
 @dataclass(frozen=True, eq=False)
 class Observers:
-    """All watchers of one training.  ``strict`` raises what one of them raises; else it alone falls silent."""
+    """All observers of one training.  ``strict`` raises what one of them raises; else it alone falls silent."""
 
     network: Network
     classes: int
-    watchers: tuple[Observer, ...]
+    observers: tuple[Observer, ...]
     strict: bool = False
     _own: Network = field(init=False, repr=False)
 
@@ -77,24 +77,26 @@ class Observers:
         object.__setattr__(self, "_own", Network(self.network.template, self.network.compute))
 
     def __call__(self, seen: Seen, memory: Payload) -> dict[str, Tensor]:
-        """Every watcher's memory after a round; that of a watcher which is not here stays as it is."""
+        """Every observer's memory after a round; that of an observer which is not here stays as it is."""
         after = dict(memory)
-        for watcher in self.watchers:
-            if rounds_seen(memory, watcher.key) == seen.broadcast.round - 1:
-                observations = self._shown(watcher, seen, recalled(memory, watcher.key))
-                after = {name: tensor for name, tensor in after.items() if not name.startswith(watcher.key)}
-                after |= _filed(watcher.key, observations, seen.broadcast.round)
+        for observer in self.observers:
+            if rounds_seen(memory, observer.key) == seen.broadcast.round - 1:
+                observations = self._shown(observer, seen, recalled(memory, observer.key))
+                after = {name: tensor for name, tensor in after.items() if not name.startswith(observer.key)}
+                after |= _filed(observer.key, observations, seen.broadcast.round)
         return after
 
-    def _shown(self, watcher: Observer, seen: Seen, observations: dict[str, Tensor]) -> Payload | None:
+    def _shown(self, observer: Observer, seen: Seen, observations: dict[str, Tensor]) -> Payload | None:
         try:
-            view = watcher.view(seen, self._own, self.classes)
+            view = observer.view(seen, self._own, self.classes)
             if view is None:
                 return observations
-            require(view, watcher.attack.watches, watcher.attack.kind())
-            after = watcher.attack.observe(observations, view)
+            require(view, observer.attack.observes, observer.attack.kind())
+            after = observer.attack.observe(observations, view)
             if observations and payload_bytes(after) > payload_bytes(observations):
-                raise Failed(f"{watcher.attack.kind()} remembers more with every round", remedy="keep sums, not rounds")
+                raise Failed(
+                    f"{observer.attack.kind()} remembers more with every round", remedy="keep sums, not rounds"
+                )
             return after
         except Exception:
             if self.strict:
@@ -103,12 +105,12 @@ class Observers:
 
 
 def rounds_seen(memory: Payload, key: str) -> int:
-    """How many rounds from the first on the watcher ``key`` was shown; negative where it broke."""
+    """How many rounds from the first on the observer ``key`` was shown; negative where it broke."""
     return int(memory[key]) if key in memory else 0
 
 
 def recalled(memory: Payload, key: str) -> dict[str, Tensor]:
-    """What the watcher ``key`` remembers, on the CPU wherever the training is."""
+    """What the observer ``key`` remembers, on the CPU wherever the training is."""
     return {name.removeprefix(f"{key}:"): tensor.cpu() for name, tensor in memory.items() if name.startswith(f"{key}:")}
 
 

@@ -15,18 +15,18 @@ from consilium.core.algorithm import Algorithm, Broadcast, Server
 from consilium.core.defence import UpdateDefence
 from consilium.core.errors import Failed
 from consilium.core.exchange import Exchange
-from consilium.core.merge import Merge
+from consilium.core.merge import Aggregator
 from consilium.core.random import Stream
 from consilium.core.streamed import Streamed
 from consilium.core.update import Aggregate, Payload, Update, wire_bytes
-from consilium.federate.client.lr_schedule import Rate
+from consilium.federate.client.lr_schedule import LRSchedule
 from consilium.federate.client.participant import Participant, SiteState
-from consilium.federate.client.vectorised_clients import Together, why_not_together
+from consilium.federate.client.vectorised_clients import VectorisedClients, why_not_vectorised
 from consilium.federate.participation import Attendance, Participation
 
 from .admission import Expected, admitted
-from .aggregation import Merging, Step, weighed
-from .model_ema import Average
+from .aggregation import Aggregation, Step, weighed
+from .model_ema import ModelEMA
 from .observers import Observers, Seen
 from .soundness import PublicLoss
 from .update_stream import Incoming
@@ -90,13 +90,13 @@ class ServerHalf:
     roster: tuple[str, ...]
     fraction: float
     algorithm: Algorithm
-    merge: Merge
+    merge: Aggregator
     defences: tuple[UpdateDefence, ...]
     classes: int
     stream: Stream
     participation: Participation = field(default_factory=Participation)
-    rate: Rate = field(default_factory=Rate)
-    average: Average = field(default_factory=Average)
+    rate: LRSchedule = field(default_factory=LRSchedule)
+    average: ModelEMA = field(default_factory=ModelEMA)
     weights: Mapping[str, float] = field(default_factory=dict)
     max_share: float = 1.0
     steps: Mapping[str, int] = field(default_factory=dict)
@@ -149,7 +149,7 @@ class ServerHalf:
         expected = Expected({**self.algorithm.expects(state.server), **self.merge.expects()}, state.server.params.dtype)
         known = self.weights if self.streams and observers is None else None
         incoming, least = Incoming(updates, self._admission(state, expected), known), self._least()
-        step = self._merging(state, expected).best(incoming, least)
+        step = self._aggregation(state, expected).best(incoming, least)
         self._refuse_divergence(incoming, state)
         refused = incoming.refused | ({} if step is None else dict(step.culprits))
         if step is None or step.fault is not None:
@@ -180,13 +180,13 @@ class ServerHalf:
             details = "; ".join(f"{site}: {why}" for site, why in reasons.items())
             raise Failed(f"no update of round {state.server.round + 1} could be used ({details})")
 
-    def _merging(self, state: RoundState, expected: Expected) -> Merging:
+    def _aggregation(self, state: RoundState, expected: Expected) -> Aggregation:
         """Behind a mask nobody can be told.  Where the server's noise covers each site no update is left out for what
         others sent: the claim counts on that, and bounds all of them.
         """
         algorithm = self.rate.at(self.algorithm, state.server.round + 1)
         apart = not self.sees_sums and self.merge.least > 0
-        return Merging(
+        return Aggregation(
             algorithm, self.merge, self.average, state.server, state.merge, expected, self.max_share, self.loss, apart
         )
 
@@ -284,12 +284,12 @@ class FederatedRound(RoundExchange):
         return FederatedRound(server, self.sites, self._compiled, self._observers)
 
     @cached_property
-    def _stack(self) -> Together:
+    def _stack(self) -> VectorisedClients:
         """Made where it is used, in a worker perhaps; refused if some site cannot be stacked."""
-        refusal = why_not_together(tuple(self.sites.values()))
+        refusal = why_not_vectorised(tuple(self.sites.values()))
         if refusal is not None:
             raise refusal
-        return Together(next(iter(self.sites.values())), self._compiled)
+        return VectorisedClients(next(iter(self.sites.values())), self._compiled)
 
     @property
     def streams(self) -> bool:

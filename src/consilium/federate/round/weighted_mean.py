@@ -10,13 +10,13 @@ from typing import Literal
 
 from torch import Tensor
 
-from consilium.core.merge import Merge
+from consilium.core.merge import Aggregator
 from consilium.core.update import Aggregate, Payload, Update
 
 __all__ = ["WeightedMean"]
 
 
-class WeightedMean(Merge):
+class WeightedMean(Aggregator):
     """sum_k (w_k / sum w) payload_k."""
 
     reads: Literal["sum", "each"] = "sum"

@@ -18,7 +18,7 @@ from consilium.core.plain import Json
 from consilium.core.records import Consortium
 from consilium.core.seal import is_altered, sealed, unsealed
 from consilium.federate.client.participant import SiteState
-from consilium.federate.client.vectorised_clients import why_not_together
+from consilium.federate.client.vectorised_clients import why_not_vectorised
 from consilium.federate.engines.auto import fastest
 from consilium.federate.engines.engine import Engine
 from consilium.federate.engines.loop import Loop
@@ -132,7 +132,7 @@ def why_not(kind: str, device: str, whole: RoundExchange) -> Refused | None:
         elsewhere = Refused(f"the pool's workers compute on the CPU, and the study on {device}", remedy='use "loop"')
         return why_no_fork() if device == "cpu" else elsewhere
     if kind == "stacked":
-        return why_not_together(tuple(whole.honest.sites.values()))
+        return why_not_vectorised(tuple(whole.honest.sites.values()))
     return None
 
 

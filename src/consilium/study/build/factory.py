@@ -14,7 +14,7 @@ from consilium.core.defence import UpdateDefence
 from consilium.core.errors import Refused
 from consilium.core.gradient import GradientRule, Objective, Schedule
 from consilium.core.keystream import Secret
-from consilium.core.merge import Cohort, Merge
+from consilium.core.merge import Aggregator, Cohort
 from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Consortium, Pools, Records, Site
@@ -350,6 +350,6 @@ def cohort(federation: FederationSpec, sites: int) -> Cohort:
     return Cohort(sites, shape.rounds, shape.fraction, shape.participation.sampling)
 
 
-def _merge(arm: Arm, among: Cohort, stream: Stream) -> Merge:
+def _merge(arm: Arm, among: Cohort, stream: Stream) -> Aggregator:
     chosen = arm.merge
     return chosen[0].merge_for(among, stream.child("merge")) if chosen else WeightedMean()

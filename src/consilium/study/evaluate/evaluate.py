@@ -16,11 +16,11 @@ from consilium.core.errors import Failed
 from consilium.core.finding import Finding, Measure
 from consilium.core.random import Stream
 from consilium.core.records import Consortium
+from consilium.core.round_observer import RoundObserver
 from consilium.core.seal import file_digest
 from consilium.core.tensor_files import write_tensors
 from consilium.core.threat import CanaryView, ModelView, View
 from consilium.core.update import Payload
-from consilium.core.watch import Watcher
 from consilium.evidence.audit import AuditEvidence
 from consilium.evidence.cell import CellEvidence
 from consilium.evidence.finding import FindingEvidence
@@ -41,7 +41,7 @@ from consilium.study.store.environment import code
 from consilium.study.store.error_summary import error_summary
 
 from .canary_audit import Auditor
-from .observer_replay import Watching
+from .observer_replay import ObserverReplay
 from .release import Released
 from .seals import scores_hold
 from .shadow_training import Retraining
@@ -183,7 +183,7 @@ class AttackContext:
     """One released model as it is attacked: which ``cell``, and the ``folder`` where scores are left.
 
     ``source`` makes the model that a transfer attack crafts on, with its cell.  ``asked`` are the sites whose records
-    are asked about, all of them in the model.  ``watching`` knows what an attack that watches the rounds has seen of
+    are asked about, all of them in the model.  ``replay`` knows what an attack that observes the rounds has seen of
     them; ``auditor`` holds an audit's coins and judges what such an attack guessed; ``start`` is the model before
     training.
     """
@@ -196,14 +196,14 @@ class AttackContext:
     asked: tuple[str, ...]
     seed: int
     retraining: Callable[[], Retraining] | None = None
-    watching: Watching | None = None
+    replay: ObserverReplay | None = None
     auditor: Auditor | None = None
     start: nn.Module | None = None
 
     def view(self, attack: Attack, source: Released | None) -> tuple[View, Payload]:
         """What ``attack`` is granted, and what it remembers of the rounds."""
-        if isinstance(attack, Watcher) and self.watching is not None:
-            return self.watching.view(attack, self.model, self.asked), self.watching.memory(attack)
+        if isinstance(attack, RoundObserver) and self.replay is not None:
+            return self.replay.view(attack, self.model, self.asked), self.replay.memory(attack)
         stream = Stream(self.seed)
         return grant(attack, self.data, self.asked, self.model, source, stream, self.retraining, self.start), {}
 

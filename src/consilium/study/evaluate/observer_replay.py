@@ -24,9 +24,15 @@ from consilium.core.errors import Failed, Refused
 from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Consortium, Records, Site
+from consilium.core.round_observer import (
+    AggregateRoundView,
+    BroadcastRoundView,
+    ObservedView,
+    RoundObserver,
+    UpdateRoundView,
+)
 from consilium.core.sealed_tensors import read_sealed, write_sealed
 from consilium.core.update import Payload
-from consilium.core.watch import AggregateRoundView, BroadcastRoundView, UpdateRoundView, WatchedView, Watcher
 from consilium.federate.checkpoint import load_checkpoint
 from consilium.federate.corrupted import Corrupted
 from consilium.federate.round.observers import Observer, Observers, recalled, rounds_seen
@@ -49,11 +55,11 @@ from consilium.study.spec.spec import FederationSpec, Spec
 from .release import Released
 from .views import candidates
 
-__all__ = ["Watching"]
+__all__ = ["ObserverReplay"]
 
 
 @dataclass(frozen=True, eq=False)
-class Watching:
+class ObserverReplay:
     """One training and those who watch it; ``folder`` is the training's, ``cores`` what a replay may use (0: all)."""
 
     spec: Spec
@@ -63,12 +69,14 @@ class Watching:
     cores: int = 0
 
     def beside(self, whole: RoundExchange, net: Network) -> RoundExchange:
-        """``whole`` before the eyes of the study's watching attacks; itself where there are none."""
-        found = {digest(a.attack.configuration()): a.attack for a in self.spec.attacks if isinstance(a.attack, Watcher)}
+        """``whole`` shown to the observers among the attacks of the study; itself where there are none."""
+        found = {
+            digest(a.attack.configuration()): a.attack for a in self.spec.attacks if isinstance(a.attack, RoundObserver)
+        }
         places = [place for attack in found.values() if (place := self._placed(attack, whole)) is not None]
         return self._watched(whole, net, places, strict=False) if places else whole
 
-    def view(self, attack: Watcher, model: Released, trained_on: Sequence[str]) -> WatchedView:
+    def view(self, attack: RoundObserver, model: Released, trained_on: Sequence[str]) -> ObservedView:
         """What ``attack`` is granted in the end; ``trained_on`` are sites asked about whose work is in the model."""
         asked = self._asked(attack)
         there = [asked.of[site] for site in asked.of if site in trained_on]
@@ -77,9 +85,9 @@ class Watching:
             raise Refused(reason, remedy="use more rounds, a larger fraction or another site")
         rows = torch.cat(there).sort().values
         records, member, known = asked.records.select(rows), asked.member[rows], asked.known[rows]
-        return WatchedView(len(self._data.classes), model.module, records, member, known, rows=rows)
+        return ObservedView(len(self._data.classes), model.module, records, member, known, rows=rows)
 
-    def memory(self, attack: Watcher) -> Payload:
+    def memory(self, attack: RoundObserver) -> Payload:
         """What ``attack`` remembers of every round of the finished training; replayed unless it was there."""
         key = self._key(attack)
         state, _ = load_checkpoint(self.folder / "checkpoint.safetensors", training=self.node.digest)
@@ -99,32 +107,32 @@ class Watching:
         """The sites that are honest in every infection: a twin is watched from the same seat, and asked the same."""
         return honest_sizes(self._data, ever_corrupted(self.spec, self._data.sites, self.node.seed))
 
-    def _key(self, attack: Watcher) -> str:
+    def _key(self, attack: RoundObserver) -> str:
         """What a memory depends on beside its training: the attack, its seat and whom it asks about."""
         seat, asked = attack.seat(self._honest), sorted(attack.targets(self._honest))
         return digest({"attack": attack.configuration(), "seat": seat, "asked": asked, "drawn": "by id"})
 
-    def _asked(self, attack: Watcher) -> _Asked:
+    def _asked(self, attack: RoundObserver) -> _Asked:
         targets = attack.targets(self._honest)
         if self._data.declared:
             raise Refused("the records of these sites are elsewhere", remedy="simulate the study with `run`")
         stream = Stream(self.node.seed).child("candidates")
         return _Asked.of_sites(self._data, targets, stream)
 
-    def _placed(self, attack: Watcher, whole: RoundExchange) -> Observer | None:
+    def _placed(self, attack: RoundObserver, whole: RoundExchange) -> Observer | None:
         """None where it has no place: asked for its finding it says why."""
         try:
             return self._place(attack, whole)
         except Refused:
             return None
 
-    def _place(self, attack: Watcher, whole: RoundExchange) -> Observer:
+    def _place(self, attack: RoundObserver, whole: RoundExchange) -> Observer:
         """``attack`` in its seat; refused where that seat sees less than it needs."""
         seat, asked = attack.seat(self._honest), self._asked(attack)
         granted = _granted(whole, seat)
-        if not issubclass(granted, attack.watches):
+        if not issubclass(granted, attack.observes):
             raise Refused(
-                f"attack {attack.kind()} needs a {attack.watches.__name__} and its seat grants a {granted.__name__}",
+                f"attack {attack.kind()} needs a {attack.observes.__name__} and its seat grants a {granted.__name__}",
                 remedy="watch a training whose updates are not masked, or from the server",
             )
         return Observer(self._key(attack), attack, seat, asked.records, asked.of)
@@ -135,7 +143,7 @@ class Watching:
         made = Observers(net, len(self._data.classes), tuple(places), strict)
         return cast("FederatedRound | Corrupted", whole).watched(made)
 
-    def _replayed(self, attack: Watcher, stored: Server) -> Payload:
+    def _replayed(self, attack: RoundObserver, stored: Server) -> Payload:
         """The memory of ``attack`` after a replay that ended in the ``stored`` parameters and buffers."""
         node, net, shape = self.node, self.materials.network(self.node.seed), self._federation.shape
         record = engine_record(self.folder) or {}

@@ -6,11 +6,11 @@ from collections.abc import Collection
 
 from consilium.core.errors import Refused
 from consilium.core.records import Consortium
-from consilium.core.watch import Watcher
+from consilium.core.round_observer import RoundObserver
 from consilium.study.build.factory import ever_corrupted
 from consilium.study.spec.spec import Spec
 
-__all__ = ["check_watchers", "honest_sizes"]
+__all__ = ["check_observers", "honest_sizes"]
 
 
 def honest_sizes(data: Consortium, bad: Collection[str]) -> dict[str, int]:
@@ -18,13 +18,13 @@ def honest_sizes(data: Consortium, bad: Collection[str]) -> dict[str, int]:
     return {site.id: len(site.records.train) for site in data.sites if site.id not in bad}
 
 
-def check_watchers(spec: Spec, data: Consortium) -> None:
-    """Refuse, before anything trains, a watching attack that has no place in the study."""
+def check_observers(spec: Spec, data: Consortium) -> None:
+    """Refuse, before anything trains, an observer of rounds that has no place in the study."""
     for i, attack in enumerate(spec.attacks):
-        if not isinstance(attack.attack, Watcher):
+        if not isinstance(attack.attack, RoundObserver):
             continue
         if spec.audit:
-            reason = f"{attack.name} watches the rounds of a training, and an audit trains nothing"
+            reason = f"{attack.name} observes the rounds of a training, and a study of a trained model trains nothing"
             raise Refused(reason, remedy="leave it out, or train the model in the study", where=f"attacks[{i}]")
         try:
             for seed in spec.seeds:

@@ -27,7 +27,7 @@ from consilium.study.store.environment import require_device
 from .attack_checks import check_attacks
 from .corruption_checks import check_infections
 from .division import check_division, division_note
-from .observer_checks import check_watchers
+from .observer_checks import check_observers
 from .privacy_claims import planned_claims
 from .radius_checks import check_radii
 from .rules import Refusal, broken_law
@@ -136,7 +136,7 @@ def make_plan(
         check_division(spec, materials.consortium)
     check_attacks(spec, materials.consortium(spec.seeds[0]))
     check_retraining(spec, every, materials.consortium(spec.seeds[0]))
-    check_watchers(spec, materials.consortium(spec.seeds[0]))
+    check_observers(spec, materials.consortium(spec.seeds[0]))
     refused = _refusals(spec, materials, every, progress)
     if refused and (spec.unlawful == "refuse" or len(refused) == len(every)):
         first = next(iter(refused))
@@ -199,7 +199,9 @@ def _check(spec: Spec, sites: int) -> None:
         _check_cohort(spec.federation.shape, sites)
     for i, made in enumerate(spec.corruptions):
         if spec.audit:
-            raise Refused("an audit trains nothing, so nothing can be infected", where=f"corruptions[{i}]")
+            raise Refused(
+                "a study of a trained model trains nothing: nothing can be infected", where=f"corruptions[{i}]"
+            )
         if not 0 <= made.corruption.sites < spec.data.shares.sites:
             raise Refused(
                 f"{made.corruption.sites} corrupted of {spec.data.shares.sites} sites leave no honest one",
@@ -233,7 +235,7 @@ def _check_audit(spec: Spec) -> None:
             for defence in choice.defences:
                 if not isinstance(defence, ModelDefence | AnswerDefence):
                     raise Refused(
-                        f"an audit trains nothing, so {defence.kind()} cannot act",
+                        f"a study of a trained model trains nothing, so {defence.kind()} cannot act",
                         remedy="choose defences of the model or of its answers",
                         where=f"vary.{axis}",
                     )

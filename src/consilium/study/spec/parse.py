@@ -110,7 +110,9 @@ def _federation(given: Mapping[str, Any], model: Architecture) -> FederationSpec
     if model.kind() == "file":
         if "federation" in given:
             raise Refused(
-                "an audit trains nothing", remedy="remove [federation], or choose a model to train", where="federation"
+                "a study of a trained model trains nothing",
+                remedy="remove [federation], or choose a model to train",
+                where="federation",
             )
         return None
     table = as_table(given.get("federation", "fed-avg"), "federation")
@@ -163,7 +165,11 @@ def _of_algorithms(choices: tuple[Choice, ...], federation: FederationSpec | Non
     if not any(chosen):
         return choices
     if federation is None:
-        raise Refused("an audit trains nothing, so no algorithm can be varied", remedy="remove the axis", where=where)
+        raise Refused(
+            "a study of a trained model trains nothing, so no algorithm can be varied",
+            remedy="remove the axis",
+            where=where,
+        )
     if not all(chosen):
         raise Refused("an axis is of algorithms or of defences", remedy="give each an axis of its own", where=where)
     own = federation.algorithm

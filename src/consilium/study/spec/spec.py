@@ -19,9 +19,9 @@ from consilium.core.plain import Json
 from consilium.data.division.canaries import CanaryKind
 from consilium.data.partition import Partition
 from consilium.data.source import Source
-from consilium.federate.client.lr_schedule import Rate
+from consilium.federate.client.lr_schedule import LRSchedule
 from consilium.federate.participation import Participation
-from consilium.federate.round.model_ema import Average
+from consilium.federate.round.model_ema import ModelEMA
 from consilium.learn.architecture import Architecture
 from consilium.learn.models.file import File
 
@@ -171,13 +171,13 @@ class FederationShape:
         """True if some site may sit out a round, or do less in it than planned."""
         return self.fraction < 1 or self.participation != Participation()
 
-    def rate(self) -> Rate:
+    def rate(self) -> LRSchedule:
         """The learning rate over the rounds, as a factor."""
-        return Rate(self.lr_schedule, self.warm_up, self.rounds)
+        return LRSchedule(self.lr_schedule, self.warm_up, self.rounds)
 
-    def average(self) -> Average:
+    def average(self) -> ModelEMA:
         """What is released of the server's models."""
-        return Average(self.ema)
+        return ModelEMA(self.ema)
 
     def schedule(self) -> Schedule:
         """As the gradient rule reads it."""

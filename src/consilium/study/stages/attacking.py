@@ -67,7 +67,7 @@ def _scene(
         asked=sites,
         seed=cell.seed,
         retraining=retraining,
-        watching=None if training is None else context.watching(context.plan.trainings[training]),
+        replay=None if training is None else context.observer_replay(context.plan.trainings[training]),
         auditor=auditor,
         start=None if auditor is None else _before(context, cell),
     )

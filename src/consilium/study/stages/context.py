@@ -18,7 +18,7 @@ from consilium.federate.client.client_states import SiteStates
 from consilium.federate.engines.engine import Engine
 from consilium.federate.federated_evaluation import Assessing
 from consilium.federate.round.round import RoundExchange, RoundState
-from consilium.study.evaluate.observer_replay import Watching
+from consilium.study.evaluate.observer_replay import ObserverReplay
 from consilium.study.evaluate.release import Released
 from consilium.study.evaluate.seals import Seals
 from consilium.study.evaluate.training_files import FileSeals, check_begun
@@ -99,10 +99,10 @@ class StageContext:
         """The untrained model of a seed, or the audited one."""
         return self.plan.materials.network(seed)
 
-    def watching(self, node: TrainingNode) -> Watching:
+    def observer_replay(self, node: TrainingNode) -> ObserverReplay:
         """The attacks that watch a training."""
         folder = self.store.training(node.digest)
-        return Watching(self.plan.spec, self.plan.materials, node, folder, self.cores)
+        return ObserverReplay(self.plan.spec, self.plan.materials, node, folder, self.cores)
 
     def checkpoint(self, training: str, device: str = "cpu") -> tuple[RoundState, SiteStates]:
         """The last state of a finished training."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from consilium.core.watch import Watcher
+from consilium.core.round_observer import RoundObserver
 from consilium.study.plan.plan import CellNode, Plan
 from consilium.study.plan.stage_keys import digest
 
@@ -70,6 +70,6 @@ def _trained(cell: CellNode) -> tuple[str, ...]:
 
 def _shared(plan: Plan, cell: CellNode) -> frozenset[str]:
     attacks = [one.attack for one in plan.spec.attacks]
-    if cell.training is None or not any(a.retrains() or isinstance(a, Watcher) for a in attacks):
+    if cell.training is None or not any(a.retrains() or isinstance(a, RoundObserver) for a in attacks):
         return frozenset()
     return frozenset((f"beside {cell.training}",))

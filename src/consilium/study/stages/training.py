@@ -112,7 +112,7 @@ def _rounds(context: StageContext, node: TrainingNode, watch: Watch) -> Trained:
     spec, net, data = context.plan.spec, context.network(node.seed), context.data(node.seed)
     shape, folder = cast(FederationSpec, spec.federation).shape, context.store.training(node.digest)
     whole = exchange(spec, node.arm, node.seed, node.corruption, data, net)
-    whole = context.watching(node).beside(whole, net)
+    whole = context.observer_replay(node).beside(whole, net)
     judging, begin = assessing(whole), start(spec, node.arm, data, net)
     if context.carrier is None:
         engine = engine_for(shape, spec.device, whole, judging, begin, folder, context.cores)

@@ -13,7 +13,7 @@ from consilium.core.random import Stream, scoped
 from consilium.core.records import Records
 from consilium.defend.training.adversarial_training import AdversarialTraining
 from consilium.defend.training.dp_sgd import DPSGD
-from consilium.federate.client.frozen_features import features, lesson, rehearsal
+from consilium.federate.client.frozen_features import features, rehearsal, training_inputs
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.models.scattering import ScatteringModel
 from consilium.learn.objectives import CrossEntropy
@@ -39,7 +39,7 @@ def trained(rule, records, net, objective=None):
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: type(r).__name__)
 def test_the_same_training_with_and_without(rule):
     records, net = setting()
-    kept = lesson(records, net, CrossEntropy())
+    kept = training_inputs(records, net, CrossEntropy())
     assert kept.records.x.shape == (30, 5, 4, 4)
     assert torch.equal(kept.records.ids, records.ids)
     torch.testing.assert_close(trained(rule, *kept), trained(rule, records, net), rtol=1e-4, atol=1e-5)
@@ -47,7 +47,7 @@ def test_the_same_training_with_and_without(rule):
 
 def test_that_test_can_fail():
     records, net = setting()
-    kept = lesson(records, net, CrossEntropy())
+    kept = training_inputs(records, net, CrossEntropy())
     shuffled = replace(kept.records, x=kept.records.x.roll(1, 0))
     away = trained(RULES[0], shuffled, kept.network) - trained(RULES[0], records, net)
     assert float(away.abs().max()) > 1e-3
@@ -56,13 +56,13 @@ def test_that_test_can_fail():
 def test_an_objective_that_changes_inputs_gets_raw_ones():
     """A radius is one of pixels, never of features."""
     records, net = setting()
-    taught = lesson(records, net, AdversarialTraining(0.1, steps=1).objective(CrossEntropy()))
+    taught = training_inputs(records, net, AdversarialTraining(0.1, steps=1).objective(CrossEntropy()))
     assert taught == (records, net)
 
 
 def test_a_model_without_a_front_is_left_alone():
     records, net = setting()[0], Network(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)))
-    assert lesson(records, net, CrossEntropy()) == (records, net)
+    assert training_inputs(records, net, CrossEntropy()) == (records, net)
 
 
 class Doubled(Front):

@@ -14,11 +14,11 @@ from consilium.federate.algorithms.fed_avg import FedAvg
 from consilium.federate.algorithms.fed_avg_m import FedAvgM
 from consilium.federate.checkpoint import load_checkpoint, save_checkpoint
 from consilium.federate.client.client_states import SiteStates
-from consilium.federate.client.lr_schedule import Rate
+from consilium.federate.client.lr_schedule import LRSchedule
 from consilium.federate.client.participant import SiteState
 from consilium.federate.engines.loop import Loop
 from consilium.federate.federated_evaluation import Assessing, AssessState
-from consilium.federate.round.model_ema import Average
+from consilium.federate.round.model_ema import ModelEMA
 from consilium.federate.round.round import RoundState
 from consilium.study.spec.spec import FederationShape
 
@@ -30,32 +30,32 @@ def factors(rate):
 
 
 def test_shapes_over_the_rounds():
-    assert factors(Rate("constant", 0, 3)) == [1, 1, 1]
-    assert factors(Rate("constant", 2, 4)) == [0.5, 1, 1, 1]
-    assert factors(Rate("linear", 0, 4)) == [1, 0.75, 0.5, 0.25]
+    assert factors(LRSchedule("constant", 0, 3)) == [1, 1, 1]
+    assert factors(LRSchedule("constant", 2, 4)) == [0.5, 1, 1, 1]
+    assert factors(LRSchedule("linear", 0, 4)) == [1, 0.75, 0.5, 0.25]
     expected = [0.5, 1.0, *((1 + math.cos(math.pi * k / 4)) / 2 for k in range(4))]
-    assert factors(Rate("cosine", 2, 6)) == pytest.approx(expected)
-    assert Rate("constant", 0, 9).flat
-    assert not Rate("constant", 1, 9).flat
+    assert factors(LRSchedule("cosine", 2, 6)) == pytest.approx(expected)
+    assert LRSchedule("constant", 0, 9).flat
+    assert not LRSchedule("constant", 1, 9).flat
 
 
 def test_it_changes_lr_alone_and_wants_one():
     asked = FedAvg(lr=0.4, momentum=0.9)
-    assert Rate("linear", 0, 4).at(asked, 3) == replace(asked, lr=0.2)
-    assert Rate().at(asked, 1) is asked
+    assert LRSchedule("linear", 0, 4).at(asked, 3) == replace(asked, lr=0.2)
+    assert LRSchedule().at(asked, 1) is asked
 
     class Bare(FedAvg):
         pass
 
     object.__setattr__(bare := Bare(), "__dataclass_fields__", {})
     with pytest.raises(Refused, match="no lr"):
-        Rate("cosine", 0, 4).at(bare, 1)
+        LRSchedule("cosine", 0, 4).at(bare, 1)
 
 
 @pytest.mark.parametrize("engine", [Loop, None])
 def test_a_round_is_trained_at_its_rate(federation, engine):
     """Round 2 of a warm-up over four: as with half the rate, at the site and in a stack."""
-    warm, half = Rate("constant", 4, 8), FedAvg(lr=0.05, momentum=0.9)
+    warm, half = LRSchedule("constant", 4, 8), FedAvg(lr=0.05, momentum=0.9)
     whole, other = federation(rate=warm), federation(algorithm=half)
     broadcast = replace(
         whole.open(RoundState(whole.half.algorithm.start(whole.sites["site-0"].network, 3)))[1], round=2
@@ -87,7 +87,7 @@ def closed_form(models, decay):
 
 
 def averaged(models, decay):
-    made = Average(decay)
+    made = ModelEMA(decay)
     server = made.begun(Server(0, torch.full((3,), 50.0), torch.zeros(1)))
     for w in models:
         server = made.after(server, Server(server.round + 1, w, w[:1]))  # an algorithm may forget what it does not know
@@ -98,7 +98,7 @@ def averaged(models, decay):
 def test_it_is_the_debiased_sum_whatever_the_start(decay):
     models = [torch.rand(3, generator=torch.Generator().manual_seed(i)) for i in range(7)]
     server = averaged(models, decay)
-    shown = Average(decay).released(server)
+    shown = ModelEMA(decay).released(server)
     torch.testing.assert_close(shown.params, closed_form(models, decay))
     torch.testing.assert_close(shown.buffers, closed_form(models, decay)[:1])
     assert torch.equal(server.params, models[-1])
@@ -108,13 +108,13 @@ def test_it_is_the_debiased_sum_whatever_the_start(decay):
 def test_without_decay_nothing_is_kept():
     server = averaged([torch.ones(3)], 0.0)
     assert server.memory == {}
-    assert Average().released(server) is server
+    assert ModelEMA().released(server) is server
 
 
 def test_a_federation_keeps_it_beside_the_algorithm_s_own_memory(federation):
     whole = federation(algorithm=FedAvgM(lr=0.1))
-    whole.half = replace(whole.half, average=Average(0.5))
-    begun = Average(0.5).begun(whole.half.algorithm.start(whole.sites["site-0"].network, 3))
+    whole.half = replace(whole.half, average=ModelEMA(0.5))
+    begun = ModelEMA(0.5).begun(whole.half.algorithm.start(whole.sites["site-0"].network, 3))
     state, held, models = RoundState(begun), {}, []
     for number in range(1, 4):
         state = Loop().run(whole, state, held, SiteState, f"round {number}")
@@ -131,7 +131,7 @@ def test_a_federation_keeps_it_beside_the_algorithm_s_own_memory(federation):
 
 def test_an_aborted_round_leaves_the_average(federation):
     whole = federation()
-    half = replace(whole.half, average=Average(0.5), participation=replace(whole.half.participation, minimum_cohort=2))
+    half = replace(whole.half, average=ModelEMA(0.5), participation=replace(whole.half.participation, minimum_cohort=2))
     begun = RoundState(half.average.begun(half.algorithm.start(whole.sites["site-0"].network, 3)))
     size = begun.server.params.shape
     sent = {
@@ -149,7 +149,7 @@ def test_an_aborted_round_leaves_the_average(federation):
 
 def test_an_average_that_was_lost_is_not_replaced_by_the_last_model():
     with pytest.raises(Failed, match="not in the server's memory"):
-        Average(0.5).released(Server(3, torch.ones(2), torch.zeros(0)))
+        ModelEMA(0.5).released(Server(3, torch.ones(2), torch.zeros(0)))
 
 
 def test_it_survives_a_checkpoint(federation, tmp_path):
@@ -157,10 +157,10 @@ def test_it_survives_a_checkpoint(federation, tmp_path):
     server = averaged([torch.rand(3), torch.rand(3)], 0.5)
     save_checkpoint(tmp_path / "c.safetensors", RoundState(server), SiteStates(None))
     back, _ = load_checkpoint(tmp_path / "c.safetensors")
-    assert torch.equal(Average(0.5).released(back.server).params, Average(0.5).released(server).params)
+    assert torch.equal(ModelEMA(0.5).released(back.server).params, ModelEMA(0.5).released(server).params)
 
 
 def test_a_personal_algorithm_is_refused():
     with pytest.raises(Unlawful, match="model for each site"):
-        Average(0.5).refuse(Ditto())
-    Average(0.0).refuse(Ditto())
+        ModelEMA(0.5).refuse(Ditto())
+    ModelEMA(0.0).refuse(Ditto())

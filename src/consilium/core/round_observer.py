@@ -27,9 +27,9 @@ from .update import Aggregate, Payload, Update
 __all__ = [
     "AggregateRoundView",
     "BroadcastRoundView",
+    "ObservedView",
+    "RoundObserver",
     "UpdateRoundView",
-    "WatchedView",
-    "Watcher",
     "one_site",
 ]
 
@@ -65,7 +65,7 @@ class AggregateRoundView(BroadcastRoundView):
 
 
 @dataclass(frozen=True, eq=False)
-class WatchedView(QueryView):
+class ObservedView(QueryView):
     """After the last round: the released model's answers, and of whom the memory may be judged.
 
     ``rows (n,)`` are the places of ``candidates`` among those of the rounds: records of sites whose work is not in the
@@ -76,21 +76,21 @@ class WatchedView(QueryView):
 
 
 if TYPE_CHECKING:
-    Watched = TypeVar("Watched", bound=BroadcastRoundView, default=Any)
+    Observed = TypeVar("Observed", bound=BroadcastRoundView, default=Any)
 else:  # as in core/threat.py
-    Watched = TypeVar("Watched", bound=BroadcastRoundView)
+    Observed = TypeVar("Observed", bound=BroadcastRoundView)
 """The view of a round that an adversary watches."""
 
 
 @dataclass(frozen=True)
-class Watcher(Attack[WatchedView], ABC, Generic[Watched]):
+class RoundObserver(Attack[ObservedView], ABC, Generic[Observed]):
     """An adversary that watches the training."""
 
-    needs: ClassVar[type[WatchedView]] = WatchedView
+    needs: ClassVar[type[ObservedView]] = ObservedView
 
     @property
     @abstractmethod
-    def watches(self) -> type[Watched]:
+    def observes(self) -> type[Observed]:
         """The smallest view of a round that it can work with; a subclass sets it as a class attribute."""
 
     def seat(self, sizes: Mapping[str, int]) -> str | None:
@@ -102,7 +102,7 @@ class Watcher(Attack[WatchedView], ABC, Generic[Watched]):
         """The sites whose records it asks about, of the honest ones with these numbers of training records."""
 
     @abstractmethod
-    def observe(self, memory: Payload, view: Watched) -> Payload:
+    def observe(self, memory: Payload, view: Observed) -> Payload:
         """What it remembers after the round that ``view`` shows; ``memory`` is empty before the first one it sees."""
 
 

@@ -14,7 +14,7 @@ from consilium.deploy.protocol.schema import read_schema
 from consilium.deploy.server.enrolment_handshake import check_deployable, declaration_check, enrol, plan_for
 from consilium.deploy.server.remote_sites import elsewhere
 from consilium.deploy.transport.flower import Caller
-from consilium.deploy.transport.server_options import Terms
+from consilium.deploy.transport.server_options import ServerOptions
 from consilium.evidence.storage.write import plain
 from consilium.study.build.factory import consortium, exchange
 from consilium.study.spec.arms import arms
@@ -196,8 +196,8 @@ def enrolled(answers, monkeypatch, gather=60.0):
     data = consortium(spec, 0)
     request = describe(spec, arms(spec)[0], 0, "", data, ["north", "south"])
     caller = Scripted(None, {"north": 1, "south": 2}, 9.0, say=said.append, answers=answers)
-    terms = Terms("127.0.0.1:1", None, True, gather=gather)
-    return enrol(caller, terms, request, ["north", "south"], declaration_check(spec)), said
+    options = ServerOptions("127.0.0.1:1", None, True, gather=gather)
+    return enrol(caller, options, request, ["north", "south"], declaration_check(spec)), said
 
 
 WRONG = {
