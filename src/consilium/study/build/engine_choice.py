@@ -27,7 +27,7 @@ from consilium.federate.engines.stacked import Stacked
 from consilium.federate.federated_evaluation import Assessing
 from consilium.federate.round.round import RoundExchange, RoundState
 from consilium.study.spec.arms import Arm
-from consilium.study.spec.spec import FederationShape, Spec
+from consilium.study.spec.spec import FederationShape, TrainingSpec
 from consilium.study.store.store import read_stored, write_json
 
 from .factory import exchange
@@ -84,10 +84,10 @@ def _remembered(folder: Path) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
-def check_engine(spec: Spec, lawful: Sequence[Arm], data: Consortium, net: Network) -> None:
+def check_engine(spec: TrainingSpec, lawful: Sequence[Arm], data: Consortium, net: Network) -> None:
     """Refuse an engine that cannot carry some arm of the study, before anything trains."""
-    shape = None if spec.federation is None else spec.federation.shape
-    if shape is None or shape.engine in ("auto", "loop"):
+    shape = spec.federation.shape
+    if shape.engine in ("auto", "loop"):
         return
     for arm in lawful:
         refusal = why_not(shape.engine, spec.device, exchange(spec, arm, spec.seeds[0], None, data, net))

@@ -16,7 +16,7 @@ from consilium.evidence.merge import LargestShare, MergeEvidence, SiteWeight
 from consilium.federate.round.weights import fewest_sites, limited, shares, site_weights
 from consilium.study.build.factory import weighing
 from consilium.study.spec.arms import Arm
-from consilium.study.spec.spec import Spec
+from consilium.study.spec.spec import TrainingSpec
 
 __all__ = ["check_rounds", "merge_notes", "merge_record"]
 
@@ -25,7 +25,7 @@ _NAMED = 100
 
 
 def merge_record(
-    spec: Spec, arm: Arm, data: Consortium, engine: object, rounds: Sequence[Mapping[str, Any]]
+    spec: TrainingSpec, arm: Arm, data: Consortium, engine: object, rounds: Sequence[Mapping[str, Any]]
 ) -> MergeEvidence:
     """``evidence.merge``: the sites with records, weight and share, and the largest share of any round.
 
