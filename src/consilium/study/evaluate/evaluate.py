@@ -214,6 +214,7 @@ def run_attack(attack: AttackSpec, context: AttackContext) -> FindingEvidence:
     record = FindingEvidence(
         kind=attack.attack.kind(),
         threat=ThreatEvidence.of(attack.attack.threat),
+        sees_model=attack.attack.sees_model,
         configuration=attack.configuration(),
         code=code(),
         asked=context.asked if asks(attack.attack) else None,
@@ -251,7 +252,7 @@ def implied(finding: FindingEvidence, privacy: PrivacyEvidence) -> tuple[Measure
     epsilon of replacing a site.  An attack that sees no model is bound by nobody's.
     """
     epsilon = privacy.record_epsilon
-    if finding.threat.aim != "membership" or finding.kind == "blind" or epsilon is None:
+    if finding.threat.aim != "membership" or not finding.sees_model or epsilon is None:
         return ()
     return bounds(finding.measures, float(epsilon), float(privacy.delta or 0.0))
 
