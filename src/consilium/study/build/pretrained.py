@@ -73,7 +73,7 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], path: str) -> None:
             raise Refused(reason, remedy=_AS_TRAINED, where="model.architecture")
         _refuse_kind(name, tensor, wanted[name].dtype)
         if not bool(torch.isfinite(tensor.float()).all()):
-            raise Refused(f"{name} is not finite", remedy="audit a model whose training ended well", where="model.path")
+            raise Refused(f"{name} is not finite", remedy="give a model whose training ended well", where="model.path")
     module.load_state_dict(tensors)
     _refuse_otherwise(module.state_dict(), tensors)
 

@@ -47,7 +47,7 @@ def check_division(spec: TrainedModelSpec, gathered: Callable[[int], Consortium]
             raise Refused(
                 f"seed {seed} divides the data anew: {mixed} of its held-out records are training records of "
                 f"seed {first}, and the model was trained on one division at most",
-                remedy="give an audit the one seed by which its training records were divided: seeds = [0]",
+                remedy="give the one seed by which the training records of the model were divided: seeds = [0]",
                 where="seeds",
             )
 
