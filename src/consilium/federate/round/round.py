@@ -257,6 +257,10 @@ class RoundExchange(Exchange[RoundState, SiteState, Broadcast, Update]):
     def honest(self) -> FederatedRound:
         """The round without any adversary inside."""
 
+    @abstractmethod
+    def watched(self, observers: Observers) -> RoundExchange:
+        """This exchange before the eyes of ``observers``."""
+
 
 class FederatedRound(RoundExchange):
     """Broadcast, local work, merge; ``observers`` watch, and change nothing."""

@@ -14,7 +14,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -34,9 +33,8 @@ from consilium.core.round_observer import (
 from consilium.core.sealed_tensors import read_sealed, write_sealed
 from consilium.core.update import Payload
 from consilium.federate.checkpoint import load_checkpoint
-from consilium.federate.corrupted import Corrupted
 from consilium.federate.round.observers import Observer, Observers, recalled, rounds_seen
-from consilium.federate.round.round import FederatedRound, RoundExchange
+from consilium.federate.round.round import RoundExchange
 from consilium.federate.train import train
 from consilium.study.build.engine_choice import (
     engine_for,
@@ -142,7 +140,7 @@ class ObserverReplay:
         self, whole: RoundExchange, net: Network, places: Sequence[Observer], *, strict: bool
     ) -> RoundExchange:
         made = Observers(net, len(self._data.classes), tuple(places), strict)
-        return cast("FederatedRound | Corrupted", whole).watched(made)
+        return whole.watched(made)
 
     def _replayed(self, attack: RoundObserver, stored: Server) -> Payload:
         """The memory of ``attack`` after a replay that ended in the ``stored`` parameters and buffers."""
@@ -195,8 +193,7 @@ def _granted(whole: RoundExchange, seat: str | None) -> type[BroadcastRoundView]
     """The view of a round that a seat grants."""
     if seat is not None:
         return BroadcastRoundView
-    inner = whole.inner if isinstance(whole, Corrupted) else cast(FederatedRound, whole)
-    return AggregateRoundView if inner.half.sees_sums else UpdateRoundView
+    return AggregateRoundView if whole.honest.half.sees_sums else UpdateRoundView
 
 
 def _vector(server: Server) -> Tensor:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
+from consilium.evidence.round import RoundReport
 from consilium.federate.client.participant import SiteState
 from consilium.monitor.epsilon_tracker import Spending
 from consilium.monitor.eta import Kind
@@ -62,7 +62,7 @@ class Watch:
         self._done: int | None = None
         tell(Began(f"training {training_label(node)}", self._total))
 
-    def __call__(self, report: Mapping[str, Any], sites: Mapping[str, SiteState]) -> None:
+    def __call__(self, report: RoundReport, sites: Mapping[str, SiteState]) -> None:
         """One round is done."""
         number = report["round"]
         if self._done is None:
