@@ -55,7 +55,7 @@ PARTICIPLES = {"found", "made", "held", "told", "said", "begun", "given", "own",
 NOT_YET = (Path(__file__).parent / "not_yet_nouns.txt").read_text(encoding="utf-8").split()
 """Files below src/consilium that still have such names.  Clean one and take it out; none is added."""
 
-LOOSE = {"dict[str, Any]": 6, "cast": 9}
+LOOSE = {"dict[str, Any]": 6, "cast": 1}
 """How many of each src may hold: as many as it does today.  Lower the number with the count; it never rises."""
 
 MACHINE = re.compile(

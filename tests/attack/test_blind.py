@@ -3,6 +3,8 @@
 import torch
 
 from consilium.attack.membership.blind import Blind
+from consilium.core.attack import Attack
+from consilium.core.catalogue import cards, load_entry
 from consilium.core.records import Records
 from consilium.core.threat import RecordsView
 
@@ -36,3 +38,12 @@ def test_nothing_to_learn_from_is_no_failure():
     member = torch.arange(40) % 2 == 0
     seen = RecordsView(2, Records.of(torch.rand(40, 5), torch.zeros(40).long()), member, member)
     assert Blind()(seen, {}, torch.Generator())["auc"].value is None
+
+
+def test_it_alone_of_all_attacks_sees_no_model():
+    rooms = ("attack/evasion", "attack/membership")
+    kinds = {card.kind: load_entry(card) for room in rooms for card in cards(room)}
+    attacks = {kind: attack for kind, attack in kinds.items() if issubclass(attack, Attack)}
+    assert len(attacks) > 10
+    blind = [kind for kind, attack in attacks.items() if not attack.sees_model.fget(attack)]
+    assert blind == ["blind"] and Blind().sees_model is False

@@ -68,3 +68,35 @@ def test_a_text_is_no_number_and_a_number_that_is_none_is_undefined():
 
 def test_later_fields_are_passed_over():
     assert read_cell({**plain(CELL), "later": {"a": 1}}, strict=True) == CELL
+
+
+OLD = {"status": "ok", "error": None, "threat": {}, "measures": [], "notes": []}
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("place", ["findings", "set_aside"])
+@pytest.mark.parametrize(
+    ("name", "finding", "sees"),
+    [
+        ("check", {**OLD, "kind": "blind"}, False),
+        ("blind", OLD, False),
+        ("blind", {**OLD, "kind": "loss-threshold"}, True),
+        ("lira", {**OLD, "kind": "lira"}, True),
+        ("blind", {**OLD, "kind": "blind", "sees_model": True}, True),
+        ("mine", {**OLD, "kind": "mine", "sees_model": False}, False),
+    ],
+)
+def test_a_finding_of_an_older_version_says_what_its_attack_saw(strict, place, name, finding, sees):
+    """From its kind, and from its name where the first versions named no kind; what is written counts."""
+    record = {**plain(CELL), place: {name: finding}}
+    assert getattr(read_cell(record, strict=strict), place)[name].sees_model is sees
+    assert "sees_model" not in OLD and plain(read_cell(record))[place][name]["sees_model"] is sees
+
+
+def test_what_is_no_finding_is_upgraded_to_none():
+    record = {**plain(CELL), "findings": "x"}
+    assert read_cell(record).findings == {}
+    with pytest.raises(ValueError, match=r"^findings"):
+        read_cell(record, strict=True)
+    with pytest.raises(ValueError, match=r"^findings\.pgd"):
+        read_cell({**record, "findings": {"pgd": "x"}}, strict=True)

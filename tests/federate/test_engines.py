@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from consilium.attack.poisoning.label_flip import LabelFlip
 from consilium.core.errors import Failed, Refused
 from consilium.core.exchange import Exchange
 from consilium.core.gradient import Objective, Schedule
@@ -25,6 +26,7 @@ from consilium.federate.algorithms.fed_avg import FedAvg
 from consilium.federate.algorithms.scaffold import Scaffold
 from consilium.federate.client.participant import Participant, SiteState
 from consilium.federate.client.vectorised_clients import _spans
+from consilium.federate.corrupted import Corrupted
 from consilium.federate.engines.auto import fastest
 from consilium.federate.engines.loop import Loop
 from consilium.federate.engines.pool import Pool, why_no_fork
@@ -260,7 +262,23 @@ def test_an_exchange_that_cannot_be_stacked_says_so() -> None:
 
     with pytest.raises(Refused, match="cannot be stacked"):
         Stacked().run(Plain(), 0, {}, SiteState, "round 1")
+    assert "cannot be stacked" in Stacked.why_not("cpu", Plain()).reason
+    assert Loop.why_not("cpu", Plain()) is None
     assert Loop().run(Plain(), 0, {}, SiteState, "round 1") == 0
+
+
+def test_an_engine_says_why_it_cannot_carry_a_training() -> None:
+    """What it says beforehand is what it raises; an adversary inside changes nothing in it."""
+    stacks, _ = federation(MLP(hidden=9))
+    odd, _ = federation(MLP(hidden=9), objective=Dark())
+    assert Stacked.why_not("cpu", stacks) is None and "prepares no batches" in Stacked.why_not("cpu", odd).reason
+    for one in (stacks, odd):
+        infected = Corrupted(one, LabelFlip(1), ("site-0",))
+        assert (infected.why_not_together() is None) is (one is stacks)
+    assert Loop.why_not("cuda", odd) is None and (Pool.why_not("cpu", odd) is None) is (why_no_fork() is None)
+    refusal = Pool.why_not("cuda:1", stacks)
+    assert refusal.reason == "the pool's workers compute on the CPU, and the study on cuda:1"
+    assert refusal.remedy == 'use "loop"'
 
 
 def test_performance_knobs_change_rounding_and_no_more() -> None:

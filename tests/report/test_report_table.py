@@ -3,9 +3,13 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 from rich.console import Console
 
+from consilium.core.finding import Measure
+from consilium.report.analyse.columns import measure_of
+from consilium.report.analyse.outcomes import _seeing
 from consilium.report.render.table import header, table_rows, terminal_table, write_csv
 
 REQUIRED = [
@@ -76,3 +80,14 @@ def test_the_terminal_shows_clean_beside_infected(folder):
 
 def test_a_narrow_terminal_folds_names_and_keeps_numbers(folder):
     assert "0.958" in shown(folder, width=80)
+
+
+def test_an_attack_that_sees_no_model_gives_no_figure_of_one(study):
+    """Whatever its kind: its evidence says so."""
+    cell = next(cell for cell in study.evidence if measure_of(cell, "mia_advantage") is not None)
+    (seeing,) = cell.aimed("membership")
+    for sees, value in ((False, measure_of(cell, "mia_advantage").value), (True, 0.9)):
+        other = replace(seeing, name="a", kind="a", sees_model=sees, measures=(Measure("advantage", 0.9),))
+        both = replace(cell, attacks=(other, *cell.attacks))
+        assert measure_of(both, "mia_advantage").value == value
+        assert _seeing(both) is (other if sees else seeing)

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from consilium.core.errors import ConsiliumError, Failed, Refused
+from consilium.core.errors import ConsiliumError, Refused
 from consilium.data.partitions.dirichlet import Dirichlet
 from consilium.data.partitions.iid import IID
 from consilium.study.spec import toml_binding
@@ -246,15 +246,3 @@ def test_an_entry_whose_class_is_not_that_of_its_room_is_refused(monkeypatch):
     monkeypatch.setattr(toml_binding, "load_entry", lambda card: IID)
     with pytest.raises(Refused, match="digits stands in data/sources, and its class Digits is no Source"):
         entry({"kind": "digits"}, "data", "data/sources")
-
-
-def test_a_study_trains_or_judges_a_stored_model_and_says_which(tables):
-    trained = parse(tables)
-    assert trained.learning() is trained.federation
-    with pytest.raises(Failed, match=r"trains its model: .* names no existing one"):
-        trained.stored()
-    stored = {"kind": "file", "path": "model.safetensors", "architecture": {"kind": "mlp"}}
-    judged = parse({"name": "old", "data": tables["data"], "model": stored})
-    assert judged.stored() is judged.model
-    with pytest.raises(Failed, match="old trains nothing"):
-        judged.learning()

@@ -15,7 +15,7 @@ from .finding import Finding
 from .gradient import Objective, Schedule
 from .random import Stream
 from .records import Records
-from .threat import Granted, RoundView, ThreatModel, View, require
+from .threat import Granted, RecordsView, RoundView, ThreatModel, View, require
 from .update import Payload, Update
 
 __all__ = ["Attack", "Corruption"]
@@ -34,6 +34,11 @@ class Attack(Entry, ABC, Generic[Granted]):
     @abstractmethod
     def needs(self) -> type[Granted]:
         """The smallest view it can work with; a subclass sets it as a class attribute."""
+
+    @property
+    def sees_model(self) -> bool:
+        """False for one that is granted records alone: its figures say nothing of the model."""
+        return not issubclass(self.needs, RecordsView)
 
     def retrains(self) -> int:
         """How many trainings it asks of a ``RetrainView``, for the plan; they are shared by all attacks on a model."""

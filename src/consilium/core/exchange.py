@@ -51,7 +51,11 @@ class Exchange(ABC, Generic[ServerState, SiteState, Inbox, Outbox]):
         self, phase: str, sites: Sequence[str], inbox: Inbox, states: Mapping[str, SiteState]
     ) -> tuple[dict[str, Outbox], dict[str, SiteState]]:
         """What many ``sites`` answer, computed at once; raises Refused where that is impossible, never one by one."""
-        raise Refused("this exchange cannot be stacked", remedy='use engine = "pool" or "loop"')
+        raise _unstackable()
+
+    def why_not_together(self) -> Refused | None:
+        """Why :meth:`together` cannot compute what these sites answer; None if it can."""
+        return _unstackable()
 
     def turned(self, server: ServerState, refused: Mapping[str, str]) -> ServerState:
         """``server``, told whose answers an engine turned away before :meth:`server` sees the others, and why."""
@@ -65,6 +69,10 @@ class Exchange(ABC, Generic[ServerState, SiteState, Inbox, Outbox]):
 
         ``outboxes`` are in the order of the cohort, without the sites that did not answer.
         """
+
+
+def _unstackable() -> Refused:
+    return Refused("this exchange cannot be stacked", remedy='use engine = "pool" or "loop"')
 
 
 class Joint(

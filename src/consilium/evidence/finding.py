@@ -10,9 +10,10 @@ from pydantic import BeforeValidator
 from consilium.core.finding import Measure
 
 from .audit import AuditEvidence
-from .fields import ABSENT, Asked, Free, Maybe, Name, Number, Record, Table, Text, Texts, required
+from .fields import ABSENT, Asked, Flag, Free, Maybe, Name, Number, Record, Table, Text, Texts, required
 from .measure import Measures
 from .threat import ThreatEvidence
+from .upgrade import upgraded_findings
 
 __all__ = ["FindingEvidence", "Findings"]
 
@@ -22,11 +23,13 @@ class FindingEvidence:
     """``scores`` names the safetensors file beside the evidence, if there is one, and ``scores_sha256`` seals it.
 
     ``asked`` are the sites whose records were asked about, None where the attack asks about nobody's; ``digest`` is
-    what the finding depends on; ``audit`` that of an attack on canaries.
+    what the finding depends on; ``audit`` that of an attack on canaries.  An attack that does not see the model, but
+    records alone, says nothing of it.
     """
 
     kind: Text = ""
     threat: Record[ThreatEvidence] = field(default_factory=ThreatEvidence)
+    sees_model: Flag = True
     configuration: Free = field(default_factory=dict)
     code: Free = field(default_factory=dict)
     status: Text = "ok"
@@ -56,7 +59,7 @@ class FindingEvidence:
         return next((m for m in self.measures if m.name == name), None)
 
 
-Findings = Table[
-    Annotated[FindingEvidence, BeforeValidator(required("status", "error", "threat", "measures", "notes"))]
-]
+_Finding = Annotated[FindingEvidence, BeforeValidator(required("status", "error", "threat", "measures", "notes"))]
+
+Findings = Annotated[Table[_Finding], BeforeValidator(upgraded_findings)]
 """By the attack's name in the study."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from .fields import Items, Maybe, Number, Record, Text, Texts, Whole
 from .merge import LargestShare
 
-__all__ = ["RefusedSite", "RoundEvidence", "SitePoint"]
+__all__ = ["RefusedSite", "RoundEvidence", "RoundReport", "SitePoint"]
+
+RoundReport = Mapping[str, Any]
+"""One line of ``rounds.jsonl`` as it was read: the fields of :class:`RoundEvidence` in plain JSON."""
 
 
 @dataclass(frozen=True)

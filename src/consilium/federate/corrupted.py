@@ -68,6 +68,10 @@ class Corrupted(RoundExchange):
         """Local work of many at once, colluders among them."""
         return self.inner.together(phase, sites, inbox, states)
 
+    def why_not_together(self) -> Refused | None:
+        """As without the adversary."""
+        return self.inner.why_not_together()
+
     def turned(self, server: RoundState, refused: Mapping[str, str]) -> RoundState:
         """As without the adversary."""
         return self.inner.turned(server, refused)

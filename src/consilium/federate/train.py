@@ -13,7 +13,7 @@ from pathlib import Path
 
 from consilium.core.exchange import Joint
 from consilium.evidence.merge import LargestShare
-from consilium.evidence.round import RefusedSite, RoundEvidence, SitePoint
+from consilium.evidence.round import RefusedSite, RoundEvidence, RoundReport, SitePoint
 from consilium.evidence.storage.write import plain
 
 from .checkpoint import load_checkpoint, save_checkpoint, states_beside
@@ -22,7 +22,7 @@ from .client.participant import SiteState
 from .engines.engine import Engine
 from .federated_evaluation import Assessing, Assessment, AssessState, mean_accuracy
 from .round.round import RoundExchange, RoundState
-from .round.round_log import RoundLog, RoundReport
+from .round.round_log import RoundLog
 
 __all__ = ["Trained", "merged", "train"]
 

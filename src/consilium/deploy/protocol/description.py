@@ -16,7 +16,7 @@ from consilium.core.plain import Json
 from consilium.core.records import Consortium
 from consilium.study.spec.arms import Arm, arms
 from consilium.study.spec.parse import parse
-from consilium.study.spec.spec import Spec
+from consilium.study.spec.spec import TrainingSpec
 from consilium.study.stages.manifest import given
 
 from .messages import StudyRequest
@@ -32,7 +32,7 @@ _PLAN = {"tables", "arm", "seed", "training", "shape", "classes", "inputs", "ros
 class Understood:
     """A study as a site reads it: one arm and one seed of it, and what the model's inputs and answers are."""
 
-    spec: Spec
+    spec: TrainingSpec
     arm: Arm
     seed: int
     training: str
@@ -47,7 +47,9 @@ class Understood:
         return Schema(self.inputs, self.shape, self.classes)
 
 
-def describe(spec: Spec, arm: Arm, seed: int, training: str, data: Consortium, sites: Sequence[str]) -> StudyRequest:
+def describe(
+    spec: TrainingSpec, arm: Arm, seed: int, training: str, data: Consortium, sites: Sequence[str]
+) -> StudyRequest:
     """The request for one ``training`` among ``sites``; refused where they could not be told what inputs mean."""
     check_declared(data)
     federation = arm.federation(spec)
@@ -82,7 +84,7 @@ def understand(request: StudyRequest) -> Understood:
         raise Refused("the request holds no study", remedy="run one release everywhere", where="request")
     spec = parse({**plan["tables"], "seeds": [plan["seed"]]})
     named, name, seed, roster = {arm.name: arm for arm in arms(spec)}, plan["arm"], plan["seed"], plan["roster"]
-    if spec.federation is None or not isinstance(name, str) or name not in named:
+    if not isinstance(spec, TrainingSpec) or not isinstance(name, str) or name not in named:
         raise Refused("the request names no training", remedy="run one release everywhere", where="request")
     if not isinstance(seed, int) or not isinstance(roster, list):
         raise Refused("the request holds no study", remedy="run one release everywhere", where="request")

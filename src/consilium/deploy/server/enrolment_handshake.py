@@ -29,7 +29,7 @@ from consilium.monitor.progress import Planning
 from consilium.study.build.factory import consortium
 from consilium.study.plan.plan import Plan, make_plan
 from consilium.study.spec.arms import arms
-from consilium.study.spec.spec import Spec
+from consilium.study.spec.spec import Spec, TrainingSpec
 
 from .remote_sites import elsewhere
 
@@ -43,9 +43,9 @@ _AGAIN = 2.0
 """Seconds until a site that was turned away is asked again."""
 
 
-def check_deployable(spec: Spec) -> None:
-    """Refuse what makes no sense among real sites."""
-    if spec.federation is None:
+def check_deployable(spec: Spec) -> TrainingSpec:
+    """``spec``, as the study with a training that it is; refused where it makes no sense among real sites."""
+    if not isinstance(spec, TrainingSpec):
         raise Refused("a study of a trained model trains nothing", remedy="run it: consilium run", where="model")
     if spec.corruptions:
         raise Refused("a deployment infects nobody", remedy="simulate corruptions with `run`", where="corruptions")
@@ -60,28 +60,28 @@ def check_deployable(spec: Spec) -> None:
         if any(merge.per_site for merge in arm.merge):
             reason = "the server's noise and cohorts follow from the study's seed, which every site is told"
             raise Refused(reason, remedy="simulate it with `run`", where="vary")
-        federation = arm.study(spec).federation
-        if federation is not None and federation.algorithm.personal:
-            reason = f"{federation.algorithm.kind()} makes a model for each site, which stays there unjudged"
+        algorithm = arm.federation(spec).algorithm
+        if algorithm.personal:
+            reason = f"{algorithm.kind()} makes a model for each site, which stays there unjudged"
             raise Refused(reason, remedy="simulate it with `run`", where="federation")
+    return spec
 
 
 def greet(
-    caller: Caller, options: ServerOptions, spec: Spec, data: Consortium, names: Sequence[str]
+    caller: Caller, options: ServerOptions, spec: TrainingSpec, data: Consortium, names: Sequence[str]
 ) -> dict[str, Enrolment]:
     """What every site has; refused by name beyond what the study allows."""
     caller.say(f"waiting for {', '.join(names)}")
     return enrol(caller, options, _first(spec, data, names), names, declaration_check(spec), {"greet": b"-"})
 
 
-def declaration_check(spec: Spec) -> Callable[[Enrolment], None]:
+def declaration_check(spec: TrainingSpec) -> Callable[[Enrolment], None]:
     """Whether a declaration is within what the study allows."""
-    assert spec.federation is not None
     most = spec.federation.shape.max_records
     return lambda one: one.check_bounds(most)
 
 
-def plan_for(spec: Spec, greeted: Mapping[str, Enrolment]) -> Plan:
+def plan_for(spec: TrainingSpec, greeted: Mapping[str, Enrolment]) -> Plan:
     """The plan for sites with records of their own, or for a rehearsal on the study's."""
     if len({one.own for one in greeted.values()}) > 1:
         shared = ", ".join(site for site, one in greeted.items() if not one.own)
@@ -151,7 +151,9 @@ def _incomplete(missing: Sequence[str], turned: Mapping[str, str], options: Serv
     return Failed(reason, remedy="start them, and serve again")
 
 
-def named(caller: Caller, options: ServerOptions, spec: Spec, data: Consortium, names: Sequence[str]) -> dict[str, int]:
+def named(
+    caller: Caller, options: ServerOptions, spec: TrainingSpec, data: Consortium, names: Sequence[str]
+) -> dict[str, int]:
     """Without keys a site is who it says it is: ask every node that comes, until all names are there."""
     question, found = wire.encode_request(_first(spec, data, names)), dict[str, int]()
     parts = {"request": question, "question": question, "greet": b"-"}
@@ -171,11 +173,11 @@ def _name(_: str, reply: Message) -> str:
     return str(unpack(message_bytes(reply, "answer"), Bounds()).header.get("site"))
 
 
-def _first(spec: Spec, data: Consortium, names: Sequence[str]) -> wire.StudyRequest:
+def _first(spec: TrainingSpec, data: Consortium, names: Sequence[str]) -> wire.StudyRequest:
     return describe(spec, arms(spec)[0], spec.seeds[0], "", data, names)
 
 
-def _rehearsal(spec: Spec, greeted: Mapping[str, Enrolment]) -> Plan:
+def _rehearsal(spec: TrainingSpec, greeted: Mapping[str, Enrolment]) -> Plan:
     made = make_plan(spec)
     names = [site.id for site in made.materials.consortium(spec.seeds[0]).sites]
     if set(names) != set(greeted):

@@ -31,11 +31,12 @@ from consilium.federate.round.round import FederatedRound, RoundExchange
 from consilium.federate.round.weights import check_weight, site_weights
 from consilium.study.build.engine_choice import write_engine_record
 from consilium.study.build.factory import consortium, enrolled, gradient_rule, schedule, weighing
-from consilium.study.plan.plan import Plan, TrainingNode
+from consilium.study.plan.nodes import TrainingNode
+from consilium.study.plan.plan import Plan
 from consilium.study.run.run import run_plan
 from consilium.study.run.study import Study
 from consilium.study.spec.parse import parse
-from consilium.study.spec.spec import FederationSpec, Spec
+from consilium.study.spec.spec import Spec
 from consilium.study.stages.context import Carrier, Waits
 from consilium.study.stages.outcome import Outcome
 from consilium.study.store.store import Store
@@ -60,7 +61,7 @@ def serve(
     """Train every arm of ``spec`` with the sites that hold a key; the folder is that of a run."""
     require_flower()
     options.check()
-    check_deployable(spec)
+    study = check_deployable(spec)
     store = Store.of(out, spec.name)
     keys = None if options.keys is None else server_keys(options.keys)
     data = consortium(spec, spec.seeds[0])
@@ -68,9 +69,9 @@ def serve(
     held = {} if keys is None else roster(keys)
     names = list(held) if held else [site.id for site in data.sites]
     with linked(store.folder / "link", options, keys) as link, link.seat(held, say) as seated:
-        known = seated.nodes if held else named(seated, options, spec, data, names)
+        known = seated.nodes if held else named(seated, options, study, data, names)
         caller = replace(seated, nodes=known)
-        plan = plan_for(spec, greet(caller, options, spec, data, names))
+        plan = plan_for(study, greet(caller, options, study, data, names))
         return store, run_plan(plan, store, command, carrier=_carrier(plan, store, caller, options))
 
 
@@ -78,13 +79,13 @@ def _carrier(plan: Plan, store: Store, caller: Caller, options: ServerOptions) -
     def make(node: TrainingNode, whole: RoundExchange, _: Assessing, waits: Waits) -> tuple[Flower, RoundExchange]:
         data = plan.materials.consortium(node.seed)
         names = [site.id for site in data.sites]
-        request = describe(plan.spec, node.arm, node.seed, node.digest, data, names)
-        there = enrol(caller, options, request, names, _acceptable(plan, node, data))
-        charges = {site: _charge(plan, node, one) for site, one in there.items()}
+        request = describe(node.spec, node.arm, node.seed, node.digest, data, names)
+        there = enrol(caller, options, request, names, _acceptable(node, data))
+        charges = {site: _charge(node, one) for site, one in there.items()}
         note = partial(write_engine_record, store.training(node.digest))
         records = {site: one.train for site, one in there.items()}
         units = {site: one.units or one.train for site, one in there.items()}
-        served = enrolled(plan.spec, node.arm, whole, records, units)
+        served = enrolled(node.spec, node.arm, whole, records, units)
         assert isinstance(served, FederatedRound)
         held_out = {site: one.validation for site, one in there.items()}
         deployment = Deployment(request, served.half.weights, charges, note, records, held_out)
@@ -93,10 +94,9 @@ def _carrier(plan: Plan, store: Store, caller: Caller, options: ServerOptions) -
     return make
 
 
-def _acceptable(plan: Plan, node: TrainingNode, data: Consortium) -> Callable[[Enrolment], None]:
+def _acceptable(node: TrainingNode, data: Consortium) -> Callable[[Enrolment], None]:
     """Whether a declaration is what the plan was made for, and its weight the one that the server works out."""
-    within, federation = declaration_check(plan.spec), node.arm.study(plan.spec).federation
-    assert isinstance(federation, FederationSpec)
+    within, federation = declaration_check(node.spec), node.federation
     own = {site.id: site.records for site in data.sites}
 
     def check(one: Enrolment) -> None:
@@ -110,12 +110,10 @@ def _acceptable(plan: Plan, node: TrainingNode, data: Consortium) -> Callable[[E
     return check
 
 
-def _charge(plan: Plan, node: TrainingNode, one: Enrolment) -> Charge | None:
+def _charge(node: TrainingNode, one: Enrolment) -> Charge | None:
     """What one round costs a site with so many records or units."""
-    federation = node.arm.study(plan.spec).federation
-    assert isinstance(federation, FederationSpec)
     rule = gradient_rule(node.arm)
-    work = schedule(federation, rule)
+    work = schedule(node.federation, rule)
     n = one.train if rule.unit == "example" else one.units or one.train
     step = rule.step_charge(n, work)
     return None if step is None else Composed(step, work.steps(n))

@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from copy import copy
 from functools import partial
 from types import TracebackType
-from typing import ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 
+from consilium.core.errors import Refused
 from consilium.core.exchange import Exchange
 from consilium.core.plain import Json
 from consilium.core.streamed import Streamed
@@ -53,6 +54,11 @@ class Engine(ABC):
     joins: ClassVar[bool] = False
     tolerance: float = 0.0
     """The relative distance within which two runs of it agree: 0 where they agree to the last bit."""
+
+    @classmethod
+    def why_not(cls, device: str, exchange: Exchange[Any, Any, Any, Any]) -> Refused | None:  # noqa: ARG003 - others ask
+        """Why this kind of engine cannot carry ``exchange`` on ``device`` here; None if it can."""
+        return None
 
     @property
     def streams(self) -> bool:

@@ -58,6 +58,13 @@ class Pool(Engine):
             self.close()
             raise Failed(f"a worker process cannot be started: {error}", remedy='use engine = "loop"') from error
 
+    @classmethod
+    def why_not(cls, device: str, exchange: Exchange[Any, Any, Any, Any]) -> Refused | None:  # noqa: ARG003 - others ask
+        """Workers are forked, and compute on the CPU."""
+        if device == "cpu":
+            return why_no_fork()
+        return Refused(f"the pool's workers compute on the CPU, and the study on {device}", remedy='use "loop"')
+
     @property
     def streams(self) -> bool:
         """As the engine in the workers."""

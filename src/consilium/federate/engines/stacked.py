@@ -7,9 +7,9 @@ convolutions on CPU.  It takes what it can compute exactly (``vectorised_clients
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from consilium.core.errors import ConsiliumError
+from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.exchange import Exchange
 from consilium.federate.client.participant import stage
 
@@ -27,6 +27,11 @@ class Stacked(Engine):
     """All sites of a cohort together, in this process."""
 
     tolerance = 1e-5  # sums are rounded as the stacks are cut
+
+    @classmethod
+    def why_not(cls, device: str, exchange: Exchange[Any, Any, Any, Any]) -> Refused | None:  # noqa: ARG003 - others ask
+        """The exchange says whether its sites can be computed at once."""
+        return exchange.why_not_together()
 
     def phase(
         self,

@@ -13,7 +13,7 @@ from functools import cached_property, partial
 
 from consilium.core.algorithm import Algorithm, Broadcast, Server
 from consilium.core.defence import UpdateDefence
-from consilium.core.errors import Failed
+from consilium.core.errors import Failed, Refused
 from consilium.core.exchange import Exchange
 from consilium.core.merge import Aggregator
 from consilium.core.random import Stream
@@ -257,6 +257,10 @@ class RoundExchange(Exchange[RoundState, SiteState, Broadcast, Update]):
     def honest(self) -> FederatedRound:
         """The round without any adversary inside."""
 
+    @abstractmethod
+    def watched(self, observers: Observers) -> RoundExchange:
+        """This exchange before the eyes of ``observers``."""
+
 
 class FederatedRound(RoundExchange):
     """Broadcast, local work, merge; ``observers`` watch, and change nothing."""
@@ -283,11 +287,14 @@ class FederatedRound(RoundExchange):
         """This exchange with another server half."""
         return FederatedRound(server, self.sites, self._compiled, self._observers)
 
+    def why_not_together(self) -> Refused | None:
+        """By what each site trains, and how."""
+        return why_not_vectorised(tuple(self.sites.values()))
+
     @cached_property
     def _stack(self) -> VectorisedClients:
         """Made where it is used, in a worker perhaps; refused if some site cannot be stacked."""
-        refusal = why_not_vectorised(tuple(self.sites.values()))
-        if refusal is not None:
+        if (refusal := self.why_not_together()) is not None:
             raise refusal
         return VectorisedClients(next(iter(self.sites.values())), self._compiled)
 

@@ -6,16 +6,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from consilium.core.errors import Failed
 from consilium.core.files import opened_to_append, replace
 from consilium.core.plain import Json, json_text, member, numeric_member, read_json_lines
+from consilium.evidence.round import RoundReport
 
-__all__ = ["RoundLog", "RoundReport"]
-
-RoundReport = Mapping[str, Any]
-"""One line of ``rounds.jsonl``."""
+__all__ = ["RoundLog"]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """A model that was trained elsewhere: stored weights and the architecture that they belong to.
 
-Naming one makes a study an audit: nothing is trained.  Weights are safetensors; pickle is never read.
+A study that names one is of a trained model: nothing is trained.  Weights are safetensors; pickle is never read.
 Source: none; an adapter.
 """
 
@@ -25,5 +25,5 @@ class File(Architecture):
     architecture: dict[str, Any]
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
-        """Refused: ``study.audited`` reads it, because only a study knows its data."""
+        """Refused: ``study.build.pretrained`` reads it, because only a study knows its data."""
         raise Refused("an existing model is not built but read", where="model.kind")

@@ -194,7 +194,7 @@ def measure_of(cell: CellRecord, key: str) -> Measure | None:
         name, attack = key.split(":", 1)
         return next((f.measure(name) for f in cell.attacks if f.name == attack), None)
     if key.startswith("mia_"):
-        seeing = (f for f in cell.aimed("membership") if f.kind != "blind")  # which checks the records, not the model
+        seeing = (f for f in cell.aimed("membership") if f.sees_model)
         told = (f.measure(key.removeprefix("mia_")) for f in seeing)
         return next((measure for measure in told if measure is not None), None)
     special = {"epsilon": _epsilon, "audited_epsilon": _audited, "seconds": _seconds, "worst_case": _worst}.get(key)

@@ -155,5 +155,5 @@ def _membership(cell: CellRecord) -> RecordOutcomes | str:
 
 def _seeing(cell: CellRecord) -> FindingRecord | None:
     """The finding whose advantage stands in the matrix (:func:`.columns.measure_of`)."""
-    seeing = (f for f in cell.aimed("membership") if f.kind != "blind")
+    seeing = (f for f in cell.aimed("membership") if f.sees_model)
     return next((f for f in seeing if f.measure("advantage") is not None), None)

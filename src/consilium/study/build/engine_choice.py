@@ -18,7 +18,6 @@ from consilium.core.plain import Json
 from consilium.core.records import Consortium
 from consilium.core.seal import is_altered, sealed, unsealed
 from consilium.federate.client.participant import SiteState
-from consilium.federate.client.vectorised_clients import why_not_vectorised
 from consilium.federate.engines.auto import fastest
 from consilium.federate.engines.engine import Engine
 from consilium.federate.engines.loop import Loop
@@ -27,7 +26,7 @@ from consilium.federate.engines.stacked import Stacked
 from consilium.federate.federated_evaluation import Assessing
 from consilium.federate.round.round import RoundExchange, RoundState
 from consilium.study.spec.arms import Arm
-from consilium.study.spec.spec import FederationShape, Spec
+from consilium.study.spec.spec import FederationShape, TrainingSpec
 from consilium.study.store.store import read_stored, write_json
 
 from .factory import exchange
@@ -38,7 +37,6 @@ __all__ = [
     "engine_record",
     "is_deployed",
     "tolerance_of",
-    "why_not",
     "write_engine_record",
 ]
 
@@ -63,13 +61,13 @@ def engine_for(
     makers = _makers(shape, device, whole, judging, allotted or cores())
     known = _remembered(folder) if shape.engine == "auto" else shape.engine
     if known is None:
-        possible = {name: make for name, make in makers.items() if why_not(name, device, whole) is None}
+        possible = {name: make for name, make in makers.items() if _HERE[name].why_not(device, whole) is None}
         if allotted == 1:
             possible.pop("pool", None)
         made, choice = fastest(possible, whole, start, SiteState, shape.rounds)
         write_engine_record(folder, {**made.figures(), "asked": "auto", **choice.to_json()})
         return made
-    refusal = why_not(known, device, whole)
+    refusal = _HERE[known].why_not(device, whole)
     if refusal is not None:
         raise Refused(refusal.reason, remedy=refusal.remedy, where="federation.engine")
     made = makers[known]()
@@ -84,13 +82,13 @@ def _remembered(folder: Path) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
-def check_engine(spec: Spec, lawful: Sequence[Arm], data: Consortium, net: Network) -> None:
+def check_engine(spec: TrainingSpec, lawful: Sequence[Arm], data: Consortium, net: Network) -> None:
     """Refuse an engine that cannot carry some arm of the study, before anything trains."""
-    shape = None if spec.federation is None else spec.federation.shape
-    if shape is None or shape.engine in ("auto", "loop"):
+    shape = spec.federation.shape
+    if shape.engine in ("auto", "loop"):
         return
     for arm in lawful:
-        refusal = why_not(shape.engine, spec.device, exchange(spec, arm, spec.seeds[0], None, data, net))
+        refusal = _HERE[shape.engine].why_not(spec.device, exchange(spec, arm, spec.seeds[0], None, data, net))
         if refusal is not None:
             reason = f"arm {arm.name!r}: {refusal.reason}"
             raise Refused(reason, remedy=refusal.remedy, where="federation.engine")
@@ -124,16 +122,6 @@ def _makers(
     pool = partial(Pool, exchanges=(whole, judging), workers=shape.workers or allotted)
     several = device == "cpu" and (shape.workers or allotted) > 1 and why_no_fork() is None
     return {"loop": Loop, "pool": lambda: pool(Loop()), "stacked": (lambda: pool(Stacked())) if several else Stacked}
-
-
-def why_not(kind: str, device: str, whole: RoundExchange) -> Refused | None:
-    """Why an engine cannot carry this training here; None if it can."""
-    if kind == "pool":
-        elsewhere = Refused(f"the pool's workers compute on the CPU, and the study on {device}", remedy='use "loop"')
-        return why_no_fork() if device == "cpu" else elsewhere
-    if kind == "stacked":
-        return why_not_vectorised(tuple(whole.honest.sites.values()))
-    return None
 
 
 def write_engine_record(folder: Path, record: Mapping[str, Any]) -> None:

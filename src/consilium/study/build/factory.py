@@ -31,7 +31,7 @@ from consilium.federate.round.weights import Weighing, site_weights
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.objectives import CrossEntropy
 from consilium.study.spec.arms import Arm, arms
-from consilium.study.spec.spec import CanarySpec, CorruptionSpec, FederationSpec, Spec
+from consilium.study.spec.spec import CanarySpec, CorruptionSpec, FederationSpec, Spec, TrainingSpec
 from consilium.study.store.error_summary import error_summary
 
 from .probe import built, probed
@@ -83,34 +83,32 @@ def _planted(data: Consortium, wanted: CanarySpec, stream: Stream) -> Consortium
         raise error.at("audit") from error
 
 
-def network(spec: Spec, consortium: Consortium, seed: int, tried: bool = False) -> Network:
+def network(spec: TrainingSpec, consortium: Consortium, seed: int, tried: bool = False) -> Network:
     """The untrained model, on the study's device; probed before anything else, unless one like it was ``tried``."""
-    shape, module = None if spec.federation is None else spec.federation.shape, _built(spec, consortium, seed)
-    if shape is not None:
-        _refuse_frozen(module)
-    compute, classes = None if shape is None else Compute(shape.precision, shape.layout), len(consortium.classes)
+    shape, module = spec.federation.shape, _built(spec, consortium, seed)
+    _refuse_frozen(module)
+    compute, classes = Compute(shape.precision, shape.layout), len(consortium.classes)
     if tried:
-        made = Network(module, compute)
+        net = Network(module, compute)
     else:
         again = partial(_built, spec, consortium, seed)
-        made = probed(
+        net = probed(
             module,
             consortium.shape,
             classes,
             compute,
-            trained=shape is not None,
+            trained=True,
             followed=_follows_inputs(spec),
             again=again,
         )
     for asked in _algorithms(spec):
-        asked.bound(made)  # one that needs layers which this model has not refuses it here
-        if shape is not None:
-            shape.average().refuse(asked)
-            shape.rate().at(asked, 1)
-    return made
+        asked.bound(net)  # one that needs layers which this model has not refuses it here
+        shape.average().refuse(asked)
+        shape.rate().at(asked, 1)
+    return net
 
 
-def _follows_inputs(spec: Spec) -> bool:
+def _follows_inputs(spec: TrainingSpec) -> bool:
     """Whether somebody makes adversarial examples in training."""
     defences = any(defence.follows_inputs for arm in arms(spec) for defence in arm.training)
     return defences or any(made.corruption.follows_inputs for made in spec.corruptions)
@@ -128,10 +126,10 @@ def _refuse_frozen(module: nn.Module) -> None:
         )
 
 
-def _algorithms(spec: Spec) -> list[Algorithm]:
+def _algorithms(spec: TrainingSpec) -> list[Algorithm]:
     """The study's own and those of its axis."""
-    own = [] if spec.federation is None else [spec.federation.algorithm]
-    return own + [c.algorithm for choices in spec.vary.values() for c in choices if c.algorithm is not None]
+    varied = [c.algorithm for choices in spec.vary.values() for c in choices if c.algorithm is not None]
+    return [spec.federation.algorithm, *varied]
 
 
 def _built(spec: Spec, consortium: Consortium, seed: int) -> nn.Module:
@@ -168,7 +166,7 @@ def ever_corrupted(spec: Spec, sites: tuple[Site, ...], seed: int) -> frozenset[
 
 
 def exchange(
-    spec: Spec,
+    spec: TrainingSpec,
     arm: Arm,
     seed: int,
     corruption: CorruptionSpec | None,
@@ -202,7 +200,7 @@ def exchange(
 
 
 def enrolled(
-    spec: Spec, arm: Arm, whole: RoundExchange, records: Mapping[str, int], units: Mapping[str, int]
+    spec: TrainingSpec, arm: Arm, whole: RoundExchange, records: Mapping[str, int], units: Mapping[str, int]
 ) -> RoundExchange:
     """``whole`` for sites that declared so many training ``records`` of so many ``units``: weights and steps follow."""
     federation = arm.federation(spec)
@@ -217,7 +215,7 @@ def enrolled(
 
 
 def participants(
-    spec: Spec,
+    spec: TrainingSpec,
     arm: Arm,
     seed: int,
     corruption: CorruptionSpec | None,
@@ -247,24 +245,24 @@ def assessing(whole: RoundExchange) -> Assessing:
     return Assessing(inner.half.algorithm, inner.sites, inner.half.average)
 
 
-def algorithm(spec: Spec, arm: Arm, net: Network) -> Algorithm:
+def algorithm(spec: TrainingSpec, arm: Arm, net: Network) -> Algorithm:
     """The arm's algorithm, made to measure for the network."""
     return arm.federation(spec).algorithm.bound(net)
 
 
-def released(spec: Spec, arm: Arm, net: Network, server: Server) -> tuple[Tensor, Tensor] | None:
+def released(spec: TrainingSpec, arm: Arm, net: Network, server: Server) -> tuple[Tensor, Tensor] | None:
     """Parameters ``(d,)`` and buffers ``(b,)`` that a training ending in ``server`` gives to everyone, if it does."""
-    average = spec.learning().shape.average()
+    average = spec.federation.shape.average()
     return algorithm(spec, arm, net).model_for(average.released(server), None)
 
 
-def start(spec: Spec, arm: Arm, data: Consortium, net: Network) -> RoundState:
+def start(spec: TrainingSpec, arm: Arm, data: Consortium, net: Network) -> RoundState:
     """The state before the first round."""
-    average = spec.learning().shape.average()
+    average = spec.federation.shape.average()
     return RoundState(average.begun(algorithm(spec, arm, net).start(net, len(data.sites))))
 
 
-def _like(spec: Spec, arm: Arm, site: Site, net: Network, stream: Stream) -> Participant:
+def _like(spec: TrainingSpec, arm: Arm, site: Site, net: Network, stream: Stream) -> Participant:
     """What all participants have in common, made once: thousands of sites share it."""
     federation, rule = arm.federation(spec), gradient_rule(arm)
     return Participant(

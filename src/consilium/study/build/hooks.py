@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from consilium.core.errors import Refused
+from .model_refusal import model_refusal
 
 __all__ = ["check_hooks", "check_kinds"]
 
@@ -20,21 +20,17 @@ def check_kinds(module: nn.Module, trained: bool) -> None:
         name = f"layer {path}" if path else "the model"
         if isinstance(layer, torch.jit.ScriptModule):
             reason = f"{name} is a scripted or traced module (torch.jit), which cannot be copied and trained"
-            raise _refused(reason, "give the eager module that it was made from")
+            raise model_refusal(reason, "give the eager module that it was made from")
         if trained and isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.sparse:
             reason = f"{name} ({type(layer).__name__}) has sparse gradients, which are not merged, clipped or noised"
-            raise _refused(reason, "set sparse=False")
+            raise model_refusal(reason, "set sparse=False")
 
 
 def check_hooks(module: nn.Module) -> None:
     """Refuse hooks on the gradients of parameters."""
     for name, p in module.named_parameters():
         if p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None):
-            raise _refused(
+            raise model_refusal(
                 f"a hook on the gradient of {name} would never run",
                 "do it in forward: multiply the weight by a mask that is a buffer, or scale it there",
             )
-
-
-def _refused(reason: str, remedy: str) -> Refused:
-    return Refused(reason, remedy=remedy, where="model")

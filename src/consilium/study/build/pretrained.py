@@ -1,4 +1,4 @@
-"""Weights that were trained elsewhere, for an audit: safetensors, checked name by name against the architecture."""
+"""Weights that were trained elsewhere: safetensors, checked name by name against the architecture."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from consilium.core.records import Consortium
 from consilium.core.tensor_files import read_tensors
 from consilium.learn.architecture import Architecture
 from consilium.learn.models.file import File
-from consilium.study.spec.spec import Spec
+from consilium.study.spec.spec import TrainedModelSpec
 from consilium.study.spec.toml_binding import as_table, entry
 from consilium.study.store.error_summary import error_summary
 
@@ -24,9 +24,9 @@ from .probe import built, probed
 __all__ = ["stored_architecture", "stored_network"]
 
 
-def stored_network(spec: Spec, data: Consortium) -> Network:
-    """The audited model."""
-    file = spec.stored()
+def stored_network(spec: TrainedModelSpec, data: Consortium) -> Network:
+    """The model that the study is of."""
+    file = spec.model
     model, classes = stored_architecture(file), len(data.classes)
 
     def blank(draws: int = 0) -> nn.Module:
@@ -73,7 +73,7 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], path: str) -> None:
             raise Refused(reason, remedy=_AS_TRAINED, where="model.architecture")
         _refuse_kind(name, tensor, wanted[name].dtype)
         if not bool(torch.isfinite(tensor.float()).all()):
-            raise Refused(f"{name} is not finite", remedy="audit a model whose training ended well", where="model.path")
+            raise Refused(f"{name} is not finite", remedy="give a model whose training ended well", where="model.path")
     module.load_state_dict(tensors)
     _refuse_otherwise(module.state_dict(), tensors)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 
-from consilium.core.errors import ConsiliumError, Refused
+from consilium.core.errors import ConsiliumError
 from consilium.core.network import Network, fill, named_tensors
 from consilium.core.random import Stream, scoped
 from consilium.core.workspace import Compute
@@ -28,6 +28,7 @@ from consilium.study.store.error_summary import error_summary
 
 from .hooks import check_hooks, check_kinds
 from .input_memory import check_memory
+from .model_refusal import model_refusal
 from .reached import check_reached
 from .registered import check_registered
 
@@ -83,7 +84,7 @@ def probed(
     except ConsiliumError:
         raise
     except BaseException as error:  # a user's module may raise anything
-        raise _refused(
+        raise model_refusal(
             f"the model fails on random inputs: {error_summary(error)}", "let its forward read any batch"
         ) from error
     return network
@@ -97,29 +98,31 @@ def built(model: Architecture, shape: tuple[int, ...], classes: int, stream: Str
     except ConsiliumError:
         raise
     except BaseException as error:  # a user's code may raise anything, and memory may not suffice
-        raise _refused(f"the model cannot be built: {error_summary(error)}", "check its knobs") from error
-
-
-def _refused(reason: str, remedy: str) -> Refused:
-    return Refused(reason, remedy=remedy, where="model")
+        raise model_refusal(f"the model cannot be built: {error_summary(error)}", "check its knobs") from error
 
 
 def _refuse_numbers(module: nn.Module, trained: bool) -> None:
     """Parameters in float32, and buffers that a flat float32 vector can hold."""
     lazy = [name for name, tensor in named_tensors(module).items() if is_lazy(tensor)]
     if lazy:
-        raise _refused(f"{lazy[0]} has no shape yet: its layer is lazy and forward does not reach it", "give its sizes")
+        raise model_refusal(
+            f"{lazy[0]} has no shape yet: its layer is lazy and forward does not reach it", "give its sizes"
+        )
     for name, tensor in named_tensors(module).items():
         if tensor.layout != torch.strided:
-            raise _refused(f"{name} is laid out as {_layout(tensor)}, and vectors are dense", "call .to_dense() on it")
+            raise model_refusal(
+                f"{name} is laid out as {_layout(tensor)}, and vectors are dense", "call .to_dense() on it"
+            )
     for name, p in module.named_parameters():
         if p.dtype != torch.float32:
-            raise _refused(f"parameter {name} is {_kind(p)}, and training computes in float32", "call .float() on it")
+            raise model_refusal(
+                f"parameter {name} is {_kind(p)}, and training computes in float32", "call .float() on it"
+            )
     for name, b in module.named_buffers():
         if b.is_complex() or not torch.equal(_bits(b.float().to(b.dtype)), _bits(b)):
-            raise _refused(f"buffer {name} ({_kind(b)}) holds numbers that float32 cannot", "store it as float32")
+            raise model_refusal(f"buffer {name} ({_kind(b)}) holds numbers that float32 cannot", "store it as float32")
     if trained and not any(p.numel() for p in module.parameters()):
-        raise _refused("the model has no parameters: there is nothing to train", "give it layers that learn")
+        raise model_refusal("the model has no parameters: there is nothing to train", "give it layers that learn")
 
 
 def _kind(tensor: Tensor) -> str:
@@ -138,17 +141,17 @@ def _copied(module: nn.Module, compute: Compute | None) -> Network:
     """Sites, shadows and released models are copies."""
     odd = next(_computed(module), None)
     if odd is not None:
-        raise _refused(
+        raise model_refusal(
             f"{odd} is computed outside of forward and cannot be copied (the old torch.nn.utils.weight_norm does so)",
             "use torch.nn.utils.parametrizations, or compute it in forward",
         )
     if any(isinstance(layer, nn.DataParallel) for layer in module.modules()):
-        raise _refused("the model is wrapped in torch.nn.DataParallel", "give the module inside: model.module")
+        raise model_refusal("the model is wrapped in torch.nn.DataParallel", "give the module inside: model.module")
     try:
         return Network(module, compute)
     except BaseException as error:
         reason = f"the model cannot be copied: {error_summary(error)}"
-        raise _refused(reason, "keep no open files, generators or locks in it") from error
+        raise model_refusal(reason, "keep no open files, generators or locks in it") from error
 
 
 def _computed(module: nn.Module) -> Iterator[str]:
@@ -165,12 +168,12 @@ def _refuse_answers(network: Network, x: Tensor, classes: int) -> None:
         answers = network.module_at(*network.start())(x)
     except BaseException as error:  # a user's module may raise anything
         reason = f"the model cannot read inputs of shape {tuple(x.shape[1:])}: {error_summary(error)}"
-        raise _refused(reason, "choose a model for such inputs") from error
+        raise model_refusal(reason, "choose a model for such inputs") from error
     _refuse_shape(answers, len(x), classes, "")
     if not answers.is_floating_point():
-        raise _refused(f"the model answers {_kind(answers)}, not logits", "return them before they are rounded")
+        raise model_refusal(f"the model answers {_kind(answers)}, not logits", "return them before they are rounded")
     if not bool(answers.isfinite().all()):
-        raise _refused(
+        raise model_refusal(
             "the model answers NaN or infinity for an input in [0, 1]", "look for log(0), 0/0 and overflow in it"
         )
 
@@ -179,16 +182,16 @@ def _refuse_shape(answers: object, n: int, classes: int, when: str) -> None:
     remedy = "it must return one logit per class"
     if not isinstance(answers, Tensor):
         kind = type(answers).__name__
-        raise _refused(f"the model answers a {kind}, not a tensor of logits{when}", f"{remedy}, and nothing else")
+        raise model_refusal(f"the model answers a {kind}, not a tensor of logits{when}", f"{remedy}, and nothing else")
     if answers.layout != torch.strided:
-        raise _refused(
+        raise model_refusal(
             f"the model answers a tensor laid out as {_layout(answers)}{when}, not a dense one", "return out.to_dense()"
         )
     if tuple(answers.shape) == (n, classes):
         return
     if classes == 2 and answers.numel() == n:
         remedy += ": for one logit z per record, torch.stack([torch.zeros_like(z), z], 1) says the same"
-    raise _refused(f"the model answers {tuple(answers.shape)} for {n} records and {classes} classes{when}", remedy)
+    raise model_refusal(f"the model answers {tuple(answers.shape)} for {n} records and {classes} classes{when}", remedy)
 
 
 def _refuse_side_effects(network: Network, x: Tensor) -> None:
@@ -201,12 +204,14 @@ def _refuse_side_effects(network: Network, x: Tensor) -> None:
             with scoped(Stream(number, ("probe", "draws"))):
                 answers.append(module(shown).clone())
             if not torch.equal(shown, x):
-                raise _refused("the model changes its inputs in place", "write x = x * 2 for x *= 2, and the like")
+                raise model_refusal("the model changes its inputs in place", "write x = x * 2 for x *= 2, and the like")
     changed = [n for n, t in named_tensors(module).items() if not torch.equal(_bits(before[n]), _bits(t))]
     if changed:
-        raise _refused(f"the model changes {changed[0]} in evaluation", "change it only where self.training is true")
+        raise model_refusal(
+            f"the model changes {changed[0]} in evaluation", "change it only where self.training is true"
+        )
     if not same_answers(*answers):
-        raise _refused(
+        raise model_refusal(
             "the model answers the same input otherwise when it is asked again, in evaluation: it draws or remembers",
             "hand training=self.training to F.dropout and the like, or use nn.Dropout; keep no state between calls",
         )
@@ -229,7 +234,7 @@ def _refuse_neighbours(network: Network, x: Tensor) -> None:
             x = torch.cat([x, varied(x.shape[1:], like=x), outlying(x.shape[1:], like=x)])
     difference = departure(network.module_at(*_moved(network, _NUDGE if sound else 0.0)), x, tolerance, sizes)
     if difference is not None:
-        raise _refused(
+        raise model_refusal(
             f"an answer depends on the other examples of its batch, in evaluation too: {difference}",
             "use running statistics there (track_running_stats), or GroupNorm",
         )
@@ -243,7 +248,7 @@ def _refuse_probabilities(network: Network, x: Tensor) -> None:
     sums = all(bool((a >= 0).all() and ((a.sum(1) - 1).abs() < 1e-3).all()) for a in (own, near))
     within = all(bool(((a >= 0) & (a <= 1)).all()) for a in (own, near, far))
     if sums or (within and bool((far.amax(0) > far.amin(0)).any())):
-        raise _refused(
+        raise model_refusal(
             "the model answers probabilities, and softmax is taken of its answers once more",
             "give logits: leave out the softmax or sigmoid at its end (log_softmax may stay)",
         )
@@ -263,21 +268,21 @@ def _refuse_left_behind(module: nn.Module, network: Network, x: Tensor) -> None:
     with torch.no_grad():
         copied = network.logits(params, buffers, x)
     if not same_answers(copied, own):
-        raise _refused("a copy of the model with other weights still answers from those of the first", _PLACE)
+        raise model_refusal("a copy of the model with other weights still answers from those of the first", _PLACE)
 
 
 def _refuse_unrepeatable(network: Network, again: nn.Module, x: Tensor, trained: bool, how: str = "") -> None:
     """A stored model is read back into one that is built again, ``how`` where not simply so."""
     params, buffers = network.start()
     if trained and not torch.equal(_bits(network.flatten(again)[0]), _bits(params)):
-        raise _refused(
+        raise model_refusal(
             f"built again{how} from the same seed, the model has other first weights",
             "draw them from torch's own generator, and initialise every parameter",
         )
     fill(again, {**network.parameters_at(params), **network.buffers_at(buffers)})
     with torch.no_grad():
         if not same_answers(network.logits(params, buffers, x), again.eval()(x)):
-            raise _refused(
+            raise model_refusal(
                 f"built again{how} with the same weights, the model answers otherwise: it is not all stored", _PLACE
             )
 
@@ -304,7 +309,7 @@ def _refuse_training_mode(network: Network, x: Tensor, classes: int) -> None:
     replaced = [name for name in before if after.get(name) is not before[name]]
     if replaced:
         name = replaced[0]
-        raise _refused(f"training replaces the buffer {name}", f"write into it: self.{name}.copy_(...)")
+        raise model_refusal(f"training replaces the buffer {name}", f"write into it: self.{name}.copy_(...)")
 
 
 def _refuse_unfollowed(network: Network, x: Tensor, classes: int) -> None:
@@ -314,7 +319,7 @@ def _refuse_unfollowed(network: Network, x: Tensor, classes: int) -> None:
     loss = F.cross_entropy(answers, torch.arange(len(x), device=x.device) % classes)
     if loss.requires_grad and bool(torch.autograd.grad(loss, leaf, materialize_grads=True)[0].any()):
         return
-    raise _refused(
+    raise model_refusal(
         "no gradient reaches the inputs, and the study makes adversarial examples in training: it would find none",
         "leave out round, sign, detach and backward hooks that stop it, or adversarial training and poisoning",
     )
@@ -326,13 +331,15 @@ def _refuse_untrainable(network: Network, x: Tensor, classes: int) -> None:
     def loss(predict: Callable[[Tensor], Tensor]) -> Tensor:
         answers = predict(x)
         if not answers.requires_grad:
-            raise _refused("no gradient reaches the model's parameters", "leave out torch.no_grad and .detach()")
+            raise model_refusal("no gradient reaches the model's parameters", "leave out torch.no_grad and .detach()")
         return F.cross_entropy(answers, torch.arange(len(x), device=x.device) % classes)
 
     with scoped(Stream(0, ("probe", "training"))):
         _refuse_training_mode(network, x, classes)
         gradient, _ = network.workspace.gradient(*network.start(), loss)
     if not bool(gradient.isfinite().all()):
-        raise _refused("the model's gradient is NaN or infinite at its first weights", "look for sqrt(0) and overflow")
+        raise model_refusal(
+            "the model's gradient is NaN or infinite at its first weights", "look for sqrt(0) and overflow"
+        )
     if not bool(gradient.any()):
-        raise _refused("the gradient of every parameter is zero: nothing would be learned", "check its forward")
+        raise model_refusal("the gradient of every parameter is zero: nothing would be learned", "check its forward")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +24,7 @@ from consilium.evidence.audit import AuditEvidence
 from consilium.evidence.cell import CellEvidence
 from consilium.evidence.finding import FindingEvidence
 from consilium.evidence.privacy import PrivacyEvidence
+from consilium.evidence.round import RoundReport
 from consilium.evidence.threat import ThreatEvidence
 from consilium.learn.alike import answered_apart, departure
 from consilium.learn.custom_code import has_custom_code
@@ -139,9 +139,7 @@ def is_judged(evidence: CellEvidence, folder: Path) -> bool:
     return evidence.judged and bool(evidence.mediators) and there and scores_hold(folder, evidence)
 
 
-def costs(
-    model: Released, data: Consortium, rounds: list[Mapping[str, Any]], target: float = 0.0
-) -> tuple[Measure, ...]:
+def costs(model: Released, data: Consortium, rounds: list[RoundReport], target: float = 0.0) -> tuple[Measure, ...]:
     """Bytes of the stored artefact, latency against the same model in fp32, bytes sent per round and site.
 
     With a ``target`` accuracy also the rounds and bytes until it was reached.
@@ -214,6 +212,7 @@ def run_attack(attack: AttackSpec, context: AttackContext) -> FindingEvidence:
     record = FindingEvidence(
         kind=attack.attack.kind(),
         threat=ThreatEvidence.of(attack.attack.threat),
+        sees_model=attack.attack.sees_model,
         configuration=attack.configuration(),
         code=code(),
         asked=context.asked if asks(attack.attack) else None,
@@ -251,7 +250,7 @@ def implied(finding: FindingEvidence, privacy: PrivacyEvidence) -> tuple[Measure
     epsilon of replacing a site.  An attack that sees no model is bound by nobody's.
     """
     epsilon = privacy.record_epsilon
-    if finding.threat.aim != "membership" or finding.kind == "blind" or epsilon is None:
+    if finding.threat.aim != "membership" or not finding.sees_model or epsilon is None:
         return ()
     return bounds(finding.measures, float(epsilon), float(privacy.delta or 0.0))
 

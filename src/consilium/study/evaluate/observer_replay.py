@@ -14,7 +14,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -34,9 +33,8 @@ from consilium.core.round_observer import (
 from consilium.core.sealed_tensors import read_sealed, write_sealed
 from consilium.core.update import Payload
 from consilium.federate.checkpoint import load_checkpoint
-from consilium.federate.corrupted import Corrupted
 from consilium.federate.round.observers import Observer, Observers, recalled, rounds_seen
-from consilium.federate.round.round import FederatedRound, RoundExchange
+from consilium.federate.round.round import RoundExchange
 from consilium.federate.train import train
 from consilium.study.build.engine_choice import (
     engine_for,
@@ -47,10 +45,10 @@ from consilium.study.build.engine_choice import (
 )
 from consilium.study.build.factory import assessing, ever_corrupted, exchange, start
 from consilium.study.plan.budget_stop import budget_stop
+from consilium.study.plan.nodes import TrainingNode
 from consilium.study.plan.observer_checks import honest_sizes
-from consilium.study.plan.plan import Materials, TrainingNode
+from consilium.study.plan.plan import Materials
 from consilium.study.plan.stage_keys import digest
-from consilium.study.spec.spec import FederationSpec, Spec
 
 from .release import Released
 from .views import candidates
@@ -62,7 +60,6 @@ __all__ = ["ObserverReplay"]
 class ObserverReplay:
     """One training and those who watch it; ``folder`` is the training's, ``cores`` what a replay may use (0: all)."""
 
-    spec: Spec
     materials: Materials
     node: TrainingNode
     folder: Path
@@ -71,7 +68,9 @@ class ObserverReplay:
     def beside(self, whole: RoundExchange, net: Network) -> RoundExchange:
         """``whole`` shown to the observers among the attacks of the study; itself where there are none."""
         found = {
-            digest(a.attack.configuration()): a.attack for a in self.spec.attacks if isinstance(a.attack, RoundObserver)
+            digest(a.attack.configuration()): a.attack
+            for a in self.node.spec.attacks
+            if isinstance(a.attack, RoundObserver)
         }
         places = [place for attack in found.values() if (place := self._placed(attack, whole)) is not None]
         return self._watched(whole, net, places, strict=False) if places else whole
@@ -105,7 +104,7 @@ class ObserverReplay:
     @property
     def _honest(self) -> dict[str, int]:
         """The sites that are honest in every infection: a twin is watched from the same seat, and asked the same."""
-        return honest_sizes(self._data, ever_corrupted(self.spec, self._data.sites, self.node.seed))
+        return honest_sizes(self._data, ever_corrupted(self.node.spec, self._data.sites, self.node.seed))
 
     def _key(self, attack: RoundObserver) -> str:
         """What a memory depends on beside its training: the attack, its seat and whom it asks about."""
@@ -141,32 +140,28 @@ class ObserverReplay:
         self, whole: RoundExchange, net: Network, places: Sequence[Observer], *, strict: bool
     ) -> RoundExchange:
         made = Observers(net, len(self._data.classes), tuple(places), strict)
-        return cast("FederatedRound | Corrupted", whole).watched(made)
+        return whole.watched(made)
 
     def _replayed(self, attack: RoundObserver, stored: Server) -> Payload:
         """The memory of ``attack`` after a replay that ended in the ``stored`` parameters and buffers."""
-        node, net, shape = self.node, self.materials.network(self.node.seed), self._federation.shape
+        node, net, spec = self.node, self.materials.network(self.node.seed), self.node.spec
         record = engine_record(self.folder) or {}
         if record and is_deployed(record):
             reason = "the training ran on other machines, and an attack that did not watch it cannot see it again"
             raise Refused(reason, remedy="name the attack before training, or simulate the study with `run`")
-        whole = exchange(self.spec, node.arm, node.seed, node.corruption, self._data, net)
+        whole = exchange(spec, node.arm, node.seed, node.corruption, self._data, net)
         whole = self._watched(whole, net, [self._place(attack, whole)], strict=True)
-        judging, begin = assessing(whole), start(self.spec, node.arm, self._data, net)
+        judging, begin = assessing(whole), start(spec, node.arm, self._data, net)
         place = self.folder / "watched" / f"{self._key(attack)}.replay"
         write_engine_record(place, record)
-        with engine_for(shape, self.spec.device, whole, judging, begin, place, self.cores) as engine:
+        with engine_for(spec.federation.shape, spec.device, whole, judging, begin, place, self.cores) as engine:
             done = train(
-                engine, whole, judging, begin, shape.rounds, place, _unheard, assess_every=shape.rounds,
-                stop=budget_stop(self.spec, self.node, self._data), name=f"{node.digest}/{place.name}",
+                engine, whole, judging, begin, node.rounds, place, _unheard, assess_every=node.rounds,
+                stop=budget_stop(node, self._data), name=f"{node.digest}/{place.name}",
             )  # fmt: skip
         _check_same(_vector(done.state.server), _vector(stored), record)
         shutil.rmtree(place)
         return recalled(done.state.observed, self._key(attack))
-
-    @property
-    def _federation(self) -> FederationSpec:
-        return cast(FederationSpec, self.node.arm.study(self.spec).federation)
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,8 +193,7 @@ def _granted(whole: RoundExchange, seat: str | None) -> type[BroadcastRoundView]
     """The view of a round that a seat grants."""
     if seat is not None:
         return BroadcastRoundView
-    inner = whole.inner if isinstance(whole, Corrupted) else cast(FederatedRound, whole)
-    return AggregateRoundView if inner.half.sees_sums else UpdateRoundView
+    return AggregateRoundView if whole.honest.half.sees_sums else UpdateRoundView
 
 
 def _vector(server: Server) -> Tensor:

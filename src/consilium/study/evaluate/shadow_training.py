@@ -19,12 +19,12 @@ import shutil
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import cast, overload
+from typing import overload
 
 import torch
 from torch import Tensor
 
-from consilium.core.errors import Failed, Refused
+from consilium.core.errors import Failed
 from consilium.core.random import Stream
 from consilium.core.records import Consortium
 from consilium.core.sealed_tensors import read_sealed, write_sealed
@@ -36,10 +36,11 @@ from consilium.federate.train import merged, train
 from consilium.study.build.factory import algorithm, exchange, network, released, start
 from consilium.study.build.process_jobs import each
 from consilium.study.plan.budget_stop import budget_stop
-from consilium.study.plan.plan import CellNode, Plan, TrainingNode
-from consilium.study.plan.shadow_pool import NOTHING_TRAINED, ShadowPool, check_data
+from consilium.study.plan.nodes import TrainingCell, TrainingNode
+from consilium.study.plan.plan import Plan
+from consilium.study.plan.shadow_pool import ShadowPool, check_data
 from consilium.study.plan.stage_keys import digest
-from consilium.study.spec.spec import FederationSpec, Spec
+from consilium.study.spec.spec import TrainingSpec
 from consilium.study.store.store import Store, rounds_in
 
 from .release import release
@@ -56,17 +57,15 @@ class Retraining:
     def __init__(
         self,
         plan: Plan,
-        cell: CellNode,
+        cell: TrainingCell,
         store: Store,
         asked: tuple[str, ...],
         done: Callable[[], None],
         allotted: int = 0,
     ) -> None:
-        if cell.training is None:
-            raise Refused(NOTHING_TRAINED, remedy="use an attack that needs only answers, such as loss-threshold")
         self.plan, self.cell, self.store, self._done = plan, cell, store, done
-        self._workers = shadow_workers(plan.spec, allotted)
-        self.node, self.data = plan.trainings[cell.training], plan.materials.consortium(cell.seed)
+        self._workers = shadow_workers(cell.node.spec, allotted)
+        self.node, self.data = cell.node, plan.materials.consortium(cell.seed)
         self.stream = Stream(cell.seed).child("shadows")
         check_data(self.data)
         self._asked = asked
@@ -113,7 +112,7 @@ class Retraining:
         """Train one shadow and store it; a killed one goes on from its last round."""
         draft = self._path(name).with_suffix("")
         data = self.pool.divided(self.data, mask)
-        params, buffers, took_part = _trained(self.plan.spec, self.node, data, seed, draft, alive)
+        params, buffers, took_part = _trained(self.node, data, seed, draft, alive)
         inside = torch.tensor([site in took_part for site in self.pool.names])
         held = {"params": params, "buffers": buffers, "included": mask & inside[self.pool.site]}
         write_sealed(self._path(name), held, self._about(name))
@@ -152,24 +151,24 @@ def shadows_made(store: Store | None, training: str) -> int:
     return 0 if store is None else len(list(_folder(store, training).glob("*.safetensors")))
 
 
-def shadow_workers(spec: Spec, allotted: int = 0) -> int:
+def shadow_workers(spec: TrainingSpec, allotted: int = 0) -> int:
     """How many shadows are trained at once; one where processes cannot be forked, or the device is not the CPU."""
-    asked = cast(FederationSpec, spec.federation).shape.workers or allotted or cores()
+    asked = spec.federation.shape.workers or allotted or cores()
     return asked if spec.device == "cpu" and why_no_fork() is None else 1
 
 
 def _trained(
-    spec: Spec, node: TrainingNode, data: Consortium, seed: int, folder: Path, alive: Callable[[], None]
+    node: TrainingNode, data: Consortium, seed: int, folder: Path, alive: Callable[[], None]
 ) -> tuple[Tensor, Tensor, frozenset[str]]:
     """Parameters, buffers, and the sites whose work is in them; nobody judges the rounds."""
-    net, federation = network(spec, data, seed, tried=True), cast(FederationSpec, node.arm.study(spec).federation)
+    spec, net = node.spec, network(node.spec, data, seed, tried=True)
     whole = exchange(spec, node.arm, node.seed, node.corruption, data, net, Stream(seed).child("train"))
     bound = algorithm(spec, node.arm, net)
     with Loop() as engine:
         begin, nobody = start(spec, node.arm, data, net), Assessing(bound, {})
         done = train(
-            engine, whole, nobody, begin, federation.shape.rounds, folder, lambda *_: alive(),
-            stop=budget_stop(spec, node, data), name=f"{node.digest}/{folder.name}",
+            engine, whole, nobody, begin, node.rounds, folder, lambda *_: alive(),
+            stop=budget_stop(node, data), name=f"{node.digest}/{folder.name}",
         )  # fmt: skip
     found = released(spec, node.arm, net, done.state.server)
     if found is None:

@@ -39,7 +39,7 @@ def executor_for(word: str, workers: int, prepared: Prepared) -> StageExecutor:
         case "":
             return Serial() if why_serial(spec) is not None or _is_private(spec) else _processes(prepared, workers)
         case "processes":
-            if (refusal := why_serial(spec)) is not None and not _spreads(spec):
+            if (refusal := why_serial(spec)) is not None and not spec.spreads_training:
                 raise refusal
             return _processes(prepared, workers)
         case "dask":
@@ -55,15 +55,9 @@ def why_serial(spec: Spec) -> Refused | None:
         return Refused(f"the study computes on {spec.device}, which its stages would share", remedy='use "serial"')
     if (refusal := why_no_fork()) is not None:
         return Refused(refusal.reason, remedy='use "serial"')
-    if _spreads(spec):
+    if spec.spreads_training:
         return Refused("the study's engine spreads one training over all cores", remedy='use "serial"')
     return None
-
-
-def _spreads(spec: Spec) -> bool:
-    """Whether one training takes all cores by the word of the study: what `stacked` rounds depends on their number."""
-    shape = None if spec.federation is None else spec.federation.shape
-    return shape is not None and shape.engine in ("pool", "stacked") and shape.workers != 1
 
 
 def _is_private(spec: Spec) -> bool:

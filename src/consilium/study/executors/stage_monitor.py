@@ -15,7 +15,8 @@ from consilium.evidence.cell import CellEvidence
 from consilium.monitor.progress import Ticker
 from consilium.monitor.sinks.tracks import Tracks
 from consilium.study.evaluate.shadow_training import shadows_wanted
-from consilium.study.plan.plan import CellNode, Plan
+from consilium.study.plan.nodes import CellNode
+from consilium.study.plan.plan import Plan
 from consilium.study.stages.callbacks import cell_curve, shadow_kind
 from consilium.study.stages.events import (
     Began,

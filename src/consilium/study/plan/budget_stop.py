@@ -12,9 +12,8 @@ from consilium.core.charge import Charge, Composed
 from consilium.core.records import Consortium
 from consilium.federate.client.participant import SiteState
 from consilium.study.build.factory import cohort, colluders, gradient_rule, schedule
-from consilium.study.spec.spec import Spec
 
-from .plan import TrainingNode
+from .nodes import TrainingNode
 from .privacy_claims import affordable
 
 __all__ = ["budget_stop"]
@@ -22,12 +21,9 @@ __all__ = ["budget_stop"]
 _Stop = Callable[[int, Iterable[str], Mapping[str, SiteState]], str | None]
 
 
-def budget_stop(spec: Spec, node: TrainingNode, data: Consortium) -> _Stop | None:
+def budget_stop(node: TrainingNode, data: Consortium) -> _Stop | None:
     """Why round ``number`` among a cohort must not be trained, None if it may; None where there is no budget at all."""
-    federation = node.arm.study(spec).federation
-    if federation is None:
-        return None
-    rule = gradient_rule(node.arm)
+    federation, rule = node.federation, gradient_rule(node.arm)
     work = schedule(federation, rule)
     bad = colluders(node.corruption, data.sites, node.seed)
     steps = {site.id: work.steps(rule.count(site.records.train)) for site in data.sites}

@@ -15,7 +15,7 @@ from consilium.core.random import Stream
 from consilium.core.records import Consortium, Records, Site
 from consilium.learn.objectives import CrossEntropy
 from consilium.study.build.factory import colluders
-from consilium.study.spec.spec import CorruptionSpec, FederationSpec, Spec
+from consilium.study.spec.spec import CorruptionSpec, FederationSpec, TrainingSpec
 
 __all__ = ["check_infections"]
 
@@ -23,7 +23,7 @@ _STRENGTHS = ("sites", "share", "radius")
 """The knobs at whose zero an entry is a control, by what entries call them."""
 
 
-def check_infections(spec: Spec, data: Consortium, seed: int) -> None:
+def check_infections(spec: TrainingSpec, data: Consortium, seed: int) -> None:
     """Refused: corruptions that cannot run on the data of ``seed``, and those that change nothing there."""
     for i, made in enumerate(spec.corruptions):
         try:
@@ -32,14 +32,14 @@ def check_infections(spec: Spec, data: Consortium, seed: int) -> None:
             raise error.at(f"corruptions[{i}]") from error
 
 
-def _check(spec: Spec, made: CorruptionSpec, data: Consortium, seed: int) -> None:
+def _check(spec: TrainingSpec, made: CorruptionSpec, data: Consortium, seed: int) -> None:
     zero = [knob for knob in _STRENGTHS if getattr(made.corruption, knob, None) == 0]
     if zero:
         raise _idle(made, f"{zero[0]} = 0")
     bad = colluders(made, data.sites, seed)
     sites = [site for site in data.sites if site.id in bad]
     poisoned = [made.corruption.records(s.records.train, len(data.classes), _stream(seed)) for s in sites]
-    if spec.federation is not None and not _acts(made.corruption, spec.federation, sites, poisoned):
+    if not _acts(made.corruption, spec.federation, sites, poisoned):
         raise _idle(made, f"it changes no record of {', '.join(bad)}, seed {seed}")
 
 

@@ -1,4 +1,4 @@
-"""Whose division of the data an audit judges by: that of its seed, and right only if the model was trained on it.
+"""Whose division of the data a trained model is judged by: its seed's, and right only if it was trained on that one.
 
 A seed divides the data anew, so the held-out records of one are training records of another.
 """
@@ -15,20 +15,29 @@ import torch
 from consilium.core.errors import Refused
 from consilium.core.plain import read_json
 from consilium.core.records import Consortium, Records
-from consilium.study.spec.spec import Spec
+from consilium.study.spec.spec import Spec, TrainedModelSpec
 
-__all__ = ["check_division", "division_note"]
+__all__ = ["check_division", "division_note", "unknown_members_note"]
 
 
 def division_note(seed: int) -> str:
-    """What every reader of an audit must know."""
+    """What every reader must know of a study of a trained model."""
     return (
         f"members, non-members and held-out test records are those of seed {seed}'s division of these data: "
         "right only if the model was trained on that division"
     )
 
 
-def check_division(spec: Spec, gathered: Callable[[int], Consortium]) -> None:
+def unknown_members_note(seed: int) -> str:
+    """What a reader of membership figures must know of a trained model's members."""
+    return (
+        f"An audit: members are the training pool of seed {seed}'s division of these data and non-members what was "
+        "held out of it. If the model was trained on other records, or on both, this attack sits at chance and says "
+        "nothing of safety."
+    )
+
+
+def check_division(spec: TrainedModelSpec, gathered: Callable[[int], Consortium]) -> None:
     """Refused: seeds whose held-out records are another seed's training records, and a seed not the model's own."""
     _check_origin(spec)
     first, *others = spec.seeds
@@ -38,7 +47,7 @@ def check_division(spec: Spec, gathered: Callable[[int], Consortium]) -> None:
             raise Refused(
                 f"seed {seed} divides the data anew: {mixed} of its held-out records are training records of "
                 f"seed {first}, and the model was trained on one division at most",
-                remedy="give an audit the one seed by which its training records were divided: seeds = [0]",
+                remedy="give the one seed by which the training records of the model were divided: seeds = [0]",
                 where="seeds",
             )
 
@@ -56,9 +65,9 @@ def _asks_membership(spec: Spec) -> bool:
     return any(made.attack.threat.aim == "membership" for made in spec.attacks)
 
 
-def _check_origin(spec: Spec) -> None:
+def _check_origin(spec: TrainedModelSpec) -> None:
     """A model of Consilium's has its recipe beside it, which names its data and its seed."""
-    recipe = _recipe(Path(spec.stored().path).expanduser())
+    recipe = _recipe(Path(spec.model.path).expanduser())
     data, seed = recipe.get("data"), recipe.get("seed")
     own, source = (json.loads(json.dumps(c)) for c in (spec.data.configuration(), spec.data.source.configuration()))
     if not isinstance(data, Mapping) or any(data.get(knob) != value for knob, value in source.items()):

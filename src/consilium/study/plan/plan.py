@@ -8,89 +8,43 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
 
-from consilium.core.defence import AnswerDefence, ModelDefence
 from consilium.core.errors import Refused, Unlawful
 from consilium.core.network import Network
 from consilium.core.records import Consortium
-from consilium.core.rounding import round_down, round_up
-from consilium.federate.round.weights import fewest_sites
 from consilium.measure.accounting.privacy import Claim
-from consilium.study.build.engine_choice import check_engine
-from consilium.study.build.factory import colluders, consortium, network
-from consilium.study.build.pretrained import stored_network
+from consilium.study.build.factory import colluders, consortium
 from consilium.study.spec.arms import Arm, arms, same_choices
-from consilium.study.spec.spec import AttackSpec, CorruptionSpec, FederationShape, Spec
+from consilium.study.spec.spec import AttackSpec, Spec
 from consilium.study.store.environment import require_device
 
-from .attack_checks import check_attacks
-from .corruption_checks import check_infections
-from .division import check_division, division_note
-from .observer_checks import check_observers
+from .nodes import CellNode, TrainingNode
+from .planner import planner_for
 from .privacy_claims import planned_claims
 from .radius_checks import check_radii
-from .rules import Refusal, broken_law
-from .shadow_pool import check_retraining
-from .shortfalls import shortfalls
-from .stage_keys import cell_recipe, data_digest, digest, model_recipe, start_mark, training_recipe
+from .rules import Refusal
+from .stage_keys import data_digest, start_mark
 
-__all__ = ["CellNode", "Materials", "Plan", "TrainingNode", "make_plan"]
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingNode:
-    """One federated training."""
-
-    digest: str
-    recipe: Mapping[str, Any]
-    arm: Arm
-    seed: int
-    corruption: CorruptionSpec | None
-
-
-@dataclass(frozen=True, eq=False)
-class CellNode:
-    """One model with one seed; ``training`` is None in an audit."""
-
-    digest: str
-    model: str
-    model_recipe: Mapping[str, Any]
-    training: str | None
-    arm: Arm
-    seed: int
-    corruption: CorruptionSpec | None
-
-    @property
-    def infected_by(self) -> str:
-        """The corruption's name, or ``none``."""
-        return "none" if self.corruption is None else self.corruption.name
-
-    @property
-    def label(self) -> str:
-        """For people: arm, seed, infection."""
-        infected = "" if self.corruption is None else f", infected by {self.corruption.name}"
-        return f"{self.arm.name} (seed {self.seed}{infected})"
+__all__ = ["Materials", "Plan", "make_plan"]
 
 
 class Materials:
     """Data and untrained networks by seed; a few seeds are kept, the rest are made again when they are asked for."""
 
     def __init__(self, spec: Spec, gathered: Callable[[int], Consortium] | None = None) -> None:
-        self.spec = spec
+        self.spec, self.planner = spec, planner_for(spec)
         self.consortium = lru_cache(maxsize=3)(self._consortium if gathered is None else gathered)
         self.network = lru_cache(maxsize=3)(self._network)
         self.marks = lru_cache(maxsize=None)(self._marks)
 
     def _consortium(self, seed: int) -> Consortium:
         data = consortium(self.spec, seed)
-        short = shortfalls(self.spec, data)
-        notes = (*data.notes, *short, *((division_note(seed),) if self.spec.audit else ()))
+        short = self.planner.shortfalls(data)
+        notes = (*data.notes, *short, *self.planner.notes(seed))
         return replace(data, notes=notes, cautions=(*data.cautions, *short))
 
     def _network(self, seed: int) -> Network:
-        data = self.consortium(seed)
-        return stored_network(self.spec, data) if self.spec.audit else network(self.spec, data, seed)
+        return self.planner.network(self.consortium(seed), seed)
 
     def _marks(self, seed: int) -> tuple[str, str]:
         """What data and untrained model are, in 16 digits each."""
@@ -129,14 +83,14 @@ def make_plan(
     ``gathered`` gives the consortium of a seed where it is not the study's own data, divided.  ``progress`` is told
     what is done, and of how many.
     """
-    _check(spec, spec.data.shares.sites if gathered is None else len(gathered(spec.seeds[0]).sites))
-    materials, every = Materials(spec, gathered), arms(spec)
-    check_radii(spec, materials.consortium(spec.seeds[0]).shape)
-    if spec.audit:
-        check_division(spec, materials.consortium)
-    check_attacks(spec, materials.consortium(spec.seeds[0]))
-    check_retraining(spec, every, materials.consortium(spec.seeds[0]))
-    check_observers(spec, materials.consortium(spec.seeds[0]))
+    require_device(spec.device)
+    materials, every, sample = Materials(spec, gathered), arms(spec), spec.seeds[0]
+    planner = materials.planner
+    planner.check_study(spec.data.shares.sites if gathered is None else len(gathered(sample).sites))
+    check_radii(spec, materials.consortium(sample).shape)
+    planner.check_data(materials.consortium)
+    _check_fit(spec, materials.consortium(sample))
+    planner.check_attacks(every, materials.consortium(sample))
     refused = _refusals(spec, materials, every, progress)
     if refused and (spec.unlawful == "refuse" or len(refused) == len(every)):
         first = next(iter(refused))
@@ -149,31 +103,24 @@ def make_plan(
             where="vary",
         )
     _check_sources(spec, every, refused)
-    lawful, sample = [arm for arm in every if arm.name not in refused], spec.seeds[0]
-    check_engine(spec, lawful, materials.consortium(sample), materials.network(sample))
+    lawful = [arm for arm in every if arm.name not in refused]
+    planner.check_lawful(lawful, materials.consortium(sample), materials.network(sample))
     trainings: dict[str, TrainingNode] = {}
     cells: list[CellNode] = []
     claims: dict[str, tuple[Claim, ...]] = {}
     for seed in spec.seeds:
         data, marks = materials.consortium(seed), materials.marks(seed)
         for corruption in (None, *spec.corruptions):
-            for arm in every:
-                if arm.name not in refused:
-                    training = _training(spec, arm, seed, corruption, marks)
-                    if training is not None and training.digest not in trainings:
-                        trainings[training.digest] = training
-                        claims[training.digest] = _honest_claims(spec, arm, seed, corruption, data)
-                    cells.append(_cell(spec, arm, seed, corruption, training, marks))
+            cells += [planner.cell(arm, seed, corruption, marks, trainings) for arm in lawful]
+            claims |= {name: _honest_claims(node, data) for name, node in trainings.items() if name not in claims}
             progress("cells named", len(cells), len(spec.seeds) * (1 + len(spec.corruptions)) * len(lawful))
     _check_apart(cells)
     return Plan(spec, materials, every, refused, trainings, tuple(cells), claims)
 
 
-def _honest_claims(
-    spec: Spec, arm: Arm, seed: int, corruption: CorruptionSpec | None, data: Consortium
-) -> tuple[Claim, ...]:
-    bad = colluders(corruption, data.sites, seed)
-    return tuple(claim for claim in planned_claims(spec, arm, data) if claim.site not in bad)
+def _honest_claims(node: TrainingNode, data: Consortium) -> tuple[Claim, ...]:
+    bad = colluders(node.corruption, data.sites, node.seed)
+    return tuple(claim for claim in planned_claims(node.spec, node.arm, data) if claim.site not in bad)
 
 
 def _refusals(
@@ -182,63 +129,22 @@ def _refusals(
     refused: dict[str, Refusal] = {}
     for i, seed in enumerate(spec.seeds):
         data = materials.consortium(seed)
-        check_infections(spec, data, seed)
+        materials.planner.check_seed(data, seed)
         net = materials.network(seed)
         for j, arm in enumerate(every):
             progress("arms checked", i * len(every) + j, len(spec.seeds) * len(every))
-            if arm.name not in refused and (broken := broken_law(spec, arm, data, net)) is not None:
+            if arm.name not in refused and (broken := materials.planner.broken_law(arm, data, net)) is not None:
                 refused[arm.name] = broken
     return refused
 
 
-def _check(spec: Spec, sites: int) -> None:
-    require_device(spec.device)
-    if spec.audit:
-        _check_audit(spec)
-    if spec.federation is not None:
-        _check_cohort(spec.federation.shape, sites)
-    for i, made in enumerate(spec.corruptions):
-        if spec.audit:
-            raise Refused(
-                "a study of a trained model trains nothing: nothing can be infected", where=f"corruptions[{i}]"
-            )
-        if not 0 <= made.corruption.sites < spec.data.shares.sites:
-            raise Refused(
-                f"{made.corruption.sites} corrupted of {spec.data.shares.sites} sites leave no honest one",
-                remedy="corrupt fewer sites",
-                where=f"corruptions[{i}].sites",
-            )
-
-
-def _check_cohort(shape: FederationShape, sites: int) -> None:
-    """A minimum that no round can reach aborts them all."""
-    most, least = shape.participation.most(sites, shape.fraction), shape.participation.minimum_cohort
-    if least > most:
-        raise Refused(
-            f"a round has at most {most} updates and needs {least}",
-            remedy=f"use a minimum-cohort of at most {most}, or a larger fraction",
-            where="federation.participation.minimum-cohort",
-        )
-    if fewest_sites(shape.max_share) > most:
-        raise Refused(
-            f"among {most} sites one has a share of at least {round_down(1 / most)}, and {shape.max_share:g} is the "
-            "most",
-            remedy=f"use a max-share of at least {round_up(1 / most)}, or more sites",
-            where="federation.max-share",
-        )
-
-
-def _check_audit(spec: Spec) -> None:
-    """What acts while training cannot act where nothing is trained, and nothing switches itself off."""
-    for axis, choices in spec.vary.items():
-        for choice in choices:
-            for defence in choice.defences:
-                if not isinstance(defence, ModelDefence | AnswerDefence):
-                    raise Refused(
-                        f"a study of a trained model trains nothing, so {defence.kind()} cannot act",
-                        remedy="choose defences of the model or of its answers",
-                        where=f"vary.{axis}",
-                    )
+def _check_fit(spec: Spec, data: Consortium) -> None:
+    """Refuse an attack that cannot run on inputs of the shape of ``data``, by its place in the study."""
+    for i, attack in enumerate(spec.attacks):
+        try:
+            attack.attack.check_fit(tuple(data.shape), len(data.classes))
+        except Refused as error:
+            raise error.at(f"attacks[{i}]") from error
 
 
 def _check_sources(spec: Spec, every: tuple[Arm, ...], refused: Mapping[str, Refusal]) -> None:
@@ -262,24 +168,3 @@ def _check_apart(cells: list[CellNode]) -> None:
             raise Refused(
                 f"{twin.label} and {cell.label} are one and the same model", remedy="remove one of them", where="vary"
             )
-
-
-def _training(
-    spec: Spec, arm: Arm, seed: int, corruption: CorruptionSpec | None, marks: tuple[str, str]
-) -> TrainingNode | None:
-    recipe = training_recipe(spec, arm, seed, corruption, *marks)
-    return None if recipe is None else TrainingNode(digest(recipe), recipe, arm, seed, corruption)
-
-
-def _cell(
-    spec: Spec,
-    arm: Arm,
-    seed: int,
-    corruption: CorruptionSpec | None,
-    training: TrainingNode | None,
-    marks: tuple[str, str],
-) -> CellNode:
-    trained = None if training is None else training.digest
-    recipe = model_recipe(spec, arm, seed, trained, *marks)
-    model = digest(recipe)
-    return CellNode(digest(cell_recipe(model, seed)), model, recipe, trained, arm, seed, corruption)

@@ -15,7 +15,7 @@ from consilium.evidence.privacy import ClaimEvidence, PrivacyEvidence
 from consilium.measure.accounting.privacy import CENTRAL, UNITS, Claim, claims, maximum
 from consilium.study.build.factory import cohort, gradient_rule, schedule
 from consilium.study.spec.arms import Arm
-from consilium.study.spec.spec import Spec
+from consilium.study.spec.spec import TrainingSpec
 
 __all__ = ["EVERY_SITE", "affordable", "central_claims", "claim_notes", "made_claims", "planned_claims",
            "privacy_record"]  # fmt: skip
@@ -39,7 +39,7 @@ _MANY = 100
 """Claims above which sites of the same claim share a sentence."""
 
 
-def planned_claims(spec: Spec, arm: Arm, data: Consortium) -> tuple[Claim, ...]:
+def planned_claims(spec: TrainingSpec, arm: Arm, data: Consortium) -> tuple[Claim, ...]:
     """One claim per site and unit if every site takes part in every round: an upper bound when C < 1.
 
     Under a budget a site is charged for the rounds that it allows.  Where everybody takes part in every round, the
@@ -73,7 +73,7 @@ def affordable(rule: GradientRule, work: Schedule, data: Consortium) -> dict[str
     return most
 
 
-def central_claims(spec: Spec, arm: Arm, data: Consortium) -> tuple[Claim, ...]:
+def central_claims(spec: TrainingSpec, arm: Arm, data: Consortium) -> tuple[Claim, ...]:
     """What the server's noise claims of every site: charged on planned participations, aborted rounds too (LAWS 15)."""
     federation = arm.federation(spec)
     among = cohort(federation, len(data.sites))
@@ -161,7 +161,7 @@ def _statements(made: Sequence[Claim]) -> Iterator[str]:
         yield said if len(made) <= _MANY else f"{len(sites)} sites (such as {sites[0]}): {said}"
 
 
-def claim_notes(spec: Spec, made: Sequence[Claim], corrupted: Sequence[str]) -> list[str]:
+def claim_notes(spec: TrainingSpec, made: Sequence[Claim], corrupted: Sequence[str]) -> list[str]:
     """What a claim leaves out, in words."""
     if not made:
         return ["No differential privacy: nothing bounds what this model tells about a record."]
@@ -180,7 +180,7 @@ def claim_notes(spec: Spec, made: Sequence[Claim], corrupted: Sequence[str]) -> 
         notes.append(f"The claim covers honest sites only; {', '.join(corrupted)} obeyed no defence (LAWS 15).")
     if corrupted and any(claim.unit != "site" for claim in made):
         notes.append(_LESS_NOISE)
-    if spec.federation is not None and spec.federation.shape.not_everyone:
+    if spec.federation.shape.not_everyone:
         notes.append(
             "Each site is charged for the steps it took, whether or not its update arrived; the noise was set for all "
             "rounds.  Who takes part is drawn without a look at any record."

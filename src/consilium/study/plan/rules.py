@@ -7,8 +7,9 @@ the remedy.  The laws that need numbers (7, 13) see the sites' sizes; nobody nee
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -26,15 +27,17 @@ from consilium.measure.accounting.noise_calibration import enough_noise
 from consilium.measure.accounting.privacy import Claim
 from consilium.study.build.factory import cohort, gradient_rule
 from consilium.study.spec.arms import Arm
-from consilium.study.spec.spec import FederationSpec, Spec
+from consilium.study.spec.spec import FederationSpec, Spec, TrainingSpec
 from consilium.study.store.error_summary import error_summary
 
 from .privacy_claims import planned_claims
 
 __all__ = [
     "LAWS",
+    "MODEL_LAWS",
     "Case",
     "Refusal",
+    "TrainingCase",
     "broken_law",
     "drawn_once",
     "fits_data",
@@ -96,16 +99,19 @@ class Case:
         return gradient_rule(self.arm).delta is not None
 
 
-def broken_law(spec: Spec, arm: Arm, data: Consortium, network: Network | None) -> Refusal | None:
-    """The first law that ``arm`` breaks on these data; None if it is lawful."""
-    return next(_refusals(Case(arm.study(spec), arm, data, network)), None)
+@dataclass(frozen=True, eq=False)
+class TrainingCase(Case):
+    """An arm that trains, its algorithm in the place of the study's own."""
+
+    spec: TrainingSpec
 
 
-def _refusals(case: Case) -> Iterator[Refusal]:
-    for law in LAWS:
-        refusal = law(case)
-        if refusal is not None:
-            yield refusal
+AnyCase = TypeVar("AnyCase", bound=Case)
+
+
+def broken_law(laws: Iterable[Callable[[AnyCase], Refusal | None]], case: AnyCase) -> Refusal | None:
+    """The first of ``laws`` that the arm of ``case`` breaks; None if it is lawful."""
+    return next((refusal for law in laws if (refusal := law(case)) is not None), None)
 
 
 def one_merge(case: Case) -> Refusal | None:
@@ -134,12 +140,11 @@ def update_order(case: Case) -> Refusal | None:
     return None
 
 
-def readable_updates(case: Case) -> Refusal | None:
+def readable_updates(case: TrainingCase) -> Refusal | None:
     """What the algorithm sends must pass every half of every update defence: it is tried on an update of zeros."""
-    federation = case.spec.federation
-    if federation is None or case.network is None or not case.arm.update:
+    if case.network is None or not case.arm.update:
         return None
-    args = federation, case.network, len(case.data.sites), case.arm.update, case.arm.merge
+    args = case.spec.federation, case.network, len(case.data.sites), case.arm.update, case.arm.merge
     return _once(case.network, args, lambda: _unreadable(*args))
 
 
@@ -228,12 +233,11 @@ def units_exist(case: Case) -> Refusal | None:
     )
 
 
-def site_level(case: Case) -> Refusal | None:
+def site_level(case: TrainingCase) -> Refusal | None:
     """A claim per site: every site counts once, and nothing that is released depends on how many came."""
-    federation = case.arm.study(case.spec).federation
-    if federation is None or not any(merge.per_site for merge in case.arm.merge):
+    if not any(merge.per_site for merge in case.arm.merge):
         return None
-    shape, algorithm = federation.shape, federation.algorithm
+    shape, algorithm = case.spec.federation.shape, case.spec.federation.algorithm
     if shape.weights == "records":
         return Refusal(
             15, "weights by records let one site move the sum by more than the clip", 'use weights = "uniform"'
@@ -323,10 +327,8 @@ def _once(network: Network, args: tuple[object, ...], ask: Callable[[], Refusal 
     return known[key]
 
 
-def lawful_claims(case: Case) -> Refusal | None:
+def lawful_claims(case: TrainingCase) -> Refusal | None:
     """A target must be reachable and a claim must mean something, at every site."""
-    if case.spec.federation is None:
-        return None
     try:
         claims = planned_claims(case.spec, case.arm, case.data)
     except Refused as error:
@@ -360,7 +362,7 @@ def _enough(claim: Claim, cap: float) -> str:
     return f"more noise (a noise multiplier of {round_up(needed, 6)} meets epsilon {cap:g})"
 
 
-LAWS: tuple[Callable[[Case], Refusal | None], ...] = (
+LAWS: tuple[Callable[[TrainingCase], Refusal | None], ...] = (
     one_merge,
     fits_data,
     update_order,
@@ -376,3 +378,7 @@ LAWS: tuple[Callable[[Case], Refusal | None], ...] = (
     real_kernels,
     lawful_claims,
 )
+"""Of an arm that trains its model, in the order in which they are checked."""
+
+MODEL_LAWS: tuple[Callable[[Case], Refusal | None], ...] = (fits_data, fitted_on_public, model_order, real_kernels)
+"""Those of them that an arm of a trained model could break: the others are of data, trainings, updates and merges."""

@@ -8,7 +8,7 @@ shadow, so that it is as large as the target.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,11 +19,9 @@ from consilium.core.random import Stream
 from consilium.core.records import Consortium, Pools, Records, Site
 from consilium.core.threat import RetrainView
 from consilium.study.spec.arms import Arm
-from consilium.study.spec.spec import Spec
+from consilium.study.spec.spec import Spec, TrainedModelSpec, TrainingSpec
 
-__all__ = ["NOTHING_TRAINED", "ShadowPool", "check_data", "check_retraining"]
-
-NOTHING_TRAINED = "nothing was trained here, so there is no training to run again as a shadow"
+__all__ = ["ShadowPool", "check_data", "check_retraining", "refuse_retraining"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,16 +69,26 @@ class ShadowPool:
         return taken.select(taken.ids.argsort())
 
 
-def check_retraining(spec: Spec, every: Sequence[Arm], data: Consortium) -> None:
+def check_retraining(spec: TrainingSpec, every: Sequence[Arm], data: Consortium) -> None:
     """Refuse, before anything trains, attacks that retrain where that cannot be done."""
-    for i, attack in enumerate(spec.attacks):
-        if not issubclass(attack.attack.needs, RetrainView):
-            continue
+    for place in _retraining(spec):
         try:
             check_data(data)
             _check_arms(spec, every)
         except Refused as error:
-            raise error.at(f"attacks[{i}]") from error
+            raise error.at(place) from error
+
+
+def refuse_retraining(spec: TrainedModelSpec) -> None:
+    """Refuse, where nothing is trained, every attack that retrains."""
+    for place in _retraining(spec):
+        reason = "nothing was trained here, so there is no training to run again as a shadow"
+        raise Refused(reason, remedy="use an attack that needs only answers, such as loss-threshold", where=place)
+
+
+def _retraining(spec: Spec) -> Iterator[str]:
+    """The places of the attacks that retrain."""
+    return (f"attacks[{i}]" for i, a in enumerate(spec.attacks) if issubclass(a.attack.needs, RetrainView))
 
 
 def check_data(data: Consortium) -> None:
@@ -90,9 +98,7 @@ def check_data(data: Consortium) -> None:
         raise Refused(reason, remedy="simulate the study, or use an attack that needs no shadows")
 
 
-def _check_arms(spec: Spec, every: Sequence[Arm]) -> None:
-    if spec.federation is None:
-        raise Refused(NOTHING_TRAINED, remedy="use an attack that needs only answers, such as loss-threshold")
+def _check_arms(spec: TrainingSpec, every: Sequence[Arm]) -> None:
     if spec.data.shares.non_members == 0:
         reason = "there are no non-members, so no shadow could leave anything out"
         raise Refused(reason, remedy="hold some out: data.non-members = 0.2")

@@ -11,14 +11,19 @@ import torch
 
 from consilium.core.records import Consortium
 from consilium.study.spec.arms import arms
-from consilium.study.spec.spec import FederationShape, Spec
+from consilium.study.spec.spec import FederationShape, Spec, TrainingSpec
 
-__all__ = ["shortfalls"]
+__all__ = ["public_shortfalls", "training_shortfalls"]
 
 
-def shortfalls(spec: Spec, data: Consortium) -> tuple[str, ...]:
+def training_shortfalls(spec: TrainingSpec, data: Consortium) -> tuple[str, ...]:
     """A note for each: public records, batches larger than any site, canaries that outnumber the records they join."""
-    return (*_public(spec, data), *_batch(spec, data), *_canaries(data))
+    return (*public_shortfalls(spec, data), *_batch(spec, data), *_canaries(data))
+
+
+def public_shortfalls(spec: Spec, data: Consortium) -> tuple[str, ...]:
+    """A note for each kind of defence of the model that wants more public records than there are."""
+    return tuple(_public(spec, data))
 
 
 def _public(spec: Spec, data: Consortium) -> Iterator[str]:
@@ -28,8 +33,8 @@ def _public(spec: Spec, data: Consortium) -> Iterator[str]:
             yield f"{kind} was to use {count} public records, and there are {len(data.public)}: all of them are used"
 
 
-def _batch(spec: Spec, data: Consortium) -> Iterator[str]:
-    if spec.federation is None or spec.federation.shape.batch == FederationShape.batch:
+def _batch(spec: TrainingSpec, data: Consortium) -> Iterator[str]:
+    if spec.federation.shape.batch == FederationShape.batch:
         return
     batch, most = spec.federation.shape.batch, max(len(site.records.train) for site in data.sites)
     if batch > most:

@@ -20,7 +20,7 @@ from consilium.core.network import Network
 from consilium.core.plain import Json
 from consilium.core.records import Consortium, Records
 from consilium.study.spec.arms import Arm
-from consilium.study.spec.spec import AttackSpec, CorruptionSpec, Spec
+from consilium.study.spec.spec import AttackSpec, CorruptionSpec, Spec, TrainingSpec
 
 __all__ = ["attack_recipe", "cell_recipe", "data_digest", "digest", "model_recipe", "start_mark", "training_recipe"]
 
@@ -34,15 +34,12 @@ def digest(recipe: Mapping[str, Any]) -> str:
 
 
 def training_recipe(
-    spec: Spec, arm: Arm, seed: int, corruption: CorruptionSpec | None, data: str, start: str
-) -> dict[str, Json] | None:
-    """What a federated training depends on; None for an audit.
+    spec: TrainingSpec, arm: Arm, seed: int, corruption: CorruptionSpec | None, data: str, start: str
+) -> dict[str, Json]:
+    """What a federated training depends on.
 
     ``data`` is the fingerprint of the consortium, ``start`` the mark of the untrained model.
     """
-    if spec.federation is None:
-        return None
-    spec = arm.study(spec)
     learning = (*arm.data, *arm.training, *arm.update, *arm.merge)
     return {
         "schema": _SCHEMA,
@@ -51,7 +48,7 @@ def training_recipe(
         "fingerprint": data,
         "model": spec.model.configuration(),
         "start": start,
-        "federation": spec.learning().configuration(),
+        "federation": arm.federation(spec).configuration(),
         "defences": [d.configuration() for d in learning],
         "corruption": None if corruption is None else corruption.corruption.configuration(),
         "threads": spec.threads,
@@ -61,7 +58,7 @@ def training_recipe(
 
 
 def model_recipe(spec: Spec, arm: Arm, seed: int, training: str | None, data: str, start: str) -> dict[str, Json]:
-    """What a released model depends on: its training (or the audited weights) and what is done to it afterwards."""
+    """What a released model depends on: its training (or the stored weights) and what is done to it afterwards."""
     return {
         "schema": _SCHEMA,
         "training": training,
@@ -123,7 +120,7 @@ def data_digest(consortium: Consortium) -> str:
 def start_mark(network: Network) -> str:
     """16 digits of SHA-256 over a model before training: its layers, the code of those that are a user's, its weights.
 
-    A path alone names neither the weights of an audited file nor what a user's module does.
+    A path alone names neither the weights of a stored file nor what a user's module does.
     """
     sha = hashlib.sha256()
     for path, layer in network.template.named_modules():

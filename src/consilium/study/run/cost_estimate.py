@@ -15,7 +15,8 @@ from consilium.federate.client.frozen_features import rehearsal
 from consilium.federate.client.participant import Participant
 from consilium.study.build.factory import participants
 from consilium.study.evaluate.shadow_training import shadow_workers, shadows_made, shadows_wanted
-from consilium.study.plan.plan import Plan, TrainingNode
+from consilium.study.plan.nodes import TrainingNode
+from consilium.study.plan.plan import Plan
 from consilium.study.store.environment import settled
 from consilium.study.store.store import Store, is_trained
 
@@ -50,7 +51,7 @@ def expected_seconds(plan: Plan, nodes: list[TrainingNode], shadows: Mapping[str
     todo = {node.digest: 1.0 for node in nodes}
     for training, count in (shadows or {}).items():
         if count:
-            todo[training] = todo.get(training, 0.0) + count / min(count, shadow_workers(plan.spec))
+            todo[training] = todo.get(training, 0.0) + count / min(count, shadow_workers(plan.trainings[training].spec))
     kinds: dict[tuple[str, str], tuple[TrainingNode, float]] = {}
     for training, times in todo.items():
         node = plan.trainings[training]
@@ -65,14 +66,12 @@ def expected_seconds(plan: Plan, nodes: list[TrainingNode], shadows: Mapping[str
 
 def _seconds(plan: Plan, node: TrainingNode) -> float:
     data, net = plan.materials.consortium(node.seed), plan.materials.network(node.seed)
-    people = participants(plan.spec, node.arm, node.seed, node.corruption, data, net)
+    people = participants(node.spec, node.arm, node.seed, node.corruption, data, net)
     params, buffers = net.start()  # the whole model's: a personalised algorithm's server may hold a part of it
-    rounds = 0.0 if plan.spec.federation is None else float(plan.spec.federation.shape.rounds)
     asked = list(people.values())[:: max(1, len(people) // _SITES)]
     found = [_seconds_of(person, params, buffers) for person in asked]
     once, each = (math.fsum(seconds) / len(asked) * len(people) for seconds in zip(*found, strict=True))
-    share = 1.0 if plan.spec.federation is None else plan.spec.federation.shape.fraction
-    return once + rounds * each * share
+    return once + float(node.rounds) * each * node.spec.federation.shape.fraction
 
 
 def _seconds_of(person: Participant, params: Tensor, buffers: Tensor) -> tuple[float, float]:

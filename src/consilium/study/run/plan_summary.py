@@ -7,8 +7,8 @@ from typing import Literal, TypedDict
 
 from consilium.measure.accounting.privacy import UNITS, maximum
 from consilium.study.evaluate.shadow_training import shadows_wanted
-from consilium.study.plan.division import division_note
-from consilium.study.plan.plan import CellNode, Plan
+from consilium.study.plan.nodes import CellNode
+from consilium.study.plan.plan import Plan
 from consilium.study.spec.arms import Arm
 from consilium.study.spec.thresholds import canonical_thresholds
 from consilium.study.store.store import Store
@@ -80,7 +80,7 @@ def plan_summary(plan: Plan, store: Store | None) -> dict[str, object]:
         "seeds": list(plan.spec.seeds),
         "arms": [_arm(plan, arm, cells.get(arm.name, ())) for arm in plan.arms],
         "omitted": [one.line() for one in data.omitted],
-        "notes": [*data.cautions, *(division_note(seed) for seed in plan.spec.seeds if plan.spec.audit)],
+        "notes": [*data.cautions, *(note for seed in plan.spec.seeds for note in plan.materials.planner.notes(seed))],
         "trainings": len(plan.trainings),
         "trainings_to_do": len(todo),
         "shadows": sum(shadows_wanted(plan).values()),
@@ -97,15 +97,15 @@ def plan_summary(plan: Plan, store: Store | None) -> dict[str, object]:
 def _arm(plan: Plan, arm: Arm, cells: Sequence[CellNode]) -> ArmSummary | RefusedArm:
     if arm.name in plan.refused:
         return {"arm": arm.name, "status": "refused", "refusal": plan.refused[arm.name].to_json()}
-    clean = {c.training for c in cells if c.corruption is None}
-    claims = [claim for digest in sorted(d for d in clean if d) for claim in plan.claims[digest]]
+    clean = sorted({node.digest for c in cells if c.corruption is None for node in c.after})
+    claims = [claim for digest in clean for claim in plan.claims[digest]]
     unit = next((u for u in UNITS if maximum(claims, u) is not None), None)
     own = [claim for claim in claims if claim.unit == unit]
     noise = [c.noise_multiplier for c in own if c.noise_multiplier is not None]
     return {
         "arm": arm.name,
         "status": "lawful",
-        "trainings": sorted(d for d in clean if d),
+        "trainings": clean,
         "epsilon": None if unit is None else maximum(claims, unit),
         "delta": max((c.delta for c in own), default=None),
         "unit": unit,
@@ -117,7 +117,7 @@ def _arm(plan: Plan, arm: Arm, cells: Sequence[CellNode]) -> ArmSummary | Refuse
 
 
 def _cell(plan: Plan, cell: CellNode) -> CellSummary:
-    claims = plan.claims.get(cell.training or "", ())
+    claims = [claim for node in cell.after for claim in plan.claims[node.digest]]
     spent = {unit: maximum(claims, unit) for unit in UNITS}
     return {
         "cell": cell.digest,

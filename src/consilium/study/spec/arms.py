@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import TypeVar
 
 from consilium.core.algorithm import Algorithm
 from consilium.core.defence import (
@@ -17,9 +18,11 @@ from consilium.core.defence import (
     UpdateDefence,
 )
 
-from .spec import Choice, FederationSpec, Spec
+from .spec import Choice, FederationSpec, Spec, TrainingSpec
 
 __all__ = ["Arm", "arm_name", "arms", "same_choices"]
+
+AnyStudy = TypeVar("AnyStudy", bound=Spec)
 
 
 @dataclass(frozen=True)
@@ -34,15 +37,13 @@ class Arm:
     defences: tuple[Defence, ...]
     algorithm: Algorithm | None = None
 
-    def study(self, spec: Spec) -> Spec:
+    def study(self, spec: AnyStudy) -> AnyStudy:
         """``spec`` with this arm's algorithm in the place of the study's own."""
-        if self.algorithm is None or spec.federation is None:
-            return spec
-        return replace(spec, federation=replace(spec.federation, algorithm=self.algorithm))
+        return spec.with_algorithm(self.algorithm)
 
-    def federation(self, spec: Spec) -> FederationSpec:
-        """How this arm of ``spec`` trains; Failed for a study that judges an existing model."""
-        return self.study(spec).learning()
+    def federation(self, spec: TrainingSpec) -> FederationSpec:
+        """How this arm of ``spec`` trains."""
+        return self.study(spec).federation
 
     @property
     def data(self) -> tuple[DataDefence, ...]:

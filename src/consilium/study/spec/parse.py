@@ -6,8 +6,9 @@ import errno
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +20,27 @@ from consilium.core.entry import Entry
 from consilium.core.errors import Refused
 from consilium.core.plain import Json, read_toml
 from consilium.core.threat import CanaryView
-from consilium.federate.participation import Participation
 from consilium.learn.architecture import Architecture
+from consilium.learn.models.file import File
 
 from .arms import arm_name
 from .data_table import division_of
+from .federation_table import federation_of
 from .spec import (
     JUDGED,
     AttackSpec,
     CanarySpec,
     Choice,
     CorruptionSpec,
-    FederationShape,
-    FederationSpec,
     Spec,
     StudyHead,
     Threshold,
+    TrainedModelSpec,
+    TrainingSpec,
 )
 from .thresholds import thresholds_of
-from .toml_binding import as_table, card_of, check_length, entry, place, refuse_unknown, shown, value
+from .toml_binding import as_mapping, as_table, check_length, entry, place, refuse_unknown, shown, value
+from .trained_model import refuse_training, without_algorithms
 from .unread_parameters import check_read
 
 __all__ = ["parse", "read"]
@@ -84,15 +87,18 @@ def parse(given: Mapping[str, Any]) -> Spec:
             raise Refused("missing", remedy=f"a study needs name, data and model; give {name}", where=name)
     head = value(StudyHead, {k: v for k, v in given.items() if k not in _TABLES}, "")
     model = entry(as_table(given["model"], "model"), "model", "learn/models")
-    federation = _federation(given, model)
-    vary = _axes(given.get("vary", {}), federation)
-    if federation is not None:
-        check_read(as_table(given.get("federation", "fed-avg"), "federation"), federation, vary)
-    canaries = _canaries(given, model)
+    return _of_trained_model(given, head, model) if isinstance(model, File) else _of_training(given, head, model)
+
+
+def _of_training(given: Mapping[str, Any], head: StudyHead, model: Architecture) -> TrainingSpec:
+    federation = federation_of(as_table(given.get("federation", "fed-avg"), "federation"))
+    vary = _axes(given.get("vary", {}), partial(_of_algorithms, federation.algorithm))
+    check_read(as_table(given.get("federation", "fed-avg"), "federation"), federation, vary)
+    canaries = _canaries(as_mapping(given["audit"], "audit")) if "audit" in given else None
     corruptions = _corruptions(_sequence(given.get("corruptions", ()), "corruptions"))
     attacks = _audited(_attacks(_sequence(given.get("attacks", ()), "attacks"), vary), canaries)
     _limit_cells(len(head.seeds), vary, len(corruptions))
-    return Spec(
+    return TrainingSpec(
         data=division_of(as_table(given["data"], "data")),
         model=model,
         federation=federation,
@@ -106,47 +112,34 @@ def parse(given: Mapping[str, Any]) -> Spec:
     )
 
 
-def _federation(given: Mapping[str, Any], model: Architecture) -> FederationSpec | None:
-    if model.kind() == "file":
-        if "federation" in given:
-            raise Refused(
-                "a study of a trained model trains nothing",
-                remedy="remove [federation], or choose a model to train",
-                where="federation",
-            )
-        return None
-    table = as_table(given.get("federation", "fed-avg"), "federation")
-    card = card_of(table, "federation", "federate/algorithms")
-    shape = [f.name.replace("_", "-") for f in fields(FederationShape)]
-    knobs = {k: v for k, v in table.items() if k != "kind"}
-    refuse_unknown(knobs, [*card.knobs, *shape], "federation", card.kind)
-    own = {k: v for k, v in knobs.items() if k in card.knobs}
-    presence = _participation(knobs.pop("participation", {}))
-    made = value(FederationShape, {k: v for k, v in knobs.items() if k in shape}, "federation")
-    algorithm = entry({"kind": card.kind, **own}, "federation", "federate/algorithms")
-    try:
-        return FederationSpec(algorithm, replace(made, participation=presence))
-    except Refused as error:
-        raise error.at("federation") from None
+def _of_trained_model(given: Mapping[str, Any], head: StudyHead, model: File) -> TrainedModelSpec:
+    refuse_training(given, _sequence(given.get("corruptions", ()), "corruptions"))
+    vary = _axes(given.get("vary", {}), without_algorithms)
+    attacks = _audited(_attacks(_sequence(given.get("attacks", ()), "attacks"), vary), None)
+    _limit_cells(len(head.seeds), vary, 0)
+    return TrainedModelSpec(
+        data=division_of(as_table(given["data"], "data")),
+        model=model,
+        vary=vary,
+        attacks=attacks,
+        accept=_accepted(_sequence(given.get("accept", ()), "accept"), vary, attacks, ()),
+        given=dict(given),
+        **vars(head),
+    )
 
 
-def _participation(raw: object) -> Participation:
-    where = "federation.participation"
-    knobs = _mapping(raw, where)
-    refuse_unknown(knobs, [f.name.replace("_", "-") for f in fields(Participation)], where, "participation")
-    return value(Participation, knobs, where)
-
-
-def _axes(raw: object, federation: FederationSpec | None) -> dict[str, tuple[Choice, ...]]:
-    """The axes of defences, and at most one of algorithms, which begins with the study's own."""
+def _axes(
+    raw: object, finish: Callable[[tuple[Choice, ...], str], tuple[Choice, ...]]
+) -> dict[str, tuple[Choice, ...]]:
+    """The axes of defences, and at most one of algorithms; ``finish`` checks the choices of each, at its place."""
     axes: dict[str, tuple[Choice, ...]] = {}
     arms = 1
-    for axis, choices in _mapping(raw, "vary").items():
+    for axis, choices in as_mapping(raw, "vary").items():
         check_length(str(axis), _LONGEST_AXIS, "vary")
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", str(axis)):
             raise Refused(f"axis {shown(axis)} is not a name of letters, digits and dashes", where="vary")
         made = _choices(_sequence(choices, f"vary.{axis}"), f"vary.{axis}")
-        axes[axis] = _of_algorithms(made, federation, f"vary.{axis}")
+        axes[axis] = finish(made, f"vary.{axis}")
         arms *= len(axes[axis])
     several = [axis for axis, choices in axes.items() if any(c.algorithm for c in choices)]
     if len(several) > 1:
@@ -159,20 +152,13 @@ def _axes(raw: object, federation: FederationSpec | None) -> dict[str, tuple[Cho
     return axes
 
 
-def _of_algorithms(choices: tuple[Choice, ...], federation: FederationSpec | None, where: str) -> tuple[Choice, ...]:
-    """An axis of algorithms begins with the study's own under its name; other axes stay as they are."""
+def _of_algorithms(own: Algorithm, choices: tuple[Choice, ...], where: str) -> tuple[Choice, ...]:
+    """An axis of algorithms begins with the study's ``own`` under its name; other axes stay as they are."""
     chosen = [choice.algorithm is not None for choice in choices[1:]]
     if not any(chosen):
         return choices
-    if federation is None:
-        raise Refused(
-            "a study of a trained model trains nothing, so no algorithm can be varied",
-            remedy="remove the axis",
-            where=where,
-        )
     if not all(chosen):
         raise Refused("an axis is of algorithms or of defences", remedy="give each an axis of its own", where=where)
-    own = federation.algorithm
     for choice in choices[1:]:
         if choice.algorithm == own and choice.label.partition("(")[0] != own.kind():
             reason = f"{choice.label!r} is the study's own algorithm, which an axis shows as {own.kind()!r}"
@@ -261,7 +247,7 @@ def _attacks(raw: Sequence[object], vary: Mapping[str, tuple[Choice, ...]]) -> t
             raise Refused(
                 f"{attack.kind()} {reason}", remedy='say from = { AXIS = "none", ... }', where=f"{where}.from"
             )
-        source = None if origin is None else _arm(_mapping(origin, f"{where}.from"), vary, f"{where}.from")
+        source = None if origin is None else _arm(as_mapping(origin, f"{where}.from"), vary, f"{where}.from")
         made.append(AttackSpec(_name(name, attack.kind(), where), attack, source))
         if made[-1].name == JUDGED:
             reason = f"{JUDGED!r} names the file of the cell's own answers"
@@ -270,17 +256,8 @@ def _attacks(raw: Sequence[object], vary: Mapping[str, tuple[Choice, ...]]) -> t
     return tuple(made)
 
 
-def _canaries(given: Mapping[str, Any], model: Architecture) -> CanarySpec | None:
+def _canaries(knobs: Mapping[str, Any]) -> CanarySpec:
     """The table ``[audit]``."""
-    if "audit" not in given:
-        return None
-    if model.kind() == "file":
-        raise Refused(
-            "canaries belong to a training, and an existing model has had its own",
-            remedy="remove [audit], or train a model",
-            where="audit",
-        )
-    knobs = _mapping(given["audit"], "audit")
     refuse_unknown(knobs, [f.name for f in fields(CanarySpec)], "audit", "audit")
     return value(CanarySpec, knobs, "audit")
 
@@ -366,12 +343,6 @@ def _unique(names: list[str], where: str) -> None:
         raise Refused(
             f"two of them are called {again[0]!r}", remedy='give one another: name = "..."', where=f"{where}.name"
         )
-
-
-def _mapping(raw: object, where: str) -> Mapping[str, Any]:
-    if not isinstance(raw, Mapping):
-        raise Refused(f"expected a table, got {shown(raw)}", remedy=f"write [{where}]", where=where)
-    return raw
 
 
 def _sequence(raw: object, where: str) -> Sequence[object]:

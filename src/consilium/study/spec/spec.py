@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict
 
@@ -13,7 +14,7 @@ from consilium.core.algorithm import Algorithm
 from consilium.core.attack import Attack, Corruption
 from consilium.core.defence import Defence
 from consilium.core.entry import check
-from consilium.core.errors import Failed, Refused
+from consilium.core.errors import Refused
 from consilium.core.gradient import Schedule
 from consilium.core.plain import Json
 from consilium.data.division.canaries import CanaryKind
@@ -41,6 +42,8 @@ __all__ = [
     "Spec",
     "StudyHead",
     "Threshold",
+    "TrainedModelSpec",
+    "TrainingSpec",
 ]
 
 JUDGED = "scores"
@@ -320,32 +323,71 @@ class StudyHead:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spec(StudyHead):
-    """A whole study.  ``given`` is the table as it was written."""
+class Spec(StudyHead, ABC):
+    """Abstract base: what both kinds of study say.  ``given`` is the table as it was written."""
 
     data: DataSpec
     model: Architecture
-    federation: FederationSpec | None
     vary: Mapping[str, tuple[Choice, ...]]
     attacks: tuple[AttackSpec, ...]
-    corruptions: tuple[CorruptionSpec, ...]
+    corruptions: tuple[CorruptionSpec, ...] = ()
     canaries: CanarySpec | None = None
     accept: tuple[Threshold, ...] = ()
     given: Mapping[str, Any] = field(default_factory=dict)
 
-    def learning(self) -> FederationSpec:
-        """How the study trains; Failed for one that judges an existing model."""
-        if self.federation is None:
-            raise Failed(f"{self.name} trains nothing: its model is an existing one")
-        return self.federation
+    @abstractmethod
+    def with_algorithm(self, algorithm: Algorithm | None) -> Self:
+        """The study with ``algorithm`` in the place of its own; None keeps it."""
 
-    def stored(self) -> File:
-        """The existing model that the study judges; Failed for one that trains its own."""
-        if not isinstance(self.model, File):
-            raise Failed(f"{self.name} trains its model: {self.model.kind()} names no existing one")
-        return self.model
+    @abstractmethod
+    def training_configuration(self) -> dict[str, Json] | None:
+        """How it trains, canonical JSON; null in evidence where it trains nothing."""
 
     @property
-    def audit(self) -> bool:
-        """True if an existing model is judged and nothing is trained; no matter of canaries."""
-        return self.model.kind() == "file"
+    @abstractmethod
+    def spreads_training(self) -> bool:
+        """Whether one training takes all cores by the word of the study: `stacked` rounds depend on their number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSpec(Spec):
+    """A study that trains its models: how, who is malicious in it, and an audit's canaries."""
+
+    federation: FederationSpec
+
+    def with_algorithm(self, algorithm: Algorithm | None) -> Self:
+        """The federation is another."""
+        if algorithm is None:
+            return self
+        return replace(self, federation=replace(self.federation, algorithm=algorithm))
+
+    def training_configuration(self) -> dict[str, Json]:
+        """That of the federation."""
+        return self.federation.configuration()
+
+    @property
+    def spreads_training(self) -> bool:
+        """By its engine."""
+        shape = self.federation.shape
+        return shape.engine in ("pool", "stacked") and shape.workers != 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedModelSpec(Spec):
+    """A study of an existing ``model``: it is attacked and measured, and nothing is trained, infected or planted."""
+
+    model: File
+    corruptions: tuple[()] = field(default=(), init=False)
+    canaries: None = field(default=None, init=False)
+
+    def with_algorithm(self, algorithm: Algorithm | None) -> Self:
+        """It has none."""
+        return self
+
+    def training_configuration(self) -> None:
+        """Nothing is trained."""
+
+    @property
+    def spreads_training(self) -> bool:
+        """Nothing is trained."""
+        return False

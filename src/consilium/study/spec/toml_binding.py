@@ -28,7 +28,18 @@ from consilium.data.partition import Partition
 from consilium.data.source import Source
 from consilium.learn.architecture import Architecture
 
-__all__ = ["as_table", "card_of", "check_length", "entry", "place", "refuse_unknown", "shown", "tabled", "value"]
+__all__ = [
+    "as_mapping",
+    "as_table",
+    "card_of",
+    "check_length",
+    "entry",
+    "place",
+    "refuse_unknown",
+    "shown",
+    "tabled",
+    "value",
+]
 
 T = TypeVar("T")
 _Table = Mapping[str, Any]
@@ -65,6 +76,13 @@ def as_table(raw: object, where: str) -> dict[str, Json]:
     if not isinstance(raw, Mapping):
         raise Refused(f"expected a table, got {shown(raw)}", remedy='write { kind = "...", ... }', where=where)
     return dict(raw)
+
+
+def as_mapping(raw: object, where: str) -> Mapping[str, Any]:
+    """A table that names no kind; Refused for anything else."""
+    if not isinstance(raw, Mapping):
+        raise Refused(f"expected a table, got {shown(raw)}", remedy=f"write [{where}]", where=where)
+    return raw
 
 
 def tabled(instance: Entry) -> dict[str, Json]:

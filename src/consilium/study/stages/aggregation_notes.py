@@ -8,15 +8,15 @@ both are printed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from consilium.core.errors import Failed
 from consilium.core.records import Consortium
 from consilium.evidence.merge import LargestShare, MergeEvidence, SiteWeight
+from consilium.evidence.round import RoundReport
 from consilium.federate.round.weights import fewest_sites, limited, shares, site_weights
 from consilium.study.build.factory import weighing
 from consilium.study.spec.arms import Arm
-from consilium.study.spec.spec import Spec
+from consilium.study.spec.spec import TrainingSpec
 
 __all__ = ["check_rounds", "merge_notes", "merge_record"]
 
@@ -25,7 +25,7 @@ _NAMED = 100
 
 
 def merge_record(
-    spec: Spec, arm: Arm, data: Consortium, engine: object, rounds: Sequence[Mapping[str, Any]]
+    spec: TrainingSpec, arm: Arm, data: Consortium, engine: object, rounds: Sequence[RoundReport]
 ) -> MergeEvidence:
     """``evidence.merge``: the sites with records, weight and share, and the largest share of any round.
 
@@ -52,7 +52,7 @@ def merge_record(
     )
 
 
-def check_rounds(rounds: Sequence[Mapping[str, Any]], say: Callable[[str], None]) -> None:
+def check_rounds(rounds: Sequence[RoundReport], say: Callable[[str], None]) -> None:
     """Say which rounds were lost to refused updates or broken models; with most of them lost nothing was trained."""
     lost = _lost(rounds)
     for note in merge_notes(rounds):
@@ -64,7 +64,7 @@ def check_rounds(rounds: Sequence[Mapping[str, Any]], say: Callable[[str], None]
         )
 
 
-def merge_notes(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
+def merge_notes(rounds: Sequence[RoundReport]) -> list[str]:
     """A sentence for rounds that were lost to refused updates or broken models; none where there are none."""
     lost = _lost(rounds)
     if not lost:
@@ -73,16 +73,16 @@ def merge_notes(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"{summary}; the last because: {_why(lost[-1])}"]
 
 
-def _lost(rounds: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _lost(rounds: Sequence[RoundReport]) -> list[RoundReport]:
     """Rounds without a model in which something was refused; simulated absence alone is no fault."""
     return [r for r in rounds if r.get("aborted") and (r.get("refused") or r.get("broken"))]
 
 
-def _why(lost: Mapping[str, Any]) -> str:
+def _why(lost: RoundReport) -> str:
     refused = [f"{one['site']}: {one['reason']}" for one in lost.get("refused", ())]
     return "; ".join([str(lost["aborted"]), *refused[:5]])
 
 
-def _numbers(lost: Sequence[Mapping[str, Any]]) -> str:
+def _numbers(lost: Sequence[RoundReport]) -> str:
     named = ", ".join(str(r["round"]) for r in lost[:20])
     return named if len(lost) <= 20 else f"{named} and {len(lost) - 20} more"

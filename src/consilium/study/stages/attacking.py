@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import cast
 
 from torch import nn
 
@@ -12,12 +11,12 @@ from consilium.monitor.eta import Kind
 from consilium.study.evaluate.canary_audit import Auditor
 from consilium.study.evaluate.draft import Draft
 from consilium.study.evaluate.evaluate import AttackContext, attack_digest, implied, run_attack
-from consilium.study.evaluate.shadow_training import Retraining
-from consilium.study.plan.plan import CellNode
+from consilium.study.plan.nodes import CellNode
 from consilium.study.spec.spec import AttackSpec
 
 from .context import StageContext
-from .events import Began, ShadowDone, Skipped
+from .events import Began, Skipped
+from .origin.choice import origin_of
 
 __all__ = ["attack_model", "is_attacked"]
 
@@ -51,13 +50,7 @@ def is_attacked(evidence: CellEvidence, attack: AttackSpec) -> bool:
 def _scene(
     context: StageContext, cell: CellNode, attack: AttackSpec, sites: tuple[str, ...], auditor: Auditor | None
 ) -> AttackContext:
-    source, training = context.plan.source(attack, cell), cell.training
-
-    def retraining() -> Retraining:
-        trained = cast(str, training)
-        alive = ShadowDone(trained)
-        return Retraining(context.plan, cell, context.store, sites, lambda: context.tell(alive), context.cores)
-
+    source, origin = context.plan.source(attack, cell), origin_of(context, cell)
     return AttackContext(
         cell=cell.digest,
         folder=context.store.cell(cell.digest),
@@ -66,8 +59,8 @@ def _scene(
         data=context.data(cell.seed),
         asked=sites,
         seed=cell.seed,
-        retraining=retraining,
-        replay=None if training is None else context.observer_replay(context.plan.trainings[training]),
+        retraining=origin.retraining(sites),
+        replay=origin.replay(),
         auditor=auditor,
         start=None if auditor is None else _before(context, cell),
     )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
+from consilium.evidence.round import RoundReport
 from consilium.federate.client.participant import SiteState
 from consilium.monitor.epsilon_tracker import Spending
 from consilium.monitor.eta import Kind
 from consilium.monitor.sinks.sink import Curve
 from consilium.study.evaluate.shadow_training import shadows_wanted
-from consilium.study.plan.plan import CellNode, Plan, TrainingNode
+from consilium.study.plan.nodes import CellNode, TrainingNode
+from consilium.study.plan.plan import Plan
 
 from .events import Began, CurveBegan, CurveEnded, RoundDone, Skipped, Tell, TrainingDone
 
@@ -19,7 +20,6 @@ __all__ = [
     "Watch",
     "cell_curve",
     "rounds_kind",
-    "rounds_planned",
     "shadow_kind",
     "training_curve",
     "training_label",
@@ -32,7 +32,7 @@ def work(plan: Plan) -> dict[Kind, int]:
     total: Counter[Kind] = Counter()
     shadows = shadows_wanted(plan)
     for node in plan.trainings.values():
-        total[rounds_kind(node)] += rounds_planned(plan)
+        total[rounds_kind(node)] += node.rounds
         if shadows[node.digest]:
             total[shadow_kind(node)] += shadows[node.digest]
     for attack in plan.spec.attacks:
@@ -56,13 +56,13 @@ class Watch:
 
     def __init__(self, plan: Plan, node: TrainingNode, tell: Tell) -> None:
         self._tell = tell
-        self._kind, self._total = rounds_kind(node), rounds_planned(plan)
-        self._curve = training_curve(plan, node)
+        self._kind, self._total = rounds_kind(node), node.rounds
+        self._curve = training_curve(node)
         self._spending = Spending(plan.claims.get(node.digest, ()))
         self._done: int | None = None
         tell(Began(f"training {training_label(node)}", self._total))
 
-    def __call__(self, report: Mapping[str, Any], sites: Mapping[str, SiteState]) -> None:
+    def __call__(self, report: RoundReport, sites: Mapping[str, SiteState]) -> None:
         """One round is done."""
         number = report["round"]
         if self._done is None:
@@ -90,9 +90,9 @@ class Watch:
         self._tell(CurveBegan(self._curve, done))
 
 
-def training_curve(plan: Plan, node: TrainingNode) -> Curve:
+def training_curve(node: TrainingNode) -> Curve:
     """What the rounds of a training belong to."""
-    return Curve(training_label(node), node.digest, _facts(plan, node))
+    return Curve(training_label(node), node.digest, _facts(node))
 
 
 def cell_curve(cell: CellNode) -> Curve:
@@ -101,9 +101,8 @@ def cell_curve(cell: CellNode) -> Curve:
     return Curve(cell.label, cell.digest, facts)
 
 
-def _facts(plan: Plan, node: TrainingNode) -> dict[str, str]:
-    federation = node.arm.study(plan.spec).federation
-    shape = {} if federation is None else {k: str(v) for k, v in federation.configuration().items()}
+def _facts(node: TrainingNode) -> dict[str, str]:
+    shape = {k: str(v) for k, v in node.federation.configuration().items()}
     infected = "none" if node.corruption is None else node.corruption.name
     return {**shape, "training of arm": node.arm.name, "seed": str(node.seed), "infected by": infected}
 
@@ -111,8 +110,3 @@ def _facts(plan: Plan, node: TrainingNode) -> dict[str, str]:
 def rounds_kind(node: TrainingNode) -> Kind:
     """The rounds of one arm, clean or infected."""
     return Kind("rounds", node.arm.name + ("" if node.corruption is None else f" infected by {node.corruption.name}"))
-
-
-def rounds_planned(plan: Plan) -> int:
-    """Of each training; 0 where nothing is trained."""
-    return 0 if plan.spec.federation is None else plan.spec.federation.shape.rounds

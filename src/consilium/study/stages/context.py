@@ -22,7 +22,8 @@ from consilium.study.evaluate.observer_replay import ObserverReplay
 from consilium.study.evaluate.release import Released
 from consilium.study.evaluate.seals import Seals
 from consilium.study.evaluate.training_files import FileSeals, check_begun
-from consilium.study.plan.plan import CellNode, Plan, TrainingNode
+from consilium.study.plan.nodes import CellNode, TrainingNode
+from consilium.study.plan.plan import Plan
 from consilium.study.store.error_summary import error_summary
 from consilium.study.store.store import Store, is_trained, read_stored
 
@@ -96,13 +97,13 @@ class StageContext:
         return self.plan.materials.consortium(seed)
 
     def network(self, seed: int) -> Network:
-        """The untrained model of a seed, or the audited one."""
+        """The untrained model of a seed, or the one that the study is of."""
         return self.plan.materials.network(seed)
 
     def observer_replay(self, node: TrainingNode) -> ObserverReplay:
         """The attacks that watch a training."""
         folder = self.store.training(node.digest)
-        return ObserverReplay(self.plan.spec, self.plan.materials, node, folder, self.cores)
+        return ObserverReplay(self.plan.materials, node, folder, self.cores)
 
     def checkpoint(self, training: str, device: str = "cpu") -> tuple[RoundState, SiteStates]:
         """The last state of a finished training."""
@@ -110,8 +111,9 @@ class StageContext:
 
     def require_training(self, cell: CellNode) -> None:
         """Fail where the training of ``cell`` failed."""
-        if cell.training is not None and (error := self.training_failure(cell.training)):
-            raise Failed(f"its training failed: {error}")
+        for node in cell.after:
+            if error := self.training_failure(node.digest):
+                raise Failed(f"its training failed: {error}")
 
     def check_training(self, training: str, finished: bool) -> list[FileSeals]:
         """The digests that a training which is run again replaces; Failed where files of it are not those it left."""

@@ -13,7 +13,7 @@ from consilium.monitor.eta import Kind
 from consilium.study.evaluate.canary_audit import made_audits
 from consilium.study.evaluate.draft import Draft
 from consilium.study.executors.stage_monitor import Monitor
-from consilium.study.plan.plan import CellNode
+from consilium.study.plan.nodes import CellNode
 from consilium.study.store.error_summary import error_summary
 from consilium.study.store.store import Store, read_stored
 
@@ -95,8 +95,8 @@ class EvaluateStage(Stage):
         finally:
             for attack in left:
                 context.tell(Skipped(Kind("attacks", attack.name)))
-            if cell.training is not None:
-                context.tell(ShadowsOver(cell.training))
+            for node in cell.after:
+                context.tell(ShadowsOver(node.digest))
 
     def _draft(self, context: StageContext) -> Draft:
         stored = context.seals.evidence(self.cell.digest, cell_record(context.plan, self.cell))

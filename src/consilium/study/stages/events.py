@@ -5,10 +5,10 @@ The stage tells; the process that a person looks at shows it on the terminal and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+from consilium.evidence.round import RoundReport
 from consilium.monitor.epsilon_tracker import EpsilonSpent
 from consilium.monitor.eta import Kind
 from consilium.monitor.sinks.sink import Curve
@@ -58,7 +58,7 @@ class RoundDone:
     """One federated round is done: its line of ``rounds.jsonl`` and, where it is known, what it has spent."""
 
     kind: Kind
-    report: Mapping[str, Any]
+    report: RoundReport
     spent: EpsilonSpent | None = None
 
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from consilium.core.round_observer import RoundObserver
-from consilium.study.plan.plan import CellNode, Plan
+from consilium.study.plan.nodes import CellNode
+from consilium.study.plan.plan import Plan
 from consilium.study.plan.stage_keys import digest
 
 from .callbacks import training_label
@@ -65,11 +66,11 @@ def _sources(plan: Plan, cell: CellNode) -> list[CellNode]:
 
 
 def _trained(cell: CellNode) -> tuple[str, ...]:
-    return () if cell.training is None else (train_key(cell.training),)
+    return tuple(train_key(node.digest) for node in cell.after)
 
 
 def _shared(plan: Plan, cell: CellNode) -> frozenset[str]:
     attacks = [one.attack for one in plan.spec.attacks]
-    if cell.training is None or not any(a.retrains() or isinstance(a, RoundObserver) for a in attacks):
+    if not any(a.retrains() or isinstance(a, RoundObserver) for a in attacks):
         return frozenset()
-    return frozenset((f"beside {cell.training}",))
+    return frozenset(f"beside {node.digest}" for node in cell.after)

@@ -27,7 +27,8 @@ from consilium.evidence.study import (
     StudyEvidence,
 )
 from consilium.study.build.factory import colluders
-from consilium.study.plan.plan import CellNode, Plan
+from consilium.study.plan.nodes import CellNode
+from consilium.study.plan.plan import Plan
 from consilium.study.plan.privacy_claims import privacy_record
 from consilium.study.plan.weak_knobs import weak_knobs
 from consilium.study.spec.arms import Arm
@@ -52,19 +53,18 @@ def cell_record(plan: Plan, cell: CellNode) -> CellEvidence:
     """``evidence.json`` before anything was measured."""
     spec = plan.spec
     data = plan.materials.consortium(cell.seed)
-    node = None if cell.training is None else plan.trainings[cell.training]
     return CellEvidence(
         schema=SCHEMA,
         status="started",
         cell=cell_name(cell),
         given=given(spec),
-        resolved={"training": None if node is None else dict(node.recipe), "model": dict(cell.model_recipe)},
+        resolved={"training": cell.training_recipe, "model": dict(cell.model_recipe)},
         training=cell.training,
         model=cell.model,
         code=code(),
         packages=packages(),
         hardware=hardware(spec.device, spec.threads),
-        engine=None if spec.federation is None else spec.federation.shape.engine,
+        engine=cell.engine,
         seeds=(cell.seed,),
         corrupted=tuple(colluders(cell.corruption, data.sites, cell.seed)),
         privacy=privacy_record((), []),
@@ -120,7 +120,7 @@ def _resolved(spec: Spec) -> Mapping[str, object]:
     return {
         "data": spec.data.configuration(),
         "model": spec.model.configuration(),
-        "federation": None if spec.federation is None else spec.federation.configuration(),
+        "federation": spec.training_configuration(),
         "attacks": {a.name: a.configuration() for a in spec.attacks},
         "corruptions": {c.name: c.corruption.configuration() for c in spec.corruptions},
         "max-epsilon": spec.max_epsilon,

@@ -15,16 +15,11 @@ from consilium.core.threat import CanaryView
 from consilium.evidence.finding import FindingEvidence
 from consilium.federate.train import merged
 from consilium.study.build.factory import colluders, ever_corrupted
-from consilium.study.plan.plan import CellNode, Plan
+from consilium.study.plan.nodes import CellNode
+from consilium.study.plan.plan import Plan
 from consilium.study.store.store import Store, read_rounds
 
 __all__ = ["Asked"]
-
-_UNKNOWN_MEMBERS = (
-    "An audit: members are the training pool of seed {seed}'s division of these data and non-members what was held out "
-    "of it. If the model was trained on other records, or on both, this attack sits at chance and says nothing of "
-    "safety."
-)
 
 _ALIKE = (
     "Not asked about: {}, corrupted in an infection of this study. Twins are asked about the same records (LAWS 22)."
@@ -60,21 +55,15 @@ class Asked:
 
     def caveats(self, cell: CellNode, finding: FindingEvidence) -> list[str]:
         """What a reader of the figures must know of whom they are."""
-        notes = self.unknown_members(cell) if finding.aim == "membership" else []
+        notes = list(cell.member_notes) if finding.aim == "membership" else []
         left = set(self.honest(cell)) - set(self.always_honest(cell))
         if finding.asked is not None and left:
             notes.append(_ALIKE.format(", ".join(sorted(left))))
         return notes
 
-    def unknown_members(self, cell: CellNode) -> list[str]:
-        """What a reader must know of members where nothing was trained here; nothing where it was."""
-        return [_UNKNOWN_MEMBERS.format(seed=cell.seed)] if cell.training is None else []
-
     def _in_model(self, cell: CellNode, sites: tuple[str, ...]) -> tuple[str, ...]:
-        if cell.training is None:
-            return sites
-        inside = self._merged(cell.training)
-        return tuple(site for site in sites if site in inside)
+        """Those of ``sites`` whose work is in the model, as far as a training of the study made it."""
+        return tuple(site for site in sites if all(site in self._merged(node.digest) for node in cell.after))
 
     def _merged_sites(self, training: str) -> frozenset[str]:
         return frozenset(site for report in read_rounds(self._store, training) for site in merged(report))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from consilium.core.seal import sealed
 from consilium.federate.train import Trained, train
@@ -14,8 +14,7 @@ from consilium.study.build.factory import assessing, colluders, exchange, start
 from consilium.study.evaluate.training_files import FileSeals, file_seals, replaced_seals
 from consilium.study.executors.stage_monitor import Monitor
 from consilium.study.plan.budget_stop import budget_stop
-from consilium.study.plan.plan import TrainingNode
-from consilium.study.spec.spec import FederationSpec
+from consilium.study.plan.nodes import TrainingNode
 from consilium.study.store.error_summary import error_summary
 from consilium.study.store.store import Store, is_trained, read_rounds, write_json
 
@@ -109,8 +108,8 @@ class TrainStage(Stage):
 
 
 def _rounds(context: StageContext, node: TrainingNode, watch: Watch) -> Trained:
-    spec, net, data = context.plan.spec, context.network(node.seed), context.data(node.seed)
-    shape, folder = cast(FederationSpec, spec.federation).shape, context.store.training(node.digest)
+    spec, net, data = node.spec, context.network(node.seed), context.data(node.seed)
+    shape, folder = spec.federation.shape, context.store.training(node.digest)
     whole = exchange(spec, node.arm, node.seed, node.corruption, data, net)
     whole = context.observer_replay(node).beside(whole, net)
     judging, begin = assessing(whole), start(spec, node.arm, data, net)
@@ -129,7 +128,7 @@ def _rounds(context: StageContext, node: TrainingNode, watch: Watch) -> Trained:
             watch,
             assess_every=shape.assess_every,
             assess_cohort=shape.assess == "cohort",
-            stop=budget_stop(spec, node, data),
+            stop=budget_stop(node, data),
             name=node.digest,
             guard=context.guard,
         )

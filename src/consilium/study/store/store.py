@@ -17,6 +17,7 @@ from consilium.core.errors import Failed, Refused
 from consilium.core.files import opened_to_lock, replace, unwritten
 from consilium.core.plain import Json
 from consilium.core.seal import file_digest, is_altered
+from consilium.evidence.round import RoundReport
 
 __all__ = ["Store", "is_trained", "read_rounds", "read_stored", "rounds_in", "write_json"]
 
@@ -103,7 +104,7 @@ def is_trained(store: Store, digest: str) -> bool:
     return done and (folder / "checkpoint.safetensors").is_file()
 
 
-def read_rounds(store: Store, training: str) -> list[Mapping[str, Any]]:
+def read_rounds(store: Store, training: str) -> list[RoundReport]:
     """The report of every round of a finished training: who took part, what was sent, how long it took."""
     reports = rounds_in(store.training(training))
     path = store.training(training) / "rounds.jsonl"
@@ -114,7 +115,7 @@ def read_rounds(store: Store, training: str) -> list[Mapping[str, Any]]:
     return reports
 
 
-def rounds_in(folder: Path) -> list[Mapping[str, Any]]:
+def rounds_in(folder: Path) -> list[RoundReport]:
     """The same of the training in ``folder``; `Failed` where a line cannot be read."""
     path = folder / "rounds.jsonl"
     try:

@@ -8,8 +8,8 @@ from typing import Any
 from consilium.core.plain import read_json_lines
 from consilium.monitor.eta import Kind
 from consilium.study.executors.perform import Prepared
-from consilium.study.plan.plan import CellNode, TrainingNode
-from consilium.study.stages.callbacks import rounds_kind, rounds_planned, training_curve
+from consilium.study.plan.nodes import CellNode, TrainingNode
+from consilium.study.stages.callbacks import rounds_kind, training_curve
 from consilium.study.stages.evaluation import EvaluateStage
 from consilium.study.stages.events import (
     Began,
@@ -36,9 +36,9 @@ class Followed:
         self._tell, self._rounds, self._attacks = prepared.teller(stage.key), 0, set[str]()
         if isinstance(stage, TrainStage):
             self._rounds = len(self._reports(stage.node))
-            self._tell(Began(stage.label, rounds_planned(self._plan)))
+            self._tell(Began(stage.label, stage.node.rounds))
             self._tell(Skipped(rounds_kind(stage.node), self._rounds))
-            self._tell(CurveBegan(training_curve(self._plan, stage.node), self._rounds))
+            self._tell(CurveBegan(training_curve(stage.node), self._rounds))
         else:
             self._tell(Began(stage.label))
 
@@ -57,15 +57,15 @@ class Followed:
         """Nothing more comes; what was never seen is done or will never be."""
         self.look()
         if isinstance(self.stage, TrainStage):
-            self._tell(Skipped(rounds_kind(self.stage.node), max(0, rounds_planned(self._plan) - self._rounds)))
+            self._tell(Skipped(rounds_kind(self.stage.node), max(0, self.stage.node.rounds - self._rounds)))
             self._tell(TrainingDone())
             self._tell(CurveEnded(True))
         elif isinstance(self.stage, EvaluateStage):
             for attack in self._plan.spec.attacks:
                 if attack.name not in self._attacks:
                     self._tell(Skipped(Kind("attacks", attack.name)))
-            if self.stage.cell.training is not None:
-                self._tell(ShadowsOver(self.stage.cell.training))
+            for node in self.stage.cell.after:
+                self._tell(ShadowsOver(node.digest))
 
     def _reports(self, node: TrainingNode) -> list[Mapping[str, Any]]:
         try:

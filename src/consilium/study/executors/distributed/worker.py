@@ -23,7 +23,7 @@ from consilium.study.evaluate.acceptance import cells_in, state_thresholds, with
 from consilium.study.executors.perform import Prepared
 from consilium.study.executors.scheduler import ready
 from consilium.study.executors.stage_monitor import Monitor
-from consilium.study.stages.callbacks import rounds_kind, rounds_planned, training_curve, work
+from consilium.study.stages.callbacks import rounds_kind, training_curve, work
 from consilium.study.stages.evaluation import EvaluateStage
 from consilium.study.stages.events import CurveBegan, CurveEnded, ShadowsOver, Skipped
 from consilium.study.stages.manifest import study_record
@@ -162,12 +162,12 @@ def _count(prepared: Prepared, stage: Stage) -> None:
     """Another worker did it: its pieces are no work that is left."""
     plan, tell = prepared.context.plan, prepared.teller(stage.key)
     if isinstance(stage, TrainStage):
-        tell(Skipped(rounds_kind(stage.node), rounds_planned(plan)))
+        tell(Skipped(rounds_kind(stage.node), stage.node.rounds))
     elif isinstance(stage, EvaluateStage):
         for attack in plan.spec.attacks:
             tell(Skipped(Kind("attacks", attack.name)))
-        if stage.cell.training is not None:
-            tell(ShadowsOver(stage.cell.training))
+        for node in stage.cell.after:
+            tell(ShadowsOver(node.digest))
 
 
 def _finished(
@@ -217,10 +217,10 @@ def conclude_study(prepared: Prepared, command: str, monitor: Monitor, outcome: 
 
 
 def _drawn(prepared: Prepared, key: str, monitor: Monitor) -> None:
-    plan, stage = prepared.context.plan, prepared.stages[key]
+    stage = prepared.stages[key]
     if isinstance(stage, TrainStage):
         node = stage.node
-        monitor.note(key, CurveBegan(training_curve(plan, node), rounds_planned(plan)))
+        monitor.note(key, CurveBegan(training_curve(node), node.rounds))
         monitor.note(key, CurveEnded(True))
 
 
