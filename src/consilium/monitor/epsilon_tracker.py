@@ -79,9 +79,9 @@ class Spending:
         ledgers = {tuple(_gathered(sites[site].ledger)) for site in self._sites if site in sites}
         dearest = sorted(ledgers, key=_mu, reverse=True)
         looked = dearest if last else dearest[:_MOST]
-        own = [claim for claim in self._claims if claim.unit == self._unit]
-        delta = max(claim.delta for claim in own)
-        adjacency = next(claim.adjacency for claim in own if claim.adjacency != "replace-one-label")
+        claims = [claim for claim in self._claims if claim.unit == self._unit]
+        delta = max(claim.delta for claim in claims)
+        adjacency = next(claim.adjacency for claim in claims if claim.adjacency != "replace-one-label")
         spent = max((epsilon(ledger, delta, adjacency).epsilon for ledger in looked), default=0.0)
         planned = maximum(self._claims, self._unit) or 0.0
         return EpsilonSpent(spent, delta, self._unit, planned, number, len(looked) == len(dearest))

@@ -165,10 +165,10 @@ class Gateway:
             body = await asyncio.wait_for(stream.exactly(head.length), self.limits.patience(head.length))
             if head.call.endswith("/push-messages"):
                 check_sender(body)
-            begun, length = await link.ask(head, body)
+            start, length = await link.ask(head, body)
             del body
         async with share.hold(length):
-            answer = begun + await link.rest(length)
+            answer = start + await link.rest(length)
             await asyncio.wait_for(stream.write(answer), self.limits.patience(len(answer)))
 
 

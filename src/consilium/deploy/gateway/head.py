@@ -105,14 +105,14 @@ def read_head(raw: bytes, limits: ConnectionLimits, calls: frozenset[str] = CALL
     method, path = match[1].decode(), match[2].decode()
     if method != "POST" or path not in calls:
         raise Denied(403, f"{method} {path} is not the fleet's")
-    found = [_field(line) for line in lines[1:]]
-    names = [name for name, _ in found]
+    fields = [_field(line) for line in lines[1:]]
+    names = [name for name, _ in fields]
     if _FORBIDDEN & set(names):
         raise Denied(400, f"{sorted(_FORBIDDEN & set(names))[0].decode()} is not spoken here")
     if names.count(b"content-length") != 1 or names.count(b"host") != 1:
         raise Denied(400, "needs one Content-Length and one Host")
-    _check_connection(found)
-    return Head(path, tuple(f for f in found if f[0] not in _HOP), _length(dict(found)[b"content-length"], limits))
+    _check_connection(fields)
+    return Head(path, tuple(f for f in fields if f[0] not in _HOP), _length(dict(fields)[b"content-length"], limits))
 
 
 def _field(line: bytes) -> tuple[bytes, bytes]:
@@ -122,9 +122,9 @@ def _field(line: bytes) -> tuple[bytes, bytes]:
     return match[1].lower(), match[2]
 
 
-def _check_connection(found: list[tuple[bytes, bytes]]) -> None:
+def _check_connection(fields: list[tuple[bytes, bytes]]) -> None:
     """A Connection field may not name other fields: it would have them dropped on the way."""
-    for name, value in found:
+    for name, value in fields:
         if name == b"connection" and value.lower() not in (b"keep-alive", b"close"):
             raise Denied(400, "Connection names fields")
 

@@ -37,10 +37,10 @@ def check_sender(body: bytes | bytearray) -> None:
 
 
 def _only(message: int | memoryview, wanted: int) -> int | memoryview:
-    found = [value for number, value in _fields(_bytes(message)) if number == wanted]
-    if len(found) != 1:
+    values = [value for number, value in _fields(_bytes(message)) if number == wanted]
+    if len(values) != 1:
         raise Denied(400, "a message that does not name one sender")
-    return found[0]
+    return values[0]
 
 
 def _bytes(value: int | memoryview) -> memoryview:

@@ -87,7 +87,7 @@ def understand(request: StudyRequest) -> Understood:
     if not isinstance(seed, int) or not isinstance(roster, list):
         raise Refused("the request holds no study", remedy="run one release everywhere", where="request")
     schema = read_schema(plan)
-    made = Understood(
+    study = Understood(
         spec,
         named[name],
         seed,
@@ -97,23 +97,23 @@ def understand(request: StudyRequest) -> Understood:
         tuple(str(site) for site in roster),
         schema.inputs,
     )
-    _check_same(request, made)
-    return made
+    _check_same(request, study)
+    return study
 
 
-def _check_same(request: StudyRequest, made: Understood) -> None:
+def _check_same(request: StudyRequest, study: Understood) -> None:
     """What the limits were asked about is what will be done."""
-    federation = made.arm.federation(made.spec)
+    federation = study.arm.federation(study.spec)
     planned: dict[str, Json] = {
         "rounds": federation.shape.rounds,
         "local_epochs": federation.shape.local_epochs,
         "batch": federation.shape.batch,
         "algorithm": federation.algorithm.configuration(),
-        "model": made.spec.model.configuration(),
-        "defences": [defence.configuration() for defence in made.arm.defences],
-        "sites": len(made.roster),
-        "study": made.spec.name,
-        "code": made.spec.model.kind() == "module",
+        "model": study.spec.model.configuration(),
+        "defences": [defence.configuration() for defence in study.arm.defences],
+        "sites": len(study.roster),
+        "study": study.spec.name,
+        "code": study.spec.model.kind() == "module",
     }
     wording = request.to_json()
     for name, value in planned.items():

@@ -52,9 +52,9 @@ class Enrolment:
     def check_same(self, train: int, validation: int) -> None:
         """Refuse other numbers than those of its share of the study's own data: a rehearsal's are known."""
         if (self.train, self.validation) != (train, validation):
-            said = f"{self.train} training and {self.validation} validation records"
+            counts = f"{self.train} training and {self.validation} validation records"
             raise Refused(
-                f"the enrolment declares {said}, and the site's share has {train} and {validation}", where=self.site
+                f"the enrolment declares {counts}, and the site's share has {train} and {validation}", where=self.site
             )
 
 
@@ -69,13 +69,13 @@ def decode_enrolment(data: bytes, study: str, site: str) -> Enrolment:
     if set(header) != _FIELDS or header["kind"] != "enrolment":
         raise Refused("the enrolment has other fields than it should", where=site, remedy="run one release everywhere")
     if header["site"] != site:
-        said = quoted(header["site"])
-        raise Refused(f"the enrolment is that of {said}", remedy=f"start it with --site {site}", where=site)
+        sender = quoted(header["site"])
+        raise Refused(f"the enrolment is that of {sender}", remedy=f"start it with --site {site}", where=site)
     if header["study"] != study:
         raise Refused("the enrolment is of another study", remedy="run one release everywhere", where=site)
     train, validation, units = (_records(header, name, site) for name in ("train", "validation", "units"))
-    weight, own = header["weight"], header["own"]
-    if not isinstance(own, bool):
+    weight, declared = header["weight"], header["own"]
+    if not isinstance(declared, bool):
         raise Refused("the enrolment declares no numbers of records", where=site)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= 1e15:
         raise Refused("the enrolment declares no weight", where=site)
@@ -84,7 +84,7 @@ def decode_enrolment(data: bytes, study: str, site: str) -> Enrolment:
     inputs = header["inputs"]
     if not isinstance(inputs, str) or not re.fullmatch("([0-9a-f]{64})?", inputs):
         raise Refused("the enrolment declares no digest of its inputs", where=site)
-    return Enrolment(site, train, validation, float(weight), own, units, inputs)
+    return Enrolment(site, train, validation, float(weight), declared, units, inputs)
 
 
 def _records(header: Mapping[str, Json], name: str, site: str) -> int:

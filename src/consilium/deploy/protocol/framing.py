@@ -177,11 +177,11 @@ def _whole(values: object) -> bool:
 
 
 def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
+    table = dict(pairs)
+    if len(table) != len(pairs):
         names = [name for name, _ in pairs]
         _refuse(f"{quoted(next(n for n in names if names.count(n) > 1))} is there twice")
-    return made
+    return table
 
 
 def _not_a_number(word: str) -> NoReturn:

@@ -124,26 +124,26 @@ def encode_request(request: StudyRequest) -> bytes:
 def decode_request(data: bytes) -> StudyRequest:
     """The study that is asked for; refused where its digest is not that of its content."""
     header = _header(unpack(data, _REQUEST_BYTES), "request", {"study", "request"})
-    asked = header["request"]
-    if not isinstance(asked, dict):
+    table = header["request"]
+    if not isinstance(table, dict):
         _refuse("request", "holds no study")
-    _names(set(asked), set(StudyRequest.__dataclass_fields__), "request")
-    made = StudyRequest(
-        study=_text(asked, "study", 200),
-        rounds=_count(asked, "rounds", 1),
-        sites=_count(asked, "sites", 1),
-        local_epochs=_count(asked, "local_epochs", 1),
-        batch=_count(asked, "batch", 0),
-        algorithm=_entry(asked["algorithm"], "algorithm"),
-        model=_entry(asked["model"], "model"),
-        defences=tuple(_entry(defence, "defence") for defence in _list(asked, "defences")),
-        assess=_flag(asked, "assess"),
-        code=_flag(asked, "code"),
-        plan=_table(asked, "plan"),
+    _names(set(table), set(StudyRequest.__dataclass_fields__), "request")
+    request = StudyRequest(
+        study=_text(table, "study", 200),
+        rounds=_count(table, "rounds", 1),
+        sites=_count(table, "sites", 1),
+        local_epochs=_count(table, "local_epochs", 1),
+        batch=_count(table, "batch", 0),
+        algorithm=_entry(table["algorithm"], "algorithm"),
+        model=_entry(table["model"], "model"),
+        defences=tuple(_entry(defence, "defence") for defence in _list(table, "defences")),
+        assess=_flag(table, "assess"),
+        code=_flag(table, "code"),
+        plan=_table(table, "plan"),
     )
-    if header["study"] != made.digest():
+    if header["study"] != request.digest():
         _refuse("request", "is not the study whose digest it carries")
-    return made
+    return request
 
 
 def encode_broadcast(broadcast: Broadcast, study: str) -> bytes:
@@ -206,8 +206,8 @@ def encode_assessment(assessment: Assessment, study: str, round: int) -> bytes:
 
 def decode_assessment(data: bytes, context: Context) -> Assessment:
     """A site's aggregates: a count, an accuracy within 0 to 1 and a loss that is not negative, or a reason."""
-    own = set(Assessment.__dataclass_fields__)
-    header = _header(unpack(data, _NOTE_BYTES), "assessment", {"study", "round", *own}, context)
+    fields = set(Assessment.__dataclass_fields__)
+    header = _header(unpack(data, _NOTE_BYTES), "assessment", {"study", "round", *fields}, context)
     accuracy, loss = _number(header, "accuracy"), _number(header, "loss")
     if accuracy is not None and not 0 <= accuracy <= 1:
         _refuse("assessment", f"has the accuracy {quoted(accuracy)}")
@@ -224,8 +224,8 @@ def encode_refusal(refusal: RefusalMessage, study: str) -> bytes:
 
 def decode_refusal(data: bytes, context: Context) -> RefusalMessage:
     """A site's refusal, of any round unless ``context`` names one."""
-    own = set(RefusalMessage.__dataclass_fields__)
-    header = _header(unpack(data, _NOTE_BYTES), "refusal", {"study", *own}, context)
+    fields = set(RefusalMessage.__dataclass_fields__)
+    header = _header(unpack(data, _NOTE_BYTES), "refusal", {"study", *fields}, context)
     return RefusalMessage(
         site=_text(header, "site", 200),
         round=_round(header),
@@ -276,17 +276,17 @@ def _tensors(frame: Frame, kind: str, shapes: Mapping[str, tuple[int, ...]] | No
 
 def _below(tensors: Mapping[str, Tensor], group: str, beside: set[str], kind: str) -> dict[str, Tensor]:
     """The tensors named ``group/...``; all of ``beside`` must be there, and nothing else."""
-    found = {name.removeprefix(f"{group}/"): t for name, t in tensors.items() if name.startswith(f"{group}/")}
+    group_tensors = {name.removeprefix(f"{group}/"): t for name, t in tensors.items() if name.startswith(f"{group}/")}
     _names({name for name in tensors if not name.startswith(f"{group}/")}, beside, kind)
-    if any(not re.fullmatch(r"[a-z0-9][a-z0-9_./-]{0,99}", name) for name in found):
+    if any(not re.fullmatch(r"[a-z0-9][a-z0-9_./-]{0,99}", name) for name in group_tensors):
         _refuse(kind, f"holds a tensor with no usable name below {group}/")
-    return found
+    return group_tensors
 
 
-def _names(found: set[str], wanted: set[str], kind: str) -> None:
-    for name in sorted(found - wanted):
+def _names(present: set[str], wanted: set[str], kind: str) -> None:
+    for name in sorted(present - wanted):
         _refuse(kind, f"holds the unknown {quoted(name)}")
-    for name in sorted(wanted - found):
+    for name in sorted(wanted - present):
         _refuse(kind, f"holds no {name}")
 
 

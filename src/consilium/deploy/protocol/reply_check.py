@@ -77,13 +77,13 @@ class Reception:
         A site stands here under its own name only if nothing of it was admitted; what else it sent beside an admitted
         update is told as ``site-1 (message 2)``.
         """
-        told: dict[str, str] = {}
+        reasons: dict[str, str] = {}
         for one in self.turned:
             if one.sender in self.updates:
-                told[f"{one.sender} (message {one.number})"] = one.reason
+                reasons[f"{one.sender} (message {one.number})"] = one.reason
             else:
-                told[one.sender] = f"{told[one.sender]}; {one.reason}" if one.sender in told else one.reason
-        return told
+                reasons[one.sender] = f"{reasons[one.sender]}; {one.reason}" if one.sender in reasons else one.reason
+        return reasons
 
     def _admitted(self, node: int, data: bytes, at: float) -> Update:
         if node not in self.nodes:

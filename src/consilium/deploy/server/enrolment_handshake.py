@@ -116,8 +116,8 @@ def enrol(
 
     def read(site: str, reply: Message) -> Enrolment | Refused:
         data = message_bytes(reply, "answer")
-        if (said := refusal_of(site, data, digest)) is not None:
-            return said
+        if (refusal := refusal_of(site, data, digest)) is not None:
+            return refusal
         one = decode_enrolment(data, digest, site)
         accept(one)
         check_agreed(schema, {site: one.inputs})
@@ -130,8 +130,8 @@ def enrol(
             if isinstance(answer, Refused):
                 raise Refused(f"{site} refuses: {answer}", remedy="change the study, or leave the site out", where=site)
             came[site] = answer
-        for site, told_why in wrong.items():
-            why = told_why.removeprefix(f"{site}: ")
+        for site, complaint in wrong.items():
+            why = complaint.removeprefix(f"{site}: ")
             if turned.get(site) != why:
                 caller.say(f"{site} is turned away: {why} Waiting for it to come as itself")
             turned[site] = why
@@ -153,18 +153,18 @@ def _incomplete(missing: Sequence[str], turned: Mapping[str, str], options: Serv
 
 def named(caller: Caller, options: ServerOptions, spec: Spec, data: Consortium, names: Sequence[str]) -> dict[str, int]:
     """Without keys a site is who it says it is: ask every node that comes, until all names are there."""
-    question, found = wire.encode_request(_first(spec, data, names)), dict[str, int]()
+    question, nodes = wire.encode_request(_first(spec, data, names)), dict[str, int]()
     parts = {"request": question, "question": question, "greet": b"-"}
     end = time.monotonic() + options.gather
-    while set(found) != set(names):
+    while set(nodes) != set(names):
         if time.monotonic() > end:
-            raise Failed(f"{', '.join(set(names) - set(found))} did not come", remedy="start them, and serve again")
+            raise Failed(f"{', '.join(set(names) - set(nodes))} did not come", remedy="start them, and serve again")
         caller.alive()
-        new = {f"node {node}": node for node in set(caller.grid.get_node_ids()) - set(found.values())}
+        new = {f"node {node}": node for node in set(caller.grid.get_node_ids()) - set(nodes.values())}
         came, _ = replace(caller, nodes=new, deadline=10.0, waits=lambda *_: None).ask(list(new), parts, _name, "names")
-        found |= {site: new[node] for node, site in came.items() if site in names}
+        nodes |= {site: new[node] for node, site in came.items() if site in names}
         time.sleep(0.5)
-    return found
+    return nodes
 
 
 def _name(_: str, reply: Message) -> str:
@@ -176,11 +176,11 @@ def _first(spec: Spec, data: Consortium, names: Sequence[str]) -> wire.StudyRequ
 
 
 def _rehearsal(spec: Spec, greeted: Mapping[str, Enrolment]) -> Plan:
-    made = make_plan(spec)
-    names = [site.id for site in made.materials.consortium(spec.seeds[0]).sites]
+    plan = make_plan(spec)
+    names = [site.id for site in plan.materials.consortium(spec.seeds[0]).sites]
     if set(names) != set(greeted):
         raise Refused(
             f"keys are there for {', '.join(greeted)}, and the study's sites are {', '.join(names)}",
             remedy="one ID.pub for each site of the study, and no other",
         )
-    return made
+    return plan

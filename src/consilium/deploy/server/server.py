@@ -65,10 +65,10 @@ def serve(
     keys = None if options.keys is None else server_keys(options.keys)
     data = consortium(spec, spec.seeds[0])
     check_declared(data)
-    held = {} if keys is None else roster(keys)
-    names = list(held) if held else [site.id for site in data.sites]
-    with linked(store.folder / "link", options, keys) as link, link.seat(held, say) as seated:
-        known = seated.nodes if held else named(seated, options, spec, data, names)
+    public_keys = {} if keys is None else roster(keys)
+    names = list(public_keys) if public_keys else [site.id for site in data.sites]
+    with linked(store.folder / "link", options, keys) as link, link.seat(public_keys, say) as seated:
+        known = seated.nodes if public_keys else named(seated, options, spec, data, names)
         caller = replace(seated, nodes=known)
         plan = plan_for(spec, greet(caller, options, spec, data, names))
         return store, run_plan(plan, store, command, carrier=_carrier(plan, store, caller, options))
@@ -97,14 +97,14 @@ def _acceptable(plan: Plan, node: TrainingNode, data: Consortium) -> Callable[[E
     """Whether a declaration is what the plan was made for, and its weight the one that the server works out."""
     within, federation = declaration_check(plan.spec), node.arm.study(plan.spec).federation
     assert isinstance(federation, FederationSpec)
-    own = {site.id: site.records for site in data.sites}
+    shares = {site.id: site.records for site in data.sites}
 
     def check(one: Enrolment) -> None:
         within(one)
         if one.own != data.declared:
             raise Refused("it greeted with other data", remedy="start it as it was started first", where=one.site)
         if not one.own:
-            one.check_same(len(own[one.site].train), len(own[one.site].validation))
+            one.check_same(len(shares[one.site].train), len(shares[one.site].validation))
         check_weight(one.site, one.weight, site_weights({one.site: one.train}, weighing(federation)))
 
     return check

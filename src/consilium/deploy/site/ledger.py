@@ -95,8 +95,8 @@ class Ledger:
 
         How often a model is right on known records tells of them, a little with each model, and no noise hides it.
         """
-        told = hashlib.sha256(model).hexdigest()
-        if told in self._judged:
+        digest = hashlib.sha256(model).hexdigest()
+        if digest in self._judged:
             return
         if len(self._judged) >= most:
             raise Refused(
@@ -104,8 +104,8 @@ class Ledger:
                 remedy="judge fewer rounds (federation.assess-every)",
                 where="limits.max-assessments",
             )
-        self._journal.append({"study": study, "judged": told, "at": _now()})
-        self._judged.add(told)
+        self._journal.append({"study": study, "judged": digest, "at": _now()})
+        self._judged.add(digest)
 
     def owed(self, study: str, data: Fingerprint, labels: Sequence[Charge]) -> tuple[Charge, ...]:
         """``labels``, or nothing where they are paid: the same study, records, order and mechanism give one draw."""
@@ -198,8 +198,8 @@ class Ledger:
                 remedy="add dp-sgd to the study",
                 where="budget.epsilon",
             )
-        asked = _epsilon(tuple(charges), delta, unit, adjacency)
-        if math.isinf(asked):
+        requested = _epsilon(tuple(charges), delta, unit, adjacency)
+        if math.isinf(requested):
             raise Refused(
                 "asks to learn from single examples, and the budget is of patients: that has no cost per patient",
                 remedy='set unit = "patient" in dp-sgd',
@@ -207,7 +207,7 @@ class Ledger:
             )
         total = self.cost(data, delta, charges, unit, adjacency)
         if total > most * (1 + 1e-9):
-            raise _over("epsilon", asked, total, self.cost(data, delta, unit=unit, adjacency=adjacency), most)
+            raise _over("epsilon", requested, total, self.cost(data, delta, unit=unit, adjacency=adjacency), most)
 
     def _check_labels(self, data: Fingerprint, labels: Sequence[Charge], most: float, *, exposed: bool) -> None:
         if exposed:
@@ -216,9 +216,9 @@ class Ledger:
                 remedy="add label-randomised-response or dp-sgd to the study",
                 where="budget.labels",
             )
-        spent, asked = self.label_cost(data), _epsilon(tuple(labels), 0.5)
-        if labels and spent + asked > most * (1 + 1e-9):
-            raise _over("labels", asked, spent + asked, spent, most)
+        spent, requested = self.label_cost(data), _epsilon(tuple(labels), 0.5)
+        if labels and spent + requested > most * (1 + 1e-9):
+            raise _over("labels", requested, spent + requested, spent, most)
 
     def _cases(self, data: Fingerprint) -> Iterator[list[_Entry]]:
         """The entries that a person of ``data`` stands in, for each case that is not part of another."""
@@ -350,10 +350,10 @@ def _check_kinds(charges: Sequence[Charge] | None, labels: Sequence[Charge]) -> 
         raise Unlawful("a label charge and an example charge are never added", law=11, remedy="give each its place")
 
 
-def _over(what: str, asked: float, total: float, spent: float, most: float) -> Refused:
+def _over(what: str, requested: float, total: float, spent: float, most: float) -> Refused:
     left = max(0.0, most - spent)
     return Refused(
-        f"asks for epsilon {round_up(asked)}, {round_down(left)} of {most:g} is left for these records (in all "
+        f"asks for epsilon {round_up(requested)}, {round_down(left)} of {most:g} is left for these records (in all "
         f"{round_up(total)})",
         remedy="ask for less (a smaller epsilon, fewer rounds), or for other records",
         where=f"budget.{what}",

@@ -43,9 +43,9 @@ class Keyring(Custody):
     def unwrap(self, data: bytes, path: Path) -> bytes:
         """The key from the keyring; Refused where it is not there any more."""
         about = parse_object(data, "secret")
-        told = _asked("get_password", str(about.get("service")), str(about.get("account")))
+        entry = _asked("get_password", str(about.get("service")), str(about.get("account")))
         try:
-            key = bytes.fromhex(told or "")
+            key = bytes.fromhex(entry or "")
         except ValueError:
             key = b""
         if len(key) != 32 or not hmac.compare_digest(_check(key), str(about.get("check"))):

@@ -53,11 +53,11 @@ class Requirement:
 
         With ``known`` None a knob that the study leaves open is not judged yet.
         """
-        found = [defence for defence in defences if defence.get("kind") == self.kind]
-        if not found:
+        candidates = [defence for defence in defences if defence.get("kind") == self.kind]
+        if not candidates:
             return f"no {self.kind}"
         for knob, (least, most) in self.knobs.items():
-            for defence in found:
+            for defence in candidates:
                 value = defence.get(knob)
                 if value is None and known is None:
                     continue
@@ -136,12 +136,12 @@ def check_request(request: StudyRequest, limits: SiteLimits) -> None:
     kind = request.algorithm["kind"]
     if limits.algorithms is not None and kind not in limits.algorithms:
         _refuse("algorithms", f"asks for {quoted(kind)}, and allowed are {', '.join(limits.algorithms)}")
-    for name, asked, most in (
+    for name, requested, most in (
         ("max-rounds", request.rounds, limits.max_rounds),
         ("max-local-epochs", request.local_epochs, limits.max_local_epochs),
     ):
-        if asked > most:
-            _refuse(name, f"asks for {asked}, and {most} are allowed")
+        if requested > most:
+            _refuse(name, f"asks for {requested}, and {most} are allowed")
     if request.sites < limits.minimum_sites:
         _refuse("minimum-sites", f"{request.sites} sites take part, and {limits.minimum_sites} are required")
     for group in limits.required:
@@ -193,7 +193,7 @@ def _limits(table: Mapping[str, Any]) -> SiteLimits:
         studies=_words(table, "studies"),
         algorithms=_algorithms(table),
         budget=_budget(table.get("budget", {})),
-        required=tuple(_group(given, k) for k, given in enumerate(_tables(table.get("require", []), "require"))),
+        required=tuple(_group(group, k) for k, group in enumerate(_tables(table.get("require", []), "require"))),
         witness=_path(table, "witness"),
     )
 

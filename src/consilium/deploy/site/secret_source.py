@@ -30,13 +30,13 @@ _OTHERWISE = "use passphrase:env:NAME or passphrase:fd:N"
 _LONGEST = 4096
 
 
-def custody(said: str) -> Custody:
+def custody(words: str) -> Custody:
     """The custody for the words after ``--secret-from``; they are not repeated where they are not known."""
-    if said == "file":
+    if words == "file":
         return PlainFile()
-    if said == "keyring":
+    if words == "keyring":
         return Keyring()
-    ask = _source(said)
+    ask = _source(words)
     if ask is None:
         raise Refused(
             "it is none of file, keyring, passphrase, passphrase:env:NAME and passphrase:fd:N",
@@ -46,8 +46,8 @@ def custody(said: str) -> Custody:
     return Passphrase(ask)
 
 
-def _source(said: str) -> Callable[[bool], str] | None:
-    kind, _, rest = said.partition(":")
+def _source(words: str) -> Callable[[bool], str] | None:
+    kind, _, rest = words.partition(":")
     way, _, name = rest.partition(":")
     if kind != "passphrase":
         return None
@@ -62,30 +62,30 @@ def _prompted(new: bool) -> str:
     if sys.stdin is None or not sys.stdin.isatty():
         raise Refused("there is no terminal to ask for the passphrase on", remedy=_OTHERWISE, where=_WHERE)
     try:
-        said = getpass.getpass("passphrase of the site's secret: ")
-        again = getpass.getpass("the same again: ") if new else said
+        passphrase = getpass.getpass("passphrase of the site's secret: ")
+        again = getpass.getpass("the same again: ") if new else passphrase
     except EOFError:
         raise Refused("no passphrase was given", remedy=_OTHERWISE, where=_WHERE) from None
-    if said != again:
+    if passphrase != again:
         raise Refused("the two passphrases differ", remedy="start again; nothing was changed", where=_WHERE)
-    return said
+    return passphrase
 
 
 def _of_environment(name: str, _: bool) -> str:
     """Taken out, so that no process that is started from here inherits it."""
-    said = os.environ.pop(name, "")
-    if not said:
+    passphrase = os.environ.pop(name, "")
+    if not passphrase:
         raise Refused(f"the variable {name} is not set, or empty", remedy="set it for this process alone", where=_WHERE)
-    return said
+    return passphrase
 
 
 def _of_descriptor(number: int, _: bool) -> str:
     try:
         with os.fdopen(number, "rb") as file:
-            said = file.readline(_LONGEST).decode("utf-8").rstrip("\r\n")
+            passphrase = file.readline(_LONGEST).decode("utf-8").rstrip("\r\n")
     except (OSError, ValueError) as error:
         reason = f"the passphrase cannot be read from descriptor {number}: {type(error).__name__}"
         raise Refused(reason, remedy=f"open it for this process: {number}< FILE", where=_WHERE) from None
-    if not said:
+    if not passphrase:
         raise Refused(f"descriptor {number} holds no passphrase", remedy=_OTHERWISE, where=_WHERE)
-    return said
+    return passphrase

@@ -197,8 +197,8 @@ def _said(node: Child) -> str:
 
 def _number(node: Child) -> int:
     """The number under which the server took this node; 0 if it did not."""
-    found = re.search(r"SuperNode ID: ([0-9]+)", _said(node))
-    return int(found[1]) if found else 0
+    match = re.search(r"SuperNode ID: ([0-9]+)", _said(node))
+    return int(match[1]) if match else 0
 
 
 def _rejected(node: Child) -> bool:

@@ -38,8 +38,8 @@ def holding_of(data: str) -> Holding:
         return Holding(_rehearsed, own=False)
     source, shares, shared = _own_table(Path(data))
 
-    def own(study: Understood, site: str) -> Consortium:
-        made = gather(
+    def gather_own(study: Understood, site: str) -> Consortium:
+        consortium = gather(
             source,
             IID(),
             sites=1,
@@ -50,9 +50,9 @@ def holding_of(data: str) -> Holding:
             stream=Stream(study.seed).child("data", site),
             shared_patients=shared,
         )
-        return replace(made, sites=(replace(made.sites[0], id=site),))
+        return replace(consortium, sites=(replace(consortium.sites[0], id=site),))
 
-    return Holding(own, own=True)
+    return Holding(gather_own, own=True)
 
 
 def _rehearsed(study: Understood, site: str) -> Consortium:

@@ -139,11 +139,11 @@ class Worker:
             self.guard.assess(study.admitted.request, question)
         except Refused as error:  # it declines to judge, and goes on training
             return Assessment(self.site, 0, None, None, error.reason)
-        found = person.algorithm.model_for(model, study.store.state(model.round + 1).kept)
-        if found is None:
+        state = person.algorithm.model_for(model, study.store.state(model.round + 1).kept)
+        if state is None:
             return Assessment(self.site, 0, None, None, "the site has no model yet")
         with one_thread():
-            return assess(person.site, person.network, *found)
+            return assess(person.site, person.network, *state)
 
     def _prepared(self, request: wire.StudyRequest, digest: str) -> _Prepared:
         if digest not in self._studies:
@@ -157,8 +157,8 @@ class Worker:
         data = self._gathered(understand(request))
         pools = data.sites[0].records
         n, m, units = len(pools.train), len(pools.validation), _units(pools.train)
-        made = Enrolment(self.site, n, m, 1.0, self.holding.own, units, Schema.of(data).digest())
-        return encode_enrolment(made, digest)
+        enrolment = Enrolment(self.site, n, m, 1.0, self.holding.own, units, Schema.of(data).digest())
+        return encode_enrolment(enrolment, digest)
 
     def _gathered(self, study: Understood) -> Consortium:
         if self.site not in study.roster:
@@ -199,5 +199,5 @@ class Worker:
 
 def _units(records: Records) -> int:
     """How many units ``records`` are of; 0 where each is its own."""
-    found = len(torch.unique(records.units))
-    return found if found < len(records) else 0
+    count = len(torch.unique(records.units))
+    return count if count < len(records) else 0

@@ -178,9 +178,9 @@ class Flower(Engine):
     def _read(self, question: Question, desk: Reception, site: str, reply: Message) -> object:
         """The answer of ``site``, whose key sent it: one that names another site is refused."""
         data = message_bytes(reply, "answer")
-        if (said := refusal_of(site, data, self._digest)) is not None:
+        if (refusal := refusal_of(site, data, self._digest)) is not None:
             self._declined.add(site)
-            raise said
+            raise refusal
         if question.broadcast is None:
             return self._believed(wire.decode_assessment(data, wire.Context(self._digest, question.round)), site)
         if not desk.take(self.caller.nodes[site], data, 0.0):
@@ -287,9 +287,9 @@ class _Asking(Generic[Answer]):
         A node that finds no message sleeps for three seconds, whatever comes meanwhile; one that has just been given a
         message asks again at once.
         """
-        held = list(self.caller.holds.values())
+        holders = list(self.caller.holds.values())
         nodes = {self.caller.nodes[site] for site, _ in self.pending.values() if self._missing([site])}
-        short = [node for node in sorted(nodes) for _ in range(self.caller.ahead - held.count(node))]
+        short = [node for node in sorted(nodes) for _ in range(self.caller.ahead - holders.count(node))]
         if short:
             numbers = self.caller.grid.push_messages([hold_of(node) for node in short])
             self.caller.holds.update({number: node for number, node in zip(numbers, short, strict=True) if number})
@@ -327,19 +327,19 @@ class _Asking(Generic[Answer]):
                     self.caller.say(f"{site}: its answer was lost on the way; it is asked again")
 
     def _is_own(self, reply: Message, site: str, token: bytes) -> bool:
-        asked = reply.metadata.src_node_id == self.caller.nodes[site]
-        return asked and secrets.compare_digest(message_bytes(reply, "token"), token)
+        from_node = reply.metadata.src_node_id == self.caller.nodes[site]
+        return from_node and secrets.compare_digest(message_bytes(reply, "token"), token)
 
 
 def refusal_of(site: str, data: bytes, study: str) -> Refused | None:
     """What ``site`` says where its answer is a refusal; refused where the refusal names another site."""
     if heading(data, Bounds())[0].get("kind") != "refusal":
         return None
-    said = wire.decode_refusal(data, wire.Context(study))
-    if said.site != site:
+    refusal = wire.decode_refusal(data, wire.Context(study))
+    if refusal.site != site:
         remedy = f"start it with --site {site}"
-        raise Refused(f"its answer is that of {said.site!r:.80}: {said.reason}", remedy=remedy, where=site)
-    return said.error()
+        raise Refused(f"its answer is that of {refusal.site!r:.80}: {refusal.reason}", remedy=remedy, where=site)
+    return refusal.error()
 
 
 def question_of(parts: Mapping[str, bytes], node: int) -> Message:

@@ -56,13 +56,13 @@ def register_sites(address: str, ca: bytes | None, sites: Mapping[str, bytes]) -
 
     client = _control(address, ca)
     try:
-        held = {node.public_key: node for node in client.ListNodes(ListNodesRequest()).nodes_info}
-        for key, node in held.items():
+        registered = {node.public_key: node for node in client.ListNodes(ListNodesRequest()).nodes_info}
+        for key, node in registered.items():
             if key not in sites.values():
                 client.UnregisterNode(UnregisterNodeRequest(node_id=node.node_id))
         return {
-            site: int(held[key].node_id)
-            if key in held
+            site: int(registered[key].node_id)
+            if key in registered
             else int(client.RegisterNode(RegisterNodeRequest(public_key=key, name=site)).node_id)
             for site, key in sites.items()
         }
@@ -275,9 +275,9 @@ def _seated(address: str, ca: bytes | None, token: str) -> Any:
     from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, RuntimeVersionHttpInterceptor
     from flwr.supercore.runtime import RuntimeHttpClient
 
-    spoken = RuntimeVersionHttpInterceptor(component_name="flwr-clientapp")
-    held = RuntimeTokenHttpInterceptor(token)
-    return RuntimeHttpClient.from_server_address(address, ca is None, ca, interceptors=[spoken, held])
+    version_header = RuntimeVersionHttpInterceptor(component_name="flwr-clientapp")
+    token_header = RuntimeTokenHttpInterceptor(token)
+    return RuntimeHttpClient.from_server_address(address, ca is None, ca, interceptors=[version_header, token_header])
 
 
 def _token(desk: Any, kind: str) -> str | None:

@@ -47,13 +47,13 @@ class Link:
         command += ["--disable-runtime-dependency-installation", *self._tls()]
         self._child("the link", command, ("127.0.0.1", port))
 
-    def _open(self, held: dict[str, bytes]) -> None:
+    def _open(self, public_keys: dict[str, bytes]) -> None:
         """Start the door before the link; it lets in the nodes whose public keys are ``held``."""
         door = [sys.executable, "-m", "consilium.deploy.gateway", "--listen", self.options.address]
         door += ["--upstream", self.address, "--limits", json.dumps(asdict(self.options.door))]
         if self.keys is not None:
             nodes = self.folder / "nodes.pem"
-            nodes.write_bytes(b"".join(held.values()))
+            nodes.write_bytes(b"".join(public_keys.values()))
             door += [
                 "--certificate",
                 str(self.keys.certificate),
@@ -96,13 +96,13 @@ class Link:
             child.stop()
 
     @contextmanager
-    def seat(self, held: dict[str, bytes], say: Callable[[str], None]) -> Iterator[Caller]:
+    def seat(self, public_keys: dict[str, bytes], say: Callable[[str], None]) -> Iterator[Caller]:
         """Register the keys, start a run and sit down in it; then only the door opens, or it would refuse the sites."""
-        nodes = register_sites(self.address, self.ca, held)
+        nodes = register_sites(self.address, self.ca, public_keys)
         seat = ServerSeat(self.address, self.ca, self.secret, start_run(self.address, self.ca), self.check)
         why = "the server ended"
         try:
-            self._open(held)
+            self._open(public_keys)
             yield Caller(
                 seat.grid,
                 nodes,

@@ -62,8 +62,8 @@ class Child:
     def last_words(self) -> str:
         """The last line that says something."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        said = [line.strip() for line in lines if line.strip()]
-        return said[-1][:300] if said else "it said nothing"
+        messages = [line.strip() for line in lines if line.strip()]
+        return messages[-1][:300] if messages else "it said nothing"
 
     def stop(self, seconds: float = 10.0) -> None:
         """End it, with force after ``seconds``."""
@@ -152,13 +152,13 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def refuse_insecure(host: str, said: bool, bare: bool, wanted: str) -> None:
+def refuse_insecure(host: str, insecure: bool, bare: bool, wanted: str) -> None:
     """TLS and keys are always on; without them (``bare``) it must be ``said``, and ``host`` be the loopback."""
-    if said and not is_loopback(host):
+    if insecure and not is_loopback(host):
         raise Refused(
             f"{host} is not the loopback", remedy="--insecure-loopback is for 127.0.0.1 alone", where="address"
         )
-    if said and not bare:
+    if insecure and not bare:
         raise Refused(f"--insecure-loopback and {wanted} are given", remedy="leave one out")
-    if bare and not said:
+    if bare and not insecure:
         raise Refused(f"no {wanted}", remedy=f"give {wanted} (see `consilium keys`)")

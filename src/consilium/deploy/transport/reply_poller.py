@@ -55,9 +55,9 @@ class Replies:
         """The replies to the messages of these ``numbers`` that are whole now; each is given out once."""
         wanted = set(numbers)  # what nobody waits for any more is let go
         self._arriving = {name: one for name, one in self._arriving.items() if one.question in wanted}
-        told = {one.question for one in self._arriving.values()}  # the link tells of a reply once, and forgets it
-        if unheard := [number for number in numbers if number not in told]:
-            self._look(unheard)
+        arriving = {one.question for one in self._arriving.values()}  # the link tells of a reply once, and forgets it
+        if unannounced := [number for number in numbers if number not in arriving]:
+            self._look(unannounced)
         return [made for one in list(self._arriving.values()) if (made := self._taken(one)) is not None]
 
     def _look(self, numbers: Sequence[str]) -> None:
@@ -65,8 +65,8 @@ class Replies:
         from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
 
         got = self._client.PullMessages(PullAppMessagesRequest(message_ids=numbers))
-        for told, tree in zip(got.messages_list, got.message_object_trees, strict=True):
-            about = told.metadata
+        for message, tree in zip(got.messages_list, got.message_object_trees, strict=True):
+            about = message.metadata
             parts = list(dict.fromkeys(part.object_id for part in iterate_object_tree(tree)))
             self._arriving[about.message_id] = _Arriving(about.reply_to_message_id, about.message_id, parts)
 
@@ -100,9 +100,9 @@ class Replies:
         node = self._grid.node
         received = ConfirmMessageReceivedRequest(node=node, run_id=self._run, message_object_id=one.message)
         self._client.ConfirmMessageReceived(received)
-        made: Any = inflate_object_from_contents(one.message, one.parts)
-        made.metadata.__dict__["_message_id"] = one.message
-        whole: Message = made
+        inflated: Any = inflate_object_from_contents(one.message, one.parts)
+        inflated.metadata.__dict__["_message_id"] = one.message
+        whole: Message = inflated
         return whole
 
     def _lost(self, one: _Arriving) -> Message:
@@ -117,5 +117,5 @@ class Replies:
         node = self._grid.node.node_id
         about = Metadata(self._run, "", node, node, one.question, "", now().timestamp(), 0, SYSTEM_MESSAGE_TYPE)
         error = Error(ErrorCode.MESSAGE_UNAVAILABLE, "its answer came in part only; it is asked again")
-        made: Message = make_message(metadata=about, error=error)
-        return made
+        notice: Message = make_message(metadata=about, error=error)
+        return notice

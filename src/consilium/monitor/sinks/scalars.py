@@ -35,9 +35,12 @@ def round_scalars(report: Mapping[str, Any], spent: EpsilonSpent | None = None) 
     }
     values |= {f"sites/{trouble}": count for trouble in TROUBLES if (count := counted(report, trouble))}
     sites = report.get("sites", ())
-    for told in sites if len(sites) <= _MOST_SITES else ():
-        site = _name(str(told["site"]))
-        values |= {f"accuracy by site/{site}": told.get("accuracy"), f"loss by site/{site}": told.get("loss")}
+    for site_report in sites if len(sites) <= _MOST_SITES else ():
+        site = _name(str(site_report["site"]))
+        values |= {
+            f"accuracy by site/{site}": site_report.get("accuracy"),
+            f"loss by site/{site}": site_report.get("loss"),
+        }
     if spent is not None and spent.round == report["round"]:
         values[f"privacy/epsilon spent per {spent.unit}"] = spent.epsilon
     return _known({**values, LAST: report.get("seconds", 0.0)})

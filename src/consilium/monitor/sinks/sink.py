@@ -27,8 +27,8 @@ class Curve:
     @property
     def name(self) -> str:
         """As a folder may be called; the digest keeps what an edited study trained apart from what it was before."""
-        told = re.sub(r"[^A-Za-z0-9 ._+=,()-]", "-", self.label)[:_LONGEST]
-        return f"{told} {self.digest[:8]}"
+        label = re.sub(r"[^A-Za-z0-9 ._+=,()-]", "-", self.label)[:_LONGEST]
+        return f"{label} {self.digest[:8]}"
 
 
 class Sink(ABC):

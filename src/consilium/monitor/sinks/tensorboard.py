@@ -90,9 +90,9 @@ class _Events:
 
     def add(self, step: int, values: Mapping[str, float], at: float) -> None:
         """All scalars of one step."""
-        made = self._summary.Summary
-        scalars = [made.Value(tag=name, simple_value=value) for name, value in values.items()]
-        self._put(wall_time=at, step=step, summary=made(value=scalars))
+        summary = self._summary.Summary
+        scalars = [summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._put(wall_time=at, step=step, summary=summary(value=scalars))
         self._file.flush()
 
     def close(self) -> None:

@@ -64,13 +64,13 @@ class Tracks:
         """
 
         def fill(sink: Sink) -> None:
-            held, at = sink.begin(curve, len(before)), ended
+            last, at = sink.begin(curve, len(before)), ended
             ends = []
             for report in reversed(before):
                 ends.append(at)
                 at -= report.get("seconds", 0.0)
             for report, end in zip(before, reversed(ends), strict=True):
-                if report["round"] > held:
+                if report["round"] > last:
                     sink.write(report["round"], round_scalars(report), end)
 
         for kind in list(self._idle):

@@ -195,8 +195,8 @@ def measure_of(cell: CellRecord, key: str) -> Measure | None:
         return next((f.measure(name) for f in cell.attacks if f.name == attack), None)
     if key.startswith("mia_"):
         seeing = (f for f in cell.aimed("membership") if f.kind != "blind")  # which checks the records, not the model
-        told = (f.measure(key.removeprefix("mia_")) for f in seeing)
-        return next((measure for measure in told if measure is not None), None)
+        measures = (f.measure(key.removeprefix("mia_")) for f in seeing)
+        return next((measure for measure in measures if measure is not None), None)
     special = {"epsilon": _epsilon, "audited_epsilon": _audited, "seconds": _seconds, "worst_case": _worst}.get(key)
     if special is not None:
         return special(cell)
@@ -227,8 +227,8 @@ def _epsilon(cell: CellRecord) -> Measure:
 
 
 def _audited(cell: CellRecord) -> Measure | None:
-    found = [m for m in (f.measure("audited_epsilon") for f in cell.attacks) if m is not None and m.value is not None]
-    return max(found, key=lambda m: m.value or 0.0, default=None)
+    bounds = [m for m in (f.measure("audited_epsilon") for f in cell.attacks) if m is not None and m.value is not None]
+    return max(bounds, key=lambda m: m.value or 0.0, default=None)
 
 
 def _seconds(cell: CellRecord) -> Measure | None:

@@ -54,10 +54,10 @@ def gap(groups: Sequence[Signed], column: TableColumn, outcomes: Outcomes, confi
         return _timed(groups)
     if column.key not in _PAIRED and not column.robustness:
         return NOT_COMPARED
-    made = [outcomes.pair(group, column.key) for group in groups]
-    pairs = [pair for pair in made if isinstance(pair, Pair)]
-    if not pairs or len(pairs) < len(made):
-        return Gap(reason=next((why for why in made if isinstance(why, str)), "not comparable: no seed in common"))
+    results = [outcomes.pair(group, column.key) for group in groups]
+    pairs = [pair for pair in results if isinstance(pair, Pair)]
+    if not pairs or len(pairs) < len(results):
+        return Gap(reason=next((why for why in results if isinstance(why, str)), "not comparable: no seed in common"))
     _, low, high = paired(pairs, confidence)
     if column.chance is None:
         return Gap(low, high)
@@ -68,8 +68,8 @@ def gap(groups: Sequence[Signed], column: TableColumn, outcomes: Outcomes, confi
 def shared(after: Sequence[CellRecord], before: Sequence[CellRecord], key: str) -> list[Signed]:
     """The cells of two arms seed by seed, where both have the figure in column ``key``."""
     known = {cell.seed: cell for cell in before if valued(cell, key) is not None}
-    found = [cell for cell in after if cell.seed in known and valued(cell, key) is not None]
-    return [((1, cell), (-1, known[cell.seed])) for cell in found]
+    cells = [cell for cell in after if cell.seed in known and valued(cell, key) is not None]
+    return [((1, cell), (-1, known[cell.seed])) for cell in cells]
 
 
 def valued(cell: CellRecord, key: str) -> float | None:

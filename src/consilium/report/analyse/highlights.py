@@ -56,7 +56,7 @@ def highlights(study: StudyRecord, rows: Sequence[Row]) -> tuple[Highlight, ...]
     strongest = by_key.get("worst_case") or next((c for c in by_key.values() if c.robustness), None)
     claimed = [row for row in clean if _value(row, "epsilon") is not None]
     best = _Best(outcomes)
-    made = [
+    candidates = [
         best("Most accurate", clean, by_key.get("accuracy"), "clean arms, whatever their defences"),
         best("Most accurate with an ε", claimed, by_key.get("accuracy"), _epsilons(claimed)),
         best("Withstands most", clean, strongest, "test records right under every evasion attack here"),
@@ -65,7 +65,7 @@ def highlights(study: StudyRecord, rows: Sequence[Row]) -> tuple[Highlight, ...]
         _smallest(clean, by_key.get("bytes")),
         _harm(rows, by_key.get("accuracy"), outcomes),
     ]
-    return tuple(card for card in made if card is not None)
+    return tuple(card for card in candidates if card is not None)
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,14 @@ def _first(ranked: Sequence[tuple[Row, Figure]], column: TableColumn, value: str
 
 def _audited(rows: Sequence[Row], column: TableColumn | None) -> Highlight | None:
     """A claim that an audit broke, else the largest bound beside a claim; a bound below its claim proves nothing."""
-    found = [(audit, row) for row in rows for cell in row.cells for audit in audits(cell) if audit.claimed is not None]
-    if column is None or not found:
+    audited = [
+        (audit, row) for row in rows for cell in row.cells for audit in audits(cell) if audit.claimed is not None
+    ]
+    if column is None or not audited:
         return None
-    audit, row = max(found, key=lambda pair: (pair[0].exceeded, pair[0].epsilon))
-    wrong = sum(one.exceeded for one, _ in found)
-    title = f"Claims broken: {wrong} of {len(found)} audits" if wrong else "Largest audited ε"
+    audit, row = max(audited, key=lambda pair: (pair[0].exceeded, pair[0].epsilon))
+    wrong = sum(one.exceeded for one, _ in audited)
+    title = f"Claims broken: {wrong} of {len(audited)} audits" if wrong else "Largest audited ε"
     sure = round_down(audit.confidence, 4)
     text = f"at least this at {sure} confidence, beside a claim of {number(audit.claimed, 'epsilon')}"
     text += "" if wrong else "; no audited claim is broken, which proves none of them"
@@ -151,18 +153,18 @@ def _harm(rows: Sequence[Row], column: TableColumn | None, outcomes: Outcomes) -
     hit = [row for row in infected if row.arm.name in twins]
     change = {id(row): shared(row.cells, twins[row.arm.name].cells, column.key) for row in hit}
     drops = [(_drop(change[id(row)], column.key), row) for row in hit]
-    found = sorted(((drop, row) for drop, row in drops if drop is not None), key=lambda pair: pair[0])
+    losses = sorted(((drop, row) for drop, row in drops if drop is not None), key=lambda pair: pair[0])
     title = "Infection hurts most"
     lacking = sum(len(row.cells) for row in infected) - sum(len(pairs) for pairs in change.values())
     without = f"{_count(lacking, 'infected model')} or the clean twin without a figure" if lacking else ""
-    if not found:
+    if not losses:
         row = infected[0] if infected else None
         return Highlight(title, UNTOLD, "", row.code, row.arm.name, without, _named(row)) if row else None
-    drop, row = found[0]
-    mean = sum(d for d, _ in found) / len(found)
+    drop, row = losses[0]
+    mean = sum(d for d, _ in losses) / len(losses)
     text = f"accuracy against the clean twin, under {row.infected_by}; {number(mean, 'difference')} on average"
     text += f"; {without}" if without else ""
-    every = [row for _, row in found]
+    every = [row for _, row in losses]
     gaps = _gaps(every, lambda one: change[id(one)], column, outcomes)
     figure = number(drop, "difference")
     lost = _lost([*every, *(twins[one.arm.name] for one in every)], column, outcomes)
@@ -217,8 +219,8 @@ def _gaps(
 def _against(one: Sequence[Signed], other: Sequence[Signed]) -> list[Signed]:
     """What ``one`` changes more than ``other``, seed by seed."""
     known = {signed[0][1].seed: signed for signed in other}
-    found = [(signed, known[signed[0][1].seed]) for signed in one if signed[0][1].seed in known]
-    return [(*first, *((-sign, cell) for sign, cell in second)) for first, second in found]
+    matches = [(signed, known[signed[0][1].seed]) for signed in one if signed[0][1].seed in known]
+    return [(*first, *((-sign, cell) for sign, cell in second)) for first, second in matches]
 
 
 def _beyond(rivals: int) -> str:
@@ -258,18 +260,18 @@ def _drop(groups: Sequence[Signed], key: str) -> float | None:
 
 def _ranked(rows: Sequence[Row], column: TableColumn) -> list[tuple[Row, Figure]]:
     """Rows with a figure that may be ranked, best first."""
-    found = [(row, row.figures[column.key]) for row in rows if column.key in row.figures]
+    figures = [(row, row.figures[column.key]) for row in rows if column.key in row.figures]
     fair = [
-        (r, f) for r, f in found if f.value is not None and not f.upper and (not r.collapsed or column.key == "bytes")
+        (r, f) for r, f in figures if f.value is not None and not f.upper and (not r.collapsed or column.key == "bytes")
     ]
     return sorted(fair, key=lambda pair: column.ranked(pair[1].value or 0.0), reverse=column.better == "high")
 
 
 def _epsilons(rows: Sequence[Row]) -> str:
-    found = sorted({value for value in (_value(row, "epsilon") for row in rows) if value is not None})
-    if not found:
+    epsilons = sorted({value for value in (_value(row, "epsilon") for row in rows) if value is not None})
+    if not epsilons:
         return ""
-    spread = number(found[0], "epsilon") + (f" to {number(found[-1], 'epsilon')}" if len(found) > 1 else "")
+    spread = number(epsilons[0], "epsilon") + (f" to {number(epsilons[-1], 'epsilon')}" if len(epsilons) > 1 else "")
     return f"among arms that claim ε = {spread} for a released model"
 
 

@@ -77,10 +77,10 @@ class Outcomes:
 
         One cell is its own figure; two (+1 after, -1 before) are a difference, four a difference of differences.
         """
-        found = [self.of(cell, key) for _, cell in cells]
-        outcomes = [outcome for outcome in found if isinstance(outcome, RecordOutcomes)]
-        if len(outcomes) < len(found):
-            return next(reason for reason in found if isinstance(reason, str))
+        results = [self.of(cell, key) for _, cell in cells]
+        outcomes = [outcome for outcome in results if isinstance(outcome, RecordOutcomes)]
+        if len(outcomes) < len(results):
+            return next(reason for reason in results if isinstance(reason, str))
         first = outcomes[0]
         if not all(np.array_equal(one.ids, first.ids) and np.array_equal(one.strata, first.strata) for one in outcomes):
             return "not comparable: other records"
@@ -91,12 +91,12 @@ class Outcomes:
 
 
 def _checked(cell: CellRecord, key: str) -> RecordOutcomes | str:
-    measure, made = measure_of(cell, key), _read(cell, key)
+    measure, outcomes = measure_of(cell, key), _read(cell, key)
     if measure is None or measure.value is None:
         return "not comparable: no figure"
-    if isinstance(made, RecordOutcomes) and abs(made.figure - measure.value) > 1e-6:
+    if isinstance(outcomes, RecordOutcomes) and abs(outcomes.figure - measure.value) > 1e-6:
         return "not comparable: its scores give another figure"
-    return made
+    return outcomes
 
 
 def _read(cell: CellRecord, key: str) -> RecordOutcomes | str:
@@ -131,8 +131,8 @@ def _stood(cell: CellRecord, key: str) -> NDArray[Any] | None:
 def _asked(cell: CellRecord, key: str) -> list[FindingRecord]:
     """The evasion attacks of a column, or the worst case of all where that was written down."""
     name = key.partition(":")[2]
-    asked = [f for f in cell.aimed("evasion") if name in ("", f.name)]
-    return [f for f in asked if f.kind == "worst-case"] or asked
+    findings = [f for f in cell.aimed("evasion") if name in ("", f.name)]
+    return [f for f in findings if f.kind == "worst-case"] or findings
 
 
 def _membership(cell: CellRecord) -> RecordOutcomes | str:
@@ -140,17 +140,17 @@ def _membership(cell: CellRecord) -> RecordOutcomes | str:
     finding = _seeing(cell)
     if finding is not None and finding.scores and finding.file is None:
         return LOST_SCORES
-    held = {} if finding is None else read_records(finding.file)
-    if not {"id", "unit", "score", "member", "known"} <= held.keys():
+    scores = {} if finding is None else read_records(finding.file)
+    if not {"id", "unit", "score", "member", "known"} <= scores.keys():
         return _NO_SCORES
-    member, known = held["member"] > 0.5, held["known"] > 0.5
-    score, judged = held["score"].astype(np.float64), ~known
+    member, known = scores["member"] > 0.5, scores["known"] > 0.5
+    score, judged = scores["score"].astype(np.float64), ~known
     if any(member[half].all() or not member[half].any() for half in (known, judged)):
         return "not comparable: a half lacks members or non-members"
     threshold = best_threshold(torch.from_numpy(score[known]), torch.from_numpy(member[known]))
     taken = (score >= threshold) * np.where(member, 1.0, -1.0)
     strata = (~member).astype(np.int64)
-    return RecordOutcomes.of(held["id"][judged], held["unit"][judged], taken[judged], strata[judged], (1.0, 1.0))
+    return RecordOutcomes.of(scores["id"][judged], scores["unit"][judged], taken[judged], strata[judged], (1.0, 1.0))
 
 
 def _seeing(cell: CellRecord) -> FindingRecord | None:

@@ -105,15 +105,15 @@ def _row(study: StudyRecord, arm: ArmEvidence, code: str, infected_by: str, show
 def figure_of(cells: Sequence[CellRecord], column: TableColumn) -> Figure:
     """What stands in ``column`` for these cells of one arm and infection, a seed each."""
     done = [cell for cell in cells if cell.judged]
-    found = [measure for measure in (measure_of(cell, column.key) for cell in done) if measure is not None]
-    valued = [measure for measure in found if measure.value is not None]
+    measures = [measure for measure in (measure_of(cell, column.key) for cell in done) if measure is not None]
+    valued = [measure for measure in measures if measure.value is not None]
     upper = column.robustness and any(is_bound(cell, column.key) for cell in done)
     if column.needs_all and valued and len(valued) < len(done):
-        why = next((m.reason for m in found if m.value is None), "not measured")
+        why = next((m.reason for m in measures if m.value is None), "not measured")
         return Figure(None, reason=f"in {len(done) - len(valued)} of {len(done)} seeds {why}")
     if not valued:
-        reason = found[0].reason if found else "no model of this arm was judged" if not done else "not measured"
-        return Figure(None, reason=reason, upper=upper and bool(found), ceiling=_ceiling(done) if upper else None)
+        reason = measures[0].reason if measures else "no model of this arm was judged" if not done else "not measured"
+        return Figure(None, reason=reason, upper=upper and bool(measures), ceiling=_ceiling(done) if upper else None)
     if column.style in ("epsilon", "audited"):
         return Figure(max(_values(valued)), seeds=len(valued), how="largest over seeds")
     return replace(_mean(valued, column, upper), at_most=column.robustness)

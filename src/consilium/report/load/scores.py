@@ -50,14 +50,14 @@ def _read(path: Path | None, name: Callable[[str], str | None]) -> dict[str, NDA
 
 
 def _read_with(
-    path: Path | None, name: Callable[[str], str | None], made: Callable[[Tensor], _Made]
+    path: Path | None, name: Callable[[str], str | None], convert: Callable[[Tensor], _Made]
 ) -> dict[str, _Made]:
     if path is None:
         return {}
     try:
         with safe_open(regular(path), framework="pt") as file:
             named = [(key, name(key)) for key in file.keys()]  # noqa: SIM118 (safe_open is no mapping)
-            return {short: made(file.get_tensor(key)) for key, short in named if short}
+            return {short: convert(file.get_tensor(key)) for key, short in named if short}
     except (OSError, SafetensorError):
         return {}
 

@@ -25,9 +25,9 @@ def join_words(words: Sequence[str], last: str = "and") -> str:
 
 def question(study: StudyRecord) -> str:
     """The study's question in one sentence; its own words where it gives them."""
-    own = study.question or study.study.get("question") or study.study.get("description")
-    if own:
-        return str(own)
+    wording = study.question or study.study.get("question") or study.study.get("description")
+    if wording:
+        return str(wording)
     axes = [f"{axis} ({join_words([x for x in labels if x != 'none'], 'or')})" for axis, labels in study.axes.items()]
     sites, model, data = len(study.data.sites), _kind(study, "model") or "one model", study.data.name or "their records"
     who = f"{sites} sites train one {model} on {data}" if sites > 1 else f"one {model} is trained on {data}"
@@ -43,20 +43,20 @@ def privacy_statement(study: StudyRecord) -> tuple[str, ...]:
     done = [cell for cell in study.evidence if cell.judged]
     bare = [cell for cell in done if cell.privacy.epsilon is None]
     claimed = len(done) - len(bare)
-    said = ["A claim of differential privacy holds for one released model, not for a folder of them."]
+    texts = ["A claim of differential privacy holds for one released model, not for a folder of them."]
     models = f"This folder holds the evidence of {len(done)} models of the same records"
     if bare:
-        said.append(f"{models}; {len(bare)} of them claim no epsilon. Taken together they have no finite epsilon.")
+        texts.append(f"{models}; {len(bare)} of them claim no epsilon. Taken together they have no finite epsilon.")
     elif claimed > 1:
-        said.append(f"{models}. What they cost together was not computed, and no finite epsilon is claimed for it.")
+        texts.append(f"{models}. What they cost together was not computed, and no finite epsilon is claimed for it.")
     if claimed:
-        said.append("Releasing one model keeps its own claim only if the others, and this folder, stay unreleased.")
+        texts.append("Releasing one model keeps its own claim only if the others, and this folder, stay unreleased.")
     noise = [claim.noise for cell in done for claim in cell.privacy.claims]
     if any(mode.startswith("replayable") for mode in noise):
-        said.append(
+        texts.append(
             "The noise was replayable: claims hold for the mechanism, not for these artefacts: its seed is known."
         )
-    return tuple(said)
+    return tuple(texts)
 
 
 def claim_sentence(claim: ClaimEvidence) -> str:

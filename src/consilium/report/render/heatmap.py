@@ -100,8 +100,8 @@ def _beyond_chance(figure: Figure) -> bool:
 
 
 def _first_measure(study: StudyRecord, aim: str) -> str:
-    found = (m.name for cell in study.evidence for f in cell.aimed(aim) for m in f.measures)
-    return next(found, "nothing measured")
+    names = (m.name for cell in study.evidence for f in cell.aimed(aim) for m in f.measures)
+    return next(names, "nothing measured")
 
 
 def partition_tiles(data: DataEvidence) -> tuple[tuple[Tile, ...], ...]:

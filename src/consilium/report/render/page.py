@@ -84,7 +84,7 @@ def _context(study: StudyRecord, *, share: bool) -> Mapping[str, object]:
         "cards": highlights(study, every),
         "accepted": acceptance_view(study),
         "columns": columns(study),
-        "groups": [(name, len(list(held))) for name, held in groupby(columns(study), lambda c: c.group)],
+        "groups": [(name, len(list(members))) for name, members in groupby(columns(study), lambda c: c.group)],
         "rows": every,
         "majority": majority_rate(study),
         "chances": _chances(every),
@@ -164,14 +164,14 @@ def _drawn(
 ) -> Mapping[str, Any]:
     """What the script draws; per-record scores go in as histograms, not at all with ``share``, and as rates."""
     scored = {} if share else {
-        f"{view.record.digest}/{finding.name}": made
+        f"{view.record.digest}/{finding.name}": bins
         for view in views
         for finding in view.record.aimed("membership")
-        if (made := histogram(finding)) is not None
+        if (bins := histogram(finding)) is not None
     }  # fmt: skip
     trainings = {digest: curves(rounds) for digest, rounds in study.rounds.items() if rounds}
     sent = [line.drawn() for line in lines]
-    rates = {view.record.digest: made for view in views if (made := rocs(view.record)) is not None}
+    rates = {view.record.digest: roc for view in views if (roc := rocs(view.record)) is not None}
     return {
         "pareto": pareto(study, every),
         "curves": trainings,
