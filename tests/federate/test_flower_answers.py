@@ -11,7 +11,7 @@ from consilium.core.algorithm import Server
 from consilium.core.errors import Failed, Refused
 from consilium.core.update import Update
 from consilium.deploy.protocol import messages as wire
-from consilium.deploy.transport.flower import Caller, Deployment, Flower, _Asking, message_bytes
+from consilium.deploy.transport.flower import Caller, Deployment, Flower, _Poll, message_bytes
 from consilium.federate.client.participant import SiteState
 from consilium.federate.engines.loop import Loop
 from consilium.federate.federated_evaluation import Assessing, AssessState, assess
@@ -183,7 +183,7 @@ def test_who_was_turned_away_stands_in_the_log_of_rounds(federation, tmp_path):
 @pytest.mark.parametrize(("node", "token"), [(12, b"t" * 16), (11, b"f" * 16)])
 def test_an_answer_from_another_node_is_not_read_and_the_true_one_still_counts(node, token):
     said = []
-    asking = _Asking(Caller(None, NODES, 9.0, say=said.append), {}, lambda site, reply: message_bytes(reply, "answer"))
+    asking = _Poll(Caller(None, NODES, 9.0, say=said.append), {}, lambda site, reply: message_bytes(reply, "answer"))
     asking.pending["m"] = "site-1", b"t" * 16
     asking._take(reply(node, token=token, answer=b"forged"))
     assert asking.came == {} == asking.refused and "in the place of site-1" in said[0]

@@ -75,7 +75,7 @@ def test_the_key_is_the_same_after_a_restart_and_another_for_other_studies_and_s
 
 def test_a_study_that_costs_more_than_is_left_is_refused_before_its_first_round(tmp_path, person):
     guard = Guard(SiteLimits(budget=Budget(1.0, DELTA)), tmp_path / "ledger")
-    with pytest.raises(Refused, match=r"budget\.epsilon: asks for epsilon .* of 1 is left for these records"):
+    with pytest.raises(Refused, match=r"budget\.epsilon: the study asks for epsilon .* of 1 is left for these records"):
         admitted(guard, person)
 
 

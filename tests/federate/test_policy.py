@@ -191,7 +191,7 @@ def test_more_epsilon_than_is_left_is_refused_and_the_figures_are_told(ledger):
     whole = ledger.cost(own.data, 1e-5, own.charges(10))
     enough = SiteLimits(budget=Budget(whole * 1.001, 1e-5))
     check_policy(REQUEST, enough, ledger, own)
-    with pytest.raises(Refused, match=rf"budget\.epsilon: asks for epsilon {round_up(whole)}, 1 of 1 is left"):
+    with pytest.raises(Refused, match=rf"budget\.epsilon: the study asks for epsilon {round_up(whole)}; 1 of 1 is left"):
         check_policy(REQUEST, SiteLimits(budget=Budget(1.0, 1e-5)), ledger, own)
     ledger.claim("f" * 64, 1, b"w", own.data, own.charges(), enough.budget)
     spent = ledger.cost(own.data, 1e-5)
@@ -212,7 +212,7 @@ def test_rounds_that_are_paid_are_not_asked_for_again_after_a_restart(ledger):
 def test_labels_have_a_budget_of_their_own(ledger):
     own = planned(ledger, None, labels=(RandomisedResponse(2.0, 2),))
     check_policy(REQUEST, SiteLimits(budget=Budget(labels=2.0)), ledger, own)
-    with pytest.raises(Refused, match=r"budget\.labels: asks for epsilon 2, 1\.5 of 1\.5 is left"):
+    with pytest.raises(Refused, match=r"budget\.labels: the study asks for epsilon 2; 1\.5 of 1\.5 is left"):
         check_policy(REQUEST, SiteLimits(budget=Budget(labels=1.5)), ledger, own)
 
 

@@ -17,7 +17,7 @@ from .gradient import Gradient, Schedule
 from .network import Network
 from .update import Aggregate, Payload
 
-__all__ = ["Algorithm", "Broadcast", "Kept", "Server", "Work"]
+__all__ = ["Algorithm", "AlgorithmState", "Broadcast", "Server", "Work"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class Broadcast:
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class AlgorithmState:
     """State that never leaves a site: control variates, personal layers, residuals."""
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
@@ -92,7 +92,7 @@ class Algorithm(Entry, ABC):
         return Broadcast(server.round + 1, server.params, server.buffers)
 
     @abstractmethod
-    def begin(self, broadcast: Broadcast, kept: Kept, steps: int) -> Work:
+    def begin(self, broadcast: Broadcast, state: AlgorithmState, steps: int) -> Work:
         """A site's state before the first of ``steps`` local steps; most say nothing of them."""
 
     @abstractmethod
@@ -100,7 +100,7 @@ class Algorithm(Entry, ABC):
         """One local step along ``gradient``."""
 
     @abstractmethod
-    def finish(self, broadcast: Broadcast, work: Work) -> tuple[Payload, Kept]:
+    def finish(self, broadcast: Broadcast, work: Work) -> tuple[Payload, AlgorithmState]:
         """What the site sends, and what it keeps."""
 
     def expects(self, server: Server) -> Mapping[str, tuple[int, ...]]:
@@ -114,6 +114,6 @@ class Algorithm(Entry, ABC):
     def advance(self, server: Server, aggregate: Aggregate) -> Server:
         """The state after the round whose merged updates are ``aggregate``."""
 
-    def model_for(self, server: Server, kept: Kept | None) -> tuple[Tensor, Tensor] | None:
-        """Parameters and buffers released to everyone (``kept`` None) or to one site; None if there is none."""
+    def model_for(self, server: Server, state: AlgorithmState | None) -> tuple[Tensor, Tensor] | None:
+        """Parameters and buffers released to everyone (``state`` None) or to one site; None if there is none."""
         return server.params, server.buffers

@@ -28,19 +28,19 @@ def inclusion(site: Tensor, sizes: Tensor, units: Tensor, count: int, stream: St
     for k, size in enumerate(sizes.tolist()):
         places = torch.nonzero(site == k)[:, 0]
         for i in range(count):
-            masks[i, places] = _taken(units[places], size, i, stream.child("masks", k))
+            masks[i, places] = _window_members(units[places], size, i, stream.child("masks", k))
     return masks
 
 
-def _taken(units: Tensor, size: int, number: int, stream: Stream) -> Tensor:
+def _window_members(units: Tensor, size: int, number: int, stream: Stream) -> Tensor:
     p = len(units)
     window = min(size, p - size)
     if window == 0:
         return torch.full((p,), size > 0)
     lap, turn = divmod(number, p // window)
     starts = _starts(units, stream.child(lap))
-    chosen = (starts >= turn * window) & (starts < (turn + 1) * window)
-    return chosen if size <= p - size else ~chosen
+    members = (starts >= turn * window) & (starts < (turn + 1) * window)
+    return members if size <= p - size else ~members
 
 
 def _starts(units: Tensor, stream: Stream) -> Tensor:

@@ -53,7 +53,7 @@ def read_json_lines(path: Path) -> list[tuple[bytes, dict[str, Json] | None]]:
     NaN and infinity are read as null here: a site's loss may be no number, and its round is a round all the same.
     """
     lines = read_bytes(path, _MOST).splitlines(keepends=True)
-    return [(line, _said(line)) for line in lines]
+    return [(line, _parsed(line)) for line in lines]
 
 
 def json_object(data: bytes, *, nan_is_null: bool = False) -> dict[str, Json]:
@@ -111,7 +111,7 @@ def read_toml(path: Path) -> dict[str, Json]:
         raise ValueError("it is nested too deep") from None
 
 
-def _said(line: bytes) -> dict[str, Json] | None:
+def _parsed(line: bytes) -> dict[str, Json] | None:
     try:
         return json_object(line, nan_is_null=True)
     except ValueError:
@@ -132,8 +132,8 @@ def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     table = dict(pairs)
     if len(table) < len(pairs):
         names = [name for name, _ in pairs]
-        again = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {again[:80]!r} stands twice in one object")
+        duplicate = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {duplicate[:80]!r} stands twice in one object")
     return table
 
 

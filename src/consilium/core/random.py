@@ -80,8 +80,8 @@ class Stream:
         if self.key is not None:
             return fresh_noised(value, deviation)
         generator = self.generator(value.device)
-        drawn = torch.randn(value.shape, generator=generator, device=value.device, dtype=value.dtype)
-        return drawn.mul_(deviation).add_(value)
+        noise = torch.randn(value.shape, generator=generator, device=value.device, dtype=value.dtype)
+        return noise.mul_(deviation).add_(value)
 
     def coins(self, n: int, rate: float) -> Tensor:
         """``(n,)`` booleans on the CPU, each true with probability ``rate``.  Under a key never the same."""

@@ -131,8 +131,8 @@ def _begins_with_group_norm(module: nn.Module) -> bool:
 
     Its backward pass ends the process in torch 2.13 where channels come last and its input wants no gradient.
     """
-    learned = (layer for layer in module.modules() if next(layer.parameters(recurse=False), None) is not None)
-    return isinstance(next(learned, None), nn.GroupNorm)
+    layers = (layer for layer in module.modules() if next(layer.parameters(recurse=False), None) is not None)
+    return isinstance(next(layers, None), nn.GroupNorm)
 
 
 def _commute(first: nn.Module, second: nn.Module) -> bool:
@@ -149,7 +149,7 @@ def draws_nothing(module: nn.Module) -> bool:
 
 def unknown_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Path and layer of those that are not known to draw no random number."""
-    return ((path, layer) for path, layer in module.named_modules() if _hooked(layer) or not _known(type(layer)))
+    return ((path, layer) for path, layer in module.named_modules() if _hooked(layer) or not _is_known(type(layer)))
 
 
 def _hooked(layer: nn.Module) -> bool:
@@ -157,7 +157,7 @@ def _hooked(layer: nn.Module) -> bool:
     return bool(layer._forward_hooks or layer._forward_pre_hooks)
 
 
-def _known(kind: type) -> bool:
+def _is_known(kind: type) -> bool:
     if kind.__module__.startswith("consilium.learn."):
         return True
     excepted = _DETERMINISTIC.get(kind.__module__)

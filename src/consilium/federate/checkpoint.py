@@ -43,8 +43,8 @@ def save_checkpoint(path: Path, state: RoundState, sites: SiteStates) -> None:
     for group, named in groups.items():
         tensors |= {f"{group}/{name}": tensor for name, tensor in named.items()}
     here = {site: packed(site_state) for site, site_state in sites.items()} if sites.folder is None else None
-    for site, (kept, _) in (here or {}).items():
-        tensors |= {f"sites/{site}/{name}": tensor for name, tensor in kept.items()}
+    for site, (site_tensors, _) in (here or {}).items():
+        tensors |= {f"sites/{site}/{name}": tensor for name, tensor in site_tensors.items()}
     about = {
         "version": _VERSION,
         "round": state.server.round,
@@ -74,8 +74,8 @@ def load_checkpoint(path: Path, device: str = "cpu", training: str | None = None
     owner = training or str(about.get("training", ""))
     sites = SiteStates(states_beside(path) if packs is None else None, number, device, owner)
     if packs is not None:
-        kept = _by_site(tensors)
-        sites.update({site: unpacked(kept[site], header) for site, header in packs.items()})
+        site_tensors = _by_site(tensors)
+        sites.update({site: unpacked(site_tensors[site], header) for site, header in packs.items()})
         sites.settle(number)
     merge, adversary, observed = (_group(tensors, group) for group in ("merge", "adversary", "observed"))
     return RoundState(server, merge, adversary, observed), sites

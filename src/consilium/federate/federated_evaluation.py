@@ -61,7 +61,7 @@ class Assessing(Exchange[AssessState, SiteState, Server, Assessment]):
     def site(self, phase: str, site: str, inbox: Server, state: SiteState) -> tuple[Assessment, SiteState]:
         """The site's own model, where the algorithm is personal; its state stays as it is."""
         person = self.sites[site]
-        model = self.algorithm.model_for(inbox, state.kept)
+        model = self.algorithm.model_for(inbox, state.algorithm)
         if model is None:
             return Assessment(site, 0, None, None, "the site has no model yet"), state
         return assess(person.site, person.network, *model), state

@@ -71,12 +71,12 @@ class Participation:
         here = joined & self._coins(len(roster), self.availability, stream.child("available", number))
         able = here.nonzero().flatten()
         if self.sampling == "poisson":
-            drawn = able[self._coins(len(able), fraction, stream.child("cohort", number))]
+            cohort = able[self._coins(len(able), fraction, stream.child("cohort", number))]
         else:
             size = max(1, round(fraction * int(joined.sum())))
-            drawn = able[torch.randperm(len(able), generator=stream.child("cohort", number).generator())[:size]]
+            cohort = able[torch.randperm(len(able), generator=stream.child("cohort", number).generator())[:size]]
         away = (joined & ~here).nonzero().flatten()
-        return Attendance(tuple(roster[i] for i in sorted(drawn.tolist())), tuple(roster[i] for i in away.tolist()))
+        return Attendance(tuple(roster[i] for i in sorted(cohort.tolist())), tuple(roster[i] for i in away.tolist()))
 
     def drops(self, site: str, number: int, stream: Stream) -> bool:
         """True if ``site`` works in round ``number`` and sends nothing."""

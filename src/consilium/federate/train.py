@@ -75,20 +75,20 @@ def train(
     why: str | None = None
     while state.server.round < rounds:
         guard()
-        began, number = time.perf_counter(), state.server.round + 1
+        round_start, number = time.perf_counter(), state.server.round + 1
         why = None if stop is None else stop(number, exchange.open(state)[0], states)
         if why is not None:
             break
         state, assessments = _carried(engine, exchange, assessing, state, states, joint=unjudged is not None)
         states.roll_back(state.lost())
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - round_start)
         guard()
         if unjudged is not None:
-            amended = {**unjudged, **_judged(assessments)}
+            amended = {**unjudged, **_assessment_report(assessments)}
             log.amend(amended)
             progress(amended, states)
-        due = number % assess_every == 0 or number == rounds
-        sites = () if not due else state.cohort if assess_cohort else tuple(assessing.sites)
+        is_due = number % assess_every == 0 or number == rounds
+        sites = () if not is_due else state.cohort if assess_cohort else tuple(assessing.sites)
         joins = engine.joins and not assessing.average.decay  # what is sent next must be what is judged
         later = joins and number < rounds and bool(sites) and set(sites) == set(state.cohort)
         report = _report(state, () if later else _assessed(engine, assessing, state, states, sites), seconds[-1])
@@ -99,7 +99,9 @@ def train(
         if not later:
             progress(report, states)
     if why is not None and unjudged is not None:
-        log.amend({**unjudged, **_judged(_assessed(engine, assessing, state, states, tuple(assessing.sites)))})
+        log.amend(
+            {**unjudged, **_assessment_report(_assessed(engine, assessing, state, states, tuple(assessing.sites)))}
+        )
     states.clean()
     return Trained(state, states, math.fsum(seconds), resumed_from, why)
 
@@ -181,7 +183,7 @@ def _largest(shares: Mapping[str, float]) -> LargestShare | None:
     return LargestShare(site, shares[site])
 
 
-def _judged(assessments: Sequence[Assessment]) -> RoundReport:
+def _assessment_report(assessments: Sequence[Assessment]) -> RoundReport:
     mean, worst, loss = mean_accuracy(assessments)
     return {
         "mean_accuracy": mean,

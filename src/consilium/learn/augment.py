@@ -34,8 +34,8 @@ class Augmented(Objective):
     def prepare(self, predict: Predict, x: Tensor, y: Tensor, generator: torch.Generator) -> Batch:
         """``copies`` rows for each record, one after the other."""
         record = torch.arange(len(x), device=x.device).repeat_interleave(self.copies)
-        seen = views(x[record], self.flip, self.shift, generator)
-        return {**self.inner.prepare(predict, seen, y[record], generator), "record": record}
+        augmented = views(x[record], self.flip, self.shift, generator)
+        return {**self.inner.prepare(predict, augmented, y[record], generator), "record": record}
 
     def for_round(self, params: Tensor, predict: Predict) -> Objective:
         """With ``inner`` as it is in this round."""

@@ -93,8 +93,8 @@ class _Pool:
     def means(self, stream: Stream) -> _Floats:
         """The mean loss of every resample ``(repeats,)``."""
         sums = unit_sums(np.c_[self.values["loss"], np.ones(self.n)], self.units)
-        drawn = resampled_sums(sums, stream, _REPEATS)
-        means: _Floats = drawn[:, 0] / drawn[:, 1]
+        resamples = resampled_sums(sums, stream, _REPEATS)
+        means: _Floats = resamples[:, 0] / resamples[:, 1]
         return means
 
     def quantiles(self, stream: Stream) -> list[_Limits]:
@@ -148,6 +148,6 @@ def _gap(inside: _Pool, outside: _Pool) -> _Limits:
     return paired([Pair(0, right, units, strata, (1.0, -1.0))])
 
 
-def _spread(value: float, drawn: _Floats) -> _Limits:
-    low, high = np.quantile(drawn, [0.025, 0.975]).tolist()
+def _spread(value: float, resamples: _Floats) -> _Limits:
+    low, high = np.quantile(resamples, [0.025, 0.975]).tolist()
     return value, min(value, low), max(value, high)

@@ -55,7 +55,7 @@ def membership(scores: Tensor, member: Tensor, stream: Stream, *, known: Tensor)
             reason = f"the {name} half lacks members or non-members"
             return tuple(Measure.undefined(measure, reason, len(scores)) for measure in _NAMES)
     threshold = best_threshold(values[calibration], truth[calibration])
-    return _judged(values[~calibration], truth[~calibration], threshold, stream)
+    return _advantage_and_auc(values[~calibration], truth[~calibration], threshold, stream)
 
 
 def bounds(measures: Sequence[Measure], epsilon: float, delta: float) -> tuple[Measure, ...]:
@@ -108,13 +108,13 @@ def best_threshold(scores: Tensor, member: Tensor) -> float:
     return float(ranked[best]) if best + 1 == len(ranked) else float((ranked[best] + ranked[best + 1]) / 2)
 
 
-def _judged(scores: Tensor, member: Tensor, threshold: float, stream: Stream) -> tuple[Measure, ...]:
+def _advantage_and_auc(scores: Tensor, member: Tensor, threshold: float, stream: Stream) -> tuple[Measure, ...]:
     inside, outside = scores[member], scores[~member]
-    taken, mistaken = int((inside >= threshold).sum()), int((outside >= threshold).sum())
-    gap = taken / len(inside) - mistaken / len(outside)
+    hits, mistaken = int((inside >= threshold).sum()), int((outside >= threshold).sum())
+    gap = hits / len(inside) - mistaken / len(outside)
     area = auc_interval([scores], member.long(), stream.child("auc"))
     return (
-        Measure("advantage", gap, *difference(taken, len(inside), mistaken, len(outside)), 0.0, len(scores)),
+        Measure("advantage", gap, *difference(hits, len(inside), mistaken, len(outside)), 0.0, len(scores)),
         Measure("auc", *area, 0.5, len(scores)),
         *(_low_rate(name, inside, outside, inverse) for name, inverse in _RATES.items()),
     )

@@ -63,8 +63,8 @@ def _resample(labels: npt.NDArray[np.int64], repeats: int, generator: np.random.
     for label in np.unique(labels):
         place = np.flatnonzero(labels == label)
         m = len(place)
-        drawn = generator.integers(m, size=(repeats, m)) + np.arange(repeats)[:, None] * m
-        counts[:, place] = np.bincount(drawn.ravel(), minlength=repeats * m).reshape(repeats, m)
+        resample = generator.integers(m, size=(repeats, m)) + np.arange(repeats)[:, None] * m
+        counts[:, place] = np.bincount(resample.ravel(), minlength=repeats * m).reshape(repeats, m)
     return counts
 
 

@@ -37,12 +37,12 @@ def robust_accuracy(correct: Tensor, y: Tensor) -> tuple[Measure, Measure]:
     right, labels = correct.bool().cpu(), y.cpu()
     totals = torch.bincount(labels)
     hits = torch.bincount(labels[right], minlength=len(totals))
-    kept, counts = hits[totals > 0].tolist(), totals[totals > 0].tolist()
-    k = sum(kept)
-    mean = sum(a / b for a, b in zip(kept, counts, strict=True)) / len(counts)
+    hit_counts, counts = hits[totals > 0].tolist(), totals[totals > 0].tolist()
+    k = sum(hit_counts)
+    mean = sum(a / b for a, b in zip(hit_counts, counts, strict=True)) / len(counts)
     return (
         Measure(_NAMES[0], k / n, *wilson(k, n), max(counts) / n, n),
-        Measure(_NAMES[1], mean, *mean_of_proportions(kept, counts), 1 / len(counts), n),
+        Measure(_NAMES[1], mean, *mean_of_proportions(hit_counts, counts), 1 / len(counts), n),
     )
 
 

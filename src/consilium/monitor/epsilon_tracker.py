@@ -61,11 +61,11 @@ class Spending:
 
         After the ``last`` round it is always computed, over every ledger, as the claim will be.
         """
-        began = time.monotonic()
-        if self._sites and (last or began >= self._next):
+        start = time.monotonic()
+        if self._sites and (last or start >= self._next):
             self._last = self._examples(number, sites, last)
             now = time.monotonic()
-            self._next = now + max(_EVERY, _SHARE * (now - began))
+            self._next = now + max(_EVERY, _SHARE * (now - start))
         elif not self._sites and self._last is not None:
             self._last = replace(self._last, round=number)
         return self._last
@@ -78,13 +78,13 @@ class Spending:
     def _examples(self, number: int, sites: Mapping[str, SiteState], last: bool) -> EpsilonSpent:
         ledgers = {tuple(_gathered(sites[site].ledger)) for site in self._sites if site in sites}
         dearest = sorted(ledgers, key=_mu, reverse=True)
-        looked = dearest if last else dearest[:_MOST]
+        candidates = dearest if last else dearest[:_MOST]
         claims = [claim for claim in self._claims if claim.unit == self._unit]
         delta = max(claim.delta for claim in claims)
         adjacency = next(claim.adjacency for claim in claims if claim.adjacency != "replace-one-label")
-        spent = max((epsilon(ledger, delta, adjacency).epsilon for ledger in looked), default=0.0)
+        spent = max((epsilon(ledger, delta, adjacency).epsilon for ledger in candidates), default=0.0)
         planned = maximum(self._claims, self._unit) or 0.0
-        return EpsilonSpent(spent, delta, self._unit, planned, number, len(looked) == len(dearest))
+        return EpsilonSpent(spent, delta, self._unit, planned, number, len(candidates) == len(dearest))
 
 
 def _gathered(charges: Iterable[Charge]) -> list[Charge]:

@@ -124,8 +124,8 @@ class Boards:
         yield from _foot(self._pace, self._began, options.max_width)
 
 
-def _foot(pace: Pace, began: float, width: int) -> RenderResult:
-    passed = int(time.monotonic() - began)
+def _foot(pace: Pace, start: float, width: int) -> RenderResult:
+    passed = int(time.monotonic() - start)
     clock = f"{passed // 3600}:{passed // 60 % 60:02d}:{passed % 60:02d}"
     bar = Table.grid()
     bar.add_row(ProgressBar(total=max(1, pace.total), completed=pace.done, width=min(width, 60)))

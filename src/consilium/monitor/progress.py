@@ -106,11 +106,11 @@ class Ticker:
 
     def plain(self, what: str) -> None:
         """A line of how far everything is, where there is no table and the last one is some seconds old."""
-        left = self.pace.left()
-        first = left.whole and not self._knew  # as soon as the time is known it is told
+        remaining = self.pace.left()
+        first = remaining.whole and not self._knew  # as soon as the time is known it is told
         if self.live is None and (first or time.monotonic() - self._last > _EVERY):
-            self._last, self._knew = time.monotonic(), left.whole
-            self.say(f"[{self.pace.done}/{self.pace.total}] {what}; {left}")
+            self._last, self._knew = time.monotonic(), remaining.whole
+            self.say(f"[{self.pace.done}/{self.pace.total}] {what}; {remaining}")
 
     def rest(self, line: str) -> None:
         """A line that stays, in place of the next one of how far everything is."""

@@ -135,20 +135,20 @@ def _batches(n: int) -> Iterator[slice]:
 
 
 def _finding(
-    view: ModelView, crafted: Tensor, answer_before: Tensor, answer_after: Tensor, reached: Tensor, meant: Tensor
+    view: ModelView, crafted: Tensor, answer_before: Tensor, answer_after: Tensor, reached: Tensor, targets: Tensor
 ) -> Finding:
-    """``reached (n,)``: the goal; ``meant (n,)``: the records that the attack is for."""
+    """``reached (n,)``: the goal; ``targets (n,)``: the records that the attack is for."""
     x, y = view.targets.x, view.targets.y
     before = answer_before == y
     after = before & (answer_after == y)
-    tried = before & meant
-    broken = tried & reached
+    tried = before & targets
+    fooled_records = tried & reached
     delta = (crafted - x)[before]
-    shown = torch.cat([torch.nonzero(broken)[:, 0], torch.nonzero(~broken)[:, 0]])[:_SHOWN]
+    shown = torch.cat([torch.nonzero(fooled_records)[:, 0], torch.nonzero(~fooled_records)[:, 0]])[:_SHOWN]
     return Finding(
         (
             *robust_accuracy(after, y),
-            _success_rate(int(broken.sum()), int(tried.sum())),
+            _success_rate(int(fooled_records.sum()), int(tried.sum())),
             _size("mean_linf", size_of(delta, "linf")),
             _size("mean_l2", size_of(delta, "l2")),
         ),
@@ -177,11 +177,11 @@ def _noted(finding: Finding, blind: int, tried: int) -> Finding:
     return replace(finding, measures=undefined, notes=(*finding.notes, reason))
 
 
-def _success_rate(broken: int, tried: int) -> Measure:
+def _success_rate(successes: int, tried: int) -> Measure:
     """Of the records that were right before and that the attack is for."""
     if not tried:
         return Measure.undefined("success_rate", "no record was answered rightly before the attack")
-    return Measure("success_rate", broken / tried, *wilson(broken, tried), 0.0, tried)
+    return Measure("success_rate", successes / tried, *wilson(successes, tried), 0.0, tried)
 
 
 def _size(name: str, values: Tensor) -> Measure:

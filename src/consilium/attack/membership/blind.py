@@ -49,15 +49,15 @@ class Blind(Attack[RecordsView]):
         """No query.  Scores: ``score``, ``member``, ``known`` (n,)."""
         seed = int(torch.randint(2**31, (1,), generator=generator))
         known, truth = view.known.numpy(), view.member.numpy()
-        seen = _features(view)
+        features = _features(view)
         forest = RandomForestClassifier(
             self.trees, min_samples_leaf=5, oob_score=True, random_state=seed, n_jobs=1, bootstrap=True
         )
         p = np.full(len(truth), truth[known].mean())
         if 0 < truth[known].sum() < known.sum():
-            forest.fit(seen[known], truth[known])
+            forest.fit(features[known], truth[known])
             p[known] = np.nan_to_num(forest.oob_decision_function_[:, 1], nan=truth[known].mean())
-            p[~known] = forest.predict_proba(seen[~known])[:, 1]
+            p[~known] = forest.predict_proba(features[~known])[:, 1]
         scores = torch.from_numpy(p).double()
         measures = membership(scores, view.member, Stream(seed), known=view.known)
         auc = next(m for m in measures if m.name == "auc")

@@ -66,10 +66,10 @@ class LiRA(Attack[RetrainView]):
     def run(self, view: RetrainView, memory: Payload, generator: torch.Generator) -> Finding:
         """``queries`` per candidate.  Scores: ``score``, ``member``, ``known`` (n,)."""
         self.check_fit(tuple(view.candidates.x.shape[1:]), view.classes)
-        target = self._asked(view.ask, view.candidates)
+        target = self._answers(view.ask, view.candidates)
         answers, inside = [], []
         for shadow in view.shadows(self.shadows):
-            answers.append(self._asked(shadow.module, view.candidates))
+            answers.append(self._answers(shadow.module, view.candidates))
             inside.append(shadow.included[view.at])
         phi, included = torch.stack(answers), torch.stack(inside)
         each = self.variance == "each" or (self.variance == "auto" and self.shadows >= _FEW)
@@ -77,7 +77,7 @@ class LiRA(Attack[RetrainView]):
         scores = torch.stack([score(target[q], phi[:, q], included, each) for q in range(self.queries)])
         return judged(scores.mean(0), view, generator, *_unseen(included, self.mode))
 
-    def _asked(self, answer: Callable[[Tensor], Tensor], records: Records) -> Tensor:
+    def _answers(self, answer: Callable[[Tensor], Tensor], records: Records) -> Tensor:
         """phi ``(queries, n)``."""
         copies = _copies(records.x, self.queries)
         return torch.stack([confidence(log_probabilities(answer, x), records.y) for x in copies])

@@ -70,5 +70,5 @@ class RMIA(Attack[RetrainView]):
             inside.append(shadow.included[view.at])
         a = self.a if self.mode == "offline" else None
         ratio = favour(target, torch.stack(answers), torch.stack(inside), a)
-        drawn = torch.randperm(len(out), generator=generator)[: self.population]
-        return judged(share_below(ratio, ratio[out[drawn]], self.gamma), view, generator)
+        sample = torch.randperm(len(out), generator=generator)[: self.population]
+        return judged(share_below(ratio, ratio[out[sample]], self.gamma), view, generator)

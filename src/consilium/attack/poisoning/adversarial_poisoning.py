@@ -66,10 +66,10 @@ class _Poisoned(Objective):
 
     def prepare(self, predict: Predict, x: Tensor, y: Tensor, generator: torch.Generator) -> Batch:
         coins = torch.rand(len(x), generator=generator, device=generator.device)
-        chosen = (coins < self.knobs.share).to(x.device)
-        if chosen.any():
+        mask = (coins < self.knobs.share).to(x.device)
+        if mask.any():
             x, y = x.clone(), y.clone()
-            x[chosen], y[chosen] = self._poison(predict, x[chosen], y[chosen], generator)
+            x[mask], y[mask] = self._poison(predict, x[mask], y[mask], generator)
         return self.inner.prepare(predict, x, y, generator)
 
     def for_round(self, params: Tensor, predict: Predict) -> Objective:

@@ -54,7 +54,7 @@ class LabelFlip(Corruption):
         eligible = torch.ones_like(records.y, dtype=torch.bool) if self.source is None else records.y == self.source
         place = torch.nonzero(eligible.cpu())[:, 0]
         order = torch.randperm(len(place), generator=stream.child("label-flip").generator())
-        chosen = place[order[: math.floor(self.share * len(place) + 1e-9)]].to(records.y.device)
+        flipped_at = place[order[: math.floor(self.share * len(place) + 1e-9)]].to(records.y.device)
         y = records.y.clone()
-        y[chosen] = (y[chosen] + 1) % classes if self.target is None else self.target
+        y[flipped_at] = (y[flipped_at] + 1) % classes if self.target is None else self.target
         return records.relabelled(y)

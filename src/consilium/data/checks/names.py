@@ -82,11 +82,11 @@ def _refuse_numbered(dataset: Dataset, unit: Tensor, key: Tensor, elsewhere: Ten
         if count > _FEW and 2 * count >= patients:
             example, name = int(unit[both][0]), dataset.key_name(site)
             other = dataset.key_name(int(key[(unit == example) & ~here][0]))
-            called = dataset.unit_name(example)
+            patient = dataset.unit_name(example)
             raise Refused(
-                f"{count} of the {patients} patients of site {name!r} are at other sites too, such as {called!r} at "
+                f"{count} of the {patients} patients of site {name!r} are at other sites too, such as {patient!r} at "
                 f"{other!r}: ids that each site gives by itself make one person of several",
-                remedy=f"put the site's name before them ({name}-{called}); or, if an id means the same person "
+                remedy=f"put the site's name before them ({name}-{patient}); or, if an id means the same person "
                 "everywhere, set shared-patients = true",
                 where="shared-patients",
             )
@@ -129,7 +129,7 @@ def _pairs(names: Sequence[str], *keys: Callable[[str], str]) -> Iterator[tuple[
     """Each name with an earlier one that is the same by one of ``keys``; once."""
     first: list[dict[str, str]] = [{} for _ in keys]
     for name in names:
-        others = [seen.setdefault(key(name), name) for seen, key in zip(first, keys, strict=True)]
+        others = [originals.setdefault(key(name), name) for originals, key in zip(first, keys, strict=True)]
         other = next((one for one in others if one != name), None)
         if other is not None:
             yield other, name

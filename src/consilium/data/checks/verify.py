@@ -20,10 +20,10 @@ def check_inputs(x: Tensor, where: str) -> None:
         raise Refused("there are no inputs", remedy="give at least one record with at least one value", where=where)
     flat = x.reshape(len(x), -1)
     low, high = flat.aminmax(dim=1)
-    broken = ~torch.isfinite(low) | ~torch.isfinite(high)
-    if broken.any():
+    faulty = ~torch.isfinite(low) | ~torch.isfinite(high)
+    if faulty.any():
         raise Refused(
-            f"{_records(broken)} NaN or infinite values", remedy="repair or drop these records first", where=where
+            f"{_records(faulty)} NaN or infinite values", remedy="repair or drop these records first", where=where
         )
     outside = (low < 0) | (high > 1)
     if outside.any():

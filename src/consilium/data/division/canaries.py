@@ -40,7 +40,7 @@ def plant(consortium: Consortium, *, canaries: int, kind: CanaryKind, site: str,
     sites, groups = list(consortium.sites), []
     for k in torch.unique(at).tolist():
         draws, count = stream.child(sites[k].id), int((at == k).sum())
-        records, sites[k] = _made(kind, sites[k], consortium, count, draws)
+        records, sites[k] = _make(kind, sites[k], consortium, count, draws)
         groups.append(records)
     every = _numbered(_joined(groups), consortium, kind)
     included = stream.child("coins").coins(canaries, 0.5)
@@ -50,7 +50,7 @@ def plant(consortium: Consortium, *, canaries: int, kind: CanaryKind, site: str,
         consortium,
         sites=tuple(sites),
         canaries=Canaries(every, at, included),
-        notes=(*consortium.notes, _said(kind, canaries, int(included.sum()), site)),
+        notes=(*consortium.notes, _note(kind, canaries, int(included.sum()), site)),
     )
     check_apart(planted)
     return planted
@@ -67,18 +67,18 @@ def _places(sites: Sequence[Site], canaries: int, site: str) -> Tensor:
     return (torch.arange(canaries) % len(sites)).sort().values
 
 
-def _made(kind: CanaryKind, site: Site, consortium: Consortium, count: int, stream: Stream) -> tuple[Records, Site]:
+def _make(kind: CanaryKind, site: Site, consortium: Consortium, count: int, stream: Stream) -> tuple[Records, Site]:
     """``count`` canaries, and the site without the records that they were made of."""
     generator, classes = stream.generator(), len(consortium.classes)
     if kind == "noise":
         x = torch.rand(count, *consortium.shape, generator=generator)
         return Records.of(x, torch.randint(classes, (count,), generator=generator)), site
     pool = site.records.non_members
-    chosen = _one_of_each_unit(pool, count, site.id, generator)
+    rows = _one_of_each_unit(pool, count, site.id, generator)
     shift = torch.randint(1, classes, (count,), generator=generator)
-    taken = pool.select(chosen)
-    left = pool.select(~torch.isin(pool.units, taken.units))
-    return taken.relabelled((taken.y + shift) % classes), _replaced(site, non_members=left)
+    originals = pool.select(rows)
+    rest = pool.select(~torch.isin(pool.units, originals.units))
+    return originals.relabelled((originals.y + shift) % classes), _replaced(site, non_members=rest)
 
 
 def _one_of_each_unit(pool: Records, count: int, name: str, generator: torch.Generator) -> Tensor:
@@ -121,6 +121,6 @@ def _joined(parts: Sequence[Records]) -> Records:
     return Records(*(torch.cat(column) for column in columns))
 
 
-def _said(kind: CanaryKind, canaries: int, included: int, site: str) -> str:
+def _note(kind: CanaryKind, canaries: int, included: int, site: str) -> str:
     where = site or "all sites"
     return f"{canaries} {kind} canaries were made for an audit; by fair coins {included} are trained on at {where}"

@@ -33,13 +33,13 @@ _CHANNELS = (1, 3)
 def check_unread_names(unread: Collection[str], known: Collection[str], where: str) -> None:
     """Refuse that an array is not read whose name says what it is; ``known`` are the standard names that are read."""
     divided = any(split_named(name.partition("_")[0]) is not None for name in known)
-    meant = {name: standard for name in unread if (standard := _meant(name)) and standard not in known}
-    meant = {name: standard for name, standard in meant.items() if not divided or "_" in standard}
-    if meant:
+    standards = {name: standard for name in unread if (standard := _meant(name)) and standard not in known}
+    standards = {name: standard for name, standard in standards.items() if not divided or "_" in standard}
+    if standards:
         raise Refused(
-            f"arrays are not read under these names: {', '.join(meant)}",
+            f"arrays are not read under these names: {', '.join(standards)}",
             remedy="rename "
-            + ", ".join(f"{name} to {standard}" for name, standard in meant.items())
+            + ", ".join(f"{name} to {standard}" for name, standard in standards.items())
             + " (names are case sensitive), or leave out what is something else",
             where=where,
         )

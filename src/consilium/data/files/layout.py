@@ -25,7 +25,7 @@ from .foreign import check_axes, check_label_form, check_unread_names
 from .meaning import COLUMNS, meaning_of
 from .split_names import check_one_spelling, split_named
 
-__all__ = ["NAMES", "Laid", "laid_out", "standard_names"]
+__all__ = ["NAMES", "ArrayDataset", "laid_out", "standard_names"]
 
 _Arrays = Mapping[str, npt.NDArray[Any]]
 _Parts = list[tuple[int | None, tuple[str, ...]]]
@@ -39,7 +39,7 @@ NAMES = frozenset(name for names in (*_PLAIN.values(), *_SPLIT.values(), (COLUMN
 
 
 @dataclass(frozen=True, eq=False)
-class Laid:
+class ArrayDataset:
     """Records, their split and their natural sites (each None if not given), the names, what inputs mean."""
 
     records: Records
@@ -74,10 +74,10 @@ def standard_names(keys: Iterable[str], where: str) -> tuple[dict[str, str], tup
 
 def _check_once(parts: list[str], standard: Mapping[str, str], where: str) -> None:
     """Refuse ``train_images`` beside ``train_Images``."""
-    seen: dict[str, str] = {}
+    spellings: dict[str, str] = {}
     for name in parts:
-        if seen.setdefault(standard[name], name) != name:
-            reason = f"{seen[standard[name]]!r} and {name!r} both name {standard[name]}"
+        if spellings.setdefault(standard[name], name) != name:
+            reason = f"{spellings[standard[name]]!r} and {name!r} both name {standard[name]}"
             raise Refused(reason, remedy="put them together, or rename one", where=where)
 
 
@@ -90,7 +90,7 @@ def _standard(name: str) -> str:
     return f"{('train', 'val', 'test')[split]}_{rest.casefold()}"
 
 
-def laid_out(arrays: _Arrays, where: str) -> Laid:
+def laid_out(arrays: _Arrays, where: str) -> ArrayDataset:
     """The records in ``arrays``; refused, naming the array, where one is missing or does not fit."""
     parts = _parts(arrays, where)
     for _, names in parts:
@@ -108,7 +108,7 @@ def laid_out(arrays: _Arrays, where: str) -> Laid:
     marks = [torch.full((n,), split) for (split, _), n in zip(parts, sizes, strict=True) if split is not None]
     split = torch.cat(marks).to(torch.int8) if marks else None
     meaning = meaning_of([arrays[names[0]] for _, names in parts], arrays.get(COLUMNS), units is not None, where)
-    return Laid(Records.of(torch.cat(x), torch.cat(y), units), split, keys, key_names, meaning, unit_names)
+    return ArrayDataset(Records.of(torch.cat(x), torch.cat(y), units), split, keys, key_names, meaning, unit_names)
 
 
 def _parts(arrays: _Arrays, where: str) -> _Parts:

@@ -40,8 +40,8 @@ class Shards(Partition):
             )
         shuffled = torch.randperm(len(y), generator=generator)
         by_label = shuffled[y[shuffled].argsort(stable=True)]
-        dealt = torch.randperm(shards, generator=generator) % sites
+        owners = torch.randperm(shards, generator=generator) % sites
         site = torch.empty(len(y), dtype=torch.long)
-        for shard, part in zip(dealt.tolist(), by_label.tensor_split(shards), strict=True):
+        for shard, part in zip(owners.tolist(), by_label.tensor_split(shards), strict=True):
             site[part] = shard
         return site

@@ -70,9 +70,9 @@ def encode_numbers(
             remedy="declare the range in the column's own unit",
             where="ranges",
         )
-    kept = np.clip(numbers, low, high)
-    scaled = ((kept - low) / (high - low) if high > low else np.zeros_like(kept)).astype(np.float32)
-    _check_distinct(kept, scaled, 0 if outside.any() else different, name)
+    clipped = np.clip(numbers, low, high)
+    scaled = ((clipped - low) / (high - low) if high > low else np.zeros_like(clipped)).astype(np.float32)
+    _check_distinct(clipped, scaled, 0 if outside.any() else different, name)
     return Encoded(scaled[:, None], declared is None, declared, clipped=outside)
 
 

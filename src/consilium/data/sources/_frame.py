@@ -94,13 +94,13 @@ def _among(column: Any, words: Collection[str]) -> Any:
 
 def _in_type(numbers: Sequence[Decimal], dtype: Any) -> Any:
     """``numbers`` as a column of ``dtype`` holds them: 9.9 is another number in float32, and 9.5 no whole one."""
-    kept = np.dtype(getattr(dtype, "numpy_dtype", dtype))
-    if kept.kind == "f":
+    numpy_type = np.dtype(getattr(dtype, "numpy_dtype", dtype))
+    if numpy_type.kind == "f":
         with np.errstate(over="ignore"):
-            return np.array([float(number) for number in numbers]).astype(kept)
-    low, high = np.iinfo(kept).min, np.iinfo(kept).max
+            return np.array([float(number) for number in numbers]).astype(numpy_type)
+    low, high = np.iinfo(numpy_type).min, np.iinfo(numpy_type).max
     near = [number for number in numbers if low <= number <= high]
-    return np.array([int(number) for number in near if number == number.to_integral_value()], dtype=kept)
+    return np.array([int(number) for number in near if number == number.to_integral_value()], dtype=numpy_type)
 
 
 def _parquet(pd: Any, file: Path) -> Any:

@@ -98,13 +98,13 @@ def _pictures(folder: Path) -> tuple[list[Path], list[Path]]:
 def _check_classes(pictures: Iterable[Picture], unread: Iterable[Path], parts: list[tuple[Path, int | None]]) -> None:
     """Refuse a class that has files and not one picture that is read, in any split."""
     read = {picture.label for picture in pictures}
-    lost: dict[str, list[Path]] = {}
+    missing: dict[str, list[Path]] = {}
     for file in unread:
         for part, _ in parts:
             inside = file.relative_to(part).parts if file.is_relative_to(part) else ()
             if len(inside) > 1 and inside[0] not in read:
-                lost.setdefault(inside[0], []).append(file)
-    for label, files in sorted(lost.items()):
+                missing.setdefault(inside[0], []).append(file)
+    for label, files in sorted(missing.items()):
         raise Refused(
             f"class {label!r} is lost whole: none of its {len(files)} files is read, such as {files[0].name}",
             remedy="put .png or .jpg files straight into the folder of their class, or move the folder away",
@@ -114,10 +114,10 @@ def _check_classes(pictures: Iterable[Picture], unread: Iterable[Path], parts: l
 
 def _check_spelling(folders: Iterable[Path]) -> None:
     """Refuse two classes that are one to the eye: ``train/Normal`` beside ``test/normal``."""
-    seen: dict[tuple[str, str], Path] = {}
+    first_paths: dict[tuple[str, str], Path] = {}
     for folder in dict.fromkeys(folders):
         keys = ("plain", _plain(folder.name)), ("drawn", drawn(folder.name))
-        others = [seen.setdefault(key, folder) for key in keys]
+        others = [first_paths.setdefault(key, folder) for key in keys]
         other = next((one for one in others if one.name != folder.name), None)
         if other is not None:
             raise Refused(

@@ -71,11 +71,11 @@ def check_words(words: Sequence[str], where: str, *, empty: bool = False, alike:
     Refused too: a blank one unless ``empty`` is a word.
     """
     read = partial(drawn, capitals=True) if alike else plain_text
-    seen: dict[str, str] = {}
+    spellings: dict[str, str] = {}
     for word in words:
         if not plain_text(word) and not empty:
             raise Refused(f"{word!r} is no name: nothing of it can be seen", remedy="give it a name", where=where)
-        other = seen.setdefault(read(word), word)
+        other = spellings.setdefault(read(word), word)
         if other != word:
             names = f"{other!r} and {word!r}{visible_difference(other, word)}"
             reason = f"{names} are one name: they differ in nothing that can be seen"

@@ -164,15 +164,16 @@ class Table(Source):
                 where="drop-missing",
             )
         whole = ~gaps.any(axis=1)
-        kept = frame[whole]
-        if kept.empty:
+        complete_rows = frame[whole]
+        if complete_rows.empty:
             raise Refused("no complete row is left", remedy="drop the columns with gaps", where="drop-missing")
         what, remedy = "rows with a gap", f"fill the gaps in {', '.join(named)}, or drop those columns"
         sites = [""] * len(frame) if self.site is None else _names(frame, self.site)
         labelled = ~gaps[self.label]
         check_none_lost(what, sites, [site for site, use in zip(sites, whole, strict=True) if use], remedy)
-        check_none_lost(what, _texts(frame[labelled], self.label), _texts(kept, self.label), remedy, "class")
-        return kept, by_site(what, [site for site, use in zip(sites, whole, strict=True) if not use], first(named))
+        check_none_lost(what, _texts(frame[labelled], self.label), _texts(complete_rows, self.label), remedy, "class")
+        omissions = by_site(what, [site for site, use in zip(sites, whole, strict=True) if not use], first(named))
+        return complete_rows, omissions
 
     def _checked(self, frame: Any) -> Any:
         """``frame``, every named column of which exists, without the dropped ones."""

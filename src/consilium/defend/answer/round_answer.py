@@ -48,8 +48,8 @@ class RoundAnswer(AnswerDefence):
     def answer(self, probabilities: Tensor) -> Tensor:
         """``(n, classes)`` in [0, 1]; rows need not sum to 1."""
         if self.top_k is not None and self.top_k < probabilities.shape[1]:
-            kept = probabilities.topk(self.top_k, dim=1)
-            probabilities = torch.zeros_like(probabilities).scatter(1, kept.indices, kept.values)
+            top = probabilities.topk(self.top_k, dim=1)
+            probabilities = torch.zeros_like(probabilities).scatter(1, top.indices, top.values)
         return probabilities.clone() if self.digits is None else probabilities.round(decimals=self.digits)
 
     def surrogate(self, before: nn.Module | None) -> nn.Module | None:

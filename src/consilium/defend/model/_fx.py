@@ -116,8 +116,8 @@ def _traced(module: nn.Module, example: Tensor) -> GraphModule:
     from torch.ao.quantization import get_default_qconfig_mapping, quantize_fx
 
     mapping = get_default_qconfig_mapping(torch.backends.quantized.engine)
-    kept: tuple[Callable[..., Any], ...] = (*_FLOAT_MODULES, *_FLOAT_FUNCTIONS)
-    for kind in kept:
+    float_targets: tuple[Callable[..., Any], ...] = (*_FLOAT_MODULES, *_FLOAT_FUNCTIONS)
+    for kind in float_targets:
         mapping.set_object_type(kind, None)
     try:
         graph: GraphModule = quantize_fx.prepare_fx(copy.deepcopy(module).eval(), mapping, (example,))

@@ -143,12 +143,12 @@ def _names(module: nn.Module) -> list[str]:
 
 
 def _batches(n: int, steps: int, stream: Stream) -> Iterator[Tensor]:
-    generator, left = stream.child("fine-tune").generator(), torch.zeros(0, dtype=torch.long)
+    generator, queue = stream.child("fine-tune").generator(), torch.zeros(0, dtype=torch.long)
     for _ in range(steps):
-        if not len(left):
-            left = torch.randperm(n, generator=generator)
-        yield left[:_BATCH]
-        left = left[_BATCH:]
+        if not len(queue):
+            queue = torch.randperm(n, generator=generator)
+        yield queue[:_BATCH]
+        queue = queue[_BATCH:]
 
 
 def _packed(bits: Tensor) -> Tensor:

@@ -60,8 +60,8 @@ class StaticInt8(ModelDefence):
             raise Unlawful(
                 "static-int8 has no public records to fit its ranges on", law=10, remedy="set data.public above 0"
             )
-        chosen = torch.randperm(len(public), generator=stream.generator())[: self.calibration]
-        return quantise(module, list(torch.split(public.x[chosen], 64)), proved=True)
+        rows = torch.randperm(len(public), generator=stream.generator())[: self.calibration]
+        return quantise(module, list(torch.split(public.x[rows], 64)), proved=True)
 
     def pack(self, module: nn.Module) -> dict[str, Tensor]:
         """``int8`` codes, ``float32`` scales, biases and norms, and zero points, end to end."""

@@ -262,8 +262,8 @@ class _PrivateOracle(GradientOracle):
 
     def _select(self, stream: Stream) -> Tensor:
         """The positions ``(m,)`` of the selected records: all of a unit's or none."""
-        chosen, self._selection = self.rule.selection.select(self.units, self.batch, stream, self._selection)
-        return torch.nonzero(chosen if self.owner is None else chosen[self.owner])[:, 0]
+        batch_rows, self._selection = self.rule.selection.select(self.units, self.batch, stream, self._selection)
+        return torch.nonzero(batch_rows if self.owner is None else batch_rows[self.owner])[:, 0]
 
     def _batch(self, index: Tensor, params: Tensor, buffers: Tensor, stream: Stream) -> Batch:
         """The selected records, prepared in evaluation mode where no example sees another."""

@@ -86,8 +86,8 @@ def _refuse_mixing_in_training(network: Network, shape: tuple[int, ...]) -> None
     beside = [answers(torch.cat([others[:i], x[i : i + 1], others[i + 1 :]]))[i] for i in range(len(x))]
     mixed = not _same(batch, torch.stack(beside))
     # What is drawn for a batch is not what is drawn for one: only without draws can they be compared.
-    drawn = not _same(batch, answers(x, draws=1))
-    if mixed or not (drawn or _same(batch, torch.cat([answers(row[None]) for row in x]))):
+    random = not _same(batch, answers(x, draws=1))
+    if mixed or not (random or _same(batch, torch.cat([answers(row[None]) for row in x]))):
         raise Unlawful(
             "in training mode an answer depends on the other examples of its batch, or on its place among them: "
             "per-example gradients, taken one at a time, would be those of another model",

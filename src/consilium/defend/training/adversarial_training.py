@@ -77,14 +77,14 @@ class _AdversarialObjective(Objective):
         """What ``inner`` prepares, with a random ``share`` of the inputs moved to their worst."""
         batch, knobs = self.inner.prepare(predict, x, y, generator), self.defence
         coins = torch.rand(len(batch["x"]), generator=generator, device=generator.device) < knobs.share
-        chosen = torch.nonzero(coins)[:, 0].to(x.device)
-        if not len(chosen):
+        rows = torch.nonzero(coins)[:, 0].to(x.device)
+        if not len(rows):
             return batch
         worst = maximise(
-            predict, batch["x"][chosen], batch["y"][chosen], ball=knobs.ball(),
+            predict, batch["x"][rows], batch["y"][rows], ball=knobs.ball(),
             steps=knobs.steps, step_size=knobs.length(), generator=generator,
         )  # fmt: skip
-        return {**batch, "x": batch["x"].index_copy(0, chosen, worst)}
+        return {**batch, "x": batch["x"].index_copy(0, rows, worst)}
 
     def for_round(self, params: Tensor, predict: Predict) -> Objective:
         """With ``inner`` as it is in this round."""

@@ -47,8 +47,8 @@ class Quantile:
 
 def noise_of_the_sum(z: float, count_noise: float) -> float:
     """z of the sum where a count with this noise is released too; infinite where the count alone costs more than z."""
-    left = z**-2 - (2 * count_noise) ** -2
-    return left**-0.5 if left > 0 else math.inf
+    remainder = z**-2 - (2 * count_noise) ** -2
+    return remainder**-0.5 if remainder > 0 else math.inf
 
 
 @dataclass(frozen=True, eq=False)

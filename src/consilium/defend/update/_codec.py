@@ -49,7 +49,7 @@ class Codec(UpdateDefence, ABC):
         """Type and length of every part that stands for ``size`` numbers."""
 
     @abstractmethod
-    def encode(self, vector: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
+    def encode(self, vector: Tensor, memory: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
         """The parts of ``vector (n,)``, and what to keep for the next round beside the residual."""
 
     @abstractmethod
@@ -59,7 +59,7 @@ class Codec(UpdateDefence, ABC):
     def protect(self, update: Update, memory: Payload, stream: Stream) -> tuple[Update, Payload]:
         """The site half: every part under ``entry.part``; residuals stay at the site."""
         sent: dict[str, Tensor] = {}
-        kept: dict[str, Tensor] = {}
+        next_memory: dict[str, Tensor] = {}
         for name, tensor in update.payload.items():
             if not _compressed(name, tensor.numel()):
                 sent[name] = tensor
@@ -67,8 +67,8 @@ class Codec(UpdateDefence, ABC):
             state = {key.removeprefix(f"{name}."): t for key, t in memory.items() if key.startswith(f"{name}.")}
             parts, after = self._encoded(tensor.float().reshape(-1), state, stream.child(name))
             sent |= {f"{name}.{part}": t for part, t in parts.items()}
-            kept |= {f"{name}.{part}": t for part, t in after.items()}
-        return replace(update, payload=sent), kept
+            next_memory |= {f"{name}.{part}": t for part, t in after.items()}
+        return replace(update, payload=sent), next_memory
 
     def enforce(self, update: Update, expected: Mapping[str, tuple[int, ...]]) -> Update:
         """The server half: the decoded update, or a refusal that names the part and what is wrong with it."""

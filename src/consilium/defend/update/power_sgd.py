@@ -42,7 +42,7 @@ class PowerSGD(Codec):
     def made_for(self, network: Network) -> Codec:
         """The codec for the layers of ``network``, which alone can encode and decode."""
         params, _ = network.start()
-        return _Layered(self, tuple(tuple(p.shape) for p in network.parameters_at(params).values()))
+        return _LayerwiseCodec(self, tuple(tuple(p.shape) for p in network.parameters_at(params).values()))
 
     @property
     def corrects(self) -> bool:
@@ -53,7 +53,7 @@ class PowerSGD(Codec):
         """Known to ``made_for(network)`` only."""
         raise _unbound()
 
-    def encode(self, vector: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
+    def encode(self, vector: Tensor, memory: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
         """Known to ``made_for(network)`` only."""
         raise _unbound()
 
@@ -63,7 +63,7 @@ class PowerSGD(Codec):
 
 
 @dataclass(frozen=True)
-class _Layered(Codec):
+class _LayerwiseCodec(Codec):
     """PowerSGD for layers of these shapes."""
 
     knobs: PowerSGD
@@ -85,10 +85,10 @@ class _Layered(Codec):
         rest = size - sum(n * m for n, m in low)
         return {part: (torch.float32, n) for part, n in (("p", p), ("q", q), ("rest", rest))}
 
-    def encode(self, vector: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
+    def encode(self, vector: Tensor, memory: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
         length = self.wire(vector.numel())["q"][1]
-        drawn = torch.randn(length, generator=generator, device=vector.device)
-        starts, rank = kept.get("q", drawn), self.knobs.rank
+        initial = torch.randn(length, generator=generator, device=vector.device)
+        starts, rank = memory.get("q", initial), self.knobs.rank
         factors: dict[str, list[Tensor]] = {"p": [vector[:0]], "q": [vector[:0]], "rest": [vector[:0]]}
         at = 0
         for layer, matrix in self._layers(vector):
@@ -96,7 +96,7 @@ class _Layered(Codec):
                 factors["rest"].append(layer)
                 continue
             end = at + rank * matrix[1]
-            p, q = _power_step(layer.view(matrix), starts[at:end].view(-1, rank), drawn[at:end].view(-1, rank))
+            p, q = _power_step(layer.view(matrix), starts[at:end].view(-1, rank), initial[at:end].view(-1, rank))
             factors["p"].append(p.reshape(-1))
             factors["q"].append(q.reshape(-1))
             at = end
@@ -106,13 +106,13 @@ class _Layered(Codec):
     def decode(self, parts: Payload, size: int) -> Tensor:
         if not all(bool(part.isfinite().all()) for part in parts.values()):
             raise refuse("a factor is not finite")
-        out, left = [], dict(parts)
+        out, queue = [], dict(parts)
         for shape in self.shapes:
             matrix = self._matrix(shape)
             if matrix is None:
-                out.append(_next(left, "rest", math.prod(shape)))
+                out.append(_next(queue, "rest", math.prod(shape)))
                 continue
-            p, q = (_next(left, part, self.knobs.rank * n) for part, n in zip(("p", "q"), matrix, strict=True))
+            p, q = (_next(queue, part, self.knobs.rank * n) for part, n in zip(("p", "q"), matrix, strict=True))
             out.append((p.view(matrix[0], -1) @ q.view(matrix[1], -1).T).reshape(-1))
         return torch.cat(out)
 
@@ -128,16 +128,16 @@ class _Layered(Codec):
         return (n, m) if self.knobs.rank * (n + m) < n * m else None
 
 
-def _power_step(matrix: Tensor, start: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
+def _power_step(matrix: Tensor, start: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
     """P ``(n, r)`` with orthonormal columns and Q ``(m, r)``; a column of zeros to start from is drawn anew."""
-    start = torch.where((start == 0).all(0), drawn, start)
+    start = torch.where((start == 0).all(0), initial, start)
     p = torch.linalg.qr(matrix @ start).Q
     return p, matrix.T @ p
 
 
-def _next(left: dict[str, Tensor], part: str, length: int) -> Tensor:
-    taken, left[part] = left[part][:length], left[part][length:]
-    return taken
+def _next(queue: dict[str, Tensor], part: str, length: int) -> Tensor:
+    head, queue[part] = queue[part][:length], queue[part][length:]
+    return head
 
 
 def _unbound() -> Refused:

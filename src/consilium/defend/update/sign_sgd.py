@@ -40,7 +40,7 @@ class SignSGD(Codec):
         """``signs`` and one ``scale``."""
         return {"signs": (torch.uint8, packed_length(size, 1)), "scale": (torch.float32, 1)}
 
-    def encode(self, vector: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
+    def encode(self, vector: Tensor, memory: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
         """Bit 1 stands for plus."""
         return {"signs": pack_bits(vector >= 0, 1), "scale": vector.abs().mean().reshape(1)}, {}
 

@@ -105,7 +105,7 @@ class Gateway:
     async def serve(self, connection: socket.socket, address: str) -> None:
         """One connection from its first byte to its last."""
         stream, link = ByteStream(connection), _Link(self.upstream, self.trust, self.limits)
-        stay = _Stay(stream)
+        stay = _ServedConnection(stream)
         self._strangers.enter(address, stay, stay.end)
         try:
             await self._guest(stay, link, address)
@@ -120,7 +120,7 @@ class Gateway:
             link.close()
             stay.over()
 
-    async def _guest(self, stay: _Stay, link: _Link, address: str) -> None:
+    async def _guest(self, stay: _ServedConnection, link: _Link, address: str) -> None:
         stream, head = stay.stream, await self._first(stay.stream)
         if head is not None:
             party = self._party(head, address)
@@ -172,7 +172,7 @@ class Gateway:
             await asyncio.wait_for(stream.write(answer), self.limits.patience(len(answer)))
 
 
-class _Stay:
+class _ServedConnection:
     """A connection and the task that serves it, which end together."""
 
     def __init__(self, stream: ByteStream) -> None:

@@ -53,10 +53,10 @@ def _number(value: int | memoryview) -> int:
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """Number and value of each field: an integer, or the bytes of anything else."""
-    at, seen = 0, 0
+    at, count = 0, 0
     while at < len(message):
-        seen += 1
-        if seen > _MOST_FIELDS:
+        count += 1
+        if count > _MOST_FIELDS:
             _malformed()
         tag, at = _varint(message, at)
         number, kind = tag >> 3, tag & 7

@@ -69,13 +69,13 @@ class ByteStream:
 
     async def exactly(self, size: int) -> bytearray:
         """The next ``size`` bytes, made as they come; raises EOFError where the connection ends before."""
-        got = bytearray(self._take(size))
-        while len(got) < size:
-            data = await self._more(size - len(got))
+        buffer = bytearray(self._take(size))
+        while len(buffer) < size:
+            data = await self._more(size - len(buffer))
             if not data:
                 raise EOFError
-            got += data
-        return got
+            buffer += data
+        return buffer
 
     async def write(self, data: bytes | bytearray) -> None:
         """Send ``data``, encrypted a piece at a time."""
@@ -117,9 +117,9 @@ class ByteStream:
         return self._socket
 
     def _take(self, size: int) -> bytes:
-        taken = bytes(self._ahead[:size])
+        piece = bytes(self._ahead[:size])
         del self._ahead[:size]
-        return taken
+        return piece
 
     async def _more(self, most: int = _LARGE) -> bytes:
         """Some plain bytes; empty at the end."""

@@ -22,14 +22,14 @@ from consilium.study.stages.manifest import given
 from .messages import StudyRequest
 from .schema import Schema, check_declared, read_schema
 
-__all__ = ["Understood", "describe", "understand"]
+__all__ = ["DescribedStudy", "describe", "understand"]
 
 _TOLD = ("name", "data", "model", "federation", "vary", "threads", "max-epsilon", "unlawful")
 _PLAN = {"tables", "arm", "seed", "training", "shape", "classes", "inputs", "roster"}
 
 
 @dataclass(frozen=True, eq=False)
-class Understood:
+class DescribedStudy:
     """A study as a site reads it: one arm and one seed of it, and what the model's inputs and answers are."""
 
     spec: Spec
@@ -75,7 +75,7 @@ def describe(spec: Spec, arm: Arm, seed: int, training: str, data: Consortium, s
     )
 
 
-def understand(request: StudyRequest) -> Understood:
+def understand(request: StudyRequest) -> DescribedStudy:
     """The study that is asked for; refused where the request says one thing to the limits and another to the work."""
     plan = request.plan
     if set(plan) != _PLAN or not isinstance(plan["tables"], Mapping):
@@ -87,7 +87,7 @@ def understand(request: StudyRequest) -> Understood:
     if not isinstance(seed, int) or not isinstance(roster, list):
         raise Refused("the request holds no study", remedy="run one release everywhere", where="request")
     schema = read_schema(plan)
-    study = Understood(
+    study = DescribedStudy(
         spec,
         named[name],
         seed,
@@ -101,7 +101,7 @@ def understand(request: StudyRequest) -> Understood:
     return study
 
 
-def _check_same(request: StudyRequest, study: Understood) -> None:
+def _check_same(request: StudyRequest, study: DescribedStudy) -> None:
     """What the limits were asked about is what will be done."""
     federation = study.arm.federation(study.spec)
     planned: dict[str, Json] = {

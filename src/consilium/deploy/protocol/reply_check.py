@@ -19,14 +19,14 @@ from consilium.federate.round.weights import check_weight
 
 from .messages import Context, decode_refusal, decode_update, kind_of
 
-__all__ = ["Reception", "Turned"]
+__all__ = ["Reception", "RejectedReply"]
 
 _MOST_MESSAGES = 8
 """Of one sender in one round; what comes after is not read and not listed."""
 
 
 @dataclass(frozen=True)
-class Turned:
+class RejectedReply:
     """A message that was turned away: from whom (a site, or ``node 7``), which one of theirs, and why."""
 
     sender: str
@@ -48,7 +48,7 @@ class Reception:
     weights: Mapping[str, float] = field(default_factory=dict)
     deadline: float = math.inf
     updates: dict[str, Update] = field(default_factory=dict, init=False)
-    turned: list[Turned] = field(default_factory=list, init=False)
+    turned: list[RejectedReply] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         self._nonces: dict[str, str] = {}
@@ -63,7 +63,7 @@ class Reception:
         try:
             self.updates[sender] = self._admitted(node, data, at)
         except Refused as error:
-            self.turned.append(Turned(sender, self._came[sender], error.reason))
+            self.turned.append(RejectedReply(sender, self._came[sender], error.reason))
             return False
         return True
 

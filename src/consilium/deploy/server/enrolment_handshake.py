@@ -112,7 +112,7 @@ def enrol(
     """
     digest, question = request.digest(), wire.encode_request(request)
     parts, schema = {"request": question, "question": question, **more}, read_schema(request.plan)
-    end, came, turned = time.monotonic() + options.gather, dict[str, Enrolment](), dict[str, str]()
+    end, enrolments, rejections = time.monotonic() + options.gather, dict[str, Enrolment](), dict[str, str]()
 
     def read(site: str, reply: Message) -> Enrolment | Refused:
         data = message_bytes(reply, "answer")
@@ -123,30 +123,32 @@ def enrol(
         check_agreed(schema, {site: one.inputs})
         return one
 
-    while missing := [site for site in sites if site not in came]:
+    while missing := [site for site in sites if site not in enrolments]:
         patient = replace(caller, deadline=max(0.0, end - time.monotonic()))
         answers, wrong = patient.ask(missing, parts, read, "enrolment")
         for site, answer in answers.items():
             if isinstance(answer, Refused):
                 raise Refused(f"{site} refuses: {answer}", remedy="change the study, or leave the site out", where=site)
-            came[site] = answer
+            enrolments[site] = answer
         for site, complaint in wrong.items():
             why = complaint.removeprefix(f"{site}: ")
-            if turned.get(site) != why:
+            if rejections.get(site) != why:
                 caller.say(f"{site} is turned away: {why} Waiting for it to come as itself")
-            turned[site] = why
+            rejections[site] = why
         if time.monotonic() >= end:
-            raise _incomplete([site for site in missing if site not in came], turned, options)
+            raise _incomplete([site for site in missing if site not in enrolments], rejections, options)
         if wrong:
             time.sleep(min(_AGAIN, max(0.0, end - time.monotonic())))
-    check_agreed(schema, {site: came[site].inputs for site in sites})
-    caller.say(", ".join(f"{site} has {came[site].train} records" for site in sites))
-    return {site: came[site] for site in sites}
+    check_agreed(schema, {site: enrolments[site].inputs for site in sites})
+    caller.say(", ".join(f"{site} has {enrolments[site].train} records" for site in sites))
+    return {site: enrolments[site] for site in sites}
 
 
-def _incomplete(missing: Sequence[str], turned: Mapping[str, str], options: ServerOptions) -> Failed:
+def _incomplete(missing: Sequence[str], rejections: Mapping[str, str], options: ServerOptions) -> Failed:
     """A site that did not come as itself is no study that cannot be served: whoever restarts the server may do so."""
-    wrong = "".join(f"; {site} was turned away: {turned[site].rstrip('.')}" for site in missing if site in turned)
+    wrong = "".join(
+        f"; {site} was turned away: {rejections[site].rstrip('.')}" for site in missing if site in rejections
+    )
     reason = f"{', '.join(missing)} did not come in {options.gather:.0f} s{wrong}"
     return Failed(reason, remedy="start them, and serve again")
 
@@ -161,8 +163,10 @@ def named(caller: Caller, options: ServerOptions, spec: Spec, data: Consortium, 
             raise Failed(f"{', '.join(set(names) - set(nodes))} did not come", remedy="start them, and serve again")
         caller.alive()
         new = {f"node {node}": node for node in set(caller.grid.get_node_ids()) - set(nodes.values())}
-        came, _ = replace(caller, nodes=new, deadline=10.0, waits=lambda *_: None).ask(list(new), parts, _name, "names")
-        nodes |= {site: new[node] for node, site in came.items() if site in names}
+        answers, _ = replace(caller, nodes=new, deadline=10.0, waits=lambda *_: None).ask(
+            list(new), parts, _name, "names"
+        )
+        nodes |= {site: new[node] for node, site in answers.items() if site in names}
         time.sleep(0.5)
     return nodes
 

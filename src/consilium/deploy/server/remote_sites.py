@@ -34,7 +34,7 @@ def elsewhere(data: Consortium, enrolled: Sequence[Enrolment]) -> Consortium:
 
 
 @dataclass(frozen=True, eq=False)
-class _Declared(Records):
+class _DeclaredRecords(Records):
     """A number of records, of ``owners`` units: every tensor is one element that is read n times."""
 
     owners: int = 0
@@ -47,4 +47,4 @@ class _Declared(Records):
 def _declared(n: int, units: int = 0) -> Records:
     """``n`` records of so many units, 0 for each its own."""
     nothing = torch.zeros(1, dtype=torch.long).expand(n)
-    return _Declared(torch.zeros(1, 0).expand(n, 0), nothing, nothing, nothing, units or n)
+    return _DeclaredRecords(torch.zeros(1, 0).expand(n, 0), nothing, nothing, nothing, units or n)

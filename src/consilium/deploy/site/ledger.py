@@ -109,8 +109,8 @@ class Ledger:
 
     def owed(self, study: str, data: Fingerprint, labels: Sequence[Charge]) -> tuple[Charge, ...]:
         """``labels``, or nothing where they are paid: the same study, records, order and mechanism give one draw."""
-        paid = any(e.study == study and e.order == data.order and e.labels == tuple(labels) for e in self._entries)
-        return () if paid else tuple(labels)
+        is_paid = any(e.study == study and e.order == data.order and e.labels == tuple(labels) for e in self._entries)
+        return () if is_paid else tuple(labels)
 
     def cost(
         self,
@@ -164,8 +164,8 @@ class Ledger:
         again if the records or their order changed.  Refused where ``budget`` does not cover it.
         """
         _check_kinds(charges, labels)
-        owed = self.owed(study, data, labels)
-        self.check(data, charges, budget, owed, randomised=bool(labels))
+        charges_due = self.owed(study, data, labels)
+        self.check(data, charges, budget, charges_due, randomised=bool(labels))
         self._keep_tokens(data)
         line: dict[str, Json] = {
             "study": study,
@@ -175,7 +175,7 @@ class Ledger:
             "order": data.order,
             "n": data.n,
             "charges": None if charges is None else [charge_to_json(c) for c in charges],
-            "labels": [charge_to_json(c) for c in owed],
+            "labels": [charge_to_json(c) for c in charges_due],
             "exposed": charges is None and not labels,
             "at": _now(),
         }
@@ -351,10 +351,10 @@ def _check_kinds(charges: Sequence[Charge] | None, labels: Sequence[Charge]) -> 
 
 
 def _over(what: str, requested: float, total: float, spent: float, most: float) -> Refused:
-    left = max(0.0, most - spent)
+    remaining = max(0.0, most - spent)
     return Refused(
-        f"asks for epsilon {round_up(requested)}, {round_down(left)} of {most:g} is left for these records (in all "
-        f"{round_up(total)})",
+        f"the study asks for epsilon {round_up(requested)}; {round_down(remaining)} of {most:g} is left for these "
+        f"records (total with the study: {round_up(total)})",
         remedy="ask for less (a smaller epsilon, fewer rounds), or for other records",
         where=f"budget.{what}",
     )

@@ -35,15 +35,15 @@ class Keyring(Custody):
     def wrap(self, key: bytes) -> bytes:
         """Put the key into the keyring; what points to it."""
         account = secrets.token_hex(16)
-        _asked("set_password", _SERVICE, account, key.hex())
-        if _asked("get_password", _SERVICE, account) != key.hex():
+        _call("set_password", _SERVICE, account, key.hex())
+        if _call("get_password", _SERVICE, account) != key.hex():
             raise Refused("the system's keyring did not keep the site's secret", remedy=_INSTEAD)
         return canonical({"kept": self.name, "service": _SERVICE, "account": account, "check": _check(key)})
 
     def unwrap(self, data: bytes, path: Path) -> bytes:
         """The key from the keyring; Refused where it is not there any more."""
         about = parse_object(data, "secret")
-        entry = _asked("get_password", str(about.get("service")), str(about.get("account")))
+        entry = _call("get_password", str(about.get("service")), str(about.get("account")))
         try:
             key = bytes.fromhex(entry or "")
         except ValueError:
@@ -61,7 +61,7 @@ def _check(key: bytes) -> str:
     return hmac.new(key, b"custody", hashlib.sha256).hexdigest()
 
 
-def _asked(method: str, *arguments: str) -> str | None:
+def _call(method: str, *arguments: str) -> str | None:
     """What the keyring answers; Refused where there is none that keeps a secret."""
     try:
         package, errors = importlib.import_module("keyring"), importlib.import_module("keyring.errors")

@@ -155,9 +155,9 @@ def check_policy(request: StudyRequest, limits: SiteLimits, ledger: Ledger, data
         _check_required(group, request, data.known())
     study = request.digest()
     rounds = request.rounds if data.most is None else min(request.rounds, data.most)
-    left = rounds - len(set(ledger.paid(study)))
-    owed = ledger.owed(study, data.data, data.labels)
-    ledger.check(data.data, data.charges(max(0, left)), limits.budget, owed, randomised=bool(data.labels))
+    rounds_due = rounds - len(set(ledger.paid(study)))
+    charges_due = ledger.owed(study, data.data, data.labels)
+    ledger.check(data.data, data.charges(max(0, rounds_due)), limits.budget, charges_due, randomised=bool(data.labels))
 
 
 def read_limits(path: Path) -> SiteLimits:
@@ -180,7 +180,7 @@ def _check_required(group: Sequence[Requirement], request: StudyRequest, known: 
 
 
 def _limits(table: Mapping[str, Any]) -> SiteLimits:
-    _known(table, _TOP, "limit")
+    _check_known(table, _TOP, "limit")
     base = SiteLimits()
     return SiteLimits(
         max_rounds=_whole(table, "max-rounds", base.max_rounds),
@@ -201,7 +201,7 @@ def _limits(table: Mapping[str, Any]) -> SiteLimits:
 def _budget(table: object) -> Budget:
     if not isinstance(table, dict):
         _wrong("budget", table, "a table")
-    _known(table, ["epsilon", "delta", "labels", "unit", "adjacency"], "part of a budget", "budget")
+    _check_known(table, ["epsilon", "delta", "labels", "unit", "adjacency"], "part of a budget", "budget")
     unit = _choice(table, "unit", "budget.unit", _UNITS)
     adjacency = _choice(table, "adjacency", "budget.adjacency", _ADJACENCIES)
     delta = _number(table, "delta", "budget.delta", 1.0)
@@ -224,7 +224,7 @@ def _choice(table: Mapping[str, Any], name: str, where: str, known: tuple[_Word,
 def _group(table: Mapping[str, Any], number: int) -> tuple[Requirement, ...]:
     where = f"require.{number}"
     if "any-of" in table:
-        _known(table, ["any-of"], "part of a choice", where)
+        _check_known(table, ["any-of"], "part of a choice", where)
         choices = _tables(table["any-of"], f"{where}.any-of")
         if not choices:
             _wrong(f"{where}.any-of", [], "one defence or more")
@@ -237,7 +237,7 @@ def _requirement(table: Mapping[str, Any], where: str) -> Requirement:
         _wrong(f"{where}.kind", table.get("kind"), "the kind of a defence")
     try:
         card = catalogue.find(table["kind"], *_DEFENCES)
-        _known(table, ["kind", *card.knobs], f"knob of {card.kind}")
+        _check_known(table, ["kind", *card.knobs], f"knob of {card.kind}")
     except Refused as error:
         raise error.at(where) from None
     return Requirement(card.kind, {knob: _bounds(table[knob], f"{where}.{knob}") for knob in table if knob != "kind"})
@@ -246,7 +246,7 @@ def _requirement(table: Mapping[str, Any], where: str) -> Requirement:
 def _bounds(table: object, where: str) -> tuple[float | None, float | None]:
     if not isinstance(table, dict) or not table:
         _wrong(where, table, "{ at-least = ... }, { at-most = ... } or both")
-    _known(table, ["at-least", "at-most"], "bound", where)
+    _check_known(table, ["at-least", "at-most"], "bound", where)
     least, most = (
         _number(table, name, f"{where}.{name}") if name in table else None for name in ("at-least", "at-most")
     )
@@ -263,7 +263,7 @@ def _algorithms(table: Mapping[str, Any]) -> tuple[str, ...] | None:
     return words
 
 
-def _known(table: Mapping[str, Any], names: list[str], what: str, where: str = "") -> None:
+def _check_known(table: Mapping[str, Any], names: list[str], what: str, where: str = "") -> None:
     for name in table:
         if name not in names:
             raise Refused(f"unknown {what} {name!r}", remedy=catalogue.nearest(name, names), where=where)

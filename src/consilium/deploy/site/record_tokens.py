@@ -52,12 +52,12 @@ class Fingerprint:
         for number, person in enumerate(self.persons):
             for token in person:
                 owners.setdefault(token, []).append(number)
-        seen: list[set[str]] = [set() for _ in self.persons]
+        token_sets: list[set[str]] = [set() for _ in self.persons]
         for name, tokens in known.items():
             for token in owners.keys() & tokens:
                 for number in owners[token]:
-                    seen[number].add(name)
-        cases = {frozenset(case) for case in seen}
+                    token_sets[number].add(name)
+        cases = {frozenset(case) for case in token_sets}
         return frozenset(case for case in cases if not any(case < other for other in cases))
 
 

@@ -56,12 +56,14 @@ class Custody(ABC):
         Refused where it is missing, damaged, readable by others, or kept in another way.
         """
         data = _private(path)
-        kept = _kept(data, path)
-        if kept == self.name:
+        custody_name = _custody_kind(data, path)
+        if custody_name == self.name:
             return Secret(self.unwrap(data, path))
-        if kept != PlainFile.name:
+        if custody_name != PlainFile.name:
             raise Refused(
-                f"the site's secret is not kept by {self.name}", remedy=f"use --secret-from {kept}", where=str(path)
+                f"the site's secret is not kept by {self.name}",
+                remedy=f"use --secret-from {custody_name}",
+                where=str(path),
             )
         durable(path, self.wrap(data))
         _log.info("%s: kept by %s from now on; copies made before, as in backups, are still open", path, self.name)
@@ -107,17 +109,17 @@ def _private(path: Path) -> bytes:
     return data
 
 
-def _kept(data: bytes, path: Path) -> str:
+def _custody_kind(data: bytes, path: Path) -> str:
     """The name of the custody that wrote ``data``."""
     if len(data) == _BYTES:
         return PlainFile.name
     try:
-        kept = parse_object(data, "secret").get("kept")
+        custody_name = parse_object(data, "secret").get("kept")
     except Refused:
-        kept = None
-    if kept not in ("passphrase", "keyring"):
+        custody_name = None
+    if custody_name not in ("passphrase", "keyring"):
         raise Refused(f"the site's secret has {len(data)} bytes, not {_BYTES}", remedy="restore it", where=str(path))
-    return str(kept)
+    return str(custody_name)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -63,10 +63,10 @@ def _prompted(new: bool) -> str:
         raise Refused("there is no terminal to ask for the passphrase on", remedy=_OTHERWISE, where=_WHERE)
     try:
         passphrase = getpass.getpass("passphrase of the site's secret: ")
-        again = getpass.getpass("the same again: ") if new else passphrase
+        repetition = getpass.getpass("the same again: ") if new else passphrase
     except EOFError:
         raise Refused("no passphrase was given", remedy=_OTHERWISE, where=_WHERE) from None
-    if passphrase != again:
+    if passphrase != repetition:
         raise Refused("the two passphrases differ", remedy="start again; nothing was changed", where=_WHERE)
     return passphrase
 

@@ -78,14 +78,14 @@ def take_part(
 
     ``secret_from`` says where the ledger's secret is kept: see :mod:`.secret_source`.
     """
-    kept = custody(secret_from)
+    secret_custody = custody(secret_from)
     line.check()
     check_site_name(site)
     os.umask(0o077)  # states and answers are nobody else's
-    guard = Guard(SiteLimits() if limits is None else read_limits(limits), state / "ledger", kept)
+    guard = Guard(SiteLimits() if limits is None else read_limits(limits), state / "ledger", secret_custody)
     log_lines("%(asctime)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    if not isinstance(kept, PlainFile):
+    if not isinstance(secret_custody, PlainFile):
         guard.unlock()
     join(line, Worker(site, holding_of(data), state / "studies", guard), state)
 
@@ -96,22 +96,22 @@ def join(line: SiteConnection, worker: Worker, home: Path) -> None:
     line.check()
     check_site_name(worker.site)
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    began, met = time.monotonic(), False
+    start, connected = time.monotonic(), False
     while True:
         try:
             node = _live(line, worker, home)
         except OSError as error:
-            if not met:
+            if not connected:
                 raise
             _pause(f"{error.filename or home}: {error.strerror or error}; free disk space")
             continue
         number = _number(node)
-        met = met or number > 0
-        if _foreign(node) and not met:
+        connected = connected or number > 0
+        if _foreign(node) and not connected:
             raise Refused(_FOREIGN.format(line.ca), remedy="ask its operator for ca.crt")
         if not _rejected(node):
-            began = time.monotonic()
-        elif time.monotonic() - began > _SECONDS_AWAY:
+            start = time.monotonic()
+        elif time.monotonic() - start > _SECONDS_AWAY:
             raise Refused("the server does not take this key", remedy="ask its operator to put ID.pub into sites/")
         _pause(_why_ended(node, line))
         if number:
@@ -191,20 +191,20 @@ def _not_answered(error: Exception) -> None:
     _log.warning("a message was not answered: %s", type(error).__name__)
 
 
-def _said(node: Child) -> str:
+def _log_text(node: Child) -> str:
     return node.log.read_text(encoding="utf-8", errors="replace") if node.log.is_file() else ""
 
 
 def _number(node: Child) -> int:
     """The number under which the server took this node; 0 if it did not."""
-    match = re.search(r"SuperNode ID: ([0-9]+)", _said(node))
+    match = re.search(r"SuperNode ID: ([0-9]+)", _log_text(node))
     return int(match[1]) if match else 0
 
 
 def _rejected(node: Child) -> bool:
     """Whether the server refused the key: unknown, or held by a node that it takes for alive."""
-    return any(f"code: {code}" in _said(node) for code in (2001, 2004))
+    return any(f"code: {code}" in _log_text(node) for code in (2001, 2004))
 
 
 def _foreign(node: Child) -> bool:
-    return "CERTIFICATE_VERIFY_FAILED" in _said(node)
+    return "CERTIFICATE_VERIFY_FAILED" in _log_text(node)

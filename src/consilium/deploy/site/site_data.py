@@ -19,7 +19,7 @@ from consilium.core.records import Consortium
 from consilium.data.division.sites import gather
 from consilium.data.partitions.iid import IID
 from consilium.data.source import Source
-from consilium.deploy.protocol.description import Understood
+from consilium.deploy.protocol.description import DescribedStudy
 from consilium.study.build.factory import consortium
 from consilium.study.spec.parse import read
 from consilium.study.spec.toml_binding import as_table, card_of, entry, refuse_unknown
@@ -38,7 +38,7 @@ def holding_of(data: str) -> Holding:
         return Holding(_rehearsed, own=False)
     source, shares, shared = _own_table(Path(data))
 
-    def gather_own(study: Understood, site: str) -> Consortium:
+    def gather_own(study: DescribedStudy, site: str) -> Consortium:
         consortium = gather(
             source,
             IID(),
@@ -55,7 +55,7 @@ def holding_of(data: str) -> Holding:
     return Holding(gather_own, own=True)
 
 
-def _rehearsed(study: Understood, site: str) -> Consortium:
+def _rehearsed(study: DescribedStudy, site: str) -> Consortium:
     source = study.spec.data.source
     if any("path" in knob or "folder" in knob for knob in source.configuration()):
         raise Refused("a rehearsal opens no file that the server names", remedy="give this site's own --data")

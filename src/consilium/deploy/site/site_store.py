@@ -70,11 +70,11 @@ class SiteStore:
         that the server has left, and go.
         """
         tensors, about = packed(state)
-        kept = hashlib.sha256(question).digest() + answer
-        digest = hashlib.sha256(kept).hexdigest()
+        content = hashlib.sha256(question).digest() + answer
+        digest = hashlib.sha256(content).hexdigest()
         write_sealed(self._state(round), tensors, {**about, **self._expected(round), "answer": digest})
         try:
-            _replace(self._answer(round), kept)
+            _replace(self._answer(round), content)
         except Failed:
             self._state(round).unlink(missing_ok=True)
             self._answer(round).unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from consilium.core.algorithm import Server
 from consilium.core.errors import ConsiliumError, Failed, Refused
 from consilium.core.records import Consortium, Records
 from consilium.deploy.protocol import messages as wire
-from consilium.deploy.protocol.description import Understood, understand
+from consilium.deploy.protocol.description import DescribedStudy, understand
 from consilium.deploy.protocol.difference import refuse_difference
 from consilium.deploy.protocol.enrolment import Enrolment, encode_enrolment
 from consilium.deploy.protocol.schema import Schema, check_named
@@ -49,7 +49,7 @@ _log = logging.getLogger("consilium.site")
 class Holding:
     """A site's data: ``gather`` makes a consortium whose one site it is; ``own`` is False in a rehearsal."""
 
-    gather: Callable[[Understood, str], Consortium]
+    gather: Callable[[DescribedStudy, str], Consortium]
     own: bool
 
 
@@ -124,22 +124,22 @@ class Worker:
 
     def _assess(self, study: _Prepared, digest: str, question: bytes) -> bytes:
         model = wire.decode_model(question, wire.Context(digest))
-        return wire.encode_assessment(self._judged(study, model, question), digest, model.round)
+        return wire.encode_assessment(self._assessment(study, model, question), digest, model.round)
 
     def _assess_before(self, study: _Prepared, digest: str, question: bytes) -> bytes:
         """The model that a round begins with, judged before it is trained on."""
-        got = wire.decode_broadcast(question, wire.Context(digest))
+        broadcast = wire.decode_broadcast(question, wire.Context(digest))
         population = study.admitted.request.sites
-        model = Server(got.round - 1, got.params, got.buffers, population=population)
-        return wire.encode_assessment(self._judged(study, model, question), digest, model.round)
+        model = Server(broadcast.round - 1, broadcast.params, broadcast.buffers, population=population)
+        return wire.encode_assessment(self._assessment(study, model, question), digest, model.round)
 
-    def _judged(self, study: _Prepared, model: Server, question: bytes) -> Assessment:
+    def _assessment(self, study: _Prepared, model: Server, question: bytes) -> Assessment:
         person = study.person
         try:
             self.guard.assess(study.admitted.request, question)
         except Refused as error:  # it declines to judge, and goes on training
             return Assessment(self.site, 0, None, None, error.reason)
-        state = person.algorithm.model_for(model, study.store.state(model.round + 1).kept)
+        state = person.algorithm.model_for(model, study.store.state(model.round + 1).algorithm)
         if state is None:
             return Assessment(self.site, 0, None, None, "the site has no model yet")
         with one_thread():
@@ -160,7 +160,7 @@ class Worker:
         enrolment = Enrolment(self.site, n, m, 1.0, self.holding.own, units, Schema.of(data).digest())
         return encode_enrolment(enrolment, digest)
 
-    def _gathered(self, study: Understood) -> Consortium:
+    def _gathered(self, study: DescribedStudy) -> Consortium:
         if self.site not in study.roster:
             raise Refused(f"the study has no site {self.site}", remedy="ask its operator for the site's name")
         data = self._read(study)
@@ -169,7 +169,7 @@ class Worker:
         check_named(data)
         return data
 
-    def _read(self, study: Understood) -> Consortium:
+    def _read(self, study: DescribedStudy) -> Consortium:
         """The site's data; of what is wrong with its own only the fact leaves, since the reason may hold records."""
         try:
             return self.holding.gather(study, self.site)

@@ -89,7 +89,7 @@ class Caller:
 
         ``name`` is that of the question, for people.
         """
-        return _Asking(self, parts, read, name).until_all(sites)
+        return _Poll(self, parts, read, name).until_all(sites)
 
 
 @dataclass(frozen=True)
@@ -138,22 +138,22 @@ class Flower(Engine):
         parts = {"request": wire.encode_request(self.deployment.request), **question.encoded(self._digest)}
         self._declined = set()
         desk = Reception(cohort, self._sites, wire.Context(self._digest, question.round), self.deployment.weights)
-        read = partial(self._read, question, desk)
-        came, refused = self.caller.ask(cohort, parts, read, name)
+        read = partial(self._decode, question, desk)
+        answers, refused = self.caller.ask(cohort, parts, read, name)
         self._turned = {**desk.refused(), **refused} if question.broadcast is not None else {}
         for site, why in refused.items():
             self.caller.say(f"{name}: {site} refuses: {why}")
             self.refusals[site] = why
-        silent = [site for site in cohort if site not in came and site not in refused]
+        silent = [site for site in cohort if site not in answers and site not in refused]
         if silent:
             self.silent[f"{name} {phase}"] = silent
             self.caller.say(f"{name}: no answer from {', '.join(silent)} in {self.caller.deadline:.0f} s")
         if silent or refused:
             self.deployment.note(self.figures())
         for site in cohort:
-            if site in came:
+            if site in answers:
                 state = states[site] if question.broadcast is None else self._charged(site, states[site])
-                yield site, cast(Outbox, came[site]), state
+                yield site, cast(Outbox, answers[site]), state
 
     def turned(self) -> Mapping[str, str]:
         """Whose answers did not count in the last round, and why."""
@@ -175,7 +175,7 @@ class Flower(Engine):
             return state
         return replace(state, ledger=entered(state.ledger, charge))
 
-    def _read(self, question: Question, desk: Reception, site: str, reply: Message) -> object:
+    def _decode(self, question: Question, desk: Reception, site: str, reply: Message) -> object:
         """The answer of ``site``, whose key sent it: one that names another site is refused."""
         data = message_bytes(reply, "answer")
         if (refusal := refusal_of(site, data, self._digest)) is not None:
@@ -201,7 +201,7 @@ class Flower(Engine):
         return told_now
 
 
-class _Asking(Generic[Answer]):
+class _Poll(Generic[Answer]):
     """One question to a cohort, from the first message to the last answer.
 
     Every message carries a token that its node alone has seen; an answer that does not return it came from another
@@ -221,23 +221,23 @@ class _Asking(Generic[Answer]):
 
     def until_all(self, sites: Sequence[str]) -> tuple[dict[str, Answer], dict[str, str]]:
         """Ask every site and collect what they answer until all have, or the deadline is over."""
-        looked = began = time.monotonic()
+        last_look = start = time.monotonic()
         self._ask(sites)
-        while self._missing(sites) and time.monotonic() < began + self.caller.deadline:
+        while self._missing(sites) and time.monotonic() < start + self.caller.deadline:
             self.caller.alive()
             for reply in self._replies():
                 self._take(reply)
             self._hold()
-            if time.monotonic() - looked > 1:
-                looked = time.monotonic()
+            if time.monotonic() - last_look > 1:
+                last_look = time.monotonic()
                 self._miss_reborn()
                 if self.lost:
                     self._ask_returned()
-                self.caller.waits(self.name, [site for site in sites if self._missing([site])], looked - began)
+                self.caller.waits(self.name, [site for site in sites if self._missing([site])], last_look - start)
             if self._missing(sites):
-                time.sleep(max(self.caller.poll, min(1.0, (time.monotonic() - began) / _LOOKS)))
+                time.sleep(max(self.caller.poll, min(1.0, (time.monotonic() - start) / _LOOKS)))
         if not self._missing(sites):
-            self.caller.waits(self.name, (), time.monotonic() - began)
+            self.caller.waits(self.name, (), time.monotonic() - start)
         return self.came, self.refused
 
     def _missing(self, sites: Sequence[str]) -> bool:
@@ -259,11 +259,11 @@ class _Asking(Generic[Answer]):
 
     def _miss_reborn(self) -> None:
         """A node that was started anew has lost what the old one had been given, and Flower may not have noticed."""
-        born = self.caller.births()
+        births = self.caller.births()
         for site, _ in list(self.pending.values()):
             node = self.caller.nodes[site]
-            if self._missing([site]) and born.get(node, self.born.get(node)) != self.born.get(node):
-                self.born[node] = born[node]
+            if self._missing([site]) and births.get(node, self.born.get(node)) != self.born.get(node):
+                self.born[node] = births[node]
                 self.lost.add(site)
                 for number in [number for number, holder in self.caller.holds.items() if holder == node]:
                     del self.caller.holds[number]

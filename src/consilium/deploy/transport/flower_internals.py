@@ -104,9 +104,9 @@ def depart(address: str, ca: Path, key: Path, node: int, seconds: float = 10.0) 
 
     private = load_ssh_private_key(read_bytes(key, 1 << 20), None)
     assert isinstance(private, EllipticCurvePrivateKey)
-    spoken = RuntimeVersionHttpInterceptor(component_name="SuperNode")
+    version_header = RuntimeVersionHttpInterceptor(component_name="SuperNode")
     signed = NodeAuthHttpInterceptor(private, private.public_key())
-    client = FleetHttpClient.from_server_address(address, False, str(ca), interceptors=[spoken, signed])
+    client = FleetHttpClient.from_server_address(address, False, str(ca), interceptors=[version_header, signed])
     client._client.timeout = httpx.Timeout(seconds)
     try:
         client.DeactivateNode(DeactivateNodeRequest(node_id=node))
@@ -153,14 +153,14 @@ class ServerSeat:
 
         token = _wait_for_token(address, ca, secret, seconds)
         self._grid = HttpGrid(address, insecure=ca is None, root_certificates=ca, token=token)
-        self._grid._retry_invoker = _Again(alive)
+        self._grid._retry_invoker = _RetryInvoker(alive)
         self._client = self._grid._runtime_client
         self.grid = Replies(self._grid, self._client, run)
-        got = self._client.PullTaskInput(PullTaskInputRequest())
-        if got.run.run_id != run:
-            raise Failed(f"Flower handed out run {got.run.run_id} instead of {run}", remedy="run `serve` again")
-        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = got.task_id, run, got.context.node_id
-        self._grid.set_run(run_from_proto(got.run))
+        reply = self._client.PullTaskInput(PullTaskInputRequest())
+        if reply.run.run_id != run:
+            raise Failed(f"Flower handed out run {reply.run.run_id} instead of {run}", remedy="run `serve` again")
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = reply.task_id, run, reply.context.node_id
+        self._grid.set_run(run_from_proto(reply.run))
         self._heart = Heart(self._client)
 
     def births(self) -> dict[int, str]:
@@ -175,7 +175,7 @@ class ServerSeat:
         self._grid.close()
 
 
-class _Again:
+class _RetryInvoker:
     """Tries a call again for a minute while the link does not answer, or fails at it, and ``alive`` has nothing to say.
 
     Flower's own retries never end, and send an interrupt to this process when they are refused.
@@ -283,8 +283,8 @@ def _seated(address: str, ca: bytes | None, token: str) -> Any:
 def _token(desk: Any, kind: str) -> str | None:
     from flwr.proto.runtime_pb2 import AcquireTaskRequest
 
-    got = desk.AcquireTask(AcquireTaskRequest(supported_task_types=[kind]))
-    return str(got.token) if got.HasField("task") and got.token else None
+    reply = desk.AcquireTask(AcquireTaskRequest(supported_task_types=[kind]))
+    return str(reply.token) if reply.HasField("task") and reply.token else None
 
 
 def _wait_for_token(address: str, ca: bytes | None, secret: bytes, seconds: float) -> str:

@@ -58,25 +58,25 @@ class Replies:
         arriving = {one.question for one in self._arriving.values()}  # the link tells of a reply once, and forgets it
         if unannounced := [number for number in numbers if number not in arriving]:
             self._look(unannounced)
-        return [made for one in list(self._arriving.values()) if (made := self._taken(one)) is not None]
+        return [message for one in list(self._arriving.values()) if (message := self._take(one)) is not None]
 
     def _look(self, numbers: Sequence[str]) -> None:
         from flwr.proto.runtime_pb2 import PullAppMessagesRequest
         from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
 
-        got = self._client.PullMessages(PullAppMessagesRequest(message_ids=numbers))
-        for message, tree in zip(got.messages_list, got.message_object_trees, strict=True):
+        reply = self._client.PullMessages(PullAppMessagesRequest(message_ids=numbers))
+        for message, tree in zip(reply.messages_list, reply.message_object_trees, strict=True):
             about = message.metadata
             parts = list(dict.fromkeys(part.object_id for part in iterate_object_tree(tree)))
             self._arriving[about.message_id] = _Arriving(about.reply_to_message_id, about.message_id, parts)
 
-    def _taken(self, one: _Arriving) -> Message | None:
+    def _take(self, one: _Arriving) -> Message | None:
         """The reply if it is whole, an error in its place if it never will be, else None."""
         whole = self._completed(one)
         if whole is None:
             return None
         del self._arriving[one.message]
-        return self._given(one) if whole else self._lost(one)
+        return self._complete(one) if whole else self._lost_notice(one)
 
     def _completed(self, one: _Arriving) -> bool | None:
         """Ask for what is missing: True if nothing is, False if it will never be there, None if it may come yet."""
@@ -84,16 +84,16 @@ class Replies:
 
         while one.missing:
             name = one.missing[0]
-            got = self._client.PullObject(PullObjectRequest(node=self._grid.node, run_id=self._run, object_id=name))
-            if not got.object_available:
-                return None if got.object_found else False
-            one.parts[name] = got.object_content
+            reply = self._client.PullObject(PullObjectRequest(node=self._grid.node, run_id=self._run, object_id=name))
+            if not reply.object_available:
+                return None if reply.object_found else False
+            one.parts[name] = reply.object_content
             del one.missing[0]
             if sum(map(len, one.parts.values())) > _MOST_BYTES:
                 return False
         return True
 
-    def _given(self, one: _Arriving) -> Message:
+    def _complete(self, one: _Arriving) -> Message:
         from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
         from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
@@ -105,7 +105,7 @@ class Replies:
         whole: Message = inflated
         return whole
 
-    def _lost(self, one: _Arriving) -> Message:
+    def _lost_notice(self, one: _Arriving) -> Message:
         """What stands for a reply that nobody will read: its sender was cut off for so long that the link let it go."""
         from flwr.app import Metadata
         from flwr.app.error import Error

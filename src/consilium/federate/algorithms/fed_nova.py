@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from consilium.core.algorithm import Algorithm, Broadcast, Kept, Server, Work
+from consilium.core.algorithm import Algorithm, AlgorithmState, Broadcast, Server, Work
 from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.gradient import Gradient, Schedule
@@ -46,7 +46,7 @@ class FedNova(Algorithm):
         """As asked."""
         return schedule
 
-    def begin(self, broadcast: Broadcast, kept: Kept, steps: int) -> Work:
+    def begin(self, broadcast: Broadcast, state: AlgorithmState, steps: int) -> Work:
         """From the shared parameters; the momentum starts afresh every round."""
         return Work(broadcast.params, broadcast.buffers, planned=steps)
 
@@ -54,7 +54,7 @@ class FedNova(Algorithm):
         """One step of SGD."""
         return descend(work, gradient, "sgd", self.lr, self.momentum)
 
-    def finish(self, broadcast: Broadcast, work: Work) -> tuple[Payload, Kept]:
+    def finish(self, broadcast: Broadcast, work: Work) -> tuple[Payload, AlgorithmState]:
         """``delta (d,)`` per effective step, ``steps (1,)`` how many those were, and ``buffers (b,)``."""
         counted = self._counted(work.steps)
         sent = {
@@ -62,7 +62,7 @@ class FedNova(Algorithm):
             "steps": broadcast.params.new_full((1,), counted),
             "buffers": work.buffers - broadcast.buffers,
         }
-        return sent, Kept()
+        return sent, AlgorithmState()
 
     def expects(self, server: Server) -> Mapping[str, tuple[int, ...]]:
         """The usual, and ``steps (1,)``."""

@@ -61,8 +61,8 @@ def rehearsal(records: Records, network: Network, objective: Objective, few: int
     if parts is None or not objective.plain or not len(records):
         return TrainingInputs(records, network), 0.0
     some = records.select(torch.arange(min(few, len(records))))
-    began = time.perf_counter()
+    start = time.perf_counter()
     short = training_inputs(some, network, objective)
-    each = (time.perf_counter() - began) / len(some)
+    each = (time.perf_counter() - start) / len(some)
     x = short.records.x[:1].expand(len(records), *short.records.x.shape[1:])
     return TrainingInputs(replace(records, x=x), short.network), each * len(records)

@@ -80,9 +80,9 @@ def _seconds(
     try:
         for _ in engine.phase(exchange, exchange.phases[0], sites, inbox, states, "probe"):
             pass
-        began = time.perf_counter()
+        start = time.perf_counter()
         for _ in engine.phase(exchange, exchange.phases[0], sites, inbox, states, "probe"):
             pass
     except ConsiliumError:
         return math.inf
-    return (time.perf_counter() - began) / max(1, len(sites))
+    return (time.perf_counter() - start) / max(1, len(sites))

@@ -126,12 +126,12 @@ class _Work:
             self._left -= 1
         if not self._busy and timeout is None:
             raise Failed("no worker has answered for every site")
-        done: dict[str, tuple[Any, Any]] = {}
+        results: dict[str, tuple[Any, Any]] = {}
         for ready in wait(list(self._busy), timeout):
             worker = self._busy.pop(ready)  # type: ignore[call-overload]
             self._idle.append(worker)
-            done |= worker.answer()
-        return done
+            results |= worker.answer()
+        return results
 
 
 class _Worker:

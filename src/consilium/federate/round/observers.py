@@ -23,14 +23,14 @@ from consilium.core.round_observer import AggregateRoundView, BroadcastRoundView
 from consilium.core.threat import require
 from consilium.core.update import Aggregate, Payload, Update, payload_bytes
 
-__all__ = ["Observer", "Observers", "Seen", "recalled", "rounds_seen"]
+__all__ = ["ObservedRound", "Observer", "Observers", "recalled", "rounds_seen"]
 
 _BROKEN = -1
 """The count of an observer that raised: it is shown nothing more."""
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class ObservedRound:
     """One round as it passes the server: what was sent to whom, what came, and their merge.
 
     ``updates`` are those admitted, None where they are masked; ``aggregate`` is None in an aborted round.
@@ -52,15 +52,15 @@ class Observer:
     candidates: Records
     of: Mapping[str, Tensor]
 
-    def view(self, seen: Seen, network: Network, classes: int) -> BroadcastRoundView | None:
+    def view(self, observed: ObservedRound, network: Network, classes: int) -> BroadcastRoundView | None:
         """What this seat sees of a round; None where it takes no part."""
-        sent = seen.broadcast
+        sent = observed.broadcast
         shown = (classes, sent.round, sent.params.clone(), sent.buffers.clone(), network, self.candidates, self.of)
         if self.seat is not None:
-            return BroadcastRoundView(*shown) if self.seat in seen.cohort else None
-        if seen.updates is None:
-            return AggregateRoundView(*shown, seen.aggregate)
-        return UpdateRoundView(*shown, {site: _copied(update) for site, update in seen.updates.items()})
+            return BroadcastRoundView(*shown) if self.seat in observed.cohort else None
+        if observed.updates is None:
+            return AggregateRoundView(*shown, observed.aggregate)
+        return UpdateRoundView(*shown, {site: _copied(update) for site, update in observed.updates.items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,19 +76,19 @@ class Observers:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_own", Network(self.network.template, self.network.compute))
 
-    def __call__(self, seen: Seen, memory: Payload) -> dict[str, Tensor]:
+    def __call__(self, observed: ObservedRound, memory: Payload) -> dict[str, Tensor]:
         """Every observer's memory after a round; that of an observer which is not here stays as it is."""
         after = dict(memory)
         for observer in self.observers:
-            if rounds_seen(memory, observer.key) == seen.broadcast.round - 1:
-                observations = self._shown(observer, seen, recalled(memory, observer.key))
+            if rounds_seen(memory, observer.key) == observed.broadcast.round - 1:
+                observations = self._visible(observer, observed, recalled(memory, observer.key))
                 after = {name: tensor for name, tensor in after.items() if not name.startswith(observer.key)}
-                after |= _filed(observer.key, observations, seen.broadcast.round)
+                after |= _filed(observer.key, observations, observed.broadcast.round)
         return after
 
-    def _shown(self, observer: Observer, seen: Seen, observations: dict[str, Tensor]) -> Payload | None:
+    def _visible(self, observer: Observer, observed: ObservedRound, observations: dict[str, Tensor]) -> Payload | None:
         try:
-            view = observer.view(seen, self._own, self.classes)
+            view = observer.view(observed, self._own, self.classes)
             if view is None:
                 return observations
             require(view, observer.attack.observes, observer.attack.kind())

@@ -27,7 +27,7 @@ from consilium.federate.participation import Attendance, Participation
 from .admission import Expected, admitted
 from .aggregation import Aggregation, Step, weighed
 from .model_ema import ModelEMA
-from .observers import Observers, Seen
+from .observers import ObservedRound, Observers
 from .soundness import PublicLoss
 from .update_stream import Incoming
 from .weights import check_weight, fewest_sites, shares
@@ -67,10 +67,10 @@ class RoundState:
     bytes_up: int = 0
     bytes_down: int = 0
 
-    def noting(self, turned: Mapping[str, str]) -> RoundState:
-        """This state with what an engine ``turned`` away before the round saw it, by sender: refused, not silent."""
-        dropped = tuple(site for site in self.dropped if site not in turned)
-        return replace(self, refused={**turned, **self.refused}, dropped=dropped)
+    def noting(self, rejections: Mapping[str, str]) -> RoundState:
+        """This state with the ``rejections`` of an engine before the round, by sender: they count as refused."""
+        dropped = tuple(site for site in self.dropped if site not in rejections)
+        return replace(self, refused={**rejections, **self.refused}, dropped=dropped)
 
     def lost(self) -> tuple[str, ...]:
         """The sites of the last round whose work is not in the model."""
@@ -174,8 +174,8 @@ class ServerHalf:
 
     def _refuse_divergence(self, incoming: Incoming, state: RoundState) -> None:
         """One site may be at fault, many are divergence; what an engine turned away counts as what came this far."""
-        turned = {site: why for site, why in state.turned.items() if site in state.cohort}
-        reasons = {**turned, **incoming.refused}
+        rejections = {site: why for site, why in state.turned.items() if site in state.cohort}
+        reasons = {**rejections, **incoming.refused}
         if not len(incoming) and (len(reasons) > 1 or len(self.roster) == 1):
             details = "; ".join(f"{site}: {why}" for site, why in reasons.items())
             raise Failed(f"no update of round {state.server.round + 1} could be used ({details})")
@@ -200,10 +200,10 @@ class ServerHalf:
         least: int,
     ) -> RoundState:
         """The state after a round that made no model: that before it."""
-        broken, why = 0, f"{len(incoming)} of {least} updates"
+        failed_merges, why = 0, f"{len(incoming)} of {least} updates"
         if step is not None:
-            broken, why = state.broken + 1, f"the merged model is broken: {step.fault}"
-            if broken >= _BROKEN or len(self.roster) == 1:
+            failed_merges, why = state.broken + 1, f"the merged model is broken: {step.fault}"
+            if failed_merges >= _BROKEN or len(self.roster) == 1:
                 raise Failed(
                     f"round {state.server.round + 1}: {why}; nobody's update stands out",
                     remedy="use a smaller learning rate (federation.lr), or a norm-bound",
@@ -211,7 +211,9 @@ class ServerHalf:
         same = replace(state.server, round=state.server.round + 1)
         lawful = () if observers is None else tuple(incoming)
         observed = self._observed(observers, lawful, None, state)
-        return replace(state, server=same, aborted=why, broken=broken, refused=refused, observed=observed, shares={})
+        return replace(
+            state, server=same, aborted=why, broken=failed_merges, refused=refused, observed=observed, shares={}
+        )
 
     def plain(self, updates: Mapping[str, Update], state: RoundState) -> dict[str, Update]:
         """``updates`` as the server reads them, without those that it refuses or that come too late."""
@@ -231,7 +233,7 @@ class ServerHalf:
         if observers is None:
             return state.observed
         updates = None if self.sees_sums else {update.site: update for update in lawful}
-        return observers(Seen(self.broadcast(state), state.cohort, updates, aggregate), state.observed)
+        return observers(ObservedRound(self.broadcast(state), state.cohort, updates, aggregate), state.observed)
 
     def _admission(self, state: RoundState, expected: Expected) -> Callable[[str, Update], Update]:
         """What makes a plain update of a site's message, or refuses it."""
@@ -308,8 +310,10 @@ class FederatedRound(RoundExchange):
         self, phase: str, sites: Sequence[str], inbox: Broadcast, states: Mapping[str, SiteState]
     ) -> tuple[dict[str, Update], dict[str, SiteState]]:
         """Local work of many at once."""
-        done = self._stack.work([self.sites[site] for site in sites], inbox, states)
-        return {site: update for site, (update, _) in done.items()}, {site: after for site, (_, after) in done.items()}
+        results = self._stack.work([self.sites[site] for site in sites], inbox, states)
+        return {site: update for site, (update, _) in results.items()}, {
+            site: after for site, (_, after) in results.items()
+        }
 
     def turned(self, server: RoundState, refused: Mapping[str, str]) -> RoundState:
         """The server half is told of what an engine turned away."""

@@ -158,8 +158,8 @@ class _RecordedCall:
         """As the layer of ``rule``, the one with this ``number``, returns ``out``."""
         args, kwargs = tuple(_bare(v) for v in args), {name: _bare(v) for name, v in kwargs.items()}
         edges = rule.edges(out)
-        kept = rule.statistics(edges[0].node)
-        return _RecordedCall(number, rule.layer, args, kwargs, edges, _versions(args, kwargs), kept)
+        statistics = rule.statistics(edges[0].node)
+        return _RecordedCall(number, rule.layer, args, kwargs, edges, _versions(args, kwargs), statistics)
 
     def answered(self, returned: tuple[Tensor, ...], n: int) -> LayerCall:
         """With the gradients that came back, for ``n`` examples."""
@@ -174,15 +174,15 @@ class _RecordedCall:
 def rules_of(module: nn.Module, outside: bool = True) -> list[LayerRule]:
     """A rule for every layer with parameters; a module that none covers takes what is below it along."""
     rules: list[LayerRule] = []
-    taken: set[nn.Module] = set()
+    modules: set[nn.Module] = set()
     for layer in module.modules():
         if isinstance(layer, TakenApart):
-            taken |= {layer.weights, layer.biases}
-        elif layer not in taken and any(p is not None for p in layer._parameters.values()):
+            modules |= {layer.weights, layer.biases}
+        elif layer not in modules and any(p is not None for p in layer._parameters.values()):
             kind = rule_for(layer)
             if kind is None or (_is_outside(kind) and not outside):
                 kind = AnyModuleRule
-                taken |= set(layer.modules())
+                modules |= set(layer.modules())
             rules.append(kind(layer))
     return rules
 

@@ -159,8 +159,8 @@ class _Test:
 
     def _directions(self, answers: Tensor) -> Tensor:
         generator = Stream(0, ("independence", "directions")).generator()
-        drawn = torch.randn(len(self.x), *answers.shape[1:], generator=generator)
-        return drawn.to(answers.device, answers.dtype)
+        directions = torch.randn(len(self.x), *answers.shape[1:], generator=generator)
+        return directions.to(answers.device, answers.dtype)
 
     def _answers(self, x: Tensor, seed: int = 0) -> Tensor:
         with scoped(Stream(seed, ("independence",))), torch.no_grad():

@@ -105,15 +105,21 @@ class Products(ABC):
 class MatrixGradients(LayerGradients):
     """A weight with T positions per example, and perhaps a bias.
 
-    ``g (n * parts, T, O)``; ``bias (n, outputs)`` is its per-example gradient or None; ``kept`` lends memory
+    ``g (n * parts, T, O)``; ``bias (n, outputs)`` is its per-example gradient or None; ``buffer`` lends memory
     ``(R, n, parts * O * D / R)`` for that many examples' gradients, the same at every step: fresh pages cost more than
     the products.
     """
 
     def __init__(
-        self, products: Products, g: Tensor, bias: Tensor | None, ghost: bool, each: int, kept: Callable[[int], Tensor]
+        self,
+        products: Products,
+        g: Tensor,
+        bias: Tensor | None,
+        ghost: bool,
+        each: int,
+        buffer: Callable[[int], Tensor],
     ) -> None:
-        self.products, self.g, self.bias, self.each, self.kept = products, g, bias, each, kept
+        self.products, self.g, self.bias, self.each, self.buffer = products, g, bias, each, buffer
         self.n = len(g) // products.parts
         self._gradients: Tensor | None = None
         self._squares = self._ghost() if ghost else self._instantiate()
@@ -146,7 +152,7 @@ class MatrixGradients(LayerGradients):
         return self.g[part.start * parts : part.stop * parts]
 
     def _instantiate(self) -> Tensor:
-        into, squares = self.kept(self.n), []
+        into, squares = self.buffer(self.n), []
         shape = (-1, self.g.shape[2], into.shape[2] // (self.products.parts * self.g.shape[2]))
         for part in spans(self.n, self.each):
             g = self._of(part).transpose(1, 2)

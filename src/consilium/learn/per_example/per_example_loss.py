@@ -27,13 +27,13 @@ def per_example_losses(objective: Objective, predict: Predict, batch: Batch) -> 
 
     def loss(example: dict[str, Tensor]) -> Tensor:
         alone = {name: t.unsqueeze(0) for name, t in example.items()}
-        return objective.losses(lambda x: _Asked.apply(x, predict), alone).squeeze(0)  # type: ignore[no-untyped-call]
+        return objective.losses(lambda x: _PredictionFunction.apply(x, predict), alone).squeeze(0)  # type: ignore[no-untyped-call]
 
     losses: Tensor = vmap(loss, randomness="different")(dict(batch))
     return losses
 
 
-class _Asked(torch.autograd.Function):
+class _PredictionFunction(torch.autograd.Function):
     """Under vmap: one call for all.  (n, k, ...) is asked as n k rows, so an example may ask about several inputs."""
 
     generate_vmap_rule = False

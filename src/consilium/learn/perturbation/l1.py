@@ -76,5 +76,5 @@ class L1(Ball):
         exponential = -torch.log(1 - uniform)
         share = exponential[:, :d] / exponential.sum(1, keepdim=True).clamp_min(tiny(exponential))
         signs = 2 * torch.randint(2, (len(x), d), generator=generator, device=generator.device).to(x.dtype) - 1
-        drawn = share * signs * per_row(torch.full((len(x),), self.radius, device=generator.device), share)
-        return drawn.view(x.shape).to(x.device)
+        noise = share * signs * per_row(torch.full((len(x),), self.radius, device=generator.device), share)
+        return noise.view(x.shape).to(x.device)

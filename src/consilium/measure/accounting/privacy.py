@@ -160,11 +160,11 @@ def claims(
     for unit, counted in units.items():
         ledger = _canonical(counted)
         spent, rate = composed(ledger, delta, adjacency), max(rate for rate, _, _ in ledger)
-        drawn = sampler or (f"all {_SAMPLED[unit]} in every step" if rate == 1 else "Poisson sampling")
+        sampling = sampler or (f"all {_SAMPLED[unit]} in every step" if rate == 1 else "Poisson sampling")
         sigma, steps = min(sigma for _, sigma, _ in ledger), sum(count for *_, count in ledger)
         # A patient that is replaced may bring another number of records, and those weigh the site's update.
         public = adjacency != "replace-one" or unit == "patient"
-        one = (spent.epsilon, delta, drawn, spent.accountant)
+        one = (spent.epsilon, delta, sampling, spent.accountant)
         replaced = composed(ledger, delta, "replace-one") if unit == "site" else spent
         results.append(
             Claim(

@@ -43,7 +43,7 @@ def round_scalars(report: Mapping[str, Any], spent: EpsilonSpent | None = None) 
         }
     if spent is not None and spent.round == report["round"]:
         values[f"privacy/epsilon spent per {spent.unit}"] = spent.epsilon
-    return _known({**values, LAST: report.get("seconds", 0.0)})
+    return _finite({**values, LAST: report.get("seconds", 0.0)})
 
 
 def cell_scalars(evidence: CellEvidence) -> dict[str, float]:
@@ -54,7 +54,7 @@ def cell_scalars(evidence: CellEvidence) -> dict[str, float]:
     for attack, finding in evidence.findings.items():
         values |= dict(_figures(f"attack/{_name(attack)}", finding.measures))
     values["privacy/epsilon"] = evidence.privacy.epsilon
-    return _known(values)
+    return _finite(values)
 
 
 def _figures(group: str, measures: Iterable[Measure]) -> Iterator[tuple[str, float | None]]:
@@ -66,7 +66,7 @@ def _figures(group: str, measures: Iterable[Measure]) -> Iterator[tuple[str, flo
             yield f"{name} high", measure.high
 
 
-def _known(values: Mapping[str, float | None]) -> dict[str, float]:
+def _finite(values: Mapping[str, float | None]) -> dict[str, float]:
     return {name: float(v) for name, v in values.items() if v is not None and math.isfinite(v)}
 
 

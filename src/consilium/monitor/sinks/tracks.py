@@ -37,7 +37,7 @@ class Tracks:
     """Feeds every sink; without sinks it does nothing."""
 
     def __init__(self, kinds: Sequence[str], folder: Path, study: str, say: Callable[[str], None]) -> None:
-        self._say, self._make = say, lambda kind: _made(kind, folder, study)
+        self._say, self._make = say, lambda kind: _new_sink(kind, folder, study)
         self._idle, self._busy = dict[str, list[Sink]](), dict[str, dict[str, Sink]]()
         for kind in kinds:
             sink = self._tried(kind, partial(self._make, kind))
@@ -74,7 +74,7 @@ class Tracks:
                     sink.write(report["round"], round_scalars(report), end)
 
         for kind in list(self._idle):
-            sink = self._taken(kind)
+            sink = self._take(kind)
             if sink is not None:
                 self._busy.setdefault(name, {})[kind] = sink
         self._each(name, fill)
@@ -93,12 +93,12 @@ class Tracks:
     def cell(self, curve: Curve, evidence: CellEvidence) -> None:
         """A cell's final figures."""
         for kind in list(self._idle):
-            sink = self._taken(kind)
+            sink = self._take(kind)
             if sink is not None:
                 self._tried(kind, partial(sink.final, curve, cell_scalars(evidence)))
                 self._idle.get(kind, []).append(sink)
 
-    def _taken(self, kind: str) -> Sink | None:
+    def _take(self, kind: str) -> Sink | None:
         """A sink that draws nothing now."""
         idle = self._idle[kind]
         return idle.pop() if idle else self._tried(kind, partial(self._make, kind))
@@ -126,7 +126,7 @@ def require_sinks(kinds: Sequence[str]) -> None:
             raise MissingExtra(f"{kind} is not installed", remedy='pip install "consilium[track]"', where=f"track[{i}]")
 
 
-def _made(kind: str, folder: Path, study: str) -> Sink:
+def _new_sink(kind: str, folder: Path, study: str) -> Sink:
     module = importlib.import_module(f"{__package__}.{kind}")
     sink: Sink = getattr(module, SINKS[kind])(folder, study)
     return sink

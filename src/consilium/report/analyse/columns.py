@@ -237,5 +237,5 @@ def _seconds(cell: CellRecord) -> Measure | None:
 
 def _worst(cell: CellRecord) -> Measure | None:
     """As the study wrote it, else from the attacks' masks."""
-    written = next((m for f in cell.attacks if f.kind == "worst-case" for m in f.measures), None)
-    return written or (worst_case_accuracy(cell) if cell.aimed("evasion") else None)
+    worst_case = next((m for f in cell.attacks if f.kind == "worst-case" for m in f.measures), None)
+    return worst_case or (worst_case_accuracy(cell) if cell.aimed("evasion") else None)

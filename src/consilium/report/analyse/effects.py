@@ -134,8 +134,8 @@ def _choices(study: StudyRecord) -> Iterator[tuple[str, str, list[_Pair]]]:
     plain = {_key(cell.choices, cell.seed): cell for cell in clean}
     for axis, labels in study.axes.items():
         for label in labels[1:]:
-            chosen = [cell for cell in clean if cell.choices.get(axis) == label]
-            twins = ((cell, plain.get(_key({**cell.choices, axis: labels[0]}, cell.seed))) for cell in chosen)
+            cells = [cell for cell in clean if cell.choices.get(axis) == label]
+            twins = ((cell, plain.get(_key({**cell.choices, axis: labels[0]}, cell.seed))) for cell in cells)
             yield axis, label, [(twin, cell) for cell, twin in twins if twin is not None]
 
 

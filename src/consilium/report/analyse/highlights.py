@@ -90,9 +90,9 @@ class _Best:
         if not alike:
             return Highlight(title, value, between, row.code, row.arm.name, f"{text}; {_beyond(len(rivals))}")
         sentence = f"{text}. {_first(ranked, column, f'{value} ({between})' if between else value)}"
-        why = _inside(alike, gaps, len(rivals), _lost((row, *rivals), column, self.outcomes))
+        why = _inside(alike, gaps, len(rivals), _lost_scores((row, *rivals), column, self.outcomes))
         verdict = UNTOLD if _unknown([apart for apart in gaps if apart.sign != sign]) else NOBODY
-        return Highlight(title, verdict, "", row.code, row.arm.name, f"{sentence}. {why}", _named(row, *alike))
+        return Highlight(title, verdict, "", row.code, row.arm.name, f"{sentence}. {why}", _row_names(row, *alike))
 
 
 def _first(ranked: Sequence[tuple[Row, Figure]], column: TableColumn, value: str) -> str:
@@ -137,10 +137,10 @@ def _smallest(rows: Sequence[Row], column: TableColumn | None) -> Highlight | No
     if len(same) == len(rivals):
         verdict = UNTOLD if _unknown([by for by in apart if by.sign >= 0]) else NOBODY
         why = f"no arm is smaller than the others{lacking}" if verdict == NOBODY else f"no seed in common{lacking}"
-        return Highlight("Smallest", verdict, "", row.code, row.arm.name, why, _named(row, *same))
+        return Highlight("Smallest", verdict, "", row.code, row.arm.name, why, _row_names(row, *same))
     text += f"; {len(same)} other arm{'s' * (len(same) != 1)} as small" if same else ""
     return Highlight(
-        "Smallest", number(sizes[0], "bytes"), "", row.code, row.arm.name, text, _named(row, *same) if same else ()
+        "Smallest", number(sizes[0], "bytes"), "", row.code, row.arm.name, text, _row_names(row, *same) if same else ()
     )
 
 
@@ -159,7 +159,7 @@ def _harm(rows: Sequence[Row], column: TableColumn | None, outcomes: Outcomes) -
     without = f"{_count(lacking, 'infected model')} or the clean twin without a figure" if lacking else ""
     if not losses:
         row = infected[0] if infected else None
-        return Highlight(title, UNTOLD, "", row.code, row.arm.name, without, _named(row)) if row else None
+        return Highlight(title, UNTOLD, "", row.code, row.arm.name, without, _row_names(row)) if row else None
     drop, row = losses[0]
     mean = sum(d for d, _ in losses) / len(losses)
     text = f"accuracy against the clean twin, under {row.infected_by}; {number(mean, 'difference')} on average"
@@ -167,23 +167,25 @@ def _harm(rows: Sequence[Row], column: TableColumn | None, outcomes: Outcomes) -
     every = [row for _, row in losses]
     gaps = _gaps(every, lambda one: change[id(one)], column, outcomes)
     figure = number(drop, "difference")
-    lost = _lost([*every, *(twins[one.arm.name] for one in every)], column, outcomes)
+    missing = _lost_scores([*every, *(twins[one.arm.name] for one in every)], column, outcomes)
     if not any(by.sign < 0 for by in gaps):
         largest = f"largest loss {figure}" if drop < 0 else "no arm answers worse than its twin"
         if not lacking and not any(by.reason for by in gaps):
             why = "inside the paired interval of every arm"
             return Highlight(title, "no measurable harm", "", "", "", f"{text}; {largest}: {why}")
-        why = lost or "; ".join(sorted({by.reason for by in gaps if by.reason})) or without
-        return Highlight(title, UNTOLD, "", row.code, row.arm.name, f"{text}; {largest}: {UNTOLD}: {why}", _named(row))
+        why = missing or "; ".join(sorted({by.reason for by in gaps if by.reason})) or without
+        return Highlight(
+            title, UNTOLD, "", row.code, row.arm.name, f"{text}; {largest}: {UNTOLD}: {why}", _row_names(row)
+        )
     rivals = every[1:]
     worse = _gaps(rivals, lambda one: _against(change[id(row)], change[id(one)]), column, outcomes)
     alike = [rival for rival, by in zip(rivals, worse, strict=True) if by.sign >= 0]
     if not alike:
         beyond = f"; {_beyond(len(rivals))}" if rivals else ""
         return Highlight(title, figure, _limits(gaps[0]), row.code, row.arm.name, f"{text}{beyond}")
-    sentence = f"{text}. Largest: {figure}, {row.code}. {_inside(alike, worse, len(rivals), lost)}"
+    sentence = f"{text}. Largest: {figure}, {row.code}. {_inside(alike, worse, len(rivals), missing)}"
     verdict = UNTOLD if _unknown([by for by in worse if by.sign >= 0]) else "no arm is measurably hurt most"
-    return Highlight(title, verdict, "", row.code, row.arm.name, sentence, _named(row, *alike))
+    return Highlight(title, verdict, "", row.code, row.arm.name, sentence, _row_names(row, *alike))
 
 
 def _unknown(alike: Sequence[Gap]) -> bool:
@@ -191,7 +193,7 @@ def _unknown(alike: Sequence[Gap]) -> bool:
     return bool(alike) and all(by.reason for by in alike)
 
 
-def _lost(rows: Sequence[Row], column: TableColumn, outcomes: Outcomes) -> str:
+def _lost_scores(rows: Sequence[Row], column: TableColumn, outcomes: Outcomes) -> str:
     """How many cells of ``rows`` have lost the scores behind their figures in ``column``; empty for none."""
     cells = {cell.digest: cell for row in rows for cell in row.cells if cell.judged}
     count = sum(outcomes.of(cell, column.key) == LOST_SCORES for cell in cells.values())
@@ -227,9 +229,9 @@ def _beyond(rivals: int) -> str:
     return f"beyond the paired interval against {'each of ' * (rivals > 1)}{_rivals(rivals)} ({_each(rivals)})"
 
 
-def _inside(alike: Sequence[Row], gaps: Sequence[Gap], rivals: int, lost: str) -> str:
+def _inside(alike: Sequence[Row], gaps: Sequence[Gap], rivals: int, missing: str) -> str:
     why = (
-        lost
+        missing
         or "; ".join(sorted({by.reason for by in gaps if by.reason}))
         or f"inside the paired interval ({_each(rivals)})"
     )
@@ -244,7 +246,7 @@ def _each(rivals: int) -> str:
     return f"{1 - (1 - CONFIDENCE) / rivals:.2%} each, Bonferroni" if rivals > 1 else "95 %"
 
 
-def _named(*rows: Row) -> tuple[tuple[str, str], ...]:
+def _row_names(*rows: Row) -> tuple[tuple[str, str], ...]:
     return tuple((row.code, row.arm.name) for row in rows)
 
 

@@ -71,7 +71,7 @@ def bands(data: DataEvidence) -> tuple[Band, ...]:
 
 def pools(data: DataEvidence) -> Mapping[str, str]:
     """Each pool's size: one number a site, or of many sites their sum and range."""
-    return {name.replace("_", " "): _told(sizes) for name, sizes in data.pools.items()}
+    return {name.replace("_", " "): _pool_size(sizes) for name, sizes in data.pools.items()}
 
 
 def presence(rounds: Sequence[RoundEvidence], sites: int) -> tuple[Presence, ...]:
@@ -93,7 +93,7 @@ def _counts(r: RoundEvidence) -> dict[str, int]:
     return {"asked": len(r.cohort), "merged": merged, **apart, "refused": len(r.refused), "absent": r.absent_count}
 
 
-def _told(sizes: Any) -> str:
+def _pool_size(sizes: Any) -> str:
     if not isinstance(sizes, list | tuple):
         return str(sizes)
     if len(sizes) <= MANY:

@@ -104,7 +104,7 @@ def _read(cell: CellRecord, key: str) -> RecordOutcomes | str:
         return _membership(cell)
     records = read_records(cell.file)
     plain = key in ("accuracy", "balanced_accuracy")
-    needed: tuple[CellRecord | FindingRecord, ...] = (cell, *([] if plain else _asked(cell, key)))
+    needed: tuple[CellRecord | FindingRecord, ...] = (cell, *([] if plain else _evasion_findings(cell, key)))
     if any(one.scores and one.file is None for one in needed):
         return LOST_SCORES
     right = records.get("correct") if plain else _stood(cell, key)
@@ -121,14 +121,14 @@ def _read(cell: CellRecord, key: str) -> RecordOutcomes | str:
 
 def _stood(cell: CellRecord, key: str) -> NDArray[Any] | None:
     """Which test records withstood the attack of a column, or every one; None where a mask is missing."""
-    masks = [read_records(finding.file).get("correct") for finding in _asked(cell, key)]
+    masks = [read_records(finding.file).get("correct") for finding in _evasion_findings(cell, key)]
     if not masks or any(mask is None or mask.shape != masks[0].shape for mask in masks):  # type: ignore[union-attr]
         return None
     stood: NDArray[Any] = np.logical_and.reduce([mask > 0.5 for mask in masks if mask is not None])
     return stood
 
 
-def _asked(cell: CellRecord, key: str) -> list[FindingRecord]:
+def _evasion_findings(cell: CellRecord, key: str) -> list[FindingRecord]:
     """The evasion attacks of a column, or the worst case of all where that was written down."""
     name = key.partition(":")[2]
     findings = [f for f in cell.aimed("evasion") if name in ("", f.name)]
@@ -148,9 +148,9 @@ def _membership(cell: CellRecord) -> RecordOutcomes | str:
     if any(member[half].all() or not member[half].any() for half in (known, judged)):
         return "not comparable: a half lacks members or non-members"
     threshold = best_threshold(torch.from_numpy(score[known]), torch.from_numpy(member[known]))
-    taken = (score >= threshold) * np.where(member, 1.0, -1.0)
+    signs = (score >= threshold) * np.where(member, 1.0, -1.0)
     strata = (~member).astype(np.int64)
-    return RecordOutcomes.of(scores["id"][judged], scores["unit"][judged], taken[judged], strata[judged], (1.0, 1.0))
+    return RecordOutcomes.of(scores["id"][judged], scores["unit"][judged], signs[judged], strata[judged], (1.0, 1.0))
 
 
 def _seeing(cell: CellRecord) -> FindingRecord | None:

@@ -68,10 +68,10 @@ class Row:
         """In a word or three: ok, refused, or how many of its cells are not there."""
         if self.arm.refusal is not None or self.arm.status == "refused":
             return "refused"
-        lost = [cell for cell in self.cells if not cell.ok]
+        failures = [cell for cell in self.cells if not cell.ok]
         if not self.cells:
             return "missing"
-        return f"{len(lost)} of {len(self.cells)} {lost[0].status}" if lost else "ok"
+        return f"{len(failures)} of {len(self.cells)} {failures[0].status}" if failures else "ok"
 
 
 def rows(study: StudyRecord) -> tuple[Row, ...]:

@@ -104,20 +104,20 @@ class _Trainings:
         known: list[FileSeals] = []
         for seals in (trained, self._known.get(training)):
             known += [seals] if isinstance(seals, Mapping) and seals and seals not in known else []
-        looked = self._looked.setdefault(training, [])
-        for seals_known, trouble in looked:
+        readings = self._looked.setdefault(training, [])
+        for seals_known, trouble in readings:
             if seals_known == known:
                 return trouble
-        looked.append((known, training_files_trouble(self._folder, training, known)))
-        return looked[-1][1]
+        readings.append((known, training_files_trouble(self._folder, training, known)))
+        return readings[-1][1]
 
     def all_trouble(self, training: str) -> dict[str, str]:
         """Whatever any cell finds wrong, and the rounds of a training that is not there at all."""
         self.trouble(training, None)
         every = {name: why for _, trouble in self._looked[training] for name, why in trouble.items()}
         there = (self._folder / "trainings" / training).is_dir()
-        gone = not there and any(known for known, _ in self._looked[training])
-        return {"rounds.jsonl": "is not in this folder"} if gone else every
+        is_gone = not there and any(known for known, _ in self._looked[training])
+        return {"rounds.jsonl": "is not in this folder"} if is_gone else every
 
 
 def _rounds(training: Path, trouble: Mapping[str, str]) -> tuple[tuple[RoundEvidence, ...], str]:

@@ -63,8 +63,8 @@ def files_trouble(folder: Path, cell: Path, evidence: CellEvidence, training: Ma
     ``training`` is what is wrong with the files of its training, by name (:func:`training_files_trouble`).
     """
     judged: tuple[CellEvidence | FindingEvidence, ...] = (evidence, *evidence.findings.values())
-    lost = [one.scores for one in judged if not scores_hold(cell, one)]
-    wrong = [_model(folder, evidence), *(f"{name} was changed or is gone: {_UNUSED}" for name in lost)]
+    altered = [one.scores for one in judged if not scores_hold(cell, one)]
+    wrong = [_model(folder, evidence), *(f"{name} was changed or is gone: {_UNUSED}" for name in altered)]
     for name, why in training.items():
         wrong.append(f"{name} of its training {why}{': its rounds are not drawn' if name == 'rounds.jsonl' else ''}")
     return "; ".join(text for text in wrong if text)

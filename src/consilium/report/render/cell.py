@@ -115,7 +115,7 @@ def _view(study: StudyRecord, cell: CellRecord, code: str, most: int) -> CellVie
         presence=presence(rounds, len(study.data.sites)),
         merge=merge_view(cell),
         aborted=tuple(f"Round {r.round}: aborted, {r.aborted}" for r in rounds if r.aborted),
-        judged=_judged(rounds, len(study.data.sites)),
+        judged=_assessment_note(rounds, len(study.data.sites)),
         largest=_largest(cell),
         audits=audits(cell),
         utility=tuple(_line(measure) for measure in cell.utility),
@@ -139,7 +139,7 @@ def _claims(cell: CellRecord) -> tuple[str, ...]:
     return tuple(f"{len(sites)} sites, such as {sites[0]}: {sentence}" for sentence, sites in alike.items())
 
 
-def _judged(rounds: Sequence[RoundEvidence], sites: int) -> str:
+def _assessment_note(rounds: Sequence[RoundEvidence], sites: int) -> str:
     """Who judged the model after the last round, where it was not every site after every round."""
     if not rounds or all(len([p for p in r.sites if p.accuracy is not None]) == sites for r in rounds):
         return ""

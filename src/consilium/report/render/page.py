@@ -101,7 +101,7 @@ def _context(study: StudyRecord, *, share: bool) -> Mapping[str, object]:
         "bands": bands(study.data),
         "pools": pools(study.data),
         "cells": views,
-        "drawn": _drawn(study, every, views, lines, share=share),
+        "drawn": _chart_data(study, every, views, lines, share=share),
         "traffic": lines,
         "troubled": [view for view in views if not view.record.ok],
         "refusals": [row for row in every if row.arm.refusal and row.infected_by == "none"],
@@ -159,7 +159,7 @@ def _chances(every: Sequence[Row]) -> dict[str, float]:
     return levels
 
 
-def _drawn(
+def _chart_data(
     study: StudyRecord, every: Sequence[Row], views: Sequence[CellView], lines: Sequence[Traffic], *, share: bool
 ) -> Mapping[str, Any]:
     """What the script draws; per-record scores go in as histograms, not at all with ``share``, and as rates."""
