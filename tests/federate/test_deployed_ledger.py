@@ -369,7 +369,7 @@ def test_a_folder_restored_from_an_old_copy_is_told_by_its_witness(folder, tmp_p
     pay(folder, records(), round=3)  # without a witness nothing tells: the how-to says so
     for path in sorted(folder.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
-    with pytest.raises(Refused, match="knows of one"):
+    with pytest.raises(Refused, match="records one"):
         claim(4)
 
 

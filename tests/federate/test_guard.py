@@ -96,11 +96,11 @@ def test_rounds_beyond_the_request_or_worked_too_often_are_refused(tmp_path, per
     guard = Guard(SiteLimits(max_rounds=4), tmp_path / "ledger")
     study = admitted(guard, person)
     for number in (0, 4, -1):
-        with pytest.raises(Refused, match=f"asks for round {number} of 3"):
+        with pytest.raises(Refused, match=f"asks for round {number}; the study has rounds 1 to 3"):
             guard.pay(study, number, b"")
     for _ in range(4):
         guard.pay(study, 1, b"")
-    with pytest.raises(Refused, match="4 rounds of this study were worked, some more than once"):
+    with pytest.raises(Refused, match="4 rounds of this study were computed, the most allowed, some more than once"):
         guard.pay(study, 1, b"")
 
 
@@ -133,7 +133,7 @@ def test_a_site_counts_its_own_patients(tmp_path, person):
     assert study.planned.step == PerUnit("patient", PoissonSampled(8 / patients, Gaussian(1.5)))
     assert study.planned.steps == -(-patients // 8)
     per_example = replace(person, rule=RULE)
-    with pytest.raises(Refused, match=r"budget\.unit: asks to learn from single examples"):
+    with pytest.raises(Refused, match=r"budget\.unit: the study protects single examples"):
         admitted(guard, per_example, replace(REQUEST, study="another"))
 
 

@@ -191,7 +191,9 @@ def test_more_epsilon_than_is_left_is_refused_and_the_figures_are_told(ledger):
     whole = ledger.cost(own.data, 1e-5, own.charges(10))
     enough = SiteLimits(budget=Budget(whole * 1.001, 1e-5))
     check_policy(REQUEST, enough, ledger, own)
-    with pytest.raises(Refused, match=rf"budget\.epsilon: the study asks for epsilon {round_up(whole)}; 1 of 1 is left"):
+    with pytest.raises(
+        Refused, match=rf"budget\.epsilon: the study asks for epsilon {round_up(whole)}; 1 of 1 is left"
+    ):
         check_policy(REQUEST, SiteLimits(budget=Budget(1.0, 1e-5)), ledger, own)
     ledger.claim("f" * 64, 1, b"w", own.data, own.charges(), enough.budget)
     spent = ledger.cost(own.data, 1e-5)

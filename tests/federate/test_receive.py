@@ -32,17 +32,17 @@ def test_what_is_as_it_should_be_is_admitted(reception):
 
 AWAY = {
     "not registered": (99, message(), 1.0, "node 99"),
-    "was not asked in this round": (14, message("site-3"), 1.0, "site-3"),
+    "is not in this round's cohort": (14, message("site-3"), 1.0, "site-3"),
     "claims to be from 'site-1'": (11, message("site-1"), 1.0, "site-0"),
     "is of round 2, not 3": (11, message(round=2), 1.0, "site-0"),
     "is of round 4, not 3": (11, message(round=4), 1.0, "site-0"),
     "is of the study 'bbb": (11, message(study="b" * 64), 1.0, "site-0"),
     "weighs 1e+09, and the server gives it 5": (11, message(weight=1e9), 1.0, "site-0"),
-    "came 2.5 s after the deadline": (11, message(), 102.5, "site-0"),
+    "answered 2.5 s after the deadline": (11, message(), 102.5, "site-0"),
     "is not finite": (11, message(value=float("nan")), 1.0, "site-0"),
     "not a message of Consilium": (11, b"\x80\x04\x95" + bytes(20), 1.0, "site-0"),
     "truncated": (11, message()[:40], 1.0, "site-0"),
-    "says no: 3.1 of 5 is left": (
+    "refused: 3.1 of 5 is left": (
         11, encode_refusal(RefusalMessage("site-0", 3, "budget.epsilon", "3.1 of 5 is left"), STUDY), 1.0, "site-0",
     ),
 }  # fmt: skip

@@ -115,7 +115,7 @@ def test_a_round_in_words():
         "site-1": "refused: not finite",
         "site-2": "late",
         "site-3": "absent",
-        "site-4": "not asked; no figures: the site gives no consent",
+        "site-4": "not in the cohort; no figures: the site gives no consent",
     }
 
 

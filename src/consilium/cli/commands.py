@@ -1,7 +1,7 @@
 """The command line: ``consilium run | plan | report | list | show``, ``prepare | work`` for many workers, and
 ``serve | join | keys`` for real sites.
 
-It has no knobs that a study has not; others say where the work is done and how long to wait for it.
+It has no options that a study does not have, except those for where the work is done and how long to wait for it.
 
 Results go to standard output (``--json``: one JSON document), progress and errors to standard error.  Exit codes: 0
 every cell is ok, 2 the study was refused, 3 some cell failed or the run was stopped.  A threshold of ``[[accept]]``
@@ -109,7 +109,7 @@ def work(
 
 @_app.command()
 def plan(study: _StudyFile = None, out: _Out = Path("out"), as_json: _Json = False) -> None:
-    """Say what a study would do, with the epsilon of every arm and the time to expect; train nothing."""
+    """Show what a study would do, with the epsilon of every arm and the expected time; train nothing."""
     with guarded(as_json):
         from ..study.run.plan_summary import plan_summary
         from ..study.run.study import Study

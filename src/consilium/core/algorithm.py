@@ -76,12 +76,12 @@ class Algorithm(Entry, ABC):
     reads_planned: ClassVar[bool] = False
 
     def bound(self, network: Network) -> Algorithm:
-        """This algorithm made to measure for the layers of ``network``; most take any."""
+        """This algorithm adapted to the layers of ``network``.  Default: self."""
         return self
 
     @abstractmethod
     def schedule(self, schedule: Schedule) -> Schedule:
-        """The local work this algorithm does of what the study asks (FedSGD: one step on everything)."""
+        """The local work that this algorithm does for the study's ``schedule`` (FedSGD: one step on all records)."""
 
     def start(self, network: Network, population: int) -> Server:
         """The state before the first round, for ``population`` sites."""
@@ -93,7 +93,7 @@ class Algorithm(Entry, ABC):
 
     @abstractmethod
     def begin(self, broadcast: Broadcast, state: AlgorithmState, steps: int) -> Work:
-        """A site's state before the first of ``steps`` local steps; most say nothing of them."""
+        """A site's state before the first of ``steps`` local steps."""
 
     @abstractmethod
     def step(self, work: Work, gradient: Gradient) -> Work:
@@ -101,14 +101,14 @@ class Algorithm(Entry, ABC):
 
     @abstractmethod
     def finish(self, broadcast: Broadcast, work: Work) -> tuple[Payload, AlgorithmState]:
-        """What the site sends, and what it keeps."""
+        """The payload that the site sends, and the state that it keeps."""
 
     def expects(self, server: Server) -> Mapping[str, tuple[int, ...]]:
         """Names and shapes of what every update must hold, no more and no less."""
         return {"delta": tuple(server.params.shape), "buffers": tuple(server.buffers.shape)}
 
     def check(self, payload: Payload, steps: int) -> None:
-        """Refuse what no site sends that did at most ``steps`` local steps; most say nothing of them."""
+        """Refuse a payload that ``steps`` local steps cannot produce.  Default: accept."""
 
     @abstractmethod
     def advance(self, server: Server, aggregate: Aggregate) -> Server:

@@ -38,7 +38,7 @@ def check(condition: bool, knob: str, value: object, allowed: str) -> None:
 
 
 def check_used(entry: Entry, knob: str, used: bool, where: str) -> None:
-    """Refuse a knob that was set (to another value than its default) and does nothing ``where`` something else says."""
+    """Refuse a knob that was set (to another value than its default) and has no effect, for the reason ``where``."""
     value, default = getattr(entry, knob), next(f.default for f in fields(entry) if f.name == knob)
     if not used and value != default:
         name = knob.replace("_", "-")

@@ -54,7 +54,7 @@ class Exchange(ABC, Generic[ServerState, SiteState, Inbox, Outbox]):
         raise Refused("this exchange cannot be stacked", remedy='use engine = "pool" or "loop"')
 
     def turned(self, server: ServerState, refused: Mapping[str, str]) -> ServerState:
-        """``server``, told whose answers an engine turned away before :meth:`server` sees the others, and why."""
+        """``server`` with the answers that an engine rejected before :meth:`server` reads the others; by site."""
         return server
 
     @abstractmethod
@@ -96,7 +96,7 @@ class Joint(
     def turned(
         self, server: tuple[FirstState, ServerState], refused: Mapping[str, str]
     ) -> tuple[FirstState, ServerState]:
-        """Both servers are told."""
+        """Both servers record it."""
         return self.first.turned(server[0], refused), self.second.turned(server[1], refused)
 
     def server(

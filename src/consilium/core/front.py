@@ -1,4 +1,4 @@
-"""A fixed front: the part of a model that learns nothing, so that what it makes of a record can be kept.
+"""A fixed front: the part of a model that learns nothing, so that its output for a record can be cached.
 
     module = Sequential(front, *rest);  logits(w, x) = rest(w, front(x))
 

@@ -24,7 +24,7 @@ __all__ = ["Augmented", "check_viewable", "units_of_rows", "views"]
 
 @dataclass(frozen=True)
 class Augmented(Objective):
-    """``inner``, learned from ``copies`` views of each record; the batch's ``record`` says of which each row is one."""
+    """``inner``, evaluated on ``copies`` views of each record; the batch's ``record`` maps each row to its record."""
 
     inner: Objective
     copies: int
@@ -67,7 +67,7 @@ def units_of_rows(batch: Batch, units: Tensor | None) -> Tensor | None:
 def views(x: Tensor, flip: bool, shift: int, generator: torch.Generator) -> Tensor:
     """Each image ``(n, c, h, w)`` mirrored left to right by a coin, and moved by up to ``shift`` pixels either way.
 
-    What comes into sight at an edge is the image reflected there.
+    Pixels that enter at an edge are the image reflected there.
     """
     check_viewable(tuple(x.shape[1:]), shift)
     n, _, height, width = x.shape

@@ -1,6 +1,6 @@
 """The least epsilon that a training can have had, from guesses of which canaries were in it: one run, no assumption.
 
-m canaries are each in by a fair coin.  An adversary who sees what was released abstains on some and guesses k; v are
+m canaries are each in by a fair coin.  An adversary with the released model abstains on some and guesses k; v are
 right.  If the training is (epsilon, delta)-private for one canary more or less, then for any adversary
 
     P[right >= v] <= P[W >= v] + 2 m delta max_i P[v > W >= v - i] / i,   W ~ Binomial(k, 1 / (1 + e^-epsilon))

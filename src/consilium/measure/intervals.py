@@ -1,4 +1,4 @@
-"""95 % intervals: for a proportion, for what is made of several proportions, for a mean, and by resampling.
+"""95 % intervals: for a proportion, for a function of several proportions, for a mean, and by resampling.
 
     Wilson             (p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)
     Clopper-Pearson    quantiles of Beta(k, n-k+1) and Beta(k+1, n-k)

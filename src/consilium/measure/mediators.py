@@ -1,11 +1,11 @@
-"""What may explain that members can be told: how differently a model answers what it was trained on.
+"""What may explain successful membership inference: how differently a model answers its training records.
 
     generalisation gap     accuracy on members - accuracy on non-members;   mean loss on non-members - on members
     margin                 logit of the true class - largest other logit, its 5, 25, 50, 75 and 95 % quantiles
 
-A threshold on the loss tells members exactly as well as the two losses lie apart, so the gap mediates membership; small
-margins are what evasion moves over the boundary first.  They are **no attack**: they say why an attack finds something,
-and nothing of what a stronger one finds.  Logarithms of probabilities have the margins of the logits they came from.
+A threshold on the loss infers membership exactly as well as the two losses differ, so the gap mediates membership;
+small margins are what evasion moves over the boundary first.  They are **not an attack**: they explain the result of
+one, and do not bound that of a stronger one.  Log-probabilities have the same margins as the logits they came from.
 
 Accuracies have the interval of a bounded mean by unit, the gap that of a paired difference of two strata
 (:mod:`.paired`); losses and quantiles are resampled by unit, members and non-members apart.  ``chance`` of a gap is 0.

@@ -1,12 +1,12 @@
-"""How well scores tell members from non-members; the higher the score, the likelier a member.
+"""How well scores separate members from non-members; the higher the score, the likelier a member.
 
     advantage = TPR - FPR at one threshold        TPR at FPR f = share of members above the f-quantile of non-members
 
 The threshold of the advantage is learned on the calibration half (``known``), and every figure is judged on the other
-half: so an attack that sees nothing comes out at chance.  TPR at FPR f needs 10/f judged non-members (LAWS 18).
+half: so an attack without information is at chance.  TPR at FPR f needs 10/f judged non-members (LAWS 18).
 Intervals: Newcombe for the advantage, the bootstrap for AUC, Clopper-Pearson for the TPR at the threshold found.
 
-What (epsilon, delta) says of any attack on whether one record was added:
+The bound of (epsilon, delta) on any attack on whether one record was added:
 
     TPR <= min(e^eps FPR + delta, 1 - e^-eps (1 - delta - FPR))      advantage <= (e^eps - 1 + 2 delta) / (e^eps + 1)
     AUC <= 1 - (1 - delta)^2 / (1 + e^eps)                           (the area under that curve)
@@ -61,7 +61,7 @@ def membership(scores: Tensor, member: Tensor, stream: Stream, *, known: Tensor)
 def bounds(measures: Sequence[Measure], epsilon: float, delta: float) -> tuple[Measure, ...]:
     """For each figure of :func:`membership` that has a value, the most that a claim of ``epsilon``, ``delta`` allows.
 
-    Named ``<figure>_bound``; ``n`` is that of the figure it stands beside.
+    Named ``<figure>_bound``; ``n`` is that of the figure it belongs to.
     """
     apart = math.exp(min(epsilon, 700.0))
     most = {"advantage": (apart - 1 + 2 * delta) / (apart + 1), "auc": 1 - (1 - delta) ** 2 / (1 + apart)}
@@ -95,7 +95,8 @@ def roc(scores: Tensor, member: Tensor, known: Tensor, points: int = 60) -> tupl
 def best_threshold(scores: Tensor, member: Tensor) -> float:
     """The score from which on to answer "member" so that TPR - FPR on these records is largest.
 
-    It lies half-way between two scores.  If no threshold beats chance it is above all scores: nobody is a member.
+    It is half-way between two scores.  If no threshold beats chance it is above all scores: no record is called a
+    member.
     """
     ranked, order = scores.double().sort(descending=True, stable=True)
     truth = member[order].bool()

@@ -40,7 +40,7 @@ class RemainingTime:
 
 
 class Pace:
-    """Counts work of each kind down, and remembers how long its last pieces took."""
+    """Counts work of each kind down, and stores how long its last pieces took."""
 
     def __init__(self, total: Mapping[Kind, int], workers: int = 1) -> None:
         self._left, self._workers = dict(total), workers

@@ -54,7 +54,7 @@ class Board:
             self.report, self.judged, self.spent, self.waiting = None, None, None, ""
 
     def after(self, report: Mapping[str, Any], spent: EpsilonSpent | None) -> None:
-        """A round is done; sites that were not asked for figures in it keep their last ones."""
+        """A round is done; sites without figures in this round keep their last ones."""
         self.report, self.spent, self.waiting = report, spent, ""
         if report.get("sites"):
             self.judged = report

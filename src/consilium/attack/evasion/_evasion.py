@@ -69,7 +69,7 @@ class Evasion(Attack[ModelView], ABC):
         return ball_of(self.norm, self.radius)
 
     def goal(self) -> Goal:
-        """What the attack wants the model to answer."""
+        """The goal: which answer of the model the attack aims at."""
         return Misclassification()
 
     def follows(self, view: ModelView) -> nn.Module | None:

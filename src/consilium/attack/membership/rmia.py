@@ -5,7 +5,7 @@
     offline    Pr(x) = ((1 + a) mean over shadows without x + (1 - a)) / 2
 
 z are records that the adversary knows to be out of the model: the calibration half's non-members, at most
-``population`` of them.  ``a`` says how much more probable a record is to models that saw it; 0 takes them to be certain
+``population`` of them.  ``a`` is how much more probable a record is to models trained on it; 0 takes them to be certain
 of it, 1 to answer no better than the others.
 
 Source: Zarifzadeh, Liu and Shokri 2024, Low-Cost High-Power Membership Inference Attacks, arXiv 2312.03262.
@@ -52,7 +52,7 @@ class RMIA(Attack[RetrainView]):
         check(self.population >= 1, "population", self.population, "1 record or more")
 
     def retrains(self) -> int:
-        """As many as the knob says."""
+        """The entry's parameter ``shadows``."""
         return self.shadows
 
     def run(self, view: RetrainView, memory: Payload, generator: torch.Generator) -> Finding:

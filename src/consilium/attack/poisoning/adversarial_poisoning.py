@@ -2,8 +2,8 @@
 
     x' = PGD(f, x, y),   y' = argmax f(x')        for a ``share`` of every batch
 
-The images look like the originals and the labels agree with what the model says of them, so the model is taught to keep
-its mistakes.  Each record is drawn by an independent coin per step, not as the last batches of an epoch.
+The images look like the originals and the labels agree with the model's answers to them, so the model is trained to
+keep its mistakes.  Each record is drawn by an independent coin per step, not as the last batches of an epoch.
 
 Reading: A corrupted site that teaches the model to keep its answers on perturbed images does adversarial training by
 accident, wherever those answers are right: an infected model may withstand evasion better than its clean twin.  That is

@@ -1,8 +1,8 @@
 """Round answer: release rounded confidences, or those of the k likeliest classes only.
 
 Confidences below the top k are answered as 0, then all are rounded to ``digits`` decimals.  They are NOT renormalised:
-what is answered is what the model said, or nothing, and the sum may differ from 1.  The label is answered beside them,
-so it stays the model's own where rounding makes a tie.
+an answer is the model's own or nothing, and the sum may differ from 1.  The label is answered with them,
+so it remains the model's own where rounding makes a tie.
 
 Source: Shokri et al. 2017, Membership Inference Attacks Against Machine Learning Models, arXiv 1610.05820, section VIII
 """

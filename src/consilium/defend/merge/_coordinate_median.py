@@ -1,4 +1,4 @@
-"""The coordinate-wise median: in each coordinate, half of the updates lie on either side.
+"""The coordinate-wise median: in each coordinate, half of the updates are on either side.
 
 Source: Yin et al. 2018, Byzantine-Robust Distributed Learning, arXiv 1803.01498.
 """

@@ -1,10 +1,10 @@
-"""The one place that knows torch.ao.quantization: FX graph mode, post-training static int8 on a CPU engine.
+"""The only module that uses torch.ao.quantization: FX graph mode, post-training static int8 on a CPU engine.
 
-It is deprecated and has no successor yet that is fast on CPU convolutions; so it stands behind three functions, and its
-deprecation warnings end here.  The engine is process-wide state in torch and is put back after every use.
+It is deprecated and has no successor yet that is fast on CPU convolutions; so it is used through three functions, and
+its deprecation warnings end here.  The engine is process-wide state in torch and is put back after every use.
 
 Some of torch's int8 kernels compute something else than the layer they stand for (pytorch/pytorch 54837): those known
-run in float, and what was made is compared with torch's own reference of it, which quantises the same numbers and
+run in float, and the result is compared with torch's own reference of it, which quantises the same numbers and
 computes in float between.  What kernels add must be of the size of what quantisation itself costs.
 
 Tracing may lose part of a module, and the reference then lacks it too: so the traced graph, still in float, is compared
@@ -82,7 +82,7 @@ def quantise(module: nn.Module, batches: list[Tensor], *, search: bool = True, p
         raise
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # the user's layers meet torch's observers: anything may come out of it
+    except BaseException as error:  # user code runs under torch's observers: any exception is possible
         raise Refused(f"the model cannot be quantised: {_line(error)}", remedy="leave out static-int8") from error
     return graph.eval().requires_grad_(False)
 
@@ -123,7 +123,7 @@ def _traced(module: nn.Module, example: Tensor) -> GraphModule:
         graph: GraphModule = quantize_fx.prepare_fx(copy.deepcopy(module).eval(), mapping, (example,))
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # torch.fx runs the user's code: anything may come out of it
+    except BaseException as error:  # torch.fx runs the user's code: any exception is possible
         raise Refused(
             f"the model cannot be traced for int8: {_line(error)}",
             remedy="write its forward without branches on values, or leave out static-int8",

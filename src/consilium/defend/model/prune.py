@@ -1,8 +1,8 @@
 """Global magnitude pruning: the smallest weights of the whole model are set to zero, the rest fine-tuned.
 
-Weight matrices and kernels share one threshold; biases and norms stay.  Fine-tuning keeps the zeros and sees public
-records alone (LAWS 10).  What is stored is the kept values and one bit per weight, so the artefact is really smaller;
-it is not faster, because dense kernels multiply zeros too.
+Weight matrices and kernels share one threshold; biases and norms are not pruned.  Fine-tuning keeps the zeros and uses
+public records alone (LAWS 10).  What is stored is the kept values and one bit per weight, so the artefact is really
+smaller; it is not faster, because dense kernels multiply zeros too.
 
 Source: Han et al. 2015, Learning both Weights and Connections for Efficient Neural Networks, arXiv 1506.02626
 """

@@ -1,10 +1,11 @@
 """DP-SGD's rule: each step releases (sum of clipped gradients, one a unit, + N(0, (sigma C)^2)) / B.
 
-A unit is a record, or a patient: then the gradient is that of the mean loss of all her records.  A Poisson batch takes
-every unit by an independent coin of probability q = B / n, so its size varies and may be zero; the denominator is the
-expected size B, never the realised one, and an empty batch still gets its noise and is charged (LAWS 6).  A target
-epsilon fixes sigma per site from its own n and the steps of all rounds (LAWS 7, 8); with a sigma given as well, it is a
-budget, and bounds the rounds.  How batches are selected and which noise is added are parameters (``core.mechanism``).
+A unit is a record, or a patient: then the gradient is that of the mean loss of all the patient's records.  A Poisson
+batch takes every unit by an independent coin of probability q = B / n, so its size varies and may be zero; the
+denominator is the expected size B, never the realised one, and an empty batch still gets its noise and is charged (LAWS
+6).  A target epsilon fixes sigma per site from its own n and the steps of all rounds (LAWS 7, 8); with a sigma given as
+well, it is a budget, and bounds the rounds.  How batches are selected and which noise is added are parameters
+(``core.mechanism``).
 
 Source: Abadi et al. 2016, Deep Learning with Differential Privacy, arXiv 1607.00133; McMahan et al. 2018, arXiv
 1710.06963 (whole users sampled and clipped).
@@ -103,7 +104,7 @@ class DPSGDRule(GradientRule):
 
     @property
     def sampler(self) -> str:
-        """As the batch selection says."""
+        """The description of the batch selection."""
         return self.selection.words
 
     def schedule(self, schedule: Schedule) -> Schedule:
@@ -112,7 +113,7 @@ class DPSGDRule(GradientRule):
             return schedule
         if schedule.batch == 0:
             raise Unlawful(
-                f"all records are asked for in every step, and dp-sgd in batches of {self.batch}",
+                f"the study asks for all records in every step, dp-sgd for batches of {self.batch}",
                 remedy="leave out dp-sgd.batch, or use an algorithm and a federation.batch that take batches",
             )
         return replace(schedule, batch=self.batch)
@@ -138,7 +139,7 @@ class DPSGDRule(GradientRule):
         """Sigma at a site with ``n`` units: as given, or the least that keeps all rounds within the target.
 
         It is the deviation of the noise over the sum's sensitivity under add-or-remove-one, whatever ``adjacency`` is:
-        under replace-one the same deviation costs a larger epsilon, so a target asks for a larger sigma.
+        under replace-one the same deviation costs a larger epsilon, so a target needs a larger sigma.
         """
         self.batch_of(n, schedule)
         if self.sigma is not None:
@@ -151,7 +152,7 @@ class DPSGDRule(GradientRule):
         """Of one step; refused where noise is correlated over steps, which have charges together alone."""
         if not self.noise.independent:
             raise Unlawful(
-                f"{type(self.noise).__name__} correlates the noise of steps, so one step has no charge of its own",
+                f"{type(self.noise).__name__} correlates the noise of the steps, so a single step has no charge",
                 remedy="use the charge of whole rounds",
             )
         one = self.charged(n, self.batch_of(n, schedule), self.noise_multiplier(n, schedule), range(1))
@@ -226,7 +227,7 @@ class _PrivateOracle(GradientOracle):
         self._selection, self._noise = _under(memory, "selection/"), _under(memory, "noise/")
 
     def memory(self) -> Payload:
-        """What selection and noise remember, with the steps made so far; nothing where both remember nothing."""
+        """The state of selection and noise, with the steps made so far; empty where both are stateless."""
         named = {f"selection/{name}": tensor for name, tensor in self._selection.items()}
         named |= {f"noise/{name}": tensor for name, tensor in self._noise.items()}
         if not named and self.rule.noise.independent:
@@ -266,7 +267,7 @@ class _PrivateOracle(GradientOracle):
         return torch.nonzero(batch_rows if self.owner is None else batch_rows[self.owner])[:, 0]
 
     def _batch(self, index: Tensor, params: Tensor, buffers: Tensor, stream: Stream) -> Batch:
-        """The selected records, prepared in evaluation mode where no example sees another."""
+        """The selected records, prepared in evaluation mode, where examples do not interact."""
         x, y = self.records.x[index].to(params.device), self.records.y[index].to(params.device)
         return self.objective.prepare(
             lambda inputs: self.network.logits(params, buffers, inputs), x, y, stream.child("prepare").generator()

@@ -24,9 +24,9 @@ __all__ = ["refuse_mixing"]
 
 _REMEDY = 'use GroupNorm (model.norm = "group")'
 _NUDGE = 0.05
-"""Weights are moved by this, so that no layer stands at zero; as in the proof of per-example gradients."""
+"""Weights are perturbed by this, so that no layer is at zero; as in the proof of per-example gradients."""
 _passed: WeakKeyDictionary[Network, set[tuple[int, ...]]] = WeakKeyDictionary()
-"""Asked again in every round of every site."""
+"""Queried in every round of every site."""
 
 
 def refuse_mixing(network: Network, shape: tuple[int, ...]) -> None:
@@ -97,7 +97,7 @@ def _refuse_mixing_in_training(network: Network, shape: tuple[int, ...]) -> None
 
 
 def _refuse_dependence(network: Network, shape: tuple[int, ...]) -> None:
-    """Custom code may ask for the size of its batch, and mix in the backward pass alone."""
+    """Custom code may read the size of its batch, and mix in the backward pass alone."""
     params, buffers = network.start()
     at = params + _NUDGE * torch.randn_like(params)
     for records in (varied(shape, like=params), outlying(shape, like=params)):

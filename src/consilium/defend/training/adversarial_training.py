@@ -68,7 +68,7 @@ class AdversarialTraining(TrainingDefence):
 
 @dataclass(frozen=True)
 class _AdversarialObjective(Objective):
-    """``inner``, learned from inputs perturbed as ``defence`` says."""
+    """``inner``, evaluated on inputs perturbed by ``defence``."""
 
     defence: AdversarialTraining
     inner: Objective

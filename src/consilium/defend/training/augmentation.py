@@ -1,6 +1,6 @@
 """Augmentation multiplicity: every record counts by the mean over several random views of it, in every step.
 
-No defence on its own: it is what makes DP-SGD more accurate at the same epsilon, and it works without it too.  Name it
+Not a defence by itself: it makes DP-SGD more accurate at the same epsilon, and it works without it too.  Name it
 beside dp-sgd: ``privacy = [[{ kind = "dp-sgd", ... }, { kind = "augmentation" }]]``.
 
 Source: De et al. 2022, Unlocking High-Accuracy Differentially Private Image Classification through Scale, arXiv

@@ -1,6 +1,6 @@
 """The server's half of DP-FedAvg: the sum of bounded updates plus Gaussian noise, over the cohort that was expected.
 
-    (sum_k u_k + N(0, (z C)^2 I)) / m           every u_k at most C long, whoever sent it; m fixed before training
+    (sum_k u_k + N(0, (z C)^2 I)) / m           every u_k at most C long, of every site; m fixed before training
 
 The clip may follow a quantile of the updates' lengths: b_k is 1/2 where u_k was short enough and -1/2 where it was cut,
 
@@ -53,7 +53,7 @@ def noise_of_the_sum(z: float, count_noise: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class CentralNoise(Aggregator):
-    """Every site counts once, its weight is ignored; ``expected`` sites are divided by, however many came."""
+    """Every site counts once, its weight is ignored; the divisor is ``expected`` sites, not the number received."""
 
     clip: float
     noise_multiplier: float

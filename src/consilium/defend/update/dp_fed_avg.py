@@ -1,11 +1,11 @@
 """DP-FedAvg: each site's whole update is cut to length C, and the server adds noise of z C to the sum.
 
-    at the site   u <- u min(1, C / ||u||)          over all that is sent; again at the server, whoever sent it (LAWS 4)
+    at the site   u <- u min(1, C / ||u||)          over all that is sent; again at the server, for every site (LAWS 4)
     the server    (sum u + N(0, (z C)^2)) / m       m sites expected, every site counts once (LAWS 15)
 
-The claim is of a site: one hospital more or less changes little of the model, against whoever receives it.  The server
-is trusted: it sees each update.  A round counts amplification by sampling only where every site comes into it by a coin
-of its own (Poisson).  With few sites the noise hides the model as well: such studies are refused with their epsilon.
+The claim is of a site: one hospital more or less changes little of the model, for any recipient of it.  The server
+is trusted: it reads each update.  A round counts amplification by sampling only where every site is sampled
+independently (Poisson).  With few sites the noise destroys the model too: such studies are refused with their epsilon.
 
 Source: McMahan et al. 2018, Learning Differentially Private Recurrent Language Models, arXiv 1710.06963; the moving
 clip: Andrew et al. 2021, Differentially Private Learning with Adaptive Clipping, arXiv 1905.03871
@@ -107,7 +107,7 @@ class DPFedAvg(UpdateDefence, MergeDefence):
         return replace(bounded, payload={**bounded.payload, INSIDE: indicator}), memory
 
     def enforce(self, update: Update, expected: Mapping[str, tuple[int, ...]]) -> Update:
-        """The server half: nobody's update is longer, and nobody's word counts for more than one."""
+        """The server half: no update is longer, and every site has weight one."""
         bounded, _ = self._bounded(update)
         if INSIDE not in update.payload:
             return bounded
@@ -115,7 +115,7 @@ class DPFedAvg(UpdateDefence, MergeDefence):
 
     def merge(self) -> Aggregator:
         """Refused: without a cohort there is no denominator and no noise."""
-        raise Refused("dp-fed-avg needs to know how many sites are expected", remedy="use merge_for")
+        raise Refused("dp-fed-avg was called without the number of expected sites", remedy="use merge_for")
 
     def merge_for(self, cohort: Cohort, stream: Stream) -> Aggregator:
         """The noisy mean over the expected cohort."""
@@ -146,7 +146,7 @@ class DPFedAvg(UpdateDefence, MergeDefence):
         return Promise(charge, self.delta, self.adjacency, words, rounds)
 
     def _charge(self, cohort: Cohort, noise: float) -> tuple[Charge, str]:
-        """What one round does to one site, and how sites come into it, in words."""
+        """The charge of one round for one site, and how sites are sampled, as text."""
         if cohort.sampling == "poisson" and cohort.rate < 1:
             return of_unit("site", PoissonSampled(cohort.rate, Gaussian(noise))), "Poisson sampling of sites"
         if cohort.rate == 1:

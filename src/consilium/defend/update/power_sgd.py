@@ -5,7 +5,7 @@
 Q starts from the last round's (warm start), so the steps add up to the best rank-r subspace.  A layer is a matrix by
 its first axis against the rest; vectors and layers that P and Q would not make smaller are sent exactly.
 4 (sum r (n + m) + rest) bytes.  In the paper P is summed over workers before Q is made, a second exchange; here each
-site decomposes its own update, so that any merge can read it.
+site decomposes its own update, so that every merge can read it.
 
 Source: Vogels et al. 2019, PowerSGD: Practical Low-Rank Gradient Compression, arXiv 1905.13727
 """
@@ -46,19 +46,19 @@ class PowerSGD(Codec):
 
     @property
     def corrects(self) -> bool:
-        """As the knob says."""
+        """The entry's parameter ``feedback``."""
         return self.feedback
 
     def wire(self, size: int) -> Mapping[str, tuple[torch.dtype, int]]:
-        """Known to ``made_for(network)`` only."""
+        """Defined after ``made_for(network)`` only; raises Refused."""
         raise _unbound()
 
     def encode(self, vector: Tensor, memory: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
-        """Known to ``made_for(network)`` only."""
+        """Defined after ``made_for(network)`` only; raises Refused."""
         raise _unbound()
 
     def decode(self, parts: Payload, size: int) -> Tensor:
-        """Known to ``made_for(network)`` only."""
+        """Defined after ``made_for(network)`` only; raises Refused."""
         raise _unbound()
 
 
@@ -77,7 +77,7 @@ class _LayerwiseCodec(Codec):
         known = sum(math.prod(shape) for shape in self.shapes)
         if size != known:
             raise Refused(
-                f"power-sgd knows layers of {known} numbers and this entry has {size}",
+                f"the entry has {size} numbers, the layers given to power-sgd {known}",
                 remedy="use another codec with this algorithm",
             )
         low = [of for of in map(self._matrix, self.shapes) if of is not None]
@@ -129,7 +129,7 @@ class _LayerwiseCodec(Codec):
 
 
 def _power_step(matrix: Tensor, start: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
-    """P ``(n, r)`` with orthonormal columns and Q ``(m, r)``; a column of zeros to start from is drawn anew."""
+    """P ``(n, r)`` with orthonormal columns and Q ``(m, r)``; a start column of zeros is replaced by a random one."""
     start = torch.where((start == 0).all(0), initial, start)
     p = torch.linalg.qr(matrix @ start).Q
     return p, matrix.T @ p
@@ -141,4 +141,4 @@ def _next(queue: dict[str, Tensor], part: str, length: int) -> Tensor:
 
 
 def _unbound() -> Refused:
-    return Refused("power-sgd needs to know the network's layers", remedy="use made_for(network) of it")
+    return Refused("power-sgd was called without the network's layers", remedy="call made_for(network) first")

@@ -33,7 +33,7 @@ class SignSGD(Codec):
 
     @property
     def corrects(self) -> bool:
-        """As the knob says."""
+        """The entry's parameter ``feedback``."""
         return self.feedback
 
     def wire(self, size: int) -> Mapping[str, tuple[torch.dtype, int]]:
@@ -41,7 +41,7 @@ class SignSGD(Codec):
         return {"signs": (torch.uint8, packed_length(size, 1)), "scale": (torch.float32, 1)}
 
     def encode(self, vector: Tensor, memory: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
-        """Bit 1 stands for plus."""
+        """Bit 1 encodes plus."""
         return {"signs": pack_bits(vector >= 0, 1), "scale": vector.abs().mean().reshape(1)}, {}
 
     def decode(self, parts: Payload, size: int) -> Tensor:

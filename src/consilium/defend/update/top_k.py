@@ -38,7 +38,7 @@ class TopK(Codec):
 
     @property
     def corrects(self) -> bool:
-        """As the knob says."""
+        """The entry's parameter ``feedback``."""
         return self.feedback
 
     def wire(self, size: int) -> Mapping[str, tuple[torch.dtype, int]]:

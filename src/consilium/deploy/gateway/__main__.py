@@ -1,4 +1,4 @@
-"""``python -m consilium.deploy.gateway``: listen until told to stop."""
+"""``python -m consilium.deploy.gateway``: listen until interrupted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _log = logging.getLogger("consilium.front_door")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Listen until told to stop."""
+    """Listen until interrupted."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     for name in ("listen", "upstream"):
         parser.add_argument(f"--{name}", required=True, metavar="HOST:PORT")
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.certificate is not None:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.minimum_version = ssl.TLSVersion.TLSv1_2
-        tls.num_tickets = 0  # nobody resumes a session, and nothing is kept of those who came
+        tls.num_tickets = 0  # no session resumption, so no state is stored per client
         tls.load_cert_chain(options.certificate, options.key)
         trust = ssl.create_default_context(cafile=str(options.ca))
         signatures = Signatures(_PEM.findall(options.nodes.read_bytes()))

@@ -24,7 +24,7 @@ __all__ = ["check_sender"]
 _WIDTHS = {1: 8, 5: 4}
 """Bytes of a value by its wire type, where they are fixed."""
 _MOST_FIELDS = 64
-"""Of one message: a node sends one reply a call, and nobody is waited for who counts to millions."""
+"""Of one message: a node sends one reply a call; messages with more fields are refused unread."""
 
 
 def check_sender(body: bytes | bytearray) -> None:

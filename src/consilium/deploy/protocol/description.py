@@ -1,8 +1,8 @@
-"""What a server tells a site of a study, and what the site makes of it: words in both directions, never code.
+"""A study as a server describes it to a site, and as the site reads it: data in both directions, never code.
 
-The study's own tables travel, so both ends build the same objects from the catalogue that is installed there.  What the
-site does not need stays: attacks, seeds of other trainings, the question.  A model that is a user's own module names an
-import path, and a site runs it only where its limits allow code.
+The study's own tables are sent, so both ends build the same objects from the catalogue that is installed there.  What
+the site does not need is left out: attacks, seeds of other trainings, the question.  A model that is a user's own
+module names an import path, and a site runs it only where its limits allow code.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class DescribedStudy:
 
 
 def describe(spec: Spec, arm: Arm, seed: int, training: str, data: Consortium, sites: Sequence[str]) -> StudyRequest:
-    """The request for one ``training`` among ``sites``; refused where they could not be told what inputs mean."""
+    """The request for one ``training`` among ``sites``; refused where the inputs' meaning cannot be sent."""
     check_declared(data)
     federation = arm.federation(spec)
     tables = {name: value for name, value in given(spec).items() if name in _TOLD}
@@ -76,16 +76,16 @@ def describe(spec: Spec, arm: Arm, seed: int, training: str, data: Consortium, s
 
 
 def understand(request: StudyRequest) -> DescribedStudy:
-    """The study that is asked for; refused where the request says one thing to the limits and another to the work."""
+    """The requested study; refused where the fields that the limits check differ from the study's tables."""
     plan = request.plan
     if set(plan) != _PLAN or not isinstance(plan["tables"], Mapping):
-        raise Refused("the request holds no study", remedy="run one release everywhere", where="request")
+        raise Refused("the request describes no study", remedy="run one release everywhere", where="request")
     spec = parse({**plan["tables"], "seeds": [plan["seed"]]})
     named, name, seed, roster = {arm.name: arm for arm in arms(spec)}, plan["arm"], plan["seed"], plan["roster"]
     if spec.federation is None or not isinstance(name, str) or name not in named:
-        raise Refused("the request names no training", remedy="run one release everywhere", where="request")
+        raise Refused("the request names no arm of its study", remedy="run one release everywhere", where="request")
     if not isinstance(seed, int) or not isinstance(roster, list):
-        raise Refused("the request holds no study", remedy="run one release everywhere", where="request")
+        raise Refused("the request describes no study", remedy="run one release everywhere", where="request")
     schema = read_schema(plan)
     study = DescribedStudy(
         spec,
@@ -102,7 +102,7 @@ def understand(request: StudyRequest) -> DescribedStudy:
 
 
 def _check_same(request: StudyRequest, study: DescribedStudy) -> None:
-    """What the limits were asked about is what will be done."""
+    """Refuse a request whose summary (which the limits check) differs from its study (which is trained)."""
     federation = study.arm.federation(study.spec)
     planned: dict[str, Json] = {
         "rounds": federation.shape.rounds,
@@ -119,5 +119,5 @@ def _check_same(request: StudyRequest, study: DescribedStudy) -> None:
     for name, value in planned.items():
         if wording[name] != value:
             raise Refused(
-                f"the request says two things of {name}", remedy="run one release everywhere", where="request"
+                f"the request gives two values for {name}", remedy="run one release everywhere", where="request"
             )

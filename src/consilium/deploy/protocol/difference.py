@@ -1,7 +1,7 @@
 """The first difference between a site's schema and the study's, in one line for both ends.
 
-What leaves the site is public: the study's own words, and those that the site's data file declares.  Limits and
-categories that were read from records stay, and so does the name of a column that the study does not know (a file
+What leaves the site is public information: the study's own words, and those that the site's data file declares.  Limits
+and categories that were read from records stay, and so does the name of a column that the study does not know (a file
 without a header has a person's values there); the site's log has them.
 """
 
@@ -76,7 +76,7 @@ def _preparation(mine: Schema, study: Schema) -> None:
     steps_here, wanted = dict(mine.inputs.preparation), dict(study.inputs.preparation)
     for step in sorted({*steps_here, *wanted}):
         if steps_here.get(step) != wanted.get(step):
-            texts = [shown(steps[step]) if step in steps else "not told" for steps in (steps_here, wanted)]
+            texts = [shown(steps[step]) if step in steps else "not stated" for steps in (steps_here, wanted)]
             _refuse(f"{_step(step)}: {texts[0]}, the study's: {texts[1]}", _ALIKE)
 
 
@@ -93,12 +93,12 @@ def _classes(mine: Schema, study: Schema) -> None:
 
 def _patients(mine: Schema, study: Schema) -> None:
     if study.inputs.patients and not mine.inputs.patients:
-        reason = "the study's records are of patients, and here nothing says whose each record is"
-        _refuse(reason, "declare the patient of each record; one that is alone is a patient of its own")
+        reason = "the study's records are of patients, and this site's data name no patient for each record"
+        _refuse(reason, "declare the patient of each record; a record without others is a patient of its own")
 
 
 def _words(what: str, present: tuple[str, ...], declared: bool, wanted: tuple[str, ...], remedy: str) -> NoReturn:
-    """Refuse at the first word that differs; the site's own is told only where it is declared."""
+    """Refuse at the first word that differs; the site's own word is sent only where it is declared."""
     pairs = zip(present, wanted, strict=False)
     at = next((k for k, (one, other) in enumerate(pairs) if one != other), min(len(present), len(wanted)))
     place, theirs = what.format(at + 1), shown(wanted[at]) if at < len(wanted) else "not there"
@@ -118,7 +118,7 @@ def _name(column: Column, study: Schema) -> str:
 
 def _limits(column: Column) -> str:
     if column.range is None:
-        return "between limits that nobody tells"
+        return "between limits that are not stated"
     return "from {} to {}".format(*(repr(float(end)).removesuffix(".0") for end in column.range))
 
 

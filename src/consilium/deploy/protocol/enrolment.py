@@ -2,7 +2,7 @@
 
 The numbers are those that LAWS 9 calls public: training records and the units they are of (patients), which the server
 weighs its updates by and which set its noise, and validation records, which its assessments are means over.  A digest
-says what the columns, their preparation and the classes are.  Nothing else of the data is said.
+identifies the columns, their preparation and the classes.  Nothing else about the data is sent.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Enrolment:
             )
 
     def check_same(self, train: int, validation: int) -> None:
-        """Refuse other numbers than those of its share of the study's own data: a rehearsal's are known."""
+        """Refuse other numbers than those of its share of the study's own data: in a rehearsal they are known."""
         if (self.train, self.validation) != (train, validation):
             counts = f"{self.train} training and {self.validation} validation records"
             raise Refused(
@@ -67,18 +67,24 @@ def decode_enrolment(data: bytes, study: str, site: str) -> Enrolment:
     """From the bytes that ``site`` sent; refused where they are anything else."""
     header = unpack(data, _BYTES).header
     if set(header) != _FIELDS or header["kind"] != "enrolment":
-        raise Refused("the enrolment has other fields than it should", where=site, remedy="run one release everywhere")
+        raise Refused(
+            "the enrolment has other fields than those of its kind",
+            where=site,
+            remedy="run the same release at the server and all sites",
+        )
     if header["site"] != site:
         sender = quoted(header["site"])
         raise Refused(f"the enrolment is that of {sender}", remedy=f"start it with --site {site}", where=site)
     if header["study"] != study:
-        raise Refused("the enrolment is of another study", remedy="run one release everywhere", where=site)
+        raise Refused(
+            "the enrolment is of another study", remedy="run the same release at the server and all sites", where=site
+        )
     train, validation, units = (_records(header, name, site) for name in ("train", "validation", "units"))
     weight, declared = header["weight"], header["own"]
     if not isinstance(declared, bool):
-        raise Refused("the enrolment declares no numbers of records", where=site)
+        raise Refused("the enrolment declares no valid number of records", where=site)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= 1e15:
-        raise Refused("the enrolment declares no weight", where=site)
+        raise Refused("the enrolment declares no weight above 0 and at most 1e15", where=site)
     if units > train:
         raise Refused("the enrolment declares more units than records", where=site)
     inputs = header["inputs"]
@@ -90,5 +96,5 @@ def decode_enrolment(data: bytes, study: str, site: str) -> Enrolment:
 def _records(header: Mapping[str, Json], name: str, site: str) -> int:
     count = header[name]
     if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= 1 << 40:
-        raise Refused("the enrolment declares no numbers of records", where=site)
+        raise Refused("the enrolment declares no valid number of records", where=site)
     return count

@@ -2,7 +2,7 @@
 
     "CNSL" | version u16 | header length u32 | header, JSON | tensors, safetensors
 
-Nothing in it is executed and nothing is believed: magic and version, sizes before any allocation, JSON without
+Nothing in it is executed or trusted: magic and version, sizes before any allocation, JSON without
 duplicate keys, NaN or depth, and safetensors' own index (names, types, shapes, offsets that tile the bytes exactly) are
 checked here before the tensors are made.  Whatever is wrong is one `Refused` of one line, which quotes the sender
 shortened and escaped.  Memory used is at most a small multiple of the message's own size.
@@ -110,7 +110,7 @@ def parse_object(data: bytes, what: str) -> dict[str, Json]:
 
 
 def quoted(value: object) -> str:
-    """What a stranger wrote, fit for one line of a log: escaped, ASCII, at most 60 characters."""
+    """Untrusted text, fit for one line of a log: escaped, ASCII, at most 60 characters."""
     text = ascii(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -185,7 +185,7 @@ def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 
 
 def _not_a_number(word: str) -> NoReturn:
-    _refuse(f"it holds {word}, which is no JSON")
+    _refuse(f"it holds {word}, which is not valid JSON")
 
 
 def _finite(word: str) -> float:

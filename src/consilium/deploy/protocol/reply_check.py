@@ -1,10 +1,10 @@
-"""The server's side of one round's answers: who may say what, once, and until when.
+"""The server's side of one round's answers: which site may send what, once, and until when.
 
-A sender is known by the node whose key signed the connection, never by what the message says; the binding of node to
+A sender is identified by the node whose key signed the connection, never by the message; the binding of node to
 site was made at registration.  An answer counts if its node is registered, its site was asked in this round, it is of
 this study and round, names its own site and the weight that the server gave it, comes in time, and is the first one.
-Everything else is turned away by name, and the round goes on without it.  What an update holds is judged behind this,
-where the simulation judges it too: `federate.round.ServerHalf`.
+Everything else is rejected with its sender's name, and the round continues.  The content of an update is checked after
+this, where the simulation checks it too: `federate.round.ServerHalf`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from .messages import Context, decode_refusal, decode_update, kind_of
 __all__ = ["Reception", "RejectedReply"]
 
 _MOST_MESSAGES = 8
-"""Of one sender in one round; what comes after is not read and not listed."""
+"""Of one sender in one round; further messages are neither read nor listed."""
 
 
 @dataclass(frozen=True)
 class RejectedReply:
-    """A message that was turned away: from whom (a site, or ``node 7``), which one of theirs, and why."""
+    """A message that was rejected: from whom (a site, or ``node 7``), which one of theirs, and why."""
 
     sender: str
     number: int
@@ -36,7 +36,7 @@ class RejectedReply:
 
 @dataclass(eq=False)
 class Reception:
-    """The answers of one round: ``cohort`` was asked, ``nodes`` says which site stands behind a node.
+    """The answers of one round: of the sites of ``cohort``; ``nodes`` maps a node to its site.
 
     ``context`` names study and round; ``weights`` are those that the server worked out; ``deadline`` is on the clock of
     the ``at`` of :meth:`take`.  ``updates`` holds what was admitted, in the order of arrival.
@@ -55,7 +55,7 @@ class Reception:
         self._came: dict[str, int] = {}
 
     def take(self, node: int, data: bytes, at: float) -> bool:
-        """Admit or turn away the message ``data`` that came from ``node`` at ``at``; True if it was admitted."""
+        """Admit or reject the message ``data`` received from ``node`` at ``at``; True if it was admitted."""
         sender = self.nodes.get(node, f"node {node}")
         self._came[sender] = min(self._came.get(sender, 0), _MOST_MESSAGES) + 1
         if self._came[sender] > _MOST_MESSAGES:
@@ -68,14 +68,14 @@ class Reception:
         return True
 
     def waiting(self) -> tuple[str, ...]:
-        """The sites that were asked and have sent nothing, in the order of the cohort."""
+        """The sites of the cohort that have sent nothing, in its order."""
         return tuple(site for site in self.cohort if site not in self._came)
 
     def refused(self) -> dict[str, str]:
-        """Why whose message was turned away.
+        """The reason of each rejected message, by sender.
 
-        A site stands here under its own name only if nothing of it was admitted; what else it sent beside an admitted
-        update is told as ``site-1 (message 2)``.
+        A site is listed under its own name only if nothing of it was admitted; a message beside an admitted update is
+        listed as ``site-1 (message 2)``.
         """
         reasons: dict[str, str] = {}
         for one in self.turned:
@@ -90,11 +90,11 @@ class Reception:
             raise Refused("is not registered")
         site = self.nodes[node]
         if site not in self.cohort:
-            raise Refused("was not asked in this round")
+            raise Refused("is not in this round's cohort")
         if at > self.deadline:
-            raise Refused(f"came {at - self.deadline:.1f} s after the deadline")
+            raise Refused(f"answered {at - self.deadline:.1f} s after the deadline")
         if kind_of(data, self.context.bounds) == "refusal":
-            raise Refused(f"says no: {decode_refusal(data, Context(self.context.study)).error().reason}")
+            raise Refused(f"refused: {decode_refusal(data, Context(self.context.study)).error().reason}")
         sealed = decode_update(data, self.context)
         sealed.update.check_sender(site, sealed.update.round)
         if site in self.updates:

@@ -94,7 +94,7 @@ def _carrier(plan: Plan, store: Store, caller: Caller, options: ServerOptions) -
 
 
 def _acceptable(plan: Plan, node: TrainingNode, data: Consortium) -> Callable[[Enrolment], None]:
-    """Whether a declaration is what the plan was made for, and its weight the one that the server works out."""
+    """A check that a declaration agrees with the plan, and its weight with the one that the server computes."""
     within, federation = declaration_check(plan.spec), node.arm.study(plan.spec).federation
     assert isinstance(federation, FederationSpec)
     shares = {site.id: site.records for site in data.sites}
@@ -102,7 +102,11 @@ def _acceptable(plan: Plan, node: TrainingNode, data: Consortium) -> Callable[[E
     def check(one: Enrolment) -> None:
         within(one)
         if one.own != data.declared:
-            raise Refused("it greeted with other data", remedy="start it as it was started first", where=one.site)
+            raise Refused(
+                "the site enrolled with other data than it declared first",
+                remedy="restart it with the same --data",
+                where=one.site,
+            )
         if not one.own:
             one.check_same(len(shares[one.site].train), len(shares[one.site].validation))
         check_weight(one.site, one.weight, site_weights({one.site: one.train}, weighing(federation)))

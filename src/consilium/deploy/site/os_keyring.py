@@ -51,7 +51,8 @@ class Keyring(Custody):
         if len(key) != 32 or not hmac.compare_digest(_check(key), str(about.get("check"))):
             raise Refused(
                 "the system's keyring does not have the site's secret",
-                remedy="log in as its user, or restore the keyring: a new secret would forget what was spent",
+                remedy="log in as its user, or restore the keyring: a new secret would lose the record of what "
+                "was spent",
                 where=str(path),
             )
         return key
@@ -68,7 +69,9 @@ def _call(method: str, *arguments: str) -> str | None:
     except ImportError:
         raise MissingExtra("the system's keyring needs keyring", remedy="pip install consilium[keyring]") from None
     backend: Any = package.get_keyring()
-    if getattr(backend, "priority", 1) < 1:  # those that fail, forget, or write in the open say so by their priority
+    if (
+        getattr(backend, "priority", 1) < 1
+    ):  # backends that fail, lose entries or store plain text have a priority below 1
         raise Refused(f"this system has no keyring ({type(backend).__module__})", remedy=_INSTEAD)
     try:
         answer = getattr(backend, method)(*arguments)

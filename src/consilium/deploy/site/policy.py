@@ -1,13 +1,13 @@
-"""What a site allows, whatever a server asks: its own file of limits, read before anything is built or trained.
+"""A site's policy: its own file of limits, whatever a server requests, read before anything is built or trained.
 
     max-rounds, max-local-epochs, minimum-sites, minimum-count, assess, max-assessments, allow-code, algorithms,
     studies, witness
-    [budget]     epsilon, delta, labels, unit, adjacency: over all studies on the same persons' records, by the site's
+    [budget]     epsilon, delta, labels, unit, adjacency: over all studies on the same patients' records, by the site's
                  ledger
     [[require]]  kind = "dp-sgd", and for its knobs  { at-least = ..., at-most = ... };  or any-of = [...] of such
 
-A request is judged by what the site works out itself: its own number of records, its own noise multiplier.  Whatever
-is beyond a limit is refused, naming the limit, what was asked and what is left.
+A request is checked against figures that the site computes itself: its number of records, its noise multiplier.  A
+request beyond a limit is refused, naming the limit, the value requested and the value allowed.
 """
 
 from __future__ import annotations
@@ -130,20 +130,20 @@ class Planned:
 def check_request(request: StudyRequest, limits: SiteLimits) -> None:
     """Refuse what can be judged by the request alone, before any record is read."""
     if request.code and not limits.allow_code:
-        _refuse("allow-code", "the study runs code of its own, and this site runs none but what is installed")
+        _refuse("allow-code", "the study's model is a user's own code, and this site runs installed code only")
     if limits.studies is not None and not {request.study, request.digest()} & set(limits.studies):
         _refuse("studies", f"{quoted(request.study)} ({request.digest()[:12]}...) is not among the allowed studies")
     kind = request.algorithm["kind"]
     if limits.algorithms is not None and kind not in limits.algorithms:
-        _refuse("algorithms", f"asks for {quoted(kind)}, and allowed are {', '.join(limits.algorithms)}")
+        _refuse("algorithms", f"the study uses {quoted(kind)}; allowed are {', '.join(limits.algorithms)}")
     for name, requested, most in (
         ("max-rounds", request.rounds, limits.max_rounds),
         ("max-local-epochs", request.local_epochs, limits.max_local_epochs),
     ):
         if requested > most:
-            _refuse(name, f"asks for {requested}, and {most} are allowed")
+            _refuse(name, f"the study asks for {requested}; at most {most} are allowed")
     if request.sites < limits.minimum_sites:
-        _refuse("minimum-sites", f"{request.sites} sites take part, and {limits.minimum_sites} are required")
+        _refuse("minimum-sites", f"the study has {request.sites} sites; at least {limits.minimum_sites} are required")
     for group in limits.required:
         _check_required(group, request, None)
 
@@ -213,7 +213,7 @@ def _budget(table: object) -> Budget:
 
 
 def _choice(table: Mapping[str, Any], name: str, where: str, known: tuple[_Word, ...]) -> _Word:
-    """One of the ``known`` words, the first by default."""
+    """One of the ``known`` values, the first by default."""
     word = table.get(name, known[0])
     for one in known:
         if word == one:
@@ -315,4 +315,8 @@ def _wrong(where: str, value: object, wanted: str) -> NoReturn:
 
 
 def _refuse(limit: str, reason: str) -> NoReturn:
-    raise Refused(reason, remedy="ask for what this site allows, or ask its owner", where=f"limits.{limit}")
+    raise Refused(
+        reason,
+        remedy="change the study to what this site allows, or ask the site's operator to change its limits",
+        where=f"limits.{limit}",
+    )

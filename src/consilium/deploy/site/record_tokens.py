@@ -1,11 +1,12 @@
-"""Which persons a study learns from, without saying who they are.
+"""Which patients a study learns from, without revealing who they are.
 
     token(record) = BLAKE2b(key; the record's input)          16 bytes, keyed by the site's secret
     a person      = the tokens of all records of one unit (and of its stable name, if the site gives names)
 
 Tokens depend on content alone: not on the order of records, their numbers, their labels, or the study.  Two data sets
 share a person where they share one token, so adding records, leaving some out or renaming the file does not make a
-fresh budget.  Records that are exported anew (other size, other scaling) have other content: only names tell those.
+fresh budget.  Records that are exported again (other size, other scaling) have other content: only names identify
+those.
 
 Source: RFC 7693 (BLAKE2)
 """
@@ -29,7 +30,7 @@ SIZE = 16
 
 @dataclass(frozen=True, eq=False)
 class Fingerprint:
-    """``persons``: which tokens each person has; ``n`` records; ``order``: a digest of records and labels as they lie.
+    """``persons``: which tokens each person has; ``n`` records; ``order``: a digest of records and labels in order.
 
     Labels that are randomised once are the same again only where ``order`` is.
     """

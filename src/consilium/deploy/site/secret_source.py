@@ -1,8 +1,8 @@
-"""`--secret-from`: where the secret of a site's ledger is kept, and where its passphrase comes from.
+"""`--secret-from`: where the secret of a site's ledger is stored, and the source of its passphrase.
 
     file                     open, in the ledger's folder                                            (the default)
     keyring                  in the keyring of the system
-    passphrase               asked for on the terminal
+    passphrase               typed on the terminal
     passphrase:env:NAME      in a variable of the environment, which is taken out of it
     passphrase:fd:N          the first line of an open file descriptor
 
@@ -31,7 +31,7 @@ _LONGEST = 4096
 
 
 def custody(words: str) -> Custody:
-    """The custody for the words after ``--secret-from``; they are not repeated where they are not known."""
+    """The custody for the value of ``--secret-from``; an unknown value is not printed, since it may be a passphrase."""
     if words == "file":
         return PlainFile()
     if words == "keyring":
@@ -39,8 +39,8 @@ def custody(words: str) -> Custody:
     ask = _source(words)
     if ask is None:
         raise Refused(
-            "it is none of file, keyring, passphrase, passphrase:env:NAME and passphrase:fd:N",
-            remedy="name where the passphrase is; it is never an argument itself",
+            "its value is none of file, keyring, passphrase, passphrase:env:NAME and passphrase:fd:N",
+            remedy="name the source of the passphrase; the passphrase itself is never an argument",
             where=_WHERE,
         )
     return Passphrase(ask)
@@ -60,7 +60,7 @@ def _source(words: str) -> Callable[[bool], str] | None:
 
 def _prompted(new: bool) -> str:
     if sys.stdin is None or not sys.stdin.isatty():
-        raise Refused("there is no terminal to ask for the passphrase on", remedy=_OTHERWISE, where=_WHERE)
+        raise Refused("there is no terminal to read the passphrase from", remedy=_OTHERWISE, where=_WHERE)
     try:
         passphrase = getpass.getpass("passphrase of the site's secret: ")
         repetition = getpass.getpass("the same again: ") if new else passphrase

@@ -1,10 +1,10 @@
-"""A site at work: it understands a study, judges it by its own limits, and answers the server's questions.
+"""A site's worker: it reads a study, checks it against its own limits, and answers the server's requests.
 
     request     enrol: the study is built here, from what is installed here        -> enrolment or refusal
     broadcast   a round's local work                                               -> update or refusal
     model       accuracy and loss on the site's own held-out records               -> assessment or refusal
 
-Whatever goes wrong is a refusal with its reason; only that line leaves.
+Every error becomes a refusal with its reason; only that line is sent.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Worker:
         self._studies: dict[str, _Prepared] = {}
 
     def __call__(self, message: Message) -> RecordDict:
-        """The answer to one message; a question's token goes back with it."""
+        """The answer to one message, with the request's token."""
         if says(message, "hold"):
             return answer_of({"hold": b"-"})
         parts, digest = {}, "?"
@@ -127,7 +127,7 @@ class Worker:
         return wire.encode_assessment(self._assessment(study, model, question), digest, model.round)
 
     def _assess_before(self, study: _Prepared, digest: str, question: bytes) -> bytes:
-        """The model that a round begins with, judged before it is trained on."""
+        """The assessment of the model that a round starts from, before training."""
         broadcast = wire.decode_broadcast(question, wire.Context(digest))
         population = study.admitted.request.sites
         model = Server(broadcast.round - 1, broadcast.params, broadcast.buffers, population=population)
@@ -137,7 +137,7 @@ class Worker:
         person = study.person
         try:
             self.guard.assess(study.admitted.request, question)
-        except Refused as error:  # it declines to judge, and goes on training
+        except Refused as error:  # no assessment by this site; the training goes on
             return Assessment(self.site, 0, None, None, error.reason)
         state = person.algorithm.model_for(model, study.store.state(model.round + 1).algorithm)
         if state is None:
@@ -152,7 +152,7 @@ class Worker:
         return self._studies[digest]
 
     def _greeting(self, request: wire.StudyRequest, digest: str) -> bytes:
-        """Before there is a plan: whether these are own records, and how many.  Nothing is learned, nothing is paid."""
+        """Before there is a plan: whether these are own records, and how many; nothing is trained or spent."""
         self.guard.judge(request)
         data = self._gathered(understand(request))
         pools = data.sites[0].records
@@ -162,7 +162,9 @@ class Worker:
 
     def _gathered(self, study: DescribedStudy) -> Consortium:
         if self.site not in study.roster:
-            raise Refused(f"the study has no site {self.site}", remedy="ask its operator for the site's name")
+            raise Refused(
+                f"the study has no site {self.site}", remedy="obtain the site's name from the study's operator"
+            )
         data = self._read(study)
         private = any(gradient_rule(arm).delta is not None for arm in arms(study.spec))
         refuse_difference(Schema.of(data), study.schema, private=private)
@@ -170,14 +172,14 @@ class Worker:
         return data
 
     def _read(self, study: DescribedStudy) -> Consortium:
-        """The site's data; of what is wrong with its own only the fact leaves, since the reason may hold records."""
+        """The site's data; of an error in its own data only the fact is sent, since the reason may contain records."""
         try:
             return self.holding.gather(study, self.site)
         except ConsiliumError as error:
             if not self.holding.own:
                 raise
             _log.warning("the data cannot be used: %s", error)
-            raise Refused("the site's own data cannot be used", remedy="its log says why", where="data") from None
+            raise Refused("the site's own data cannot be used", remedy="see the site's log", where="data") from None
 
     def _prepare(self, request: wire.StudyRequest, digest: str) -> _Prepared:
         study = understand(request)

@@ -4,7 +4,7 @@
              whose subject alternative names hold the addresses that sites dial, and those of the loopback
     site     an OpenSSH key on the curve P-384: ID.key stays at the site, ID.pub goes to the server's operator
 
-Private files are made with mode 0600 and never written over.  Randomness is the operating system's.
+Private files are made with mode 0600 and never overwritten.  Randomness is the operating system's.
 
 Source: RFC 5280 (certificates), RFC 5656 (elliptic curves in OpenSSH); Flower takes NIST curves in OpenSSH form only.
 """
@@ -36,7 +36,7 @@ _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9]([A-Za-z0-9-]{0,62}\.?)+")
 
 @dataclass(frozen=True)
 class ServerKeys:
-    """Where a server's files lie; ``sites`` holds the public keys of those who may take part, ID.pub each."""
+    """The paths of a server's files; ``sites`` holds the public keys of the sites that may take part, ID.pub each."""
 
     folder: Path
 
@@ -101,7 +101,7 @@ def server_keys(folder: Path) -> ServerKeys:
     for path in (keys.ca, keys.certificate, keys.key):
         if not path.is_file():
             raise Refused(
-                f"{path} is not there", remedy=f"make it: consilium keys server --address HOST --out {folder}"
+                f"{path} does not exist", remedy=f"make it: consilium keys server --address HOST --out {folder}"
             )
     if keys.key.stat().st_mode & 0o077:
         raise Refused(f"others can read {keys.key}", remedy=f"chmod 600 {keys.key}")
@@ -121,7 +121,9 @@ def roster(keys: ServerKeys) -> dict[str, bytes]:
         try:
             key = s.load_ssh_public_key(read_bytes(path, 1 << 20))
         except (ValueError, UnsupportedAlgorithm, OSError) as error:
-            raise Refused(f"{path} is no public key: {error}", remedy="ask the site for its ID.pub") from None
+            raise Refused(
+                f"{path} is no public key: {error}", remedy="obtain ID.pub from the site's operator"
+            ) from None
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise Refused(f"{path} is no elliptic-curve key", remedy="make one: consilium keys site ID")
         public_keys[path.stem] = key.public_bytes(s.Encoding.PEM, s.PublicFormat.SubjectPublicKeyInfo)
@@ -129,7 +131,7 @@ def roster(keys: ServerKeys) -> dict[str, bytes]:
         raise Refused(f"{keys.sites} holds no public key", remedy="put every site's ID.pub there")
     twins = [site for site in public_keys if list(public_keys.values()).count(public_keys[site]) > 1]
     if twins:
-        raise Refused(f"{' and '.join(twins)} have one key", remedy="every site makes its own", where=str(keys.sites))
+        raise Refused(f"{' and '.join(twins)} have the same key", remedy="make one key per site", where=str(keys.sites))
     return public_keys
 
 
@@ -156,7 +158,7 @@ def _names(addresses: Sequence[str]) -> list[GeneralName]:
     from cryptography import x509
 
     if not addresses:
-        raise Refused("no address", remedy="give the address that sites dial: --address HOST")
+        raise Refused("no address is given", remedy="give the address that sites connect to: --address HOST")
     general_names: dict[str, GeneralName] = {}
     for address in (*addresses, "127.0.0.1", "::1", "localhost"):
         try:
@@ -251,7 +253,7 @@ def _name(common: str) -> Name:
 
 def _refuse_existing(path: Path) -> None:
     if path.exists() or path.is_symlink():
-        raise Refused(f"{path} is there already", remedy="move it away first; keys are never written over")
+        raise Refused(f"{path} exists already", remedy="move it away first; keys are never overwritten")
 
 
 def _folder(path: Path) -> None:

@@ -1,6 +1,6 @@
-"""Flower's processes: how they are started, how one knows that they are ready, and how they end.
+"""Flower's processes: how they are started, how their readiness is detected, and how they end.
 
-Each one gets an environment of its own in which nothing is reported and nothing is installed: telemetry, the check for
+Each one gets an environment of its own that reports and installs nothing: telemetry, the check for
 updates and the installation of an app's dependencies are off.  Its files are private (umask 077), its output goes to a
 file, and it ends with the process that started it.
 """
@@ -60,10 +60,10 @@ class Child:
             raise Failed(f"{self.name} has ended: {self.last_words()}", remedy=f"see {self.log}")
 
     def last_words(self) -> str:
-        """The last line that says something."""
+        """The last line of the log that is not empty."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         messages = [line.strip() for line in lines if line.strip()]
-        return messages[-1][:300] if messages else "it said nothing"
+        return messages[-1][:300] if messages else "its log is empty"
 
     def stop(self, seconds: float = 10.0) -> None:
         """End it, with force after ``seconds``."""
@@ -94,7 +94,7 @@ def require_flower() -> None:
 
 
 def program(name: str) -> str:
-    """The path of a Flower program, that of this very Python and not whatever stands first in PATH."""
+    """The path of a Flower program, that of this Python and not the first one in PATH."""
     path = Path(sys.executable).parent / name
     if not path.is_file():
         raise MissingExtra(f"{name} is not beside {sys.executable}", remedy="pip install consilium[flower]")
@@ -116,7 +116,7 @@ def wait_open(child: Child, address: tuple[str, int], seconds: float = 60.0) -> 
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody uses now."""
+    """A free port of the loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -141,7 +141,7 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """True if ``host`` is this machine and nobody else can reach it."""
+    """True if ``host`` is this machine and no other machine can reach it."""
     import ipaddress
 
     if host == "localhost":
@@ -153,12 +153,12 @@ def is_loopback(host: str) -> bool:
 
 
 def refuse_insecure(host: str, insecure: bool, bare: bool, wanted: str) -> None:
-    """TLS and keys are always on; without them (``bare``) it must be ``said``, and ``host`` be the loopback."""
+    """TLS and keys are always on; without them (``bare``) ``insecure`` must be True and ``host`` the loopback."""
     if insecure and not is_loopback(host):
         raise Refused(
-            f"{host} is not the loopback", remedy="--insecure-loopback is for 127.0.0.1 alone", where="address"
+            f"{host} is not the loopback", remedy="use --insecure-loopback with 127.0.0.1 only", where="address"
         )
     if insecure and not bare:
-        raise Refused(f"--insecure-loopback and {wanted} are given", remedy="leave one out")
+        raise Refused(f"both --insecure-loopback and {wanted} are given", remedy="remove one of them")
     if bare and not insecure:
-        raise Refused(f"no {wanted}", remedy=f"give {wanted} (see `consilium keys`)")
+        raise Refused(f"{wanted} is missing", remedy=f"give {wanted} (see `consilium keys`)")

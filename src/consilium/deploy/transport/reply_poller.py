@@ -1,9 +1,9 @@
-"""Replies as they come: one that is still under way holds up no other.
+"""Replies as they arrive: one that is still in transit does not delay the others.
 
-Flower tells of a reply as soon as its sender begins to send it, and its parts follow in calls of their own.  Its grid
+Flower announces a reply when its sender starts sending it, and its parts follow in calls of their own.  Its grid
 then waits for the parts, for minutes where the sender's network was cut between two of them, and no other site's reply
-is seen meanwhile, nor the deadline.  Here a reply is taken apart from its announcement: each look asks once for the
-parts that are missing, and what is not whole stays for the next look.
+is read meanwhile, nor the deadline checked.  Here a reply is separate from its announcement: each poll requests the
+missing parts once, and an incomplete reply is left for the next poll.
 
 Source: flwr 1.41.0, flwr.superlink.grid.http_grid.HttpGrid.pull_messages
 """
@@ -35,7 +35,7 @@ class _Arriving:
 
 
 class Replies:
-    """A Flower grid in all but the way in which replies are pulled; ``client`` is the grid's own to its link."""
+    """A Flower grid that differs in how replies are pulled; ``client`` is the grid's own connection to its server."""
 
     def __init__(self, grid: Any, client: Any, run: int) -> None:
         self._grid, self._client, self._run = grid, client, run
@@ -52,10 +52,10 @@ class Replies:
         return nodes
 
     def pull_messages(self, numbers: Sequence[str]) -> list[Message]:
-        """The replies to the messages of these ``numbers`` that are whole now; each is given out once."""
-        wanted = set(numbers)  # what nobody waits for any more is let go
+        """The replies to the messages of these ``numbers`` that are complete now; each is returned once."""
+        wanted = set(numbers)  # replies that are no longer awaited are dropped
         self._arriving = {name: one for name, one in self._arriving.items() if one.question in wanted}
-        arriving = {one.question for one in self._arriving.values()}  # the link tells of a reply once, and forgets it
+        arriving = {one.question for one in self._arriving.values()}  # Flower announces a reply once only
         if unannounced := [number for number in numbers if number not in arriving]:
             self._look(unannounced)
         return [message for one in list(self._arriving.values()) if (message := self._take(one)) is not None]
@@ -79,7 +79,7 @@ class Replies:
         return self._complete(one) if whole else self._lost_notice(one)
 
     def _completed(self, one: _Arriving) -> bool | None:
-        """Ask for what is missing: True if nothing is, False if it will never be there, None if it may come yet."""
+        """Request the missing parts: True if none is missing, False if one is lost, None if it may still arrive."""
         from flwr.proto.message_pb2 import PullObjectRequest
 
         while one.missing:
@@ -106,7 +106,7 @@ class Replies:
         return whole
 
     def _lost_notice(self, one: _Arriving) -> Message:
-        """What stands for a reply that nobody will read: its sender was cut off for so long that the link let it go."""
+        """The substitute for a reply that cannot be read: its sender was offline so long that Flower deleted it."""
         from flwr.app import Metadata
         from flwr.app.error import Error
         from flwr.app.message import make_message
@@ -116,6 +116,6 @@ class Replies:
 
         node = self._grid.node.node_id
         about = Metadata(self._run, "", node, node, one.question, "", now().timestamp(), 0, SYSTEM_MESSAGE_TYPE)
-        error = Error(ErrorCode.MESSAGE_UNAVAILABLE, "its answer came in part only; it is asked again")
+        error = Error(ErrorCode.MESSAGE_UNAVAILABLE, "its reply arrived in part only; the request is repeated")
         notice: Message = make_message(metadata=about, error=error)
         return notice

@@ -25,5 +25,5 @@ class File(Architecture):
     architecture: dict[str, Any]
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
-        """Refused: ``study.audited`` reads it, because only a study knows its data."""
+        """Always refused: :mod:`consilium.study.build.pretrained` reads the file, since only a study has the data."""
         raise Refused("an existing model is not built but read", where="model.kind")

@@ -3,7 +3,7 @@
     normalise -> conv 8x8 / 2 -> tanh -> max-pool 2x2 / 1
     -> conv 4x4 / 2 -> tanh -> max-pool 2x2 / 1 -> linear 32 -> tanh -> linear
 
-With ReLU activations and gradients grow as training goes on, and more of each gradient is clipped away; with tanh they
+With ReLU activations and gradients grow during training, and more of each gradient is clipped away; with tanh they
 do not.
 
 Source: Papernot et al. 2021, Tempered Sigmoid Activations for Deep Learning with Differential Privacy, arXiv

@@ -62,7 +62,7 @@ class BookKeeping:
 
     @property
     def by_vmap(self) -> list[str]:
-        """Names of the modules that no rule of their own covers."""
+        """Names of the modules without a rule of their own."""
         named = {id(module): name for name, module in self.workspace.module.named_modules()}
         return [named[id(rule.layer)] for rule in self.rules if isinstance(rule, AnyModuleRule)]
 
@@ -117,7 +117,7 @@ class BookKeeping:
         self.each = max(1, self._recorded // 2 + sum(entry.gradients.held() for entry in entries) // 2)
 
     def _sorted(self, by_layer: list[LayerGradients | None]) -> list[ParameterGradients]:
-        """Entries in which every parameter stands once: what several layers share is formed and added."""
+        """Entries with every parameter once: gradients of shared parameters are formed and added."""
         entries: list[ParameterGradients] = []
         joint: dict[int, Tensor] = {}
         for numbers, gradients in zip(self.numbers, by_layer, strict=True):
@@ -141,7 +141,7 @@ class BookKeeping:
 
 @dataclass(frozen=True, eq=False)
 class _RecordedCall:
-    """One call of a layer: its inputs, with how often they had been changed, and where gradients are wanted."""
+    """One call of a layer: its inputs, with their version counters, and the points where gradients are needed."""
 
     number: int
     layer: nn.Module
@@ -162,7 +162,7 @@ class _RecordedCall:
         return _RecordedCall(number, rule.layer, args, kwargs, edges, _versions(args, kwargs), statistics)
 
     def answered(self, returned: tuple[Tensor, ...], n: int) -> LayerCall:
-        """With the gradients that came back, for ``n`` examples."""
+        """The call with its output gradients, for ``n`` examples."""
         where = type(self.layer).__name__
         if _versions(self.args, self.kwargs) != self.versions:
             raise Refused(f"the input of {where} is changed in place after it", remedy="use an operation that is not")

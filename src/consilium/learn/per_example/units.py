@@ -21,7 +21,7 @@ __all__ = ["Part", "count", "parts"]
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """``n`` examples (or units) of k rows each; ``place (n,)`` says which of the whole batch they are.
+    """``n`` examples (or units) of k rows each; ``place (n,)`` is their place in the whole batch.
 
     ``share (n * k,)`` is the weight of each row's loss; None: one row per example, all of weight one.
     """

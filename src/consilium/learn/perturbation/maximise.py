@@ -4,7 +4,7 @@
 
 L is the loss towards the attack's goal, u the ball's steepest direction, P the projection onto the ball around x cut
 with [0, 1].  One loop serves PGD the attack and adversarial training the defence.  Every example is treated on its own:
-what comes out for it depends on it, the weights and its own noise alone, so per-example clipping still bounds it
+its result depends on it, the weights and its own noise alone, so per-example clipping still bounds it
 (LAWS 5).
 
 Source: Madry et al. 2018, Towards Deep Learning Models Resistant to Adversarial Attacks, arXiv 1706.06083.
@@ -52,7 +52,7 @@ def maximise(
     start = ball.random_start(x, generator) if random_start else x.clone()
     if until is None:
         return walk.to_the_end(start, x, y)
-    # Without a random start the walk's first point is x, and the walk judges it itself.
+    # Without a random start the first point is x, and the loop below judges it.
     arrived = walk.arrived(x, y) if random_start else torch.zeros(len(x), dtype=torch.bool, device=x.device)
     return walk.until_reached(start, x, y, torch.nonzero(~arrived)[:, 0])
 
@@ -95,7 +95,7 @@ class _Walk:
         for _ in range(self.steps):
             if not len(alive):
                 break
-            # One forward pass serves both: the gradient of this step and the verdict on where it stands.
+            # One forward pass serves both: the gradient of this step and the verdict on the current point.
             gradient, logits = self.ascent(point, y[alive])
             same = self.until is self.predict
             arrived = self.goal.surely(logits, y[alive]) if same else self.arrived(point, y[alive])

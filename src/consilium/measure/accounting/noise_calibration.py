@@ -53,7 +53,7 @@ def least_multiplier(
 
 
 def enough_noise(epsilon: float, delta: float, rate: float, steps: int, adjacency: Adjacency) -> float:
-    """A sigma that meets ``epsilon``: for a remedy, so at once where the least one would take minutes to find."""
+    """A sigma that meets ``epsilon``: for a remedy, so computed at once where the least one would take minutes."""
     if steps <= _SOON:
         return noise_multiplier(epsilon, delta, rate, steps, adjacency)
     return least_noise(lambda sigma: renyi_bound(((rate, sigma, steps),), delta, adjacency), epsilon)

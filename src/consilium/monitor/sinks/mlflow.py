@@ -1,7 +1,7 @@
 """MLflow: one run for each training and each cell, in a local database, OUT/<study>/mlflow/mlflow.db.
 
-Nothing is contacted: the store is a file that is named here, whatever the environment says, and MLflow's telemetry is
-off before it is imported.  It keeps every point that it is given, so a series that goes on starts after its last one.
+No server is contacted: the store is a file that is named here, whatever the environment sets, and MLflow's telemetry is
+off before it is imported.  It keeps every point, so a resumed series starts after its last one.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class MLflow(Sink):
         self._log(self._run, values, number, at)
 
     def end(self, finished: bool) -> None:
-        """Say how the run ended."""
+        """Record how the run ended."""
         if self._open:
             self._client.set_terminated(self._run, "FINISHED" if finished else "KILLED")
         self._run, self._open = "", False

@@ -18,10 +18,10 @@ from consilium.monitor.round_summary import TROUBLES, counted
 __all__ = ["LAST", "cell_scalars", "round_scalars"]
 
 LAST = "round/seconds"
-"""Stands in every round and is written last: a round that has it is whole."""
+"""Part of every round and written last: a round that has it is complete."""
 
 _MOST_SITES = 50
-"""Up to so many sites have curves of their own; a curve for each of 10,000 would be read by nobody."""
+"""Up to so many sites have curves of their own; 10,000 curves would be unreadable."""
 
 
 def round_scalars(report: Mapping[str, Any], spent: EpsilonSpent | None = None) -> dict[str, float]:

@@ -1,8 +1,8 @@
-"""The sinks that a study names, fed together; one that fails is told once and left out, and no training fails by it.
+"""The sinks that a study names, written together; a failure is reported once, and no training fails by it.
 
-A sink draws one training at a time: where several run side by side, each is drawn by a sink of its own.
+A sink records one training at a time: of several that run side by side each has a sink of its own.
 
-A sink is given the rounds that it does not hold from ``rounds.jsonl``: after a kill, after a failure of its own, or
+A sink receives the rounds that it lacks from ``rounds.jsonl``: after a kill, after a failure of its own, or
 when it was named later than the training was made.
 """
 
