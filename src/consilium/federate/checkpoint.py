@@ -3,7 +3,7 @@
 All randomness is derived from (seed, purpose, site, round), so the tensors, the round and the ledgers are everything:
 a resumed training draws the batches and the noise that the killed one would have drawn, and has paid what it has paid.
 Its seal covers all of that and the name of the training: changed, or that of another training, it is refused.
-States of many sites lie beside it, a file each: see :mod:`.client.client_states`.
+States of many sites are beside it, a file each: see :mod:`.client.client_states`.
 """
 
 from __future__ import annotations

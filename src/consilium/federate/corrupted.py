@@ -51,7 +51,7 @@ class Corrupted(RoundExchange):
         return self.inner
 
     def watched(self, observers: Observers) -> Corrupted:
-        """This exchange before the eyes of ``observers``, who see what the colluders forge as what they sent."""
+        """This exchange with ``observers``, whose views contain the colluders' forged updates as sent."""
         return Corrupted(self.inner.watched(observers), self.corruption, tuple(self.colluding))
 
     def open(self, server: RoundState) -> tuple[tuple[str, ...], Broadcast]:
@@ -100,7 +100,7 @@ class Corrupted(RoundExchange):
         return OmniscientView(*known, plain) if issubclass(needs, OmniscientView) else AggregateView(*known)
 
     def _disguise(self, update: Update, residuals: Payload) -> tuple[Update, Payload]:
-        """A forged update as the codecs write it, and what they keep of it.  Of what it was not asked it says zero."""
+        """A forged update as the codecs encode it, and their residuals.  Entries that it lacks are zero."""
         silent = {n: torch.zeros(s) for n, s in self.inner.half.merge.expects().items() if n not in update.payload}
         update = replace(update, payload={**update.payload, **silent}) if silent else update
         residuals_after: dict[str, Tensor] = {}
@@ -112,7 +112,7 @@ class Corrupted(RoundExchange):
             stream = self.inner.half.stream.child("forged", update.site, update.round, codec.kind())
             try:
                 update, after = codec.protect(update, residual, stream)
-            except Refused:  # nothing that the codec can say: it goes as it is, and the server refuses it
+            except Refused:  # the codec cannot encode it: it is sent unchanged, and the server refuses it
                 return update, {}
             residuals_after |= {prefix + name: tensor for name, tensor in after.items()}
         return update, residuals_after

@@ -32,7 +32,7 @@ _NAMED = 100
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """The state after the last round, and every site's ledger; ``stopped`` says why it was not the last planned."""
+    """The state after the last round, and every site's ledger; ``stopped`` is the reason if it was not the last planned."""
 
     state: RoundState
     sites: Mapping[str, SiteState]
@@ -58,10 +58,10 @@ def train(
 ) -> Trained:
     """Run the rounds that are still to run; ``progress`` is called after each with its report and the sites' states.
 
-    All sites, or with ``assess_cohort`` those of the round, judge the model every ``assess_every`` rounds and after the
-    last one; with an engine that joins exchanges, together with the next round where everybody takes part: its line in
-    the log is written at once and amended then.  ``stop`` is asked before each round, with its cohort and the sites'
-    states; where it gives a reason, training ends with the model as it is.  ``name`` is the training's own: a
+    All sites, or with ``assess_cohort`` those of the round, assess the model every ``assess_every`` rounds and after
+    the last one; with an engine that joins exchanges, together with the next round where every site takes part: its
+    line in the log is written at once and amended then.  ``stop`` is called before each round, with its cohort and the
+    sites' states; if it returns a reason, training ends with the current model.  ``name`` is the training's own: a
     checkpoint of another one is refused.  ``guard`` is called before each round and before anything of it is written:
     it raises where another process has taken the training over.
     """
@@ -128,7 +128,7 @@ def _resumed(checkpoint: Path, start: RoundState, name: str) -> tuple[RoundState
 def _carried(
     engine: Engine, exchange: RoundExchange, assessing: Assessing, state: RoundState, states: SiteStates, *, joint: bool
 ) -> tuple[RoundState, Sequence[Assessment]]:
-    """The state after the next round; and with ``joint``, of the model that it begins with, the assessments."""
+    """The state after the next round; and with ``joint``, the assessments of the model that it starts from."""
     name = f"round {state.server.round + 1}"
     if not joint:
         return engine.run(exchange, state, states, SiteState, name).noting(engine.turned()), ()
@@ -140,7 +140,7 @@ def _carried(
 def _assessed(
     engine: Engine, assessing: Assessing, state: RoundState, states: SiteStates, sites: tuple[str, ...]
 ) -> Sequence[Assessment]:
-    """What ``sites`` say of the model; only a personal one needs what they keep."""
+    """The assessments of the model by ``sites``; only a personal one needs their states."""
     if not sites:
         return ()
     personal = {site: states[site] for site in sites if site in states} if assessing.algorithm.personal else {}
@@ -194,6 +194,6 @@ def _assessment_report(assessments: Sequence[Assessment]) -> RoundReport:
 
 
 def _unjudged(log: RoundLog) -> RoundReport | None:
-    """The report of the last round, where a training was killed before anybody had judged its model."""
+    """The report of the last round, where a training was killed before its model was assessed."""
     report = log.last()
     return report if report is not None and not report["sites"] else None

@@ -1,4 +1,4 @@
-"""Nothing stands twice: exact duplicates, and units that stand in two given splits, are found, reported, removed.
+"""Exact duplicates, and units in two given splits, are detected, reported and removed.
 
 A record that is both trained on and judged on makes every figure about it false, and a non-member that equals a
 member is no non-member.  One rule decides, and it reads no label: within a split the first record stays; between
@@ -48,7 +48,7 @@ def deduplicate(dataset: Dataset) -> tuple[Dataset, dict[str, int]]:
 
 
 def untangle(dataset: Dataset) -> tuple[Dataset, dict[str, int]]:
-    """The data set with every unit in one split: its records stay in the highest it stands in, the others go."""
+    """The data set with every unit in one split: its records stay in the highest, those in others are removed."""
     if dataset.split is None:
         return dataset, {}
     _, unit = torch.unique(dataset.records.units, return_inverse=True)

@@ -1,4 +1,4 @@
-"""What every data set must satisfy before it is used; each breach is one refusal that says what, where and the remedy.
+"""What every data set must satisfy before it is used; a breach is one refusal with fault, place and remedy.
 
 Inputs: float32, finite, in [0, 1] (a radius means what the literature means by it).  Labels: int64 in [0, classes).
 """
@@ -66,7 +66,7 @@ def verified(dataset: Dataset) -> Dataset:
 
 
 def check_trained(dataset: Dataset) -> None:
-    """Refuse a class that stands in the validation or test split of the source and has no training record."""
+    """Refuse a class in the validation or test split of the source without a training record."""
     if dataset.split is None:
         return
     train = torch.unique(dataset.records.y[dataset.split == TRAIN]).tolist()
@@ -76,7 +76,7 @@ def check_trained(dataset: Dataset) -> None:
                 raise Refused(
                     f"class {dataset.classes[label]!r} has records in the {SPLITS[split]} split ({count}) and none to "
                     "train on",
-                    remedy="is it another class under a second name? Else divide anew, or leave the class out",
+                    remedy="merge it with the class of another name, divide the data again, or leave the class out",
                     where=dataset.name,
                 )
 

@@ -1,4 +1,4 @@
-"""The invariant behind every claim, checked on what comes out and not on how it was made: no unit stands in two pools.
+"""The invariant behind every claim, checked on the result and not on how it was made: no unit is in two pools.
 
 Membership is judged by who was learned from, epsilon by who is in how many sites, accuracy by who was never seen; one
 unit in two places makes all three false at once.

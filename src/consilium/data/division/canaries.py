@@ -1,10 +1,10 @@
-"""Canaries: records made to be remembered, put among a site's training records by independent fair coins.
+"""Canaries: records made to be memorised, placed among a site's training records by independent fair coins.
 
     noise         x uniform in [0, 1], a label at random
     mislabelled   a record of the site's non-member pool under a label that is not its own; it leaves that pool
 
 Those that are in belong to the training in every way: they count in n, are sampled, clipped, relabelled and charged
-like any record (LAWS 16).  They stand in no other pool, and no other attack asks about them.  Each is its own unit.
+like any record (LAWS 16).  They are in no other pool, and no other attack targets them.  Each is its own unit.
 
 Source: Steinke, Nasr and Jagielski 2023, arXiv 2305.08846, section 6; Nasr et al. 2023, arXiv 2302.07956 (mislabelled)
 """
@@ -68,7 +68,7 @@ def _places(sites: Sequence[Site], canaries: int, site: str) -> Tensor:
 
 
 def _make(kind: CanaryKind, site: Site, consortium: Consortium, count: int, stream: Stream) -> tuple[Records, Site]:
-    """``count`` canaries, and the site without the records that they were made of."""
+    """``count`` canaries, and the site without the records they are made from."""
     generator, classes = stream.generator(), len(consortium.classes)
     if kind == "noise":
         x = torch.rand(count, *consortium.shape, generator=generator)
@@ -90,7 +90,7 @@ def _one_of_each_unit(pool: Records, count: int, name: str, generator: torch.Gen
     )
     if len(first) < count:
         raise Refused(
-            f"{name} has {len(first)} units in its non-member pool and {count} mislabelled canaries were asked for",
+            f"{name} has {len(first)} units in its non-member pool and the study asks for {count} mislabelled canaries",
             remedy='use fewer canaries, a larger data.non-members, or kind = "noise"',
             where="canaries",
         )
@@ -98,7 +98,7 @@ def _one_of_each_unit(pool: Records, count: int, name: str, generator: torch.Gen
 
 
 def _numbered(records: Records, consortium: Consortium, kind: CanaryKind) -> Records:
-    """Noise gets ids and units past all that exist; a record that was held out keeps its own."""
+    """Noise gets ids and units past all existing ones; a held-out record keeps its own."""
     if kind == "mislabelled":
         return records
     pools = [consortium.test, consortium.public]

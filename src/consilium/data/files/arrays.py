@@ -1,6 +1,6 @@
 """Arrays as files hold them -> tensors as the house uses them.
 
-uint8 is divided by 255; floats must already lie in [0, 1].  Images become channels first: ``(n, h, w)`` and
+uint8 is divided by 255; floats must already be in [0, 1].  Images become channels first: ``(n, h, w)`` and
 ``(n, h, w, 1)`` grey ``(n, 1, h, w)``; ``(n, h, w, 3)`` colour ``(n, 3, h, w)``.  ``(n, d)`` are features.
 """
 
@@ -103,7 +103,7 @@ def identities(values: Sequence[object], where: str, places: Sequence[str] = ())
     for number, value in enumerate(values):
         place = places[number] if places else f"record {number}"
         if isinstance(value, float) and not (abs(value) < 2**53 and value.is_integer()):
-            why = "NaN is nobody's name" if math.isnan(value) else "no float is a name that keeps all its digits"
+            why = "NaN is not a name" if math.isnan(value) else "a float does not keep all digits of a name"
             raise Refused(f"{place} is named {value:g}: {why}", remedy="store names as text", where=where)
         name = _as_name(_text(value))
         if _SHORTENED.fullmatch(name):
@@ -112,9 +112,7 @@ def identities(values: Sequence[object], where: str, places: Sequence[str] = ())
         if not name:
             raise Refused(f"{place} has an empty name", remedy="name the group of every record", where=where)
         if names_nobody(name):
-            reason = (
-                f"{place} is named {name!r}, which says that a name is missing: all such records would be one group"
-            )
+            reason = f"{place} is named {name!r}, which marks a missing name: all such records would be one group"
             raise Refused(reason, remedy="name the group of every record, or leave out those without one", where=where)
         names.append(name)
     return names

@@ -31,7 +31,7 @@ _CHANNELS = (1, 3)
 
 
 def check_unread_names(unread: Collection[str], known: Collection[str], where: str) -> None:
-    """Refuse that an array is not read whose name says what it is; ``known`` are the standard names that are read."""
+    """Refuse an array that is not read although its name is recognisable; ``known`` are the standard names read."""
     divided = any(split_named(name.partition("_")[0]) is not None for name in known)
     standards = {name: standard for name in unread if (standard := _meant(name)) and standard not in known}
     standards = {name: standard for name, standard in standards.items() if not divided or "_" in standard}

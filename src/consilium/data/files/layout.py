@@ -1,4 +1,4 @@
-"""How arrays lie in an npz: ``x, y`` in one piece, or MedMNIST's ``{train,val,test}_images`` and ``_labels``.
+"""The layout of arrays in an npz: ``x, y`` in one piece, or MedMNIST's ``{train,val,test}_images`` and ``_labels``.
 
 Beside each there may be ``units`` (the patient of each record) and ``keys`` (its natural site), of any values.
 ``columns`` names the features ``(d,)`` of inputs ``(n, d)``.
@@ -35,7 +35,7 @@ _SPLIT: dict[int | None, tuple[str, ...]] = {
     for split, name in ((TRAIN, "train"), (VALIDATION, "val"), (TEST, "test"))
 }
 NAMES = frozenset(name for names in (*_PLAIN.values(), *_SPLIT.values(), (COLUMNS,)) for name in names)
-"""Every array name that is looked for."""
+"""Every array name that is read."""
 
 
 @dataclass(frozen=True, eq=False)

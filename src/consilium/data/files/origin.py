@@ -1,4 +1,4 @@
-"""Where data come from: the folders that are looked into, and the fingerprint of what was found there."""
+"""The origin of data: the folders that are searched, and the digests of the files found."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Dirichlet(Partition):
         if len(y) < sites * self.minimum:
             raise Refused(
                 f"{len(y)} units cannot give {sites} sites {self.minimum} each",
-                remedy="ask for fewer sites or a smaller minimum",
+                remedy="use fewer sites or a smaller minimum",
                 where="minimum",
             )
         for _ in range(self.tries):
@@ -55,7 +55,7 @@ class Dirichlet(Partition):
         raise Refused(
             f"site-{int(sizes.argmin())} got {int(sizes.min())} units, fewer than {self.minimum}, in the last of "
             f"{self.tries} draws at alpha = {self.alpha:g}",
-            remedy="ask for fewer sites, a larger alpha, or a smaller minimum",
+            remedy="use fewer sites, a larger alpha, or a smaller minimum",
             where="partition",
         )
 

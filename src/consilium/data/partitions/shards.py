@@ -1,6 +1,6 @@
 """Pathological label skew: units sorted by label are cut into equal shards, and every site is dealt a few of them.
 
-With two shards a site, most sites know two labels and no other.
+With two shards a site, most sites have two labels only.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Shards(Partition):
         if len(y) < shards:
             raise Refused(
                 f"{len(y)} units cannot be cut into {shards} shards",
-                remedy="ask for fewer sites or fewer shards per site",
+                remedy="use fewer sites or fewer shards per site",
                 where="per-site",
             )
         shuffled = torch.randperm(len(y), generator=generator)

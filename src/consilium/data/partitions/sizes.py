@@ -52,7 +52,7 @@ class Sizes(Partition):
         if not sites * self.minimum <= units <= sites * self.maximum:
             raise Refused(
                 f"{units} units are not {sites} sites of {self.minimum} to {self.maximum} each",
-                remedy=f"ask for {-(-units // self.maximum)} to {units // self.minimum} sites, or other sizes",
+                remedy=f"use {-(-units // self.maximum)} to {units // self.minimum} sites, or other sizes",
                 where="sites",
             )
 

@@ -24,17 +24,17 @@ __all__ = ["Encoded", "check_classes", "encode_numbers", "encode_words"]
 _MANY = 100
 """Undeclared categories beyond this number look like an identifier."""
 _FEW_ROWS = 20
-"""So many rows with a word of its own for each look named."""
+"""From so many rows on, a column with a distinct word in each row looks like names."""
 _MANY_FRACTIONS = 20
 """So many different numbers with a fraction are measurements and no classes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """Features float32 ``(n, k)``, whether they were scaled by what the records themselves say, and what they mean.
+    """Features float32 ``(n, k)``, whether they were scaled by the records' own range, and their meaning.
 
     ``range`` is the declared one of a column of numbers; ``words`` are the categories of the features, in order;
-    ``clipped (n,)`` says which values lay outside the range; ``note`` is what a reader must know of the column.
+    ``clipped (n,)`` marks the values outside the range; ``note`` is a remark on the column for the reader.
     """
 
     x: npt.NDArray[np.float32]
@@ -66,7 +66,7 @@ def encode_numbers(
     outside = _outside(values, low, high)
     if declared and float(outside.mean()) > 0.5:
         raise Refused(
-            f"most values of column {name!r} lie outside its declared range {low:g} to {high:g}",
+            f"most values of column {name!r} are outside its declared range {low:g} to {high:g}",
             remedy="declare the range in the column's own unit",
             where="ranges",
         )
@@ -77,7 +77,7 @@ def encode_numbers(
 
 
 def _outside(values: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[np.bool_]:
-    """Which values lie outside a range, as their own type has it: 0.7 in float32 is less than 0.7."""
+    """Which values are outside a range, in their own type: 0.7 in float32 is less than 0.7."""
     with np.errstate(over="ignore"):
         ends = np.array([low, high]).astype(values.dtype if values.dtype.kind == "f" else np.float64)
     outside: npt.NDArray[np.bool_] = (values < ends[0]) | (values > ends[1])

@@ -1,6 +1,6 @@
 """A CSV file -> its names and rows of text, one line a row: what does not fit the first line is refused by its line.
 
-Every line is parsed on its own, so that a stray quote can swallow no row.
+Every line is parsed on its own, so that an unbalanced quote cannot merge rows.
 """
 
 from __future__ import annotations

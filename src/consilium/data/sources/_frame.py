@@ -1,6 +1,6 @@
 """A table file -> a frame without gaps, read by pandas (an optional extra).
 
-A CSV is read as text, every cell of it, so that a name is never taken for a number; Parquet has types of its own.
+A CSV is read as text, every cell of it, so that a name is never read as a number; Parquet has types of its own.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def read_table(file: Path, columns: tuple[str, ...] | None, separator: str) -> A
         frame = _parquet(pd, file) if is_parquet(file) else _csv(pd, file, columns, separator)
     except ConsiliumError:
         raise
-    except Exception as error:  # whatever pandas makes of bytes that nobody vouches for
+    except Exception as error:  # pandas raises many types on untrusted bytes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise Refused(f"{file} cannot be read as a table: {reason}", remedy="give CSV (UTF-8) or Parquet") from error
     if frame.empty:
@@ -58,9 +58,9 @@ def read_table(file: Path, columns: tuple[str, ...] | None, separator: str) -> A
 
 
 def gaps_of(frame: Any, missing: Collection[str], listed: Mapping[str, Sequence[str]]) -> Any:
-    """Where ``frame`` says nothing, as a frame of bool: no value, a word of ``missing``, or one of ``GAPS``.
+    """The gaps of ``frame``, as a frame of bool: no value, a word of ``missing``, or one of ``GAPS``.
 
-    A word that stands among its column's declared categories is no gap.
+    A word among its column's declared categories is not a gap.
     """
     words = {*missing, *GAPS}
     return frame.apply(lambda column: column.isna() | _among(column, words - set(listed.get(column.name, ()))))
@@ -75,7 +75,7 @@ def check_missing(frame: Any, missing: Collection[str]) -> None:
             near = [text for text in short if text.casefold() == word.casefold()]
             near = near or difflib.get_close_matches(word, short, n=1)
             remedy = f"did you mean {near[0]!r}?" if near else "take it out"
-            raise Refused(f"it names {word!r}, which no cell holds", remedy=remedy, where="missing")
+            raise Refused(f"it names {word!r}, which no cell contains", remedy=remedy, where="missing")
 
 
 def _among(column: Any, words: Collection[str]) -> Any:

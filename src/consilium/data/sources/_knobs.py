@@ -1,4 +1,4 @@
-"""What the knobs of a table say of its columns: each has one role, and nothing that is said goes unheard."""
+"""The roles that a table's knobs give its columns: each has one, and a knob without effect is refused."""
 
 from __future__ import annotations
 

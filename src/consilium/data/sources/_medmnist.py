@@ -71,14 +71,14 @@ def _check_known(name: str, file: Path, md5: str) -> None:
 def _check_shape(arrays: ArrayDataset, size: int, file: Path) -> None:
     if arrays.records.x.shape[2:] != (size, size):
         raise Refused(
-            f"images have shape {tuple(arrays.records.x.shape[1:])}, size = {size} was asked for",
+            f"images have shape {tuple(arrays.records.x.shape[1:])}; the study sets size = {size}",
             remedy="name the file of that size, or set size",
             where=str(file),
         )
 
 
 def _standing(name: str, file: Path, facts: Facts, md5: str, arrays: ArrayDataset) -> tuple[str, ...]:
-    """How the file stands to the published one."""
+    """How the file differs from the published one."""
     if digest_of_file(file, "md5") == md5:
         return ("the official file: its md5 is the published one",)
     if digest_of_file(file) == REBUILT.get(name):

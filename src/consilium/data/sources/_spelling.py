@@ -1,4 +1,4 @@
-"""Spellings of a word: what cannot be seen is made one, what can be mistaken for another is refused."""
+"""Spellings of a word: invisible differences are removed, look-alikes are refused."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def check_words(words: Sequence[str], where: str, *, empty: bool = False, alike:
     spellings: dict[str, str] = {}
     for word in words:
         if not plain_text(word) and not empty:
-            raise Refused(f"{word!r} is no name: nothing of it can be seen", remedy="give it a name", where=where)
+            raise Refused(f"{word!r} has no visible character", remedy="give it a name", where=where)
         other = spellings.setdefault(read(word), word)
         if other != word:
             names = f"{other!r} and {word!r}{visible_difference(other, word)}"

@@ -1,8 +1,8 @@
 """Marks that part thousands in a column of numbers: 950, 1.200, 12.400 are not 950, 1.2 and 12.4.
 
-Nothing in a file says which is meant.  It is refused where every mark has exactly three digits behind it and one to
+A file does not state which is meant.  It is refused where every mark has exactly three digits behind it and one to
 three in front, none of them a leading zero, and whole numbers of three digits or more stand beside: measurements with
-three decimals write 950.000.  A declared range outside which the numbers without marks would lie says that the marks
+three decimals write 950.000.  A declared range that excludes the numbers without marks shows that the marks
 are decimal.
 """
 

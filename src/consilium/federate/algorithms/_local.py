@@ -50,7 +50,7 @@ class LocalDescent(Algorithm, ABC):
         check_used(self, "momentum", self.optimiser != "adam", 'optimiser = "adam"')
 
     def schedule(self, schedule: Schedule) -> Schedule:
-        """As asked."""
+        """``schedule`` unchanged."""
         return schedule
 
     def begin(self, broadcast: Broadcast, state: AlgorithmState, steps: int) -> Work:

@@ -50,7 +50,7 @@ class Ditto(LocalDescent):
         return replace(schedule, epochs=2 * schedule.epochs)
 
     def begin(self, broadcast: Broadcast, state: AlgorithmState, steps: int) -> Work:
-        """At the shared model; the personal one waits: it begins as the shared model of the site's first round."""
+        """At the shared model; the personal one is initialised as the shared model of the site's first round."""
         memory = {
             "anchor": broadcast.params,
             "other": state.tensors.get("params", broadcast.params),
@@ -75,7 +75,7 @@ class Ditto(LocalDescent):
         return sent, AlgorithmState({"params": work.memory["other"], "buffers": work.memory["other_buffers"]})
 
     def model_for(self, server: Server, state: AlgorithmState | None) -> tuple[Tensor, Tensor]:
-        """The shared model for everyone, and for a site that has none of its own yet."""
+        """The shared model, also for a site without a personal one."""
         tensors = {} if state is None else state.tensors
         return tensors.get("params", server.params), tensors.get("buffers", server.buffers)
 

@@ -34,7 +34,7 @@ class FedAvg(Algorithm):
         check_used(self, "momentum", self.optimiser != "adam", 'optimiser = "adam"')
 
     def schedule(self, schedule: Schedule) -> Schedule:
-        """As asked."""
+        """``schedule`` unchanged."""
         return schedule
 
     def begin(self, broadcast: Broadcast, state: AlgorithmState, steps: int) -> Work:

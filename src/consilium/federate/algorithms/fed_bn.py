@@ -3,7 +3,7 @@
     at site k:  w_k = (shared part of w_t, own normalisation layers);  as FedAvg;   sends the shared part's change
     server:     averages the shared part; a normalisation layer's weights and running statistics never leave
 
-So sites whose inputs look different (another scanner) each normalise in their own way.  There is no model for everyone:
+So sites whose inputs look different (another scanner) each normalise in their own way.  There is no common model:
 ``model_for(server, None)`` is None.  A site that never took part has the layers of the untrained network.
 
 Source: Li et al. 2021, FedBN, arXiv:2102.07623, algorithm 1.

@@ -43,7 +43,7 @@ class FedNova(Algorithm):
         check(0 <= self.momentum < 1, "momentum", self.momentum, "0 to 1, 1 excluded")
 
     def schedule(self, schedule: Schedule) -> Schedule:
-        """As asked."""
+        """``schedule`` unchanged."""
         return schedule
 
     def begin(self, broadcast: Broadcast, state: AlgorithmState, steps: int) -> Work:
@@ -69,7 +69,7 @@ class FedNova(Algorithm):
         return {**super().expects(server), "steps": (1,)}
 
     def check(self, payload: Payload, steps: int) -> None:
-        """a_k is at most that of the steps that were planned: it multiplies everybody's changes."""
+        """a_k is at most that of the steps that were planned: it multiplies every site's change."""
         effective, rho = float(payload["steps"]), self.momentum
         most = (steps - rho * (1 - rho**steps) / (1 - rho)) / (1 - rho)  # the sum below in closed form
         if not 0 <= effective <= most * (1 + _ROUNDING):

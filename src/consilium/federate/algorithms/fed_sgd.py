@@ -28,7 +28,7 @@ class FedSGD(Algorithm):
         check(0 < self.lr < 100, "lr", self.lr, "a learning rate above 0 and below 100")
 
     def schedule(self, schedule: Schedule) -> Schedule:
-        """One step on everything, whatever epochs and batch are asked."""
+        """One step on all records, whatever epochs and batch the study sets."""
         return Schedule(schedule.rounds, epochs=1, batch=0)
 
     def begin(self, broadcast: Broadcast, state: AlgorithmState, steps: int) -> Work:

@@ -45,7 +45,7 @@ class Scaffold(Algorithm):
         check(0 < self.server_lr < 100, "server_lr", self.server_lr, "a learning rate above 0 and below 100")
 
     def schedule(self, schedule: Schedule) -> Schedule:
-        """As asked."""
+        """``schedule`` unchanged."""
         return schedule
 
     def start(self, network: Network, population: int) -> Server:

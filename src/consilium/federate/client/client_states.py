@@ -42,7 +42,7 @@ _AT_ONCE = 16
 
 
 class SiteStates(MutableMapping[str, SiteState]):
-    """States by site; with a ``folder`` they lie there, as of the checkpoint of ``round``, else in memory.
+    """States by site; with a ``folder`` they are stored there, as of the checkpoint of ``round``, else in memory.
 
     ``training`` names what they are states of: a file of another training, site or round is refused.
     """
@@ -92,9 +92,10 @@ class SiteStates(MutableMapping[str, SiteState]):
         return twin
 
     def roll_back(self, sites: Iterable[str]) -> None:
-        """What ``sites`` keep becomes what it was when the round began; what they paid stays in their ledgers.
+        """Restore the states of ``sites`` to the start of the round; their ledgers keep what the round cost.
 
-        What their rules remember stays too: the noise of a lost update was sent, and correlated noise goes on from it.
+        The state of their gradient rules is kept too: the noise of a lost update was sent, and correlated noise goes on
+        from it.
         """
         for site in sites:
             if site in self._before:
@@ -131,7 +132,7 @@ class SiteStates(MutableMapping[str, SiteState]):
                 path.unlink(missing_ok=True)
 
     def _state_files(self, folder: Path) -> Iterator[tuple[str, int]]:
-        """Each site and the newest round that counts, ascending so that the last one said is the newest."""
+        """Each site and the newest round that counts, ascending, so that the last one is the newest."""
         named = [_site_and_round(path) for path in (folder.iterdir() if folder.is_dir() else ())]
         yield from sorted((n for n in named if n is not None and n[1] <= self.round), key=lambda n: n[1])
 
@@ -169,7 +170,7 @@ class SiteStates(MutableMapping[str, SiteState]):
 
 
 def _alone(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Each tensor in memory of its own, as safetensors wants it: a piece of something larger is copied."""
+    """Each tensor in memory of its own, as safetensors requires: a view of a larger one is copied."""
     plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     return {
         name: t if t.untyped_storage().nbytes() == t.numel() * t.element_size() else t.clone()

@@ -34,7 +34,7 @@ __all__ = ["Participant", "SiteState", "stage"]
 @dataclass(frozen=True, eq=False)
 class SiteState:
     """What a site carries from round to round: its algorithm's state, the ledger of charges it has paid, what its
-    update defences keep (error feedback), by kind, and what its gradient rule remembers (correlated noise).
+    update defences keep (error feedback), by kind, and its gradient rule's state (correlated noise).
     """
 
     algorithm: AlgorithmState = field(default_factory=AlgorithmState)
@@ -70,7 +70,7 @@ class Participant:
 
     @cached_property
     def training_inputs(self) -> TrainingInputs:
-        """What is learned from, and what learns: made where the work is done, when it begins."""
+        """The training inputs and the network, built in the process that does the work."""
         return training_inputs(self.train, self.network, self.objective)
 
     def work(self, broadcast: Broadcast, state: SiteState) -> tuple[Update, SiteState]:

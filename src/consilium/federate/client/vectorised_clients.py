@@ -52,7 +52,7 @@ class VectorisedClients:
         """Every site's update for one round, and its state after."""
         self.algorithm = self.like.algorithm_in(broadcast.round)
         plans = [(person, _batches(person, broadcast.round)) for person in people]
-        plans.sort(key=lambda plan: -len(plan[1]))  # stable: who is done first stands last in the stack
+        plans.sort(key=lambda plan: -len(plan[1]))  # stable: the site that finishes first is last in the stack
         results: dict[str, tuple[Update, SiteState]] = {}
         for stack in self._stacks(plans):
             results |= self._train([p for p, _ in stack], [b for _, b in stack], broadcast, states)
@@ -146,7 +146,7 @@ _Stacked = tuple[Tensor, Tensor, Tensor]
 def _spans(lengths: Sequence[int], most: int) -> Iterator[tuple[range, int]]:
     """The steps in spans of ``most``, and how many sites are in each: ``lengths`` fall, and who is done leaves.
 
-    What is left over goes step by step, so that only spans of two lengths are ever compiled.
+    The remaining steps run one by one, so that only spans of two lengths are ever compiled.
     """
     step = 0
     while step < lengths[0]:

@@ -42,7 +42,7 @@ class ModelEMA:
         return _remembering(server, server.params, server.buffers, torch.zeros(()))
 
     def after(self, before: Server, server: Server) -> Server:
-        """``server``, the state after a round that began with ``before``, with the average brought up to date."""
+        """``server``, the state after a round that started from ``before``, with the average updated."""
         if not self.decay:
             return server
         params, buffers, counted = _remembered(before)

@@ -1,8 +1,8 @@
-"""Streams the rounds of a training to the adversaries that watch it; no update is stored.
+"""Streams the rounds of a training to the adversaries that observe it; no update is stored.
 
-Each of them gets the view that its seat grants, of copies: whatever it does with them, the training stays the same.
-What they remember is part of the training's state, so a killed training goes on with exactly that memory.  An observer
-counts the rounds it was shown: one that came late, or broke, has not seen them all, and its count says so.
+Each gets the view that its position grants, as copies, so it cannot change the training.  Its memory is part of the
+training's state, so a killed training resumes with exactly that memory.  An observer counts the rounds it was shown:
+the count shows where one was added late, or failed.
 
 Source: Nasr et al. 2019, Comprehensive Privacy Analysis of Deep Learning, arXiv 1812.00910 (passive attackers).
 """
@@ -26,12 +26,12 @@ from consilium.core.update import Aggregate, Payload, Update, payload_bytes
 __all__ = ["ObservedRound", "Observer", "Observers", "recalled", "rounds_seen"]
 
 _BROKEN = -1
-"""The count of an observer that raised: it is shown nothing more."""
+"""The count of an observer that raised: it receives no further rounds."""
 
 
 @dataclass(frozen=True, eq=False)
 class ObservedRound:
-    """One round as it passes the server: what was sent to whom, what came, and their merge.
+    """One round as it passes the server: what was sent to which sites, their updates, and the merge.
 
     ``updates`` are those admitted, None where they are masked; ``aggregate`` is None in an aborted round.
     """
@@ -53,7 +53,7 @@ class Observer:
     of: Mapping[str, Tensor]
 
     def view(self, observed: ObservedRound, network: Network, classes: int) -> BroadcastRoundView | None:
-        """What this seat sees of a round; None where it takes no part."""
+        """The view of this position on a round; None where it takes no part."""
         sent = observed.broadcast
         shown = (classes, sent.round, sent.params.clone(), sent.buffers.clone(), network, self.candidates, self.of)
         if self.seat is not None:
@@ -94,9 +94,7 @@ class Observers:
             require(view, observer.attack.observes, observer.attack.kind())
             after = observer.attack.observe(observations, view)
             if observations and payload_bytes(after) > payload_bytes(observations):
-                raise Failed(
-                    f"{observer.attack.kind()} remembers more with every round", remedy="keep sums, not rounds"
-                )
+                raise Failed(f"{observer.attack.kind()} stores more with every round", remedy="store sums, not rounds")
             return after
         except Exception:
             if self.strict:
@@ -110,7 +108,7 @@ def rounds_seen(memory: Payload, key: str) -> int:
 
 
 def recalled(memory: Payload, key: str) -> dict[str, Tensor]:
-    """What the observer ``key`` remembers, on the CPU wherever the training is."""
+    """The memory of the observer ``key``, on the CPU wherever the training is."""
     return {name.removeprefix(f"{key}:"): tensor.cpu() for name, tensor in memory.items() if name.startswith(f"{key}:")}
 
 

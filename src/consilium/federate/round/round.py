@@ -35,18 +35,18 @@ from .weights import check_weight, fewest_sites, shares
 __all__ = ["FederatedRound", "RoundExchange", "RoundState", "ServerHalf"]
 
 _BROKEN = 3
-"""Rounds in a row whose merged model is broken, with nobody to blame, that end a training."""
+"""A training ends after so many rounds in a row whose merged model is broken by no single site."""
 
 
 @dataclass(frozen=True, eq=False)
 class RoundState:
-    """What lives between rounds beside the sites: the server, the merge's memory, the adversary's memory, and what
-    those who watch the training remember.
+    """The server-side state between rounds: the server, and the memories of the merge, the adversary and the
+    observers.
 
-    Of the last round: ``cohort`` was asked to work, ``absent`` had joined and was away, ``dropped`` sent nothing,
-    ``late`` missed the deadline, ``slow`` did a share of its steps, ``refused`` was turned away, ``turned`` by an
-    engine already; ``aborted`` says how many updates were usable where that was too few, or what is wrong with the
-    merged model, so that the model stayed as it was: for the latter reason in ``broken`` rounds in a row; ``shares``
+    Of the last round: ``cohort`` was selected, ``absent`` had joined and was away, ``dropped`` sent nothing,
+    ``late`` missed the deadline, ``slow`` did a share of its steps, ``refused`` was rejected, ``turned`` by the
+    engine; ``aborted`` is the number of usable updates where that was too few, or the fault of the merged model,
+    so that the model remained unchanged: for the latter reason in ``broken`` rounds in a row; ``shares``
     are those of the merge; ``bytes_up`` and ``bytes_down`` is what was sent.
     """
 
@@ -80,10 +80,10 @@ class RoundState:
 
 @dataclass(frozen=True, eq=False)
 class ServerHalf:
-    """All that the server knows: who exists, and how to make one model of their updates.
+    """The server's half of a round: the roster, and how one model is made of its sites' updates.
 
-    ``weights`` are the sites' as the server worked them out, and ``steps`` the most local steps it planned for each: an
-    update that says otherwise is refused.  No site has more than ``max_share`` of a merge.  ``loss`` judges the merged
+    ``weights`` are the sites' as the server computed them, and ``steps`` the most local steps it planned for each: an
+    update that declares others is refused.  No site has more than ``max_share`` of a merge.  ``loss`` judges the merged
     model on public records.
     """
 
@@ -103,22 +103,22 @@ class ServerHalf:
     loss: PublicLoss | None = None
 
     def attendance(self, number: int) -> Attendance:
-        """Who is asked to work in round ``number``, and who is away."""
+        """The cohort of round ``number``, and the absent sites."""
         return self.participation.attendance(self.roster, self.fraction, number, self.stream)
 
     def cohort(self, number: int) -> tuple[str, ...]:
-        """The sites that are asked to work in round ``number``, in the order of the roster."""
+        """The cohort of round ``number``, in the order of the roster."""
         return self.attendance(number).cohort
 
     def broadcast(self, state: RoundState) -> Broadcast:
-        """What every sampled site receives: the algorithm's word, and the merge's."""
+        """What every sampled site receives: the algorithm's broadcast and the merge's."""
         sent = self.algorithm.broadcast(state.server)
         extra = self.merge.tells(state.merge)
         return replace(sent, extra={**sent.extra, **extra}) if extra else sent
 
     @property
     def streams(self) -> bool:
-        """Whether updates are added one at a time: the rule reads a sum, and all weights are known before they come."""
+        """Whether updates are added one at a time: the rule reads a sum, and all weights are known beforehand."""
         return self.merge.reads == "sum" and self.weights.keys() >= set(self.roster)
 
     def arrivals(self, answered: Collection[str], state: RoundState) -> tuple[tuple[str, ...], RoundState]:
@@ -173,7 +173,7 @@ class ServerHalf:
         return max(self.merge.least, minimum if minimum > 1 else 0, cap)
 
     def _refuse_divergence(self, incoming: Incoming, state: RoundState) -> None:
-        """One site may be at fault, many are divergence; what an engine turned away counts as what came this far."""
+        """One faulty site may be malicious, many are divergence; the engine's rejections count as the server's."""
         rejections = {site: why for site, why in state.turned.items() if site in state.cohort}
         reasons = {**rejections, **incoming.refused}
         if not len(incoming) and (len(reasons) > 1 or len(self.roster) == 1):
@@ -181,8 +181,8 @@ class ServerHalf:
             raise Failed(f"no update of round {state.server.round + 1} could be used ({details})")
 
     def _aggregation(self, state: RoundState, expected: Expected) -> Aggregation:
-        """Behind a mask nobody can be told.  Where the server's noise covers each site no update is left out for what
-        others sent: the claim counts on that, and bounds all of them.
+        """Under masks the fault cannot be attributed.  Where the server's noise covers each site no update is left out
+        because of the others: the claim relies on that, and bounds all of them.
         """
         algorithm = self.rate.at(self.algorithm, state.server.round + 1)
         apart = not self.sees_sums and self.merge.least > 0
@@ -205,7 +205,7 @@ class ServerHalf:
             failed_merges, why = state.broken + 1, f"the merged model is broken: {step.fault}"
             if failed_merges >= _BROKEN or len(self.roster) == 1:
                 raise Failed(
-                    f"round {state.server.round + 1}: {why}; nobody's update stands out",
+                    f"round {state.server.round + 1}: {why}; no single update is responsible",
                     remedy="use a smaller learning rate (federation.lr), or a norm-bound",
                 )
         same = replace(state.server, round=state.server.round + 1)
@@ -216,7 +216,7 @@ class ServerHalf:
         )
 
     def plain(self, updates: Mapping[str, Update], state: RoundState) -> dict[str, Update]:
-        """``updates`` as the server reads them, without those that it refuses or that come too late."""
+        """``updates`` as the server reads them, without refused and late ones."""
         in_time, noted = self.arrivals(updates, state)
         expected = Expected({**self.algorithm.expects(state.server), **self.merge.expects()}, state.server.params.dtype)
         incoming = Incoming({site: updates[site] for site in in_time}, self._admission(noted, expected), None)
@@ -224,7 +224,7 @@ class ServerHalf:
 
     @property
     def sees_sums(self) -> bool:
-        """True where updates are masked, so that the server sees their sum alone."""
+        """True where updates are masked, so that the server reads their sum alone."""
         return any(defence.stage == "mask" for defence in self.defences)
 
     def _observed(
@@ -278,7 +278,7 @@ class FederatedRound(RoundExchange):
         return self
 
     def watched(self, observers: Observers) -> FederatedRound:
-        """This exchange before the eyes of ``observers``."""
+        """This exchange with ``observers``."""
         return FederatedRound(self.half, self.sites, self._compiled, observers)
 
     def served(self, server: ServerHalf) -> FederatedRound:
@@ -295,7 +295,7 @@ class FederatedRound(RoundExchange):
 
     @property
     def streams(self) -> bool:
-        """Unless somebody watches the updates, whatever the server half does."""
+        """As the server half, unless an observer reads the updates."""
         return self._observers is None and self.half.streams
 
     def open(self, server: RoundState) -> tuple[tuple[str, ...], Broadcast]:
@@ -316,7 +316,7 @@ class FederatedRound(RoundExchange):
         }
 
     def turned(self, server: RoundState, refused: Mapping[str, str]) -> RoundState:
-        """The server half is told of what an engine turned away."""
+        """The server half records what an engine rejected."""
         return replace(server, turned=dict(refused))
 
     def server(

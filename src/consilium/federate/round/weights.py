@@ -1,4 +1,4 @@
-"""How much a site counts in the merge: worked out by the server from what was enrolled, and by nobody else.
+"""A site's weight in the merge: computed by the server alone, from what was enrolled.
 
     w_k = n_k, its number of training records, or 1            as the study or the algorithm's paper has it
     w_k <- min(w_k, c),   c = m sum_j min(w_j, c)              with a largest share m below 1: water-filling
