@@ -32,7 +32,7 @@ _NAMED = 100
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """The state after the last round, and every site's ledger; ``stopped`` is the reason if it was not the last planned."""
+    """The state after the last round, and every site's ledger; ``stopped``: why it was not the last planned."""
 
     state: RoundState
     sites: Mapping[str, SiteState]

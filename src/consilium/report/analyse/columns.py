@@ -18,10 +18,11 @@ __all__ = ["TableColumn", "columns", "is_bound", "measure_of"]
 
 @dataclass(frozen=True)
 class TableColumn:
-    """One column: ``better`` is the direction that is good, ``style`` says how its numbers are written.
+    """One column: ``better`` is the direction that is good, ``style`` is how its numbers are written.
 
     ``needs_all``: where one seed has no figure there is no mean either: the seeds that have one are the good ones.
-    ``chance`` is of leakage: what lies at or below it tells nothing, so figures are compared above it (:meth:`ranked`).
+    ``chance`` is of leakage: a figure at or below it is no evidence of leakage, so figures are compared above it
+    (:meth:`ranked`).
     """
 
     key: str
@@ -120,7 +121,8 @@ _LAST = (
         "mia_advantage",
         "advantage",
         "Membership",
-        "True minus false positive rate of the first membership attack: 0 means that it tells members from non-members "
+        "True minus false positive rate of the first membership attack: 0 means that it separates members from "
+        "non-members "
         "no better than a coin. One threshold, set on other records; below 0 counts as 0.",
         "low",
         chance=0.0,
@@ -180,7 +182,7 @@ _LAST = (
 
 
 def columns(study: StudyRecord) -> tuple[TableColumn, ...]:
-    """The columns for which this study has at least one measure; epsilon always stands."""
+    """The columns for which this study has at least one measure; epsilon is always shown."""
     evasion = tuple(_attack(name) for name in study.attacks("evasion"))
     worst = (_WORST,) if len(evasion) > 1 else ()
     every = (*_FIRST, *evasion, *worst, *_LAST)
@@ -189,7 +191,7 @@ def columns(study: StudyRecord) -> tuple[TableColumn, ...]:
 
 
 def measure_of(cell: CellRecord, key: str) -> Measure | None:
-    """The figure that stands in column ``key`` for one cell; None where the cell says nothing of it."""
+    """The figure in column ``key`` for one cell; None where the cell has none."""
     if ":" in key:
         name, attack = key.split(":", 1)
         return next((f.measure(name) for f in cell.attacks if f.name == attack), None)

@@ -22,7 +22,7 @@ __all__ = ["Traffic", "traffic"]
 
 @dataclass(frozen=True)
 class Traffic:
-    """One line: the arms it stands for, its points (means over ``seeds``), and its end with a 95 % interval."""
+    """One line: the arms it represents, its points (means over ``seeds``), and its end with a 95 % interval."""
 
     codes: tuple[str, ...]
     arms: tuple[str, ...]

@@ -1,8 +1,8 @@
-"""Differences between models with what tells them from chance: a paired interval, or a reason why there is none.
+"""Differences between models with what separates them from chance: a paired interval, or a reason why there is none.
 
-Shares are compared record by record (:mod:`..measure.paired`).  Leakage is compared above chance: below it nothing is
-told, so b leaks more than a only where a - b lies below 0 and b itself above chance.  Sizes are exact.  Latencies have
-the interval of their own timing.  Anything else has no interval here, so nothing is said to be better or worse.
+Shares are compared record by record (:mod:`..measure.paired`).  Leakage is compared above chance: below it there is no
+leakage, so b leaks more than a only where a - b is below 0 and b itself above chance.  Sizes are exact.  Latencies have
+the interval of their own timing.  Other figures have no interval here, so no order of them is reported.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ def _own(
 def _above_chance(raw: tuple[float, float], after: tuple[float, float], before: tuple[float, float]) -> Gap:
     """Limits of max(0, a) - max(0, b) from those of a - b, max(0, a) and max(0, b).
 
-    It has the sign of a - b, is never larger, and never larger than what the greater of the two lies above chance.
-    That it is not 0 rests on two intervals, each of which must say so (an intersection-union test).
+    It has the sign of a - b, is never larger, and never larger than the distance of the greater of the two above
+    chance.  That it is not 0 rests on two intervals, each of which must exclude 0 (an intersection-union test).
 
     Source: Berger 1982, Multiparameter Hypothesis Testing and Acceptance Sampling
     """

@@ -1,9 +1,9 @@
-"""The cards at the top: what the study found, each with its interval, its arm and how sure one may be.
+"""The cards at the top: the study's main findings, each with its interval, its arm and how sure one may be.
 
 An arm is crowned only where it is better than EVERY other one beyond a paired interval (:mod:`.compare`): with k rivals
-each at 1 - 0.05/k (Bonferroni), or nobody could be sure of all of them together.  Else no arm is measurably best, and
-those that cannot be told apart are named; where nothing is known of the difference, it "cannot be told": absent scores
-are no absence of harm.  A collapsed arm is ranked by its size alone (LAWS 19: a constant withstands
+each at 1 - 0.05/k (Bonferroni), so that all of them hold together.  Else no arm is measurably best, and the
+arms that are not distinguishable are named; where the difference is unknown it is "undetermined": absent scores are
+no absence of harm.  A collapsed arm is ranked by its size alone (LAWS 19: a constant withstands
 every attack and leaks nothing), a loose bound never.
 """
 
@@ -22,17 +22,17 @@ from .compare import CONFIDENCE, Gap, Signed, gap, shared, valued
 from .outcomes import LOST_SCORES, Outcomes
 from .summary import Figure, Row
 
-__all__ = ["NOBODY", "UNTOLD", "Highlight", "highlights"]
+__all__ = ["NOBODY", "UNDETERMINED", "Highlight", "highlights"]
 
 NOBODY = "no arm is measurably best"
-UNTOLD = "cannot be told"
+UNDETERMINED = "undetermined"
 
 
 @dataclass(frozen=True)
 class Highlight:
     """A figure with what it is of; ``code`` and ``arm`` name the arm with the best figure, if any arm is meant.
 
-    ``alike`` are code and name of the arms that cannot be told apart from it: with any, that arm is not ``crowned``.
+    ``alike`` are code and name of the arms not distinguishable from it: with any, that arm is not ``crowned``.
     """
 
     title: str
@@ -45,7 +45,7 @@ class Highlight:
 
     @property
     def crowned(self) -> bool:
-        """True where one arm stands alone."""
+        """True where no other arm is indistinguishable from it."""
         return bool(self.code) and not self.alike
 
 
@@ -60,7 +60,9 @@ def highlights(study: StudyRecord, rows: Sequence[Row]) -> tuple[Highlight, ...]
         best("Most accurate", clean, by_key.get("accuracy"), "clean arms, whatever their defences"),
         best("Most accurate with an ε", claimed, by_key.get("accuracy"), _epsilons(claimed)),
         best("Withstands most", clean, strongest, "test records right under every evasion attack here"),
-        best("Leaks least", clean, by_key.get("mia_advantage"), "advantage in telling members; 0 or less is a coin"),
+        best(
+            "Leaks least", clean, by_key.get("mia_advantage"), "advantage in membership inference; 0 or less is a coin"
+        ),
         _audited(rows, by_key.get("audited_epsilon")),
         _smallest(clean, by_key.get("bytes")),
         _harm(rows, by_key.get("accuracy"), outcomes),
@@ -91,12 +93,12 @@ class _Best:
             return Highlight(title, value, between, row.code, row.arm.name, f"{text}; {_beyond(len(rivals))}")
         sentence = f"{text}. {_first(ranked, column, f'{value} ({between})' if between else value)}"
         why = _inside(alike, gaps, len(rivals), _lost_scores((row, *rivals), column, self.outcomes))
-        verdict = UNTOLD if _unknown([apart for apart in gaps if apart.sign != sign]) else NOBODY
+        verdict = UNDETERMINED if _unknown([apart for apart in gaps if apart.sign != sign]) else NOBODY
         return Highlight(title, verdict, "", row.code, row.arm.name, f"{sentence}. {why}", _row_names(row, *alike))
 
 
 def _first(ranked: Sequence[tuple[Row, Figure]], column: TableColumn, value: str) -> str:
-    """The best figure with its arm; of leakage, every arm that tells nothing: below chance there is no better."""
+    """The best figure with its arm; of leakage, every arm at or below chance: below chance there is no order."""
     level = column.chance
     idle = [] if level is None else [row.code for row, figure in ranked if (figure.value or 0.0) <= level]
     if idle:
@@ -135,7 +137,7 @@ def _smallest(rows: Sequence[Row], column: TableColumn | None) -> Highlight | No
     lacking = _lacking(rows, column)
     text += lacking
     if len(same) == len(rivals):
-        verdict = UNTOLD if _unknown([by for by in apart if by.sign >= 0]) else NOBODY
+        verdict = UNDETERMINED if _unknown([by for by in apart if by.sign >= 0]) else NOBODY
         why = f"no arm is smaller than the others{lacking}" if verdict == NOBODY else f"no seed in common{lacking}"
         return Highlight("Smallest", verdict, "", row.code, row.arm.name, why, _row_names(row, *same))
     text += f"; {len(same)} other arm{'s' * (len(same) != 1)} as small" if same else ""
@@ -159,7 +161,7 @@ def _harm(rows: Sequence[Row], column: TableColumn | None, outcomes: Outcomes) -
     without = f"{_count(lacking, 'infected model')} or the clean twin without a figure" if lacking else ""
     if not losses:
         row = infected[0] if infected else None
-        return Highlight(title, UNTOLD, "", row.code, row.arm.name, without, _row_names(row)) if row else None
+        return Highlight(title, UNDETERMINED, "", row.code, row.arm.name, without, _row_names(row)) if row else None
     drop, row = losses[0]
     mean = sum(d for d, _ in losses) / len(losses)
     text = f"accuracy against the clean twin, under {row.infected_by}; {number(mean, 'difference')} on average"
@@ -175,7 +177,13 @@ def _harm(rows: Sequence[Row], column: TableColumn | None, outcomes: Outcomes) -
             return Highlight(title, "no measurable harm", "", "", "", f"{text}; {largest}: {why}")
         why = missing or "; ".join(sorted({by.reason for by in gaps if by.reason})) or without
         return Highlight(
-            title, UNTOLD, "", row.code, row.arm.name, f"{text}; {largest}: {UNTOLD}: {why}", _row_names(row)
+            title,
+            UNDETERMINED,
+            "",
+            row.code,
+            row.arm.name,
+            f"{text}; {largest}: {UNDETERMINED}: {why}",
+            _row_names(row),
         )
     rivals = every[1:]
     worse = _gaps(rivals, lambda one: _against(change[id(row)], change[id(one)]), column, outcomes)
@@ -184,7 +192,7 @@ def _harm(rows: Sequence[Row], column: TableColumn | None, outcomes: Outcomes) -
         beyond = f"; {_beyond(len(rivals))}" if rivals else ""
         return Highlight(title, figure, _limits(gaps[0]), row.code, row.arm.name, f"{text}{beyond}")
     sentence = f"{text}. Largest: {figure}, {row.code}. {_inside(alike, worse, len(rivals), missing)}"
-    verdict = UNTOLD if _unknown([by for by in worse if by.sign >= 0]) else "no arm is measurably hurt most"
+    verdict = UNDETERMINED if _unknown([by for by in worse if by.sign >= 0]) else "no arm is measurably hurt most"
     return Highlight(title, verdict, "", row.code, row.arm.name, sentence, _row_names(row, *alike))
 
 
@@ -235,7 +243,7 @@ def _inside(alike: Sequence[Row], gaps: Sequence[Gap], rivals: int, missing: str
         or "; ".join(sorted({by.reason for by in gaps if by.reason}))
         or f"inside the paired interval ({_each(rivals)})"
     )
-    return f"{len(alike)} of {_rivals(rivals)} cannot be told from it: {why}"
+    return f"{len(alike)} of {_rivals(rivals)} not distinguishable from it: {why}"
 
 
 def _rivals(count: int) -> str:

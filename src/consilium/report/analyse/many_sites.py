@@ -1,6 +1,6 @@
-"""Many sites on one page: a table with a column for each of ten thousand says nothing, so they are counted by size.
+"""Many sites on one page: a table with ten thousand columns is unreadable, so sites are counted by size.
 
-Also who took part in a training's rounds, added up over the rounds: asked, merged, and what kept the others out.
+Also who took part in a training's rounds, added up over the rounds: selected, merged, and why the others were not.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _MEANINGS = (
     ("late", "worked, and missed the deadline"),
     ("dropped", "worked, and sent nothing"),
     ("refused", "sent an update that the server turned away"),
-    ("absent", "could not be asked"),
+    ("absent", "were absent"),
 )
 
 
 @dataclass(frozen=True)
 class Band:
-    """The sites with ``low`` to ``high`` training records; ``labels`` is the mean number of labels that they know."""
+    """The sites with ``low`` to ``high`` training records; ``labels`` is their mean number of labels."""
 
     low: int
     high: int

@@ -6,7 +6,7 @@ A figure is a weighted sum of means over strata of one value a record:
     balanced accuracy           right or not                                                   a stratum a class
     membership advantage        taken for a member (+) or not, of members; of others (-)       members, non-members
 
-Two models are compared only where both speak of the same records, and where these values give the figures shown.
+Two models are compared only where both cover the same records, and where these values give the figures shown.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["LOST_SCORES", "Outcomes", "RecordOutcomes"]
 _Floats = NDArray[np.float64]
 _NO_SCORES = "not comparable: no scores"
 LOST_SCORES = "not comparable: its scores are gone or changed"
-"""Why nothing can be said of a cell whose file of scores is named and is not there as it was written."""
+"""The reason for a cell whose file of scores is missing or was changed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class Outcomes:
         self._known: dict[tuple[str, str], RecordOutcomes | str] = {}
 
     def of(self, cell: CellRecord, key: str) -> RecordOutcomes | str:
-        """What stands behind the figure in column ``key``, or why nothing can be compared."""
+        """The outcomes behind the figure in column ``key``, or why they cannot be compared."""
         if (cell.digest, key) not in self._known:
             self._known[cell.digest, key] = _checked(cell, key)
         return self._known[cell.digest, key]
@@ -154,6 +154,6 @@ def _membership(cell: CellRecord) -> RecordOutcomes | str:
 
 
 def _seeing(cell: CellRecord) -> FindingRecord | None:
-    """The finding whose advantage stands in the matrix (:func:`.columns.measure_of`)."""
+    """The finding whose advantage is shown in the matrix (:func:`.columns.measure_of`)."""
     seeing = (f for f in cell.aimed("membership") if f.kind != "blind")
     return next((f for f in seeing if f.measure("advantage") is not None), None)

@@ -1,6 +1,6 @@
 """The ROC of every membership attack on one model, in one figure with chance and with what its claim allows.
 
-Both axes are logarithmic, because what matters is how many members are told while hardly anyone is told wrongly.  Each
+Both axes are logarithmic, because what matters is the true positive rate at very low false positive rates.  Each
 point rests on at least ten non-members of the judged half (LAWS 18) and is a rate over all of them, no record's score.
 """
 

@@ -1,8 +1,8 @@
 """Arms over seeds: one row per arm and infection, one figure per column.
 
 With several seeds a figure is the mean over them with a Student-t interval of that mean; with one seed it is the
-measure itself with its own interval (which covers the test records, not the training's luck), and says so.  Epsilon is
-never averaged: each released model has its own, and the largest is shown.
+measure itself with its own interval (which covers the test records, not the randomness of training), and is marked.
+Epsilon is never averaged: each released model has its own, and the largest is shown.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Figure:
     """One number of the matrix: ``n`` records behind each of ``seeds`` values; ``how`` names its interval.
 
     ``at_most`` marks a figure of attacks that are not the strongest there are (LAWS 26): the interval is that of what
-    these attacks left standing, and the robust accuracy may lie below it.  ``upper`` marks one behind which an attack
+    these attacks did not break, and the robust accuracy may be below it.  ``upper`` marks one behind which an attack
     was not even adapted to the defence (LAWS 20), so it has no interval; where such an attack has no figure at all,
-    ``ceiling`` is the clean accuracy: no robust accuracy lies above it.
+    ``ceiling`` is the clean accuracy: no robust accuracy is above it.
     """
 
     value: float | None
@@ -103,7 +103,7 @@ def _row(study: StudyRecord, arm: ArmEvidence, code: str, infected_by: str, show
 
 
 def figure_of(cells: Sequence[CellRecord], column: TableColumn) -> Figure:
-    """What stands in ``column`` for these cells of one arm and infection, a seed each."""
+    """The figure in ``column`` for these cells of one arm and infection, a seed each."""
     done = [cell for cell in cells if cell.judged]
     measures = [measure for measure in (measure_of(cell, column.key) for cell in done) if measure is not None]
     valued = [measure for measure in measures if measure.value is not None]
@@ -120,7 +120,7 @@ def figure_of(cells: Sequence[CellRecord], column: TableColumn) -> Figure:
 
 
 def inverted(figure: Figure, column: TableColumn) -> bool:
-    """True where the whole interval lies below chance: who inverts the attack's guess is above it by as much."""
+    """True where the whole interval is below chance: the inverted guess is above it by as much."""
     return column.chance is not None and figure.high is not None and figure.high < column.chance
 
 

@@ -90,7 +90,7 @@ def _read_top(folder: Path) -> Mapping[str, object]:
 class _Trainings:
     """What is wrong with the files of the trainings in ``folder``; each is looked at once.
 
-    ``known`` is what the study's record knows of their files.
+    ``known`` are the digests of their files in the study's record.
     """
 
     def __init__(self, folder: Path, known: Mapping[str, object]) -> None:
@@ -98,7 +98,7 @@ class _Trainings:
         self._looked: dict[str, list[tuple[list[FileSeals], dict[str, str]]]] = {}
 
     def trouble(self, training: str | None, trained: FileSeals | None) -> dict[str, str]:
-        """By name of a file, of the training of a cell that knows its files as ``trained``."""
+        """By name of a file, of the training of a cell whose record of the files is ``trained``."""
         if training is None:
             return {}
         known: list[FileSeals] = []
@@ -179,7 +179,7 @@ def _table(record: Mapping[str, object], name: str) -> Mapping[str, object]:
 def _planned(
     evidence: CellEvidence, entry: CellEntry, arms: Mapping[str, ArmEvidence], trouble: str, altered: str
 ) -> CellEvidence:
-    """``evidence``, and what the plan says where that says nothing."""
+    """``evidence``, completed by the plan."""
     name, planned = evidence.cell, entry.status if trouble else ""
     arm = arms.get(name.arm)
     choices = name.choices or (arm.choices if arm else {})

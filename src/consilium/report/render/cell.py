@@ -67,7 +67,7 @@ class Line:
 
 @dataclass(frozen=True)
 class FindingView:
-    """A finding with its measures written out and, unless shared, its images; ``threshold`` is what stands behind an
+    """A finding with its measures written out and, unless shared, its images; ``threshold`` is the value behind an
     advantage, and how it differs from the AUC.
     """
 
@@ -129,7 +129,7 @@ def _view(study: StudyRecord, cell: CellRecord, code: str, most: int) -> CellVie
 
 
 def _claims(cell: CellRecord) -> tuple[str, ...]:
-    """A sentence a claim; of many one for all that say the same."""
+    """A sentence a claim; one for all claims with equal text if there are many."""
     claims = cell.privacy.claims
     if len(claims) <= MANY:
         return tuple(claim_sentence(claim) for claim in claims)
@@ -147,7 +147,7 @@ def _assessment_note(rounds: Sequence[RoundEvidence], sites: int) -> str:
     after = sum(bool(r.sites) for r in rounds)
     others = ": the others have too few to judge on, or no consent" if len(answers) < len(rounds[-1].sites) else ""
     return (
-        f"After {after} of {len(rounds)} rounds; after the last, {len(rounds[-1].sites)} of {sites} sites were asked "
+        f"After {after} of {len(rounds)} rounds; after the last, {len(rounds[-1].sites)} of {sites} sites were queried "
         f"and {len(answers)} answered, for {sum(p.n for p in answers)} records{others}."
     )
 

@@ -1,7 +1,7 @@
 """The report's sentences: the question, the statement on privacy that opens the page, each claim in full.
 
-Words are weighed (LAWS 13, 14): what a claim of differential privacy covers stands beside it, every time, and the
-adjectives that promise more are not used at all.
+The wording is fixed (LAWS 13, 14): what a claim of differential privacy covers is stated with it, every time, and
+adjectives that claim more are not used.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def join_words(words: Sequence[str], last: str = "and") -> str:
 
 
 def question(study: StudyRecord) -> str:
-    """The study's question in one sentence; its own words where it gives them."""
+    """The study's question in one sentence; as the study words it, if it does."""
     wording = study.question or study.study.get("question") or study.study.get("description")
     if wording:
         return str(wording)
@@ -34,8 +34,8 @@ def question(study: StudyRecord) -> str:
     if not axes:
         return f"What can an adversary take from it or do to it when {who}?"
     if len(axes) == 1:
-        return f"What does {axes[0]} buy, and what does it cost, when {who}?"
-    return f"What do {join_words(axes)} buy and cost, alone and together, when {who}?"
+        return f"What does {axes[0]} gain, and what does it cost, when {who}?"
+    return f"What do {join_words(axes)} gain and cost, alone and together, when {who}?"
 
 
 def privacy_statement(study: StudyRecord) -> tuple[str, ...]:
@@ -65,7 +65,7 @@ def claim_sentence(claim: ClaimEvidence) -> str:
     site = f"{site.capitalize()}: " if site == "every site" else f"Site {site}: " if site else ""
     epsilon, delta = _written(claim.epsilon), _written(claim.delta)
     head = f"{site}(ε = {epsilon}, δ = {delta})-differential privacy of one {claim.unit or 'unnamed unit'}"
-    head += f", {claim.adjacency or 'adjacency not stated'}, against {claim.against or 'nobody named'}."
+    head += f", {claim.adjacency or 'adjacency not stated'}, against {claim.against or 'an unnamed adversary'}."
     return f"{head} {_mechanism(claim)} Noise is {_noise(claim.noise)}."
 
 

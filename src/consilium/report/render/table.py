@@ -1,7 +1,7 @@
 """``table.csv`` for machines and a short table for the terminal.
 
-The file has one row per arm x seed x infection, the refused and the failed included: a table that only lists what went
-well cannot be counted.  An empty field means that there is no such number; the reason stands in the evidence.
+The file has one row per arm x seed x infection, the refused and the failed included: a table without failures
+cannot be counted.  An empty field means that there is no such number; the reason is in the evidence.
 """
 
 from __future__ import annotations
