@@ -88,7 +88,10 @@ def cards(room: str | None = None) -> tuple[Card, ...]:
 
 
 def find(kind: str, *rooms: str) -> Card:
-    """The card of ``kind`` in one of ``rooms``; refused by name with the nearest ones offered."""
+    """The card of ``kind`` in one of ``rooms``; refused by name with the nearest ones offered.
+
+    Raises Refused: no entry of this kind in ``rooms``; the nearest kinds are offered.
+    """
     known = [card for room in rooms for card in _room(room)]
     for card in known:
         if card.kind == kind:

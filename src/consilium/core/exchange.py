@@ -50,7 +50,10 @@ class Exchange(ABC, Generic[ServerState, SiteState, Inbox, Outbox]):
     def together(
         self, phase: str, sites: Sequence[str], inbox: Inbox, states: Mapping[str, SiteState]
     ) -> tuple[dict[str, Outbox], dict[str, SiteState]]:
-        """What many ``sites`` answer, computed at once; raises Refused where that is impossible, never one by one."""
+        """What many ``sites`` answer, computed at once; raises Refused where that is impossible, never one by one.
+
+        Raises Refused: this exchange cannot be stacked.
+        """
         raise Refused("this exchange cannot be stacked", remedy='use engine = "pool" or "loop"')
 
     def turned(self, server: ServerState, refused: Mapping[str, str]) -> ServerState:

@@ -23,6 +23,8 @@ def behind(module: nn.Module) -> tuple[Front, nn.Module] | None:
     """The fixed front that ``module`` opens with, and the rest of it; None if it has none.
 
     Refused if the front holds tensors: they would be trained, or merged, and are not fixed.
+
+    Raises Refused: the front holds tensors.
     """
     if type(module) is not nn.Sequential or not len(module) or not isinstance(module[0], Front):
         return None

@@ -74,7 +74,10 @@ class Stream:
         return torch.Generator().manual_seed(seed)
 
     def noised(self, value: Tensor, deviation: float) -> Tensor:
-        """``value`` plus Gaussian noise of this deviation; same shape, type and device.  Under a key never the same."""
+        """``value`` plus Gaussian noise of this deviation; same shape, type and device.  Under a key never the same.
+
+        Raises Refused: the deviation is not positive.
+        """
         if not 0 < deviation < math.inf:
             raise Refused(
                 f"the noise has deviation {deviation}, which protects nothing", remedy="use a positive deviation"

@@ -107,7 +107,10 @@ class RoundObserver(Attack[ObservedView], ABC, Generic[Observed]):
 
 
 def one_site(name: str, sizes: Mapping[str, int]) -> str:
-    """``name``, refused unless it is one of the honest sites."""
+    """``name``, refused unless it is one of the honest sites.
+
+    Raises Refused: ``name`` is not an honest site.
+    """
     if name not in sizes:
         raise Refused(f"{name!r} is no honest site", remedy=f"use one of {', '.join(sorted(sizes)[:8])}", where="site")
     return name

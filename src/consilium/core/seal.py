@@ -56,7 +56,10 @@ def seal_of(record: Mapping[str, object]) -> str | None:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes in hexadecimal, as ``sha256sum`` prints it; Refused where it cannot be read."""
+    """SHA-256 of a file's bytes in hexadecimal, as ``sha256sum`` prints it; Refused where it cannot be read.
+
+    Raises Refused: the file cannot be read.
+    """
     try:
         with opened(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -48,6 +48,8 @@ def read_sealed(
 
     ``expected`` are fields that a sealed file must have with these values.  A file from before there were seals is read
     as it is, with a warning in the log.
+
+    Raises Failed: the file is not readable, its seal does not hold, or a field differs from ``expected``.
     """
     try:
         with safe_open(regular(path), framework="pt", device="cpu") as file:

@@ -137,7 +137,10 @@ class RetrainView(QueryView):
     stream: Stream = field(kw_only=True)
 
     def fit(self, included: Tensor, seeds: Sequence[int]) -> Sequence[Shadow]:
-        """One shadow per row of ``included (m, p)`` bool; the same row and seed give the same shadow."""
+        """One shadow per row of ``included (m, p)`` bool; the same row and seed give the same shadow.
+
+        Raises Refused: ``included`` is not one boolean row per seed over the whole pool.
+        """
         if included.shape != (len(seeds), len(self.pool)) or included.dtype != torch.bool:
             reason = (
                 f"masks {included.dtype} {tuple(included.shape)} for {len(seeds)} seeds and {len(self.pool)} records"
@@ -175,7 +178,10 @@ class RoundView(View):
 
 
 def require(view: View, needed: type[Granted], attack: str) -> Granted:
-    """``view``, refused where it shows less than ``attack`` needs."""
+    """``view``, refused where it shows less than ``attack`` needs.
+
+    Raises Refused: ``view`` is not of the type that ``attack`` needs.
+    """
     if not isinstance(view, needed):
         raise Refused(
             f"attack {attack} needs a {needed.__name__} and was granted a {type(view).__name__}",

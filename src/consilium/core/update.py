@@ -30,7 +30,10 @@ class Update:
     payload: Payload
 
     def check_sender(self, site: str, round: int) -> None:
-        """Refuse an update that names another site or round than those it was received from and in."""
+        """Refuse an update that names another site or round than those it was received from and in.
+
+        Raises Refused: the update names another site or round.
+        """
         if self.site != site or self.round != round:
             raise Refused(f"claims to be from {self.site!r} in round {self.round}")
 

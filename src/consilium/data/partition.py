@@ -30,7 +30,10 @@ class Partition(Entry, ABC):
 
     @final
     def divide(self, y: Tensor, keys: Tensor | None, sites: int, generator: torch.Generator) -> Tensor:
-        """``assign``, checked: every unit has one site, and every site has a unit."""
+        """``assign``, checked: every unit has one site, and every site has a unit.
+
+        Raises Refused: too few units, or a site without any.  Raises Failed: ``assign`` returned invalid sites.
+        """
         if len(y) < sites:
             raise Refused(
                 f"{len(y)} units cannot be divided over {sites} sites", remedy="use fewer sites", where="sites"

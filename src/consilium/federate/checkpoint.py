@@ -61,6 +61,8 @@ def load_checkpoint(path: Path, device: str = "cpu", training: str | None = None
     """What :func:`save_checkpoint` wrote, on ``device``; Failed where its seal does not hold.
 
     With ``training`` it must be of the training with this name.
+
+    Raises Failed: the file is not readable, or its seal does not hold.
     """
     expected = {} if training is None else {"training": training}
     tensors, about = read_sealed(path, "checkpoint", _REMEDY, expected, device)

@@ -34,7 +34,10 @@ class Normalise(nn.Module):
 
 
 def require_image(shape: tuple[int, ...], kind: str) -> None:
-    """Refuse data that is not images for a convolutional model."""
+    """Refuse data that is not images for a convolutional model.
+
+    Raises Refused: ``shape`` is not (channels, height, width).
+    """
     if len(shape) != 3:
         raise Refused(
             f"model {kind} needs images (channels, height, width) and the data have shape {shape}",

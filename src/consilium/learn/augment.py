@@ -48,7 +48,10 @@ class Augmented(Objective):
 
 
 def check_viewable(shape: tuple[int, ...], shift: int) -> None:
-    """Refuse inputs of ``shape`` that are no images ``(c, h, w)``, or are not larger than ``shift``."""
+    """Refuse inputs of ``shape`` that are no images ``(c, h, w)``, or are not larger than ``shift``.
+
+    Raises Refused: no images, or images not larger than ``shift``.
+    """
     if len(shape) != 3 or shift >= min(shape[1:]):
         raise Refused(
             f"views are of images larger than shift = {shift}, and the inputs have shape {shape}",

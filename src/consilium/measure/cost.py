@@ -26,6 +26,8 @@ def latency_ratio(module: nn.Module, reference: nn.Module, example: Tensor, repe
 
     Both run without gradients, on the threads that the process has.  ``n`` is the number of timed pairs; the interval
     is a 95 % bootstrap over pairs, so it covers noise within this run and not another machine.
+
+    Raises Refused: fewer than two repeats.
     """
     if repeats < 2:
         raise Refused(f"{repeats} repeats give no interval", remedy="use at least 2")

@@ -61,7 +61,10 @@ def difference(k1: int, n1: int, k2: int, n2: int) -> tuple[float, float]:
 
 
 def across_seeds(values: Sequence[float]) -> tuple[float, float | None, float | None]:
-    """Mean and Student's t interval of repeated runs; one run has no interval (None, None)."""
+    """Mean and Student's t interval of repeated runs; one run has no interval (None, None).
+
+    Raises Refused: no value.
+    """
     if not values:
         raise Refused("a mean needs at least one value")
     n, mean = len(values), math.fsum(values) / len(values)
@@ -79,6 +82,8 @@ def bootstrap(
 
     The arrays ``(n, ...)`` are resampled together.  ``statistic`` gets many resamples in one call, as ``(r, n, ...)``,
     and returns ``(r,)``.
+
+    Raises Refused: no rows, or arrays of different lengths.
     """
     n = len(arrays[0]) if arrays else 0
     if n == 0 or any(len(a) != n for a in arrays):

@@ -42,6 +42,8 @@ def membership(scores: Tensor, member: Tensor, stream: Stream, *, known: Tensor)
 
     ``member (n,)`` bool is the truth; ``known (n,)`` bool marks the half on which the threshold is learned.  Chance is
     0, .5, .01 and .001.  A half without members or without non-members leaves the figures undefined.
+
+    Raises Refused: shapes differ, or a score is not finite.
     """
     if not scores.shape == member.shape == known.shape or scores.dim() != 1:
         raise Refused(

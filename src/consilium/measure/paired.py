@@ -62,7 +62,10 @@ class Pair:
 
 
 def paired(pairs: Sequence[Pair], confidence: float = 0.95) -> _Limits:
-    """Mean difference over ``pairs``, with its interval; refused where there is none."""
+    """Mean difference over ``pairs``, with its interval; refused where there is none.
+
+    Raises Refused: no pair.
+    """
     if not pairs:
         raise Refused("a mean needs at least one pair")
     mean = math.fsum(pair.estimate for pair in pairs) / len(pairs)
@@ -91,6 +94,8 @@ def mean_of_ratios(ratios: Sequence[tuple[_Limits, _Limits]]) -> _Limits:
     """Mean of ``after / before`` over pairs of positive figures, each (value, low, high) and measured on its own.
 
     MOVER on the logarithms for each ratio, then on the ratios for their mean.
+
+    Raises Refused: no pair.
     """
     if not ratios:
         raise Refused("a mean needs at least one pair")

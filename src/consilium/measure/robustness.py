@@ -27,6 +27,8 @@ def robust_accuracy(correct: Tensor, y: Tensor) -> tuple[Measure, Measure]:
     """Robust accuracy (Wilson) and its balanced form (MOVER) of ``correct (n,)`` bool for labels ``y (n,)``.
 
     ``chance`` is what a constant answer keeps whatever the attack: the majority rate, and 1 / classes present.
+
+    Raises Refused: ``correct`` and ``y`` differ in shape.
     """
     if correct.shape != y.shape or correct.dim() != 1:
         raise Refused(f"correct {tuple(correct.shape)} and labels {tuple(y.shape)} do not fit")
@@ -47,7 +49,10 @@ def robust_accuracy(correct: Tensor, y: Tensor) -> tuple[Measure, Measure]:
 
 
 def worst_case(correct: Sequence[Tensor], y: Tensor) -> tuple[Measure, Measure]:
-    """The same two figures where a record counts only if it is right in every mask ``(n,)`` of ``correct``."""
+    """The same two figures where a record counts only if it is right in every mask ``(n,)`` of ``correct``.
+
+    Raises Refused: no mask.
+    """
     if not correct:
         raise Refused("a worst case needs at least one attack")
     return robust_accuracy(torch.stack([c.bool() for c in correct]).all(0), y)

@@ -43,7 +43,10 @@ _NAMES = ("robust_accuracy", "balanced_robust_accuracy", "success_rate", "mean_l
 
 
 def stand_in(view: ModelView) -> nn.Module:
-    """The differentiable model to follow; refused where the defence gives none."""
+    """The differentiable model to follow; refused where the defence gives none.
+
+    Raises Refused: the defence of the model defines no surrogate.
+    """
     if view.surrogate is None:
         raise Refused("the model has no surrogate, so its gradients cannot be followed")
     return view.surrogate
@@ -85,6 +88,8 @@ class Evasion(Attack[ModelView], ABC):
         """Attack every test record.  Raises ``Failed`` when ``craft`` breaks its budget.
 
         Scores: ``correct``, ``correct_before`` (n,).  Examples: up to eight records, successes first.
+
+        Raises Refused: the view has no test records.
         """
         if not len(view.targets):
             raise Refused("there are no test records to attack")

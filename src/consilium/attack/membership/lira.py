@@ -58,7 +58,10 @@ class LiRA(Attack[RetrainView]):
         return self.shadows
 
     def check_fit(self, shape: tuple[int, ...], classes: int) -> None:
-        """Refuse several ``queries`` for what is no image."""
+        """Refuse several ``queries`` for what is no image.
+
+        Raises Refused: several ``queries`` and inputs that are not images.
+        """
         if self.queries > 1 and len(shape) != 3:
             reason = f"only images can be flipped and shifted, and these records have the shape {shape}"
             raise Refused(reason, remedy="use queries = 1", where="queries")

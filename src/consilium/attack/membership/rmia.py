@@ -56,7 +56,10 @@ class RMIA(Attack[RetrainView]):
         return self.shadows
 
     def run(self, view: RetrainView, memory: Payload, generator: torch.Generator) -> Finding:
-        """One query per candidate.  Scores: ``score``, ``member``, ``known`` (n,)."""
+        """One query per candidate.  Scores: ``score``, ``member``, ``known`` (n,).
+
+        Raises Refused: too few known non-members for a population.
+        """
         records = view.candidates
         out = torch.nonzero(view.known & ~view.member)[:, 0]
         if not len(out):

@@ -47,7 +47,10 @@ class LabelFlip(Corruption):
         check(self.target is None or self.target != self.source, "target", self.target, "another class than source")
 
     def records(self, records: Records, classes: int, stream: Stream) -> Records:
-        """The same records with floor(share * eligible) labels flipped; refused if a class does not exist."""
+        """The same records with floor(share * eligible) labels flipped; refused if a class does not exist.
+
+        Raises Refused: a class that the data do not have.
+        """
         for knob, label in (("source", self.source), ("target", self.target)):
             if label is not None and label >= classes:
                 raise Refused(f"{knob} = {label} is no class", remedy=f"use 0 to {classes - 1}", where=knob)

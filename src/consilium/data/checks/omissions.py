@@ -41,7 +41,10 @@ def first(names: Sequence[str]) -> tuple[str, ...]:
 def check_none_lost(
     what: str, groups: Iterable[str], remaining: Iterable[str], remedy: str, kind: str = "site"
 ) -> None:
-    """Refuse that a whole site (or class) among ``groups`` is not among ``remaining``, because of ``what``."""
+    """Refuse that a whole site (or class) among ``groups`` is not among ``remaining``, because of ``what``.
+
+    Raises Refused: a group is left out entirely.
+    """
     counts, names = Counter(groups), set(remaining)
     for name in sorted(counts):
         if name not in names:

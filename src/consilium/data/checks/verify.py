@@ -15,7 +15,10 @@ __all__ = ["check_inputs", "check_labels", "check_trained", "verified"]
 
 
 def check_inputs(x: Tensor, where: str) -> None:
-    """Refuse inputs ``(n, *shape)`` that are none, not finite, or outside [0, 1]; ``where`` names the array."""
+    """Refuse inputs ``(n, *shape)`` that are none, not finite, or outside [0, 1]; ``where`` names the array.
+
+    Raises Refused: no value, a value that is not finite, or one outside [0, 1].
+    """
     if x.numel() == 0:
         raise Refused("there are no inputs", remedy="give at least one record with at least one value", where=where)
     flat = x.reshape(len(x), -1)
@@ -36,7 +39,10 @@ def check_inputs(x: Tensor, where: str) -> None:
 
 
 def check_labels(y: Tensor, classes: int, where: str) -> None:
-    """Refuse labels ``(n,)`` outside [0, classes)."""
+    """Refuse labels ``(n,)`` outside [0, classes).
+
+    Raises Refused: a label outside the classes.
+    """
     outside = (y < 0) | (y >= classes)
     if outside.any():
         wrong = int(y[outside][0])
@@ -48,7 +54,10 @@ def check_labels(y: Tensor, classes: int, where: str) -> None:
 
 
 def verified(dataset: Dataset) -> Dataset:
-    """``dataset`` itself, or a refusal."""
+    """``dataset`` itself, or a refusal.
+
+    Raises Refused: one class only, an id twice, or a column of another length.
+    """
     records, n, where = dataset.records, len(dataset.records), dataset.name
     check_inputs(records.x, where)
     check_labels(records.y, len(dataset.classes), where)
@@ -66,7 +75,10 @@ def verified(dataset: Dataset) -> Dataset:
 
 
 def check_trained(dataset: Dataset) -> None:
-    """Refuse a class in the validation or test split of the source without a training record."""
+    """Refuse a class in the validation or test split of the source without a training record.
+
+    Raises Refused: a class with test or validation records and no training record.
+    """
     if dataset.split is None:
         return
     train = torch.unique(dataset.records.y[dataset.split == TRAIN]).tolist()

@@ -17,7 +17,10 @@ __all__ = ["check_apart"]
 
 
 def check_apart(consortium: Consortium) -> None:
-    """Fail, naming the places, where a unit stands in two pools or a record stands twice."""
+    """Fail, naming the places, where a unit stands in two pools or a record stands twice.
+
+    Raises Failed: a unit is in two pools, or a record twice in one.
+    """
     named = list(_pools(consortium))
     units = torch.cat([records.units for _, records in named])
     ids = torch.cat([records.ids for _, records in named])

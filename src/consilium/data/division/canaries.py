@@ -30,7 +30,10 @@ CanaryKind = Literal["noise", "mislabelled"]
 
 
 def plant(consortium: Consortium, *, canaries: int, kind: CanaryKind, site: str, stream: Stream) -> Consortium:
-    """``consortium`` with that many canaries at the site called ``site``, or spread evenly over all if it is empty."""
+    """``consortium`` with that many canaries at the site called ``site``, or spread evenly over all if it is empty.
+
+    Raises Refused: an unknown kind, or too few classes or records for this one.
+    """
     if kind not in get_args(CanaryKind):
         raise Refused(f"there are no {kind} canaries", remedy=f"use one of {', '.join(get_args(CanaryKind))}")
     if len(consortium.classes) < 2:

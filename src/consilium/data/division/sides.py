@@ -18,7 +18,10 @@ __all__ = ["check_patients", "check_sides"]
 
 
 def check_patients(dataset: Dataset) -> None:
-    """Refuse that all records belong to one patient, whose records stay together."""
+    """Refuse that all records belong to one patient, whose records stay together.
+
+    Raises Refused: all records are of one patient.
+    """
     if dataset.records.unit_count() == 1:
         patient = dataset.unit_name(int(dataset.records.units[0]))
         raise Refused(

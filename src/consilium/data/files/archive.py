@@ -29,6 +29,8 @@ def read_npz(path: Path, wanted: Collection[str], max_bytes: int = MAX_BYTES) ->
 
     Refused: no zip, no such array, two of one name, a broken member, objects (pickle), or more than ``max_bytes`` as
     float32.
+
+    Raises Refused: the file is no sound npz, or holds none of the arrays.
     """
     try:
         with zipfile.ZipFile(path) as archive:

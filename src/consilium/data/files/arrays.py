@@ -30,7 +30,10 @@ _SHORTENED = re.compile(r"\d\.\d+[eE]\+\d+")
 
 
 def inputs(array: _Array, where: str) -> Tensor:
-    """float32 ``(n, *shape)`` in [0, 1] of a uint8 or float array; ``where`` names it in a refusal."""
+    """float32 ``(n, *shape)`` in [0, 1] of a uint8 or float array; ``where`` names it in a refusal.
+
+    Raises Refused: another type than uint8 or float, or another shape.
+    """
     if array.dtype != np.uint8 and not (array.dtype.kind == "f" and array.dtype.itemsize in (2, 4, 8)):
         raise Refused(
             f"inputs are of type {array.dtype}",
@@ -61,7 +64,10 @@ def _channels_first(array: _Array, where: str) -> _Array:
 
 
 def labels(array: _Array, n: int, where: str) -> Tensor:
-    """int64 ``(n,)`` of an array ``(n,)`` or ``(n, 1)`` of whole numbers from 0 on."""
+    """int64 ``(n,)`` of an array ``(n,)`` or ``(n, 1)`` of whole numbers from 0 on.
+
+    Raises Refused: not one whole number from 0 on per record.
+    """
     if array.ndim == 2 and array.shape[1] > 1:
         raise Refused(
             f"there are {array.shape[1]} labels for each record", remedy="give one label a record", where=where
@@ -98,6 +104,8 @@ def identities(values: Sequence[object], where: str, places: Sequence[str] = ())
 
     Refused, at its place: an empty name, a word for a missing one (nan, None, -1), and a float that is no exact whole
     number (NaN, 0.5, 2^53 and above).
+
+    Raises Refused: a name is empty, missing or a float without exact digits.
     """
     names = []
     for number, value in enumerate(values):
@@ -119,7 +127,10 @@ def identities(values: Sequence[object], where: str, places: Sequence[str] = ())
 
 
 def check_digits(array: _Array, where: str) -> None:
-    """Refuse names that are floats too large for their type to keep every whole number (2^24 in float32)."""
+    """Refuse names that are floats too large for their type to keep every whole number (2^24 in float32).
+
+    Raises Refused: a float too large to be an exact name.
+    """
     if array.dtype.kind != "f" or array.dtype.itemsize >= 8:
         return
     most = 2 ** (np.finfo(array.dtype).nmant + 1)

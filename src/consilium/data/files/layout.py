@@ -55,6 +55,8 @@ def standard_names(keys: Iterable[str], where: str) -> tuple[dict[str, str], tup
 
     Refused: two spellings of one split or array, ``x, y`` beside parts of a split, and what is probably one of
     ``NAMES`` under another name.
+
+    Raises Refused: the names are ambiguous or incomplete.
     """
     names = tuple(keys)
     split = {name: _standard(name) for name in names if name not in _PLAIN[None]}
@@ -91,7 +93,10 @@ def _standard(name: str) -> str:
 
 
 def laid_out(arrays: _Arrays, where: str) -> ArrayDataset:
-    """The records in ``arrays``; refused, naming the array, where one is missing or does not fit."""
+    """The records in ``arrays``; refused, naming the array, where one is missing or does not fit.
+
+    Raises Refused: parts of a split have different shapes, or an array is missing.
+    """
     parts = _parts(arrays, where)
     for _, names in parts:
         check_axes(arrays[names[0]], f"{where}[{names[0]}]")

@@ -22,7 +22,10 @@ def split_named(name: str) -> int | None:
 
 
 def check_one_spelling(names: Iterable[str], where: str) -> None:
-    """Refuse two names of one split, such as ``val`` beside ``valid``: which of them is meant cannot be known."""
+    """Refuse two names of one split, such as ``val`` beside ``valid``: which of them is meant cannot be known.
+
+    Raises Refused: two names for one split.
+    """
     spellings: dict[int, str] = {}
     for name in names:
         split = split_named(name)

@@ -29,7 +29,10 @@ class ByKey(Partition):
     natural: ClassVar[bool] = True
 
     def assign(self, y: Tensor, keys: Tensor | None, sites: int, generator: torch.Generator) -> Tensor:
-        """The site ``(u,)`` of each unit; refused without keys, or with fewer keys than sites."""
+        """The site ``(u,)`` of each unit; refused without keys, or with fewer keys than sites.
+
+        Raises Refused: no keys, or fewer keys than sites.
+        """
         if keys is None:
             raise Refused(
                 "by-key needs natural sites, and this source names none",

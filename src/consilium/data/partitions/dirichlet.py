@@ -40,7 +40,10 @@ class Dirichlet(Partition):
         check(self.tries >= 1, "tries", self.tries, "1 or more")
 
     def assign(self, y: Tensor, keys: Tensor | None, sites: int, generator: torch.Generator) -> Tensor:
-        """The site ``(u,)`` of each unit; refused where no try gives every site its minimum."""
+        """The site ``(u,)`` of each unit; refused where no try gives every site its minimum.
+
+        Raises Refused: too few units, or no draw gives every site its minimum.
+        """
         if len(y) < sites * self.minimum:
             raise Refused(
                 f"{len(y)} units cannot give {sites} sites {self.minimum} each",

@@ -30,7 +30,10 @@ class Shards(Partition):
         check(self.per_site >= 1, "per-site", self.per_site, "1 or more")
 
     def assign(self, y: Tensor, keys: Tensor | None, sites: int, generator: torch.Generator) -> Tensor:
-        """The site ``(u,)`` of each unit."""
+        """The site ``(u,)`` of each unit.
+
+        Raises Refused: fewer units than shards.
+        """
         shards = sites * self.per_site
         if len(y) < shards:
             raise Refused(

@@ -55,6 +55,8 @@ def encode_numbers(
     """A column of numbers ``(n,)`` of its own type by its declared range, or else by its least and greatest value.
 
     ``different`` is how many different ones the file holds, where float64 may not have kept them apart.
+
+    Raises Refused: infinite values, or most values outside the declared range.
     """
     numbers = values.astype(np.float64)
     if not np.isfinite(numbers).all():
@@ -96,7 +98,10 @@ def _check_distinct(values: npt.NDArray[Any], scaled: npt.NDArray[np.float32], d
 
 
 def check_classes(words: Sequence[str], name: str) -> None:
-    """Refuse a label column ``name`` whose words ``(n,)`` are too many to be classes, or measurements."""
+    """Refuse a label column ``name`` whose words ``(n,)`` are too many to be classes, or measurements.
+
+    Raises Refused: too many labels for classes.
+    """
     present = set(words)
     numbers = all(NUMBER.fullmatch(word) for word in present)
     fractions = numbers and not all(float(word).is_integer() for word in present)
@@ -113,6 +118,8 @@ def encode_words(values: npt.NDArray[Any], declared: tuple[str, ...] | None, nam
     """A column of words ``(n,)``, one feature for each declared category, or else for each that occurs.
 
     ``rows`` are their numbers in the table.
+
+    Raises Refused: an undeclared category, or a column of identifiers.
     """
     present = sorted(set(values.tolist()))
     unknown = [] if declared is None else [word for word in present if word not in declared]

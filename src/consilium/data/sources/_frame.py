@@ -36,6 +36,8 @@ def read_table(file: Path, columns: tuple[str, ...] | None, separator: str) -> A
     """The table in ``file`` as a pandas frame, its texts ``plain``, a CSV's cells all text.
 
     ``columns`` name those of a CSV without a header.  Its index counts the rows from 1.
+
+    Raises Refused: the file cannot be read or has no rows.  Raises MissingExtra: pandas is not installed.
     """
     try:
         import pandas as pd
@@ -67,7 +69,10 @@ def gaps_of(frame: Any, missing: Collection[str], listed: Mapping[str, Sequence[
 
 
 def check_missing(frame: Any, missing: Collection[str]) -> None:
-    """Refuse a word of ``missing`` that no cell of ``frame`` holds."""
+    """Refuse a word of ``missing`` that no cell of ``frame`` holds.
+
+    Raises Refused: a word that no cell contains.
+    """
     for word in missing:
         if not any(_among(frame[name], {word}).any() for name in frame.columns):
             texts = {text for name in frame.columns for text in frame[name].unique() if isinstance(text, str)}

@@ -17,6 +17,8 @@ def check_roles(
 
     ``roles`` are the columns of the label, the site and the patient, ``drop``, ``ranges`` and ``categories`` those
     that these knobs name.
+
+    Raises Refused: a column with two roles, or named twice.
     """
     named = {knob: name for knob, name in roles.items() if name is not None}
     for knob, other in itertools.combinations(named, 2):

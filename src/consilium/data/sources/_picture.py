@@ -29,7 +29,10 @@ _STEP = {"L;2": 85, "L;4": 17}
 
 
 def read_picture(file: Path, size: int, channels: int, max_pixels: int) -> npt.NDArray[Any]:
-    """uint8 ``(size, size)`` grey or ``(size, size, 3)`` RGB, by ``channels``; refused, naming the file."""
+    """uint8 ``(size, size)`` grey or ``(size, size, 3)`` RGB, by ``channels``; refused, naming the file.
+
+    Raises Refused: the file is no readable picture.  Raises MissingExtra: Pillow is not installed.
+    """
     try:
         from PIL import Image, ImageOps
     except ImportError as error:

@@ -37,7 +37,10 @@ _FEW = 8
 
 
 def check_index_name(name: str) -> None:
-    """Refuse a feature column that pandas called so because it had no name."""
+    """Refuse a feature column that pandas called so because it had no name.
+
+    Raises Refused: the name of an index of pandas.
+    """
     if _INDEX.fullmatch(name):
         raise Refused(
             f"column {name!r} is an index that was stored with the table, and no feature",
@@ -50,6 +53,8 @@ def row_number_note(values: npt.NDArray[Any], name: str) -> str:
     """The complaint about feature ``name`` with numbers ``(n,)``, in the file's order; empty if they number no rows.
 
     Refused: whole numbers that are all different under the name of an id.
+
+    Raises Refused: different whole numbers under the name of an id.
     """
     if len(values) < _FEW or not bool((np.floor(values) == values).all()) or len(np.unique(values)) < len(values):
         return ""

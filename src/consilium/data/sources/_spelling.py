@@ -44,6 +44,8 @@ def exact(number: str) -> Decimal:
 def check_words_apart(words: Sequence[str], rows: Sequence[int], name: str) -> None:
     """Refuse two words ``(n,)`` of column ``name`` that differ only by case, blanks or how a number is written, or that
     look alike; ``rows`` are their numbers in the table.
+
+    Raises Refused: two words that look alike.
     """
     first = dict(zip(reversed(words), reversed(rows), strict=True))
     spelt: dict[object, str] = {}
@@ -69,6 +71,8 @@ def check_words(words: Sequence[str], where: str, *, empty: bool = False, alike:
     """Refuse two declared words that are one when they are ``plain``, or look alike where these are ``alike`` too.
 
     Refused too: a blank one unless ``empty`` is a word.
+
+    Raises Refused: a blank word, or two that look alike.
     """
     read = partial(drawn, capitals=True) if alike else plain_text
     spellings: dict[str, str] = {}

@@ -22,7 +22,10 @@ _GROUPED = {mark: re.compile(rf"[+-]?[1-9]\d{{0,2}}{re.escape(mark)}\d{{3}}") fo
 def check_thousands(
     texts: Sequence[str], rows: Sequence[int], name: str, declared: tuple[float, float] | None, decimal: str
 ) -> None:
-    """Refuse numbers ``(n,)`` of column ``name`` whose decimal marks seem to part thousands; ``rows`` number them."""
+    """Refuse numbers ``(n,)`` of column ``name`` whose decimal marks seem to part thousands; ``rows`` number them.
+
+    Raises Refused: marks that seem to separate thousands.
+    """
     marked = [i for i, text in enumerate(texts) if decimal in text]
     whole = next((text for text in texts if _WHOLE.fullmatch(text)), None)
     if not marked or whole is None or not all(_GROUPED[decimal].fullmatch(texts[i]) for i in marked):

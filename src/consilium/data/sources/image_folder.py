@@ -61,7 +61,10 @@ class ImageFolder(Source):
         )
 
     def load(self) -> Dataset:
-        """Inputs ``(n, channels, size, size)``, files in alphabetical order."""
+        """Inputs ``(n, channels, size, size)``, files in alphabetical order.
+
+        Raises Refused: the folder or a picture in it cannot be read.
+        """
         root = given_folder(self.path)
         try:
             tree = read_tree(root)

@@ -38,7 +38,10 @@ class RoundAnswer(AnswerDefence):
         check(self.top_k is None or self.top_k >= 1, "top-k", self.top_k, "at least 1 class")
 
     def check_fit(self, shape: tuple[int, ...], classes: int) -> None:
-        """Refuse ``top_k`` that keeps every class."""
+        """Refuse ``top_k`` that keeps every class.
+
+        Raises Refused: ``top_k`` is at least the number of classes.
+        """
         if self.top_k is not None and self.top_k >= classes:
             raise Refused(
                 f"round-answer with top-k = {self.top_k} keeps each of the {classes} classes",

@@ -39,7 +39,10 @@ class LabelRandomisedResponse(DataDefence):
         return 1 / (1 + (classes - 1) * math.exp(-self.epsilon))
 
     def protect(self, records: Records, classes: int, stream: Stream) -> Records:
-        """The same inputs under randomised labels."""
+        """The same inputs under randomised labels.
+
+        Raises Refused: fewer than two classes.
+        """
         if classes < 2:
             raise Refused(f"randomised response needs two classes or more, not {classes}", remedy="leave it out")
         generator = stream.concealed()

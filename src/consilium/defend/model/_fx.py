@@ -62,6 +62,8 @@ def quantise(module: nn.Module, batches: list[Tensor], *, search: bool = True, p
     whose ranges are filled in afterwards.  ``proved``: its kernels are compared with their reference on the first
     batch.  Refused, by name, are activations without int8 kernel, code that cannot be traced, layers that cannot run,
     and kernels that compute something else.
+
+    Raises Refused: the module cannot be traced or quantised, or its kernels differ from their reference.
     """
     _refuse_by_name(module)
     try:

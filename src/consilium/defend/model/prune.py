@@ -50,7 +50,10 @@ class Prune(ModelDefence):
         return self.fine_tune_steps > 0
 
     def apply(self, module: nn.Module, public: Records, stream: Stream) -> nn.Module:
-        """The pruned model, fine-tuned by SGD with momentum 0.9 on batches of 64 public records."""
+        """The pruned model, fine-tuned by SGD with momentum 0.9 on batches of 64 public records.
+
+        Raises Unlawful: fine-tuning without public records (law 10).
+        """
         if self.fine_tune_steps and not len(public):
             raise Unlawful(
                 "prune has no public records to fine-tune on",
@@ -76,7 +79,10 @@ class Prune(ModelDefence):
         return copy.deepcopy(module).eval().requires_grad_(False)
 
     def trial(self, module: nn.Module, x: Tensor) -> nn.Module:
-        """The same architecture; refused if fine-tuning finds no gradient."""
+        """The same architecture; refused if fine-tuning finds no gradient.
+
+        Raises Refused: no gradient reaches the parameters.
+        """
         tried = copy.deepcopy(module).eval().requires_grad_(True)
         with torch.enable_grad():
             reached = tried(x).requires_grad

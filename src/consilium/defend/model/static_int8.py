@@ -55,7 +55,10 @@ class StaticInt8(ModelDefence):
         return 0 if self.calibration == type(self).calibration else self.calibration
 
     def apply(self, module: nn.Module, public: Records, stream: Stream) -> nn.Module:
-        """The int8 model, calibrated on ``calibration`` random public records (all, if there are fewer)."""
+        """The int8 model, calibrated on ``calibration`` random public records (all, if there are fewer).
+
+        Raises Unlawful: no public records to fit the ranges on (law 10).
+        """
         if not len(public):
             raise Unlawful(
                 "static-int8 has no public records to fit its ranges on", law=10, remedy="set data.public above 0"

@@ -108,7 +108,10 @@ class DPSGDRule(GradientRule):
         return self.selection.words
 
     def schedule(self, schedule: Schedule) -> Schedule:
-        """``schedule`` with this rule's own batch, if it has one."""
+        """``schedule`` with this rule's own batch, if it has one.
+
+        Raises Unlawful: the study sets all records per step, and dp-sgd a batch.
+        """
         if self.batch is None or self.batch == schedule.batch:
             return schedule
         if schedule.batch == 0:
@@ -119,7 +122,10 @@ class DPSGDRule(GradientRule):
         return replace(schedule, batch=self.batch)
 
     def batch_of(self, n: int, schedule: Schedule) -> int:
-        """The batch B at a site with ``n`` units; refused where B > n or delta >= 1/n (LAWS 7)."""
+        """The batch B at a site with ``n`` units; refused where B > n or delta >= 1/n (LAWS 7).
+
+        Raises Unlawful: fewer units than the batch, or delta not below 1/n (law 7).
+        """
         batch, them = self.schedule(schedule).batch or n, _PLURAL[self.unit]
         if n < max(1, batch):
             raise Unlawful(
@@ -140,6 +146,8 @@ class DPSGDRule(GradientRule):
 
         It is the deviation of the noise over the sum's sensitivity under add-or-remove-one, whatever ``adjacency`` is:
         under replace-one the same deviation costs a larger epsilon, so a target needs a larger sigma.
+
+        Raises Refused: neither epsilon nor noise-multiplier is set.
         """
         self.batch_of(n, schedule)
         if self.sigma is not None:
@@ -149,7 +157,10 @@ class DPSGDRule(GradientRule):
         return _least_multiplier(self, n, schedule)
 
     def step_charge(self, n: int, schedule: Schedule) -> Charge:
-        """Of one step; refused where noise is correlated over steps, which have charges together alone."""
+        """Of one step; refused where noise is correlated over steps, which have charges together alone.
+
+        Raises Unlawful: the noise is correlated over the steps.
+        """
         if not self.noise.independent:
             raise Unlawful(
                 f"{type(self.noise).__name__} correlates the noise of the steps, so a single step has no charge",
@@ -171,7 +182,10 @@ class DPSGDRule(GradientRule):
         return of_unit(self.unit, charge)
 
     def most_rounds(self, n: int, schedule: Schedule) -> int:
-        """All rounds, or as many as the budget allows; refused if that is none."""
+        """All rounds, or as many as the budget allows; refused if that is none.
+
+        Raises Unlawful: the budget does not cover one round (law 7).
+        """
         if self.epsilon is None or self.sigma is None:
             return schedule.rounds
         most = privacy.most_repeats(

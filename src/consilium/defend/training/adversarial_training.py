@@ -50,7 +50,10 @@ class AdversarialTraining(TrainingDefence):
         check(0 < self.share <= 1, "share", self.share, "a probability above 0, at most 1")
 
     def objective(self, objective: Objective) -> Objective:
-        """The same losses, on adversarial inputs.  Wrapping twice would add the radii up and is refused."""
+        """The same losses, on adversarial inputs.  Wrapping twice would add the radii up and is refused.
+
+        Raises Unlawful: the defence is applied already.
+        """
         if isinstance(objective, _AdversarialObjective):
             raise Unlawful("adversarial-training is applied twice, and the radii would add up", remedy="name it once")
         return _AdversarialObjective(self, objective)

@@ -43,7 +43,10 @@ class Augmentation(TrainingDefence):
         check_viewable(shape, self.shift)
 
     def objective(self, objective: Objective) -> Objective:
-        """The same losses, on views.  Wrapping twice would multiply the copies and is refused."""
+        """The same losses, on views.  Wrapping twice would multiply the copies and is refused.
+
+        Raises Unlawful: the defence is applied already.
+        """
         if isinstance(objective, Augmented):
             raise Unlawful("augmentation is applied twice, and its copies would multiply", remedy="name it once")
         return Augmented(objective, self.copies, self.flip, self.shift)

@@ -66,7 +66,10 @@ class DPSGD(TrainingDefence):
         check(self.chunk is None or self.chunk >= 1, "chunk", self.chunk, "at least 1")
 
     def rule(self, rule: GradientRule) -> DPSGDRule:
-        """Noisy clipped sums instead of the mean; any other rule cannot be replaced without losing what it promised."""
+        """Noisy clipped sums instead of the mean; any other rule cannot be replaced without losing what it promised.
+
+        Raises Unlawful: ``rule`` is not the plain mean.
+        """
         if isinstance(rule, DPSGDRule):
             raise Unlawful("dp-sgd is applied twice, and its noise would replace itself", remedy="name dp-sgd once")
         if not isinstance(rule, MeanGradient):

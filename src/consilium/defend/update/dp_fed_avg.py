@@ -80,7 +80,10 @@ class DPFedAvg(UpdateDefence, MergeDefence):
             raise Refused("count-noise needs a quantile to count for", remedy="set quantile, such as 0.5")
 
     def made_for(self, network: Network) -> DPFedAvg:
-        """This defence; refused for a network with running statistics, which noise makes useless."""
+        """This defence; refused for a network with running statistics, which noise makes useless.
+
+        Raises Unlawful: the network has buffers.
+        """
         if network.start()[1].numel():
             raise Unlawful(
                 "the model's buffers (BatchNorm's running statistics) would be noised into nonsense",
@@ -93,7 +96,10 @@ class DPFedAvg(UpdateDefence, MergeDefence):
         return replace(self, clip=float(extra[CLIP])) if CLIP in extra else self
 
     def protect(self, update: Update, memory: Payload, stream: Stream) -> tuple[Update, Payload]:
-        """The site half; nothing is kept."""
+        """The site half; nothing is kept.
+
+        Raises Unlawful: the payload has another entry than the change of the model.
+        """
         for name in update.payload:
             if name not in _BOUNDED:
                 raise Unlawful(
@@ -114,7 +120,10 @@ class DPFedAvg(UpdateDefence, MergeDefence):
         return replace(bounded, payload={**bounded.payload, INSIDE: update.payload[INSIDE].clamp(-0.5, 0.5)})
 
     def merge(self) -> Aggregator:
-        """Refused: without a cohort there is no denominator and no noise."""
+        """Refused: without a cohort there is no denominator and no noise.
+
+        Raises Refused: always.
+        """
         raise Refused("dp-fed-avg was called without the number of expected sites", remedy="use merge_for")
 
     def merge_for(self, cohort: Cohort, stream: Stream) -> Aggregator:
@@ -122,7 +131,10 @@ class DPFedAvg(UpdateDefence, MergeDefence):
         return CentralNoise(self.clip, self._noise(cohort), cohort.expected, stream, self._moving(cohort))
 
     def promise(self, cohort: Cohort) -> Promise:
-        """A claim of each site; refused where delta, cohort or clip allow none."""
+        """A claim of each site; refused where delta, cohort or clip allow none.
+
+        Raises Unlawful: delta is not below 1/n, or the budget does not cover one round (law 7).
+        """
         n = cohort.population
         if self.delta * n >= 1:
             raise Unlawful(

@@ -95,7 +95,10 @@ class Denied(Exception):
 
 
 def read_head(raw: bytes, limits: ConnectionLimits, calls: frozenset[str] = CALLS) -> Head:
-    """The request whose head, up to and with its empty line, is ``raw``; raises :class:`Denied`."""
+    """The request whose head, up to and with its empty line, is ``raw``; raises :class:`Denied`.
+
+    Raises Denied: the head is malformed, or the call is not of the fleet interface.
+    """
     lines = raw[:-4].split(b"\r\n")
     if any(b"\r" in line or b"\n" in line or b"\0" in line for line in lines):
         raise Denied(400, "a line of the head does not end with CR LF")

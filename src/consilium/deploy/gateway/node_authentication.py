@@ -67,7 +67,10 @@ class Signatures:
         self._clock = clock
 
     def node(self, head: Head) -> bytes:
-        """The key whose node has signed ``head``; raises :class:`Denied`."""
+        """The key whose node has signed ``head``; raises :class:`Denied`.
+
+        Raises Denied: no registered key signed the head, or the signature was used before.
+        """
         values = [[value for name, value in head.fields if name == wanted] for wanted in (_KEY, _TIME, _SIGNATURE)]
         if any(len(value) != 1 for value in values):
             raise Denied(401, "it is not signed by a node")

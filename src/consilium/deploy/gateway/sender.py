@@ -28,7 +28,10 @@ _MOST_FIELDS = 64
 
 
 def check_sender(body: bytes | bytearray) -> None:
-    """Refuse pushed messages that name another sender than the request does; raises :class:`Denied`."""
+    """Refuse pushed messages that name another sender than the request does; raises :class:`Denied`.
+
+    Raises Denied: a message names another sender.
+    """
     request = memoryview(body)
     node = _number(_only(_only(request, 1), 1))
     for number, message in _fields(request):

@@ -76,7 +76,10 @@ def describe(spec: Spec, arm: Arm, seed: int, training: str, data: Consortium, s
 
 
 def understand(request: StudyRequest) -> DescribedStudy:
-    """The requested study; refused where the fields that the limits check differ from the study's tables."""
+    """The requested study; refused where the fields that the limits check differ from the study's tables.
+
+    Raises Refused: the request is malformed, or its summary differs from its study.
+    """
     plan = request.plan
     if set(plan) != _PLAN or not isinstance(plan["tables"], Mapping):
         raise Refused("the request describes no study", remedy="run one release everywhere", where="request")

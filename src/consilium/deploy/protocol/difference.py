@@ -24,7 +24,10 @@ _log = logging.getLogger("consilium.site")
 
 
 def refuse_difference(mine: Schema, study: Schema, *, private: bool) -> None:
-    """Refuse, naming the first, what differs; ``private``: a claim is made, so that nothing undeclared may be used."""
+    """Refuse, naming the first, what differs; ``private``: a claim is made, so that nothing undeclared may be used.
+
+    Raises Refused: the data differ.  Raises Unlawful: undeclared ranges or categories under a claim (law 9).
+    """
     checks: tuple[Callable[[Schema, Schema], None], ...] = _columns, _preparation, _shape, _classes, _patients
     for check in checks:
         check(mine, study)

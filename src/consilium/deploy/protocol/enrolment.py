@@ -39,7 +39,10 @@ class Enrolment:
     inputs: str = ""
 
     def check_bounds(self, most: int) -> None:
-        """Refuse more records than a study allows, or none at all."""
+        """Refuse more records than a study allows, or none at all.
+
+        Raises Refused: no training records, or more than the study allows.
+        """
         if self.train < 1:
             raise Refused("the enrolment declares no training records", where=self.site)
         if max(self.train, self.validation) > most:
@@ -50,7 +53,10 @@ class Enrolment:
             )
 
     def check_same(self, train: int, validation: int) -> None:
-        """Refuse other numbers than those of its share of the study's own data: in a rehearsal they are known."""
+        """Refuse other numbers than those of its share of the study's own data: in a rehearsal they are known.
+
+        Raises Refused: other numbers than those of the share.
+        """
         if (self.train, self.validation) != (train, validation):
             counts = f"{self.train} training and {self.validation} validation records"
             raise Refused(
@@ -64,7 +70,10 @@ def encode_enrolment(enrolment: Enrolment, study: str) -> bytes:
 
 
 def decode_enrolment(data: bytes, study: str, site: str) -> Enrolment:
-    """From the bytes that ``site`` sent; refused where they are anything else."""
+    """From the bytes that ``site`` sent; refused where they are anything else.
+
+    Raises Refused: the message is malformed, or of another study or site.
+    """
     header = unpack(data, _BYTES).header
     if set(header) != _FIELDS or header["kind"] != "enrolment":
         raise Refused(

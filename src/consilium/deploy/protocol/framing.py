@@ -89,7 +89,10 @@ def unpack(data: bytes, bounds: Bounds) -> Frame:
 
 
 def canonical(value: object) -> bytes:
-    """JSON with sorted keys and no spaces, ASCII: equal values give equal bytes.  NaN and infinity are refused."""
+    """JSON with sorted keys and no spaces, ASCII: equal values give equal bytes.  NaN and infinity are refused.
+
+    Raises Refused: ``value`` is not plain JSON.
+    """
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
     except (TypeError, ValueError, RecursionError) as error:
@@ -116,7 +119,10 @@ def quoted(value: object) -> str:
 
 
 def heading(data: bytes, bounds: Bounds) -> tuple[dict[str, Json], int]:
-    """The header of ``data`` and where its tensors begin; those are not looked at."""
+    """The header of ``data`` and where its tensors begin; those are not looked at.
+
+    Raises Refused: the message is malformed or of another version.
+    """
     if len(data) > bounds.bytes:
         _refuse(f"{len(data)} bytes are more than the {bounds.bytes} that are read")
     if len(data) < _HEAD.size:

@@ -23,7 +23,10 @@ class Question:
 
     @classmethod
     def of(cls, inbox: object) -> Question:
-        """The question in ``inbox``; Refused for an inbox that no message can carry."""
+        """The question in ``inbox``; Refused for an inbox that no message can carry.
+
+        Raises Refused: an inbox that no message can carry.
+        """
         match inbox:
             case Broadcast():
                 return cls(inbox)

@@ -54,7 +54,10 @@ class Schema:
 
 
 def check_declared(data: Consortium) -> None:
-    """Refuse the study's own data where the meaning of the inputs cannot be sent to the sites."""
+    """Refuse the study's own data where the meaning of the inputs cannot be sent to the sites.
+
+    Raises Refused: too long a schema, or ranges and categories that are not declared.
+    """
     inputs = data.inputs
     for column in inputs.columns:
         if not column.declared:
@@ -70,7 +73,10 @@ def check_declared(data: Consortium) -> None:
 
 
 def check_named(data: Consortium) -> None:
-    """Refuse features whose meaning is not described."""
+    """Refuse features whose meaning is not described.
+
+    Raises Refused: features without a description.
+    """
     if len(data.shape) == 1 and not data.inputs.columns:
         reason = "the features have no names, so sites cannot agree on their order"
         remedy = "add an array columns with a text for each feature to the npz, or give a table"
@@ -81,7 +87,10 @@ def check_named(data: Consortium) -> None:
 
 
 def check_agreed(study: Schema, digests: Mapping[str, str]) -> None:
-    """Refuse, by name, the first site whose digest is not that of the study, or whose units are not those of others."""
+    """Refuse, by name, the first site whose digest is not that of the study, or whose units are not those of others.
+
+    Raises Refused: a site with another schema or other units.
+    """
     options = {True} if study.inputs.patients else {True, False}
     known = {replace(study, inputs=replace(study.inputs, patients=named)).digest(): named for named in options}
     for site, digest in digests.items():

@@ -44,7 +44,10 @@ _AGAIN = 2.0
 
 
 def check_deployable(spec: Spec) -> None:
-    """Refuse what makes no sense among real sites."""
+    """Refuse what makes no sense among real sites.
+
+    Raises Refused: the study simulates what a deployment cannot have.
+    """
     if spec.federation is None:
         raise Refused("a study of a trained model trains nothing", remedy="run it: consilium run", where="model")
     if spec.corruptions:
@@ -86,7 +89,10 @@ def declaration_check(spec: Spec) -> Callable[[Enrolment], None]:
 
 
 def plan_for(spec: Spec, greeted: Mapping[str, Enrolment]) -> Plan:
-    """The plan for sites with records of their own, or for a rehearsal on the study's."""
+    """The plan for sites with records of their own, or for a rehearsal on the study's.
+
+    Raises Refused: sites with own data and rehearsing ones, or an attack that needs the sites' records.
+    """
     if len({one.own for one in greeted.values()}) > 1:
         shared = ", ".join(site for site, one in greeted.items() if not one.own)
         raise Refused(
@@ -116,6 +122,8 @@ def enrol(
 
     An enrolment that is no enrolment of that site, or that ``accept`` refuses, rejects that site alone: it is queried
     again until ``options.gather`` is over, since its operator may restart it.
+
+    Raises Refused: a site's limits forbid the study.  Raises Failed: a site did not enrol in time.
     """
     digest, question = request.digest(), wire.encode_request(request)
     parts, schema = {"request": question, "question": question, **more}, read_schema(request.plan)
@@ -159,7 +167,10 @@ def _incomplete(missing: Sequence[str], rejections: Mapping[str, str], options: 
 
 
 def named(caller: Caller, options: ServerOptions, spec: Spec, data: Consortium, names: Sequence[str]) -> dict[str, int]:
-    """Without keys a site is identified by the name it sends: query each new node until all names are there."""
+    """Without keys a site is identified by the name it sends: query each new node until all names are there.
+
+    Raises Failed: a site did not connect in time.
+    """
     question, nodes = wire.encode_request(_first(spec, data, names)), dict[str, int]()
     parts = {"request": question, "question": question, "greet": b"-"}
     end = time.monotonic() + options.gather

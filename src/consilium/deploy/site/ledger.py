@@ -94,6 +94,8 @@ class Ledger:
         """Record that the model of the message ``model`` is evaluated here; refused beyond ``most`` different ones.
 
         Accuracy on the site's records reveals a little about them with each model, and no noise protects it.
+
+        Raises Refused: ``most`` other models were evaluated already.
         """
         digest = hashlib.sha256(model).hexdigest()
         if digest in self._judged:
@@ -260,6 +262,8 @@ def open_ledger(
 
     A second head in ``witness``, on another disk, detects a folder that was restored from an old copy.  ``custody`` is
     where its secret is stored: unencrypted in the folder by default.
+
+    Raises Refused: a ledger of another version, or a witness without its ledger.
     """
     keeper = custody or PlainFile()
     if not folder.exists() or not any(folder.iterdir()):

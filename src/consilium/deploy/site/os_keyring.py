@@ -33,7 +33,10 @@ class Keyring(Custody):
     name = "keyring"
 
     def wrap(self, key: bytes) -> bytes:
-        """Put the key into the keyring; what points to it."""
+        """Put the key into the keyring; what points to it.
+
+        Raises Refused: the keyring did not store the key.
+        """
         account = secrets.token_hex(16)
         _call("set_password", _SERVICE, account, key.hex())
         if _call("get_password", _SERVICE, account) != key.hex():
@@ -41,7 +44,10 @@ class Keyring(Custody):
         return canonical({"kept": self.name, "service": _SERVICE, "account": account, "check": _check(key)})
 
     def unwrap(self, data: bytes, path: Path) -> bytes:
-        """The key from the keyring; Refused where it is not there any more."""
+        """The key from the keyring; Refused where it is not there any more.
+
+        Raises Refused: the keyring does not have the key.
+        """
         about = parse_object(data, "secret")
         entry = _call("get_password", str(about.get("service")), str(about.get("account")))
         try:

@@ -41,7 +41,10 @@ class Passphrase(Custody):
         self._ask, self._known = ask, dict[bytes, bytes]()
 
     def wrap(self, key: bytes) -> bytes:
-        """The file's content; Refused for a passphrase that is too short."""
+        """The file's content; Refused for a passphrase that is too short.
+
+        Raises Refused: the passphrase is too short.
+        """
         passphrase = self._ask(True)
         if len(passphrase) < _SHORTEST:
             reason = f"the new passphrase has fewer than {_SHORTEST} characters"

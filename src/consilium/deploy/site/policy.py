@@ -161,7 +161,10 @@ def check_policy(request: StudyRequest, limits: SiteLimits, ledger: Ledger, data
 
 
 def read_limits(path: Path) -> SiteLimits:
-    """The limits in a TOML file; an unknown name is refused with the nearest one offered."""
+    """The limits in a TOML file; an unknown name is refused with the nearest one offered.
+
+    Raises Refused: the file is not readable, not TOML, or has an unknown name or value.
+    """
     try:
         return _limits(read_toml(path))
     except OSError as error:

@@ -76,7 +76,10 @@ class Guard:
     def admit(
         self, request: StudyRequest, known: Recognised, person: Participant, labels: Sequence[Charge] = ()
     ) -> Admitted:
-        """Refuse what the limits or the budget do not allow on these records; ``labels``: what data defences charge."""
+        """Refuse what the limits or the budget do not allow on these records; ``labels``: what data defences charge.
+
+        Raises Refused: a limit or the budget forbids the study.
+        """
         if person.stream.noise != "secret":
             raise Refused("a deployed site's noise must be secret", remedy="build the participant with the site's key")
         rule, n = person.rule, person.rule.count(person.train)
@@ -89,7 +92,10 @@ class Guard:
         return Admitted(request, replace(person, site=replace(person.site, limits=self.limits.at_site())), planned)
 
     def pay(self, admitted: Admitted, round: int, question: bytes) -> None:
-        """Charge ``round``, requested by ``question``, before it is computed; a stored answer needs no charge."""
+        """Charge ``round``, requested by ``question``, before it is computed; a stored answer needs no charge.
+
+        Raises Refused: a limit or the budget forbids the round.
+        """
         request, planned, study = admitted.request, admitted.planned, admitted.request.digest()
         if not 1 <= round <= request.rounds:
             raise Refused(

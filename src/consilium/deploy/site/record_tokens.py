@@ -66,6 +66,8 @@ def fingerprint(records: Records, key: bytes, names: Sequence[str] | None = None
     """The fingerprint of ``records`` under ``key`` (32 bytes); ``names`` are stable names of their units, one a record.
 
     A person is a unit of ``records``; records with the same content, or the same name, are the same person's.
+
+    Raises Refused: no records, or another number of names.
     """
     if not len(records):
         raise Refused("there are no training records", remedy="check the site's data")

@@ -43,7 +43,10 @@ class Custody(ABC):
         """The key that the content ``data`` of the file ``path`` stands for; Refused where it cannot be read."""
 
     def make(self, path: Path) -> Secret:
-        """A new secret, its file (mode 0600) on disk before this returns; refused where one is there already."""
+        """A new secret, its file (mode 0600) on disk before this returns; refused where one is there already.
+
+        Raises Refused: the file exists already.
+        """
         if path.exists():
             raise Refused(f"{path} is there already", remedy="keep it: without it the ledger is lost")
         key = os.urandom(_BYTES)
@@ -54,6 +57,8 @@ class Custody(ABC):
         """The secret of the file ``path``; an unencrypted one is moved into this custody, and this is logged.
 
         Refused where it is missing, damaged, readable by others, or kept in another way.
+
+        Raises Refused: the file cannot be read by this custody.
         """
         data = _private(path)
         custody_name = _custody_kind(data, path)

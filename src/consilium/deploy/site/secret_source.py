@@ -31,7 +31,10 @@ _LONGEST = 4096
 
 
 def custody(words: str) -> Custody:
-    """The custody for the value of ``--secret-from``; an unknown value is not printed, since it may be a passphrase."""
+    """The custody for the value of ``--secret-from``; an unknown value is not printed, since it may be a passphrase.
+
+    Raises Refused: an unknown value.
+    """
     if words == "file":
         return PlainFile()
     if words == "keyring":

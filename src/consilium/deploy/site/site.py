@@ -61,7 +61,10 @@ class SiteConnection:
     insecure: bool = False
 
     def check(self) -> None:
-        """Refuse what is not safe, or not there."""
+        """Refuse what is not safe, or not there.
+
+        Raises Refused: a file is missing or open to others, or the address is not safe.
+        """
         host, _ = parse_address(self.address)
         refuse_insecure(host, self.insecure, self.key is None or self.ca is None, "--key and --ca")
         for path in (self.key, self.ca):
@@ -94,7 +97,10 @@ def take_part(
 
 
 def join(line: SiteConnection, worker: Worker, home: Path) -> None:
-    """Take part until interrupted."""
+    """Take part until interrupted.
+
+    Raises Refused: the server's certificate is of another authority, or it does not accept the site's key.
+    """
     require_flower()
     line.check()
     check_site_name(worker.site)

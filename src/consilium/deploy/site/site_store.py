@@ -37,7 +37,10 @@ class SiteStore:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def answer(self, round: int, question: bytes) -> bytes | None:
-        """The bytes that were sent in answer to ``question`` in ``round``; None if it was never answered."""
+        """The bytes that were sent in answer to ``question`` in ``round``; None if it was never answered.
+
+        Raises Failed: the stored answer was changed.
+        """
         path = self._answer(round)
         if not path.is_file():
             return None
@@ -52,7 +55,10 @@ class SiteStore:
         return data[32:]
 
     def state(self, round: int) -> SiteState:
-        """The state before ``round``; a fresh one if the site has not worked yet; raises where it is gone."""
+        """The state before ``round``; a fresh one if the site has not worked yet; raises where it is gone.
+
+        Raises Failed: the state is no longer stored, or was changed.
+        """
         before = [number for number in self._rounds() if number < round]
         if before:
             return self._read(max(before))

@@ -96,7 +96,10 @@ def make_site_key(site: str, folder: Path) -> tuple[Path, Path]:
 
 
 def server_keys(folder: Path) -> ServerKeys:
-    """The keys in ``folder``; refused where one is missing or open to others."""
+    """The keys in ``folder``; refused where one is missing or open to others.
+
+    Raises Refused: a file is missing or open to others.
+    """
     keys = ServerKeys(folder)
     for path in (keys.ca, keys.certificate, keys.key):
         if not path.is_file():
@@ -109,7 +112,10 @@ def server_keys(folder: Path) -> ServerKeys:
 
 
 def roster(keys: ServerKeys) -> dict[str, bytes]:
-    """Each site's public key in PEM form, by the name of its file, sorted."""
+    """Each site's public key in PEM form, by the name of its file, sorted.
+
+    Raises Refused: no key, an invalid key, or one key twice.
+    """
     _crypto()
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization as s
@@ -136,7 +142,10 @@ def roster(keys: ServerKeys) -> dict[str, bytes]:
 
 
 def check_site_name(site: str) -> None:
-    """Refuse what is no name of a site."""
+    """Refuse what is no name of a site.
+
+    Raises Refused: an invalid name.
+    """
     if not _NAME.fullmatch(site):
         raise Refused(f"{site!r:.80} is no site name", remedy="use letters, digits, dots, dashes and underscores")
 

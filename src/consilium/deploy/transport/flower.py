@@ -332,7 +332,10 @@ class _Poll(Generic[Answer]):
 
 
 def refusal_of(site: str, data: bytes, study: str) -> Refused | None:
-    """The error of ``site`` where its reply is a refusal; refused where the refusal names another site."""
+    """The error of ``site`` where its reply is a refusal; refused where the refusal names another site.
+
+    Raises Refused: the refusal names another site.
+    """
     if heading(data, Bounds())[0].get("kind") != "refusal":
         return None
     refusal = wire.decode_refusal(data, wire.Context(study))

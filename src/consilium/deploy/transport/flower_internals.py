@@ -71,7 +71,10 @@ def register_sites(address: str, ca: bytes | None, sites: Mapping[str, bytes]) -
 
 
 def start_run(address: str, ca: bytes | None) -> int:
-    """Start a run of the empty app; returns its id."""
+    """Start a run of the empty app; returns its id.
+
+    Raises Failed: Flower started no run.
+    """
     from flwr.cli.build import build_fab_from_files
     from flwr.common.serde import fab_to_proto
     from flwr.proto.control_pb2 import StartRunRequest

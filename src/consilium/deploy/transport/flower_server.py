@@ -82,7 +82,10 @@ class Link:
         wait_open(child, address)
 
     def check(self) -> None:
-        """Raise if a process has ended, or the disk is full: the link keeps its messages there, and would only fail."""
+        """Raise if a process has ended, or the disk is full: the link keeps its messages there, and would only fail.
+
+        Raises Failed: a process has ended, or the disk is full.
+        """
         for child in self.children:
             child.check()
         room = os.statvfs(self.folder)

@@ -55,7 +55,10 @@ class Child:
             os.close(handle)
 
     def check(self) -> None:
-        """Raise if it has ended."""
+        """Raise if it has ended.
+
+        Raises Failed: the process has ended.
+        """
         if self.process.poll() is not None:
             raise Failed(f"{self.name} has ended: {self.last_words()}", remedy=f"see {self.log}")
 
@@ -77,7 +80,10 @@ class Child:
 
 
 def require_flower() -> None:
-    """Refuse to go on without Flower, or with one whose inside is not known (see `flower_internals`)."""
+    """Refuse to go on without Flower, or with one whose inside is not known (see `flower_internals`).
+
+    Raises MissingExtra: Flower is not installed, or in another version.
+    """
     import importlib.metadata
 
     os.environ.update(_QUIET)  # before the first import of flwr, which reads them
@@ -94,7 +100,10 @@ def require_flower() -> None:
 
 
 def program(name: str) -> str:
-    """The path of a Flower program, that of this Python and not the first one in PATH."""
+    """The path of a Flower program, that of this Python and not the first one in PATH.
+
+    Raises MissingExtra: the program is not installed.
+    """
     path = Path(sys.executable).parent / name
     if not path.is_file():
         raise MissingExtra(f"{name} is not beside {sys.executable}", remedy="pip install consilium[flower]")
@@ -102,7 +111,10 @@ def program(name: str) -> str:
 
 
 def wait_open(child: Child, address: tuple[str, int], seconds: float = 60.0) -> None:
-    """Wait until ``child`` listens on ``address``."""
+    """Wait until ``child`` listens on ``address``.
+
+    Raises Failed: ``child`` ended, or does not listen in time.
+    """
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         child.check()
@@ -133,7 +145,10 @@ def new_secret(path: Path) -> bytes:
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """``HOST:PORT`` or ``[HOST]:PORT``."""
+    """``HOST:PORT`` or ``[HOST]:PORT``.
+
+    Raises Refused: ``text`` is not an address.
+    """
     host, colon, port = text.rpartition(":")
     if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise Refused(f"{text!r:.80} is no address", remedy="write HOST:PORT", where="address")
@@ -153,7 +168,10 @@ def is_loopback(host: str) -> bool:
 
 
 def refuse_insecure(host: str, insecure: bool, bare: bool, wanted: str) -> None:
-    """TLS and keys are always on; without them (``bare``) ``insecure`` must be True and ``host`` the loopback."""
+    """TLS and keys are always on; without them (``bare``) ``insecure`` must be True and ``host`` the loopback.
+
+    Raises Refused: the flags contradict each other, or ``host`` is not the loopback.
+    """
     if insecure and not is_loopback(host):
         raise Refused(
             f"{host} is not the loopback", remedy="use --insecure-loopback with 127.0.0.1 only", where="address"

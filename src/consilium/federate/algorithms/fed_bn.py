@@ -46,7 +46,10 @@ class FedBN(LocalDescent):
     optimiser: Optimiser = "sgd"
 
     def bound(self, network: Network) -> Algorithm:
-        """With the places of the network's normalisation layers; refused where there is none."""
+        """With the places of the network's normalisation layers; refused where there is none.
+
+        Raises Refused: the network has no normalisation layer.
+        """
         (params, buffers), module = network.start(), network.template
         layers = {id(t) for m in module.modules() if isinstance(m, _NORMS) for t in (*m.parameters(), *m.buffers())}
         if not layers:
@@ -60,7 +63,10 @@ class FedBN(LocalDescent):
         return _BoundFedBN(self.lr, self.momentum, self.optimiser, weights, statistics)
 
     def start(self, network: Network, population: int) -> Server:
-        """Not before it is bound: it would be plain FedAvg."""
+        """Not before it is bound: it would be plain FedAvg.
+
+        Raises Failed: always.
+        """
         raise Failed("fed-bn was started before it was bound to a network", remedy="start algorithm.bound(network)")
 
 

@@ -69,7 +69,10 @@ class FedNova(Algorithm):
         return {**super().expects(server), "steps": (1,)}
 
     def check(self, payload: Payload, steps: int) -> None:
-        """a_k is at most that of the steps that were planned: it multiplies every site's change."""
+        """a_k is at most that of the steps that were planned: it multiplies every site's change.
+
+        Raises Refused: more effective steps than planned.
+        """
         effective, rho = float(payload["steps"]), self.momentum
         most = (steps - rho * (1 - rho**steps) / (1 - rho)) / (1 - rho)  # the sum below in closed form
         if not 0 <= effective <= most * (1 + _ROUNDING):

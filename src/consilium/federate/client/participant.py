@@ -110,7 +110,10 @@ class Participant:
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Name the stage in whatever error leaves the block."""
+    """Name the stage in whatever error leaves the block.
+
+    Raises Failed: an error that is not of Consilium; others are located and raised again.
+    """
     try:
         yield
     except ConsiliumError as error:

@@ -33,7 +33,10 @@ class Expected:
     dtype: torch.dtype
 
     def check(self, update: Update) -> None:
-        """Refuse an update that holds anything else."""
+        """Refuse an update that holds anything else.
+
+        Raises Refused: a tensor is missing or unknown, or has another shape or type.
+        """
         for name, shape in self.shapes.items():
             if name not in update.payload or tuple(update.payload[name].shape) != tuple(shape):
                 raise Refused(f"{name} has not the shape {tuple(shape)}")
@@ -45,7 +48,10 @@ class Expected:
 
 
 def admitted(update: Update, defences: Sequence[UpdateDefence], expected: Expected) -> Update:
-    """What the server halves make of an update; refused where it is not what was ``expected``."""
+    """What the server halves make of an update; refused where it is not what was ``expected``.
+
+    Raises Refused: the update is not as ``expected``, not finite, or too long for float32.
+    """
     for defence in reversed(defences):
         if defence.stage not in _CODED:
             expected.check(update)

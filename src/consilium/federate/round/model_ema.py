@@ -28,7 +28,10 @@ class ModelEMA:
     decay: float = 0.0
 
     def refuse(self, algorithm: Algorithm) -> None:
-        """Refuse an algorithm that makes a model for each site: the average is the server's."""
+        """Refuse an algorithm that makes a model for each site: the average is the server's.
+
+        Raises Unlawful: the algorithm is personal.
+        """
         if self.decay and algorithm.personal:
             raise Unlawful(
                 f"{algorithm.kind()} makes a model for each site, and the average is of the server's",

@@ -49,6 +49,8 @@ class RoundLog:
         """Drop the lines of rounds after ``rounds``, and a line that a kill cut; the seconds of those that stay.
 
         A stored round has its line, which was on disk before it.  Without one its cohort is unknown.
+
+        Raises Failed: a stored round has no readable line.
         """
         lines = self._lines() if self.path.exists() else []
         whole = [line for line in lines if line.report is not None and line.round <= rounds]

@@ -28,7 +28,10 @@ def site_weights(records: Mapping[str, int], weighing: Weighing) -> dict[str, fl
 
 
 def check_weight(site: str, weight: float, weights: Mapping[str, float]) -> None:
-    """Refuse a weight that is not the one that the server worked out for ``site``."""
+    """Refuse a weight that is not the one that the server worked out for ``site``.
+
+    Raises Refused: the update declares another weight.
+    """
     if site in weights and weight != weights[site]:
         raise Refused(f"weighs {weight:g}, and the server gives it {weights[site]:g}")
 
@@ -37,6 +40,8 @@ def limited(weights: Mapping[str, float], most: float) -> dict[str, float]:
     """``weights`` lowered so that no share of their sum exceeds ``most``; as they are where none does.
 
     Refused for fewer than 1 / ``most`` sites.
+
+    Raises Refused: fewer than 1 / ``most`` sites.
     """
     if most >= 1 or not weights:
         return dict(weights)

@@ -33,7 +33,10 @@ class Module(Architecture):
     allow_code: bool = False
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
-        """``Name(**arguments)``; the shapes are the user's business and are checked before training."""
+        """``Name(**arguments)``; the shapes are the user's business and are checked before training.
+
+        Raises Refused: ``allow-code`` is not set, or the call fails or returns no torch module.
+        """
         if not self.allow_code:
             raise Refused(
                 f"model {self.path!r} would run code that is not Consilium's",

@@ -35,7 +35,10 @@ class TanhCNN(Architecture):
         check(1 <= self.hidden <= 65536, "hidden", self.hidden, "1 to 65536 units")
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
-        """Channels ``width`` then 2 ``width``; 26010 parameters for one channel of 28 x 28 and 10 classes."""
+        """Channels ``width`` then 2 ``width``; 26010 parameters for one channel of 28 x 28 and 10 classes.
+
+        Raises Refused: images smaller than 16 x 16.
+        """
         require_image(shape, self.kind())
         if min(shape[1:]) < 16:
             raise Refused(

@@ -43,7 +43,10 @@ class Part:
 
 
 def count(batch: Batch, unit: Tensor | None) -> int:
-    """How many examples, or different units, there are; refused if ``unit`` does not number the examples."""
+    """How many examples, or different units, there are; refused if ``unit`` does not number the examples.
+
+    Raises Refused: ``unit`` is not one whole number per example.
+    """
     n = len(batch["x"])
     if unit is None:
         return n

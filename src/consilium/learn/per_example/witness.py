@@ -42,6 +42,8 @@ class Witness:
         """Raise ``Unlawful`` if an example's gradient in ``part`` is not the one that it has alone.
 
         A network that draws where :class:`Undrawn` does not reach (rrelu) is not looked at.
+
+        Raises Unlawful: a gradient in the batch differs from the one computed alone (law 5).
         """
         self._parts += 1
         rows = len(part.batch["x"])

@@ -92,6 +92,8 @@ def epsilon(charges: Sequence[Charge], delta: float, adjacency: Adjacency = "add
     """The cost of ``charges``, all of the same unit, together at ``delta``.  An unknown charge is refused.
 
     Randomised response spends its own epsilon at any delta; beside another unit's charge it is unlawful (LAWS 11).
+
+    Raises Unlawful: charges of different units (law 11).
     """
     labels, units = _split(charges)
     if len(units) + bool(labels) > 1:
@@ -106,7 +108,10 @@ def epsilon(charges: Sequence[Charge], delta: float, adjacency: Adjacency = "add
 
 
 def event(charges: Sequence[Charge]) -> dp_accounting.DpEvent:
-    """The same ledger in the terms of dp-accounting, for any accountant outside.  Label charges are refused."""
+    """The same ledger in the terms of dp-accounting, for any accountant outside.  Label charges are refused.
+
+    Raises Unlawful: label charges, or charges of several units (law 11).
+    """
     labels, units = _split(charges)
     if labels:
         raise Unlawful("randomised response has the unit label and no add-or-remove event", remedy="use epsilon()")
@@ -190,7 +195,10 @@ _Counted = Counter[tuple[float, float]]
 
 
 def check_delta(delta: float) -> None:
-    """Refuse a ``delta`` that is no probability above 0."""
+    """Refuse a ``delta`` that is no probability above 0.
+
+    Raises Refused: ``delta`` is not above 0 and below 1.
+    """
     if not 0 < delta < 1:
         raise Refused(f"delta = {delta!r} is not a probability above 0", remedy="use one far below 1/n, such as 1e-5")
 

@@ -120,7 +120,10 @@ class Tracks:
 
 
 def require_sinks(kinds: Sequence[str]) -> None:
-    """Refuse sinks whose package is not installed."""
+    """Refuse sinks whose package is not installed.
+
+    Raises MissingExtra: the package of a sink is not installed.
+    """
     for i, kind in enumerate(kinds):
         if find_spec(kind) is None:
             raise MissingExtra(f"{kind} is not installed", remedy='pip install "consilium[track]"', where=f"track[{i}]")
