@@ -51,8 +51,9 @@ _Limits = tuple[float, float, float]
 def mediators(logits: Tensor, y: Tensor, member: Tensor, units: Tensor, stream: Stream) -> tuple[Measure, ...]:
     """All of :data:`MEDIATORS` from ``logits (n, classes)``, ``y (n,)``, ``member (n,)`` bool and ``units (n,)``.
 
-    Undefined where answers are not finite, or where there are no members or no others.  Raises Refused where shapes or
-    labels do not fit.
+    Undefined where answers are not finite, or where there are no members or no others.
+
+    Raises Refused: shapes or labels do not fit.
     """
     check_answers(logits, y)
     if not member.shape == units.shape == y.shape:

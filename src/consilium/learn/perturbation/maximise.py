@@ -46,7 +46,9 @@ def maximise(
     Default: the cross-entropy at the labels ``y (n,)``, towards any wrong answer.  With ``until`` an example stops at
     the first point, x itself included, whose answer by that model reaches the goal (it need not be the model whose
     gradients are followed), and the rest go on; without it all steps are taken.  The weights' ``.grad`` is never
-    touched.  Raises ``Refused`` where ``predict`` is not differentiable in its input.
+    touched.
+
+    Raises Refused: ``predict`` is not differentiable in its input.
     """
     walk = _Walk(predict, until, ball, steps, step_size, loss or CrossEntropyLoss(), goal or Misclassification())
     start = ball.random_start(x, generator) if random_start else x.clone()
@@ -60,7 +62,7 @@ def maximise(
 def ascent(predict: Predict, x: Tensor, y: Tensor, loss: AttackLoss, goal: Goal) -> tuple[Tensor, Tensor]:
     """The gradient ``(n, *shape)`` at ``x`` that a step follows, zero where it is not a number, and the logits there.
 
-    Raises ``Refused`` where ``predict`` is not differentiable in its input.
+    Raises Refused: ``predict`` is not differentiable in its input.
     """
     with torch.enable_grad():
         leaf = x.detach().requires_grad_(True)

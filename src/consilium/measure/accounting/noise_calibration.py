@@ -46,7 +46,7 @@ def least_multiplier(
 ) -> float:
     """The least sigma, to five digits and rounded up, whose ``charge`` costs at most ``target``: any mechanism.
 
-    Raises ``Refused`` for a target or a delta out of range.
+    Raises Refused: a target or a delta out of range.
     """
     check_delta(delta)
     if not 0 < target < math.inf:

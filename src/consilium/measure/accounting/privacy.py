@@ -110,7 +110,7 @@ def epsilon(charges: Sequence[Charge], delta: float, adjacency: Adjacency = "add
 def event(charges: Sequence[Charge]) -> dp_accounting.DpEvent:
     """The same ledger in the terms of dp-accounting, for any accountant outside.  Label charges are refused.
 
-    Raises Unlawful: label charges, or charges of several units (law 11).
+    Raises Unlawful: label charges, or charges of several units.
     """
     labels, units = _split(charges)
     if labels:

@@ -29,7 +29,10 @@ def no_answers(logits: Tensor) -> str:
 
 
 def check_answers(logits: Tensor, y: Tensor) -> None:
-    """Raises Refused where ``logits (n, classes)`` and labels ``y (n,)`` do not fit."""
+    """Refuse logits ``(n, classes)`` and labels ``y (n,)`` that do not fit.
+
+    Raises Refused: shapes differ, fewer than two classes, or a label outside the classes.
+    """
     if logits.dim() != 2 or y.shape != logits.shape[:1] or logits.shape[1] < 2:
         raise Refused(
             f"logits {tuple(logits.shape)} and labels {tuple(y.shape)} do not fit",
