@@ -49,7 +49,7 @@ def divided(source, partition=None):
 @pytest.mark.parametrize("array", ["units", "keys"])
 def test_a_word_for_a_missing_name_is_nobody(stored, word, array):
     names = [word if i % 3 == 2 else f"p{i // 4}" for i in range(N)]
-    with pytest.raises(Refused, match=rf"record 2 is named '{word}', which says that a name is missing"):
+    with pytest.raises(Refused, match=rf"record 2 is named '{word}', which marks a missing name"):
         stored(**{array: np.array(names)}).load()
     split = {"train_images": X, "train_labels": Y, "train_" + array: np.array(names)}
     with pytest.raises(Refused, match="a name is missing"):

@@ -50,7 +50,7 @@ def test_after_a_minute_it_is_said_what_it_answers(again):
 
 
 def test_a_run_that_the_link_has_ended_is_no_mystery(again):
-    with pytest.raises(Failed, match=r"ended this run \(status 401\).* serve again"):
+    with pytest.raises(Failed, match=r"ended this run \(status 401\).* `serve` again"):
         again(status(401))
 
 

@@ -32,7 +32,7 @@ def test_the_newest_two_rounds_are_kept_and_answered_again(store):
 
 
 def test_a_server_that_goes_back_further_is_not_given_a_beginners_state(store):
-    with pytest.raises(Failed, match="before round 3 is not kept any more"):
+    with pytest.raises(Failed, match="before round 3 is not stored any more"):
         store.state(3)
     assert not store.state(1).algorithm.tensors, "the first round is everybody's beginning"
 

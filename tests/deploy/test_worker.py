@@ -146,9 +146,9 @@ def tables(**more):
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        (lambda: {"rounds": 1}, "two things of rounds"),
-        (lambda: {"plan": tables(model={"kind": "module", "path": "os:abort"})}, "two things of"),
-        (lambda: {"plan": tables(data={"kind": "npz", "path": "/etc/passwd"})}, "opens no file"),
+        (lambda: {"rounds": 1}, "two values for rounds"),
+        (lambda: {"plan": tables(model={"kind": "module", "path": "os:abort"})}, "two values for"),
+        (lambda: {"plan": tables(data={"kind": "npz", "path": "/etc/passwd"})}, "does not open files"),
         (lambda: {"plan": {}}, "describes no study"),
         (lambda: {"plan": {**Case().request.plan, "roster": 4}}, "describes no study"),
         (lambda: {"plan": {**Case().request.plan, "arm": ["none"]}}, "names no arm of its study"),

@@ -134,4 +134,4 @@ def test_a_study_that_asks_for_more_epsilon_than_a_site_has_is_refused_and_the_e
     errors = [json.loads(path.read_text())["error"] for path in federation.folder.glob("out/greedy/trainings/*/*.json")]
     assert len(errors) == 2, "one arm without differential privacy, one with too much epsilon"
     assert all("site-0" in error and "budget.epsilon" in error for error in errors)
-    assert any("1 is the most that these records may spend" in error for error in errors)
+    assert any("these records may spend at most epsilon 1" in error for error in errors)

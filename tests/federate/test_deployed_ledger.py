@@ -165,7 +165,7 @@ def test_labels_are_paid_once_a_study_and_again_when_the_records_move(folder):
 
 def test_a_budget_of_labels_refuses_labels_as_they_are(folder):
     data, budget = records(), Budget(labels=2.5)
-    with pytest.raises(Refused, match="labels as they are"):
+    with pytest.raises(Refused, match="labels without randomisation"):
         pay(folder, data, charges=None, budget=budget)
     pay(folder, data, charges=ROUND, budget=budget)
     pay(folder, data, charges=None)
@@ -388,7 +388,7 @@ def test_a_ledger_of_another_version_is_refused(folder, monkeypatch):
     monkeypatch.setattr(ledger, "_VERSION", 2)
     pay(folder, records())
     monkeypatch.undo()
-    with pytest.raises(Refused, match="ledger of version 2"):
+    with pytest.raises(Refused, match="ledger has version 2"):
         pay(folder, records(), round=2)
 
 

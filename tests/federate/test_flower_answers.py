@@ -87,7 +87,7 @@ FAULTS = {
         wire.RefusalMessage("site-1", 1, "budget", "3.1 of 5 is left"), STUDY
     ),
     "has not the shape": lambda u: holding(u, delta=u.payload["delta"][:3]),
-    "nobody asked for": lambda u: holding(u, accuracy=torch.ones(1)),
+    "the server did not request": lambda u: holding(u, accuracy=torch.ones(1)),
     "delta is of int64, not of float32": lambda u: holding(u, delta=u.payload["delta"].long()),
     "delta is of float64, not of float32": lambda u: holding(u, delta=u.payload["delta"].double()),
     "buffers is of bool, not of float32": lambda u: holding(u, buffers=u.payload["buffers"].bool()),

@@ -155,7 +155,7 @@ def test_models_are_judged_up_to_a_number_over_all_studies_and_restarts(tmp_path
         guard = Guard(limits, tmp_path / "ledger")
         guard.assess(request, b"model %d" % number)
         guard.assess(request, b"model %d" % number)
-    with pytest.raises(Refused, match=r"limits\.max-assessments: 3 models were judged"):
+    with pytest.raises(Refused, match=r"limits\.max-assessments: 3 models were evaluated"):
         Guard(limits, tmp_path / "ledger").assess(REQUEST, b"model 3")
     guard.assess(REQUEST, b"model 0")
     Guard(replace(limits, assess=False), tmp_path / "ledger").assess(REQUEST, b"never judged")

@@ -77,10 +77,10 @@ def test_who_judged_is_said_where_it_was_not_everybody_every_time() -> None:
     assert _assessment_note([a_round(1, sites=(told, replace(told, site="b")))], 2) == ""
     said = _assessment_note([a_round(1), a_round(2, sites=(told, silent))], 9)
     assert said.startswith(
-        "After 1 of 2 rounds; after the last, 2 of 9 sites were asked and 1 answered, for 7 records: the o"
+        "After 1 of 2 rounds; after the last, 2 of 9 sites were queried and 1 answered, for 7 records: the o"
     )
     assert _assessment_note([a_round(1), a_round(2, sites=(told,))], 9).endswith(
-        "1 of 9 sites were asked and 1 answered, for 7 records."
+        "1 of 9 sites were queried and 1 answered, for 7 records."
     )
 
 

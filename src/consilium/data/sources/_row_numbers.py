@@ -60,7 +60,7 @@ def row_number_note(values: npt.NDArray[Any], name: str) -> str:
         return ""
     if _names_ids(name):
         raise Refused(
-            f"column {name!r} has a different whole number in each of the {len(values)} rows: it names records,  "
+            f"column {name!r} has a different whole number in each of the {len(values)} rows: it names records, "
             "and is no feature",
             remedy=f'drop it (drop = ["{name}"]); name it as patient if it is; or rename it if it is measured',
             where="drop",
