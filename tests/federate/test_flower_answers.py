@@ -68,7 +68,7 @@ def carried(exchange, faulty):
     weights = {site: person.weight for site, person in exchange.sites.items()}
     engine = Flower(machines, Deployment(REQUEST, weights, {}))
     state = engine.run(exchange, start(exchange), {}, SiteState, "round 1")
-    return state.noting(engine.turned()), machines
+    return state.with_rejections(engine.rejections()), machines
 
 
 def changed(**fields):

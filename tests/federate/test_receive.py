@@ -95,7 +95,7 @@ def test_a_site_that_mends_its_message_is_admitted(reception):
 def test_a_flood_is_neither_read_nor_listed(reception):
     for _ in range(1000):
         assert not reception.take(99, b"x" * 100, 1.0)
-    assert len(reception.turned) == 8 and reception.waiting() == COHORT
+    assert len(reception.rejections) == 8 and reception.waiting() == COHORT
 
 
 def test_what_the_simulation_checks_is_checked_by_the_same_code():
@@ -116,7 +116,7 @@ def test_the_model_is_that_of_the_round_without_the_faulty_party(federation):
     after, _ = exchange.server("round", reception.updates, start)
     wanted, _ = exchange.server("round", {s: u for s, u in sent.items() if s != "site-1"}, start)
     assert torch.equal(after.server.params, wanted.server.params)
-    noted = after.noting(reception.refused())
+    noted = after.with_rejections(reception.refused())
     assert noted.refused == {"site-1": "claims to be from 'site-0' in round 1"}
     assert noted.dropped == () and noted.lost() == ("site-1",)
 

@@ -23,7 +23,7 @@ from ..core.errors import Refused
 from ..core.listing import card_list, card_text
 from ..core.terminal import one_line, steady_streams, visible
 from .guard import guarded
-from .output import places, print_paths, print_plan, print_results, tell, text
+from .output import places, print_paths, print_plan, print_results, print_stderr, text
 
 __all__ = ["join", "keys_server", "keys_site", "list_entries", "main", "plan", "prepare", "report", "run", "serve",
            "show", "work"]  # fmt: skip
@@ -174,7 +174,7 @@ def show(
 
             record = read_stored(evidence) or {}
             for line in evidence_alerts(Path(what), record):
-                tell(f"consilium: {evidence}: {line}")
+                print_stderr(f"consilium: {evidence}: {line}")
             print(json.dumps(record, indent=1))
             return
         from ..core.catalogue import find
@@ -205,7 +205,7 @@ def serve(
 
         options = ServerOptions(address, keys, insecure_loopback, deadline, gather)
         words = ["consilium", "serve", str(study), "--out", str(out), "--address", address]
-        folder, outcome = serve_study(study, out, options, text(shlex.join(words)), tell)
+        folder, outcome = serve_study(study, out, options, text(shlex.join(words)), print_stderr)
         print_results(folder, outcome, as_json)
     raise typer.Exit(3 if outcome.failed else 0)
 

@@ -14,7 +14,7 @@ import typer
 
 from ..core.errors import ConsiliumError, Failed, Refused
 from ..monitor.interrupt import asked, listen
-from .output import tell
+from .output import print_stderr
 
 __all__ = ["guarded"]
 
@@ -74,5 +74,5 @@ def _fail(error: ConsiliumError, as_json: bool) -> None:
     if as_json:
         detail = {"where": error.where, "reason": error.reason, "remedy": error.remedy}
         print(json.dumps({"error": str(error), "exit_code": error.exit_code, **detail}))
-    tell(f"consilium: {error}")
+    print_stderr(f"consilium: {error}")
     raise typer.Exit(error.exit_code)

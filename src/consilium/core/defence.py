@@ -103,7 +103,7 @@ class UpdateDefence(Defence):
         """This defence adapted to the layers of ``network``.  Default: self."""
         return self
 
-    def hearing(self, extra: Payload) -> UpdateDefence:
+    def configured_by(self, extra: Payload) -> UpdateDefence:
         """This defence configured by the round's broadcast (for example an adaptive bound).  Default: self."""
         return self
 

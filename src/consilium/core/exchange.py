@@ -56,7 +56,7 @@ class Exchange(ABC, Generic[ServerState, SiteState, Inbox, Outbox]):
         """
         raise Refused("this exchange cannot be stacked", remedy='use engine = "pool" or "loop"')
 
-    def turned(self, server: ServerState, refused: Mapping[str, str]) -> ServerState:
+    def reject(self, server: ServerState, refused: Mapping[str, str]) -> ServerState:
         """``server`` with the answers that an engine rejected before :meth:`server` reads the others; by site."""
         return server
 
@@ -96,11 +96,11 @@ class Joint(
         second, state = self.second.site(phase, site, inbox[1], state)
         return (first, second), state
 
-    def turned(
+    def reject(
         self, server: tuple[FirstState, ServerState], refused: Mapping[str, str]
     ) -> tuple[FirstState, ServerState]:
         """Both servers record it."""
-        return self.first.turned(server[0], refused), self.second.turned(server[1], refused)
+        return self.first.reject(server[0], refused), self.second.reject(server[1], refused)
 
     def server(
         self, phase: str, outboxes: Mapping[str, tuple[FirstOutbox, Outbox]], server: tuple[FirstState, ServerState]

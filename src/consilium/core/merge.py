@@ -41,7 +41,7 @@ class Aggregator(ABC):
     reads: Literal["sum", "each"]
     least: int = 1
 
-    def tells(self, memory: Payload) -> Payload:
+    def broadcast_memory(self, memory: Payload) -> Payload:
         """The part of ``memory`` that the sites need for their half; it is sent with the broadcast."""
         return {}
 

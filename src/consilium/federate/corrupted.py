@@ -68,9 +68,9 @@ class Corrupted(RoundExchange):
         """Local work of many at once, colluders among them."""
         return self.inner.together(phase, sites, inbox, states)
 
-    def turned(self, server: RoundState, refused: Mapping[str, str]) -> RoundState:
+    def reject(self, server: RoundState, refused: Mapping[str, str]) -> RoundState:
         """As without the adversary."""
-        return self.inner.turned(server, refused)
+        return self.inner.reject(server, refused)
 
     def server(
         self, phase: str, outboxes: Mapping[str, Update], server: RoundState

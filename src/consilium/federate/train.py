@@ -131,10 +131,10 @@ def _carried(
     """The state after the next round; and with ``joint``, the assessments of the model that it starts from."""
     name = f"round {state.server.round + 1}"
     if not joint:
-        return engine.run(exchange, state, states, SiteState, name).noting(engine.turned()), ()
+        return engine.run(exchange, state, states, SiteState, name).with_rejections(engine.rejections()), ()
     question = AssessState(state.server, tuple(assessing.sites))
     judged, after = engine.run(Joint(assessing, exchange), (question, state), states, SiteState, name)
-    return after.noting(engine.turned()), judged.assessments
+    return after.with_rejections(engine.rejections()), judged.assessments
 
 
 def _assessed(

@@ -64,7 +64,7 @@ class CentralNoise(Aggregator):
     reads: Literal["sum", "each"] = "sum"
     least: int = 0
 
-    def tells(self, memory: Payload) -> Payload:
+    def broadcast_memory(self, memory: Payload) -> Payload:
         """The clip of the coming round, where it moves."""
         return {} if self.quantile is None else {CLIP: memory.get(CLIP, torch.tensor([self.clip]))}
 
@@ -78,7 +78,7 @@ class CentralNoise(Aggregator):
         """The noisy mean of updates that a server half has bounded; their weights are not read."""
         number, total = _sum(updates)
         here = self.stream.child("round", number)
-        deviation = self._noise() * float(self.tells(memory).get(CLIP, self.clip))
+        deviation = self._noise() * float(self.broadcast_memory(memory).get(CLIP, self.clip))
         payload = {
             name: self._noised(tensor, deviation, here.child(name)) / self.expected
             for name, tensor in total.items()
@@ -96,7 +96,7 @@ class CentralNoise(Aggregator):
             return memory
         counted = self._noised(total[INSIDE].double(), self.quantile.noise, here.child(INSIDE))
         share = 0.5 + float(counted) / self.expected
-        clip = float(self.tells(memory)[CLIP]) * math.exp(-self.quantile.speed * (share - self.quantile.aim))
+        clip = float(self.broadcast_memory(memory)[CLIP]) * math.exp(-self.quantile.speed * (share - self.quantile.aim))
         return {**memory, CLIP: torch.tensor([min(max(clip, _NARROW), _WIDE)])}
 
     @staticmethod

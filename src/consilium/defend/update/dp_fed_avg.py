@@ -91,7 +91,7 @@ class DPFedAvg(UpdateDefence, MergeDefence):
             )
         return self
 
-    def hearing(self, extra: Payload) -> DPFedAvg:
+    def configured_by(self, extra: Payload) -> DPFedAvg:
         """With the clip of this round, where it moves."""
         return replace(self, clip=float(extra[CLIP])) if CLIP in extra else self
 

@@ -48,7 +48,7 @@ class Reception:
     weights: Mapping[str, float] = field(default_factory=dict)
     deadline: float = math.inf
     updates: dict[str, Update] = field(default_factory=dict, init=False)
-    turned: list[RejectedReply] = field(default_factory=list, init=False)
+    rejections: list[RejectedReply] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         self._nonces: dict[str, str] = {}
@@ -63,7 +63,7 @@ class Reception:
         try:
             self.updates[sender] = self._admitted(node, data, at)
         except Refused as error:
-            self.turned.append(RejectedReply(sender, self._came[sender], error.reason))
+            self.rejections.append(RejectedReply(sender, self._came[sender], error.reason))
             return False
         return True
 
@@ -78,7 +78,7 @@ class Reception:
         listed as ``site-1 (message 2)``.
         """
         reasons: dict[str, str] = {}
-        for one in self.turned:
+        for one in self.rejections:
             if one.sender in self.updates:
                 reasons[f"{one.sender} (message {one.number})"] = one.reason
             else:

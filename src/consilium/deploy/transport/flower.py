@@ -155,7 +155,7 @@ class Flower(Engine):
                 state = states[site] if question.broadcast is None else self._charged(site, states[site])
                 yield site, cast(Outbox, answers[site]), state
 
-    def turned(self) -> Mapping[str, str]:
+    def rejections(self) -> Mapping[str, str]:
         """Whose answers did not count in the last round, and why."""
         return self._turned
 

@@ -101,7 +101,7 @@ class Participant:
         for defence in self.defences:
             kind = defence.kind()
             with stage(kind):
-                update, memories[kind] = defence.hearing(broadcast.extra).protect(
+                update, memories[kind] = defence.configured_by(broadcast.extra).protect(
                     update, memories.get(kind, {}), self.stream.child(self.site.id, broadcast.round, kind)
                 )
         kept_by_defences = {kind: tensors for kind, tensors in memories.items() if tensors}

@@ -81,7 +81,7 @@ class Engine(ABC):
                 streamed = self.streams and exchange.streams
                 outboxes = Streamed(cohort, answers.read) if streamed else dict(answers.read())
                 with stage(f"{name}.server"):
-                    server = exchange.turned(server, self.faulty())
+                    server = exchange.reject(server, self.faulty())
                     server, following = exchange.server(phase, outboxes, server)
                 answers.complete()
             except _SiteError as caught:
@@ -118,12 +118,12 @@ class Engine(ABC):
         """Of ``sites``, how many a probe must carry to see this engine at its pace."""
         return min(sites, 1)
 
-    def turned(self) -> Mapping[str, str]:
+    def rejections(self) -> Mapping[str, str]:
         """What the last exchange rejected before the server half read it, by sender; in one process nothing is."""
         return {}
 
     def faulty(self) -> Mapping[str, str]:
-        """The senders of :meth:`turned` whose answers were faulty, without the sites that refused to take part."""
+        """The senders of :meth:`rejections` whose answers were faulty, without the sites that refused to take part."""
         return {}
 
     def figures(self) -> dict[str, Json]:

@@ -44,8 +44,8 @@ class RoundState:
     observers.
 
     Of the last round: ``cohort`` was selected, ``absent`` had joined and was away, ``dropped`` sent nothing,
-    ``late`` missed the deadline, ``slow`` did a share of its steps, ``refused`` was rejected, ``turned`` by the
-    engine; ``aborted`` is the number of usable updates where that was too few, or the fault of the merged model,
+    ``late`` missed the deadline, ``slow`` did a share of its steps, ``refused`` was rejected, by the engine already in
+    ``rejections``; ``aborted`` is the number of usable updates where that was too few, or the fault of the merged model,
     so that the model remained unchanged: for the latter reason in ``broken`` rounds in a row; ``shares``
     are those of the merge; ``bytes_up`` and ``bytes_down`` is what was sent.
     """
@@ -61,13 +61,13 @@ class RoundState:
     slow: tuple[str, ...] = ()
     aborted: str = ""
     refused: Mapping[str, str] = field(default_factory=dict)
-    turned: Mapping[str, str] = field(default_factory=dict)
+    rejections: Mapping[str, str] = field(default_factory=dict)
     shares: Mapping[str, float] = field(default_factory=dict)
     broken: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
 
-    def noting(self, rejections: Mapping[str, str]) -> RoundState:
+    def with_rejections(self, rejections: Mapping[str, str]) -> RoundState:
         """This state with the ``rejections`` of an engine before the round, by sender: they count as refused."""
         dropped = tuple(site for site in self.dropped if site not in rejections)
         return replace(self, refused={**rejections, **self.refused}, dropped=dropped)
@@ -113,7 +113,7 @@ class ServerHalf:
     def broadcast(self, state: RoundState) -> Broadcast:
         """What every sampled site receives: the algorithm's broadcast and the merge's."""
         sent = self.algorithm.broadcast(state.server)
-        extra = self.merge.tells(state.merge)
+        extra = self.merge.broadcast_memory(state.merge)
         return replace(sent, extra={**sent.extra, **extra}) if extra else sent
 
     @property
@@ -174,7 +174,7 @@ class ServerHalf:
 
     def _refuse_divergence(self, incoming: Incoming, state: RoundState) -> None:
         """One faulty site may be malicious, many are divergence; the engine's rejections count as the server's."""
-        rejections = {site: why for site, why in state.turned.items() if site in state.cohort}
+        rejections = {site: why for site, why in state.rejections.items() if site in state.cohort}
         reasons = {**rejections, **incoming.refused}
         if not len(incoming) and (len(reasons) > 1 or len(self.roster) == 1):
             details = "; ".join(f"{site}: {why}" for site, why in reasons.items())
@@ -237,8 +237,10 @@ class ServerHalf:
 
     def _admission(self, state: RoundState, expected: Expected) -> Callable[[str, Update], Update]:
         """What makes a plain update of a site's message, or refuses it."""
-        extra = self.merge.tells(state.merge)
-        return partial(self._admit, state.server.round + 1, tuple(d.hearing(extra) for d in self.defences), expected)
+        extra = self.merge.broadcast_memory(state.merge)
+        return partial(
+            self._admit, state.server.round + 1, tuple(d.configured_by(extra) for d in self.defences), expected
+        )
 
     def _admit(
         self, number: int, defences: Sequence[UpdateDefence], expected: Expected, site: str, update: Update
@@ -315,9 +317,9 @@ class FederatedRound(RoundExchange):
             site: after for site, (_, after) in results.items()
         }
 
-    def turned(self, server: RoundState, refused: Mapping[str, str]) -> RoundState:
+    def reject(self, server: RoundState, refused: Mapping[str, str]) -> RoundState:
         """The server half records what an engine rejected."""
-        return replace(server, turned=dict(refused))
+        return replace(server, rejections=dict(refused))
 
     def server(
         self, phase: str, outboxes: Mapping[str, Update], server: RoundState
