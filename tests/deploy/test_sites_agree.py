@@ -261,10 +261,7 @@ def test_patients_at_one_site_only(ward):
 def test_patients_that_the_studys_data_name(tmp_path):
     numbered = people().assign(who=[f"p{k // 2}" for k in range(120)])
     ward = Federation(tmp_path, table(tmp_path / "public.csv", numbered, patient="who"))
-    assert (
-        "this site's data name no patient for each record. declare the patient of each record"
-        in site_of(ward).refusal()
-    )
+    assert "name no patient for each record. declare the patient of each record" in site_of(ward).refusal()
 
 
 def test_a_site_with_another_digest_is_refused_by_name(ward, monkeypatch):

@@ -44,10 +44,10 @@ class RoundState:
     observers.
 
     Of the last round: ``cohort`` was selected, ``absent`` had joined and was away, ``dropped`` sent nothing,
-    ``late`` missed the deadline, ``slow`` did a share of its steps, ``refused`` was rejected, by the engine already in
-    ``rejections``; ``aborted`` is the number of usable updates where that was too few, or the fault of the merged model,
-    so that the model remained unchanged: for the latter reason in ``broken`` rounds in a row; ``shares``
-    are those of the merge; ``bytes_up`` and ``bytes_down`` is what was sent.
+    ``late`` missed the deadline, ``slow`` did a share of its steps, ``refused`` was rejected, ``rejections`` by the
+    engine already; ``aborted`` is the number of usable updates where that was too few, or the fault of the merged
+    model, so that the model remained unchanged: for the latter reason in ``broken`` rounds in a row; ``shares`` are
+    those of the merge; ``bytes_up`` and ``bytes_down`` is what was sent.
     """
 
     server: Server
