@@ -154,7 +154,7 @@ def test_an_assessment_weighs_no_more_than_the_site_declared(federation):
         judging, AssessState(start(exchange).server, tuple(NODES)), {}, SiteState, "round 0"
     ).assessments
     assert [one.site for one in assessments] == ["site-0", "site-2"]
-    assert "on 1000000000000000 records, and the site declared 6" in engine.refusals["site-1"]
+    assert "over 1000000000000000 records; the site declared 6" in engine.refusals["site-1"]
 
 
 def test_the_comparison_can_fail(federation):
