@@ -20,7 +20,7 @@ from . import ConnectionLimits, Gateway, Signatures
 __all__ = ["main"]
 
 _PEM = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----\n?", re.DOTALL)
-_log = logging.getLogger("consilium.front_door")
+_log = logging.getLogger("consilium.gateway")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--limits", type=json.loads, default={}, metavar="JSON")
     options = parser.parse_args(arguments)
-    log_lines("%(asctime)s front door: %(message)s")
+    log_lines("%(asctime)s gateway: %(message)s")
     tls = trust = signatures = None
     if options.certificate is not None:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -31,7 +31,7 @@ _WORDS = {
     400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 408: "Request Timeout", 412: "Precondition Failed",
     413: "Content Too Large", 431: "Head Too Large",
 }  # fmt: skip
-_log = logging.getLogger("consilium.front_door")
+_log = logging.getLogger("consilium.gateway")
 
 
 class Listener:

@@ -1,8 +1,8 @@
 """`consilium serve`: the server of a federation of real machines.
 
-    site --TLS--> front door --TLS, loopback--> link (Flower's SuperLink) <--loopback-- this process
+    site --TLS--> gateway --TLS, loopback--> link (Flower's SuperLink) <--loopback-- this process
 
-The link listens on the loopback only and keeps its state in a private database; the front door is the one port that
+The link listens on the loopback only and keeps its state in a private database; the gateway is the one port that
 others reach.  This process starts both, registers the sites' keys, starts a run and is its one server: it trains the
 study's arms as `run` would, with the engine flower.  It goes on from its own checkpoint; the link's state is only what
 is on its way.

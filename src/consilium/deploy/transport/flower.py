@@ -250,7 +250,7 @@ class _Poll(Generic[Answer]):
         nodes = [self.caller.nodes[site] for site in sites]
         numbers = list(self.caller.grid.push_messages(list(map(question_of, questions, nodes))))
         if len(numbers) != len(sites):
-            raise Failed("Flower's server accepted no message", remedy="see superlink.log")
+            raise Failed("Flower's server accepted no message", remedy="see link.log")
         for site, number, token in zip(sites, numbers, tokens, strict=True):
             if number:
                 self.pending[number] = site, token

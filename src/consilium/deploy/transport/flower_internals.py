@@ -88,7 +88,7 @@ def start_run(address: str, ca: bytes | None) -> int:
     finally:
         client.close()
     if not answer.HasField("run_id"):
-        raise Failed("Flower started no run", remedy="see superlink.log")
+        raise Failed("Flower started no run", remedy="see link.log")
     return int(answer.run_id)
 
 
@@ -205,7 +205,7 @@ class _RetryInvoker:
                 self._alive()
                 if time.monotonic() > end:
                     what = f"it fails with status {status}" if status else type(error).__name__
-                    raise Failed(f"Flower's server does not answer: {what}", remedy="see superlink.log") from error
+                    raise Failed(f"Flower's server does not answer: {what}", remedy="see link.log") from error
             time.sleep(0.5)
 
 

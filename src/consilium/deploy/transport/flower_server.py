@@ -1,4 +1,4 @@
-"""The processes behind a published address: Flower's SuperLink on the loopback, and the front door before it."""
+"""The processes behind a published address: Flower's SuperLink on the loopback, and the gateway before it."""
 
 from __future__ import annotations
 
