@@ -28,7 +28,7 @@ def test_nothing_else_is_the_loopback_and_without_keys_it_is_refused(host):
 
 
 def test_without_keys_it_must_be_said_even_on_the_loopback():
-    with pytest.raises(Refused, match="no --keys"):
+    with pytest.raises(Refused, match="--keys is missing"):
         refuse_insecure("127.0.0.1", insecure=False, bare=True, wanted="--keys")
     refuse_insecure("10.0.0.1", insecure=False, bare=False, wanted="--keys")
 
