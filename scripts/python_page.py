@@ -68,7 +68,7 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
     (
         "Write an algorithm or an engine",
         "An algorithm is pure functions of flat vectors; an engine carries an exchange.",
-        "Algorithm Server Broadcast Work Kept LocalDescent Exchange Joint Engine",
+        "Algorithm Server Broadcast Work AlgorithmState LocalDescent Exchange Joint Engine",
     ),
     (
         "Bring data or a model",

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.func import vmap
 
-from consilium.core.algorithm import Kept
+from consilium.core.algorithm import AlgorithmState
 from consilium.core.catalogue import Card, cards, find, load_entry
 from consilium.core.charge import Composed
 from consilium.core.gradient import Gradient, Schedule
@@ -82,7 +82,7 @@ def played(exchange, state, rounds, held=None, engine=None):
 def tensors(state, held):
     """Everything that a training is made of, by name."""
     named = {"params": state.server.params, "buffers": state.server.buffers, **state.server.memory}
-    return named | {f"{site} {k}": t for site in sorted(held) for k, t in held[site].kept.tensors.items()}
+    return named | {f"{site} {k}": t for site in sorted(held) for k, t in held[site].algorithm.tensors.items()}
 
 
 def alike(one, other, **tolerance):
@@ -104,7 +104,7 @@ def gradients(count, size, buffers):
 
 def worked(algorithm, sent, kept, values, buffers, steps=STEPS):
     """begin, steps and finish along made-up gradients: (payload, what is kept), as plain dicts."""
-    work = algorithm.begin(sent, Kept(kept), steps)
+    work = algorithm.begin(sent, AlgorithmState(kept), steps)
     for i in range(steps):
         work = algorithm.step(work, Gradient(values[i], buffers[i]))
     payload, after = algorithm.finish(sent, work)
@@ -115,7 +115,7 @@ def after_two_rounds(algorithm, net):
     """A bound algorithm, its server after two rounds of all sites, and what they keep."""
     exchange, state = federation(algorithm, net, fraction=1.0)
     state, held = played(exchange, state, 2)
-    return exchange.half.algorithm, state.server, [dict(held[s.id].kept.tensors) for s in SITES]
+    return exchange.half.algorithm, state.server, [dict(held[s.id].algorithm.tensors) for s in SITES]
 
 
 def same_seed_same_result(card, entry, contract):
@@ -135,7 +135,7 @@ def touches_nothing(card, entry, contract):
     given = [server.params, server.buffers, *server.memory.values(), *own, values, buffers, *sent.extra.values()]
     with contract.untouched(*given, sent.params, sent.buffers):
         payload, _ = worked(algorithm, sent, kept[0], values[0], buffers[0])
-        algorithm.model_for(server, Kept(kept[0]))
+        algorithm.model_for(server, AlgorithmState(kept[0]))
     with contract.untouched(*given, *payload.values()):
         algorithm.advance(server, Aggregate(payload, 2.0, 2))
 
@@ -161,7 +161,7 @@ def begins_alike_everywhere(card, entry, contract):
     net = network()
     algorithm, server, kept = after_two_rounds(entry, net)
     sent = algorithm.broadcast(server)
-    new, old = (algorithm.begin(sent, Kept(own), STEPS) for own in ({}, kept[0]))
+    new, old = (algorithm.begin(sent, AlgorithmState(own), STEPS) for own in ({}, kept[0]))
     assert {k: t.shape for k, t in new.memory.items()} == {k: t.shape for k, t in old.memory.items()}
     for work in (new, old):
         assert (work.steps, work.planned) == (0, STEPS)
@@ -209,14 +209,14 @@ def learns(card, entry, contract):
         judged = [nn.functional.cross_entropy(net.logits(*m, p.x), p.y) for m, p in zip(found, pools, strict=True)]
         return float(sum(judged) / 3)
 
-    before = loss(start.server, lambda site: Kept())
-    assert loss(state.server, lambda site: held[site.id].kept) < 0.9 * before
+    before = loss(start.server, lambda site: AlgorithmState())
+    assert loss(state.server, lambda site: held[site.id].algorithm) < 0.9 * before
 
 
 def says_if_it_is_personal(card, entry, contract):
     """Sites' own models differ exactly where it says so, and who has none of its own gets one."""
     algorithm, server, kept = after_two_rounds(entry, network())
-    models = [algorithm.model_for(server, Kept(own)) for own in (*kept, {})]
+    models = [algorithm.model_for(server, AlgorithmState(own)) for own in (*kept, {})]
     assert all(model is not None for model in models)
     same = all(torch.equal(models[0][0], params) for params, _ in models[1:3])
     assert same == (not algorithm.personal) and algorithm.personal == entry.personal
@@ -281,7 +281,7 @@ def test_law_12_what_an_algorithm_adds_is_neither_clipped_nor_noised(kind, kept,
     rule = DPSGD(noise_multiplier=1e-6, delta=1e-3, clip=1e-6).rule(MeanGradient())
     exchange, state = federation(load_entry(find(kind, ROOM))(), network(batch=False), rule)
     sent = exchange.half.algorithm.broadcast(state.server)
-    own = Kept({name: torch.full_like(sent.params, value) for name, value in kept.items()})
+    own = AlgorithmState({name: torch.full_like(sent.params, value) for name, value in kept.items()})
     update, _ = exchange.sites["site-0"].work(sent, SiteState(own))
     steps = rule.schedule(ASKED).steps(40)
     torch.testing.assert_close(update.payload["delta"], torch.full_like(sent.params, moved(steps)), rtol=1e-3, atol=0)
@@ -291,10 +291,10 @@ def test_law_12_a_personal_model_is_pulled_beyond_the_clip():
     rule = DPSGD(noise_multiplier=1e-6, delta=1e-3, clip=1e-6).rule(MeanGradient())
     exchange, state = federation(load_entry(find("ditto", ROOM))(lam=1.0), network(batch=False), rule)
     sent = exchange.half.algorithm.broadcast(state.server)
-    own = Kept({"params": sent.params + 1, "buffers": sent.buffers})
+    own = AlgorithmState({"params": sent.params + 1, "buffers": sent.buffers})
     _, after = exchange.sites["site-0"].work(sent, SiteState(own))
     steps = rule.schedule(exchange.half.algorithm.schedule(ASKED)).steps(40) // 2
-    left = (after.kept.tensors["params"] - sent.params).mean()
+    left = (after.algorithm.tensors["params"] - sent.params).mean()
     assert float(left) == pytest.approx(0.9**steps, rel=1e-3)
 
 
@@ -346,7 +346,7 @@ class Broken(LocalDescent):
         if self.flaw == "idle":
             sent["delta"] = 0 * sent["delta"]
         own = work.memory.get("own", work.params) + sent["delta"]
-        return sent, Kept({"own": own})
+        return sent, AlgorithmState({"own": own})
 
     def advance(self, server, aggregate):
         if self.flaw == "server":

@@ -104,7 +104,7 @@ def test_what_is_released_lies_on_a_grid_that_does_not_depend_on_the_value():
 @pytest.mark.parametrize("deviation", [0.0, -1.0, float("inf"), float("nan")])
 def test_noise_that_hides_nothing_is_refused(deviation):
     for stream in (HIDDEN, Stream(0)):
-        with pytest.raises(Refused, match="hides nothing"):
+        with pytest.raises(Refused, match="protects nothing"):
             stream.noised(torch.zeros(3), deviation)
 
 

@@ -109,7 +109,7 @@ def test_the_coins_tell_nothing_of_the_canary():
     ("wrong", "reason"),
     [
         ({"site": "site-9"}, "no site 'site-9'"),
-        ({"kind": "mislabelled", "canaries": 130}, "40 units in its non-member pool and 44"),
+        ({"kind": "mislabelled", "canaries": 130}, "40 units in its non-member pool and the study asks for 44"),
         ({"kind": "loud"}, "no loud canaries"),
         ({"data": consortium(classes=1)}, "two classes"),
     ],

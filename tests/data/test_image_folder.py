@@ -160,7 +160,7 @@ def test_a_jpeg_of_twelve_bits_is_refused_by_name(root):
 )
 def test_what_lives_in_alpha_is_not_dropped(root, content):
     (root / "ill" / "a.png").write_bytes(content)
-    assert "a.png has transparent pixels, and nothing says what colour is behind them. flatten it" in refusal(root)
+    assert "a.png has transparent pixels, and the colour behind them is unknown. flatten it" in refusal(root)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("a.png", "PNG"), ("a.jpg", "MPO")])

@@ -154,7 +154,7 @@ def test_colour_labels_and_sizes_are_checked(bare):
     assert MedMNIST("dermamnist", path=str(path)).load().records.x.shape[1:] == (3, 28, 28)
     with pytest.raises(Refused, match=r"a label outside 0\.\.1"):
         PneumoniaMNIST(path=str(path)).load()
-    with pytest.raises(Refused, match=r"images have shape \(3, 28, 28\), size = 64 was asked for"):
+    with pytest.raises(Refused, match=r"images have shape \(3, 28, 28\); the study sets size = 64"):
         MedMNIST("dermamnist", path=str(path), size=64).load()
 
 

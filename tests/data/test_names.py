@@ -95,7 +95,7 @@ def test_a_natural_site_that_ends_up_with_nobody_is_refused_by_name(stored):
     """Every patient has as many records at the first site: the message said that the data come from one."""
     sites, patients = ["a", "b"] * 60, [str(k // 2) for k in range(120)]
     for asked in (1, 2):
-        with pytest.raises(Refused, match="nobody is left at site 'b': each of its patients has as many"):
+        with pytest.raises(Refused, match="no patient is left at site 'b': each has as many"):
             divided(stored("npz", sites, patients), sites=asked, shared_patients=True)
 
 

@@ -81,7 +81,7 @@ def test_the_names_of_medmnist(saved):
         ({"x": X / 1.0, "y": Y}, "[x]: record 0 and 11 more have values outside [0, 1]"),
         ({"x": np.where(X > 200, np.nan, 0.5), "y": Y}, "NaN or infinite values"),
         ({"x": X, "y": Y, "units": Y[:3]}, "[units]: shape (3,) for 12 records"),
-        ({"x": X, "y": Y, "keys": np.full(12, np.nan)}, "[keys]: record 0 is named nan: NaN is nobody's name"),
+        ({"x": X, "y": Y, "keys": np.full(12, np.nan)}, "[keys]: record 0 is named nan: NaN is not a name"),
         ({"x": X[:0], "y": Y[:0]}, "there are no inputs"),
     ],
 )  # fmt: skip
@@ -217,7 +217,7 @@ def test_a_header_that_claims_more_than_there_is(tmp_path):
     np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (1000, 10)})
     with zipfile.ZipFile(tmp_path / "lies.npz", "w") as archive:
         archive.writestr("x.npy", header.getvalue() + b"\0" * 100)
-    assert "says shape (1000, 10), which is not its size" in refusal(NPZ(str(tmp_path / "lies.npz")))
+    assert "declares shape (1000, 10), which does not match its size" in refusal(NPZ(str(tmp_path / "lies.npz")))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"not a zip at all", struct.pack("<I", 0x06054B50) * 9])

@@ -153,7 +153,7 @@ def test_minus_one_and_minus_one_point_nought_are_one_gap(column):
         (("2021-03-04T10:00:00Z", "2021-03-05T10:00:00Z"), "turn dates into a number"),
         (("4 Mar 2021", "March 2021", "Mar 5, 2021"), "turn dates into a number"),
         (("10:30", "11:45"), "turn dates into a number"),
-        (("120/80", "130/85", "110/70"), "give each of the two numbers a column of its own"),
+        (("120/80", "130/85", "110/70"), "store each of the two numbers in a column of its own"),
         (("'45", "'46", "'47"), "take the apostrophe out, with which spreadsheets mark text"),
         (("\u201945", "\u201946"), "take the apostrophe out"),
         (("(5)", "6", "7"), "write a negative number with '-' and without brackets"),
@@ -217,8 +217,8 @@ ROLES = {"label": "y", "site": "ward", "patient": "who"}
         ({"drop": ("ward",)}, "drop: column 'ward' is the site"),
         ({"site": "y"}, "site: it names 'y', as label does"),
         ({"patient": "ward"}, "patient: it names 'ward', as site does"),
-        ({"path": "x.parquet", "columns": ("a",)}, "columns: a Parquet file has columns of its own"),
-        ({"path": "x.pq", "separator": ";"}, "separator: a Parquet file has columns of its own"),
+        ({"path": "x.parquet", "columns": ("a",)}, "columns: a Parquet file stores its columns' types"),
+        ({"path": "x.pq", "separator": ";"}, "separator: a Parquet file stores its columns' types"),
     ],
 )
 def test_knobs_that_exclude_each_other(knobs, said):
@@ -229,12 +229,12 @@ def test_knobs_that_exclude_each_other(knobs, said):
 
 def test_a_word_for_a_gap_that_no_cell_holds(column, tmp_path):
     path = column(["a", "b", "Unknown"])
-    assert "missing: it names 'unknown', which no cell holds. did you mean 'Unknown'?" in refusal(
+    assert "missing: it names 'unknown', which no cell contains. did you mean 'Unknown'?" in refusal(
         path, missing=("unknown",)
     )
-    assert "missing: it names '-99', which no cell holds. take it out" in refusal(path, missing=("-99",))
+    assert "missing: it names '-99', which no cell contains. take it out" in refusal(path, missing=("-99",))
     pd.DataFrame({"v": [1.0, -9.0, 2.0] * 4, "y": [0, 1] * 6}).to_parquet(tmp_path / "m.parquet")
-    assert "it names '-8', which no cell holds" in refusal(str(tmp_path / "m.parquet"), missing=("-8",))
+    assert "it names '-8', which no cell contains" in refusal(str(tmp_path / "m.parquet"), missing=("-8",))
 
 
 def test_a_decimal_mark_where_nothing_is_text(tmp_path):
@@ -359,7 +359,7 @@ def test_numbers_are_compared_in_the_type_of_their_column(tmp_path, kind):
     assert Table(path, "v").load().classes == ("0.1", "0.3", "0.7", "9.9")
     declared = Table(path, "v", categories=(("v", "9.9", "0.7", "0.3", "0.1"),)).load()
     assert declared.records.y[:4].tolist() == [3, 1, 0, 2]
-    assert "which no cell holds" in refusal(path, missing=("9.8",))
+    assert "which no cell contains" in refusal(path, missing=("9.8",))
 
 
 def test_whole_numbers_are_compared_to_the_last_digit(tmp_path):
@@ -368,7 +368,7 @@ def test_whole_numbers_are_compared_to_the_last_digit(tmp_path):
     left = Table(path, "y", missing=(str(2**60), "3.0"), drop_missing=True, ranges=(("v", 0.0, 2.0**60),)).load()
     assert len(left.records) == 20
     for word in ("3.5", "1e999", "9" * 40, "1e99999999999999999999", str(2**60 + 2)):
-        assert "which no cell holds" in refusal(path, missing=(word,))
+        assert "which no cell contains" in refusal(path, missing=(word,))
 
 
 def test_names_in_a_float_that_keeps_too_few_digits(tmp_path):

@@ -124,7 +124,7 @@ def test_by_key_keeps_keys_whole_and_puts_the_largest_first():
 def test_by_key_refuses_what_it_cannot_do():
     with pytest.raises(Refused, match="names none"):
         divide(ByKey(), [0, 1], 2)
-    with pytest.raises(Refused, match="3 sites were asked for, and the training pool has patients of 2"):
+    with pytest.raises(Refused, match="the study asks for 3 sites, and the training pool has patients of 2"):
         divide(ByKey(), [0] * 6, 3, keys=[0, 1] * 3)
 
 

@@ -36,7 +36,7 @@ def test_an_index_that_pandas_stored_is_refused_whatever_it_holds(table, name):
 @pytest.mark.parametrize("name", ["id", "ID", "patient_id", "PatientID", "record", "case no", "MRN", "row", "index"])
 @pytest.mark.parametrize("values", [range(N), SHUFFLED])
 def test_ids_by_name_are_refused_in_any_order(table, name, values):
-    with pytest.raises(Refused, match="holds a whole number of its own for each of the 40 rows"):
+    with pytest.raises(Refused, match="has a different whole number in each of the 40 rows"):
         table(name, values).load()
 
 

@@ -62,8 +62,8 @@ def test_training_patients_who_all_stand_in_test(held):
     units = [*range(10), *range(10), *range(20, 30), *range(10), *range(10)]
     said = refusal(held(y=[0, 1] * 25, split=split, units=units))
     assert said == (
-        "toy: the training pool is empty: each of its patients stands in a higher split too (20 records), and stays "
-        "there. divide the patients anew, each into one split."
+        "toy: the training pool is empty: each of its patients is in a higher split too (20 records), and remains "
+        "there. divide the patients again, each into one split."
     )
 
 
@@ -83,7 +83,7 @@ def test_a_pool_of_one_class_because_the_others_patients_stand_higher(held):
     units = [*range(20), *([99] * 10), 99, *range(30, 49)]
     said = refusal(held(y=y, split=split, units=units))
     assert "the training pool holds one class only ('0')" in said
-    assert "(10 records were removed, whose patient stands in a higher split)" in said
+    assert "(10 records were removed because their patient is in a higher split)" in said
 
 
 @pytest.mark.parametrize("n", [2, 3])
@@ -145,7 +145,7 @@ def test_names_of_classes_that_look_the_same(names):
 @pytest.mark.parametrize("name", ["", " ", "\u200b"])
 def test_a_class_without_a_name(name):
     for made in (lambda: NPZ("x", (name, "b")), lambda: Table("x.csv", "y", categories=(("y", name, "b"),))):
-        with pytest.raises(Refused, match="is no name: nothing of it can be seen"):
+        with pytest.raises(Refused, match="has no visible character"):
             made()
 
 

@@ -124,7 +124,7 @@ def test_a_column_of_one_value_is_zero(csv):
         ({"drop": ("nome",)}, "drop: there is no column 'nome'"),
         ({"ranges": (("weight", 0.0, 1.0),)}, "ranges: there is no column"),
         ({"ranges": (("sex", 0.0, 1.0),)}, "ranges: column 'sex' does not hold numbers"),
-        ({"ranges": (("age", 0.0, 1.0),)}, "most values of column 'age' lie outside its declared range 0 to 1"),
+        ({"ranges": (("age", 0.0, 1.0),)}, "most values of column 'age' are outside its declared range 0 to 1"),
         ({"categories": (("sex", "m", "f"),)}, "holds 'F', which is not among its declared categories"),
         ({"drop": ("name", "age", "sex", "hospital", "person")}, "no column is left as a feature"),
     ],

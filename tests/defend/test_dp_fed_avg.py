@@ -117,7 +117,7 @@ def follow(quantile, noise=0.01, rounds=200, people=200):
     made = entry.merge_for(cohort, Stream(4))
     memory = {}
     for t in range(rounds):
-        here = entry.hearing(made.tells(memory))
+        here = entry.configured_by(made.broadcast_memory(memory))
         sent = [here.protect(update(1.0 + k, k, size=8, round=t), {}, Stream(0))[0] for k in range(people)]
         memory = made.merge([here.enforce(u, {}) for u in sent], memory)[1]
     return float(memory[CLIP])
@@ -134,7 +134,7 @@ def test_it_still_does_with_the_noise_of_the_paper():
 
 def test_a_clip_that_hears_nothing_stays(monkeypatch):
     """Seeded bug: sites that keep the first clip call everything short, and the clip falls without end."""
-    monkeypatch.setattr(DPFedAvg, "hearing", lambda self, extra: self)
+    monkeypatch.setattr(DPFedAvg, "configured_by", lambda self, extra: self)
     assert follow(0.5, rounds=60, people=100) != pytest.approx(50, rel=0.3)
 
 

@@ -265,7 +265,7 @@ def test_its_own_batch_replaces_the_federation_s():
 
 def test_all_at_once_is_rate_one():
     assert rule().step_charge(40, ALL) == PoissonSampled(1.0, Gaussian(1.0))
-    with pytest.raises(Unlawful, match="all records are asked for in every step"):
+    with pytest.raises(Unlawful, match="the study asks for all records in every step"):
         rule(batch=16).schedule(ALL)
 
 

@@ -1,4 +1,4 @@
-"""A node as the front door sees it: a key, and what it signs, written without Flower."""
+"""A node as the gateway sees it: a key, and what it signs, written without Flower."""
 
 import datetime
 from base64 import b64encode

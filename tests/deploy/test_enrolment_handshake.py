@@ -53,16 +53,16 @@ def test_own_records_make_another_training_and_only_their_numbers_are_known():
     record = plain(study_record(made, "serve", {}, 0.0))["data"]
     assert record["pools"]["train"] == [100, 200, 300]
     assert record["label_counts"] == [], "nobody told them"
-    assert any("never there" in note for note in record["notes"])
+    assert any("never on the server" in note for note in record["notes"])
 
 
 def test_a_rehearsal_beside_own_records_is_refused():
-    with pytest.raises(Refused, match="site-0 rehearse"):
+    with pytest.raises(Refused, match=r"site-0 use the study's data \(rehearsal\)"):
         plan_for(parse(STUDY), {**OWN, "site-0": REHEARSAL["site-0"]})
 
 
 def test_a_rehearsal_under_other_names_is_refused():
-    with pytest.raises(Refused, match="the study's sites are site-0, site-1"):
+    with pytest.raises(Refused, match="the study the sites site-0, site-1"):
         plan_for(parse(STUDY), {"site-0": REHEARSAL["site-0"], "north": REHEARSAL["site-1"]})
 
 
@@ -76,10 +76,10 @@ def test_an_attack_on_members_needs_records_that_are_elsewhere():
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        ({"corruptions": [{"kind": "label-flip", "sites": 1}]}, "infects nobody"),
+        ({"corruptions": [{"kind": "label-flip", "sites": 1}]}, "cannot simulate corruptions"),
         ({"audit": {"canaries": 10}}, "stay at the sites"),
-        ({"federation": {"kind": "fed-bn", "rounds": 2}}, "stays there unjudged"),
-        ({"federation": {"rounds": 2, "kind": "fed-avg", "participation": {"dropout": 0.5}}}, "are simulated"),
+        ({"federation": {"kind": "fed-bn", "rounds": 2}}, "cannot evaluate"),
+        ({"federation": {"rounds": 2, "kind": "fed-avg", "participation": {"dropout": 0.5}}}, "does not simulate"),
     ],
     ids=["corruption", "audit", "personal", "dropout"],
 )
@@ -202,11 +202,11 @@ def enrolled(answers, monkeypatch, gather=60.0):
 
 WRONG = {
     "the enrolment is that of 'south'": enrolment("south"),
-    "its answer is that of 'site-9': the study has no site": no("site-9", "the study has no site site-9"),
+    "the reply is that of 'site-9': the study has no site": no("site-9", "the study has no site site-9"),
     "declares 1000000000000 records": enrolment("north", 10**12),
     "not a message of Consilium": lambda request: b"\x80\x04 a pickle, a long one",
     "the enrolment has other fields": lambda request: pack(Frame({"kind": "enrolment"}, {})),
-    "declares no weight": enrolment("north", weight=0.0),
+    "declares no weight above 0": enrolment("north", weight=0.0),
     "it enrols with other inputs than the study's": enrolment("north", inputs="0" * 64),
 }
 
@@ -216,13 +216,13 @@ def test_a_wrong_enrolment_turns_that_site_alone_away_and_the_right_one_is_waite
     answers = {"north": [WRONG[reason], WRONG[reason], enrolment("north")], "south": [enrolment("south", 7)]}
     came, said = enrolled(answers, monkeypatch)
     assert list(came) == ["north", "south"] and (came["north"].train, came["south"].train) == (100, 7)
-    assert len([line for line in said if "north is turned away" in line and reason in line]) == 1, "said once"
+    assert len([line for line in said if "north is rejected" in line and reason in line]) == 1, "said once"
 
 
 def test_one_that_never_comes_as_itself_is_no_refusal_of_the_study(monkeypatch):
     """Status 2 is what no restart mends: another site's mistake may be mended any time."""
     answers = {"north": [enrolment("south")], "south": [enrolment("south")]}
-    with pytest.raises(Failed, match=r"north did not come in 0 s; north was turned away: .* that of 'south'") as raised:
+    with pytest.raises(Failed, match=r"north did not enrol in 0 s; north was rejected: .* that of 'south'") as raised:
         enrolled(answers, monkeypatch, gather=0.2)
     assert raised.value.exit_code == 3
 
@@ -255,5 +255,5 @@ def test_units_are_declared_and_counted():
 
 def test_the_servers_noise_is_not_for_machines_that_know_its_seed():
     spec = parse({**STUDY, "vary": {"privacy": [{"kind": "dp-fed-avg", "noise-multiplier": 1.0}]}})
-    with pytest.raises(Refused, match="every site is told"):
+    with pytest.raises(Refused, match="every site receives"):
         check_deployable(spec)

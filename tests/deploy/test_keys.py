@@ -66,10 +66,10 @@ def test_private_files_are_for_their_owner_alone(made, tmp_path):
 
 
 def test_keys_are_never_written_over(made, tmp_path):
-    with pytest.raises(Refused, match="there already"):
+    with pytest.raises(Refused, match="exists already"):
         make_server_keys(made.folder, ["127.0.0.1"])
     make_site_key("site-1", tmp_path)
-    with pytest.raises(Refused, match="there already"):
+    with pytest.raises(Refused, match="exists already"):
         make_site_key("site-1", tmp_path)
 
 

@@ -10,7 +10,7 @@ import httpx
 
 from consilium.core.errors import Failed
 from consilium.deploy.transport import flower_internals as link
-from consilium.deploy.transport.flower_internals import _Again
+from consilium.deploy.transport.flower_internals import _RetryInvoker
 from consilium.deploy.transport.flower_server import Link
 from consilium.deploy.transport.server_options import ServerOptions
 
@@ -35,7 +35,7 @@ def again(monkeypatch):
                 raise error
             return "done"
 
-        return _Again(alive).invoke(call)
+        return _RetryInvoker(alive).invoke(call)
 
     return run
 
@@ -50,7 +50,7 @@ def test_after_a_minute_it_is_said_what_it_answers(again):
 
 
 def test_a_run_that_the_link_has_ended_is_no_mystery(again):
-    with pytest.raises(Failed, match=r"has ended this run \(status 401\).* serve again"):
+    with pytest.raises(Failed, match=r"ended this run \(status 401\).* `serve` again"):
         again(status(401))
 
 

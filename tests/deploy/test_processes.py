@@ -17,20 +17,20 @@ SLEEP = [sys.executable, "-c", "import time; print('here', flush=True); time.sle
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
 def test_the_loopback_is_known(host):
     assert is_loopback(host)
-    refuse_insecure(host, said=True, bare=True, wanted="--keys")
+    refuse_insecure(host, insecure=True, bare=True, wanted="--keys")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "127.0.0.1.example.org", "localhost.example.org", ""])
 def test_nothing_else_is_the_loopback_and_without_keys_it_is_refused(host):
     assert not is_loopback(host)
     with pytest.raises(Refused, match="not the loopback"):
-        refuse_insecure(host, said=True, bare=True, wanted="--keys")
+        refuse_insecure(host, insecure=True, bare=True, wanted="--keys")
 
 
 def test_without_keys_it_must_be_said_even_on_the_loopback():
-    with pytest.raises(Refused, match="no --keys"):
-        refuse_insecure("127.0.0.1", said=False, bare=True, wanted="--keys")
-    refuse_insecure("10.0.0.1", said=False, bare=False, wanted="--keys")
+    with pytest.raises(Refused, match="--keys is missing"):
+        refuse_insecure("127.0.0.1", insecure=False, bare=True, wanted="--keys")
+    refuse_insecure("10.0.0.1", insecure=False, bare=False, wanted="--keys")
 
 
 @pytest.mark.parametrize("text", ["", "host", "host:", ":1", "host:0", "host:65536", "host:x", "host:-1"])

@@ -83,7 +83,7 @@ def test_of_a_terminal_twice_when_new(tmp_path, monkeypatch):
 def test_nobody_is_asked_where_there_is_no_terminal(tmp_path, monkeypatch, stdin):
     monkeypatch.setattr(module.sys, "stdin", stdin)
     monkeypatch.setattr(module.getpass, "getpass", lambda _: pytest.fail("asked"))
-    with pytest.raises(Refused, match=r"no terminal to ask.*passphrase:env:NAME or passphrase:fd:N"):
+    with pytest.raises(Refused, match=r"no terminal to read.*passphrase:env:NAME or passphrase:fd:N"):
         custody("passphrase").make(tmp_path / "secret")
 
 

@@ -48,5 +48,5 @@ def test_own_numbers_are_bounded_and_a_rehearsals_are_known():
 
 
 def test_a_site_does_not_change_its_data_between_greeting_and_training():
-    with pytest.raises(Refused, match="it greeted with other data"):
+    with pytest.raises(Refused, match="the site enrolled with other data"):
         accept(OWN, declared(100, 100.0, own=False))

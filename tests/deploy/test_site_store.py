@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from consilium.core.algorithm import Kept
+from consilium.core.algorithm import AlgorithmState
 from consilium.core.errors import Failed
 from consilium.deploy.site.site_store import SiteStore
 from consilium.federate.client.participant import SiteState
 
 
 def state(number):
-    return SiteState(Kept({"control": torch.tensor([float(number)])}))
+    return SiteState(AlgorithmState({"control": torch.tensor([float(number)])}))
 
 
 @pytest.fixture
@@ -28,34 +28,34 @@ def test_the_newest_two_rounds_are_kept_and_answered_again(store):
         "3.safetensors", "4.safetensors", "answer-3.bin", "answer-4.bin", "older",
     ]  # fmt: skip
     assert store.answer(4, b"question 4") == b"answer 4" and store.answer(4, b"another") is None
-    assert [float(store.state(n).kept.tensors["control"]) for n in (4, 5, 9)] == [3.0, 4.0, 4.0]
+    assert [float(store.state(n).algorithm.tensors["control"]) for n in (4, 5, 9)] == [3.0, 4.0, 4.0]
 
 
 def test_a_server_that_goes_back_further_is_not_given_a_beginners_state(store):
-    with pytest.raises(Failed, match="before round 3 is not kept any more"):
+    with pytest.raises(Failed, match="before round 3 is not stored any more"):
         store.state(3)
-    assert not store.state(1).kept.tensors, "the first round is everybody's beginning"
+    assert not store.state(1).algorithm.tensors, "the first round is everybody's beginning"
 
 
 def test_one_that_was_absent_so_far_begins_afresh(tmp_path):
     made = SiteStore(tmp_path / "study")
-    assert not made.state(7).kept.tensors
+    assert not made.state(7).algorithm.tensors
     made.keep(7, b"q", b"a", state(7))
-    assert not made.state(7).kept.tensors and float(made.state(8).kept.tensors["control"]) == 7.0
+    assert not made.state(7).algorithm.tensors and float(made.state(8).algorithm.tensors["control"]) == 7.0
 
 
 def test_a_server_that_begins_anew_finds_no_state_of_the_course_it_left(store):
     store.keep(1, b"anew", b"answer", state(10))
-    assert float(store.state(2).kept.tensors["control"]) == 10.0
+    assert float(store.state(2).algorithm.tensors["control"]) == 10.0
     store.keep(2, b"anew", b"answer", state(20))
-    assert [float(store.state(n).kept.tensors["control"]) for n in (2, 3, 5)] == [10.0, 20.0, 20.0]
+    assert [float(store.state(n).algorithm.tensors["control"]) for n in (2, 3, 5)] == [10.0, 20.0, 20.0]
 
 
 def test_without_room_for_the_answer_there_is_no_state_of_the_round(store, monkeypatch):
     monkeypatch.setattr("consilium.core.files.os.fsync", full)
     with pytest.raises(Failed, match=r"No space left on device.* free disk space"):
         store.keep(5, b"question 5", b"answer 5", state(5))
-    assert float(store.state(6).kept.tensors["control"]) == 4.0
+    assert float(store.state(6).algorithm.tensors["control"]) == 4.0
     assert store.answer(5, b"question 5") is None
 
 

@@ -234,7 +234,7 @@ def test_what_is_wrong_with_a_sites_own_records_stays_there(ward, caplog):
     frame = people()
     frame.loc[3, "sex"] = "Secretus"
     said = site_of(ward, frame).refusal()
-    assert said == "site-1.data: the site's own data cannot be used. its log says why."
+    assert said == "site-1.data: the site's own data cannot be used. see the site's log."
     assert "'Secretus', which is not among its declared categories" in caplog.text
 
 
@@ -261,7 +261,7 @@ def test_patients_at_one_site_only(ward):
 def test_patients_that_the_studys_data_name(tmp_path):
     numbered = people().assign(who=[f"p{k // 2}" for k in range(120)])
     ward = Federation(tmp_path, table(tmp_path / "public.csv", numbered, patient="who"))
-    assert "nothing says whose each record is. declare the patient of each record" in site_of(ward).refusal()
+    assert "name no patient for each record. declare the patient of each record" in site_of(ward).refusal()
 
 
 def test_a_site_with_another_digest_is_refused_by_name(ward, monkeypatch):
@@ -276,7 +276,7 @@ def test_a_site_with_another_digest_is_refused_by_name(ward, monkeypatch):
 @pytest.mark.parametrize(
     ("knobs", "reason"),
     [
-        ({"ranges": []}, "the limits of column 'age' were read from the records, and sites must be told them"),
+        ({"ranges": []}, "the limits of column 'age' were read from the records, but every site receives them"),
         ({"categories": [CLASSES]}, "the categories of column 'sex' were read from the records"),
     ],
     ids=["ranges", "categories"],

@@ -122,7 +122,7 @@ def test_more_rounds_than_it_allows_are_refused_by_name(case, tmp_path):
     answer = message_bytes(case.ask(worker, wire.encode_request(case.request)), "answer")
     refusal = wire.decode_refusal(answer, wire.Context(case.digest))
     assert (refusal.site, refusal.where) == ("site-1", "limits.max-rounds")
-    assert "asks for 3, and 2 are allowed" in refusal.reason
+    assert "the study asks for 3; at most 2 are allowed" in refusal.reason
 
 
 @pytest.mark.parametrize("question", [b"", b"not a message", b"\x80\x04pickle"])
@@ -146,12 +146,12 @@ def tables(**more):
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        (lambda: {"rounds": 1}, "two things of rounds"),
-        (lambda: {"plan": tables(model={"kind": "module", "path": "os:abort"})}, "two things of"),
-        (lambda: {"plan": tables(data={"kind": "npz", "path": "/etc/passwd"})}, "opens no file"),
-        (lambda: {"plan": {}}, "holds no study"),
-        (lambda: {"plan": {**Case().request.plan, "roster": 4}}, "holds no study"),
-        (lambda: {"plan": {**Case().request.plan, "arm": ["none"]}}, "names no training"),
+        (lambda: {"rounds": 1}, "two values for rounds"),
+        (lambda: {"plan": tables(model={"kind": "module", "path": "os:abort"})}, "two values for"),
+        (lambda: {"plan": tables(data={"kind": "npz", "path": "/etc/passwd"})}, "does not open files"),
+        (lambda: {"plan": {}}, "describes no study"),
+        (lambda: {"plan": {**Case().request.plan, "roster": 4}}, "describes no study"),
+        (lambda: {"plan": {**Case().request.plan, "arm": ["none"]}}, "names no arm of its study"),
         (lambda: {"plan": {**Case().request.plan, "roster": ["site-9"]}, "sites": 1}, "limits|no site|required"),
     ],
     ids=["rounds", "module", "file", "nothing", "no-roster", "no-arm", "roster"],

@@ -81,7 +81,7 @@ class Server:
 
 def test_a_study_that_asks_for_more_than_is_left_is_refused_by_the_site(asked, tmp_path):
     server = Server(asked, tmp_path, SiteLimits(budget=Budget(3.0, DELTA)))
-    assert "asks for epsilon 4, 3 of 3 is left for these records" in server.refusal(server.enrol())
+    assert "asks for epsilon 4; 3 of 3 is left for these records" in server.refusal(server.enrol())
     assert server.paid() == [] and wire.kind_of(server.round(1)) == "refusal"
     assert server.paid() == []
 

@@ -1,4 +1,4 @@
-"""A network between one site and the front door that can be cut: TCP is passed on byte for byte until somebody cuts.
+"""A network between one site and the gateway that can be cut: TCP is passed on byte for byte until somebody cuts.
 
     reset     open connections are reset, and so is every new one                   a router that restarts
     silent    what comes is swallowed, and nothing comes back; a connection that was cut or made meanwhile stays

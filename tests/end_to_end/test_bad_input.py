@@ -204,7 +204,7 @@ class Broken(Tuple):
     def forward(self, x):
         return self.later(x)
 
-class Kept(nn.Module):
+class AlgorithmState(nn.Module):
     def __init__(self):
         super().__init__()
         self.layer, self.kept = nn.Linear(30, 2), (i for i in range(3))
@@ -212,7 +212,7 @@ class Kept(nn.Module):
     def forward(self, x):
         return self.layer(x)
 
-class Renamed(Kept):
+class Renamed(AlgorithmState):
     def __deepcopy__(self, memo):
         raise SystemExit("no copies")
 
@@ -251,7 +251,7 @@ number = 3
         ("wrong_exit:Net", r"model\.path: cannot import 'wrong_exit:Net': SystemExit: gone"),
         (".relative:Net", r"model\.path: cannot import '\.relative:Net': TypeError"),
         ("users_models:leaves", r"model: the model cannot be built: SystemExit: gone \(in users_models:leaves\)"),
-        ("users_models:Kept", r"model: the model cannot be copied: TypeError.*generator.*keep no open files"),
+        ("users_models:AlgorithmState", r"model: the model cannot be copied: TypeError.*generator.*keep no open files"),
         ("users_models:Renamed", r"model: the model cannot be copied: SystemExit: no copies"),
         ("users_models:old_weight_norm", r"model: 0\.weight is computed outside of forward and cannot be copied"),
     ],

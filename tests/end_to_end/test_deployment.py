@@ -109,7 +109,7 @@ def test_a_site_under_a_wrong_name_is_turned_away_alone_until_it_comes_as_itself
     federation.kill("site-1")
     federation.join("site-0", name="misnamed", key=federation.folder / "site-1" / "site-1.key")
     federation.serve(deployed_study("named", 2), "--gather", "120", name="named")
-    turned = "site-1 is turned away: the enrolment is that of 'site-0'. start it with --site site-1"
+    turned = "site-1 is rejected: the enrolment is that of 'site-0'. start it with --site site-1"
     federation.until(lambda: turned in federation.log("named"), what="nobody is turned away")
     assert federation.children["named"].poll() is None, "the server goes on waiting"
     federation.kill("misnamed")
@@ -134,4 +134,4 @@ def test_a_study_that_asks_for_more_epsilon_than_a_site_has_is_refused_and_the_e
     errors = [json.loads(path.read_text())["error"] for path in federation.folder.glob("out/greedy/trainings/*/*.json")]
     assert len(errors) == 2, "one arm without differential privacy, one with too much epsilon"
     assert all("site-0" in error and "budget.epsilon" in error for error in errors)
-    assert any("1 is the most that these records may spend" in error for error in errors)
+    assert any("these records may spend at most epsilon 1" in error for error in errors)

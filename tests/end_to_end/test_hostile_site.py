@@ -141,8 +141,8 @@ def test_every_attack_is_refused_by_name_and_its_round_goes_on(federation, finis
 
 def test_every_false_declaration_turns_that_site_away_and_nobody_else(federation, finished, hostile):
     log = federation.log("server")
-    assert log.count(f"{EVIL} is turned away") == len(hostile.ENROLMENTS)
-    assert "site-0 is turned away" not in log and "Traceback" not in log
+    assert log.count(f"{EVIL} is rejected") == len(hostile.ENROLMENTS)
+    assert "site-0 is rejected" not in log and "Traceback" not in log
 
 
 def test_what_is_called_in_anothers_name_is_refused(finished):

@@ -85,7 +85,7 @@ def test_states_on_disk_are_those_of_the_sites_that_worked_and_none_stay_in_memo
     size = state.server.params.numel()
     vectors = [t for t in gc.get_objects() if type(t) is torch.Tensor and t.numel() == size]
     assert len(vectors) < 50 < len(named)
-    mean = sum(held[s].kept.tensors.get("control", torch.zeros(size)) for s in held) / SITES
+    mean = sum(held[s].algorithm.tensors.get("control", torch.zeros(size)) for s in held) / SITES
     torch.testing.assert_close(mean, state.server.memory["control"], atol=1e-6, rtol=1e-4)
 
 

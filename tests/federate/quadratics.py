@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from consilium.core.algorithm import Kept
+from consilium.core.algorithm import AlgorithmState
 from consilium.core.gradient import Gradient
 from consilium.core.network import Network
 from consilium.core.update import Update
@@ -52,7 +52,9 @@ class Quadratics:
             sent = algorithm.broadcast(server)
             updates = []
             for k in cohort:
-                work = algorithm.begin(sent, kept.get(k, Kept()), steps if isinstance(steps, int) else steps[k])
+                work = algorithm.begin(
+                    sent, kept.get(k, AlgorithmState()), steps if isinstance(steps, int) else steps[k]
+                )
                 for _ in range(work.planned):
                     work = algorithm.step(work, Gradient(self.gradient(k, work.params), work.buffers))
                 payload, kept[k] = algorithm.finish(sent, work)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from consilium.core.algorithm import Kept
+from consilium.core.algorithm import AlgorithmState
 from consilium.core.catalogue import cards, load_entry
 from consilium.core.errors import Refused
 from consilium.core.gradient import Gradient
@@ -26,7 +26,7 @@ def network():
 
 def worked(algorithm, sent, network):
     """One site's payload after two made-up gradients."""
-    work = algorithm.begin(sent, Kept(), 2)
+    work = algorithm.begin(sent, AlgorithmState(), 2)
     for seed in (1, 2):
         value = torch.randn(network.size, generator=torch.Generator().manual_seed(seed))
         work = algorithm.step(work, Gradient(value, work.buffers + seed))
@@ -52,5 +52,7 @@ def test_what_arrives_is_what_was_sent(card, network) -> None:
         wire.decode_update(data, wire.Context(STUDY, 2, shapes={**shapes, "more": (1,)}))
 
     model = wire.decode_model(wire.encode_model(server, STUDY), wire.Context(STUDY, 1))
-    for one, two in zip(algorithm.model_for(model, Kept()), algorithm.model_for(server, Kept()), strict=True):
+    for one, two in zip(
+        algorithm.model_for(model, AlgorithmState()), algorithm.model_for(server, AlgorithmState()), strict=True
+    ):
         assert torch.equal(one, two)

@@ -67,9 +67,9 @@ def test_a_ledger_under_a_passphrase_goes_on_with_it_and_only_with_it(tmp_path):
     before = contents(tmp_path / "ledger")
     with pytest.raises(Refused, match=r"the passphrase does not open the site's secret.*nothing was changed"):
         spent(tmp_path / "ledger", told("correct horse battery stable")[0])
-    with pytest.raises(Refused, match=r"is not kept by file.*--secret-from passphrase"):
+    with pytest.raises(Refused, match=r"is not stored by file.*--secret-from passphrase"):
         spent(tmp_path / "ledger")
-    with pytest.raises(Refused, match=r"is not kept by keyring.*--secret-from passphrase"):
+    with pytest.raises(Refused, match=r"is not stored by keyring.*--secret-from passphrase"):
         spent(tmp_path / "ledger", Keyring())
     assert contents(tmp_path / "ledger") == before
 
@@ -133,7 +133,7 @@ def test_a_secret_that_lay_open_is_taken_in_and_the_ledger_goes_on(tmp_path, cap
     custody, asked = told(RIGHT)
     with caplog.at_level(logging.INFO, "consilium.site"):
         assert spent(tmp_path / "ledger", custody) == pytest.approx(before) and asked == [True]
-    assert "kept by passphrase from now on; copies made before, as in backups, are still open" in caplog.text
+    assert "stored by passphrase from now on; earlier copies, as in backups, are still unencrypted" in caplog.text
     assert key not in (tmp_path / "ledger" / "secret").read_bytes()
     assert (tmp_path / "ledger" / "secret").stat().st_mode & 0o777 == 0o600
     assert spent(tmp_path / "ledger", told(RIGHT)[0]) == pytest.approx(before)
@@ -190,7 +190,7 @@ def test_a_keyring_holds_the_secret_and_the_file_only_points_to_it(tmp_path, rin
     before = contents(tmp_path / "ledger")
     for held in ({}, dict.fromkeys(ring.held, "no key"), dict.fromkeys(ring.held, os.urandom(32).hex())):
         ring.held = held
-        with pytest.raises(Refused, match=r"does not have the site's secret.*would forget what was spent"):
+        with pytest.raises(Refused, match=r"does not have the site's secret.*would lose the record of what was spent"):
             spent(tmp_path / "ledger", Keyring())
     assert contents(tmp_path / "ledger") == before
 

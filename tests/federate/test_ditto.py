@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from consilium.core.algorithm import Kept
+from consilium.core.algorithm import AlgorithmState
 from consilium.core.gradient import Gradient, Schedule
 from consilium.federate.algorithms.ditto import Ditto
 from consilium.federate.algorithms.fed_avg import FedAvg
@@ -71,11 +71,11 @@ def test_equals_the_pseudocode(federation, network, sites, momentum) -> None:
     torch.testing.assert_close(state.server.params, network.flatten(shared)[0], rtol=1e-5, atol=1e-6)
     assert personal.keys() == held.keys()
     for k, module in personal.items():
-        mine, _ = exchange.half.algorithm.model_for(state.server, held[k].kept)
+        mine, _ = exchange.half.algorithm.model_for(state.server, held[k].algorithm)
         torch.testing.assert_close(mine, network.flatten(module)[0], rtol=1e-5, atol=1e-6)
     _, others = plain(network, sites, cohorts, 0.3, momentum, 0.8, 4)
     wrong = network.flatten(others[cohorts[0][0]])[0]  # another lam: the comparison can fail
-    assert not torch.allclose(held[cohorts[0][0]].kept.tensors["params"], wrong, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(held[cohorts[0][0]].algorithm.tensors["params"], wrong, rtol=1e-4, atol=1e-4)
 
 
 def test_without_pull_a_site_trains_alone(quadratics) -> None:
@@ -107,7 +107,7 @@ def test_a_site_that_stops_early_sends_what_it_has(quadratics, planned, first) -
     """Stopped in either half, the shared model's change is sent and the personal model is kept."""
     problem, algorithm = quadratics(), Ditto(lr=0.1)
     sent = algorithm.broadcast(algorithm.start(problem.network, 4))
-    own = Kept({"params": problem.b[0], "buffers": sent.buffers})
+    own = AlgorithmState({"params": problem.b[0], "buffers": sent.buffers})
     work = algorithm.begin(sent, own, planned)
     shared, personal = sent.params, problem.b[0]
     for step in range(planned):
@@ -126,5 +126,5 @@ def test_a_site_that_stops_early_sends_what_it_has(quadratics, planned, first) -
 def test_a_site_without_its_own_model_gets_the_shared_one(network) -> None:
     algorithm = Ditto()
     server = replace(algorithm.start(network, 3), params=torch.ones(network.size))
-    for kept in (None, Kept()):
+    for kept in (None, AlgorithmState()):
         assert torch.equal(algorithm.model_for(server, kept)[0], server.params)

@@ -109,9 +109,9 @@ def test_engines_agree_after_three_rounds(make, architecture, algorithm) -> None
     assert apart(params, expected) < 1e-5
     assert held.keys() == states.keys()
     for site in held:
-        assert held[site].kept.tensors.keys() == states[site].kept.tensors.keys()
-        for name, tensor in held[site].kept.tensors.items():
-            torch.testing.assert_close(tensor, states[site].kept.tensors[name], rtol=1e-4, atol=1e-6)
+        assert held[site].algorithm.tensors.keys() == states[site].algorithm.tensors.keys()
+        for name, tensor in held[site].algorithm.tensors.items():
+            torch.testing.assert_close(tensor, states[site].algorithm.tensors[name], rtol=1e-4, atol=1e-6)
 
 
 def test_agreement_can_fail() -> None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from consilium.core.algorithm import Kept
+from consilium.core.algorithm import AlgorithmState
 from consilium.core.errors import ConsiliumError, Failed, Refused
 from consilium.core.gradient import Schedule
 from consilium.core.network import Network
@@ -73,11 +73,11 @@ def test_equals_the_pseudocode(federation, layered, sites) -> None:
     state, held, cohorts = run(exchange, layered, 3)
     people = plain(layered, sites, cohorts)
     for site in sites:
-        mine = algorithm.model_for(state.server, held.get(site.id, SiteState()).kept)
+        mine = algorithm.model_for(state.server, held.get(site.id, SiteState()).algorithm)
         theirs = layered.flatten(people[site.id])
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
     wrong = layered.flatten(plain(layered, sites, cohorts, own=("1.",))[cohorts[-1][0]])  # LayerNorm shared
-    mine = algorithm.model_for(state.server, held[cohorts[-1][0]].kept)
+    mine = algorithm.model_for(state.server, held[cohorts[-1][0]].algorithm)
     assert not torch.allclose(mine[0], wrong[0], rtol=1e-3, atol=1e-4)  # the comparison can fail
 
 
@@ -90,14 +90,14 @@ def test_only_the_shared_part_travels(federation, layered) -> None:
     assert inbox.params.numel() == update.payload["delta"].numel() == layered.size - 4 * 8
     assert update.payload["buffers"].numel() == 0
     assert payload_bytes(update.payload) == 4 * (layered.size - 4 * 8)
-    assert {name: t.numel() for name, t in state.kept.tensors.items()} == {"params": 32, "buffers": 17}
+    assert {name: t.numel() for name, t in state.algorithm.tensors.items()} == {"params": 32, "buffers": 17}
 
 
 def test_there_is_no_model_for_everyone_and_a_new_site_has_untrained_layers(layered) -> None:
     algorithm = FedBN().bound(layered)
     server = algorithm.start(layered, 3)
     assert algorithm.model_for(server, None) is None
-    torch.testing.assert_close(algorithm.model_for(server, Kept()), layered.start(), rtol=0, atol=0)
+    torch.testing.assert_close(algorithm.model_for(server, AlgorithmState()), layered.start(), rtol=0, atol=0)
 
 
 def test_one_site_is_fed_avg(federation, layered, sites) -> None:
@@ -107,7 +107,7 @@ def test_one_site_is_fed_avg(federation, layered, sites) -> None:
     state, held, _ = run(ours, layered, 1)
     (site,) = state.cohort
     expected, *_ = run(theirs, layered, 1)
-    mine = ours.half.algorithm.model_for(state.server, held[site].kept)
+    mine = ours.half.algorithm.model_for(state.server, held[site].algorithm)
     torch.testing.assert_close(mine, (expected.server.params, expected.server.buffers), rtol=1e-5, atol=1e-6)
 
 

@@ -11,7 +11,7 @@ from consilium.core.algorithm import Server
 from consilium.core.errors import Failed, Refused
 from consilium.core.update import Update
 from consilium.deploy.protocol import messages as wire
-from consilium.deploy.transport.flower import Caller, Deployment, Flower, _Asking, message_bytes
+from consilium.deploy.transport.flower import Caller, Deployment, Flower, _Poll, message_bytes
 from consilium.federate.client.participant import SiteState
 from consilium.federate.engines.loop import Loop
 from consilium.federate.federated_evaluation import Assessing, AssessState, assess
@@ -68,7 +68,7 @@ def carried(exchange, faulty):
     weights = {site: person.weight for site, person in exchange.sites.items()}
     engine = Flower(machines, Deployment(REQUEST, weights, {}))
     state = engine.run(exchange, start(exchange), {}, SiteState, "round 1")
-    return state.noting(engine.turned()), machines
+    return state.with_rejections(engine.rejections()), machines
 
 
 def changed(**fields):
@@ -87,7 +87,7 @@ FAULTS = {
         wire.RefusalMessage("site-1", 1, "budget", "3.1 of 5 is left"), STUDY
     ),
     "has not the shape": lambda u: holding(u, delta=u.payload["delta"][:3]),
-    "nobody asked for": lambda u: holding(u, accuracy=torch.ones(1)),
+    "the server did not request": lambda u: holding(u, accuracy=torch.ones(1)),
     "delta is of int64, not of float32": lambda u: holding(u, delta=u.payload["delta"].long()),
     "delta is of float64, not of float32": lambda u: holding(u, delta=u.payload["delta"].double()),
     "buffers is of bool, not of float32": lambda u: holding(u, buffers=u.payload["buffers"].bool()),
@@ -154,7 +154,7 @@ def test_an_assessment_weighs_no_more_than_the_site_declared(federation):
         judging, AssessState(start(exchange).server, tuple(NODES)), {}, SiteState, "round 0"
     ).assessments
     assert [one.site for one in assessments] == ["site-0", "site-2"]
-    assert "on 1000000000000000 records, and the site declared 6" in engine.refusals["site-1"]
+    assert "over 1000000000000000 records; the site declared 6" in engine.refusals["site-1"]
 
 
 def test_the_comparison_can_fail(federation):
@@ -183,7 +183,7 @@ def test_who_was_turned_away_stands_in_the_log_of_rounds(federation, tmp_path):
 @pytest.mark.parametrize(("node", "token"), [(12, b"t" * 16), (11, b"f" * 16)])
 def test_an_answer_from_another_node_is_not_read_and_the_true_one_still_counts(node, token):
     said = []
-    asking = _Asking(Caller(None, NODES, 9.0, say=said.append), {}, lambda site, reply: message_bytes(reply, "answer"))
+    asking = _Poll(Caller(None, NODES, 9.0, say=said.append), {}, lambda site, reply: message_bytes(reply, "answer"))
     asking.pending["m"] = "site-1", b"t" * 16
     asking._take(reply(node, token=token, answer=b"forged"))
     assert asking.came == {} == asking.refused and "in the place of site-1" in said[0]

@@ -113,7 +113,7 @@ def test_an_answer_that_was_lost_is_asked_for_again(ask):
     came, _, grid, said, ended = ask(site_0=["lost", "answer"])
     assert set(came) == set(NODES)
     assert grid.asked.count(10) == 2
-    assert "its answer was lost on the way" in said[0]
+    assert "its reply was lost in transit" in said[0]
     assert ended > flower._OVERTAKEN
 
 

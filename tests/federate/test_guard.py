@@ -75,7 +75,7 @@ def test_the_key_is_the_same_after_a_restart_and_another_for_other_studies_and_s
 
 def test_a_study_that_costs_more_than_is_left_is_refused_before_its_first_round(tmp_path, person):
     guard = Guard(SiteLimits(budget=Budget(1.0, DELTA)), tmp_path / "ledger")
-    with pytest.raises(Refused, match=r"budget\.epsilon: asks for epsilon .* of 1 is left for these records"):
+    with pytest.raises(Refused, match=r"budget\.epsilon: the study asks for epsilon .* of 1 is left for these records"):
         admitted(guard, person)
 
 
@@ -96,11 +96,11 @@ def test_rounds_beyond_the_request_or_worked_too_often_are_refused(tmp_path, per
     guard = Guard(SiteLimits(max_rounds=4), tmp_path / "ledger")
     study = admitted(guard, person)
     for number in (0, 4, -1):
-        with pytest.raises(Refused, match=f"asks for round {number} of 3"):
+        with pytest.raises(Refused, match=f"asks for round {number}; the study has rounds 1 to 3"):
             guard.pay(study, number, b"")
     for _ in range(4):
         guard.pay(study, 1, b"")
-    with pytest.raises(Refused, match="4 rounds of this study were worked, some more than once"):
+    with pytest.raises(Refused, match="4 rounds of this study were computed, the most allowed, some more than once"):
         guard.pay(study, 1, b"")
 
 
@@ -133,7 +133,7 @@ def test_a_site_counts_its_own_patients(tmp_path, person):
     assert study.planned.step == PerUnit("patient", PoissonSampled(8 / patients, Gaussian(1.5)))
     assert study.planned.steps == -(-patients // 8)
     per_example = replace(person, rule=RULE)
-    with pytest.raises(Refused, match=r"budget\.unit: asks to learn from single examples"):
+    with pytest.raises(Refused, match=r"budget\.unit: the study protects single examples"):
         admitted(guard, per_example, replace(REQUEST, study="another"))
 
 
@@ -155,7 +155,7 @@ def test_models_are_judged_up_to_a_number_over_all_studies_and_restarts(tmp_path
         guard = Guard(limits, tmp_path / "ledger")
         guard.assess(request, b"model %d" % number)
         guard.assess(request, b"model %d" % number)
-    with pytest.raises(Refused, match=r"limits\.max-assessments: 3 models were judged"):
+    with pytest.raises(Refused, match=r"limits\.max-assessments: 3 models were evaluated"):
         Guard(limits, tmp_path / "ledger").assess(REQUEST, b"model 3")
     guard.assess(REQUEST, b"model 0")
     Guard(replace(limits, assess=False), tmp_path / "ledger").assess(REQUEST, b"never judged")

@@ -158,5 +158,5 @@ def test_a_witness_tells_an_old_copy_from_before_the_upgrade(folder, tmp_path):
 def test_a_version_that_is_not_known_yet_is_said(folder):
     path = folder / "journal.jsonl"
     path.write_bytes(path.read_bytes().replace(b'"journal":2', b'"journal":3', 1))
-    with pytest.raises(Refused, match="it says that it is of version 3"):
+    with pytest.raises(Refused, match="it has version 3"):
         spent(folder)

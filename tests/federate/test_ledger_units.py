@@ -45,7 +45,7 @@ def spent(folder, data):
 def test_a_budget_of_patients_refuses_what_was_done_to_examples_and_counts_the_rest(folder):
     data = records(units=THREES)
     budget = Budget(2.0, DELTA, unit="patient")
-    with pytest.raises(Refused, match=r"no cost per patient.*unit = \"patient\""):
+    with pytest.raises(Refused, match=r"no finite cost per patient.*unit = \"patient\""):
         pay(folder, data, budget=budget)
     done = 0
     with pytest.raises(Refused, match=r"asks for epsilon .* is left"):

@@ -181,7 +181,7 @@ def test_whoever_watches_the_training_is_the_same(attacks, federation, network, 
     assert found.bytes_up == expected.bytes_up and not expected.observed
 
 
-@pytest.mark.parametrize(("attack", "reason"), [(Hoarding(), "remembers more"), (Breaking(), "I see nothing")])
+@pytest.mark.parametrize(("attack", "reason"), [(Hoarding(), "stores more"), (Breaking(), "I see nothing")])
 def test_one_that_hoards_or_breaks_falls_silent_and_alone(attack, reason, federation, network, sites) -> None:
     state = carried(federation().watched(observers(sites, network, attack, UpdateAlignment(), strict=False)), network)
     assert rounds_seen(state.observed, "key0") == -1 and not recalled(state.observed, "key0")

@@ -254,7 +254,7 @@ def test_scaffold_s_variates_stay_in_step_with_the_server_s_whatever_is_lost(fed
     scaffold = {"algorithm": Scaffold(lr=0.1), "states": states, "weight": 1.0}
     seen, held = carried(federation, network, 12, Participation(**knobs), **scaffold)
     assert any(s.aborted for s in seen) and any(s.late for s in seen) and any(s.dropped for s in seen)
-    mean = sum(held[site].kept.tensors["control"] for site in held if held[site].kept.tensors) / 3
+    mean = sum(held[site].algorithm.tensors["control"] for site in held if held[site].algorithm.tensors) / 3
     close = torch.allclose(seen[-1].server.memory["control"], mean, atol=1e-6)
     assert close == (states is SiteStates)
 

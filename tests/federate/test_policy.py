@@ -132,9 +132,9 @@ BEYOND = [
     ("studies.*'other'.*not among", SiteLimits(studies=("private-small",)), {"study": "other"}),
     ("algorithms.*'fed-sgd'.*allowed are fed-avg", SiteLimits(algorithms=("fed-avg",)),
      {"algorithm": {"kind": "fed-sgd"}}),
-    ("max-rounds.*asks for 10, and 9", SiteLimits(max_rounds=9), {}),
-    ("max-local-epochs.*asks for 2, and 1", SiteLimits(max_local_epochs=1), {}),
-    ("minimum-sites.*3 sites take part, and 4", SiteLimits(minimum_sites=4), {}),
+    ("max-rounds.*asks for 10; at most 9", SiteLimits(max_rounds=9), {}),
+    ("max-local-epochs.*asks for 2; at most 1", SiteLimits(max_local_epochs=1), {}),
+    ("minimum-sites.*the study has 3 sites; at least 4", SiteLimits(minimum_sites=4), {}),
     ("require.*no dp-sgd", SiteLimits(required=((Requirement("dp-sgd"),),)), {"defences": ()}),
     ("require.*no norm-bound; no median.*norm-bound or median",
      SiteLimits(required=((Requirement("norm-bound"), Requirement("median")),)), {}),
@@ -191,7 +191,9 @@ def test_more_epsilon_than_is_left_is_refused_and_the_figures_are_told(ledger):
     whole = ledger.cost(own.data, 1e-5, own.charges(10))
     enough = SiteLimits(budget=Budget(whole * 1.001, 1e-5))
     check_policy(REQUEST, enough, ledger, own)
-    with pytest.raises(Refused, match=rf"budget\.epsilon: asks for epsilon {round_up(whole)}, 1 of 1 is left"):
+    with pytest.raises(
+        Refused, match=rf"budget\.epsilon: the study asks for epsilon {round_up(whole)}; 1 of 1 is left"
+    ):
         check_policy(REQUEST, SiteLimits(budget=Budget(1.0, 1e-5)), ledger, own)
     ledger.claim("f" * 64, 1, b"w", own.data, own.charges(), enough.budget)
     spent = ledger.cost(own.data, 1e-5)
@@ -212,7 +214,7 @@ def test_rounds_that_are_paid_are_not_asked_for_again_after_a_restart(ledger):
 def test_labels_have_a_budget_of_their_own(ledger):
     own = planned(ledger, None, labels=(RandomisedResponse(2.0, 2),))
     check_policy(REQUEST, SiteLimits(budget=Budget(labels=2.0)), ledger, own)
-    with pytest.raises(Refused, match=r"budget\.labels: asks for epsilon 2, 1\.5 of 1\.5 is left"):
+    with pytest.raises(Refused, match=r"budget\.labels: the study asks for epsilon 2; 1\.5 of 1\.5 is left"):
         check_policy(REQUEST, SiteLimits(budget=Budget(labels=1.5)), ledger, own)
 
 

@@ -32,17 +32,17 @@ def test_what_is_as_it_should_be_is_admitted(reception):
 
 AWAY = {
     "not registered": (99, message(), 1.0, "node 99"),
-    "was not asked in this round": (14, message("site-3"), 1.0, "site-3"),
+    "is not in this round's cohort": (14, message("site-3"), 1.0, "site-3"),
     "claims to be from 'site-1'": (11, message("site-1"), 1.0, "site-0"),
     "is of round 2, not 3": (11, message(round=2), 1.0, "site-0"),
     "is of round 4, not 3": (11, message(round=4), 1.0, "site-0"),
     "is of the study 'bbb": (11, message(study="b" * 64), 1.0, "site-0"),
     "weighs 1e+09, and the server gives it 5": (11, message(weight=1e9), 1.0, "site-0"),
-    "came 2.5 s after the deadline": (11, message(), 102.5, "site-0"),
+    "answered 2.5 s after the deadline": (11, message(), 102.5, "site-0"),
     "is not finite": (11, message(value=float("nan")), 1.0, "site-0"),
     "not a message of Consilium": (11, b"\x80\x04\x95" + bytes(20), 1.0, "site-0"),
     "truncated": (11, message()[:40], 1.0, "site-0"),
-    "says no: 3.1 of 5 is left": (
+    "refused: 3.1 of 5 is left": (
         11, encode_refusal(RefusalMessage("site-0", 3, "budget.epsilon", "3.1 of 5 is left"), STUDY), 1.0, "site-0",
     ),
 }  # fmt: skip
@@ -95,7 +95,7 @@ def test_a_site_that_mends_its_message_is_admitted(reception):
 def test_a_flood_is_neither_read_nor_listed(reception):
     for _ in range(1000):
         assert not reception.take(99, b"x" * 100, 1.0)
-    assert len(reception.turned) == 8 and reception.waiting() == COHORT
+    assert len(reception.rejections) == 8 and reception.waiting() == COHORT
 
 
 def test_what_the_simulation_checks_is_checked_by_the_same_code():
@@ -116,7 +116,7 @@ def test_the_model_is_that_of_the_round_without_the_faulty_party(federation):
     after, _ = exchange.server("round", reception.updates, start)
     wanted, _ = exchange.server("round", {s: u for s, u in sent.items() if s != "site-1"}, start)
     assert torch.equal(after.server.params, wanted.server.params)
-    noted = after.noting(reception.refused())
+    noted = after.with_rejections(reception.refused())
     assert noted.refused == {"site-1": "claims to be from 'site-0' in round 1"}
     assert noted.dropped == () and noted.lost() == ("site-1",)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from consilium.core.algorithm import Kept
+from consilium.core.algorithm import AlgorithmState
 from consilium.core.gradient import Gradient
 from consilium.federate.algorithms.fed_avg import FedAvg
 from consilium.federate.algorithms.scaffold import Scaffold
@@ -81,7 +81,7 @@ def test_noise_passes_through_and_the_control_reads_parameters_only(quadratics) 
     sent = algorithm.broadcast(algorithm.start(problem.network, 4))
     told = []
     for first, second in ((1.0, 3.0), (4.0, 0.0)):
-        work = algorithm.begin(sent, Kept({"control": problem.b[0]}), 2)
+        work = algorithm.begin(sent, AlgorithmState({"control": problem.b[0]}), 2)
         for size in (first, second):
             work = algorithm.step(work, Gradient(size * problem.b[1], work.buffers))
         told.append(algorithm.finish(sent, work))
@@ -94,7 +94,7 @@ def test_without_a_step_nothing_is_learned(quadratics) -> None:
     problem, algorithm = quadratics(), Scaffold()
     server, _ = problem.play(algorithm, [ALL])
     sent = algorithm.broadcast(server)
-    payload, kept = algorithm.finish(sent, algorithm.begin(sent, Kept({"control": problem.b[0]}), 0))
+    payload, kept = algorithm.finish(sent, algorithm.begin(sent, AlgorithmState({"control": problem.b[0]}), 0))
     assert not payload["control"].any() and not payload["delta"].any()
     assert torch.equal(kept.tensors["control"], problem.b[0])
 
@@ -103,7 +103,7 @@ def test_a_site_that_stops_early_counts_the_steps_it_did(quadratics) -> None:
     """K is what was done, not what was planned: then c_k+ is the mean gradient along the way, exactly."""
     problem, algorithm = quadratics(), Scaffold(lr=0.1)
     sent = algorithm.broadcast(algorithm.start(problem.network, 4))
-    work, seen = algorithm.begin(sent, Kept(), 5), []
+    work, seen = algorithm.begin(sent, AlgorithmState(), 5), []
     for _ in range(2):
         seen.append(problem.gradient(1, work.params))
         work = algorithm.step(work, Gradient(seen[-1], work.buffers))

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from consilium.core.algorithm import Kept
+from consilium.core.algorithm import AlgorithmState
 from consilium.core.charge import Composed, Gaussian
 from consilium.core.errors import Failed, Refused
 from consilium.core.gradient import Schedule
@@ -27,12 +27,12 @@ ROUNDS = 5
 
 
 def state(number: float = 1.0, count: int = 1) -> SiteState:
-    kept = Kept({"control": torch.full((3,), number), "empty": torch.zeros(0)})
+    kept = AlgorithmState({"control": torch.full((3,), number), "empty": torch.zeros(0)})
     return SiteState(kept, (Composed(Gaussian(2.0), count),), {"top-k": {"residual": torch.tensor([number])}})
 
 
 def plain(held: SiteState):
-    kept = {name: t.tolist() for name, t in held.kept.tensors.items()}
+    kept = {name: t.tolist() for name, t in held.algorithm.tensors.items()}
     return kept, held.ledger, {k: {n: t.tolist() for n, t in m.items()} for k, m in held.defences.items()}
 
 
@@ -71,7 +71,7 @@ def test_lost_work_is_rolled_back_and_stays_paid(states) -> None:
 
 def test_pieces_of_one_tensor_are_stored_as_pieces(tmp_path) -> None:
     whole, states = torch.arange(1000.0), SiteStates(tmp_path)
-    states["a"] = SiteState(Kept({"first": whole[:3], "rest": whole[3:5], "again": whole[:3].view(3, 1)}))
+    states["a"] = SiteState(AlgorithmState({"first": whole[:3], "rest": whole[3:5], "again": whole[:3].view(3, 1)}))
     kept = {"first": [0.0, 1.0, 2.0], "rest": [3.0, 4.0], "again": [[0.0], [1.0], [2.0]]}
     assert plain(states["a"])[0] == kept and (tmp_path / "a.1.safetensors").stat().st_size < 1000
 
@@ -99,7 +99,7 @@ def test_a_file_of_a_round_without_a_checkpoint_does_not_count(tmp_path) -> None
 def test_a_replaced_file_is_written_over_once_the_checkpoint_is_there_and_goes_in_the_end(tmp_path) -> None:
     states = SiteStates(tmp_path)
     for number in range(1, 6):
-        states["a"] = SiteState(Kept({"control": torch.ones(number % 3 * 100)}))  # now longer, now shorter
+        states["a"] = SiteState(AlgorithmState({"control": torch.ones(number % 3 * 100)}))  # now longer, now shorter
         states["a"] = state(number)
         states.flush()
         assert plain(states["a"]) == plain(state(number))
@@ -198,14 +198,14 @@ def test_the_comparison_can_fail(tmp_path, federation, network, monkeypatch) -> 
     right = trained(tmp_path / "right", federation, network)
     with pytest.raises(Stop):
         trained(tmp_path / "wrong", federation, network, 3)
-    found = SiteStates._found
+    found = SiteStates._state_files
 
     def newest(self, folder):
         self.round += 1
         yield from found(self, folder)
         self.round -= 1
 
-    monkeypatch.setattr(SiteStates, "_found", newest)
+    monkeypatch.setattr(SiteStates, "_state_files", newest)
     wrong = trained(tmp_path / "wrong", federation, network)
     assert {s: h.ledger for s, h in wrong.sites.items()} != {s: h.ledger for s, h in right.sites.items()}
 

@@ -80,9 +80,9 @@ def check_equal(one, two) -> None:
     assert mine.keys() == theirs.keys()
     for site in mine:
         assert mine[site].ledger == theirs[site].ledger
-        assert mine[site].kept.tensors.keys() == theirs[site].kept.tensors.keys()
-        for name, tensor in mine[site].kept.tensors.items():
-            assert torch.equal(tensor, theirs[site].kept.tensors[name])
+        assert mine[site].algorithm.tensors.keys() == theirs[site].algorithm.tensors.keys()
+        for name, tensor in mine[site].algorithm.tensors.items():
+            assert torch.equal(tensor, theirs[site].algorithm.tensors[name])
 
 
 class Bad(FederatedRound):

@@ -16,6 +16,7 @@ def test_values_are_named_by_nouns():
     "text",
     [
         "found = 1\n",
+        "kept = 1\n",
         "def f(told): pass\n",
         "def f(*, held=0): pass\n",
         "g = lambda own: own\n",

@@ -172,7 +172,7 @@ def test_an_unknown_charge_is_refused_never_guessed(charge):
         lambda: event([charge]),
         lambda: claims("a", [charge], n=9, delta=0.1),
     ):
-        with pytest.raises(Refused, match="no accountant here knows"):
+        with pytest.raises(Refused, match="no accountant is known"):
             use()
 
 

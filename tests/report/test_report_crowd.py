@@ -12,7 +12,7 @@ from consilium.evidence.round import RefusedSite, RoundEvidence, SitePoint
 from consilium.evidence.study import DataEvidence
 from consilium.report.analyse.many_sites import MANY, bands, pools, presence
 from consilium.report.load.records import CellRecord
-from consilium.report.render.cell import _claims, _judged
+from consilium.report.render.cell import _assessment_note, _claims
 from consilium.report.render.figures import curves
 from consilium.report.render.heatmap import partition_tiles
 
@@ -74,13 +74,13 @@ def test_presence_adds_up_what_rounds_say() -> None:
 
 def test_who_judged_is_said_where_it_was_not_everybody_every_time() -> None:
     told, silent = SitePoint("a", 7, 0.5, 1.0), SitePoint("b", 0, None, None)
-    assert _judged([a_round(1, sites=(told, replace(told, site="b")))], 2) == ""
-    said = _judged([a_round(1), a_round(2, sites=(told, silent))], 9)
+    assert _assessment_note([a_round(1, sites=(told, replace(told, site="b")))], 2) == ""
+    said = _assessment_note([a_round(1), a_round(2, sites=(told, silent))], 9)
     assert said.startswith(
-        "After 1 of 2 rounds; after the last, 2 of 9 sites were asked and 1 answered, for 7 records: the o"
+        "After 1 of 2 rounds; after the last, 2 of 9 sites were queried and 1 answered, for 7 records: the o"
     )
-    assert _judged([a_round(1), a_round(2, sites=(told,))], 9).endswith(
-        "1 of 9 sites were asked and 1 answered, for 7 records."
+    assert _assessment_note([a_round(1), a_round(2, sites=(told,))], 9).endswith(
+        "1 of 9 sites were queried and 1 answered, for 7 records."
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from consilium.core.finding import Measure
 from consilium.report.analyse.columns import columns, is_bound, measure_of
 from consilium.report.analyse.effects import Change, effects
-from consilium.report.analyse.highlights import UNTOLD, highlights
+from consilium.report.analyse.highlights import UNDETERMINED, highlights
 from consilium.report.analyse.summary import code_of, majority_rate, rows
 from consilium.report.load.scores import read_scores, worst_case_accuracy
 
@@ -121,7 +121,7 @@ def test_an_arm_is_crowned_only_beyond_the_paired_interval_of_every_rival(study)
     card = {card.title: card for card in highlights(study, rows(study))}["Most accurate"]
     assert (card.figure, card.crowned, card.arm) == ("no arm is measurably best", False, "none")
     assert [name for _, name in card.alike] == ["none", "static-int8"]  # 0.956 and 0.950: two records of 360
-    assert "Highest: 0.958 (" in card.text and "1 of 6 other arms cannot be told from it" in card.text
+    assert "Highest: 0.958 (" in card.text and "1 of 6 other arms not distinguishable from it" in card.text
     apart = replace(study, evidence=tuple(c for c in study.evidence if c.arm != "static-int8"))
     card = {card.title: card for card in highlights(apart, rows(apart))}["Most accurate"]
     assert card.crowned and card.arm == "none" and math.isclose(float(card.figure), 0.958, abs_tol=5e-4)
@@ -133,10 +133,10 @@ def test_without_scores_nobody_is_crowned_and_nothing_is_better(study):
     old = replace(study, evidence=tuple(replace(c, file=None, scores=None, attacks=()) for c in study.evidence))
     made = {card.title: card for card in highlights(old, rows(old))}
     assert not made["Most accurate"].crowned and "not comparable: no scores" in made["Most accurate"].text
-    assert made["Infection hurts most"].figure == UNTOLD
+    assert made["Infection hurts most"].figure == UNDETERMINED
     accuracy = next(c for c in columns(old) if c.key == "accuracy")
     change = effect(old, "adversarial-poisoning")["accuracy"]
-    assert (change.way(accuracy), change.gap.reason) == ("untold", "not comparable: no scores")
+    assert (change.way(accuracy), change.gap.reason) == ("unknown", "not comparable: no scores")
 
 
 def test_sizes_are_exact_and_a_tie_is_no_winner(study):

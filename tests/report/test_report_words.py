@@ -25,7 +25,7 @@ def test_what_a_claim_leaves_open_is_said_to_be_open():
     for part in (
         "δ = ?",
         "adjacency not stated",
-        "nobody named",
+        "an unnamed adversary",
         "Sampler not stated",
         "accountant not stated",
         "secret",

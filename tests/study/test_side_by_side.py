@@ -5,7 +5,7 @@ import threading
 
 from rich.console import Console
 
-from consilium.monitor.eta import Kind, Left, Pace
+from consilium.monitor.eta import Kind, Pace, RemainingTime
 from consilium.monitor.live_table import Boards
 from consilium.monitor.progress import Ticker
 
@@ -28,7 +28,7 @@ def drawn(shown, width):
 def test_workers_share_what_is_left():
     pace = Pace({ROUND: 10}, workers=4)
     pace.count(ROUND, 2.0)
-    assert pace.left() == Left(9 * 2.0 / 4, whole=True)
+    assert pace.left() == RemainingTime(9 * 2.0 / 4, whole=True)
 
 
 def test_of_several_trainings_each_is_a_line():

@@ -128,7 +128,7 @@ def test_law_1_an_update_is_compressed_once(plan_of):
 def test_law_1_a_codec_that_cannot_read_an_algorithms_update_is_refused_before_training(plan_of):
     images = {"data": {"kind": "digits", "sites": 2}, "model": {"kind": "resnet9", "width": 4, "groups": 2}}
     images["federation"] = {"kind": "fed-bn", "rounds": 1}
-    assert "this entry has" in law(plan_of, "power-sgd", **images)
+    assert "the entry has" in law(plan_of, "power-sgd", **images)
     plan_of("top-k", **images)
 
 

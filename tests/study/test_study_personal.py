@@ -90,7 +90,7 @@ def test_each_site_has_the_model_that_the_algorithm_gives_it(ditto):
     vectors = []
     for site in data.sites:
         vectors.append(net.flatten(consilium.load(folder, site=site.id))[0])
-        assert torch.equal(vectors[-1], made.model_for(state.server, held[site.id].kept)[0])
+        assert torch.equal(vectors[-1], made.model_for(state.server, held[site.id].algorithm)[0])
     assert not torch.equal(vectors[0], vectors[1])
     assert torch.equal(net.flatten(consilium.load(folder))[0], state.server.params)
     assert any("validation records" in note for note in found["notes"])

@@ -15,7 +15,7 @@ from consilium.federate.client.participant import SiteState
 from consilium.measure.accounting.privacy import claims, epsilon
 from consilium.monitor import epsilon_tracker as spending_module
 from consilium.monitor.epsilon_tracker import EpsilonSpent, Spending
-from consilium.monitor.eta import Kind, Left, Pace
+from consilium.monitor.eta import Kind, Pace, RemainingTime
 from consilium.monitor.live_table import Board
 from consilium.monitor.progress import Ticker
 from consilium.monitor.round_summary import attendance, byte_text, figure, round_line, site_rows
@@ -70,11 +70,11 @@ def test_what_is_left_is_counts_times_medians():
     assert not pace.left().whole and str(pace.left()) == "time left not known yet"
     for seconds in (2.0, 2.0, 2.0, 2.0, 90.0):  # one slow round is no trend
         pace.count(ROUND, seconds)
-    assert pace.left() == Left((5 + 10) * 2.0, whole=False)
+    assert pace.left() == RemainingTime((5 + 10) * 2.0, whole=False)
     assert str(pace.left()) == "more than 30 s left"
     pace.count(OTHER, 7.0)
     pace.count(PGD, 100.0)
-    assert pace.left() == Left(5 * 2.0 + 9 * 7.0 + 2 * 100.0, whole=True)
+    assert pace.left() == RemainingTime(5 * 2.0 + 9 * 7.0 + 2 * 100.0, whole=True)
     assert str(pace.left()) == "about 5 min left"
     assert (pace.done, pace.total) == (7, 23)
 
@@ -85,7 +85,7 @@ def test_what_was_found_done_takes_no_time_and_says_nothing_of_it():
     assert not pace.left().whole
     pace.count(ROUND, 1.0)
     pace.count(PGD, None)
-    assert pace.left() == Left(0.0, whole=True) and pace.done == pace.total
+    assert pace.left() == RemainingTime(0.0, whole=True) and pace.done == pace.total
 
 
 def test_only_recent_rounds_count():
@@ -99,7 +99,7 @@ def test_only_recent_rounds_count():
     ("seconds", "told"), [(9, "about 9 s left"), (150, "about 2 min left"), (7500, "about 2 h 05 min left")]
 )
 def test_spans(seconds, told):
-    assert str(Left(seconds, whole=True)) == told
+    assert str(RemainingTime(seconds, whole=True)) == told
 
 
 # a round in words
@@ -115,7 +115,7 @@ def test_a_round_in_words():
         "site-1": "refused: not finite",
         "site-2": "late",
         "site-3": "absent",
-        "site-4": "not asked; no figures: the site gives no consent",
+        "site-4": "not in the cohort; no figures: the site gives no consent",
     }
 
 

@@ -355,7 +355,7 @@ def test_a_log_of_rounds_that_is_gone_says_what_to_do(study, finished, tmp_path,
     outcome, cells = run(study, out)
     assert set(outcome.failed) == {"none (seed 0)", "static-int8 (seed 0)"}
     said = "is not there" if damage == "gone" else "is not readable"
-    assert f"{path}, which says who took part in the training, {said}" in cells["none"]["error"]
+    assert f"{path}, the record of who took part in the training, {said}" in cells["none"]["error"]
     assert "delete checkpoint.safetensors beside it to train again" in cells["none"]["error"]
     path.with_name("checkpoint.safetensors").unlink()
     outcome, cells = run(study, out)

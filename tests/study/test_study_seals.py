@@ -352,7 +352,7 @@ def test_a_file_in_the_place_of_a_folder_is_named(folder, study, name):
     (folder / name).write_text("")
     with pytest.raises(Refused, match=rf"cannot make the folder .*{name}: File exists") as e:
         run(study, folder)
-    assert e.value.remedy == "move away what stands there"
+    assert e.value.remedy == "move away what is at this path"
 
 
 def test_a_folder_in_the_place_of_a_file_takes_no_disk_space(folder, study):
@@ -360,7 +360,7 @@ def test_a_folder_in_the_place_of_a_file_takes_no_disk_space(folder, study):
     (folder / "study.json").mkdir()
     with pytest.raises(Failed, match=r"study\.json: Is a directory") as e:
         run(study, folder)
-    assert "move away what stands in its place" in e.value.remedy
+    assert "move away what is at this path" in e.value.remedy
 
 
 def test_load_takes_no_model_or_evidence_of_another_cell(folder):

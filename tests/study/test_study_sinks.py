@@ -58,7 +58,7 @@ class Paper(Sink):
 def paper(monkeypatch):
     """Every sink that a study names is this one."""
     made = Paper()
-    monkeypatch.setattr(tracks_module, "_made", lambda kind, folder, study: made)
+    monkeypatch.setattr(tracks_module, "_new_sink", lambda kind, folder, study: made)
     monkeypatch.setattr(tracks_module, "find_spec", lambda name: name)
     return made
 
@@ -156,7 +156,7 @@ def test_a_sink_that_cannot_be_made_is_one_line(tracked, tmp_path, paper, monkey
     def broken(*_):
         raise RuntimeError("another version\nwith a long story")
 
-    monkeypatch.setattr(tracks_module, "_made", broken)
+    monkeypatch.setattr(tracks_module, "_new_sink", broken)
     assert not tracked.run(tmp_path)[0].failed
     assert (
         "tensorboard is left out from here: RuntimeError: another version with a long story" in capsys.readouterr().err

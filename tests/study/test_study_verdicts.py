@@ -17,7 +17,7 @@ from consilium import Study
 from consilium.report.analyse import compare
 from consilium.report.analyse.columns import columns
 from consilium.report.analyse.effects import effects, unpaired
-from consilium.report.analyse.highlights import UNTOLD, highlights
+from consilium.report.analyse.highlights import UNDETERMINED, highlights
 from consilium.report.analyse.outcomes import LOST_SCORES
 from consilium.report.analyse.summary import rows
 from consilium.report.load.read import read_study
@@ -322,12 +322,12 @@ def test_a_tampered_answer_is_noticed(seeds, tmp_path, damage):
     for title in ("Most accurate", "Withstands most", "Infection hurts most"):
         card = made.get(title)
         if card is not None and before[title].text != card.text:
-            assert card.figure == UNTOLD and "are gone or changed" in card.text, card
+            assert card.figure == UNDETERMINED and "are gone or changed" in card.text, card
     harm = f"the scores of {len(study.evidence)} cells are gone or changed"
-    assert made["Infection hurts most"].figure == UNTOLD and harm in made["Infection hurts most"].text
+    assert made["Infection hurts most"].figure == UNDETERMINED and harm in made["Infection hurts most"].text
     ways = {effect.changes["accuracy"].way(column) for effect in effects(study) for column in columns(study)[:1]}
-    assert ways == {"untold"} and "cannot be told: the scores" in write_page(folder).read_text()
-    assert made["Most accurate"].figure == UNTOLD
+    assert ways == {"unknown"} and "undetermined: the scores" in write_page(folder).read_text()
+    assert made["Most accurate"].figure == UNDETERMINED
 
 
 def test_an_infected_model_without_evidence_is_no_model_without_harm(seeds, tmp_path):
@@ -341,6 +341,6 @@ def test_an_infected_model_without_evidence_is_no_model_without_harm(seeds, tmp_
     shutil.rmtree(folder / "cells" / infected[0].digest)
     study = read_study(folder)
     card = {card.title: card for card in highlights(study, rows(study))}["Infection hurts most"]
-    assert card.figure == UNTOLD and f"{len(infected)} infected models" in card.text
+    assert card.figure == UNDETERMINED and f"{len(infected)} infected models" in card.text
     assert unpaired(study) == ((infected[0].infected_by, len(infected)),)
-    assert "what the infection did to them cannot be told" in write_page(folder).read_text()
+    assert "the effect of the infection on them is undetermined" in write_page(folder).read_text()

@@ -1,7 +1,7 @@
 """The command line: ``consilium run | plan | report | list | show``, ``prepare | work`` for many workers, and
 ``serve | join | keys`` for real sites.
 
-It has no knobs that a study has not; others say where the work is done and how long to wait for it.
+It has no options that a study does not have, except those for where the work is done and how long to wait for it.
 
 Results go to standard output (``--json``: one JSON document), progress and errors to standard error.  Exit codes: 0
 every cell is ok, 2 the study was refused, 3 some cell failed or the run was stopped.  A threshold of ``[[accept]]``
@@ -23,7 +23,7 @@ from ..core.errors import Refused
 from ..core.listing import card_list, card_text
 from ..core.terminal import one_line, steady_streams, visible
 from .guard import guarded
-from .output import places, print_paths, print_plan, print_results, tell, text
+from .output import places, print_paths, print_plan, print_results, print_stderr, text
 
 __all__ = ["join", "keys_server", "keys_site", "list_entries", "main", "plan", "prepare", "report", "run", "serve",
            "show", "work"]  # fmt: skip
@@ -109,7 +109,7 @@ def work(
 
 @_app.command()
 def plan(study: _StudyFile = None, out: _Out = Path("out"), as_json: _Json = False) -> None:
-    """Say what a study would do, with the epsilon of every arm and the time to expect; train nothing."""
+    """Show what a study would do, with the epsilon of every arm and the expected time; train nothing."""
     with guarded(as_json):
         from ..study.run.plan_summary import plan_summary
         from ..study.run.study import Study
@@ -174,7 +174,7 @@ def show(
 
             record = read_stored(evidence) or {}
             for line in evidence_alerts(Path(what), record):
-                tell(f"consilium: {evidence}: {line}")
+                print_stderr(f"consilium: {evidence}: {line}")
             print(json.dumps(record, indent=1))
             return
         from ..core.catalogue import find
@@ -205,7 +205,7 @@ def serve(
 
         options = ServerOptions(address, keys, insecure_loopback, deadline, gather)
         words = ["consilium", "serve", str(study), "--out", str(out), "--address", address]
-        folder, outcome = serve_study(study, out, options, text(shlex.join(words)), tell)
+        folder, outcome = serve_study(study, out, options, text(shlex.join(words)), print_stderr)
         print_results(folder, outcome, as_json)
     raise typer.Exit(3 if outcome.failed else 0)
 

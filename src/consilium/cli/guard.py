@@ -1,4 +1,4 @@
-"""What ends a command: whatever goes wrong becomes one line and an exit code."""
+"""What ends a command: wvery error becomes one line and an exit code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import typer
 
 from ..core.errors import ConsiliumError, Failed, Refused
 from ..monitor.interrupt import asked, listen
-from .output import tell
+from .output import print_stderr
 
 __all__ = ["guarded"]
 
@@ -23,7 +23,7 @@ _STOPPED = Failed("stopped", remedy="nothing finished is lost; run again to go o
 
 @contextmanager
 def guarded(as_json: bool) -> Iterator[None]:
-    """Turn whatever goes wrong into one line and an exit code."""
+    """Turn every error into one line and an exit code."""
     listen()
     try:
         yield
@@ -59,7 +59,7 @@ def guarded(as_json: bool) -> Iterator[None]:
 
 
 def _unforeseen(error: Exception | SystemExit) -> ConsiliumError:
-    """What nobody caught: the fault of a user's own file if the traceback goes through one, else a defect."""
+    """An uncaught error: attributed to a user's own file if the traceback goes through one, else a defect."""
     from ..study.store.error_summary import own_code
 
     first = (str(error).strip().splitlines() or [""])[0]
@@ -74,5 +74,5 @@ def _fail(error: ConsiliumError, as_json: bool) -> None:
     if as_json:
         detail = {"where": error.where, "reason": error.reason, "remedy": error.remedy}
         print(json.dumps({"error": str(error), "exit_code": error.exit_code, **detail}))
-    tell(f"consilium: {error}")
+    print_stderr(f"consilium: {error}")
     raise typer.Exit(error.exit_code)

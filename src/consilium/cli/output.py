@@ -14,7 +14,7 @@ from ..core.terminal import one_line
 if TYPE_CHECKING:
     from ..study.stages.outcome import Outcome
 
-__all__ = ["places", "print_paths", "print_plan", "print_results", "tell", "text"]
+__all__ = ["places", "print_paths", "print_plan", "print_results", "print_stderr", "text"]
 
 
 def print_results(folder: Path, outcome: Outcome, as_json: bool) -> None:
@@ -49,7 +49,7 @@ def text(path: Path | str) -> str:
     return os.fsencode(path).decode("utf-8", "replace")
 
 
-def tell(line: str) -> None:
+def print_stderr(line: str) -> None:
     """One line on standard error."""
     print(one_line(line), file=sys.stderr)
 

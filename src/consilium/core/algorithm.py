@@ -17,7 +17,7 @@ from .gradient import Gradient, Schedule
 from .network import Network
 from .update import Aggregate, Payload
 
-__all__ = ["Algorithm", "Broadcast", "Kept", "Server", "Work"]
+__all__ = ["Algorithm", "AlgorithmState", "Broadcast", "Server", "Work"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class Broadcast:
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class AlgorithmState:
     """State that never leaves a site: control variates, personal layers, residuals."""
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
@@ -76,12 +76,12 @@ class Algorithm(Entry, ABC):
     reads_planned: ClassVar[bool] = False
 
     def bound(self, network: Network) -> Algorithm:
-        """This algorithm made to measure for the layers of ``network``; most take any."""
+        """This algorithm adapted to the layers of ``network``.  Default: self."""
         return self
 
     @abstractmethod
     def schedule(self, schedule: Schedule) -> Schedule:
-        """The local work this algorithm does of what the study asks (FedSGD: one step on everything)."""
+        """The local work that this algorithm does for the study's ``schedule`` (FedSGD: one step on all records)."""
 
     def start(self, network: Network, population: int) -> Server:
         """The state before the first round, for ``population`` sites."""
@@ -92,28 +92,28 @@ class Algorithm(Entry, ABC):
         return Broadcast(server.round + 1, server.params, server.buffers)
 
     @abstractmethod
-    def begin(self, broadcast: Broadcast, kept: Kept, steps: int) -> Work:
-        """A site's state before the first of ``steps`` local steps; most say nothing of them."""
+    def begin(self, broadcast: Broadcast, state: AlgorithmState, steps: int) -> Work:
+        """A site's state before the first of ``steps`` local steps."""
 
     @abstractmethod
     def step(self, work: Work, gradient: Gradient) -> Work:
         """One local step along ``gradient``."""
 
     @abstractmethod
-    def finish(self, broadcast: Broadcast, work: Work) -> tuple[Payload, Kept]:
-        """What the site sends, and what it keeps."""
+    def finish(self, broadcast: Broadcast, work: Work) -> tuple[Payload, AlgorithmState]:
+        """The payload that the site sends, and the state that it keeps."""
 
     def expects(self, server: Server) -> Mapping[str, tuple[int, ...]]:
         """Names and shapes of what every update must hold, no more and no less."""
         return {"delta": tuple(server.params.shape), "buffers": tuple(server.buffers.shape)}
 
     def check(self, payload: Payload, steps: int) -> None:
-        """Refuse what no site sends that did at most ``steps`` local steps; most say nothing of them."""
+        """Refuse a payload that ``steps`` local steps cannot produce.  Default: accept."""
 
     @abstractmethod
     def advance(self, server: Server, aggregate: Aggregate) -> Server:
         """The state after the round whose merged updates are ``aggregate``."""
 
-    def model_for(self, server: Server, kept: Kept | None) -> tuple[Tensor, Tensor] | None:
-        """Parameters and buffers released to everyone (``kept`` None) or to one site; None if there is none."""
+    def model_for(self, server: Server, state: AlgorithmState | None) -> tuple[Tensor, Tensor] | None:
+        """Parameters and buffers released to everyone (``state`` None) or to one site; None if there is none."""
         return server.params, server.buffers

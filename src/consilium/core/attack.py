@@ -1,4 +1,4 @@
-"""The two adversaries: one that looks at a trained model, and one that sits in the training."""
+"""The two kinds of adversary: one attacks a trained model, one acts inside the training."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Attack(Entry, ABC, Generic[Granted]):
         return not issubclass(self.needs, RecordsView)
 
     def retrains(self) -> int:
-        """How many trainings it asks of a ``RetrainView``, for the plan; they are shared by all attacks on a model."""
+        """How many trainings it needs of a ``RetrainView``, for the plan; all attacks on a model share them."""
         return 0
 
     def check_fit(self, shape: tuple[int, ...], classes: int) -> None:
@@ -49,7 +49,7 @@ class Attack(Entry, ABC, Generic[Granted]):
 
     @abstractmethod
     def run(self, view: Granted, memory: Payload, generator: torch.Generator) -> Finding:
-        """Attack what ``view`` shows; ``memory`` is what it remembers of the rounds, empty unless it watched them."""
+        """Attack what ``view`` shows; ``memory`` are its statistics of the rounds, empty unless it observed them."""
 
     @final
     def __call__(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
@@ -59,12 +59,12 @@ class Attack(Entry, ABC, Generic[Granted]):
 
 @dataclass(frozen=True)
 class Corruption(Entry, ABC):
-    """An adversary inside the training: it owns some sites and does there what it likes.
+    """An adversary inside the training: it controls some sites, and may deviate there from the protocol.
 
-    A corrupted site obeys no site half of any defence (LAWS 4); only server halves bind it.  Every method has a
-    default that does nothing, and an entry overrides those it uses.  ``needs`` is what it must know of a round to
-    forge: a ``RoundView`` (the broadcast), an ``AggregateView`` or an ``OmniscientView`` (``core/collusion.py``).
-    One that ``follows_inputs`` needs a model whose gradient in its inputs is not zero.
+    A corrupted site obeys no site half of any defence (LAWS 4); only server halves bind it.  Every method has a default
+    that does nothing, and an entry overrides those it uses.  ``needs`` is the view of a round that it requires to
+    forge: a ``RoundView`` (the broadcast), an ``AggregateView`` or an ``OmniscientView`` (``core/collusion.py``).  One
+    that ``follows_inputs`` needs a model whose gradient in its inputs is not zero.
     """
 
     threat: ClassVar[ThreatModel]
@@ -81,7 +81,7 @@ class Corruption(Entry, ABC):
         return objective
 
     def schedule(self, schedule: Schedule) -> Schedule:
-        """The local epochs and batches of a corrupted site, instead of the ``schedule`` that the study asks for."""
+        """The local epochs and batches of a corrupted site, instead of the study's ``schedule``."""
         return schedule
 
     def algorithm(self, algorithm: Algorithm) -> Algorithm:

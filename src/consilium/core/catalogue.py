@@ -44,18 +44,18 @@ ROOMS: dict[str, str] = {
     "defend/model": "model",
     "defend/answer": "answer",
 }
-"""Room -> the moment (of a defence), the aim (of an attack) or the role of what lives there."""
+"""Room -> the moment (of a defence), the aim (of an attack) or the role of its entries."""
 
 _PLUGIN = "A kind of a plugin needs its package installed"
 REQUIRED = "required"
-"""What stands for the default of a knob that has none."""
+"""The default listed for a knob that has none."""
 
 
 @dataclass(frozen=True)
 class Card:
     """What is known of an entry without importing it.  A knob without default has the value ``"required"``.
 
-    ``reading`` is what its author says of how to read its figures: the paragraph that starts with ``Reading:``.
+    ``reading`` is its author's advice on reading its figures: the paragraph that starts with ``Reading:``.
     """
 
     kind: str
@@ -88,7 +88,10 @@ def cards(room: str | None = None) -> tuple[Card, ...]:
 
 
 def find(kind: str, *rooms: str) -> Card:
-    """The card of ``kind`` in one of ``rooms``; refused by name with the nearest ones offered."""
+    """The card of ``kind`` in one of ``rooms``; refused by name with the nearest ones offered.
+
+    Raises Refused: no entry of this kind in ``rooms``; the nearest kinds are offered.
+    """
     known = [card for room in rooms for card in _room(room)]
     for card in known:
         if card.kind == kind:
@@ -101,7 +104,7 @@ def find(kind: str, *rooms: str) -> Card:
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """A remedy that offers the nearest known words, or all of them."""
+    """A remedy that offers the nearest known names, or all of them."""
     close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
     if close:
         return "did you mean " + " or ".join(repr(c) for c in close) + "?"

@@ -1,8 +1,9 @@
-"""A charge records what a mechanism DID to private data; `measure.privacy` says what that costs.
+"""A charge records what a mechanism DID to private data; `measure.accounting.privacy` computes its cost.
 
 A frozen ledger in the manner of dp-accounting's events: kinds are never removed and never change their meaning, and an
-accountant refuses a kind that it does not know.  A charge says of which *unit* a sample is drawn and a sum is clipped
-(one record, unless ``PerUnit`` says otherwise).  *Adjacency* is no part of it: the same deed is judged under either.
+accountant refuses a kind that it does not know.  A charge names the *unit* by which a sample is drawn and a sum clipped
+(one record, unless ``PerUnit`` says otherwise).  **Adjacency* is not part of it: the same mechanism is accounted for
+under either.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Gaussian(Charge):
 
 @dataclass(frozen=True)
 class PoissonSampled(Charge):
-    """``inner`` run on a sample into which every unit came by an independent coin of probability ``rate``."""
+    """``inner`` run on a Poisson sample: every unit is included independently with probability ``rate``."""
 
     rate: float
     inner: Charge
@@ -61,7 +62,7 @@ class Composed(Charge):
 class PerUnit(Charge):
     """``inner`` done to whole units: each is in a sample with all that it has or not at all, and is clipped as one.
 
-    A charge without this wrapper was done to single records.  It is a kind of its own so that whoever does not know it
+    A charge without this wrapper applies to single records.  It is a kind of its own so that code that does not know it
     refuses it, and never reads a patient's charge as an example's.
     """
 
@@ -78,5 +79,5 @@ class RandomisedResponse(Charge):
 
 
 def of_unit(unit: Unit, charge: Charge) -> Charge:
-    """``charge`` done to ``unit``; a record's stands as it is."""
+    """``charge`` applied to ``unit``; for a record it is unchanged."""
     return charge if unit == "example" else PerUnit(unit, charge)

@@ -1,4 +1,4 @@
-"""What colluding sites know of a round before they send: more than their own updates, if their threat model grants it.
+"""What colluding sites see of a round before they send: more than their own updates, if their threat model grants it.
 
     RoundView         the broadcast; their own updates are handed to ``forge``
     AggregateView     besides, the weighted mean of what the honest sites send in this round

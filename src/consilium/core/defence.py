@@ -2,7 +2,7 @@
 
     data -> training -> update -> merge -> model -> answer
 
-A technique with a site half and a server half owns both.  A protection that cannot run raises; nothing switches
+A technique with a site half and a server half contains both.  A defence that cannot be applied raises; it never turns
 itself off.
 """
 
@@ -72,7 +72,7 @@ class DataDefence(Defence):
 
 @dataclass(frozen=True)
 class TrainingDefence(Defence):
-    """Changes what local training wants (objective) or how records become a gradient (rule).
+    """Changes the objective of local training, or the rule that makes a gradient of records.
 
     One that ``follows_inputs`` needs a model whose gradient in its inputs is not zero.
     """
@@ -90,7 +90,7 @@ class TrainingDefence(Defence):
 
 @dataclass(frozen=True)
 class UpdateDefence(Defence):
-    """Acts on an update between a site and the merge; the server half enforces what the site half promises.
+    """Acts on an update between a site and the merge; the server half enforces what the site half is to guarantee.
 
     Site halves run in the order of the study, server halves in reverse.  ``stage`` is the defence's place in the one
     lawful order (LAWS 1).  What compresses or masks defines the message itself: a corrupted site ignores its duties (to
@@ -100,11 +100,11 @@ class UpdateDefence(Defence):
     stage: ClassVar[Literal["clip", "noise", "compress", "mask"]] = "clip"
 
     def made_for(self, network: Network) -> UpdateDefence:
-        """This defence made to measure for the layers of ``network``; most take any."""
+        """This defence adapted to the layers of ``network``.  Default: self."""
         return self
 
-    def hearing(self, extra: Payload) -> UpdateDefence:
-        """This defence as the server's word of this round makes it (a bound that moves); most hear nothing."""
+    def configured_by(self, extra: Payload) -> UpdateDefence:
+        """This defence configured by the round's broadcast (for example an adaptive bound).  Default: self."""
         return self
 
     @abstractmethod
@@ -113,7 +113,7 @@ class UpdateDefence(Defence):
 
     @abstractmethod
     def enforce(self, update: Update, expected: Mapping[str, tuple[int, ...]]) -> Update:
-        """The server half: every update passes it, whoever sent it; ``expected`` names and shapes come out of it."""
+        """The server half, applied to every update; its result has the ``expected`` names and shapes."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class MergeDefence(Defence):
         """The merge to use."""
 
     def merge_for(self, cohort: Cohort, stream: Stream) -> Aggregator:
-        """The merge to use among ``cohort``; noise comes from ``stream``.  Most ask for neither."""
+        """The merge to use among ``cohort``; noise is drawn from ``stream``."""
         return self.merge()
 
     def promise(self, cohort: Cohort) -> Promise | None:
@@ -152,7 +152,7 @@ class ModelDefence(Defence):
         return False
 
     def wanted_public(self) -> int:
-        """How many public records a study asked it to use, 0 where it did not say; fewer are noted."""
+        """How many public records the study requests, 0 where it sets no number; fewer are noted."""
         return 0
 
     @abstractmethod
@@ -165,7 +165,7 @@ class ModelDefence(Defence):
 
     @abstractmethod
     def structure(self, module: nn.Module, example: Tensor) -> nn.Module:
-        """The defended architecture made of an undefended one; ``example`` is one input batch ``(1, *shape)``."""
+        """The defended architecture built from an undefended one; ``example`` is one input batch ``(1, *shape)``."""
 
     def trial(self, module: nn.Module, x: Tensor) -> nn.Module:
         """What the untrained ``module`` becomes, tried on inputs ``x (n, *shape)`` in [0, 1]; refused if it cannot."""
@@ -177,7 +177,7 @@ class ModelDefence(Defence):
 
     @abstractmethod
     def surrogate(self, defended: nn.Module, before: nn.Module | None) -> nn.Module | None:
-        """A differentiable stand-in for ``defended``; ``before`` is that of the model it was made from."""
+        """A differentiable stand-in for ``defended``; ``before`` is that of the model it was built from."""
 
 
 @dataclass(frozen=True)

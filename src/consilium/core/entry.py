@@ -32,13 +32,19 @@ class Entry:
 
 
 def check(condition: bool, knob: str, value: object, allowed: str) -> None:
-    """Refuse a knob whose value is outside its range, naming both."""
+    """Refuse a knob whose value is outside its range, naming both.
+
+    Raises Refused: the value is outside its range.
+    """
     if not condition:
         raise Refused(f"{value!r} is out of range", remedy=f"use {allowed}", where=knob.replace("_", "-"))
 
 
 def check_used(entry: Entry, knob: str, used: bool, where: str) -> None:
-    """Refuse a knob that was set (to another value than its default) and does nothing ``where`` something else says."""
+    """Refuse a knob that was set (to another value than its default) and has no effect, for the reason ``where``.
+
+    Raises Refused: the knob has another value than its default and no effect.
+    """
     value, default = getattr(entry, knob), next(f.default for f in fields(entry) if f.name == knob)
     if not used and value != default:
         name = knob.replace("_", "-")

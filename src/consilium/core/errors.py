@@ -37,7 +37,7 @@ class ConsiliumError(Exception):
         return _rebuild(type(self), {**self._arguments(), "where": place})
 
     def _arguments(self) -> Mapping[str, Any]:
-        """What it is made of, so that it can be made again elsewhere."""
+        """Its constructor's arguments, so that it can be rebuilt in another process."""
         return {"reason": self.reason, "remedy": self.remedy, "where": self.where}
 
 

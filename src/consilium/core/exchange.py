@@ -50,15 +50,18 @@ class Exchange(ABC, Generic[ServerState, SiteState, Inbox, Outbox]):
     def together(
         self, phase: str, sites: Sequence[str], inbox: Inbox, states: Mapping[str, SiteState]
     ) -> tuple[dict[str, Outbox], dict[str, SiteState]]:
-        """What many ``sites`` answer, computed at once; raises Refused where that is impossible, never one by one."""
+        """What many ``sites`` answer, computed at once; raises Refused where that is impossible, never one by one.
+
+        Raises Refused: this exchange cannot be stacked.
+        """
         raise _unstackable()
 
     def why_not_together(self) -> Refused | None:
         """Why :meth:`together` cannot compute what these sites answer; None if it can."""
         return _unstackable()
 
-    def turned(self, server: ServerState, refused: Mapping[str, str]) -> ServerState:
-        """``server``, told whose answers an engine turned away before :meth:`server` sees the others, and why."""
+    def reject(self, server: ServerState, refused: Mapping[str, str]) -> ServerState:
+        """``server`` with the answers that an engine rejected before :meth:`server` reads the others; by site."""
         return server
 
     @abstractmethod
@@ -101,11 +104,11 @@ class Joint(
         second, state = self.second.site(phase, site, inbox[1], state)
         return (first, second), state
 
-    def turned(
+    def reject(
         self, server: tuple[FirstState, ServerState], refused: Mapping[str, str]
     ) -> tuple[FirstState, ServerState]:
-        """Both servers are told."""
-        return self.first.turned(server[0], refused), self.second.turned(server[1], refused)
+        """Both servers record it."""
+        return self.first.reject(server[0], refused), self.second.reject(server[1], refused)
 
     def server(
         self, phase: str, outboxes: Mapping[str, tuple[FirstOutbox, Outbox]], server: tuple[FirstState, ServerState]

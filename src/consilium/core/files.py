@@ -2,7 +2,7 @@
 
 A FIFO, a socket or a device would let a reader wait for ever, or never end; it is refused by name, at once.  A new file
 is written beside its place, is on disk, and then takes that place: a kill or a full disk leaves the old file whole, and
-a link that stands there is replaced, not followed.  A *folder* that is a link is followed: it is how models are put on
+an existing link is replaced, not followed.  A *folder* that is a link is followed: it is how models are put on
 another disk.
 """
 
@@ -38,8 +38,8 @@ _KINDS = {
 
 
 def opened(path: Path) -> BufferedReader:
-    """``path`` to be read; an OSError that says what it is where it is no regular file."""
-    # Without O_NONBLOCK the opening itself would wait for somebody to write into a FIFO; files do not know it.
+    """``path`` to be read; an OSError that names the file type where it is no regular file."""
+    # Without O_NONBLOCK, opening a FIFO would wait for a writer; for regular files the flag has no effect.
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     return os.fdopen(_checked(handle, path), "rb")
 
@@ -47,14 +47,15 @@ def opened(path: Path) -> BufferedReader:
 def regular(path: Path) -> Path:
     """``path`` itself, if it is a regular file now: for readers that open by name, such as safetensors and zipfile.
 
-    Whoever may write into its folder could put a FIFO there in the moment between; :func:`opened` leaves none.
+    A process that can write into its folder could replace it by a FIFO before it is opened; :func:`opened` prevents
+    this.
     """
     opened(path).close()
     return path
 
 
 def read_bytes(path: Path, most: int = 1 << 32) -> bytes:
-    """All of a regular file of at most ``most`` bytes, whatever its size is said to be; an OSError for a larger one."""
+    """All of a regular file of at most ``most`` bytes, whatever size is reported; an OSError for a larger one."""
     with opened(path) as file:
         data = file.read(most + 1)
     if len(data) > most:
@@ -86,7 +87,7 @@ def replace(path: Path, data: bytes, mode: int = 0o666) -> None:
 def unwritten(error: Exception) -> str:
     """What to do where a file could not be written."""
     if isinstance(error, OSError) and error.errno in (errno.EEXIST, errno.EISDIR, errno.ENOTDIR):
-        return "move away what stands in its place and run again; nothing finished is lost"
+        return "move away what is at this path and run again; nothing finished is lost"
     return "free disk space and run again; nothing finished is lost"
 
 

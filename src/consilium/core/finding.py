@@ -15,9 +15,9 @@ __all__ = ["Finding", "Measure"]
 class Measure:
     """One figure.
 
-    ``low`` and ``high`` bound it at 95 % unless ``notes`` of the finding say otherwise; ``chance`` is what a party that
-    knows nothing reaches; ``n`` counts what it was measured on.  Where it is undefined ``value`` is None and ``reason``
-    says why: never a made-up 0 or 1.
+    ``low`` and ``high`` bound it at 95 % unless ``notes`` of the finding say otherwise; ``chance`` is the
+    figure of random guessing; ``n`` counts what it was measured on.  Where it is undefined ``value`` is None and
+    ``reason`` states why: never a placeholder 0 or 1.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""A fixed front: the part of a model that learns nothing, so that what it makes of a record can be kept.
+"""A fixed front: the part of a model that learns nothing, so that its output for a record can be cached.
 
     module = Sequential(front, *rest);  logits(w, x) = rest(w, front(x))
 
@@ -23,6 +23,8 @@ def behind(module: nn.Module) -> tuple[Front, nn.Module] | None:
     """The fixed front that ``module`` opens with, and the rest of it; None if it has none.
 
     Refused if the front holds tensors: they would be trained, or merged, and are not fixed.
+
+    Raises Refused: the front holds tensors.
     """
     if type(module) is not nn.Sequential or not len(module) or not isinstance(module[0], Front):
         return None

@@ -1,7 +1,8 @@
-"""How private records become a gradient: the objective says what is wanted, the rule owns the records.
+"""How private records become a gradient: the objective is the loss, the rule alone reads the records.
 
-An algorithm never sees a batch.  It calls an oracle; the oracle draws the batch, asks the objective for per-example
-losses, and turns them into one gradient by its rule (mean; clipped per unit and noised).  Every call is charged.
+An algorithm never sees a batch.  It calls an oracle; the oracle draws the batch, evaluates the objective for
+per-example losses, and turns them into one gradient by its rule (mean; clipped per unit and noised).  Every call is
+charged.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Batch = Mapping[str, Tensor]
 
 
 class Objective(ABC):
-    """What training wants of one example.
+    """The objective of training for one example: its loss.
 
     ``prepare`` may look at the current weights but is not differentiated; anything it makes for a record may
     depend on that record, the weights and its own randomness alone (LAWS 5): so clipping still bounds the record.
@@ -42,7 +43,7 @@ class Objective(ABC):
     def for_round(self, params: Tensor, predict: Predict) -> Objective:
         """This objective in a round that broadcasts ``params (d,)``, whose model ``predict`` is; here the same in all.
 
-        Both are public, so what is made of them costs no privacy.
+        Both are public, so a function of them costs no privacy.
         """
         return self
 
@@ -63,7 +64,7 @@ class Objective(ABC):
 
 @dataclass(frozen=True)
 class Schedule:
-    """What a round asks of a site: ``epochs`` E over its records in batches of ``batch`` B (0: all at once)."""
+    """The local work of a round at a site: ``epochs`` E over its records in batches of ``batch`` B (0: all at once)."""
 
     rounds: int
     epochs: int
@@ -95,7 +96,7 @@ class GradientOracle(ABC):
         """Go on with what :meth:`memory` was after this site's last round; called before the first step."""
 
     def memory(self) -> Payload:
-        """What the next round of this site has to know; it stays at the site and in the training's checkpoint."""
+        """The state that this site's next round needs; it stays at the site and in the training's checkpoint."""
         return {}
 
     @abstractmethod
@@ -104,14 +105,14 @@ class GradientOracle(ABC):
 
     @abstractmethod
     def charge(self) -> Charge | None:
-        """What the calls made so far have done to the records; None if no guarantee is claimed."""
+        """The charge of all calls so far; None if no guarantee is claimed."""
 
 
 class GradientRule(ABC):
-    """Owns all access to private records while training.
+    """The only access to private records during training.
 
     ``delta`` is the one at which its claims are made, None if it makes none; ``unit`` whom they protect, under which
-    ``adjacency``.  Wherever ``n`` stands below it counts such units.
+    ``adjacency``.  Wherever ``n`` appears below it counts such units.
     """
 
     delta: float | None = None
@@ -133,10 +134,10 @@ class GradientRule(ABC):
 
     @abstractmethod
     def schedule(self, schedule: Schedule) -> Schedule:
-        """The schedule that this rule really follows (a private rule may want larger batches)."""
+        """The schedule that this rule follows (a private rule may need larger batches)."""
 
     def refuse(self, network: Network, shape: tuple[int, ...]) -> None:  # noqa: B027 - most rules take any network
-        """Refuse a network that this rule cannot keep its promise on, for inputs of ``shape``; the base takes any."""
+        """Refuse a network for which this rule's guarantee does not hold, for inputs of ``shape``.  Default: accept."""
 
     @abstractmethod
     def step_charge(self, n: int, schedule: Schedule) -> Charge | None:

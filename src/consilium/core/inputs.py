@@ -1,7 +1,7 @@
 """What the numbers of an input mean: the columns they come from, and how values became numbers in [0, 1].
 
 Two tensors of one shape can hold different things: columns in another order, a range of another hospital, pictures that
-were resampled otherwise.  Sites that train one model must agree on all of it (LAWS 24), so every source says it here.
+were resampled otherwise.  Sites that train one model must agree on all of it (LAWS 24), so every source states it here.
 What was read from the records and not declared is marked: a range of that kind is not kept at all, since it is private.
 """
 
@@ -43,8 +43,8 @@ class Column:
 class Inputs:
     """Columns in order (none where the inputs are pictures), and each step of preparation with what it did.
 
-    ``patients`` is True where the source says whose each record is.  ``classes_declared`` is False where the list of
-    classes was read from the labels.
+    ``patients`` is True where the source names the patient of each record.  ``classes_declared`` is False where the
+    list of classes was read from the labels.
     """
 
     columns: tuple[Column, ...] = ()

@@ -1,15 +1,15 @@
-"""Noise that nobody can draw again: numbers from a key that exists only while they are made.
+"""Noise that cannot be reproduced: numbers from a key that exists only while they are drawn.
 
     bytes  = SHAKE-256(key | counter)          a fresh 32-byte key of the operating system for every draw
     coin   = 53 bits / 2^53 < rate
     normal = +- ndtri((52 bits + 1/2) / 2^53)  inverse of the normal distribution function, 64 bits, |z| < 8.3
 
 A generator such as mt19937 will not do: it takes a 64-bit seed and its state follows from 624 outputs.  Adding doubles
-and rounding to the sum's own floats would tell values apart by their last bits, so a noised value is rounded to a grid
+and rounding to the sum's own floats would distinguish values by their last bits, so a noised value is rounded to a grid
 of 2^-20 deviations (a power of two), coarse against what doubles resolve and fine against the noise; rounding after the
 noise costs no privacy.  About 30 ns for a value on one core, against 3 ns of torch.randn.
 
-Source: FIPS 202 (SHAKE); Mironov 2012, CCS (what the last bits tell, and rounding); Jin et al. 2022, S&P,
+Source: FIPS 202 (SHAKE); Mironov 2012, CCS (what the last bits reveal, and rounding); Jin et al. 2022, S&P,
 arXiv 2112.05307 (the same for Gaussian noise)
 """
 
@@ -46,7 +46,7 @@ class Secret:
         self._key = os.urandom(32) if key is None else key
 
     def derive(self, purpose: str) -> bytes:
-        """32 bytes for ``purpose``, HMAC-SHA-256: none tells of another or of the secret."""
+        """32 bytes for ``purpose``, HMAC-SHA-256: none reveals another or the secret."""
         return hmac.new(self._key, purpose.encode(), hashlib.sha256).digest()
 
     def __repr__(self) -> str:
@@ -72,12 +72,12 @@ def fresh_coins(n: int, rate: float) -> Tensor:
 
 
 def uniforms(key: bytes, n: int) -> Tensor:
-    """``(n,)`` float64, multiples of 2^-53 in [0, 1), that ``key`` stands for."""
+    """``(n,)`` float64, multiples of 2^-53 in [0, 1), that ``key`` determines."""
     return ((_words(key, n) >> 11) & ((1 << 53) - 1)).double() * 2.0**-53
 
 
 def normals(key: bytes, n: int) -> Tensor:
-    """``(n,)`` float64, standard normal, that ``key`` stands for."""
+    """``(n,)`` float64, standard normal, that ``key`` determines."""
     words = _words(key, n)
     below = torch.special.ndtri((((words >> 12) & ((1 << 52) - 1)).double() + 0.5) * 2.0**-53)
     return torch.where((words & 1).bool(), below, -below)

@@ -2,10 +2,10 @@
 
     value = sum of the clipped gradients of the selected units;   released = noise mechanism(value, deviation)
 
-Both are values without state of their own.  What a part must remember (the last noise of a correlated mechanism, who
+Both are values without state of their own.  What a part must store (the last noise of a correlated mechanism, who
 was in the last batches) is its ``memory``: tensors by name, handed in and out at every step.  Within a round the oracle
 carries it; at the end of a round it goes into the site's state, and so into the checkpoint of that round.  A resumed
-training begins the killed round again, with the memory and the streams that this round began with, and gets the same
+training repeats the killed round from its start, with the memory and the streams of that start, and gets the same
 bits.  A part without memory leaves nothing there.  Memory is as secret as the noise: it stays at the site, and is not
 rolled back with a lost update, because that update was sent all the same.
 """
@@ -28,7 +28,7 @@ __all__ = ["BatchSelection", "NoiseMechanism"]
 class BatchSelection(ABC):
     """Selects the units of each step's batch: Poisson, a fixed number, b-min-sep, truncated Poisson.
 
-    ``words`` is what a claim says of it, "" where the charges say it.  ``adjacencies`` are those under which
+    ``words`` is its description in a claim, "" where the charges suffice.  ``adjacencies`` are those under which
     :meth:`charge` is right; a rule under another one is refused.
     """
 
@@ -39,7 +39,7 @@ class BatchSelection(ABC):
     def select(self, n: int, batch: int, stream: Stream, memory: Payload) -> tuple[Tensor, Payload]:
         """Booleans ``(n,)``: which of ``n`` units are in the next batch; and the memory after.
 
-        ``stream`` is the step's.  ``stream.coins`` are secret at a deployed site: fresh, and nobody can repeat them.
+        ``stream`` is the step's.  ``stream.coins`` are secret at a deployed site: fresh, and not reproducible.
         """
 
     @abstractmethod
@@ -64,7 +64,7 @@ class NoiseMechanism(ABC):
         """``value (d,)`` with noise, and the memory after; ``stream`` is the step's.
 
         It takes the value and not a shape, so that ``stream.noised`` can round the sum to its grid: noise added in
-        floating point afterwards would tell values apart by their last bits (``core.keystream``).
+        floating point afterwards would distinguish values by their last bits (``core.keystream``).
         """
 
     @abstractmethod

@@ -41,8 +41,8 @@ class Aggregator(ABC):
     reads: Literal["sum", "each"]
     least: int = 1
 
-    def tells(self, memory: Payload) -> Payload:
-        """What the sites must know of ``memory`` for their half; it travels with the broadcast."""
+    def broadcast_memory(self, memory: Payload) -> Payload:
+        """The part of ``memory`` that the sites need for their half; it is sent with the broadcast."""
         return {}
 
     def expects(self) -> Mapping[str, tuple[int, ...]]:

@@ -26,7 +26,10 @@ def named_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copy ``tensors`` into ``module``; refused unless they are its own by name and shape, every one."""
+    """Copy ``tensors`` into ``module``; refused unless all names and shapes are those of the module.
+
+    Raises Refused: a name or a shape differs.
+    """
     targets = named_tensors(module)
     if odd := sorted(targets.keys() ^ tensors.keys()):
         raise Refused(f"the tensors do not fit the module: {odd[0]} is in one of them alone")

@@ -1,4 +1,4 @@
-"""Plain data in files that anybody may have written: JSON and TOML, read with bounds on all that could hurt.
+"""Plain data in untrusted files: JSON and TOML, read with bounds on size, depth and numbers.
 
 JSON is UTF-8, an object, at most 64 levels deep, every name once, every number finite, every string text.  ``json``
 alone takes NaN, lets the last of two equal names win, and makes strings that no file can hold ("\\ud800").
@@ -23,7 +23,7 @@ from .files import read_bytes
 __all__ = ["Json", "json_object", "json_text", "member", "numeric_member", "read_json", "read_json_lines", "read_toml"]
 
 Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | int | float | bool | None"
-"""What JSON can say; objects and arrays are read as dict and list."""
+"""The values of JSON; objects and arrays are read as dict and list."""
 
 _Kind = TypeVar("_Kind")
 _MOST = 1 << 30
@@ -48,12 +48,12 @@ def read_json(path: Path, *, nan_is_null: bool = False) -> dict[str, Json]:
 
 
 def read_json_lines(path: Path) -> list[tuple[bytes, dict[str, Json] | None]]:
-    """Each line as it stands, with its end, and its object; None for a line that holds none.
+    """Each line as written, with its end, and its object; None for a line without one.
 
     NaN and infinity are read as null here: a site's loss may be no number, and its round is a round all the same.
     """
     lines = read_bytes(path, _MOST).splitlines(keepends=True)
-    return [(line, _said(line)) for line in lines]
+    return [(line, _parsed(line)) for line in lines]
 
 
 def json_object(data: bytes, *, nan_is_null: bool = False) -> dict[str, Json]:
@@ -111,7 +111,7 @@ def read_toml(path: Path) -> dict[str, Json]:
         raise ValueError("it is nested too deep") from None
 
 
-def _said(line: bytes) -> dict[str, Json] | None:
+def _parsed(line: bytes) -> dict[str, Json] | None:
     try:
         return json_object(line, nan_is_null=True)
     except ValueError:
@@ -132,8 +132,8 @@ def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     table = dict(pairs)
     if len(table) < len(pairs):
         names = [name for name, _ in pairs]
-        again = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {again[:80]!r} stands twice in one object")
+        duplicate = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {duplicate[:80]!r} occurs twice in one object")
     return table
 
 

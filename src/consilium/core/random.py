@@ -6,7 +6,7 @@ run draws exactly what the killed one would have drawn.
 
 Noise and the coins of a sample are drawn by :meth:`Stream.noised` and :meth:`Stream.coins`, labels by the generator
 :meth:`Stream.concealed`: in a simulation they are replayable like everything else; under a :class:`Secret` (a deployed
-site) nobody who knows seed and address can draw them again, and noise and coins are fresh at every call.
+site) they cannot be reproduced from seed and address, and noise and coins are fresh at every call.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Stream:
 
     @property
     def noise(self) -> Literal["replayable", "secret"]:
-        """What a claim must say of the noise drawn here."""
+        """What a claim must state about the noise drawn here."""
         return "replayable" if self.key is None else "secret"
 
     def secretly(self, key: Secret) -> Stream:
@@ -49,13 +49,13 @@ class Stream:
         return replace(self, path=(*self.path, *parts))
 
     def number(self) -> int:
-        """The 63-bit seed that this address stands for, key or no key: for shuffles, which are no noise."""
+        """The 63-bit seed that this address stands for, key or no key: for shuffles, which are not noise."""
         return int.from_bytes(hashlib.sha256(self._address().encode()).digest()[:8], "big") >> 1
 
     def keyed(self, ids: Tensor) -> Tensor:
         """A number for each of ``ids`` (int64 ``(n,)``): it follows from this address and that id alone.
 
-        So what is drawn for a record is the same wherever it stands and whatever else is asked about.
+        So the numbers drawn for a record depend neither on its position nor on the other records.
         """
         key = hashlib.sha256(self._address().encode()).digest()
         hashes = (hashlib.blake2b(i.to_bytes(8, "little", signed=True), digest_size=8, key=key) for i in ids.tolist())
@@ -74,14 +74,19 @@ class Stream:
         return torch.Generator().manual_seed(seed)
 
     def noised(self, value: Tensor, deviation: float) -> Tensor:
-        """``value`` plus Gaussian noise of this deviation; same shape, type and device.  Under a key never the same."""
+        """``value`` plus Gaussian noise of this deviation; same shape, type and device.  Under a key never the same.
+
+        Raises Refused: the deviation is not positive.
+        """
         if not 0 < deviation < math.inf:
-            raise Refused(f"noise of deviation {deviation} hides nothing", remedy="use a positive one")
+            raise Refused(
+                f"the noise has deviation {deviation}, which protects nothing", remedy="use a positive deviation"
+            )
         if self.key is not None:
             return fresh_noised(value, deviation)
         generator = self.generator(value.device)
-        drawn = torch.randn(value.shape, generator=generator, device=value.device, dtype=value.dtype)
-        return drawn.mul_(deviation).add_(value)
+        noise = torch.randn(value.shape, generator=generator, device=value.device, dtype=value.dtype)
+        return noise.mul_(deviation).add_(value)
 
     def coins(self, n: int, rate: float) -> Tensor:
         """``(n,)`` booleans on the CPU, each true with probability ``rate``.  Under a key never the same."""

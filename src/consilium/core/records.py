@@ -1,7 +1,7 @@
 """What a site holds: records, the pools they are kept apart in, and the site itself.
 
 Inputs are raw, float32 in [0, 1]; normalisation is a layer of the model, so that a radius means what the
-literature means by it.  A *unit* is who a record belongs to (the patient); by default every record is its own.
+literature means by it.  A *unit* is what a record belongs to (a patient); by default every record is its own unit.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Pools:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a site insists on, whatever the server asks.
+    """A site's own requirements, whatever the server requests.
 
     ``minimum_count``: no aggregate over fewer records leaves; ``consent``: whether assessments leave at all.
     """
@@ -115,7 +115,7 @@ class Canaries:
 
 @dataclass(frozen=True)
 class Omission:
-    """What of a source's data is not used as it stands: ``count`` of ``what``, with a few ``examples`` by name.
+    """The part of a source's data that is not used unchanged: ``count`` of ``what``, with a few ``examples`` by name.
 
     ``site`` is the natural site (hospital) that it came from, empty where the source names none.
     """
@@ -135,9 +135,9 @@ class Omission:
 class Consortium:
     """A data set as a study uses it: its sites, the test set, the public slice, and where it came from.
 
-    ``shape`` is that of one input; ``provenance`` says which file was used; ``bundled`` is True for data that anyone
+    ``shape`` is that of one input; ``provenance`` says which file was used; ``bundled`` is True for data that everyone
     may see (it ships with a package); ``removed`` counts exact duplicates dropped, by place, and ``omitted`` everything
-    of the source that is not used as it stands, by natural site.  ``fitted_on_private`` is
+    of the source that is not used unchanged, by natural site.  ``fitted_on_private`` is
     True where ranges or category lists were read from the records themselves: they are not public and carry no charge,
     so a claim of differential privacy cannot stand on them (LAWS 9).  ``declared`` is True where the sites are other
     machines: of their records only the numbers are known here.  ``canaries`` are those planted for an audit: the ones
@@ -163,5 +163,5 @@ class Consortium:
     cautions: tuple[str, ...] = ()
 
     def natural(self, records: Records) -> Records:
-        """Those of ``records`` that were not made for an audit."""
+        """The ``records`` that were not made for an audit."""
         return records if self.canaries is None else records.select(~self.canaries.among(records))

@@ -4,8 +4,8 @@
 
 A site that takes part sees what is broadcast to it (:class:`BroadcastRoundView`).  The server sees besides what each
 site sends (:class:`UpdateRoundView`), or only the sum where updates are masked (:class:`AggregateRoundView`).  Every
-view holds the records whose membership is asked, and nothing that tells who is a member.  ``memory`` holds statistics
-per candidate; its size must not grow with the rounds.
+view holds the records whose membership is in question, and nothing that reveals which are members.  ``memory`` holds
+statistics per candidate; its size must not grow with the rounds.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ __all__ = [
 class BroadcastRoundView(RoundView):
     """What a curious site sees of a round in which it takes part, and what it can compute with.
 
-    ``network`` evaluates a model at any parameters and buffers.  ``candidates`` are the records asked about, and ``of``
-    says from which site's pools they come: its name -> their places ``(n_k,)`` among the candidates.
+    ``network`` evaluates a model at any parameters and buffers.  ``candidates`` are the records in question, and ``of``
+    the site from whose pools they come: its name -> their places ``(n_k,)`` among the candidates.
     """
 
     network: Network
@@ -69,7 +69,7 @@ class ObservedView(QueryView):
     """After the last round: the released model's answers, and of whom the memory may be judged.
 
     ``rows (n,)`` are the places of ``candidates`` among those of the rounds: records of sites whose work is not in the
-    model are left out, because nobody there is a member.
+    model are left out, because none of their records are members.
     """
 
     rows: Tensor = field(kw_only=True)
@@ -94,20 +94,23 @@ class RoundObserver(Attack[ObservedView], ABC, Generic[Observed]):
         """The smallest view of a round that it can work with; a subclass sets it as a class attribute."""
 
     def seat(self, sizes: Mapping[str, int]) -> str | None:
-        """The site through whose eyes it looks; None for the server.  ``sizes`` are those of the honest sites."""
+        """The site whose view it has; None for the server.  ``sizes`` are those of the honest sites."""
         return None
 
     @abstractmethod
     def targets(self, sizes: Mapping[str, int]) -> tuple[str, ...]:
-        """The sites whose records it asks about, of the honest ones with these numbers of training records."""
+        """The sites whose records it targets, of the honest ones with these numbers of training records."""
 
     @abstractmethod
     def observe(self, memory: Payload, view: Observed) -> Payload:
-        """What it remembers after the round that ``view`` shows; ``memory`` is empty before the first one it sees."""
+        """Its statistics after the round that ``view`` shows; ``memory`` is empty before the first one it sees."""
 
 
 def one_site(name: str, sizes: Mapping[str, int]) -> str:
-    """``name``, refused unless it is one of the honest sites."""
+    """``name``, refused unless it is one of the honest sites.
+
+    Raises Refused: ``name`` is not an honest site.
+    """
     if name not in sizes:
         raise Refused(f"{name!r} is no honest site", remedy=f"use one of {', '.join(sorted(sizes)[:8])}", where="site")
     return name

@@ -1,8 +1,8 @@
 """Seals: SHA-256 of what was written, so that a record or a file that was changed since is noticed.
 
     record   its field "seal" is the digest of the canonical JSON of all its other fields; a second field, "sealed",
-             says that there is one, so no single byte makes it look like a record from before there were seals
-    file     the digest of its bytes stands in a sealed record beside it
+             records that there is one, so no single changed byte makes it look like a record from before seals existed
+    file     the digest of its bytes is in a sealed record beside it
 
 A seal finds what a disk, a copy or an editor did to a file.  It holds no key: who changes a record and computes its
 seal anew is not found.  Against such a forger, sign the folder or keep its seals elsewhere.
@@ -45,7 +45,7 @@ def is_altered(record: Mapping[str, object]) -> bool:
 
 
 def is_sealed(record: Mapping[str, object]) -> bool:
-    """True where ``record`` says that it has a seal, or has one; whether it holds is another question."""
+    """True where ``record`` declares or has a seal; whether the seal is valid is not checked here."""
     return SEAL in record or _MARK in record
 
 
@@ -56,7 +56,10 @@ def seal_of(record: Mapping[str, object]) -> str | None:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes in hexadecimal, as ``sha256sum`` prints it; Refused where it cannot be read."""
+    """SHA-256 of a file's bytes in hexadecimal, as ``sha256sum`` prints it; Refused where it cannot be read.
+
+    Raises Refused: the file cannot be read.
+    """
     try:
         with opened(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

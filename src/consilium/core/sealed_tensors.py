@@ -1,8 +1,8 @@
 """States on disk with a seal: a safetensors file that names what it belongs to, and notices any change to itself.
 
-    metadata "about" = {what the writer says of it, "tensors": SHA-256 of all of them, and the seal of such a record}
+    metadata "about" = {the writer's metadata, "tensors": SHA-256 of all of them, and the seal of such a record}
 
-The seal lies in the file, so both are replaced in one step and a kill leaves no file without its seal.  A reader says
+The seal is in the file, so both are replaced in one step and a kill leaves no file without its seal.  A reader says
 which training, site or round it expects, so a file of another one is noticed too.  It is no signature: see
 :mod:`consilium.core.seal`.
 """
@@ -44,10 +44,12 @@ def about_sealed(tensors: Mapping[str, Tensor], about: Mapping[str, object]) -> 
 def read_sealed(
     path: Path, what: str, remedy: str, expected: Mapping[str, object] | None = None, device: str = "cpu"
 ) -> tuple[dict[str, Tensor], dict[str, Json]]:
-    """Tensors on ``device`` and what is said of them; Failed names ``what`` and the ``remedy``.
+    """Tensors on ``device`` and their metadata; Failed names ``what`` and the ``remedy``.
 
     ``expected`` are fields that a sealed file must have with these values.  A file from before there were seals is read
-    as it is, and the log says so.
+    as it is, with a warning in the log.
+
+    Raises Failed: the file is not readable, its seal does not hold, or a field differs from ``expected``.
     """
     try:
         with safe_open(regular(path), framework="pt", device="cpu") as file:
@@ -68,7 +70,7 @@ def read_sealed(
 @lru_cache(maxsize=1024)
 def _say_unsealed(what: str, folder: Path) -> None:
     """Once for all the files of a folder."""
-    _log.warning("%s in %s is not sealed: whether it was changed since it was written cannot be told", what, folder)
+    _log.warning("%s in %s is not sealed: a change since it was written cannot be detected", what, folder)
 
 
 def _check(about: Mapping[str, object], expected: Mapping[str, object], which: str, remedy: str) -> None:

@@ -1,7 +1,7 @@
 """What others call an adversary: NIST AI 100-2e2025, MITRE ATLAS, and the classes of Art. 15(5) of the EU AI Act.
 
-A threat model does not say everything that these lists ask.  Poisoning by a site may be of data or of the model, which
-NIST and the Act tell apart and a threat model does not; linkage has no entry.  What does not follow is None.
+A threat model does not contain everything that these lists need.  Poisoning by a site may be of data or of the model,
+which NIST and the Act distinguish and a threat model does not; linkage has no entry.  What does not follow is None.
 
 Source: NIST AI 100-2e2025, Adversarial Machine Learning: A Taxonomy (ids NISTAML); MITRE ATLAS (ids AML);
 Regulation (EU) 2024/1689, Art. 15(5)
@@ -36,7 +36,7 @@ _BY_AIM = {
 
 
 def taxonomy(threat: ThreatModel) -> Taxonomy:
-    """Where ``threat`` stands in the three lists."""
+    """The identifiers of ``threat`` in the three lists."""
     if threat.aim == "evasion" and threat.moment == "inference":
         nist = "NISTAML.025" if threat.knowledge == "black-box" else "NISTAML.022"
         return Taxonomy(nist, "AML.T0015", _EVASION)

@@ -16,7 +16,10 @@ __all__ = ["read_tensors", "write_tensors"]
 
 
 def read_tensors(path: Path, where: str = "") -> dict[str, Tensor]:
-    """The tensors of a safetensors file; anything else is refused."""
+    """The tensors of a safetensors file; anything else is refused.
+
+    Raises Refused: the file is not readable as safetensors.
+    """
     try:
         return load_file(regular(path))
     except (OSError, SafetensorError) as error:
@@ -28,7 +31,10 @@ def read_tensors(path: Path, where: str = "") -> dict[str, Tensor]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> None:
-    """Replace ``path`` atomically: a kill leaves the old file or the new one."""
+    """Replace ``path`` atomically: a kill leaves the old file or the new one.
+
+    Raises Failed: the file cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with drafted(path) as draft:

@@ -86,7 +86,7 @@ def steady_streams() -> None:
 
 
 def _fill_gap(number: int) -> None:
-    """Open nothing where whoever started this process closed a standard stream: else the next file takes its number.
+    """Open the null device for a standard stream that was closed at the start: else the next file takes its number.
 
     Then what a library writes to its standard error would stand in the middle of a model.
     """

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     Granted = TypeVar("Granted", bound=View, default=Any)
 else:  # a default is known to Python from 3.13 on
     Granted = TypeVar("Granted", bound=View)
-"""The view that an adversary is granted; one that does not say which, as a collection of several, is of any."""
+"""The view that an adversary is granted; an adversary without one, such as a collection, accepts any."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +69,8 @@ class ModelView(View):
 
     ``module`` maps x ``(n, *shape)`` to logits as they are answered, every model and answer defence included;
     ``surrogate`` is a differentiable stand-in (``module`` itself where it has gradients, None where a defence supplies
-    none: the attack is then not adaptive and says so).  ``targets`` are the test records.  ``source`` is another model
-    on which a transfer attack crafts.
+    none: the attack is then not adaptive, which its notes state).  ``targets`` are the test records.  ``source`` is
+    another model on which a transfer attack crafts.
     """
 
     module: nn.Module
@@ -81,7 +81,7 @@ class ModelView(View):
 
 @dataclass(frozen=True, eq=False)
 class RecordsView(View):
-    """No model at all: candidate records, as in :class:`QueryView`, whose membership is to be told from themselves."""
+    """No model: candidate records, as in :class:`QueryView`; membership is to be inferred from the records alone."""
 
     candidates: Records
     member: Tensor
@@ -90,7 +90,7 @@ class RecordsView(View):
 
 @dataclass(frozen=True, eq=False)
 class QueryView(View):
-    """Black box: answers to queries, counted, and candidate records whose membership is to be told.
+    """Black box: answers to queries, counted, and candidate records whose membership is to be inferred.
 
     ``answer`` maps x to logits as they are answered.  ``candidates`` are half calibration (``known`` True: the
     adversary may learn its threshold there) and half judgement; ``member`` is the truth, for scoring.
@@ -111,9 +111,9 @@ class QueryView(View):
 
 @dataclass(frozen=True, eq=False)
 class Shadow(ModelView):
-    """A model that the adversary trained itself; ``included`` ``(p,)`` says which records of the pool it learned from.
+    """A model that the adversary trained itself; ``included`` ``(p,)`` marks the records of the pool it was trained on.
 
-    It is that of the records, not of what was asked for: a site whose work never reached the model is not in it.
+    It describes the records used, not those requested: a site whose work never reached the model is not in it.
     """
 
     included: Tensor = field(kw_only=True)
@@ -121,10 +121,10 @@ class Shadow(ModelView):
 
 @dataclass(frozen=True, eq=False)
 class RetrainView(QueryView):
-    """A black box, and the whole *defended* pipeline it came from, to be run again on records of one's choice.
+    """A black box, and the whole *defended* pipeline it came from, to be run again on chosen records.
 
-    ``pool`` are all records that might have been trained on, members and non-members in no telling order; ``site (p,)``
-    says whose each is, ``sizes (s,)`` on how many each site trains; candidate i is the pool's record ``at[i]``.
+    ``pool`` are all records that might have been trained on, members and non-members in random order; ``site (p,)``
+    is the site of each, ``sizes (s,)`` on how many each site trains; candidate i is the pool's record ``at[i]``.
     ``retrain`` maps masks ``(m, p)`` and m seeds to m shadows: same sites, algorithm and defences of every moment, each
     site training on those of its records that the mask includes.  ``stream`` draws the shadows that attacks share.
     """
@@ -137,7 +137,10 @@ class RetrainView(QueryView):
     stream: Stream = field(kw_only=True)
 
     def fit(self, included: Tensor, seeds: Sequence[int]) -> Sequence[Shadow]:
-        """One shadow per row of ``included (m, p)`` bool; the same row and seed give the same shadow."""
+        """One shadow per row of ``included (m, p)`` bool; the same row and seed give the same shadow.
+
+        Raises Refused: ``included`` is not one boolean row per seed over the whole pool.
+        """
         if included.shape != (len(seeds), len(self.pool)) or included.dtype != torch.bool:
             reason = (
                 f"masks {included.dtype} {tuple(included.shape)} for {len(seeds)} seeds and {len(self.pool)} records"
@@ -175,7 +178,10 @@ class RoundView(View):
 
 
 def require(view: View, needed: type[Granted], attack: str) -> Granted:
-    """``view``, refused where it shows less than ``attack`` needs."""
+    """``view``, refused where it shows less than ``attack`` needs.
+
+    Raises Refused: ``view`` is not of the type that ``attack`` needs.
+    """
     if not isinstance(view, needed):
         raise Refused(
             f"attack {attack} needs a {needed.__name__} and was granted a {type(view).__name__}",

@@ -30,7 +30,10 @@ class Update:
     payload: Payload
 
     def check_sender(self, site: str, round: int) -> None:
-        """Refuse an update that names another site or round than it came from and in."""
+        """Refuse an update that names another site or round than those it was received from and in.
+
+        Raises Refused: the update names another site or round.
+        """
         if self.site != site or self.round != round:
             raise Refused(f"claims to be from {self.site!r} in round {self.round}")
 
@@ -52,7 +55,7 @@ def payload_bytes(payload: Payload) -> int:
 def wire_bytes(payload: Payload) -> int:
     """Bytes of ``payload`` as a safetensors message: its tensors, and names, types and shapes in a header.
 
-    What carries the message (HTTP, TLS) comes on top and is not counted.  Source: the safetensors format, an 8 byte
+    The overhead of transport (HTTP, TLS) is not counted.  Source: the safetensors format, an 8 byte
     length, JSON padded with spaces to a multiple of 8, then the tensors, widest type first and by name.
     """
     at, header = 0, {}

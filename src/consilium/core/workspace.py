@@ -47,7 +47,7 @@ class Compute:
         return torch.autocast(device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
 
     def laid_out(self, x: Tensor) -> Tensor:
-        """``x`` in the layout asked for; only images ``(n, c, h, w)`` have one."""
+        """``x`` in the requested layout; only images ``(n, c, h, w)`` have one."""
         if self.layout == "contiguous" or x.dim() != 4:
             return x
         return x.contiguous(memory_format=torch.channels_last)
@@ -113,7 +113,7 @@ class Workspace:
 
 
 def pooled_first(module: nn.Module) -> nn.Module:
-    """``module``, in place, with every ReLU that stands before a max-pooling moved behind it.
+    """``module``, in place, with every ReLU that precedes a max-pooling moved behind it.
 
     max(relu(x)) = relu(max(x)), and where the largest of a window is not above zero both have gradient zero: the same
     answers and gradients to the last bit, with a ReLU on a quarter of the values.
@@ -129,10 +129,10 @@ def pooled_first(module: nn.Module) -> nn.Module:
 def _begins_with_group_norm(module: nn.Module) -> bool:
     """Whether inputs meet a GroupNorm before anything that is learned.
 
-    Its backward pass ends the process in torch 2.13 where channels come last and its input wants no gradient.
+    Its backward pass aborts the process in torch 2.13 where channels are last and its input requires no gradient.
     """
-    learned = (layer for layer in module.modules() if next(layer.parameters(recurse=False), None) is not None)
-    return isinstance(next(learned, None), nn.GroupNorm)
+    layers = (layer for layer in module.modules() if next(layer.parameters(recurse=False), None) is not None)
+    return isinstance(next(layers, None), nn.GroupNorm)
 
 
 def _commute(first: nn.Module, second: nn.Module) -> bool:
@@ -149,7 +149,7 @@ def draws_nothing(module: nn.Module) -> bool:
 
 def unknown_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Path and layer of those that are not known to draw no random number."""
-    return ((path, layer) for path, layer in module.named_modules() if _hooked(layer) or not _known(type(layer)))
+    return ((path, layer) for path, layer in module.named_modules() if _hooked(layer) or not _is_known(type(layer)))
 
 
 def _hooked(layer: nn.Module) -> bool:
@@ -157,7 +157,7 @@ def _hooked(layer: nn.Module) -> bool:
     return bool(layer._forward_hooks or layer._forward_pre_hooks)
 
 
-def _known(kind: type) -> bool:
+def _is_known(kind: type) -> bool:
     if kind.__module__.startswith("consilium.learn."):
         return True
     excepted = _DETERMINISTIC.get(kind.__module__)

@@ -1,4 +1,4 @@
-"""A data set as a source hands it over: records, the split it came with, the natural sites it came from.
+"""A data set as a source returns it: records, the split it came with, the natural sites it came from.
 
 Nothing is decided here: duplicates, pools and sites come later and in one place (`sites.gather`).
 """
@@ -21,14 +21,14 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Records and what their source says of them.
+    """Records and their source's description of them.
 
     split: int8 ``(n,)`` of TRAIN, VALIDATION, TEST, or None where the source has no split of its own.
     keys: int64 ``(n,)``, the natural site of each record, or None; ``key_names[k]`` names key k, where names are known.
     unit_names: those of the units (patients), likewise.
     classes: the name of each label.  provenance: which file was used, with its fingerprint.
     bundled: anyone may see these records.  fitted_on_private: ranges or category lists were read from the records; the
-    notes name them.  omitted: what of the source is not used as it stands, counted.
+    notes name them.  omitted: the parts of the source that are not used unchanged, counted.
     inputs: what the numbers of an input mean; sites that are machines agree on it.
     cautions: further notes, which are printed before anything trains: figures may not mean what they seem to.
     """
@@ -54,7 +54,7 @@ class Dataset:
 
     @property
     def names_units(self) -> bool:
-        """True if the source says whose each record is, one patient each or not."""
+        """True if the source names the patient of each record, one record each or not."""
         return self.inputs.patients or bool(self.unit_names)
 
     def unit_name(self, unit: int) -> str:

@@ -1,6 +1,6 @@
 """A partition: which site holds which unit.
 
-It is asked about units (patients), never about records, so no unit can come to stand at two sites.
+It divides units (patients), never records, so no unit can be at two sites.
 """
 
 from __future__ import annotations
@@ -30,10 +30,13 @@ class Partition(Entry, ABC):
 
     @final
     def divide(self, y: Tensor, keys: Tensor | None, sites: int, generator: torch.Generator) -> Tensor:
-        """``assign``, checked: every unit has one site, and every site has a unit."""
+        """``assign``, checked: every unit has one site, and every site has a unit.
+
+        Raises Refused: too few units, or a site without any.  Raises Failed: ``assign`` returned invalid sites.
+        """
         if len(y) < sites:
             raise Refused(
-                f"{len(y)} units cannot be divided over {sites} sites", remedy="ask for fewer sites", where="sites"
+                f"{len(y)} units cannot be divided over {sites} sites", remedy="use fewer sites", where="sites"
             )
         site = self.assign(y, keys, sites, generator)
         if site.shape != y.shape or int(site.min()) < 0 or int(site.max()) >= sites:
@@ -42,7 +45,7 @@ class Partition(Entry, ABC):
         if empty:
             raise Refused(
                 f"site-{empty[0]} got no records under partition {self.kind()}",
-                remedy="ask for fewer sites or a more even partition",
+                remedy="use fewer sites or a more even partition",
                 where="partition",
             )
         return site

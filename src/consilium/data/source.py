@@ -1,4 +1,4 @@
-"""A source: one way to come by a data set."""
+"""A source: one way to load a data set."""
 
 from __future__ import annotations
 

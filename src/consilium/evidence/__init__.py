@@ -1,4 +1,4 @@
-"""Evidence: one typed schema of what lies in a study's folder, for those who write it and those who read it.
+"""Evidence: one typed schema of the files in a study's folder, for writers and readers.
 
 fields            the kinds of a field, read tolerantly (a report) or strictly (a run that goes on)
 measure, threat, finding, audit, privacy, merge -> cell     ``cells/DIGEST/evidence.json``

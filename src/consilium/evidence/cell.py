@@ -29,7 +29,7 @@ class CellName:
 class CellEvidence:
     """Fields are only ever added; what an older version did not write has the default of its field here.
 
-    ``status`` is started, ok or failed, and ``error`` says why.  ``mediators`` tell how members are answered apart
+    ``status`` is started, ok or failed, and ``error`` the reason.  ``mediators`` measure how members are answered apart
     from others (:mod:`consilium.measure.mediators`).  ``findings`` are those of the study's attacks,
     ``set_aside`` those of attacks that the study no longer has, ``audits`` those of findings that are audits.
     ``engine`` is its name, or its record once something was trained.  ``scores`` names the file of what the model
@@ -79,5 +79,5 @@ class CellEvidence:
 
     @property
     def judged(self) -> bool:
-        """True where the model was judged: what was measured stands, even if an attack failed later."""
+        """True where the model was evaluated: its measures are valid, even if an attack failed later."""
         return bool(self.utility)

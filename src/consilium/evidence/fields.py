@@ -1,7 +1,7 @@
 """The kinds of a field of evidence, as pydantic reads them: one schema, and two ways to read it.
 
     tolerant   a value of another kind becomes an empty one: a report drops no cell for one odd field
-    strict     it is an error that names the field: a run goes on only from what was written so
+    strict     it is an error that names the field: a run resumes only from what was written this way
 
 A number that is none (NaN, infinity) is None in both, and null is the empty value of a text.
 """
@@ -24,7 +24,7 @@ ABSENT: Mapping[str, bool] = {"absent": True}
 
 
 def refused(info: ValidationInfo, wanted: str) -> None:
-    """Raise ValueError in a strict reading: ``wanted`` says what should stand there."""
+    """Raise ValueError in a strict reading: ``wanted`` describes the expected value."""
     if info.context is not None and info.context.get("strict"):
         raise ValueError(f"it is not {wanted}")
 
@@ -127,7 +127,7 @@ Texts = Annotated[tuple[Text, ...], BeforeValidator(_items)]
 Asked = Annotated[tuple[Text, ...] | None, BeforeValidator(_texts)]
 """Texts, or null."""
 Code = Annotated[int | str, BeforeValidator(_code)]
-"""A number, or a text where somebody wrote one."""
+"""A number, or a text where the file has one."""
 Wholes = Annotated[tuple[Whole, ...], BeforeValidator(_items)]
 Table = Annotated[Mapping[str, T], BeforeValidator(_table)]
 Free = Annotated[Mapping[str, object], BeforeValidator(_table)]

@@ -22,7 +22,7 @@ __all__ = ["FindingEvidence", "Findings"]
 class FindingEvidence:
     """``scores`` names the safetensors file beside the evidence, if there is one, and ``scores_sha256`` seals it.
 
-    ``asked`` are the sites whose records were asked about, None where the attack asks about nobody's; ``digest`` is
+    ``asked`` are the sites whose records were targeted, None where the attack targets none; ``digest`` is
     what the finding depends on; ``audit`` that of an attack on canaries.  An attack that does not see the model, but
     records alone, says nothing of it.
     """
@@ -45,7 +45,7 @@ class FindingEvidence:
 
     @property
     def aim(self) -> str:
-        """What the adversary gains, or "other" where the threat model does not say."""
+        """The adversary's gain, or "other" where the threat model does not state it."""
         return self.threat.aim or "other"
 
     @property

@@ -34,7 +34,7 @@ class ClaimEvidence:
 
 
 def _claims(value: object, info: ValidationInfo) -> list[object]:
-    """Those that say something."""
+    """Those that state a guarantee."""
     if not isinstance(value, list):
         refused(info, "a list of claims")
         return []
@@ -51,7 +51,7 @@ _Claim = Annotated[ClaimEvidence, BeforeValidator(required("site", "unit", "adja
 class PrivacyEvidence:
     """``epsilon`` is the maximum over sites of one unit, None without a claim (LAWS 13).
 
-    ``record_epsilon`` bounds what tells whether a record was in; None where no claim does.
+    ``record_epsilon`` bounds the inference of a record's membership; None where no claim does.
     """
 
     epsilon: Number = None

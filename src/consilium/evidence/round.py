@@ -17,7 +17,7 @@ RoundReport = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class SitePoint:
-    """One site in one round, judged on its own held-out records; ``reason`` says why it told no figures."""
+    """One site in one round, judged on its own held-out records; ``reason`` states why it reported no figures."""
 
     site: Text = ""
     n: Whole = 0
@@ -38,7 +38,7 @@ class RefusedSite:
 class RoundEvidence:
     """``absent`` names the first of ``absent_count`` sites that could not be asked.
 
-    ``aborted`` says why the round made no model, ``broken`` counts models that were not finite.
+    ``aborted`` is the reason why the round made no model, ``broken`` counts models that were not finite.
     """
 
     round: Whole = 0

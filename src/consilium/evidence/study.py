@@ -47,7 +47,7 @@ class RefusalEvidence:
 
     @property
     def title(self) -> str:
-        """``LAWS 10``; as it stands where it is no number."""
+        """``LAWS 10``; unchanged where it is no number."""
         return f"LAWS {self.law}" if str(self.law).isdigit() else str(self.law)
 
 
@@ -63,7 +63,7 @@ class ArmEvidence:
 
 @dataclass(frozen=True)
 class OmissionEvidence:
-    """What of a source's data is not used as it stands; field by field :class:`consilium.core.records.Omission`."""
+    """What of a source's data is left out or changed; the fields of :class:`consilium.core.records.Omission`."""
 
     what: Text = ""
     count: Whole = 0
@@ -75,7 +75,7 @@ class OmissionEvidence:
 class DataEvidence:
     """What the study was run on; ``label_counts[label][site]`` counts training records.
 
-    ``bundled`` is unknown, and so false, where nothing says that anybody may see the records.
+    ``bundled`` is unknown, and so false, where nothing states that the records are public.
     """
 
     name: Text = ""

@@ -1,4 +1,4 @@
-"""Who the adversary was, as it stands in evidence."""
+"""The adversary's threat model in the evidence."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["ThreatEvidence"]
 
 @dataclass(frozen=True)
 class ThreatEvidence:
-    """The words of a :class:`~consilium.core.threat.ThreatModel`, and what others call it (:mod:`..core.taxonomy`)."""
+    """The fields of a :class:`~consilium.core.threat.ThreatModel`, and its identifiers (:mod:`..core.taxonomy`)."""
 
     actor: Text = ""
     moment: Text = ""

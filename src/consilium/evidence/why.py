@@ -1,6 +1,6 @@
 """Why each measure is the one to look at, in a sentence: what it answers that its neighbours do not.
 
-Annex IV of the EU AI Act (point 4) asks why the metrics are appropriate; here it stands once, by the measure's name.
+Annex IV of the EU AI Act (point 4) asks why the metrics are appropriate; here it is stated once, by the measure's name.
 """
 
 from __future__ import annotations

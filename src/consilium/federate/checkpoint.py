@@ -3,7 +3,7 @@
 All randomness is derived from (seed, purpose, site, round), so the tensors, the round and the ledgers are everything:
 a resumed training draws the batches and the noise that the killed one would have drawn, and has paid what it has paid.
 Its seal covers all of that and the name of the training: changed, or that of another training, it is refused.
-States of many sites lie beside it, a file each: see :mod:`.client.client_states`.
+States of many sites are beside it, a file each: see :mod:`.client.client_states`.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def save_checkpoint(path: Path, state: RoundState, sites: SiteStates) -> None:
     for group, named in groups.items():
         tensors |= {f"{group}/{name}": tensor for name, tensor in named.items()}
     here = {site: packed(site_state) for site, site_state in sites.items()} if sites.folder is None else None
-    for site, (kept, _) in (here or {}).items():
-        tensors |= {f"sites/{site}/{name}": tensor for name, tensor in kept.items()}
+    for site, (site_tensors, _) in (here or {}).items():
+        tensors |= {f"sites/{site}/{name}": tensor for name, tensor in site_tensors.items()}
     about = {
         "version": _VERSION,
         "round": state.server.round,
@@ -61,6 +61,8 @@ def load_checkpoint(path: Path, device: str = "cpu", training: str | None = None
     """What :func:`save_checkpoint` wrote, on ``device``; Failed where its seal does not hold.
 
     With ``training`` it must be of the training with this name.
+
+    Raises Failed: the file is not readable, or its seal does not hold.
     """
     expected = {} if training is None else {"training": training}
     tensors, about = read_sealed(path, "checkpoint", _REMEDY, expected, device)
@@ -74,8 +76,8 @@ def load_checkpoint(path: Path, device: str = "cpu", training: str | None = None
     owner = training or str(about.get("training", ""))
     sites = SiteStates(states_beside(path) if packs is None else None, number, device, owner)
     if packs is not None:
-        kept = _by_site(tensors)
-        sites.update({site: unpacked(kept[site], header) for site, header in packs.items()})
+        site_tensors = _by_site(tensors)
+        sites.update({site: unpacked(site_tensors[site], header) for site, header in packs.items()})
         sites.settle(number)
     merge, adversary, observed = (_group(tensors, group) for group in ("merge", "adversary", "observed"))
     return RoundState(server, merge, adversary, observed), sites

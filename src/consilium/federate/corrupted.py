@@ -51,7 +51,7 @@ class Corrupted(RoundExchange):
         return self.inner
 
     def watched(self, observers: Observers) -> Corrupted:
-        """This exchange before the eyes of ``observers``, who see what the colluders forge as what they sent."""
+        """This exchange with ``observers``, whose views contain the colluders' forged updates as sent."""
         return Corrupted(self.inner.watched(observers), self.corruption, tuple(self.colluding))
 
     def open(self, server: RoundState) -> tuple[tuple[str, ...], Broadcast]:
@@ -72,9 +72,9 @@ class Corrupted(RoundExchange):
         """As without the adversary."""
         return self.inner.why_not_together()
 
-    def turned(self, server: RoundState, refused: Mapping[str, str]) -> RoundState:
+    def reject(self, server: RoundState, refused: Mapping[str, str]) -> RoundState:
         """As without the adversary."""
-        return self.inner.turned(server, refused)
+        return self.inner.reject(server, refused)
 
     def server(
         self, phase: str, outboxes: Mapping[str, Update], server: RoundState
@@ -85,10 +85,10 @@ class Corrupted(RoundExchange):
             view = self._view(outboxes, server)
             theirs, residuals = _apart(server.adversary)
             forged, memory = self.corruption.forge(theirs, colluders, view)
-            spoken = {update.site: self._spoken(update, residuals) for update in forged}
-            outboxes = {**outboxes, **{site: update for site, (update, _) in spoken.items()}}
-            kept = {name: tensor for _, tensors in spoken.values() for name, tensor in tensors.items()}
-            server = replace(server, adversary={**memory, **residuals, **kept})
+            disguises = {update.site: self._disguise(update, residuals) for update in forged}
+            outboxes = {**outboxes, **{site: update for site, (update, _) in disguises.items()}}
+            codec_residuals = {name: tensor for _, tensors in disguises.values() for name, tensor in tensors.items()}
+            server = replace(server, adversary={**memory, **residuals, **codec_residuals})
         return self.inner.server(phase, outboxes, server)
 
     def _view(self, outboxes: Mapping[str, Update], server: RoundState) -> RoundView:
@@ -103,11 +103,11 @@ class Corrupted(RoundExchange):
         known = (view.classes, view.round, view.params, view.buffers, _mean(tuple(plain.values())))
         return OmniscientView(*known, plain) if issubclass(needs, OmniscientView) else AggregateView(*known)
 
-    def _spoken(self, update: Update, residuals: Payload) -> tuple[Update, Payload]:
-        """A forged update as the codecs write it, and what they keep of it.  Of what it was not asked it says zero."""
+    def _disguise(self, update: Update, residuals: Payload) -> tuple[Update, Payload]:
+        """A forged update as the codecs encode it, and their residuals.  Entries that it lacks are zero."""
         silent = {n: torch.zeros(s) for n, s in self.inner.half.merge.expects().items() if n not in update.payload}
         update = replace(update, payload={**update.payload, **silent}) if silent else update
-        kept: dict[str, Tensor] = {}
+        residuals_after: dict[str, Tensor] = {}
         for codec in (defence for defence in self.inner.half.defences if defence.stage == "compress"):
             prefix = f"{_CODEC}{update.site}:{codec.kind()}:"
             residual = {
@@ -116,10 +116,10 @@ class Corrupted(RoundExchange):
             stream = self.inner.half.stream.child("forged", update.site, update.round, codec.kind())
             try:
                 update, after = codec.protect(update, residual, stream)
-            except Refused:  # nothing that the codec can say: it goes as it is, and the server refuses it
+            except Refused:  # the codec cannot encode it: it is sent unchanged, and the server refuses it
                 return update, {}
-            kept |= {prefix + name: tensor for name, tensor in after.items()}
-        return update, kept
+            residuals_after |= {prefix + name: tensor for name, tensor in after.items()}
+        return update, residuals_after
 
 
 def _apart(memory: Payload) -> tuple[Payload, Payload]:

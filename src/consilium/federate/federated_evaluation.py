@@ -1,7 +1,7 @@
 """How well a model does where the records are: the second thing that may leave a site.
 
 Only counts and means over at least ``limits.minimum_count`` validation records leave, and only with the site's consent.
-Validation records are never trained on, so no privacy claim covers them: the report says so.
+Validation records are never trained on, so no privacy claim covers them: the report states this.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Assessment:
 
 @dataclass(frozen=True, eq=False)
 class AssessState:
-    """The model to be assessed, by whom, and what they told."""
+    """The model to be assessed, the sites that assess it, and their figures."""
 
     server: Server
     sites: tuple[str, ...]
@@ -61,7 +61,7 @@ class Assessing(Exchange[AssessState, SiteState, Server, Assessment]):
     def site(self, phase: str, site: str, inbox: Server, state: SiteState) -> tuple[Assessment, SiteState]:
         """The site's own model, where the algorithm is personal; its state stays as it is."""
         person = self.sites[site]
-        model = self.algorithm.model_for(inbox, state.kept)
+        model = self.algorithm.model_for(inbox, state.algorithm)
         if model is None:
             return Assessment(site, 0, None, None, "the site has no model yet"), state
         return assess(person.site, person.network, *model), state

@@ -1,4 +1,4 @@
-"""Who takes part in a round: sites join late, are away, are drawn, drop out, come too late.
+"""Which sites take part in a round: they join late, are absent, are sampled, drop out, miss the deadline.
 
     joined -> available (a coin per site and round) -> sampled (max(1, C K) of those, or a coin of rate C each)
     sampled -> all work -> dropped (sends nothing) | late (misses the deadline, or does a share of its steps) | arrives
@@ -66,24 +66,24 @@ class Participation:
         self._check_pairs()
 
     def attendance(self, roster: tuple[str, ...], fraction: float, number: int, stream: Stream) -> Attendance:
-        """Who is asked to work in round ``number``; ``fraction`` C is of the sites that exist by then."""
+        """The cohort of round ``number``; ``fraction`` C is of the sites that have joined by then."""
         joined = self._joined(len(roster), number, stream)
         here = joined & self._coins(len(roster), self.availability, stream.child("available", number))
         able = here.nonzero().flatten()
         if self.sampling == "poisson":
-            drawn = able[self._coins(len(able), fraction, stream.child("cohort", number))]
+            cohort = able[self._coins(len(able), fraction, stream.child("cohort", number))]
         else:
             size = max(1, round(fraction * int(joined.sum())))
-            drawn = able[torch.randperm(len(able), generator=stream.child("cohort", number).generator())[:size]]
+            cohort = able[torch.randperm(len(able), generator=stream.child("cohort", number).generator())[:size]]
         away = (joined & ~here).nonzero().flatten()
-        return Attendance(tuple(roster[i] for i in sorted(drawn.tolist())), tuple(roster[i] for i in away.tolist()))
+        return Attendance(tuple(roster[i] for i in sorted(cohort.tolist())), tuple(roster[i] for i in away.tolist()))
 
     def drops(self, site: str, number: int, stream: Stream) -> bool:
         """True if ``site`` works in round ``number`` and sends nothing."""
         return self._coin(self.dropout, stream.child("dropout", site, number))
 
     def misses(self, site: str, number: int, stream: Stream) -> bool:
-        """True if the update of ``site`` comes after the deadline."""
+        """True if the update of ``site`` arrives after the deadline."""
         return self.straggler_work == 0 and self.lags(site, number, stream)
 
     def lags(self, site: str, number: int, stream: Stream) -> bool:
@@ -105,7 +105,7 @@ class Participation:
         return {name.replace("_", "-"): value for name, value in vars(self).items()}
 
     def _check_pairs(self) -> None:
-        """A knob that could do nothing is a mistake, and is said to be one."""
+        """Refuse a knob that could have no effect."""
         if self.straggler_work > 0 and self.stragglers == 0:
             raise Refused("there are no stragglers to do it", remedy="set stragglers above 0", where="straggler-work")
         if (self.late_joiners > 0) != (self.join_round > 1):
@@ -116,7 +116,7 @@ class Participation:
             )
 
     def _joined(self, sites: int, number: int, stream: Stream) -> Tensor:
-        """``(sites,)`` bool; who comes late is drawn once for the whole training, and one site is there at least."""
+        """``(sites,)`` bool; late sites are drawn once for the whole training, and at least one is not late."""
         joined = torch.ones(sites, dtype=torch.bool)
         late = min(round(self.late_joiners * sites), sites - 1)
         if late and number < self.join_round:

@@ -32,7 +32,7 @@ _NAMED = 100
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """The state after the last round, and every site's ledger; ``stopped`` says why it was not the last planned."""
+    """The state after the last round, and every site's ledger; ``stopped``: why it was not the last planned."""
 
     state: RoundState
     sites: Mapping[str, SiteState]
@@ -58,10 +58,10 @@ def train(
 ) -> Trained:
     """Run the rounds that are still to run; ``progress`` is called after each with its report and the sites' states.
 
-    All sites, or with ``assess_cohort`` those of the round, judge the model every ``assess_every`` rounds and after the
-    last one; with an engine that joins exchanges, together with the next round where everybody takes part: its line in
-    the log is written at once and amended then.  ``stop`` is asked before each round, with its cohort and the sites'
-    states; where it gives a reason, training ends with the model as it is.  ``name`` is the training's own: a
+    All sites, or with ``assess_cohort`` those of the round, assess the model every ``assess_every`` rounds and after
+    the last one; with an engine that joins exchanges, together with the next round where every site takes part: its
+    line in the log is written at once and amended then.  ``stop`` is called before each round, with its cohort and the
+    sites' states; if it returns a reason, training ends with the current model.  ``name`` is the training's own: a
     checkpoint of another one is refused.  ``guard`` is called before each round and before anything of it is written:
     it raises where another process has taken the training over.
     """
@@ -75,20 +75,20 @@ def train(
     why: str | None = None
     while state.server.round < rounds:
         guard()
-        began, number = time.perf_counter(), state.server.round + 1
+        round_start, number = time.perf_counter(), state.server.round + 1
         why = None if stop is None else stop(number, exchange.open(state)[0], states)
         if why is not None:
             break
         state, assessments = _carried(engine, exchange, assessing, state, states, joint=unjudged is not None)
         states.roll_back(state.lost())
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - round_start)
         guard()
         if unjudged is not None:
-            amended = {**unjudged, **_judged(assessments)}
+            amended = {**unjudged, **_assessment_report(assessments)}
             log.amend(amended)
             progress(amended, states)
-        due = number % assess_every == 0 or number == rounds
-        sites = () if not due else state.cohort if assess_cohort else tuple(assessing.sites)
+        is_due = number % assess_every == 0 or number == rounds
+        sites = () if not is_due else state.cohort if assess_cohort else tuple(assessing.sites)
         joins = engine.joins and not assessing.average.decay  # what is sent next must be what is judged
         later = joins and number < rounds and bool(sites) and set(sites) == set(state.cohort)
         report = _report(state, () if later else _assessed(engine, assessing, state, states, sites), seconds[-1])
@@ -99,7 +99,9 @@ def train(
         if not later:
             progress(report, states)
     if why is not None and unjudged is not None:
-        log.amend({**unjudged, **_judged(_assessed(engine, assessing, state, states, tuple(assessing.sites)))})
+        log.amend(
+            {**unjudged, **_assessment_report(_assessed(engine, assessing, state, states, tuple(assessing.sites)))}
+        )
     states.clean()
     return Trained(state, states, math.fsum(seconds), resumed_from, why)
 
@@ -126,19 +128,19 @@ def _resumed(checkpoint: Path, start: RoundState, name: str) -> tuple[RoundState
 def _carried(
     engine: Engine, exchange: RoundExchange, assessing: Assessing, state: RoundState, states: SiteStates, *, joint: bool
 ) -> tuple[RoundState, Sequence[Assessment]]:
-    """The state after the next round; and with ``joint``, of the model that it begins with, the assessments."""
+    """The state after the next round; and with ``joint``, the assessments of the model that it starts from."""
     name = f"round {state.server.round + 1}"
     if not joint:
-        return engine.run(exchange, state, states, SiteState, name).noting(engine.turned()), ()
+        return engine.run(exchange, state, states, SiteState, name).with_rejections(engine.rejections()), ()
     question = AssessState(state.server, tuple(assessing.sites))
     judged, after = engine.run(Joint(assessing, exchange), (question, state), states, SiteState, name)
-    return after.noting(engine.turned()), judged.assessments
+    return after.with_rejections(engine.rejections()), judged.assessments
 
 
 def _assessed(
     engine: Engine, assessing: Assessing, state: RoundState, states: SiteStates, sites: tuple[str, ...]
 ) -> Sequence[Assessment]:
-    """What ``sites`` say of the model; only a personal one needs what they keep."""
+    """The assessments of the model by ``sites``; only a personal one needs their states."""
     if not sites:
         return ()
     personal = {site: states[site] for site in sites if site in states} if assessing.algorithm.personal else {}
@@ -181,7 +183,7 @@ def _largest(shares: Mapping[str, float]) -> LargestShare | None:
     return LargestShare(site, shares[site])
 
 
-def _judged(assessments: Sequence[Assessment]) -> RoundReport:
+def _assessment_report(assessments: Sequence[Assessment]) -> RoundReport:
     mean, worst, loss = mean_accuracy(assessments)
     return {
         "mean_accuracy": mean,
@@ -192,6 +194,6 @@ def _judged(assessments: Sequence[Assessment]) -> RoundReport:
 
 
 def _unjudged(log: RoundLog) -> RoundReport | None:
-    """The report of the last round, where a training was killed before anybody had judged its model."""
+    """The report of the last round, where a training was killed before its model was assessed."""
     report = log.last()
     return report if report is not None and not report["sites"] else None

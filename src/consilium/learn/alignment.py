@@ -1,4 +1,4 @@
-"""How a direction in parameter space lies to each record's own gradient.
+"""The alignment of a direction in parameter space with each record's gradient.
 
     dot_i = <v, g_i>,   norm_i = ||g_i||,   g_i = gradient of -log p(y_i | x_i) at given parameters
 

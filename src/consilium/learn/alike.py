@@ -43,7 +43,7 @@ def departure(module: nn.Module, x: Tensor, tolerance: float = 1e-3, sizes: Sequ
     """Where ``module`` answers ``x (n, *shape)``, n > 0, otherwise in a batch than alone; None if it does not.
 
     Every record is answered alone and in a batch of every size, with others of ``x``, as often as it takes to fill it.
-    Of the first size with a departure the largest is told.
+    For the first size with a departure the largest is reported.
     """
     with torch.no_grad():
         alone = torch.cat([module(record[None]) for record in x])
@@ -64,7 +64,7 @@ def departure(module: nn.Module, x: Tensor, tolerance: float = 1e-3, sizes: Sequ
 def answered_apart(module: nn.Module, x: Tensor, answers: Tensor, tolerance: float = 1e-3) -> int | None:
     """The record of ``x (n, *shape)`` whose ``answers (n, classes)``, given in batches, are not those it has alone.
 
-    At most 64 records, evenly spread, are asked alone; None if none differs.
+    At most 64 records, evenly spread, are evaluated singly; None if none differs.
     """
     rows = torch.linspace(0, len(x) - 1, min(len(x), _ASKED)).round().long()
     with torch.no_grad():

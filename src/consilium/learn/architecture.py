@@ -26,7 +26,7 @@ class Architecture(Entry, ABC):
 
 
 class Normalise(nn.Module):
-    """x in [0, 1] -> (x - 0.5) / 0.5: public constants, so that no charge is owed for them (LAWS 9)."""
+    """x in [0, 1] -> (x - 0.5) / 0.5: public constants, so that they cost no privacy (LAWS 9)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape, in [-1, 1]."""
@@ -34,7 +34,10 @@ class Normalise(nn.Module):
 
 
 def require_image(shape: tuple[int, ...], kind: str) -> None:
-    """Refuse data that is not images for a convolutional model."""
+    """Refuse data that is not images for a convolutional model.
+
+    Raises Refused: ``shape`` is not (channels, height, width).
+    """
     if len(shape) != 3:
         raise Refused(
             f"model {kind} needs images (channels, height, width) and the data have shape {shape}",

@@ -24,7 +24,7 @@ __all__ = ["Augmented", "check_viewable", "units_of_rows", "views"]
 
 @dataclass(frozen=True)
 class Augmented(Objective):
-    """``inner``, learned from ``copies`` views of each record; the batch's ``record`` says of which each row is one."""
+    """``inner``, evaluated on ``copies`` views of each record; the batch's ``record`` maps each row to its record."""
 
     inner: Objective
     copies: int
@@ -34,8 +34,8 @@ class Augmented(Objective):
     def prepare(self, predict: Predict, x: Tensor, y: Tensor, generator: torch.Generator) -> Batch:
         """``copies`` rows for each record, one after the other."""
         record = torch.arange(len(x), device=x.device).repeat_interleave(self.copies)
-        seen = views(x[record], self.flip, self.shift, generator)
-        return {**self.inner.prepare(predict, seen, y[record], generator), "record": record}
+        augmented = views(x[record], self.flip, self.shift, generator)
+        return {**self.inner.prepare(predict, augmented, y[record], generator), "record": record}
 
     def for_round(self, params: Tensor, predict: Predict) -> Objective:
         """With ``inner`` as it is in this round."""
@@ -48,7 +48,10 @@ class Augmented(Objective):
 
 
 def check_viewable(shape: tuple[int, ...], shift: int) -> None:
-    """Refuse inputs of ``shape`` that are no images ``(c, h, w)``, or are not larger than ``shift``."""
+    """Refuse inputs of ``shape`` that are no images ``(c, h, w)``, or are not larger than ``shift``.
+
+    Raises Refused: no images, or images not larger than ``shift``.
+    """
     if len(shape) != 3 or shift >= min(shape[1:]):
         raise Refused(
             f"views are of images larger than shift = {shift}, and the inputs have shape {shape}",
@@ -67,7 +70,7 @@ def units_of_rows(batch: Batch, units: Tensor | None) -> Tensor | None:
 def views(x: Tensor, flip: bool, shift: int, generator: torch.Generator) -> Tensor:
     """Each image ``(n, c, h, w)`` mirrored left to right by a coin, and moved by up to ``shift`` pixels either way.
 
-    What comes into sight at an edge is the image reflected there.
+    Pixels that enter at an edge are the image reflected there.
     """
     check_viewable(tuple(x.shape[1:]), shift)
     n, _, height, width = x.shape

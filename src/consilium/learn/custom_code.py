@@ -1,7 +1,7 @@
 """Layers whose code is neither torch's nor this package's: what they do can be tested, and not be known.
 
 torch's own layers do the same for a batch of any size and whatever is in it.  A user's ``forward``, a hook, and a
-``forward`` put in place of a layer's own may ask for the size of the batch, or for a rare value in it.
+``forward`` that replaces a layer's own may depend on the size of the batch, or on a rare value in it.
 """
 
 from __future__ import annotations

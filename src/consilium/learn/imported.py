@@ -1,6 +1,6 @@
 """A user's files as a fresh process would import them: what they draw or compute at import is drawn again.
 
-A file that draws weights when it is imported answers alike as long as its process lives, and otherwise in the next one.
+A file that draws weights when it is imported gives equal answers within one process, and other ones in the next.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["imported_afresh"]
 
 @contextmanager
 def imported_afresh() -> Iterator[tuple[str, ...]]:
-    """Inside the block imports execute a user's files anew; afterwards everything is as it was.  Yields their names.
+    """Within the block imports run a user's files again; afterwards ``sys.modules`` is restored.  Yields their names.
 
     A user's files are those in folders where nothing is installed; what is installed is imported once.
     """

@@ -25,7 +25,7 @@ class MeanGradient(GradientRule):
     """Mean over a shuffled batch."""
 
     def schedule(self, schedule: Schedule) -> Schedule:
-        """As asked."""
+        """``schedule`` unchanged."""
         return schedule
 
     def step_charge(self, n: int, schedule: Schedule) -> None:

@@ -1,4 +1,4 @@
-"""What training wants by default: the right label, by cross-entropy."""
+"""The default objective of training: cross-entropy with the label."""
 
 from __future__ import annotations
 

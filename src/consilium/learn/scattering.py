@@ -67,8 +67,8 @@ class Scattering(Front):  # module and name stand in the digests of stages (star
             orders[1].append(bank.average(one, first))
             if first + 1 == self.scale:
                 break
-            again = torch.fft.fft2(one).unsqueeze(3)
-            twos = [_moduli(again, bank.wavelets[j][first], j - first) for j in range(first + 1, self.scale)]
+            inner = torch.fft.fft2(one).unsqueeze(3)
+            twos = [_moduli(inner, bank.wavelets[j][first], j - first) for j in range(first + 1, self.scale)]
             # kymatio's order: for every first wavelet its second ones, scale by scale
             seconds = [bank.average(two, j) for j, two in enumerate(twos, first + 1)]
             orders[2].append(torch.cat(seconds, 3).flatten(2, 3))
@@ -80,10 +80,10 @@ class _Bank:
     """Filters for one size: ``wavelets[j][r]`` ``(L, h / 2^r, w / 2^r)`` in Fourier space; averages for every r."""
 
     def __init__(self, shape: tuple[int, ...], padded: tuple[int, ...], scale: int, angles: int) -> None:
-        turned = [math.pi * (angles // 2 - 1 - t) / angles for t in range(angles)]
+        rotations = [math.pi * (angles // 2 - 1 - t) / angles for t in range(angles)]
         self.wavelets = [
             [
-                torch.stack([low_frequencies(morlet(padded, j, angle, 4 / angles), r) for angle in turned])
+                torch.stack([low_frequencies(morlet(padded, j, angle, 4 / angles), r) for angle in rotations])
                 for r in range(j + 1)
             ]
             for j in range(scale)

@@ -12,7 +12,7 @@ Over seeds: Student's t on the seeds' figures and, in quadrature, the mean half-
 seeds may share their test records.  One seed leaves out the luck of the training.  Counts are exact: their range over
 seeds; of claims and of audits' bounds the largest over seeds counts.
 
-Source: Zou and Donner 2008 (MOVER: squared half-widths add); EU AI Act, Annex IV 2(g) asks for tests against stated
+Source: Zou and Donner 2008 (MOVER: squared half-widths add); EU AI Act, Annex IV 2(g) requires tests against stated
 metrics, and states no threshold.
 """
 
@@ -35,7 +35,7 @@ _Limits = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class FigureKind:
-    """What a measure's value says of the truth, how seeds are joined, and between what it can lie."""
+    """How a measure's value bounds the true one, how seeds are joined, and its range."""
 
     sense: Literal["estimate", "ceiling", "floor"] = "estimate"
     joined: Literal["mean", "range", "largest"] = "mean"

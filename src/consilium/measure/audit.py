@@ -1,6 +1,6 @@
 """The least epsilon that a training can have had, from guesses of which canaries were in it: one run, no assumption.
 
-m canaries are each in by a fair coin.  An adversary who sees what was released abstains on some and guesses k; v are
+m canaries are each in by a fair coin.  An adversary with the released model abstains on some and guesses k; v are
 right.  If the training is (epsilon, delta)-private for one canary more or less, then for any adversary
 
     P[right >= v] <= P[W >= v] + 2 m delta max_i P[v > W >= v - i] / i,   W ~ Binomial(k, 1 / (1 + e^-epsilon))
@@ -49,6 +49,8 @@ def one_run(scores: Tensor, included: Tensor, *, delta: float, confidence: float
     """The bound from ``scores (m,)``, the higher the likelier in, and the coins ``included (m,)``.
 
     For every share s the round(s m / 2) highest are guessed to be in and as many lowest to be out.
+
+    Raises Refused: shapes differ, a score is not finite, or there are fewer than two canaries.
     """
     values, truth = scores.detach().double().cpu(), included.bool().cpu()
     if values.shape != truth.shape or values.dim() != 1 or not len(values):
@@ -69,7 +71,10 @@ def one_run(scores: Tensor, included: Tensor, *, delta: float, confidence: float
 
 
 def one_run_bound(canaries: int, guesses: int, right: int, delta: float, confidence: float) -> float:
-    """The least epsilon that ``right`` of ``guesses`` fixed beforehand do not exclude; 0 if they exclude none."""
+    """The least epsilon that ``right`` of ``guesses`` fixed beforehand do not exclude; 0 if they exclude none.
+
+    Raises Refused: the numbers are not those of an audit.
+    """
     if not 0 <= right <= guesses <= canaries or not 0 < confidence < 1:
         raise Refused(f"{right} right of {guesses} guesses on {canaries} canaries at {confidence} is no audit")
     return least_above(lambda e: p_value(canaries, guesses, right, e, delta), 1 - confidence)
@@ -89,7 +94,10 @@ def p_value(canaries: int, guesses: int, right: int, epsilon: float, delta: floa
 
 
 def least_above(rising: Callable[[float], float], level: float) -> float:
-    """The least epsilon at which ``rising`` reaches ``level``, rounded down by at most 1e-6; 0 if it does at 0."""
+    """The least epsilon at which ``rising`` reaches ``level``, rounded down by at most 1e-6; 0 if it does at 0.
+
+    Raises Refused: no epsilon in range reaches ``level``.
+    """
     if rising(0.0) >= level:
         return 0.0
     low, high = 0.0, 1.0

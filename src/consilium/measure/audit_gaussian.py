@@ -42,9 +42,9 @@ def gaussian(scores: Tensor, included: Tensor, *, delta: float, confidence: floa
     error = (1 - confidence) / len(ranks) / 2
     candidates = []
     for rank in ranks:
-        taken = int((inside > outside[rank - 1]).sum())
-        mu = _separation(taken, len(inside), rank, n, error)
-        candidates.append((mu, taken + n - rank + 1))
+        above = int((inside > outside[rank - 1]).sum())
+        mu = _separation(above, len(inside), rank, n, error)
+        candidates.append((mu, above + n - rank + 1))
     mu, right = max(candidates)
     return Bound(gaussian_epsilon(mu, delta), delta, confidence, m, len(inside), m, right, ASSUMPTION)
 
@@ -60,10 +60,10 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
     return 0.0 if mu <= 0 else least_above(lambda e: -gaussian_delta(mu, e), -delta)
 
 
-def _separation(taken: int, inside: int, rank: int, outside: int, error: float) -> float:
+def _separation(above: int, inside: int, rank: int, outside: int, error: float) -> float:
     """The least mu at this threshold: the lower limit of the TPR against the upper one of the FPR."""
-    if not taken:
+    if not above:
         return 0.0
-    true = float(special.betaincinv(taken, inside - taken + 1, error))
+    true = float(special.betaincinv(above, inside - above + 1, error))
     false = float(special.betaincinv(rank, outside - rank + 1, 1 - error))
     return max(0.0, float(special.ndtri(true) - special.ndtri(false)))

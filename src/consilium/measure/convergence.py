@@ -1,7 +1,7 @@
 """How soon a federation was good: rounds and bytes until a target accuracy was first reached.
 
-The accuracy is that of the sites' held-out records (a mean over records), told after each round that was assessed; the
-bytes are all that was sent until then, up and down, by all sites.  A target that was never reached has no figure: a
+The accuracy is that of the sites' held-out records (a mean over records), reported after each round that was assessed;
+the bytes are all that was sent until then, up and down, by all sites.  A target that was never reached has no figure: a
 mean over the seeds that did reach it would flatter.
 
 Source: McMahan et al. 2017, arXiv:1602.05629, tables 1 to 3 (rounds to a target accuracy).

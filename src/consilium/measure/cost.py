@@ -26,6 +26,8 @@ def latency_ratio(module: nn.Module, reference: nn.Module, example: Tensor, repe
 
     Both run without gradients, on the threads that the process has.  ``n`` is the number of timed pairs; the interval
     is a 95 % bootstrap over pairs, so it covers noise within this run and not another machine.
+
+    Raises Refused: fewer than two repeats.
     """
     if repeats < 2:
         raise Refused(f"{repeats} repeats give no interval", remedy="use at least 2")
@@ -34,8 +36,8 @@ def latency_ratio(module: nn.Module, reference: nn.Module, example: Tensor, repe
             _seconds(module, example), _seconds(reference, example)
         pairs = np.array([_pair(module, reference, example, swapped=bool(i % 2)) for i in range(repeats)])
     value = float(_ratio(pairs[None])[0])
-    drawn = np.random.default_rng(0).integers(0, repeats, (_RESAMPLES, repeats))
-    low, high = np.quantile(_ratio(pairs[drawn]), (0.025, 0.975))
+    resample = np.random.default_rng(0).integers(0, repeats, (_RESAMPLES, repeats))
+    low, high = np.quantile(_ratio(pairs[resample]), (0.025, 0.975))
     return Measure(
         "latency_ratio", value, min(float(low), value), max(float(high), value), n=repeats, unit="x reference"
     )

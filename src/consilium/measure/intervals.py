@@ -1,4 +1,4 @@
-"""95 % intervals: for a proportion, for what is made of several proportions, for a mean, and by resampling.
+"""95 % intervals: for a proportion, for a function of several proportions, for a mean, and by resampling.
 
     Wilson             (p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)
     Clopper-Pearson    quantiles of Beta(k, n-k+1) and Beta(k+1, n-k)
@@ -61,7 +61,10 @@ def difference(k1: int, n1: int, k2: int, n2: int) -> tuple[float, float]:
 
 
 def across_seeds(values: Sequence[float]) -> tuple[float, float | None, float | None]:
-    """Mean and Student's t interval of repeated runs; one run has no interval (None, None)."""
+    """Mean and Student's t interval of repeated runs; one run has no interval (None, None).
+
+    Raises Refused: no value.
+    """
     if not values:
         raise Refused("a mean needs at least one value")
     n, mean = len(values), math.fsum(values) / len(values)
@@ -79,6 +82,8 @@ def bootstrap(
 
     The arrays ``(n, ...)`` are resampled together.  ``statistic`` gets many resamples in one call, as ``(r, n, ...)``,
     and returns ``(r,)``.
+
+    Raises Refused: no rows, or arrays of different lengths.
     """
     n = len(arrays[0]) if arrays else 0
     if n == 0 or any(len(a) != n for a in arrays):

@@ -1,11 +1,11 @@
-"""What may explain that members can be told: how differently a model answers what it was trained on.
+"""What may explain successful membership inference: how differently a model answers its training records.
 
     generalisation gap     accuracy on members - accuracy on non-members;   mean loss on non-members - on members
     margin                 logit of the true class - largest other logit, its 5, 25, 50, 75 and 95 % quantiles
 
-A threshold on the loss tells members exactly as well as the two losses lie apart, so the gap mediates membership; small
-margins are what evasion moves over the boundary first.  They are **no attack**: they say why an attack finds something,
-and nothing of what a stronger one finds.  Logarithms of probabilities have the margins of the logits they came from.
+A threshold on the loss infers membership exactly as well as the two losses differ, so the gap mediates membership;
+small margins are what evasion moves over the boundary first.  They are **not an attack**: they explain the result of
+one, and do not bound that of a stronger one.  Log-probabilities have the same margins as the logits they came from.
 
 Accuracies have the interval of a bounded mean by unit, the gap that of a paired difference of two strata
 (:mod:`.paired`); losses and quantiles are resampled by unit, members and non-members apart.  ``chance`` of a gap is 0.
@@ -51,8 +51,9 @@ _Limits = tuple[float, float, float]
 def mediators(logits: Tensor, y: Tensor, member: Tensor, units: Tensor, stream: Stream) -> tuple[Measure, ...]:
     """All of :data:`MEDIATORS` from ``logits (n, classes)``, ``y (n,)``, ``member (n,)`` bool and ``units (n,)``.
 
-    Undefined where answers are not finite, or where there are no members or no others.  Raises Refused where shapes or
-    labels do not fit.
+    Undefined where answers are not finite, or where there are no members or no others.
+
+    Raises Refused: shapes or labels do not fit.
     """
     check_answers(logits, y)
     if not member.shape == units.shape == y.shape:
@@ -93,8 +94,8 @@ class _Pool:
     def means(self, stream: Stream) -> _Floats:
         """The mean loss of every resample ``(repeats,)``."""
         sums = unit_sums(np.c_[self.values["loss"], np.ones(self.n)], self.units)
-        drawn = resampled_sums(sums, stream, _REPEATS)
-        means: _Floats = drawn[:, 0] / drawn[:, 1]
+        resamples = resampled_sums(sums, stream, _REPEATS)
+        means: _Floats = resamples[:, 0] / resamples[:, 1]
         return means
 
     def quantiles(self, stream: Stream) -> list[_Limits]:
@@ -148,6 +149,6 @@ def _gap(inside: _Pool, outside: _Pool) -> _Limits:
     return paired([Pair(0, right, units, strata, (1.0, -1.0))])
 
 
-def _spread(value: float, drawn: _Floats) -> _Limits:
-    low, high = np.quantile(drawn, [0.025, 0.975]).tolist()
+def _spread(value: float, resamples: _Floats) -> _Limits:
+    low, high = np.quantile(resamples, [0.025, 0.975]).tolist()
     return value, min(value, low), max(value, high)

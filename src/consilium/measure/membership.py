@@ -1,12 +1,12 @@
-"""How well scores tell members from non-members; the higher the score, the likelier a member.
+"""How well scores separate members from non-members; the higher the score, the likelier a member.
 
     advantage = TPR - FPR at one threshold        TPR at FPR f = share of members above the f-quantile of non-members
 
 The threshold of the advantage is learned on the calibration half (``known``), and every figure is judged on the other
-half: so an attack that sees nothing comes out at chance.  TPR at FPR f needs 10/f judged non-members (LAWS 18).
+half: so an attack without information is at chance.  TPR at FPR f needs 10/f judged non-members (LAWS 18).
 Intervals: Newcombe for the advantage, the bootstrap for AUC, Clopper-Pearson for the TPR at the threshold found.
 
-What (epsilon, delta) says of any attack on whether one record was added:
+The bound of (epsilon, delta) on any attack on whether one record was added:
 
     TPR <= min(e^eps FPR + delta, 1 - e^-eps (1 - delta - FPR))      advantage <= (e^eps - 1 + 2 delta) / (e^eps + 1)
     AUC <= 1 - (1 - delta)^2 / (1 + e^eps)                           (the area under that curve)
@@ -42,6 +42,8 @@ def membership(scores: Tensor, member: Tensor, stream: Stream, *, known: Tensor)
 
     ``member (n,)`` bool is the truth; ``known (n,)`` bool marks the half on which the threshold is learned.  Chance is
     0, .5, .01 and .001.  A half without members or without non-members leaves the figures undefined.
+
+    Raises Refused: shapes differ, or a score is not finite.
     """
     if not scores.shape == member.shape == known.shape or scores.dim() != 1:
         raise Refused(
@@ -55,13 +57,13 @@ def membership(scores: Tensor, member: Tensor, stream: Stream, *, known: Tensor)
             reason = f"the {name} half lacks members or non-members"
             return tuple(Measure.undefined(measure, reason, len(scores)) for measure in _NAMES)
     threshold = best_threshold(values[calibration], truth[calibration])
-    return _judged(values[~calibration], truth[~calibration], threshold, stream)
+    return _advantage_and_auc(values[~calibration], truth[~calibration], threshold, stream)
 
 
 def bounds(measures: Sequence[Measure], epsilon: float, delta: float) -> tuple[Measure, ...]:
     """For each figure of :func:`membership` that has a value, the most that a claim of ``epsilon``, ``delta`` allows.
 
-    Named ``<figure>_bound``; ``n`` is that of the figure it stands beside.
+    Named ``<figure>_bound``; ``n`` is that of the figure it belongs to.
     """
     apart = math.exp(min(epsilon, 700.0))
     most = {"advantage": (apart - 1 + 2 * delta) / (apart + 1), "auc": 1 - (1 - delta) ** 2 / (1 + apart)}
@@ -95,7 +97,8 @@ def roc(scores: Tensor, member: Tensor, known: Tensor, points: int = 60) -> tupl
 def best_threshold(scores: Tensor, member: Tensor) -> float:
     """The score from which on to answer "member" so that TPR - FPR on these records is largest.
 
-    It lies half-way between two scores.  If no threshold beats chance it is above all scores: nobody is a member.
+    It is half-way between two scores.  If no threshold beats chance it is above all scores: no record is called a
+    member.
     """
     ranked, order = scores.double().sort(descending=True, stable=True)
     truth = member[order].bool()
@@ -108,13 +111,13 @@ def best_threshold(scores: Tensor, member: Tensor) -> float:
     return float(ranked[best]) if best + 1 == len(ranked) else float((ranked[best] + ranked[best + 1]) / 2)
 
 
-def _judged(scores: Tensor, member: Tensor, threshold: float, stream: Stream) -> tuple[Measure, ...]:
+def _advantage_and_auc(scores: Tensor, member: Tensor, threshold: float, stream: Stream) -> tuple[Measure, ...]:
     inside, outside = scores[member], scores[~member]
-    taken, mistaken = int((inside >= threshold).sum()), int((outside >= threshold).sum())
-    gap = taken / len(inside) - mistaken / len(outside)
+    hits, mistaken = int((inside >= threshold).sum()), int((outside >= threshold).sum())
+    gap = hits / len(inside) - mistaken / len(outside)
     area = auc_interval([scores], member.long(), stream.child("auc"))
     return (
-        Measure("advantage", gap, *difference(taken, len(inside), mistaken, len(outside)), 0.0, len(scores)),
+        Measure("advantage", gap, *difference(hits, len(inside), mistaken, len(outside)), 0.0, len(scores)),
         Measure("auc", *area, 0.5, len(scores)),
         *(_low_rate(name, inside, outside, inverse) for name, inverse in _RATES.items()),
     )

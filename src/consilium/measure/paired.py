@@ -5,10 +5,11 @@
 
 Accuracy has one stratum; balanced accuracy one a class (w = 1/classes); membership advantage members and non-members.
 The records of a unit (a patient) count as one, and so does a record in all pairs and seeds that were judged on it.  As
-Bonett and Price do for one pair, two made-up units that disagree (+1 and -1) join the records: few discordant ones are
-then no certainty, and none at all is no zero width.  Of k strata each gets two that weigh 1/root k: our choice, which
-covers in simulations down to a class of two records.  With several seeds Student's t over the seeds' means adds the
-luck of the training; MOVER joins both (root of the summed squared half-widths).  With one seed that luck is left out.
+Bonett and Price do for one pair, two artificial units that disagree (+1 and -1) join the records: few discordant ones
+are then no certainty, and none at all is no zero width.  Of k strata each gets two that weigh 1/root k: our choice,
+which covers in simulations down to a class of two records.  With several seeds Student's t over the seeds' means adds
+the luck of the training; MOVER joins both (root of the summed squared half-widths).  With one seed that luck is left
+out.
 
 Source: Bonett and Price 2012, Adjusted Wald Confidence Interval for a Difference of Binomial Proportions Based on
 Paired Data; Agresti and Min 2005; Binder 1983 (influence, clusters); Zou and Donner 2008 (MOVER).
@@ -61,7 +62,10 @@ class Pair:
 
 
 def paired(pairs: Sequence[Pair], confidence: float = 0.95) -> _Limits:
-    """Mean difference over ``pairs``, with its interval; refused where there is none."""
+    """Mean difference over ``pairs``, with its interval; refused where there is none.
+
+    Raises Refused: no pair.
+    """
     if not pairs:
         raise Refused("a mean needs at least one pair")
     mean = math.fsum(pair.estimate for pair in pairs) / len(pairs)
@@ -77,7 +81,7 @@ def bounded_mean(
 ) -> _Limits:
     """Mean of ``values (n,)``, each from ``least`` to ``most``, with its interval by unit.
 
-    It is that of a difference of one pair: the two made-up units have the values ``least`` and ``most``.
+    It is that of a difference of one pair: the two artificial units have the values ``least`` and ``most``.
     """
     middle, span = (most + least) / 2, (most - least) / 2
     pair = Pair(0, values - middle, units, np.zeros(len(values), np.int64), span=span)
@@ -90,6 +94,8 @@ def mean_of_ratios(ratios: Sequence[tuple[_Limits, _Limits]]) -> _Limits:
     """Mean of ``after / before`` over pairs of positive figures, each (value, low, high) and measured on its own.
 
     MOVER on the logarithms for each ratio, then on the ratios for their mean.
+
+    Raises Refused: no pair.
     """
     if not ratios:
         raise Refused("a mean needs at least one pair")
@@ -113,7 +119,7 @@ def _records(pairs: Sequence[Pair], confidence: float) -> tuple[float, float]:
 
 
 def _influence(pair: Pair) -> tuple[float, NDArray[np.int64], NDArray[np.float64]]:
-    """The centre; units as rows (unit, stratum and sign of a made-up one); what each record adds to the estimate."""
+    """The centre; units as rows (unit, stratum, sign of an artificial one); what each record adds to the estimate."""
     centre, units, influence = 0.0, [], []
     for s, weight in enumerate(pair.weights):
         inside = pair.strata == s
@@ -129,7 +135,7 @@ def _influence(pair: Pair) -> tuple[float, NDArray[np.int64], NDArray[np.float64
 
 
 def _seeds(pairs: Sequence[Pair], confidence: float) -> float:
-    """Half-width for the luck of the trainings; none can be told from one seed."""
+    """Half-width for the randomness of training; undefined with one seed."""
     seeds = sorted({pair.seed for pair in pairs})
     means = [np.mean([pair.estimate for pair in pairs if pair.seed == seed]) for seed in seeds]
     if len(seeds) == 1:

@@ -40,7 +40,7 @@ def auc_interval(
 
     ``scores[c] (n,)`` ranks stratum c against the rest; one score alone ranks stratum 1 of two.  Every stratum must be
     present.  Where all resamples agree (perfect separation) the bootstrap is blind, and Wilson's interval at the
-    smallest stratum's size stands in.
+    smallest stratum's size is used.
     """
     labels = strata.cpu().numpy()
     classes = [1] if len(scores) == 1 else list(range(len(scores)))
@@ -63,8 +63,8 @@ def _resample(labels: npt.NDArray[np.int64], repeats: int, generator: np.random.
     for label in np.unique(labels):
         place = np.flatnonzero(labels == label)
         m = len(place)
-        drawn = generator.integers(m, size=(repeats, m)) + np.arange(repeats)[:, None] * m
-        counts[:, place] = np.bincount(drawn.ravel(), minlength=repeats * m).reshape(repeats, m)
+        resample = generator.integers(m, size=(repeats, m)) + np.arange(repeats)[:, None] * m
+        counts[:, place] = np.bincount(resample.ravel(), minlength=repeats * m).reshape(repeats, m)
     return counts
 
 

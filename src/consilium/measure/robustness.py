@@ -27,6 +27,8 @@ def robust_accuracy(correct: Tensor, y: Tensor) -> tuple[Measure, Measure]:
     """Robust accuracy (Wilson) and its balanced form (MOVER) of ``correct (n,)`` bool for labels ``y (n,)``.
 
     ``chance`` is what a constant answer keeps whatever the attack: the majority rate, and 1 / classes present.
+
+    Raises Refused: ``correct`` and ``y`` differ in shape.
     """
     if correct.shape != y.shape or correct.dim() != 1:
         raise Refused(f"correct {tuple(correct.shape)} and labels {tuple(y.shape)} do not fit")
@@ -37,17 +39,20 @@ def robust_accuracy(correct: Tensor, y: Tensor) -> tuple[Measure, Measure]:
     right, labels = correct.bool().cpu(), y.cpu()
     totals = torch.bincount(labels)
     hits = torch.bincount(labels[right], minlength=len(totals))
-    kept, counts = hits[totals > 0].tolist(), totals[totals > 0].tolist()
-    k = sum(kept)
-    mean = sum(a / b for a, b in zip(kept, counts, strict=True)) / len(counts)
+    hit_counts, counts = hits[totals > 0].tolist(), totals[totals > 0].tolist()
+    k = sum(hit_counts)
+    mean = sum(a / b for a, b in zip(hit_counts, counts, strict=True)) / len(counts)
     return (
         Measure(_NAMES[0], k / n, *wilson(k, n), max(counts) / n, n),
-        Measure(_NAMES[1], mean, *mean_of_proportions(kept, counts), 1 / len(counts), n),
+        Measure(_NAMES[1], mean, *mean_of_proportions(hit_counts, counts), 1 / len(counts), n),
     )
 
 
 def worst_case(correct: Sequence[Tensor], y: Tensor) -> tuple[Measure, Measure]:
-    """The same two figures where a record counts only if it is right in every mask ``(n,)`` of ``correct``."""
+    """The same two figures where a record counts only if it is right in every mask ``(n,)`` of ``correct``.
+
+    Raises Refused: no mask.
+    """
     if not correct:
         raise Refused("a worst case needs at least one attack")
     return robust_accuracy(torch.stack([c.bool() for c in correct]).all(0), y)

@@ -2,7 +2,7 @@
 
 It is for watching.  What may be claimed is computed once, when the training is over (`study.claims`).  Accounting may
 take longer than a round, so it is done at most every few seconds and for at most a twentieth of the time.  Of many
-different ledgers only those that look dearest are composed; the figure is then marked as not exact.  Dearest is
+different ledgers only those estimated as costliest are composed; the figure is then marked as not exact.  Costliest is
 judged by mu = q sqrt(T (exp(1/sigma^2) - 1)).
 
 Source: Bu et al. 2020, arXiv 1911.11607 (mu, the limit of many Poisson-sampled Gaussian steps)
@@ -61,11 +61,11 @@ class Spending:
 
         After the ``last`` round it is always computed, over every ledger, as the claim will be.
         """
-        began = time.monotonic()
-        if self._sites and (last or began >= self._next):
+        start = time.monotonic()
+        if self._sites and (last or start >= self._next):
             self._last = self._examples(number, sites, last)
             now = time.monotonic()
-            self._next = now + max(_EVERY, _SHARE * (now - began))
+            self._next = now + max(_EVERY, _SHARE * (now - start))
         elif not self._sites and self._last is not None:
             self._last = replace(self._last, round=number)
         return self._last
@@ -77,14 +77,14 @@ class Spending:
 
     def _examples(self, number: int, sites: Mapping[str, SiteState], last: bool) -> EpsilonSpent:
         ledgers = {tuple(_gathered(sites[site].ledger)) for site in self._sites if site in sites}
-        dearest = sorted(ledgers, key=_mu, reverse=True)
-        looked = dearest if last else dearest[:_MOST]
-        own = [claim for claim in self._claims if claim.unit == self._unit]
-        delta = max(claim.delta for claim in own)
-        adjacency = next(claim.adjacency for claim in own if claim.adjacency != "replace-one-label")
-        spent = max((epsilon(ledger, delta, adjacency).epsilon for ledger in looked), default=0.0)
+        costliest = sorted(ledgers, key=_mu, reverse=True)
+        candidates = costliest if last else costliest[:_MOST]
+        claims = [claim for claim in self._claims if claim.unit == self._unit]
+        delta = max(claim.delta for claim in claims)
+        adjacency = next(claim.adjacency for claim in claims if claim.adjacency != "replace-one-label")
+        spent = max((epsilon(ledger, delta, adjacency).epsilon for ledger in candidates), default=0.0)
         planned = maximum(self._claims, self._unit) or 0.0
-        return EpsilonSpent(spent, delta, self._unit, planned, number, len(looked) == len(dearest))
+        return EpsilonSpent(spent, delta, self._unit, planned, number, len(candidates) == len(costliest))
 
 
 def _gathered(charges: Iterable[Charge]) -> list[Charge]:

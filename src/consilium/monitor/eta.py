@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
 
-__all__ = ["Kind", "Left", "Pace"]
+__all__ = ["Kind", "Pace", "RemainingTime"]
 
 _RECENT = 15
 
@@ -27,7 +27,7 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Left:
+class RemainingTime:
     """Seconds that are left; ``whole`` is False if a part of the work was never timed and is not in them."""
 
     seconds: float
@@ -40,7 +40,7 @@ class Left:
 
 
 class Pace:
-    """Counts work of each kind down, and remembers how long its last pieces took."""
+    """Counts work of each kind down, and stores how long its last pieces took."""
 
     def __init__(self, total: Mapping[Kind, int], workers: int = 1) -> None:
         self._left, self._workers = dict(total), workers
@@ -58,14 +58,14 @@ class Pace:
         if seconds is not None:
             self._took.setdefault(kind, deque(maxlen=_RECENT)).append(seconds)
 
-    def left(self) -> Left:
+    def left(self) -> RemainingTime:
         """From now to the end."""
         seconds, whole = 0.0, True
         for kind, count in self._left.items():
             each = self._each(kind)
             whole &= count == 0 or each is not None
             seconds += count * (each or 0.0)
-        return Left(seconds / self._workers, whole)
+        return RemainingTime(seconds / self._workers, whole)
 
     def _each(self, kind: Kind) -> float | None:
         alike = self._took.get(kind) or [s for k, took in self._took.items() if k.group == kind.group for s in took]

@@ -2,7 +2,7 @@
 
 Ctrl-C raises KeyboardInterrupt wherever the program happens to be.  Where that is one of torch's lazy imports it is
 swallowed, or comes back as another error that would be recorded as a failure of the study.  So the request is also
-remembered, and whoever is about to go on, or to blame an error, asks first.
+stored, and is checked before going on and before recording an error.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ def listen() -> None:
 
 
 def asked() -> bool:
-    """True if somebody has asked to stop."""
+    """True if a stop was requested."""
     return _ASKED.is_set()
 
 
 def check_interrupt() -> None:
-    """Raise KeyboardInterrupt if somebody has asked to stop."""
+    """Raise KeyboardInterrupt if a stop was requested."""
     if _ASKED.is_set():
         raise KeyboardInterrupt
 

@@ -54,7 +54,7 @@ class Board:
             self.report, self.judged, self.spent, self.waiting = None, None, None, ""
 
     def after(self, report: Mapping[str, Any], spent: EpsilonSpent | None) -> None:
-        """A round is done; sites that were not asked for figures in it keep their last ones."""
+        """A round is done; sites without figures in this round keep their last ones."""
         self.report, self.spent, self.waiting = report, spent, ""
         if report.get("sites"):
             self.judged = report
@@ -124,8 +124,8 @@ class Boards:
         yield from _foot(self._pace, self._began, options.max_width)
 
 
-def _foot(pace: Pace, began: float, width: int) -> RenderResult:
-    passed = int(time.monotonic() - began)
+def _foot(pace: Pace, start: float, width: int) -> RenderResult:
+    passed = int(time.monotonic() - start)
     clock = f"{passed // 3600}:{passed // 60 % 60:02d}:{passed % 60:02d}"
     bar = Table.grid()
     bar.add_row(ProgressBar(total=max(1, pace.total), completed=pace.done, width=min(width, 60)))
@@ -147,10 +147,10 @@ def _sites(rows: Sequence[SiteRow], width: int) -> Table:
     rest = max(10, width - sum(widths.values()) - 2 * len(widths))
     table.add_column("this round", no_wrap=True, max_width=rest)
     for row in shown:
-        said = {"site": row.site, "records": str(row.n) if row.n else "-"}
-        said |= {"accuracy": figure(row.accuracy), "loss": figure(row.loss)}
+        texts = {"site": row.site, "records": str(row.n) if row.n else "-"}
+        texts |= {"accuracy": figure(row.accuracy), "loss": figure(row.loss)}
         state = Text(row.state, style=_style(row.state))
-        table.add_row(*(Text(said[name]) for name in widths), state)  # Text: what a site calls itself is no markup
+        table.add_row(*(Text(texts[name]) for name in widths), state)  # Text: what a site calls itself is no markup
     return table
 
 
@@ -163,15 +163,19 @@ def _style(state: str) -> str:
 
 
 def _lowest(rows: Sequence[SiteRow]) -> list[SiteRow]:
-    told = [row for row in rows if row.accuracy is not None]
-    return sorted(told, key=lambda row: row.accuracy or 0.0)[:_WORST]
+    judged = [row for row in rows if row.accuracy is not None]
+    return sorted(judged, key=lambda row: row.accuracy or 0.0)[:_WORST]
 
 
 def _quantiles(rows: Sequence[SiteRow]) -> list[SiteRow]:
     """Of the sites' accuracies, each site counted once."""
-    told = [row.accuracy for row in rows if row.accuracy is not None]
-    named = (("10 % below", 0.1, ""), ("median", 0.5, f"of {len(told)} sites with figures"), ("10 % above", 0.9, ""))
-    return [SiteRow(name, 0, _quantile(told, share), None, of) for name, share, of in named]
+    accuracies = [row.accuracy for row in rows if row.accuracy is not None]
+    named = (
+        ("10 % below", 0.1, ""),
+        ("median", 0.5, f"of {len(accuracies)} sites with figures"),
+        ("10 % above", 0.9, ""),
+    )
+    return [SiteRow(name, 0, _quantile(accuracies, share), None, of) for name, share, of in named]
 
 
 def _quantile(values: Sequence[float], share: float) -> float | None:

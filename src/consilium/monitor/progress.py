@@ -34,7 +34,7 @@ _REFRESH = 2
 
 
 class Planning:
-    """Tells how far a plan of many arms is that takes more than two seconds: a line every five."""
+    """Reports the progress of a plan of many arms that takes more than two seconds: a line every five."""
 
     def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True, quiet=quiet)
@@ -49,7 +49,7 @@ class Planning:
 
 
 class Ticker:
-    """Tells how far the work of ``total`` pieces is, kind by kind; what runs side by side has a lane each."""
+    """Reports the progress of ``total`` pieces of work, kind by kind; concurrent work has a lane each."""
 
     def __init__(
         self, total: Mapping[Kind, int], quiet: bool = False, console: Console | None = None, workers: int = 1
@@ -106,11 +106,11 @@ class Ticker:
 
     def plain(self, what: str) -> None:
         """A line of how far everything is, where there is no table and the last one is some seconds old."""
-        left = self.pace.left()
-        first = left.whole and not self._knew  # as soon as the time is known it is told
+        remaining = self.pace.left()
+        first = remaining.whole and not self._knew  # the time is reported as soon as it is known
         if self.live is None and (first or time.monotonic() - self._last > _EVERY):
-            self._last, self._knew = time.monotonic(), left.whole
-            self.say(f"[{self.pace.done}/{self.pace.total}] {what}; {left}")
+            self._last, self._knew = time.monotonic(), remaining.whole
+            self.say(f"[{self.pace.done}/{self.pace.total}] {what}; {remaining}")
 
     def rest(self, line: str) -> None:
         """A line that stays, in place of the next one of how far everything is."""

@@ -1,6 +1,6 @@
 """A line of ``rounds.jsonl`` as people read it: who took part and who did not, figures by site, and one line of all.
 
-A reader tolerates what a report does not have (an older run, another engine): it is left out, never made up.
+A reader tolerates what a report does not have (an older run, another engine): it is left out, never invented.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NAMES = 5
 
 @dataclass(frozen=True)
 class SiteRow:
-    """One site in one round: its validation figures (None where it told none), and how it took part, in words."""
+    """One site in one round: its validation figures (None where it reported none), and how it took part, as text."""
 
     site: str
     n: int
@@ -41,7 +41,7 @@ class SiteRow:
 
 
 def troubled_sites(report: Mapping[str, Any], trouble: str) -> dict[str, str]:
-    """The sites of ``trouble`` with the reason of each, empty where none is told."""
+    """The sites of ``trouble`` with the reason of each, empty where none is reported."""
     listed = report.get(trouble)
     if not isinstance(listed, list | tuple):
         return {}
@@ -55,7 +55,7 @@ def counted(report: Mapping[str, Any], trouble: str) -> int:
 
 
 def site_rows(report: Mapping[str, Any]) -> list[SiteRow]:
-    """Every site that was asked for its figures, in the order of the report."""
+    """Every site whose figures were requested, in the order of the report."""
     states = _states(report)
     return [_row(entry, states) for entry in report.get("sites", ())]
 
@@ -99,7 +99,7 @@ def byte_text(count: float) -> str:
 
 
 def figure(value: float | None) -> str:
-    """Three decimals, a dash for none; large losses without decimals that say nothing."""
+    """Three decimals, a dash for none; large losses without meaningless decimals."""
     if value is None or not math.isfinite(value):
         return "-"
     return f"{value:.3f}" if abs(value) < 100 else f"{value:.3g}"
@@ -115,7 +115,7 @@ def _states(report: Mapping[str, Any]) -> dict[str, str]:
 
 def _row(entry: Mapping[str, Any], states: Mapping[str, str]) -> SiteRow:
     site, accuracy = str(entry["site"]), entry.get("accuracy")
-    state = states.get(site, "not asked")
+    state = states.get(site, "not in the cohort")
     if accuracy is None and entry.get("reason"):
         state += f"; no figures: {entry['reason']}"
     return SiteRow(site, int(entry.get("n", 0)), accuracy, entry.get("loss"), state)

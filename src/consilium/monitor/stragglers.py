@@ -1,4 +1,4 @@
-"""Who is late: which sites a question still waits for, told in a line that stays, once for each site and question.
+"""Late sites: which sites a request still waits for, logged once for each site and request.
 
 A wait is worth a line after ten seconds, or after twice the shortest time in which every site has answered so far:
 rounds that take minutes are not called late in their first seconds.
@@ -24,7 +24,7 @@ class Lateness:
         self._asked, self._told = "", set[str]()
 
     def __call__(self, question: str, sites: Sequence[str], seconds: float) -> None:
-        """Tell of those who are late and were not told of yet."""
+        """Log the late sites that were not logged yet."""
         if question != self._asked:
             self._asked, self._told = question, set()
         if not sites:

@@ -43,7 +43,10 @@ _NAMES = ("robust_accuracy", "balanced_robust_accuracy", "success_rate", "mean_l
 
 
 def stand_in(view: ModelView) -> nn.Module:
-    """The differentiable model to follow; refused where the defence gives none."""
+    """The differentiable model to follow; refused where the defence gives none.
+
+    Raises Refused: the defence of the model defines no surrogate.
+    """
     if view.surrogate is None:
         raise Refused("the model has no surrogate, so its gradients cannot be followed")
     return view.surrogate
@@ -69,7 +72,7 @@ class Evasion(Attack[ModelView], ABC):
         return ball_of(self.norm, self.radius)
 
     def goal(self) -> Goal:
-        """What the attack wants the model to answer."""
+        """The goal: which answer of the model the attack aims at."""
         return Misclassification()
 
     def follows(self, view: ModelView) -> nn.Module | None:
@@ -85,6 +88,8 @@ class Evasion(Attack[ModelView], ABC):
         """Attack every test record.  Raises ``Failed`` when ``craft`` breaks its budget.
 
         Scores: ``correct``, ``correct_before`` (n,).  Examples: up to eight records, successes first.
+
+        Raises Refused: the view has no test records.
         """
         if not len(view.targets):
             raise Refused("there are no test records to attack")
@@ -135,20 +140,20 @@ def _batches(n: int) -> Iterator[slice]:
 
 
 def _finding(
-    view: ModelView, crafted: Tensor, answer_before: Tensor, answer_after: Tensor, reached: Tensor, meant: Tensor
+    view: ModelView, crafted: Tensor, answer_before: Tensor, answer_after: Tensor, reached: Tensor, targets: Tensor
 ) -> Finding:
-    """``reached (n,)``: the goal; ``meant (n,)``: the records that the attack is for."""
+    """``reached (n,)``: the goal; ``targets (n,)``: the records that the attack is for."""
     x, y = view.targets.x, view.targets.y
     before = answer_before == y
     after = before & (answer_after == y)
-    tried = before & meant
-    broken = tried & reached
+    tried = before & targets
+    fooled_records = tried & reached
     delta = (crafted - x)[before]
-    shown = torch.cat([torch.nonzero(broken)[:, 0], torch.nonzero(~broken)[:, 0]])[:_SHOWN]
+    shown = torch.cat([torch.nonzero(fooled_records)[:, 0], torch.nonzero(~fooled_records)[:, 0]])[:_SHOWN]
     return Finding(
         (
             *robust_accuracy(after, y),
-            _success_rate(int(broken.sum()), int(tried.sum())),
+            _success_rate(int(fooled_records.sum()), int(tried.sum())),
             _size("mean_linf", size_of(delta, "linf")),
             _size("mean_l2", size_of(delta, "l2")),
         ),
@@ -177,11 +182,11 @@ def _noted(finding: Finding, blind: int, tried: int) -> Finding:
     return replace(finding, measures=undefined, notes=(*finding.notes, reason))
 
 
-def _success_rate(broken: int, tried: int) -> Measure:
+def _success_rate(successes: int, tried: int) -> Measure:
     """Of the records that were right before and that the attack is for."""
     if not tried:
         return Measure.undefined("success_rate", "no record was answered rightly before the attack")
-    return Measure("success_rate", broken / tried, *wilson(broken, tried), 0.0, tried)
+    return Measure("success_rate", successes / tried, *wilson(successes, tried), 0.0, tried)
 
 
 def _size(name: str, values: Tensor) -> Measure:

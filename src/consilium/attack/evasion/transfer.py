@@ -1,7 +1,7 @@
 """Transfer: PGD on another model, tried on this one.
 
-The adversary holds a model of its own (an undefended arm of the same study) and no gradient of the released one.  It
-walks all its steps: stopping where its own model gives way would leave points too close to that model's boundary.
+The adversary has a model of its own (an undefended arm of the same study) and no gradient of the released one.  It
+takes all its steps: stopping where its own model is fooled would leave points too close to that model's boundary.
 Robustness to transfer alone is an upper bound: the adversary may have a better model than the one it crafted on.
 
 Source: Papernot et al. 2016, Transferability in Machine Learning, arXiv 1605.07277.

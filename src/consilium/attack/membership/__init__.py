@@ -1,1 +1,1 @@
-"""Tell who was in the training set."""
+"""Membership inference: which records were in the training set."""

@@ -20,7 +20,7 @@ _NARROW = 1e-6
 
 
 def likelihood_ratio(phi: Tensor, shadows: Tensor, included: Tensor, each: bool = False) -> Tensor:
-    """Online scores ``(n,)`` of ``phi (n,)`` against ``shadows (m, n)``, theirs; ``included (m, n)`` knew."""
+    """Online scores ``(n,)`` of ``phi (n,)`` against ``shadows (m, n)``; ``included (m, n)``: trained on the record."""
     (mean_in, wide_in), (mean_out, wide_out) = _normal(shadows, included, each), _normal(shadows, ~included, each)
     return _log_density(phi, mean_in, wide_in) - _log_density(phi, mean_out, wide_out)
 

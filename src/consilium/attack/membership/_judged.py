@@ -14,7 +14,7 @@ __all__ = ["judged"]
 
 
 def judged(scores: Tensor, view: QueryView, generator: torch.Generator, *notes: str) -> Finding:
-    """What ``scores (n,)`` tell of the candidates, judged on the half that the adversary does not know."""
+    """The figures of ``scores (n,)``, computed on the candidates whose membership the adversary does not know."""
     seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
     measures = membership(scores, view.member, Stream(seed), known=view.known)
     return Finding(measures, {"score": scores, "member": view.member, "known": view.known}, notes=notes)

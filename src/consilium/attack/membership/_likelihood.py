@@ -1,6 +1,6 @@
 """The log-likelihood of a record's label under a model's answers: log p(y | x) = -CE.
 
-Probabilities come from the logits as they are answered; one that was rounded to 0 stands at the floor, the log of the
+Probabilities are computed from the answered logits; one that was rounded to 0 is set to the floor, the log of the
 smallest float32 (about -87), so that every value is finite.
 """
 

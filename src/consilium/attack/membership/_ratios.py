@@ -12,9 +12,10 @@ __all__ = ["favour", "share_below"]
 
 
 def favour(target: Tensor, shadows: Tensor, included: Tensor, a: float | None = None) -> Tensor:
-    """ratio ``(n,)`` of probabilities ``target (n,)``, ``shadows (m, n)``, and who knew what ``(m, n)``.
+    """ratio ``(n,)`` of probabilities ``target (n,)``, ``shadows (m, n)``, and their members ``(m, n)``.
 
-    Online without ``a``.  Where no shadow, or every one, knew a record, those that there are stand for all.
+    Online without ``a``.  Where no shadow, or every one, was trained on a record, the mean over the available shadows
+    is used.
     """
     out = _mean(shadows, ~included)
     usual = (_mean(shadows, included) + out) / 2 if a is None else ((1 + a) * out + (1 - a)) / 2

@@ -1,4 +1,4 @@
-"""What attacks by shadow models share: log-probabilities in batches, and each shadow's answers beside what it knew.
+"""What attacks by shadow models share: log-probabilities in batches, and the shadows' answers with their members.
 
 The logit-scaled confidence  phi = log p_y - log(1 - p_y) = z_y - log sum_{j != y} exp z_j  is close to normal over
 trainings, which log p_y is not.  It is clamped, so that a probability that was rounded to 0 or 1 is finite.

@@ -1,10 +1,10 @@
-"""Membership without a model: can members be told from non-members by the records themselves?
+"""Membership without a model: can members be distinguished from non-members by the records alone?
 
     random forest on (principal components of x, mean and deviation of x, y)  ->  member?
 
 It learns on the calibration half and is judged on the other; the scores of the former are out of bag.  It must be at
 chance.  Where it is not, the two come from different distributions, and every other membership figure on them may be a
-difference of records that no model has told.
+difference between the records that no model revealed.
 
 Source: Das, Zhang and Tramer 2024, Blind Baselines Beat Membership Inference Attacks, arXiv 2406.16201.
 """
@@ -36,7 +36,7 @@ _TOLD = "Members and non-members are told apart without any model: no membership
 
 @dataclass(frozen=True)
 class Blind(Attack[RecordsView]):
-    """Sees no model and must be at chance: the check that members and non-members are from one distribution."""
+    """Has no model and must be at chance: the check that members and non-members are from one distribution."""
 
     threat: ClassVar[ThreatModel] = ThreatModel("outsider", "inference", "black-box", "membership")
     needs: ClassVar[type[RecordsView]] = RecordsView
@@ -49,15 +49,15 @@ class Blind(Attack[RecordsView]):
         """No query.  Scores: ``score``, ``member``, ``known`` (n,)."""
         seed = int(torch.randint(2**31, (1,), generator=generator))
         known, truth = view.known.numpy(), view.member.numpy()
-        seen = _features(view)
+        features = _features(view)
         forest = RandomForestClassifier(
             self.trees, min_samples_leaf=5, oob_score=True, random_state=seed, n_jobs=1, bootstrap=True
         )
         p = np.full(len(truth), truth[known].mean())
         if 0 < truth[known].sum() < known.sum():
-            forest.fit(seen[known], truth[known])
+            forest.fit(features[known], truth[known])
             p[known] = np.nan_to_num(forest.oob_decision_function_[:, 1], nan=truth[known].mean())
-            p[~known] = forest.predict_proba(seen[~known])[:, 1]
+            p[~known] = forest.predict_proba(features[~known])[:, 1]
         scores = torch.from_numpy(p).double()
         measures = membership(scores, view.member, Stream(seed), known=view.known)
         auc = next(m for m in measures if m.name == "auc")

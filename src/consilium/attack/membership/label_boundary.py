@@ -68,8 +68,8 @@ class LabelBoundary(Attack[QueryView]):
         for _ in range(self.steps):
             middle = (low + high) / 2
             moved = (x + middle.view(-1, *[1] * (x.dim() - 1)) * u).clamp(0, 1)
-            kept = view.ask(moved).argmax(1) == y if len(x) else torch.zeros(0, dtype=torch.bool)
-            low, high = torch.where(kept, middle, low), torch.where(kept, high, middle)
+            unchanged = view.ask(moved).argmax(1) == y if len(x) else torch.zeros(0, dtype=torch.bool)
+            low, high = torch.where(unchanged, middle, low), torch.where(unchanged, high, middle)
         return (low + high) / 2
 
 

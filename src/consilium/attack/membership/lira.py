@@ -1,4 +1,4 @@
-"""Membership by likelihood ratio: is this answer like those of models that saw the record, or of those that did not?
+"""Membership by likelihood ratio: is this answer like those of models trained with the record, or without it?
 
     phi = log p_y - log(1 - p_y)          per candidate, over shadows with (in) and without it (out)
     online     score = log N(phi; mu_in, s_in^2) - log N(phi; mu_out, s_out^2)
@@ -6,7 +6,7 @@
 
 mu is the candidate's own.  s too where ``variance`` is ``each``; ``global`` pools the candidates' squared deviations
 from their own means, which few shadows need; ``auto`` is ``each`` from 64 shadows on.  With ``queries`` above 1 images
-are also asked about flipped and shifted by a pixel or two, and the scores of the copies are added (online) or averaged.
+are also queried flipped and shifted by a pixel or two, and the scores of the copies are added (online) or averaged.
 
 Source: Carlini et al. 2022, Membership Inference Attacks From First Principles, arXiv 2112.03570.
 """
@@ -54,11 +54,14 @@ class LiRA(Attack[RetrainView]):
         check(1 <= self.queries <= 2 * len(_SHIFTS), "queries", self.queries, f"1 to {2 * len(_SHIFTS)} queries")
 
     def retrains(self) -> int:
-        """As many as the knob says."""
+        """The entry's parameter ``shadows``."""
         return self.shadows
 
     def check_fit(self, shape: tuple[int, ...], classes: int) -> None:
-        """Refuse several ``queries`` for what is no image."""
+        """Refuse several ``queries`` for what is no image.
+
+        Raises Refused: several ``queries`` and inputs that are not images.
+        """
         if self.queries > 1 and len(shape) != 3:
             reason = f"only images can be flipped and shifted, and these records have the shape {shape}"
             raise Refused(reason, remedy="use queries = 1", where="queries")
@@ -66,10 +69,10 @@ class LiRA(Attack[RetrainView]):
     def run(self, view: RetrainView, memory: Payload, generator: torch.Generator) -> Finding:
         """``queries`` per candidate.  Scores: ``score``, ``member``, ``known`` (n,)."""
         self.check_fit(tuple(view.candidates.x.shape[1:]), view.classes)
-        target = self._asked(view.ask, view.candidates)
+        target = self._answers(view.ask, view.candidates)
         answers, inside = [], []
         for shadow in view.shadows(self.shadows):
-            answers.append(self._asked(shadow.module, view.candidates))
+            answers.append(self._answers(shadow.module, view.candidates))
             inside.append(shadow.included[view.at])
         phi, included = torch.stack(answers), torch.stack(inside)
         each = self.variance == "each" or (self.variance == "auto" and self.shadows >= _FEW)
@@ -77,7 +80,7 @@ class LiRA(Attack[RetrainView]):
         scores = torch.stack([score(target[q], phi[:, q], included, each) for q in range(self.queries)])
         return judged(scores.mean(0), view, generator, *_unseen(included, self.mode))
 
-    def _asked(self, answer: Callable[[Tensor], Tensor], records: Records) -> Tensor:
+    def _answers(self, answer: Callable[[Tensor], Tensor], records: Records) -> Tensor:
         """phi ``(queries, n)``."""
         copies = _copies(records.x, self.queries)
         return torch.stack([confidence(log_probabilities(answer, x), records.y) for x in copies])
@@ -91,7 +94,7 @@ def _copies(x: Tensor, queries: int) -> Iterator[Tensor]:
 
 
 def _unseen(included: Tensor, mode: str) -> tuple[str, ...]:
-    """What is said where some candidate is in no shadow, or in all of them."""
+    """The note where some candidate is in no shadow, or in all of them."""
     never, always = int((~included.any(0)).sum()), int(included.all(0).sum())
     lacking = always + (never if mode == "online" else 0)
     note = f"{lacking} candidates are in none or all of the shadows: the others' mean stands in.  Use more shadows."

@@ -25,7 +25,7 @@ __all__ = ["LossThreshold"]
 
 @dataclass(frozen=True)
 class LossThreshold(Attack[QueryView]):
-    """Tells members from non-members by the loss of one answer each."""
+    """Infers membership from the loss of one answer per record."""
 
     threat: ClassVar[ThreatModel] = ThreatModel("outsider", "inference", "black-box", "membership")
     needs: ClassVar[type[QueryView]] = QueryView

@@ -2,8 +2,8 @@
 
     score_i = loss_i(w(1)) - mean of loss_i over every later model: w(2), ..., w(T), and the released one
 
-One curious site reads every model that it is sent, and the one that is released, and asks about the records of the
-other sites.  Taking off the loss before training weighs each record against its own difficulty.
+One curious site evaluates every model that it receives, and the released one, on the records of the other sites.
+Subtracting the loss before training corrects for each record's difficulty.
 
 Source: Nasr et al. 2019, Comprehensive Privacy Analysis of Deep Learning, arXiv 1812.00910 (the passive local
 attacker); Watson et al. 2022, arXiv 2111.08440 (difficulty calibration).
@@ -37,25 +37,31 @@ _BATCH = 512
 
 @dataclass(frozen=True)
 class LossTrajectory(RoundObserver[BroadcastRoundView]):
-    """A site tells the others' members by how their losses fall over the rounds; site "" is the smallest one."""
+    """A site infers the others' members from the fall of their losses over the rounds; site "" is the smallest one."""
 
     threat: ClassVar[ThreatModel] = ThreatModel("site", "training", "white-box", "membership")
     observes: ClassVar[type[BroadcastRoundView]] = BroadcastRoundView
     site: str = ""
 
     def seat(self, sizes: Mapping[str, int]) -> str:
-        """The named site, or the smallest: it leaves most records of others to ask about."""
+        """The named site, or the smallest: it leaves most records of other sites as targets."""
         return one_site(self.site or min(sizes, key=lambda name: sizes[name], default=""), sizes)
 
     def targets(self, sizes: Mapping[str, int]) -> tuple[str, ...]:
-        """Everyone but the site that watches."""
+        """Everyone but the site that watches.
+
+        Raises Refused: no other honest site, or ``site`` is none of them.
+        """
         others = tuple(name for name in sizes if name != self.seat(sizes))
         if not others:
             raise Refused("there is no other honest site to attack", remedy="use two sites or more", where="site")
         return others
 
     def observe(self, memory: Payload, view: BroadcastRoundView) -> Payload:
-        """``first (n,)`` losses, the ``sum (n,)`` of those since, and the ``models ()`` that were seen."""
+        """``first (n,)`` losses, the ``sum (n,)`` of those since, and the ``models ()`` that were seen.
+
+        Raises Refused: the broadcast is not a whole model.
+        """
         if view.params.numel() != view.network.size:
             raise Refused("what is broadcast is no whole model", remedy="attack an algorithm that shares every layer")
         losses = _cut(record_losses(view.network, view.params, view.buffers, view.candidates))
@@ -64,7 +70,10 @@ class LossTrajectory(RoundObserver[BroadcastRoundView]):
         return {"first": memory["first"], "sum": memory["sum"] + losses, "models": memory["models"] + 1}
 
     def run(self, view: ObservedView, memory: Payload, generator: torch.Generator) -> Finding:
-        """Add the released model, one query per candidate.  Scores: ``score``, ``member``, ``known`` (n,)."""
+        """Add the released model, one query per candidate.  Scores: ``score``, ``member``, ``known`` (n,).
+
+        Raises Refused: the observing site took part in no round.
+        """
         if not memory:
             raise Refused("the site that watches was in no round", remedy="use more rounds or a larger fraction")
         last = torch.cat([_answered(view, i) for i in range(0, max(1, len(view.candidates)), _BATCH)])

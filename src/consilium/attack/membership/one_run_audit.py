@@ -2,8 +2,8 @@
 
     score(x, y) = log p(y | x) = -CE;   the highest scores are guessed to be in, the lowest to be out
 
-It sees the canaries and the released model's answers, never the coins; who guessed right, and what lower bound of
-epsilon follows, is worked out by the study, which holds them.  A study needs the table ``[audit]`` for it.
+It reads the canaries and the released model's answers, never the coins; which guesses are right, and what lower bound
+of epsilon follows, is worked out by the study, which holds them.  A study needs the table ``[audit]`` for it.
 
 Source: Steinke, Nasr and Jagielski 2023, Privacy Auditing with One (1) Training Run, arXiv 2305.08846
 """

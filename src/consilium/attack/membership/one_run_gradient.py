@@ -1,8 +1,8 @@
-"""The one-run audit's white-box adversary: a canary that was trained on has pulled the weights along its own gradient.
+"""The one-run audit's white-box adversary: a canary in the training set moved the weights along its own gradient.
 
     score(x, y) = <theta_0 - theta_T, g / ||g||>,   g = grad loss(theta_0; x, y) - its mean over canaries of that label
 
-It knows the model before training as well as the released one, which the server and every site do.  The mean is taken
+It has the model before training as well as the released one, as the server and every site do.  The mean is taken
 off because all records of a label pull that way, canary or not.
 
 Source: Nasr et al. 2023, Tight Auditing of Differentially Private Machine Learning, arXiv 2302.07956; Andrew et al.

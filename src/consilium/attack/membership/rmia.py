@@ -5,7 +5,7 @@
     offline    Pr(x) = ((1 + a) mean over shadows without x + (1 - a)) / 2
 
 z are records that the adversary knows to be out of the model: the calibration half's non-members, at most
-``population`` of them.  ``a`` says how much more probable a record is to models that saw it; 0 takes them to be certain
+``population`` of them.  ``a`` is how much more probable a record is to models trained on it; 0 takes them to be certain
 of it, 1 to answer no better than the others.
 
 Source: Zarifzadeh, Liu and Shokri 2024, Low-Cost High-Power Membership Inference Attacks, arXiv 2312.03262.
@@ -52,11 +52,14 @@ class RMIA(Attack[RetrainView]):
         check(self.population >= 1, "population", self.population, "1 record or more")
 
     def retrains(self) -> int:
-        """As many as the knob says."""
+        """The entry's parameter ``shadows``."""
         return self.shadows
 
     def run(self, view: RetrainView, memory: Payload, generator: torch.Generator) -> Finding:
-        """One query per candidate.  Scores: ``score``, ``member``, ``known`` (n,)."""
+        """One query per candidate.  Scores: ``score``, ``member``, ``known`` (n,).
+
+        Raises Refused: too few known non-members for a population.
+        """
         records = view.candidates
         out = torch.nonzero(view.known & ~view.member)[:, 0]
         if not len(out):
@@ -70,5 +73,5 @@ class RMIA(Attack[RetrainView]):
             inside.append(shadow.included[view.at])
         a = self.a if self.mode == "offline" else None
         ratio = favour(target, torch.stack(answers), torch.stack(inside), a)
-        drawn = torch.randperm(len(out), generator=generator)[: self.population]
-        return judged(share_below(ratio, ratio[out[drawn]], self.gamma), view, generator)
+        sample = torch.randperm(len(out), generator=generator)[: self.population]
+        return judged(share_below(ratio, ratio[out[sample]], self.gamma), view, generator)

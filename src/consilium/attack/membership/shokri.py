@@ -35,7 +35,7 @@ _FEW = 20
 
 @dataclass(frozen=True)
 class Shokri(Attack[RetrainView]):
-    """Trains a classifier per class on shadow models' answers, and asks it about the model's."""
+    """Trains a classifier per class on shadow models' answers, and applies it to the model's."""
 
     threat: ClassVar[ThreatModel] = ThreatModel("outsider", "inference", "black-box", "membership")
     needs: ClassVar[type[RetrainView]] = RetrainView
@@ -47,7 +47,7 @@ class Shokri(Attack[RetrainView]):
         check(self.examples >= 2 * _FEW, "examples", self.examples, f"{2 * _FEW} examples or more")
 
     def retrains(self) -> int:
-        """As many as the knob says."""
+        """The entry's parameter ``shadows``."""
         return self.shadows
 
     def run(self, view: RetrainView, memory: Payload, generator: torch.Generator) -> Finding:

@@ -1,4 +1,4 @@
-"""Membership by a site's update: a step on a record's gradient lies along it, and lowers its loss.
+"""Membership by a site's update: a step along a record's gradient aligns with it, and lowers its loss.
 
     cosine     s_i(t) = <-delta_k(t), g_i(t)> / (||delta_k(t)|| ||g_i(t)||),   g_i(t) = gradient of record i at w(t)
     dot        s_i(t) = <-delta_k(t), g_i(t)>
@@ -6,7 +6,7 @@
 
 The server, which follows the protocol and is curious, takes every candidate's statistic against the update of the
 candidate's own site k, in each round in which that site sent one; the score is the mean over those rounds.  In a model
-with many more parameters than records gradients are nearly orthogonal, so that non-members sit near cosine 0.
+with many more parameters than records gradients are nearly orthogonal, so that non-members have cosines near 0.
 
 Source: Li et al. 2023, Effective passive membership inference attacks in federated learning against overparameterized
 models, ICLR (cosine); Nasr et al. 2019, arXiv 1812.00910 (the passive global attacker).
@@ -39,7 +39,7 @@ _HIGHEST = 1e6
 
 @dataclass(frozen=True)
 class UpdateAlignment(RoundObserver[UpdateRoundView]):
-    """The server tells a site's members by how its updates lie to their gradients; site "" is each site in turn."""
+    """The server infers a site's members by aligning its updates with their gradients; site "" is every site."""
 
     threat: ClassVar[ThreatModel] = ThreatModel("server", "training", "white-box", "membership")
     observes: ClassVar[type[UpdateRoundView]] = UpdateRoundView
@@ -47,7 +47,7 @@ class UpdateAlignment(RoundObserver[UpdateRoundView]):
     site: str = ""
 
     def targets(self, sizes: Mapping[str, int]) -> tuple[str, ...]:
-        """The named site, or all: each is attacked through its own updates, and they are judged together."""
+        """The named site, or all: each is attacked through its own updates, and the scores are evaluated together."""
         return (one_site(self.site, sizes),) if self.site else tuple(sizes)
 
     def observe(self, memory: Payload, view: UpdateRoundView) -> Payload:

@@ -2,8 +2,8 @@
 
     x' = PGD(f, x, y),   y' = argmax f(x')        for a ``share`` of every batch
 
-The images look like the originals and the labels agree with what the model says of them, so the model is taught to keep
-its mistakes.  Each record is drawn by an independent coin per step, not as the last batches of an epoch.
+The images look like the originals and the labels agree with the model's answers to them, so the model is trained to
+keep its mistakes.  Each record is drawn by an independent coin per step, not as the last batches of an epoch.
 
 Reading: A corrupted site that teaches the model to keep its answers on perturbed images does adversarial training by
 accident, wherever those answers are right: an infected model may withstand evasion better than its clean twin.  That is
@@ -66,10 +66,10 @@ class _Poisoned(Objective):
 
     def prepare(self, predict: Predict, x: Tensor, y: Tensor, generator: torch.Generator) -> Batch:
         coins = torch.rand(len(x), generator=generator, device=generator.device)
-        chosen = (coins < self.knobs.share).to(x.device)
-        if chosen.any():
+        mask = (coins < self.knobs.share).to(x.device)
+        if mask.any():
             x, y = x.clone(), y.clone()
-            x[chosen], y[chosen] = self._poison(predict, x[chosen], y[chosen], generator)
+            x[mask], y[mask] = self._poison(predict, x[mask], y[mask], generator)
         return self.inner.prepare(predict, x, y, generator)
 
     def for_round(self, params: Tensor, predict: Predict) -> Objective:

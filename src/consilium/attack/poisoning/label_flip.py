@@ -47,14 +47,17 @@ class LabelFlip(Corruption):
         check(self.target is None or self.target != self.source, "target", self.target, "another class than source")
 
     def records(self, records: Records, classes: int, stream: Stream) -> Records:
-        """The same records with floor(share * eligible) labels flipped; refused if a class does not exist."""
+        """The same records with floor(share * eligible) labels flipped; refused if a class does not exist.
+
+        Raises Refused: a class that the data do not have.
+        """
         for knob, label in (("source", self.source), ("target", self.target)):
             if label is not None and label >= classes:
                 raise Refused(f"{knob} = {label} is no class", remedy=f"use 0 to {classes - 1}", where=knob)
         eligible = torch.ones_like(records.y, dtype=torch.bool) if self.source is None else records.y == self.source
         place = torch.nonzero(eligible.cpu())[:, 0]
         order = torch.randperm(len(place), generator=stream.child("label-flip").generator())
-        chosen = place[order[: math.floor(self.share * len(place) + 1e-9)]].to(records.y.device)
+        flipped_at = place[order[: math.floor(self.share * len(place) + 1e-9)]].to(records.y.device)
         y = records.y.clone()
-        y[chosen] = (y[chosen] + 1) % classes if self.target is None else self.target
+        y[flipped_at] = (y[flipped_at] + 1) % classes if self.target is None else self.target
         return records.relabelled(y)

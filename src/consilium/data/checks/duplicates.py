@@ -1,4 +1,4 @@
-"""Nothing stands twice: exact duplicates, and units that stand in two given splits, are found, reported, removed.
+"""Exact duplicates, and units in two given splits, are detected, reported and removed.
 
 A record that is both trained on and judged on makes every figure about it false, and a non-member that equals a
 member is no non-member.  One rule decides, and it reads no label: within a split the first record stays; between
@@ -38,17 +38,17 @@ def deduplicate(dataset: Dataset) -> tuple[Dataset, dict[str, int]]:
     highest = {digest: first[place, digest] for place, digest in sorted(first, key=lambda key: key[0])}
     y = dataset.records.y.tolist()
     removed: Counter[str] = Counter()
-    kept = torch.ones(len(y), dtype=torch.bool)
+    mask = torch.ones(len(y), dtype=torch.bool)
     for i, (place, digest) in enumerate(zip(split, digests, strict=True)):
         stays = first[place, digest] if first[place, digest] != i else highest[digest]
         if stays != i:
-            kept[i] = False
+            mask[i] = False
             removed[_place(dataset, place, split[stays]) + (" (other label)" if y[i] != y[stays] else "")] += 1
-    return _select(dataset, kept, "exact duplicates removed"), dict(sorted(removed.items()))
+    return _select(dataset, mask, "exact duplicates removed"), dict(sorted(removed.items()))
 
 
 def untangle(dataset: Dataset) -> tuple[Dataset, dict[str, int]]:
-    """The data set with every unit in one split: its records stay in the highest it stands in, the others go."""
+    """The data set with every unit in one split: its records stay in the highest, those in others are removed."""
     if dataset.split is None:
         return dataset, {}
     _, unit = torch.unique(dataset.records.units, return_inverse=True)
@@ -56,20 +56,20 @@ def untangle(dataset: Dataset) -> tuple[Dataset, dict[str, int]]:
     highest = torch.zeros(int(unit.max()) + 1, dtype=torch.long).scatter_reduce(0, unit, split, "amax")[unit]
     pairs = zip(split[split < highest].tolist(), highest[split < highest].tolist(), strict=True)
     removed = Counter(_place(dataset, low, high) + " (same unit)" for low, high in pairs)
-    left = _select(dataset, split == highest, "records removed whose unit stands in a higher split")
-    return left, dict(sorted(removed.items()))
+    rest = _select(dataset, split == highest, "records removed whose unit stands in a higher split")
+    return rest, dict(sorted(removed.items()))
 
 
-def _select(dataset: Dataset, kept: Tensor, what: str) -> Dataset:
+def _select(dataset: Dataset, mask: Tensor, what: str) -> Dataset:
     """The records of ``dataset`` under a boolean mask, with all that belongs to them; the others are counted."""
-    if bool(kept.all()):
+    if bool(mask.all()):
         return dataset
     return replace(
         dataset,
-        records=dataset.records.select(kept),
-        split=None if dataset.split is None else dataset.split[kept],
-        keys=None if dataset.keys is None else dataset.keys[kept],
-        omitted=(*dataset.omitted, *of_records(what, dataset, kept)),
+        records=dataset.records.select(mask),
+        split=None if dataset.split is None else dataset.split[mask],
+        keys=None if dataset.keys is None else dataset.keys[mask],
+        omitted=(*dataset.omitted, *of_records(what, dataset, mask)),
     )
 
 

@@ -1,4 +1,4 @@
-"""Words that mean that nothing is known: gaps in a table, and nobody's name wherever patients and sites are named.
+"""Words for a missing value: gaps in a table, and never a name where patients and sites are named.
 
 ``astype(str)`` of pandas and NumPy turns a missing name into such a word, and -1 is what many programs write for it:
 taken for a name, it makes one person or one hospital of all records without one.

@@ -1,4 +1,4 @@
-"""What a name looks like: two that are one to the eye are two to a program, as M and М, 5-10 and 5–10, ill and 'ill'.
+"""Look-alike names: two that a reader takes for one differ for a program, as M and М, 5-10 and 5–10, ill and 'ill'.
 
 Cyrillic and Greek letters become the Latin ones that they look like, every dash a hyphen, every quote an apostrophe,
 and quotes around a name go.  Only letters drawn alike are folded: µg is not mg.
@@ -22,7 +22,7 @@ _FOLDED = str.maketrans({**_CYRILLIC, **_GREEK, **_DASHES, **_QUOTES})
 def drawn(text: str, *, capitals: bool = False) -> str:
     """The same for all texts that are drawn alike; characters of no width, extra blanks and outer quotes go.
 
-    So do capitals, unless ``capitals`` says that they tell two apart.
+    So do capitals, unless ``capitals`` makes them significant.
 
     Source: Unicode Standard Annex 15 (NFKC)
     """

@@ -5,8 +5,8 @@
     North and north           one hospital in two parts
     "unknown" in 100 of 300   one person of many records, or all those whose name is not known
 
-No file says which, so a few are counted in a note; what no list of people looks like, and a site in parts, is refused.
-Notes are published with the figures: they point to a patient by the number of a record and not by her id.
+Files do not tell which, so a few are counted in a note; an implausible list of patients, and a site in parts, is
+refused.  Notes are published with the figures: they identify a patient by the number of a record, never by an id.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def check_names(dataset: Dataset, *, shared_patients: bool) -> tuple[str, ...]:
     """Notes on patients at two sites, on one who has far more records than others, and on names that are nearly alike.
 
     Refused: a site at least half of whose patients (and more than a few) are at others too, unless ``shared_patients``
-    says that ids are one list over all sites; and two sites whose names look alike.
+    declares that ids are one list over all sites; and two sites whose names look alike.
     """
     _refuse_parts(dataset.key_names)
     return (
@@ -74,7 +74,7 @@ def _shared(dataset: Dataset, allowed: bool) -> Iterator[str]:
 
 
 def _refuse_numbered(dataset: Dataset, unit: Tensor, key: Tensor, elsewhere: Tensor) -> None:
-    """``unit``, ``key``, ``elsewhere (p,)``: who was at which site, and whether she was at others too."""
+    """``unit``, ``key``, ``elsewhere (p,)``: which patient was at which site, and whether at others too."""
     for site in torch.unique(key).tolist():
         here = key == site
         both = here & elsewhere
@@ -82,11 +82,11 @@ def _refuse_numbered(dataset: Dataset, unit: Tensor, key: Tensor, elsewhere: Ten
         if count > _FEW and 2 * count >= patients:
             example, name = int(unit[both][0]), dataset.key_name(site)
             other = dataset.key_name(int(key[(unit == example) & ~here][0]))
-            called = dataset.unit_name(example)
+            patient = dataset.unit_name(example)
             raise Refused(
-                f"{count} of the {patients} patients of site {name!r} are at other sites too, such as {called!r} at "
-                f"{other!r}: ids that each site gives by itself make one person of several",
-                remedy=f"put the site's name before them ({name}-{called}); or, if an id means the same person "
+                f"{count} of the {patients} patients of site {name!r} are at other sites too, such as {patient!r} at "
+                f"{other!r}: ids that each site assigns by itself merge several patients into one",
+                remedy=f"put the site's name before them ({name}-{patient}); or, if an id means the same patient "
                 "everywhere, set shared-patients = true",
                 where="shared-patients",
             )
@@ -104,7 +104,7 @@ def _crowded(dataset: Dataset) -> Iterator[str]:
             at = "" if site is None else f" of site {dataset.key_name(site)!r}"
             yield (
                 f"one patient, that of record {record}, has {most} of the {len(here)} records{at}, and the median "
-                f"patient {median}: is it a word for a missing name? All these records count as one person's"
+                f"patient {median}: is it a word for a missing name? All these records count as one patient's"
             )
 
 
@@ -129,7 +129,7 @@ def _pairs(names: Sequence[str], *keys: Callable[[str], str]) -> Iterator[tuple[
     """Each name with an earlier one that is the same by one of ``keys``; once."""
     first: list[dict[str, str]] = [{} for _ in keys]
     for name in names:
-        others = [seen.setdefault(key(name), name) for seen, key in zip(first, keys, strict=True)]
+        others = [originals.setdefault(key(name), name) for originals, key in zip(first, keys, strict=True)]
         other = next((one for one in others if one != name), None)
         if other is not None:
             yield other, name

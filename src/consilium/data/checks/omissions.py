@@ -24,11 +24,11 @@ def by_site(what: str, sites: Iterable[str], examples: Sequence[str] = ()) -> tu
     return tuple(Omission(what, counts[site], site, tuple(examples)) for site in sorted(counts))
 
 
-def of_records(what: str, dataset: Dataset, kept: Tensor) -> tuple[Omission, ...]:
-    """The records of ``dataset`` outside the boolean mask ``kept (n,)``, by natural site where there is one."""
+def of_records(what: str, dataset: Dataset, mask: Tensor) -> tuple[Omission, ...]:
+    """The records of ``dataset`` outside the boolean mask ``mask (n,)``, by natural site where there is one."""
     if dataset.keys is None:
-        return by_site(what, [""] * int((~kept).sum()))
-    numbers, counts = torch.unique(dataset.keys[~kept], return_counts=True)
+        return by_site(what, [""] * int((~mask).sum()))
+    numbers, counts = torch.unique(dataset.keys[~mask], return_counts=True)
     pairs = zip(numbers.tolist(), counts.tolist(), strict=True)
     return tuple(Omission(what, count, dataset.key_name(number)) for number, count in pairs)
 
@@ -38,19 +38,24 @@ def first(names: Sequence[str]) -> tuple[str, ...]:
     return (*names[:EXAMPLES], *(["..."] if len(names) > EXAMPLES else []))
 
 
-def check_none_lost(what: str, groups: Iterable[str], kept: Iterable[str], remedy: str, kind: str = "site") -> None:
-    """Refuse that a whole site (or class) among ``groups`` is not among ``kept``, because of ``what``."""
-    counts, left = Counter(groups), set(kept)
+def check_none_lost(
+    what: str, groups: Iterable[str], remaining: Iterable[str], remedy: str, kind: str = "site"
+) -> None:
+    """Refuse that a whole site (or class) among ``groups`` is not among ``remaining``, because of ``what``.
+
+    Raises Refused: a group is left out entirely.
+    """
+    counts, names = Counter(groups), set(remaining)
     for name in sorted(counts):
-        if name not in left:
+        if name not in names:
             reason = f"{kind} {name!r} is lost whole: each of its {counts[name]} is one of the {what}"
             raise Refused(reason, remedy=remedy)
 
 
-def check_whole(whole: Dataset, left: Dataset, what: str, remedy: str) -> None:
+def check_whole(whole: Dataset, rest: Dataset, what: str, remedy: str) -> None:
     """Refuse that leaving out ``what`` takes every record of a natural site or of a class."""
-    if whole.keys is not None and left.keys is not None:
-        before, after = ([whole.key_name(key) for key in keys.tolist()] for keys in (whole.keys, left.keys))
+    if whole.keys is not None and rest.keys is not None:
+        before, after = ([whole.key_name(key) for key in keys.tolist()] for keys in (whole.keys, rest.keys))
         check_none_lost(what, before, after, remedy)
-    before, after = ([whole.classes[y] for y in dataset.records.y.tolist()] for dataset in (whole, left))
+    before, after = ([whole.classes[y] for y in dataset.records.y.tolist()] for dataset in (whole, rest))
     check_none_lost(what, before, after, remedy, "class")

@@ -30,7 +30,10 @@ _FEW = 8
 
 
 def check_depth(arrays: Sequence[npt.NDArray[Any]], where: str) -> None:
-    """Refuse bytes that together reach no further than 16 (and are not all 0): 255 is not their scale."""
+    """Refuse bytes that together reach no further than 16 (and are not all 0): 255 is not their scale.
+
+    Raises Refused: the largest byte is 1 to 16.
+    """
     bytes_ = [array for array in arrays if array.dtype == np.uint8 and array.size]
     most = max((int(array.max()) for array in bytes_), default=0)
     if 0 < most <= _SHALLOW and sum(map(len, bytes_)) >= _FEW:
@@ -42,7 +45,10 @@ def check_depth(arrays: Sequence[npt.NDArray[Any]], where: str) -> None:
 
 
 def check_scales(dataset: Dataset) -> Iterator[str]:
-    """Notes on data and natural sites that reach over a small fraction of [0, 1]; refused: such a split."""
+    """Notes on data and natural sites that reach over a small fraction of [0, 1]; refused: such a split.
+
+    Raises Refused: a split with another scale than the training split.
+    """
     x, split = dataset.records.x, dataset.split
     if 0 < _RATIO * _range(x) < 1:
         yield f"inputs reach over {_range(x):.3g} of [0, 1] only: were they scaled once more? A radius is of [0, 1]"

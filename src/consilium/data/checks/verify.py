@@ -1,4 +1,4 @@
-"""What every data set must satisfy before it is used; each breach is one refusal that says what, where and the remedy.
+"""What every data set must satisfy before it is used; a breach is one refusal with fault, place and remedy.
 
 Inputs: float32, finite, in [0, 1] (a radius means what the literature means by it).  Labels: int64 in [0, classes).
 """
@@ -15,15 +15,18 @@ __all__ = ["check_inputs", "check_labels", "check_trained", "verified"]
 
 
 def check_inputs(x: Tensor, where: str) -> None:
-    """Refuse inputs ``(n, *shape)`` that are none, not finite, or outside [0, 1]; ``where`` names the array."""
+    """Refuse inputs ``(n, *shape)`` that are none, not finite, or outside [0, 1]; ``where`` names the array.
+
+    Raises Refused: no value, a value that is not finite, or one outside [0, 1].
+    """
     if x.numel() == 0:
         raise Refused("there are no inputs", remedy="give at least one record with at least one value", where=where)
     flat = x.reshape(len(x), -1)
     low, high = flat.aminmax(dim=1)
-    broken = ~torch.isfinite(low) | ~torch.isfinite(high)
-    if broken.any():
+    faulty = ~torch.isfinite(low) | ~torch.isfinite(high)
+    if faulty.any():
         raise Refused(
-            f"{_records(broken)} NaN or infinite values", remedy="repair or drop these records first", where=where
+            f"{_records(faulty)} NaN or infinite values", remedy="repair or drop these records first", where=where
         )
     outside = (low < 0) | (high > 1)
     if outside.any():
@@ -36,7 +39,10 @@ def check_inputs(x: Tensor, where: str) -> None:
 
 
 def check_labels(y: Tensor, classes: int, where: str) -> None:
-    """Refuse labels ``(n,)`` outside [0, classes)."""
+    """Refuse labels ``(n,)`` outside [0, classes).
+
+    Raises Refused: a label outside the classes.
+    """
     outside = (y < 0) | (y >= classes)
     if outside.any():
         wrong = int(y[outside][0])
@@ -48,7 +54,10 @@ def check_labels(y: Tensor, classes: int, where: str) -> None:
 
 
 def verified(dataset: Dataset) -> Dataset:
-    """``dataset`` itself, or a refusal."""
+    """``dataset`` itself, or a refusal.
+
+    Raises Refused: one class only, an id twice, or a column of another length.
+    """
     records, n, where = dataset.records, len(dataset.records), dataset.name
     check_inputs(records.x, where)
     check_labels(records.y, len(dataset.classes), where)
@@ -66,7 +75,10 @@ def verified(dataset: Dataset) -> Dataset:
 
 
 def check_trained(dataset: Dataset) -> None:
-    """Refuse a class that stands in the validation or test split of the source and has no training record."""
+    """Refuse a class in the validation or test split of the source without a training record.
+
+    Raises Refused: a class with test or validation records and no training record.
+    """
     if dataset.split is None:
         return
     train = torch.unique(dataset.records.y[dataset.split == TRAIN]).tolist()
@@ -76,7 +88,7 @@ def check_trained(dataset: Dataset) -> None:
                 raise Refused(
                     f"class {dataset.classes[label]!r} has records in the {SPLITS[split]} split ({count}) and none to "
                     "train on",
-                    remedy="is it another class under a second name? Else divide anew, or leave the class out",
+                    remedy="merge it with the class of another name, divide the data again, or leave the class out",
                     where=dataset.name,
                 )
 

@@ -1,4 +1,4 @@
-"""The invariant behind every claim, checked on what comes out and not on how it was made: no unit stands in two pools.
+"""The invariant behind every claim, checked on the result and not on how it was made: no unit is in two pools.
 
 Membership is judged by who was learned from, epsilon by who is in how many sites, accuracy by who was never seen; one
 unit in two places makes all three false at once.
@@ -17,7 +17,10 @@ __all__ = ["check_apart"]
 
 
 def check_apart(consortium: Consortium) -> None:
-    """Fail, naming the places, where a unit stands in two pools or a record stands twice."""
+    """Fail, naming the places, where a unit stands in two pools or a record stands twice.
+
+    Raises Failed: a unit is in two pools, or a record twice in one.
+    """
     named = list(_pools(consortium))
     units = torch.cat([records.units for _, records in named])
     ids = torch.cat([records.ids for _, records in named])

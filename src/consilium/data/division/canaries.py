@@ -1,10 +1,10 @@
-"""Canaries: records made to be remembered, put among a site's training records by independent fair coins.
+"""Canaries: records made to be memorised, placed among a site's training records by independent fair coins.
 
     noise         x uniform in [0, 1], a label at random
     mislabelled   a record of the site's non-member pool under a label that is not its own; it leaves that pool
 
 Those that are in belong to the training in every way: they count in n, are sampled, clipped, relabelled and charged
-like any record (LAWS 16).  They stand in no other pool, and no other attack asks about them.  Each is its own unit.
+like any record (LAWS 16).  They are in no other pool, and no other attack targets them.  Each is its own unit.
 
 Source: Steinke, Nasr and Jagielski 2023, arXiv 2305.08846, section 6; Nasr et al. 2023, arXiv 2302.07956 (mislabelled)
 """
@@ -30,7 +30,10 @@ CanaryKind = Literal["noise", "mislabelled"]
 
 
 def plant(consortium: Consortium, *, canaries: int, kind: CanaryKind, site: str, stream: Stream) -> Consortium:
-    """``consortium`` with that many canaries at the site called ``site``, or spread evenly over all if it is empty."""
+    """``consortium`` with that many canaries at the site called ``site``, or spread evenly over all if it is empty.
+
+    Raises Refused: an unknown kind, or too few classes or records for this one.
+    """
     if kind not in get_args(CanaryKind):
         raise Refused(f"there are no {kind} canaries", remedy=f"use one of {', '.join(get_args(CanaryKind))}")
     if len(consortium.classes) < 2:
@@ -40,7 +43,7 @@ def plant(consortium: Consortium, *, canaries: int, kind: CanaryKind, site: str,
     sites, groups = list(consortium.sites), []
     for k in torch.unique(at).tolist():
         draws, count = stream.child(sites[k].id), int((at == k).sum())
-        records, sites[k] = _made(kind, sites[k], consortium, count, draws)
+        records, sites[k] = _make(kind, sites[k], consortium, count, draws)
         groups.append(records)
     every = _numbered(_joined(groups), consortium, kind)
     included = stream.child("coins").coins(canaries, 0.5)
@@ -50,7 +53,7 @@ def plant(consortium: Consortium, *, canaries: int, kind: CanaryKind, site: str,
         consortium,
         sites=tuple(sites),
         canaries=Canaries(every, at, included),
-        notes=(*consortium.notes, _said(kind, canaries, int(included.sum()), site)),
+        notes=(*consortium.notes, _note(kind, canaries, int(included.sum()), site)),
     )
     check_apart(planted)
     return planted
@@ -67,18 +70,18 @@ def _places(sites: Sequence[Site], canaries: int, site: str) -> Tensor:
     return (torch.arange(canaries) % len(sites)).sort().values
 
 
-def _made(kind: CanaryKind, site: Site, consortium: Consortium, count: int, stream: Stream) -> tuple[Records, Site]:
-    """``count`` canaries, and the site without the records that they were made of."""
+def _make(kind: CanaryKind, site: Site, consortium: Consortium, count: int, stream: Stream) -> tuple[Records, Site]:
+    """``count`` canaries, and the site without the records they are made from."""
     generator, classes = stream.generator(), len(consortium.classes)
     if kind == "noise":
         x = torch.rand(count, *consortium.shape, generator=generator)
         return Records.of(x, torch.randint(classes, (count,), generator=generator)), site
     pool = site.records.non_members
-    chosen = _one_of_each_unit(pool, count, site.id, generator)
+    rows = _one_of_each_unit(pool, count, site.id, generator)
     shift = torch.randint(1, classes, (count,), generator=generator)
-    taken = pool.select(chosen)
-    left = pool.select(~torch.isin(pool.units, taken.units))
-    return taken.relabelled((taken.y + shift) % classes), _replaced(site, non_members=left)
+    originals = pool.select(rows)
+    rest = pool.select(~torch.isin(pool.units, originals.units))
+    return originals.relabelled((originals.y + shift) % classes), _replaced(site, non_members=rest)
 
 
 def _one_of_each_unit(pool: Records, count: int, name: str, generator: torch.Generator) -> Tensor:
@@ -90,7 +93,7 @@ def _one_of_each_unit(pool: Records, count: int, name: str, generator: torch.Gen
     )
     if len(first) < count:
         raise Refused(
-            f"{name} has {len(first)} units in its non-member pool and {count} mislabelled canaries were asked for",
+            f"{name} has {len(first)} units in its non-member pool and the study asks for {count} mislabelled canaries",
             remedy='use fewer canaries, a larger data.non-members, or kind = "noise"',
             where="canaries",
         )
@@ -98,7 +101,7 @@ def _one_of_each_unit(pool: Records, count: int, name: str, generator: torch.Gen
 
 
 def _numbered(records: Records, consortium: Consortium, kind: CanaryKind) -> Records:
-    """Noise gets ids and units past all that exist; a record that was held out keeps its own."""
+    """Noise gets ids and units past all existing ones; a held-out record keeps its own."""
     if kind == "mislabelled":
         return records
     pools = [consortium.test, consortium.public]
@@ -121,6 +124,6 @@ def _joined(parts: Sequence[Records]) -> Records:
     return Records(*(torch.cat(column) for column in columns))
 
 
-def _said(kind: CanaryKind, canaries: int, included: int, site: str) -> str:
+def _note(kind: CanaryKind, canaries: int, included: int, site: str) -> str:
     where = site or "all sites"
     return f"{canaries} {kind} canaries were made for an audit; by fair coins {included} are trained on at {where}"

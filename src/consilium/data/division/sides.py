@@ -1,4 +1,4 @@
-"""What is trained on and what is judged on: neither may be empty or of one class, and a refusal says why one is.
+"""The training and the test side: neither may be empty or of one class, and a refusal states the reason.
 
 The reason is one of the split that was given, of patients who stand on both sides of it, or of too few records or
 patients to divide.
@@ -18,12 +18,15 @@ __all__ = ["check_patients", "check_sides"]
 
 
 def check_patients(dataset: Dataset) -> None:
-    """Refuse that all records belong to one patient, whose records stay together."""
+    """Refuse that all records belong to one patient, whose records stay together.
+
+    Raises Refused: all records are of one patient.
+    """
     if dataset.records.unit_count() == 1:
         patient = dataset.unit_name(int(dataset.records.units[0]))
         raise Refused(
             f"all {len(dataset.records)} records belong to one patient ({patient!r}), so nothing can be held out",
-            remedy="give records of two patients or more, or name their patients by what tells them apart",
+            remedy="give records of two patients or more, or name their patients by an id that distinguishes them",
             where=dataset.name,
         )
 
@@ -32,7 +35,7 @@ def check_sides(dataset: Dataset, role: Tensor, tangled: Mapping[str, int], *, t
     """Refuse a test set or training pool without records of two classes.
 
     ``role (n,)`` is that of each record of ``dataset``; ``tangled`` are the records removed because their patient
-    stands in a higher split; ``test`` is the share held out where the source gives no test split.
+    is in a higher split; ``test`` is the share held out where the source gives no test split.
     """
     for name, side in (("test set", TEST), ("training pool", TRAIN)):
         present = torch.unique(dataset.records.y[role == side]).tolist()
@@ -46,9 +49,9 @@ def _empty(dataset: Dataset, name: str, tangled: Mapping[str, int]) -> Refused:
     if not tangled:
         return Refused(f"the {name} is empty", remedy="hold out a share: test = 0.2", where=dataset.name)
     reason = (
-        f"the {name} is empty: each of its patients stands in a higher split too ({_counted(tangled)}), and stays there"
+        f"the {name} is empty: each of its patients is in a higher split too ({_counted(tangled)}), and remains there"
     )
-    return Refused(reason, remedy="divide the patients anew, each into one split", where=dataset.name)
+    return Refused(reason, remedy="divide the patients again, each into one split", where=dataset.name)
 
 
 def _one_class(
@@ -64,7 +67,7 @@ def _one_class(
             remedy="give more of them, or hold out another share",
             where=dataset.name,
         )
-    others = f" ({_counted(tangled)} were removed, whose patient stands in a higher split)" if tangled else ""
+    others = f" ({_counted(tangled)} were removed because their patient is in a higher split)" if tangled else ""
     return Refused(
         f"{reason}accuracy on it means nothing{others}",
         remedy="give a split with records of two classes or more, or none (one is then made)",

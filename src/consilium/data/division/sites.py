@@ -118,11 +118,11 @@ def _assign(
 
 
 def _refuse_emptied(dataset: Dataset, keys: Tensor, homes: Tensor) -> None:
-    """A patient stands where most of her records are; refuse that this leaves one of the natural sites nobody."""
+    """A patient belongs to the site with most of their records; refuse if a natural site has no patient left."""
     for key in torch.unique(keys[~torch.isin(keys, homes)]).tolist():
         raise Refused(
-            f"nobody is left at site {dataset.key_name(key)!r}: each of its patients has as many records at another "
-            "site, or more, and stands there",
+            f"no patient is left at site {dataset.key_name(key)!r}: each has as many records at another "
+            "site, or more, and is assigned there",
             remedy="make ids unique if each site gives its own, or take this site's records out of the data",
             where="partition",
         )
@@ -154,7 +154,7 @@ def _pools(
     if bool(judge.all()):
         raise Refused(
             f"{name} has no training records ({len(pool)} in its pool)",
-            remedy="ask for fewer sites, a more even partition, or smaller non-members and validation",
+            remedy="use fewer sites, a more even partition, or smaller non-members and validation",
             where="partition",
         )
     return rest[~judge], rest[judge] if validation else source_validation, pool[outside]
@@ -175,7 +175,7 @@ def _sites(names: tuple[str, ...], records: Records, divided: list[tuple[Tensor,
 
 
 def _notes(dataset: Dataset, partition: Partition, test: float, test_records: Records) -> Iterator[str]:
-    """What a reader must know of how the pools came to be."""
+    """Notes on how the pools were made."""
     if dataset.split is None or not (dataset.split == TEST).any():
         yield f"the source gives no test split: {test:g} of its units were held out"
     if len(torch.unique(dataset.records.units)) == len(dataset.records):

@@ -45,11 +45,11 @@ def pick(y: Tensor, share: float, generator: torch.Generator) -> Tensor:
     A positive share of two units or more is at least one unit and never all.
     """
     order = torch.randperm(len(y), generator=generator)
-    chosen = torch.zeros(len(y), dtype=torch.bool)
+    mask = torch.zeros(len(y), dtype=torch.bool)
     for label, quota in enumerate(_quotas(torch.bincount(y).tolist(), share)):
         if quota:
-            chosen[order[y[order] == label][:quota]] = True
-    return chosen
+            mask[order[y[order] == label][:quota]] = True
+    return mask
 
 
 def pick_records(y: Tensor, units: Tensor, share: float, generator: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""Reading an npz that nobody vouches for.
+"""Reading an untrusted npz.
 
 Sizes are known before anything is unpacked: the zip directory says how large each member becomes, its npy header what
 shape that is, and the two must agree; so neither a zip bomb nor a false header takes the memory.  Pickle is never read.
@@ -29,6 +29,8 @@ def read_npz(path: Path, wanted: Collection[str], max_bytes: int = MAX_BYTES) ->
 
     Refused: no zip, no such array, two of one name, a broken member, objects (pickle), or more than ``max_bytes`` as
     float32.
+
+    Raises Refused: the file is no sound npz, or holds none of the arrays.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -44,14 +46,14 @@ def read_npz(path: Path, wanted: Collection[str], max_bytes: int = MAX_BYTES) ->
             return {m.filename.removesuffix(".npy"): _array(archive, m) for m in members}
     except ConsiliumError:
         raise
-    except Exception as error:  # whatever zipfile and numpy make of bytes that nobody vouches for
+    except Exception as error:  # zipfile and numpy raise many types on untrusted bytes
         raise Refused(
             f"{path} is not a sound npz file: {_line(error)}", remedy="fetch or write it again with numpy.savez"
         ) from error
 
 
 def array_names(path: Path) -> tuple[str, ...]:
-    """The names of the arrays in ``path``, none where it is no zip (reading it says why)."""
+    """The names of the arrays in ``path``, none where it is no zip (reading it reports why)."""
     try:
         with zipfile.ZipFile(path) as archive:
             return tuple(name.removesuffix(".npy") for name in archive.namelist())
@@ -78,7 +80,7 @@ def _elements(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> 
                 where=str(path),
             )
         if file.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
-            raise ValueError(f"{member.filename} says shape {shape}, which is not its size")
+            raise ValueError(f"{member.filename} declares shape {shape}, which does not match its size")
     return math.prod(shape)
 
 

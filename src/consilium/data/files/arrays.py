@@ -1,6 +1,6 @@
 """Arrays as files hold them -> tensors as the house uses them.
 
-uint8 is divided by 255; floats must already lie in [0, 1].  Images become channels first: ``(n, h, w)`` and
+uint8 is divided by 255; floats must already be in [0, 1].  Images become channels first: ``(n, h, w)`` and
 ``(n, h, w, 1)`` grey ``(n, 1, h, w)``; ``(n, h, w, 3)`` colour ``(n, 3, h, w)``.  ``(n, d)`` are features.
 """
 
@@ -30,7 +30,10 @@ _SHORTENED = re.compile(r"\d\.\d+[eE]\+\d+")
 
 
 def inputs(array: _Array, where: str) -> Tensor:
-    """float32 ``(n, *shape)`` in [0, 1] of a uint8 or float array; ``where`` names it in a refusal."""
+    """float32 ``(n, *shape)`` in [0, 1] of a uint8 or float array; ``where`` names it in a refusal.
+
+    Raises Refused: another type than uint8 or float, or another shape.
+    """
     if array.dtype != np.uint8 and not (array.dtype.kind == "f" and array.dtype.itemsize in (2, 4, 8)):
         raise Refused(
             f"inputs are of type {array.dtype}",
@@ -61,7 +64,10 @@ def _channels_first(array: _Array, where: str) -> _Array:
 
 
 def labels(array: _Array, n: int, where: str) -> Tensor:
-    """int64 ``(n,)`` of an array ``(n,)`` or ``(n, 1)`` of whole numbers from 0 on."""
+    """int64 ``(n,)`` of an array ``(n,)`` or ``(n, 1)`` of whole numbers from 0 on.
+
+    Raises Refused: not one whole number from 0 on per record.
+    """
     if array.ndim == 2 and array.shape[1] > 1:
         raise Refused(
             f"there are {array.shape[1]} labels for each record", remedy="give one label a record", where=where
@@ -98,12 +104,14 @@ def identities(values: Sequence[object], where: str, places: Sequence[str] = ())
 
     Refused, at its place: an empty name, a word for a missing one (nan, None, -1), and a float that is no exact whole
     number (NaN, 0.5, 2^53 and above).
+
+    Raises Refused: a name is empty, missing or a float without exact digits.
     """
     names = []
     for number, value in enumerate(values):
         place = places[number] if places else f"record {number}"
         if isinstance(value, float) and not (abs(value) < 2**53 and value.is_integer()):
-            why = "NaN is nobody's name" if math.isnan(value) else "no float is a name that keeps all its digits"
+            why = "NaN is not a name" if math.isnan(value) else "a float does not keep all digits of a name"
             raise Refused(f"{place} is named {value:g}: {why}", remedy="store names as text", where=where)
         name = _as_name(_text(value))
         if _SHORTENED.fullmatch(name):
@@ -112,16 +120,17 @@ def identities(values: Sequence[object], where: str, places: Sequence[str] = ())
         if not name:
             raise Refused(f"{place} has an empty name", remedy="name the group of every record", where=where)
         if names_nobody(name):
-            reason = (
-                f"{place} is named {name!r}, which says that a name is missing: all such records would be one group"
-            )
+            reason = f"{place} is named {name!r}, which marks a missing name: all such records would be one group"
             raise Refused(reason, remedy="name the group of every record, or leave out those without one", where=where)
         names.append(name)
     return names
 
 
 def check_digits(array: _Array, where: str) -> None:
-    """Refuse names that are floats too large for their type to keep every whole number (2^24 in float32)."""
+    """Refuse names that are floats too large for their type to keep every whole number (2^24 in float32).
+
+    Raises Refused: a float too large to be an exact name.
+    """
     if array.dtype.kind != "f" or array.dtype.itemsize >= 8:
         return
     most = 2 ** (np.finfo(array.dtype).nmant + 1)

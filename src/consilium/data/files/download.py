@@ -24,7 +24,10 @@ _TIMEOUT = 30.0
 
 
 def download(url: str, target: Path, md5: str) -> None:
-    """Put the file at ``url`` at ``target``; refused without network or room, or where its md5 is another."""
+    """Put the file at ``url`` at ``target``; refused without network or room, or where its md5 is another.
+
+    Raises Refused: the file cannot be fetched, or has another md5.
+    """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetching-") as folder:

@@ -31,15 +31,18 @@ _CHANNELS = (1, 3)
 
 
 def check_unread_names(unread: Collection[str], known: Collection[str], where: str) -> None:
-    """Refuse that an array is not read whose name says what it is; ``known`` are the standard names that are read."""
+    """Refuse an array that is not read although its name is recognisable; ``known`` are the standard names read.
+
+    Raises Refused: an array under a known but unread name.
+    """
     divided = any(split_named(name.partition("_")[0]) is not None for name in known)
-    meant = {name: standard for name in unread if (standard := _meant(name)) and standard not in known}
-    meant = {name: standard for name, standard in meant.items() if not divided or "_" in standard}
-    if meant:
+    standards = {name: standard for name in unread if (standard := _meant(name)) and standard not in known}
+    standards = {name: standard for name, standard in standards.items() if not divided or "_" in standard}
+    if standards:
         raise Refused(
-            f"arrays are not read under these names: {', '.join(meant)}",
+            f"arrays are not read under these names: {', '.join(standards)}",
             remedy="rename "
-            + ", ".join(f"{name} to {standard}" for name, standard in meant.items())
+            + ", ".join(f"{name} to {standard}" for name, standard in standards.items())
             + " (names are case sensitive), or leave out what is something else",
             where=where,
         )
@@ -56,7 +59,10 @@ def _meant(name: str) -> str:
 
 
 def check_axes(array: _Array, where: str) -> None:
-    """Refuse pictures ``(n, a, b, c)`` of which both a and c can be the number of channels."""
+    """Refuse pictures ``(n, a, b, c)`` of which both a and c can be the number of channels.
+
+    Raises Refused: the axis of the channels is ambiguous.
+    """
     if array.ndim == 4 and {array.shape[1], array.shape[3]} <= set(_CHANNELS) and array.shape[1:] != (1, 1, 1):
         raise Refused(
             f"inputs have shape {array.shape}: the channels can be the second axis or the last",
@@ -66,7 +72,10 @@ def check_axes(array: _Array, where: str) -> None:
 
 
 def check_label_form(array: _Array, where: str) -> None:
-    """Refuse labels that are text, or one-hot rows ``(n, classes)``."""
+    """Refuse labels that are text, or one-hot rows ``(n, classes)``.
+
+    Raises Refused: text or one-hot labels.
+    """
     if array.dtype.kind in "US" and array.size:
         raise Refused(
             f"labels are text, such as {array.reshape(-1)[0].item()!r}",

@@ -1,4 +1,4 @@
-"""How arrays lie in an npz: ``x, y`` in one piece, or MedMNIST's ``{train,val,test}_images`` and ``_labels``.
+"""The layout of arrays in an npz: ``x, y`` in one piece, or MedMNIST's ``{train,val,test}_images`` and ``_labels``.
 
 Beside each there may be ``units`` (the patient of each record) and ``keys`` (its natural site), of any values.
 ``columns`` names the features ``(d,)`` of inputs ``(n, d)``.
@@ -25,7 +25,7 @@ from .foreign import check_axes, check_label_form, check_unread_names
 from .meaning import COLUMNS, meaning_of
 from .split_names import check_one_spelling, split_named
 
-__all__ = ["NAMES", "Laid", "laid_out", "standard_names"]
+__all__ = ["NAMES", "ArrayDataset", "laid_out", "standard_names"]
 
 _Arrays = Mapping[str, npt.NDArray[Any]]
 _Parts = list[tuple[int | None, tuple[str, ...]]]
@@ -35,11 +35,11 @@ _SPLIT: dict[int | None, tuple[str, ...]] = {
     for split, name in ((TRAIN, "train"), (VALIDATION, "val"), (TEST, "test"))
 }
 NAMES = frozenset(name for names in (*_PLAIN.values(), *_SPLIT.values(), (COLUMNS,)) for name in names)
-"""Every array name that is looked for."""
+"""Every array name that is read."""
 
 
 @dataclass(frozen=True, eq=False)
-class Laid:
+class ArrayDataset:
     """Records, their split and their natural sites (each None if not given), the names, what inputs mean."""
 
     records: Records
@@ -55,6 +55,8 @@ def standard_names(keys: Iterable[str], where: str) -> tuple[dict[str, str], tup
 
     Refused: two spellings of one split or array, ``x, y`` beside parts of a split, and what is probably one of
     ``NAMES`` under another name.
+
+    Raises Refused: the names are ambiguous or incomplete.
     """
     names = tuple(keys)
     split = {name: _standard(name) for name in names if name not in _PLAIN[None]}
@@ -74,10 +76,10 @@ def standard_names(keys: Iterable[str], where: str) -> tuple[dict[str, str], tup
 
 def _check_once(parts: list[str], standard: Mapping[str, str], where: str) -> None:
     """Refuse ``train_images`` beside ``train_Images``."""
-    seen: dict[str, str] = {}
+    spellings: dict[str, str] = {}
     for name in parts:
-        if seen.setdefault(standard[name], name) != name:
-            reason = f"{seen[standard[name]]!r} and {name!r} both name {standard[name]}"
+        if spellings.setdefault(standard[name], name) != name:
+            reason = f"{spellings[standard[name]]!r} and {name!r} both name {standard[name]}"
             raise Refused(reason, remedy="put them together, or rename one", where=where)
 
 
@@ -90,8 +92,11 @@ def _standard(name: str) -> str:
     return f"{('train', 'val', 'test')[split]}_{rest.casefold()}"
 
 
-def laid_out(arrays: _Arrays, where: str) -> Laid:
-    """The records in ``arrays``; refused, naming the array, where one is missing or does not fit."""
+def laid_out(arrays: _Arrays, where: str) -> ArrayDataset:
+    """The records in ``arrays``; refused, naming the array, where one is missing or does not fit.
+
+    Raises Refused: parts of a split have different shapes, or an array is missing.
+    """
     parts = _parts(arrays, where)
     for _, names in parts:
         check_axes(arrays[names[0]], f"{where}[{names[0]}]")
@@ -108,7 +113,7 @@ def laid_out(arrays: _Arrays, where: str) -> Laid:
     marks = [torch.full((n,), split) for (split, _), n in zip(parts, sizes, strict=True) if split is not None]
     split = torch.cat(marks).to(torch.int8) if marks else None
     meaning = meaning_of([arrays[names[0]] for _, names in parts], arrays.get(COLUMNS), units is not None, where)
-    return Laid(Records.of(torch.cat(x), torch.cat(y), units), split, keys, key_names, meaning, unit_names)
+    return ArrayDataset(Records.of(torch.cat(x), torch.cat(y), units), split, keys, key_names, meaning, unit_names)
 
 
 def _parts(arrays: _Arrays, where: str) -> _Parts:

@@ -1,6 +1,6 @@
-"""What sources say of their inputs, in words that two sites can compare: the steps of preparation, and named features.
+"""A source's description of its inputs, for two sites to compare: the steps of preparation, and named features.
 
-Arrays come as someone else prepared them: their type is known, their scaling and resampling are not, and the features
+Arrays were prepared elsewhere: their type is known, their scaling and resampling are not, and the features
 of ``(n, d)`` have names only where an array ``columns`` gives them.
 """
 
@@ -21,7 +21,7 @@ BYTES = "uint8 / 255"
 COLUMNS = "columns"
 """The name of the array that names features."""
 TABULAR = (("numbers", "scaled by their range, clipped to it"), ("words", "one feature for each category"))
-"""How a table's columns are made into features."""
+"""How a table's columns become features."""
 _STORED = (("colour", "as stored"), ("resampling", "as stored"))
 STORED_BYTES = (*_STORED, ("values", BYTES))
 """How pictures become inputs that are stored as arrays of bytes."""

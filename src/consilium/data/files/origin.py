@@ -1,4 +1,4 @@
-"""Where data come from: the folders that are looked into, and the fingerprint of what was found there."""
+"""The origin of data: the folders that are searched, and the digests of the files found."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ def data_folder() -> Path | None:
 
 
 def given_file(path: str, where: str = "path") -> Path:
-    """The file the user names (``~`` is expanded), or a refusal at ``where``."""
+    """The file the user names (``~`` is expanded), or a refusal at ``where``.
+
+    Raises Refused: no such file.
+    """
     target = expanded(path)
     check_printable(target)
     kind = _kind(target)
@@ -34,7 +37,10 @@ def given_file(path: str, where: str = "path") -> Path:
 
 
 def given_folder(path: str, where: str = "path") -> Path:
-    """The folder the user names (``~`` is expanded), or a refusal at ``where``."""
+    """The folder the user names (``~`` is expanded), or a refusal at ``where``.
+
+    Raises Refused: no such folder.
+    """
     target = expanded(path)
     check_printable(target)
     kind = _kind(target)
@@ -44,7 +50,10 @@ def given_folder(path: str, where: str = "path") -> Path:
 
 
 def check_printable(path: Path) -> None:
-    """Refuse a path whose name is no text (bytes of another encoding, as zips from other systems bring): by name."""
+    """Refuse a path whose name is no text (bytes of another encoding, as zips from other systems bring): by name.
+
+    Raises Refused: a name that is not UTF-8.
+    """
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError as error:
@@ -53,7 +62,10 @@ def check_printable(path: Path) -> None:
 
 
 def expanded(path: str) -> Path:
-    """``path`` with ``~`` written out; refused where there is no such home."""
+    """``path`` with ``~`` written out; refused where there is no such home.
+
+    Raises Refused: an unknown home folder.
+    """
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
@@ -61,7 +73,10 @@ def expanded(path: str) -> Path:
 
 
 def digest_of_file(path: Path, algorithm: str = "sha256") -> str:
-    """The hexadecimal digest of a file."""
+    """The hexadecimal digest of a file.
+
+    Raises Refused: the file cannot be read.
+    """
     digest = hashlib.new(algorithm, usedforsecurity=False)
     try:
         with opened(path) as file:

@@ -22,13 +22,16 @@ def split_named(name: str) -> int | None:
 
 
 def check_one_spelling(names: Iterable[str], where: str) -> None:
-    """Refuse two names of one split, such as ``val`` beside ``valid``: which of them is meant cannot be known."""
-    seen: dict[int, str] = {}
+    """Refuse two names of one split, such as ``val`` beside ``valid``: which of them is meant cannot be known.
+
+    Raises Refused: two names for one split.
+    """
+    spellings: dict[int, str] = {}
     for name in names:
         split = split_named(name)
-        if split is not None and seen.setdefault(split, name) != name:
+        if split is not None and spellings.setdefault(split, name) != name:
             raise Refused(
-                f"{seen[split]!r} and {name!r} both name the {SPLITS[split]} split",
+                f"{spellings[split]!r} and {name!r} both name the {SPLITS[split]} split",
                 remedy="put them together, or rename one",
                 where=where,
             )

@@ -1,4 +1,4 @@
-"""Real sites: the source says where each unit comes from (a hospital, a scanner, a state).
+"""Real sites: the source names the origin of each unit (a hospital, a scanner, a state).
 
 With fewer sites than keys, whole keys are put together: the largest key goes to the site that holds least so far.
 """
@@ -21,7 +21,7 @@ __all__ = ["ByKey"]
 class ByKey(Partition):
     """One site per natural key of the source; with fewer sites, whole keys are put together, largest first.
 
-    A unit that its source names under two keys stands where most of its records do.
+    A unit that its source names under two keys belongs to the one with most of its records.
 
     Source: Graham 1969, Bounds on Multiprocessing Timing Anomalies (largest first)
     """
@@ -29,7 +29,10 @@ class ByKey(Partition):
     natural: ClassVar[bool] = True
 
     def assign(self, y: Tensor, keys: Tensor | None, sites: int, generator: torch.Generator) -> Tensor:
-        """The site ``(u,)`` of each unit; refused without keys, or with fewer keys than sites."""
+        """The site ``(u,)`` of each unit; refused without keys, or with fewer keys than sites.
+
+        Raises Refused: no keys, or fewer keys than sites.
+        """
         if keys is None:
             raise Refused(
                 "by-key needs natural sites, and this source names none",
@@ -39,8 +42,8 @@ class ByKey(Partition):
         names, key, counts = torch.unique(keys, return_inverse=True, return_counts=True)
         if len(names) < sites:
             raise Refused(
-                f"{sites} sites were asked for, and the training pool has patients of {len(names)}",
-                remedy=f"ask for {len(names)} sites or fewer",
+                f"the study asks for {sites} sites, and the training pool has patients of {len(names)}",
+                remedy=f"use {len(names)} sites or fewer",
                 where="sites",
             )
         return _balanced(counts.tolist(), sites)[key]

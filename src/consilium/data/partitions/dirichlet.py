@@ -40,11 +40,14 @@ class Dirichlet(Partition):
         check(self.tries >= 1, "tries", self.tries, "1 or more")
 
     def assign(self, y: Tensor, keys: Tensor | None, sites: int, generator: torch.Generator) -> Tensor:
-        """The site ``(u,)`` of each unit; refused where no try gives every site its minimum."""
+        """The site ``(u,)`` of each unit; refused where no try gives every site its minimum.
+
+        Raises Refused: too few units, or no draw gives every site its minimum.
+        """
         if len(y) < sites * self.minimum:
             raise Refused(
                 f"{len(y)} units cannot give {sites} sites {self.minimum} each",
-                remedy="ask for fewer sites or a smaller minimum",
+                remedy="use fewer sites or a smaller minimum",
                 where="minimum",
             )
         for _ in range(self.tries):
@@ -55,7 +58,7 @@ class Dirichlet(Partition):
         raise Refused(
             f"site-{int(sizes.argmin())} got {int(sizes.min())} units, fewer than {self.minimum}, in the last of "
             f"{self.tries} draws at alpha = {self.alpha:g}",
-            remedy="ask for fewer sites, a larger alpha, or a smaller minimum",
+            remedy="use fewer sites, a larger alpha, or a smaller minimum",
             where="partition",
         )
 

@@ -1,6 +1,6 @@
 """Pathological label skew: units sorted by label are cut into equal shards, and every site is dealt a few of them.
 
-With two shards a site, most sites know two labels and no other.
+With two shards a site, most sites have two labels only.
 """
 
 from __future__ import annotations
@@ -30,18 +30,21 @@ class Shards(Partition):
         check(self.per_site >= 1, "per-site", self.per_site, "1 or more")
 
     def assign(self, y: Tensor, keys: Tensor | None, sites: int, generator: torch.Generator) -> Tensor:
-        """The site ``(u,)`` of each unit."""
+        """The site ``(u,)`` of each unit.
+
+        Raises Refused: fewer units than shards.
+        """
         shards = sites * self.per_site
         if len(y) < shards:
             raise Refused(
                 f"{len(y)} units cannot be cut into {shards} shards",
-                remedy="ask for fewer sites or fewer shards per site",
+                remedy="use fewer sites or fewer shards per site",
                 where="per-site",
             )
         shuffled = torch.randperm(len(y), generator=generator)
         by_label = shuffled[y[shuffled].argsort(stable=True)]
-        dealt = torch.randperm(shards, generator=generator) % sites
+        owners = torch.randperm(shards, generator=generator) % sites
         site = torch.empty(len(y), dtype=torch.long)
-        for shard, part in zip(dealt.tolist(), by_label.tensor_split(shards), strict=True):
+        for shard, part in zip(owners.tolist(), by_label.tensor_split(shards), strict=True):
             site[part] = shard
         return site

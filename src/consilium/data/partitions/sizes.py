@@ -52,7 +52,7 @@ class Sizes(Partition):
         if not sites * self.minimum <= units <= sites * self.maximum:
             raise Refused(
                 f"{units} units are not {sites} sites of {self.minimum} to {self.maximum} each",
-                remedy=f"ask for {-(-units // self.maximum)} to {units // self.minimum} sites, or other sizes",
+                remedy=f"use {-(-units // self.maximum)} to {units // self.minimum} sites, or other sizes",
                 where="sites",
             )
 
@@ -78,7 +78,7 @@ def _law(s: npt.NDArray[np.float64], exponent: float) -> npt.NDArray[np.float64]
 def _given_out(sizes: _Sizes, minimum: int, maximum: int, units: int) -> _Sizes:
     """``sizes`` with what rounding left over given to, or taken from, one site after the other, largest first."""
     sizes = sizes.copy()
-    while (left := units - int(sizes.sum())) != 0:
-        able = np.flatnonzero(sizes < maximum if left > 0 else sizes > minimum)[::-1][: abs(left)]
-        sizes[able] += 1 if left > 0 else -1
+    while (surplus := units - int(sizes.sum())) != 0:
+        able = np.flatnonzero(sizes < maximum if surplus > 0 else sizes > minimum)[::-1][: abs(surplus)]
+        sizes[able] += 1 if surplus > 0 else -1
     return sizes

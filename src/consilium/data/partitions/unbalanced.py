@@ -53,8 +53,8 @@ class Unbalanced(Partition):
 
 def _ends(ratios: list[float], units: int) -> list[int]:
     """Where each site but the last ends: one unit for every site, the rest by ratio."""
-    spare, total, seen, ends = units - len(ratios), sum(ratios), 0.0, []
+    spare, total, position, ends = units - len(ratios), sum(ratios), 0.0, []
     for k, ratio in enumerate(ratios[:-1]):
-        seen += ratio
-        ends.append(k + 1 + round(spare * seen / total))
+        position += ratio
+        ends.append(k + 1 + round(spare * position / total))
     return ends

@@ -1,6 +1,6 @@
 """A table's cell as text: what is a number, and what only looks like one.
 
-A column is one of numbers if all its texts are (12, -0.5, 1e3), or all say true or false.  If most of them are, or look
+A column is one of numbers if all its texts are (12, -0.5, 1e3), or all are true or false.  If most of them are, or look
 like numbers with a mark (45,000, 23%, 5 mg), as programs export them ('45, ="45", (5), 5-, 1.5D2), or dates, the others
 are mistakes: they are refused by row, unless the column's categories are declared.  A few comparisons (<5, >10) and
 intervals (5-10) are categories.  Nothing is guessed of what a mark means.
@@ -49,7 +49,7 @@ _EXPORTED = (
 _HINTS = (
     *((re.compile(looks), hint) for looks, hint in _EXPORTED),
     (_DATE, "turn dates into a number such as an age, or drop the column"),
-    (_PAIR, "give each of the two numbers a column of its own"),
+    (_PAIR, "store each of the two numbers in a column of its own"),
     (re.compile(r"[−–].*"), "write its minus sign as '-'"),
     (re.compile(r"[+-]?\d+,\d+"), _COMMA),
     (re.compile(r"[+-]?\d+\.\d+"), _POINT),
@@ -105,7 +105,7 @@ def _hint(bad: Sequence[str]) -> str:
 
 
 def _measurements(marked: Collection[str]) -> set[str]:
-    """Those among a few marked numbers that are none of a category: no comparison, no unit that stands only once."""
+    """The marked numbers, if few, that are no category: not a comparison, nor a unit that occurs only once."""
     parts = {text: _MARKED.fullmatch(text) for text in marked}
     units = Counter(part["unit"].strip() for part in parts.values() if part)
     return {
@@ -117,7 +117,7 @@ def _measurements(marked: Collection[str]) -> set[str]:
 
 
 def plain_words(texts: Sequence[str]) -> list[str]:
-    """Words as they stand; where all are whole numbers written with a point (1.0), without it."""
+    """Words unchanged; where all are whole numbers written with a point (1.0), without it."""
     whole = all(re.fullmatch(r"[+-]?\d+\.0+", text) for text in texts)
     return [text.partition(".")[0] for text in texts] if whole else list(texts)
 

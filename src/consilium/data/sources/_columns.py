@@ -24,17 +24,17 @@ __all__ = ["Encoded", "check_classes", "encode_numbers", "encode_words"]
 _MANY = 100
 """Undeclared categories beyond this number look like an identifier."""
 _FEW_ROWS = 20
-"""So many rows with a word of its own for each look named."""
+"""From so many rows on, a column with a distinct word in each row looks like names."""
 _MANY_FRACTIONS = 20
 """So many different numbers with a fraction are measurements and no classes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """Features float32 ``(n, k)``, whether they were scaled by what the records themselves say, and what they mean.
+    """Features float32 ``(n, k)``, whether they were scaled by the records' own range, and their meaning.
 
     ``range`` is the declared one of a column of numbers; ``words`` are the categories of the features, in order;
-    ``clipped (n,)`` says which values lay outside the range; ``note`` is what a reader must know of the column.
+    ``clipped (n,)`` marks the values outside the range; ``note`` is a remark on the column for the reader.
     """
 
     x: npt.NDArray[np.float32]
@@ -55,6 +55,8 @@ def encode_numbers(
     """A column of numbers ``(n,)`` of its own type by its declared range, or else by its least and greatest value.
 
     ``different`` is how many different ones the file holds, where float64 may not have kept them apart.
+
+    Raises Refused: infinite values, or most values outside the declared range.
     """
     numbers = values.astype(np.float64)
     if not np.isfinite(numbers).all():
@@ -66,18 +68,18 @@ def encode_numbers(
     outside = _outside(values, low, high)
     if declared and float(outside.mean()) > 0.5:
         raise Refused(
-            f"most values of column {name!r} lie outside its declared range {low:g} to {high:g}",
+            f"most values of column {name!r} are outside its declared range {low:g} to {high:g}",
             remedy="declare the range in the column's own unit",
             where="ranges",
         )
-    kept = np.clip(numbers, low, high)
-    scaled = ((kept - low) / (high - low) if high > low else np.zeros_like(kept)).astype(np.float32)
-    _check_distinct(kept, scaled, 0 if outside.any() else different, name)
+    clipped = np.clip(numbers, low, high)
+    scaled = ((clipped - low) / (high - low) if high > low else np.zeros_like(clipped)).astype(np.float32)
+    _check_distinct(clipped, scaled, 0 if outside.any() else different, name)
     return Encoded(scaled[:, None], declared is None, declared, clipped=outside)
 
 
 def _outside(values: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[np.bool_]:
-    """Which values lie outside a range, as their own type has it: 0.7 in float32 is less than 0.7."""
+    """Which values are outside a range, in their own type: 0.7 in float32 is less than 0.7."""
     with np.errstate(over="ignore"):
         ends = np.array([low, high]).astype(values.dtype if values.dtype.kind == "f" else np.float64)
     outside: npt.NDArray[np.bool_] = (values < ends[0]) | (values > ends[1])
@@ -96,7 +98,10 @@ def _check_distinct(values: npt.NDArray[Any], scaled: npt.NDArray[np.float32], d
 
 
 def check_classes(words: Sequence[str], name: str) -> None:
-    """Refuse a label column ``name`` whose words ``(n,)`` are too many to be classes, or measurements."""
+    """Refuse a label column ``name`` whose words ``(n,)`` are too many to be classes, or measurements.
+
+    Raises Refused: too many labels for classes.
+    """
     present = set(words)
     numbers = all(NUMBER.fullmatch(word) for word in present)
     fractions = numbers and not all(float(word).is_integer() for word in present)
@@ -113,6 +118,8 @@ def encode_words(values: npt.NDArray[Any], declared: tuple[str, ...] | None, nam
     """A column of words ``(n,)``, one feature for each declared category, or else for each that occurs.
 
     ``rows`` are their numbers in the table.
+
+    Raises Refused: an undeclared category, or a column of identifiers.
     """
     present = sorted(set(values.tolist()))
     unknown = [] if declared is None else [word for word in present if word not in declared]

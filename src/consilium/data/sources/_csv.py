@@ -1,6 +1,6 @@
 """A CSV file -> its names and rows of text, one line a row: what does not fit the first line is refused by its line.
 
-Every line is parsed on its own, so that a stray quote can swallow no row.
+Every line is parsed on its own, so that an unbalanced quote cannot merge rows.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ def read_csv(file: Path, columns: tuple[str, ...] | None, separator: str) -> tup
     Refused, at its line: a NUL byte, a quote that is not closed on its line, more or fewer fields than the first line.
 
     Source: RFC 4180
+
+    Raises Refused: the file is empty or malformed, or has another number of columns.
     """
     lines = _lines(file, " " if separator == "\t" else " \t")
     rows: list[list[str]] = []

@@ -1,6 +1,6 @@
 """A table file -> a frame without gaps, read by pandas (an optional extra).
 
-A CSV is read as text, every cell of it, so that a name is never taken for a number; Parquet has types of its own.
+A CSV is read as text, every cell of it, so that a name is never read as a number; Parquet has types of its own.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ def read_table(file: Path, columns: tuple[str, ...] | None, separator: str) -> A
     """The table in ``file`` as a pandas frame, its texts ``plain``, a CSV's cells all text.
 
     ``columns`` name those of a CSV without a header.  Its index counts the rows from 1.
+
+    Raises Refused: the file cannot be read or has no rows.  Raises MissingExtra: pandas is not installed.
     """
     try:
         import pandas as pd
@@ -45,7 +47,7 @@ def read_table(file: Path, columns: tuple[str, ...] | None, separator: str) -> A
         frame = _parquet(pd, file) if is_parquet(file) else _csv(pd, file, columns, separator)
     except ConsiliumError:
         raise
-    except Exception as error:  # whatever pandas makes of bytes that nobody vouches for
+    except Exception as error:  # pandas raises many types on untrusted bytes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise Refused(f"{file} cannot be read as a table: {reason}", remedy="give CSV (UTF-8) or Parquet") from error
     if frame.empty:
@@ -58,16 +60,19 @@ def read_table(file: Path, columns: tuple[str, ...] | None, separator: str) -> A
 
 
 def gaps_of(frame: Any, missing: Collection[str], listed: Mapping[str, Sequence[str]]) -> Any:
-    """Where ``frame`` says nothing, as a frame of bool: no value, a word of ``missing``, or one of ``GAPS``.
+    """The gaps of ``frame``, as a frame of bool: no value, a word of ``missing``, or one of ``GAPS``.
 
-    A word that stands among its column's declared categories is no gap.
+    A word among its column's declared categories is not a gap.
     """
     words = {*missing, *GAPS}
     return frame.apply(lambda column: column.isna() | _among(column, words - set(listed.get(column.name, ()))))
 
 
 def check_missing(frame: Any, missing: Collection[str]) -> None:
-    """Refuse a word of ``missing`` that no cell of ``frame`` holds."""
+    """Refuse a word of ``missing`` that no cell of ``frame`` holds.
+
+    Raises Refused: a word that no cell contains.
+    """
     for word in missing:
         if not any(_among(frame[name], {word}).any() for name in frame.columns):
             texts = {text for name in frame.columns for text in frame[name].unique() if isinstance(text, str)}
@@ -75,7 +80,7 @@ def check_missing(frame: Any, missing: Collection[str]) -> None:
             near = [text for text in short if text.casefold() == word.casefold()]
             near = near or difflib.get_close_matches(word, short, n=1)
             remedy = f"did you mean {near[0]!r}?" if near else "take it out"
-            raise Refused(f"it names {word!r}, which no cell holds", remedy=remedy, where="missing")
+            raise Refused(f"it names {word!r}, which no cell contains", remedy=remedy, where="missing")
 
 
 def _among(column: Any, words: Collection[str]) -> Any:
@@ -94,13 +99,13 @@ def _among(column: Any, words: Collection[str]) -> Any:
 
 def _in_type(numbers: Sequence[Decimal], dtype: Any) -> Any:
     """``numbers`` as a column of ``dtype`` holds them: 9.9 is another number in float32, and 9.5 no whole one."""
-    kept = np.dtype(getattr(dtype, "numpy_dtype", dtype))
-    if kept.kind == "f":
+    numpy_type = np.dtype(getattr(dtype, "numpy_dtype", dtype))
+    if numpy_type.kind == "f":
         with np.errstate(over="ignore"):
-            return np.array([float(number) for number in numbers]).astype(kept)
-    low, high = np.iinfo(kept).min, np.iinfo(kept).max
+            return np.array([float(number) for number in numbers]).astype(numpy_type)
+    low, high = np.iinfo(numpy_type).min, np.iinfo(numpy_type).max
     near = [number for number in numbers if low <= number <= high]
-    return np.array([int(number) for number in near if number == number.to_integral_value()], dtype=kept)
+    return np.array([int(number) for number in near if number == number.to_integral_value()], dtype=numpy_type)
 
 
 def _parquet(pd: Any, file: Path) -> Any:

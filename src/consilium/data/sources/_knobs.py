@@ -1,4 +1,4 @@
-"""What the knobs of a table say of its columns: each has one role, and nothing that is said goes unheard."""
+"""The roles that a table's knobs give its columns: each has one, and a knob without effect is refused."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ def check_roles(
 
     ``roles`` are the columns of the label, the site and the patient, ``drop``, ``ranges`` and ``categories`` those
     that these knobs name.
+
+    Raises Refused: a column with two roles, or named twice.
     """
     named = {knob: name for knob, name in roles.items() if name is not None}
     for knob, other in itertools.combinations(named, 2):
@@ -26,14 +28,14 @@ def check_roles(
         twice = [name for name in names if list(names).count(name) > 1]
         if twice:
             raise Refused(f"column {twice[0]!r} is named twice", remedy="name it once", where=knob)
-    taken = {name: f"is the {knob}" for knob, name in named.items()}
-    _check_free("drop", drop, taken)
-    taken |= dict.fromkeys(drop, "is dropped")
-    _check_free("ranges", ranges, taken | dict.fromkeys(categories, "has categories"))
-    _check_free("categories", categories, {name: why for name, why in taken.items() if name != roles["label"]})
+    reasons = {name: f"is the {knob}" for knob, name in named.items()}
+    _check_free("drop", drop, reasons)
+    reasons |= dict.fromkeys(drop, "is dropped")
+    _check_free("ranges", ranges, reasons | dict.fromkeys(categories, "has categories"))
+    _check_free("categories", categories, {name: why for name, why in reasons.items() if name != roles["label"]})
 
 
-def _check_free(knob: str, names: Sequence[str], taken: Mapping[str, str]) -> None:
+def _check_free(knob: str, names: Sequence[str], reasons: Mapping[str, str]) -> None:
     for name in names:
-        if name in taken:
-            raise Refused(f"column {name!r} {taken[name]}", remedy=f"take it out of {knob}, or there", where=knob)
+        if name in reasons:
+            raise Refused(f"column {name!r} {reasons[name]}", remedy=f"take it out of {knob}, or there", where=knob)

@@ -1,4 +1,4 @@
-"""What is published of the 2-D MedMNIST sets: classes, counts and digests, so that a file can be told from its name.
+"""What is published of the 2-D MedMNIST sets: classes, counts and digests, to check a file against its name.
 
 Facts of the ``medmnist`` package 3.0.2 (``info.py``; files at zenodo.org/records/10519652).  ChestMNIST is left out: it
 is multi-label, and everything here gives a record one label.

@@ -29,7 +29,10 @@ _STEP = {"L;2": 85, "L;4": 17}
 
 
 def read_picture(file: Path, size: int, channels: int, max_pixels: int) -> npt.NDArray[Any]:
-    """uint8 ``(size, size)`` grey or ``(size, size, 3)`` RGB, by ``channels``; refused, naming the file."""
+    """uint8 ``(size, size)`` grey or ``(size, size, 3)`` RGB, by ``channels``; refused, naming the file.
+
+    Raises Refused: the file is no readable picture.  Raises MissingExtra: Pillow is not installed.
+    """
     try:
         from PIL import Image, ImageOps
     except ImportError as error:
@@ -45,7 +48,7 @@ def read_picture(file: Path, size: int, channels: int, max_pixels: int) -> npt.N
                 return np.asarray(upright.resize((size, size), Image.Resampling.BILINEAR))
     except ConsiliumError:
         raise
-    except Exception as error:  # whatever a decoder makes of bytes that nobody vouches for
+    except Exception as error:  # decoders raise many types on untrusted bytes
         raise Refused(f"{file} cannot be read as a picture: {error}", remedy="repair or remove it") from error
 
 
@@ -85,13 +88,13 @@ def _check_meaning(picture: ImageFile, file: Path) -> None:
         raise Refused(f"{file} holds printing inks (CMYK)", remedy="convert it to RGB by its colour profile")
     if picture.has_transparency_data and _least_opaque(picture, raw) < 255:
         raise Refused(
-            f"{file} has transparent pixels, and nothing says what colour is behind them",
+            f"{file} has transparent pixels, and the colour behind them is unknown",
             remedy="flatten it onto a background first",
         )
 
 
 def _raw_mode(picture: ImageFile) -> str:
-    """How the file packs a pixel (``RGB;16B``): of 16-bit colour the mode does not tell it."""
+    """How the file packs a pixel (``RGB;16B``): the mode does not show it for 16-bit colour."""
     packed = picture.tile[0].args if picture.tile else ""
     return packed if isinstance(packed, str) else str((packed or ("",))[0])
 

@@ -4,7 +4,7 @@
 
 Files of other endings, folders in the place of files and folders that are no split are counted; a class of which no
 picture is read is refused, and so are two classes whose names differ only by case, blanks or the coding of accents.
-Names that start with a point are the system's own and not looked at.
+Names that start with a point belong to the system and are ignored.
 """
 
 from __future__ import annotations
@@ -98,13 +98,13 @@ def _pictures(folder: Path) -> tuple[list[Path], list[Path]]:
 def _check_classes(pictures: Iterable[Picture], unread: Iterable[Path], parts: list[tuple[Path, int | None]]) -> None:
     """Refuse a class that has files and not one picture that is read, in any split."""
     read = {picture.label for picture in pictures}
-    lost: dict[str, list[Path]] = {}
+    missing: dict[str, list[Path]] = {}
     for file in unread:
         for part, _ in parts:
             inside = file.relative_to(part).parts if file.is_relative_to(part) else ()
             if len(inside) > 1 and inside[0] not in read:
-                lost.setdefault(inside[0], []).append(file)
-    for label, files in sorted(lost.items()):
+                missing.setdefault(inside[0], []).append(file)
+    for label, files in sorted(missing.items()):
         raise Refused(
             f"class {label!r} is lost whole: none of its {len(files)} files is read, such as {files[0].name}",
             remedy="put .png or .jpg files straight into the folder of their class, or move the folder away",
@@ -113,11 +113,11 @@ def _check_classes(pictures: Iterable[Picture], unread: Iterable[Path], parts: l
 
 
 def _check_spelling(folders: Iterable[Path]) -> None:
-    """Refuse two classes that are one to the eye: ``train/Normal`` beside ``test/normal``."""
-    seen: dict[tuple[str, str], Path] = {}
+    """Refuse two class names that look alike: ``train/Normal`` beside ``test/normal``."""
+    first_paths: dict[tuple[str, str], Path] = {}
     for folder in dict.fromkeys(folders):
         keys = ("plain", _plain(folder.name)), ("drawn", drawn(folder.name))
-        others = [seen.setdefault(key, folder) for key in keys]
+        others = [first_paths.setdefault(key, folder) for key in keys]
         other = next((one for one in others if one.name != folder.name), None)
         if other is not None:
             raise Refused(
@@ -129,7 +129,7 @@ def _check_spelling(folders: Iterable[Path]) -> None:
 
 
 def _plain(name: str) -> str:
-    """``name`` without what the eye passes over: case, blanks, characters of no width, the coding of accents."""
+    """``name`` without invisible differences: case, blanks, characters of no width, the coding of accents."""
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     return "".join(c for c in text if not c.isspace() and unicodedata.category(c) != "Cf")
 
@@ -163,7 +163,7 @@ def _below(folder: Path) -> list[Path]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What lies in ``folder``, in alphabetical order; a name that is no text is refused."""
+    """The entries of ``folder``, in alphabetical order; a name that is not text is refused."""
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     for entry in entries:
         check_printable(entry)

@@ -1,11 +1,11 @@
-"""Columns that number the rows: a feature that tells where a record stands tells its label where the file is sorted.
+"""Columns that number the rows: a feature that numbers the records reveals the label where the file is sorted.
 
     Unnamed: 0, __index_level_0__      pandas' own names for an index that was stored as a column
-    id, patient_id, mrn, row           whole numbers, each once, under a name that says so
+    id, patient_id, mrn, row           whole numbers, each once, under a name that suggests it
 
 Both are refused.  Whole numbers that are all different and run with the file's order are noted, whatever their name:
-they may be a measurement by which somebody sorted.  Of arrays, which are scaled already, features that rise by the same
-step from record to record are.
+they may be a measurement by which the file was sorted.  Of arrays, which are scaled already, features that rise by the
+same step from record to record are.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ _FEW = 8
 
 
 def check_index_name(name: str) -> None:
-    """Refuse a feature column that pandas called so because it had no name."""
+    """Refuse a feature column that pandas called so because it had no name.
+
+    Raises Refused: the name of an index of pandas.
+    """
     if _INDEX.fullmatch(name):
         raise Refused(
             f"column {name!r} is an index that was stored with the table, and no feature",
@@ -47,15 +50,17 @@ def check_index_name(name: str) -> None:
 
 
 def row_number_note(values: npt.NDArray[Any], name: str) -> str:
-    """What to say of feature ``name`` with numbers ``(n,)``, in the file's order; empty where they number no rows.
+    """The complaint about feature ``name`` with numbers ``(n,)``, in the file's order; empty if they number no rows.
 
     Refused: whole numbers that are all different under the name of an id.
+
+    Raises Refused: different whole numbers under the name of an id.
     """
     if len(values) < _FEW or not bool((np.floor(values) == values).all()) or len(np.unique(values)) < len(values):
         return ""
     if _names_ids(name):
         raise Refused(
-            f"column {name!r} holds a whole number of its own for each of the {len(values)} rows: it names records, "
+            f"column {name!r} has a different whole number in each of the {len(values)} rows: it names records, "
             "and is no feature",
             remedy=f'drop it (drop = ["{name}"]); name it as patient if it is; or rename it if it is measured',
             where="drop",
@@ -69,7 +74,7 @@ def row_number_note(values: npt.NDArray[Any], name: str) -> str:
 
 
 def row_number_features(x: Tensor, split: Tensor | None, columns: Sequence[Column]) -> tuple[str, ...]:
-    """What to say of those features of ``x (n, d)`` that number the records, of each part of a split; else nothing."""
+    """The complaints about features of ``x (n, d)`` that number the records, in each part of a split."""
     if x.dim() != 2:
         return ()
     parts = [x] if split is None else [x[split == part] for part in torch.unique(split).tolist()]

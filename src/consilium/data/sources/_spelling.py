@@ -1,4 +1,4 @@
-"""Spellings of a word: what cannot be seen is made one, what can be mistaken for another is refused."""
+"""Spellings of a word: invisible differences are removed, look-alikes are refused."""
 
 from __future__ import annotations
 
@@ -44,6 +44,8 @@ def exact(number: str) -> Decimal:
 def check_words_apart(words: Sequence[str], rows: Sequence[int], name: str) -> None:
     """Refuse two words ``(n,)`` of column ``name`` that differ only by case, blanks or how a number is written, or that
     look alike; ``rows`` are their numbers in the table.
+
+    Raises Refused: two words that look alike.
     """
     first = dict(zip(reversed(words), reversed(rows), strict=True))
     spelt: dict[object, str] = {}
@@ -69,13 +71,15 @@ def check_words(words: Sequence[str], where: str, *, empty: bool = False, alike:
     """Refuse two declared words that are one when they are ``plain``, or look alike where these are ``alike`` too.
 
     Refused too: a blank one unless ``empty`` is a word.
+
+    Raises Refused: a blank word, or two that look alike.
     """
     read = partial(drawn, capitals=True) if alike else plain_text
-    seen: dict[str, str] = {}
+    spellings: dict[str, str] = {}
     for word in words:
         if not plain_text(word) and not empty:
-            raise Refused(f"{word!r} is no name: nothing of it can be seen", remedy="give it a name", where=where)
-        other = seen.setdefault(read(word), word)
+            raise Refused(f"{word!r} has no visible character", remedy="give it a name", where=where)
+        other = spellings.setdefault(read(word), word)
         if other != word:
             names = f"{other!r} and {word!r}{visible_difference(other, word)}"
             reason = f"{names} are one name: they differ in nothing that can be seen"

@@ -1,8 +1,8 @@
 """Marks that part thousands in a column of numbers: 950, 1.200, 12.400 are not 950, 1.2 and 12.4.
 
-Nothing in a file says which is meant.  It is refused where every mark has exactly three digits behind it and one to
+A file does not state which is meant.  It is refused where every mark has exactly three digits behind it and one to
 three in front, none of them a leading zero, and whole numbers of three digits or more stand beside: measurements with
-three decimals write 950.000.  A declared range outside which the numbers without marks would lie says that the marks
+three decimals write 950.000.  A declared range that excludes the numbers without marks shows that the marks
 are decimal.
 """
 
@@ -22,7 +22,10 @@ _GROUPED = {mark: re.compile(rf"[+-]?[1-9]\d{{0,2}}{re.escape(mark)}\d{{3}}") fo
 def check_thousands(
     texts: Sequence[str], rows: Sequence[int], name: str, declared: tuple[float, float] | None, decimal: str
 ) -> None:
-    """Refuse numbers ``(n,)`` of column ``name`` whose decimal marks seem to part thousands; ``rows`` number them."""
+    """Refuse numbers ``(n,)`` of column ``name`` whose decimal marks seem to part thousands; ``rows`` number them.
+
+    Raises Refused: marks that seem to separate thousands.
+    """
     marked = [i for i, text in enumerate(texts) if decimal in text]
     whole = next((text for text in texts if _WHOLE.fullmatch(text)), None)
     if not marked or whole is None or not all(_GROUPED[decimal].fullmatch(texts[i]) for i in marked):

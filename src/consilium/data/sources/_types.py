@@ -29,7 +29,10 @@ _TYPES = {
 
 
 def check_types(frame: Any) -> None:
-    """Refuse a column of ``frame`` that is not all text, all numbers or all true and false."""
+    """Refuse a column of ``frame`` that is not all text, all numbers or all true and false.
+
+    Raises Refused: a column of mixed or unsupported types.
+    """
     from pandas.api.types import is_numeric_dtype
 
     for name in frame.columns:

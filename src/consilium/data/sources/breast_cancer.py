@@ -31,7 +31,7 @@ _HIGH = (
     *(36.04, 49.54, 251.2, 4254.0, 0.223, 1.058, 1.252, 0.291, 0.664, 0.208),
 )
 """Published range of each feature: mean, standard error and worst of radius, texture, perimeter, area, smoothness,
-compactness, concavity, concave points, symmetry, fractal dimension.  Rounded: what lies outside is clipped."""
+compactness, concavity, concave points, symmetry, fractal dimension.  Rounded: values outside are clipped."""
 
 
 @dataclass(frozen=True)

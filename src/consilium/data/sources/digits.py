@@ -27,7 +27,7 @@ class Digits(Source):
     """
 
     def load(self) -> Dataset:
-        """Inputs ``(1797, 1, 8, 8)``; no split of its own, and who wrote a digit is not known."""
+        """Inputs ``(1797, 1, 8, 8)``; no split of its own, and the writers of the digits are unknown."""
         bunch = load_digits()
         x = torch.from_numpy(bunch.images).float().div_(_SHADES)[:, None]
         return Dataset(

@@ -1,7 +1,7 @@
 """Articles of clothing, 28 x 28 grey: as light as MNIST and harder; on Debian it is a package.
 
 The files are in idx form: two zero bytes, the type (8: uint8), the number of axes, each axis as a big-endian int32, and
-the bytes.  What they hold is told by sha256 of the unpacked bytes, since Debian packs them anew.
+the bytes.  Their content is verified by sha256 of the unpacked bytes, since Debian compresses them again.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A folder of pictures: ``path/<class>/*.png``, or ``path/{train,val,test}/<class>/*.png`` with its own split.
 
-Every picture is made grey or colour and resized as a whole to size x size pixels (bilinear, proportions not kept).
-A picture's size is read from its header and refused before it is unpacked, where it is too large.  Only the decoders of
-PNG and JPEG are ever used, whatever a file's name says; what is not read is counted.  More than 8 bits, transparent
-pixels, several frames and CMYK are refused.
+Every picture is made grey or colour and resized as a whole to size x size pixels (bilinear, proportions not kept).  A
+picture's size is read from its header and refused before it is unpacked, where it is too large.  Only the decoders of
+PNG and JPEG are ever used, whatever a file's extension; files that are not read are counted.  More than 8 bits,
+transparent pixels, several frames and CMYK are refused.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = ["ImageFolder"]
 class ImageFolder(Source):
     """Your own pictures: path/<class>/*.png or *.jpg, or path/{train,val,test}/<class>/...; needs the extra ``images``.
 
-    ``size`` and ``channels`` (1 grey, 3 colour) are what every picture is made into.  ``units`` is a regular expression
+    Every picture is converted to ``size`` and ``channels`` (1 grey, 3 colour).  ``units`` is a regular expression
     with one group that finds the patient in a file's name.  Pictures of more than ``max_pixels``, or more than
     ``max_bytes`` in all, are refused.
 
@@ -61,7 +61,10 @@ class ImageFolder(Source):
         )
 
     def load(self) -> Dataset:
-        """Inputs ``(n, channels, size, size)``, files in alphabetical order."""
+        """Inputs ``(n, channels, size, size)``, files in alphabetical order.
+
+        Raises Refused: the folder or a picture in it cannot be read.
+        """
         root = given_folder(self.path)
         try:
             tree = read_tree(root)

@@ -1,4 +1,4 @@
-"""The 2-D MedMNIST sets behind one entry: ``name`` says which.
+"""The 2-D MedMNIST sets behind one entry: ``name`` selects one.
 
 ChestMNIST is not among them: it is multi-label, and everything here gives a record one label.
 """

@@ -53,23 +53,23 @@ class NPZ(Source):
         file = given_file(self.path)
         known, unread = standard_names(array_names(file), str(file))
         arrays = read_npz(file, known or NAMES, self.max_bytes)
-        laid = laid_out({known.get(name, name): array for name, array in arrays.items()}, str(file))
-        classes = self.classes or _counted(laid.records.y, file)
-        check_labels(laid.records.y, len(classes), str(file))
+        dataset = laid_out({known.get(name, name): array for name, array in arrays.items()}, str(file))
+        classes = self.classes or _counted(dataset.records.y, file)
+        check_labels(dataset.records.y, len(classes), str(file))
         return Dataset(
             name=self.kind(),
-            records=laid.records,
-            split=laid.split,
-            keys=laid.keys,
+            records=dataset.records,
+            split=dataset.split,
+            keys=dataset.keys,
             classes=classes,
             provenance=stated([file]),
             bundled=False,
             notes=() if self.classes else ("the list of classes was read from the labels; name them by classes",),
-            key_names=laid.key_names,
-            unit_names=laid.unit_names,
+            key_names=dataset.key_names,
+            unit_names=dataset.unit_names,
             omitted=by_site("arrays not read", [""] * len(unread), first(unread)),
-            inputs=replace(laid.inputs, classes_declared=self.classes is not None),
-            cautions=row_number_features(laid.records.x, laid.split, laid.inputs.columns),
+            inputs=replace(dataset.inputs, classes_declared=self.classes is not None),
+            cautions=row_number_features(dataset.records.x, dataset.split, dataset.inputs.columns),
         )
 
 

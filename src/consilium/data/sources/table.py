@@ -1,7 +1,7 @@
 """Your own table, CSV or Parquet: one row a record, with columns for the label, the hospital and the patient.
 
 Numbers are scaled to [0, 1] by their range, words become one column for each category.  Ranges and categories that you
-declare are public.  Those you do not are read from the records: such a data set says so, and no claim of differential
+declare are public.  Those you do not are read from the records: such a data set is marked, and no claim of differential
 privacy can stand on it (LAWS 9).
 """
 
@@ -88,14 +88,14 @@ class Table(Source):
         check_roles(roles, self.drop, *named)
         for knob, idle in (("columns", self.columns is None), ("separator", self.separator == ",")):
             if typed and not idle:
-                raise Refused("a Parquet file has columns of its own", remedy="take this knob out", where=knob)
+                raise Refused("a Parquet file stores its columns' types", remedy="remove this knob", where=knob)
 
     def load(self) -> Dataset:
         """Inputs ``(n, features)`` in the order of the columns; no split."""
         return self._plain()._load(given_file(self.path))
 
     def _plain(self) -> Table:
-        """With every name and word as the cells are read, so that they can be compared."""
+        """With every name and word in the form of the cells, so that they can be compared."""
         return replace(
             self,
             label=plain_text(self.label),
@@ -149,7 +149,7 @@ class Table(Source):
         return Inputs(columns, TABULAR, self.patient is not None, not y.private)
 
     def _complete(self, frame: Any, gaps: Any) -> tuple[Any, tuple[Omission, ...]]:
-        """``frame`` without gaps and what that leaves out: rows where that was asked for, but never a whole site."""
+        """``frame`` without gaps and what that leaves out: rows where the study allows it, but never a whole site."""
         for knob, name in (("site", self.site), ("patient", self.patient)):
             if name is not None and gaps[name].any():
                 rows = frame.index[gaps[name]]
@@ -164,15 +164,16 @@ class Table(Source):
                 where="drop-missing",
             )
         whole = ~gaps.any(axis=1)
-        kept = frame[whole]
-        if kept.empty:
+        complete_rows = frame[whole]
+        if complete_rows.empty:
             raise Refused("no complete row is left", remedy="drop the columns with gaps", where="drop-missing")
         what, remedy = "rows with a gap", f"fill the gaps in {', '.join(named)}, or drop those columns"
         sites = [""] * len(frame) if self.site is None else _names(frame, self.site)
         labelled = ~gaps[self.label]
         check_none_lost(what, sites, [site for site, use in zip(sites, whole, strict=True) if use], remedy)
-        check_none_lost(what, _texts(frame[labelled], self.label), _texts(kept, self.label), remedy, "class")
-        return kept, by_site(what, [site for site, use in zip(sites, whole, strict=True) if not use], first(named))
+        check_none_lost(what, _texts(frame[labelled], self.label), _texts(complete_rows, self.label), remedy, "class")
+        omissions = by_site(what, [site for site, use in zip(sites, whole, strict=True) if not use], first(named))
+        return complete_rows, omissions
 
     def _checked(self, frame: Any) -> Any:
         """``frame``, every named column of which exists, without the dropped ones."""

@@ -1,8 +1,8 @@
 """Round answer: release rounded confidences, or those of the k likeliest classes only.
 
 Confidences below the top k are answered as 0, then all are rounded to ``digits`` decimals.  They are NOT renormalised:
-what is answered is what the model said, or nothing, and the sum may differ from 1.  The label is answered beside them,
-so it stays the model's own where rounding makes a tie.
+an answer is the model's own or nothing, and the sum may differ from 1.  The label is answered with them,
+so it remains the model's own where rounding makes a tie.
 
 Source: Shokri et al. 2017, Membership Inference Attacks Against Machine Learning Models, arXiv 1610.05820, section VIII
 """
@@ -38,7 +38,10 @@ class RoundAnswer(AnswerDefence):
         check(self.top_k is None or self.top_k >= 1, "top-k", self.top_k, "at least 1 class")
 
     def check_fit(self, shape: tuple[int, ...], classes: int) -> None:
-        """Refuse ``top_k`` that keeps every class."""
+        """Refuse ``top_k`` that keeps every class.
+
+        Raises Refused: ``top_k`` is at least the number of classes.
+        """
         if self.top_k is not None and self.top_k >= classes:
             raise Refused(
                 f"round-answer with top-k = {self.top_k} keeps each of the {classes} classes",
@@ -48,8 +51,8 @@ class RoundAnswer(AnswerDefence):
     def answer(self, probabilities: Tensor) -> Tensor:
         """``(n, classes)`` in [0, 1]; rows need not sum to 1."""
         if self.top_k is not None and self.top_k < probabilities.shape[1]:
-            kept = probabilities.topk(self.top_k, dim=1)
-            probabilities = torch.zeros_like(probabilities).scatter(1, kept.indices, kept.values)
+            top = probabilities.topk(self.top_k, dim=1)
+            probabilities = torch.zeros_like(probabilities).scatter(1, top.indices, top.values)
         return probabilities.clone() if self.digits is None else probabilities.round(decimals=self.digits)
 
     def surrogate(self, before: nn.Module | None) -> nn.Module | None:

@@ -2,8 +2,8 @@
 
     p = e^eps / (e^eps + k - 1)   for k classes
 
-Drawn once per record, before anything is learned, and stored: every later look sees the same label (LAWS 11).  Inputs
-stay as they are, so the unit of the claim is the label.
+Drawn once per record, before anything is learned, and stored: every later read returns the same label (LAWS 11).
+Inputs stay as they are, so the unit of the claim is the label.
 
 Source: Warner 1965, JASA 60:63; Ghazi et al. 2021, Deep Learning with Label Differential Privacy, arXiv 2102.06062
 """
@@ -39,7 +39,10 @@ class LabelRandomisedResponse(DataDefence):
         return 1 / (1 + (classes - 1) * math.exp(-self.epsilon))
 
     def protect(self, records: Records, classes: int, stream: Stream) -> Records:
-        """The same inputs under randomised labels."""
+        """The same inputs under randomised labels.
+
+        Raises Refused: fewer than two classes.
+        """
         if classes < 2:
             raise Refused(f"randomised response needs two classes or more, not {classes}", remedy="leave it out")
         generator = stream.concealed()

@@ -1,4 +1,4 @@
-"""The coordinate-wise median: in each coordinate, half of the updates lie on either side.
+"""The coordinate-wise median: in each coordinate, half of the updates are on either side.
 
 Source: Yin et al. 2018, Byzantine-Robust Distributed Learning, arXiv 1803.01498.
 """
@@ -26,7 +26,10 @@ class CoordinateMedian(Aggregator):
     def merge(
         self, updates: Iterable[Update], memory: Payload, weight: float | None = None
     ) -> tuple[Aggregate, Payload]:
-        """Every site counts once; NaN counts as larger than anything, so a minority of it changes nothing."""
+        """Every site counts once; NaN counts as larger than anything, so a minority of it changes nothing.
+
+        Raises Refused: the payloads of two updates have different names or shapes.
+        """
         updates = list(updates)
         first = updates[0].payload
         for update in updates:

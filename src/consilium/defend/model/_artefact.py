@@ -51,7 +51,10 @@ def joined(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def split(flat: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of :func:`joined`, with the names and shapes of ``like``; refused if the sizes differ."""
+    """The inverse of :func:`joined`, with the names and shapes of ``like``; refused if the sizes differ.
+
+    Raises Refused: the sizes differ.
+    """
     out: dict[str, Tensor] = {}
     for kind in dict.fromkeys(t.dtype for t in like.values()):
         mine = {name: t for name, t in like.items() if t.dtype == kind}

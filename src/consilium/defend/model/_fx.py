@@ -1,10 +1,10 @@
-"""The one place that knows torch.ao.quantization: FX graph mode, post-training static int8 on a CPU engine.
+"""The only module that uses torch.ao.quantization: FX graph mode, post-training static int8 on a CPU engine.
 
-It is deprecated and has no successor yet that is fast on CPU convolutions; so it stands behind three functions, and its
-deprecation warnings end here.  The engine is process-wide state in torch and is put back after every use.
+It is deprecated and has no successor yet that is fast on CPU convolutions; so it is used through three functions, and
+its deprecation warnings end here.  The engine is process-wide state in torch and is put back after every use.
 
 Some of torch's int8 kernels compute something else than the layer they stand for (pytorch/pytorch 54837): those known
-run in float, and what was made is compared with torch's own reference of it, which quantises the same numbers and
+run in float, and the result is compared with torch's own reference of it, which quantises the same numbers and
 computes in float between.  What kernels add must be of the size of what quantisation itself costs.
 
 Tracing may lose part of a module, and the reference then lacks it too: so the traced graph, still in float, is compared
@@ -62,6 +62,8 @@ def quantise(module: nn.Module, batches: list[Tensor], *, search: bool = True, p
     whose ranges are filled in afterwards.  ``proved``: its kernels are compared with their reference on the first
     batch.  Refused, by name, are activations without int8 kernel, code that cannot be traced, layers that cannot run,
     and kernels that compute something else.
+
+    Raises Refused: the module cannot be traced or quantised, or its kernels differ from their reference.
     """
     _refuse_by_name(module)
     try:
@@ -82,7 +84,7 @@ def quantise(module: nn.Module, batches: list[Tensor], *, search: bool = True, p
         raise
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # the user's layers meet torch's observers: anything may come out of it
+    except BaseException as error:  # user code runs under torch's observers: any exception is possible
         raise Refused(f"the model cannot be quantised: {_line(error)}", remedy="leave out static-int8") from error
     return graph.eval().requires_grad_(False)
 
@@ -116,14 +118,14 @@ def _traced(module: nn.Module, example: Tensor) -> GraphModule:
     from torch.ao.quantization import get_default_qconfig_mapping, quantize_fx
 
     mapping = get_default_qconfig_mapping(torch.backends.quantized.engine)
-    kept: tuple[Callable[..., Any], ...] = (*_FLOAT_MODULES, *_FLOAT_FUNCTIONS)
-    for kind in kept:
+    float_targets: tuple[Callable[..., Any], ...] = (*_FLOAT_MODULES, *_FLOAT_FUNCTIONS)
+    for kind in float_targets:
         mapping.set_object_type(kind, None)
     try:
         graph: GraphModule = quantize_fx.prepare_fx(copy.deepcopy(module).eval(), mapping, (example,))
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # torch.fx runs the user's code: anything may come out of it
+    except BaseException as error:  # torch.fx runs the user's code: any exception is possible
         raise Refused(
             f"the model cannot be traced for int8: {_line(error)}",
             remedy="write its forward without branches on values, or leave out static-int8",

@@ -1,4 +1,4 @@
-"""Forward as the defended model answers, backward through the model it was made from (BPDA).
+"""Forward as the defended model answers, backward through the model it was built from (BPDA).
 
 Source: Athalye et al. 2018, Obfuscated Gradients Give a False Sense of Security, arXiv 1802.00420.
 """

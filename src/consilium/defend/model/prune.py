@@ -1,8 +1,8 @@
 """Global magnitude pruning: the smallest weights of the whole model are set to zero, the rest fine-tuned.
 
-Weight matrices and kernels share one threshold; biases and norms stay.  Fine-tuning keeps the zeros and sees public
-records alone (LAWS 10).  What is stored is the kept values and one bit per weight, so the artefact is really smaller;
-it is not faster, because dense kernels multiply zeros too.
+Weight matrices and kernels share one threshold; biases and norms are not pruned.  Fine-tuning keeps the zeros and uses
+public records alone (LAWS 10).  What is stored is the kept values and one bit per weight, so the artefact is really
+smaller; it is not faster, because dense kernels multiply zeros too.
 
 Source: Han et al. 2015, Learning both Weights and Connections for Efficient Neural Networks, arXiv 1506.02626
 """
@@ -50,7 +50,10 @@ class Prune(ModelDefence):
         return self.fine_tune_steps > 0
 
     def apply(self, module: nn.Module, public: Records, stream: Stream) -> nn.Module:
-        """The pruned model, fine-tuned by SGD with momentum 0.9 on batches of 64 public records."""
+        """The pruned model, fine-tuned by SGD with momentum 0.9 on batches of 64 public records.
+
+        Raises Unlawful: fine-tuning without public records (law 10).
+        """
         if self.fine_tune_steps and not len(public):
             raise Unlawful(
                 "prune has no public records to fine-tune on",
@@ -76,7 +79,10 @@ class Prune(ModelDefence):
         return copy.deepcopy(module).eval().requires_grad_(False)
 
     def trial(self, module: nn.Module, x: Tensor) -> nn.Module:
-        """The same architecture; refused if fine-tuning finds no gradient."""
+        """The same architecture; refused if fine-tuning finds no gradient.
+
+        Raises Refused: no gradient reaches the parameters.
+        """
         tried = copy.deepcopy(module).eval().requires_grad_(True)
         with torch.enable_grad():
             reached = tried(x).requires_grad
@@ -143,12 +149,12 @@ def _names(module: nn.Module) -> list[str]:
 
 
 def _batches(n: int, steps: int, stream: Stream) -> Iterator[Tensor]:
-    generator, left = stream.child("fine-tune").generator(), torch.zeros(0, dtype=torch.long)
+    generator, queue = stream.child("fine-tune").generator(), torch.zeros(0, dtype=torch.long)
     for _ in range(steps):
-        if not len(left):
-            left = torch.randperm(n, generator=generator)
-        yield left[:_BATCH]
-        left = left[_BATCH:]
+        if not len(queue):
+            queue = torch.randperm(n, generator=generator)
+        yield queue[:_BATCH]
+        queue = queue[_BATCH:]
 
 
 def _packed(bits: Tensor) -> Tensor:

@@ -55,13 +55,16 @@ class StaticInt8(ModelDefence):
         return 0 if self.calibration == type(self).calibration else self.calibration
 
     def apply(self, module: nn.Module, public: Records, stream: Stream) -> nn.Module:
-        """The int8 model, calibrated on ``calibration`` random public records (all, if there are fewer)."""
+        """The int8 model, calibrated on ``calibration`` random public records (all, if there are fewer).
+
+        Raises Unlawful: no public records to fit the ranges on (law 10).
+        """
         if not len(public):
             raise Unlawful(
                 "static-int8 has no public records to fit its ranges on", law=10, remedy="set data.public above 0"
             )
-        chosen = torch.randperm(len(public), generator=stream.generator())[: self.calibration]
-        return quantise(module, list(torch.split(public.x[chosen], 64)), proved=True)
+        rows = torch.randperm(len(public), generator=stream.generator())[: self.calibration]
+        return quantise(module, list(torch.split(public.x[rows], 64)), proved=True)
 
     def pack(self, module: nn.Module) -> dict[str, Tensor]:
         """``int8`` codes, ``float32`` scales, biases and norms, and zero points, end to end."""

@@ -1,10 +1,11 @@
 """DP-SGD's rule: each step releases (sum of clipped gradients, one a unit, + N(0, (sigma C)^2)) / B.
 
-A unit is a record, or a patient: then the gradient is that of the mean loss of all her records.  A Poisson batch takes
-every unit by an independent coin of probability q = B / n, so its size varies and may be zero; the denominator is the
-expected size B, never the realised one, and an empty batch still gets its noise and is charged (LAWS 6).  A target
-epsilon fixes sigma per site from its own n and the steps of all rounds (LAWS 7, 8); with a sigma given as well, it is a
-budget, and bounds the rounds.  How batches are selected and which noise is added are parameters (``core.mechanism``).
+A unit is a record, or a patient: then the gradient is that of the mean loss of all the patient's records.  A Poisson
+batch takes every unit by an independent coin of probability q = B / n, so its size varies and may be zero; the
+denominator is the expected size B, never the realised one, and an empty batch still gets its noise and is charged (LAWS
+6).  A target epsilon fixes sigma per site from its own n and the steps of all rounds (LAWS 7, 8); with a sigma given as
+well, it is a budget, and bounds the rounds.  How batches are selected and which noise is added are parameters
+(``core.mechanism``).
 
 Source: Abadi et al. 2016, Deep Learning with Differential Privacy, arXiv 1607.00133; McMahan et al. 2018, arXiv
 1710.06963 (whole users sampled and clipped).
@@ -103,22 +104,28 @@ class DPSGDRule(GradientRule):
 
     @property
     def sampler(self) -> str:
-        """As the batch selection says."""
+        """The description of the batch selection."""
         return self.selection.words
 
     def schedule(self, schedule: Schedule) -> Schedule:
-        """``schedule`` with this rule's own batch, if it has one."""
+        """``schedule`` with this rule's own batch, if it has one.
+
+        Raises Unlawful: the study sets all records per step, and dp-sgd a batch.
+        """
         if self.batch is None or self.batch == schedule.batch:
             return schedule
         if schedule.batch == 0:
             raise Unlawful(
-                f"all records are asked for in every step, and dp-sgd in batches of {self.batch}",
+                f"the study asks for all records in every step, dp-sgd for batches of {self.batch}",
                 remedy="leave out dp-sgd.batch, or use an algorithm and a federation.batch that take batches",
             )
         return replace(schedule, batch=self.batch)
 
     def batch_of(self, n: int, schedule: Schedule) -> int:
-        """The batch B at a site with ``n`` units; refused where B > n or delta >= 1/n (LAWS 7)."""
+        """The batch B at a site with ``n`` units; refused where B > n or delta >= 1/n (LAWS 7).
+
+        Raises Unlawful: fewer units than the batch, or delta not below 1/n (law 7).
+        """
         batch, them = self.schedule(schedule).batch or n, _PLURAL[self.unit]
         if n < max(1, batch):
             raise Unlawful(
@@ -138,7 +145,9 @@ class DPSGDRule(GradientRule):
         """Sigma at a site with ``n`` units: as given, or the least that keeps all rounds within the target.
 
         It is the deviation of the noise over the sum's sensitivity under add-or-remove-one, whatever ``adjacency`` is:
-        under replace-one the same deviation costs a larger epsilon, so a target asks for a larger sigma.
+        under replace-one the same deviation costs a larger epsilon, so a target needs a larger sigma.
+
+        Raises Refused: neither epsilon nor noise-multiplier is set.
         """
         self.batch_of(n, schedule)
         if self.sigma is not None:
@@ -148,10 +157,13 @@ class DPSGDRule(GradientRule):
         return _least_multiplier(self, n, schedule)
 
     def step_charge(self, n: int, schedule: Schedule) -> Charge:
-        """Of one step; refused where noise is correlated over steps, which have charges together alone."""
+        """Of one step; refused where noise is correlated over steps, which have charges together alone.
+
+        Raises Unlawful: the noise is correlated over the steps.
+        """
         if not self.noise.independent:
             raise Unlawful(
-                f"{type(self.noise).__name__} correlates the noise of steps, so one step has no charge of its own",
+                f"{type(self.noise).__name__} correlates the noise of the steps, so a single step has no charge",
                 remedy="use the charge of whole rounds",
             )
         one = self.charged(n, self.batch_of(n, schedule), self.noise_multiplier(n, schedule), range(1))
@@ -170,7 +182,10 @@ class DPSGDRule(GradientRule):
         return of_unit(self.unit, charge)
 
     def most_rounds(self, n: int, schedule: Schedule) -> int:
-        """All rounds, or as many as the budget allows; refused if that is none."""
+        """All rounds, or as many as the budget allows; refused if that is none.
+
+        Raises Unlawful: the budget does not cover one round (law 7).
+        """
         if self.epsilon is None or self.sigma is None:
             return schedule.rounds
         most = privacy.most_repeats(
@@ -226,7 +241,7 @@ class _PrivateOracle(GradientOracle):
         self._selection, self._noise = _under(memory, "selection/"), _under(memory, "noise/")
 
     def memory(self) -> Payload:
-        """What selection and noise remember, with the steps made so far; nothing where both remember nothing."""
+        """The state of selection and noise, with the steps made so far; empty where both are stateless."""
         named = {f"selection/{name}": tensor for name, tensor in self._selection.items()}
         named |= {f"noise/{name}": tensor for name, tensor in self._noise.items()}
         if not named and self.rule.noise.independent:
@@ -262,11 +277,11 @@ class _PrivateOracle(GradientOracle):
 
     def _select(self, stream: Stream) -> Tensor:
         """The positions ``(m,)`` of the selected records: all of a unit's or none."""
-        chosen, self._selection = self.rule.selection.select(self.units, self.batch, stream, self._selection)
-        return torch.nonzero(chosen if self.owner is None else chosen[self.owner])[:, 0]
+        batch_rows, self._selection = self.rule.selection.select(self.units, self.batch, stream, self._selection)
+        return torch.nonzero(batch_rows if self.owner is None else batch_rows[self.owner])[:, 0]
 
     def _batch(self, index: Tensor, params: Tensor, buffers: Tensor, stream: Stream) -> Batch:
-        """The selected records, prepared in evaluation mode where no example sees another."""
+        """The selected records, prepared in evaluation mode, where examples do not interact."""
         x, y = self.records.x[index].to(params.device), self.records.y[index].to(params.device)
         return self.objective.prepare(
             lambda inputs: self.network.logits(params, buffers, inputs), x, y, stream.child("prepare").generator()

@@ -24,9 +24,9 @@ __all__ = ["refuse_mixing"]
 
 _REMEDY = 'use GroupNorm (model.norm = "group")'
 _NUDGE = 0.05
-"""Weights are moved by this, so that no layer stands at zero; as in the proof of per-example gradients."""
+"""Weights are perturbed by this, so that no layer is at zero; as in the proof of per-example gradients."""
 _passed: WeakKeyDictionary[Network, set[tuple[int, ...]]] = WeakKeyDictionary()
-"""Asked again in every round of every site."""
+"""Queried in every round of every site."""
 
 
 def refuse_mixing(network: Network, shape: tuple[int, ...]) -> None:
@@ -86,8 +86,8 @@ def _refuse_mixing_in_training(network: Network, shape: tuple[int, ...]) -> None
     beside = [answers(torch.cat([others[:i], x[i : i + 1], others[i + 1 :]]))[i] for i in range(len(x))]
     mixed = not _same(batch, torch.stack(beside))
     # What is drawn for a batch is not what is drawn for one: only without draws can they be compared.
-    drawn = not _same(batch, answers(x, draws=1))
-    if mixed or not (drawn or _same(batch, torch.cat([answers(row[None]) for row in x]))):
+    random = not _same(batch, answers(x, draws=1))
+    if mixed or not (random or _same(batch, torch.cat([answers(row[None]) for row in x]))):
         raise Unlawful(
             "in training mode an answer depends on the other examples of its batch, or on its place among them: "
             "per-example gradients, taken one at a time, would be those of another model",
@@ -97,7 +97,7 @@ def _refuse_mixing_in_training(network: Network, shape: tuple[int, ...]) -> None
 
 
 def _refuse_dependence(network: Network, shape: tuple[int, ...]) -> None:
-    """Custom code may ask for the size of its batch, and mix in the backward pass alone."""
+    """Custom code may read the size of its batch, and mix in the backward pass alone."""
     params, buffers = network.start()
     at = params + _NUDGE * torch.randn_like(params)
     for records in (varied(shape, like=params), outlying(shape, like=params)):

@@ -50,7 +50,10 @@ class AdversarialTraining(TrainingDefence):
         check(0 < self.share <= 1, "share", self.share, "a probability above 0, at most 1")
 
     def objective(self, objective: Objective) -> Objective:
-        """The same losses, on adversarial inputs.  Wrapping twice would add the radii up and is refused."""
+        """The same losses, on adversarial inputs.  Wrapping twice would add the radii up and is refused.
+
+        Raises Unlawful: the defence is applied already.
+        """
         if isinstance(objective, _AdversarialObjective):
             raise Unlawful("adversarial-training is applied twice, and the radii would add up", remedy="name it once")
         return _AdversarialObjective(self, objective)
@@ -68,7 +71,7 @@ class AdversarialTraining(TrainingDefence):
 
 @dataclass(frozen=True)
 class _AdversarialObjective(Objective):
-    """``inner``, learned from inputs perturbed as ``defence`` says."""
+    """``inner``, evaluated on inputs perturbed by ``defence``."""
 
     defence: AdversarialTraining
     inner: Objective
@@ -77,14 +80,14 @@ class _AdversarialObjective(Objective):
         """What ``inner`` prepares, with a random ``share`` of the inputs moved to their worst."""
         batch, knobs = self.inner.prepare(predict, x, y, generator), self.defence
         coins = torch.rand(len(batch["x"]), generator=generator, device=generator.device) < knobs.share
-        chosen = torch.nonzero(coins)[:, 0].to(x.device)
-        if not len(chosen):
+        rows = torch.nonzero(coins)[:, 0].to(x.device)
+        if not len(rows):
             return batch
         worst = maximise(
-            predict, batch["x"][chosen], batch["y"][chosen], ball=knobs.ball(),
+            predict, batch["x"][rows], batch["y"][rows], ball=knobs.ball(),
             steps=knobs.steps, step_size=knobs.length(), generator=generator,
         )  # fmt: skip
-        return {**batch, "x": batch["x"].index_copy(0, chosen, worst)}
+        return {**batch, "x": batch["x"].index_copy(0, rows, worst)}
 
     def for_round(self, params: Tensor, predict: Predict) -> Objective:
         """With ``inner`` as it is in this round."""

@@ -1,6 +1,6 @@
 """Augmentation multiplicity: every record counts by the mean over several random views of it, in every step.
 
-No defence on its own: it is what makes DP-SGD more accurate at the same epsilon, and it works without it too.  Name it
+Not a defence by itself: it makes DP-SGD more accurate at the same epsilon, and it works without it too.  Name it
 beside dp-sgd: ``privacy = [[{ kind = "dp-sgd", ... }, { kind = "augmentation" }]]``.
 
 Source: De et al. 2022, Unlocking High-Accuracy Differentially Private Image Classification through Scale, arXiv
@@ -43,7 +43,10 @@ class Augmentation(TrainingDefence):
         check_viewable(shape, self.shift)
 
     def objective(self, objective: Objective) -> Objective:
-        """The same losses, on views.  Wrapping twice would multiply the copies and is refused."""
+        """The same losses, on views.  Wrapping twice would multiply the copies and is refused.
+
+        Raises Unlawful: the defence is applied already.
+        """
         if isinstance(objective, Augmented):
             raise Unlawful("augmentation is applied twice, and its copies would multiply", remedy="name it once")
         return Augmented(objective, self.copies, self.flip, self.shift)

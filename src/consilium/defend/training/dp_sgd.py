@@ -1,6 +1,6 @@
 """Differentially private SGD: clip every example's gradient to C, add Gaussian noise of sigma C, divide by B.
 
-With ``unit = "patient"`` all records of a patient are sampled and clipped together, and the claim is of her.
+With ``unit = "patient"`` all records of a patient are sampled and clipped together, and the claim is per patient.
 
 Source: Abadi et al. 2016, Deep Learning with Differential Privacy, arXiv 1607.00133; De et al. 2022, arXiv 2204.13650
 (``scale`` = 1 / ``clip``)
@@ -31,7 +31,7 @@ class DPSGD(TrainingDefence):
     protects, one record or all records of one patient; ``adjacency``: how two data sets differ in one of them.
     ``batch`` is the expected size of a Poisson sample of units, None for the federation's.  ``clipping`` is how a
     gradient is made no longer than ``clip``.  The noisy mean is multiplied by ``scale``: clipped
-    gradients are short and want a longer step than those of the same study without privacy; 1 / ``clip`` makes a
+    gradients are short and need a longer step than those of the same study without privacy; 1 / ``clip`` makes a
     learning rate mean the same under every clip.
     ``chunk`` (None: what fits) is how many examples are held at once.  The guarantee depends on neither.
 
@@ -66,7 +66,10 @@ class DPSGD(TrainingDefence):
         check(self.chunk is None or self.chunk >= 1, "chunk", self.chunk, "at least 1")
 
     def rule(self, rule: GradientRule) -> DPSGDRule:
-        """Noisy clipped sums instead of the mean; any other rule cannot be replaced without losing what it promised."""
+        """Noisy clipped sums instead of the mean; any other rule cannot be replaced without losing what it promised.
+
+        Raises Unlawful: ``rule`` is not the plain mean.
+        """
         if isinstance(rule, DPSGDRule):
             raise Unlawful("dp-sgd is applied twice, and its noise would replace itself", remedy="name dp-sgd once")
         if not isinstance(rule, MeanGradient):

@@ -29,7 +29,10 @@ def pack_bits(numbers: Tensor, width: int) -> Tensor:
 
 
 def unpack_bits(packed: Tensor, count: int, width: int) -> Tensor:
-    """int32 ``(count,)``: what :func:`pack_bits` was given.  Unused bits must be zero: one message, one form."""
+    """int32 ``(count,)``: what :func:`pack_bits` was given.  Unused bits must be zero: one message, one form.
+
+    Raises Refused: an unused bit is set.
+    """
     step = _step(width)
     cells = packed[:, None].bitwise_right_shift(_shifts(step, packed.device)).bitwise_and(2**step - 1).reshape(-1)
     used = count * width // step

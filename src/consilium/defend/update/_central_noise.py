@@ -1,6 +1,6 @@
 """The server's half of DP-FedAvg: the sum of bounded updates plus Gaussian noise, over the cohort that was expected.
 
-    (sum_k u_k + N(0, (z C)^2 I)) / m           every u_k at most C long, whoever sent it; m fixed before training
+    (sum_k u_k + N(0, (z C)^2 I)) / m           every u_k at most C long, of every site; m fixed before training
 
 The clip may follow a quantile of the updates' lengths: b_k is 1/2 where u_k was short enough and -1/2 where it was cut,
 
@@ -47,13 +47,13 @@ class Quantile:
 
 def noise_of_the_sum(z: float, count_noise: float) -> float:
     """z of the sum where a count with this noise is released too; infinite where the count alone costs more than z."""
-    left = z**-2 - (2 * count_noise) ** -2
-    return left**-0.5 if left > 0 else math.inf
+    remainder = z**-2 - (2 * count_noise) ** -2
+    return remainder**-0.5 if remainder > 0 else math.inf
 
 
 @dataclass(frozen=True, eq=False)
 class CentralNoise(Aggregator):
-    """Every site counts once, its weight is ignored; ``expected`` sites are divided by, however many came."""
+    """Every site counts once, its weight is ignored; the divisor is ``expected`` sites, not the number received."""
 
     clip: float
     noise_multiplier: float
@@ -64,7 +64,7 @@ class CentralNoise(Aggregator):
     reads: Literal["sum", "each"] = "sum"
     least: int = 0
 
-    def tells(self, memory: Payload) -> Payload:
+    def broadcast_memory(self, memory: Payload) -> Payload:
         """The clip of the coming round, where it moves."""
         return {} if self.quantile is None else {CLIP: memory.get(CLIP, torch.tensor([self.clip]))}
 
@@ -78,7 +78,7 @@ class CentralNoise(Aggregator):
         """The noisy mean of updates that a server half has bounded; their weights are not read."""
         number, total = _sum(updates)
         here = self.stream.child("round", number)
-        deviation = self._noise() * float(self.tells(memory).get(CLIP, self.clip))
+        deviation = self._noise() * float(self.broadcast_memory(memory).get(CLIP, self.clip))
         payload = {
             name: self._noised(tensor, deviation, here.child(name)) / self.expected
             for name, tensor in total.items()
@@ -96,7 +96,7 @@ class CentralNoise(Aggregator):
             return memory
         counted = self._noised(total[INSIDE].double(), self.quantile.noise, here.child(INSIDE))
         share = 0.5 + float(counted) / self.expected
-        clip = float(self.tells(memory)[CLIP]) * math.exp(-self.quantile.speed * (share - self.quantile.aim))
+        clip = float(self.broadcast_memory(memory)[CLIP]) * math.exp(-self.quantile.speed * (share - self.quantile.aim))
         return {**memory, CLIP: torch.tensor([min(max(clip, _NARROW), _WIDE)])}
 
     @staticmethod

@@ -4,9 +4,9 @@
     at the server D(C(v)), or a refusal by name
 
 Every entry of more than one number is compressed except ``buffers`` (running statistics, in which an error has another
-meaning), which travel as they are.  Sizes come from what the algorithm expects, never from the message, so a message
-cannot make the server reserve memory.  What goes in was clipped and noised before (LAWS 1): compressing it is
-post-processing and costs no privacy, and neither does the residual, which is made of noised updates alone.
+meaning), which are sent unchanged.  Sizes are those that the algorithm expects, never the message's, so a message
+cannot make the server reserve memory.  The input was clipped and noised before (LAWS 1): compressing it is
+post-processing and costs no privacy, and neither does the residual, which is a function of noised updates alone.
 
 Source: Seide et al. 2014, 1-Bit Stochastic Gradient Descent (Interspeech); Stich et al. 2018, arXiv 1809.07599
 """
@@ -46,11 +46,11 @@ class Codec(UpdateDefence, ABC):
 
     @abstractmethod
     def wire(self, size: int) -> Mapping[str, tuple[torch.dtype, int]]:
-        """Type and length of every part that stands for ``size`` numbers."""
+        """Type and length of every part that encodes ``size`` numbers."""
 
     @abstractmethod
-    def encode(self, vector: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
-        """The parts of ``vector (n,)``, and what to keep for the next round beside the residual."""
+    def encode(self, vector: Tensor, memory: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
+        """The parts of ``vector (n,)``, and the codec's next ``memory`` beside the residual."""
 
     @abstractmethod
     def decode(self, parts: Payload, size: int) -> Tensor:
@@ -59,7 +59,7 @@ class Codec(UpdateDefence, ABC):
     def protect(self, update: Update, memory: Payload, stream: Stream) -> tuple[Update, Payload]:
         """The site half: every part under ``entry.part``; residuals stay at the site."""
         sent: dict[str, Tensor] = {}
-        kept: dict[str, Tensor] = {}
+        next_memory: dict[str, Tensor] = {}
         for name, tensor in update.payload.items():
             if not _compressed(name, tensor.numel()):
                 sent[name] = tensor
@@ -67,8 +67,8 @@ class Codec(UpdateDefence, ABC):
             state = {key.removeprefix(f"{name}."): t for key, t in memory.items() if key.startswith(f"{name}.")}
             parts, after = self._encoded(tensor.float().reshape(-1), state, stream.child(name))
             sent |= {f"{name}.{part}": t for part, t in parts.items()}
-            kept |= {f"{name}.{part}": t for part, t in after.items()}
-        return replace(update, payload=sent), kept
+            next_memory |= {f"{name}.{part}": t for part, t in after.items()}
+        return replace(update, payload=sent), next_memory
 
     def enforce(self, update: Update, expected: Mapping[str, tuple[int, ...]]) -> Update:
         """The server half: the decoded update, or a refusal that names the part and what is wrong with it."""

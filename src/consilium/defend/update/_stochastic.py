@@ -24,7 +24,7 @@ def round_down_or_up(x: Tensor, scale: Tensor, steps: int, generator: torch.Gene
 
 
 def value_of(codes: Tensor, scale: Tensor, steps: int) -> Tensor:
-    """What the codes stand for, float32; a code above 2 ``steps`` stands for nothing and is refused."""
+    """The numbers that the codes encode, float32; a code above 2 ``steps`` is invalid and refused."""
     if bool((codes > 2 * steps).any()):
         raise refuse("a level is out of range")
     return (codes - steps).float() / steps * scale

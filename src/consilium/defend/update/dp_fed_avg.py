@@ -1,11 +1,11 @@
 """DP-FedAvg: each site's whole update is cut to length C, and the server adds noise of z C to the sum.
 
-    at the site   u <- u min(1, C / ||u||)          over all that is sent; again at the server, whoever sent it (LAWS 4)
+    at the site   u <- u min(1, C / ||u||)          over all that is sent; again at the server, for every site (LAWS 4)
     the server    (sum u + N(0, (z C)^2)) / m       m sites expected, every site counts once (LAWS 15)
 
-The claim is of a site: one hospital more or less changes little of the model, against whoever receives it.  The server
-is trusted: it sees each update.  A round counts amplification by sampling only where every site comes into it by a coin
-of its own (Poisson).  With few sites the noise hides the model as well: such studies are refused with their epsilon.
+The claim is of a site: one hospital more or less changes little of the model, for any recipient of it.  The server
+is trusted: it reads each update.  A round counts amplification by sampling only where every site is sampled
+independently (Poisson).  With few sites the noise destroys the model too: such studies are refused with their epsilon.
 
 Source: McMahan et al. 2018, Learning Differentially Private Recurrent Language Models, arXiv 1710.06963; the moving
 clip: Andrew et al. 2021, Differentially Private Learning with Adaptive Clipping, arXiv 1905.03871
@@ -80,7 +80,10 @@ class DPFedAvg(UpdateDefence, MergeDefence):
             raise Refused("count-noise needs a quantile to count for", remedy="set quantile, such as 0.5")
 
     def made_for(self, network: Network) -> DPFedAvg:
-        """This defence; refused for a network with running statistics, which noise makes useless."""
+        """This defence; refused for a network with running statistics, which noise makes useless.
+
+        Raises Unlawful: the network has buffers.
+        """
         if network.start()[1].numel():
             raise Unlawful(
                 "the model's buffers (BatchNorm's running statistics) would be noised into nonsense",
@@ -88,12 +91,15 @@ class DPFedAvg(UpdateDefence, MergeDefence):
             )
         return self
 
-    def hearing(self, extra: Payload) -> DPFedAvg:
+    def configured_by(self, extra: Payload) -> DPFedAvg:
         """With the clip of this round, where it moves."""
         return replace(self, clip=float(extra[CLIP])) if CLIP in extra else self
 
     def protect(self, update: Update, memory: Payload, stream: Stream) -> tuple[Update, Payload]:
-        """The site half; nothing is kept."""
+        """The site half; nothing is kept.
+
+        Raises Unlawful: the payload has another entry than the change of the model.
+        """
         for name in update.payload:
             if name not in _BOUNDED:
                 raise Unlawful(
@@ -107,22 +113,28 @@ class DPFedAvg(UpdateDefence, MergeDefence):
         return replace(bounded, payload={**bounded.payload, INSIDE: indicator}), memory
 
     def enforce(self, update: Update, expected: Mapping[str, tuple[int, ...]]) -> Update:
-        """The server half: nobody's update is longer, and nobody's word counts for more than one."""
+        """The server half: no update is longer, and every site has weight one."""
         bounded, _ = self._bounded(update)
         if INSIDE not in update.payload:
             return bounded
         return replace(bounded, payload={**bounded.payload, INSIDE: update.payload[INSIDE].clamp(-0.5, 0.5)})
 
     def merge(self) -> Aggregator:
-        """Refused: without a cohort there is no denominator and no noise."""
-        raise Refused("dp-fed-avg needs to know how many sites are expected", remedy="use merge_for")
+        """Refused: without a cohort there is no denominator and no noise.
+
+        Raises Refused: always.
+        """
+        raise Refused("dp-fed-avg was called without the number of expected sites", remedy="use merge_for")
 
     def merge_for(self, cohort: Cohort, stream: Stream) -> Aggregator:
         """The noisy mean over the expected cohort."""
         return CentralNoise(self.clip, self._noise(cohort), cohort.expected, stream, self._moving(cohort))
 
     def promise(self, cohort: Cohort) -> Promise:
-        """A claim of each site; refused where delta, cohort or clip allow none."""
+        """A claim of each site; refused where delta, cohort or clip allow none.
+
+        Raises Unlawful: delta is not below 1/n, or the budget does not cover one round (law 7).
+        """
         n = cohort.population
         if self.delta * n >= 1:
             raise Unlawful(
@@ -146,7 +158,7 @@ class DPFedAvg(UpdateDefence, MergeDefence):
         return Promise(charge, self.delta, self.adjacency, words, rounds)
 
     def _charge(self, cohort: Cohort, noise: float) -> tuple[Charge, str]:
-        """What one round does to one site, and how sites come into it, in words."""
+        """The charge of one round for one site, and how sites are sampled, as text."""
         if cohort.sampling == "poisson" and cohort.rate < 1:
             return of_unit("site", PoissonSampled(cohort.rate, Gaussian(noise))), "Poisson sampling of sites"
         if cohort.rate == 1:

@@ -41,7 +41,7 @@ class FedPAQ(Codec):
         """``codes`` and the length of the whole."""
         return {"codes": (torch.uint8, packed_length(size, self._width)), "norm": (torch.float32, 1)}
 
-    def encode(self, vector: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
+    def encode(self, vector: Tensor, memory: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
         """Nothing is kept."""
         norm = torch.linalg.vector_norm(vector).reshape(1)
         return {

@@ -2,7 +2,7 @@
 
     delta <- delta min(1, bound / ||delta||)
 
-An honest site obeys; a corrupted one does not (LAWS 4), so the server half does the same to every update, whoever sent
+An honest site clips; a corrupted one may not (LAWS 4), so the server half clips every update, whichever site sent
 it.  Only ``delta`` is bounded; what else travels must be finite.  The server must see each update (LAWS 2).
 
 Source: Sun et al. 2019, Can You Really Backdoor Federated Learning?, arXiv 1911.07963

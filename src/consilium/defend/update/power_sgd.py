@@ -5,7 +5,7 @@
 Q starts from the last round's (warm start), so the steps add up to the best rank-r subspace.  A layer is a matrix by
 its first axis against the rest; vectors and layers that P and Q would not make smaller are sent exactly.
 4 (sum r (n + m) + rest) bytes.  In the paper P is summed over workers before Q is made, a second exchange; here each
-site decomposes its own update, so that any merge can read it.
+site decomposes its own update, so that every merge can read it.
 
 Source: Vogels et al. 2019, PowerSGD: Practical Low-Rank Gradient Compression, arXiv 1905.13727
 """
@@ -42,28 +42,28 @@ class PowerSGD(Codec):
     def made_for(self, network: Network) -> Codec:
         """The codec for the layers of ``network``, which alone can encode and decode."""
         params, _ = network.start()
-        return _Layered(self, tuple(tuple(p.shape) for p in network.parameters_at(params).values()))
+        return _LayerwiseCodec(self, tuple(tuple(p.shape) for p in network.parameters_at(params).values()))
 
     @property
     def corrects(self) -> bool:
-        """As the knob says."""
+        """The entry's parameter ``feedback``."""
         return self.feedback
 
     def wire(self, size: int) -> Mapping[str, tuple[torch.dtype, int]]:
-        """Known to ``made_for(network)`` only."""
+        """Defined after ``made_for(network)`` only; raises Refused."""
         raise _unbound()
 
-    def encode(self, vector: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
-        """Known to ``made_for(network)`` only."""
+    def encode(self, vector: Tensor, memory: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
+        """Defined after ``made_for(network)`` only; raises Refused."""
         raise _unbound()
 
     def decode(self, parts: Payload, size: int) -> Tensor:
-        """Known to ``made_for(network)`` only."""
+        """Defined after ``made_for(network)`` only; raises Refused."""
         raise _unbound()
 
 
 @dataclass(frozen=True)
-class _Layered(Codec):
+class _LayerwiseCodec(Codec):
     """PowerSGD for layers of these shapes."""
 
     knobs: PowerSGD
@@ -77,7 +77,7 @@ class _Layered(Codec):
         known = sum(math.prod(shape) for shape in self.shapes)
         if size != known:
             raise Refused(
-                f"power-sgd knows layers of {known} numbers and this entry has {size}",
+                f"the entry has {size} numbers, the layers given to power-sgd {known}",
                 remedy="use another codec with this algorithm",
             )
         low = [of for of in map(self._matrix, self.shapes) if of is not None]
@@ -85,10 +85,10 @@ class _Layered(Codec):
         rest = size - sum(n * m for n, m in low)
         return {part: (torch.float32, n) for part, n in (("p", p), ("q", q), ("rest", rest))}
 
-    def encode(self, vector: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
+    def encode(self, vector: Tensor, memory: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
         length = self.wire(vector.numel())["q"][1]
-        drawn = torch.randn(length, generator=generator, device=vector.device)
-        starts, rank = kept.get("q", drawn), self.knobs.rank
+        initial = torch.randn(length, generator=generator, device=vector.device)
+        starts, rank = memory.get("q", initial), self.knobs.rank
         factors: dict[str, list[Tensor]] = {"p": [vector[:0]], "q": [vector[:0]], "rest": [vector[:0]]}
         at = 0
         for layer, matrix in self._layers(vector):
@@ -96,7 +96,7 @@ class _Layered(Codec):
                 factors["rest"].append(layer)
                 continue
             end = at + rank * matrix[1]
-            p, q = _power_step(layer.view(matrix), starts[at:end].view(-1, rank), drawn[at:end].view(-1, rank))
+            p, q = _power_step(layer.view(matrix), starts[at:end].view(-1, rank), initial[at:end].view(-1, rank))
             factors["p"].append(p.reshape(-1))
             factors["q"].append(q.reshape(-1))
             at = end
@@ -106,13 +106,13 @@ class _Layered(Codec):
     def decode(self, parts: Payload, size: int) -> Tensor:
         if not all(bool(part.isfinite().all()) for part in parts.values()):
             raise refuse("a factor is not finite")
-        out, left = [], dict(parts)
+        out, queue = [], dict(parts)
         for shape in self.shapes:
             matrix = self._matrix(shape)
             if matrix is None:
-                out.append(_next(left, "rest", math.prod(shape)))
+                out.append(_next(queue, "rest", math.prod(shape)))
                 continue
-            p, q = (_next(left, part, self.knobs.rank * n) for part, n in zip(("p", "q"), matrix, strict=True))
+            p, q = (_next(queue, part, self.knobs.rank * n) for part, n in zip(("p", "q"), matrix, strict=True))
             out.append((p.view(matrix[0], -1) @ q.view(matrix[1], -1).T).reshape(-1))
         return torch.cat(out)
 
@@ -128,17 +128,17 @@ class _Layered(Codec):
         return (n, m) if self.knobs.rank * (n + m) < n * m else None
 
 
-def _power_step(matrix: Tensor, start: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
-    """P ``(n, r)`` with orthonormal columns and Q ``(m, r)``; a column of zeros to start from is drawn anew."""
-    start = torch.where((start == 0).all(0), drawn, start)
+def _power_step(matrix: Tensor, start: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
+    """P ``(n, r)`` with orthonormal columns and Q ``(m, r)``; a start column of zeros is replaced by a random one."""
+    start = torch.where((start == 0).all(0), initial, start)
     p = torch.linalg.qr(matrix @ start).Q
     return p, matrix.T @ p
 
 
-def _next(left: dict[str, Tensor], part: str, length: int) -> Tensor:
-    taken, left[part] = left[part][:length], left[part][length:]
-    return taken
+def _next(queue: dict[str, Tensor], part: str, length: int) -> Tensor:
+    head, queue[part] = queue[part][:length], queue[part][length:]
+    return head
 
 
 def _unbound() -> Refused:
-    return Refused("power-sgd needs to know the network's layers", remedy="use made_for(network) of it")
+    return Refused("power-sgd was called without the network's layers", remedy="call made_for(network) first")

@@ -48,7 +48,7 @@ class QSGD(Codec):
         codes = (torch.uint8, packed_length(size, self.bits))
         return {"codes": codes, "scales": (torch.float32, self._buckets(size))}
 
-    def encode(self, vector: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
+    def encode(self, vector: Tensor, memory: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
         """Nothing is kept."""
         width = self._width(vector.numel())
         rows = torch.nn.functional.pad(vector, (0, -vector.numel() % width)).view(-1, width)

@@ -33,15 +33,15 @@ class SignSGD(Codec):
 
     @property
     def corrects(self) -> bool:
-        """As the knob says."""
+        """The entry's parameter ``feedback``."""
         return self.feedback
 
     def wire(self, size: int) -> Mapping[str, tuple[torch.dtype, int]]:
         """``signs`` and one ``scale``."""
         return {"signs": (torch.uint8, packed_length(size, 1)), "scale": (torch.float32, 1)}
 
-    def encode(self, vector: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
-        """Bit 1 stands for plus."""
+    def encode(self, vector: Tensor, memory: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
+        """Bit 1 encodes plus."""
         return {"signs": pack_bits(vector >= 0, 1), "scale": vector.abs().mean().reshape(1)}, {}
 
     def decode(self, parts: Payload, size: int) -> Tensor:

@@ -38,7 +38,7 @@ class TopK(Codec):
 
     @property
     def corrects(self) -> bool:
-        """As the knob says."""
+        """The entry's parameter ``feedback``."""
         return self.feedback
 
     def wire(self, size: int) -> Mapping[str, tuple[torch.dtype, int]]:
@@ -49,14 +49,14 @@ class TopK(Codec):
             return {"indices": (torch.int32, k), **values}
         return {"mask": (torch.uint8, packed_length(size, 1)), **values}
 
-    def encode(self, vector: Tensor, kept: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
+    def encode(self, vector: Tensor, memory: Payload, generator: torch.Generator) -> tuple[Payload, Payload]:
         """The k largest, in the order of their positions."""
         place = vector.abs().topk(self._count(vector.numel())).indices.sort().values
         values = {"values": vector[place]}
         if "indices" in self.wire(vector.numel()):
             return {"indices": place.int(), **values}, {}
-        chosen = torch.zeros(vector.shape, dtype=torch.int32, device=vector.device).index_fill(0, place, 1)
-        return {"mask": pack_bits(chosen, 1), **values}, {}
+        mask = torch.zeros(vector.shape, dtype=torch.int32, device=vector.device).index_fill(0, place, 1)
+        return {"mask": pack_bits(mask, 1), **values}, {}
 
     def decode(self, parts: Payload, size: int) -> Tensor:
         """Zero where nothing was sent."""

@@ -1,15 +1,15 @@
-"""The front door: the one published port.  It lets the fleet's calls through and nothing else.
+"""The gateway: the one published port.  It forwards calls of Flower's fleet interface and refuses all others.
 
-Flower serves fleet, control and runtime interfaces on one port, and node keys protect the fleet alone: whoever reaches
-the rest can start a run, register a key or fetch a task.  So the link listens on the loopback only, and this door
-stands before it: TLS, then one strict reading of each request, then the node's signature, and only then a body.
+Flower serves fleet, control and runtime interfaces on one port, and node keys protect the fleet alone: any client of
+the rest can start a run, register a key or fetch a task.  So Flower's server listens on the loopback only, behind this
+gateway: TLS, then one strict reading of each request, then the node's signature, and only then a body.
 
-    stream      bytes of a connection, read only when asked for: nobody makes the door hold what it has not asked for
+    stream      bytes of a connection, read only on demand: a client cannot fill the gateway's memory
     head        the strict reading of a request's head
-    signature   which node has signed it; each signature is good once
+    signature   which node signed it; each signature is accepted once
     sender      a node pushes replies in its own name only
     admission   how many connections and bytes each party may have at once
-    door        listens, and passes what may pass
+    door        accepts connections and forwards the requests that pass
 
 Needs no torch.
 """

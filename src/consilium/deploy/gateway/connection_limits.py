@@ -1,12 +1,12 @@
 """How many connections and bytes each party may have at once.
 
     Crowd   at most so many connections; where they are full, a newcomer takes the place of the oldest one of the party
-            that has the most.  So nobody fills it: who holds a thousand connections open loses a thousand, and a
-            hospital that shares its address with them needs its place for the blink of a handshake only
-    Share   at most so many bytes; who asks for more waits until there is room
+            that has the most.  One party alone cannot fill it: a client with a thousand open connections
+            loses those, and a hospital behind the same address needs a place only during its handshake
+    Share   at most so many bytes; a request for more waits until others are released
 
-The rule that the greediest loses is that of a fair queue: a party with few connections is untouched while another has
-more.
+Evicting from the party with the most connections is the rule of a fair queue: a party with few connections is untouched
+while another has more.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class Crowd:
         return len(self._party)
 
     def enter(self, party: Hashable, one: object, end: Callable[[], None]) -> None:
-        """``one`` of ``party`` comes in; where it is full, ``end`` of another is called."""
+        """Admit ``one`` of ``party``; when full, ``end`` of another connection is called."""
         while len(self) >= self.most:
             self._turn_out()
         self._party[one] = party
         self._inside.setdefault(party, {})[one] = end
 
     def leave(self, one: object) -> None:
-        """``one`` goes, if it is inside."""
+        """Remove ``one``, if it is inside."""
         if one in self._party:
             party = self._party.pop(one)
             del self._inside[party][one]
@@ -46,7 +46,7 @@ class Crowd:
                 del self._inside[party]
 
     def _turn_out(self) -> None:
-        greediest = max(self._inside.values(), key=len)  # of equals the one that came first
+        greediest = max(self._inside.values(), key=len)  # of equals the first
         one, end = next(iter(greediest.items()))
         self.leave(one)
         end()
@@ -70,7 +70,7 @@ class Share:
             yield
         finally:
             self.free += size
-            self._room.set()  # everybody looks again, and waits for the next one
+            self._room.set()  # every waiting task checks again
             self._room = asyncio.Event()
 
 
@@ -85,7 +85,7 @@ class Notes:
         self._left_out: Counter[str] = Counter()
 
     def note(self, kind: str, line: str) -> None:
-        """Say ``line``, or count it under its ``kind``."""
+        """Log ``line``, or count it under its ``kind``."""
         now = self._clock()
         while self._said and now - self._said[0] > self._seconds:
             self._said.popleft()

@@ -1,9 +1,9 @@
-"""The door itself: it listens, reads a head, sees who has signed it, and passes the request to the link behind.
+"""The gateway's server: it accepts connections, reads a head, checks its signature, forwards the request to Flower.
 
-    stranger ---TLS, one head---> signature ---> node: bodies, answers, one connection to the link for each of its own
+    unknown client ---TLS, one head---> signature ---> node: bodies, answers, one connection to Flower each
 
-A stranger's connection costs one head and what OpenSSL keeps; its body is left in the network.  Without keys (loopback
-only) whoever sends a head that may pass is let in, and a party is an address.
+The connection of an unknown client costs one head and OpenSSL's buffers; its body is not read.  Without keys (loopback
+only) a client that sends a valid head is admitted, and a party is an address.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _WORDS = {
     400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 408: "Request Timeout", 412: "Precondition Failed",
     413: "Content Too Large", 431: "Head Too Large",
 }  # fmt: skip
-_log = logging.getLogger("consilium.front_door")
+_log = logging.getLogger("consilium.gateway")
 
 
 class Listener:
-    """The open door: the sockets it listens on, and everybody who is in it."""
+    """The running gateway: its listening sockets and the connections that it serves."""
 
     def __init__(self, door: Gateway, sockets: Sequence[socket.socket]) -> None:
         self.sockets = tuple(sockets)
@@ -48,7 +48,7 @@ class Listener:
         await asyncio.gather(*self._accepting)
 
     def close(self) -> None:
-        """Let nobody in any more, and everybody go."""
+        """Accept no more connections, and close those that are open."""
         for task in (*self._accepting, *self._guests):
             task.cancel()
         for one in self.sockets:
@@ -65,13 +65,13 @@ class Listener:
             guest = loop.create_task(self._door.serve(connection, str(address[0])))
             self._guests.add(guest)
             guest.add_done_callback(self._guests.discard)
-            await asyncio.sleep(0)  # a crowd before the door holds nobody up who is in it
+            await asyncio.sleep(0)  # many waiting clients do not delay the admitted ones
 
 
 class Gateway:
     """Listens on one address and passes what may pass to the link at ``upstream``.
 
-    ``signatures`` knows the nodes; None, on the loopback only, lets in who has no key.
+    ``signatures`` holds the nodes' keys; None, on the loopback only, admits clients without a key.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Gateway:
     async def serve(self, connection: socket.socket, address: str) -> None:
         """One connection from its first byte to its last."""
         stream, link = ByteStream(connection), _Link(self.upstream, self.trust, self.limits)
-        stay = _Stay(stream)
+        stay = _ServedConnection(stream)
         self._strangers.enter(address, stay, stay.end)
         try:
             await self._guest(stay, link, address)
@@ -113,14 +113,14 @@ class Gateway:
             self._notes.note(str(denied.status), f"{address} refused: {denied.status} ({denied.reason})")
             await _answer(stream, denied)
         except (TimeoutError, EOFError, OSError):
-            pass  # a client that went away, or the link did: the client asks again
+            pass  # the client or Flower's server disconnected: the client repeats its request
         finally:
             for crowd in (self._strangers, self._inside):
                 crowd.leave(stay)
             link.close()
             stay.over()
 
-    async def _guest(self, stay: _Stay, link: _Link, address: str) -> None:
+    async def _guest(self, stay: _ServedConnection, link: _Link, address: str) -> None:
         stream, head = stay.stream, await self._first(stay.stream)
         if head is not None:
             party = self._party(head, address)
@@ -135,7 +135,7 @@ class Gateway:
         await stream.finish(_LAST_WORD)
 
     async def _first(self, stream: ByteStream) -> Head | None:
-        """TLS and the first head of a stranger; None if it says nothing."""
+        """TLS and the first head of an unknown client; None if it sends nothing."""
         try:
             async with asyncio.timeout(self.limits.greeting):
                 await stream.greet(self.tls)
@@ -165,14 +165,14 @@ class Gateway:
             body = await asyncio.wait_for(stream.exactly(head.length), self.limits.patience(head.length))
             if head.call.endswith("/push-messages"):
                 check_sender(body)
-            begun, length = await link.ask(head, body)
+            start, length = await link.ask(head, body)
             del body
         async with share.hold(length):
-            answer = begun + await link.rest(length)
+            answer = start + await link.rest(length)
             await asyncio.wait_for(stream.write(answer), self.limits.patience(len(answer)))
 
 
-class _Stay:
+class _ServedConnection:
     """A connection and the task that serves it, which end together."""
 
     def __init__(self, stream: ByteStream) -> None:

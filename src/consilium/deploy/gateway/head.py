@@ -3,7 +3,7 @@
     POST /v1/fleet/WORD HTTP/1.1, WORD one of ten, byte for byte; a Content-Length within the limit; no
     Transfer-Encoding, Upgrade, Expect or Connection tricks; every other request: 403 or 400, and the connection ends
 
-What passes is written anew for the link, so that both ends read the same request (no smuggling).
+A request that passes is serialised again for Flower's server, so that both ends read the same request (no smuggling).
 
 Source: RFC 9112 (HTTP/1.1), sections 3, 5, 6.3 and 11.2 (request smuggling).
 """
@@ -45,8 +45,8 @@ _HOP = frozenset({b"connection", b"keep-alive", b"host", b"content-length"})
 class ConnectionLimits:
     """What a connection and a party may have: sizes in bytes, times in seconds, connections by number.
 
-    ``head`` and ``body`` bound one request.  Until a node's signature has been seen, a connection is a stranger's: at
-    most ``strangers`` of those are open, each has ``greeting`` seconds for TLS and its first head, and none of their
+    ``head`` and ``body`` bound one request.  Until a node's signature is verified, a connection is unknown: at most
+    ``strangers`` of those are open, each has ``greeting`` seconds for TLS and its first head, and none of their
     bodies is read.  After that there are at most ``connections``, each has ``seconds`` for its next head, and the
     bodies and answers of one node (without keys: of one address) are at most ``share`` bytes at once.
 
@@ -95,43 +95,46 @@ class Denied(Exception):
 
 
 def read_head(raw: bytes, limits: ConnectionLimits, calls: frozenset[str] = CALLS) -> Head:
-    """The request whose head, up to and with its empty line, is ``raw``; raises :class:`Denied`."""
+    """The request whose head, up to and with its empty line, is ``raw``; raises :class:`Denied`.
+
+    Raises Denied: the head is malformed, or the call is not of the fleet interface.
+    """
     lines = raw[:-4].split(b"\r\n")
     if any(b"\r" in line or b"\n" in line or b"\0" in line for line in lines):
-        raise Denied(400, "a line ends in another way than CR LF")
+        raise Denied(400, "a line of the head does not end with CR LF")
     match = _LINE.match(lines[0])
     if match is None:
-        raise Denied(403, "its first line is not that of a call")
+        raise Denied(403, "the first line is not that of a call of the fleet interface")
     method, path = match[1].decode(), match[2].decode()
     if method != "POST" or path not in calls:
-        raise Denied(403, f"{method} {path} is not the fleet's")
-    found = [_field(line) for line in lines[1:]]
-    names = [name for name, _ in found]
+        raise Denied(403, f"{method} {path} is not a call of the fleet interface")
+    fields = [_field(line) for line in lines[1:]]
+    names = [name for name, _ in fields]
     if _FORBIDDEN & set(names):
-        raise Denied(400, f"{sorted(_FORBIDDEN & set(names))[0].decode()} is not spoken here")
+        raise Denied(400, f"{sorted(_FORBIDDEN & set(names))[0].decode()} is not supported by this gateway")
     if names.count(b"content-length") != 1 or names.count(b"host") != 1:
-        raise Denied(400, "needs one Content-Length and one Host")
-    _check_connection(found)
-    return Head(path, tuple(f for f in found if f[0] not in _HOP), _length(dict(found)[b"content-length"], limits))
+        raise Denied(400, "the head needs exactly one Content-Length and one Host")
+    _check_connection(fields)
+    return Head(path, tuple(f for f in fields if f[0] not in _HOP), _length(dict(fields)[b"content-length"], limits))
 
 
 def _field(line: bytes) -> tuple[bytes, bytes]:
     match = _FIELD.match(line)
     if match is None:
-        raise Denied(400, "a field is malformed")
+        raise Denied(400, "a header field is malformed")
     return match[1].lower(), match[2]
 
 
-def _check_connection(found: list[tuple[bytes, bytes]]) -> None:
+def _check_connection(fields: list[tuple[bytes, bytes]]) -> None:
     """A Connection field may not name other fields: it would have them dropped on the way."""
-    for name, value in found:
+    for name, value in fields:
         if name == b"connection" and value.lower() not in (b"keep-alive", b"close"):
-            raise Denied(400, "Connection names fields")
+            raise Denied(400, "the Connection field names other fields; only keep-alive and close are allowed")
 
 
 def _length(value: bytes, limits: ConnectionLimits) -> int:
     if not re.fullmatch(rb"[0-9]{1,12}", value):
-        raise Denied(400, "Content-Length is no number")
+        raise Denied(400, "Content-Length is not a number")
     if int(value) > limits.body:
-        raise Denied(413, f"a body of {int(value)} bytes is more than {limits.body}")
+        raise Denied(413, f"the body has {int(value)} bytes; at most {limits.body} are allowed")
     return int(value)

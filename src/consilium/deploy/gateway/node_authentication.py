@@ -4,10 +4,10 @@
     flwr-timestamp    the time of the call, ISO 8601        within Flower's window: 5 s ahead to 305 s behind
     flwr-signature    ECDSA with SHA-256 over that text     must be the key's, and not have been seen before
 
-Flower signs the time alone, so that a signature is a pass for anything its node may do, for five minutes, for whoever
-has got hold of it.  Therefore each is good once: the door remembers them by (key, r), where r is the half of an ECDSA
-signature that nobody can change who has not the key; (r, n - s) is the same signature.  It remembers the latest of each
-node, and takes none that was signed before the oldest that it remembers, like the window of IPsec.
+Flower signs the time alone, so an intercepted signature would authorise any call of its node for five minutes.  Each is
+therefore accepted once: the gateway stores (key, r), where r is the half of an ECDSA signature that cannot be changed
+without the key; (r, n - s) is the same signature.  It stores the latest of each node, and refuses signatures older than
+the oldest that it stores, like the anti-replay window of IPsec.
 
 Source: flwr 1.41.0, flwr.superlink.routers.fleet.node_auth; RFC 4303, section 3.4.3 (anti-replay window).
 """
@@ -32,7 +32,7 @@ _AHEAD, _BEHIND = 5.0, 305.0
 _MOST = 16_384
 """Signatures of one node that are remembered: more than it makes in the seconds in which two calls may overtake."""
 _UNKNOWN = json.dumps({"code": 2004, "detail": "SuperNode could not be activated."}).encode()
-"""What Flower says to a node whose key is not registered; the node repeats it, and ends."""
+"""Flower's answer to a node whose key is not registered; the node logs it and ends."""
 
 
 @dataclass
@@ -67,7 +67,10 @@ class Signatures:
         self._clock = clock
 
     def node(self, head: Head) -> bytes:
-        """The key whose node has signed ``head``; raises :class:`Denied`."""
+        """The key whose node has signed ``head``; raises :class:`Denied`.
+
+        Raises Denied: no registered key signed the head, or the signature was used before.
+        """
         values = [[value for name, value in head.fields if name == wanted] for wanted in (_KEY, _TIME, _SIGNATURE)]
         if any(len(value) != 1 for value in values):
             raise Denied(401, "it is not signed by a node")

@@ -24,11 +24,14 @@ __all__ = ["check_sender"]
 _WIDTHS = {1: 8, 5: 4}
 """Bytes of a value by its wire type, where they are fixed."""
 _MOST_FIELDS = 64
-"""Of one message: a node sends one reply a call, and nobody is waited for who counts to millions."""
+"""Of one message: a node sends one reply a call; messages with more fields are refused unread."""
 
 
 def check_sender(body: bytes | bytearray) -> None:
-    """Refuse pushed messages that name another sender than the request does; raises :class:`Denied`."""
+    """Refuse pushed messages that name another sender than the request does; raises :class:`Denied`.
+
+    Raises Denied: a message names another sender.
+    """
     request = memoryview(body)
     node = _number(_only(_only(request, 1), 1))
     for number, message in _fields(request):
@@ -37,10 +40,10 @@ def check_sender(body: bytes | bytearray) -> None:
 
 
 def _only(message: int | memoryview, wanted: int) -> int | memoryview:
-    found = [value for number, value in _fields(_bytes(message)) if number == wanted]
-    if len(found) != 1:
+    values = [value for number, value in _fields(_bytes(message)) if number == wanted]
+    if len(values) != 1:
         raise Denied(400, "a message that does not name one sender")
-    return found[0]
+    return values[0]
 
 
 def _bytes(value: int | memoryview) -> memoryview:
@@ -53,10 +56,10 @@ def _number(value: int | memoryview) -> int:
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """Number and value of each field: an integer, or the bytes of anything else."""
-    at, seen = 0, 0
+    at, count = 0, 0
     while at < len(message):
-        seen += 1
-        if seen > _MOST_FIELDS:
+        count += 1
+        if count > _MOST_FIELDS:
             _malformed()
         tag, at = _varint(message, at)
         number, kind = tag >> 3, tag & 7

@@ -1,7 +1,7 @@
-"""The bytes of one accepted connection, with or without TLS, read only when they are asked for.
+"""The bytes of one accepted connection, with or without TLS, read only on demand.
 
 asyncio's own streams read ahead, hundreds of kilobytes for each connection, and hand a connection over after the
-handshake only.  Here a connection costs what was asked of it: the kernel holds the rest back (TCP's flow control).
+handshake only.  Here a connection costs only the bytes requested: the kernel holds the rest back (TCP's flow control).
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import ssl
 __all__ = ["ByteStream", "Overlong"]
 
 _SMALL, _LARGE = 16 * 1024, 256 * 1024
-"""Bytes of one read: of a stranger, whose head is small, and of a node."""
+"""Bytes of one read: of an unknown client, whose head is small, and of a node."""
 
 
 class Overlong(Exception):
-    """What was waited for did not come within its length."""
+    """The end of a message was not received within the allowed length."""
 
 
 class ByteStream:
@@ -28,7 +28,7 @@ class ByteStream:
         self._socket, self._loop = connection, asyncio.get_running_loop()
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls: ssl.SSLObject | None = None
-        self._ahead = bytearray()  # plain bytes that came with what was asked for
+        self._ahead = bytearray()  # plain bytes received beyond those requested
         self._piece = _SMALL
         self.ready, self.open = False, True
 
@@ -48,7 +48,7 @@ class ByteStream:
         self._piece = _LARGE
 
     async def until(self, end: bytes, most: int) -> bytes:
-        """What comes up to and with ``end``; empty if nothing comes any more.
+        """The bytes up to and with ``end``; empty if the connection is closed.
 
         Raises Overlong beyond ``most`` bytes, and EOFError where the connection ends before ``end``.
         """
@@ -68,14 +68,14 @@ class ByteStream:
         return self._take(at + len(end))
 
     async def exactly(self, size: int) -> bytearray:
-        """The next ``size`` bytes, made as they come; raises EOFError where the connection ends before."""
-        got = bytearray(self._take(size))
-        while len(got) < size:
-            data = await self._more(size - len(got))
+        """The next ``size`` bytes, allocated as they arrive; raises EOFError where the connection ends before."""
+        buffer = bytearray(self._take(size))
+        while len(buffer) < size:
+            data = await self._more(size - len(buffer))
             if not data:
                 raise EOFError
-            got += data
-        return got
+            buffer += data
+        return buffer
 
     async def write(self, data: bytes | bytearray) -> None:
         """Send ``data``, encrypted a piece at a time."""
@@ -89,11 +89,11 @@ class ByteStream:
                 await self._flush()
 
     async def finish(self, seconds: float) -> None:
-        """Say that nothing more comes, and hear the other end out for ``seconds``: it might not read the last word."""
+        """Close for writing, then read for ``seconds``: otherwise the other end may lose the last answer."""
         with contextlib.suppress(OSError, TimeoutError, ValueError):
             async with asyncio.timeout(seconds):
                 if self._tls is not None:
-                    with contextlib.suppress(ssl.SSLError):  # its own end of TLS is not waited for
+                    with contextlib.suppress(ssl.SSLError):  # the other end's TLS shutdown is not awaited
                         self._tls.unwrap()
                     await self._flush()
                 self._socket.shutdown(socket.SHUT_WR)
@@ -107,7 +107,7 @@ class ByteStream:
             self._loop.remove_reader(self._socket)
             self._loop.remove_writer(self._socket)
             self._socket.close()
-            self._tls = None  # at once, and not when somebody collects cycles: a crowd comes and goes faster
+            self._tls = None  # freed at once: garbage collection of cycles is too slow for many connections
             self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
             self._ahead.clear()
 
@@ -117,9 +117,9 @@ class ByteStream:
         return self._socket
 
     def _take(self, size: int) -> bytes:
-        taken = bytes(self._ahead[:size])
+        piece = bytes(self._ahead[:size])
         del self._ahead[:size]
-        return taken
+        return piece
 
     async def _more(self, most: int = _LARGE) -> bytes:
         """Some plain bytes; empty at the end."""

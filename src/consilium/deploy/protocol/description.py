@@ -1,8 +1,8 @@
-"""What a server tells a site of a study, and what the site makes of it: words in both directions, never code.
+"""A study as a server describes it to a site, and as the site reads it: data in both directions, never code.
 
-The study's own tables travel, so both ends build the same objects from the catalogue that is installed there.  What the
-site does not need stays: attacks, seeds of other trainings, the question.  A model that is a user's own module names an
-import path, and a site runs it only where its limits allow code.
+The study's own tables are sent, so both ends build the same objects from the catalogue that is installed there.  What
+the site does not need is left out: attacks, seeds of other trainings, the question.  A model that is a user's own
+module names an import path, and a site runs it only where its limits allow code.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from consilium.study.stages.manifest import given
 from .messages import StudyRequest
 from .schema import Schema, check_declared, read_schema
 
-__all__ = ["Understood", "describe", "understand"]
+__all__ = ["DescribedStudy", "describe", "understand"]
 
 _TOLD = ("name", "data", "model", "federation", "vary", "threads", "max-epsilon", "unlawful")
 _PLAN = {"tables", "arm", "seed", "training", "shape", "classes", "inputs", "roster"}
 
 
 @dataclass(frozen=True, eq=False)
-class Understood:
+class DescribedStudy:
     """A study as a site reads it: one arm and one seed of it, and what the model's inputs and answers are."""
 
     spec: TrainingSpec
@@ -50,7 +50,7 @@ class Understood:
 def describe(
     spec: TrainingSpec, arm: Arm, seed: int, training: str, data: Consortium, sites: Sequence[str]
 ) -> StudyRequest:
-    """The request for one ``training`` among ``sites``; refused where they could not be told what inputs mean."""
+    """The request for one ``training`` among ``sites``; refused where the inputs' meaning cannot be sent."""
     check_declared(data)
     federation = arm.federation(spec)
     tables = {name: value for name, value in given(spec).items() if name in _TOLD}
@@ -77,19 +77,22 @@ def describe(
     )
 
 
-def understand(request: StudyRequest) -> Understood:
-    """The study that is asked for; refused where the request says one thing to the limits and another to the work."""
+def understand(request: StudyRequest) -> DescribedStudy:
+    """The requested study; refused where the fields that the limits check differ from the study's tables.
+
+    Raises Refused: the request is malformed, or its summary differs from its study.
+    """
     plan = request.plan
     if set(plan) != _PLAN or not isinstance(plan["tables"], Mapping):
-        raise Refused("the request holds no study", remedy="run one release everywhere", where="request")
+        raise Refused("the request describes no study", remedy="run one release everywhere", where="request")
     spec = parse({**plan["tables"], "seeds": [plan["seed"]]})
     named, name, seed, roster = {arm.name: arm for arm in arms(spec)}, plan["arm"], plan["seed"], plan["roster"]
     if not isinstance(spec, TrainingSpec) or not isinstance(name, str) or name not in named:
-        raise Refused("the request names no training", remedy="run one release everywhere", where="request")
+        raise Refused("the request names no arm of its study", remedy="run one release everywhere", where="request")
     if not isinstance(seed, int) or not isinstance(roster, list):
-        raise Refused("the request holds no study", remedy="run one release everywhere", where="request")
+        raise Refused("the request describes no study", remedy="run one release everywhere", where="request")
     schema = read_schema(plan)
-    made = Understood(
+    study = DescribedStudy(
         spec,
         named[name],
         seed,
@@ -99,27 +102,27 @@ def understand(request: StudyRequest) -> Understood:
         tuple(str(site) for site in roster),
         schema.inputs,
     )
-    _check_same(request, made)
-    return made
+    _check_same(request, study)
+    return study
 
 
-def _check_same(request: StudyRequest, made: Understood) -> None:
-    """What the limits were asked about is what will be done."""
-    federation = made.arm.federation(made.spec)
+def _check_same(request: StudyRequest, study: DescribedStudy) -> None:
+    """Refuse a request whose summary (which the limits check) differs from its study (which is trained)."""
+    federation = study.arm.federation(study.spec)
     planned: dict[str, Json] = {
         "rounds": federation.shape.rounds,
         "local_epochs": federation.shape.local_epochs,
         "batch": federation.shape.batch,
         "algorithm": federation.algorithm.configuration(),
-        "model": made.spec.model.configuration(),
-        "defences": [defence.configuration() for defence in made.arm.defences],
-        "sites": len(made.roster),
-        "study": made.spec.name,
-        "code": made.spec.model.kind() == "module",
+        "model": study.spec.model.configuration(),
+        "defences": [defence.configuration() for defence in study.arm.defences],
+        "sites": len(study.roster),
+        "study": study.spec.name,
+        "code": study.spec.model.kind() == "module",
     }
     wording = request.to_json()
     for name, value in planned.items():
         if wording[name] != value:
             raise Refused(
-                f"the request says two things of {name}", remedy="run one release everywhere", where="request"
+                f"the request gives two values for {name}", remedy="run one release everywhere", where="request"
             )

@@ -1,7 +1,7 @@
 """The first difference between a site's schema and the study's, in one line for both ends.
 
-What leaves the site is public: the study's own words, and those that the site's data file declares.  Limits and
-categories that were read from records stay, and so does the name of a column that the study does not know (a file
+What leaves the site is public information: the study's own words, and those that the site's data file declares.  Limits
+and categories that were read from records stay, and so does the name of a column that the study does not know (a file
 without a header has a person's values there); the site's log has them.
 """
 
@@ -24,7 +24,10 @@ _log = logging.getLogger("consilium.site")
 
 
 def refuse_difference(mine: Schema, study: Schema, *, private: bool) -> None:
-    """Refuse, naming the first, what differs; ``private``: a claim is made, so that nothing undeclared may be used."""
+    """Refuse, naming the first, what differs; ``private``: a claim is made, so that nothing undeclared may be used.
+
+    Raises Refused: the data differ.  Raises Unlawful: undeclared ranges or categories under a claim (law 9).
+    """
     checks: tuple[Callable[[Schema, Schema], None], ...] = _columns, _preparation, _shape, _classes, _patients
     for check in checks:
         check(mine, study)
@@ -36,22 +39,22 @@ def refuse_difference(mine: Schema, study: Schema, *, private: bool) -> None:
 
 
 def _columns(mine: Schema, study: Schema) -> None:
-    own, wanted = mine.inputs.columns, study.inputs.columns
-    if bool(own) != bool(wanted):
-        have, lack = ("named columns", "none") if own else ("no named columns", "some")
+    columns, wanted = mine.inputs.columns, study.inputs.columns
+    if bool(columns) != bool(wanted):
+        have, lack = ("named columns", "none") if columns else ("no named columns", "some")
         remedy = "give a table, or an npz with an array columns" if wanted else _ALIKE
         _refuse(f"the data have {have}, the study's have {lack}", remedy)
-    for number, (one, other) in enumerate(zip(own, wanted, strict=False), 1):
+    for number, (one, other) in enumerate(zip(columns, wanted, strict=False), 1):
         if one.name != other.name:
             remedy = "bring the columns into the study's order, and drop those that it has not"
             what = _name(one, study)
             _refuse(f"column {number} is {what}, the study's is {shown(other.name)}", remedy)
         _column(f"column {number} {shown(one.name)}", one, other)
-    if len(own) < len(wanted):
-        missing = shown(wanted[len(own)].name)
-        _refuse(f"there are {len(own)} columns, the study's column {len(own) + 1} is {missing}", "add it")
-    if len(own) > len(wanted):
-        more = _name(own[len(wanted)], study)
+    if len(columns) < len(wanted):
+        missing = shown(wanted[len(columns)].name)
+        _refuse(f"there are {len(columns)} columns, the study's column {len(columns) + 1} is {missing}", "add it")
+    if len(columns) > len(wanted):
+        more = _name(columns[len(wanted)], study)
         _refuse(f"column {len(wanted) + 1} is {more}, the study's are {len(wanted)}", "drop it")
 
 
@@ -73,11 +76,11 @@ def _column(where: str, one: Column, other: Column) -> None:
 
 
 def _preparation(mine: Schema, study: Schema) -> None:
-    own, wanted = dict(mine.inputs.preparation), dict(study.inputs.preparation)
-    for step in sorted({*own, *wanted}):
-        if own.get(step) != wanted.get(step):
-            told = [shown(steps[step]) if step in steps else "not told" for steps in (own, wanted)]
-            _refuse(f"{_step(step)}: {told[0]}, the study's: {told[1]}", _ALIKE)
+    steps_here, wanted = dict(mine.inputs.preparation), dict(study.inputs.preparation)
+    for step in sorted({*steps_here, *wanted}):
+        if steps_here.get(step) != wanted.get(step):
+            texts = [shown(steps[step]) if step in steps else "not stated" for steps in (steps_here, wanted)]
+            _refuse(f"{_step(step)}: {texts[0]}, the study's: {texts[1]}", _ALIKE)
 
 
 def _shape(mine: Schema, study: Schema) -> None:
@@ -93,19 +96,19 @@ def _classes(mine: Schema, study: Schema) -> None:
 
 def _patients(mine: Schema, study: Schema) -> None:
     if study.inputs.patients and not mine.inputs.patients:
-        reason = "the study's records are of patients, and here nothing says whose each record is"
-        _refuse(reason, "declare the patient of each record; one that is alone is a patient of its own")
+        reason = "the study's records are of patients, and this site's data name no patient for each record"
+        _refuse(reason, "declare the patient of each record; a record without others is a patient of its own")
 
 
-def _words(what: str, own: tuple[str, ...], declared: bool, wanted: tuple[str, ...], remedy: str) -> NoReturn:
-    """Refuse at the first word that differs; the site's own is told only where it is declared."""
-    pairs = zip(own, wanted, strict=False)
-    at = next((k for k, (one, other) in enumerate(pairs) if one != other), min(len(own), len(wanted)))
+def _words(what: str, present: tuple[str, ...], declared: bool, wanted: tuple[str, ...], remedy: str) -> NoReturn:
+    """Refuse at the first word that differs; the site's own word is sent only where it is declared."""
+    pairs = zip(present, wanted, strict=False)
+    at = next((k for k, (one, other) in enumerate(pairs) if one != other), min(len(present), len(wanted)))
     place, theirs = what.format(at + 1), shown(wanted[at]) if at < len(wanted) else "not there"
     if not declared:
-        _log.warning("read from the records: %s", shown(list(own)))
+        _log.warning("read from the records: %s", shown(list(present)))
         _refuse(f"{place} is not the study's ({theirs}), and the list is not declared", remedy)
-    _refuse(f"{place} is {shown(own[at]) if at < len(own) else 'not there'}, the study's {theirs}", remedy)
+    _refuse(f"{place} is {shown(present[at]) if at < len(present) else 'not there'}, the study's {theirs}", remedy)
 
 
 def _name(column: Column, study: Schema) -> str:
@@ -118,7 +121,7 @@ def _name(column: Column, study: Schema) -> str:
 
 def _limits(column: Column) -> str:
     if column.range is None:
-        return "between limits that nobody tells"
+        return "between limits that are not stated"
     return "from {} to {}".format(*(repr(float(end)).removesuffix(".0") for end in column.range))
 
 

@@ -2,7 +2,7 @@
 
 The numbers are those that LAWS 9 calls public: training records and the units they are of (patients), which the server
 weighs its updates by and which set its noise, and validation records, which its assessments are means over.  A digest
-says what the columns, their preparation and the classes are.  Nothing else of the data is said.
+identifies the columns, their preparation and the classes.  Nothing else about the data is sent.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ class Enrolment:
     inputs: str = ""
 
     def check_bounds(self, most: int) -> None:
-        """Refuse more records than a study allows, or none at all."""
+        """Refuse more records than a study allows, or none at all.
+
+        Raises Refused: no training records, or more than the study allows.
+        """
         if self.train < 1:
             raise Refused("the enrolment declares no training records", where=self.site)
         if max(self.train, self.validation) > most:
@@ -50,11 +53,14 @@ class Enrolment:
             )
 
     def check_same(self, train: int, validation: int) -> None:
-        """Refuse other numbers than those of its share of the study's own data: a rehearsal's are known."""
+        """Refuse other numbers than those of its share of the study's own data: in a rehearsal they are known.
+
+        Raises Refused: other numbers than those of the share.
+        """
         if (self.train, self.validation) != (train, validation):
-            said = f"{self.train} training and {self.validation} validation records"
+            counts = f"{self.train} training and {self.validation} validation records"
             raise Refused(
-                f"the enrolment declares {said}, and the site's share has {train} and {validation}", where=self.site
+                f"the enrolment declares {counts}, and the site's share has {train} and {validation}", where=self.site
             )
 
 
@@ -64,31 +70,40 @@ def encode_enrolment(enrolment: Enrolment, study: str) -> bytes:
 
 
 def decode_enrolment(data: bytes, study: str, site: str) -> Enrolment:
-    """From the bytes that ``site`` sent; refused where they are anything else."""
+    """From the bytes that ``site`` sent; refused where they are anything else.
+
+    Raises Refused: the message is malformed, or of another study or site.
+    """
     header = unpack(data, _BYTES).header
     if set(header) != _FIELDS or header["kind"] != "enrolment":
-        raise Refused("the enrolment has other fields than it should", where=site, remedy="run one release everywhere")
+        raise Refused(
+            "the enrolment has other fields than those of its kind",
+            where=site,
+            remedy="run the same release at the server and all sites",
+        )
     if header["site"] != site:
-        said = quoted(header["site"])
-        raise Refused(f"the enrolment is that of {said}", remedy=f"start it with --site {site}", where=site)
+        sender = quoted(header["site"])
+        raise Refused(f"the enrolment is that of {sender}", remedy=f"start it with --site {site}", where=site)
     if header["study"] != study:
-        raise Refused("the enrolment is of another study", remedy="run one release everywhere", where=site)
+        raise Refused(
+            "the enrolment is of another study", remedy="run the same release at the server and all sites", where=site
+        )
     train, validation, units = (_records(header, name, site) for name in ("train", "validation", "units"))
-    weight, own = header["weight"], header["own"]
-    if not isinstance(own, bool):
-        raise Refused("the enrolment declares no numbers of records", where=site)
+    weight, declared = header["weight"], header["own"]
+    if not isinstance(declared, bool):
+        raise Refused("the enrolment declares no valid number of records", where=site)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= 1e15:
-        raise Refused("the enrolment declares no weight", where=site)
+        raise Refused("the enrolment declares no weight above 0 and at most 1e15", where=site)
     if units > train:
         raise Refused("the enrolment declares more units than records", where=site)
     inputs = header["inputs"]
     if not isinstance(inputs, str) or not re.fullmatch("([0-9a-f]{64})?", inputs):
         raise Refused("the enrolment declares no digest of its inputs", where=site)
-    return Enrolment(site, train, validation, float(weight), own, units, inputs)
+    return Enrolment(site, train, validation, float(weight), declared, units, inputs)
 
 
 def _records(header: Mapping[str, Json], name: str, site: str) -> int:
     count = header[name]
     if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= 1 << 40:
-        raise Refused("the enrolment declares no numbers of records", where=site)
+        raise Refused("the enrolment declares no valid number of records", where=site)
     return count

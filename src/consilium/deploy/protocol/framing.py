@@ -2,7 +2,7 @@
 
     "CNSL" | version u16 | header length u32 | header, JSON | tensors, safetensors
 
-Nothing in it is executed and nothing is believed: magic and version, sizes before any allocation, JSON without
+Nothing in it is executed or trusted: magic and version, sizes before any allocation, JSON without
 duplicate keys, NaN or depth, and safetensors' own index (names, types, shapes, offsets that tile the bytes exactly) are
 checked here before the tensors are made.  Whatever is wrong is one `Refused` of one line, which quotes the sender
 shortened and escaped.  Memory used is at most a small multiple of the message's own size.
@@ -89,7 +89,10 @@ def unpack(data: bytes, bounds: Bounds) -> Frame:
 
 
 def canonical(value: object) -> bytes:
-    """JSON with sorted keys and no spaces, ASCII: equal values give equal bytes.  NaN and infinity are refused."""
+    """JSON with sorted keys and no spaces, ASCII: equal values give equal bytes.  NaN and infinity are refused.
+
+    Raises Refused: ``value`` is not plain JSON.
+    """
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
     except (TypeError, ValueError, RecursionError) as error:
@@ -110,13 +113,16 @@ def parse_object(data: bytes, what: str) -> dict[str, Json]:
 
 
 def quoted(value: object) -> str:
-    """What a stranger wrote, fit for one line of a log: escaped, ASCII, at most 60 characters."""
+    """Untrusted text, fit for one line of a log: escaped, ASCII, at most 60 characters."""
     text = ascii(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def heading(data: bytes, bounds: Bounds) -> tuple[dict[str, Json], int]:
-    """The header of ``data`` and where its tensors begin; those are not looked at."""
+    """The header of ``data`` and where its tensors begin; those are not looked at.
+
+    Raises Refused: the message is malformed or of another version.
+    """
     if len(data) > bounds.bytes:
         _refuse(f"{len(data)} bytes are more than the {bounds.bytes} that are read")
     if len(data) < _HEAD.size:
@@ -177,15 +183,15 @@ def _whole(values: object) -> bool:
 
 
 def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
+    table = dict(pairs)
+    if len(table) != len(pairs):
         names = [name for name, _ in pairs]
         _refuse(f"{quoted(next(n for n in names if names.count(n) > 1))} is there twice")
-    return made
+    return table
 
 
 def _not_a_number(word: str) -> NoReturn:
-    _refuse(f"it holds {word}, which is no JSON")
+    _refuse(f"it holds {word}, which is not valid JSON")
 
 
 def _finite(word: str) -> float:

@@ -5,8 +5,8 @@
 
 Every message names its kind, the digest of the study that it belongs to, and its round; a reader says what it waits for
 and gets that or one `Refused` line: wrong kind, study, round or site, unknown or missing names, wrong shapes or types,
-numbers that are not finite.  An update carries a nonce, drawn anew for every update that is made and the same when the
-stored bytes are sent again, so a second message is told from a copy.
+numbers that are not finite.  An update carries a nonce, new for every update that is made and the same when the
+stored bytes are sent again, which distinguishes a second update from a copy.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Context:
 
 @dataclass(frozen=True)
 class StudyRequest:
-    """What a server asks of a site before the first round, as plain JSON; it is judged by the site's own limits.
+    """A server's request to a site before the first round, as plain JSON; the site checks it against its own limits.
 
     ``study`` is the study's name, ``model``, ``algorithm`` and ``defences`` are configurations of entries, ``sites``
     how many take part, ``local_epochs`` and ``batch`` the local work of each of ``rounds``.  ``assess``: aggregates on
@@ -97,7 +97,7 @@ class Sealed:
 
 @dataclass(frozen=True)
 class RefusalMessage:
-    """A site says no: what stood against it (``where``: the limit), why, and what would help."""
+    """A site's refusal: the limit (``where``), the reason, and the remedy."""
 
     site: str
     round: int
@@ -107,7 +107,7 @@ class RefusalMessage:
 
     @classmethod
     def of(cls, error: ConsiliumError, site: str, round: int = 0) -> RefusalMessage:
-        """The refusal that tells a server of ``error``; round 0 is before the first one."""
+        """The refusal that reports ``error`` to the server; round 0 is before the first one."""
         where, reason, remedy = (_line(text) for text in (error.where, error.reason, error.remedy))
         return cls(site, round, where[:200], reason[:1000] or "no reason is given", remedy[:1000])
 
@@ -122,28 +122,28 @@ def encode_request(request: StudyRequest) -> bytes:
 
 
 def decode_request(data: bytes) -> StudyRequest:
-    """The study that is asked for; refused where its digest is not that of its content."""
+    """The requested study; refused where its digest is not that of its content."""
     header = _header(unpack(data, _REQUEST_BYTES), "request", {"study", "request"})
-    asked = header["request"]
-    if not isinstance(asked, dict):
-        _refuse("request", "holds no study")
-    _names(set(asked), set(StudyRequest.__dataclass_fields__), "request")
-    made = StudyRequest(
-        study=_text(asked, "study", 200),
-        rounds=_count(asked, "rounds", 1),
-        sites=_count(asked, "sites", 1),
-        local_epochs=_count(asked, "local_epochs", 1),
-        batch=_count(asked, "batch", 0),
-        algorithm=_entry(asked["algorithm"], "algorithm"),
-        model=_entry(asked["model"], "model"),
-        defences=tuple(_entry(defence, "defence") for defence in _list(asked, "defences")),
-        assess=_flag(asked, "assess"),
-        code=_flag(asked, "code"),
-        plan=_table(asked, "plan"),
+    table = header["request"]
+    if not isinstance(table, dict):
+        _refuse("request", "describes no study")
+    _names(set(table), set(StudyRequest.__dataclass_fields__), "request")
+    request = StudyRequest(
+        study=_text(table, "study", 200),
+        rounds=_count(table, "rounds", 1),
+        sites=_count(table, "sites", 1),
+        local_epochs=_count(table, "local_epochs", 1),
+        batch=_count(table, "batch", 0),
+        algorithm=_entry(table["algorithm"], "algorithm"),
+        model=_entry(table["model"], "model"),
+        defences=tuple(_entry(defence, "defence") for defence in _list(table, "defences")),
+        assess=_flag(table, "assess"),
+        code=_flag(table, "code"),
+        plan=_table(table, "plan"),
     )
-    if header["study"] != made.digest():
+    if header["study"] != request.digest():
         _refuse("request", "is not the study whose digest it carries")
-    return made
+    return request
 
 
 def encode_broadcast(broadcast: Broadcast, study: str) -> bytes:
@@ -179,7 +179,7 @@ def decode_model(data: bytes, context: Context) -> Server:
 
 
 def encode_update(update: Update, study: str, nonce: str | None = None) -> bytes:
-    """One site's update; encode it once, keep the bytes, and send those again when asked again."""
+    """One site's update; encode it once, keep the bytes, and send the same bytes when the request is repeated."""
     header: dict[str, Json] = {"kind": "update", "study": study, "round": update.round, "site": update.site}
     header |= {"weight": float(update.weight), "nonce": secrets.token_hex(16) if nonce is None else nonce}
     return pack(Frame(header, {f"payload/{name}": tensor for name, tensor in update.payload.items()}))
@@ -206,8 +206,8 @@ def encode_assessment(assessment: Assessment, study: str, round: int) -> bytes:
 
 def decode_assessment(data: bytes, context: Context) -> Assessment:
     """A site's aggregates: a count, an accuracy within 0 to 1 and a loss that is not negative, or a reason."""
-    own = set(Assessment.__dataclass_fields__)
-    header = _header(unpack(data, _NOTE_BYTES), "assessment", {"study", "round", *own}, context)
+    fields = set(Assessment.__dataclass_fields__)
+    header = _header(unpack(data, _NOTE_BYTES), "assessment", {"study", "round", *fields}, context)
     accuracy, loss = _number(header, "accuracy"), _number(header, "loss")
     if accuracy is not None and not 0 <= accuracy <= 1:
         _refuse("assessment", f"has the accuracy {quoted(accuracy)}")
@@ -218,14 +218,14 @@ def decode_assessment(data: bytes, context: Context) -> Assessment:
 
 
 def encode_refusal(refusal: RefusalMessage, study: str) -> bytes:
-    """Why a site does not do what was asked."""
+    """A site's reason for refusing a request."""
     return pack(Frame({"kind": "refusal", "study": study, **vars(refusal)}, {}))
 
 
 def decode_refusal(data: bytes, context: Context) -> RefusalMessage:
     """A site's refusal, of any round unless ``context`` names one."""
-    own = set(RefusalMessage.__dataclass_fields__)
-    header = _header(unpack(data, _NOTE_BYTES), "refusal", {"study", *own}, context)
+    fields = set(RefusalMessage.__dataclass_fields__)
+    header = _header(unpack(data, _NOTE_BYTES), "refusal", {"study", *fields}, context)
     return RefusalMessage(
         site=_text(header, "site", 200),
         round=_round(header),
@@ -236,7 +236,7 @@ def decode_refusal(data: bytes, context: Context) -> RefusalMessage:
 
 
 def kind_of(data: bytes, bounds: Bounds | None = None) -> str:
-    """Which of the six kinds ``data`` says it is; its tensors are not read."""
+    """Which of the six kinds ``data`` declares; its tensors are not read."""
     kind = heading(data, bounds or Bounds())[0].get("kind")
     return kind if isinstance(kind, str) and kind in _KINDS else _refuse("message", f"has the kind {quoted(kind)}")
 
@@ -276,22 +276,22 @@ def _tensors(frame: Frame, kind: str, shapes: Mapping[str, tuple[int, ...]] | No
 
 def _below(tensors: Mapping[str, Tensor], group: str, beside: set[str], kind: str) -> dict[str, Tensor]:
     """The tensors named ``group/...``; all of ``beside`` must be there, and nothing else."""
-    found = {name.removeprefix(f"{group}/"): t for name, t in tensors.items() if name.startswith(f"{group}/")}
+    group_tensors = {name.removeprefix(f"{group}/"): t for name, t in tensors.items() if name.startswith(f"{group}/")}
     _names({name for name in tensors if not name.startswith(f"{group}/")}, beside, kind)
-    if any(not re.fullmatch(r"[a-z0-9][a-z0-9_./-]{0,99}", name) for name in found):
+    if any(not re.fullmatch(r"[a-z0-9][a-z0-9_./-]{0,99}", name) for name in group_tensors):
         _refuse(kind, f"holds a tensor with no usable name below {group}/")
-    return found
+    return group_tensors
 
 
-def _names(found: set[str], wanted: set[str], kind: str) -> None:
-    for name in sorted(found - wanted):
+def _names(present: set[str], wanted: set[str], kind: str) -> None:
+    for name in sorted(present - wanted):
         _refuse(kind, f"holds the unknown {quoted(name)}")
-    for name in sorted(wanted - found):
+    for name in sorted(wanted - present):
         _refuse(kind, f"holds no {name}")
 
 
 def _text(table: Mapping[str, Json], name: str, most: int, *, empty: bool = False) -> str:
-    """A printable string: what a stranger writes may end in a terminal."""
+    """A printable string: untrusted text may be printed on a terminal."""
     value = table[name]
     if not isinstance(value, str) or len(value) > most or not (value or empty) or not value.isprintable():
         _refuse("message", f"has no printable {name} of at most {most} characters")

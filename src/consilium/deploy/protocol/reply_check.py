@@ -1,10 +1,10 @@
-"""The server's side of one round's answers: who may say what, once, and until when.
+"""The server's side of one round's answers: which site may send what, once, and until when.
 
-A sender is known by the node whose key signed the connection, never by what the message says; the binding of node to
+A sender is identified by the node whose key signed the connection, never by the message; the binding of node to
 site was made at registration.  An answer counts if its node is registered, its site was asked in this round, it is of
 this study and round, names its own site and the weight that the server gave it, comes in time, and is the first one.
-Everything else is turned away by name, and the round goes on without it.  What an update holds is judged behind this,
-where the simulation judges it too: `federate.round.ServerHalf`.
+Everything else is rejected with its sender's name, and the round continues.  The content of an update is checked after
+this, where the simulation checks it too: `federate.round.ServerHalf`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from consilium.federate.round.weights import check_weight
 
 from .messages import Context, decode_refusal, decode_update, kind_of
 
-__all__ = ["Reception", "Turned"]
+__all__ = ["Reception", "RejectedReply"]
 
 _MOST_MESSAGES = 8
-"""Of one sender in one round; what comes after is not read and not listed."""
+"""Of one sender in one round; further messages are neither read nor listed."""
 
 
 @dataclass(frozen=True)
-class Turned:
-    """A message that was turned away: from whom (a site, or ``node 7``), which one of theirs, and why."""
+class RejectedReply:
+    """A message that was rejected: from whom (a site, or ``node 7``), which one of theirs, and why."""
 
     sender: str
     number: int
@@ -36,7 +36,7 @@ class Turned:
 
 @dataclass(eq=False)
 class Reception:
-    """The answers of one round: ``cohort`` was asked, ``nodes`` says which site stands behind a node.
+    """The answers of one round: of the sites of ``cohort``; ``nodes`` maps a node to its site.
 
     ``context`` names study and round; ``weights`` are those that the server worked out; ``deadline`` is on the clock of
     the ``at`` of :meth:`take`.  ``updates`` holds what was admitted, in the order of arrival.
@@ -48,14 +48,14 @@ class Reception:
     weights: Mapping[str, float] = field(default_factory=dict)
     deadline: float = math.inf
     updates: dict[str, Update] = field(default_factory=dict, init=False)
-    turned: list[Turned] = field(default_factory=list, init=False)
+    rejections: list[RejectedReply] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         self._nonces: dict[str, str] = {}
         self._came: dict[str, int] = {}
 
     def take(self, node: int, data: bytes, at: float) -> bool:
-        """Admit or turn away the message ``data`` that came from ``node`` at ``at``; True if it was admitted."""
+        """Admit or reject the message ``data`` received from ``node`` at ``at``; True if it was admitted."""
         sender = self.nodes.get(node, f"node {node}")
         self._came[sender] = min(self._came.get(sender, 0), _MOST_MESSAGES) + 1
         if self._came[sender] > _MOST_MESSAGES:
@@ -63,38 +63,38 @@ class Reception:
         try:
             self.updates[sender] = self._admitted(node, data, at)
         except Refused as error:
-            self.turned.append(Turned(sender, self._came[sender], error.reason))
+            self.rejections.append(RejectedReply(sender, self._came[sender], error.reason))
             return False
         return True
 
     def waiting(self) -> tuple[str, ...]:
-        """The sites that were asked and have sent nothing, in the order of the cohort."""
+        """The sites of the cohort that have sent nothing, in its order."""
         return tuple(site for site in self.cohort if site not in self._came)
 
     def refused(self) -> dict[str, str]:
-        """Why whose message was turned away.
+        """The reason of each rejected message, by sender.
 
-        A site stands here under its own name only if nothing of it was admitted; what else it sent beside an admitted
-        update is told as ``site-1 (message 2)``.
+        A site is listed under its own name only if nothing of it was admitted; a message beside an admitted update is
+        listed as ``site-1 (message 2)``.
         """
-        told: dict[str, str] = {}
-        for one in self.turned:
+        reasons: dict[str, str] = {}
+        for one in self.rejections:
             if one.sender in self.updates:
-                told[f"{one.sender} (message {one.number})"] = one.reason
+                reasons[f"{one.sender} (message {one.number})"] = one.reason
             else:
-                told[one.sender] = f"{told[one.sender]}; {one.reason}" if one.sender in told else one.reason
-        return told
+                reasons[one.sender] = f"{reasons[one.sender]}; {one.reason}" if one.sender in reasons else one.reason
+        return reasons
 
     def _admitted(self, node: int, data: bytes, at: float) -> Update:
         if node not in self.nodes:
             raise Refused("is not registered")
         site = self.nodes[node]
         if site not in self.cohort:
-            raise Refused("was not asked in this round")
+            raise Refused("is not in this round's cohort")
         if at > self.deadline:
-            raise Refused(f"came {at - self.deadline:.1f} s after the deadline")
+            raise Refused(f"answered {at - self.deadline:.1f} s after the deadline")
         if kind_of(data, self.context.bounds) == "refusal":
-            raise Refused(f"says no: {decode_refusal(data, Context(self.context.study)).error().reason}")
+            raise Refused(f"refused: {decode_refusal(data, Context(self.context.study)).error().reason}")
         sealed = decode_update(data, self.context)
         sealed.update.check_sender(site, sealed.update.round)
         if site in self.updates:

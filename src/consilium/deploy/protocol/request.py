@@ -1,4 +1,4 @@
-"""What a server's message asks of a site: local work, an assessment, or both in one message."""
+"""What a server's message requests of a site: local work, an assessment, or both in one message."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Question"]
 
 @dataclass(frozen=True)
 class Question:
-    """What an ``inbox`` asks of a site: to work from its ``broadcast``, to judge its ``model``, or both.
+    """What an ``inbox`` requests of a site: to work from its ``broadcast``, to judge its ``model``, or both.
 
     With both the model is that of the broadcast, and travels once.
     """
@@ -23,7 +23,10 @@ class Question:
 
     @classmethod
     def of(cls, inbox: object) -> Question:
-        """The question in ``inbox``; Refused for an inbox that no message can carry."""
+        """The question in ``inbox``; Refused for an inbox that no message can carry.
+
+        Raises Refused: an inbox that no message can carry.
+        """
         match inbox:
             case Broadcast():
                 return cls(inbox)
@@ -53,7 +56,7 @@ class Question:
         return (self.inbox[1] if isinstance(self.inbox, tuple) else self.inbox).round
 
     def encoded(self, digest: str) -> dict[str, bytes]:
-        """The parts of a message that say it."""
+        """The parts of the message that carries it."""
         match self.inbox:
             case Server() as model:
                 return {"question": wire.encode_model(model, digest)}

@@ -3,7 +3,7 @@
     server -> site    the study's schema, which the site compares with its own (`difference`)
     site -> server    SHA-256 of the site's own schema, which must be that of the study's
 
-The study's own data must declare their ranges and categories: sites have to be told them, so they are public constants
+The study's own data must declare their ranges and categories: they are sent to the sites, so they are public constants
 (LAWS 9), and what a server read from its own records is not.  Of a site's schema only the digest leaves.
 
 Whose each record is (patients) must be alike at all sites; a public test set may name none.
@@ -54,13 +54,16 @@ class Schema:
 
 
 def check_declared(data: Consortium) -> None:
-    """Refuse the study's own data where sites could not be told what their inputs mean."""
+    """Refuse the study's own data where the meaning of the inputs cannot be sent to the sites.
+
+    Raises Refused: too long a schema, or ranges and categories that are not declared.
+    """
     inputs = data.inputs
     for column in inputs.columns:
         if not column.declared:
             what, knob = ("categories", _WORDS) if column.words else ("limits", _RANGES)
             reason = (
-                f"the {what} of column {shown(column.name)} were read from the records, and sites must be told them"
+                f"the {what} of column {shown(column.name)} were read from the records, but every site receives them"
             )
             raise Refused(reason, remedy=f"declare {knob} in the study", where=_WHERE)
     check_named(data)
@@ -70,7 +73,10 @@ def check_declared(data: Consortium) -> None:
 
 
 def check_named(data: Consortium) -> None:
-    """Refuse features that nothing says the meaning of."""
+    """Refuse features whose meaning is not described.
+
+    Raises Refused: features without a description.
+    """
     if len(data.shape) == 1 and not data.inputs.columns:
         reason = "the features have no names, so sites cannot agree on their order"
         remedy = "add an array columns with a text for each feature to the npz, or give a table"
@@ -81,7 +87,10 @@ def check_named(data: Consortium) -> None:
 
 
 def check_agreed(study: Schema, digests: Mapping[str, str]) -> None:
-    """Refuse, by name, the first site whose digest is not that of the study, or whose units are not those of others."""
+    """Refuse, by name, the first site whose digest is not that of the study, or whose units are not those of others.
+
+    Raises Refused: a site with another schema or other units.
+    """
     options = {True} if study.inputs.patients else {True, False}
     known = {replace(study, inputs=replace(study.inputs, patients=named)).digest(): named for named in options}
     for site, digest in digests.items():

@@ -1,7 +1,7 @@
 """Who is there, and with what: the questions before the first round.
 
-    greet    what does every site have?  before there is a plan: numbers of records, own or the study's
-    enrol    does it take part in this training, by its own limits?  and with which weight
+    greet    each site's numbers of records, own or the study's, before there is a plan
+    enrol    whether the site takes part in this training, by its own limits, and with which weight
 
 Sites with records of their own make a plan that knows numbers alone; a rehearsal's plan is that of a simulation.
 """
@@ -40,29 +40,36 @@ __all__ = ["check_deployable", "declaration_check", "enrol", "greet", "named", "
 
 _NOTHING: Mapping[str, bytes] = MappingProxyType({})
 _AGAIN = 2.0
-"""Seconds until a site that was turned away is asked again."""
+"""Seconds until a rejected site is queried again."""
 
 
 def check_deployable(spec: Spec) -> TrainingSpec:
-    """``spec``, as the study with a training that it is; refused where it makes no sense among real sites."""
+    """``spec``, as the study with a training that it is; refused where it makes no sense among real sites.
+
+    Raises Refused: the study simulates what a deployment cannot have.
+    """
     if not isinstance(spec, TrainingSpec):
         raise Refused("a study of a trained model trains nothing", remedy="run it: consilium run", where="model")
     if spec.corruptions:
-        raise Refused("a deployment infects nobody", remedy="simulate corruptions with `run`", where="corruptions")
+        raise Refused(
+            "a deployment cannot simulate corruptions",
+            remedy="remove [[corruptions]], or simulate the study with `run`",
+            where="corruptions",
+        )
     if spec.canaries is not None:
         reason = "an audit's canaries are planted among records, which stay at the sites"
         raise Refused(reason, remedy="leave [audit] out, or simulate the study with `run`", where="audit")
     presence = spec.federation.shape.participation
     if replace(presence, sampling="fixed", minimum_cohort=1) != Participation():
-        reason = "absence, dropouts and stragglers are simulated, and real sites have their own"
-        raise Refused(reason, remedy="keep sampling and minimum-cohort alone", where="federation.participation")
+        reason = "a deployment does not simulate absence, dropouts or stragglers"
+        raise Refused(reason, remedy="set only sampling and minimum-cohort", where="federation.participation")
     for arm in arms(spec):
         if any(merge.per_site for merge in arm.merge):
-            reason = "the server's noise and cohorts follow from the study's seed, which every site is told"
+            reason = "the server's noise and cohorts follow from the study's seed, which every site receives"
             raise Refused(reason, remedy="simulate it with `run`", where="vary")
         algorithm = arm.federation(spec).algorithm
         if algorithm.personal:
-            reason = f"{algorithm.kind()} makes a model for each site, which stays there unjudged"
+            reason = f"{algorithm.kind()} makes a model for each site, which a deployment cannot evaluate"
             raise Refused(reason, remedy="simulate it with `run`", where="federation")
     return spec
 
@@ -82,10 +89,16 @@ def declaration_check(spec: TrainingSpec) -> Callable[[Enrolment], None]:
 
 
 def plan_for(spec: TrainingSpec, greeted: Mapping[str, Enrolment]) -> Plan:
-    """The plan for sites with records of their own, or for a rehearsal on the study's."""
+    """The plan for sites with records of their own, or for a rehearsal on the study's.
+
+    Raises Refused: sites with own data and rehearsing ones, or an attack that needs the sites' records.
+    """
     if len({one.own for one in greeted.values()}) > 1:
         shared = ", ".join(site for site, one in greeted.items() if not one.own)
-        raise Refused(f"{shared} rehearse, and the others have records of their own", remedy="join all in one way")
+        raise Refused(
+            f"{shared} use the study's data (rehearsal), the other sites their own",
+            remedy="start all sites with the same kind of --data",
+        )
     if not next(iter(greeted.values())).own:
         return _rehearsal(spec, greeted)
     for attack in spec.attacks:
@@ -105,68 +118,78 @@ def enrol(
     accept: Callable[[Enrolment], None] = lambda _: None,
     more: Mapping[str, bytes] = _NOTHING,
 ) -> dict[str, Enrolment]:
-    """Every site's declaration; refused by name where a site says no by its own limits.
+    """Every site's declaration; refused, naming the site, where its own limits forbid the study.
 
-    An enrolment that is no enrolment of that site, or that ``accept`` refuses, turns that site away alone: it is asked
-    again until ``options.gather`` is over, for its operator may start it anew.
+    An enrolment that is no enrolment of that site, or that ``accept`` refuses, rejects that site alone: it is queried
+    again until ``options.gather`` is over, since its operator may restart it.
+
+    Raises Refused: a site's limits forbid the study.  Raises Failed: a site did not enrol in time.
     """
     digest, question = request.digest(), wire.encode_request(request)
     parts, schema = {"request": question, "question": question, **more}, read_schema(request.plan)
-    end, came, turned = time.monotonic() + options.gather, dict[str, Enrolment](), dict[str, str]()
+    end, enrolments, rejections = time.monotonic() + options.gather, dict[str, Enrolment](), dict[str, str]()
 
     def read(site: str, reply: Message) -> Enrolment | Refused:
         data = message_bytes(reply, "answer")
-        if (said := refusal_of(site, data, digest)) is not None:
-            return said
+        if (refusal := refusal_of(site, data, digest)) is not None:
+            return refusal
         one = decode_enrolment(data, digest, site)
         accept(one)
         check_agreed(schema, {site: one.inputs})
         return one
 
-    while missing := [site for site in sites if site not in came]:
+    while missing := [site for site in sites if site not in enrolments]:
         patient = replace(caller, deadline=max(0.0, end - time.monotonic()))
         answers, wrong = patient.ask(missing, parts, read, "enrolment")
         for site, answer in answers.items():
             if isinstance(answer, Refused):
                 raise Refused(f"{site} refuses: {answer}", remedy="change the study, or leave the site out", where=site)
-            came[site] = answer
-        for site, told_why in wrong.items():
-            why = told_why.removeprefix(f"{site}: ")
-            if turned.get(site) != why:
-                caller.say(f"{site} is turned away: {why} Waiting for it to come as itself")
-            turned[site] = why
+            enrolments[site] = answer
+        for site, complaint in wrong.items():
+            why = complaint.removeprefix(f"{site}: ")
+            if rejections.get(site) != why:
+                caller.say(f"{site} is rejected: {why} Waiting for it to enrol correctly")
+            rejections[site] = why
         if time.monotonic() >= end:
-            raise _incomplete([site for site in missing if site not in came], turned, options)
+            raise _incomplete([site for site in missing if site not in enrolments], rejections, options)
         if wrong:
             time.sleep(min(_AGAIN, max(0.0, end - time.monotonic())))
-    check_agreed(schema, {site: came[site].inputs for site in sites})
-    caller.say(", ".join(f"{site} has {came[site].train} records" for site in sites))
-    return {site: came[site] for site in sites}
+    check_agreed(schema, {site: enrolments[site].inputs for site in sites})
+    caller.say(", ".join(f"{site} has {enrolments[site].train} records" for site in sites))
+    return {site: enrolments[site] for site in sites}
 
 
-def _incomplete(missing: Sequence[str], turned: Mapping[str, str], options: ServerOptions) -> Failed:
-    """A site that did not come as itself is no study that cannot be served: whoever restarts the server may do so."""
-    wrong = "".join(f"; {site} was turned away: {turned[site].rstrip('.')}" for site in missing if site in turned)
-    reason = f"{', '.join(missing)} did not come in {options.gather:.0f} s{wrong}"
-    return Failed(reason, remedy="start them, and serve again")
+def _incomplete(missing: Sequence[str], rejections: Mapping[str, str], options: ServerOptions) -> Failed:
+    """Failed, not Refused: a site that did not enrol does not make the study invalid, and a restart may succeed."""
+    wrong = "".join(f"; {site} was rejected: {rejections[site].rstrip('.')}" for site in missing if site in rejections)
+    reason = f"{', '.join(missing)} did not enrol in {options.gather:.0f} s{wrong}"
+    return Failed(reason, remedy="start these sites, and run `serve` again")
 
 
 def named(
     caller: Caller, options: ServerOptions, spec: TrainingSpec, data: Consortium, names: Sequence[str]
 ) -> dict[str, int]:
-    """Without keys a site is who it says it is: ask every node that comes, until all names are there."""
-    question, found = wire.encode_request(_first(spec, data, names)), dict[str, int]()
+    """Without keys a site is identified by the name it sends: query each new node until all names are there.
+
+    Raises Failed: a site did not connect in time.
+    """
+    question, nodes = wire.encode_request(_first(spec, data, names)), dict[str, int]()
     parts = {"request": question, "question": question, "greet": b"-"}
     end = time.monotonic() + options.gather
-    while set(found) != set(names):
+    while set(nodes) != set(names):
         if time.monotonic() > end:
-            raise Failed(f"{', '.join(set(names) - set(found))} did not come", remedy="start them, and serve again")
+            raise Failed(
+                f"{', '.join(set(names) - set(nodes))} did not connect within {options.gather:.0f} s",
+                remedy="start these sites, and run `serve` again",
+            )
         caller.alive()
-        new = {f"node {node}": node for node in set(caller.grid.get_node_ids()) - set(found.values())}
-        came, _ = replace(caller, nodes=new, deadline=10.0, waits=lambda *_: None).ask(list(new), parts, _name, "names")
-        found |= {site: new[node] for node, site in came.items() if site in names}
+        new = {f"node {node}": node for node in set(caller.grid.get_node_ids()) - set(nodes.values())}
+        answers, _ = replace(caller, nodes=new, deadline=10.0, waits=lambda *_: None).ask(
+            list(new), parts, _name, "names"
+        )
+        nodes |= {site: new[node] for node, site in answers.items() if site in names}
         time.sleep(0.5)
-    return found
+    return nodes
 
 
 def _name(_: str, reply: Message) -> str:
@@ -178,11 +201,11 @@ def _first(spec: TrainingSpec, data: Consortium, names: Sequence[str]) -> wire.S
 
 
 def _rehearsal(spec: TrainingSpec, greeted: Mapping[str, Enrolment]) -> Plan:
-    made = make_plan(spec)
-    names = [site.id for site in made.materials.consortium(spec.seeds[0]).sites]
+    plan = make_plan(spec)
+    names = [site.id for site in plan.materials.consortium(spec.seeds[0]).sites]
     if set(names) != set(greeted):
         raise Refused(
-            f"keys are there for {', '.join(greeted)}, and the study's sites are {', '.join(names)}",
-            remedy="one ID.pub for each site of the study, and no other",
+            f"the key folder names the sites {', '.join(greeted)}, the study the sites {', '.join(names)}",
+            remedy="put exactly one ID.pub for each site of the study into the key folder",
         )
-    return made
+    return plan

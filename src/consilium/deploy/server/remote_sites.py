@@ -1,8 +1,8 @@
-"""A consortium whose sites are other machines: what the server knows of them is what they declared, and no more.
+"""A consortium whose sites are other machines: the server has their declarations only.
 
 Test set and public slice are the server's own, from the study's data; the records of that source that a simulation
-would divide are not used.  In the place of each site's records stands their number: enough for weights, schedules and
-claims, and nothing that could be looked at.  It takes no memory, whatever it is.
+would divide are not used.  In place of each site's records the server has their number: enough for weights, schedules
+and claims, and nothing that could be looked at.  It takes no memory, whatever it is.
 """
 
 from __future__ import annotations
@@ -19,22 +19,23 @@ __all__ = ["elsewhere"]
 
 
 def elsewhere(data: Consortium, enrolled: Sequence[Enrolment]) -> Consortium:
-    """``data`` with the sites that declared themselves in the place of its own."""
+    """``data`` with the sites that enrolled in place of its own."""
     sites = tuple(
         Site(one.site, Pools(_declared(one.train, one.units), _declared(one.validation), _declared(0)))
         for one in enrolled
     )
     notes = (
         *(note for note in data.notes if "held out" in note),
-        f"test set: {len(data.test)} records of the server's own {data.name}; the sites' records were never there",
-        "the sites are machines: numbers of records as they declared them, accuracy as they told it",
+        f"test set: {len(data.test)} records of the server's own {data.name}; the sites' records were never on "
+        "the server",
+        "the sites are machines: numbers of records as they declared them, accuracy as they reported it",
         *(f"inputs agreed by every site: sha256 {digest}" for digest in {one.inputs for one in enrolled} if digest),
     )
     return replace(data, sites=sites, notes=notes, removed={}, cautions=(), declared=True)
 
 
 @dataclass(frozen=True, eq=False)
-class _Declared(Records):
+class _DeclaredRecords(Records):
     """A number of records, of ``owners`` units: every tensor is one element that is read n times."""
 
     owners: int = 0
@@ -47,4 +48,4 @@ class _Declared(Records):
 def _declared(n: int, units: int = 0) -> Records:
     """``n`` records of so many units, 0 for each its own."""
     nothing = torch.zeros(1, dtype=torch.long).expand(n)
-    return _Declared(torch.zeros(1, 0).expand(n, 0), nothing, nothing, nothing, units or n)
+    return _DeclaredRecords(torch.zeros(1, 0).expand(n, 0), nothing, nothing, nothing, units or n)

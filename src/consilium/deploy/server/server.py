@@ -1,8 +1,8 @@
 """`consilium serve`: the server of a federation of real machines.
 
-    site --TLS--> front door --TLS, loopback--> link (Flower's SuperLink) <--loopback-- this process
+    site --TLS--> gateway --TLS, loopback--> link (Flower's SuperLink) <--loopback-- this process
 
-The link listens on the loopback only and keeps its state in a private database; the front door is the one port that
+The link listens on the loopback only and keeps its state in a private database; the gateway is the one port that
 others reach.  This process starts both, registers the sites' keys, starts a run and is its one server: it trains the
 study's arms as `run` would, with the engine flower.  It goes on from its own checkpoint; the link's state is only what
 is on its way.
@@ -66,10 +66,10 @@ def serve(
     keys = None if options.keys is None else server_keys(options.keys)
     data = consortium(spec, spec.seeds[0])
     check_declared(data)
-    held = {} if keys is None else roster(keys)
-    names = list(held) if held else [site.id for site in data.sites]
-    with linked(store.folder / "link", options, keys) as link, link.seat(held, say) as seated:
-        known = seated.nodes if held else named(seated, options, study, data, names)
+    public_keys = {} if keys is None else roster(keys)
+    names = list(public_keys) if public_keys else [site.id for site in data.sites]
+    with linked(store.folder / "link", options, keys) as link, link.seat(public_keys, say) as seated:
+        known = seated.nodes if public_keys else named(seated, options, study, data, names)
         caller = replace(seated, nodes=known)
         plan = plan_for(study, greet(caller, options, study, data, names))
         return store, run_plan(plan, store, command, carrier=_carrier(plan, store, caller, options))
@@ -95,16 +95,20 @@ def _carrier(plan: Plan, store: Store, caller: Caller, options: ServerOptions) -
 
 
 def _acceptable(node: TrainingNode, data: Consortium) -> Callable[[Enrolment], None]:
-    """Whether a declaration is what the plan was made for, and its weight the one that the server works out."""
+    """A check that a declaration agrees with the plan, and its weight with the one that the server computes."""
     within, federation = declaration_check(node.spec), node.federation
-    own = {site.id: site.records for site in data.sites}
+    shares = {site.id: site.records for site in data.sites}
 
     def check(one: Enrolment) -> None:
         within(one)
         if one.own != data.declared:
-            raise Refused("it greeted with other data", remedy="start it as it was started first", where=one.site)
+            raise Refused(
+                "the site enrolled with other data than it declared first",
+                remedy="restart it with the same --data",
+                where=one.site,
+            )
         if not one.own:
-            one.check_same(len(own[one.site].train), len(own[one.site].validation))
+            one.check_same(len(shares[one.site].train), len(shares[one.site].validation))
         check_weight(one.site, one.weight, site_weights({one.site: one.train}, weighing(federation)))
 
     return check

@@ -4,14 +4,14 @@
     head  = n, mac_n, HMAC(head; n | mac_n)
 
 ``journal.jsonl`` holds the lines with their macs, ``head.json`` the number of lines, the last mac and a mac of both; a
-second head may lie elsewhere (``witness``).  A changed, missing or reordered line breaks the chain; a journal that ends
-before its head was cut or rolled back, and a head is written by nobody without the key.  All of it is refused, never
-repaired: what was spent would be forgotten.  The one exception is half a line *after* the head: a crash in mid-append,
-before anything could follow from that line.  One process at a time.
+second head may be stored elsewhere (``witness``).  A changed, missing or reordered line breaks the chain; a journal
+that ends before its head was cut or rolled back, and a head cannot be written without the key.  All of it is refused,
+never repaired: the record of what was spent would be lost.  The one exception is half a line *after* the head: a crash
+in mid-append, before anything could follow from that line.  One process at a time.
 
 Version 1 had heads without a mac, so a journal that was cut fitted a head made of a mac of its own lines.  A journal of
-version 1 whose lines and heads all hold is written anew as one of version 2, once, and the log says so.  The version
-stands in the first line and in the keys: no mac of version 1 is one of version 2, so nothing goes back.
+version 1 whose lines and heads all verify is rewritten as one of version 2, once, and this is logged.  The version is
+in the first line and in the keys: no mac of version 1 is one of version 2, so a downgrade is impossible.
 """
 
 from __future__ import annotations
@@ -109,13 +109,13 @@ class Journal:
             os.close(handle)
 
     def _upgrade(self) -> None:
-        """Write a journal of version 1 anew: heads first, so that a kill leaves one that is upgraded again."""
+        """Rewrite a journal of version 1: heads first, so that a kill leaves one that is upgraded again."""
         whole = self._whole()
         claimed = _claims(whole)
         if not whole or claimed == _VERSION:
             return
         if claimed != 1:
-            raise self._broken(f"it says that it is of version {claimed!r:.20}; this release reads up to {_VERSION}")
+            raise self._broken(f"it has version {claimed!r:.20}; this release reads up to {_VERSION}")
         lines, macs, _ = self._chained(whole, self._key)
         renewed, mac = b"", _START
         fresh: list[bytes] = []
@@ -165,7 +165,7 @@ class Journal:
             raise self._broken(f"line {number} is damaged") from None
         data, mac = _line(line, before, chain)
         if not hmac.compare_digest(sent_mac, mac) or data != raw + b"\n":
-            raise self._broken(f"line {number} does not follow from what stands before it")
+            raise self._broken(f"line {number} does not follow from the lines before it")
         return line, mac
 
     def _check_head(self, path: Path, macs: list[bytes], old: list[bytes] | None = None) -> None:
@@ -194,7 +194,7 @@ class Journal:
             raise self._broken(f"it is not the journal whose head is {path}")
 
     def _broken(self, why: str) -> Refused:
-        remedy = "restore the newest copy of the whole folder; an empty one would forget what was spent"
+        remedy = "restore the newest copy of the whole folder; an empty one would lose the record of what was spent"
         return Refused(why, remedy=remedy, where=str(self.path))
 
 

@@ -1,13 +1,13 @@
-"""What a site's records have paid, over all studies and restarts, written before anything leaves (LAWS 14).
+"""The privacy that a site's records have spent, over all studies and restarts, written before any answer (LAWS 14).
 
-    claim: budget asked -> line in the journal, on disk -> (compute, store the bytes, send)
+    claim: budget checked -> line in the journal, on disk -> (compute, store the bytes, send)
 
-A crash after the line counts as spent.  Who holds the bytes that were sent sends those again without a claim; whoever
-computes anew pays anew.  A claim composes with every earlier one that learned from at least one of the same persons:
-the cost is that of the person who stands in most.  A budget is of one example or of one patient.  What was done to
-single examples has no cost per patient.  What was done to whole patients costs one of their examples what replacing the
-patient would: her other records stay, and she is sampled as before.  Learning without differential privacy has no
-finite cost, and a budget never allows it.
+A crash after the line counts as spent.  Stored bytes are sent again without a claim; a new computation is a new claim.
+A claim composes with every earlier one that learned from at least one of the same patients: the cost is the largest
+over patients.  A budget is of one example or of one patient.  A charge per example has no cost per patient.  A charge
+per patient costs one of their examples what replacing the patient would: the patient's other records stay in the data,
+and the patient is sampled as before.  Learning without differential privacy has no finite cost, and a budget never
+allows it.
 
 Source: Rogers et al. 2016, arXiv 1605.08294 (privacy odometers and filters: budgets over adaptive compositions)
 """
@@ -70,7 +70,7 @@ class _Entry:
 
 
 class Ledger:
-    """A site's ledger, open for this process alone; made by :func:`open_ledger`."""
+    """A site's ledger, locked by this process; made by :func:`open_ledger`."""
 
     def __init__(self, folder: Path, journal: Journal, secret: Secret) -> None:
         self._folder, self._journal, self._secret = folder, journal, secret
@@ -87,30 +87,32 @@ class Ledger:
         return Secret(self._secret.derive(f"stream\x1f{study}\x1f{data.order}"))
 
     def paid(self, study: str) -> tuple[int, ...]:
-        """The rounds of ``study`` that were paid here, in that order, repetitions included."""
+        """The rounds of ``study`` that were charged here, in that order, repetitions included."""
         return tuple(entry.round for entry in self._entries if entry.study == study)
 
     def judge(self, study: str, model: bytes, most: int) -> None:
-        """Write down that the model of the message ``model`` is judged here; refused beyond ``most`` different ones.
+        """Record that the model of the message ``model`` is evaluated here; refused beyond ``most`` different ones.
 
-        How often a model is right on known records tells of them, a little with each model, and no noise hides it.
+        Accuracy on the site's records reveals a little about them with each model, and no noise protects it.
+
+        Raises Refused: ``most`` other models were evaluated already.
         """
-        told = hashlib.sha256(model).hexdigest()
-        if told in self._judged:
+        digest = hashlib.sha256(model).hexdigest()
+        if digest in self._judged:
             return
         if len(self._judged) >= most:
             raise Refused(
-                f"{most} models were judged on this site's records, and no more are",
-                remedy="judge fewer rounds (federation.assess-every)",
+                f"{most} models were evaluated on this site's records, and {most} is the limit",
+                remedy="evaluate fewer rounds (federation.assess-every)",
                 where="limits.max-assessments",
             )
-        self._journal.append({"study": study, "judged": told, "at": _now()})
-        self._judged.add(told)
+        self._journal.append({"study": study, "judged": digest, "at": _now()})
+        self._judged.add(digest)
 
     def owed(self, study: str, data: Fingerprint, labels: Sequence[Charge]) -> tuple[Charge, ...]:
         """``labels``, or nothing where they are paid: the same study, records, order and mechanism give one draw."""
-        paid = any(e.study == study and e.order == data.order and e.labels == tuple(labels) for e in self._entries)
-        return () if paid else tuple(labels)
+        is_paid = any(e.study == study and e.order == data.order and e.labels == tuple(labels) for e in self._entries)
+        return () if is_paid else tuple(labels)
 
     def cost(
         self,
@@ -140,7 +142,7 @@ class Ledger:
     ) -> None:
         """Refuse ``charges`` (None: no differential privacy) that ``budget`` does not cover after what was spent.
 
-        ``labels`` are those still to be paid; ``randomised`` says that labels are, be they paid or not.
+        ``labels`` are charges still due; ``randomised``: the labels are randomised, charged already or not.
         """
         if budget.epsilon is not None:
             self._check_units(data, charges, budget, budget.epsilon)
@@ -159,13 +161,13 @@ class Ledger:
     ) -> None:
         """Pay for one round before it is computed; the line is on disk when this returns.
 
-        ``inbox``: the broadcast's bytes as they came.  ``charges``: what the round does to a record, planned; None
-        without differential privacy.  ``labels``: what was done to labels once; paid by the first round of a study, and
-        again if the records or their order changed.  Refused where ``budget`` does not cover it.
+        ``inbox``: the broadcast's bytes as received.  ``charges``: what the round does to a record, planned; None
+        without differential privacy.  ``labels``: what was done to labels once; charged by the first round of a study,
+        and again if the records or their order changed.  Refused where ``budget`` does not cover it.
         """
         _check_kinds(charges, labels)
-        owed = self.owed(study, data, labels)
-        self.check(data, charges, budget, owed, randomised=bool(labels))
+        charges_due = self.owed(study, data, labels)
+        self.check(data, charges, budget, charges_due, randomised=bool(labels))
         self._keep_tokens(data)
         line: dict[str, Json] = {
             "study": study,
@@ -175,7 +177,7 @@ class Ledger:
             "order": data.order,
             "n": data.n,
             "charges": None if charges is None else [charge_to_json(c) for c in charges],
-            "labels": [charge_to_json(c) for c in owed],
+            "labels": [charge_to_json(c) for c in charges_due],
             "exposed": charges is None and not labels,
             "at": _now(),
         }
@@ -194,34 +196,35 @@ class Ledger:
             )
         if charges is None:
             raise Refused(
-                f"asks to learn without differential privacy, and {most:g} is the most that these records may spend",
+                f"the study learns without differential privacy, and these records may spend at most epsilon {most:g}",
                 remedy="add dp-sgd to the study",
                 where="budget.epsilon",
             )
-        asked = _epsilon(tuple(charges), delta, unit, adjacency)
-        if math.isinf(asked):
+        requested = _epsilon(tuple(charges), delta, unit, adjacency)
+        if math.isinf(requested):
             raise Refused(
-                "asks to learn from single examples, and the budget is of patients: that has no cost per patient",
+                "the study protects single examples, and the budget is per patient: such training has no "
+                "finite cost per patient",
                 remedy='set unit = "patient" in dp-sgd',
                 where="budget.unit",
             )
         total = self.cost(data, delta, charges, unit, adjacency)
         if total > most * (1 + 1e-9):
-            raise _over("epsilon", asked, total, self.cost(data, delta, unit=unit, adjacency=adjacency), most)
+            raise _over("epsilon", requested, total, self.cost(data, delta, unit=unit, adjacency=adjacency), most)
 
     def _check_labels(self, data: Fingerprint, labels: Sequence[Charge], most: float, *, exposed: bool) -> None:
         if exposed:
             raise Refused(
-                f"asks to learn from labels as they are, and {most:g} is the most that they may spend",
+                f"the study learns from labels without randomisation, and labels may spend at most epsilon {most:g}",
                 remedy="add label-randomised-response or dp-sgd to the study",
                 where="budget.labels",
             )
-        spent, asked = self.label_cost(data), _epsilon(tuple(labels), 0.5)
-        if labels and spent + asked > most * (1 + 1e-9):
-            raise _over("labels", asked, spent + asked, spent, most)
+        spent, requested = self.label_cost(data), _epsilon(tuple(labels), 0.5)
+        if labels and spent + requested > most * (1 + 1e-9):
+            raise _over("labels", requested, spent + requested, spent, most)
 
     def _cases(self, data: Fingerprint) -> Iterator[list[_Entry]]:
-        """The entries that a person of ``data`` stands in, for each case that is not part of another."""
+        """The entries that contain a patient of ``data``, for each case that is not part of another."""
         for case in data.shares(self._known()):
             yield [entry for entry in self._entries if entry.records in case]
 
@@ -257,8 +260,10 @@ def open_ledger(
 ) -> Iterator[Ledger]:
     """The ledger in ``folder`` (mode 0700), made where there is none; other processes wait ``wait`` seconds for it.
 
-    A second head in ``witness``, on another disk, tells a folder that was restored from an old copy.  ``custody`` says
-    where its secret is kept: open in the folder, if nothing else is said.
+    A second head in ``witness``, on another disk, detects a folder that was restored from an old copy.  ``custody`` is
+    where its secret is stored: unencrypted in the folder by default.
+
+    Raises Refused: a ledger of another version, or a witness without its ledger.
     """
     keeper = custody or PlainFile()
     if not folder.exists() or not any(folder.iterdir()):
@@ -267,7 +272,7 @@ def open_ledger(
     with Journal(folder, secret.derive("journal"), witness, wait) as journal:
         about = journal.lines[0]
         if about.get("ledger") != _VERSION:
-            raise Refused(f"a ledger of version {about.get('ledger')!r}", remedy="use the release that wrote it")
+            raise Refused(f"the ledger has version {about.get('ledger')!r}", remedy="use the release that wrote it")
         yield Ledger(folder, journal, secret)
 
 
@@ -275,8 +280,8 @@ def _create(folder: Path, witness: Path | None, custody: Custody) -> None:
     """All of a new ledger appears at once, so that half of one is always damage."""
     if witness is not None and witness.exists():
         raise Refused(
-            f"there is no ledger in {folder}, and {witness} knows of one",
-            remedy="restore the ledger's folder: a new one would forget what was spent",
+            f"there is no ledger in {folder}, and {witness} records one",
+            remedy="restore the ledger's folder: a new one would lose the record of what was spent",
         )
     draft = folder.with_name(folder.name + ".draft")
     for stale in draft.glob("*") if draft.exists() else ():
@@ -347,14 +352,18 @@ def _check_kinds(charges: Sequence[Charge] | None, labels: Sequence[Charge]) -> 
     if any(isinstance(c, RandomisedResponse) for c in charges or ()) or any(
         not isinstance(c, RandomisedResponse) for c in labels
     ):
-        raise Unlawful("a label charge and an example charge are never added", law=11, remedy="give each its place")
+        raise Unlawful(
+            "a label charge and an example charge are never added",
+            law=11,
+            remedy="compose label charges and example charges separately",
+        )
 
 
-def _over(what: str, asked: float, total: float, spent: float, most: float) -> Refused:
-    left = max(0.0, most - spent)
+def _over(what: str, requested: float, total: float, spent: float, most: float) -> Refused:
+    remaining = max(0.0, most - spent)
     return Refused(
-        f"asks for epsilon {round_up(asked)}, {round_down(left)} of {most:g} is left for these records (in all "
-        f"{round_up(total)})",
-        remedy="ask for less (a smaller epsilon, fewer rounds), or for other records",
+        f"the study asks for epsilon {round_up(requested)}; {round_down(remaining)} of {most:g} is left for these "
+        f"records (total with the study: {round_up(total)})",
+        remedy="reduce the study's epsilon or its rounds, or use other records",
         where=f"budget.{what}",
     )

@@ -33,25 +33,32 @@ class Keyring(Custody):
     name = "keyring"
 
     def wrap(self, key: bytes) -> bytes:
-        """Put the key into the keyring; what points to it."""
+        """Put the key into the keyring; what points to it.
+
+        Raises Refused: the keyring did not store the key.
+        """
         account = secrets.token_hex(16)
-        _asked("set_password", _SERVICE, account, key.hex())
-        if _asked("get_password", _SERVICE, account) != key.hex():
+        _call("set_password", _SERVICE, account, key.hex())
+        if _call("get_password", _SERVICE, account) != key.hex():
             raise Refused("the system's keyring did not keep the site's secret", remedy=_INSTEAD)
         return canonical({"kept": self.name, "service": _SERVICE, "account": account, "check": _check(key)})
 
     def unwrap(self, data: bytes, path: Path) -> bytes:
-        """The key from the keyring; Refused where it is not there any more."""
+        """The key from the keyring; Refused where it is not there any more.
+
+        Raises Refused: the keyring does not have the key.
+        """
         about = parse_object(data, "secret")
-        told = _asked("get_password", str(about.get("service")), str(about.get("account")))
+        entry = _call("get_password", str(about.get("service")), str(about.get("account")))
         try:
-            key = bytes.fromhex(told or "")
+            key = bytes.fromhex(entry or "")
         except ValueError:
             key = b""
         if len(key) != 32 or not hmac.compare_digest(_check(key), str(about.get("check"))):
             raise Refused(
                 "the system's keyring does not have the site's secret",
-                remedy="log in as its user, or restore the keyring: a new secret would forget what was spent",
+                remedy="log in as its user, or restore the keyring: a new secret would lose the record of what "
+                "was spent",
                 where=str(path),
             )
         return key
@@ -61,14 +68,16 @@ def _check(key: bytes) -> str:
     return hmac.new(key, b"custody", hashlib.sha256).hexdigest()
 
 
-def _asked(method: str, *arguments: str) -> str | None:
+def _call(method: str, *arguments: str) -> str | None:
     """What the keyring answers; Refused where there is none that keeps a secret."""
     try:
         package, errors = importlib.import_module("keyring"), importlib.import_module("keyring.errors")
     except ImportError:
         raise MissingExtra("the system's keyring needs keyring", remedy="pip install consilium[keyring]") from None
     backend: Any = package.get_keyring()
-    if getattr(backend, "priority", 1) < 1:  # those that fail, forget, or write in the open say so by their priority
+    if (
+        getattr(backend, "priority", 1) < 1
+    ):  # backends that fail, lose entries or store plain text have a priority below 1
         raise Refused(f"this system has no keyring ({type(backend).__module__})", remedy=_INSTEAD)
     try:
         answer = getattr(backend, method)(*arguments)

@@ -3,7 +3,7 @@
     key    = scrypt(passphrase; salt, N = 2^17, r = 8, p = 1)
     file   = all parameters, AES-256-GCM(key; secret, with the parameters as associated data)
 
-A new passphrase has 15 characters at least.  It is asked for once in a process, and a wrong one changes nothing.
+A new passphrase has 15 characters at least.  It is requested once per process, and a wrong one changes nothing.
 
 Source: RFC 7914 (scrypt); OWASP Password Storage Cheat Sheet 2023 (N, r and p); NIST SP 800-38D (GCM); NIST SP
 800-63B-4 section 3.1.1.2 (length of a password that is the only factor; normalisation of its characters)
@@ -33,7 +33,7 @@ _SHORTEST = 15
 
 @final
 class Passphrase(Custody):
-    """``ask`` gives the passphrase; it is called with True for a new one, which a person should type twice."""
+    """``ask`` returns the passphrase; it is called with True for a new one, which should be typed twice."""
 
     name = "passphrase"
 
@@ -41,11 +41,14 @@ class Passphrase(Custody):
         self._ask, self._known = ask, dict[bytes, bytes]()
 
     def wrap(self, key: bytes) -> bytes:
-        """The file's content; Refused for a passphrase that is too short."""
+        """The file's content; Refused for a passphrase that is too short.
+
+        Raises Refused: the passphrase is too short.
+        """
         passphrase = self._ask(True)
         if len(passphrase) < _SHORTEST:
             reason = f"the new passphrase has fewer than {_SHORTEST} characters"
-            raise Refused(reason, remedy="choose a longer one, such as several words")
+            raise Refused(reason, remedy="choose a longer one, for example several words")
         nonce = os.urandom(12)
         about: dict[str, Json] = {
             "kept": self.name, "kdf": "scrypt", "n": _N, "r": _R, "p": _P, "salt": os.urandom(16).hex(),

@@ -1,13 +1,13 @@
-"""What a site allows, whatever a server asks: its own file of limits, read before anything is built or trained.
+"""A site's policy: its own file of limits, whatever a server requests, read before anything is built or trained.
 
     max-rounds, max-local-epochs, minimum-sites, minimum-count, assess, max-assessments, allow-code, algorithms,
     studies, witness
-    [budget]     epsilon, delta, labels, unit, adjacency: over all studies on the same persons' records, by the site's
+    [budget]     epsilon, delta, labels, unit, adjacency: over all studies on the same patients' records, by the site's
                  ledger
     [[require]]  kind = "dp-sgd", and for its knobs  { at-least = ..., at-most = ... };  or any-of = [...] of such
 
-A request is judged by what the site works out itself: its own number of records, its own noise multiplier.  Whatever
-is beyond a limit is refused, naming the limit, what was asked and what is left.
+A request is checked against figures that the site computes itself: its number of records, its noise multiplier.  A
+request beyond a limit is refused, naming the limit, the value requested and the value allowed.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ class Requirement:
 
         With ``known`` None a knob that the study leaves open is not judged yet.
         """
-        found = [defence for defence in defences if defence.get("kind") == self.kind]
-        if not found:
+        candidates = [defence for defence in defences if defence.get("kind") == self.kind]
+        if not candidates:
             return f"no {self.kind}"
         for knob, (least, most) in self.knobs.items():
-            for defence in found:
+            for defence in candidates:
                 value = defence.get(knob)
                 if value is None and known is None:
                     continue
@@ -130,20 +130,20 @@ class Planned:
 def check_request(request: StudyRequest, limits: SiteLimits) -> None:
     """Refuse what can be judged by the request alone, before any record is read."""
     if request.code and not limits.allow_code:
-        _refuse("allow-code", "the study runs code of its own, and this site runs none but what is installed")
+        _refuse("allow-code", "the study's model is a user's own code, and this site runs installed code only")
     if limits.studies is not None and not {request.study, request.digest()} & set(limits.studies):
         _refuse("studies", f"{quoted(request.study)} ({request.digest()[:12]}...) is not among the allowed studies")
     kind = request.algorithm["kind"]
     if limits.algorithms is not None and kind not in limits.algorithms:
-        _refuse("algorithms", f"asks for {quoted(kind)}, and allowed are {', '.join(limits.algorithms)}")
-    for name, asked, most in (
+        _refuse("algorithms", f"the study uses {quoted(kind)}; allowed are {', '.join(limits.algorithms)}")
+    for name, requested, most in (
         ("max-rounds", request.rounds, limits.max_rounds),
         ("max-local-epochs", request.local_epochs, limits.max_local_epochs),
     ):
-        if asked > most:
-            _refuse(name, f"asks for {asked}, and {most} are allowed")
+        if requested > most:
+            _refuse(name, f"the study asks for {requested}; at most {most} are allowed")
     if request.sites < limits.minimum_sites:
-        _refuse("minimum-sites", f"{request.sites} sites take part, and {limits.minimum_sites} are required")
+        _refuse("minimum-sites", f"the study has {request.sites} sites; at least {limits.minimum_sites} are required")
     for group in limits.required:
         _check_required(group, request, None)
 
@@ -155,13 +155,16 @@ def check_policy(request: StudyRequest, limits: SiteLimits, ledger: Ledger, data
         _check_required(group, request, data.known())
     study = request.digest()
     rounds = request.rounds if data.most is None else min(request.rounds, data.most)
-    left = rounds - len(set(ledger.paid(study)))
-    owed = ledger.owed(study, data.data, data.labels)
-    ledger.check(data.data, data.charges(max(0, left)), limits.budget, owed, randomised=bool(data.labels))
+    rounds_due = rounds - len(set(ledger.paid(study)))
+    charges_due = ledger.owed(study, data.data, data.labels)
+    ledger.check(data.data, data.charges(max(0, rounds_due)), limits.budget, charges_due, randomised=bool(data.labels))
 
 
 def read_limits(path: Path) -> SiteLimits:
-    """The limits in a TOML file; an unknown name is refused with the nearest one offered."""
+    """The limits in a TOML file; an unknown name is refused with the nearest one offered.
+
+    Raises Refused: the file is not readable, not TOML, or has an unknown name or value.
+    """
     try:
         return _limits(read_toml(path))
     except OSError as error:
@@ -180,7 +183,7 @@ def _check_required(group: Sequence[Requirement], request: StudyRequest, known: 
 
 
 def _limits(table: Mapping[str, Any]) -> SiteLimits:
-    _known(table, _TOP, "limit")
+    _check_known(table, _TOP, "limit")
     base = SiteLimits()
     return SiteLimits(
         max_rounds=_whole(table, "max-rounds", base.max_rounds),
@@ -193,7 +196,7 @@ def _limits(table: Mapping[str, Any]) -> SiteLimits:
         studies=_words(table, "studies"),
         algorithms=_algorithms(table),
         budget=_budget(table.get("budget", {})),
-        required=tuple(_group(given, k) for k, given in enumerate(_tables(table.get("require", []), "require"))),
+        required=tuple(_group(group, k) for k, group in enumerate(_tables(table.get("require", []), "require"))),
         witness=_path(table, "witness"),
     )
 
@@ -201,7 +204,7 @@ def _limits(table: Mapping[str, Any]) -> SiteLimits:
 def _budget(table: object) -> Budget:
     if not isinstance(table, dict):
         _wrong("budget", table, "a table")
-    _known(table, ["epsilon", "delta", "labels", "unit", "adjacency"], "part of a budget", "budget")
+    _check_known(table, ["epsilon", "delta", "labels", "unit", "adjacency"], "part of a budget", "budget")
     unit = _choice(table, "unit", "budget.unit", _UNITS)
     adjacency = _choice(table, "adjacency", "budget.adjacency", _ADJACENCIES)
     delta = _number(table, "delta", "budget.delta", 1.0)
@@ -213,7 +216,7 @@ def _budget(table: object) -> Budget:
 
 
 def _choice(table: Mapping[str, Any], name: str, where: str, known: tuple[_Word, ...]) -> _Word:
-    """One of the ``known`` words, the first by default."""
+    """One of the ``known`` values, the first by default."""
     word = table.get(name, known[0])
     for one in known:
         if word == one:
@@ -224,7 +227,7 @@ def _choice(table: Mapping[str, Any], name: str, where: str, known: tuple[_Word,
 def _group(table: Mapping[str, Any], number: int) -> tuple[Requirement, ...]:
     where = f"require.{number}"
     if "any-of" in table:
-        _known(table, ["any-of"], "part of a choice", where)
+        _check_known(table, ["any-of"], "part of a choice", where)
         choices = _tables(table["any-of"], f"{where}.any-of")
         if not choices:
             _wrong(f"{where}.any-of", [], "one defence or more")
@@ -237,7 +240,7 @@ def _requirement(table: Mapping[str, Any], where: str) -> Requirement:
         _wrong(f"{where}.kind", table.get("kind"), "the kind of a defence")
     try:
         card = catalogue.find(table["kind"], *_DEFENCES)
-        _known(table, ["kind", *card.knobs], f"knob of {card.kind}")
+        _check_known(table, ["kind", *card.knobs], f"knob of {card.kind}")
     except Refused as error:
         raise error.at(where) from None
     return Requirement(card.kind, {knob: _bounds(table[knob], f"{where}.{knob}") for knob in table if knob != "kind"})
@@ -246,7 +249,7 @@ def _requirement(table: Mapping[str, Any], where: str) -> Requirement:
 def _bounds(table: object, where: str) -> tuple[float | None, float | None]:
     if not isinstance(table, dict) or not table:
         _wrong(where, table, "{ at-least = ... }, { at-most = ... } or both")
-    _known(table, ["at-least", "at-most"], "bound", where)
+    _check_known(table, ["at-least", "at-most"], "bound", where)
     least, most = (
         _number(table, name, f"{where}.{name}") if name in table else None for name in ("at-least", "at-most")
     )
@@ -263,7 +266,7 @@ def _algorithms(table: Mapping[str, Any]) -> tuple[str, ...] | None:
     return words
 
 
-def _known(table: Mapping[str, Any], names: list[str], what: str, where: str = "") -> None:
+def _check_known(table: Mapping[str, Any], names: list[str], what: str, where: str = "") -> None:
     for name in table:
         if name not in names:
             raise Refused(f"unknown {what} {name!r}", remedy=catalogue.nearest(name, names), where=where)
@@ -315,4 +318,8 @@ def _wrong(where: str, value: object, wanted: str) -> NoReturn:
 
 
 def _refuse(limit: str, reason: str) -> NoReturn:
-    raise Refused(reason, remedy="ask for what this site allows, or ask its owner", where=f"limits.{limit}")
+    raise Refused(
+        reason,
+        remedy="change the study to what this site allows, or ask the site's operator to change its limits",
+        where=f"limits.{limit}",
+    )

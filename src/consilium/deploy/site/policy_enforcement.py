@@ -1,12 +1,12 @@
-"""A site's limits and ledger in front of its work: questions, asked in this order.
+"""A site's limits and ledger in front of its work: checks, in this order.
 
-    judge       may this study run here at all?          the request alone, no record is read
-    recognise   whose records are these?                  also keys what is drawn once per record
-    admit       may it run on them to its end?            own noise, own cost, before the first round
+    judge       whether this study may run here at all    the request alone, no record is read
+    recognise   which patients' records these are          also keys what is drawn once per record
+    admit       whether it may run on them to its end      own noise, own cost, before the first round
     pay         one round, on disk, before it is computed
     assess      one more model, before it is judged on held-out records
 
-Whatever is refused is a `Refused` that names the limit.  The ledger is open, and locked, only while it is asked.
+A refusal is a `Refused` that names the limit.  The ledger is open, and locked, only during a check.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Guard:
     custody: Custody = field(default_factory=PlainFile)
 
     def unlock(self) -> None:
-        """Open the ledger once, so that a passphrase is asked for, or refused, before anything else."""
+        """Open the ledger once, so that a passphrase is requested, or refused, before anything else."""
         with self._ledger():
             pass
 
@@ -76,7 +76,10 @@ class Guard:
     def admit(
         self, request: StudyRequest, known: Recognised, person: Participant, labels: Sequence[Charge] = ()
     ) -> Admitted:
-        """Refuse what the limits or the budget do not allow on these records; ``labels``: what data defences charge."""
+        """Refuse what the limits or the budget do not allow on these records; ``labels``: what data defences charge.
+
+        Raises Refused: a limit or the budget forbids the study.
+        """
         if person.stream.noise != "secret":
             raise Refused("a deployed site's noise must be secret", remedy="build the participant with the site's key")
         rule, n = person.rule, person.rule.count(person.train)
@@ -89,20 +92,27 @@ class Guard:
         return Admitted(request, replace(person, site=replace(person.site, limits=self.limits.at_site())), planned)
 
     def pay(self, admitted: Admitted, round: int, question: bytes) -> None:
-        """Pay for ``round``, asked by the bytes ``question``, before it is computed; stored answers need no payment."""
+        """Charge ``round``, requested by ``question``, before it is computed; a stored answer needs no charge.
+
+        Raises Refused: a limit or the budget forbids the round.
+        """
         request, planned, study = admitted.request, admitted.planned, admitted.request.digest()
         if not 1 <= round <= request.rounds:
-            raise Refused(f"asks for round {round} of {request.rounds}", where="limits.max-rounds")
+            raise Refused(
+                f"the server asks for round {round}; the study has rounds 1 to {request.rounds}",
+                where="limits.max-rounds",
+            )
         with self._ledger() as ledger:
             if len(ledger.paid(study)) >= self.limits.max_rounds:
                 raise Refused(
-                    f"{self.limits.max_rounds} rounds of this study were worked, some more than once",
+                    f"{self.limits.max_rounds} rounds of this study were computed, the most allowed, some more "
+                    "than once",
                     where="limits.max-rounds",
                 )
             if planned.most is not None and len(ledger.paid(study)) >= planned.most:
                 raise Refused(
                     f"the study's own budget allows {planned.most} rounds on these records",
-                    remedy="end the training here, or give it a larger epsilon",
+                    remedy="end the training here, or give the study a larger epsilon",
                     where="study.epsilon",
                 )
             ledger.claim(study, round, question, planned.data, planned.charges(), self.limits.budget, planned.labels)

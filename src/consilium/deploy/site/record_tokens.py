@@ -1,11 +1,12 @@
-"""Which persons a study learns from, without saying who they are.
+"""Which patients a study learns from, without revealing who they are.
 
     token(record) = BLAKE2b(key; the record's input)          16 bytes, keyed by the site's secret
     a person      = the tokens of all records of one unit (and of its stable name, if the site gives names)
 
 Tokens depend on content alone: not on the order of records, their numbers, their labels, or the study.  Two data sets
 share a person where they share one token, so adding records, leaving some out or renaming the file does not make a
-fresh budget.  Records that are exported anew (other size, other scaling) have other content: only names tell those.
+fresh budget.  Records that are exported again (other size, other scaling) have other content: only names identify
+those.
 
 Source: RFC 7693 (BLAKE2)
 """
@@ -29,7 +30,7 @@ SIZE = 16
 
 @dataclass(frozen=True, eq=False)
 class Fingerprint:
-    """``persons``: which tokens each person has; ``n`` records; ``order``: a digest of records and labels as they lie.
+    """``persons``: which tokens each person has; ``n`` records; ``order``: a digest of records and labels in order.
 
     Labels that are randomised once are the same again only where ``order`` is.
     """
@@ -52,12 +53,12 @@ class Fingerprint:
         for number, person in enumerate(self.persons):
             for token in person:
                 owners.setdefault(token, []).append(number)
-        seen: list[set[str]] = [set() for _ in self.persons]
+        token_sets: list[set[str]] = [set() for _ in self.persons]
         for name, tokens in known.items():
             for token in owners.keys() & tokens:
                 for number in owners[token]:
-                    seen[number].add(name)
-        cases = {frozenset(case) for case in seen}
+                    token_sets[number].add(name)
+        cases = {frozenset(case) for case in token_sets}
         return frozenset(case for case in cases if not any(case < other for other in cases))
 
 
@@ -65,6 +66,8 @@ def fingerprint(records: Records, key: bytes, names: Sequence[str] | None = None
     """The fingerprint of ``records`` under ``key`` (32 bytes); ``names`` are stable names of their units, one a record.
 
     A person is a unit of ``records``; records with the same content, or the same name, are the same person's.
+
+    Raises Refused: no records, or another number of names.
     """
     if not len(records):
         raise Refused("there are no training records", remedy="check the site's data")

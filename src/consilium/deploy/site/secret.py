@@ -1,10 +1,10 @@
 """A site's own secret: 32 bytes that only its owner can read, made once and never sent.
 
-It hides whose records stand in the ledger, seals the ledger against change, and keys what is drawn once per record.
-Without it a ledger says nothing, so it is never made anew beside one: that would look like a fresh budget.
+It pseudonymises the patients in the ledger, seals the ledger against change, and keys what is drawn once per record.
+Without it a ledger cannot be read, so it is never replaced beside one: that would look like a fresh budget.
 
-A custody says where the 32 bytes are: in the ledger's file ``secret`` itself (`PlainFile`), in it under a passphrase
-(:mod:`.passphrase`), or in the system's keyring (:mod:`.os_keyring`), to which the file then only points.
+A custody is where the 32 bytes are stored: in the ledger's file ``secret`` itself (`PlainFile`), in it under a
+passphrase (:mod:`.passphrase`), or in the system's keyring (:mod:`.os_keyring`), to which the file then only points.
 """
 
 from __future__ import annotations
@@ -30,20 +30,23 @@ _log = logging.getLogger("consilium.site")
 
 
 class Custody(ABC):
-    """Where a site's secret is kept; ``name`` stands in its file and is the word for ``--secret-from``."""
+    """Where a site's secret is stored; ``name`` is written in its file and is the value of ``--secret-from``."""
 
     name: ClassVar[str]
 
     @abstractmethod
     def wrap(self, key: bytes) -> bytes:
-        """What stands in the file for the 32 bytes ``key``, which are kept when this returns."""
+        """The file's content for the 32 bytes ``key``, which are stored when this returns."""
 
     @abstractmethod
     def unwrap(self, data: bytes, path: Path) -> bytes:
-        """The key for which ``data`` stands in the file ``path``; Refused where it cannot be had."""
+        """The key that the content ``data`` of the file ``path`` stands for; Refused where it cannot be read."""
 
     def make(self, path: Path) -> Secret:
-        """A new secret, its file (mode 0600) on disk before this returns; refused where one is there already."""
+        """A new secret, its file (mode 0600) on disk before this returns; refused where one is there already.
+
+        Raises Refused: the file exists already.
+        """
         if path.exists():
             raise Refused(f"{path} is there already", remedy="keep it: without it the ledger is lost")
         key = os.urandom(_BYTES)
@@ -51,26 +54,30 @@ class Custody(ABC):
         return Secret(key)
 
     def read(self, path: Path) -> Secret:
-        """The secret of the file ``path``; one that lies there open is taken into this custody, and the log says so.
+        """The secret of the file ``path``; an unencrypted one is moved into this custody, and this is logged.
 
         Refused where it is missing, damaged, readable by others, or kept in another way.
+
+        Raises Refused: the file cannot be read by this custody.
         """
         data = _private(path)
-        kept = _kept(data, path)
-        if kept == self.name:
+        custody_name = _custody_kind(data, path)
+        if custody_name == self.name:
             return Secret(self.unwrap(data, path))
-        if kept != PlainFile.name:
+        if custody_name != PlainFile.name:
             raise Refused(
-                f"the site's secret is not kept by {self.name}", remedy=f"use --secret-from {kept}", where=str(path)
+                f"the site's secret is not stored by {self.name}",
+                remedy=f"use --secret-from {custody_name}",
+                where=str(path),
             )
         durable(path, self.wrap(data))
-        _log.info("%s: kept by %s from now on; copies made before, as in backups, are still open", path, self.name)
+        _log.info("%s: stored by %s from now on; earlier copies, as in backups, are still unencrypted", path, self.name)
         return Secret(data)
 
 
 @final
 class PlainFile(Custody):
-    """The secret lies open in a file that only its owner can read."""
+    """The secret is stored unencrypted in a file that only its owner can read."""
 
     name = "file"
 
@@ -84,12 +91,12 @@ class PlainFile(Custody):
 
 
 def make_secret(path: Path) -> Secret:
-    """A new secret that lies open in ``path``."""
+    """A new secret, stored unencrypted in ``path``."""
     return PlainFile().make(path)
 
 
 def read_secret(path: Path) -> Secret:
-    """The secret that lies open in ``path``."""
+    """The secret that is stored unencrypted in ``path``."""
     return PlainFile().read(path)
 
 
@@ -99,7 +106,7 @@ def _private(path: Path) -> bytes:
     except OSError as error:
         raise Refused(
             f"the site's secret cannot be read: {error.strerror}",
-            remedy="restore it from your backup: a new one would forget what was spent",
+            remedy="restore it from your backup: a new one would lose the record of what was spent",
             where=str(path),
         ) from None
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
@@ -107,17 +114,17 @@ def _private(path: Path) -> bytes:
     return data
 
 
-def _kept(data: bytes, path: Path) -> str:
+def _custody_kind(data: bytes, path: Path) -> str:
     """The name of the custody that wrote ``data``."""
     if len(data) == _BYTES:
         return PlainFile.name
     try:
-        kept = parse_object(data, "secret").get("kept")
+        custody_name = parse_object(data, "secret").get("kept")
     except Refused:
-        kept = None
-    if kept not in ("passphrase", "keyring"):
+        custody_name = None
+    if custody_name not in ("passphrase", "keyring"):
         raise Refused(f"the site's secret has {len(data)} bytes, not {_BYTES}", remedy="restore it", where=str(path))
-    return str(kept)
+    return str(custody_name)
 
 
 def _write(path: Path, data: bytes) -> None:

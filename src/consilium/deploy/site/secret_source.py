@@ -1,8 +1,8 @@
-"""`--secret-from`: where the secret of a site's ledger is kept, and where its passphrase comes from.
+"""`--secret-from`: where the secret of a site's ledger is stored, and the source of its passphrase.
 
     file                     open, in the ledger's folder                                            (the default)
     keyring                  in the keyring of the system
-    passphrase               asked for on the terminal
+    passphrase               typed on the terminal
     passphrase:env:NAME      in a variable of the environment, which is taken out of it
     passphrase:fd:N          the first line of an open file descriptor
 
@@ -30,24 +30,27 @@ _OTHERWISE = "use passphrase:env:NAME or passphrase:fd:N"
 _LONGEST = 4096
 
 
-def custody(said: str) -> Custody:
-    """The custody for the words after ``--secret-from``; they are not repeated where they are not known."""
-    if said == "file":
+def custody(words: str) -> Custody:
+    """The custody for the value of ``--secret-from``; an unknown value is not printed, since it may be a passphrase.
+
+    Raises Refused: an unknown value.
+    """
+    if words == "file":
         return PlainFile()
-    if said == "keyring":
+    if words == "keyring":
         return Keyring()
-    ask = _source(said)
+    ask = _source(words)
     if ask is None:
         raise Refused(
-            "it is none of file, keyring, passphrase, passphrase:env:NAME and passphrase:fd:N",
-            remedy="name where the passphrase is; it is never an argument itself",
+            "its value is none of file, keyring, passphrase, passphrase:env:NAME and passphrase:fd:N",
+            remedy="name the source of the passphrase; the passphrase itself is never an argument",
             where=_WHERE,
         )
     return Passphrase(ask)
 
 
-def _source(said: str) -> Callable[[bool], str] | None:
-    kind, _, rest = said.partition(":")
+def _source(words: str) -> Callable[[bool], str] | None:
+    kind, _, rest = words.partition(":")
     way, _, name = rest.partition(":")
     if kind != "passphrase":
         return None
@@ -60,32 +63,32 @@ def _source(said: str) -> Callable[[bool], str] | None:
 
 def _prompted(new: bool) -> str:
     if sys.stdin is None or not sys.stdin.isatty():
-        raise Refused("there is no terminal to ask for the passphrase on", remedy=_OTHERWISE, where=_WHERE)
+        raise Refused("there is no terminal to read the passphrase from", remedy=_OTHERWISE, where=_WHERE)
     try:
-        said = getpass.getpass("passphrase of the site's secret: ")
-        again = getpass.getpass("the same again: ") if new else said
+        passphrase = getpass.getpass("passphrase of the site's secret: ")
+        repetition = getpass.getpass("the same again: ") if new else passphrase
     except EOFError:
         raise Refused("no passphrase was given", remedy=_OTHERWISE, where=_WHERE) from None
-    if said != again:
+    if passphrase != repetition:
         raise Refused("the two passphrases differ", remedy="start again; nothing was changed", where=_WHERE)
-    return said
+    return passphrase
 
 
 def _of_environment(name: str, _: bool) -> str:
     """Taken out, so that no process that is started from here inherits it."""
-    said = os.environ.pop(name, "")
-    if not said:
+    passphrase = os.environ.pop(name, "")
+    if not passphrase:
         raise Refused(f"the variable {name} is not set, or empty", remedy="set it for this process alone", where=_WHERE)
-    return said
+    return passphrase
 
 
 def _of_descriptor(number: int, _: bool) -> str:
     try:
         with os.fdopen(number, "rb") as file:
-            said = file.readline(_LONGEST).decode("utf-8").rstrip("\r\n")
+            passphrase = file.readline(_LONGEST).decode("utf-8").rstrip("\r\n")
     except (OSError, ValueError) as error:
         reason = f"the passphrase cannot be read from descriptor {number}: {type(error).__name__}"
         raise Refused(reason, remedy=f"open it for this process: {number}< FILE", where=_WHERE) from None
-    if not said:
+    if not passphrase:
         raise Refused(f"descriptor {number} holds no passphrase", remedy=_OTHERWISE, where=_WHERE)
-    return said
+    return passphrase

@@ -1,9 +1,9 @@
-"""`consilium join`: one site.  Its node keeps the line to the server; its worker answers what comes over it.
+"""`consilium join`: one site.  Its node holds the connection to the server; its worker answers the messages received.
 
 The node is Flower's own program with the site's key.  It runs nothing: messages are handed to the worker in this
-process over the loopback, against a secret made anew each time.  A line that breaks is taken up again: the node tries
-until it is there, and it is started anew when it ends, unless it was the server that said no to its key.  A node that
-ended while the network was cut could not take its leave; that is done for it, or its key would be refused for a minute.
+process over the loopback, authenticated by a secret that is new each time.  A broken connection is resumed: the node
+retries, and it is restarted when it ends, unless the server refused its key.  A node that ended while the network was
+cut could not deregister; this is done for it, or its key would be refused for a minute.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from .worker import Worker
 __all__ = ["SiteConnection", "join", "take_part"]
 
 _POLL, _IDLE = 0.05, 0.25
-"""Seconds between two looks for a message: soon after one, and when none has come for a while."""
+"""Seconds between two polls for a message: soon after one, and after a while without one."""
 _AGAIN = 2.0
 _SECONDS_AWAY = 90.0
 """After a crash the server takes a node for alive for a minute, and refuses its key to a second one."""
@@ -50,9 +50,9 @@ _log = logging.getLogger("consilium.site")
 
 @dataclass(frozen=True)
 class SiteConnection:
-    """Where the server is, and by what the two know each other: the site's key and the server's authority.
+    """The server's address, and the credentials of both: the site's key and the server's certificate authority.
 
-    Without them ``insecure`` must be said, on the loopback.
+    Without them ``insecure`` must be True, and the address on the loopback.
     """
 
     address: str
@@ -61,12 +61,18 @@ class SiteConnection:
     insecure: bool = False
 
     def check(self) -> None:
-        """Refuse what is not safe, or not there."""
+        """Refuse what is not safe, or not there.
+
+        Raises Refused: a file is missing or open to others, or the address is not safe.
+        """
         host, _ = parse_address(self.address)
         refuse_insecure(host, self.insecure, self.key is None or self.ca is None, "--key and --ca")
         for path in (self.key, self.ca):
             if path is not None and not path.is_file():
-                raise Refused(f"{path} is not there", remedy="ask the server's operator, or `consilium keys site`")
+                raise Refused(
+                    f"{path} is not there",
+                    remedy="obtain it from the server's operator, or make it with `consilium keys site`",
+                )
         if self.key is not None and self.key.stat().st_mode & 0o077:
             raise Refused(f"others can read {self.key}", remedy=f"chmod 600 {self.key}")
 
@@ -76,42 +82,45 @@ def take_part(
 ) -> None:
     """Join as ``site`` with the records that ``data`` names, keeping everything below ``state``.
 
-    ``secret_from`` says where the ledger's secret is kept: see :mod:`.secret_source`.
+    ``secret_from`` is where the ledger's secret is stored: see :mod:`.secret_source`.
     """
-    kept = custody(secret_from)
+    secret_custody = custody(secret_from)
     line.check()
     check_site_name(site)
-    os.umask(0o077)  # states and answers are nobody else's
-    guard = Guard(SiteLimits() if limits is None else read_limits(limits), state / "ledger", kept)
+    os.umask(0o077)  # states and answers are private files
+    guard = Guard(SiteLimits() if limits is None else read_limits(limits), state / "ledger", secret_custody)
     log_lines("%(asctime)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    if not isinstance(kept, PlainFile):
+    if not isinstance(secret_custody, PlainFile):
         guard.unlock()
     join(line, Worker(site, holding_of(data), state / "studies", guard), state)
 
 
 def join(line: SiteConnection, worker: Worker, home: Path) -> None:
-    """Take part until told to stop."""
+    """Take part until interrupted.
+
+    Raises Refused: the server's certificate is of another authority, or it does not accept the site's key.
+    """
     require_flower()
     line.check()
     check_site_name(worker.site)
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    began, met = time.monotonic(), False
+    start, connected = time.monotonic(), False
     while True:
         try:
             node = _live(line, worker, home)
         except OSError as error:
-            if not met:
+            if not connected:
                 raise
             _pause(f"{error.filename or home}: {error.strerror or error}; free disk space")
             continue
         number = _number(node)
-        met = met or number > 0
-        if _foreign(node) and not met:
-            raise Refused(_FOREIGN.format(line.ca), remedy="ask its operator for ca.crt")
+        connected = connected or number > 0
+        if _foreign(node) and not connected:
+            raise Refused(_FOREIGN.format(line.ca), remedy="obtain ca.crt from the server's operator")
         if not _rejected(node):
-            began = time.monotonic()
-        elif time.monotonic() - began > _SECONDS_AWAY:
+            start = time.monotonic()
+        elif time.monotonic() - start > _SECONDS_AWAY:
             raise Refused("the server does not take this key", remedy="ask its operator to put ID.pub into sites/")
         _pause(_why_ended(node, line))
         if number:
@@ -141,7 +150,7 @@ def _why_ended(node: Child, line: SiteConnection) -> str:
 
 
 def _depart(line: SiteConnection, number: int) -> None:
-    """Take leave for a node that could not, until it is heard or no longer needed."""
+    """Deregister a node that could not do so itself, until this is acknowledged or no longer needed."""
     end = time.monotonic() + _SECONDS_AWAY
     while line.key is not None and line.ca is not None and time.monotonic() < end:
         if depart(line.address, line.ca, line.key, number):
@@ -191,20 +200,20 @@ def _not_answered(error: Exception) -> None:
     _log.warning("a message was not answered: %s", type(error).__name__)
 
 
-def _said(node: Child) -> str:
+def _log_text(node: Child) -> str:
     return node.log.read_text(encoding="utf-8", errors="replace") if node.log.is_file() else ""
 
 
 def _number(node: Child) -> int:
-    """The number under which the server took this node; 0 if it did not."""
-    found = re.search(r"SuperNode ID: ([0-9]+)", _said(node))
-    return int(found[1]) if found else 0
+    """The number that the server gave this node; 0 if it gave none."""
+    match = re.search(r"SuperNode ID: ([0-9]+)", _log_text(node))
+    return int(match[1]) if match else 0
 
 
 def _rejected(node: Child) -> bool:
     """Whether the server refused the key: unknown, or held by a node that it takes for alive."""
-    return any(f"code: {code}" in _said(node) for code in (2001, 2004))
+    return any(f"code: {code}" in _log_text(node) for code in (2001, 2004))
 
 
 def _foreign(node: Child) -> bool:
-    return "CERTIFICATE_VERIFY_FAILED" in _said(node)
+    return "CERTIFICATE_VERIFY_FAILED" in _log_text(node)

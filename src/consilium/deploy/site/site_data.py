@@ -19,7 +19,7 @@ from consilium.core.records import Consortium
 from consilium.data.division.sites import gather
 from consilium.data.partitions.iid import IID
 from consilium.data.source import Source
-from consilium.deploy.protocol.description import Understood
+from consilium.deploy.protocol.description import DescribedStudy
 from consilium.study.build.factory import consortium
 from consilium.study.spec.parse import read
 from consilium.study.spec.toml_binding import as_table, card_of, entry, refuse_unknown
@@ -33,13 +33,13 @@ _SHARES = {"validation": 0.1, "non-members": 0.1, "test": 0.1}
 
 
 def holding_of(data: str) -> Holding:
-    """What ``--data`` says: the word ``study``, or a file with a table ``[data]``."""
+    """The data that ``--data`` names: the word ``study``, or a file with a table ``[data]``."""
     if data == REHEARSAL:
         return Holding(_rehearsed, own=False)
     source, shares, shared = _own_table(Path(data))
 
-    def own(study: Understood, site: str) -> Consortium:
-        made = gather(
+    def gather_own(study: DescribedStudy, site: str) -> Consortium:
+        consortium = gather(
             source,
             IID(),
             sites=1,
@@ -50,18 +50,23 @@ def holding_of(data: str) -> Holding:
             stream=Stream(study.seed).child("data", site),
             shared_patients=shared,
         )
-        return replace(made, sites=(replace(made.sites[0], id=site),))
+        return replace(consortium, sites=(replace(consortium.sites[0], id=site),))
 
-    return Holding(own, own=True)
+    return Holding(gather_own, own=True)
 
 
-def _rehearsed(study: Understood, site: str) -> Consortium:
+def _rehearsed(study: DescribedStudy, site: str) -> Consortium:
     source = study.spec.data.source
     if any("path" in knob or "folder" in knob for knob in source.configuration()):
-        raise Refused("a rehearsal opens no file that the server names", remedy="give this site's own --data")
+        raise Refused(
+            "a rehearsal does not open files that the server names", remedy="start the site with its own --data FILE"
+        )
     whole = consortium(study.spec, study.seed)
     if not whole.bundled:
-        raise Refused(f"{whole.name} is not bundled, so it is no rehearsal", remedy="give this site's own --data")
+        raise Refused(
+            f"{whole.name} is not a bundled data set, and a rehearsal uses bundled data only",
+            remedy="start the site with its own --data FILE",
+        )
     return replace(whole, sites=tuple(s for s in whole.sites if s.id == site))
 
 
@@ -72,7 +77,7 @@ def _own_table(path: Path) -> tuple[Source, dict[str, float], bool]:
     shares = {name: _share(table.pop(name, default), name) for name, default in _SHARES.items()}
     shared = table.pop("shared-patients", False)
     if not isinstance(shared, bool):
-        raise Refused(f"{shared!r} is out of range", remedy="use true or false", where="shared-patients")
+        raise Refused(f"shared-patients is {shared!r}", remedy="use true or false", where="shared-patients")
     card_of(table, "data", "data/sources")
     return entry(table, "data", "data/sources"), shares, shared
 

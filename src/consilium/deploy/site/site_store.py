@@ -2,12 +2,12 @@
 
     STATE/<study>/ROUND.safetensors    the state after ROUND                  newest two
     STATE/<study>/answer-ROUND.bin     the bytes sent in ROUND, and the digest of the question they answer
-    STATE/<study>/older                there were states before those: they are not to be taken for a site's beginning
+    STATE/<study>/older                there were states before those: a missing state is not a site's initial one
 
-An answer is on disk before it is sent.  Asked the same again, after a crash at either end, the site sends the same
-bytes: nothing is trained twice, and no privacy is paid twice.  Asked another question of the same round it works from
-the state before that round.  A state is sealed, and holds the digest of the answer that goes with it: what a disk, or a
-copy from another study, changed in either is refused by name.
+An answer is on disk before it is sent.  When a request is repeated, after a crash at either end, the site sends the
+same bytes: nothing is trained twice, and no privacy is spent twice.  For another request of the same round it starts
+from the state before that round.  A state is sealed, and holds the digest of its answer: a change of either, by a disk
+or a copy from another study, is refused, naming the file.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ class SiteStore:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def answer(self, round: int, question: bytes) -> bytes | None:
-        """The bytes that were sent when ``question`` was asked in ``round``; None if it never was."""
+        """The bytes that were sent in answer to ``question`` in ``round``; None if it was never answered.
+
+        Raises Failed: the stored answer was changed.
+        """
         path = self._answer(round)
         if not path.is_file():
             return None
@@ -52,29 +55,32 @@ class SiteStore:
         return data[32:]
 
     def state(self, round: int) -> SiteState:
-        """The state before ``round``; a fresh one if the site has not worked yet; raises where it is gone."""
+        """The state before ``round``; a fresh one if the site has not worked yet; raises where it is gone.
+
+        Raises Failed: the state is no longer stored, or was changed.
+        """
         before = [number for number in self._rounds() if number < round]
         if before:
             return self._read(max(before))
         if round > 1 and self._older.exists():
             raise Failed(
-                f"the site's state before round {round} is not kept any more, and the server goes back that far",
+                f"the site's state before round {round} is not stored any more, and the server resumes from before it",
                 remedy="serve the newest copy of the server's folder, or the study under another name",
             )
         return SiteState()
 
     def keep(self, round: int, question: bytes, answer: bytes, state: SiteState) -> None:
-        """Store the state after ``round`` and the answer, in that order: an answer stands for a state that is there.
+        """Store the state after ``round`` and the answer, in that order: a stored answer implies a stored state.
 
         Without room for both there is neither: the round was not worked.  States of later rounds belong to a course
         that the server has left, and go.
         """
         tensors, about = packed(state)
-        kept = hashlib.sha256(question).digest() + answer
-        digest = hashlib.sha256(kept).hexdigest()
+        content = hashlib.sha256(question).digest() + answer
+        digest = hashlib.sha256(content).hexdigest()
         write_sealed(self._state(round), tensors, {**about, **self._expected(round), "answer": digest})
         try:
-            _replace(self._answer(round), kept)
+            _replace(self._answer(round), content)
         except Failed:
             self._state(round).unlink(missing_ok=True)
             self._answer(round).unlink(missing_ok=True)

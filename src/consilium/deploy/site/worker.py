@@ -1,10 +1,10 @@
-"""A site at work: it understands a study, judges it by its own limits, and answers the server's questions.
+"""A site's worker: it reads a study, checks it against its own limits, and answers the server's requests.
 
     request     enrol: the study is built here, from what is installed here        -> enrolment or refusal
     broadcast   a round's local work                                               -> update or refusal
     model       accuracy and loss on the site's own held-out records               -> assessment or refusal
 
-Whatever goes wrong is a refusal with its reason; only that line leaves.
+Every error becomes a refusal with its reason; only that line is sent.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from consilium.core.algorithm import Server
 from consilium.core.errors import ConsiliumError, Failed, Refused
 from consilium.core.records import Consortium, Records
 from consilium.deploy.protocol import messages as wire
-from consilium.deploy.protocol.description import Understood, understand
+from consilium.deploy.protocol.description import DescribedStudy, understand
 from consilium.deploy.protocol.difference import refuse_difference
 from consilium.deploy.protocol.enrolment import Enrolment, encode_enrolment
 from consilium.deploy.protocol.schema import Schema, check_named
@@ -49,7 +49,7 @@ _log = logging.getLogger("consilium.site")
 class Holding:
     """A site's data: ``gather`` makes a consortium whose one site it is; ``own`` is False in a rehearsal."""
 
-    gather: Callable[[Understood, str], Consortium]
+    gather: Callable[[DescribedStudy, str], Consortium]
     own: bool
 
 
@@ -72,7 +72,7 @@ class Worker:
         self._studies: dict[str, _Prepared] = {}
 
     def __call__(self, message: Message) -> RecordDict:
-        """The answer to one message; a question's token goes back with it."""
+        """The answer to one message, with the request's token."""
         if says(message, "hold"):
             return answer_of({"hold": b"-"})
         parts, digest = {}, "?"
@@ -124,26 +124,26 @@ class Worker:
 
     def _assess(self, study: _Prepared, digest: str, question: bytes) -> bytes:
         model = wire.decode_model(question, wire.Context(digest))
-        return wire.encode_assessment(self._judged(study, model, question), digest, model.round)
+        return wire.encode_assessment(self._assessment(study, model, question), digest, model.round)
 
     def _assess_before(self, study: _Prepared, digest: str, question: bytes) -> bytes:
-        """The model that a round begins with, judged before it is trained on."""
-        got = wire.decode_broadcast(question, wire.Context(digest))
+        """The assessment of the model that a round starts from, before training."""
+        broadcast = wire.decode_broadcast(question, wire.Context(digest))
         population = study.admitted.request.sites
-        model = Server(got.round - 1, got.params, got.buffers, population=population)
-        return wire.encode_assessment(self._judged(study, model, question), digest, model.round)
+        model = Server(broadcast.round - 1, broadcast.params, broadcast.buffers, population=population)
+        return wire.encode_assessment(self._assessment(study, model, question), digest, model.round)
 
-    def _judged(self, study: _Prepared, model: Server, question: bytes) -> Assessment:
+    def _assessment(self, study: _Prepared, model: Server, question: bytes) -> Assessment:
         person = study.person
         try:
             self.guard.assess(study.admitted.request, question)
-        except Refused as error:  # it declines to judge, and goes on training
+        except Refused as error:  # no assessment by this site; the training goes on
             return Assessment(self.site, 0, None, None, error.reason)
-        found = person.algorithm.model_for(model, study.store.state(model.round + 1).kept)
-        if found is None:
+        state = person.algorithm.model_for(model, study.store.state(model.round + 1).algorithm)
+        if state is None:
             return Assessment(self.site, 0, None, None, "the site has no model yet")
         with one_thread():
-            return assess(person.site, person.network, *found)
+            return assess(person.site, person.network, *state)
 
     def _prepared(self, request: wire.StudyRequest, digest: str) -> _Prepared:
         if digest not in self._studies:
@@ -152,32 +152,34 @@ class Worker:
         return self._studies[digest]
 
     def _greeting(self, request: wire.StudyRequest, digest: str) -> bytes:
-        """Before there is a plan: whether these are own records, and how many.  Nothing is learned, nothing is paid."""
+        """Before there is a plan: whether these are own records, and how many; nothing is trained or spent."""
         self.guard.judge(request)
         data = self._gathered(understand(request))
         pools = data.sites[0].records
         n, m, units = len(pools.train), len(pools.validation), _units(pools.train)
-        made = Enrolment(self.site, n, m, 1.0, self.holding.own, units, Schema.of(data).digest())
-        return encode_enrolment(made, digest)
+        enrolment = Enrolment(self.site, n, m, 1.0, self.holding.own, units, Schema.of(data).digest())
+        return encode_enrolment(enrolment, digest)
 
-    def _gathered(self, study: Understood) -> Consortium:
+    def _gathered(self, study: DescribedStudy) -> Consortium:
         if self.site not in study.roster:
-            raise Refused(f"the study has no site {self.site}", remedy="ask its operator for the site's name")
+            raise Refused(
+                f"the study has no site {self.site}", remedy="obtain the site's name from the study's operator"
+            )
         data = self._read(study)
         private = any(gradient_rule(arm).delta is not None for arm in arms(study.spec))
         refuse_difference(Schema.of(data), study.schema, private=private)
         check_named(data)
         return data
 
-    def _read(self, study: Understood) -> Consortium:
-        """The site's data; of what is wrong with its own only the fact leaves, since the reason may hold records."""
+    def _read(self, study: DescribedStudy) -> Consortium:
+        """The site's data; of an error in its own data only the fact is sent, since the reason may contain records."""
         try:
             return self.holding.gather(study, self.site)
         except ConsiliumError as error:
             if not self.holding.own:
                 raise
             _log.warning("the data cannot be used: %s", error)
-            raise Refused("the site's own data cannot be used", remedy="its log says why", where="data") from None
+            raise Refused("the site's own data cannot be used", remedy="see the site's log", where="data") from None
 
     def _prepare(self, request: wire.StudyRequest, digest: str) -> _Prepared:
         study = understand(request)
@@ -199,5 +201,5 @@ class Worker:
 
 def _units(records: Records) -> int:
     """How many units ``records`` are of; 0 where each is its own."""
-    found = len(torch.unique(records.units))
-    return found if found < len(records) else 0
+    count = len(torch.unique(records.units))
+    return count if count < len(records) else 0

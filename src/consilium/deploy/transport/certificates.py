@@ -4,7 +4,7 @@
              whose subject alternative names hold the addresses that sites dial, and those of the loopback
     site     an OpenSSH key on the curve P-384: ID.key stays at the site, ID.pub goes to the server's operator
 
-Private files are made with mode 0600 and never written over.  Randomness is the operating system's.
+Private files are made with mode 0600 and never overwritten.  Randomness is the operating system's.
 
 Source: RFC 5280 (certificates), RFC 5656 (elliptic curves in OpenSSH); Flower takes NIST curves in OpenSSH form only.
 """
@@ -36,7 +36,7 @@ _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9]([A-Za-z0-9-]{0,62}\.?)+")
 
 @dataclass(frozen=True)
 class ServerKeys:
-    """Where a server's files lie; ``sites`` holds the public keys of those who may take part, ID.pub each."""
+    """The paths of a server's files; ``sites`` holds the public keys of the sites that may take part, ID.pub each."""
 
     folder: Path
 
@@ -68,14 +68,14 @@ def make_server_keys(folder: Path, addresses: Sequence[str]) -> ServerKeys:
     """
     _crypto()
     names = _names(addresses)
-    made = ServerKeys(folder)
-    for path in (made.key, made.certificate):
+    keys = ServerKeys(folder)
+    for path in (keys.key, keys.certificate):
         _refuse_existing(path)
     _folder(folder)
-    _folder(made.sites)
+    _folder(keys.sites)
     authority, certificate = _authority(folder)
-    _server(made, authority, certificate, names)
-    return made
+    _server(keys, authority, certificate, names)
+    return keys
 
 
 def make_site_key(site: str, folder: Path) -> tuple[Path, Path]:
@@ -96,45 +96,56 @@ def make_site_key(site: str, folder: Path) -> tuple[Path, Path]:
 
 
 def server_keys(folder: Path) -> ServerKeys:
-    """The keys in ``folder``; refused where one is missing or open to others."""
-    found = ServerKeys(folder)
-    for path in (found.ca, found.certificate, found.key):
+    """The keys in ``folder``; refused where one is missing or open to others.
+
+    Raises Refused: a file is missing or open to others.
+    """
+    keys = ServerKeys(folder)
+    for path in (keys.ca, keys.certificate, keys.key):
         if not path.is_file():
             raise Refused(
-                f"{path} is not there", remedy=f"make it: consilium keys server --address HOST --out {folder}"
+                f"{path} does not exist", remedy=f"make it: consilium keys server --address HOST --out {folder}"
             )
-    if found.key.stat().st_mode & 0o077:
-        raise Refused(f"others can read {found.key}", remedy=f"chmod 600 {found.key}")
-    return found
+    if keys.key.stat().st_mode & 0o077:
+        raise Refused(f"others can read {keys.key}", remedy=f"chmod 600 {keys.key}")
+    return keys
 
 
 def roster(keys: ServerKeys) -> dict[str, bytes]:
-    """Each site's public key in PEM form, by the name of its file, sorted."""
+    """Each site's public key in PEM form, by the name of its file, sorted.
+
+    Raises Refused: no key, an invalid key, or one key twice.
+    """
     _crypto()
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization as s
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    found: dict[str, bytes] = {}
+    public_keys: dict[str, bytes] = {}
     for path in sorted(keys.sites.glob("*.pub")):
         check_site_name(path.stem)
         try:
             key = s.load_ssh_public_key(read_bytes(path, 1 << 20))
         except (ValueError, UnsupportedAlgorithm, OSError) as error:
-            raise Refused(f"{path} is no public key: {error}", remedy="ask the site for its ID.pub") from None
+            raise Refused(
+                f"{path} is no public key: {error}", remedy="obtain ID.pub from the site's operator"
+            ) from None
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise Refused(f"{path} is no elliptic-curve key", remedy="make one: consilium keys site ID")
-        found[path.stem] = key.public_bytes(s.Encoding.PEM, s.PublicFormat.SubjectPublicKeyInfo)
-    if not found:
+        public_keys[path.stem] = key.public_bytes(s.Encoding.PEM, s.PublicFormat.SubjectPublicKeyInfo)
+    if not public_keys:
         raise Refused(f"{keys.sites} holds no public key", remedy="put every site's ID.pub there")
-    twins = [site for site in found if list(found.values()).count(found[site]) > 1]
+    twins = [site for site in public_keys if list(public_keys.values()).count(public_keys[site]) > 1]
     if twins:
-        raise Refused(f"{' and '.join(twins)} have one key", remedy="every site makes its own", where=str(keys.sites))
-    return found
+        raise Refused(f"{' and '.join(twins)} have the same key", remedy="make one key per site", where=str(keys.sites))
+    return public_keys
 
 
 def check_site_name(site: str) -> None:
-    """Refuse what is no name of a site."""
+    """Refuse what is no name of a site.
+
+    Raises Refused: an invalid name.
+    """
     if not _NAME.fullmatch(site):
         raise Refused(f"{site!r:.80} is no site name", remedy="use letters, digits, dots, dashes and underscores")
 
@@ -156,16 +167,16 @@ def _names(addresses: Sequence[str]) -> list[GeneralName]:
     from cryptography import x509
 
     if not addresses:
-        raise Refused("no address", remedy="give the address that sites dial: --address HOST")
-    made: dict[str, GeneralName] = {}
+        raise Refused("no address is given", remedy="give the address that sites connect to: --address HOST")
+    general_names: dict[str, GeneralName] = {}
     for address in (*addresses, "127.0.0.1", "::1", "localhost"):
         try:
-            made[address] = x509.IPAddress(ipaddress.ip_address(address.strip("[]")))
+            general_names[address] = x509.IPAddress(ipaddress.ip_address(address.strip("[]")))
         except ValueError:
             if not _HOST.fullmatch(address) or address.replace(".", "").isdigit():
                 raise Refused(f"{address!r:.80} is no host name or address", remedy="give it without port") from None
-            made[address] = x509.DNSName(address)
-    return list(made.values())
+            general_names[address] = x509.DNSName(address)
+    return list(general_names.values())
 
 
 def _authority(folder: Path) -> tuple[EllipticCurvePrivateKey, Certificate]:
@@ -195,7 +206,7 @@ def _authority(folder: Path) -> tuple[EllipticCurvePrivateKey, Certificate]:
 
 
 def _server(
-    made: ServerKeys, authority: EllipticCurvePrivateKey, issuer: Certificate, names: list[GeneralName]
+    keys: ServerKeys, authority: EllipticCurvePrivateKey, issuer: Certificate, names: list[GeneralName]
 ) -> None:
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization as s
@@ -208,8 +219,8 @@ def _server(
         x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]),
     )
     certificate = _sign(key, _name("consilium server"), authority, issuer.subject, _SERVER_DAYS, extensions)
-    _write(made.key, key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption()), 0o600)
-    _write(made.certificate, certificate.public_bytes(s.Encoding.PEM), 0o644)
+    _write(keys.key, key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption()), 0o600)
+    _write(keys.certificate, certificate.public_bytes(s.Encoding.PEM), 0o644)
 
 
 def _sign(
@@ -251,7 +262,7 @@ def _name(common: str) -> Name:
 
 def _refuse_existing(path: Path) -> None:
     if path.exists() or path.is_symlink():
-        raise Refused(f"{path} is there already", remedy="move it away first; keys are never written over")
+        raise Refused(f"{path} exists already", remedy="move it away first; keys are never overwritten")
 
 
 def _folder(path: Path) -> None:

@@ -2,7 +2,7 @@
 
     python -m consilium.deploy.transport.die_with_parent PARENT COMMAND...
 
-The kernel is asked to send SIGTERM to this process when its parent dies (Linux; elsewhere nothing is asked), and then
+The kernel sends SIGTERM to this process when its parent dies (Linux only), and then
 the command takes its place.  Without it a killed `serve` would leave its link behind on the port.
 
 Source: prctl(2), PR_SET_PDEATHSIG; the setting survives execve(2).
@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
     parent, *command = sys.argv[1:] if arguments is None else arguments
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != int(parent):  # it died before it was asked for
+    if os.getppid() != int(parent):  # the parent ended before the signal was set
         sys.exit(1)
     os.execvp(command[0], command)
 

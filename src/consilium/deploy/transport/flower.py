@@ -1,12 +1,12 @@
-"""The deployment engine: the sites are other machines, and Flower carries what is said.
+"""The deployment engine: the sites are other machines, and Flower carries the messages.
 
-Each phase is a question to every node of the cohort and an answer from each; replies are acted on as they come.  What
-this engine adds to the others is what machines do: a node that went away is asked again when it is back, one that never
-answers is left behind at the deadline, one that refuses says why, and each is remembered by name.  Whether the answers
-that came are enough is the exchange's own rule (the study's minimum cohort).
+Each phase is a request to every node of the cohort and a reply from each; replies are processed as they arrive.  Beyond
+the other engines this one handles the faults of machines: a request is repeated when a node reconnects, a node without
+a reply at the deadline is dropped, a refusal carries its reason, and each is recorded by site.  Whether the replies
+suffice is the exchange's own rule (the study's minimum cohort).
 
-A question is the study request and one message of :mod:`consilium.deploy.protocol.messages`; an answer is an update, an
-assessment or a refusal, and is believed in nothing but its own content: who sent it is known by the node's key.
+A request is the study request and one message of :mod:`consilium.deploy.protocol.messages`; a reply is an update, an
+assessment or a refusal.  Only its payload is trusted; the sender is identified by the node's key.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ __all__ = [
 _SMALL, _LARGE = "short", "long"
 _OVERTAKEN = 10.0
 _LOOKS = 50
-"""Between two looks lies a fiftieth of the wait: who takes minutes is not looked for ten times a second."""
+"""The time between two polls is a fiftieth of the wait: a reply that takes minutes is not polled ten times a second."""
 _ONE_CALL = 1 << 20
 """Bytes of a message that travels as one object; above, Flower sends arrays in pieces of 5 MiB."""
 
@@ -63,12 +63,12 @@ Outbox = TypeVar("Outbox")
 
 @dataclass(frozen=True)
 class Caller:
-    """How nodes are asked: the grid, who stands behind which node, and how long an answer may take.
+    """How nodes are queried: the grid, the node of each site, and how long a reply may take.
 
-    ``deadline`` are the seconds of one exchange, ``poll`` those between two looks, ``ahead`` the messages kept behind a
-    question so that a node does not sleep.  ``births`` tells since when each node is there,
-    ``alive`` raises when the link has ended, ``say`` tells the operator, ``waits`` is told every second of a wait which
-    question waits for whom and how long, and for nobody when all have answered.
+    ``deadline`` are the seconds of one exchange, ``poll`` those between two polls, ``ahead`` the messages kept behind a
+    request so that a node does not idle.  ``births`` returns the time of each node's registration,
+    ``alive`` raises when Flower's server has ended, ``say`` logs a line for the operator, ``waits`` is called every
+    second of a wait with the request, the missing sites and the seconds, and without sites when all have answered.
     """
 
     grid: Grid
@@ -89,15 +89,15 @@ class Caller:
 
         ``name`` is that of the question, for people.
         """
-        return _Asking(self, parts, read, name).until_all(sites)
+        return _Poll(self, parts, read, name).until_all(sites)
 
 
 @dataclass(frozen=True)
 class Deployment:
     """One training among machines: the request that every question carries, and what the sites declared.
 
-    ``weights`` are those of their updates, as the server worked them out, ``charges`` what one round costs each of
-    them.  ``note`` is told the engine's figures whenever they change.  ``records``: how many training records each
+    ``weights`` are those of their updates, as the server computed them, ``charges`` what one round costs each of them.
+    ``note`` is called with the engine's figures whenever they change.  ``records``: how many training records each
     declared; a claim is of those.  ``held_out``: how many validation records; an assessment is of no more.
     """
 
@@ -138,29 +138,29 @@ class Flower(Engine):
         parts = {"request": wire.encode_request(self.deployment.request), **question.encoded(self._digest)}
         self._declined = set()
         desk = Reception(cohort, self._sites, wire.Context(self._digest, question.round), self.deployment.weights)
-        read = partial(self._read, question, desk)
-        came, refused = self.caller.ask(cohort, parts, read, name)
+        read = partial(self._decode, question, desk)
+        answers, refused = self.caller.ask(cohort, parts, read, name)
         self._turned = {**desk.refused(), **refused} if question.broadcast is not None else {}
         for site, why in refused.items():
             self.caller.say(f"{name}: {site} refuses: {why}")
             self.refusals[site] = why
-        silent = [site for site in cohort if site not in came and site not in refused]
+        silent = [site for site in cohort if site not in answers and site not in refused]
         if silent:
             self.silent[f"{name} {phase}"] = silent
             self.caller.say(f"{name}: no answer from {', '.join(silent)} in {self.caller.deadline:.0f} s")
         if silent or refused:
             self.deployment.note(self.figures())
         for site in cohort:
-            if site in came:
+            if site in answers:
                 state = states[site] if question.broadcast is None else self._charged(site, states[site])
-                yield site, cast(Outbox, came[site]), state
+                yield site, cast(Outbox, answers[site]), state
 
-    def turned(self) -> Mapping[str, str]:
+    def rejections(self) -> Mapping[str, str]:
         """Whose answers did not count in the last round, and why."""
         return self._turned
 
     def faulty(self) -> Mapping[str, str]:
-        """All of those but the sites that said themselves that they take no part."""
+        """All sites but those that refused to take part."""
         return {site: why for site, why in self._turned.items() if site not in self._declined}
 
     def figures(self) -> dict[str, Json]:
@@ -169,18 +169,18 @@ class Flower(Engine):
         return {"kind": "flower", "records": records, "silent": silent, "refusals": refusals}
 
     def _charged(self, site: str, state: SiteState) -> SiteState:
-        """The server's own account of a site: what a round of this study costs it.  The site keeps the true one."""
+        """The server's estimate of what a round of this study costs a site; the site's own ledger is authoritative."""
         charge = self.deployment.charges.get(site)
         if charge is None or not isinstance(state, ParticipantState):
             return state
         return replace(state, ledger=entered(state.ledger, charge))
 
-    def _read(self, question: Question, desk: Reception, site: str, reply: Message) -> object:
+    def _decode(self, question: Question, desk: Reception, site: str, reply: Message) -> object:
         """The answer of ``site``, whose key sent it: one that names another site is refused."""
         data = message_bytes(reply, "answer")
-        if (said := refusal_of(site, data, self._digest)) is not None:
+        if (refusal := refusal_of(site, data, self._digest)) is not None:
             self._declined.add(site)
-            raise said
+            raise refusal
         if question.broadcast is None:
             return self._believed(wire.decode_assessment(data, wire.Context(self._digest, question.round)), site)
         if not desk.take(self.caller.nodes[site], data, 0.0):
@@ -191,21 +191,21 @@ class Flower(Engine):
         assessment = wire.decode_assessment(message_bytes(reply, "assessment"), before)
         return self._believed(assessment, site), desk.updates[site]
 
-    def _believed(self, told_now: Assessment, site: str) -> Assessment:
+    def _believed(self, assessment: Assessment, site: str) -> Assessment:
         """An assessment weighs as much as its records in the mean: no more than the site declared."""
-        if told_now.site != site:
-            raise Refused(f"the answer claims to be from {told_now.site!r:.80}")
-        if told_now.n > self.deployment.held_out.get(site, told_now.n):
+        if assessment.site != site:
+            raise Refused(f"the answer claims to be from {assessment.site!r:.80}")
+        if assessment.n > self.deployment.held_out.get(site, assessment.n):
             declared = self.deployment.held_out[site]
-            raise Refused(f"assessed the model on {told_now.n} records, and the site declared {declared}")
-        return told_now
+            raise Refused(f"the assessment is over {assessment.n} records; the site declared {declared}")
+        return assessment
 
 
-class _Asking(Generic[Answer]):
+class _Poll(Generic[Answer]):
     """One question to a cohort, from the first message to the last answer.
 
-    Every message carries a token that its node alone has seen; an answer that does not return it came from another
-    node, which Flower would not notice: it knows who pushes a reply, and not whether the question was theirs.
+    Every message carries a token that only its node received; a reply without it came from another node, which Flower
+    does not detect: it authenticates the sender of a reply, not whether the request was addressed to it.
     """
 
     def __init__(
@@ -220,24 +220,24 @@ class _Asking(Generic[Answer]):
         self.refused: dict[str, str] = {}
 
     def until_all(self, sites: Sequence[str]) -> tuple[dict[str, Answer], dict[str, str]]:
-        """Ask every site and collect what they answer until all have, or the deadline is over."""
-        looked = began = time.monotonic()
+        """Query every site and collect replies until all have answered or the deadline is over."""
+        last_look = start = time.monotonic()
         self._ask(sites)
-        while self._missing(sites) and time.monotonic() < began + self.caller.deadline:
+        while self._missing(sites) and time.monotonic() < start + self.caller.deadline:
             self.caller.alive()
             for reply in self._replies():
                 self._take(reply)
             self._hold()
-            if time.monotonic() - looked > 1:
-                looked = time.monotonic()
+            if time.monotonic() - last_look > 1:
+                last_look = time.monotonic()
                 self._miss_reborn()
                 if self.lost:
                     self._ask_returned()
-                self.caller.waits(self.name, [site for site in sites if self._missing([site])], looked - began)
+                self.caller.waits(self.name, [site for site in sites if self._missing([site])], last_look - start)
             if self._missing(sites):
-                time.sleep(max(self.caller.poll, min(1.0, (time.monotonic() - began) / _LOOKS)))
+                time.sleep(max(self.caller.poll, min(1.0, (time.monotonic() - start) / _LOOKS)))
         if not self._missing(sites):
-            self.caller.waits(self.name, (), time.monotonic() - began)
+            self.caller.waits(self.name, (), time.monotonic() - start)
         return self.came, self.refused
 
     def _missing(self, sites: Sequence[str]) -> bool:
@@ -250,7 +250,7 @@ class _Asking(Generic[Answer]):
         nodes = [self.caller.nodes[site] for site in sites]
         numbers = list(self.caller.grid.push_messages(list(map(question_of, questions, nodes))))
         if len(numbers) != len(sites):
-            raise Failed("the link took no message", remedy="see its log")
+            raise Failed("Flower's server accepted no message", remedy="see link.log")
         for site, number, token in zip(sites, numbers, tokens, strict=True):
             if number:
                 self.pending[number] = site, token
@@ -258,18 +258,18 @@ class _Asking(Generic[Answer]):
                 self.lost.add(site)
 
     def _miss_reborn(self) -> None:
-        """A node that was started anew has lost what the old one had been given, and Flower may not have noticed."""
-        born = self.caller.births()
+        """A restarted node has lost the messages of the old one, which Flower may not have detected."""
+        births = self.caller.births()
         for site, _ in list(self.pending.values()):
             node = self.caller.nodes[site]
-            if self._missing([site]) and born.get(node, self.born.get(node)) != self.born.get(node):
-                self.born[node] = born[node]
+            if self._missing([site]) and births.get(node, self.born.get(node)) != self.born.get(node):
+                self.born[node] = births[node]
                 self.lost.add(site)
                 for number in [number for number, holder in self.caller.holds.items() if holder == node]:
                     del self.caller.holds[number]
 
     def _ask_returned(self) -> None:
-        """Ask those whose node is back; a site that is asked twice sends the same bytes twice."""
+        """Query the sites whose node has reconnected; a site sends the same bytes for a repeated request."""
         here = set(self.caller.grid.get_node_ids())
         self.lost = {site for site in self.lost if self._missing([site])}
         back = sorted(site for site in self.lost if self.caller.nodes[site] in here)
@@ -282,14 +282,14 @@ class _Asking(Generic[Answer]):
         return list(self.caller.grid.pull_messages(waiting)) if waiting else []
 
     def _hold(self) -> None:
-        """Keep messages that say nothing behind every question.
+        """Keep empty messages queued behind every request.
 
-        A node that finds no message sleeps for three seconds, whatever comes meanwhile; one that has just been given a
-        message asks again at once.
+        A node without a message waits three seconds, whatever arrives meanwhile; a node that has just received a
+        message polls again at once.
         """
-        held = list(self.caller.holds.values())
+        holders = list(self.caller.holds.values())
         nodes = {self.caller.nodes[site] for site, _ in self.pending.values() if self._missing([site])}
-        short = [node for node in sorted(nodes) for _ in range(self.caller.ahead - held.count(node))]
+        short = [node for node in sorted(nodes) for _ in range(self.caller.ahead - holders.count(node))]
         if short:
             numbers = self.caller.grid.push_messages([hold_of(node) for node in short])
             self.caller.holds.update({number: node for number, node in zip(numbers, short, strict=True) if number})
@@ -302,7 +302,7 @@ class _Asking(Generic[Answer]):
             return
         site, token = self.pending[number]
         if not self._missing([site]):
-            pass  # asked twice, and answered twice
+            pass  # the request was repeated, and so was the reply
         elif reply.has_error():
             self.lost.add(site)
             self.caller.say(f"{site}: {reply.error.reason}")
@@ -310,45 +310,48 @@ class _Asking(Generic[Answer]):
             try:
                 if not self._is_own(reply, site, token):
                     self.caller.say(f"node {reply.metadata.src_node_id} answers in the place of {site}: not read")
-                    return  # its own answer may still come
+                    return  # the site's own reply may still arrive
                 self.came[site] = self.read(site, reply)
             except Refused as error:
                 self.refused[site] = str(error)
         del self.pending[number]
 
     def _overtake(self, node: int) -> None:
-        """A node takes messages in turn: one that answers what came later for seconds on has lost its answer."""
+        """A node processes messages in order: one that replied to a later message seconds ago has lost this one."""
         for number, (site, _) in self.pending.items():
             if self.caller.nodes[site] == node and self._missing([site]):
                 first = self.overtaken.setdefault(number, time.monotonic())
                 if time.monotonic() - first > _OVERTAKEN:
                     self.overtaken[number] = time.monotonic()
                     self.lost.add(site)
-                    self.caller.say(f"{site}: its answer was lost on the way; it is asked again")
+                    self.caller.say(f"{site}: its reply was lost in transit; the request is repeated")
 
     def _is_own(self, reply: Message, site: str, token: bytes) -> bool:
-        asked = reply.metadata.src_node_id == self.caller.nodes[site]
-        return asked and secrets.compare_digest(message_bytes(reply, "token"), token)
+        from_node = reply.metadata.src_node_id == self.caller.nodes[site]
+        return from_node and secrets.compare_digest(message_bytes(reply, "token"), token)
 
 
 def refusal_of(site: str, data: bytes, study: str) -> Refused | None:
-    """What ``site`` says where its answer is a refusal; refused where the refusal names another site."""
+    """The error of ``site`` where its reply is a refusal; refused where the refusal names another site.
+
+    Raises Refused: the refusal names another site.
+    """
     if heading(data, Bounds())[0].get("kind") != "refusal":
         return None
-    said = wire.decode_refusal(data, wire.Context(study))
-    if said.site != site:
+    refusal = wire.decode_refusal(data, wire.Context(study))
+    if refusal.site != site:
         remedy = f"start it with --site {site}"
-        raise Refused(f"its answer is that of {said.site!r:.80}: {said.reason}", remedy=remedy, where=site)
-    return said.error()
+        raise Refused(f"the reply is that of {refusal.site!r:.80}: {refusal.reason}", remedy=remedy, where=site)
+    return refusal.error()
 
 
 def question_of(parts: Mapping[str, bytes], node: int) -> Message:
-    """The message that asks ``node``: ``request``, ``question``, ``token``, and ``assess`` where that is wanted."""
+    """The message to ``node``: ``request``, ``question``, ``token``, and ``assess`` where requested."""
     return _to(node, parts)
 
 
 def hold_of(node: int) -> Message:
-    """A message that says nothing, and is like no other: Flower stores equal contents once, for all messages."""
+    """An empty message with unique content: Flower stores equal contents once, for all messages."""
     return _to(node, {"hold": secrets.token_bytes(8)})
 
 

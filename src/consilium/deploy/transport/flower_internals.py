@@ -1,15 +1,15 @@
-"""What is known of the inside of Flower: its interfaces, version 1.41.
+"""Everything that depends on Flower's internal interfaces, version 1.41.
 
-More of it is known to `reply_poller` (how a reply comes in parts) and `gateway` (what a node signs, for whom).
+`reply_poller` depends on more of them (a reply arrives in parts), and `gateway` (what a node signs).
 
 Both ends run with `--isolation process`, a public option: Flower carries messages and starts no program of its own.  So
-no code that comes over the network is ever run.  A run must ship an app; ours is an empty one that nobody unpacks.
-Tasks are handed out against a secret that only this process and its Flower process know.
+no code that comes over the network is ever run.  A run must ship an app; ours is empty and is never unpacked.
+Tasks are assigned by a secret that only this process and its Flower process have.
 
     operator   control interface: register a site's public key, list nodes, start a run       loopback of the server
     server     runtime interface: take the run's one task, push messages, pull replies        loopback of the server
     site       runtime interface: take a task per message, answer it                          loopback of the site
-               fleet interface: say that a node has ended which could not say so itself       the front door
+               fleet interface: deregister a node that ended and could not do so itself       the gateway
 
 Source: flwr 1.41.0, flwr.supercore.control, flwr.supercore.runtime, flwr.superlink.grid, flwr.supernode.runtime.
 """
@@ -56,13 +56,13 @@ def register_sites(address: str, ca: bytes | None, sites: Mapping[str, bytes]) -
 
     client = _control(address, ca)
     try:
-        held = {node.public_key: node for node in client.ListNodes(ListNodesRequest()).nodes_info}
-        for key, node in held.items():
+        registered = {node.public_key: node for node in client.ListNodes(ListNodesRequest()).nodes_info}
+        for key, node in registered.items():
             if key not in sites.values():
                 client.UnregisterNode(UnregisterNodeRequest(node_id=node.node_id))
         return {
-            site: int(held[key].node_id)
-            if key in held
+            site: int(registered[key].node_id)
+            if key in registered
             else int(client.RegisterNode(RegisterNodeRequest(public_key=key, name=site)).node_id)
             for site, key in sites.items()
         }
@@ -71,7 +71,10 @@ def register_sites(address: str, ca: bytes | None, sites: Mapping[str, bytes]) -
 
 
 def start_run(address: str, ca: bytes | None) -> int:
-    """Start a run of the empty app; returns its id."""
+    """Start a run of the empty app; returns its id.
+
+    Raises Failed: Flower started no run.
+    """
     from flwr.cli.build import build_fab_from_files
     from flwr.common.serde import fab_to_proto
     from flwr.proto.control_pb2 import StartRunRequest
@@ -85,12 +88,12 @@ def start_run(address: str, ca: bytes | None) -> int:
     finally:
         client.close()
     if not answer.HasField("run_id"):
-        raise Failed("Flower started no run", remedy="see the link's log")
+        raise Failed("Flower started no run", remedy="see link.log")
     return int(answer.run_id)
 
 
 def depart(address: str, ca: Path, key: Path, node: int, seconds: float = 10.0) -> bool:
-    """Say for ``node``, which has ended without a word, that it is gone; True if the link has heard it.
+    """Deregister ``node``, which ended without doing so; True if Flower's server acknowledged it.
 
     Without it the link takes the node for alive for a minute, and refuses the key to the next one.
     """
@@ -104,14 +107,14 @@ def depart(address: str, ca: Path, key: Path, node: int, seconds: float = 10.0) 
 
     private = load_ssh_private_key(read_bytes(key, 1 << 20), None)
     assert isinstance(private, EllipticCurvePrivateKey)
-    spoken = RuntimeVersionHttpInterceptor(component_name="SuperNode")
+    version_header = RuntimeVersionHttpInterceptor(component_name="SuperNode")
     signed = NodeAuthHttpInterceptor(private, private.public_key())
-    client = FleetHttpClient.from_server_address(address, False, str(ca), interceptors=[spoken, signed])
+    client = FleetHttpClient.from_server_address(address, False, str(ca), interceptors=[version_header, signed])
     client._client.timeout = httpx.Timeout(seconds)
     try:
         client.DeactivateNode(DeactivateNodeRequest(node_id=node))
     except httpx.HTTPStatusError as error:
-        return int(error.response.status_code) < 500  # it knows already
+        return int(error.response.status_code) < 500  # it is deregistered already
     except httpx.HTTPError:
         return False
     finally:
@@ -120,7 +123,7 @@ def depart(address: str, ca: Path, key: Path, node: int, seconds: float = 10.0) 
 
 
 class Heart:
-    """Says every few seconds that a task is alive, until it is stopped."""
+    """Sends a heartbeat of a task every few seconds, until it is stopped."""
 
     def __init__(self, client: Any, every: float = 10.0) -> None:
         self.client, self.every, self._end = client, every, threading.Event()
@@ -128,7 +131,7 @@ class Heart:
         self._thread.start()
 
     def stop(self) -> None:
-        """Say nothing more."""
+        """Stop the heartbeat."""
         self._end.set()
         self._thread.join(5)
 
@@ -136,12 +139,12 @@ class Heart:
         from flwr.proto.runtime_pb2 import SendTaskHeartbeatRequest
 
         while not self._end.wait(self.every):
-            with suppress(Exception):  # the task's own calls will say what is wrong
+            with suppress(Exception):  # the task's own calls report the error
                 self.client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
 
 
 class ServerSeat:
-    """A seat in a run: ``grid`` carries messages to nodes and back; ``alive`` raises when the link is not."""
+    """The server's side of a run: ``grid`` carries messages to nodes and back; ``alive`` raises when Flower ended."""
 
     def __init__(
         self, address: str, ca: bytes | None, secret: bytes, run: int, alive: Callable[[], None], seconds: float = 30.0
@@ -153,14 +156,14 @@ class ServerSeat:
 
         token = _wait_for_token(address, ca, secret, seconds)
         self._grid = HttpGrid(address, insecure=ca is None, root_certificates=ca, token=token)
-        self._grid._retry_invoker = _Again(alive)
+        self._grid._retry_invoker = _RetryInvoker(alive)
         self._client = self._grid._runtime_client
         self.grid = Replies(self._grid, self._client, run)
-        got = self._client.PullTaskInput(PullTaskInputRequest())
-        if got.run.run_id != run:
-            raise Failed(f"Flower handed out run {got.run.run_id} instead of {run}", remedy="run `serve` again")
-        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = got.task_id, run, got.context.node_id
-        self._grid.set_run(run_from_proto(got.run))
+        reply = self._client.PullTaskInput(PullTaskInputRequest())
+        if reply.run.run_id != run:
+            raise Failed(f"Flower handed out run {reply.run.run_id} instead of {run}", remedy="run `serve` again")
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = reply.task_id, run, reply.context.node_id
+        self._grid.set_run(run_from_proto(reply.run))
         self._heart = Heart(self._client)
 
     def births(self) -> dict[int, str]:
@@ -175,8 +178,8 @@ class ServerSeat:
         self._grid.close()
 
 
-class _Again:
-    """Tries a call again for a minute while the link does not answer, or fails at it, and ``alive`` has nothing to say.
+class _RetryInvoker:
+    """Repeats a call for a minute while Flower's server does not answer or fails, unless ``alive`` raises.
 
     Flower's own retries never end, and send an interrupt to this process when they are refused.
     """
@@ -197,20 +200,20 @@ class _Again:
                 if status == 413:
                     raise
                 if 0 < status < 500:
-                    remedy = "serve again: it goes on after the last finished round"
-                    raise Failed(f"the link has ended this run (status {status})", remedy=remedy) from error
+                    remedy = "run `serve` again: it resumes after the last finished round"
+                    raise Failed(f"Flower's server ended this run (status {status})", remedy=remedy) from error
                 self._alive()
                 if time.monotonic() > end:
                     what = f"it fails with status {status}" if status else type(error).__name__
-                    raise Failed(f"the link does not answer: {what}", remedy="see its log") from error
+                    raise Failed(f"Flower's server does not answer: {what}", remedy="see link.log") from error
             time.sleep(0.5)
 
 
 class NodeSeat:
-    """A site's seat: the messages that its node has received, answered one at a time.
+    """A site's side of a run: the messages that its node has received, answered one at a time.
 
-    Each message has a thread of its own until it is whole: a run that ends while its message is under way leaves a task
-    in the node whose message never comes, and that thread alone waits for it.
+    Each message has a thread of its own until it is complete: a run that ends while its message is in transit leaves a
+    task in the node whose message never arrives, and that thread alone waits for it.
     """
 
     def __init__(self, address: str, secret: bytes, failed: Callable[[Exception], None]) -> None:
@@ -234,7 +237,7 @@ class NodeSeat:
         heart = Heart(client)
         try:
             self._one(client, handler)
-        except Exception as error:  # the node, or the message, has gone: whoever asked asks again
+        except Exception as error:  # the node or the message is gone: the server repeats its request
             self._failed(error)
         finally:
             heart.stop()
@@ -275,16 +278,16 @@ def _seated(address: str, ca: bytes | None, token: str) -> Any:
     from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, RuntimeVersionHttpInterceptor
     from flwr.supercore.runtime import RuntimeHttpClient
 
-    spoken = RuntimeVersionHttpInterceptor(component_name="flwr-clientapp")
-    held = RuntimeTokenHttpInterceptor(token)
-    return RuntimeHttpClient.from_server_address(address, ca is None, ca, interceptors=[spoken, held])
+    version_header = RuntimeVersionHttpInterceptor(component_name="flwr-clientapp")
+    token_header = RuntimeTokenHttpInterceptor(token)
+    return RuntimeHttpClient.from_server_address(address, ca is None, ca, interceptors=[version_header, token_header])
 
 
 def _token(desk: Any, kind: str) -> str | None:
     from flwr.proto.runtime_pb2 import AcquireTaskRequest
 
-    got = desk.AcquireTask(AcquireTaskRequest(supported_task_types=[kind]))
-    return str(got.token) if got.HasField("task") and got.token else None
+    reply = desk.AcquireTask(AcquireTaskRequest(supported_task_types=[kind]))
+    return str(reply.token) if reply.HasField("task") and reply.token else None
 
 
 def _wait_for_token(address: str, ca: bytes | None, secret: bytes, seconds: float) -> str:

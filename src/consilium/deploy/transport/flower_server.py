@@ -1,4 +1,4 @@
-"""The processes behind a published address: Flower's SuperLink on the loopback, and the front door before it."""
+"""The processes behind a published address: Flower's SuperLink on the loopback, and the gateway before it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Link:
         self.address = ""
 
     def start(self) -> None:
-        """Start the link; nobody reaches it yet."""
+        """Start Flower's server; no site can connect yet."""
         port = free_port()
         self.address = f"127.0.0.1:{port}"
         secret_file = self.folder / "link.secret"
@@ -47,13 +47,13 @@ class Link:
         command += ["--disable-runtime-dependency-installation", *self._tls()]
         self._child("the link", command, ("127.0.0.1", port))
 
-    def _open(self, held: dict[str, bytes]) -> None:
-        """Start the door before the link; it lets in the nodes whose public keys are ``held``."""
+    def _open(self, public_keys: dict[str, bytes]) -> None:
+        """Start the gateway in front of Flower; it admits the nodes with these ``public_keys``."""
         door = [sys.executable, "-m", "consilium.deploy.gateway", "--listen", self.options.address]
         door += ["--upstream", self.address, "--limits", json.dumps(asdict(self.options.door))]
         if self.keys is not None:
             nodes = self.folder / "nodes.pem"
-            nodes.write_bytes(b"".join(held.values()))
+            nodes.write_bytes(b"".join(public_keys.values()))
             door += [
                 "--certificate",
                 str(self.keys.certificate),
@@ -65,7 +65,7 @@ class Link:
                 str(nodes),
             ]
         host, at = parse_address(self.options.address)
-        self._child("the front door", door, ("127.0.0.1" if host in ("0.0.0.0", "::") else host, at))
+        self._child("the gateway", door, ("127.0.0.1" if host in ("0.0.0.0", "::") else host, at))
 
     def _tls(self) -> list[str]:
         if self.keys is None:
@@ -82,7 +82,10 @@ class Link:
         wait_open(child, address)
 
     def check(self) -> None:
-        """Raise if a process has ended, or the disk is full: the link keeps its messages there, and would only fail."""
+        """Raise if a process has ended, or the disk is full: the link keeps its messages there, and would only fail.
+
+        Raises Failed: a process has ended, or the disk is full.
+        """
         for child in self.children:
             child.check()
         room = os.statvfs(self.folder)
@@ -91,18 +94,18 @@ class Link:
             raise Failed(f"no space is left on the disk of {self.folder}", remedy=remedy)
 
     def stop(self) -> None:
-        """End the processes, the door first."""
+        """End the processes, the gateway first."""
         for child in reversed(self.children):
             child.stop()
 
     @contextmanager
-    def seat(self, held: dict[str, bytes], say: Callable[[str], None]) -> Iterator[Caller]:
-        """Register the keys, start a run and sit down in it; then only the door opens, or it would refuse the sites."""
-        nodes = register_sites(self.address, self.ca, held)
+    def seat(self, public_keys: dict[str, bytes], say: Callable[[str], None]) -> Iterator[Caller]:
+        """Register the keys and start a run; the gateway starts last, or Flower would refuse the sites."""
+        nodes = register_sites(self.address, self.ca, public_keys)
         seat = ServerSeat(self.address, self.ca, self.secret, start_run(self.address, self.ca), self.check)
         why = "the server ended"
         try:
-            self._open(held)
+            self._open(public_keys)
             yield Caller(
                 seat.grid,
                 nodes,
@@ -120,7 +123,7 @@ class Link:
 
 @contextmanager
 def linked(folder: Path, options: ServerOptions, keys: ServerKeys | None) -> Iterator[Link]:
-    """The processes while the block runs; what they say and keep lies in ``folder``, for its owner alone."""
+    """The processes while the block runs; their logs and files are in ``folder``, readable by its owner only."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
     link = Link(folder, options, keys)

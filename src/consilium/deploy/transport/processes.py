@@ -1,6 +1,6 @@
-"""Flower's processes: how they are started, how one knows that they are ready, and how they end.
+"""Flower's processes: how they are started, how their readiness is detected, and how they end.
 
-Each one gets an environment of its own in which nothing is reported and nothing is installed: telemetry, the check for
+Each one gets an environment of its own that reports and installs nothing: telemetry, the check for
 updates and the installation of an app's dependencies are off.  Its files are private (umask 077), its output goes to a
 file, and it ends with the process that started it.
 """
@@ -55,15 +55,18 @@ class Child:
             os.close(handle)
 
     def check(self) -> None:
-        """Raise if it has ended."""
+        """Raise if it has ended.
+
+        Raises Failed: the process has ended.
+        """
         if self.process.poll() is not None:
             raise Failed(f"{self.name} has ended: {self.last_words()}", remedy=f"see {self.log}")
 
     def last_words(self) -> str:
-        """The last line that says something."""
+        """The last line of the log that is not empty."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        said = [line.strip() for line in lines if line.strip()]
-        return said[-1][:300] if said else "it said nothing"
+        messages = [line.strip() for line in lines if line.strip()]
+        return messages[-1][:300] if messages else "its log is empty"
 
     def stop(self, seconds: float = 10.0) -> None:
         """End it, with force after ``seconds``."""
@@ -77,7 +80,10 @@ class Child:
 
 
 def require_flower() -> None:
-    """Refuse to go on without Flower, or with one whose inside is not known (see `flower_internals`)."""
+    """Refuse to go on without Flower, or with one whose inside is not known (see `flower_internals`).
+
+    Raises MissingExtra: Flower is not installed, or in another version.
+    """
     import importlib.metadata
 
     os.environ.update(_QUIET)  # before the first import of flwr, which reads them
@@ -94,7 +100,10 @@ def require_flower() -> None:
 
 
 def program(name: str) -> str:
-    """The path of a Flower program, that of this very Python and not whatever stands first in PATH."""
+    """The path of a Flower program, that of this Python and not the first one in PATH.
+
+    Raises MissingExtra: the program is not installed.
+    """
     path = Path(sys.executable).parent / name
     if not path.is_file():
         raise MissingExtra(f"{name} is not beside {sys.executable}", remedy="pip install consilium[flower]")
@@ -102,7 +111,10 @@ def program(name: str) -> str:
 
 
 def wait_open(child: Child, address: tuple[str, int], seconds: float = 60.0) -> None:
-    """Wait until ``child`` listens on ``address``."""
+    """Wait until ``child`` listens on ``address``.
+
+    Raises Failed: ``child`` ended, or does not listen in time.
+    """
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         child.check()
@@ -116,7 +128,7 @@ def wait_open(child: Child, address: tuple[str, int], seconds: float = 60.0) -> 
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody uses now."""
+    """A free port of the loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -133,7 +145,10 @@ def new_secret(path: Path) -> bytes:
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """``HOST:PORT`` or ``[HOST]:PORT``."""
+    """``HOST:PORT`` or ``[HOST]:PORT``.
+
+    Raises Refused: ``text`` is not an address.
+    """
     host, colon, port = text.rpartition(":")
     if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise Refused(f"{text!r:.80} is no address", remedy="write HOST:PORT", where="address")
@@ -141,7 +156,7 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """True if ``host`` is this machine and nobody else can reach it."""
+    """True if ``host`` is this machine and no other machine can reach it."""
     import ipaddress
 
     if host == "localhost":
@@ -152,13 +167,16 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def refuse_insecure(host: str, said: bool, bare: bool, wanted: str) -> None:
-    """TLS and keys are always on; without them (``bare``) it must be ``said``, and ``host`` be the loopback."""
-    if said and not is_loopback(host):
+def refuse_insecure(host: str, insecure: bool, bare: bool, wanted: str) -> None:
+    """TLS and keys are always on; without them (``bare``) ``insecure`` must be True and ``host`` the loopback.
+
+    Raises Refused: the flags contradict each other, or ``host`` is not the loopback.
+    """
+    if insecure and not is_loopback(host):
         raise Refused(
-            f"{host} is not the loopback", remedy="--insecure-loopback is for 127.0.0.1 alone", where="address"
+            f"{host} is not the loopback", remedy="use --insecure-loopback with 127.0.0.1 only", where="address"
         )
-    if said and not bare:
-        raise Refused(f"--insecure-loopback and {wanted} are given", remedy="leave one out")
-    if bare and not said:
-        raise Refused(f"no {wanted}", remedy=f"give {wanted} (see `consilium keys`)")
+    if insecure and not bare:
+        raise Refused(f"both --insecure-loopback and {wanted} are given", remedy="remove one of them")
+    if bare and not insecure:
+        raise Refused(f"{wanted} is missing", remedy=f"give {wanted} (see `consilium keys`)")

@@ -17,7 +17,7 @@ __all__ = ["ServerOptions"]
 class ServerOptions:
     """How a server is reached, and how long it waits: ``deadline`` seconds for an exchange, ``gather`` for the sites.
 
-    ``keys`` is the folder of `consilium keys server`; without it ``insecure`` must be said, on the loopback.  ``ahead``
+    ``keys`` is the folder of `consilium keys server`; without it ``insecure`` must be True, on the loopback.  ``ahead``
     messages are kept behind a question, so that a node does not go to sleep.  ``door`` bounds what the published port
     takes in.
     """

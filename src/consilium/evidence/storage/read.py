@@ -1,4 +1,4 @@
-"""From plain JSON to evidence: tolerant for reports, strict for a run that goes on from what it finds."""
+"""From plain JSON to evidence: tolerant for reports, strict for a run that resumes."""
 
 from __future__ import annotations
 

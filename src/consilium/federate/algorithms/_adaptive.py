@@ -1,4 +1,4 @@
-"""What FedAdagrad, FedAdam and FedYogi share: the server's step; they differ in how v remembers squares.
+"""What FedAdagrad, FedAdam and FedYogi share: the server's step; they differ in how v accumulates squares.
 
     m <- beta1 m + (1 - beta1) Delta;   w <- w + server-lr m / (sqrt(v) + tau);   Delta = sum_k (n_k / n) delta_k
 
@@ -27,7 +27,7 @@ __all__ = ["AdaptiveServer"]
 
 @dataclass(frozen=True)
 class AdaptiveServer(LocalDescent, ABC):
-    """FedAvg at the sites; a step per coordinate of its own length at the server."""
+    """FedAvg at the sites; at the server a step size per coordinate."""
 
     server_lr: float
     beta1: float

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from consilium.core.algorithm import Algorithm, Broadcast, Kept, Server, Work
+from consilium.core.algorithm import Algorithm, AlgorithmState, Broadcast, Server, Work
 from consilium.core.entry import check, check_used
 from consilium.core.gradient import Gradient, Schedule
 from consilium.core.update import Aggregate, Payload
@@ -50,10 +50,10 @@ class LocalDescent(Algorithm, ABC):
         check_used(self, "momentum", self.optimiser != "adam", 'optimiser = "adam"')
 
     def schedule(self, schedule: Schedule) -> Schedule:
-        """As asked."""
+        """``schedule`` unchanged."""
         return schedule
 
-    def begin(self, broadcast: Broadcast, kept: Kept, steps: int) -> Work:
+    def begin(self, broadcast: Broadcast, state: AlgorithmState, steps: int) -> Work:
         """From the shared parameters."""
         return Work(broadcast.params, broadcast.buffers, planned=steps)
 
@@ -65,9 +65,9 @@ class LocalDescent(Algorithm, ABC):
         """One step along ``value (d,)``: the gradient as it was handed in, and what the algorithm adds (LAWS 12)."""
         return descend(work, replace(gradient, value=value), self.optimiser, self.lr, self.momentum)
 
-    def finish(self, broadcast: Broadcast, work: Work) -> tuple[Payload, Kept]:
+    def finish(self, broadcast: Broadcast, work: Work) -> tuple[Payload, AlgorithmState]:
         """``delta (d,)`` and the change of the ``buffers (b,)``."""
-        return {"delta": work.params - broadcast.params, "buffers": work.buffers - broadcast.buffers}, Kept()
+        return {"delta": work.params - broadcast.params, "buffers": work.buffers - broadcast.buffers}, AlgorithmState()
 
     def advance(self, server: Server, aggregate: Aggregate) -> Server:
         """Add the mean change."""

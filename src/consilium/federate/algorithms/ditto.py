@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from consilium.core.algorithm import Broadcast, Kept, Server, Work
+from consilium.core.algorithm import AlgorithmState, Broadcast, Server, Work
 from consilium.core.entry import check
 from consilium.core.gradient import Gradient, Schedule
 from consilium.core.update import Payload
@@ -49,12 +49,12 @@ class Ditto(LocalDescent):
         """Twice the epochs: the shared model's, then the personal one's."""
         return replace(schedule, epochs=2 * schedule.epochs)
 
-    def begin(self, broadcast: Broadcast, kept: Kept, steps: int) -> Work:
-        """At the shared model; the personal one waits: it begins as the shared model of the site's first round."""
+    def begin(self, broadcast: Broadcast, state: AlgorithmState, steps: int) -> Work:
+        """At the shared model; the personal one is initialised as the shared model of the site's first round."""
         memory = {
             "anchor": broadcast.params,
-            "other": kept.tensors.get("params", broadcast.params),
-            "other_buffers": kept.tensors.get("buffers", broadcast.buffers),
+            "other": state.tensors.get("params", broadcast.params),
+            "other_buffers": state.tensors.get("buffers", broadcast.buffers),
         }
         return Work(broadcast.params, broadcast.buffers, planned=steps, memory=memory)
 
@@ -68,15 +68,15 @@ class Ditto(LocalDescent):
         after = self.descend(replace(work, steps=work.steps - first), gradient, gradient.value + pull)
         return replace(after, steps=work.steps + 1)
 
-    def finish(self, broadcast: Broadcast, work: Work) -> tuple[Payload, Kept]:
+    def finish(self, broadcast: Broadcast, work: Work) -> tuple[Payload, AlgorithmState]:
         """The shared model's ``delta (d,)`` and ``buffers (b,)`` are sent; the personal model stays."""
         work = _exchanged(work) if work.steps >= _first_half(work) else work
         sent = {"delta": work.params - broadcast.params, "buffers": work.buffers - broadcast.buffers}
-        return sent, Kept({"params": work.memory["other"], "buffers": work.memory["other_buffers"]})
+        return sent, AlgorithmState({"params": work.memory["other"], "buffers": work.memory["other_buffers"]})
 
-    def model_for(self, server: Server, kept: Kept | None) -> tuple[Tensor, Tensor]:
-        """The shared model for everyone, and for a site that has none of its own yet."""
-        tensors = {} if kept is None else kept.tensors
+    def model_for(self, server: Server, state: AlgorithmState | None) -> tuple[Tensor, Tensor]:
+        """The shared model, also for a site without a personal one."""
+        tensors = {} if state is None else state.tensors
         return tensors.get("params", server.params), tensors.get("buffers", server.buffers)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from consilium.core.algorithm import Algorithm, Broadcast, Kept, Server, Work
+from consilium.core.algorithm import Algorithm, AlgorithmState, Broadcast, Server, Work
 from consilium.core.entry import check, check_used
 from consilium.core.gradient import Gradient, Schedule
 from consilium.core.update import Aggregate, Payload
@@ -34,10 +34,10 @@ class FedAvg(Algorithm):
         check_used(self, "momentum", self.optimiser != "adam", 'optimiser = "adam"')
 
     def schedule(self, schedule: Schedule) -> Schedule:
-        """As asked."""
+        """``schedule`` unchanged."""
         return schedule
 
-    def begin(self, broadcast: Broadcast, kept: Kept, steps: int) -> Work:
+    def begin(self, broadcast: Broadcast, state: AlgorithmState, steps: int) -> Work:
         """From the shared parameters; the optimiser starts afresh every round."""
         return Work(broadcast.params, broadcast.buffers, planned=steps)
 
@@ -45,9 +45,9 @@ class FedAvg(Algorithm):
         """One step of the local optimiser."""
         return descend(work, gradient, self.optimiser, self.lr, self.momentum)
 
-    def finish(self, broadcast: Broadcast, work: Work) -> tuple[Payload, Kept]:
+    def finish(self, broadcast: Broadcast, work: Work) -> tuple[Payload, AlgorithmState]:
         """``delta (d,)`` and the change of the ``buffers (b,)``."""
-        return {"delta": work.params - broadcast.params, "buffers": work.buffers - broadcast.buffers}, Kept()
+        return {"delta": work.params - broadcast.params, "buffers": work.buffers - broadcast.buffers}, AlgorithmState()
 
     def advance(self, server: Server, aggregate: Aggregate) -> Server:
         """Add the mean change."""

@@ -27,7 +27,7 @@ __all__ = ["FedAvgM"]
 
 @dataclass(frozen=True)
 class FedAvgM(LocalDescent):
-    """FedAvg whose server remembers where it was heading."""
+    """FedAvg with momentum at the server."""
 
     lr: float = 0.1
     momentum: float = 0.0

@@ -3,7 +3,7 @@
     at site k:  w_k = (shared part of w_t, own normalisation layers);  as FedAvg;   sends the shared part's change
     server:     averages the shared part; a normalisation layer's weights and running statistics never leave
 
-So sites whose inputs look different (another scanner) each normalise in their own way.  There is no model for everyone:
+So sites whose inputs look different (another scanner) each normalise in their own way.  There is no common model:
 ``model_for(server, None)`` is None.  A site that never took part has the layers of the untrained network.
 
 Source: Li et al. 2021, FedBN, arXiv:2102.07623, algorithm 1.
@@ -17,7 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from consilium.core.algorithm import Algorithm, Broadcast, Kept, Server, Work
+from consilium.core.algorithm import Algorithm, AlgorithmState, Broadcast, Server, Work
 from consilium.core.errors import Failed, Refused
 from consilium.core.network import Network
 from consilium.core.plain import Json
@@ -46,7 +46,10 @@ class FedBN(LocalDescent):
     optimiser: Optimiser = "sgd"
 
     def bound(self, network: Network) -> Algorithm:
-        """With the places of the network's normalisation layers; refused where there is none."""
+        """With the places of the network's normalisation layers; refused where there is none.
+
+        Raises Refused: the network has no normalisation layer.
+        """
         (params, buffers), module = network.start(), network.template
         layers = {id(t) for m in module.modules() if isinstance(m, _NORMS) for t in (*m.parameters(), *m.buffers())}
         if not layers:
@@ -57,10 +60,13 @@ class FedBN(LocalDescent):
             )
         weights = _Parts.of([(p, id(p) in layers) for p in module.parameters()], params)
         statistics = _Parts.of([(b, id(b) in layers) for b in module.buffers()], buffers)
-        return _Bound(self.lr, self.momentum, self.optimiser, weights, statistics)
+        return _BoundFedBN(self.lr, self.momentum, self.optimiser, weights, statistics)
 
     def start(self, network: Network, population: int) -> Server:
-        """Not before it is bound: it would be plain FedAvg."""
+        """Not before it is bound: it would be plain FedAvg.
+
+        Raises Failed: always.
+        """
         raise Failed("fed-bn was started before it was bound to a network", remedy="start algorithm.bound(network)")
 
 
@@ -75,7 +81,7 @@ class _Parts:
 
     @classmethod
     def of(cls, tensors: list[tuple[Tensor, bool]], flat: Tensor) -> _Parts:
-        marks = [torch.full((t.numel(),), kept, device=flat.device) for t, kept in tensors]
+        marks = [torch.full((t.numel(),), is_local, device=flat.device) for t, is_local in tensors]
         mask = torch.cat([*marks, torch.zeros(0, dtype=torch.bool, device=flat.device)])
         shared, local = (~mask).nonzero().flatten(), mask.nonzero().flatten()
         return cls(shared, local, flat[local], torch.cat([shared, local]).argsort())
@@ -86,7 +92,7 @@ class _Parts:
 
 
 @dataclass(frozen=True, eq=False)
-class _Bound(LocalDescent):
+class _BoundFedBN(LocalDescent):
     """FedBN for one network: what is broadcast and sent are the shared parts alone."""
 
     personal: ClassVar[bool] = True
@@ -102,19 +108,21 @@ class _Bound(LocalDescent):
         params, buffers = server.params[self.params.shared], server.buffers[self.buffers.shared]
         return replace(server, params=params, buffers=buffers)
 
-    def begin(self, broadcast: Broadcast, kept: Kept, steps: int) -> Work:
-        return Work(*self._whole(broadcast.params, broadcast.buffers, kept), planned=steps)
+    def begin(self, broadcast: Broadcast, state: AlgorithmState, steps: int) -> Work:
+        return Work(*self._whole(broadcast.params, broadcast.buffers, state), planned=steps)
 
-    def finish(self, broadcast: Broadcast, work: Work) -> tuple[Payload, Kept]:
+    def finish(self, broadcast: Broadcast, work: Work) -> tuple[Payload, AlgorithmState]:
         sent = {
             "delta": work.params[self.params.shared] - broadcast.params,
             "buffers": work.buffers[self.buffers.shared] - broadcast.buffers,
         }
-        return sent, Kept({"params": work.params[self.params.local], "buffers": work.buffers[self.buffers.local]})
+        return sent, AlgorithmState(
+            {"params": work.params[self.params.local], "buffers": work.buffers[self.buffers.local]}
+        )
 
-    def model_for(self, server: Server, kept: Kept | None) -> tuple[Tensor, Tensor] | None:
-        return None if kept is None else self._whole(server.params, server.buffers, kept)
+    def model_for(self, server: Server, state: AlgorithmState | None) -> tuple[Tensor, Tensor] | None:
+        return None if state is None else self._whole(server.params, server.buffers, state)
 
-    def _whole(self, params: Tensor, buffers: Tensor, kept: Kept) -> tuple[Tensor, Tensor]:
-        tensors = kept.tensors
+    def _whole(self, params: Tensor, buffers: Tensor, state: AlgorithmState) -> tuple[Tensor, Tensor]:
+        tensors = state.tensors
         return self.params.join(params, tensors.get("params")), self.buffers.join(buffers, tensors.get("buffers"))

@@ -18,7 +18,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from consilium.core.algorithm import Broadcast, Kept, Server, Work
+from consilium.core.algorithm import AlgorithmState, Broadcast, Server, Work
 from consilium.core.entry import check
 from consilium.core.gradient import Gradient
 from consilium.core.network import Network
@@ -51,21 +51,21 @@ class FedDyn(LocalDescent):
         server = super().start(network, population)
         return replace(server, memory={"slope": torch.zeros_like(server.params)})
 
-    def begin(self, broadcast: Broadcast, kept: Kept, steps: int) -> Work:
+    def begin(self, broadcast: Broadcast, state: AlgorithmState, steps: int) -> Work:
         """From the shared parameters; a site that is new has h_k = 0."""
-        slope = kept.tensors.get("slope", torch.zeros_like(broadcast.params))
+        slope = state.tensors.get("slope", torch.zeros_like(broadcast.params))
         memory = {"anchor": broadcast.params, "slope": slope}
-        return replace(super().begin(broadcast, kept, steps), memory=memory)
+        return replace(super().begin(broadcast, state, steps), memory=memory)
 
     def step(self, work: Work, gradient: Gradient) -> Work:
         """One step along the gradient of the bent loss."""
         pull = self.alpha * (work.params - work.memory["anchor"]) - work.memory["slope"]
         return self.descend(work, gradient, gradient.value + pull)
 
-    def finish(self, broadcast: Broadcast, work: Work) -> tuple[Payload, Kept]:
+    def finish(self, broadcast: Broadcast, work: Work) -> tuple[Payload, AlgorithmState]:
         """``delta (d,)`` and ``buffers (b,)`` are sent; h_k stays."""
         sent, _ = super().finish(broadcast, work)
-        return sent, Kept({"slope": work.memory["slope"].add(sent["delta"], alpha=-self.alpha)})
+        return sent, AlgorithmState({"slope": work.memory["slope"].add(sent["delta"], alpha=-self.alpha)})
 
     def advance(self, server: Server, aggregate: Aggregate) -> Server:
         """The cohort's mean, and the mean slope of all sites taken off."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from consilium.core.algorithm import Algorithm, Broadcast, Kept, Server, Work
+from consilium.core.algorithm import Algorithm, AlgorithmState, Broadcast, Server, Work
 from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.gradient import Gradient, Schedule
@@ -43,10 +43,10 @@ class FedNova(Algorithm):
         check(0 <= self.momentum < 1, "momentum", self.momentum, "0 to 1, 1 excluded")
 
     def schedule(self, schedule: Schedule) -> Schedule:
-        """As asked."""
+        """``schedule`` unchanged."""
         return schedule
 
-    def begin(self, broadcast: Broadcast, kept: Kept, steps: int) -> Work:
+    def begin(self, broadcast: Broadcast, state: AlgorithmState, steps: int) -> Work:
         """From the shared parameters; the momentum starts afresh every round."""
         return Work(broadcast.params, broadcast.buffers, planned=steps)
 
@@ -54,7 +54,7 @@ class FedNova(Algorithm):
         """One step of SGD."""
         return descend(work, gradient, "sgd", self.lr, self.momentum)
 
-    def finish(self, broadcast: Broadcast, work: Work) -> tuple[Payload, Kept]:
+    def finish(self, broadcast: Broadcast, work: Work) -> tuple[Payload, AlgorithmState]:
         """``delta (d,)`` per effective step, ``steps (1,)`` how many those were, and ``buffers (b,)``."""
         counted = self._counted(work.steps)
         sent = {
@@ -62,14 +62,17 @@ class FedNova(Algorithm):
             "steps": broadcast.params.new_full((1,), counted),
             "buffers": work.buffers - broadcast.buffers,
         }
-        return sent, Kept()
+        return sent, AlgorithmState()
 
     def expects(self, server: Server) -> Mapping[str, tuple[int, ...]]:
         """The usual, and ``steps (1,)``."""
         return {**super().expects(server), "steps": (1,)}
 
     def check(self, payload: Payload, steps: int) -> None:
-        """a_k is at most that of the steps that were planned: it multiplies everybody's changes."""
+        """a_k is at most that of the steps that were planned: it multiplies every site's change.
+
+        Raises Refused: more effective steps than planned.
+        """
         effective, rho = float(payload["steps"]), self.momentum
         most = (steps - rho * (1 - rho**steps) / (1 - rho)) / (1 - rho)  # the sum below in closed form
         if not 0 <= effective <= most * (1 + _ROUNDING):

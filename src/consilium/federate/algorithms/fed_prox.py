@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from consilium.core.algorithm import Broadcast, Kept, Work
+from consilium.core.algorithm import AlgorithmState, Broadcast, Work
 from consilium.core.entry import check
 from consilium.core.gradient import Gradient
 from consilium.federate.client.optimiser import Optimiser
@@ -36,9 +36,9 @@ class FedProx(LocalDescent):
         super().__post_init__()
         check(0 <= self.mu <= 1e6, "mu", self.mu, "0 to 1e6; 0.001 to 1 are usual")
 
-    def begin(self, broadcast: Broadcast, kept: Kept, steps: int) -> Work:
+    def begin(self, broadcast: Broadcast, state: AlgorithmState, steps: int) -> Work:
         """From the shared parameters, which are remembered."""
-        return replace(super().begin(broadcast, kept, steps), memory={"anchor": broadcast.params})
+        return replace(super().begin(broadcast, state, steps), memory={"anchor": broadcast.params})
 
     def step(self, work: Work, gradient: Gradient) -> Work:
         """One step along the gradient of the loss and of mu/2 ||w - w_t||^2."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from consilium.core.algorithm import Algorithm, Broadcast, Kept, Server, Work
+from consilium.core.algorithm import Algorithm, AlgorithmState, Broadcast, Server, Work
 from consilium.core.entry import check
 from consilium.core.gradient import Gradient, Schedule
 from consilium.core.update import Aggregate, Payload
@@ -28,10 +28,10 @@ class FedSGD(Algorithm):
         check(0 < self.lr < 100, "lr", self.lr, "a learning rate above 0 and below 100")
 
     def schedule(self, schedule: Schedule) -> Schedule:
-        """One step on everything, whatever epochs and batch are asked."""
+        """One step on all records, whatever epochs and batch the study sets."""
         return Schedule(schedule.rounds, epochs=1, batch=0)
 
-    def begin(self, broadcast: Broadcast, kept: Kept, steps: int) -> Work:
+    def begin(self, broadcast: Broadcast, state: AlgorithmState, steps: int) -> Work:
         """At the shared parameters."""
         return Work(broadcast.params, broadcast.buffers, planned=steps)
 
@@ -39,9 +39,9 @@ class FedSGD(Algorithm):
         """Remember the gradient; the parameters stay where they are."""
         return replace(work, buffers=gradient.buffers, steps=work.steps + 1, memory={"gradient": gradient.value})
 
-    def finish(self, broadcast: Broadcast, work: Work) -> tuple[Payload, Kept]:
+    def finish(self, broadcast: Broadcast, work: Work) -> tuple[Payload, AlgorithmState]:
         """``delta (d,)``: the negative gradient."""
-        return {"delta": -work.memory["gradient"], "buffers": work.buffers - broadcast.buffers}, Kept()
+        return {"delta": -work.memory["gradient"], "buffers": work.buffers - broadcast.buffers}, AlgorithmState()
 
     def advance(self, server: Server, aggregate: Aggregate) -> Server:
         """One server step along the mean."""

@@ -19,7 +19,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from consilium.core.algorithm import Algorithm, Broadcast, Kept, Server, Work
+from consilium.core.algorithm import Algorithm, AlgorithmState, Broadcast, Server, Work
 from consilium.core.entry import check
 from consilium.core.gradient import Gradient, Schedule
 from consilium.core.network import Network
@@ -45,7 +45,7 @@ class Scaffold(Algorithm):
         check(0 < self.server_lr < 100, "server_lr", self.server_lr, "a learning rate above 0 and below 100")
 
     def schedule(self, schedule: Schedule) -> Schedule:
-        """As asked."""
+        """``schedule`` unchanged."""
         return schedule
 
     def start(self, network: Network, population: int) -> Server:
@@ -57,10 +57,10 @@ class Scaffold(Algorithm):
         """The shared model and the shared control variate c ``(d,)``."""
         return replace(super().broadcast(server), extra={"control": server.memory["control"]})
 
-    def begin(self, broadcast: Broadcast, kept: Kept, steps: int) -> Work:
+    def begin(self, broadcast: Broadcast, state: AlgorithmState, steps: int) -> Work:
         """From the shared parameters; a site that is new has c_k = 0."""
         common = broadcast.extra["control"]
-        control = kept.tensors.get("control", torch.zeros_like(common))
+        control = state.tensors.get("control", torch.zeros_like(common))
         return Work(
             broadcast.params, broadcast.buffers, planned=steps, memory={"own": control, "drift": common - control}
         )
@@ -70,13 +70,13 @@ class Scaffold(Algorithm):
         params = work.params.add(gradient.value + work.memory["drift"], alpha=-self.lr)
         return replace(work, params=params, buffers=gradient.buffers, steps=work.steps + 1)
 
-    def finish(self, broadcast: Broadcast, work: Work) -> tuple[Payload, Kept]:
+    def finish(self, broadcast: Broadcast, work: Work) -> tuple[Payload, AlgorithmState]:
         """``delta (d,)``, ``control (d,)`` and ``buffers (b,)`` are sent; c_k stays."""
         delta = work.params - broadcast.params
         change = delta * (-1 / (max(work.steps, 1) * self.lr)) - broadcast.extra["control"]
         change = change if work.steps else torch.zeros_like(delta)  # without a step nothing was learned of the drift
         sent = {"delta": delta, "control": change, "buffers": work.buffers - broadcast.buffers}
-        return sent, Kept({"control": work.memory["own"] + change})
+        return sent, AlgorithmState({"control": work.memory["own"] + change})
 
     def expects(self, server: Server) -> Mapping[str, tuple[int, ...]]:
         """The usual, and ``control (d,)``."""

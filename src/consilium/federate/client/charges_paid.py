@@ -30,7 +30,10 @@ def entered(ledger: tuple[Charge, ...], charge: Charge | None) -> tuple[Charge, 
 
 
 def charge_to_json(charge: Charge) -> dict[str, Json]:
-    """A charge as plain JSON, tagged by its kind."""
+    """A charge as plain JSON, tagged by its kind.
+
+    Raises Failed: an unknown kind of charge.
+    """
     match charge:
         case Gaussian(sigma):
             return {"gaussian": sigma}
@@ -46,7 +49,10 @@ def charge_to_json(charge: Charge) -> dict[str, Json]:
 
 
 def charge_from_json(data: Mapping[str, Json]) -> Charge:
-    """The charge that :func:`charge_to_json` wrote; an unknown kind is refused, never guessed."""
+    """The charge that :func:`charge_to_json` wrote; an unknown kind is refused, never guessed.
+
+    Raises Failed: an unknown kind of charge.
+    """
     match data:
         case {"gaussian": int(sigma) | float(sigma)}:
             return Gaussian(sigma)

@@ -21,7 +21,7 @@ from urllib.parse import unquote
 from safetensors.torch import save
 from torch import Tensor
 
-from consilium.core.algorithm import Kept
+from consilium.core.algorithm import AlgorithmState
 from consilium.core.errors import Failed, Refused
 from consilium.core.files import opened_to_fill
 from consilium.core.plain import Json, member
@@ -42,7 +42,7 @@ _AT_ONCE = 16
 
 
 class SiteStates(MutableMapping[str, SiteState]):
-    """States by site; with a ``folder`` they lie there, as of the checkpoint of ``round``, else in memory.
+    """States by site; with a ``folder`` they are stored there, as of the checkpoint of ``round``, else in memory.
 
     ``training`` names what they are states of: a file of another training, site or round is refused.
     """
@@ -50,7 +50,7 @@ class SiteStates(MutableMapping[str, SiteState]):
     def __init__(self, folder: Path | None = None, round: int = 0, device: str = "cpu", training: str = "") -> None:
         self.folder, self.device, self.round, self.training = folder, device, round, training
         self._memory: dict[str, SiteState] = {}
-        self._newest: dict[str, int] = {} if folder is None else dict(self._found(folder))
+        self._newest: dict[str, int] = {} if folder is None else dict(self._state_files(folder))
         self._before: dict[str, SiteState | int | None] = {}
         self._spare: dict[str, int] = {}
 
@@ -67,7 +67,7 @@ class SiteStates(MutableMapping[str, SiteState]):
             self._before.setdefault(site, self._memory.get(site))
             self._memory[site] = state
             return
-        if site not in self._newest and not (state.kept.tensors or state.ledger or state.defences or state.rule):
+        if site not in self._newest and not (state.algorithm.tensors or state.ledger or state.defences or state.rule):
             return  # as a fresh one
         self._before.setdefault(site, self._newest.get(site))
         self._write(site, state)
@@ -92,15 +92,16 @@ class SiteStates(MutableMapping[str, SiteState]):
         return twin
 
     def roll_back(self, sites: Iterable[str]) -> None:
-        """What ``sites`` keep becomes what it was when the round began; what they paid stays in their ledgers.
+        """Restore the states of ``sites`` to the start of the round; their ledgers keep what the round cost.
 
-        What their rules remember stays too: the noise of a lost update was sent, and correlated noise goes on from it.
+        The state of their gradient rules is kept too: the noise of a lost update was sent, and correlated noise goes on
+        from it.
         """
         for site in sites:
             if site in self._before:
                 old = self._before[site]
                 was = SiteState() if old is None else self._read(site, old) if isinstance(old, int) else old
-                self[site] = SiteState(was.kept, self[site].ledger, was.defences, self[site].rule)
+                self[site] = SiteState(was.algorithm, self[site].ledger, was.defences, self[site].rule)
 
     def flush(self) -> None:
         """Before the checkpoint: what this round wrote is on the disk and not only on its way there."""
@@ -126,13 +127,13 @@ class SiteStates(MutableMapping[str, SiteState]):
         if self.folder is None or not self.folder.is_dir():
             return
         for path in self.folder.iterdir():
-            named = _named(path)
+            named = _site_and_round(path)
             if named is None or self._newest.get(named[0]) != named[1]:
                 path.unlink(missing_ok=True)
 
-    def _found(self, folder: Path) -> Iterator[tuple[str, int]]:
-        """Each site and the newest round that counts, ascending so that the last one said is the newest."""
-        named = [_named(path) for path in (folder.iterdir() if folder.is_dir() else ())]
+    def _state_files(self, folder: Path) -> Iterator[tuple[str, int]]:
+        """Each site and the newest round that counts, ascending, so that the last one is the newest."""
+        named = [_site_and_round(path) for path in (folder.iterdir() if folder.is_dir() else ())]
         yield from sorted((n for n in named if n is not None and n[1] <= self.round), key=lambda n: n[1])
 
     def _path(self, site: str, round: int) -> Path:
@@ -169,7 +170,7 @@ class SiteStates(MutableMapping[str, SiteState]):
 
 
 def _alone(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Each tensor in memory of its own, as safetensors wants it: a piece of something larger is copied."""
+    """Each tensor in memory of its own, as safetensors requires: a view of a larger one is copied."""
     plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     return {
         name: t if t.untyped_storage().nbytes() == t.numel() * t.element_size() else t.clone()
@@ -191,7 +192,7 @@ def _unwritten(path: Path, error: OSError) -> Failed:
 
 def packed(state: SiteState) -> tuple[dict[str, Tensor], dict[str, Json]]:
     """A state as named tensors and plain JSON."""
-    tensors = {f"kept/{name}": tensor for name, tensor in state.kept.tensors.items()}
+    tensors = {f"kept/{name}": tensor for name, tensor in state.algorithm.tensors.items()}
     for kind, memory in state.defences.items():
         tensors |= {f"defences/{kind}/{name}": tensor for name, tensor in memory.items()}
     tensors |= {f"rule/{name}": tensor for name, tensor in state.rule.items()}
@@ -201,7 +202,7 @@ def packed(state: SiteState) -> tuple[dict[str, Tensor], dict[str, Json]]:
 def unpacked(tensors: Mapping[str, Tensor], about: Mapping[str, Json]) -> SiteState:
     """The state that :func:`packed` took apart."""
     return SiteState(
-        Kept(_under(tensors, "kept/")),
+        AlgorithmState(_under(tensors, "kept/")),
         tuple(charge_from_json(c) for c in member(about, "ledger", list)),
         {kind: _under(tensors, f"defences/{kind}/") for kind in member(about, "defences", list)},
         _under(tensors, "rule/"),
@@ -220,7 +221,7 @@ def _quoted(site: str) -> str:
     return name
 
 
-def _named(path: Path) -> tuple[str, int] | None:
+def _site_and_round(path: Path) -> tuple[str, int] | None:
     """Site and round in the name of a file of states; None for any other file."""
     parts = path.name.rsplit(".", 2)
     if len(parts) != 3 or parts[2] != "safetensors" or not parts[1].isdecimal():

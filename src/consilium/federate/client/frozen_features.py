@@ -1,10 +1,10 @@
 """What a site learns from: its records, or what a model's fixed front makes of them, computed once for all steps.
 
-    with a front:  records -> front(records),  network -> what stands behind the front;  the same vectors w and b
+    with a front:  records -> front(records),  network -> the part behind the front;  the same vectors w and b
 
-The front maps each record on its own (LAWS 9: nothing of the data is in it), so batches of kept features are batches of
-records, and what one record can move is what it could move before.  An objective that changes inputs, as adversarial
-training does, means raw inputs: then nothing is kept and every step goes through the front.
+The front maps each record on its own (LAWS 9: nothing of the data is in it), so batches of cached features are batches
+of records, and what one record can move is what it could move before.  An objective that changes inputs, as adversarial
+training does, means raw inputs: then nothing is cached and every step evaluates the front.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def training_inputs(records: Records, network: Network, objective: Objective) ->
 
 
 def features(front: Front, x: Tensor, device: torch.device) -> Tensor:
-    """``front(x)`` ``(n, ...)`` where the records lie, computed on ``device`` a few records at a time."""
+    """``front(x)`` ``(n, ...)`` on the records' device, computed on ``device`` a few records at a time."""
     with torch.no_grad():
         first = front(x[:_AT_ONCE].to(device)).to(x.device)
         out: Tensor = first.new_empty(len(x), *first.shape[1:])
@@ -61,8 +61,8 @@ def rehearsal(records: Records, network: Network, objective: Objective, few: int
     if parts is None or not objective.plain or not len(records):
         return TrainingInputs(records, network), 0.0
     some = records.select(torch.arange(min(few, len(records))))
-    began = time.perf_counter()
+    start = time.perf_counter()
     short = training_inputs(some, network, objective)
-    each = (time.perf_counter() - began) / len(some)
+    each = (time.perf_counter() - start) / len(some)
     x = short.records.x[:1].expand(len(records), *short.records.x.shape[1:])
     return TrainingInputs(replace(records, x=x), short.network), each * len(records)

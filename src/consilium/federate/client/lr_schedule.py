@@ -39,11 +39,14 @@ class LRSchedule:
         """In round ``number``, from 1."""
         if number <= self.warm_up:
             return number / self.warm_up
-        done = (number - self.warm_up - 1) / max(1, self.rounds - self.warm_up)
-        return {"constant": 1.0, "cosine": (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done}[self.shape]
+        progress = (number - self.warm_up - 1) / max(1, self.rounds - self.warm_up)
+        return {"constant": 1.0, "cosine": (1 + math.cos(math.pi * progress)) / 2, "linear": 1 - progress}[self.shape]
 
     def at(self, algorithm: Algorithm, number: int) -> Algorithm:
-        """``algorithm`` with the rate of round ``number``; refused if it has no ``lr``."""
+        """``algorithm`` with the rate of round ``number``; refused if it has no ``lr``.
+
+        Raises Refused: the algorithm has no ``lr``.
+        """
         if self.flat:
             return algorithm
         if "lr" not in {f.name for f in fields(algorithm)}:

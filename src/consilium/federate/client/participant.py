@@ -13,7 +13,7 @@ from functools import cached_property, partial
 
 import torch
 
-from consilium.core.algorithm import Algorithm, Broadcast, Kept, Work
+from consilium.core.algorithm import Algorithm, AlgorithmState, Broadcast, Work
 from consilium.core.charge import Charge
 from consilium.core.defence import UpdateDefence
 from consilium.core.errors import ConsiliumError, Failed
@@ -34,10 +34,10 @@ __all__ = ["Participant", "SiteState", "stage"]
 @dataclass(frozen=True, eq=False)
 class SiteState:
     """What a site carries from round to round: its algorithm's state, the ledger of charges it has paid, what its
-    update defences keep (error feedback), by kind, and what its gradient rule remembers (correlated noise).
+    update defences keep (error feedback), by kind, and its gradient rule's state (correlated noise).
     """
 
-    kept: Kept = field(default_factory=Kept)
+    algorithm: AlgorithmState = field(default_factory=AlgorithmState)
     ledger: tuple[Charge, ...] = ()
     defences: Mapping[str, Payload] = field(default_factory=dict)
     rule: Payload = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Participant:
 
     @cached_property
     def training_inputs(self) -> TrainingInputs:
-        """What is learned from, and what learns: made where the work is done, when it begins."""
+        """The training inputs and the network, built in the process that does the work."""
         return training_inputs(self.train, self.network, self.objective)
 
     def work(self, broadcast: Broadcast, state: SiteState) -> tuple[Update, SiteState]:
@@ -84,7 +84,7 @@ class Participant:
             oracle.resume(state.rule)
             steps = self.steps(oracle.steps, broadcast.round)
             algorithm = self.algorithm_in(broadcast.round)
-            work = algorithm.begin(broadcast, state.kept, steps)
+            work = algorithm.begin(broadcast, state.algorithm, steps)
         for step in range(steps):
             with stage(f"step {step + 1} of {steps}"):
                 work = algorithm.step(work, oracle(work.params, work.buffers))
@@ -95,22 +95,25 @@ class Participant:
     ) -> tuple[Update, SiteState]:
         """What becomes of finished work: an update, through the site halves of the defences, and the state after."""
         with stage("finish"):
-            payload, kept = self.algorithm_in(broadcast.round).finish(broadcast, work)
+            payload, algorithm_state = self.algorithm_in(broadcast.round).finish(broadcast, work)
         update = Update(self.site.id, broadcast.round, self.weight, payload)
         memories = dict(state.defences)
         for defence in self.defences:
             kind = defence.kind()
             with stage(kind):
-                update, memories[kind] = defence.hearing(broadcast.extra).protect(
+                update, memories[kind] = defence.configured_by(broadcast.extra).protect(
                     update, memories.get(kind, {}), self.stream.child(self.site.id, broadcast.round, kind)
                 )
         kept_by_defences = {kind: tensors for kind, tensors in memories.items() if tensors}
-        return update, SiteState(kept, entered(state.ledger, charge), kept_by_defences, memory or {})
+        return update, SiteState(algorithm_state, entered(state.ledger, charge), kept_by_defences, memory or {})
 
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Name the stage in whatever error leaves the block."""
+    """Name the stage in whatever error leaves the block.
+
+    Raises Failed: an error that is not of Consilium; others are located and raised again.
+    """
     try:
         yield
     except ConsiliumError as error:

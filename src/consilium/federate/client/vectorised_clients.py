@@ -52,11 +52,11 @@ class VectorisedClients:
         """Every site's update for one round, and its state after."""
         self.algorithm = self.like.algorithm_in(broadcast.round)
         plans = [(person, _batches(person, broadcast.round)) for person in people]
-        plans.sort(key=lambda plan: -len(plan[1]))  # stable: who is done first stands last in the stack
-        done: dict[str, tuple[Update, SiteState]] = {}
+        plans.sort(key=lambda plan: -len(plan[1]))  # stable: the site that finishes first is last in the stack
+        results: dict[str, tuple[Update, SiteState]] = {}
         for stack in self._stacks(plans):
-            done |= self._trained([p for p, _ in stack], [b for _, b in stack], broadcast, states)
-        return done
+            results |= self._train([p for p, _ in stack], [b for _, b in stack], broadcast, states)
+        return results
 
     def _stacks(self, plans: list[_Plan]) -> Iterator[list[_Plan]]:
         """One stack, or one for each number of planned steps where the algorithm's step depends on it."""
@@ -66,7 +66,7 @@ class VectorisedClients:
         for _, same in groupby(plans, key=lambda plan: len(plan[1])):
             yield list(same)
 
-    def _trained(
+    def _train(
         self,
         people: list[Participant],
         batches: list[list[Tensor]],
@@ -75,17 +75,17 @@ class VectorisedClients:
     ) -> dict[str, tuple[Update, SiteState]]:
         """Begin and finish site by site, the steps between at once."""
         works = [
-            self.algorithm.begin(broadcast, states[p.site.id].kept, len(b))
+            self.algorithm.begin(broadcast, states[p.site.id].algorithm, len(b))
             for p, b in zip(people, batches, strict=True)
         ]
         params = torch.stack([w.params for w in works])
         memory = {name: torch.stack([w.memory[name] for w in works]) for name in works[0].memory}
-        drawn = _Drawn(people, batches, params.device, self.span)
+        stacked = _StackedBatches(people, batches, params.device, self.span)
         for steps, active in _spans([len(b) for b in batches], self.span):
             new, new_memory = self._advance(
                 params[:active],
                 {name: tensor[:active] for name, tensor in memory.items()},
-                drawn.span(steps, active),
+                stacked.span(steps, active),
                 steps.start,
                 len(batches[0]),
             )
@@ -146,7 +146,7 @@ _Stacked = tuple[Tensor, Tensor, Tensor]
 def _spans(lengths: Sequence[int], most: int) -> Iterator[tuple[range, int]]:
     """The steps in spans of ``most``, and how many sites are in each: ``lengths`` fall, and who is done leaves.
 
-    What is left over goes step by step, so that only spans of two lengths are ever compiled.
+    The remaining steps run one by one, so that only spans of two lengths are ever compiled.
     """
     step = 0
     while step < lengths[0]:
@@ -156,7 +156,7 @@ def _spans(lengths: Sequence[int], most: int) -> Iterator[tuple[range, int]]:
         step += size
 
 
-class _Drawn:
+class _StackedBatches:
     """The batches of a stack: labels and weights of a whole round at once, records of a span into one buffer.
 
     A short batch (the last of an epoch) ends in padding: a site's first record, with weight zero.

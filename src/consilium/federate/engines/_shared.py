@@ -25,7 +25,7 @@ _LEAVES = frozenset({str, int, float, bool, bytes, type(None)})
 
 @dataclass(frozen=True)
 class Slot:
-    """Where a tensor lies, and what it is."""
+    """A tensor's place in the arena, its type and its shape."""
 
     at: int
     dtype: torch.dtype
@@ -40,7 +40,7 @@ class Arena:
         self._used = 0
 
     def clear(self) -> None:
-        """Forget everything; what was taken before is a copy and stays."""
+        """Discard all contents; tensors taken before are copies and remain valid."""
         self._used = 0
 
     def put(self, message: Any) -> Any:

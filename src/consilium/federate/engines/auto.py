@@ -1,6 +1,6 @@
 """Which engine carries a training fastest on this machine: a short timed probe decides.
 
-One site is timed alone.  A training that this says is over in seconds gets the loop: no process is worth starting.
+One site is timed alone.  A training estimated to take seconds gets the loop: starting processes would cost more.
 Otherwise every candidate carries a few sites of the first cohort, once to warm up and once timed; what they answer is
 thrown away, so a probe changes nothing.  A stack rounds its sums in another order than one by one does, so it must be
 clearly faster to be taken; the other engines agree to the last bit.
@@ -56,7 +56,7 @@ def fastest(
     timed = {kind: _seconds(best, exchange, cohort[:1], inbox, fresh)}
     whole = timed[kind] * len(cohort) * rounds
     if not math.isfinite(whole):
-        return best, EngineChoice(kind, "the probe failed; the training will say how", {})
+        return best, EngineChoice(kind, "the probe failed; the training reports the error", {})
     if len(names) == 1:
         return best, EngineChoice(kind, "no other can carry this training here", timed)
     if whole < _SHORT:
@@ -80,9 +80,9 @@ def _seconds(
     try:
         for _ in engine.phase(exchange, exchange.phases[0], sites, inbox, states, "probe"):
             pass
-        began = time.perf_counter()
+        start = time.perf_counter()
         for _ in engine.phase(exchange, exchange.phases[0], sites, inbox, states, "probe"):
             pass
     except ConsiliumError:
         return math.inf
-    return (time.perf_counter() - began) / max(1, len(sites))
+    return (time.perf_counter() - start) / max(1, len(sites))

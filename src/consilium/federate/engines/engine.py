@@ -1,4 +1,4 @@
-"""What carries exchanges.  An engine knows phases, inboxes and outboxes; it knows nothing of models or records.
+"""Engines carry exchanges.  They depend on phases, inboxes and outboxes only, not on models or records.
 
 Every engine gives a site the same inbox and the same state, so all of them train the same model; they differ in where
 and how many at a time the sites work.
@@ -47,8 +47,8 @@ def one_thread() -> Iterator[None]:
 class Engine(ABC):
     """A context manager: what it holds (processes, connections) is given back at the end.
 
-    ``figures`` says in plain JSON what it is and what it found out about this machine; it goes into evidence.
-    ``joins``: an exchange is dear to it, so two that can be one should be (:class:`~consilium.core.exchange.Joint`).
+    ``figures`` describes it, and its measurements of this machine, as plain JSON for the evidence.  ``joins``: an
+    exchange is expensive, so two exchanges are joined where possible (:class:`~consilium.core.exchange.Joint`).
     """
 
     joins: ClassVar[bool] = False
@@ -76,8 +76,8 @@ class Engine(ABC):
     ) -> ServerState:
         """Carry one exchange to its end; returns the server's state and writes every site's into ``states``.
 
-        ``fresh`` makes the state of a site that takes part for the first time; ``name`` (``round 7``) stands in errors.
-        Where exchange and engine both stream, a site works when the server reads its outbox.
+        ``fresh`` makes the state of a site that takes part for the first time; ``name`` (``round 7``) is used in
+        errors.  Where exchange and engine both stream, a site works when the server reads its outbox.
         """
         cohort, inbox = exchange.open(server)
         for phase in exchange.phases:
@@ -87,7 +87,7 @@ class Engine(ABC):
                 streamed = self.streams and exchange.streams
                 outboxes = Streamed(cohort, answers.read) if streamed else dict(answers.read())
                 with stage(f"{name}.server"):
-                    server = exchange.turned(server, self.faulty())
+                    server = exchange.reject(server, self.faulty())
                     server, following = exchange.server(phase, outboxes, server)
                 answers.complete()
             except _SiteError as caught:
@@ -124,12 +124,12 @@ class Engine(ABC):
         """Of ``sites``, how many a probe must carry to see this engine at its pace."""
         return min(sites, 1)
 
-    def turned(self) -> Mapping[str, str]:
-        """What the last exchange turned away before the server half saw it, by sender; in one process nothing is."""
+    def rejections(self) -> Mapping[str, str]:
+        """What the last exchange rejected before the server half read it, by sender; in one process nothing is."""
         return {}
 
     def faulty(self) -> Mapping[str, str]:
-        """Of :meth:`turned`, whose answers were at fault, and not a site's own word that it takes no part."""
+        """The senders of :meth:`rejections` whose answers were faulty, without the sites that refused to take part."""
         return {}
 
     def figures(self) -> dict[str, Json]:

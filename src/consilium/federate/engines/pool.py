@@ -79,7 +79,7 @@ class Pool(Engine):
         states: Mapping[str, SiteState],
         name: str,
     ) -> Iterator[tuple[str, Outbox, SiteState]]:
-        """Shares of the cohort, each to whoever is free."""
+        """Shares of the cohort, each to the next free worker."""
         for worker in self._workers:
             worker.drop_answer()
         self._down.clear()
@@ -125,7 +125,7 @@ class _Work:
     def answers(self, more: bool, timeout: float | None) -> dict[str, tuple[Any, Any]]:
         """Outbox and state by site, of what is done within ``timeout`` seconds, or of a job at least where it is None.
 
-        New jobs are handed out while ``more`` answers are wanted.  Raises the error of a worker.
+        New jobs are assigned while ``more`` answers are needed.  Raises the error of a worker.
         """
         while self._left and self._idle and (more or not self._busy):
             worker = self._idle.pop()
@@ -133,12 +133,12 @@ class _Work:
             self._left -= 1
         if not self._busy and timeout is None:
             raise Failed("no worker has answered for every site")
-        done: dict[str, tuple[Any, Any]] = {}
+        results: dict[str, tuple[Any, Any]] = {}
         for ready in wait(list(self._busy), timeout):
             worker = self._busy.pop(ready)  # type: ignore[call-overload]
             self._idle.append(worker)
-            done |= worker.answer()
-        return done
+            results |= worker.answer()
+        return results
 
 
 class _Worker:
@@ -171,7 +171,7 @@ class _Worker:
         return self.pipe
 
     def drop_answer(self) -> None:
-        """Wait for an answer that nobody has read, as where a round broke off, and forget it."""
+        """Wait for an unread answer, as after an aborted round, and discard it."""
         if self._asked:
             with suppress(ConsiliumError):
                 self.answer()

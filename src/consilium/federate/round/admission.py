@@ -1,7 +1,7 @@
 """What the server takes for an update: its sender, weight, names, types, shapes and numbers, then its server halves.
 
 An update is refused by name, with what is wrong with it, and the round goes on without it.  A codec's message is read
-by its server half, which checks the types of its parts; what stands behind it finds plain vectors of the model's own
+by its server half, which checks the types of its parts; the steps after it read plain vectors of the model's own
 type.  So no sender decides in which precision others are merged.
 """
 
@@ -33,7 +33,10 @@ class Expected:
     dtype: torch.dtype
 
     def check(self, update: Update) -> None:
-        """Refuse an update that holds anything else."""
+        """Refuse an update that holds anything else.
+
+        Raises Refused: a tensor is missing or unknown, or has another shape or type.
+        """
         for name, shape in self.shapes.items():
             if name not in update.payload or tuple(update.payload[name].shape) != tuple(shape):
                 raise Refused(f"{name} has not the shape {tuple(shape)}")
@@ -41,11 +44,14 @@ class Expected:
                 raise Refused(f"{name} is of {_name(update.payload[name].dtype)}, not of {_name(self.dtype)}")
         unknown = sorted(update.payload.keys() - self.shapes.keys())
         if unknown:
-            raise Refused(f"holds {unknown[0]!r}, which nobody asked for")
+            raise Refused(f"contains {unknown[0]!r}, which the server did not request")
 
 
 def admitted(update: Update, defences: Sequence[UpdateDefence], expected: Expected) -> Update:
-    """What the server halves make of an update; refused where it is not what was ``expected``."""
+    """What the server halves make of an update; refused where it is not what was ``expected``.
+
+    Raises Refused: the update is not as ``expected``, not finite, or too long for float32.
+    """
     for defence in reversed(defences):
         if defence.stage not in _CODED:
             expected.check(update)
@@ -65,7 +71,7 @@ def _finite(tensor: Tensor) -> bool:
 
 
 def _measurable(tensor: Tensor) -> bool:
-    """Whether float32 holds the square of its length: told by the extremes, but for those near the end."""
+    """Whether float32 holds the square of its length: decided by the extremes, except for those near the limit."""
     if not tensor.numel():
         return True
     extreme = max(abs(float(end)) for end in tensor.aminmax())

@@ -1,7 +1,7 @@
-"""One merge and the server's step: what the updates of a round make of the state before it, and whether that is sound.
+"""One merge and the server's step: the state that a round's updates make of the one before it, and whether it is sound.
 
-Where it is not, and one update stands out so far that the model is sound without it, that update is left out by name;
-else nobody can be blamed, and the round makes no model.
+Where it is not, and one update stands out so far that the model is sound without it, that update is left out, naming
+its site; else the fault cannot be attributed, and the round makes no model.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Aggregation:
         return step
 
     def _of_admitted(self, updates: Incoming, least: int) -> Step | None:
-        """Shares are those among the admitted: where a reading refused one, the others are merged anew."""
+        """Shares are those among the admitted: where a reading refused one, the others are merged again."""
         while len(updates) >= least:
             weights = dict(updates.weights)
             step = self._step(updates, weights)
@@ -92,7 +92,7 @@ class Aggregation:
         yield from updates
 
     def _nobody(self) -> Update:
-        """What stands for an empty round where a merge must go on without an update."""
+        """The aggregate of an empty round where a merge must go on without an update."""
         device = self.before.params.device
         zeros = {name: torch.zeros(shape, device=device) for name, shape in self.expected.shapes.items()}
         return Update("nobody", self.before.round + 1, 0.0, zeros)

@@ -28,7 +28,10 @@ class ModelEMA:
     decay: float = 0.0
 
     def refuse(self, algorithm: Algorithm) -> None:
-        """Refuse an algorithm that makes a model for each site: the average is the server's."""
+        """Refuse an algorithm that makes a model for each site: the average is the server's.
+
+        Raises Unlawful: the algorithm is personal.
+        """
         if self.decay and algorithm.personal:
             raise Unlawful(
                 f"{algorithm.kind()} makes a model for each site, and the average is of the server's",
@@ -42,7 +45,7 @@ class ModelEMA:
         return _remembering(server, server.params, server.buffers, torch.zeros(()))
 
     def after(self, before: Server, server: Server) -> Server:
-        """``server``, the state after a round that began with ``before``, with the average brought up to date."""
+        """``server``, the state after a round that started from ``before``, with the average updated."""
         if not self.decay:
             return server
         params, buffers, counted = _remembered(before)

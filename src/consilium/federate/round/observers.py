@@ -1,8 +1,8 @@
-"""Streams the rounds of a training to the adversaries that watch it; no update is stored.
+"""Streams the rounds of a training to the adversaries that observe it; no update is stored.
 
-Each of them gets the view that its seat grants, of copies: whatever it does with them, the training stays the same.
-What they remember is part of the training's state, so a killed training goes on with exactly that memory.  An observer
-counts the rounds it was shown: one that came late, or broke, has not seen them all, and its count says so.
+Each gets the view that its position grants, as copies, so it cannot change the training.  Its memory is part of the
+training's state, so a killed training resumes with exactly that memory.  An observer counts the rounds it was shown:
+the count shows where one was added late, or failed.
 
 Source: Nasr et al. 2019, Comprehensive Privacy Analysis of Deep Learning, arXiv 1812.00910 (passive attackers).
 """
@@ -23,15 +23,15 @@ from consilium.core.round_observer import AggregateRoundView, BroadcastRoundView
 from consilium.core.threat import require
 from consilium.core.update import Aggregate, Payload, Update, payload_bytes
 
-__all__ = ["Observer", "Observers", "Seen", "recalled", "rounds_seen"]
+__all__ = ["ObservedRound", "Observer", "Observers", "recalled", "rounds_seen"]
 
 _BROKEN = -1
-"""The count of an observer that raised: it is shown nothing more."""
+"""The count of an observer that raised: it receives no further rounds."""
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """One round as it passes the server: what was sent to whom, what came, and their merge.
+class ObservedRound:
+    """One round as it passes the server: what was sent to which sites, their updates, and the merge.
 
     ``updates`` are those admitted, None where they are masked; ``aggregate`` is None in an aborted round.
     """
@@ -52,15 +52,15 @@ class Observer:
     candidates: Records
     of: Mapping[str, Tensor]
 
-    def view(self, seen: Seen, network: Network, classes: int) -> BroadcastRoundView | None:
-        """What this seat sees of a round; None where it takes no part."""
-        sent = seen.broadcast
+    def view(self, observed: ObservedRound, network: Network, classes: int) -> BroadcastRoundView | None:
+        """The view of this position on a round; None where it takes no part."""
+        sent = observed.broadcast
         shown = (classes, sent.round, sent.params.clone(), sent.buffers.clone(), network, self.candidates, self.of)
         if self.seat is not None:
-            return BroadcastRoundView(*shown) if self.seat in seen.cohort else None
-        if seen.updates is None:
-            return AggregateRoundView(*shown, seen.aggregate)
-        return UpdateRoundView(*shown, {site: _copied(update) for site, update in seen.updates.items()})
+            return BroadcastRoundView(*shown) if self.seat in observed.cohort else None
+        if observed.updates is None:
+            return AggregateRoundView(*shown, observed.aggregate)
+        return UpdateRoundView(*shown, {site: _copied(update) for site, update in observed.updates.items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,27 +76,25 @@ class Observers:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_own", Network(self.network.template, self.network.compute))
 
-    def __call__(self, seen: Seen, memory: Payload) -> dict[str, Tensor]:
+    def __call__(self, observed: ObservedRound, memory: Payload) -> dict[str, Tensor]:
         """Every observer's memory after a round; that of an observer which is not here stays as it is."""
         after = dict(memory)
         for observer in self.observers:
-            if rounds_seen(memory, observer.key) == seen.broadcast.round - 1:
-                observations = self._shown(observer, seen, recalled(memory, observer.key))
+            if rounds_seen(memory, observer.key) == observed.broadcast.round - 1:
+                observations = self._visible(observer, observed, recalled(memory, observer.key))
                 after = {name: tensor for name, tensor in after.items() if not name.startswith(observer.key)}
-                after |= _filed(observer.key, observations, seen.broadcast.round)
+                after |= _filed(observer.key, observations, observed.broadcast.round)
         return after
 
-    def _shown(self, observer: Observer, seen: Seen, observations: dict[str, Tensor]) -> Payload | None:
+    def _visible(self, observer: Observer, observed: ObservedRound, observations: dict[str, Tensor]) -> Payload | None:
         try:
-            view = observer.view(seen, self._own, self.classes)
+            view = observer.view(observed, self._own, self.classes)
             if view is None:
                 return observations
             require(view, observer.attack.observes, observer.attack.kind())
             after = observer.attack.observe(observations, view)
             if observations and payload_bytes(after) > payload_bytes(observations):
-                raise Failed(
-                    f"{observer.attack.kind()} remembers more with every round", remedy="keep sums, not rounds"
-                )
+                raise Failed(f"{observer.attack.kind()} stores more with every round", remedy="store sums, not rounds")
             return after
         except Exception:
             if self.strict:
@@ -110,7 +108,7 @@ def rounds_seen(memory: Payload, key: str) -> int:
 
 
 def recalled(memory: Payload, key: str) -> dict[str, Tensor]:
-    """What the observer ``key`` remembers, on the CPU wherever the training is."""
+    """The memory of the observer ``key``, on the CPU wherever the training is."""
     return {name.removeprefix(f"{key}:"): tensor.cpu() for name, tensor in memory.items() if name.startswith(f"{key}:")}
 
 

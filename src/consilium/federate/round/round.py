@@ -27,7 +27,7 @@ from consilium.federate.participation import Attendance, Participation
 from .admission import Expected, admitted
 from .aggregation import Aggregation, Step, weighed
 from .model_ema import ModelEMA
-from .observers import Observers, Seen
+from .observers import ObservedRound, Observers
 from .soundness import PublicLoss
 from .update_stream import Incoming
 from .weights import check_weight, fewest_sites, shares
@@ -35,19 +35,19 @@ from .weights import check_weight, fewest_sites, shares
 __all__ = ["FederatedRound", "RoundExchange", "RoundState", "ServerHalf"]
 
 _BROKEN = 3
-"""Rounds in a row whose merged model is broken, with nobody to blame, that end a training."""
+"""A training ends after so many rounds in a row whose merged model is broken by no single site."""
 
 
 @dataclass(frozen=True, eq=False)
 class RoundState:
-    """What lives between rounds beside the sites: the server, the merge's memory, the adversary's memory, and what
-    those who watch the training remember.
+    """The server-side state between rounds: the server, and the memories of the merge, the adversary and the
+    observers.
 
-    Of the last round: ``cohort`` was asked to work, ``absent`` had joined and was away, ``dropped`` sent nothing,
-    ``late`` missed the deadline, ``slow`` did a share of its steps, ``refused`` was turned away, ``turned`` by an
-    engine already; ``aborted`` says how many updates were usable where that was too few, or what is wrong with the
-    merged model, so that the model stayed as it was: for the latter reason in ``broken`` rounds in a row; ``shares``
-    are those of the merge; ``bytes_up`` and ``bytes_down`` is what was sent.
+    Of the last round: ``cohort`` was selected, ``absent`` had joined and was away, ``dropped`` sent nothing,
+    ``late`` missed the deadline, ``slow`` did a share of its steps, ``refused`` was rejected, ``rejections`` by the
+    engine already; ``aborted`` is the number of usable updates where that was too few, or the fault of the merged
+    model, so that the model remained unchanged: for the latter reason in ``broken`` rounds in a row; ``shares`` are
+    those of the merge; ``bytes_up`` and ``bytes_down`` is what was sent.
     """
 
     server: Server
@@ -61,16 +61,16 @@ class RoundState:
     slow: tuple[str, ...] = ()
     aborted: str = ""
     refused: Mapping[str, str] = field(default_factory=dict)
-    turned: Mapping[str, str] = field(default_factory=dict)
+    rejections: Mapping[str, str] = field(default_factory=dict)
     shares: Mapping[str, float] = field(default_factory=dict)
     broken: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
 
-    def noting(self, turned: Mapping[str, str]) -> RoundState:
-        """This state with what an engine ``turned`` away before the round saw it, by sender: refused, not silent."""
-        dropped = tuple(site for site in self.dropped if site not in turned)
-        return replace(self, refused={**turned, **self.refused}, dropped=dropped)
+    def with_rejections(self, rejections: Mapping[str, str]) -> RoundState:
+        """This state with the ``rejections`` of an engine before the round, by sender: they count as refused."""
+        dropped = tuple(site for site in self.dropped if site not in rejections)
+        return replace(self, refused={**rejections, **self.refused}, dropped=dropped)
 
     def lost(self) -> tuple[str, ...]:
         """The sites of the last round whose work is not in the model."""
@@ -80,10 +80,10 @@ class RoundState:
 
 @dataclass(frozen=True, eq=False)
 class ServerHalf:
-    """All that the server knows: who exists, and how to make one model of their updates.
+    """The server's half of a round: the roster, and how one model is made of its sites' updates.
 
-    ``weights`` are the sites' as the server worked them out, and ``steps`` the most local steps it planned for each: an
-    update that says otherwise is refused.  No site has more than ``max_share`` of a merge.  ``loss`` judges the merged
+    ``weights`` are the sites' as the server computed them, and ``steps`` the most local steps it planned for each: an
+    update that declares others is refused.  No site has more than ``max_share`` of a merge.  ``loss`` judges the merged
     model on public records.
     """
 
@@ -103,22 +103,22 @@ class ServerHalf:
     loss: PublicLoss | None = None
 
     def attendance(self, number: int) -> Attendance:
-        """Who is asked to work in round ``number``, and who is away."""
+        """The cohort of round ``number``, and the absent sites."""
         return self.participation.attendance(self.roster, self.fraction, number, self.stream)
 
     def cohort(self, number: int) -> tuple[str, ...]:
-        """The sites that are asked to work in round ``number``, in the order of the roster."""
+        """The cohort of round ``number``, in the order of the roster."""
         return self.attendance(number).cohort
 
     def broadcast(self, state: RoundState) -> Broadcast:
-        """What every sampled site receives: the algorithm's word, and the merge's."""
+        """What every sampled site receives: the algorithm's broadcast and the merge's."""
         sent = self.algorithm.broadcast(state.server)
-        extra = self.merge.tells(state.merge)
+        extra = self.merge.broadcast_memory(state.merge)
         return replace(sent, extra={**sent.extra, **extra}) if extra else sent
 
     @property
     def streams(self) -> bool:
-        """Whether updates are added one at a time: the rule reads a sum, and all weights are known before they come."""
+        """Whether updates are added one at a time: the rule reads a sum, and all weights are known beforehand."""
         return self.merge.reads == "sum" and self.weights.keys() >= set(self.roster)
 
     def arrivals(self, answered: Collection[str], state: RoundState) -> tuple[tuple[str, ...], RoundState]:
@@ -173,16 +173,16 @@ class ServerHalf:
         return max(self.merge.least, minimum if minimum > 1 else 0, cap)
 
     def _refuse_divergence(self, incoming: Incoming, state: RoundState) -> None:
-        """One site may be at fault, many are divergence; what an engine turned away counts as what came this far."""
-        turned = {site: why for site, why in state.turned.items() if site in state.cohort}
-        reasons = {**turned, **incoming.refused}
+        """One faulty site may be malicious, many are divergence; the engine's rejections count as the server's."""
+        rejections = {site: why for site, why in state.rejections.items() if site in state.cohort}
+        reasons = {**rejections, **incoming.refused}
         if not len(incoming) and (len(reasons) > 1 or len(self.roster) == 1):
             details = "; ".join(f"{site}: {why}" for site, why in reasons.items())
             raise Failed(f"no update of round {state.server.round + 1} could be used ({details})")
 
     def _aggregation(self, state: RoundState, expected: Expected) -> Aggregation:
-        """Behind a mask nobody can be told.  Where the server's noise covers each site no update is left out for what
-        others sent: the claim counts on that, and bounds all of them.
+        """Under masks the fault cannot be attributed.  Where the server's noise covers each site no update is left out
+        because of the others: the claim relies on that, and bounds all of them.
         """
         algorithm = self.rate.at(self.algorithm, state.server.round + 1)
         apart = not self.sees_sums and self.merge.least > 0
@@ -200,21 +200,23 @@ class ServerHalf:
         least: int,
     ) -> RoundState:
         """The state after a round that made no model: that before it."""
-        broken, why = 0, f"{len(incoming)} of {least} updates"
+        failed_merges, why = 0, f"{len(incoming)} of {least} updates"
         if step is not None:
-            broken, why = state.broken + 1, f"the merged model is broken: {step.fault}"
-            if broken >= _BROKEN or len(self.roster) == 1:
+            failed_merges, why = state.broken + 1, f"the merged model is broken: {step.fault}"
+            if failed_merges >= _BROKEN or len(self.roster) == 1:
                 raise Failed(
-                    f"round {state.server.round + 1}: {why}; nobody's update stands out",
+                    f"round {state.server.round + 1}: {why}; no single update is responsible",
                     remedy="use a smaller learning rate (federation.lr), or a norm-bound",
                 )
         same = replace(state.server, round=state.server.round + 1)
         lawful = () if observers is None else tuple(incoming)
         observed = self._observed(observers, lawful, None, state)
-        return replace(state, server=same, aborted=why, broken=broken, refused=refused, observed=observed, shares={})
+        return replace(
+            state, server=same, aborted=why, broken=failed_merges, refused=refused, observed=observed, shares={}
+        )
 
     def plain(self, updates: Mapping[str, Update], state: RoundState) -> dict[str, Update]:
-        """``updates`` as the server reads them, without those that it refuses or that come too late."""
+        """``updates`` as the server reads them, without refused and late ones."""
         in_time, noted = self.arrivals(updates, state)
         expected = Expected({**self.algorithm.expects(state.server), **self.merge.expects()}, state.server.params.dtype)
         incoming = Incoming({site: updates[site] for site in in_time}, self._admission(noted, expected), None)
@@ -222,7 +224,7 @@ class ServerHalf:
 
     @property
     def sees_sums(self) -> bool:
-        """True where updates are masked, so that the server sees their sum alone."""
+        """True where updates are masked, so that the server reads their sum alone."""
         return any(defence.stage == "mask" for defence in self.defences)
 
     def _observed(
@@ -231,12 +233,14 @@ class ServerHalf:
         if observers is None:
             return state.observed
         updates = None if self.sees_sums else {update.site: update for update in lawful}
-        return observers(Seen(self.broadcast(state), state.cohort, updates, aggregate), state.observed)
+        return observers(ObservedRound(self.broadcast(state), state.cohort, updates, aggregate), state.observed)
 
     def _admission(self, state: RoundState, expected: Expected) -> Callable[[str, Update], Update]:
         """What makes a plain update of a site's message, or refuses it."""
-        extra = self.merge.tells(state.merge)
-        return partial(self._admit, state.server.round + 1, tuple(d.hearing(extra) for d in self.defences), expected)
+        extra = self.merge.broadcast_memory(state.merge)
+        return partial(
+            self._admit, state.server.round + 1, tuple(d.configured_by(extra) for d in self.defences), expected
+        )
 
     def _admit(
         self, number: int, defences: Sequence[UpdateDefence], expected: Expected, site: str, update: Update
@@ -280,7 +284,7 @@ class FederatedRound(RoundExchange):
         return self
 
     def watched(self, observers: Observers) -> FederatedRound:
-        """This exchange before the eyes of ``observers``."""
+        """This exchange with ``observers``."""
         return FederatedRound(self.half, self.sites, self._compiled, observers)
 
     def served(self, server: ServerHalf) -> FederatedRound:
@@ -300,7 +304,7 @@ class FederatedRound(RoundExchange):
 
     @property
     def streams(self) -> bool:
-        """Unless somebody watches the updates, whatever the server half does."""
+        """As the server half, unless an observer reads the updates."""
         return self._observers is None and self.half.streams
 
     def open(self, server: RoundState) -> tuple[tuple[str, ...], Broadcast]:
@@ -315,12 +319,14 @@ class FederatedRound(RoundExchange):
         self, phase: str, sites: Sequence[str], inbox: Broadcast, states: Mapping[str, SiteState]
     ) -> tuple[dict[str, Update], dict[str, SiteState]]:
         """Local work of many at once."""
-        done = self._stack.work([self.sites[site] for site in sites], inbox, states)
-        return {site: update for site, (update, _) in done.items()}, {site: after for site, (_, after) in done.items()}
+        results = self._stack.work([self.sites[site] for site in sites], inbox, states)
+        return {site: update for site, (update, _) in results.items()}, {
+            site: after for site, (_, after) in results.items()
+        }
 
-    def turned(self, server: RoundState, refused: Mapping[str, str]) -> RoundState:
-        """The server half is told of what an engine turned away."""
-        return replace(server, turned=dict(refused))
+    def reject(self, server: RoundState, refused: Mapping[str, str]) -> RoundState:
+        """The server half records what an engine rejected."""
+        return replace(server, rejections=dict(refused))
 
     def server(
         self, phase: str, outboxes: Mapping[str, Update], server: RoundState

@@ -17,7 +17,7 @@ __all__ = ["RoundLog"]
 
 @dataclass(frozen=True)
 class _Line:
-    """A line as it stands, and its report; None, of round 0, for one that was cut or is none."""
+    """A line as written, and its report; None, of round 0, for one that was cut or is none."""
 
     text: bytes
     report: RoundReport | None = None
@@ -45,12 +45,14 @@ class RoundLog:
     def settle(self, rounds: int) -> list[float]:
         """Drop the lines of rounds after ``rounds``, and a line that a kill cut; the seconds of those that stay.
 
-        A round that is kept has its line: it was on disk before.  Without one nobody knows who took part in it.
+        A stored round has its line, which was on disk before it.  Without one its cohort is unknown.
+
+        Raises Failed: a stored round has no readable line.
         """
         lines = self._lines() if self.path.exists() else []
         whole = [line for line in lines if line.report is not None and line.round <= rounds]
         if lacking := sorted({*range(1, rounds + 1)}.difference(line.round for line in whole)):
-            reason = f"{self.path}, which says who took part, has no readable line of round {lacking[0]}"
+            reason = f"{self.path}, the record of who took part, has no readable line of round {lacking[0]}"
             raise Failed(reason, remedy="put it back, or delete checkpoint.safetensors beside it to train again")
         if len(whole) < len(lines):
             self._replace([line.text for line in whole])

@@ -1,11 +1,11 @@
-"""Whether a merged model can be trained on: asked of every round before its state takes the place of the last good one.
+"""Whether a merged model can be trained on: checked for every round before its state replaces the last good one.
 
     finite     every number of the state, and the square of every vector's length, as float32 has them
     length     no vector is more than 10^7 times as long as before (and as 1)
     loss       on public records: finite, and at most 10^4 times what it was (and 1)
 
-The bounds are wide: they do not defend a model (a norm bound or a median does), they tell one that is broken.  One
-update that breaks it can be told too, where it is longer than ten times the median of the others and the model is sound
+The bounds are wide: they do not defend a model (a norm bound or a median does), they detect a broken one.  One update
+that breaks it can be identified too, where it is longer than ten times the median of the others and the model is sound
 without it.  Only public records and the updates are read (LAWS 9); a test set never is.
 """
 
@@ -35,11 +35,11 @@ PublicLoss = Callable[[Tensor, Tensor], float]
 
 _GROWTH, _WORSE, _OUTLYING = 1e7, 1e4, 10.0
 _JUDGED = 256
-"""Public records that are looked at: enough to tell a broken model, and cheap beside a round."""
+"""Public records that are evaluated: enough to detect a broken model, and fast compared with a round."""
 
 
 def unsound(before: Server, after: Server, loss: PublicLoss | None = None) -> str | None:
-    """Why nobody can train on ``after``, the state that follows ``before``; None if it is sound."""
+    """Why the state ``after``, which follows ``before``, cannot be trained on; None if it is sound."""
     for name, vector in _vectors(after).items():
         was, now = _vectors(before).get(name), length(vector)
         if not now < LONGEST:

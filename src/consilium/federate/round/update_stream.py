@@ -16,9 +16,9 @@ __all__ = ["Incoming"]
 
 
 class Incoming:
-    """What ``admit`` makes of each of ``updates``, computed anew at every iteration and in the order of the roster.
+    """The result of ``admit`` for each of ``updates``, computed again at every iteration, in the order of the roster.
 
-    ``weights`` are those of the sites that count, and ``refused`` says by site why others do not: both are final after
+    ``weights`` are those of the admitted sites, and ``refused`` the reasons of the others by site: both are final after
     the first reading.  With ``weights`` None they are read off the updates, which are then all read and kept in memory:
     so they are for rules and observers that must see each.
     """

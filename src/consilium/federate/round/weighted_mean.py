@@ -37,7 +37,7 @@ class WeightedMean(Aggregator):
             share = update.weight / weight
             for name, tensor in update.payload.items():
                 if count:
-                    total[name].add_(tensor, alpha=share)  # its own: made of the first update
+                    total[name].add_(tensor, alpha=share)  # memory of its own: copied from the first update
                 else:
                     total[name] = tensor * share
             count += 1

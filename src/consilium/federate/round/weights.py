@@ -1,4 +1,4 @@
-"""How much a site counts in the merge: worked out by the server from what was enrolled, and by nobody else.
+"""A site's weight in the merge: computed by the server alone, from what was enrolled.
 
     w_k = n_k, its number of training records, or 1            as the study or the algorithm's paper has it
     w_k <- min(w_k, c),   c = m sum_j min(w_j, c)              with a largest share m below 1: water-filling
@@ -28,7 +28,10 @@ def site_weights(records: Mapping[str, int], weighing: Weighing) -> dict[str, fl
 
 
 def check_weight(site: str, weight: float, weights: Mapping[str, float]) -> None:
-    """Refuse a weight that is not the one that the server worked out for ``site``."""
+    """Refuse a weight that is not the one that the server worked out for ``site``.
+
+    Raises Refused: the update declares another weight.
+    """
     if site in weights and weight != weights[site]:
         raise Refused(f"weighs {weight:g}, and the server gives it {weights[site]:g}")
 
@@ -37,6 +40,8 @@ def limited(weights: Mapping[str, float], most: float) -> dict[str, float]:
     """``weights`` lowered so that no share of their sum exceeds ``most``; as they are where none does.
 
     Refused for fewer than 1 / ``most`` sites.
+
+    Raises Refused: fewer than 1 / ``most`` sites.
     """
     if most >= 1 or not weights:
         return dict(weights)

@@ -25,5 +25,8 @@ class File(Architecture):
     architecture: dict[str, Any]
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
-        """Refused: ``study.build.pretrained`` reads it, because only a study knows its data."""
+        """Always refused: :mod:`consilium.study.build.pretrained` reads the file, since only a study has the data.
+
+        Raises Refused: always.
+        """
         raise Refused("an existing model is not built but read", where="model.kind")

@@ -1,6 +1,6 @@
 """Any ``torch.nn.Module`` of the user's, by import path.
 
-Importing runs the user's code, so a study must say ``allow-code = true`` and :func:`consilium.load`
+Importing runs the user's code, so a study must set ``allow-code = true`` and :func:`consilium.load`
 ``allow_code=True``.
 Source: none; an adapter.
 """
@@ -33,7 +33,10 @@ class Module(Architecture):
     allow_code: bool = False
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
-        """``Name(**arguments)``; the shapes are the user's business and are checked before training."""
+        """``Name(**arguments)``; the shapes are the user's business and are checked before training.
+
+        Raises Refused: ``allow-code`` is not set, or the call fails or returns no torch module.
+        """
         if not self.allow_code:
             raise Refused(
                 f"model {self.path!r} would run code that is not Consilium's",
@@ -62,8 +65,8 @@ class Module(Architecture):
     def _import(self) -> Any:
         """Looked for in the current folder first, as ``python -m`` does.
 
-        What the file draws from torch when it is imported has a stream of its own: the same numbers in every process,
-        and those of the class are the same whether the file was imported before or not.
+        Numbers that the file draws from torch when it is imported have a stream of their own: the same numbers in every
+        process, and those of the class are the same whether the file was imported before or not.
         """
         module, _, name = self.path.partition(":")
         here = str(Path.cwd())

@@ -3,7 +3,7 @@
     normalise -> conv 8x8 / 2 -> tanh -> max-pool 2x2 / 1
     -> conv 4x4 / 2 -> tanh -> max-pool 2x2 / 1 -> linear 32 -> tanh -> linear
 
-With ReLU activations and gradients grow as training goes on, and more of each gradient is clipped away; with tanh they
+With ReLU activations and gradients grow during training, and more of each gradient is clipped away; with tanh they
 do not.
 
 Source: Papernot et al. 2021, Tempered Sigmoid Activations for Deep Learning with Differential Privacy, arXiv
@@ -35,7 +35,10 @@ class TanhCNN(Architecture):
         check(1 <= self.hidden <= 65536, "hidden", self.hidden, "1 to 65536 units")
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
-        """Channels ``width`` then 2 ``width``; 26010 parameters for one channel of 28 x 28 and 10 classes."""
+        """Channels ``width`` then 2 ``width``; 26010 parameters for one channel of 28 x 28 and 10 classes.
+
+        Raises Refused: images smaller than 16 x 16.
+        """
         require_image(shape, self.kind())
         if min(shape[1:]) < 16:
             raise Refused(

@@ -1,8 +1,8 @@
 """Per-example gradients, clipped and summed: sum_i g_i min(1, C / ||g_i||), g_i the gradient of example i's loss alone.
 
 Book-keeping: one forward, one backward to the OUTPUTS of the layers, then per layer the norm of every example's
-gradient from what went in and what came back, and one weighted sum.  What no rule covers goes through ``vmap``, and the
-log says so; what that cannot carry goes one by one.
+gradient from a layer's input and output gradient, and one weighted sum.  Layers without a rule use ``vmap``, which is
+logged; networks that vmap cannot run are evaluated one example at a time.
 
 To follow a private step of a Linear network, read ``defend/training/dp_sgd`` (the knobs), ``_dp_sgd_rule`` (batch,
 sum, noise, charge), and here ``clipping``, ``bookkeeping`` and ``linear``, in this order.

@@ -62,7 +62,7 @@ class BookKeeping:
 
     @property
     def by_vmap(self) -> list[str]:
-        """Names of the modules that no rule of their own covers."""
+        """Names of the modules without a rule of their own."""
         named = {id(module): name for name, module in self.workspace.module.named_modules()}
         return [named[id(rule.layer)] for rule in self.rules if isinstance(rule, AnyModuleRule)]
 
@@ -117,7 +117,7 @@ class BookKeeping:
         self.each = max(1, self._recorded // 2 + sum(entry.gradients.held() for entry in entries) // 2)
 
     def _sorted(self, by_layer: list[LayerGradients | None]) -> list[ParameterGradients]:
-        """Entries in which every parameter stands once: what several layers share is formed and added."""
+        """Entries with every parameter once: gradients of shared parameters are formed and added."""
         entries: list[ParameterGradients] = []
         joint: dict[int, Tensor] = {}
         for numbers, gradients in zip(self.numbers, by_layer, strict=True):
@@ -141,7 +141,7 @@ class BookKeeping:
 
 @dataclass(frozen=True, eq=False)
 class _RecordedCall:
-    """One call of a layer: its inputs, with how often they had been changed, and where gradients are wanted."""
+    """One call of a layer: its inputs, with their version counters, and the points where gradients are needed."""
 
     number: int
     layer: nn.Module
@@ -158,11 +158,11 @@ class _RecordedCall:
         """As the layer of ``rule``, the one with this ``number``, returns ``out``."""
         args, kwargs = tuple(_bare(v) for v in args), {name: _bare(v) for name, v in kwargs.items()}
         edges = rule.edges(out)
-        kept = rule.statistics(edges[0].node)
-        return _RecordedCall(number, rule.layer, args, kwargs, edges, _versions(args, kwargs), kept)
+        statistics = rule.statistics(edges[0].node)
+        return _RecordedCall(number, rule.layer, args, kwargs, edges, _versions(args, kwargs), statistics)
 
     def answered(self, returned: tuple[Tensor, ...], n: int) -> LayerCall:
-        """With the gradients that came back, for ``n`` examples."""
+        """The call with its output gradients, for ``n`` examples."""
         where = type(self.layer).__name__
         if _versions(self.args, self.kwargs) != self.versions:
             raise Refused(f"the input of {where} is changed in place after it", remedy="use an operation that is not")
@@ -174,15 +174,15 @@ class _RecordedCall:
 def rules_of(module: nn.Module, outside: bool = True) -> list[LayerRule]:
     """A rule for every layer with parameters; a module that none covers takes what is below it along."""
     rules: list[LayerRule] = []
-    taken: set[nn.Module] = set()
+    modules: set[nn.Module] = set()
     for layer in module.modules():
         if isinstance(layer, TakenApart):
-            taken |= {layer.weights, layer.biases}
-        elif layer not in taken and any(p is not None for p in layer._parameters.values()):
+            modules |= {layer.weights, layer.biases}
+        elif layer not in modules and any(p is not None for p in layer._parameters.values()):
             kind = rule_for(layer)
             if kind is None or (_is_outside(kind) and not outside):
                 kind = AnyModuleRule
-                taken |= set(layer.modules())
+                modules |= set(layer.modules())
             rules.append(kind(layer))
     return rules
 

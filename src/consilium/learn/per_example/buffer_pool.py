@@ -1,4 +1,4 @@
-"""Memory for the gradients of one layer, lent again at every step: the system takes back and zeroes what is freed."""
+"""Memory for the gradients of one layer, reused at every step: the system would zero freed memory again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["BufferPool"]
 
 
 class BufferPool:
-    """The largest block asked for so far."""
+    """The largest block requested so far."""
 
     def __init__(self) -> None:
         self._block: Tensor | None = None

@@ -1,6 +1,6 @@
 """The whole network by ``vmap(grad)``: each example is evaluated as a batch of one, so nothing can mix examples.
 
-The slow road, and the only one for a network that cannot be trusted with several examples at once.
+Fallback for networks whose examples interact: ``vmap(grad)``, one example at a time; slow.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ByVmap:
         self.leaves = Leaves.of(network.template, [p for _, p in network.template.named_parameters()])
 
     def fitting(self, batch: Batch) -> int:
-        """How many examples fit the budget; 32 times the input stands for an example's activations."""
+        """How many examples fit the budget; an example's activations are estimated as 32 times its input."""
         x = batch["x"]
         each = (self.network.size + 32 * x[:1].numel()) * x.element_size()
         return max(1, _BUDGET // max(each, 1))

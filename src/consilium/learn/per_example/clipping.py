@@ -4,7 +4,7 @@
     per-layer   min(1, C_l / ||g_l||), C_l = C / sqrt(L)   each of L layers; the whole still has norm C at most
     automatic   C / (||g|| + 0.01)                    every gradient is scaled, so C and the learning rate are one knob
 
-A layer is what owns parameters together: a weight and its bias.  The sum of a logical batch is put together from
+A layer is a group of parameters: a weight and its bias.  The sum of a logical batch is put together from
 physical parts of any size.  An example whose gradient is not finite contributes zero: whatever a record does, it moves
 the sum by at most C.  Its part is evaluated again without it, for zero times infinity is no number.
 
@@ -60,8 +60,8 @@ class ClippedSum:
         """How far two neighbouring data sets' sums are apart at most, in Euclidean norm.
 
         A noise multiplier is a multiple of ``sensitivity("add-or-remove-one")`` under EITHER adjacency, as the charge
-        ``Gaussian`` defines it; the factor 2 of replace-one stands on the side of epsilon, in ``measure.composition``,
-        and is never put into the noise as well.
+        ``Gaussian`` defines it; the factor 2 of replace-one is applied to epsilon, in
+        ``measure.accounting.composition``, and is never put into the noise as well.
         """
         return self.clip if adjacency == "add-or-remove-one" else 2 * self.clip
 
@@ -82,7 +82,7 @@ def clipped_sum(
 
     The network is evaluated in training mode at ``params (d,)`` and ``buffers (b,)``, which stay as they are; Dropout
     draws per example from torch's global generator: call inside ``core.random.scoped``.  About ``chunk`` examples are
-    held at once (None: what fits 256 MiB); it changes speed and rounding only.  ``style`` says how norms are brought
+    held at once (None: what fits 256 MiB); it changes speed and rounding only.  ``style`` is how norms are limited
     down to ``clip``.  Examples with one number in ``unit (n,)`` are one unit: their losses are averaged, and the unit's
     gradient is clipped once.
 

@@ -8,12 +8,12 @@ weights so that no layer starts as zero:
     2. in one and the same forward pass, each parameter's two gradients have the norms that autograd finds, and so has
        their weighted sum
 
-A custom ``forward`` may ask for the size of its batch: there the first is tested in batches up to 65 and in the
+A custom ``forward`` may depend on the size of its batch: there the first is tested in batches up to 65 and in the
 gradients too (:mod:`.independence`), and again on the batches of the training (:mod:`.witness`).  A hook on a gradient,
-or a backward pass in Python, goes one by one, where it finds nobody else.
+or a backward pass in Python, is evaluated one example at a time.
 
 A parameter that is used past its layer, a mixed batch, a batch that is not in front and random draws in a module that
-is run again all fail the second.  What fails goes by vmap, and what that cannot carry one by one; the log says so once.
+is run again all fail the second.  A network that fails uses vmap, and if vmap cannot run it, one by one; logged once.
 A rule registered from outside that fails where ``vmap`` in its place does not is wrong, and refused by name.
 """
 
@@ -107,7 +107,7 @@ def _fault(books: BookKeeping, params: Tensor, buffers: Tensor, x: Tensor) -> st
         wrong = _differs(books, params, buffers, x)
     except _FAILURES as error:
         return f"book-keeping fails: {_line(error)}"
-    return None if wrong is None else f"the gradient of {wrong} does not come through its layer alone"
+    return None if wrong is None else f"the gradient of {wrong} is not computed by its layer alone"
 
 
 def _refuse_outside(network: Network, rules: list[str], fault: str, params: Tensor, buffers: Tensor, x: Tensor) -> None:
@@ -115,7 +115,7 @@ def _refuse_outside(network: Network, rules: list[str], fault: str, params: Tens
     if _fault(BookKeeping(network, outside=False), params, buffers, x) is None:
         raise Refused(
             f"the registered {', '.join(rules)} gives other per-example gradients than autograd ({fault})",
-            remedy="mend the rule, or do not register it: the layer then goes by vmap",
+            remedy="correct the rule, or do not register it: the layer then uses vmap",
         )
 
 
@@ -154,7 +154,7 @@ def _by_type(template: nn.Module) -> str | None:
 
 
 def _synthetic(x: Tensor, number: int) -> Tensor:
-    """One made-up example like those of ``x``; whole numbers are tokens, which are turned around instead."""
+    """One synthetic example like those of ``x``; integers are tokens, whose order is reversed instead."""
     if x.is_floating_point():
         return torch.rand_like(x[:1])
     example = x[number % len(x)].flatten()
@@ -162,7 +162,7 @@ def _synthetic(x: Tensor, number: int) -> Tensor:
 
 
 def _records(x: Tensor) -> list[Tensor]:
-    """Made-up examples that differ: a batch of some may hold what two do not."""
+    """Synthetic examples that differ: a batch of several can show what two do not."""
     if x.is_floating_point():
         return [varied(x.shape[1:], like=x), outlying(x.shape[1:], like=x)]
     return [torch.cat([_synthetic(x, number) for number in range(8)])]
@@ -199,7 +199,7 @@ def _differs(books: BookKeeping, params: Tensor, buffers: Tensor, x: Tensor) -> 
     for entry in entries:
         ours[list(entry.numbers)] = torch.stack(entry.gradients.squares()).to(params.dtype)
         sums |= dict(zip(entry.numbers, entry.gradients.weighted([share] * len(entry.numbers)), strict=True))
-    # With the inputs' gradient too: torch 2.13 crashes in a channels-last GroupNorm that is asked for all but that.
+    # With the inputs' gradient too: torch 2.13 crashes in a channels-last GroupNorm without it.
     wanted = [*leaves, x] if x.requires_grad else leaves
     rows = [
         torch.autograd.grad(v, wanted, retain_graph=True, materialize_grads=True, allow_unused=True) for v in losses

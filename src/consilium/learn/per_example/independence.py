@@ -1,11 +1,11 @@
-"""Whether a record's answer and gradient are its own, in training mode and in batches of many sizes.
+"""Whether a record's answer and gradient depend on no other record, in training mode and in batches of many sizes.
 
     f(batch)_i = f(x_i)                         the answer of a record
     d<f(batch), c> = sum_i d<f(x_i), c_i>       the gradient in the inputs and in the parameters, for random c
 
 A test, not a proof: code that mixes records at one size alone, or for one rare value alone, passes it where neither is
 met.  Nothing of torch's own layers does so; for custom code :mod:`.witness` repeats the comparison on the batches of
-the training itself.  One record at a time (``by_vmap``, ``one_by_one``) needs no test: nobody else is there.
+the training itself.  One record at a time (``by_vmap``, ``one_by_one``) needs no test: there is no other record.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def varied(shape: Sequence[int], count: int = _RECORDS, like: Tensor | None = No
 
 
 def outlying(shape: Sequence[int], count: int = _RECORDS, like: Tensor | None = None) -> Tensor:
-    """``count`` dark random inputs, the last with a single white value, which stands out of any batch."""
+    """``count`` dark random inputs, the last with a single white value, which differs from every batch."""
     x = 0.05 * varied(shape, count, like)
     x[-1].view(-1)[0] = 1
     return x
@@ -83,7 +83,7 @@ class _Test:
     x: Tensor
 
     def finite(self) -> _Test:
-        """Of those records alone whose own gradient is finite: others add nothing to a clipped sum."""
+        """Of records with a finite gradient only: others add nothing to a clipped sum."""
         answers, moved, _, norms = self._alone
         sound = norms.isfinite() & answers.isfinite().flatten(1).all(1) & moved.isfinite().all(1)
         return self if bool(sound.all()) else replace(self, x=self.x[sound])
@@ -126,7 +126,7 @@ class _Test:
             return "the gradient of an example's loss depends on the other examples"
         norms = torch.linalg.vector_norm(share * self._alone[3])
         if _far(projected, share @ self._alone[2], 4 * norms):
-            return "the gradient of the parameters is not the sum of the examples' own"
+            return "the gradient of the parameters is not the sum of the examples' gradients"
         return None
 
     @cached_property
@@ -159,8 +159,8 @@ class _Test:
 
     def _directions(self, answers: Tensor) -> Tensor:
         generator = Stream(0, ("independence", "directions")).generator()
-        drawn = torch.randn(len(self.x), *answers.shape[1:], generator=generator)
-        return drawn.to(answers.device, answers.dtype)
+        directions = torch.randn(len(self.x), *answers.shape[1:], generator=generator)
+        return directions.to(answers.device, answers.dtype)
 
     def _answers(self, x: Tensor, seed: int = 0) -> Tensor:
         with scoped(Stream(seed, ("independence",))), torch.no_grad():
@@ -168,7 +168,7 @@ class _Test:
 
 
 def custom_backward(network: Network, params: Tensor, buffers: Tensor, x: Tensor) -> str | None:
-    """The first hook on a gradient, or backward pass in Python, that ``x`` meets in training mode; None without one."""
+    """The first hook on a gradient, or backward pass in Python, that ``x`` passes in training mode; else None."""
     named = {name: p.detach().clone().requires_grad_() for name, p in network.parameters_at(params).items()}
     with torch.enable_grad(), _Hooks() as hooks:
         answers = network.logits_at({**named, **network.buffers_at(buffers.clone())}, x, training=True)

@@ -1,10 +1,10 @@
 """One layer's per-example gradients, formed or not: their squared norms, and their weighted sum.
 
-With U_n ``(T, D)`` what went in at T positions and g_n ``(T, O)`` what came back, the gradient is G_n = g_n^T U_n.
+With U_n ``(T, D)`` the inputs at T positions and g_n ``(T, O)`` the output gradients, the gradient is G_n = g_n^T U_n.
 A layer may hand out U_n in R slabs of D / R columns; then G_n is R products side by side.
 
     instantiate   G_n by batched products on parts that fit the cache, the norm read while it is warm; the sum is w @ G,
-                  so it stands in place of the ordinary weight gradient
+                  so it replaces the ordinary weight gradient
     ghost         ||G_n||^2 = <U_n U_n^T, g_n g_n^T> and G is never formed; the sum is one ordinary weight gradient of
                   w_n g_n.  Its terms may cancel, so what rounding can have hidden, about eps |U_n|^2 |g_n|^2, is added:
                   a norm is never read too short, and an example never moves a sum by more than it may
@@ -78,7 +78,7 @@ class FormedGradients(LayerGradients):
 
 
 class Products(ABC):
-    """What a layer that multiplies by a matrix knows of its input; ``parts`` (the groups) split D and O alike."""
+    """The input of a layer that multiplies by a matrix; ``parts`` (the groups) split D and O alike."""
 
     parts: int = 1
     slabs: int = 1
@@ -105,15 +105,21 @@ class Products(ABC):
 class MatrixGradients(LayerGradients):
     """A weight with T positions per example, and perhaps a bias.
 
-    ``g (n * parts, T, O)``; ``bias (n, outputs)`` is its per-example gradient or None; ``kept`` lends memory
+    ``g (n * parts, T, O)``; ``bias (n, outputs)`` is its per-example gradient or None; ``buffer`` provides memory
     ``(R, n, parts * O * D / R)`` for that many examples' gradients, the same at every step: fresh pages cost more than
     the products.
     """
 
     def __init__(
-        self, products: Products, g: Tensor, bias: Tensor | None, ghost: bool, each: int, kept: Callable[[int], Tensor]
+        self,
+        products: Products,
+        g: Tensor,
+        bias: Tensor | None,
+        ghost: bool,
+        each: int,
+        buffer: Callable[[int], Tensor],
     ) -> None:
-        self.products, self.g, self.bias, self.each, self.kept = products, g, bias, each, kept
+        self.products, self.g, self.bias, self.each, self.buffer = products, g, bias, each, buffer
         self.n = len(g) // products.parts
         self._gradients: Tensor | None = None
         self._squares = self._ghost() if ghost else self._instantiate()
@@ -146,7 +152,7 @@ class MatrixGradients(LayerGradients):
         return self.g[part.start * parts : part.stop * parts]
 
     def _instantiate(self) -> Tensor:
-        into, squares = self.kept(self.n), []
+        into, squares = self.buffer(self.n), []
         shape = (-1, self.g.shape[2], into.shape[2] // (self.products.parts * self.g.shape[2]))
         for part in spans(self.n, self.each):
             g = self._of(part).transpose(1, 2)

@@ -1,11 +1,11 @@
 """Layer rules: how the inputs of one layer and the gradients of its outputs become per-example gradients.
 
-A network is evaluated on rows; each of the n examples (or units) owns k = rows / n consecutive ones, mostly k = 1.
+A network is evaluated on rows; each of the n examples (or units) has k = rows / n consecutive ones, mostly k = 1.
 All positions of all rows of an example, in all calls of a layer, are positions of that example: a layer called twice,
 an objective that evaluates the network twice and a unit of several records are one idea.
 
-Rules register themselves for the layer types that they cover, a user's own too (:func:`register`).  What no rule covers
-goes by ``vmap``.  Whoever wrote a rule, a network that uses it is proved before its first step (``dispatch``).
+Rules register themselves for the layer types that they cover, a user's own too (:func:`register`).  Layers without a
+rule use ``vmap``.  A network that uses a rule, torch's or a user's, is proved before its first step (``dispatch``).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _RULES: dict[type[nn.Module], list[type[LayerRule]]] = {}
 
 @dataclass(frozen=True, eq=False)
 class LayerCall:
-    """One call of a layer: its arguments, the gradients that came back, and statistics that its forward pass kept."""
+    """One call of a layer: its arguments, its output gradients, and statistics of its forward pass."""
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
@@ -52,7 +52,7 @@ class LayerCall:
 class LayerRule(ABC):
     """The per-example gradients of one layer.
 
-    ``parameters`` names all that the layer may own; one with others goes by ``vmap``.
+    ``parameters`` names all that the layer may have; one with others uses ``vmap``.
     """
 
     parameters: ClassVar[frozenset[str]] = frozenset({"weight", "bias"})
@@ -66,7 +66,7 @@ class LayerRule(ABC):
         return True
 
     def edges(self, out: Tensor) -> tuple[GradientEdge, ...]:
-        """Where in the graph gradients are wanted: behind the output ``out``."""
+        """Where in the graph gradients are needed: behind the output ``out``."""
         return (get_gradient_edge(out),)
 
     def statistics(self, node: Node) -> tuple[Tensor, Tensor] | None:
@@ -85,7 +85,7 @@ class LayerRule(ABC):
 def register(*layers: type[nn.Module]) -> Callable[[_Kind], _Kind]:
     """A class decorator: use this rule for layers of exactly these types, and not of their subclasses.
 
-    The rule registered last is asked first.  Register where the layer's class is defined, so that every process which
+    The rule registered last is tried first.  Register where the layer's class is defined, so that every process which
     imports the one has the other; a network that has taken a step keeps the rules that it was proved with.
 
     Guarantee: none of its own.  The proof compares the rule's norms and its weighted sum with autograd's on two random

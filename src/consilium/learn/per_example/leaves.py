@@ -1,4 +1,4 @@
-"""Where each parameter stands in the flat vector, and to which layer it belongs."""
+"""The place of each parameter in the flat vector, and the layer it belongs to."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The whole network, one example after the other, each differentiated by ordinary autograd as a batch of one.
 
-The slowest road, and open to any module: a recurrent layer that writes in place, or code that branches on values,
+The slowest way, which works for any module: a recurrent layer that writes in place, or code that branches on values,
 cannot go through ``vmap``.
 """
 

@@ -1,8 +1,8 @@
-"""An objective is shown one example at a time while the network sees them all at once.
+"""An objective is evaluated one example at a time while the network evaluates all at once.
 
-``vmap`` runs the objective on batches of one.  What it asks of the network is collected over all of them and answered
-by one forward pass; ordinary autograd sees that pass.  So an objective that divides by the size of its batch, or
-compares the examples in it, finds nobody else there.
+``vmap`` runs the objective on batches of one.  Its calls of the network are collected over all of them and evaluated
+in one forward pass, which autograd records.  So an objective that divides by the size of its batch, or compares the
+examples in it, has a batch of one.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def per_example_losses(objective: Objective, predict: Predict, batch: Batch) -> 
 
     def loss(example: dict[str, Tensor]) -> Tensor:
         alone = {name: t.unsqueeze(0) for name, t in example.items()}
-        return objective.losses(lambda x: _Asked.apply(x, predict), alone).squeeze(0)  # type: ignore[no-untyped-call]
+        return objective.losses(lambda x: _PredictionFunction.apply(x, predict), alone).squeeze(0)  # type: ignore[no-untyped-call]
 
     losses: Tensor = vmap(loss, randomness="different")(dict(batch))
     return losses
 
 
-class _Asked(torch.autograd.Function):
-    """Under vmap: one call for all.  (n, k, ...) is asked as n k rows, so an example may ask about several inputs."""
+class _PredictionFunction(torch.autograd.Function):
+    """Under vmap: one call for all.  (n, k, ...) is evaluated as n k rows, so an example may have several inputs."""
 
     generate_vmap_rule = False
 

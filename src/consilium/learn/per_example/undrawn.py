@@ -41,9 +41,9 @@ class Undrawn(TorchFunctionMode):
         if name in _DROPOUTS:
             return args[0] if args else named["input"]
         if name == "multi_head_attention_forward":
-            bound = inspect.signature(func).bind(*args, **named)
-            bound.arguments["dropout_p"] = 0.0
-            return func(*bound.args, **bound.kwargs)
+            binding = inspect.signature(func).bind(*args, **named)
+            binding.arguments["dropout_p"] = 0.0
+            return func(*binding.args, **binding.kwargs)
         if name == "scaled_dot_product_attention":
             args, named = (*args[:4], *((0.0,) if len(args) > 4 else ()), *args[5:]), {**named}
             named.update({"dropout_p": 0.0} if "dropout_p" in named else {})

@@ -21,7 +21,7 @@ __all__ = ["Part", "count", "parts"]
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """``n`` examples (or units) of k rows each; ``place (n,)`` says which of the whole batch they are.
+    """``n`` examples (or units) of k rows each; ``place (n,)`` is their place in the whole batch.
 
     ``share (n * k,)`` is the weight of each row's loss; None: one row per example, all of weight one.
     """
@@ -43,7 +43,10 @@ class Part:
 
 
 def count(batch: Batch, unit: Tensor | None) -> int:
-    """How many examples, or different units, there are; refused if ``unit`` does not number the examples."""
+    """How many examples, or different units, there are; refused if ``unit`` does not number the examples.
+
+    Raises Refused: ``unit`` is not one whole number per example.
+    """
     n = len(batch["x"])
     if unit is None:
         return n

@@ -1,8 +1,8 @@
 """The books of custom code compared with single records, on the batches of the training itself.
 
-What was tested on made-up records (:mod:`.independence`) may still mix real ones: at a size that was not tried, or
-where a rare value stands.  So the first part of every size, and parts number 1, 2, 4, 8, ..., are evaluated twice, in a
-batch and one record at a time, without draws; a training whose gradients differ ends before it releases the step.
+A network that passed on synthetic records (:mod:`.independence`) may still mix real ones: at a size that was not
+tested, or at a rare value.  So the first part of every size, and parts number 1, 2, 4, 8, ..., are evaluated twice, in
+a batch and one record at a time, without draws; a training whose gradients differ ends before it releases the step.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class Witness:
         """Raise ``Unlawful`` if an example's gradient in ``part`` is not the one that it has alone.
 
         A network that draws where :class:`Undrawn` does not reach (rrelu) is not looked at.
+
+        Raises Unlawful: a gradient in the batch differs from the one computed alone (law 5).
         """
         self._parts += 1
         rows = len(part.batch["x"])

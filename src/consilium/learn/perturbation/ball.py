@@ -1,7 +1,7 @@
 """How far a perturbation may go: a ball around an input, cut with [0, 1].
 
-A ball says how large a perturbation is, moves a point back into it, names the direction in which a linear function
-rises fastest for a step of size one, and draws from it.  Every example is treated on its own, so what an attack or a
+A ball measures a perturbation, projects a point into itself, returns the direction in which a linear function rises
+fastest for a step of size one, and draws points uniformly.  Every example is treated on its own, so what an attack or a
 defence makes of one record depends on no other (LAWS 5).
 """
 
@@ -17,13 +17,13 @@ from torch import Tensor
 __all__ = ["AnyNorm", "Ball", "Norm", "per_row", "stopped", "tiny"]
 
 Norm = Literal["linf", "l2"]
-"""The norms in which the attacks and defences of the catalogue walk."""
+"""The norms that the attacks and defences of the catalogue use."""
 AnyNorm = Literal["linf", "l2", "l1", "l0"]
 
 
 @dataclass(frozen=True)
 class Ball(ABC):
-    """All points within ``radius`` of an input ``(n, *shape)`` in [0, 1], by ``norm``, that lie in [0, 1] too."""
+    """All points within ``radius`` of an input ``(n, *shape)`` in [0, 1], by ``norm``, that are in [0, 1] too."""
 
     norm: ClassVar[AnyNorm]
     radius: float
@@ -54,7 +54,7 @@ class Ball(ABC):
     def project(self, point: Tensor, x: Tensor) -> Tensor:
         """``point (n, *shape)`` moved into the ball around ``x`` and into [0, 1].
 
-        Cutting to [0, 1] last never leaves the ball again, because x lies in [0, 1].
+        Clipping to [0, 1] last never leaves the ball again, because x is in [0, 1].
         """
         return (x + self.limited(point - x)).clamp(0, 1)
 

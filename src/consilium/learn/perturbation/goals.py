@@ -1,4 +1,4 @@
-"""What an attack wants the model to answer, and when it has got it.
+"""The goal of an attack: which answers of the model count as success.
 
     Misclassification      any class but the right one
     Targeted               one class
@@ -39,7 +39,7 @@ class Goal(ABC):
 
     @abstractmethod
     def reached(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Which answers ``(n, classes)`` are what was wanted, bool ``(n,)``."""
+        """Which answers ``(n, classes)`` reach the goal, bool ``(n,)``."""
 
     @abstractmethod
     def surely(self, logits: Tensor, y: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ __all__ = ["L1"]
 class L1(Ball):
     """The changes of all features may sum to ``radius``; a step moves the ``share`` of largest derivative.
 
-    The nearest point of ball and [0, 1] together may lie elsewhere than ``project`` says; this one lies in both.
+    The nearest point of ball and [0, 1] together may differ from the result of ``project``; this one is in both.
     """
 
     norm: ClassVar[AnyNorm] = "l1"
@@ -71,10 +71,10 @@ class L1(Ball):
     def draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Uniform in the ball: exponential sizes over their sum with one more, random signs."""
         d = x[0].numel() if len(x) else 1
-        # 1 - U lies in (0, 1], so that its logarithm is finite.
+        # 1 - U is in (0, 1], so that its logarithm is finite.
         uniform = torch.rand(len(x), d + 1, generator=generator, device=generator.device, dtype=x.dtype)
         exponential = -torch.log(1 - uniform)
         share = exponential[:, :d] / exponential.sum(1, keepdim=True).clamp_min(tiny(exponential))
         signs = 2 * torch.randint(2, (len(x), d), generator=generator, device=generator.device).to(x.dtype) - 1
-        drawn = share * signs * per_row(torch.full((len(x),), self.radius, device=generator.device), share)
-        return drawn.view(x.shape).to(x.device)
+        noise = share * signs * per_row(torch.full((len(x),), self.radius, device=generator.device), share)
+        return noise.view(x.shape).to(x.device)

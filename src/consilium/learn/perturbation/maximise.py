@@ -4,7 +4,7 @@
 
 L is the loss towards the attack's goal, u the ball's steepest direction, P the projection onto the ball around x cut
 with [0, 1].  One loop serves PGD the attack and adversarial training the defence.  Every example is treated on its own:
-what comes out for it depends on it, the weights and its own noise alone, so per-example clipping still bounds it
+its result depends on it, the weights and its own noise alone, so per-example clipping still bounds it
 (LAWS 5).
 
 Source: Madry et al. 2018, Towards Deep Learning Models Resistant to Adversarial Attacks, arXiv 1706.06083.
@@ -46,13 +46,15 @@ def maximise(
     Default: the cross-entropy at the labels ``y (n,)``, towards any wrong answer.  With ``until`` an example stops at
     the first point, x itself included, whose answer by that model reaches the goal (it need not be the model whose
     gradients are followed), and the rest go on; without it all steps are taken.  The weights' ``.grad`` is never
-    touched.  Raises ``Refused`` where ``predict`` is not differentiable in its input.
+    touched.
+
+    Raises Refused: ``predict`` is not differentiable in its input.
     """
     walk = _Walk(predict, until, ball, steps, step_size, loss or CrossEntropyLoss(), goal or Misclassification())
     start = ball.random_start(x, generator) if random_start else x.clone()
     if until is None:
         return walk.to_the_end(start, x, y)
-    # Without a random start the walk's first point is x, and the walk judges it itself.
+    # Without a random start the first point is x, and the loop below judges it.
     arrived = walk.arrived(x, y) if random_start else torch.zeros(len(x), dtype=torch.bool, device=x.device)
     return walk.until_reached(start, x, y, torch.nonzero(~arrived)[:, 0])
 
@@ -60,7 +62,7 @@ def maximise(
 def ascent(predict: Predict, x: Tensor, y: Tensor, loss: AttackLoss, goal: Goal) -> tuple[Tensor, Tensor]:
     """The gradient ``(n, *shape)`` at ``x`` that a step follows, zero where it is not a number, and the logits there.
 
-    Raises ``Refused`` where ``predict`` is not differentiable in its input.
+    Raises Refused: ``predict`` is not differentiable in its input.
     """
     with torch.enable_grad():
         leaf = x.detach().requires_grad_(True)
@@ -95,7 +97,7 @@ class _Walk:
         for _ in range(self.steps):
             if not len(alive):
                 break
-            # One forward pass serves both: the gradient of this step and the verdict on where it stands.
+            # One forward pass serves both: the gradient of this step and the verdict on the current point.
             gradient, logits = self.ascent(point, y[alive])
             same = self.until is self.predict
             arrived = self.goal.surely(logits, y[alive]) if same else self.arrived(point, y[alive])

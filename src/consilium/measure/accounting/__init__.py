@@ -1,1 +1,1 @@
-"""What noise costs: epsilon of composed mechanisms, and the noise that meets one."""
+"""Privacy accounting: epsilon of composed mechanisms, and the noise that meets a target epsilon."""

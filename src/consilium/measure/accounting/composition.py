@@ -1,7 +1,7 @@
 """Epsilon of Poisson-sampled Gaussians composed: privacy loss distributions, and Renyi bounds where those take minutes.
 
 PLD on a grid of width h, chosen so that the grid's error (about T h^2 over T steps, always upwards) stays near 1e-4 of
-epsilon.  A Renyi bound for add-or-remove-one is computed first: it is cheap, and above 50 no exact answer is made, as
+epsilon.  A Renyi bound for add-or-remove-one is computed first: it is fast, and above 50 no exact value is computed, as
 it changes no decision.  Under replace-one a sum moves by 2C, from one vector of length C to another:
 
     D_a <= log(1 - q + q exp(2 a (a - 1) / sigma^2)) / (a - 1)        (joint convexity over the coin of the sample)

@@ -2,7 +2,7 @@
 
     log cost is nearly a straight line in log sigma, so few evaluations are needed; the answer is rounded up
 
-A cost may jump (an accountant gives way to a bound): the answer then stands above the jump, never beyond the target.
+A cost may jump (where a bound replaces an accountant): the result is then above the jump, never beyond the target.
 """
 
 from __future__ import annotations
@@ -47,6 +47,6 @@ def _secant(low: float, above: float, high: float, below: float, aim: float) -> 
 
 
 def _ceil(sigma: float) -> float:
-    """Rounded up to five significant digits: short to print, and never less noise than asked."""
+    """Rounded up to five significant digits: short to print, and never less noise than requested."""
     unit = 10.0 ** (math.floor(math.log10(sigma)) - 4)
     return round(math.ceil(sigma / unit - 1e-9) * unit, 12)

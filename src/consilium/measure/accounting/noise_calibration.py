@@ -30,6 +30,8 @@ def noise_multiplier(
     """The least sigma, to five digits and rounded up, whose cost over ``steps`` Poisson samples is at most ``epsilon``.
 
     It spends at least 99.5 % of ``epsilon``, except between about 40 and 50, where the reported bound jumps.
+
+    Raises Refused: epsilon, rate or steps out of range.
     """
     check_delta(delta)
     if not (0 < epsilon < math.inf and 0 < rate <= 1 and steps >= 1):
@@ -44,7 +46,7 @@ def least_multiplier(
 ) -> float:
     """The least sigma, to five digits and rounded up, whose ``charge`` costs at most ``target``: any mechanism.
 
-    Raises ``Refused`` for a target or a delta out of range.
+    Raises Refused: a target or a delta out of range.
     """
     check_delta(delta)
     if not 0 < target < math.inf:
@@ -53,7 +55,7 @@ def least_multiplier(
 
 
 def enough_noise(epsilon: float, delta: float, rate: float, steps: int, adjacency: Adjacency) -> float:
-    """A sigma that meets ``epsilon``: for a remedy, so at once where the least one would take minutes to find."""
+    """A sigma that meets ``epsilon``: for a remedy, so computed at once where the least one would take minutes."""
     if steps <= _SOON:
         return noise_multiplier(epsilon, delta, rate, steps, adjacency)
     return least_noise(lambda sigma: renyi_bound(((rate, sigma, steps),), delta, adjacency), epsilon)

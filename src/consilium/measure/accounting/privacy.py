@@ -1,7 +1,7 @@
 """What a ledger of charges costs: epsilon at a given delta, the noise that a given epsilon needs, and the claim.
 
 Charges of one unit compose; those of different units never do.  The same charges are judged under either adjacency:
-add-or-remove-one, or replace-one, which is dearer.  Randomised response has a closed form, and its own unit.
+add-or-remove-one, or replace-one, which costs more.  Randomised response has a closed form, and its own unit.
 
 Source: Dwork and Roth 2014, The Algorithmic Foundations of Differential Privacy (units, adjacency, composition)
 """
@@ -35,7 +35,7 @@ __all__ = ["CENTRAL", "LOCAL", "UNITS", "Claim", "check_delta", "claims", "epsil
            "maximum", "most_repeats", "most_times", ]  # fmt: skip
 
 UNITS = ("example", "patient", "site", "label")
-"""In the order in which one of them speaks for a model."""
+"""In the order in which one of them represents a model."""
 
 LOCAL = "the server, the other sites and whoever receives the model"
 """Against whom a claim holds whose noise is added at the site."""
@@ -49,14 +49,14 @@ _REPLAYABLE = "replayable: holds for the mechanism, not for this artefact: its n
 
 @dataclass(frozen=True)
 class Claim:
-    """What may be said of one site's records, complete enough to be checked (LAWS 13).
+    """A privacy guarantee for one site's records, complete enough to be checked (LAWS 13).
 
     ``unit`` is what one more or one less of changes little: example, patient, site or label; ``n`` counts those.
     ``batch_size`` is the largest expected batch of them, ``noise_multiplier`` the smallest used, ``steps`` the number
     of calls; None where they have no meaning.  ``against`` is whom the claim holds against.  ``n_public``: numbers of
     records or units are taken as public (LAWS 9).  ``record_epsilon`` is what bounds a guess whether one record was in:
     ``epsilon``, but where the unit is a site, which is there either way and sends something else: that of replace-one;
-    None for labels, whose claim says nothing of it.
+    None for labels, whose claim does not use it.
     """
 
     site: str
@@ -80,7 +80,7 @@ class Claim:
         return asdict(self)
 
     def statement(self) -> str:
-        """The sentence without which the word private may not be used."""
+        """The sentence that must accompany the word "private"."""
         public = "; n-public = true" if self.n_public else ""
         return (
             f"({round_up(self.epsilon)}, {round_up(self.delta)})-differentially private per {self.unit}, "
@@ -89,9 +89,11 @@ class Claim:
 
 
 def epsilon(charges: Sequence[Charge], delta: float, adjacency: Adjacency = "add-or-remove-one") -> Spent:
-    """What ``charges``, all made to the same unit, cost together at ``delta``.  An unknown charge is refused.
+    """The cost of ``charges``, all of the same unit, together at ``delta``.  An unknown charge is refused.
 
     Randomised response spends its own epsilon at any delta; beside another unit's charge it is unlawful (LAWS 11).
+
+    Raises Unlawful: charges of different units (law 11).
     """
     labels, units = _split(charges)
     if len(units) + bool(labels) > 1:
@@ -106,7 +108,10 @@ def epsilon(charges: Sequence[Charge], delta: float, adjacency: Adjacency = "add
 
 
 def event(charges: Sequence[Charge]) -> dp_accounting.DpEvent:
-    """The same ledger in the terms of dp-accounting, for any accountant outside.  Label charges are refused."""
+    """The same ledger in the terms of dp-accounting, for any accountant outside.  Label charges are refused.
+
+    Raises Unlawful: label charges, or charges of several units.
+    """
     labels, units = _split(charges)
     if labels:
         raise Unlawful("randomised response has the unit label and no add-or-remove event", remedy="use epsilon()")
@@ -153,18 +158,18 @@ def claims(
 ) -> tuple[Claim, ...]:
     """One claim per unit that was charged at ``site`` with ``n`` such units; none without a charge.
 
-    ``sampler`` is in words where it is not what the charges say.
+    ``sampler`` is a description where the charges do not determine it.
     """
     labels, units = _split(charges)
     results = []
     for unit, counted in units.items():
         ledger = _canonical(counted)
         spent, rate = composed(ledger, delta, adjacency), max(rate for rate, _, _ in ledger)
-        drawn = sampler or (f"all {_SAMPLED[unit]} in every step" if rate == 1 else "Poisson sampling")
+        sampling = sampler or (f"all {_SAMPLED[unit]} in every step" if rate == 1 else "Poisson sampling")
         sigma, steps = min(sigma for _, sigma, _ in ledger), sum(count for *_, count in ledger)
         # A patient that is replaced may bring another number of records, and those weigh the site's update.
         public = adjacency != "replace-one" or unit == "patient"
-        one = (spent.epsilon, delta, drawn, spent.accountant)
+        one = (spent.epsilon, delta, sampling, spent.accountant)
         replaced = composed(ledger, delta, "replace-one") if unit == "site" else spent
         results.append(
             Claim(
@@ -190,13 +195,16 @@ _Counted = Counter[tuple[float, float]]
 
 
 def check_delta(delta: float) -> None:
-    """Refuse a ``delta`` that is no probability above 0."""
+    """Refuse a ``delta`` that is no probability above 0.
+
+    Raises Refused: ``delta`` is not above 0 and below 1.
+    """
     if not 0 < delta < 1:
         raise Refused(f"delta = {delta!r} is not a probability above 0", remedy="use one far below 1/n, such as 1e-5")
 
 
 def _split(charges: Sequence[Charge]) -> tuple[Counter[RandomisedResponse], dict[Unit, _Counted]]:
-    """How often each randomised response, and by unit each (rate, sigma), stands in the ledger."""
+    """How often each randomised response, and by unit each (rate, sigma), is in the ledger."""
     labels: Counter[RandomisedResponse] = Counter()
     units: dict[Unit, _Counted] = {}
     for unit, mechanism, count in _leaves(charges):
@@ -226,7 +234,7 @@ def _leaves(
                 yield unit, (rate, _positive(sigma)), times
             case _:
                 raise Refused(
-                    f"no accountant here knows the charge {charge!r}",
+                    f"no accountant is known for the charge {charge!r}",
                     remedy="use Gaussian, Poisson-sampled Gaussian, their compositions, or randomised response",
                 )
 

@@ -43,5 +43,5 @@ def drawn_units(units: int, stream: Stream, repeats: int = 1000, width: int = 0)
     generator = np.random.default_rng(stream.number())
     for first in range(0, repeats, size := max(1, _CHUNK // max(units, width))):
         rows = min(size, repeats - first)
-        drawn = generator.integers(units, size=(rows, units)) + np.arange(rows)[:, None] * units
-        yield np.bincount(drawn.ravel(), minlength=rows * units).reshape(rows, units).astype(np.float64)
+        resample = generator.integers(units, size=(rows, units)) + np.arange(rows)[:, None] * units
+        yield np.bincount(resample.ravel(), minlength=rows * units).reshape(rows, units).astype(np.float64)

@@ -71,8 +71,8 @@ def _bins(confidence: _Floats) -> _Floats:
 
 def _limits(sums: _Floats, gaps: _Floats, stream: Stream) -> tuple[float, float]:
     """97.5 % quantiles of the noise alone, and of the resampled ECE."""
-    drawn = resampled_sums(sums, stream, _REPEATS)
-    moved = drawn[:, :-1] / drawn[:, -1:]
+    resamples = resampled_sums(sums, stream, _REPEATS)
+    moved = resamples[:, :-1] / resamples[:, -1:]
     noise, values = np.abs(moved - gaps).sum(1), np.abs(moved).sum(1)
     return float(np.quantile(noise, 0.975)), float(np.quantile(values, 0.975))
 

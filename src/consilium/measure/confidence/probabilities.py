@@ -22,14 +22,17 @@ def probabilities(logits: Tensor) -> Tensor:
 
 def no_answers(logits: Tensor) -> str:
     """Why ``logits`` have no figures: there are none, or NaN among them; empty where they have."""
-    n, lost = len(logits), int(logits.isnan().any(1).sum())
-    if lost:
-        return f"the model answers NaN for {lost} of {n} records"
+    n, failures = len(logits), int(logits.isnan().any(1).sum())
+    if failures:
+        return f"the model answers NaN for {failures} of {n} records"
     return "" if n else "there are no records"
 
 
 def check_answers(logits: Tensor, y: Tensor) -> None:
-    """Raises Refused where ``logits (n, classes)`` and labels ``y (n,)`` do not fit."""
+    """Refuse logits ``(n, classes)`` and labels ``y (n,)`` that do not fit.
+
+    Raises Refused: shapes differ, fewer than two classes, or a label outside the classes.
+    """
     if logits.dim() != 2 or y.shape != logits.shape[:1] or logits.shape[1] < 2:
         raise Refused(
             f"logits {tuple(logits.shape)} and labels {tuple(y.shape)} do not fit",

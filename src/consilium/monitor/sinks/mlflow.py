@@ -1,7 +1,7 @@
 """MLflow: one run for each training and each cell, in a local database, OUT/<study>/mlflow/mlflow.db.
 
-Nothing is contacted: the store is a file that is named here, whatever the environment says, and MLflow's telemetry is
-off before it is imported.  It keeps every point that it is given, so a series that goes on starts after its last one.
+No server is contacted: the store is a file that is named here, whatever the environment sets, and MLflow's telemetry is
+off before it is imported.  It keeps every point, so a resumed series starts after its last one.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ class MLflow(Sink):
         here.mkdir(parents=True, exist_ok=True)
         self._mlflow = _loaded()
         self._client = self._mlflow.MlflowClient(tracking_uri=f"sqlite:///{here / 'mlflow.db'}")
-        found = self._client.get_experiment_by_name(study)
-        made = found.experiment_id if found else self._client.create_experiment(study, _NO_FILES)
-        self._experiment: str = made
+        experiment = self._client.get_experiment_by_name(study)
+        identifier = experiment.experiment_id if experiment else self._client.create_experiment(study, _NO_FILES)
+        self._experiment: str = identifier
         self._run, self._open = "", False
 
     def begin(self, curve: Curve, done: int) -> int:
         """The run of ``curve``; one that went further than the training is has other rounds, and is replaced."""
-        found = self._find(curve)
-        last = 0 if found is None else self._last(found)
-        if found is not None and last > done:
-            self._client.delete_run(found)
-            found, last = None, 0
-        self._run = found or self._make(curve)
+        run = self._find(curve)
+        last = 0 if run is None else self._last(run)
+        if run is not None and last > done:
+            self._client.delete_run(run)
+            run, last = None, 0
+        self._run = run or self._make(curve)
         self._open = last < done or self._client.get_run(self._run).info.status != "FINISHED"
         return last
 
@@ -59,7 +59,7 @@ class MLflow(Sink):
         self._log(self._run, values, number, at)
 
     def end(self, finished: bool) -> None:
-        """Say how the run ended."""
+        """Record how the run ended."""
         if self._open:
             self._client.set_terminated(self._run, "FINISHED" if finished else "KILLED")
         self._run, self._open = "", False
@@ -67,8 +67,8 @@ class MLflow(Sink):
     def final(self, cell: Curve, values: Mapping[str, float]) -> None:
         """Only what is not there as it is."""
         run = self._find(cell) or self._make(cell)
-        held = self._client.get_run(run).data.metrics
-        new = {name: value for name, value in values.items() if held.get(name) != value}
+        recorded = self._client.get_run(run).data.metrics
+        new = {name: value for name, value in values.items() if recorded.get(name) != value}
         if new:
             self._log(run, new, 0, time.time())
             self._client.set_terminated(run)
@@ -84,8 +84,8 @@ class MLflow(Sink):
 
     def _find(self, curve: Curve) -> str | None:
         wanted = f"tags.`{_OWN}` = '{curve.digest}'"
-        found: list[Any] = list(self._client.search_runs([self._experiment], wanted, max_results=1))
-        return found[0].info.run_id if found else None
+        runs: list[Any] = list(self._client.search_runs([self._experiment], wanted, max_results=1))
+        return runs[0].info.run_id if runs else None
 
     def _make(self, curve: Curve) -> str:
         run: str = self._client.create_run(self._experiment, run_name=curve.label).info.run_id

@@ -18,10 +18,10 @@ from consilium.monitor.round_summary import TROUBLES, counted
 __all__ = ["LAST", "cell_scalars", "round_scalars"]
 
 LAST = "round/seconds"
-"""Stands in every round and is written last: a round that has it is whole."""
+"""Part of every round and written last: a round that has it is complete."""
 
 _MOST_SITES = 50
-"""Up to so many sites have curves of their own; a curve for each of 10,000 would be read by nobody."""
+"""Up to so many sites have curves of their own; 10,000 curves would be unreadable."""
 
 
 def round_scalars(report: Mapping[str, Any], spent: EpsilonSpent | None = None) -> dict[str, float]:
@@ -35,12 +35,15 @@ def round_scalars(report: Mapping[str, Any], spent: EpsilonSpent | None = None) 
     }
     values |= {f"sites/{trouble}": count for trouble in TROUBLES if (count := counted(report, trouble))}
     sites = report.get("sites", ())
-    for told in sites if len(sites) <= _MOST_SITES else ():
-        site = _name(str(told["site"]))
-        values |= {f"accuracy by site/{site}": told.get("accuracy"), f"loss by site/{site}": told.get("loss")}
+    for site_report in sites if len(sites) <= _MOST_SITES else ():
+        site = _name(str(site_report["site"]))
+        values |= {
+            f"accuracy by site/{site}": site_report.get("accuracy"),
+            f"loss by site/{site}": site_report.get("loss"),
+        }
     if spent is not None and spent.round == report["round"]:
         values[f"privacy/epsilon spent per {spent.unit}"] = spent.epsilon
-    return _known({**values, LAST: report.get("seconds", 0.0)})
+    return _finite({**values, LAST: report.get("seconds", 0.0)})
 
 
 def cell_scalars(evidence: CellEvidence) -> dict[str, float]:
@@ -51,7 +54,7 @@ def cell_scalars(evidence: CellEvidence) -> dict[str, float]:
     for attack, finding in evidence.findings.items():
         values |= dict(_figures(f"attack/{_name(attack)}", finding.measures))
     values["privacy/epsilon"] = evidence.privacy.epsilon
-    return _known(values)
+    return _finite(values)
 
 
 def _figures(group: str, measures: Iterable[Measure]) -> Iterator[tuple[str, float | None]]:
@@ -63,7 +66,7 @@ def _figures(group: str, measures: Iterable[Measure]) -> Iterator[tuple[str, flo
             yield f"{name} high", measure.high
 
 
-def _known(values: Mapping[str, float | None]) -> dict[str, float]:
+def _finite(values: Mapping[str, float | None]) -> dict[str, float]:
     return {name: float(v) for name, v in values.items() if v is not None and math.isfinite(v)}
 
 

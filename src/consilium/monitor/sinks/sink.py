@@ -1,7 +1,7 @@
 """A sink takes the curves of trainings and the final figures of cells to a program that draws them.
 
 It is a copy for watching: evidence never comes from it.  Every series can be written again from ``rounds.jsonl``, so a
-sink says how far it is, and is given what it does not have.
+sink reports its last round, and receives the later ones.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class Curve:
     @property
     def name(self) -> str:
         """As a folder may be called; the digest keeps what an edited study trained apart from what it was before."""
-        told = re.sub(r"[^A-Za-z0-9 ._+=,()-]", "-", self.label)[:_LONGEST]
-        return f"{told} {self.digest[:8]}"
+        label = re.sub(r"[^A-Za-z0-9 ._+=,()-]", "-", self.label)[:_LONGEST]
+        return f"{label} {self.digest[:8]}"
 
 
 class Sink(ABC):
-    """Abstract base; anything may raise, and whoever calls sees to it that no training fails by it."""
+    """Abstract base; any method may raise; the caller ensures that no training fails by it."""
 
     kind: str = ""
 

@@ -2,7 +2,7 @@
 
 A file is a sequence of records, each one Event with the scalars of a round, so that a round is there whole or not at
 all.  A series that goes on opens another file with a session that starts after the last round; TensorBoard drops what
-lies behind that.  What is held is read back from the files themselves: no second book has to agree with them.
+lies behind that.  The last round is read from the files themselves, not from a second record.
 Files are numbered; TensorBoard's own writer would put the machine's name into theirs.
 
 Source: the format of TensorBoard's `event.proto` and `RecordWriter`.
@@ -59,7 +59,7 @@ class TensorBoard(Sink):
             events.close()
 
     def final(self, cell: Curve, values: Mapping[str, float]) -> None:
-        """One small file, made anew if the figures are others."""
+        """One small file, rewritten if the figures changed."""
         here = self.folder / "cells" / cell.name
         if _scalars(here) != {name: float(np.float32(value)) for name, value in values.items()}:
             shutil.rmtree(here, ignore_errors=True)
@@ -90,9 +90,9 @@ class _Events:
 
     def add(self, step: int, values: Mapping[str, float], at: float) -> None:
         """All scalars of one step."""
-        made = self._summary.Summary
-        scalars = [made.Value(tag=name, simple_value=value) for name, value in values.items()]
-        self._put(wall_time=at, step=step, summary=made(value=scalars))
+        summary = self._summary.Summary
+        scalars = [summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._put(wall_time=at, step=step, summary=summary(value=scalars))
         self._file.flush()
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
-"""The sinks that a study names, fed together; one that fails is told once and left out, and no training fails by it.
+"""The sinks that a study names, written together; a failure is reported once, and no training fails by it.
 
-A sink draws one training at a time: where several run side by side, each is drawn by a sink of its own.
+A sink records one training at a time: of several that run side by side each has a sink of its own.
 
-A sink is given the rounds that it does not hold from ``rounds.jsonl``: after a kill, after a failure of its own, or
+A sink receives the rounds that it lacks from ``rounds.jsonl``: after a kill, after a failure of its own, or
 when it was named later than the training was made.
 """
 
@@ -37,7 +37,7 @@ class Tracks:
     """Feeds every sink; without sinks it does nothing."""
 
     def __init__(self, kinds: Sequence[str], folder: Path, study: str, say: Callable[[str], None]) -> None:
-        self._say, self._make = say, lambda kind: _made(kind, folder, study)
+        self._say, self._make = say, lambda kind: _new_sink(kind, folder, study)
         self._idle, self._busy = dict[str, list[Sink]](), dict[str, dict[str, Sink]]()
         for kind in kinds:
             sink = self._tried(kind, partial(self._make, kind))
@@ -64,17 +64,17 @@ class Tracks:
         """
 
         def fill(sink: Sink) -> None:
-            held, at = sink.begin(curve, len(before)), ended
+            last, at = sink.begin(curve, len(before)), ended
             ends = []
             for report in reversed(before):
                 ends.append(at)
                 at -= report.get("seconds", 0.0)
             for report, end in zip(before, reversed(ends), strict=True):
-                if report["round"] > held:
+                if report["round"] > last:
                     sink.write(report["round"], round_scalars(report), end)
 
         for kind in list(self._idle):
-            sink = self._taken(kind)
+            sink = self._take(kind)
             if sink is not None:
                 self._busy.setdefault(name, {})[kind] = sink
         self._each(name, fill)
@@ -93,12 +93,12 @@ class Tracks:
     def cell(self, curve: Curve, evidence: CellEvidence) -> None:
         """A cell's final figures."""
         for kind in list(self._idle):
-            sink = self._taken(kind)
+            sink = self._take(kind)
             if sink is not None:
                 self._tried(kind, partial(sink.final, curve, cell_scalars(evidence)))
                 self._idle.get(kind, []).append(sink)
 
-    def _taken(self, kind: str) -> Sink | None:
+    def _take(self, kind: str) -> Sink | None:
         """A sink that draws nothing now."""
         idle = self._idle[kind]
         return idle.pop() if idle else self._tried(kind, partial(self._make, kind))
@@ -120,13 +120,16 @@ class Tracks:
 
 
 def require_sinks(kinds: Sequence[str]) -> None:
-    """Refuse sinks whose package is not installed."""
+    """Refuse sinks whose package is not installed.
+
+    Raises MissingExtra: the package of a sink is not installed.
+    """
     for i, kind in enumerate(kinds):
         if find_spec(kind) is None:
             raise MissingExtra(f"{kind} is not installed", remedy='pip install "consilium[track]"', where=f"track[{i}]")
 
 
-def _made(kind: str, folder: Path, study: str) -> Sink:
+def _new_sink(kind: str, folder: Path, study: str) -> Sink:
     module = importlib.import_module(f"{__package__}.{kind}")
     sink: Sink = getattr(module, SINKS[kind])(folder, study)
     return sink

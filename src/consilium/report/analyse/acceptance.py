@@ -1,6 +1,6 @@
 """What the study accepts, beside what it found: on the page and in the terminal.
 
-The verdicts are made anew from the evidence that the page shows, as the run made those in ``study.json``: where a
+The verdicts are computed again from the evidence that the page shows, as the run made those in ``study.json``: where a
 cell was changed since, its figures are left out here too.
 """
 

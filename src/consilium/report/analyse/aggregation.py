@@ -48,8 +48,8 @@ def _sentence(merge: MergeEvidence) -> str:
     )
     plain = "" if merge.kind == _READS_WEIGHTS else f" {merge.kind} does not read weights: each update counts once."
     largest = merge.largest_share
-    met = f" The largest share in a round was {_share(largest)}, of {largest.site}." if largest else ""
-    return f"The server weighs {by}. {cap}{plain}{met}"
+    share_text = f" The largest share in a round was {_share(largest)}, of {largest.site}." if largest else ""
+    return f"The server weighs {by}. {cap}{plain}{share_text}"
 
 
 def _share(one: SiteWeight | LargestShare) -> str:

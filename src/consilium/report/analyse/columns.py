@@ -18,10 +18,11 @@ __all__ = ["TableColumn", "columns", "is_bound", "measure_of"]
 
 @dataclass(frozen=True)
 class TableColumn:
-    """One column: ``better`` is the direction that is good, ``style`` says how its numbers are written.
+    """One column: ``better`` is the direction that is good, ``style`` is how its numbers are written.
 
     ``needs_all``: where one seed has no figure there is no mean either: the seeds that have one are the good ones.
-    ``chance`` is of leakage: what lies at or below it tells nothing, so figures are compared above it (:meth:`ranked`).
+    ``chance`` is of leakage: a figure at or below it is no evidence of leakage, so figures are compared above it
+    (:meth:`ranked`).
     """
 
     key: str
@@ -120,7 +121,8 @@ _LAST = (
         "mia_advantage",
         "advantage",
         "Membership",
-        "True minus false positive rate of the first membership attack: 0 means that it tells members from non-members "
+        "True minus false positive rate of the first membership attack: 0 means that it separates members from "
+        "non-members "
         "no better than a coin. One threshold, set on other records; below 0 counts as 0.",
         "low",
         chance=0.0,
@@ -180,7 +182,7 @@ _LAST = (
 
 
 def columns(study: StudyRecord) -> tuple[TableColumn, ...]:
-    """The columns for which this study has at least one measure; epsilon always stands."""
+    """The columns for which this study has at least one measure; epsilon is always shown."""
     evasion = tuple(_attack(name) for name in study.attacks("evasion"))
     worst = (_WORST,) if len(evasion) > 1 else ()
     every = (*_FIRST, *evasion, *worst, *_LAST)
@@ -189,14 +191,14 @@ def columns(study: StudyRecord) -> tuple[TableColumn, ...]:
 
 
 def measure_of(cell: CellRecord, key: str) -> Measure | None:
-    """The figure that stands in column ``key`` for one cell; None where the cell says nothing of it."""
+    """The figure in column ``key`` for one cell; None where the cell has none."""
     if ":" in key:
         name, attack = key.split(":", 1)
         return next((f.measure(name) for f in cell.attacks if f.name == attack), None)
     if key.startswith("mia_"):
         seeing = (f for f in cell.aimed("membership") if f.sees_model)
-        told = (f.measure(key.removeprefix("mia_")) for f in seeing)
-        return next((measure for measure in told if measure is not None), None)
+        measures = (f.measure(key.removeprefix("mia_")) for f in seeing)
+        return next((measure for measure in measures if measure is not None), None)
     special = {"epsilon": _epsilon, "audited_epsilon": _audited, "seconds": _seconds, "worst_case": _worst}.get(key)
     if special is not None:
         return special(cell)
@@ -227,8 +229,8 @@ def _epsilon(cell: CellRecord) -> Measure:
 
 
 def _audited(cell: CellRecord) -> Measure | None:
-    found = [m for m in (f.measure("audited_epsilon") for f in cell.attacks) if m is not None and m.value is not None]
-    return max(found, key=lambda m: m.value or 0.0, default=None)
+    bounds = [m for m in (f.measure("audited_epsilon") for f in cell.attacks) if m is not None and m.value is not None]
+    return max(bounds, key=lambda m: m.value or 0.0, default=None)
 
 
 def _seconds(cell: CellRecord) -> Measure | None:
@@ -237,5 +239,5 @@ def _seconds(cell: CellRecord) -> Measure | None:
 
 def _worst(cell: CellRecord) -> Measure | None:
     """As the study wrote it, else from the attacks' masks."""
-    written = next((m for f in cell.attacks if f.kind == "worst-case" for m in f.measures), None)
-    return written or (worst_case_accuracy(cell) if cell.aimed("evasion") else None)
+    worst_case = next((m for f in cell.attacks if f.kind == "worst-case" for m in f.measures), None)
+    return worst_case or (worst_case_accuracy(cell) if cell.aimed("evasion") else None)

@@ -22,7 +22,7 @@ __all__ = ["Traffic", "traffic"]
 
 @dataclass(frozen=True)
 class Traffic:
-    """One line: the arms it stands for, its points (means over ``seeds``), and its end with a 95 % interval."""
+    """One line: the arms it represents, its points (means over ``seeds``), and its end with a 95 % interval."""
 
     codes: tuple[str, ...]
     arms: tuple[str, ...]
@@ -48,13 +48,13 @@ class Traffic:
 
 def traffic(study: StudyRecord, rows: Sequence[Row]) -> tuple[Traffic, ...]:
     """One line per training of the clean arms, the cheapest first; nothing where all of them send the same."""
-    held: dict[tuple[str, ...], list[Row]] = {}
+    groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         trainings = tuple(t for cell in row.cells if (t := cell.training) and study.rounds.get(t))
         if row.infected_by == "none" and trainings:
-            held.setdefault(trainings, []).append(row)
-    found = [_line(study, trainings, shared) for trainings, shared in held.items()]
-    known = [line for line in found if line is not None]
+            groups.setdefault(trainings, []).append(row)
+    entries = [_line(study, trainings, shared) for trainings, shared in groups.items()]
+    known = [line for line in entries if line is not None]
     whole = max((line.rounds for line in known), default=0)  # a training that was cut off is cheap for no merit
     lines = sorted((line for line in known if line.rounds == whole), key=lambda line: line.sent)
     return tuple(lines) if len({line.sent for line in lines}) > 1 else ()
@@ -89,9 +89,9 @@ def _mean(values: Sequence[float]) -> float:
 
 def _path(rounds: Sequence[RoundEvidence], sites: int) -> dict[int, tuple[float, float]]:
     """Bytes sent per site so far and accuracy, by round; only rounds after which the model was judged."""
-    total, found = 0.0, {}
+    total, path = 0.0, {}
     for record in rounds:
         total += record.bytes_up or 0.0
         if record.mean_accuracy is not None and total > 0:
-            found[record.round] = (total / max(sites, 1), record.mean_accuracy)
-    return found
+            path[record.round] = (total / max(sites, 1), record.mean_accuracy)
+    return path

@@ -1,8 +1,8 @@
-"""Differences between models with what tells them from chance: a paired interval, or a reason why there is none.
+"""Differences between models with what separates them from chance: a paired interval, or a reason why there is none.
 
-Shares are compared record by record (:mod:`..measure.paired`).  Leakage is compared above chance: below it nothing is
-told, so b leaks more than a only where a - b lies below 0 and b itself above chance.  Sizes are exact.  Latencies have
-the interval of their own timing.  Anything else has no interval here, so nothing is said to be better or worse.
+Shares are compared record by record (:mod:`..measure.paired`).  Leakage is compared above chance: below it there is no
+leakage, so b leaks more than a only where a - b is below 0 and b itself above chance.  Sizes are exact.  Latencies have
+the interval of their own timing.  Other figures have no interval here, so no order of them is reported.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ def gap(groups: Sequence[Signed], column: TableColumn, outcomes: Outcomes, confi
         return _timed(groups)
     if column.key not in _PAIRED and not column.robustness:
         return NOT_COMPARED
-    made = [outcomes.pair(group, column.key) for group in groups]
-    pairs = [pair for pair in made if isinstance(pair, Pair)]
-    if not pairs or len(pairs) < len(made):
-        return Gap(reason=next((why for why in made if isinstance(why, str)), "not comparable: no seed in common"))
+    results = [outcomes.pair(group, column.key) for group in groups]
+    pairs = [pair for pair in results if isinstance(pair, Pair)]
+    if not pairs or len(pairs) < len(results):
+        return Gap(reason=next((why for why in results if isinstance(why, str)), "not comparable: no seed in common"))
     _, low, high = paired(pairs, confidence)
     if column.chance is None:
         return Gap(low, high)
@@ -68,8 +68,8 @@ def gap(groups: Sequence[Signed], column: TableColumn, outcomes: Outcomes, confi
 def shared(after: Sequence[CellRecord], before: Sequence[CellRecord], key: str) -> list[Signed]:
     """The cells of two arms seed by seed, where both have the figure in column ``key``."""
     known = {cell.seed: cell for cell in before if valued(cell, key) is not None}
-    found = [cell for cell in after if cell.seed in known and valued(cell, key) is not None]
-    return [((1, cell), (-1, known[cell.seed])) for cell in found]
+    cells = [cell for cell in after if cell.seed in known and valued(cell, key) is not None]
+    return [((1, cell), (-1, known[cell.seed])) for cell in cells]
 
 
 def valued(cell: CellRecord, key: str) -> float | None:
@@ -90,8 +90,8 @@ def _own(
 def _above_chance(raw: tuple[float, float], after: tuple[float, float], before: tuple[float, float]) -> Gap:
     """Limits of max(0, a) - max(0, b) from those of a - b, max(0, a) and max(0, b).
 
-    It has the sign of a - b, is never larger, and never larger than what the greater of the two lies above chance.
-    That it is not 0 rests on two intervals, each of which must say so (an intersection-union test).
+    It has the sign of a - b, is never larger, and never larger than the distance of the greater of the two above
+    chance.  That it is not 0 rests on two intervals, each of which must exclude 0 (an intersection-union test).
 
     Source: Berger 1982, Multiparameter Hypothesis Testing and Acceptance Sampling
     """

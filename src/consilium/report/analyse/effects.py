@@ -41,16 +41,16 @@ class Change:
 
     @property
     def mixed(self) -> bool:
-        """True where pairs lie on both sides of 0, so that the mean tells no direction."""
+        """True where pairs are on both sides of 0, so that the mean has no clear direction."""
         return self.low < 0 < self.high
 
     def way(self, column: TableColumn) -> str:
         """``gain`` or ``loss`` beyond the interval; ``mixed`` where a pair disagrees or is 0; ``equal``; ``open``.
 
-        ``untold`` where there is no interval at all: that is no sign of no effect.
+        ``unknown`` where there is no interval at all: that is no sign of no effect.
         """
         if self.gap.reason:
-            return "untold"
+            return "unknown"
         if self.mean == 0 and (self.gap.exact or self.low == self.high == 0):
             return "equal"
         if self.mixed:
@@ -110,7 +110,7 @@ def less_noise(study: StudyRecord) -> tuple[str, ...]:
 
 
 def readings(study: StudyRecord, shown: Sequence[Effect]) -> tuple[tuple[str, str], ...]:
-    """Each infection under which models answer better, with what its own entry says of that, where it says anything."""
+    """Each infection under which models answer better, with its entry's remark on that, where there is one."""
     by_key = {c.key: c for c in changed(study) if c.group in ("Utility", "Evasion")}
     better = [effect for effect in shown if effect.axis == "infection" and _helps(effect, by_key)]
     readings_by_label = ((effect.label, _reading(study, effect.label)) for effect in better)
@@ -134,8 +134,8 @@ def _choices(study: StudyRecord) -> Iterator[tuple[str, str, list[_Pair]]]:
     plain = {_key(cell.choices, cell.seed): cell for cell in clean}
     for axis, labels in study.axes.items():
         for label in labels[1:]:
-            chosen = [cell for cell in clean if cell.choices.get(axis) == label]
-            twins = ((cell, plain.get(_key({**cell.choices, axis: labels[0]}, cell.seed))) for cell in chosen)
+            cells = [cell for cell in clean if cell.choices.get(axis) == label]
+            twins = ((cell, plain.get(_key({**cell.choices, axis: labels[0]}, cell.seed))) for cell in cells)
             yield axis, label, [(twin, cell) for cell, twin in twins if twin is not None]
 
 
@@ -167,7 +167,7 @@ def _change(pairs: Sequence[_Pair], column: TableColumn, outcomes: Outcomes) -> 
     steps = [step for _, step in known]
     mean, apart = sum(steps) / len(steps), gap([signed for signed, _ in known], column, outcomes)
     if column.chance is not None and apart.low is not None and apart.high is not None:
-        # The interval is that of the mean figures above chance; the mean of each pair's own may lie beside it.
+        # The interval is that of the mean figures above chance; the mean over pairs may differ from it.
         apart = replace(apart, low=min(apart.low, mean), high=max(apart.high, mean))
     return Change(mean, min(steps), max(steps), len(steps), relative, apart)
 

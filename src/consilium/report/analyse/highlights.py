@@ -1,9 +1,9 @@
-"""The cards at the top: what the study found, each with its interval, its arm and how sure one may be.
+"""The cards at the top: the study's main findings, each with its interval, its arm and how sure one may be.
 
 An arm is crowned only where it is better than EVERY other one beyond a paired interval (:mod:`.compare`): with k rivals
-each at 1 - 0.05/k (Bonferroni), or nobody could be sure of all of them together.  Else no arm is measurably best, and
-those that cannot be told apart are named; where nothing is known of the difference, it "cannot be told": absent scores
-are no absence of harm.  A collapsed arm is ranked by its size alone (LAWS 19: a constant withstands
+each at 1 - 0.05/k (Bonferroni), so that all of them hold together.  Else no arm is measurably best, and the
+arms that are not distinguishable are named; where the difference is unknown it is "undetermined": absent scores are
+no absence of harm.  A collapsed arm is ranked by its size alone (LAWS 19: a constant withstands
 every attack and leaks nothing), a loose bound never.
 """
 
@@ -22,17 +22,17 @@ from .compare import CONFIDENCE, Gap, Signed, gap, shared, valued
 from .outcomes import LOST_SCORES, Outcomes
 from .summary import Figure, Row
 
-__all__ = ["NOBODY", "UNTOLD", "Highlight", "highlights"]
+__all__ = ["NOBODY", "UNDETERMINED", "Highlight", "highlights"]
 
 NOBODY = "no arm is measurably best"
-UNTOLD = "cannot be told"
+UNDETERMINED = "undetermined"
 
 
 @dataclass(frozen=True)
 class Highlight:
     """A figure with what it is of; ``code`` and ``arm`` name the arm with the best figure, if any arm is meant.
 
-    ``alike`` are code and name of the arms that cannot be told apart from it: with any, that arm is not ``crowned``.
+    ``alike`` are code and name of the arms not distinguishable from it: with any, that arm is not ``crowned``.
     """
 
     title: str
@@ -45,7 +45,7 @@ class Highlight:
 
     @property
     def crowned(self) -> bool:
-        """True where one arm stands alone."""
+        """True where no other arm is indistinguishable from it."""
         return bool(self.code) and not self.alike
 
 
@@ -56,16 +56,18 @@ def highlights(study: StudyRecord, rows: Sequence[Row]) -> tuple[Highlight, ...]
     strongest = by_key.get("worst_case") or next((c for c in by_key.values() if c.robustness), None)
     claimed = [row for row in clean if _value(row, "epsilon") is not None]
     best = _Best(outcomes)
-    made = [
+    candidates = [
         best("Most accurate", clean, by_key.get("accuracy"), "clean arms, whatever their defences"),
         best("Most accurate with an ε", claimed, by_key.get("accuracy"), _epsilons(claimed)),
         best("Withstands most", clean, strongest, "test records right under every evasion attack here"),
-        best("Leaks least", clean, by_key.get("mia_advantage"), "advantage in telling members; 0 or less is a coin"),
+        best(
+            "Leaks least", clean, by_key.get("mia_advantage"), "advantage in membership inference; 0 or less is a coin"
+        ),
         _audited(rows, by_key.get("audited_epsilon")),
         _smallest(clean, by_key.get("bytes")),
         _harm(rows, by_key.get("accuracy"), outcomes),
     ]
-    return tuple(card for card in made if card is not None)
+    return tuple(card for card in candidates if card is not None)
 
 
 @dataclass(frozen=True)
@@ -90,13 +92,13 @@ class _Best:
         if not alike:
             return Highlight(title, value, between, row.code, row.arm.name, f"{text}; {_beyond(len(rivals))}")
         sentence = f"{text}. {_first(ranked, column, f'{value} ({between})' if between else value)}"
-        why = _inside(alike, gaps, len(rivals), _lost((row, *rivals), column, self.outcomes))
-        verdict = UNTOLD if _unknown([apart for apart in gaps if apart.sign != sign]) else NOBODY
-        return Highlight(title, verdict, "", row.code, row.arm.name, f"{sentence}. {why}", _named(row, *alike))
+        why = _inside(alike, gaps, len(rivals), _lost_scores((row, *rivals), column, self.outcomes))
+        verdict = UNDETERMINED if _unknown([apart for apart in gaps if apart.sign != sign]) else NOBODY
+        return Highlight(title, verdict, "", row.code, row.arm.name, f"{sentence}. {why}", _row_names(row, *alike))
 
 
 def _first(ranked: Sequence[tuple[Row, Figure]], column: TableColumn, value: str) -> str:
-    """The best figure with its arm; of leakage, every arm that tells nothing: below chance there is no better."""
+    """The best figure with its arm; of leakage, every arm at or below chance: below chance there is no order."""
     level = column.chance
     idle = [] if level is None else [row.code for row, figure in ranked if (figure.value or 0.0) <= level]
     if idle:
@@ -106,12 +108,14 @@ def _first(ranked: Sequence[tuple[Row, Figure]], column: TableColumn, value: str
 
 def _audited(rows: Sequence[Row], column: TableColumn | None) -> Highlight | None:
     """A claim that an audit broke, else the largest bound beside a claim; a bound below its claim proves nothing."""
-    found = [(audit, row) for row in rows for cell in row.cells for audit in audits(cell) if audit.claimed is not None]
-    if column is None or not found:
+    audited = [
+        (audit, row) for row in rows for cell in row.cells for audit in audits(cell) if audit.claimed is not None
+    ]
+    if column is None or not audited:
         return None
-    audit, row = max(found, key=lambda pair: (pair[0].exceeded, pair[0].epsilon))
-    wrong = sum(one.exceeded for one, _ in found)
-    title = f"Claims broken: {wrong} of {len(found)} audits" if wrong else "Largest audited ε"
+    audit, row = max(audited, key=lambda pair: (pair[0].exceeded, pair[0].epsilon))
+    wrong = sum(one.exceeded for one, _ in audited)
+    title = f"Claims broken: {wrong} of {len(audited)} audits" if wrong else "Largest audited ε"
     sure = round_down(audit.confidence, 4)
     text = f"at least this at {sure} confidence, beside a claim of {number(audit.claimed, 'epsilon')}"
     text += "" if wrong else "; no audited claim is broken, which proves none of them"
@@ -133,12 +137,12 @@ def _smallest(rows: Sequence[Row], column: TableColumn | None) -> Highlight | No
     lacking = _lacking(rows, column)
     text += lacking
     if len(same) == len(rivals):
-        verdict = UNTOLD if _unknown([by for by in apart if by.sign >= 0]) else NOBODY
+        verdict = UNDETERMINED if _unknown([by for by in apart if by.sign >= 0]) else NOBODY
         why = f"no arm is smaller than the others{lacking}" if verdict == NOBODY else f"no seed in common{lacking}"
-        return Highlight("Smallest", verdict, "", row.code, row.arm.name, why, _named(row, *same))
+        return Highlight("Smallest", verdict, "", row.code, row.arm.name, why, _row_names(row, *same))
     text += f"; {len(same)} other arm{'s' * (len(same) != 1)} as small" if same else ""
     return Highlight(
-        "Smallest", number(sizes[0], "bytes"), "", row.code, row.arm.name, text, _named(row, *same) if same else ()
+        "Smallest", number(sizes[0], "bytes"), "", row.code, row.arm.name, text, _row_names(row, *same) if same else ()
     )
 
 
@@ -151,37 +155,45 @@ def _harm(rows: Sequence[Row], column: TableColumn | None, outcomes: Outcomes) -
     hit = [row for row in infected if row.arm.name in twins]
     change = {id(row): shared(row.cells, twins[row.arm.name].cells, column.key) for row in hit}
     drops = [(_drop(change[id(row)], column.key), row) for row in hit]
-    found = sorted(((drop, row) for drop, row in drops if drop is not None), key=lambda pair: pair[0])
+    losses = sorted(((drop, row) for drop, row in drops if drop is not None), key=lambda pair: pair[0])
     title = "Infection hurts most"
     lacking = sum(len(row.cells) for row in infected) - sum(len(pairs) for pairs in change.values())
     without = f"{_count(lacking, 'infected model')} or the clean twin without a figure" if lacking else ""
-    if not found:
+    if not losses:
         row = infected[0] if infected else None
-        return Highlight(title, UNTOLD, "", row.code, row.arm.name, without, _named(row)) if row else None
-    drop, row = found[0]
-    mean = sum(d for d, _ in found) / len(found)
+        return Highlight(title, UNDETERMINED, "", row.code, row.arm.name, without, _row_names(row)) if row else None
+    drop, row = losses[0]
+    mean = sum(d for d, _ in losses) / len(losses)
     text = f"accuracy against the clean twin, under {row.infected_by}; {number(mean, 'difference')} on average"
     text += f"; {without}" if without else ""
-    every = [row for _, row in found]
+    every = [row for _, row in losses]
     gaps = _gaps(every, lambda one: change[id(one)], column, outcomes)
     figure = number(drop, "difference")
-    lost = _lost([*every, *(twins[one.arm.name] for one in every)], column, outcomes)
+    missing = _lost_scores([*every, *(twins[one.arm.name] for one in every)], column, outcomes)
     if not any(by.sign < 0 for by in gaps):
         largest = f"largest loss {figure}" if drop < 0 else "no arm answers worse than its twin"
         if not lacking and not any(by.reason for by in gaps):
             why = "inside the paired interval of every arm"
             return Highlight(title, "no measurable harm", "", "", "", f"{text}; {largest}: {why}")
-        why = lost or "; ".join(sorted({by.reason for by in gaps if by.reason})) or without
-        return Highlight(title, UNTOLD, "", row.code, row.arm.name, f"{text}; {largest}: {UNTOLD}: {why}", _named(row))
+        why = missing or "; ".join(sorted({by.reason for by in gaps if by.reason})) or without
+        return Highlight(
+            title,
+            UNDETERMINED,
+            "",
+            row.code,
+            row.arm.name,
+            f"{text}; {largest}: {UNDETERMINED}: {why}",
+            _row_names(row),
+        )
     rivals = every[1:]
     worse = _gaps(rivals, lambda one: _against(change[id(row)], change[id(one)]), column, outcomes)
     alike = [rival for rival, by in zip(rivals, worse, strict=True) if by.sign >= 0]
     if not alike:
         beyond = f"; {_beyond(len(rivals))}" if rivals else ""
         return Highlight(title, figure, _limits(gaps[0]), row.code, row.arm.name, f"{text}{beyond}")
-    sentence = f"{text}. Largest: {figure}, {row.code}. {_inside(alike, worse, len(rivals), lost)}"
-    verdict = UNTOLD if _unknown([by for by in worse if by.sign >= 0]) else "no arm is measurably hurt most"
-    return Highlight(title, verdict, "", row.code, row.arm.name, sentence, _named(row, *alike))
+    sentence = f"{text}. Largest: {figure}, {row.code}. {_inside(alike, worse, len(rivals), missing)}"
+    verdict = UNDETERMINED if _unknown([by for by in worse if by.sign >= 0]) else "no arm is measurably hurt most"
+    return Highlight(title, verdict, "", row.code, row.arm.name, sentence, _row_names(row, *alike))
 
 
 def _unknown(alike: Sequence[Gap]) -> bool:
@@ -189,7 +201,7 @@ def _unknown(alike: Sequence[Gap]) -> bool:
     return bool(alike) and all(by.reason for by in alike)
 
 
-def _lost(rows: Sequence[Row], column: TableColumn, outcomes: Outcomes) -> str:
+def _lost_scores(rows: Sequence[Row], column: TableColumn, outcomes: Outcomes) -> str:
     """How many cells of ``rows`` have lost the scores behind their figures in ``column``; empty for none."""
     cells = {cell.digest: cell for row in rows for cell in row.cells if cell.judged}
     count = sum(outcomes.of(cell, column.key) == LOST_SCORES for cell in cells.values())
@@ -217,21 +229,21 @@ def _gaps(
 def _against(one: Sequence[Signed], other: Sequence[Signed]) -> list[Signed]:
     """What ``one`` changes more than ``other``, seed by seed."""
     known = {signed[0][1].seed: signed for signed in other}
-    found = [(signed, known[signed[0][1].seed]) for signed in one if signed[0][1].seed in known]
-    return [(*first, *((-sign, cell) for sign, cell in second)) for first, second in found]
+    matches = [(signed, known[signed[0][1].seed]) for signed in one if signed[0][1].seed in known]
+    return [(*first, *((-sign, cell) for sign, cell in second)) for first, second in matches]
 
 
 def _beyond(rivals: int) -> str:
     return f"beyond the paired interval against {'each of ' * (rivals > 1)}{_rivals(rivals)} ({_each(rivals)})"
 
 
-def _inside(alike: Sequence[Row], gaps: Sequence[Gap], rivals: int, lost: str) -> str:
+def _inside(alike: Sequence[Row], gaps: Sequence[Gap], rivals: int, missing: str) -> str:
     why = (
-        lost
+        missing
         or "; ".join(sorted({by.reason for by in gaps if by.reason}))
         or f"inside the paired interval ({_each(rivals)})"
     )
-    return f"{len(alike)} of {_rivals(rivals)} cannot be told from it: {why}"
+    return f"{len(alike)} of {_rivals(rivals)} not distinguishable from it: {why}"
 
 
 def _rivals(count: int) -> str:
@@ -242,7 +254,7 @@ def _each(rivals: int) -> str:
     return f"{1 - (1 - CONFIDENCE) / rivals:.2%} each, Bonferroni" if rivals > 1 else "95 %"
 
 
-def _named(*rows: Row) -> tuple[tuple[str, str], ...]:
+def _row_names(*rows: Row) -> tuple[tuple[str, str], ...]:
     return tuple((row.code, row.arm.name) for row in rows)
 
 
@@ -258,18 +270,18 @@ def _drop(groups: Sequence[Signed], key: str) -> float | None:
 
 def _ranked(rows: Sequence[Row], column: TableColumn) -> list[tuple[Row, Figure]]:
     """Rows with a figure that may be ranked, best first."""
-    found = [(row, row.figures[column.key]) for row in rows if column.key in row.figures]
+    figures = [(row, row.figures[column.key]) for row in rows if column.key in row.figures]
     fair = [
-        (r, f) for r, f in found if f.value is not None and not f.upper and (not r.collapsed or column.key == "bytes")
+        (r, f) for r, f in figures if f.value is not None and not f.upper and (not r.collapsed or column.key == "bytes")
     ]
     return sorted(fair, key=lambda pair: column.ranked(pair[1].value or 0.0), reverse=column.better == "high")
 
 
 def _epsilons(rows: Sequence[Row]) -> str:
-    found = sorted({value for value in (_value(row, "epsilon") for row in rows) if value is not None})
-    if not found:
+    epsilons = sorted({value for value in (_value(row, "epsilon") for row in rows) if value is not None})
+    if not epsilons:
         return ""
-    spread = number(found[0], "epsilon") + (f" to {number(found[-1], 'epsilon')}" if len(found) > 1 else "")
+    spread = number(epsilons[0], "epsilon") + (f" to {number(epsilons[-1], 'epsilon')}" if len(epsilons) > 1 else "")
     return f"among arms that claim ε = {spread} for a released model"
 
 

@@ -1,6 +1,6 @@
-"""Many sites on one page: a table with a column for each of ten thousand says nothing, so they are counted by size.
+"""Many sites on one page: a table with ten thousand columns is unreadable, so sites are counted by size.
 
-Also who took part in a training's rounds, added up over the rounds: asked, merged, and what kept the others out.
+Also who took part in a training's rounds, added up over the rounds: selected, merged, and why the others were not.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _MEANINGS = (
     ("late", "worked, and missed the deadline"),
     ("dropped", "worked, and sent nothing"),
     ("refused", "sent an update that the server turned away"),
-    ("absent", "could not be asked"),
+    ("absent", "were absent"),
 )
 
 
 @dataclass(frozen=True)
 class Band:
-    """The sites with ``low`` to ``high`` training records; ``labels`` is the mean number of labels that they know."""
+    """The sites with ``low`` to ``high`` training records; ``labels`` is their mean number of labels."""
 
     low: int
     high: int
@@ -59,19 +59,19 @@ def bands(data: DataEvidence) -> tuple[Band, ...]:
         return ()
     counts = np.array(data.label_counts)
     sizes, labels = counts.sum(axis=0), (counts > 0).sum(axis=0)
-    low, made = 0, []
+    low, bands = 0, []
     for high in (*(end for end in _ENDS if end < sizes.max()), int(sizes.max())):
         of = (sizes > low) & (sizes <= high)
         if of.any():
             band = (int(sizes[of].min()), int(sizes[of].max()), int(of.sum()), int(sizes[of].sum()))
-            made.append(Band(*band, float(labels[of].mean())))
+            bands.append(Band(*band, float(labels[of].mean())))
         low = high
-    return tuple(made)
+    return tuple(bands)
 
 
 def pools(data: DataEvidence) -> Mapping[str, str]:
     """Each pool's size: one number a site, or of many sites their sum and range."""
-    return {name.replace("_", " "): _told(held) for name, held in data.pools.items()}
+    return {name.replace("_", " "): _pool_size(sizes) for name, sizes in data.pools.items()}
 
 
 def presence(rounds: Sequence[RoundEvidence], sites: int) -> tuple[Presence, ...]:
@@ -89,13 +89,15 @@ def presence(rounds: Sequence[RoundEvidence], sites: int) -> tuple[Presence, ...
 def _counts(r: RoundEvidence) -> dict[str, int]:
     out = {*r.dropped, *r.late, *(one.site for one in r.refused)}
     merged = 0 if r.aborted else len(set(r.cohort) - out)
-    apart = {name: len(held) for name, held in (("slow", r.slow), ("late", r.late), ("dropped", r.dropped))}
+    apart = {name: len(sites) for name, sites in (("slow", r.slow), ("late", r.late), ("dropped", r.dropped))}
     return {"asked": len(r.cohort), "merged": merged, **apart, "refused": len(r.refused), "absent": r.absent_count}
 
 
-def _told(held: Any) -> str:
-    if not isinstance(held, list | tuple):
-        return str(held)
-    if len(held) <= MANY:
-        return ", ".join(map(str, held))
-    return f"{sum(held)} at {len(held)} sites, {min(held)} to {max(held)} each; {sum(n == 0 for n in held)} have none"
+def _pool_size(sizes: Any) -> str:
+    if not isinstance(sizes, list | tuple):
+        return str(sizes)
+    if len(sizes) <= MANY:
+        return ", ".join(map(str, sizes))
+    return (
+        f"{sum(sizes)} at {len(sizes)} sites, {min(sizes)} to {max(sizes)} each; {sum(n == 0 for n in sizes)} have none"
+    )

@@ -6,7 +6,7 @@ A figure is a weighted sum of means over strata of one value a record:
     balanced accuracy           right or not                                                   a stratum a class
     membership advantage        taken for a member (+) or not, of members; of others (-)       members, non-members
 
-Two models are compared only where both speak of the same records, and where these values give the figures shown.
+Two models are compared only where both cover the same records, and where these values give the figures shown.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["LOST_SCORES", "Outcomes", "RecordOutcomes"]
 _Floats = NDArray[np.float64]
 _NO_SCORES = "not comparable: no scores"
 LOST_SCORES = "not comparable: its scores are gone or changed"
-"""Why nothing can be said of a cell whose file of scores is named and is not there as it was written."""
+"""The reason for a cell whose file of scores is missing or was changed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class Outcomes:
         self._known: dict[tuple[str, str], RecordOutcomes | str] = {}
 
     def of(self, cell: CellRecord, key: str) -> RecordOutcomes | str:
-        """What stands behind the figure in column ``key``, or why nothing can be compared."""
+        """The outcomes behind the figure in column ``key``, or why they cannot be compared."""
         if (cell.digest, key) not in self._known:
             self._known[cell.digest, key] = _checked(cell, key)
         return self._known[cell.digest, key]
@@ -77,10 +77,10 @@ class Outcomes:
 
         One cell is its own figure; two (+1 after, -1 before) are a difference, four a difference of differences.
         """
-        found = [self.of(cell, key) for _, cell in cells]
-        outcomes = [outcome for outcome in found if isinstance(outcome, RecordOutcomes)]
-        if len(outcomes) < len(found):
-            return next(reason for reason in found if isinstance(reason, str))
+        results = [self.of(cell, key) for _, cell in cells]
+        outcomes = [outcome for outcome in results if isinstance(outcome, RecordOutcomes)]
+        if len(outcomes) < len(results):
+            return next(reason for reason in results if isinstance(reason, str))
         first = outcomes[0]
         if not all(np.array_equal(one.ids, first.ids) and np.array_equal(one.strata, first.strata) for one in outcomes):
             return "not comparable: other records"
@@ -91,12 +91,12 @@ class Outcomes:
 
 
 def _checked(cell: CellRecord, key: str) -> RecordOutcomes | str:
-    measure, made = measure_of(cell, key), _read(cell, key)
+    measure, outcomes = measure_of(cell, key), _read(cell, key)
     if measure is None or measure.value is None:
         return "not comparable: no figure"
-    if isinstance(made, RecordOutcomes) and abs(made.figure - measure.value) > 1e-6:
+    if isinstance(outcomes, RecordOutcomes) and abs(outcomes.figure - measure.value) > 1e-6:
         return "not comparable: its scores give another figure"
-    return made
+    return outcomes
 
 
 def _read(cell: CellRecord, key: str) -> RecordOutcomes | str:
@@ -104,7 +104,7 @@ def _read(cell: CellRecord, key: str) -> RecordOutcomes | str:
         return _membership(cell)
     records = read_records(cell.file)
     plain = key in ("accuracy", "balanced_accuracy")
-    needed: tuple[CellRecord | FindingRecord, ...] = (cell, *([] if plain else _asked(cell, key)))
+    needed: tuple[CellRecord | FindingRecord, ...] = (cell, *([] if plain else _evasion_findings(cell, key)))
     if any(one.scores and one.file is None for one in needed):
         return LOST_SCORES
     right = records.get("correct") if plain else _stood(cell, key)
@@ -121,18 +121,18 @@ def _read(cell: CellRecord, key: str) -> RecordOutcomes | str:
 
 def _stood(cell: CellRecord, key: str) -> NDArray[Any] | None:
     """Which test records withstood the attack of a column, or every one; None where a mask is missing."""
-    masks = [read_records(finding.file).get("correct") for finding in _asked(cell, key)]
+    masks = [read_records(finding.file).get("correct") for finding in _evasion_findings(cell, key)]
     if not masks or any(mask is None or mask.shape != masks[0].shape for mask in masks):  # type: ignore[union-attr]
         return None
     stood: NDArray[Any] = np.logical_and.reduce([mask > 0.5 for mask in masks if mask is not None])
     return stood
 
 
-def _asked(cell: CellRecord, key: str) -> list[FindingRecord]:
+def _evasion_findings(cell: CellRecord, key: str) -> list[FindingRecord]:
     """The evasion attacks of a column, or the worst case of all where that was written down."""
     name = key.partition(":")[2]
-    asked = [f for f in cell.aimed("evasion") if name in ("", f.name)]
-    return [f for f in asked if f.kind == "worst-case"] or asked
+    findings = [f for f in cell.aimed("evasion") if name in ("", f.name)]
+    return [f for f in findings if f.kind == "worst-case"] or findings
 
 
 def _membership(cell: CellRecord) -> RecordOutcomes | str:
@@ -140,20 +140,20 @@ def _membership(cell: CellRecord) -> RecordOutcomes | str:
     finding = _seeing(cell)
     if finding is not None and finding.scores and finding.file is None:
         return LOST_SCORES
-    held = {} if finding is None else read_records(finding.file)
-    if not {"id", "unit", "score", "member", "known"} <= held.keys():
+    scores = {} if finding is None else read_records(finding.file)
+    if not {"id", "unit", "score", "member", "known"} <= scores.keys():
         return _NO_SCORES
-    member, known = held["member"] > 0.5, held["known"] > 0.5
-    score, judged = held["score"].astype(np.float64), ~known
+    member, known = scores["member"] > 0.5, scores["known"] > 0.5
+    score, judged = scores["score"].astype(np.float64), ~known
     if any(member[half].all() or not member[half].any() for half in (known, judged)):
         return "not comparable: a half lacks members or non-members"
     threshold = best_threshold(torch.from_numpy(score[known]), torch.from_numpy(member[known]))
-    taken = (score >= threshold) * np.where(member, 1.0, -1.0)
+    signs = (score >= threshold) * np.where(member, 1.0, -1.0)
     strata = (~member).astype(np.int64)
-    return RecordOutcomes.of(held["id"][judged], held["unit"][judged], taken[judged], strata[judged], (1.0, 1.0))
+    return RecordOutcomes.of(scores["id"][judged], scores["unit"][judged], signs[judged], strata[judged], (1.0, 1.0))
 
 
 def _seeing(cell: CellRecord) -> FindingRecord | None:
-    """The finding whose advantage stands in the matrix (:func:`.columns.measure_of`)."""
+    """The finding whose advantage is shown in the matrix (:func:`.columns.measure_of`)."""
     seeing = (f for f in cell.aimed("membership") if f.sees_model)
     return next((f for f in seeing if f.measure("advantage") is not None), None)

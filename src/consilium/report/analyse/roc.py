@@ -1,6 +1,6 @@
 """The ROC of every membership attack on one model, in one figure with chance and with what its claim allows.
 
-Both axes are logarithmic, because what matters is how many members are told while hardly anyone is told wrongly.  Each
+Both axes are logarithmic, because what matters is the true positive rate at very low false positive rates.  Each
 point rests on at least ten non-members of the judged half (LAWS 18) and is a rate over all of them, no record's score.
 """
 
@@ -32,9 +32,9 @@ def rocs(cell: CellRecord) -> Mapping[str, object] | None:
     if not curves:
         return None
     least = min(x[0] for _, x, _ in curves)
-    drawn = [{"name": name, "x": _short(x), "y": _short(y)} for name, x, y in curves]
+    entries = [{"name": name, "x": _short(x), "y": _short(y)} for name, x, y in curves]
     grid = np.logspace(math.log10(least), 0, _POINTS).tolist()
-    return {"curves": drawn, "chance": [least, 1.0], "bound": _bound(cell, grid)}
+    return {"curves": entries, "chance": [least, 1.0], "bound": _bound(cell, grid)}
 
 
 def threshold_rates(finding: FindingRecord) -> tuple[float, float] | None:
@@ -50,8 +50,8 @@ def threshold_rates(finding: FindingRecord) -> tuple[float, float] | None:
     score, member, known = parts[0], parts[1] > 0.5, parts[2] > 0.5
     if any(not member[half].any() or member[half].all() for half in (known, ~known)):
         return None
-    taken, inside = score[~known] >= best_threshold(score[known], member[known]), member[~known]
-    rates = float(taken[inside].double().mean()), float(taken[~inside].double().mean())
+    above, inside = score[~known] >= best_threshold(score[known], member[known]), member[~known]
+    rates = float(above[inside].double().mean()), float(above[~inside].double().mean())
     return rates if abs(rates[0] - rates[1] - measure.value) < 1e-6 else None
 
 

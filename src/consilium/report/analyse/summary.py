@@ -1,8 +1,8 @@
 """Arms over seeds: one row per arm and infection, one figure per column.
 
 With several seeds a figure is the mean over them with a Student-t interval of that mean; with one seed it is the
-measure itself with its own interval (which covers the test records, not the training's luck), and says so.  Epsilon is
-never averaged: each released model has its own, and the largest is shown.
+measure itself with its own interval (which covers the test records, not the randomness of training), and is marked.
+Epsilon is never averaged: each released model has its own, and the largest is shown.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Figure:
     """One number of the matrix: ``n`` records behind each of ``seeds`` values; ``how`` names its interval.
 
     ``at_most`` marks a figure of attacks that are not the strongest there are (LAWS 26): the interval is that of what
-    these attacks left standing, and the robust accuracy may lie below it.  ``upper`` marks one behind which an attack
+    these attacks did not break, and the robust accuracy may be below it.  ``upper`` marks one behind which an attack
     was not even adapted to the defence (LAWS 20), so it has no interval; where such an attack has no figure at all,
-    ``ceiling`` is the clean accuracy: no robust accuracy lies above it.
+    ``ceiling`` is the clean accuracy: no robust accuracy is above it.
     """
 
     value: float | None
@@ -68,10 +68,10 @@ class Row:
         """In a word or three: ok, refused, or how many of its cells are not there."""
         if self.arm.refusal is not None or self.arm.status == "refused":
             return "refused"
-        lost = [cell for cell in self.cells if not cell.ok]
+        failures = [cell for cell in self.cells if not cell.ok]
         if not self.cells:
             return "missing"
-        return f"{len(lost)} of {len(self.cells)} {lost[0].status}" if lost else "ok"
+        return f"{len(failures)} of {len(self.cells)} {failures[0].status}" if failures else "ok"
 
 
 def rows(study: StudyRecord) -> tuple[Row, ...]:
@@ -103,24 +103,24 @@ def _row(study: StudyRecord, arm: ArmEvidence, code: str, infected_by: str, show
 
 
 def figure_of(cells: Sequence[CellRecord], column: TableColumn) -> Figure:
-    """What stands in ``column`` for these cells of one arm and infection, a seed each."""
+    """The figure in ``column`` for these cells of one arm and infection, a seed each."""
     done = [cell for cell in cells if cell.judged]
-    found = [measure for measure in (measure_of(cell, column.key) for cell in done) if measure is not None]
-    valued = [measure for measure in found if measure.value is not None]
+    measures = [measure for measure in (measure_of(cell, column.key) for cell in done) if measure is not None]
+    valued = [measure for measure in measures if measure.value is not None]
     upper = column.robustness and any(is_bound(cell, column.key) for cell in done)
     if column.needs_all and valued and len(valued) < len(done):
-        why = next((m.reason for m in found if m.value is None), "not measured")
+        why = next((m.reason for m in measures if m.value is None), "not measured")
         return Figure(None, reason=f"in {len(done) - len(valued)} of {len(done)} seeds {why}")
     if not valued:
-        reason = found[0].reason if found else "no model of this arm was judged" if not done else "not measured"
-        return Figure(None, reason=reason, upper=upper and bool(found), ceiling=_ceiling(done) if upper else None)
+        reason = measures[0].reason if measures else "no model of this arm was judged" if not done else "not measured"
+        return Figure(None, reason=reason, upper=upper and bool(measures), ceiling=_ceiling(done) if upper else None)
     if column.style in ("epsilon", "audited"):
         return Figure(max(_values(valued)), seeds=len(valued), how="largest over seeds")
     return replace(_mean(valued, column, upper), at_most=column.robustness)
 
 
 def inverted(figure: Figure, column: TableColumn) -> bool:
-    """True where the whole interval lies below chance: who inverts the attack's guess is above it by as much."""
+    """True where the whole interval is below chance: the inverted guess is above it by as much."""
     return column.chance is not None and figure.high is not None and figure.high < column.chance
 
 

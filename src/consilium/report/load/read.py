@@ -90,7 +90,7 @@ def _read_top(folder: Path) -> Mapping[str, object]:
 class _Trainings:
     """What is wrong with the files of the trainings in ``folder``; each is looked at once.
 
-    ``known`` is what the study's record knows of their files.
+    ``known`` are the digests of their files in the study's record.
     """
 
     def __init__(self, folder: Path, known: Mapping[str, object]) -> None:
@@ -98,26 +98,26 @@ class _Trainings:
         self._looked: dict[str, list[tuple[list[FileSeals], dict[str, str]]]] = {}
 
     def trouble(self, training: str | None, trained: FileSeals | None) -> dict[str, str]:
-        """By name of a file, of the training of a cell that knows its files as ``trained``."""
+        """By name of a file, of the training of a cell whose record of the files is ``trained``."""
         if training is None:
             return {}
         known: list[FileSeals] = []
         for seals in (trained, self._known.get(training)):
             known += [seals] if isinstance(seals, Mapping) and seals and seals not in known else []
-        looked = self._looked.setdefault(training, [])
-        for seals_known, trouble in looked:
+        readings = self._looked.setdefault(training, [])
+        for seals_known, trouble in readings:
             if seals_known == known:
                 return trouble
-        looked.append((known, training_files_trouble(self._folder, training, known)))
-        return looked[-1][1]
+        readings.append((known, training_files_trouble(self._folder, training, known)))
+        return readings[-1][1]
 
     def all_trouble(self, training: str) -> dict[str, str]:
         """Whatever any cell finds wrong, and the rounds of a training that is not there at all."""
         self.trouble(training, None)
         every = {name: why for _, trouble in self._looked[training] for name, why in trouble.items()}
         there = (self._folder / "trainings" / training).is_dir()
-        gone = not there and any(known for known, _ in self._looked[training])
-        return {"rounds.jsonl": "is not in this folder"} if gone else every
+        is_gone = not there and any(known for known, _ in self._looked[training])
+        return {"rounds.jsonl": "is not in this folder"} if is_gone else every
 
 
 def _rounds(training: Path, trouble: Mapping[str, str]) -> tuple[tuple[RoundEvidence, ...], str]:
@@ -179,7 +179,7 @@ def _table(record: Mapping[str, object], name: str) -> Mapping[str, object]:
 def _planned(
     evidence: CellEvidence, entry: CellEntry, arms: Mapping[str, ArmEvidence], trouble: str, altered: str
 ) -> CellEvidence:
-    """``evidence``, and what the plan says where that says nothing."""
+    """``evidence``, completed by the plan."""
     name, planned = evidence.cell, entry.status if trouble else ""
     arm = arms.get(name.arm)
     choices = name.choices or (arm.choices if arm else {})

@@ -1,4 +1,4 @@
-"""A study's folder as the report reads it: the evidence, and beside it what lies in the files around it."""
+"""A study's folder as the report reads it: the evidence, and the content of the files around it."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class CellRecord(CellEvidence):
     """A cell of the plan with its evidence; ``attacks`` are its findings in the order in which they were written.
 
     ``status`` is ok, failed, started (killed before it ended), missing (planned, no evidence in the folder) or altered:
-    one of its files is not the one that was written, as ``altered`` says.  ``unsealed`` is a note of older evidence.
-    ``file`` holds what it answered of each test record, ``written`` says whether there is evidence that can be shown.
+    one of its files was changed or replaced, listed in ``altered``.  ``unsealed`` is a note of older evidence.
+    ``file`` holds its answers to each test record, ``written`` is whether there is evidence to show.
     """
 
     attacks: tuple[FindingRecord, ...] = ()
@@ -49,7 +49,7 @@ class CellRecord(CellEvidence):
 
     @property
     def infected_by(self) -> str:
-        """Who sat in the training, "none" for nobody."""
+        """The adversary inside the training, "none" without one."""
         return self.cell.infected_by
 
     @property
@@ -58,7 +58,7 @@ class CellRecord(CellEvidence):
         return self.status == "ok"
 
     def aimed(self, aim: str) -> tuple[FindingRecord, ...]:
-        """The findings whose adversary wants ``aim``."""
+        """The findings whose adversary has the goal ``aim``."""
         return tuple(f for f in self.attacks if f.aim == aim)
 
 
@@ -66,7 +66,7 @@ class CellRecord(CellEvidence):
 class StudyRecord(StudyEvidence):
     """A whole folder: ``evidence`` of its cells in the order of the plan, ``rounds`` by training.
 
-    ``altered`` says which of its files are not those that were written, ``unread`` by training what of its rounds
+    ``altered`` lists its changed or replaced files, ``unread`` by training what of its rounds
     cannot be read.
     """
 

@@ -1,4 +1,4 @@
-"""What lies beside the evidence: per-example scores and example images, read from safetensors, one key at a time.
+"""The files beside the evidence: per-example scores and example images, read from safetensors, one key at a time.
 
 The worst case per image over attacks (LAWS 20) is an AND over the attacks' ``correct`` masks: an image counts only if
 it withstood all of them, so the figure is at most the smallest of the attacks' own.
@@ -50,14 +50,14 @@ def _read(path: Path | None, name: Callable[[str], str | None]) -> dict[str, NDA
 
 
 def _read_with(
-    path: Path | None, name: Callable[[str], str | None], made: Callable[[Tensor], _Made]
+    path: Path | None, name: Callable[[str], str | None], convert: Callable[[Tensor], _Made]
 ) -> dict[str, _Made]:
     if path is None:
         return {}
     try:
         with safe_open(regular(path), framework="pt") as file:
             named = [(key, name(key)) for key in file.keys()]  # noqa: SIM118 (safe_open is no mapping)
-            return {short: made(file.get_tensor(key)) for key, short in named if short}
+            return {short: convert(file.get_tensor(key)) for key, short in named if short}
     except (OSError, SafetensorError):
         return {}
 
@@ -65,7 +65,7 @@ def _read_with(
 def worst_case_accuracy(cell: CellRecord) -> Measure:
     """Share of test images that withstood every evasion attack of the cell, with a Wilson interval.
 
-    The smallest of the attacks' own figures stands in where masks are missing: an upper bound, and the reason says so.
+    The smallest of the attacks' own figures is used where masks are missing: an upper bound, as the reason states.
     """
     attacks = [f for f in cell.aimed("evasion") if f.status == "ok"]
     figures = [m for m in (f.measure("robust_accuracy") for f in attacks) if m is not None and m.value is not None]

@@ -1,7 +1,7 @@
 """Which of a study's files are not those that were written: their figures are not shown as if they had been measured.
 
 Evidence that was changed is dropped, a changed log of rounds or file of scores is not drawn, and a model that is not
-the one that was judged is said to be another one: the figures are still those of the model that was.
+the evaluated one is reported as another one: the figures are still those of the model that was.
 """
 
 from __future__ import annotations
@@ -35,10 +35,8 @@ _UNUSED = "it is not drawn, and nothing is compared by it"
 
 
 def study_trouble(top: Mapping[str, Any]) -> str:
-    """What is to be said of ``study.json``; empty where its seal holds, or it has none."""
-    return (
-        "study.json was changed after it was written: run the study again to write it anew" if is_altered(top) else ""
-    )
+    """The complaint about ``study.json``; empty where its seal holds, or it has none."""
+    return "study.json was changed after it was written: run the study again to rewrite it" if is_altered(top) else ""
 
 
 def evidence_trouble(evidence: Mapping[str, Any], known: object, digest: str) -> str:
@@ -63,8 +61,8 @@ def files_trouble(folder: Path, cell: Path, evidence: CellEvidence, training: Ma
     ``training`` is what is wrong with the files of its training, by name (:func:`training_files_trouble`).
     """
     judged: tuple[CellEvidence | FindingEvidence, ...] = (evidence, *evidence.findings.values())
-    lost = [one.scores for one in judged if not scores_hold(cell, one)]
-    wrong = [_model(folder, evidence), *(f"{name} was changed or is gone: {_UNUSED}" for name in lost)]
+    altered = [one.scores for one in judged if not scores_hold(cell, one)]
+    wrong = [_model(folder, evidence), *(f"{name} was changed or is gone: {_UNUSED}" for name in altered)]
     for name, why in training.items():
         wrong.append(f"{name} of its training {why}{': its rounds are not drawn' if name == 'rounds.jsonl' else ''}")
     return "; ".join(text for text in wrong if text)
@@ -77,7 +75,7 @@ def training_files_trouble(folder: Path, training: str | None, known: Sequence[F
 
 
 def evidence_alerts(cell: Path, raw: Mapping[str, Any]) -> list[str]:
-    """What is to be said of one cell's evidence and the files around it; ``raw`` is its ``evidence.json``."""
+    """The complaint about one cell's evidence and the files around it; ``raw`` is its ``evidence.json``."""
     home = cell.resolve()
     study = home.parent.parent
     if trouble := evidence_trouble(raw, known_cells(study).get(home.name), home.name):
@@ -89,7 +87,7 @@ def evidence_alerts(cell: Path, raw: Mapping[str, Any]) -> list[str]:
 
 
 def unsealed_note(evidence: Mapping[str, Any]) -> str:
-    """What is to be said of evidence from before there were seals."""
+    """The complaint about evidence from before seals existed."""
     if not evidence or is_sealed(evidence):
         return ""
     return "Not sealed: this evidence was written before there were seals, so a change would not be noticed."

@@ -67,7 +67,7 @@ class Line:
 
 @dataclass(frozen=True)
 class FindingView:
-    """A finding with its measures written out and, unless shared, its images; ``threshold`` is what stands behind an
+    """A finding with its measures written out and, unless shared, its images; ``threshold`` is the value behind an
     advantage, and how it differs from the AUC.
     """
 
@@ -115,7 +115,7 @@ def _view(study: StudyRecord, cell: CellRecord, code: str, most: int) -> CellVie
         presence=presence(rounds, len(study.data.sites)),
         merge=merge_view(cell),
         aborted=tuple(f"Round {r.round}: aborted, {r.aborted}" for r in rounds if r.aborted),
-        judged=_judged(rounds, len(study.data.sites)),
+        judged=_assessment_note(rounds, len(study.data.sites)),
         largest=_largest(cell),
         audits=audits(cell),
         utility=tuple(_line(measure) for measure in cell.utility),
@@ -129,26 +129,26 @@ def _view(study: StudyRecord, cell: CellRecord, code: str, most: int) -> CellVie
 
 
 def _claims(cell: CellRecord) -> tuple[str, ...]:
-    """A sentence a claim; of many one for all that say the same."""
-    made = cell.privacy.claims
-    if len(made) <= MANY:
-        return tuple(claim_sentence(claim) for claim in made)
+    """A sentence a claim; one for all claims with equal text if there are many."""
+    claims = cell.privacy.claims
+    if len(claims) <= MANY:
+        return tuple(claim_sentence(claim) for claim in claims)
     alike: dict[str, list[str]] = {}
-    for claim in made:
+    for claim in claims:
         alike.setdefault(claim_sentence(replace(claim, site="")), []).append(claim.site)
-    return tuple(f"{len(sites)} sites, such as {sites[0]}: {said}" for said, sites in alike.items())
+    return tuple(f"{len(sites)} sites, such as {sites[0]}: {sentence}" for sentence, sites in alike.items())
 
 
-def _judged(rounds: Sequence[RoundEvidence], sites: int) -> str:
+def _assessment_note(rounds: Sequence[RoundEvidence], sites: int) -> str:
     """Who judged the model after the last round, where it was not every site after every round."""
     if not rounds or all(len([p for p in r.sites if p.accuracy is not None]) == sites for r in rounds):
         return ""
-    told = [p for p in rounds[-1].sites if p.accuracy is not None]
+    answers = [p for p in rounds[-1].sites if p.accuracy is not None]
     after = sum(bool(r.sites) for r in rounds)
-    others = ": the others have too few to judge on, or no consent" if len(told) < len(rounds[-1].sites) else ""
+    others = ": the others have too few to judge on, or no consent" if len(answers) < len(rounds[-1].sites) else ""
     return (
-        f"After {after} of {len(rounds)} rounds; after the last, {len(rounds[-1].sites)} of {sites} sites were asked "
-        f"and {len(told)} answered, for {sum(p.n for p in told)} records{others}."
+        f"After {after} of {len(rounds)} rounds; after the last, {len(rounds[-1].sites)} of {sites} sites were queried "
+        f"and {len(answers)} answered, for {sum(p.n for p in answers)} records{others}."
     )
 
 
@@ -165,14 +165,14 @@ def _largest(cell: CellRecord) -> str:
 
 
 def _by_aim(cell: CellRecord, classes: Sequence[str], most: int) -> list[tuple[str, tuple[FindingView, ...]]]:
-    found = dict.fromkeys(finding.aim for finding in cell.attacks)
-    aims = sorted(found, key=lambda aim: _AIMS.index(aim) if aim in _AIMS else len(_AIMS))
+    aims_here = dict.fromkeys(finding.aim for finding in cell.attacks)
+    aims = sorted(aims_here, key=lambda aim: _AIMS.index(aim) if aim in _AIMS else len(_AIMS))
     return [(aim, tuple(_finding(finding, classes, most) for finding in cell.aimed(aim))) for aim in aims]
 
 
 def _finding(finding: FindingRecord, classes: Sequence[str], most: int) -> FindingView:
-    given = {name: value for name, value in finding.configuration.items() if name != "kind" and value is not None}
-    knobs = ", ".join(f"{name} = {_compact(value)}" for name, value in given.items())
+    parameters = {name: value for name, value in finding.configuration.items() if name != "kind" and value is not None}
+    knobs = ", ".join(f"{name} = {_compact(value)}" for name, value in parameters.items())
     shown = examples(finding, classes, most) if finding.aim == "evasion" else ()
     lines = tuple(_line(measure) for measure in finding.measures)
     return FindingView(finding, lines, knobs, shown, _threshold(finding))
@@ -225,9 +225,9 @@ def _documents(cell: CellRecord) -> list[tuple[str, str]]:
         ("Hardware", ("hardware",)),
         ("Digests", ("training", "model")),
     )
-    made = [(title, {key: getattr(cell, key) for key in keys if getattr(cell, key)}) for title, keys in names]
-    return [(title, _json(held[keys[0]] if len(keys) == 1 else held))
-            for (title, held), (_, keys) in zip(made, names, strict=True) if held]  # fmt: skip
+    documents = [(title, {key: getattr(cell, key) for key in keys if getattr(cell, key)}) for title, keys in names]
+    return [(title, _json(content[keys[0]] if len(keys) == 1 else content))
+            for (title, content), (_, keys) in zip(documents, names, strict=True) if content]  # fmt: skip
 
 
 def _json(value: Any) -> str:

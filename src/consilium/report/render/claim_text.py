@@ -1,7 +1,7 @@
 """The report's sentences: the question, the statement on privacy that opens the page, each claim in full.
 
-Words are weighed (LAWS 13, 14): what a claim of differential privacy covers stands beside it, every time, and the
-adjectives that promise more are not used at all.
+The wording is fixed (LAWS 13, 14): what a claim of differential privacy covers is stated with it, every time, and
+adjectives that claim more are not used.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ def join_words(words: Sequence[str], last: str = "and") -> str:
 
 
 def question(study: StudyRecord) -> str:
-    """The study's question in one sentence; its own words where it gives them."""
-    own = study.question or study.study.get("question") or study.study.get("description")
-    if own:
-        return str(own)
+    """The study's question in one sentence; as the study words it, if it does."""
+    wording = study.question or study.study.get("question") or study.study.get("description")
+    if wording:
+        return str(wording)
     axes = [f"{axis} ({join_words([x for x in labels if x != 'none'], 'or')})" for axis, labels in study.axes.items()]
     sites, model, data = len(study.data.sites), _kind(study, "model") or "one model", study.data.name or "their records"
     who = f"{sites} sites train one {model} on {data}" if sites > 1 else f"one {model} is trained on {data}"
     if not axes:
         return f"What can an adversary take from it or do to it when {who}?"
     if len(axes) == 1:
-        return f"What does {axes[0]} buy, and what does it cost, when {who}?"
-    return f"What do {join_words(axes)} buy and cost, alone and together, when {who}?"
+        return f"What does {axes[0]} gain, and what does it cost, when {who}?"
+    return f"What do {join_words(axes)} gain and cost, alone and together, when {who}?"
 
 
 def privacy_statement(study: StudyRecord) -> tuple[str, ...]:
@@ -43,20 +43,20 @@ def privacy_statement(study: StudyRecord) -> tuple[str, ...]:
     done = [cell for cell in study.evidence if cell.judged]
     bare = [cell for cell in done if cell.privacy.epsilon is None]
     claimed = len(done) - len(bare)
-    said = ["A claim of differential privacy holds for one released model, not for a folder of them."]
+    texts = ["A claim of differential privacy holds for one released model, not for a folder of them."]
     models = f"This folder holds the evidence of {len(done)} models of the same records"
     if bare:
-        said.append(f"{models}; {len(bare)} of them claim no epsilon. Taken together they have no finite epsilon.")
+        texts.append(f"{models}; {len(bare)} of them claim no epsilon. Taken together they have no finite epsilon.")
     elif claimed > 1:
-        said.append(f"{models}. What they cost together was not computed, and no finite epsilon is claimed for it.")
+        texts.append(f"{models}. What they cost together was not computed, and no finite epsilon is claimed for it.")
     if claimed:
-        said.append("Releasing one model keeps its own claim only if the others, and this folder, stay unreleased.")
+        texts.append("Releasing one model keeps its own claim only if the others, and this folder, stay unreleased.")
     noise = [claim.noise for cell in done for claim in cell.privacy.claims]
     if any(mode.startswith("replayable") for mode in noise):
-        said.append(
+        texts.append(
             "The noise was replayable: claims hold for the mechanism, not for these artefacts: its seed is known."
         )
-    return tuple(said)
+    return tuple(texts)
 
 
 def claim_sentence(claim: ClaimEvidence) -> str:
@@ -65,7 +65,7 @@ def claim_sentence(claim: ClaimEvidence) -> str:
     site = f"{site.capitalize()}: " if site == "every site" else f"Site {site}: " if site else ""
     epsilon, delta = _written(claim.epsilon), _written(claim.delta)
     head = f"{site}(ε = {epsilon}, δ = {delta})-differential privacy of one {claim.unit or 'unnamed unit'}"
-    head += f", {claim.adjacency or 'adjacency not stated'}, against {claim.against or 'nobody named'}."
+    head += f", {claim.adjacency or 'adjacency not stated'}, against {claim.against or 'an unnamed adversary'}."
     return f"{head} {_mechanism(claim)} Noise is {_noise(claim.noise)}."
 
 

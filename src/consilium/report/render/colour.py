@@ -1,4 +1,4 @@
-"""Colours that hold for colour-blind eyes: cividis for amounts, black or white text by contrast.
+"""Colours for colour-blind readers: cividis for amounts, black or white text by contrast.
 
 Nine anchors of cividis (Nunez, Anderton & Renslow 2018, CC0), linear between them; text is chosen by the relative
 luminance of WCAG 2, so a number written on a colour is always readable.
@@ -22,7 +22,7 @@ _ANCHORS = (
 
 
 def cividis(share: float) -> str:
-    """``#rrggbb`` for a share in [0, 1]; what lies outside is cut to it."""
+    """``#rrggbb`` for a share in [0, 1]; values outside are clipped."""
     place = min(max(share, 0.0), 1.0) * (len(_ANCHORS) - 1)
     first = min(int(place), len(_ANCHORS) - 2)
     rest = place - first

@@ -25,7 +25,7 @@ _PIXELS = 12_000_000
 
 @dataclass(frozen=True)
 class Example:
-    """Three data URIs and what was said of them; ``linf`` is the largest change of a pixel."""
+    """Three data URIs and their captions; ``linf`` is the largest change of a pixel."""
 
     clean: str
     adversarial: str

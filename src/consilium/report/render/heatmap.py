@@ -1,4 +1,4 @@
-"""Coloured tables: arms x attacks, and labels x sites.  The number is always written; colour only helps the eye.
+"""Coloured tables: arms x attacks, and labels x sites.  The number is always written; colour is an aid only.
 
 Bright means that the model holds, dark that the adversary gains: robust accuracy runs from 0 (dark) to 1, leakage from
 the largest in the study (dark; at least 0.25) to 0.  Leakage is coloured only where its interval lies above chance:
@@ -95,13 +95,13 @@ def _tile(figure: Figure, top: float, good: bool, attack: str, row: Row) -> Tile
 
 
 def _beyond_chance(figure: Figure) -> bool:
-    """True where the whole interval lies above what a party that knows nothing reaches, or no such level exists."""
+    """True where the whole interval is above chance, or chance is undefined."""
     return figure.chance is None or (figure.low is not None and figure.low > figure.chance)
 
 
 def _first_measure(study: StudyRecord, aim: str) -> str:
-    found = (m.name for cell in study.evidence for f in cell.aimed(aim) for m in f.measures)
-    return next(found, "nothing measured")
+    names = (m.name for cell in study.evidence for f in cell.aimed(aim) for m in f.measures)
+    return next(names, "nothing measured")
 
 
 def partition_tiles(data: DataEvidence) -> tuple[tuple[Tile, ...], ...]:

@@ -2,7 +2,7 @@
 
 The page carries its own style, script and plotting library.  A Content-Security-Policy forbids every load from outside
 and allows exactly the scripts whose SHA-256 it lists, so text that came from a study can never run, even if an escape
-were missing somewhere.  The plotting library lies in the page as plain text and is run only when a plot is first seen.
+were missing somewhere.  The plotting library is in the page as plain text and is run only when a plot is first seen.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _context(study: StudyRecord, *, share: bool) -> Mapping[str, object]:
         "cards": highlights(study, every),
         "accepted": acceptance_view(study),
         "columns": columns(study),
-        "groups": [(name, len(list(held))) for name, held in groupby(columns(study), lambda c: c.group)],
+        "groups": [(name, len(list(members))) for name, members in groupby(columns(study), lambda c: c.group)],
         "rows": every,
         "majority": majority_rate(study),
         "chances": _chances(every),
@@ -101,7 +101,7 @@ def _context(study: StudyRecord, *, share: bool) -> Mapping[str, object]:
         "bands": bands(study.data),
         "pools": pools(study.data),
         "cells": views,
-        "drawn": _drawn(study, every, views, lines, share=share),
+        "drawn": _chart_data(study, every, views, lines, share=share),
         "traffic": lines,
         "troubled": [view for view in views if not view.record.ok],
         "refusals": [row for row in every if row.arm.refusal and row.infected_by == "none"],
@@ -117,7 +117,7 @@ def _context(study: StudyRecord, *, share: bool) -> Mapping[str, object]:
 
 
 def _inverted(study: StudyRecord, every: Sequence[Row]) -> list[str]:
-    """A sentence for each figure of leakage whose whole interval lies below chance."""
+    """A sentence for each figure of leakage whose whole interval is below chance."""
     return [
         f"{row.code} ({row.arm.name}{'' if row.infected_by == 'none' else f', {row.infected_by}'}): {column.label} "
         f"{number(figure.value, column.style)} ({interval(figure.low, figure.high, column.style)}) lies wholly below "
@@ -130,7 +130,7 @@ def _inverted(study: StudyRecord, every: Sequence[Row]) -> list[str]:
 
 
 def _left_out(study: StudyRecord) -> list[str]:
-    """The sites about which no membership attack asks, because some infection owns them; many are counted."""
+    """The sites that no membership attack targets, because some infection controls them; many are counted."""
     if not any(finding.aim == "membership" for cell in study.evidence for finding in cell.attacks):
         return []
     corrupted = sorted({site for cell in study.evidence for site in cell.corrupted})
@@ -159,19 +159,19 @@ def _chances(every: Sequence[Row]) -> dict[str, float]:
     return levels
 
 
-def _drawn(
+def _chart_data(
     study: StudyRecord, every: Sequence[Row], views: Sequence[CellView], lines: Sequence[Traffic], *, share: bool
 ) -> Mapping[str, Any]:
     """What the script draws; per-record scores go in as histograms, not at all with ``share``, and as rates."""
     scored = {} if share else {
-        f"{view.record.digest}/{finding.name}": made
+        f"{view.record.digest}/{finding.name}": bins
         for view in views
         for finding in view.record.aimed("membership")
-        if (made := histogram(finding)) is not None
+        if (bins := histogram(finding)) is not None
     }  # fmt: skip
     trainings = {digest: curves(rounds) for digest, rounds in study.rounds.items() if rounds}
     sent = [line.drawn() for line in lines]
-    rates = {view.record.digest: made for view in views if (made := rocs(view.record)) is not None}
+    rates = {view.record.digest: roc for view in views if (roc := rocs(view.record)) is not None}
     return {
         "pareto": pareto(study, every),
         "curves": trainings,
@@ -182,7 +182,7 @@ def _drawn(
 
 
 def _provenance(study: StudyRecord) -> list[tuple[str, str]]:
-    """Name and value of what is needed to run the study again, the same for all cells or said to differ."""
+    """Name and value of what is needed to run the study again, the same for all cells or marked as different."""
     code = {_revision(cell.code) for cell in study.evidence} - {""}
     machines = {str(cell.hardware.get("cpu", "")) for cell in study.evidence} - {""}
     packages = {f"{name} {number}" for cell in study.evidence for name, number in cell.packages.items()}
@@ -201,7 +201,7 @@ def _provenance(study: StudyRecord) -> list[tuple[str, str]]:
 
 
 def _seals(study: StudyRecord) -> str:
-    """How many cells hold their seals; of how many nothing can be told, and how many were changed."""
+    """How many cells have valid seals, how many cannot be verified, and how many were changed."""
     done = [cell for cell in study.evidence if cell.written]
     changed, unsealed = sum(bool(cell.altered) for cell in done), sum(bool(cell.unsealed) for cell in done)
     parts = [f"{len(done) - changed - unsealed} of {len(done)} cells as they were written"]

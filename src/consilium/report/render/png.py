@@ -22,7 +22,10 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def encode(pixels: NDArray[np.uint8]) -> bytes:
-    """A PNG of ``pixels`` ``(height, width)`` grey or ``(height, width, 3)`` RGB; another shape is refused."""
+    """A PNG of ``pixels`` ``(height, width)`` grey or ``(height, width, 3)`` RGB; another shape is refused.
+
+    Raises Refused: another shape.
+    """
     if pixels.ndim not in (2, 3) or pixels.size == 0 or (pixels.ndim == 3 and pixels.shape[2] != 3):
         raise Refused(f"an array of shape {pixels.shape} is no image", remedy="give (height, width) or (h, w, 3)")
     height, width = pixels.shape[:2]

@@ -1,7 +1,7 @@
 """``table.csv`` for machines and a short table for the terminal.
 
-The file has one row per arm x seed x infection, the refused and the failed included: a table that only lists what went
-well cannot be counted.  An empty field means that there is no such number; the reason stands in the evidence.
+The file has one row per arm x seed x infection, the refused and the failed included: a table without failures
+cannot be counted.  An empty field means that there is no such number; the reason is in the evidence.
 """
 
 from __future__ import annotations
@@ -124,8 +124,8 @@ def _csv_row(cell: CellRecord, names: tuple[str, ...]) -> dict[str, object]:
     row |= {"status": cell.status, "cell": cell.digest}
     if not cell.judged:
         return row
-    found = {name: measure_of(cell, name) for name in names[len(_NAMED) :] if name not in ("delta", "collapsed")}
-    row |= {name: measure.value for name, measure in found.items() if measure is not None}
+    measures = {name: measure_of(cell, name) for name in names[len(_NAMED) :] if name not in ("delta", "collapsed")}
+    row |= {name: measure.value for name, measure in measures.items() if measure is not None}
     return row | {"delta": cell.privacy.delta, "collapsed": str(cell.collapsed).lower()}
 
 
@@ -180,9 +180,9 @@ def _short(value: float) -> str:
 def _caption(study: StudyRecord) -> str:
     seeds = f"Mean over {len(study.seeds)} seeds" if len(study.seeds) > 1 else "One seed"
     infections = study.infections[1:]
-    told = f" Infected: {', '.join(f'{i + 1} {x}' if len(infections) > 1 else x for i, x in enumerate(infections))}."
+    labels = f" Infected: {', '.join(f'{i + 1} {x}' if len(infections) > 1 else x for i, x in enumerate(infections))}."
     return (
         f"{seeds}, 95 % interval below. ε holds for one released model: the largest over sites and seeds."
-        + (told if infections else "")
+        + (labels if infections else "")
         + (" Robust: at most this, a stronger attack may find more." if _strongest(study) else "")
     )

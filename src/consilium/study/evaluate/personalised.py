@@ -19,7 +19,7 @@ from urllib.parse import quote
 import torch
 from torch import Tensor, nn
 
-from consilium.core.algorithm import Algorithm, Kept, Server
+from consilium.core.algorithm import Algorithm, AlgorithmState, Server
 from consilium.core.errors import Failed
 from consilium.core.finding import Measure
 from consilium.core.network import Network
@@ -140,8 +140,8 @@ class Personal:
             raise Failed(f"{self.algorithm.kind()} has no model for {site.id}")
         return found
 
-    def _kept(self, site: Site) -> Kept:
-        return self.states[site.id].kept if site.id in self.states else Kept()
+    def _kept(self, site: Site) -> AlgorithmState:
+        return self.states[site.id].algorithm if site.id in self.states else AlgorithmState()
 
     def _largest(self) -> Site:
         """The site with most records of those that took part; the first of equals."""

@@ -1,6 +1,6 @@
 """How long a plan will take: a few gradients of every kind of training are timed and multiplied by the steps to come.
 
-So are the shadows that attacks will train.  Evaluation and attacks are not in it; a run's own progress line knows them.
+So are the shadows that attacks will train.  Evaluation and attacks are not included; a run's progress line has them.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ def expected_seconds(plan: Plan, nodes: list[TrainingNode], shadows: Mapping[str
         node = plan.trainings[training]
         kind = (node.arm.name, "" if node.corruption is None else node.corruption.name)
         kinds[kind] = kinds.get(kind, (node, 0.0))[0], kinds.get(kind, (node, 0.0))[1] + times
-    asked = list(kinds.values())[:: max(1, len(kinds) // _KINDS)]
+    sample = list(kinds.values())[:: max(1, len(kinds) // _KINDS)]
     with settled(plan.spec.device, plan.spec.threads):
-        known = [_seconds(plan, node) * times for node, times in asked]
-    share = sum(times for _, times in asked) / max(1.0, sum(todo.values()))
+        known = [_seconds(plan, node) * times for node, times in sample]
+    share = sum(times for _, times in sample) / max(1.0, sum(todo.values()))
     return math.fsum(known) / share if known else 0.0
 
 
@@ -68,14 +68,14 @@ def _seconds(plan: Plan, node: TrainingNode) -> float:
     data, net = plan.materials.consortium(node.seed), plan.materials.network(node.seed)
     people = participants(node.spec, node.arm, node.seed, node.corruption, data, net)
     params, buffers = net.start()  # the whole model's: a personalised algorithm's server may hold a part of it
-    asked = list(people.values())[:: max(1, len(people) // _SITES)]
-    found = [_seconds_of(person, params, buffers) for person in asked]
-    once, each = (math.fsum(seconds) / len(asked) * len(people) for seconds in zip(*found, strict=True))
+    sample = list(people.values())[:: max(1, len(people) // _SITES)]
+    probes = [_seconds_of(person, params, buffers) for person in sample]
+    once, each = (math.fsum(seconds) / len(sample) * len(people) for seconds in zip(*probes, strict=True))
     return once + float(node.rounds) * each * node.spec.federation.shape.fraction
 
 
 def _seconds_of(person: Participant, params: Tensor, buffers: Tensor) -> tuple[float, float]:
-    """Seconds that come once (what a model's fixed front makes of the records), and those of one local round.
+    """Seconds spent once (a model's fixed front on the records), and those of one local round.
 
     The first call, which sets things up, is not timed.
     """
@@ -84,10 +84,10 @@ def _seconds_of(person: Participant, params: Tensor, buffers: Tensor) -> tuple[f
     def calls(name: str, most: int) -> tuple[float, int]:
         stream = person.stream.child("probe", name)
         oracle = person.rule.oracle(*taught, person.objective, person.schedule, stream)
-        began = time.perf_counter()
+        start = time.perf_counter()
         for _ in range(min(most, oracle.steps)):
             oracle(params, buffers)
-        return (time.perf_counter() - began) / max(1, min(most, oracle.steps)), oracle.steps
+        return (time.perf_counter() - start) / max(1, min(most, oracle.steps)), oracle.steps
 
     calls("warm-up", 1)
     each, steps = calls("timed", _CALLS)

@@ -65,7 +65,7 @@ def load(cell: str | Path, *, site: str | None = None, allow_code: bool = False)
 
 @dataclass(frozen=True, eq=False)
 class _Parts:
-    """What a recipe says of a model."""
+    """A model's description in its recipe."""
 
     architecture: Architecture
     shape: tuple[int, ...]
@@ -118,8 +118,8 @@ def _gathered(recipe: Mapping[str, Any]) -> Records:
     data = recipe["data"]
     partition = entry(data["partition"], "recipe", "data/partitions")
     shares = value(DataShares, {k: v for k, v in data.items() if k in _SHARES}, "data")
-    own = {k: v for k, v in data.items() if k not in _SHARES and k != "partition"}
-    source = entry(own, "recipe", "data/sources")
+    source_knobs = {k: v for k, v in data.items() if k not in _SHARES and k != "partition"}
+    source = entry(source_knobs, "recipe", "data/sources")
     data_set = gather(source, partition, **vars(shares), stream=Stream(recipe["seed"]).child("data"))
     if data_digest(data_set) != recipe["fingerprint"]:
         raise Refused(
@@ -140,7 +140,7 @@ def _recipe(cell: str | Path) -> tuple[dict[str, Json], dict[str, Json], Path]:
         raise Refused(f"{folder} is no cell: it has no evidence.json", remedy="give OUT/STUDY/cells/DIGEST")
     study, digest = folder.resolve().parent.parent, folder.resolve().name
     if other := other_cell(evidence, digest):
-        remedy = "put it back, or run the study again: it makes this cell's own"
+        remedy = "put it back, or run the study again: it writes this cell's file again"
         raise Refused(f"{folder / 'evidence.json'} is that of another cell, {other}", remedy=remedy)
     if altered_evidence(evidence, known_cells(study).get(digest)):
         remedy = "run the study again: it makes what was changed again"
@@ -163,16 +163,16 @@ def _check_training(study: Path, evidence: Mapping[str, Any]) -> None:
     place, seals = study / "trainings" / Path(str(evidence.get("training"))).name, table(evidence, "trained")
     for name, why in (training_trouble(place, [seals]) if seals and place.is_dir() else {}).items():
         if (place / name).exists():
-            remedy = "put it back, or run the study again: it says what can be made again"
+            remedy = "put it back, or run the study again: it lists what can be made again"
             raise Refused(f"{place / name} {why}", remedy=remedy)
 
 
 def _check(stored: Path, recipe: Mapping[str, Any], evidence: Mapping[str, Any], site: str | None) -> None:
     """Refuse a file that is not the one of the recipe, or of the evidence where that names it."""
-    found = file_digest(stored)
+    digest = file_digest(stored)
     for record in (recipe, table(evidence, "released")):
         wanted = record.get("sha256") if site is None else table(record, "sites").get(site)
-        if wanted not in (None, found):
+        if wanted not in (None, digest):
             remedy = "delete it and run the study again: that model is stored again"
             raise Refused(f"{stored} is not the model that was stored and judged", remedy=remedy)
 
@@ -189,7 +189,7 @@ def _named(path: Path) -> Iterator[None]:
 def _site_file(recipe: Mapping[str, Any], folder: Path, site: str) -> Path:
     known = list(recipe.get("sites") or ())
     if site not in known:
-        reason = f"site {site!r} has no model of its own in this cell"
+        reason = f"site {site!r} has no personal model in this cell"
         raise Refused(reason, remedy=nearest(site, known) if known else "leave out site: everyone has the same model")
     return site_file(folder, site)
 

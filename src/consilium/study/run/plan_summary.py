@@ -1,4 +1,4 @@
-"""What a plan says before it is run: arms with their epsilon, what is done already, how long the rest will take."""
+"""The summary of a plan before it is run: arms with their epsilon, what is done already, and the time for the rest."""
 
 from __future__ import annotations
 
@@ -100,16 +100,16 @@ def _arm(plan: Plan, arm: Arm, cells: Sequence[CellNode]) -> ArmSummary | Refuse
     clean = sorted({node.digest for c in cells if c.corruption is None for node in c.after})
     claims = [claim for digest in clean for claim in plan.claims[digest]]
     unit = next((u for u in UNITS if maximum(claims, u) is not None), None)
-    own = [claim for claim in claims if claim.unit == unit]
-    noise = [c.noise_multiplier for c in own if c.noise_multiplier is not None]
+    unit_claims = [claim for claim in claims if claim.unit == unit]
+    noise = [c.noise_multiplier for c in unit_claims if c.noise_multiplier is not None]
     return {
         "arm": arm.name,
         "status": "lawful",
         "trainings": clean,
         "epsilon": None if unit is None else maximum(claims, unit),
-        "delta": max((c.delta for c in own), default=None),
+        "delta": max((c.delta for c in unit_claims), default=None),
         "unit": unit,
-        "adjacency": next((c.adjacency for c in own), None),
+        "adjacency": next((c.adjacency for c in unit_claims), None),
         "noise_multiplier": [min(noise), max(noise)] if noise else None,
         "claims": [c.to_json() for c in claims],
         "cells": [_cell(plan, cell) for cell in cells],

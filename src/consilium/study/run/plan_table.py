@@ -40,7 +40,7 @@ def plan_table(summary: Mapping[str, Any]) -> Table:
 
 
 def plan_lines(summary: Mapping[str, Any]) -> list[str]:
-    """What stands below the table."""
+    """The lines below the table."""
     shadows = f"{summary['shadows_to_do']} of {summary['shadows']} shadows to train, " if summary["shadows"] else ""
     todo = (
         f"{summary['trainings_to_do']} of {summary['trainings']} trainings to do, {shadows}{summary['models']} models, "

@@ -44,10 +44,10 @@ def run_plan(
 ) -> Outcome:
     """Do everything in ``plan`` that is not done; returns what was done.
 
-    ``executor`` says who does it, with ``workers`` at once (0: as many as the cores allow); a ``carrier`` takes one
+    ``executor`` runs the stages, ``workers`` at once (0: as many as the cores allow); a ``carrier`` takes one
     training after the other.
     """
-    began, outcome = time.perf_counter(), Outcome()
+    start, outcome = time.perf_counter(), Outcome()
     require_sinks(plan.spec.track)
     with (
         store.locked(),
@@ -73,8 +73,8 @@ def run_plan(
             try:
                 with nullcontext() if isinstance(crew, Foreign) else adopted(prepared):
                     run_stages(prepared, crew, monitor, outcome)
-            finally:  # also when it is stopped: what is finished is said to be
-                outcome.seconds = time.perf_counter() - began
+            finally:  # also when it is stopped: finished stages are recorded
+                outcome.seconds = time.perf_counter() - start
                 record = study_record(
                     plan,
                     command,
@@ -90,7 +90,7 @@ def run_plan(
 
 
 def introduce(plan: Plan, say: Callable[[str], None]) -> None:
-    """What a reader must know of the data before anything is trained."""
+    """Notes on the data for the reader, before anything is trained."""
     data = plan.materials.consortium(plan.spec.seeds[0])
     for line in (*(f"left out or clipped: {one.line()}" for one in data.omitted), *data.cautions):
         say(line)

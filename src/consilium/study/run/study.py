@@ -32,7 +32,7 @@ QUICKSTART = "quickstart.toml"
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """Where a run's evidence lies, and what the run did."""
+    """The folder of a run's evidence, and what the run did."""
 
     folder: Path
     plan: Plan
@@ -69,12 +69,12 @@ class Study:
     def of(cls, table: Mapping[str, Any]) -> Study:
         """The study that these tables describe; refused where they are wrong."""
         parse(table)
-        own = ("name", "data", "model", "federation", "vary", "attacks", "corruptions", "seeds", "audit", "accept")
-        options = {k: v for k, v in table.items() if k not in own}
-        return cls(**{k: table[k] for k in own if k in table}, options=options)
+        tables = ("name", "data", "model", "federation", "vary", "attacks", "corruptions", "seeds", "audit", "accept")
+        options = {k: v for k, v in table.items() if k not in tables}
+        return cls(**{k: table[k] for k in tables if k in table}, options=options)
 
     def table(self) -> dict[str, Json]:
-        """The tables of the study file that says the same."""
+        """The tables of an equivalent study file."""
         tables: dict[str, Json] = {"name": self.name, "seeds": _plain(self.seeds), "data": _plain(self.data)}
         tables |= {"model": _plain(self.model), "vary": _plain(self.vary), "attacks": _plain(self.attacks)}
         tables |= {"corruptions": _plain(self.corruptions), **self.options}
@@ -85,7 +85,7 @@ class Study:
     def plan(self, quiet: bool = True) -> Plan:
         """Everything it will do; refused, with law, reason and remedy, if it may not be done.
 
-        A long one says on standard error how far it is, unless ``quiet``.
+        A long one reports its progress on standard error, unless ``quiet``.
         """
         return make_plan(parse(self.table()), progress=Planning(quiet))
 
@@ -102,9 +102,9 @@ class Study:
         ``executor`` is "serial", "processes", "dask:ADDRESS" or "slurm" (empty: processes where that is faster), with
         ``workers`` stages at once (0: as many as the cores allow).  Raises Refused where it cannot be done as given.
         """
-        began = time.perf_counter()
+        start = time.perf_counter()
         plan = self.plan(quiet)
-        planned = time.perf_counter() - began
+        planned = time.perf_counter() - start
         store = Store.of(Path(out), plan.spec.name)
         outcome = run_plan(plan, store, command, quiet, executor=executor, workers=workers)
         outcome.planning_seconds = planned

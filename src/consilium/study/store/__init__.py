@@ -1,1 +1,1 @@
-"""Where evidence lies, on which machine, and how an error reads in it."""
+"""The folder of the evidence, the machine's description in it, and the summary of an error."""

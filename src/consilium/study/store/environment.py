@@ -38,7 +38,10 @@ def settled(device: str, threads: int) -> Iterator[None]:
 
 
 def require_device(device: str) -> None:
-    """Refuse a device that is not there."""
+    """Refuse a device that is not there.
+
+    Raises Refused: the device is not there.
+    """
     if device == "cpu":
         return
     index = int(device.partition(":")[2] or 0)

@@ -17,8 +17,8 @@ def error_summary(error: BaseException) -> str:
     """The error's first line, with its type where that is not Consilium's own.
 
     With CONSILIUM_DEBUG set the error is raised again instead, so that its traceback is seen; after a request to stop
-    nothing is blamed, and the stop goes on.  What is no ``Exception`` (a SystemExit) is told with the line of a user's
-    code that raised it.
+    no failure is recorded, and KeyboardInterrupt is raised again.  Other exceptions (a SystemExit) name the line of a
+    user's code that raised it.
     """
     check_interrupt()
     if isinstance(error, KeyboardInterrupt):
@@ -36,7 +36,7 @@ def error_summary(error: BaseException) -> str:
 def own_code(error: BaseException) -> str:
     """``FILE:LINE`` of the innermost code in ``error``'s traceback that is a user's own; empty if there is none.
 
-    What is installed is nobody's own: this package, Python and its packages.
+    Installed code is not a user's own: this package, Python and its packages.
     """
     installed = [
         Path(__file__).parents[2],

@@ -1,4 +1,4 @@
-"""Where evidence lies, and how it is written: every file is replaced atomically, so a kill leaves the old or the new.
+"""The folder of the evidence: every file is replaced atomically, so a kill leaves the old or the new.
 
 OUT/<study>/study.json   trainings/<digest>/   models/<digest>/   cells/<digest>/   table.csv   report.html
 """
@@ -34,14 +34,17 @@ class Store:
 
     @classmethod
     def of(cls, out: Path, study: str) -> Store:
-        """``out``/``study``, made if it is not there."""
+        """``out``/``study``, made if it is not there.
+
+        Raises Refused: the folder cannot be made.
+        """
         store = cls(out / study)
         for name in ("trainings", "models", "cells"):
             place = store.folder / name
             try:
                 place.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                remedy = "move away what stands there" if place.parent.is_dir() else "choose another with --out"
+                remedy = "move away what is at this path" if place.parent.is_dir() else "choose another with --out"
                 raise Refused(f"cannot make the folder {place}: {error.strerror}", remedy=remedy) from None
         return store
 
@@ -63,7 +66,10 @@ class Store:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One run at a time; the lock dies with its process, so a killed run leaves none."""
+        """One run at a time; the lock dies with its process, so a killed run leaves none.
+
+        Raises Refused: another run writes to the folder.
+        """
         with self._lock() as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -75,7 +81,10 @@ class Store:
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Any number of workers at a time and no run, as far as this file system has locks."""
+        """Any number of workers at a time and no run, as far as this file system has locks.
+
+        Raises Refused: a run writes to the folder.
+        """
         with self._lock() as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -105,28 +114,34 @@ def is_trained(store: Store, digest: str) -> bool:
 
 
 def read_rounds(store: Store, training: str) -> list[RoundReport]:
-    """The report of every round of a finished training: who took part, what was sent, how long it took."""
+    """The report of every round of a finished training: who took part, what was sent, how long it took.
+
+    Raises Failed: the record of the rounds was changed or is not readable.
+    """
     reports = rounds_in(store.training(training))
     path = store.training(training) / "rounds.jsonl"
     seals = (read_stored(path.with_name("training.json")) or {}).get("seals")
     if isinstance(seals, dict) and seals.get(path.name) not in (None, file_digest(path)):
-        reason = f"{path}, which says who took part in the training, was changed after it was written"
+        reason = f"{path}, the record of who took part in the training, was changed after it was written"
         raise Failed(reason, remedy=_REMEDY)
     return reports
 
 
 def rounds_in(folder: Path) -> list[RoundReport]:
-    """The same of the training in ``folder``; `Failed` where a line cannot be read."""
+    """The same of the training in ``folder``; `Failed` where a line cannot be read.
+
+    Raises Failed: a line is not readable.
+    """
     path = folder / "rounds.jsonl"
     try:
-        said = [line for _, line in plain.read_json_lines(path)]
+        lines = [line for _, line in plain.read_json_lines(path)]
     except OSError as error:
         reason = "is not there" if isinstance(error, FileNotFoundError) else f"is not readable: {error.strerror}"
-        raise Failed(f"{path}, which says who took part in the training, {reason}", remedy=_REMEDY) from error
-    whole = [line for line in said if line is not None and _is_report(line)]
-    if len(whole) < len(said):
-        number = next(i for i, line in enumerate(said, 1) if line is None or not _is_report(line))
-        reason = f"line {number} of {path}, which says who took part in the training, is not readable"
+        raise Failed(f"{path}, the record of who took part in the training, {reason}", remedy=_REMEDY) from error
+    whole = [line for line in lines if line is not None and _is_report(line)]
+    if len(whole) < len(lines):
+        number = next(i for i, line in enumerate(lines, 1) if line is None or not _is_report(line))
+        reason = f"line {number} of {path}, the record of who took part in the training, is not readable"
         raise Failed(reason, remedy=_REMEDY)
     return list(whole)
 
@@ -136,7 +151,10 @@ def _is_report(line: Mapping[str, Any]) -> bool:
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Write ``data`` beside its place and move it there."""
+    """Write ``data`` beside its place and move it there.
+
+    Raises Failed: the file cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace(path, (plain.json_text(data, indent=1) + "\n").encode())
@@ -145,7 +163,10 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
 
 
 def read_stored(path: Path) -> dict[str, Json] | None:
-    """What :func:`write_json` wrote; None if there is nothing; `Failed` where something else stands there."""
+    """What :func:`write_json` wrote; None if there is nothing; `Failed` where the path holds something else.
+
+    Raises Failed: the file is not readable.
+    """
     try:
         return plain.read_json(path)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Any other module: its own forward again, one row at a time by ``vmap``, differentiated in its parameters.
+"""Any other module: its own forward pass again, one row at a time by ``vmap``, differentiated in its parameters.
 
     G_n = d <f(a_n; theta), g_n> / d theta
 

@@ -1,4 +1,4 @@
-"""Multi-head attention taken apart: torch's own multiplies by its weights inside one function, where no layer is seen.
+"""Multi-head attention from single layers: torch's own multiplies by its weights inside one function without layers.
 
 The stand-in has the same parameters in the same order, as three linear layers and one:
 

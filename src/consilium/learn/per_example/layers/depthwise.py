@@ -1,6 +1,6 @@
 """Depthwise convolutions: every input channel has filters of its own, so there is no product over channels to batch.
 
-The gradient of a filter is the correlation of its input channel with what came back, stride and dilation changing
+The gradient of a filter is the correlation of its input channel with the output gradient, stride and dilation changing
 places.  That is a convolution again, in which examples and channels alike are groups:
 
     G[n, o, k] = sum over t of a[n, channel of o, s t + d k] g[n, o, t]       s the stride, d the dilation

@@ -1,8 +1,8 @@
-"""The images that a convolution saw, and their patches, which are never formed.
+"""The inputs of a convolution, and their patches, which are never formed.
 
 U_n holds the patch under each of the T output pixels, D = kernel * channels / groups, channels last.  The image is
-unfolded along all axes but the first.  In that strip the rows which one position r of the kernel's first axis meets
-over all outputs lie one after the other, so the slab U_n[:, r] is a view of it:
+unfolded along all axes but the first.  In that strip the rows that one position r of the kernel's first axis covers
+over all outputs are consecutive, so the slab U_n[:, r] is a view of it:
 
     strip[p, j, ...] = patches along the other axes in row s j + p        s the stride, d the dilation
     U_n[(y, ...), r] = strip[d r mod s, y + d r div s, ...]
@@ -58,7 +58,7 @@ def _joined(rows: list[Tensor], n: int) -> Tensor:
 
 
 class Images:
-    """Inputs of one size: ``plain (n * k, channels, *size)`` and ``g (n * k, outputs, *out)`` that came back."""
+    """Inputs of one size: ``plain (n * k, channels, *size)`` and ``g (n * k, outputs, *out)`` the output gradient."""
 
     def __init__(self, layer: Convolution, plain: Tensor, g: Tensor, n: int) -> None:
         self.layer, self.plain, self.g, self.n, self.k = layer, plain, g, n, len(plain) // n
@@ -144,7 +144,7 @@ def _last(x: Tensor) -> Tensor:
 
 
 def _windows(layer: Convolution, out: Sequence[int]) -> list[tuple[slice, ...]]:
-    """For each position in the kernel, the pixels that it meets over all outputs."""
+    """For each position in the kernel, the pixels that it covers over all outputs."""
     axes = []
     for axis, extent in enumerate(out):
         s, d = layer.stride[axis], layer.dilation[axis]
