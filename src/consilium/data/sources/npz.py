@@ -22,7 +22,7 @@ from consilium.data.files.layout import NAMES, laid_out, standard_names
 from consilium.data.files.origin import given_file, stated
 from consilium.data.source import Source
 
-from ._row_numbers import row_number_features
+from ._row_numbers import check_person_name, row_number_features
 from ._spelling import check_words
 
 __all__ = ["NPZ"]
@@ -56,6 +56,8 @@ class NPZ(Source):
         laid = laid_out({known.get(name, name): array for name, array in arrays.items()}, str(file))
         classes = self.classes or _counted(laid.records.y, file)
         check_labels(laid.records.y, len(classes), str(file))
+        for column in laid.inputs.columns:
+            check_person_name(column.name, patients=bool(laid.unit_names))
         return Dataset(
             name=self.kind(),
             records=laid.records,
