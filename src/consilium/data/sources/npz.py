@@ -71,7 +71,7 @@ class NPZ(Source):
             unit_names=laid.unit_names,
             omitted=by_site("arrays not read", [""] * len(unread), first(unread)),
             inputs=replace(laid.inputs, classes_declared=self.classes is not None),
-            cautions=row_number_features(laid.records.x, laid.split, laid.inputs.columns),
+            cautions=(*row_number_features(laid.records.x, laid.split, laid.inputs.columns), *laid.copies),
         )
 
 
