@@ -31,6 +31,10 @@ def test_an_image_twice_in_train_and_once_in_validation_stays_in_validation(toy)
 def test_equal_inputs_with_different_labels_follow_the_same_rule_and_are_counted_apart(toy):
     kept, removed = deduplicate(toy([A, B, A, B], [0, 1, 1, 1], split=[TRAIN, TRAIN, TRAIN, TEST]))
     assert removed == {"train (other label)": 1, "train/test": 1}
+    assert [one.line() for one in kept.omitted] == [
+        "1 exact duplicates removed",
+        "1 exact duplicates removed, whose copies that stay bear another label: which one is right?",
+    ]
     assert kept.records.ids.tolist() == [0, 3]
     assert kept.records.y.tolist() == [0, 1]
 

@@ -70,6 +70,7 @@ class Worker:
     def __init__(self, site: str, holding: Holding, state: Path, guard: Guard) -> None:
         self.site, self.holding, self.state, self.guard = site, holding, state, guard
         self._studies: dict[str, _Prepared] = {}
+        self._told: tuple[str, ...] = ()
 
     def __call__(self, message: Message) -> RecordDict:
         """The answer to one message; a question's token goes back with it."""
@@ -172,12 +173,23 @@ class Worker:
     def _read(self, study: Understood) -> Consortium:
         """The site's data; of what is wrong with its own only the fact leaves, since the reason may hold records."""
         try:
-            return self.holding.gather(study, self.site)
+            data = self.holding.gather(study, self.site)
         except ConsiliumError as error:
             if not self.holding.own:
                 raise
             _log.warning("the data cannot be used: %s", error)
             raise Refused("the site's own data cannot be used", remedy="its log says why", where="data") from None
+        if self.holding.own:
+            self._tell(data)
+        return data
+
+    def _tell(self, data: Consortium) -> None:
+        """What is left out and what may be wrong, in the site's own log; once for the same data."""
+        lines = (*(f"left out or clipped: {one.line()}" for one in data.omitted), *data.cautions)
+        for line in lines:
+            if line not in self._told:
+                _log.warning("%s", line)
+        self._told = lines
 
     def _prepare(self, request: wire.StudyRequest, digest: str) -> _Prepared:
         study = understand(request)

@@ -177,9 +177,11 @@ def _cell(row: Row | None, column: TableColumn) -> Text:
         return Text("–", style="dim")
     if figure.value is None:
         none = "none" if column.key == "epsilon" and row.judged else "–"
-        return Text(none if figure.ceiling is None else f"≤ {figure.ceiling:.2f}", style="dim")
+        return Text(none if figure.ceiling is None else f"≤ {figure.ceiling:.2f}\nloose bound", style="dim")
     unranked = column.robustness and row.collapsed > 0
     text = Text(("≤ " if figure.at_most else "") + number(figure.value, column.style), "dim strike" if unranked else "")
+    if figure.upper:
+        return text.append("\nloose bound", style="dim")
     if figure.low is None or figure.high is None or column.group == "Cost":
         return _with_attack(text, figure)
     between = " to " if figure.low < 0 else "–"  # a dash beside a minus sign cannot be read
@@ -204,6 +206,17 @@ def _caption(study: StudyRecord) -> str:
         + (told if infections else "")
         + (" Robust: at most this, a stronger attack may find more." if _strongest(study) else "")
         + _told(study)
+        + _loose(study)
+    )
+
+
+def _loose(study: StudyRecord) -> str:
+    figures = [row.figures.get(_strongest(study)) for row in rows(study)]
+    if not any(figure is not None and figure.upper for figure in figures):
+        return ""
+    return (
+        " Loose bound: some attack has no figure, or was not adapted to the defence; where none has one, it is the "
+        "clean accuracy."
     )
 
 
