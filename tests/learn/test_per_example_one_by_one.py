@@ -84,10 +84,27 @@ def test_units_of_several_records_go_one_by_one_too():
         close(norms[i], torch.autograd.grad(losses.mean(), at)[0].norm())
 
 
-def test_vmap_over_an_lstm_leaves_no_warning_of_torch_on_the_screen():
-    """It named a path of the machine on which torch was built, once in every process."""
-    network, params, buffers, batch = problem(Recurrent(nn.LSTM), (5, 4))
+class Telling(nn.Module):
+    """Warns as torch does of a kernel without a batching rule (mkldnn's LSTM), and of something else, once it is ``loud``."""
+
+    loud = False
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x):
+        if self.loud:
+            warnings.warn("There is a performance drop because we have not yet implemented this", stacklevel=1)
+            warnings.warn("something else", stacklevel=1)
+        return self.layer(x)
+
+
+def test_vmap_tells_nothing_of_kernels_that_go_one_by_one(monkeypatch):
+    """The warning named a path of the machine on which torch was built, once in every process."""
+    network, params, buffers, batch = problem(Telling(), (4,))
+    monkeypatch.setattr(Telling, "loud", True)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         ByVmap(network).entries(params, buffers, CrossEntropy(), Part(batch, torch.arange(N)))
-    assert not [str(one.message) for one in told if "performance drop" in str(one.message)]
+    assert {str(one.message) for one in told} == {"something else"}
