@@ -59,3 +59,25 @@ def test_a_class_that_does_not_exist_is_refused(knob):
 def test_a_site_without_the_source_class_is_left_alone():
     clean = records(classes=2)
     assert torch.equal(LabelFlip(source=2).records(clean, 3, Stream(0)).y, clean.y)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "said"),
+    [
+        ({"source": 2, "target": 1}, "turns '2' into '10'"),  # the order of text: 1, 10, 2, 3
+        ({"source": 3}, "turns '3' into '1'"),
+        ({"target": 0}, "turns '10' into '1', '2' into '1', '3' into '1'"),
+        ({}, "turns '1' into '10', '10' into '2', '2' into '3', '3' into '1'"),
+    ],
+)
+def test_the_classes_are_named(knobs, said):
+    names = ["1", "10", "2", "3"]
+    assert LabelFlip(**knobs).describe(names) == said
+    y = torch.arange(4)
+    flipped = LabelFlip(**knobs).records(Records.of(torch.rand(4, 2), y), 4, Stream(0)).y
+    moved = [f"{names[a]!r} into {names[b]!r}" for a, b in zip(y.tolist(), flipped.tolist(), strict=True) if a != b]
+    assert "turns " + ", ".join(moved) == said, "what it says is what it does"
+
+
+def test_of_many_classes_the_first_are_named():
+    assert LabelFlip().describe([str(k) for k in range(10)]).endswith("'3' into '4' and 6 more classes likewise")

@@ -1,11 +1,14 @@
 """Planted duplicates are found, by place; what is left stands once and in the split that judges."""
 
+import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from consilium.data.checks.duplicates import deduplicate, untangle
 from consilium.data.dataset import SPLITS, TEST, TRAIN, VALIDATION
+from consilium.data.sources.npz import NPZ
 
 A, B, C, D = [0.1, 0.0], [0.2, 0.0], [0.3, 0.0], [0.4, 0.0]
 
@@ -28,6 +31,10 @@ def test_an_image_twice_in_train_and_once_in_validation_stays_in_validation(toy)
 def test_equal_inputs_with_different_labels_follow_the_same_rule_and_are_counted_apart(toy):
     kept, removed = deduplicate(toy([A, B, A, B], [0, 1, 1, 1], split=[TRAIN, TRAIN, TRAIN, TEST]))
     assert removed == {"train (other label)": 1, "train/test": 1}
+    assert [one.line() for one in kept.omitted] == [
+        "1 exact duplicates removed",
+        "1 exact duplicates removed, whose copies that stay bear another label: which one is right?",
+    ]
     assert kept.records.ids.tolist() == [0, 3]
     assert kept.records.y.tolist() == [0, 1]
 
@@ -86,3 +93,33 @@ def test_the_figures_of_the_real_file(real):
     assert removed == {"train": 1 + 17, "test": 3, "train/validation": 8}
     by_label = [torch.bincount(kept.records.y[kept.split == k]).tolist() for k in range(len(SPLITS))]
     assert by_label == [[1213, 3477 - 8], [135, 389], [234, 387]]
+
+
+def parts(train, test):
+    labels = {"train_labels": np.arange(len(train)) % 2, "test_labels": np.arange(len(test)) % 2}
+    return {"train_images": train, "test_images": test, **labels}
+
+
+@pytest.mark.parametrize(
+    "coarse", [lambda x: x.astype(np.float16), lambda x: np.rint(x * 255).astype(np.uint8)], ids=["float16", "uint8"]
+)
+@pytest.mark.parametrize("order", [1, -1])
+def test_copies_that_rounding_changed_are_noted(tmp_path, coarse, order):
+    x = np.random.default_rng(0).random((40, 6, 6)).astype(np.float32)
+    arrays = (x, coarse(x[:12]))[::order]
+    np.savez(tmp_path / "x.npz", **parts(*arrays))
+    data = NPZ(str(tmp_path / "x.npz")).load()
+    (note,) = data.cautions
+    assert note.startswith("12 records of ") and "once they are rounded to" in note
+    assert not deduplicate(data)[1], "they are no exact duplicates"
+
+
+@pytest.mark.parametrize("form", [np.float16, np.float32, np.float64])
+def test_other_records_and_exact_copies_are_not(tmp_path, form):
+    x = np.random.default_rng(0).random((52, 6, 6))
+    np.savez(tmp_path / "x.npz", **parts(x[:40].astype(np.float32), x[40:].astype(form)))
+    assert not NPZ(str(tmp_path / "x.npz")).load().cautions
+    exact = x[:40].astype(np.float16).astype(np.float32)
+    np.savez(tmp_path / "x.npz", **parts(exact, exact[:12].astype(form)))
+    data = NPZ(str(tmp_path / "x.npz")).load()
+    assert not data.cautions and sum(deduplicate(data)[1].values()) == 12

@@ -193,7 +193,20 @@ def test_knobs_out_of_range(make):
 
 def test_pickle_is_never_read(saved):
     said = refusal(NPZ(saved(x=np.array([{"a": 1}, print], dtype=object), y=Y[:2])))
-    assert "array x.npy holds Python objects, which are never read" in said
+    assert "array x.npy holds Python objects, which are never read" in said and "x=x.astype('float32')" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("units", "units=numpy.array([str(one) for one in units])"),
+        ("keys", "store names as text"),
+        ("y", "y=y.astype('int64')"),
+    ],
+)
+def test_the_remedy_for_objects_names_their_array(saved, name, said):
+    arrays = {"x": X, "y": Y, name: np.array(["p1", None] * (len(Y) // 2) + [None] * (len(Y) % 2), dtype=object)}
+    assert said in refusal(NPZ(saved(**arrays)))
 
 
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):

@@ -43,8 +43,10 @@ def test_ids_by_name_are_refused_in_any_order(table, name, values):
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("id", [i // 2 for i in range(N)]),  # twice each: of somebody with two records
-        ("id", AGE),
+        ("visit_no", [i // 2 for i in range(N)]),
+        ("ward_id", [i % 5 for i in range(N)]),
+        ("persons", [i % 5 for i in range(N)]),
+        ("subject_age", AGE),
         ("platelet_no", SHUFFLED),
         ("fluid", SHUFFLED),
         ("period", SHUFFLED),
@@ -53,6 +55,56 @@ def test_ids_by_name_are_refused_in_any_order(table, name, values):
 )
 def test_measurements_are_read_without_a_word(table, name, values):
     assert table(name, values).load().cautions == ()
+
+
+PEOPLE = [
+    "id",
+    "patient_id",
+    "PatientID",
+    "mrn",
+    "pid",
+    "subject",
+    "Patient",
+    "case no",
+    "name",
+    "Last Name",
+    "subject_key",
+]
+
+
+@pytest.mark.parametrize(
+    "name", [*PEOPLE, "patientid", "study_id", "Medical Record Number", "pat_nr", "patient initials no"]
+)
+@pytest.mark.parametrize("values", [[f"P{i // 4}" for i in range(N)], [1000 + i // 4 for i in range(N)], AGE])
+def test_names_of_people_are_refused_as_features_text_or_number_once_or_often(table, name, values):
+    """Four visits each: a feature that says whose they are tells the label of those in test by those in training."""
+    with pytest.raises(Refused, match="tells by its name whose each record is") as refused:
+        table(name, values).load()
+    assert f'patient = "{name}"' in refused.value.remedy and f'drop = ["{name}"]' in refused.value.remedy
+    assert table(name, values, drop=(name,)).load().records.x.shape == (N, 1)
+
+
+def test_people_under_a_name_of_their_own_are_refused_beside_the_patient_column(table, tmp_path):
+    source = table("patient_id", [f"P{i // 4}" for i in range(N)], patient="patient_id")
+    assert len(source.load().records.units.unique()) == N // 4
+    (tmp_path / "x.csv").write_text((tmp_path / "x.csv").read_text().replace("age", "surname"))
+    with pytest.raises(Refused, match="'surname' tells by its name") as refused:
+        source.load()
+    assert "keeps each person" not in refused.value.remedy
+
+
+@pytest.mark.parametrize(
+    "name", ["drug_name", "hospital_name", "device_id", "site id", "patients_per_day", "case", "subjective"]
+)
+def test_names_of_things_are_read(table, name):
+    assert table(name, ["a", "b"] * (N // 2)).load().records.x.shape == (N, 3)
+
+
+def test_a_column_of_arrays_that_names_people_is_refused(tmp_path):
+    x = np.stack([AGE / 100, (np.arange(N) // 4) / N], 1).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x, y=np.arange(N) % 2, columns=np.array(["age", "patient_id"]))
+    with pytest.raises(Refused, match="column 'patient_id' tells by its name"):
+        NPZ(str(tmp_path / "x.npz")).load()
 
 
 @pytest.mark.parametrize("values", [range(100, 100 + N), range(N, 0, -1), [7 * i + i % 3 for i in range(N)]])

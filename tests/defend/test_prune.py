@@ -161,3 +161,31 @@ def test_a_model_that_cannot_be_fine_tuned_is_refused_before_training():
         Prune().trial(Ungraded(whole=True), x)
     Prune(fine_tune_steps=0).trial(Ungraded(whole=True), x)
     Prune().trial(Ungraded(whole=False), x)
+
+
+class Tied(nn.Module):
+    """The same matrix twice, under two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.again = nn.Linear(64, 64, bias=False), nn.Linear(64, 64, bias=False)
+        self.head = nn.Linear(64, 3)
+        self.again.weight = self.first.weight
+
+    def forward(self, x):
+        return self.head(torch.relu(self.again(torch.relu(self.first(x.flatten(1))))))
+
+
+def test_tied_weights_are_stored_once():
+    """They were stored whole under their second name: nine tenths zeros, and no smaller file."""
+    with scoped(Stream(0)):
+        net = Tied().eval().requires_grad_(False)
+    defence, x = Prune(0.9, 0), public().x
+    pruned = defence.apply(net, public(), Stream(0))
+    stored = defence.pack(pruned)
+    assert sum(t.numel() * t.element_size() for t in stored.values()) < 0.15 * 4 * (64 * 64 + 64 * 3 + 3)
+    back = defence.unpack(net, load(save(stored)))
+    assert torch.equal(back(x), pruned(x)) and back.again.weight is back.first.weight
+    apart = Tied().eval().requires_grad_(False)
+    apart.again.weight = nn.Parameter(net.first.weight.clone(), requires_grad=False)
+    assert len(defence.pack(apart)["kept"]) == 2 * 64 * 64 + 64 * 3

@@ -1,18 +1,22 @@
 """Assessments that travel with the next round end in the same log as assessments that are asked for by themselves."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
+from consilium.core.charge import Composed, Gaussian
 from consilium.core.exchange import Joint
 from consilium.core.gradient import Schedule
+from consilium.federate.client.charges_paid import entered
 from consilium.federate.engines.loop import Loop
 from consilium.federate.federated_evaluation import Assessing
 from consilium.federate.round.round import RoundState
 from consilium.federate.train import train
 
 ROUNDS = 4
+SITES = ("site-0", "site-1", "site-2")
 
 
 class Stop(Exception):
@@ -75,3 +79,33 @@ def test_where_not_everybody_takes_part_nothing_is_folded(tmp_path, federation, 
     _, engine, _ = run(tmp_path / "folded", federation, network, Folded, fraction=0.67)
     assert lines(tmp_path / "folded") == lines(tmp_path / "loop")
     assert not any(folded for _, folded in engine.asked)
+
+
+def test_what_was_paid_by_a_round_does_not_hold_the_next_one(tmp_path, federation, network):
+    """A round is judged with the next one: the ledgers that are told with it were those of both."""
+
+    def told(folder, made):
+        exchange = federation(schedule=Schedule(ROUNDS, 1, 7))
+        start = RoundState(exchange.half.algorithm.start(network, 3))
+        judging, seen = Assessing(exchange.half.algorithm, exchange.sites), []
+
+        def tell(report, states):
+            seen.append((report["round"], {site: paid(states[site].ledger) for site in states}))
+
+        train(made(exchange), exchange, judging, start, ROUNDS, folder, tell)
+        return seen
+
+    assert told(tmp_path / "folded", Charging) == [(k, dict.fromkeys(SITES, k)) for k in range(1, ROUNDS + 1)]
+
+
+class Charging(Folded):
+    """Each round costs a site one charge."""
+
+    def phase(self, exchange, phase, cohort, inbox, states, name):
+        for site, out, state in super().phase(exchange, phase, cohort, inbox, states, name):
+            worked = phase == "round"
+            yield site, out, replace(state, ledger=entered(state.ledger, Gaussian(1.0))) if worked else state
+
+
+def paid(ledger):
+    return sum(charge.count if isinstance(charge, Composed) else 1 for charge in ledger)

@@ -1,14 +1,18 @@
 """What vmap cannot carry goes one example after the other, with the same gradients as autograd's own."""
 
 import runpy
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from consilium.learn.objectives import CrossEntropy
 from consilium.learn.per_example import clipped_sum, dispatch, per_example_norms
+from consilium.learn.per_example.by_vmap import ByVmap
 from consilium.learn.per_example.one_by_one import OneByOne
+from consilium.learn.per_example.units import Part
 
 layers = runpy.run_path(str(Path(__file__).with_name("layer_problem.py")))
 Dot, N, close, problem = (layers[name] for name in ("Dot", "N", "close", "problem"))
@@ -78,3 +82,29 @@ def test_units_of_several_records_go_one_by_one_too():
         own = {name: t[mine] for name, t in batch.items()}
         losses = Dot().losses(lambda x, at=at: network.logits(at, buffers, x, training=True), own)
         close(norms[i], torch.autograd.grad(losses.mean(), at)[0].norm())
+
+
+class Telling(nn.Module):
+    """Warns as torch does of a kernel without a batching rule, and of something else, once it is ``loud``."""
+
+    loud = False
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x):
+        if self.loud:
+            warnings.warn("There is a performance drop because we have not yet implemented this", stacklevel=1)
+            warnings.warn("something else", stacklevel=1)
+        return self.layer(x)
+
+
+def test_vmap_tells_nothing_of_kernels_that_go_one_by_one(monkeypatch):
+    """The warning named a path of the machine on which torch was built, once in every process."""
+    network, params, buffers, batch = problem(Telling(), (4,))
+    monkeypatch.setattr(Telling, "loud", True)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        ByVmap(network).entries(params, buffers, CrossEntropy(), Part(batch, torch.arange(N)))
+    assert {str(one.message) for one in told} == {"something else"}

@@ -78,6 +78,32 @@ def test_the_terminal_shows_clean_beside_infected(folder):
     assert "Mean over 2 seeds" in text
 
 
+def test_a_figure_that_no_attack_has_is_called_a_loose_bound(folder, write_study, tmp_path):
+    """The clean accuracy stood in its place, as if it were a robust one; the page says what it is."""
+    whole = write_study(tmp_path, seeds=(0,), trouble=False)
+    for path in whole.glob("cells/*/evidence.json"):
+        record = json.loads(path.read_text())
+        if record["cell"]["arm"] == "none":
+            for finding in record["findings"].values():
+                if finding["threat"]["aim"] == "evasion":
+                    undefined = {
+                        "value": None,
+                        "low": None,
+                        "high": None,
+                        "reason": "not adaptively evaluated: no gradient",
+                    }
+                    finding["measures"] = [{**m, **undefined} for m in finding["measures"]]
+                    finding["scores"] = None
+            path.write_text(json.dumps(record))
+    said = shown(whole)
+    rows = [line.split() for line in said.splitlines()]
+    at = next(i for i, words in enumerate(rows) if words[:2] == ["none", "none"])
+    assert "≤" in rows[at] and "loose" in rows[at + 1]
+    assert "Loose bound: some attack has no figure" in " ".join(said.split())
+    row = next(r for r in written(whole) if (r["arm"], r["infected_by"]) == ("none", "none"))
+    assert row["worst_case"] == ""
+
+
 def test_a_narrow_terminal_folds_names_and_keeps_numbers(folder):
     assert "0.958" in shown(folder, width=80)
 

@@ -1,5 +1,6 @@
 """A twin that nobody infects is its clean twin under another name, and is refused in the plan."""
 
+import json
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -11,6 +12,7 @@ from consilium.core.attack import Corruption
 from consilium.core.errors import Refused
 from consilium.core.threat import ThreatModel
 from consilium.study.plan.corruption_checks import check_infections
+from consilium.study.run.plan_summary import plan_summary
 from consilium.study.spec.spec import CorruptionSpec
 
 
@@ -85,3 +87,22 @@ def test_a_corruption_acts_by_any_of_its_methods(tables, made, acts):
     else:
         with pytest.raises(Refused, match="corruption own infects nobody"):
             check_infections(spec, plan.materials.consortium(0), 0)
+
+
+def test_the_classes_that_are_flipped_are_named(tmp_path, capsys):
+    """Labels 1, 2, 3, 10 are classes in the order of text, so source = 2 is the class 2 and target = 1 the class 10."""
+    rows = [f"{k % 7},{k % 5},{(1, 2, 3, 10)[k % 4]}" for k in range(80)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,y", *rows]) + "\n")
+    study = Study(
+        name="flip",
+        data={"kind": "table", "path": str(tmp_path / "t.csv"), "label": "y", "sites": 2},
+        model="logistic",
+        federation={"kind": "fed-avg", "rounds": 1},
+        corruptions=[{"kind": "label-flip", "source": 2, "target": 1}],
+    )
+    said = "label-flip turns '2' into '10'"
+    assert said in plan_summary(study.plan(), None)["notes"]
+    folder = study.run(tmp_path / "out").folder
+    assert said in capsys.readouterr().err
+    cells = [json.loads(path.read_text()) for path in folder.glob("cells/*/evidence.json")]
+    assert {cell["cell"]["infected_by"]: said in cell["notes"] for cell in cells} == {"none": False, "label-flip": True}

@@ -52,3 +52,26 @@ def test_a_ball_over_every_input_is_refused_with_its_remedy(tables, parts, where
 def test_a_ball_that_leaves_something_is_planned(tables):
     parts = [{"kind": "pgd", "radius": 0.99}, {"kind": "fgsm", "radius": 5.4, "norm": "l2"}, "label-boundary"]
     assert planned(tables, attacks=parts).cells
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize(
+    ("place", "where"),
+    [
+        (lambda knobs: {"attacks": [{"kind": "pgd", **knobs}]}, "attacks[0]"),
+        (
+            lambda knobs: {"corruptions": [{"kind": "adversarial-poisoning", "radius": knobs["radius"]}]},
+            "corruptions[0]",
+        ),
+        (
+            lambda knobs: {"vary": {"robustness": [{"kind": "adversarial-training", **knobs}]}},
+            "vary.robustness: adversarial-training",
+        ),
+    ],
+)
+def test_a_ball_that_is_lost_in_rounding_is_refused(tables, place, where, norm):
+    assert torch.equal(torch.tensor([0.5, 1.0]) - 1e-8, torch.tensor([0.5, 1.0])), "it moves nothing there"
+    with pytest.raises(Refused, match="with radius 1e-08 moves nothing") as e:
+        planned(tables, **place({"radius": 1e-8, "norm": norm}))
+    assert e.value.where == where and "1/255" in e.value.remedy
+    assert planned(tables, **place({"radius": 1e-6, "norm": norm})).cells

@@ -214,3 +214,11 @@ def test_an_algorithm_that_gives_a_site_no_model_fails(ditto):
 
     with pytest.raises(Failed, match="no model for site"):
         personal(ditto, made=Empty()).weights()
+
+
+def test_an_own_model_that_diverged_is_not_blamed_on_the_module(tmp_path):
+    """Reading back what is not finite gave other answers: NaN is no NaN's equal."""
+    results = study(vary={}, federation={"kind": "ditto", "rounds": 2, "lr": 0.3, "lam": 1e6}).run(tmp_path, quiet=True)
+    found = json.loads(next(results.folder.glob("cells/*/evidence.json")).read_text())
+    assert found["status"] == "failed" and "does not answer as" not in found["error"]
+    assert "the own model of site-" in found["error"] and "its training under ditto diverged" in found["error"]

@@ -72,6 +72,10 @@ class Corruption(Entry, ABC):
     follows_inputs: ClassVar[bool] = False
     sites: int
 
+    def describe(self, classes: Sequence[str]) -> str:
+        """What it does by the names of the ``classes``, in words that follow its kind; empty where they add nothing."""
+        return ""
+
     def records(self, records: Records, classes: int, stream: Stream) -> Records:
         """What a corrupted site trains on, drawn once."""
         return records

@@ -79,6 +79,7 @@ def train(
         why = None if stop is None else stop(number, exchange.open(state)[0], states)
         if why is not None:
             break
+        paid = states if unjudged is None else dict(states)  # before the round with which the last one is judged
         state, assessments = _carried(engine, exchange, assessing, state, states, joint=unjudged is not None)
         states.roll_back(state.lost())
         seconds.append(time.perf_counter() - round_start)
@@ -86,7 +87,7 @@ def train(
         if unjudged is not None:
             amended = {**unjudged, **_assessment_report(assessments)}
             log.amend(amended)
-            progress(amended, states)
+            progress(amended, paid)
         is_due = number % assess_every == 0 or number == rounds
         sites = () if not is_due else state.cohort if assess_cohort else tuple(assessing.sites)
         joins = engine.joins and not assessing.average.decay  # what is sent next must be what is judged

@@ -9,6 +9,7 @@ Source: Biggio et al. 2011, Support Vector Machines Under Adversarial Label Nois
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,12 +24,17 @@ from consilium.core.threat import ThreatModel
 
 __all__ = ["LabelFlip"]
 
+_SHOWN = 4
+"""Classes that are named; the others are counted."""
+
 
 @dataclass(frozen=True)
 class LabelFlip(Corruption):
     """Relabels a ``share`` of the corrupted sites' training records, drawn once.
 
     ``source``: only records of this class (default: all); ``target``: to this class (default: the next, cyclically).
+    Both are positions, from 0, in the data set's list of classes: the declared one, else its labels in the order of
+    text, in which 1, 2, 3, 10 stand as 1, 10, 2, 3.  The plan and the evidence say the classes by name.
     """
 
     threat: ClassVar[ThreatModel] = ThreatModel("site", "training", "black-box", "poisoning")
@@ -45,6 +51,14 @@ class LabelFlip(Corruption):
         check(self.source is None or self.source >= 0, "source", self.source, "the index of a class")
         check(self.target is None or self.target >= 0, "target", self.target, "the index of a class")
         check(self.target is None or self.target != self.source, "target", self.target, "another class than source")
+
+    def describe(self, classes: Sequence[str]) -> str:
+        """Which class becomes which, by name; of many, the first few."""
+        sources = range(len(classes)) if self.source is None else [self.source]
+        into = {k: (k + 1) % len(classes) if self.target is None else self.target for k in sources}
+        pairs = [f"{classes[k]!r} into {classes[to]!r}" for k, to in into.items() if k != to]
+        rest = len(pairs) - _SHOWN
+        return f"turns {', '.join(pairs[:_SHOWN])}" + (f" and {rest} more classes likewise" if rest > 0 else "")
 
     def records(self, records: Records, classes: int, stream: Stream) -> Records:
         """The same records with floor(share * eligible) labels flipped; refused if a class does not exist.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import torch
@@ -22,6 +22,8 @@ from consilium.data.dataset import SPLITS, Dataset
 from .omissions import of_records
 
 __all__ = ["deduplicate", "untangle"]
+
+_RELABELLED = ", whose copies that stay bear another label: which one is right?"
 
 
 def deduplicate(dataset: Dataset) -> tuple[Dataset, dict[str, int]]:
@@ -38,13 +40,16 @@ def deduplicate(dataset: Dataset) -> tuple[Dataset, dict[str, int]]:
     highest = {digest: first[place, digest] for place, digest in sorted(first, key=lambda key: key[0])}
     y = dataset.records.y.tolist()
     removed: Counter[str] = Counter()
-    mask = torch.ones(len(y), dtype=torch.bool)
+    mask, same_label = torch.ones(len(y), dtype=torch.bool), torch.ones(len(y), dtype=torch.bool)
     for i, (place, digest) in enumerate(zip(split, digests, strict=True)):
         stays = first[place, digest] if first[place, digest] != i else highest[digest]
         if stays != i:
             mask[i] = False
+            same_label[i] = y[i] == y[stays]
             removed[_place(dataset, place, split[stays]) + (" (other label)" if y[i] != y[stays] else "")] += 1
-    return _select(dataset, mask, "exact duplicates removed"), dict(sorted(removed.items()))
+    places = dict(sorted(removed.items()))
+    masks = {"exact duplicates removed": mask | ~same_label, f"exact duplicates removed{_RELABELLED}": same_label}
+    return _select(dataset, mask, masks), places
 
 
 def untangle(dataset: Dataset) -> tuple[Dataset, dict[str, int]]:
@@ -56,12 +61,16 @@ def untangle(dataset: Dataset) -> tuple[Dataset, dict[str, int]]:
     highest = torch.zeros(int(unit.max()) + 1, dtype=torch.long).scatter_reduce(0, unit, split, "amax")[unit]
     pairs = zip(split[split < highest].tolist(), highest[split < highest].tolist(), strict=True)
     removed = Counter(_place(dataset, low, high) + " (same unit)" for low, high in pairs)
-    rest = _select(dataset, split == highest, "records removed whose unit stands in a higher split")
+    stays = split == highest
+    rest = _select(dataset, stays, {"records removed whose unit stands in a higher split": stays})
     return rest, dict(sorted(removed.items()))
 
 
-def _select(dataset: Dataset, mask: Tensor, what: str) -> Dataset:
-    """The records of ``dataset`` under a boolean mask, with all that belongs to them; the others are counted."""
+def _select(dataset: Dataset, mask: Tensor, what: Mapping[str, Tensor]) -> Dataset:
+    """The records of ``dataset`` under a boolean mask, with all that belongs to them.
+
+    The others are counted under each word of ``what`` by a mask of its own.
+    """
     if bool(mask.all()):
         return dataset
     return replace(
@@ -69,7 +78,7 @@ def _select(dataset: Dataset, mask: Tensor, what: str) -> Dataset:
         records=dataset.records.select(mask),
         split=None if dataset.split is None else dataset.split[mask],
         keys=None if dataset.keys is None else dataset.keys[mask],
-        omitted=(*dataset.omitted, *of_records(what, dataset, mask)),
+        omitted=(*dataset.omitted, *(one for word, part in what.items() for one in of_records(word, dataset, part))),
     )
 
 

@@ -18,6 +18,7 @@ from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.random import Stream
 from consilium.core.records import Consortium, Pools, Records, Site
+from consilium.data.checks.column_scales import check_columns
 from consilium.data.checks.duplicates import deduplicate, untangle
 from consilium.data.checks.names import check_names
 from consilium.data.checks.omissions import check_whole, first
@@ -56,7 +57,7 @@ def gather(
     _check_shares(sites, public, validation, test, non_members)
     source_data = verified(source.load())
     named = check_names(source_data, shared_patients=shared_patients)
-    cautions = (*source_data.cautions, *named, *check_scales(source_data))
+    cautions = (*source_data.cautions, *named, *check_scales(source_data), *check_columns(source_data))
     dataset, duplicates = deduplicate(source_data)
     check_whole(source_data, dataset, "exact duplicates", "keep one copy of these records, where they belong")
     check_patients(dataset)

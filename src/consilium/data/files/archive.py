@@ -76,12 +76,23 @@ def _elements(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> 
         if dtype.hasobject:
             raise Refused(
                 f"array {member.filename} holds Python objects, which are never read",
-                remedy="store numbers: numpy.savez(path, x=x.astype('float32'), y=y.astype('int64'))",
+                remedy=_instead(member.filename.removesuffix(".npy")),
                 where=str(path),
             )
         if file.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
             raise ValueError(f"{member.filename} declares shape {shape}, which does not match its size")
     return math.prod(shape)
+
+
+def _instead(name: str) -> str:
+    """How array ``name`` can be stored without Python objects."""
+    if name.rpartition("_")[2].casefold() in ("units", "keys", "columns"):
+        return (
+            f"store names as text: numpy.savez(path, ..., {name}=numpy.array([str(one) for one in {name}])); first "
+            "name those that are None, or leave out their records"
+        )
+    kind = "int64" if name.rpartition("_")[2].casefold() in ("y", "labels") else "float32"
+    return f"store numbers: numpy.savez(path, ..., {name}={name}.astype('{kind}'))"
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from consilium.core.errors import Refused
 from consilium.core.inputs import Inputs
 from consilium.core.records import Records
+from consilium.data.checks.coarse_copies import coarse_copies
 from consilium.data.checks.scales import check_depth
 from consilium.data.dataset import TEST, TRAIN, VALIDATION
 
@@ -40,7 +41,10 @@ NAMES = frozenset(name for names in (*_PLAIN.values(), *_SPLIT.values(), (COLUMN
 
 @dataclass(frozen=True, eq=False)
 class ArrayDataset:
-    """Records, their split and their natural sites (each None if not given), the names, what inputs mean."""
+    """Records, their split and their natural sites (each None if not given), the names, what inputs mean.
+
+    ``copies`` are notes on records of two splits that differ by rounding alone.
+    """
 
     records: Records
     split: Tensor | None
@@ -48,6 +52,7 @@ class ArrayDataset:
     key_names: tuple[str, ...]
     inputs: Inputs
     unit_names: tuple[str, ...]
+    copies: tuple[str, ...] = ()
 
 
 def standard_names(keys: Iterable[str], where: str) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -113,7 +118,9 @@ def laid_out(arrays: _Arrays, where: str) -> ArrayDataset:
     marks = [torch.full((n,), split) for (split, _), n in zip(parts, sizes, strict=True) if split is not None]
     split = torch.cat(marks).to(torch.int8) if marks else None
     meaning = meaning_of([arrays[names[0]] for _, names in parts], arrays.get(COLUMNS), units is not None, where)
-    return ArrayDataset(Records.of(torch.cat(x), torch.cat(y), units), split, keys, key_names, meaning, unit_names)
+    stored = [(names[0], arrays[names[0]], part.numpy()) for (_, names), part in zip(parts, x, strict=True)]
+    copies, records = tuple(coarse_copies(stored)), Records.of(torch.cat(x), torch.cat(y), units)
+    return ArrayDataset(records, split, keys, key_names, meaning, unit_names, copies)
 
 
 def _parts(arrays: _Arrays, where: str) -> _Parts:

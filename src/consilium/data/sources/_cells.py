@@ -43,9 +43,10 @@ _EXPORTED = (
     (rf"[-−–]?[€$£]?\(\s*[€$£]?\s*{_DIGITS}[%€$£]?\s*\)", "write a negative number with '-' and without brackets"),
     (rf"{_DIGITS}[-−–]", "write its minus sign in front of the number"),
     (r"[+-]?(?:\d+[.,]\d*|[.,]\d+|\d+(?=[dD][+-]))[dDeE][+-]?\d+", "write it with a point and an e, as in 1.5e2"),
+    (r"[+-]?0(?:[xX][\da-fA-F]+|[bB][01]+|[oO][0-7]+)", "write it as a decimal number, as in 76 for 0x4c"),
     (rf"[+-]?\d+(?:{UNSEEN}+\d+)+(?:[.,]\d*)?", "take the blanks between its digits out"),
 )
-"""Numbers as accountants, spreadsheets, SAP and Fortran write them, and what to do."""
+"""Numbers as accountants, spreadsheets, SAP, Fortran and devices write them, and what to do."""
 _HINTS = (
     *((re.compile(looks), hint) for looks, hint in _EXPORTED),
     (_DATE, "turn dates into a number such as an age, or drop the column"),

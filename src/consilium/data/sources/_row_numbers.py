@@ -1,9 +1,10 @@
-"""Columns that number the rows: a feature that numbers the records reveals the label where the file is sorted.
+"""Columns that number rows or identify people: a feature that reveals which record it is reveals its label.
 
     Unnamed: 0, __index_level_0__      pandas' own names for an index that was stored as a column
     id, patient_id, mrn, row           whole numbers, each once, under a name that suggests it
+    patient_id, mrn, subject, surname  text or numbers, once or often: whose several records are in training and in test
 
-Both are refused.  Whole numbers that are all different and run with the file's order are noted, whatever their name:
+All are refused.  Whole numbers that are all different and run with the file's order are noted, whatever their name:
 they may be a measurement by which the file was sorted.  Of arrays, which are scaled already, features that rise by the
 same step from record to record are.
 """
@@ -22,7 +23,7 @@ from torch import Tensor
 from consilium.core.errors import Refused
 from consilium.core.inputs import Column
 
-__all__ = ["check_index_name", "row_number_features", "row_number_note"]
+__all__ = ["check_index_name", "check_person_name", "row_number_features", "row_number_note"]
 
 _INDEX = re.compile(r"(?i:unnamed: ?\d+(?:[._].*)?)|__index_level_\d+__|level_\d+")
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|#")
@@ -32,6 +33,15 @@ _COUNTED = re.compile(
     r"|index"
 )
 _NUMBER = re.compile(r"no|nr|num|number|index|key|code|name|#")
+_PERSON = r"(?:pat|patients?|subjects?|persons?|participants?)"
+_COUNT = r"(?:no|nr|num|number|#)"
+_OF_PEOPLE = re.compile(
+    rf"(?:{_PERSON}_?|case_?|(?:record|sample|study|encounter|visit|admission)_)?(?:ids?|u?uid|guid)|pid|mrn|ssn|pseudonym"
+    rf"|patient|subject|person|participant|{_PERSON}_?(?:[a-z]+_)?(?:{_COUNT}|key|code|name)|case_?{_COUNT}"
+    rf"|(?:(?:first|last|full|family|given|maiden)_?)?name|surname|forename"
+    rf"|(?:medical_record|social_security|health_insurance|insurance|nhs|hospital)_{_COUNT}"
+)
+"""Words of a name, in small letters and with a low line between them."""
 _FEW = 8
 """Of fewer rows, numbers in order may be chance."""
 
@@ -46,6 +56,18 @@ def check_index_name(name: str) -> None:
             f"column {name!r} is an index that was stored with the table, and no feature",
             remedy=f'drop it (drop = ["{name}"]), export with index=False, or give it a name',
             where="drop",
+        )
+
+
+def check_person_name(name: str, *, patients: bool) -> None:
+    """Refuse a feature column whose name says that it tells whose a record is; ``patients``: another column does."""
+    if _names_people(name):
+        raise Refused(
+            f"column {name!r} tells by its name whose each record is, and is no feature: a model knows by it the label "
+            "of everybody with other records in training",
+            remedy=("" if patients else f'patient = "{name}" keeps each person\'s records together; else ')
+            + f'drop = ["{name}"], or rename it if it is measured',
+            where="drop" if patients else "patient",
         )
 
 
@@ -100,6 +122,11 @@ def _names_ids(name: str) -> bool:
     of_people = _COUNTED.fullmatch(before[0] if before else last)
     numbers = len(before) == 1 and _NUMBER.fullmatch(last)
     return bool(_ID.fullmatch(last) or (of_people and (numbers or not before)))
+
+
+def _names_people(name: str) -> bool:
+    """patient_id, MRN, subject, case no, last name: but not device_id, visit no, drug_name, persons_in_household."""
+    return bool(_OF_PEOPLE.fullmatch("_".join(word.casefold() for word in _WORDS.findall(name))))
 
 
 def _runs_in_order(values: npt.NDArray[Any]) -> bool:

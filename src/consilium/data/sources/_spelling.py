@@ -23,6 +23,8 @@ UNSEEN = (
 """Blanks of every kind and characters that have no width."""
 _AROUND = re.compile(rf"\A{UNSEEN}+|{UNSEEN}+\Z")
 _ANYWHERE = re.compile(UNSEEN)
+_SAYINGS = (("true", "1", "yes"), ("false", "0", "no"), ("y", "yes"), ("n", "no"), ("t", "true"), ("f", "false"))
+"""Words of one answer."""
 
 
 def plain_text(text: str) -> str:
@@ -42,15 +44,15 @@ def exact(number: str) -> Decimal:
 
 
 def check_words_apart(words: Sequence[str], rows: Sequence[int], name: str) -> None:
-    """Refuse two words ``(n,)`` of column ``name`` that differ only by case, blanks or how a number is written, or that
-    look alike; ``rows`` are their numbers in the table.
+    """Refuse two words ``(n,)`` of column ``name`` that differ only by case, blanks or how a number is written, that
+    look alike, or that mean the same (True and 1); ``rows`` are their numbers in the table.
 
     Raises Refused: two words that look alike.
     """
     first = dict(zip(reversed(words), reversed(rows), strict=True))
     spelt: dict[object, str] = {}
     for word in sorted(first, key=first.__getitem__):
-        others = [spelt.setdefault(key, word) for key in (_alike(word), ("drawn", drawn(word)))]
+        others = [spelt.setdefault(key, word) for key in (_alike(word), ("drawn", drawn(word)), *_sayings(word))]
         other = next((one for one in others if one != word), None)
         if other is not None:
             raise Refused(
@@ -58,6 +60,12 @@ def check_words_apart(words: Sequence[str], rows: Sequence[int], name: str) -> N
                 remedy="is it one category? write it one way in the file, or declare both in categories",
                 where="categories",
             )
+
+
+def _sayings(word: str) -> list[object]:
+    """The same for words that both say yes, or no."""
+    plain = re.sub(r"\.0+\Z", "", word.casefold())
+    return [("says", answer) for answer in _SAYINGS if plain in answer]
 
 
 def _alike(word: str) -> object:

@@ -22,7 +22,7 @@ from consilium.data.files.layout import NAMES, laid_out, standard_names
 from consilium.data.files.origin import given_file, stated
 from consilium.data.source import Source
 
-from ._row_numbers import row_number_features
+from ._row_numbers import check_person_name, row_number_features
 from ._spelling import check_words
 
 __all__ = ["NPZ"]
@@ -56,6 +56,8 @@ class NPZ(Source):
         dataset = laid_out({known.get(name, name): array for name, array in arrays.items()}, str(file))
         classes = self.classes or _counted(dataset.records.y, file)
         check_labels(dataset.records.y, len(classes), str(file))
+        for column in dataset.inputs.columns:
+            check_person_name(column.name, patients=bool(dataset.unit_names))
         return Dataset(
             name=self.kind(),
             records=dataset.records,
@@ -69,7 +71,7 @@ class NPZ(Source):
             unit_names=dataset.unit_names,
             omitted=by_site("arrays not read", [""] * len(unread), first(unread)),
             inputs=replace(dataset.inputs, classes_declared=self.classes is not None),
-            cautions=row_number_features(dataset.records.x, dataset.split, dataset.inputs.columns),
+            cautions=(*row_number_features(dataset.records.x, dataset.split, dataset.inputs.columns), *dataset.copies),
         )
 
 

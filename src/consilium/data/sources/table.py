@@ -32,7 +32,7 @@ from ._cells import numbers, plain_words
 from ._columns import Encoded, check_classes, encode_numbers, encode_words
 from ._frame import check_missing, gaps_of, is_parquet, read_table
 from ._knobs import check_roles
-from ._row_numbers import check_index_name, row_number_note
+from ._row_numbers import check_index_name, check_person_name, row_number_note
 from ._spelling import check_words, plain_text
 from ._thousands import check_thousands
 from ._types import check_types, text_columns
@@ -196,7 +196,10 @@ class Table(Source):
         values = None if name in listed else self._numbers(frame, name, declared)
         if values is not None:
             encoded = encode_numbers(values, declared, name, frame[name].nunique())
-            return replace(encoded, note=row_number_note(values, name))
+            encoded = replace(encoded, note=row_number_note(values, name))
+            check_person_name(name, patients=self.patient is not None)
+            return encoded
+        check_person_name(name, patients=self.patient is not None)
         if declared is not None:
             raise Refused(f"column {name!r} does not hold numbers", remedy="declare categories", where="ranges")
         return encode_words(

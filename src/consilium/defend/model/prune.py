@@ -71,7 +71,7 @@ class Prune(ModelDefence):
         """``kept`` values, ``mask`` (one bit per weight, packed) and all other tensors end to end."""
         named = collect(module)
         weights = torch.cat([t.flatten() for _, t in _weights(module)])
-        rest = {name: t for name, t in named.items() if name not in _names(module)}
+        rest = {name: t for name, t in named.items() if name not in _tied(module)}
         return {"kept": weights[weights != 0], "mask": _packed(weights != 0), **joined(rest)}
 
     def structure(self, module: nn.Module, example: Tensor) -> nn.Module:
@@ -96,12 +96,13 @@ class Prune(ModelDefence):
     def unpack(self, module: nn.Module, artefact: Mapping[str, Tensor]) -> nn.Module:
         """The stored weights between their zeros."""
         module = copy.deepcopy(module)
-        named, mine = collect(module), _names(module)
+        named, mine, tied = collect(module), _names(module), _tied(module)
         weights = {name: named[name] for name in mine}
         mask = _unpacked(artefact["mask"], sum(t.numel() for t in weights.values()))
         flat = torch.zeros(len(mask), dtype=artefact["kept"].dtype).masked_scatter(mask, artefact["kept"])
         dense = split({str(flat.dtype).removeprefix("torch."): flat}, weights)
-        return fill_artefact(module, {**dense, **split(artefact, {n: t for n, t in named.items() if n not in mine})})
+        pruned = {name: dense[first] for name, first in tied.items()}
+        return fill_artefact(module, {**pruned, **split(artefact, {n: t for n, t in named.items() if n not in tied})})
 
     def surrogate(self, defended: nn.Module, before: nn.Module | None) -> nn.Module:
         """The pruned model itself: it has gradients."""
@@ -146,6 +147,15 @@ def _weights(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def _names(module: nn.Module) -> list[str]:
     """The names of :func:`_weights` as :func:`collect` writes them."""
     return [name if "." in name else f".{name}" for name, _ in _weights(module)]
+
+
+def _tied(module: nn.Module) -> dict[str, str]:
+    """Every name of a pruned weight, with the one under which it is stored: tied weights have several."""
+    first = {
+        id(module.get_parameter(name)): full for (name, _), full in zip(_weights(module), _names(module), strict=True)
+    }
+    every = ((name if "." in name else f".{name}", p) for name, p in module.named_parameters(remove_duplicate=False))
+    return {name: first[id(p)] for name, p in every if id(p) in first}
 
 
 def _batches(n: int, steps: int, stream: Stream) -> Iterator[Tensor]:

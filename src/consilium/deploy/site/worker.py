@@ -70,6 +70,7 @@ class Worker:
     def __init__(self, site: str, holding: Holding, state: Path, guard: Guard) -> None:
         self.site, self.holding, self.state, self.guard = site, holding, state, guard
         self._studies: dict[str, _Prepared] = {}
+        self._cautions: tuple[str, ...] = ()
 
     def __call__(self, message: Message) -> RecordDict:
         """The answer to one message, with the request's token."""
@@ -174,12 +175,23 @@ class Worker:
     def _read(self, study: DescribedStudy) -> Consortium:
         """The site's data; of an error in its own data only the fact is sent, since the reason may contain records."""
         try:
-            return self.holding.gather(study, self.site)
+            data = self.holding.gather(study, self.site)
         except ConsiliumError as error:
             if not self.holding.own:
                 raise
             _log.warning("the data cannot be used: %s", error)
             raise Refused("the site's own data cannot be used", remedy="see the site's log", where="data") from None
+        if self.holding.own:
+            self._log_cautions(data)
+        return data
+
+    def _log_cautions(self, data: Consortium) -> None:
+        """Log what is left out and what may be wrong in the site's own log; once for the same data."""
+        lines = (*(f"left out or clipped: {one.line()}" for one in data.omitted), *data.cautions)
+        for line in lines:
+            if line not in self._cautions:
+                _log.warning("%s", line)
+        self._cautions = lines
 
     def _prepare(self, request: wire.StudyRequest, digest: str) -> _Prepared:
         study = understand(request)

@@ -5,6 +5,8 @@ Fallback for networks whose examples interact: ``vmap(grad)``, one example at a 
 
 from __future__ import annotations
 
+import warnings
+
 from torch import Tensor
 from torch.func import grad, vmap
 
@@ -45,7 +47,10 @@ class ByVmap:
 
             return objective.losses(predict, {name: t.unsqueeze(0) for name, t in example.items()}).squeeze(0)
 
-        gradients = vmap(grad(loss), in_dims=(None, 0), randomness="different")(named, part.batch)
+        with warnings.catch_warnings():
+            # Some kernels (mkldnn's LSTM) go one by one under vmap: slow and right, and the log says that it is vmap.
+            warnings.filterwarnings("ignore", "There is a performance drop because we have not yet implemented")
+            gradients = vmap(grad(loss), in_dims=(None, 0), randomness="different")(named, part.batch)
         rows = [g.flatten(1) for g in gradients.values()]
         if part.share is not None:
             rows = [(g * part.share.to(g.dtype)[:, None]).view(part.n, -1, g.shape[1]).sum(1) for g in rows]

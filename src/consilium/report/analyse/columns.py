@@ -121,9 +121,8 @@ _LAST = (
         "mia_advantage",
         "advantage",
         "Membership",
-        "True minus false positive rate of the first membership attack: 0 means that it separates members from "
-        "non-members "
-        "no better than a coin. One threshold, set on other records; below 0 counts as 0.",
+        "True minus false positive rate of the strongest membership attack: 0 means that it separates members from "
+        "non-members no better than a coin. One threshold, set on other records; below 0 counts as 0.",
         "low",
         chance=0.0,
     ),
@@ -131,7 +130,7 @@ _LAST = (
         "mia_auc",
         "AUC",
         "Membership",
-        "AUC of the first membership attack, over all thresholds; 0.5 is a coin, and below it counts as 0.5.",
+        "AUC of the membership attack that tells most, over all thresholds; 0.5 is a coin, and below it counts as 0.5.",
         "low",
         chance=0.5,
     ),
@@ -194,11 +193,9 @@ def measure_of(cell: CellRecord, key: str) -> Measure | None:
     """The figure in column ``key`` for one cell; None where the cell has none."""
     if ":" in key:
         name, attack = key.split(":", 1)
-        return next((f.measure(name) for f in cell.attacks if f.name == attack), None)
+        return next((f.measure(name.removeprefix("mia_")) for f in cell.attacks if f.name == attack), None)
     if key.startswith("mia_"):
-        seeing = (f for f in cell.aimed("membership") if f.sees_model)
-        measures = (f.measure(key.removeprefix("mia_")) for f in seeing)
-        return next((measure for measure in measures if measure is not None), None)
+        return _largest(cell, key.removeprefix("mia_"))
     special = {"epsilon": _epsilon, "audited_epsilon": _audited, "seconds": _seconds, "worst_case": _worst}.get(key)
     if special is not None:
         return special(cell)
@@ -231,6 +228,13 @@ def _epsilon(cell: CellRecord) -> Measure:
 def _audited(cell: CellRecord) -> Measure | None:
     bounds = [m for m in (f.measure("audited_epsilon") for f in cell.attacks) if m is not None and m.value is not None]
     return max(bounds, key=lambda m: m.value or 0.0, default=None)
+
+
+def _largest(cell: CellRecord, name: str) -> Measure | None:
+    """The largest figure of the cell's membership attacks, as an adversary takes the best of them."""
+    seeing = (f for f in cell.aimed("membership") if f.sees_model)
+    told = [measure for measure in (f.measure(name) for f in seeing) if measure is not None]
+    return max((m for m in told if m.value is not None), key=lambda m: m.value or 0.0, default=next(iter(told), None))
 
 
 def _seconds(cell: CellRecord) -> Measure | None:

@@ -52,7 +52,7 @@ def gap(groups: Sequence[Signed], column: TableColumn, outcomes: Outcomes, confi
         return _exact(groups)
     if column.key == "latency_ratio":
         return _timed(groups)
-    if column.key not in _PAIRED and not column.robustness:
+    if column.key.partition(":")[0] not in _PAIRED and not column.robustness:
         return NOT_COMPARED
     results = [outcomes.pair(group, column.key) for group in groups]
     pairs = [pair for pair in results if isinstance(pair, Pair)]

@@ -4,7 +4,8 @@ For a choice c of an axis, every arm with c is paired with the arm that has the 
 otherwise the same, under the same seed and clean; the figure is the mean of the paired differences with its paired
 interval (:mod:`.compare`), beside the smallest and the largest.  An infection is treated alike: an infected model
 against its clean twin.  Beyond the interval, and with every pair on that side of 0, it is a gain or a loss; else it is
-not measurable: so where one pair is 0.  Leakage is counted above chance: an advantage below 0 as 0.
+not measurable: so where one pair is 0.  Leakage is counted above chance: an advantage below 0 as 0; of one and the
+same attack in both (:mod:`.leakage`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from consilium.report.load.records import CellRecord, StudyRecord
 
 from .columns import TableColumn, columns, is_bound, measure_of
 from .compare import NOT_COMPARED, Gap, gap
+from .leakage import compared_column
 from .outcomes import Outcomes
 
 __all__ = ["Change", "Effect", "changed", "effects", "less_noise", "readings", "unpaired"]
@@ -73,7 +75,7 @@ class Effect:
 
 def changed(study: StudyRecord) -> tuple[TableColumn, ...]:
     """The columns in which effects are shown."""
-    shown = [c for c in columns(study) if c.key in _SHOWN]
+    shown = [compared_column(study, c) for c in columns(study) if c.key in _SHOWN]
     evasion = [c for c in columns(study) if c.robustness]
     if len(evasion) == 1:  # one attack is its own worst case
         place = sum(c.group == "Utility" for c in shown)

@@ -10,7 +10,7 @@ every attack and leaks nothing), a loose bound never.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from consilium.core.rounding import round_down
 from consilium.report.load.numbers import interval, number
@@ -19,8 +19,9 @@ from consilium.report.load.records import StudyRecord
 from .audits import audits
 from .columns import TableColumn, columns
 from .compare import CONFIDENCE, Gap, Signed, gap, shared, valued
+from .leakage import attack_columns, compared_column
 from .outcomes import LOST_SCORES, Outcomes
-from .summary import Figure, Row
+from .summary import Figure, Row, figure_of
 
 __all__ = ["NOBODY", "UNDETERMINED", "Highlight", "highlights"]
 
@@ -60,9 +61,7 @@ def highlights(study: StudyRecord, rows: Sequence[Row]) -> tuple[Highlight, ...]
         best("Most accurate", clean, by_key.get("accuracy"), "clean arms, whatever their defences"),
         best("Most accurate with an ε", claimed, by_key.get("accuracy"), _epsilons(claimed)),
         best("Withstands most", clean, strongest, "test records right under every evasion attack here"),
-        best(
-            "Leaks least", clean, by_key.get("mia_advantage"), "advantage in membership inference; 0 or less is a coin"
-        ),
+        _leaks_least(study, clean, by_key.get("mia_advantage"), best),
         _audited(rows, by_key.get("audited_epsilon")),
         _smallest(clean, by_key.get("bytes")),
         _harm(rows, by_key.get("accuracy"), outcomes),
@@ -76,7 +75,15 @@ class _Best:
 
     outcomes: Outcomes
 
-    def __call__(self, title: str, rows: Sequence[Row], column: TableColumn | None, text: str) -> Highlight | None:
+    def __call__(
+        self,
+        title: str,
+        rows: Sequence[Row],
+        column: TableColumn | None,
+        text: str,
+        others: Sequence[TableColumn] = (),
+    ) -> Highlight | None:
+        """Ranked by ``column``; nobody is crowned against an arm than which it is worse in one of the ``others``."""
         ranked = _ranked(rows, column) if column else []
         if not ranked or column is None:
             return None
@@ -84,7 +91,8 @@ class _Best:
         (row, figure), rivals = ranked[0], [rival for rival, _ in ranked[1:]]
         sign = 1 if column.better == "high" else -1
         gaps = _gaps(rivals, lambda rival: shared(row.cells, rival.cells, column.key), column, self.outcomes)
-        alike = [rival for rival, apart in zip(rivals, gaps, strict=True) if apart.sign != sign]
+        worse = {id(rival): self._worse(row, rival, others) for rival in rivals}
+        alike = [rival for rival, by in zip(rivals, gaps, strict=True) if by.sign != sign or worse[id(rival)]]
         between = interval(figure.low, figure.high, column.style)
         value = ("≤ " if figure.at_most else "") + number(figure.value, column.style)
         if not rivals:
@@ -93,8 +101,26 @@ class _Best:
             return Highlight(title, value, between, row.code, row.arm.name, f"{text}; {_beyond(len(rivals))}")
         sentence = f"{text}. {_first(ranked, column, f'{value} ({between})' if between else value)}"
         why = _inside(alike, gaps, len(rivals), _lost_scores((row, *rivals), column, self.outcomes))
+        why += "".join(f"; worse than {rival.code} by {worse[id(rival)]}" for rival in alike if worse[id(rival)])
         verdict = UNDETERMINED if _unknown([apart for apart in gaps if apart.sign != sign]) else NOBODY
         return Highlight(title, verdict, "", row.code, row.arm.name, f"{sentence}. {why}", _row_names(row, *alike))
+
+    def _worse(self, row: Row, rival: Row, others: Sequence[TableColumn]) -> str:
+        """The columns in which ``row`` is worse than ``rival`` beyond their paired interval."""
+        apart = {c.label: (c, gap(shared(row.cells, rival.cells, c.key), c, self.outcomes)) for c in others}
+        return ", ".join(name for name, (c, by) in apart.items() if by.sign == (-1 if c.better == "high" else 1))
+
+
+def _leaks_least(study: StudyRecord, rows: Sequence[Row], column: TableColumn | None, best: _Best) -> Highlight | None:
+    """Every arm under the same attack; an arm that another attack finds to leak more than a rival leads nothing."""
+    if column is None:
+        return None
+    one, every = compared_column(study, column), attack_columns(study, column)
+    text, name = "advantage in telling members; 0 or less is a coin", one.key.partition(":")[2]
+    if name:
+        text = f"advantage of “{name}”, the strongest of {len(every)} attacks over all arms; 0 or less is a coin"
+        rows = [replace(row, figures={**row.figures, one.key: figure_of(row.cells, one)}) for row in rows]
+    return best("Leaks least", rows, one, text, [other for other in every if other.key != one.key])
 
 
 def _first(ranked: Sequence[tuple[Row, Figure]], column: TableColumn, value: str) -> str:

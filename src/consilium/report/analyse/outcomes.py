@@ -100,8 +100,8 @@ def _checked(cell: CellRecord, key: str) -> RecordOutcomes | str:
 
 
 def _read(cell: CellRecord, key: str) -> RecordOutcomes | str:
-    if key == "mia_advantage":
-        return _membership(cell)
+    if key.partition(":")[0] == "mia_advantage":
+        return _membership(cell, key)
     records = read_records(cell.file)
     plain = key in ("accuracy", "balanced_accuracy")
     needed: tuple[CellRecord | FindingRecord, ...] = (cell, *([] if plain else _evasion_findings(cell, key)))
@@ -135,9 +135,9 @@ def _evasion_findings(cell: CellRecord, key: str) -> list[FindingRecord]:
     return [f for f in findings if f.kind == "worst-case"] or findings
 
 
-def _membership(cell: CellRecord) -> RecordOutcomes | str:
+def _membership(cell: CellRecord, key: str) -> RecordOutcomes | str:
     """The judged half, by the threshold that the known half gives."""
-    finding = _seeing(cell)
+    finding = _seeing(cell, key)
     if finding is not None and finding.scores and finding.file is None:
         return LOST_SCORES
     scores = {} if finding is None else read_records(finding.file)
@@ -153,7 +153,8 @@ def _membership(cell: CellRecord) -> RecordOutcomes | str:
     return RecordOutcomes.of(scores["id"][judged], scores["unit"][judged], signs[judged], strata[judged], (1.0, 1.0))
 
 
-def _seeing(cell: CellRecord) -> FindingRecord | None:
-    """The finding whose advantage is shown in the matrix (:func:`.columns.measure_of`)."""
-    seeing = (f for f in cell.aimed("membership") if f.sees_model)
-    return next((f for f in seeing if f.measure("advantage") is not None), None)
+def _seeing(cell: CellRecord, key: str) -> FindingRecord | None:
+    """The finding whose advantage is shown in column ``key`` (:func:`.columns.measure_of`)."""
+    measure = measure_of(cell, key)
+    seeing = (f for f in cell.aimed("membership") if f.sees_model and key.partition(":")[2] in ("", f.name))
+    return next((f for f in seeing if measure is not None and f.measure("advantage") == measure), None)

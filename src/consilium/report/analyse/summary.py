@@ -16,6 +16,7 @@ from consilium.measure.intervals import across_seeds
 from consilium.report.load.records import CellRecord, StudyRecord
 
 from .columns import TableColumn, columns, is_bound, measure_of
+from .leakage import attack_columns, strongest_attack
 
 __all__ = ["Figure", "Row", "code_of", "figure_of", "inverted", "majority_rate", "rows"]
 
@@ -27,7 +28,8 @@ class Figure:
     ``at_most`` marks a figure of attacks that are not the strongest there are (LAWS 26): the interval is that of what
     these attacks did not break, and the robust accuracy may be below it.  ``upper`` marks one behind which an attack
     was not even adapted to the defence (LAWS 20), so it has no interval; where such an attack has no figure at all,
-    ``ceiling`` is the clean accuracy: no robust accuracy is above it.
+    ``ceiling`` is the clean accuracy: no robust accuracy is above it.  ``attack`` names the membership attack behind
+    the figure, where it is the largest of ``among`` attacks.
     """
 
     value: float | None
@@ -41,6 +43,8 @@ class Figure:
     upper: bool = False
     ceiling: float | None = None
     at_most: bool = False
+    attack: str = ""
+    among: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,16 @@ def majority_rate(study: StudyRecord) -> float | None:
 
 def _row(study: StudyRecord, arm: ArmEvidence, code: str, infected_by: str, shown: Sequence[TableColumn]) -> Row:
     cells = study.arm_cells(arm.name, infected_by)
-    return Row(arm, code, infected_by, cells, {column.key: figure_of(cells, column) for column in shown})
+    return Row(arm, code, infected_by, cells, {c.key: _strongest(study, cells, c) for c in shown})
+
+
+def _strongest(study: StudyRecord, cells: Sequence[CellRecord], column: TableColumn) -> Figure:
+    """Of several membership attacks, the figure of the one that tells most of this arm, the same in every seed."""
+    among = len(attack_columns(study, column)) if column.chance is not None else 0
+    name = strongest_attack(cells, column.key) if among else ""
+    if not name:
+        return figure_of(cells, column)
+    return replace(figure_of(cells, replace(column, key=f"{column.key}:{name}")), attack=name, among=among)
 
 
 def figure_of(cells: Sequence[CellRecord], column: TableColumn) -> Figure:

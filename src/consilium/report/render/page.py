@@ -120,6 +120,7 @@ def _inverted(study: StudyRecord, every: Sequence[Row]) -> list[str]:
     """A sentence for each figure of leakage whose whole interval is below chance."""
     return [
         f"{row.code} ({row.arm.name}{'' if row.infected_by == 'none' else f', {row.infected_by}'}): {column.label} "
+        f"{f'of “{figure.attack}” ' if figure.attack else ''}"
         f"{number(figure.value, column.style)} ({interval(figure.low, figure.high, column.style)}) lies wholly below "
         f"chance ({number(column.chance, column.style)}). It counts as chance, but who inverts the attack's guess is "
         "above chance by as much: this is leakage too."

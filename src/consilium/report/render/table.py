@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -18,7 +18,8 @@ from rich.text import Text
 from consilium.core.files import replace
 from consilium.evidence.study import ArmEvidence
 from consilium.report.analyse.columns import TableColumn, columns, measure_of
-from consilium.report.analyse.summary import Row, rows
+from consilium.report.analyse.leakage import attack_columns, strongest_attack
+from consilium.report.analyse.summary import Figure, Row, rows
 from consilium.report.load.numbers import number
 from consilium.report.load.read import read_study
 from consilium.report.load.records import CellRecord, StudyRecord
@@ -80,6 +81,7 @@ def header(study: StudyRecord) -> tuple[str, ...]:
         "collapsed",
         *_PERSONAL,
         *(name for name in _NEWER if any(measure_of(cell, name) for cell in study.evidence)),
+        *_attacked(study),
     )
 
 
@@ -87,6 +89,13 @@ def table_rows(study: StudyRecord) -> list[dict[str, object]]:
     """One mapping per arm x seed x infection, in the order of the arms."""
     names = header(study)
     return [row for arm in study.arms for row in _arm_rows(study, arm, names)]
+
+
+def _attacked(study: StudyRecord) -> tuple[str, ...]:
+    """Of several membership attacks: which one the figures are of, and each one's own."""
+    named = {c.key: attack_columns(study, c) for c in columns(study) if c.chance is not None}
+    several = {key: some for key, some in named.items() if some}
+    return (*(f"{key}_attack" for key in several), *(c.key for some in several.values() for c in some))
 
 
 def terminal_table(study_folder: Path) -> Table:
@@ -109,22 +118,27 @@ def terminal_table(study_folder: Path) -> Table:
 def _arm_rows(study: StudyRecord, arm: ArmEvidence, names: tuple[str, ...]) -> Iterator[dict[str, object]]:
     for seed in study.seeds:
         for infected_by in study.infections:
-            cells = [c for c in study.arm_cells(arm.name, infected_by) if c.seed == seed]
+            every = study.arm_cells(arm.name, infected_by)
+            cells = [c for c in every if c.seed == seed]
+            strongest = {n: strongest_attack(every, n) for n in names if f"{n}_attack" in names}
             blank = {
                 "arm": arm.name,
                 "seed": seed,
                 "infected_by": infected_by,
                 "status": "refused" if arm.refusal or arm.status == "refused" else "missing",
             }
-            yield from ([_csv_row(cell, names) for cell in cells] or [blank])
+            yield from ([_csv_row(cell, names, strongest) for cell in cells] or [blank])
 
 
-def _csv_row(cell: CellRecord, names: tuple[str, ...]) -> dict[str, object]:
+def _csv_row(cell: CellRecord, names: tuple[str, ...], strongest: Mapping[str, str]) -> dict[str, object]:
+    """Of several membership attacks the figures are those of the ``strongest`` on the arm, as in the other tables."""
     row: dict[str, object] = {"arm": cell.arm, "seed": cell.seed, "infected_by": cell.infected_by}
     row |= {"status": cell.status, "cell": cell.digest}
     if not cell.judged:
         return row
-    measures = {name: measure_of(cell, name) for name in names[len(_NAMED) :] if name not in ("delta", "collapsed")}
+    keys = {name: f"{name}:{strongest[name]}" if strongest.get(name) else name for name in names[len(_NAMED) :]}
+    measures = {name: measure_of(cell, key) for name, key in keys.items() if name not in ("delta", "collapsed")}
+    row |= {f"{name}_attack": attack for name, attack in strongest.items()}
     row |= {name: measure.value for name, measure in measures.items() if measure is not None}
     return row | {"delta": cell.privacy.delta, "collapsed": str(cell.collapsed).lower()}
 
@@ -163,13 +177,19 @@ def _cell(row: Row | None, column: TableColumn) -> Text:
         return Text("–", style="dim")
     if figure.value is None:
         none = "none" if column.key == "epsilon" and row.judged else "–"
-        return Text(none if figure.ceiling is None else f"≤ {figure.ceiling:.2f}", style="dim")
+        return Text(none if figure.ceiling is None else f"≤ {figure.ceiling:.2f}\nloose bound", style="dim")
     unranked = column.robustness and row.collapsed > 0
     text = Text(("≤ " if figure.at_most else "") + number(figure.value, column.style), "dim strike" if unranked else "")
+    if figure.upper:
+        return text.append("\nloose bound", style="dim")
     if figure.low is None or figure.high is None or column.group == "Cost":
-        return text
+        return _with_attack(text, figure)
     between = " to " if figure.low < 0 else "–"  # a dash beside a minus sign cannot be read
-    return text.append(f"\n{_short(figure.low)}{between}{_short(figure.high)}", style="dim")
+    return _with_attack(text.append(f"\n{_short(figure.low)}{between}{_short(figure.high)}", style="dim"), figure)
+
+
+def _with_attack(text: Text, figure: Figure) -> Text:
+    return text.append(f"\n{figure.attack}", style="dim") if figure.attack else text
 
 
 def _short(value: float) -> str:
@@ -185,4 +205,26 @@ def _caption(study: StudyRecord) -> str:
         f"{seeds}, 95 % interval below. ε holds for one released model: the largest over sites and seeds."
         + (labels if infections else "")
         + (" Robust: at most this, a stronger attack may find more." if _strongest(study) else "")
+        + _told(study)
+        + _loose(study)
+    )
+
+
+def _loose(study: StudyRecord) -> str:
+    figures = [row.figures.get(_strongest(study)) for row in rows(study)]
+    if not any(figure is not None and figure.upper for figure in figures):
+        return ""
+    return (
+        " Loose bound: some attack has no figure, or was not adapted to the defence; where none has one, it is the "
+        "clean accuracy."
+    )
+
+
+def _told(study: StudyRecord) -> str:
+    several = next((attack_columns(study, c) for c in columns(study) if c.key == "mia_advantage"), ())
+    if not several:
+        return ""
+    return (
+        f" Members told: by the strongest of {len(several)} attacks on each arm, named below it; the largest of "
+        "several errs upwards."
     )

@@ -138,6 +138,11 @@ class Personal:
         found = self.algorithm.model_for(self.server, self._kept(site))
         if found is None:
             raise Failed(f"{self.algorithm.kind()} has no model for {site.id}")
+        if not all(bool(tensor.isfinite().all()) for tensor in found if tensor.is_floating_point()):
+            raise Failed(
+                f"the own model of {site.id} is not finite: its training under {self.algorithm.kind()} diverged",
+                remedy="lower lr, or the knobs of the algorithm that it is multiplied with (lam)",
+            )
         return found
 
     def _kept(self, site: Site) -> AlgorithmState:

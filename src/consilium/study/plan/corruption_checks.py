@@ -17,7 +17,7 @@ from consilium.learn.objectives import CrossEntropy
 from consilium.study.build.factory import colluders
 from consilium.study.spec.spec import CorruptionSpec, FederationSpec, TrainingSpec
 
-__all__ = ["check_infections"]
+__all__ = ["check_infections", "infection_note"]
 
 _STRENGTHS = ("sites", "share", "radius")
 """The knobs at whose zero an entry is a control, by what entries call them."""
@@ -30,6 +30,14 @@ def check_infections(spec: TrainingSpec, data: Consortium, seed: int) -> None:
             _check(spec, made, data, seed)
         except Refused as error:
             raise error.at(f"corruptions[{i}]") from error
+
+
+def infection_note(made: CorruptionSpec, classes: Sequence[str]) -> str:
+    """What a corruption does by the names of the classes, as a sentence; empty where its kind says enough."""
+    deed = made.corruption.describe(classes)
+    kind = made.corruption.kind()
+    shown = kind if made.name == kind else f"{made.name}: {kind}"
+    return f"{shown} {deed}" if deed else ""
 
 
 def _check(spec: TrainingSpec, made: CorruptionSpec, data: Consortium, seed: int) -> None:

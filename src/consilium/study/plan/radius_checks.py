@@ -1,7 +1,8 @@
-"""Whether a perturbation leaves anything of its input: a ball that covers all of [0, 1] bounds nothing.
+"""Whether a perturbation does anything, and leaves anything: a ball that covers all of [0, 1] bounds nothing.
 
 Under such a radius every input may become any other, so a robust accuracy says nothing of robustness, and a model that
-is trained so learns from noise.  Whoever means 8/255 writes 8.
+is trained so learns from noise.  Whoever means 8/255 writes 8.  A ball smaller than the steps of single precision moves
+no input of the upper half of [0, 1] at all, and the clean accuracy is printed as a robust one.
 """
 
 from __future__ import annotations
@@ -19,15 +20,24 @@ __all__ = ["check_radii"]
 
 _GREY = 255
 """Levels of a byte, in which radii are often given."""
+_FINEST = 2.0**-24
+"""The distance of neighbours in [0.5, 1] in single precision."""
 
 
 def check_radii(spec: Spec, shape: tuple[int, ...]) -> None:
-    """Refused: an attack, corruption or defence whose ball covers every input of ``shape``."""
+    """Refused: an attack, corruption or defence whose ball covers every input of ``shape``, or is lost in rounding."""
     features = math.prod(shape)
     for where, entry in _entries(spec):
         ball = entry.ball() if hasattr(entry, "ball") else None
         if isinstance(ball, Ball) and ball.radius >= ball.diameter(features):
             raise _covering(entry, ball, features, where)
+        if isinstance(ball, Ball) and 0 < ball.radius < _FINEST:
+            raise Refused(
+                f"{entry.kind()} with radius {ball.radius:g} moves nothing: in single precision, numbers from 0.5 to 1 "
+                f"lie {_FINEST:.3g} apart",
+                remedy="use a radius that can be seen, such as 1/255 = 0.00392 (one grey level)",
+                where=where,
+            )
 
 
 def _entries(spec: Spec) -> Iterator[tuple[str, Entry]]:

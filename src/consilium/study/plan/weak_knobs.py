@@ -16,6 +16,8 @@ __all__ = ["weak_knobs"]
 
 _Knobs = Mapping[str, Any]
 _FEW_SHADOWS, _LOOSE_EPSILON, _LARGE, _SMALL, _FLOAT_DIGITS = 8, 50.0, 1e6, 1e-6, 7
+_FAINT = 1e-3
+"""A quarter of a grey level; inputs lie in [0, 1]."""
 _RARE = 0.01
 """Below this share of the records or weights a choice of them is next to none."""
 
@@ -33,7 +35,13 @@ def _weaknesses(entry: Entry, classes: int) -> Iterator[str]:
         yield f"top-k = {knobs['top-k']} of {classes} classes hides no answer"
 
 
+def _faint(knobs: _Knobs) -> Iterator[str]:
+    if 0 < knobs["radius"] < _FAINT:
+        yield f"radius = {knobs['radius']:g} moves an input of [0, 1] by less than a quarter of a grey level (1/255)"
+
+
 def _steps(knobs: _Knobs) -> Iterator[str]:
+    yield from _faint(knobs)
     radius, step = float(knobs["radius"]), knobs.get("step-size")
     if step is not None and knobs["steps"] * step < radius * (1 - 1e-6):
         reach = f"{knobs['steps']} steps of {step:g} reach {knobs['steps'] * step / radius:.3g} of the radius"
@@ -42,6 +50,11 @@ def _steps(knobs: _Knobs) -> Iterator[str]:
 
 def _adversarial(knobs: _Knobs) -> Iterator[str]:
     yield from _steps(knobs)
+    yield from _share(knobs)
+
+
+def _poisoned(knobs: _Knobs) -> Iterator[str]:
+    yield from _faint(knobs)
     yield from _share(knobs)
 
 
@@ -92,10 +105,11 @@ def _shadows(knobs: _Knobs) -> Iterator[str]:
 
 
 _RULES: dict[str, Callable[[_Knobs], Iterator[str]]] = {
+    "fgsm": _faint,
     "pgd": _steps,
     "transfer": _steps,
     "adversarial-training": _adversarial,
-    "adversarial-poisoning": _share,
+    "adversarial-poisoning": _poisoned,
     "label-flip": _share,
     "top-k": _whole,
     "prune": _sparsity,

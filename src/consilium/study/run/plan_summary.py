@@ -7,6 +7,7 @@ from typing import Literal, TypedDict
 
 from consilium.measure.accounting.privacy import UNITS, maximum
 from consilium.study.evaluate.shadow_training import shadows_wanted
+from consilium.study.plan.corruption_checks import infection_note
 from consilium.study.plan.nodes import CellNode
 from consilium.study.plan.plan import Plan
 from consilium.study.spec.arms import Arm
@@ -80,7 +81,11 @@ def plan_summary(plan: Plan, store: Store | None) -> dict[str, object]:
         "seeds": list(plan.spec.seeds),
         "arms": [_arm(plan, arm, cells.get(arm.name, ())) for arm in plan.arms],
         "omitted": [one.line() for one in data.omitted],
-        "notes": [*data.cautions, *(note for seed in plan.spec.seeds for note in plan.materials.planner.notes(seed))],
+        "notes": [
+            *data.cautions,
+            *(note for made in plan.spec.corruptions if (note := infection_note(made, data.classes))),
+            *(note for seed in plan.spec.seeds for note in plan.materials.planner.notes(seed)),
+        ],
         "trainings": len(plan.trainings),
         "trainings_to_do": len(todo),
         "shadows": sum(shadows_wanted(plan).values()),

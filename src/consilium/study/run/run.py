@@ -22,6 +22,7 @@ from consilium.study.executors.distributed.worker import occupied
 from consilium.study.executors.perform import Prepared, adopted
 from consilium.study.executors.scheduler import run_stages
 from consilium.study.executors.stage_monitor import Monitor
+from consilium.study.plan.corruption_checks import infection_note
 from consilium.study.plan.plan import Plan
 from consilium.study.stages.callbacks import work
 from consilium.study.stages.context import Carrier, StageContext
@@ -94,5 +95,8 @@ def introduce(plan: Plan, say: Callable[[str], None]) -> None:
     data = plan.materials.consortium(plan.spec.seeds[0])
     for line in (*(f"left out or clipped: {one.line()}" for one in data.omitted), *data.cautions):
         say(line)
+    for made in plan.spec.corruptions:
+        if note := infection_note(made, data.classes):
+            say(note)
     for note in plan.materials.planner.notes(plan.spec.seeds[0]):
         say(note)

@@ -27,6 +27,7 @@ from consilium.evidence.study import (
     StudyEvidence,
 )
 from consilium.study.build.factory import colluders
+from consilium.study.plan.corruption_checks import infection_note
 from consilium.study.plan.nodes import CellNode
 from consilium.study.plan.plan import Plan
 from consilium.study.plan.privacy_claims import privacy_record
@@ -68,9 +69,19 @@ def cell_record(plan: Plan, cell: CellNode) -> CellEvidence:
         seeds=(cell.seed,),
         corrupted=tuple(colluders(cell.corruption, data.sites, cell.seed)),
         privacy=privacy_record((), []),
-        notes=(f"data: {data.provenance}", *data.notes, *weak_knobs(_defences(cell), len(data.classes))),
+        notes=(
+            f"data: {data.provenance}",
+            *data.notes,
+            *_infection(cell, data.classes),
+            *weak_knobs(_defences(cell), len(data.classes)),
+        ),
         seconds={"training": 0.0, "evaluation": 0.0},
     )
+
+
+def _infection(cell: CellNode, classes: Sequence[str]) -> tuple[str, ...]:
+    note = "" if cell.corruption is None else infection_note(cell.corruption, classes)
+    return (note,) if note else ()
 
 
 def _defences(cell: CellNode) -> tuple[Entry, ...]:

@@ -1,0 +1,140 @@
+"""Whether each column of a table has one scale: a site in another unit, a range far too wide, a mark for "none".
+
+    glucose of 70 to 180 here, of 4 to 10 there    mmol/l at one site: the central nine tenths of the two lie apart, and
+                                                   the one spreads several times as far as the other
+    0 to 1000000 declared, 60 to 150 held          all values become nearly one number
+    -999 among 60 to 150                           a value that stands far outside, with which the others become one
+
+Nothing here is proof, so it is noted and trains.  Groups of fewer than twenty records are not compared, and columns of
+words or of two values have no scale.  No value of a record is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from consilium.data.dataset import SPLITS, Dataset
+
+__all__ = ["check_columns"]
+
+_Floats = npt.NDArray[Any]
+_FEW = 20
+"""What fewer records hold may be chance."""
+_SPREAD = 1.5
+"""The middle halves of two groups in two units differ at least by this: pounds and kilograms do by 2.2."""
+_NARROW = 1 / 16
+"""What reaches over less of a declared range is hardly told apart."""
+_FAR = 2
+"""A value lies far outside where the gap before it is this many times what all others reach over."""
+_SHOWN = 3
+"""Columns of which each fault is told; the others are counted."""
+
+
+def check_columns(dataset: Dataset) -> Iterator[str]:
+    """Notes on the columns of two-dimensional inputs ``(n, d)`` that have several scales, or one that does not fit."""
+    x = dataset.records.x
+    if x.dim() != 2 or len(x) < _FEW:
+        return
+    values = x.numpy()
+    places = [j for j in range(values.shape[1]) if not _words(dataset, j) and _valued(values[:, j])]
+    yield from _shortened([_wide(dataset, j, values[:, j]) or _outlying(dataset, j, values[:, j]) for j in places])
+    for groups in (_splits(dataset), _sites(dataset)):
+        yield from _shortened(_apart(dataset, places, {name: values[rows] for name, rows in groups.items()}))
+
+
+def _words(dataset: Dataset, place: int) -> bool:
+    return _column(dataset, place)[1]
+
+
+def _valued(x: _Floats) -> bool:
+    return len(np.unique(x)) > 2
+
+
+def _wide(dataset: Dataset, place: int, x: _Floats) -> str:
+    """``x (n,)`` that reaches over hardly any of its declared range."""
+    name, _, declared = _column(dataset, place)
+    reach = float(x.max() - x.min())
+    if not declared or reach >= _NARROW:
+        return ""
+    return (
+        f"values of {name} reach over {reach:.2g} of the declared range only, and are hardly told apart: "
+        "is the range that of another unit?"
+    )
+
+
+def _outlying(dataset: Dataset, place: int, x: _Floats) -> str:
+    """``x (n,)`` of which one value, the least or the greatest, lies far outside all others."""
+    distinct = np.unique(x)
+    for end, gap, reach in (
+        ("least", distinct[1] - distinct[0], distinct[-1] - distinct[1]),
+        ("greatest", distinct[-1] - distinct[-2], distinct[-2] - distinct[0]),
+    ):
+        if gap > _FAR * reach:
+            count = int((x == (distinct[0] if end == "least" else distinct[-1])).sum())
+            return (
+                f"the {end} value of {_column(dataset, place)[0]} ({count} of {len(x)} records) lies far outside: all "
+                f"others reach over {reach:.2g} of [0, 1]; if it stands for no value (-999), name it in missing, else "
+                "declare the range"
+            )
+    return ""
+
+
+def _splits(dataset: Dataset) -> dict[str, _Floats]:
+    if dataset.split is None:
+        return {}
+    parts = torch.unique(dataset.split).tolist()
+    return {f"the {SPLITS[part]} split": (dataset.split == part).numpy() for part in parts}
+
+
+def _sites(dataset: Dataset) -> dict[str, _Floats]:
+    if dataset.keys is None:
+        return {}
+    keys = dataset.keys.numpy()
+    order = np.argsort(keys, kind="stable")
+    numbers, starts = np.unique(keys[order], return_index=True)
+    rows = np.split(order, starts[1:])
+    return {f"site {dataset.key_name(int(k))!r}": at for k, at in zip(numbers, rows, strict=True)}
+
+
+def _apart(dataset: Dataset, places: Sequence[int], groups: Mapping[str, _Floats]) -> list[str]:
+    """A note for each column in which the groups that lie farthest apart seem to have two units."""
+    large = {name: x[:, places] for name, x in groups.items() if len(x) >= _FEW}
+    if len(large) < 2 or not places:
+        return []
+    names = list(large)
+    # (groups, 4, columns): the ends of the central nine tenths and of the middle half
+    ends = np.stack([np.quantile(x, [0.05, 0.25, 0.75, 0.95], axis=0) for x in large.values()])
+    lower, upper = ends[:, 3].argmin(0), ends[:, 0].argmax(0)
+    notes = []
+    for k, place in enumerate(places):
+        low, high = ends[lower[k], :, k], ends[upper[k], :, k]
+        halves = sorted((float(low[2] - low[1]), float(high[2] - high[1])))
+        if low[3] < high[0] and halves[0] > 0 and halves[1] >= _SPREAD * halves[0]:
+            name = _column(dataset, place)[0]
+            notes.append(
+                f"values of {name} of {names[lower[k]]} lie below those of {names[upper[k]]}, and "
+                f"the middle halves of the two differ {halves[1] / halves[0]:.1f} times in width: are they in one unit?"
+            )
+    return notes
+
+
+def _column(dataset: Dataset, place: int) -> tuple[str, bool, bool]:
+    """What feature ``place`` is called, whether it is a word's, and whether its range was declared."""
+    at = 0
+    for column in dataset.inputs.columns:
+        at += max(1, len(column.words))
+        if place < at:
+            return f"column {column.name!r}", bool(column.words), column.range is not None
+    return f"feature {place}", False, False
+
+
+def _shortened(notes: Sequence[str]) -> Iterator[str]:
+    told = [note for note in notes if note]
+    yield from told[:_SHOWN]
+    if len(told) > _SHOWN:
+        yield f"the same of {len(told) - _SHOWN} more columns as of the last {_SHOWN}"
