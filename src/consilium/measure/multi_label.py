@@ -2,7 +2,7 @@
 
     macro AUROC                mean over findings of AUROC_k                        chance 1/2
     macro average precision    mean over findings of sum_j (R_j - R_{j-1}) P_j      chance: the mean prevalence
-    label accuracy             share of all single answers that are right           chance: each finding's commoner answer
+    label accuracy             share of all single answers that are right           chance: the commoner answers
 
 A finding that no record has, or every record has, has no AUROC: it is left out of the means, by name.  Intervals
 resample units (patients) with all their records; a finding that a resample lacks is left out of that resample's mean.
@@ -39,8 +39,8 @@ def multi_label_figures(
 ) -> tuple[Measure, ...]:
     """Figures of ``logits (n, k)`` for findings ``y (n, k)``; finite logits of at least one record.
 
-    label_accuracy, macro_auroc, macro_average_precision, brier_score, expected_calibration_error, then AUROC and average
-    precision of each finding.  Raises Refused where shapes do not fit.
+    label_accuracy, macro_auroc, macro_average_precision, AUROC and average precision of each finding, brier_score,
+    expected_calibration_error.  Raises Refused where shapes do not fit.
     """
     if logits.shape != y.shape or logits.dim() != 2 or len(labels) != y.shape[1]:
         raise Refused(f"logits {tuple(logits.shape)}, labels {tuple(y.shape)} and {len(labels)} names do not fit")

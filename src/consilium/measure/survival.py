@@ -31,7 +31,7 @@ _Floats = NDArray[np.float64]
 def survival_figures(
     risk: Tensor, survival: Tensor, y: Tensor, horizon: float, units: Tensor, stream: Stream
 ) -> tuple[Measure, ...]:
-    """c_index of ``risk (n,)``, and brier_score of ``survival (n,)`` at the ``horizon``, for ``y (n, 2)``: time, event."""
+    """c_index of ``risk (n,)``, brier_score of ``survival (n,)`` at the ``horizon``; ``y (n, 2)``: time, event."""
     time, event = y[:, 0].double().numpy(), y[:, 1].numpy() > 0.5
     ids: NDArray[np.int64] = units.numpy()
     known = (event & (time <= horizon)) | (time > horizon) | (~event & (time == horizon))

@@ -2,9 +2,9 @@
 
     loss = mean over pixels of cross-entropy + 1 - mean over labels of (2 sum p g + 1) / (sum p + sum g + 1)
 
-g is the truth and p the probability, per record; the second term (soft Dice) is over the foreground.  Masks exclude each
-other (softmax; label 0 is the background) or are nested (sigmoid: the tumour's core within the whole tumour).  A record
-is right where its mean Dice over the foreground labels reaches ``threshold``; a label that neither shows counts 1.
+g is the truth and p the probability, per record; the second term (soft Dice) is over the foreground.  Masks exclude
+each other (softmax; label 0 is the background) or are nested (sigmoid: the tumour's core within the whole tumour).  A
+record is right where its mean Dice over the foreground labels reaches ``threshold``; what neither shows counts 1.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Masks(Task):
     y: int64 ``(n, *spatial)``, 0 for the background, or ``(n, labels, *spatial)`` of 0 and 1 where they are ``nested``;
     answers: logits ``(n, labels, *spatial)``.  ``threshold`` is the mean Dice from which a record's answer is right.
 
-    Source: Milletari et al. 2016, V-Net, arXiv 1606.04797 (soft Dice); Isensee et al. 2021, nnU-Net (with cross-entropy)
+    Source: Milletari et al. 2016, V-Net, arXiv 1606.04797 (soft Dice); Isensee et al. 2021, nnU-Net (the sum)
     """
 
     score: ClassVar[str] = "dice"
@@ -108,23 +108,19 @@ class Masks(Task):
         """Which foreground labels a record shows, numbered."""
         if not len(y):
             return torch.zeros(0, dtype=torch.long)
-        if self.nested:
-            shown = y.flatten(2).any(2)
-        else:
-            shown = (
-                torch.stack([(y == label).flatten(1).any(1) for label in range(1, int(y.max()) + 1)], 1)
-                if y.any()
-                else y.flatten(1)[:, :1] > 0
-            )
-        return torch.unique(shown, dim=0, return_inverse=True)[1]
+        shown = self._planes(y, max(2, int(y.max()) + 1)).flatten(2).any(2)
+        kinds: Tensor = torch.unique(shown, dim=0, return_inverse=True)[1]
+        return kinds
 
     def most_right(self, y: Tensor) -> int:
-        """By one label everywhere."""
+        """By one label everywhere, or each pixel's commonest label: the best of these."""
         if not len(y):
             return 0
-        labels = y.shape[1] if self.nested else int(y.max()) + 1
-        constants = range(2) if self.nested else range(labels)
-        return max(int(self._reaches(torch.full_like(y, c), y, max(labels, 2)).sum()) for c in constants)
+        labels = y.shape[1] if self.nested else max(2, int(y.max()) + 1)
+        values = 2 if self.nested else labels
+        commonest = torch.stack([(y == value).sum(0) for value in range(values)]).argmax(0)
+        constants = [torch.full_like(y[0], value) for value in range(values)] + [commonest]
+        return max(int(self._reaches(constant.expand_as(y), y, labels).sum()) for constant in constants)
 
     def drawn(self, count: int, labels: int, inputs: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Every pixel at random."""

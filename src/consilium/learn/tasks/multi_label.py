@@ -1,6 +1,6 @@
 """Several findings a record, each present or absent on its own (a chest X-ray with effusion and cardiomegaly).
 
-    loss = mean over k of log(1 + exp(-s_k z_k)),   s_k = 2 y_k - 1          finding k is answered rightly where s_k z_k > 0
+    loss = mean over k of log(1 + exp(-s_k z_k)),   s_k = 2 y_k - 1     finding k is right where s_k z_k > 0
 
 A record is right where at least the share ``right_share`` of its findings is; by default every one.
 """

@@ -1,6 +1,6 @@
 """Numbers instead of classes: a dose, an age, a volume.
 
-    loss = mean over k of (a_k - s_k)^2,   s_k = (y_k - low) / (high - low)      answer in the units of y: low + a (high - low)
+    loss = mean over k of (a_k - s_k)^2,   s_k = (y_k - low) / (high - low)     answer: low + a (high - low)
 
 The range is a public constant of the study, never read from the records (LAWS 9): it makes losses of unlike quantities
 alike, and bounds what one record can do.  A record is right where every quantity is within ``tolerance`` of the truth.

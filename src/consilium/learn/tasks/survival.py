@@ -4,8 +4,8 @@
     loss = - sum over intervals survived of log(1 - h_j) - [event in interval k] log h_k
 
 Time is cut at public constants, so the loss is a sum over one record's own intervals: unlike Cox's partial likelihood,
-which compares each record with all others at risk, it can be clipped record by record.  An interval in which a record is
-censored counts as survived from its middle on.
+which compares a record with all others at risk, it can be clipped record by record.  An interval in which a record
+is censored counts as survived from its middle on.
 
 A record is right where S says so at the ``horizon``: below one half for who had the event by then; for the others at
 least one half as long as they are known to be without it, up to the horizon.
@@ -44,7 +44,7 @@ class Survival(Task):
     y: float32 ``(n, 2)``: time above 0, and 1 for an event or 0 for a time without one so far; answers: a logit of the
     hazard in each interval.  ``horizon`` is one of the cuts, by which right and wrong are judged.
 
-    Source: Gensheimer and Narasimhan 2019, A scalable discrete-time survival model for neural networks, arXiv 1805.00917
+    Source: Gensheimer and Narasimhan 2019, A scalable discrete-time survival model, arXiv 1805.00917
     """
 
     score: ClassVar[str] = "c_index"
