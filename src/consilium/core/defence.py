@@ -22,6 +22,7 @@ from .merge import Aggregator, Cohort
 from .network import Network
 from .random import Stream
 from .records import Records
+from .task import Task
 from .update import Payload, Update
 
 __all__ = [
@@ -156,7 +157,7 @@ class ModelDefence(Defence):
         return 0
 
     @abstractmethod
-    def apply(self, module: nn.Module, public: Records, stream: Stream) -> nn.Module:
+    def apply(self, module: nn.Module, public: Records, stream: Stream, task: Task) -> nn.Module:
         """The defended module; ``module`` is left as it was."""
 
     @abstractmethod

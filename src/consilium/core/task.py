@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from .entry import Entry
+from .errors import Refused
 from .finding import Measure
 from .random import Stream
 
-__all__ = ["Task"]
+__all__ = ["Task", "refuse_unless_exclusive"]
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,17 @@ class Task(Entry, ABC):
     """What is asked of each record.  ``labels`` are the names of the classes, findings or quantities, in order.
 
     ``score`` names the figure that a model is first read by; a larger one is better.  ``right`` is what the task calls
-    a right answer: accuracy and robust accuracy count it.
+    a right answer: accuracy and robust accuracy count it.  ``exclusive``: y is one class of several, ``(n,)``.
+    ``whole``: labels are whole numbers.
     """
 
     score: ClassVar[str]
+    exclusive: ClassVar[bool] = False
+    whole: ClassVar[bool] = True
+
+    def names(self, y: Tensor) -> tuple[str, ...]:
+        """What the labels are called where nobody names them: one name for each column of ``y (n, k)``."""
+        return tuple(f"label {number}" for number in range(y.shape[1]))
 
     @abstractmethod
     def answer_shape(self, labels: int, inputs: tuple[int, ...]) -> tuple[int, ...]:
@@ -93,3 +101,12 @@ class Task(Entry, ABC):
     @abstractmethod
     def is_collapsed(self, answers: Tensor) -> bool:
         """Whether nearly all answers are the same (LAWS 19), or any is NaN."""
+
+
+def refuse_unless_exclusive(task: Task, entry: Entry, reason: str) -> None:
+    """Raises Refused, naming both, where the ``task`` is not one class a record: ``reason`` says why ``entry`` needs that."""
+    if not task.exclusive:
+        raise Refused(
+            f"{entry.kind()} has no meaning for the task {task.kind()}: {reason}",
+            remedy="leave it out, or use data whose task is single-label",
+        )

@@ -19,6 +19,7 @@ from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.random import Stream
 from consilium.core.records import Records
+from consilium.core.task import Task, refuse_unless_exclusive
 from consilium.core.threat import ThreatModel
 
 __all__ = ["LabelFlip"]
@@ -45,6 +46,10 @@ class LabelFlip(Corruption):
         check(self.source is None or self.source >= 0, "source", self.source, "the index of a class")
         check(self.target is None or self.target >= 0, "target", self.target, "the index of a class")
         check(self.target is None or self.target != self.source, "target", self.target, "another class than source")
+
+    def check_task(self, task: Task) -> None:
+        """Refuse what has no classes."""
+        refuse_unless_exclusive(task, self, "it turns one class into another")
 
     def records(self, records: Records, classes: int, stream: Stream) -> Records:
         """The same records with floor(share * eligible) labels flipped; refused if a class does not exist."""

@@ -50,6 +50,11 @@ class Masks(Task):
     def __post_init__(self) -> None:
         check(0 < self.threshold <= 1, "threshold", self.threshold, "a Dice above 0, at most 1")
 
+    def names(self, y: Tensor) -> tuple[str, ...]:
+        """Their numbers, 0 being the background unless they are nested."""
+        count = y.shape[1] if self.nested else max(2, int(y.max()) + 1)
+        return tuple(f"label {number}" for number in range(count))
+
     def answer_shape(self, labels: int, inputs: tuple[int, ...]) -> tuple[int, ...]:
         """A logit for each label and pixel.  Raises Refused for inputs that are no pictures and no volumes."""
         if len(inputs) not in (3, 4):

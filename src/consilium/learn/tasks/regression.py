@@ -42,6 +42,7 @@ class Regression(Task):
     """
 
     score: ClassVar[str] = "r2"
+    whole: ClassVar[bool] = False
 
     low: float
     high: float

@@ -35,6 +35,11 @@ class SingleLabel(Task):
     """
 
     score: ClassVar[str] = "accuracy"
+    exclusive: ClassVar[bool] = True
+
+    def names(self, y: Tensor) -> tuple[str, ...]:
+        """The numbers of the classes up to the last."""
+        return tuple(str(number) for number in range(int(y.max()) + 1))
 
     def answer_shape(self, labels: int, inputs: tuple[int, ...]) -> tuple[int, ...]:
         """One logit for each class."""

@@ -48,6 +48,7 @@ class Survival(Task):
     """
 
     score: ClassVar[str] = "c_index"
+    whole: ClassVar[bool] = False
 
     cuts: tuple[float, ...]
     horizon: float
@@ -60,6 +61,10 @@ class Survival(Task):
     @cached_property
     def _ends(self) -> Tensor:
         return torch.tensor(self.cuts, dtype=torch.float64)
+
+    def names(self, y: Tensor) -> tuple[str, ...]:
+        """time and event."""
+        return ("time", "event")
 
     def answer_shape(self, labels: int, inputs: tuple[int, ...]) -> tuple[int, ...]:
         """One logit for each interval."""
