@@ -34,7 +34,8 @@ from consilium.federate.engines.pool import Pool
 from consilium.federate.round.round import FederatedRound, RoundState, ServerHalf
 from consilium.federate.round.weighted_mean import WeightedMean
 from consilium.learn.mean_gradient import MeanGradient
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
+from consilium.learn.tasks.single_label import SingleLabel
 
 CLASSES = 10
 
@@ -49,7 +50,7 @@ def federation(sites: int, parameters: int) -> tuple[FederatedRound, RoundState]
     half = ServerHalf(
         tuple(people), 1.0, algorithm, WeightedMean(), (), CLASSES, stream, weights=dict.fromkeys(people, 1.0)
     )
-    rule, objective = MeanGradient(), CrossEntropy()
+    rule, objective = MeanGradient(), TaskLoss(SingleLabel())
     participants = {
         name: Participant(site, record, 1.0, network, algorithm, objective, rule, schedule, (), stream)
         for name, site in people.items()

@@ -31,7 +31,8 @@ from consilium.federate.round.round import FederatedRound, RoundState, ServerHal
 from consilium.federate.round.weighted_mean import WeightedMean
 from consilium.federate.train import train
 from consilium.learn.mean_gradient import MeanGradient
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
+from consilium.learn.tasks.single_label import SingleLabel
 
 from .jobs import CLASSES, SEED, Job
 from .peer import Peer
@@ -117,7 +118,7 @@ class Own(Peer):
             weight=float(len(site.records.train)),
             network=self.network,
             algorithm=self.algorithm,
-            objective=CrossEntropy(),
+            objective=TaskLoss(SingleLabel()),
             rule=MeanGradient(),
             schedule=Schedule(rounds=10**6, epochs=1, batch=self.job.batch),
             defences=(),

@@ -20,7 +20,8 @@ from consilium.defend.training.dp_sgd import DPSGD
 from consilium.federate.algorithms.fed_avg import FedAvg
 from consilium.federate.client.participant import Participant, SiteState
 from consilium.learn.mean_gradient import MeanGradient
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
+from consilium.learn.tasks.single_label import SingleLabel
 
 N = 200
 
@@ -93,7 +94,7 @@ def one_step(rule, seed):
     schedule = rule.schedule(Schedule(1, 1, N // 2))
     pools = Pools(inside, inside, inside)
     person = Participant(
-        Site("a", pools), inside, 1.0, view.network, algorithm, CrossEntropy(), rule, schedule, (), stream
+        Site("a", pools), inside, 1.0, view.network, algorithm, TaskLoss(SingleLabel()), rule, schedule, (), stream
     )
     update, _ = person.work(Broadcast(1, view.params, view.buffers), SiteState())
     return [UpdateRoundView(**{**vars(view), "updates": {"a": update}})], member

@@ -14,6 +14,7 @@ from consilium.core.finding import Finding
 from consilium.core.random import Stream, scoped
 from consilium.core.records import Records
 from consilium.core.threat import CanaryView, ThreatModel, View
+from consilium.learn.tasks.single_label import SingleLabel
 from consilium.measure.audit import one_run
 from consilium.measure.ranking import auc
 
@@ -88,7 +89,7 @@ def claims_no_figures(card, entry, contract):
 
 
 def refuses_a_smaller_view(card, entry, contract):
-    contract.refuses(lambda: scores(entry, View(2)), entry.kind(), "CanaryView", "View")
+    contract.refuses(lambda: scores(entry, View(2, task=SingleLabel())), entry.kind(), "CanaryView", "View")
 
 
 def round_trips(card, entry, contract):

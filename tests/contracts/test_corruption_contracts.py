@@ -50,7 +50,7 @@ class Site:
 
     def batch(self, entry):
         """The records trained on, and the batch that the objective makes of them."""
-        records, objective = self.records, CrossEntropy()
+        records, objective = self.records, TaskLoss(SingleLabel())
         if entry is not None:
             records = entry.records(records, CLASSES, Stream(self.seed).child("records"))
             objective = entry.objective(objective)

@@ -14,6 +14,7 @@ from consilium.core.records import Records
 from consilium.core.threat import ModelView, ThreatModel, View
 from consilium.learn.perturbation.balls import ball_of, size_of
 from consilium.learn.perturbation.maximise import maximise
+from consilium.learn.tasks.single_label import SingleLabel
 
 ROOM = "attack/evasion"
 SIGNS = torch.tensor([1.0, -1.0, 1.0, -1.0])
@@ -93,7 +94,7 @@ def judges_the_whole_test_set(card, entry, contract):
 
 
 def refuses_a_smaller_view(card, entry, contract):
-    contract.refuses(lambda: run(entry, View(2)), entry.kind(), entry.needs.__name__, "View")
+    contract.refuses(lambda: run(entry, View(2, task=SingleLabel())), entry.kind(), entry.needs.__name__, "View")
 
 
 def round_trips(card, entry, contract):

@@ -19,6 +19,7 @@ from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.core.round_observer import RoundObserver
 from consilium.core.threat import CanaryView, QueryView, RecordsView, RetrainView, Shadow, ThreatModel, View
+from consilium.learn.tasks.single_label import SingleLabel
 from consilium.measure.membership import membership
 
 ROOM = "attack/membership"
@@ -145,7 +146,7 @@ def honours_its_budget(card, entry, contract):
 
 
 def refuses_a_smaller_view(card, entry, contract):
-    contract.refuses(lambda: run(entry, View(2)), entry.kind(), entry.needs.__name__, "View")
+    contract.refuses(lambda: run(entry, View(2, task=SingleLabel())), entry.kind(), entry.needs.__name__, "View")
 
 
 def states_its_chance(card, entry, contract):

@@ -11,6 +11,7 @@ from consilium.core.errors import Refused
 from consilium.core.records import Records
 from consilium.core.round_observer import RoundObserver
 from consilium.core.threat import ModelView, QueryView, ThreatModel, View, require
+from consilium.learn.tasks.single_label import SingleLabel
 
 
 def query_view():
@@ -24,7 +25,7 @@ def test_a_smaller_view_is_refused_with_both_names():
         require(query_view(), ModelView, "pgd")
     assert str(refusal.value).startswith("attack pgd needs a ModelView and was granted a QueryView. grant the view")
     with pytest.raises(Refused, match="granted a View"):
-        require(View(2), QueryView, "x")
+        require(View(2, task=SingleLabel()), QueryView, "x")
 
 
 def test_the_view_itself_and_a_larger_one_pass():
@@ -84,4 +85,4 @@ def test_an_attack_that_names_no_view_of_its_own_is_as_it_was():
     view = query_view()
     assert Old()(view, {}, torch.Generator()) is view
     with pytest.raises(Refused, match="needs a QueryView and was granted a View"):
-        Old()(View(2), {}, torch.Generator())
+        Old()(View(2, task=SingleLabel()), {}, torch.Generator())

@@ -10,9 +10,10 @@ from torch.nn import functional as F
 from consilium.core.errors import Refused, Unlawful
 from consilium.core.random import Stream, scoped
 from consilium.defend.training.adversarial_training import AdversarialTraining
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
 from consilium.learn.perturbation.linf import Linf
 from consilium.learn.perturbation.maximise import maximise
+from consilium.learn.tasks.single_label import SingleLabel
 
 
 def model(seed=0):
@@ -26,7 +27,7 @@ def inputs(n=64):
 
 
 def prepared(defence, x, y, seed=0, predict=None):
-    objective = defence.objective(CrossEntropy())
+    objective = defence.objective(TaskLoss(SingleLabel()))
     return objective.prepare(predict or model(), x, y, Stream(seed).generator())
 
 
@@ -131,8 +132,8 @@ def test_it_buys_robustness():
     x, y = planted()
     robust = {}
     for name, objective in (
-        ("plain", CrossEntropy()),
-        ("adversarial", AdversarialTraining(0.08, 3).objective(CrossEntropy())),
+        ("plain", TaskLoss(SingleLabel())),
+        ("adversarial", AdversarialTraining(0.08, 3).objective(TaskLoss(SingleLabel()))),
     ):
         predict = trained(objective, x, y)
         worst = maximise(
@@ -155,4 +156,4 @@ def test_knobs_out_of_range_are_refused(knobs):
 
 def test_twice_is_refused():
     with pytest.raises(Unlawful, match="twice"):
-        AdversarialTraining().objective(AdversarialTraining().objective(CrossEntropy()))
+        AdversarialTraining().objective(AdversarialTraining().objective(TaskLoss(SingleLabel())))

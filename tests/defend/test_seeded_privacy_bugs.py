@@ -23,8 +23,9 @@ from consilium.federate.algorithms.fed_sgd import FedSGD
 from consilium.federate.client import participant
 from consilium.federate.client.participant import Participant, SiteState
 from consilium.learn.mean_gradient import MeanGradient
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
 from consilium.learn.per_example import ClippedSum
+from consilium.learn.tasks.single_label import SingleLabel
 from consilium.measure.accounting.privacy import claims
 from consilium.measure.audit import one_run
 
@@ -52,7 +53,7 @@ def site(name, train, algorithm, sigma, batch=0, rounds=1, seed=0):
     rule = DPSGD(noise_multiplier=sigma, delta=DELTA, clip=CLIP).rule(MeanGradient())
     schedule = algorithm.schedule(Schedule(rounds, 1, batch))
     return Participant(
-        Site(name, Pools(train, train, train)), train, 1.0, network(), algorithm, CrossEntropy(), rule, schedule, (),
+        Site(name, Pools(train, train, train)), train, 1.0, network(), algorithm, TaskLoss(SingleLabel()), rule, schedule, (),
         Stream(seed).child("train"),
     )  # fmt: skip
 

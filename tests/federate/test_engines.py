@@ -36,7 +36,8 @@ from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.models.cnn import CNN
 from consilium.learn.models.mlp import MLP
 from consilium.learn.models.resnet9 import ResNet9
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
+from consilium.learn.tasks.single_label import SingleLabel
 
 SIZES = (40, 23, 64, 17, 33)
 SHAPE = (1, 12, 12)
@@ -66,7 +67,7 @@ def federation(architecture, algorithm=None, compute=None, objective=None, rule=
             float(len(s.records.train)),
             network,
             algorithm,
-            objective or CrossEntropy(),
+            objective or TaskLoss(SingleLabel()),
             rule or MeanGradient(),
             schedule,
             (),
@@ -344,7 +345,7 @@ def test_an_objective_that_prepares_is_never_taken_for_a_plain_one() -> None:
         def prepare(self, predict, x, y, generator):
             return {"x": x / 2, "y": y}
 
-    assert CrossEntropy().plain
+    assert TaskLoss(SingleLabel()).plain
     with pytest.raises(Refused, match="prepares no batches and no rounds, as Darker does"):
         carried(Stacked(), *federation(MLP(hidden=9), objective=Darker()))
     assert (

@@ -22,7 +22,6 @@ from consilium.federate.corrupted import Corrupted
 from consilium.federate.engines.loop import Loop
 from consilium.federate.participation import Participation
 from consilium.federate.round.round import RoundState
-from consilium.learn.objectives import CrossEntropy
 
 
 class Untouchable:

@@ -19,7 +19,7 @@ from consilium.federate.round.round import RoundState
 from consilium.federate.round.round_log import RoundLog
 from consilium.federate.train import train
 from consilium.learn.mean_gradient import MeanGradient
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
 
 ROUNDS = 5
 
@@ -92,7 +92,7 @@ def test_checkpoint_holds_everything(tmp_path, federation, network, sites) -> No
     assert held["site-1"].ledger == done.sites["site-1"].ledger
 
 
-class Exploding(CrossEntropy):
+class Exploding(TaskLoss):
     """Losses past what float32 can hold."""
 
     def losses(self, predict, batch):

@@ -9,10 +9,11 @@ from torch.nn import functional as F
 
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
 from consilium.learn.per_example import clipped_sum, per_example_norms
+from consilium.learn.tasks.single_label import SingleLabel
 
-CE = CrossEntropy()
+CE = TaskLoss(SingleLabel())
 
 
 class Block(nn.Module):

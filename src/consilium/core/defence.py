@@ -44,6 +44,9 @@ class Defence(Entry, ABC):
     def check_fit(self, shape: tuple[int, ...], classes: int) -> None:
         """Refuse inputs of ``shape`` or a number of ``classes`` with which it cannot act, or does nothing."""
 
+    def check_task(self, task: Task) -> None:
+        """Refuse, with the reason, a ``task`` for which the defence has no meaning; most take any."""
+
 
 @dataclass(frozen=True)
 class Promise:

@@ -136,14 +136,15 @@ class Omission:
 class Consortium:
     """A data set as a study uses it: its sites, the test set, the public slice, and where it came from.
 
-    ``task`` is what is asked of it, and ``classes`` name its labels.  ``shape`` is that of one input; ``provenance`` says which file was used; ``bundled`` is True for data that anyone
-    may see (it ships with a package); ``removed`` counts exact duplicates dropped, by place, and ``omitted`` everything
-    of the source that is not used as it stands, by natural site.  ``fitted_on_private`` is
-    True where ranges or category lists were read from the records themselves: they are not public and carry no charge,
-    so a claim of differential privacy cannot stand on them (LAWS 9).  ``declared`` is True where the sites are other
-    machines: of their records only the numbers are known here.  ``canaries`` are those planted for an audit: the ones
-    that are in stand in their sites' training records too.  ``inputs`` says what the numbers of an input mean.
-    ``cautions`` are those of the ``notes`` that are printed before anything trains.
+    ``task`` is what is asked of it, and ``classes`` name its labels. ``shape`` is that of one input; ``provenance``
+    says which file was used; ``bundled`` is True for data that anyone may see (it ships with a package);
+    ``removed`` counts exact duplicates dropped, by place, and ``omitted`` everything of the source that is not used
+    as it stands, by natural site. ``fitted_on_private`` is True where ranges or category lists were read from the
+    records themselves: they are not public and carry no charge, so a claim of differential privacy cannot stand on
+    them (LAWS 9). ``declared`` is True where the sites are other machines: of their records only the numbers are
+    known here. ``canaries`` are those planted for an audit: the ones that are in stand in their sites' training
+    records too. ``inputs`` says what the numbers of an input mean. ``cautions`` are those of the ``notes`` that are
+    printed before anything trains.
     """
 
     name: str

@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -31,12 +31,13 @@ class Task(Entry, ABC):
 
     ``score`` names the figure that a model is first read by; a larger one is better.  ``right`` is what the task calls
     a right answer: accuracy and robust accuracy count it.  ``exclusive``: y is one class of several, ``(n,)``.
-    ``whole``: labels are whole numbers.
+    ``whole``: labels are whole numbers.  ``counted``: y ``(n, k)`` says of each label whether it is there.
     """
 
     score: ClassVar[str]
     exclusive: ClassVar[bool] = False
     whole: ClassVar[bool] = True
+    counted: ClassVar[bool] = False
 
     def names(self, y: Tensor) -> tuple[str, ...]:
         """What the labels are called where nobody names them: one name for each column of ``y (n, k)``."""
@@ -56,6 +57,11 @@ class Task(Entry, ABC):
     @abstractmethod
     def losses(self, answers: Tensor, y: Tensor) -> Tensor:
         """What training makes small, ``(n,)``: at least 0, differentiable, each of its own record."""
+
+    def loss(self, answers: Tensor, y: Tensor, reduction: Literal["mean", "sum"]) -> Tensor:
+        """The mean or the sum of the losses, ``()``."""
+        losses = self.losses(answers, y)
+        return losses.mean() if reduction == "mean" else losses.sum()
 
     @abstractmethod
     def predicted(self, answers: Tensor) -> Tensor:
@@ -104,7 +110,7 @@ class Task(Entry, ABC):
 
 
 def refuse_unless_exclusive(task: Task, entry: Entry, reason: str) -> None:
-    """Raises Refused, naming both, where the ``task`` is not one class a record: ``reason`` says why ``entry`` needs that."""
+    """Raises Refused where the ``task`` is not one class a record; ``reason`` says why ``entry`` needs that."""
     if not task.exclusive:
         raise Refused(
             f"{entry.kind()} has no meaning for the task {task.kind()}: {reason}",

@@ -105,7 +105,7 @@ class Evasion(Attack[ModelView], ABC):
     def _attacked(
         self, view: ModelView, rows: slice, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """What was crafted, the answers, which are right before and after, where the goal is reached, no gradient leads."""
+        """What was crafted, the answers, which are right before and after, the goal reached, and no gradient."""
         x, y = view.targets.x[rows], view.targets.y[rows]
         crafted = self.craft(view, x, y, generator).detach()
         self._check(crafted, x)
@@ -142,7 +142,7 @@ def _batches(n: int) -> Iterator[slice]:
 def _finding(
     view: ModelView, crafted: Tensor, answers: Tensor, before: Tensor, after: Tensor, reached: Tensor, meant: Tensor
 ) -> Finding:
-    """``answers (n, 2, ...)``: as labels, before and after; ``reached (n,)``: the goal; ``meant (n,)``: whom it is for."""
+    """``answers (n, 2, ...)``: as labels, before and after; ``reached``: the goal; ``meant``: whom it is for."""
     x, y, task = view.targets.x, view.targets.y, view.task
     after = before & after
     tried = before & meant

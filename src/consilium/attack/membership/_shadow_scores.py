@@ -18,7 +18,7 @@ from consilium.core.task import Task
 
 from ._likelihood import log_likelihoods
 
-__all__ = ["check_shadows", "confidences", "log_probabilities", "right_answers"]
+__all__ = ["check_shadows", "confidences", "likelihoods", "log_probabilities", "right_answers"]
 
 _BATCH = 2048
 _FLOOR = -math.log(torch.finfo(torch.float32).tiny)
@@ -41,6 +41,13 @@ def right_answers(answer: Callable[[Tensor], Tensor], records: Records, task: Ta
     return torch.cat(parts)
 
 
+def likelihoods(answer: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, task: Task) -> Tensor:
+    """log p of the labels ``y`` for inputs ``x``, ``(n,)`` float64 on the CPU: minus the loss where there are no classes."""
+    if task.exclusive:
+        return log_probabilities(answer, x).gather(1, y[:, None])[:, 0]
+    return log_likelihoods(answer, x, y, task)
+
+
 def confidences(answer: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, task: Task) -> Tensor:
     """phi ``(n,)`` of the answers on inputs ``x`` with labels ``y``, within about 87 of 0.
 
@@ -48,7 +55,7 @@ def confidences(answer: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, task: 
     """
     if task.exclusive:
         return _confidence(log_probabilities(answer, x), y)
-    log_p = log_likelihoods(answer, x, y, task)
+    log_p = likelihoods(answer, x, y, task)
     return (log_p - torch.log(-torch.expm1(log_p.clamp(max=-1e-12)))).clamp(-_FLOOR, _FLOOR)
 
 

@@ -1,6 +1,6 @@
 """Membership by distance to the decision boundary, from labels alone: what was learned by heart is answered robustly.
 
-    score = largest radius r at which x + r u is still answered rightly, averaged over directions u; 0 if x itself has not
+    score = largest radius r at which x + r u is answered rightly, averaged over directions u; 0 if x itself is not
 
 u are random directions of root-mean-square length 1 per value; along each the radius is found by bisection, so that a
 record costs 1 + directions x steps queries, at most ``queries``.  Points are clamped to [0, 1], where inputs live.

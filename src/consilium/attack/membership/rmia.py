@@ -26,9 +26,8 @@ from consilium.core.threat import RetrainView, ThreatModel
 from consilium.core.update import Payload
 
 from ._judged import judged
-from ._likelihood import log_likelihoods
 from ._ratios import favour, share_below
-from ._shadow_scores import check_shadows
+from ._shadow_scores import check_shadows, likelihoods
 
 __all__ = ["RMIA"]
 
@@ -64,10 +63,10 @@ class RMIA(Attack[RetrainView]):
             reason = "the calibration half has no non-members to be the population"
             raise Refused(reason, remedy="hold more records out: data.non-members = 0.2")
         x, y = records.x, records.y
-        target = log_likelihoods(view.ask, x, y, view.task).exp()
+        target = likelihoods(view.ask, x, y, view.task).exp()
         answers, inside = [], []
         for shadow in view.shadows(self.shadows):
-            answers.append(log_likelihoods(shadow.module, x, y, view.task).exp())
+            answers.append(likelihoods(shadow.module, x, y, view.task).exp())
             inside.append(shadow.included[view.at])
         a = self.a if self.mode == "offline" else None
         ratio = favour(target, torch.stack(answers), torch.stack(inside), a)

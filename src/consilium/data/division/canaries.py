@@ -33,7 +33,7 @@ def plant(consortium: Consortium, *, canaries: int, kind: CanaryKind, site: str,
     """``consortium`` with that many canaries at the site called ``site``, or spread evenly over all if it is empty."""
     if kind not in get_args(CanaryKind):
         raise Refused(f"there are no {kind} canaries", remedy=f"use one of {', '.join(get_args(CanaryKind))}")
-    if len(consortium.classes) < 2:
+    if consortium.task.exclusive and len(consortium.classes) < 2:
         reason = "canaries need two classes or more: a wrong label must exist"
         raise Refused(reason, remedy="audit a study with more classes")
     at = _places(consortium.sites, canaries, site)
@@ -69,16 +69,16 @@ def _places(sites: Sequence[Site], canaries: int, site: str) -> Tensor:
 
 def _made(kind: CanaryKind, site: Site, consortium: Consortium, count: int, stream: Stream) -> tuple[Records, Site]:
     """``count`` canaries, and the site without the records that they were made of."""
-    generator, classes = stream.generator(), len(consortium.classes)
+    generator, task, labels = stream.generator(), consortium.task, len(consortium.classes)
     if kind == "noise":
         x = torch.rand(count, *consortium.shape, generator=generator)
-        return Records.of(x, torch.randint(classes, (count,), generator=generator)), site
+        return Records.of(x, task.drawn(count, labels, consortium.shape, generator)), site
     pool = site.records.non_members
     chosen = _one_of_each_unit(pool, count, site.id, generator)
-    shift = torch.randint(1, classes, (count,), generator=generator)
     taken = pool.select(chosen)
+    wrong = task.mistaken(taken.y, labels, generator)
     left = pool.select(~torch.isin(pool.units, taken.units))
-    return taken.relabelled((taken.y + shift) % classes), _replaced(site, non_members=left)
+    return taken.relabelled(wrong), _replaced(site, non_members=left)
 
 
 def _one_of_each_unit(pool: Records, count: int, name: str, generator: torch.Generator) -> Tensor:

@@ -125,7 +125,7 @@ class Prune(ModelDefence):
         for index in _batches(len(public), self.fine_tune_steps, stream):
             leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
             x, y = (t[index].to(next(iter(params.values())).device) for t in (public.x, public.y))
-            loss = task.losses(functional_call(module, leaves, (x,)), y).mean()
+            loss = task.loss(functional_call(module, leaves, (x,)), y, "mean")
             gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
             for (name, p), g in zip(params.items(), gradients, strict=True):
                 speed[name].mul_(_MOMENTUM).add_(g)

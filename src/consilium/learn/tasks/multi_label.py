@@ -41,6 +41,7 @@ class MultiLabel(Task):
     """
 
     score: ClassVar[str] = "macro_auroc"
+    counted: ClassVar[bool] = True
 
     right_share: float = 1.0
 

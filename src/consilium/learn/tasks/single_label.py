@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -64,6 +64,10 @@ class SingleLabel(Task):
     def losses(self, answers: Tensor, y: Tensor) -> Tensor:
         """-log p_y."""
         return F.cross_entropy(answers, y, reduction="none")
+
+    def loss(self, answers: Tensor, y: Tensor, reduction: Literal["mean", "sum"]) -> Tensor:
+        """In one kernel."""
+        return F.cross_entropy(answers, y, reduction=reduction)
 
     def predicted(self, answers: Tensor) -> Tensor:
         """The class with the largest logit."""
