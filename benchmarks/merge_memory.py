@@ -48,7 +48,15 @@ def federation(sites: int, parameters: int) -> tuple[FederatedRound, RoundState]
     people = {f"site-{k}": Site(f"site-{k}", Pools(record, record, record)) for k in range(sites)}
     stream, schedule = Stream(0), algorithm.schedule(Schedule(1, 1, 1))
     half = ServerHalf(
-        tuple(people), 1.0, algorithm, WeightedMean(), (), CLASSES, stream, weights=dict.fromkeys(people, 1.0)
+        tuple(people),
+        1.0,
+        algorithm,
+        WeightedMean(),
+        (),
+        CLASSES,
+        SingleLabel(),
+        stream,
+        weights=dict.fromkeys(people, 1.0),
     )
     rule, objective = MeanGradient(), TaskLoss(SingleLabel())
     participants = {

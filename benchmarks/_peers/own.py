@@ -60,7 +60,7 @@ class Own(Peer):
         self.sites = {f"site-{k}": self._site(k) for k in range(job.sites)}
         people = {site: self._participant(site) for site in self.sites}
         self.exchange = FederatedRound(self._server(), people, compile == "yes")
-        self.assessing = Assessing(self.algorithm, people)
+        self.assessing = Assessing(self.algorithm, people, SingleLabel())
         self.state = RoundState(self.algorithm.start(self.network, job.sites))
         self.engine = carried(engine or kind, int(workers), self.exchange, self.assessing, self.state)
         self.states: dict[str, SiteState] = {}

@@ -43,7 +43,7 @@ def small_view(values=(0.1, 0.45, 0.48, 0.6, 0.3), labels=(0, 0, 0, 1, 1), **cha
     """Five flat images: the last is wrong as it is; the second and third cross one half when shifted by .1."""
     x = torch.tensor(values)[:, None, None, None].expand(-1, 1, 2, 2).contiguous()
     module = Threshold()
-    view = ModelView(2, module, module, Records.of(x, torch.tensor(labels)))
+    view = ModelView(2, module, module, Records.of(x, torch.tensor(labels)), task=SingleLabel())
     return replace(view, **changes)
 
 

@@ -17,7 +17,7 @@ from consilium.measure.membership import membership
 
 def query_view(answer, x, y, member, known=None):
     known = torch.arange(len(x)) % 4 < 2 if known is None else known
-    return QueryView(3, answer, Records.of(x, y), member, known)
+    return QueryView(3, answer, Records.of(x, y), member, known, task=SingleLabel())
 
 
 def run(view, seed=0):

@@ -44,7 +44,15 @@ def planted(noise=0.0, seed=0, rounds=1, scale=1.0):
         places = {"a": torch.arange(N)}
         views.append(
             UpdateRoundView(
-                2, number, torch.zeros(2 * N), torch.zeros(0), network, Records.of(x, y), places, updates=updates
+                2,
+                number,
+                torch.zeros(2 * N),
+                torch.zeros(0),
+                network,
+                Records.of(x, y),
+                places,
+                updates=updates,
+                task=SingleLabel(),
             )
         )
     return views, member
@@ -55,7 +63,7 @@ def found(attack, views, member):
     for view in views:
         memory = attack.observe(memory, view)
     known, rows = torch.arange(N) % 4 < 2, torch.arange(N)
-    seen = ObservedView(2, lambda x: x, views[0].candidates, member, known, rows=rows)
+    seen = ObservedView(2, lambda x: x, views[0].candidates, member, known, rows=rows, task=SingleLabel())
     return attack(seen, memory, torch.Generator().manual_seed(0))
 
 

@@ -68,7 +68,7 @@ def federation(algorithm, net, rule=None, fraction=0.67):
         )
         for s in SITES
     }  # fmt: skip
-    half = ServerHalf(tuple(people), fraction, algorithm, WeightedMean(), (), 2, stream)
+    half = ServerHalf(tuple(people), fraction, algorithm, WeightedMean(), (), 2, SingleLabel(), stream)
     return FederatedRound(half, people), RoundState(algorithm.start(net, len(SITES)))
 
 

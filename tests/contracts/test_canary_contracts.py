@@ -31,7 +31,7 @@ def view_of(seed=0, *, signal):
         start = nn.Linear(WIDTH, 2).eval()
     module = fitted(start, x[included] if signal else other[included], y[included])
     shown = start.requires_grad_(False), module.requires_grad_(False)
-    return CanaryView(2, module, Records.of(x, y), *shown), included
+    return CanaryView(2, module, Records.of(x, y), *shown, task=SingleLabel()), included
 
 
 def fitted(start, x, y):

@@ -40,9 +40,9 @@ def view_of(scale, seed=0):
     x = 0.5 + 0.003 * (2 * y[:, None] - 1) * SIGNS
     targets = Records.of(x.view(40, 1, 2, 2), y)
     fragile = Linear(50.0).eval()
-    source = ModelView(2, fragile, fragile, targets)
+    source = ModelView(2, fragile, fragile, targets, task=SingleLabel())
     module = Linear(scale).eval()
-    return ModelView(2, module, module, targets, source)
+    return ModelView(2, module, module, targets, source, task=SingleLabel())
 
 
 def run(entry, view, seed=0):

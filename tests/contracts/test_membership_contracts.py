@@ -52,10 +52,16 @@ def view_of(entry, seed=0, *, signal):
     member, known = torch.randperm(N, generator=g) < N // 2, torch.randperm(N, generator=g) < N // 2
     other = torch.rand(N, WIDTH, generator=g)
     if entry.needs is RecordsView:
-        return RecordsView(2, Records.of(0.9 * x + 0.1 * (signal * member)[:, None], y), member, known)
+        return RecordsView(
+            2, Records.of(0.9 * x + 0.1 * (signal * member)[:, None], y), member, known, task=SingleLabel()
+        )
     module = Memory.fit(x[member], y[member]) if signal else Memory.fit(other[:100], y[:100])
     seen = (2, Counting(module.eval()), Records.of(x, y), member, known)
-    return QueryView(*seen) if entry.needs is not RetrainView else RetrainView(*seen, **pool(seen[2], Stream(seed)))
+    return (
+        QueryView(*seen, task=SingleLabel())
+        if entry.needs is not RetrainView
+        else RetrainView(*seen, **pool(seen[2], Stream(seed)), task=SingleLabel())
+    )
 
 
 def pool(records, stream):
@@ -77,7 +83,7 @@ def pool(records, stream):
 
 def shadow(records, mask):
     module = Memory.fit(records.x[mask], records.y[mask]).eval()
-    return Shadow(2, module, module, records, included=mask)
+    return Shadow(2, module, module, records, included=mask, task=SingleLabel())
 
 
 class Counting:

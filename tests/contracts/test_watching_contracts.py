@@ -63,7 +63,9 @@ class World:
 
     def granted(self, member=None):
         member = self.member if member is None else member
-        return ObservedView(2, self.released, self.candidates, member, self.known, rows=torch.arange(N))
+        return ObservedView(
+            2, self.released, self.candidates, member, self.known, rows=torch.arange(N), task=SingleLabel()
+        )
 
     def memory(self, entry):
         memory = {}

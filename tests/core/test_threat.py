@@ -17,7 +17,7 @@ from consilium.learn.tasks.single_label import SingleLabel
 def query_view():
     records = Records.of(torch.zeros(4, 2), torch.zeros(4, dtype=torch.long))
     weight = torch.ones(2, 3, requires_grad=True)
-    return QueryView(3, lambda x: x @ weight, records, torch.ones(4).bool(), torch.ones(4).bool())
+    return QueryView(3, lambda x: x @ weight, records, torch.ones(4).bool(), torch.ones(4).bool(), task=SingleLabel())
 
 
 def test_a_smaller_view_is_refused_with_both_names():

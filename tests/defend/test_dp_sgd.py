@@ -89,7 +89,7 @@ def test_adversarial_training_inside_keeps_that(attack):
     assert 0.5 * CLIP < moved <= 2 * CLIP * (1 + 1e-4)
 
 
-class Universal(CrossEntropy):
+class Universal(TaskLoss):
     """Seeded bug: one perturbation for the whole batch, fitted to all of it."""
 
     def prepare(self, predict, x, y, generator):
@@ -99,7 +99,7 @@ class Universal(CrossEntropy):
 
 
 def test_a_batch_shared_perturbation_is_caught():
-    moved = [moved_by_replacing(rule(), network(seed=s), Universal(), n=8) for s in range(4)]
+    moved = [moved_by_replacing(rule(), network(seed=s), Universal(SingleLabel()), n=8) for s in range(4)]
     assert max(moved) > 2 * CLIP * (1 + 1e-4)
 
 
@@ -133,7 +133,7 @@ def test_scaled_by_the_clip_it_is_the_mean_of_directions_and_spends_the_same():
 # --- noise --------------------------------------------------------------------------------------------------------
 
 
-class Silent(CrossEntropy):
+class Silent(TaskLoss):
     """No gradient at all: what comes out is the noise."""
 
     def losses(self, predict, batch):
@@ -145,7 +145,7 @@ def silence():
     """Noise of 300 steps at sigma 1.7 over 40 records in batches of 8, ``(300, d)``."""
     net = network()
     params, buffers = net.start()
-    oracle = rule(noise_multiplier=1.7).oracle(data(), net, Silent(), Schedule(1, 1, 8), Stream(9))
+    oracle = rule(noise_multiplier=1.7).oracle(data(), net, Silent(SingleLabel()), Schedule(1, 1, 8), Stream(9))
     return torch.stack([oracle(params, buffers).value for _ in range(300)]).double()
 
 

@@ -53,8 +53,8 @@ def site(name, train, algorithm, sigma, batch=0, rounds=1, seed=0):
     rule = DPSGD(noise_multiplier=sigma, delta=DELTA, clip=CLIP).rule(MeanGradient())
     schedule = algorithm.schedule(Schedule(rounds, 1, batch))
     return Participant(
-        Site(name, Pools(train, train, train)), train, 1.0, network(), algorithm, TaskLoss(SingleLabel()), rule, schedule, (),
-        Stream(seed).child("train"),
+        Site(name, Pools(train, train, train)), train, 1.0, network(), algorithm, TaskLoss(SingleLabel()), rule,
+        schedule, (), Stream(seed).child("train"),
     )  # fmt: skip
 
 
@@ -190,7 +190,7 @@ def test_a_seed_of_noise_used_again_is_caught(monkeypatch, adversary, kind):
     assert found > claimed
 
 
-class Silent(CrossEntropy):
+class Silent(TaskLoss):
     """No gradient at all: what comes out is the noise."""
 
     def losses(self, predict, batch):
@@ -205,7 +205,7 @@ def overlap():
         for number in range(2):
             params, buffers = who.network.start()
             here = who.stream.child(name, number, "gradient")
-            oracle = who.rule.oracle(who.train, who.network, Silent(), who.schedule, here)
+            oracle = who.rule.oracle(who.train, who.network, Silent(SingleLabel()), who.schedule, here)
             drawn += [oracle(params, buffers).value for _ in range(2)]
     unit = torch.stack([d / d.norm() for d in drawn])
     return float((unit @ unit.T - torch.eye(len(unit))).abs().max())

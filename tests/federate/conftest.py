@@ -55,7 +55,14 @@ def federation(sites: tuple[Site, ...], network: Network) -> Callable[..., Feder
         algorithm = algorithm or FedAvg(lr=0.1, momentum=0.9)
         stream = Stream(11).child("train")
         half = ServerHalf(
-            tuple(s.id for s in sites), fraction, algorithm, merge or WeightedMean(), tuple(defences), 2, stream
+            tuple(s.id for s in sites),
+            fraction,
+            algorithm,
+            merge or WeightedMean(),
+            tuple(defences),
+            2,
+            SingleLabel(),
+            stream,
         )
         people = {
             s.id: Participant(

@@ -20,6 +20,7 @@ from consilium.federate.round.round_log import RoundLog
 from consilium.federate.train import train
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.objectives import TaskLoss
+from consilium.learn.tasks.single_label import SingleLabel
 
 ROUNDS = 5
 
@@ -37,7 +38,15 @@ def run(folder, federation, network, sites, stop_after=None, private=True):
             raise Stop
 
     start = RoundState(exchange.half.algorithm.start(network, 3))
-    return train(Loop(), exchange, Assessing(exchange.half.algorithm, exchange.sites), start, ROUNDS, folder, progress)
+    return train(
+        Loop(),
+        exchange,
+        Assessing(exchange.half.algorithm, exchange.sites, SingleLabel()),
+        start,
+        ROUNDS,
+        folder,
+        progress,
+    )
 
 
 def lines(folder):
@@ -100,10 +109,18 @@ class Exploding(TaskLoss):
 
 
 def test_divergence_is_a_failure_with_a_remedy(tmp_path, federation, network, sites) -> None:
-    exchange = federation(objective=Exploding())
+    exchange = federation(objective=Exploding(SingleLabel()))
     start = RoundState(exchange.half.algorithm.start(network, 3))
     with pytest.raises(Failed, match=r"no update of round 1 could be used \(site-0: not finite"):
-        train(Loop(), exchange, Assessing(exchange.half.algorithm, exchange.sites), start, 3, tmp_path, lambda *_: None)
+        train(
+            Loop(),
+            exchange,
+            Assessing(exchange.half.algorithm, exchange.sites, SingleLabel()),
+            start,
+            3,
+            tmp_path,
+            lambda *_: None,
+        )
     assert not (tmp_path / "checkpoint.safetensors").exists()
 
 

@@ -15,7 +15,7 @@ from consilium.learn.objectives import TaskLoss
 from consilium.learn.tasks.single_label import SingleLabel
 
 
-class ObserverReplay(CrossEntropy):
+class Recording(TaskLoss):
     """Remembers what it was shown."""
 
     def prepare(self, predict, x, y, generator):
@@ -36,7 +36,7 @@ def oracle(objective, epochs=2, batch=4, module=None):
 
 def test_every_record_is_seen_once_an_epoch_in_another_order() -> None:
     SEEN.clear()
-    made, network, records = oracle(ObserverReplay())
+    made, network, records = oracle(Recording(SingleLabel()))
     assert made.steps == 6
     for _ in range(made.steps):
         made(*network.start())

@@ -42,7 +42,7 @@ def right_answers(answer: Callable[[Tensor], Tensor], records: Records, task: Ta
 
 
 def likelihoods(answer: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, task: Task) -> Tensor:
-    """log p of the labels ``y`` for inputs ``x``, ``(n,)`` float64 on the CPU: minus the loss where there are no classes."""
+    """log p of the labels ``y`` for inputs ``x``, ``(n,)`` float64 on the CPU: minus the loss, without classes."""
     if task.exclusive:
         return log_probabilities(answer, x).gather(1, y[:, None])[:, 0]
     return log_likelihoods(answer, x, y, task)

@@ -143,7 +143,7 @@ class Worker:
         if found is None:
             return Assessment(self.site, 0, None, None, "the site has no model yet")
         with one_thread():
-            return assess(person.site, person.network, *found)
+            return assess(person.site, person.network, person.objective.task, *found)
 
     def _prepared(self, request: wire.StudyRequest, digest: str) -> _Prepared:
         if digest not in self._studies:

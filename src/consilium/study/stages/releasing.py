@@ -71,7 +71,7 @@ def release_model(context: StageContext, cell: CellNode) -> Released:
     unbroken(path, recipe.get("sha256"))
     plain = context.network(cell.seed).module_at(*_weights(context, cell)).cpu()
     stream = Stream(cell.seed).child("release", cell.model)
-    model = release(plain, cell.arm.model, cell.arm.answer, data.public, path, stream)
+    model = release(plain, cell.arm.model, cell.arm.answer, data.public, data.task, path, stream)
     about = {"shape": list(data.shape), "classes": list(data.classes), "sha256": file_digest(path)}
     about |= sample_answers(model.module, data.shape)
     if (personal := personal_models(context, cell)) is not None:
@@ -99,6 +99,7 @@ def personal_models(context: StageContext, cell: CellNode) -> Personal | None:
         tuple(site for site in data.sites if site.id in honest),
         cell.arm,
         data.public,
+        data.task,
         context.store.model(cell.model),
         Stream(cell.seed).child("release", cell.model),
         frozenset(context.asked.always_honest(cell)),
