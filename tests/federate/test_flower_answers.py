@@ -55,7 +55,7 @@ class Machines:
 
     def judged(self, site, model):
         person = self.exchange.sites[site]
-        assessment = assess(person.site, person.network, model.params, model.buffers)
+        assessment = assess(person.site, person.network, SingleLabel(), model.params, model.buffers)
         return wire.encode_assessment(assessment, STUDY, model.round)
 
 

@@ -202,7 +202,7 @@ def test_the_server_sees_what_it_is_sent_and_no_truth(federation, network, sites
     (view,) = SEEN
     assert type(view) is UpdateRoundView and set(view.updates) == {"site-0", "site-1", "site-2"}
     names = {f.name for f in fields(view)}
-    assert names == {"classes", "round", "params", "buffers", "network", "candidates", "of", "updates"}
+    assert names == {"classes", "task", "round", "params", "buffers", "network", "candidates", "of", "updates"}
     records, of = asked(sites)
     assert torch.equal(view.candidates.x, records.x) and view.of is not None
     assert view.of.keys() == of.keys()

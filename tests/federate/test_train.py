@@ -126,18 +126,18 @@ def test_divergence_is_a_failure_with_a_remedy(tmp_path, federation, network, si
 
 def test_only_aggregates_over_enough_records_leave_a_site(sites, network) -> None:
     params, buffers = network.start()
-    told = assess(sites[0], network, params, buffers)
+    told = assess(sites[0], network, SingleLabel(), params, buffers)
     assert told.n == 6
     assert told.accuracy is not None
     from dataclasses import replace
 
     few = replace(sites[0], limits=Limits(minimum_count=7))
-    assert assess(few, network, params, buffers).accuracy is None
+    assert assess(few, network, SingleLabel(), params, buffers).accuracy is None
     silent = replace(sites[0], limits=Limits(consent=False))
-    assert assess(silent, network, params, buffers).reason == "the site gives no consent"
-    mean, worst, _ = mean_accuracy([told, assess(few, network, params, buffers)])
+    assert assess(silent, network, SingleLabel(), params, buffers).reason == "the site gives no consent"
+    mean, worst, _ = mean_accuracy([told, assess(few, network, SingleLabel(), params, buffers)])
     assert mean == worst == told.accuracy
-    assert mean_accuracy([assess(silent, network, params, buffers)]) == (None, None, None)
+    assert mean_accuracy([assess(silent, network, SingleLabel(), params, buffers)]) == (None, None, None)
 
 
 @pytest.mark.parametrize("changed", [{"seconds": "1.0"}, {"round": "2"}, {"cohort": None}, {"refused": {}}], ids=str)
