@@ -34,7 +34,8 @@ from consilium.federate.engines.pool import Pool
 from consilium.federate.round.round import FederatedRound, RoundState, ServerHalf
 from consilium.federate.round.weighted_mean import WeightedMean
 from consilium.learn.mean_gradient import MeanGradient
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
+from consilium.learn.tasks.single_label import SingleLabel
 
 CLASSES = 10
 
@@ -47,9 +48,17 @@ def federation(sites: int, parameters: int) -> tuple[FederatedRound, RoundState]
     people = {f"site-{k}": Site(f"site-{k}", Pools(record, record, record)) for k in range(sites)}
     stream, schedule = Stream(0), algorithm.schedule(Schedule(1, 1, 1))
     half = ServerHalf(
-        tuple(people), 1.0, algorithm, WeightedMean(), (), CLASSES, stream, weights=dict.fromkeys(people, 1.0)
+        tuple(people),
+        1.0,
+        algorithm,
+        WeightedMean(),
+        (),
+        CLASSES,
+        SingleLabel(),
+        stream,
+        weights=dict.fromkeys(people, 1.0),
     )
-    rule, objective = MeanGradient(), CrossEntropy()
+    rule, objective = MeanGradient(), TaskLoss(SingleLabel())
     participants = {
         name: Participant(site, record, 1.0, network, algorithm, objective, rule, schedule, (), stream)
         for name, site in people.items()

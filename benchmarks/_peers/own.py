@@ -31,7 +31,8 @@ from consilium.federate.round.round import FederatedRound, RoundState, ServerHal
 from consilium.federate.round.weighted_mean import WeightedMean
 from consilium.federate.train import train
 from consilium.learn.mean_gradient import MeanGradient
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
+from consilium.learn.tasks.single_label import SingleLabel
 
 from .jobs import CLASSES, SEED, Job
 from .peer import Peer
@@ -59,7 +60,7 @@ class Own(Peer):
         self.sites = {f"site-{k}": self._site(k) for k in range(job.sites)}
         people = {site: self._participant(site) for site in self.sites}
         self.exchange = FederatedRound(self._server(), people, compile == "yes")
-        self.assessing = Assessing(self.algorithm, people)
+        self.assessing = Assessing(self.algorithm, people, SingleLabel())
         self.state = RoundState(self.algorithm.start(self.network, job.sites))
         self.engine = carried(engine or kind, int(workers), self.exchange, self.assessing, self.state)
         self.states: dict[str, SiteState] = {}
@@ -117,7 +118,7 @@ class Own(Peer):
             weight=float(len(site.records.train)),
             network=self.network,
             algorithm=self.algorithm,
-            objective=CrossEntropy(),
+            objective=TaskLoss(SingleLabel()),
             rule=MeanGradient(),
             schedule=Schedule(rounds=10**6, epochs=1, batch=self.job.batch),
             defences=(),

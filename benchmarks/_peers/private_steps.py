@@ -24,10 +24,11 @@ from consilium.core.records import Records
 from consilium.core.workspace import Compute
 from consilium.defend.training.dp_sgd import DPSGD
 from consilium.learn.mean_gradient import MeanGradient
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
 from consilium.learn.per_example import clipped_sum
 from consilium.learn.per_example.by_vmap import ByVmap
 from consilium.learn.per_example.dispatch import remember
+from consilium.learn.tasks.single_label import SingleLabel
 
 Step = Callable[[int], None]
 LR = 0.05
@@ -106,7 +107,7 @@ def consilium(task: Task, last: bool, vmapped: bool = False) -> Step:
 def _rule(task: Task, records: Records, network: Network) -> Callable[[Tensor, Tensor, int], Tensor]:
     rule = DPSGD(noise_multiplier=1.0, clip=1.0).rule(MeanGradient())
     schedule = Schedule(rounds=1, epochs=1, batch=task.batch)
-    oracle = rule.oracle(records, network, CrossEntropy(), schedule, Stream(0, ("bench",)))
+    oracle = rule.oracle(records, network, TaskLoss(SingleLabel()), schedule, Stream(0, ("bench",)))
     return lambda params, buffers, _: oracle(params, buffers).value
 
 
@@ -117,7 +118,7 @@ def _tokens(task: Task, records: Records, network: Network) -> Callable[[Tensor,
         index, own = task.sample(records, number), Stream(0, ("bench",)).child("step", number)
         batch = {"x": records.x[index], "y": records.y[index]}
         with scoped(own.child("forward")):
-            total = clipped_sum(network, params, buffers, CrossEntropy(), batch, 1.0)
+            total = clipped_sum(network, params, buffers, TaskLoss(SingleLabel()), batch, 1.0)
         return own.child("noise").noised(total.value, total.sensitivity("add-or-remove-one")) / task.batch
 
     return gradient

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from consilium.core.random import Stream, scoped
 from consilium.core.records import Records
 from consilium.core.threat import ModelView, RetrainView, Shadow
+from consilium.learn.tasks.single_label import SingleLabel
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +52,7 @@ def other_network(digits):
 
 @pytest.fixture(scope="session")
 def view(network, digits):
-    return ModelView(classes=10, module=network, surrogate=network, targets=digits[1])
+    return ModelView(classes=10, module=network, surrogate=network, targets=digits[1], task=SingleLabel())
 
 
 @pytest.fixture
@@ -69,8 +70,11 @@ def retrain_view():
             site=torch.zeros(n, dtype=torch.long),
             sizes=torch.tensor([n // 2]),
             at=places,
-            retrain=lambda masks, seeds: [Shadow(3, module, module, records, included=mask) for mask in masks],
+            retrain=lambda masks, seeds: [
+                Shadow(3, module, module, records, included=mask, task=SingleLabel()) for mask in masks
+            ],
             stream=Stream(0),
+            task=SingleLabel(),
         )
 
     return make

@@ -2,21 +2,18 @@
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 from consilium.attack.poisoning.adversarial_poisoning import AdversarialPoisoning
 from consilium.core.errors import Refused
-from consilium.core.gradient import Objective
+from consilium.learn.objectives import TaskLoss
+from consilium.learn.tasks.single_label import SingleLabel
 
 
-class Plain(Objective):
+class Plain(TaskLoss):
     """Cross-entropy on the batch as it is."""
 
     def prepare(self, predict, x, y, generator):
         return {"x": x, "y": y, "after": torch.rand(1, generator=generator)}
-
-    def losses(self, predict, batch):
-        return F.cross_entropy(predict(batch["x"]), batch["y"], reduction="none")
 
 
 def generator(seed=0):
@@ -24,7 +21,7 @@ def generator(seed=0):
 
 
 def prepare(attack, network, records, seed=0):
-    return attack.objective(Plain()).prepare(network, records.x, records.y, generator(seed))
+    return attack.objective(Plain(SingleLabel())).prepare(network, records.x, records.y, generator(seed))
 
 
 def test_poisoned_records_are_near_wrong_and_named_by_the_model(network, digits):
@@ -47,7 +44,7 @@ def test_about_a_share_of_the_batch_is_poisoned(network, digits, share):
 
 
 def test_nothing_to_poison_is_the_objective_itself():
-    plain = Plain()
+    plain = Plain(SingleLabel())
     assert AdversarialPoisoning(share=0.0).objective(plain) is plain
 
 
@@ -64,9 +61,9 @@ def test_nothing_is_written_into_the_records_or_the_weights(network, digits):
 
 
 def test_losses_are_those_of_the_objective_inside(network, digits):
-    objective = AdversarialPoisoning().objective(Plain())
+    objective = AdversarialPoisoning().objective(Plain(SingleLabel()))
     batch = prepare(AdversarialPoisoning(), network, digits[1])
-    assert torch.equal(objective.losses(network, batch), Plain().losses(network, batch))
+    assert torch.equal(objective.losses(network, batch), Plain(SingleLabel()).losses(network, batch))
 
 
 @pytest.mark.parametrize("knobs", [{"share": 1.1}, {"share": -0.1}, {"sites": -1}, {"radius": -1.0}, {"steps": 0}])

@@ -7,6 +7,7 @@ from consilium.core.attack import Attack
 from consilium.core.catalogue import cards, load_entry
 from consilium.core.records import Records
 from consilium.core.threat import RecordsView
+from consilium.learn.tasks.single_label import SingleLabel
 
 
 def run(shift, n=1200, y=None):
@@ -16,7 +17,7 @@ def run(shift, n=1200, y=None):
     labels = (
         torch.randint(3, (n,), generator=g) if y is None else torch.where(member, y, torch.zeros_like(member).long())
     )
-    seen = RecordsView(3, Records.of(x, labels), member, torch.rand(n, generator=g) < 0.5)
+    seen = RecordsView(3, Records.of(x, labels), member, torch.rand(n, generator=g) < 0.5, task=SingleLabel())
     return Blind()(seen, {}, torch.Generator().manual_seed(1))
 
 
@@ -36,7 +37,7 @@ def test_another_mix_of_labels_is_told():
 
 def test_nothing_to_learn_from_is_no_failure():
     member = torch.arange(40) % 2 == 0
-    seen = RecordsView(2, Records.of(torch.rand(40, 5), torch.zeros(40).long()), member, member)
+    seen = RecordsView(2, Records.of(torch.rand(40, 5), torch.zeros(40).long()), member, member, task=SingleLabel())
     assert Blind()(seen, {}, torch.Generator())["auc"].value is None
 
 

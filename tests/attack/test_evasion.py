@@ -13,6 +13,7 @@ from consilium.attack.evasion.pgd import PGD
 from consilium.core.errors import Failed, Refused
 from consilium.core.records import Records
 from consilium.core.threat import ModelView, ThreatModel, View
+from consilium.learn.tasks.single_label import SingleLabel
 from consilium.measure.robustness import robust_accuracy
 
 
@@ -42,7 +43,7 @@ def small_view(values=(0.1, 0.45, 0.48, 0.6, 0.3), labels=(0, 0, 0, 1, 1), **cha
     """Five flat images: the last is wrong as it is; the second and third cross one half when shifted by .1."""
     x = torch.tensor(values)[:, None, None, None].expand(-1, 1, 2, 2).contiguous()
     module = Threshold()
-    view = ModelView(2, module, module, Records.of(x, torch.tensor(labels)))
+    view = ModelView(2, module, module, Records.of(x, torch.tensor(labels)), task=SingleLabel())
     return replace(view, **changes)
 
 
@@ -128,7 +129,7 @@ def test_no_records_are_refused(view):
 
 def test_a_view_without_the_model_is_refused():
     with pytest.raises(Refused, match="attack test-evasion needs a ModelView and was granted a View"):
-        run(Shift(), View(2))
+        run(Shift(), View(2, task=SingleLabel()))
 
 
 def test_worst_case_agrees_with_the_masks(view):

@@ -8,6 +8,7 @@ from consilium.attack.membership.label_gap import LabelGap
 from consilium.core.errors import Refused
 from consilium.core.records import Records
 from consilium.core.threat import QueryView
+from consilium.learn.tasks.single_label import SingleLabel
 
 
 def plane(x):
@@ -18,7 +19,7 @@ def plane(x):
 def view(x, y, member=None):
     n = len(x)
     member = torch.arange(n) % 2 == 0 if member is None else member
-    return QueryView(2, plane, Records.of(x, y), member, torch.arange(n) % 4 < 2)
+    return QueryView(2, plane, Records.of(x, y), member, torch.arange(n) % 4 < 2, task=SingleLabel())
 
 
 def run(entry, seen, seed=0):

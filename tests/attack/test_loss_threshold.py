@@ -11,12 +11,13 @@ from consilium.core.errors import Refused
 from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.core.threat import QueryView, View
+from consilium.learn.tasks.single_label import SingleLabel
 from consilium.measure.membership import membership
 
 
 def query_view(answer, x, y, member, known=None):
     known = torch.arange(len(x)) % 4 < 2 if known is None else known
-    return QueryView(3, answer, Records.of(x, y), member, known)
+    return QueryView(3, answer, Records.of(x, y), member, known, task=SingleLabel())
 
 
 def run(view, seed=0):
@@ -81,4 +82,4 @@ def test_nothing_to_learn_from_is_undefined():
 
 def test_a_view_without_answers_is_refused():
     with pytest.raises(Refused, match="attack loss-threshold needs a QueryView and was granted a View"):
-        LossThreshold()(View(2), {}, torch.Generator())
+        LossThreshold()(View(2, task=SingleLabel()), {}, torch.Generator())

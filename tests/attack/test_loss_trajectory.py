@@ -9,6 +9,7 @@ from consilium.core.errors import Refused
 from consilium.core.network import Network
 from consilium.core.records import Records
 from consilium.core.round_observer import BroadcastRoundView, ObservedView
+from consilium.learn.tasks.single_label import SingleLabel
 
 N = 120
 
@@ -24,7 +25,11 @@ def rounds(margins, member):
     for number, margin in enumerate(margins, 1):
         half = torch.where(member, margin / 2, 0.0) * (2 * y - 1)
         params = torch.stack([-half, half]).flatten()
-        views.append(BroadcastRoundView(2, number, params, torch.zeros(0), network, Records.of(torch.eye(N), y), of))
+        views.append(
+            BroadcastRoundView(
+                2, number, params, torch.zeros(0), network, Records.of(torch.eye(N), y), of, task=SingleLabel()
+            )
+        )
     return views
 
 
@@ -33,7 +38,7 @@ def found(views, member, answer):
     for view in views:
         memory = attack.observe(memory, view)
     known = torch.arange(N) % 4 < 2
-    seen = ObservedView(2, answer, views[0].candidates, member, known, rows=torch.arange(N))
+    seen = ObservedView(2, answer, views[0].candidates, member, known, rows=torch.arange(N), task=SingleLabel())
     return attack(seen, memory, torch.Generator().manual_seed(0)), seen
 
 
@@ -76,6 +81,6 @@ def test_the_smallest_site_watches_the_others_unless_one_is_named():
 def test_a_site_that_was_in_no_round_is_refused():
     member = torch.arange(N) % 3 == 0
     view = rounds([0.0], member)[0]
-    seen = ObservedView(2, lambda x: x, view.candidates, member, member, rows=torch.arange(N))
+    seen = ObservedView(2, lambda x: x, view.candidates, member, member, rows=torch.arange(N), task=SingleLabel())
     with pytest.raises(Refused, match="was in no round"):
         LossTrajectory()(seen, {}, torch.Generator())

@@ -11,8 +11,11 @@ from consilium.attack.evasion.pgd import PGD
 from consilium.core.errors import Refused
 from consilium.core.records import Records
 from consilium.core.threat import ModelView
+from consilium.learn.perturbation.goals import Misclassification
 from consilium.learn.perturbation.linf import Linf
+from consilium.learn.perturbation.losses import CrossEntropyLoss
 from consilium.learn.perturbation.maximise import maximise
+from consilium.learn.tasks.single_label import SingleLabel
 
 
 def robust(attack, view, seed=0):
@@ -77,11 +80,11 @@ class Above(nn.Module):
 def test_the_released_model_judges_who_stops():
     """The surrogate gives way at .5, the released model at .55: whoever stops at the first has not won."""
     targets = Records.of(torch.full((4, 1, 2, 2), 0.45), torch.zeros(4, dtype=torch.long))
-    view = ModelView(2, Above(0.55), Above(0.5), targets)
+    view = ModelView(2, Above(0.55), Above(0.5), targets, task=SingleLabel())
     assert robust(PGD(radius=0.12), view) == 0
     short = maximise(
         view.surrogate, targets.x, targets.y, ball=Linf(0.12), steps=20, step_size=0.015, random_start=False,
-        generator=torch.Generator(), until=view.surrogate,
+        generator=torch.Generator(), until=view.surrogate, loss=CrossEntropyLoss(), goal=Misclassification(),
     )  # fmt: skip
     assert not view.module(short).argmax(1).any()
 

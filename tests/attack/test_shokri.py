@@ -8,6 +8,7 @@ from consilium.core.errors import Refused
 from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.core.threat import RetrainView, Shadow
+from consilium.learn.tasks.single_label import SingleLabel
 
 
 class Knowing(torch.nn.Module):
@@ -38,12 +39,13 @@ def view(n=600, rare=0):
         at=places,
         retrain=lambda masks, seeds: [_shadow(records, mask) for mask in masks],
         stream=Stream(0),
+        task=SingleLabel(),
     )
 
 
 def _shadow(records, mask):
     model = Knowing(mask, records.y)
-    return Shadow(3, model, model, records, included=mask)
+    return Shadow(3, model, model, records, included=mask, task=SingleLabel())
 
 
 def test_each_class_has_a_model_of_its_own():
@@ -70,7 +72,7 @@ class _Mismatched:
     @staticmethod
     def of(records, mask, lie):
         model = Knowing(mask, records.y)
-        return Shadow(3, model, model, records, included=lie)
+        return Shadow(3, model, model, records, included=lie, task=SingleLabel())
 
 
 @pytest.mark.parametrize("knobs", [{"shadows": 1}, {"examples": 10}])

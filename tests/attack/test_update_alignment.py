@@ -20,7 +20,8 @@ from consilium.defend.training.dp_sgd import DPSGD
 from consilium.federate.algorithms.fed_avg import FedAvg
 from consilium.federate.client.participant import Participant, SiteState
 from consilium.learn.mean_gradient import MeanGradient
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
+from consilium.learn.tasks.single_label import SingleLabel
 
 N = 200
 
@@ -43,7 +44,15 @@ def planted(noise=0.0, seed=0, rounds=1, scale=1.0):
         places = {"a": torch.arange(N)}
         views.append(
             UpdateRoundView(
-                2, number, torch.zeros(2 * N), torch.zeros(0), network, Records.of(x, y), places, updates=updates
+                2,
+                number,
+                torch.zeros(2 * N),
+                torch.zeros(0),
+                network,
+                Records.of(x, y),
+                places,
+                updates=updates,
+                task=SingleLabel(),
             )
         )
     return views, member
@@ -54,7 +63,7 @@ def found(attack, views, member):
     for view in views:
         memory = attack.observe(memory, view)
     known, rows = torch.arange(N) % 4 < 2, torch.arange(N)
-    seen = ObservedView(2, lambda x: x, views[0].candidates, member, known, rows=rows)
+    seen = ObservedView(2, lambda x: x, views[0].candidates, member, known, rows=rows, task=SingleLabel())
     return attack(seen, memory, torch.Generator().manual_seed(0))
 
 
@@ -93,7 +102,7 @@ def one_step(rule, seed):
     schedule = rule.schedule(Schedule(1, 1, N // 2))
     pools = Pools(inside, inside, inside)
     person = Participant(
-        Site("a", pools), inside, 1.0, view.network, algorithm, CrossEntropy(), rule, schedule, (), stream
+        Site("a", pools), inside, 1.0, view.network, algorithm, TaskLoss(SingleLabel()), rule, schedule, (), stream
     )
     update, _ = person.work(Broadcast(1, view.params, view.buffers), SiteState())
     return [UpdateRoundView(**{**vars(view), "updates": {"a": update}})], member

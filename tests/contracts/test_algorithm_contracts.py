@@ -29,7 +29,8 @@ from consilium.federate.engines.stacked import Stacked
 from consilium.federate.round.round import FederatedRound, RoundState, ServerHalf
 from consilium.federate.round.weighted_mean import WeightedMean
 from consilium.learn.mean_gradient import MeanGradient
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
+from consilium.learn.tasks.single_label import SingleLabel
 
 ROOM = "federate/algorithms"
 ASKED = Schedule(4, 2, 16)
@@ -63,11 +64,11 @@ def federation(algorithm, net, rule=None, fraction=0.67):
     schedule = rule.schedule(algorithm.schedule(ASKED))
     people = {
         s.id: Participant(
-            s, s.records.train, 1.0, net, algorithm, CrossEntropy(), rule, schedule, (), stream
+            s, s.records.train, 1.0, net, algorithm, TaskLoss(SingleLabel()), rule, schedule, (), stream
         )
         for s in SITES
     }  # fmt: skip
-    half = ServerHalf(tuple(people), fraction, algorithm, WeightedMean(), (), 2, stream)
+    half = ServerHalf(tuple(people), fraction, algorithm, WeightedMean(), (), 2, SingleLabel(), stream)
     return FederatedRound(half, people), RoundState(algorithm.start(net, len(SITES)))
 
 

@@ -14,6 +14,7 @@ from consilium.core.finding import Finding
 from consilium.core.random import Stream, scoped
 from consilium.core.records import Records
 from consilium.core.threat import CanaryView, ThreatModel, View
+from consilium.learn.tasks.single_label import SingleLabel
 from consilium.measure.audit import one_run
 from consilium.measure.ranking import auc
 
@@ -30,7 +31,7 @@ def view_of(seed=0, *, signal):
         start = nn.Linear(WIDTH, 2).eval()
     module = fitted(start, x[included] if signal else other[included], y[included])
     shown = start.requires_grad_(False), module.requires_grad_(False)
-    return CanaryView(2, module, Records.of(x, y), *shown), included
+    return CanaryView(2, module, Records.of(x, y), *shown, task=SingleLabel()), included
 
 
 def fitted(start, x, y):
@@ -88,7 +89,7 @@ def claims_no_figures(card, entry, contract):
 
 
 def refuses_a_smaller_view(card, entry, contract):
-    contract.refuses(lambda: scores(entry, View(2)), entry.kind(), "CanaryView", "View")
+    contract.refuses(lambda: scores(entry, View(2, task=SingleLabel())), entry.kind(), "CanaryView", "View")
 
 
 def round_trips(card, entry, contract):

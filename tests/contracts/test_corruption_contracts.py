@@ -10,29 +10,19 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 from consilium.core.attack import Corruption
 from consilium.core.catalogue import Card, cards, load_entry
 from consilium.core.entry import check
-from consilium.core.gradient import Objective
 from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.core.threat import RoundView, ThreatModel
 from consilium.core.update import Update
+from consilium.learn.objectives import TaskLoss
+from consilium.learn.tasks.single_label import SingleLabel
 
 ROOM = "attack/poisoning"
 N, CLASSES = 120, 3
-
-
-class CrossEntropy(Objective):
-    """The honest one."""
-
-    def prepare(self, predict, x, y, generator):
-        return {"x": x, "y": y}
-
-    def losses(self, predict, batch):
-        return F.cross_entropy(predict(batch["x"]), batch["y"], reduction="none")
 
 
 class Site:
@@ -50,7 +40,7 @@ class Site:
 
     def batch(self, entry):
         """The records trained on, and the batch that the objective makes of them."""
-        records, objective = self.records, CrossEntropy()
+        records, objective = self.records, TaskLoss(SingleLabel())
         if entry is not None:
             records = entry.records(records, CLASSES, Stream(self.seed).child("records"))
             objective = entry.objective(objective)
@@ -66,7 +56,7 @@ class Site:
         return own if entry is None else entry.forge({}, own, self.round_view())[0]
 
     def round_view(self):
-        return RoundView(CLASSES, 1, self.weight.detach().flatten().clone(), torch.zeros(0))
+        return RoundView(CLASSES, 1, self.weight.detach().flatten().clone(), torch.zeros(0), task=SingleLabel())
 
 
 def deltas(updates):

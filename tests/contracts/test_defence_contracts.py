@@ -28,7 +28,8 @@ from consilium.core.random import Stream, scoped
 from consilium.core.records import Records
 from consilium.core.update import Aggregate, Update
 from consilium.learn.mean_gradient import MeanGradient
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
+from consilium.learn.tasks.single_label import SingleLabel
 from consilium.measure.accounting.privacy import epsilon
 
 ROOMS = [room for room in catalogue.ROOMS if room.startswith("defend/")]
@@ -117,7 +118,7 @@ def run(defence, made: World, seed=0) -> list[torch.Tensor]:
 def _gradients(defence, made, stream):
     network = Network(made.module)
     params, buffers = network.start()
-    rule, objective = defence.rule(MeanGradient()), defence.objective(CrossEntropy())
+    rule, objective = defence.rule(MeanGradient()), defence.objective(TaskLoss(SingleLabel()))
     oracle = rule.oracle(made.records, network, objective, Schedule(1, 1, 8), stream)
     return [oracle(params, buffers).value for _ in range(oracle.steps)]
 

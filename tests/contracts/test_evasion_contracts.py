@@ -14,6 +14,7 @@ from consilium.core.records import Records
 from consilium.core.threat import ModelView, ThreatModel, View
 from consilium.learn.perturbation.balls import ball_of, size_of
 from consilium.learn.perturbation.maximise import maximise
+from consilium.learn.tasks.single_label import SingleLabel
 
 ROOM = "attack/evasion"
 SIGNS = torch.tensor([1.0, -1.0, 1.0, -1.0])
@@ -39,9 +40,9 @@ def view_of(scale, seed=0):
     x = 0.5 + 0.003 * (2 * y[:, None] - 1) * SIGNS
     targets = Records.of(x.view(40, 1, 2, 2), y)
     fragile = Linear(50.0).eval()
-    source = ModelView(2, fragile, fragile, targets)
+    source = ModelView(2, fragile, fragile, targets, task=SingleLabel())
     module = Linear(scale).eval()
-    return ModelView(2, module, module, targets, source)
+    return ModelView(2, module, module, targets, source, task=SingleLabel())
 
 
 def run(entry, view, seed=0):
@@ -93,7 +94,7 @@ def judges_the_whole_test_set(card, entry, contract):
 
 
 def refuses_a_smaller_view(card, entry, contract):
-    contract.refuses(lambda: run(entry, View(2)), entry.kind(), entry.needs.__name__, "View")
+    contract.refuses(lambda: run(entry, View(2, task=SingleLabel())), entry.kind(), entry.needs.__name__, "View")
 
 
 def round_trips(card, entry, contract):

@@ -19,6 +19,7 @@ from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.core.round_observer import RoundObserver
 from consilium.core.threat import CanaryView, QueryView, RecordsView, RetrainView, Shadow, ThreatModel, View
+from consilium.learn.tasks.single_label import SingleLabel
 from consilium.measure.membership import membership
 
 ROOM = "attack/membership"
@@ -51,10 +52,16 @@ def view_of(entry, seed=0, *, signal):
     member, known = torch.randperm(N, generator=g) < N // 2, torch.randperm(N, generator=g) < N // 2
     other = torch.rand(N, WIDTH, generator=g)
     if entry.needs is RecordsView:
-        return RecordsView(2, Records.of(0.9 * x + 0.1 * (signal * member)[:, None], y), member, known)
+        return RecordsView(
+            2, Records.of(0.9 * x + 0.1 * (signal * member)[:, None], y), member, known, task=SingleLabel()
+        )
     module = Memory.fit(x[member], y[member]) if signal else Memory.fit(other[:100], y[:100])
     seen = (2, Counting(module.eval()), Records.of(x, y), member, known)
-    return QueryView(*seen) if entry.needs is not RetrainView else RetrainView(*seen, **pool(seen[2], Stream(seed)))
+    return (
+        QueryView(*seen, task=SingleLabel())
+        if entry.needs is not RetrainView
+        else RetrainView(*seen, **pool(seen[2], Stream(seed)), task=SingleLabel())
+    )
 
 
 def pool(records, stream):
@@ -76,7 +83,7 @@ def pool(records, stream):
 
 def shadow(records, mask):
     module = Memory.fit(records.x[mask], records.y[mask]).eval()
-    return Shadow(2, module, module, records, included=mask)
+    return Shadow(2, module, module, records, included=mask, task=SingleLabel())
 
 
 class Counting:
@@ -145,7 +152,7 @@ def honours_its_budget(card, entry, contract):
 
 
 def refuses_a_smaller_view(card, entry, contract):
-    contract.refuses(lambda: run(entry, View(2)), entry.kind(), entry.needs.__name__, "View")
+    contract.refuses(lambda: run(entry, View(2, task=SingleLabel())), entry.kind(), entry.needs.__name__, "View")
 
 
 def states_its_chance(card, entry, contract):

@@ -18,6 +18,7 @@ from consilium.core.records import Records
 from consilium.core.round_observer import BroadcastRoundView, ObservedView, RoundObserver, UpdateRoundView
 from consilium.core.threat import ThreatModel, View
 from consilium.core.update import Update, payload_bytes
+from consilium.learn.tasks.single_label import SingleLabel
 from consilium.measure.membership import membership
 
 ROOM = "attack/membership"
@@ -62,7 +63,9 @@ class World:
 
     def granted(self, member=None):
         member = self.member if member is None else member
-        return ObservedView(2, self.released, self.candidates, member, self.known, rows=torch.arange(N))
+        return ObservedView(
+            2, self.released, self.candidates, member, self.known, rows=torch.arange(N), task=SingleLabel()
+        )
 
     def memory(self, entry):
         memory = {}
@@ -138,7 +141,9 @@ def remembers_no_more_with_every_round(card, entry, contract):
 
 def refuses_a_smaller_view(card, entry, contract):
     memory, generator = World(entry).memory(entry), torch.Generator()
-    contract.refuses(lambda: entry(View(2), memory, generator), entry.kind(), entry.needs.__name__, "View")
+    contract.refuses(
+        lambda: entry(View(2, task=SingleLabel()), memory, generator), entry.kind(), entry.needs.__name__, "View"
+    )
 
 
 def states_its_chance(card, entry, contract):

@@ -11,12 +11,13 @@ from consilium.core.errors import Refused
 from consilium.core.records import Records
 from consilium.core.round_observer import RoundObserver
 from consilium.core.threat import ModelView, QueryView, ThreatModel, View, require
+from consilium.learn.tasks.single_label import SingleLabel
 
 
 def query_view():
     records = Records.of(torch.zeros(4, 2), torch.zeros(4, dtype=torch.long))
     weight = torch.ones(2, 3, requires_grad=True)
-    return QueryView(3, lambda x: x @ weight, records, torch.ones(4).bool(), torch.ones(4).bool())
+    return QueryView(3, lambda x: x @ weight, records, torch.ones(4).bool(), torch.ones(4).bool(), task=SingleLabel())
 
 
 def test_a_smaller_view_is_refused_with_both_names():
@@ -24,7 +25,7 @@ def test_a_smaller_view_is_refused_with_both_names():
         require(query_view(), ModelView, "pgd")
     assert str(refusal.value).startswith("attack pgd needs a ModelView and was granted a QueryView. grant the view")
     with pytest.raises(Refused, match="granted a View"):
-        require(View(2), QueryView, "x")
+        require(View(2, task=SingleLabel()), QueryView, "x")
 
 
 def test_the_view_itself_and_a_larger_one_pass():
@@ -84,4 +85,4 @@ def test_an_attack_that_names_no_view_of_its_own_is_as_it_was():
     view = query_view()
     assert Old()(view, {}, torch.Generator()) is view
     with pytest.raises(Refused, match="needs a QueryView and was granted a View"):
-        Old()(View(2), {}, torch.Generator())
+        Old()(View(2, task=SingleLabel()), {}, torch.Generator())

@@ -8,6 +8,7 @@ from consilium.core.errors import Refused
 from consilium.core.random import Stream
 from consilium.core.records import Consortium, Pools, Records, Site
 from consilium.data.division.canaries import plant
+from consilium.learn.tasks.single_label import SingleLabel
 
 KINDS = ("noise", "mislabelled")
 
@@ -27,7 +28,7 @@ def consortium(sites=3, per_unit=1, classes=4):
     for k in range(sites):
         made.append(Site(f"site-{k}", Pools(pool(30), pool(6), pool(40))))
     names = tuple(str(c) for c in range(classes))
-    return Consortium("made-up", tuple(made), pool(20), pool(8), names, (2, 3), "made up", bundled=True)
+    return Consortium("made-up", tuple(made), pool(20), pool(8), names, SingleLabel(), (2, 3), "made up", bundled=True)
 
 
 def planted(data=None, canaries=60, kind="noise", site="", seed=0):

@@ -22,12 +22,15 @@ from consilium.data.partitions.iid import IID
 from consilium.data.partitions.shards import Shards
 from consilium.data.partitions.sizes import Sizes
 from consilium.data.sources.digits import Digits
+from consilium.learn.tasks.single_label import SingleLabel
 
 SHARES = {"public": 0.1, "validation": 0.2, "test": 0.2, "non_members": 0.25}
 
 
 def run(source, partition=None, *, sites=2, seed=0, **shares):
-    return gather(source, partition or IID(), sites=sites, stream=Stream(seed, ("data",)), **{**SHARES, **shares})
+    return gather(
+        source, partition or IID(), SingleLabel(), sites=sites, stream=Stream(seed, ("data",)), **{**SHARES, **shares}
+    )
 
 
 def pools(consortium):

@@ -18,6 +18,7 @@ from consilium.data.sources.digits import Digits
 from consilium.data.sources.image_folder import ImageFolder
 from consilium.data.sources.npz import NPZ
 from consilium.data.sources.table import Table
+from consilium.learn.tasks.single_label import SingleLabel
 
 SOURCES = sorted(Path(consilium.data.sources.__file__).parent.glob("[a-z]*.py"))
 
@@ -109,5 +110,5 @@ def test_bundled_sets():
 def test_what_a_source_says_reaches_the_study(held):
     said = Inputs((Column("a", (0.0, 1.0)),), patients=True)
     shares = {"public": 0.0, "validation": 0.1, "test": 0.2, "non_members": 0.1}
-    made = gather(held(y=[0, 1] * 50, inputs=said), IID(), sites=2, stream=Stream(0), **shares)
+    made = gather(held(y=[0, 1] * 50, inputs=said), IID(), SingleLabel(), sites=2, stream=Stream(0), **shares)
     assert made.inputs == said

@@ -15,6 +15,7 @@ from consilium.data.sources.image_folder import ImageFolder
 from consilium.data.sources.med_mnist import MedMNIST
 from consilium.data.sources.npz import NPZ
 from consilium.data.sources.table import Table
+from consilium.learn.tasks.single_label import SingleLabel
 
 pd = pytest.importorskip("pandas", reason="the extra 'tables' is not installed")
 Image = pytest.importorskip("PIL.Image", reason="the extra 'images' is not installed")
@@ -127,9 +128,9 @@ def test_duplicates_are_counted_by_site_and_take_no_site_whole(csv):
     knobs = {"public": 0.0, "validation": 0.1, "test": 0.1, "non_members": 0.1, "stream": Stream(0)}
     with pytest.raises(Refused, match="site 'b' is lost whole: each of its 100 is one of the exact duplicates"):
         gather(Table(csv(ward=["a"] * 100 + ["b"] * 100, age=[*range(100)] * 2, y=np.arange(N) % 2), "y", site="ward"),
-               ByKey(), sites=2, **knobs)  # fmt: skip
+               ByKey(), SingleLabel(), sites=2, **knobs)  # fmt: skip
     path = csv(ward=["a"] * 100 + ["b"] * 100, age=age, y=np.arange(N) % 2)
-    data = gather(Table(path, "y", site="ward"), IID(), sites=2, **knobs)
+    data = gather(Table(path, "y", site="ward"), IID(), SingleLabel(), sites=2, **knobs)
     assert [one.line() for one in data.omitted] == ["99 exact duplicates removed (site b)"]
 
 

@@ -11,6 +11,7 @@ from consilium.data.partitions.by_key import ByKey
 from consilium.data.sources.image_folder import ImageFolder
 from consilium.data.sources.npz import NPZ
 from consilium.data.sources.table import Table
+from consilium.learn.tasks.single_label import SingleLabel
 
 N = 60
 Y = np.arange(N) % 2
@@ -52,7 +53,7 @@ def stored(tmp_path):
 
 def divided(source):
     shares = {"public": 0.0, "validation": 0.1, "test": 0.2, "non_members": 0.2}
-    return gather(source, ByKey(), sites=2, stream=Stream(0), **shares)
+    return gather(source, ByKey(), SingleLabel(), sites=2, stream=Stream(0), **shares)
 
 
 @pytest.mark.parametrize(("one", "other"), PAIRS)

@@ -12,6 +12,7 @@ from consilium.data.partitions.iid import IID
 from consilium.data.sources.image_folder import ImageFolder
 from consilium.data.sources.npz import NPZ
 from consilium.data.sources.table import Table
+from consilium.learn.tasks.single_label import SingleLabel
 
 N = 300
 Y = np.arange(N) % 2
@@ -42,7 +43,7 @@ def table(tmp_path):
 
 def divided(source, partition=None):
     shares = {"public": 0.0, "validation": 0.1, "test": 0.2, "non_members": 0.2}
-    return gather(source, partition or IID(), sites=2, stream=Stream(0), **shares)
+    return gather(source, partition or IID(), SingleLabel(), sites=2, stream=Stream(0), **shares)
 
 
 @pytest.mark.parametrize("word", MISSING)

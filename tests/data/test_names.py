@@ -10,13 +10,14 @@ from consilium.data.partitions.by_key import ByKey
 from consilium.data.partitions.iid import IID
 from consilium.data.sources.npz import NPZ
 from consilium.data.sources.table import Table
+from consilium.learn.tasks.single_label import SingleLabel
 
 SITES = ("east", "north", "south")
 SHARES = {"public": 0.0, "validation": 0.1, "test": 0.2, "non_members": 0.2}
 
 
 def divided(source, partition=None, sites=3, **knobs):
-    return gather(source, partition or ByKey(), sites=sites, stream=Stream(0), **{**SHARES, **knobs})
+    return gather(source, partition or ByKey(), SingleLabel(), sites=sites, stream=Stream(0), **{**SHARES, **knobs})
 
 
 def people(consortium):

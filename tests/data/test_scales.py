@@ -9,6 +9,7 @@ from consilium.data.division.sites import gather
 from consilium.data.partitions.by_key import ByKey
 from consilium.data.sources.image_folder import ImageFolder
 from consilium.data.sources.npz import NPZ
+from consilium.learn.tasks.single_label import SingleLabel
 
 N = 60
 Y = np.arange(N) % 2
@@ -27,7 +28,7 @@ def stored(tmp_path):
 
 def divided(source, sites=2):
     shares = {"public": 0.0, "validation": 0.1, "test": 0.2, "non_members": 0.2}
-    return gather(source, ByKey(), sites=sites, stream=Stream(0), **shares)
+    return gather(source, ByKey(), SingleLabel(), sites=sites, stream=Stream(0), **shares)
 
 
 @pytest.mark.parametrize("most", [1, 3, 16])

@@ -13,13 +13,16 @@ from consilium.data.partitions.iid import IID
 from consilium.data.sources.image_folder import ImageFolder
 from consilium.data.sources.npz import NPZ
 from consilium.data.sources.table import Table
+from consilium.learn.tasks.single_label import SingleLabel
 
 SHARES = {"public": 0.1, "validation": 0.2, "test": 0.2, "non_members": 0.25}
 RNG = np.random.default_rng(0)
 
 
 def run(source, partition=None, *, sites=1, **shares):
-    return gather(source, partition or IID(), sites=sites, stream=Stream(0, ("data",)), **{**SHARES, **shares})
+    return gather(
+        source, partition or IID(), SingleLabel(), sites=sites, stream=Stream(0, ("data",)), **{**SHARES, **shares}
+    )
 
 
 def refusal(source, *arguments, **knobs):

@@ -75,14 +75,14 @@ def test_records_of_a_unit_stay_together(units, share):
 
 def test_a_given_test_split_is_kept_and_the_public_slice_leaves_the_training_pool(toy):
     split = [TRAIN] * 100 + [VALIDATION] * 20 + [TEST] * 30
-    role = roles(toy(y=[0, 1] * 75, split=split), test=0.5, public=0.1, stream=Stream(0))
+    role = roles(data := toy(y=[0, 1] * 75, split=split), data.records.y, test=0.5, public=0.1, stream=Stream(0))
     assert torch.bincount(role).tolist() == [90, 20, 30, 10]
     assert role[100:].tolist() == split[100:]
 
 
 def test_without_a_given_test_split_one_is_held_out(toy):
     dataset = toy(y=[0, 1] * 50, units=[k // 2 for k in range(100)])
-    role = roles(dataset, test=0.2, public=0.25, stream=Stream(0))
+    role = roles(dataset, dataset.records.y, test=0.2, public=0.25, stream=Stream(0))
     assert torch.bincount(role, minlength=4).tolist() == [60, 0, 20, 20]
     assert torch.equal(role[::2], role[1::2])
     assert torch.bincount(dataset.records.y[role == TEST]).tolist() == [10, 10]
@@ -91,7 +91,7 @@ def test_without_a_given_test_split_one_is_held_out(toy):
 @pytest.mark.parametrize("public", [0.0, 0.1])
 def test_the_test_set_does_not_depend_on_the_public_slice(toy, public):
     dataset = toy(y=[0, 1] * 50)
-    role = roles(dataset, test=0.2, public=public, stream=Stream(3))
-    alone = roles(dataset, test=0.2, public=0.5, stream=Stream(3))
+    role = roles(dataset, dataset.records.y, test=0.2, public=public, stream=Stream(3))
+    alone = roles(dataset, dataset.records.y, test=0.2, public=0.5, stream=Stream(3))
     assert torch.equal(role == TEST, alone == TEST)
     assert bool((role == PUBLIC).any()) == (public > 0)

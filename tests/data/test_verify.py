@@ -7,6 +7,7 @@ import torch
 
 from consilium.core.errors import Refused
 from consilium.data.checks.verify import check_inputs, check_labels, verified
+from consilium.learn.tasks.single_label import SingleLabel
 
 NAN, INF = float("nan"), float("inf")
 
@@ -45,15 +46,21 @@ def test_labels_out_of_range(label):
 
 def test_a_sound_data_set_passes(toy):
     dataset = toy(y=[0, 1, 0], split=[0, 1, 2], keys=[4, 5, 6])
-    assert verified(dataset) is dataset
+    assert verified(dataset, SingleLabel()) is dataset
 
 
 def test_what_a_source_got_wrong_is_refused(toy):
     sound = toy(y=[0, 1, 0])
     twice = dataclasses.replace(sound.records, ids=torch.tensor([0, 0, 1]))
-    assert "every record has the label 'ill'" in refused(lambda: verified(toy(y=[1, 1], classes=("well", "ill"))))
-    assert "two records have the same id" in refused(lambda: verified(dataclasses.replace(sound, records=twice)))
-    assert "split has shape (2,), there are 3 records" in refused(lambda: verified(toy(y=[0, 1, 0], split=[0, 1])))
+    assert "every record has the label 'ill'" in refused(
+        lambda: verified(toy(y=[1, 1], classes=("well", "ill")), SingleLabel())
+    )
+    assert "two records have the same id" in refused(
+        lambda: verified(dataclasses.replace(sound, records=twice), SingleLabel())
+    )
+    assert "split has shape (2,), there are 3 records" in refused(
+        lambda: verified(toy(y=[0, 1, 0], split=[0, 1]), SingleLabel())
+    )
     assert "toy, split: record 0 has a label outside 0..2" in refused(
-        lambda: verified(toy(y=[0, 1, 0], split=[3, 1, 0]))
+        lambda: verified(toy(y=[0, 1, 0], split=[3, 1, 0]), SingleLabel())
     )

@@ -10,9 +10,12 @@ from torch.nn import functional as F
 from consilium.core.errors import Refused, Unlawful
 from consilium.core.random import Stream, scoped
 from consilium.defend.training.adversarial_training import AdversarialTraining
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
+from consilium.learn.perturbation.goals import Misclassification
 from consilium.learn.perturbation.linf import Linf
+from consilium.learn.perturbation.losses import CrossEntropyLoss
 from consilium.learn.perturbation.maximise import maximise
+from consilium.learn.tasks.single_label import SingleLabel
 
 
 def model(seed=0):
@@ -26,7 +29,7 @@ def inputs(n=64):
 
 
 def prepared(defence, x, y, seed=0, predict=None):
-    objective = defence.objective(CrossEntropy())
+    objective = defence.objective(TaskLoss(SingleLabel()))
     return objective.prepare(predict or model(), x, y, Stream(seed).generator())
 
 
@@ -87,7 +90,7 @@ def test_the_weights_get_no_gradient():
     assert all(p.grad is None for p in net.parameters())
 
 
-class Relabelling(CrossEntropy):
+class Relabelling(TaskLoss):
     """An inner objective that prepares something of its own."""
 
     def prepare(self, predict, x, y, generator):
@@ -96,7 +99,9 @@ class Relabelling(CrossEntropy):
 
 def test_it_crafts_against_what_the_inner_objective_wants():
     x, y = inputs()
-    batch = AdversarialTraining(0.1, 5).objective(Relabelling()).prepare(model(), x, y, Stream(0).generator())
+    batch = (
+        AdversarialTraining(0.1, 5).objective(Relabelling(SingleLabel())).prepare(model(), x, y, Stream(0).generator())
+    )
     assert torch.equal(batch["y"], (y + 1) % 3)
     assert torch.equal(batch["extra"], y)
     before, after = (F.cross_entropy(model()(z), batch["y"]) for z in (x, batch["x"]))
@@ -131,13 +136,13 @@ def test_it_buys_robustness():
     x, y = planted()
     robust = {}
     for name, objective in (
-        ("plain", CrossEntropy()),
-        ("adversarial", AdversarialTraining(0.08, 3).objective(CrossEntropy())),
+        ("plain", TaskLoss(SingleLabel())),
+        ("adversarial", AdversarialTraining(0.08, 3).objective(TaskLoss(SingleLabel()))),
     ):
         predict = trained(objective, x, y)
         worst = maximise(
             predict, x, y, ball=Linf(0.08), steps=10, step_size=0.02, random_start=False,
-            generator=Stream(0).generator(),
+            generator=Stream(0).generator(), loss=CrossEntropyLoss(), goal=Misclassification(),
         )  # fmt: skip
         robust[name] = float((predict(worst).argmax(1) == y).float().mean())
     assert robust["plain"] < 0.3
@@ -155,4 +160,4 @@ def test_knobs_out_of_range_are_refused(knobs):
 
 def test_twice_is_refused():
     with pytest.raises(Unlawful, match="twice"):
-        AdversarialTraining().objective(AdversarialTraining().objective(CrossEntropy()))
+        AdversarialTraining().objective(AdversarialTraining().objective(TaskLoss(SingleLabel())))

@@ -15,7 +15,8 @@ from consilium.defend.training.augmentation import Augmentation
 from consilium.defend.training.dp_sgd import DPSGD
 from consilium.learn.augment import Augmented, units_of_rows, views
 from consilium.learn.mean_gradient import MeanGradient
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
+from consilium.learn.tasks.single_label import SingleLabel
 
 CLIP = 0.5
 ALL = Schedule(rounds=1, epochs=1, batch=0)
@@ -45,9 +46,9 @@ def moved_by_leaving_out(objective):
 
 
 OBJECTIVES = [
-    Augmentation(copies=4).objective(CrossEntropy()),
-    AdversarialTraining(0.1, steps=1, share=0.5).objective(Augmentation(copies=3).objective(CrossEntropy())),
-    Augmentation(copies=3).objective(AdversarialTraining(0.1, steps=1).objective(CrossEntropy())),
+    Augmentation(copies=4).objective(TaskLoss(SingleLabel())),
+    AdversarialTraining(0.1, steps=1, share=0.5).objective(Augmentation(copies=3).objective(TaskLoss(SingleLabel()))),
+    Augmentation(copies=3).objective(AdversarialTraining(0.1, steps=1).objective(TaskLoss(SingleLabel()))),
 ]
 
 
@@ -67,19 +68,19 @@ def test_one_record_moves_the_sum_by_at_most_the_clip(objective):
 
 def test_the_last_record_left_out_moves_it_by_at_most_the_clip():
     """Views without a draw are the same for the others whoever is left out."""
-    assert moved_by_leaving_out(Augmented(CrossEntropy(), copies=4, flip=False, shift=0)) > 0.9 * CLIP
-    assert moved_by_leaving_out(Augmented(CrossEntropy(), copies=4, flip=False, shift=0)) <= CLIP * 1.0001
+    assert moved_by_leaving_out(Augmented(TaskLoss(SingleLabel()), copies=4, flip=False, shift=0)) > 0.9 * CLIP
+    assert moved_by_leaving_out(Augmented(TaskLoss(SingleLabel()), copies=4, flip=False, shift=0)) <= CLIP * 1.0001
 
 
 def test_clipping_every_view_alone_is_caught(monkeypatch):
     """The bug that multiplies a record's influence by K."""
     monkeypatch.setattr(_dp_sgd_rule, "units_of_rows", lambda batch, units: None)
-    assert moved_by_leaving_out(Augmented(CrossEntropy(), copies=4, flip=False, shift=0)) > 2 * CLIP
+    assert moved_by_leaving_out(Augmented(TaskLoss(SingleLabel()), copies=4, flip=False, shift=0)) > 2 * CLIP
 
 
 def test_unclipped_it_is_the_gradient_of_the_mean_over_views_by_hand():
     records, net = data(), network()
-    objective = Augmented(CrossEntropy(), 4, flip=True, shift=2)
+    objective = Augmented(TaskLoss(SingleLabel()), 4, flip=True, shift=2)
     params, buffers = net.start()
     generator = Stream(5).child("step", 0, "prepare").generator()
     batch = objective.prepare(lambda x: x, records.x, records.y, generator)
@@ -87,7 +88,7 @@ def test_unclipped_it_is_the_gradient_of_the_mean_over_views_by_hand():
     losses = torch.nn.functional.cross_entropy(net.logits(at, buffers, batch["x"]), batch["y"], reduction="none")
     (expected,) = torch.autograd.grad(losses.view(len(records), 4).mean(1).sum(), at)
     torch.testing.assert_close(total(records, objective, clip=1e4), expected, rtol=1e-3, atol=1e-3)
-    plain = total(records, CrossEntropy(), clip=1e4)
+    plain = total(records, TaskLoss(SingleLabel()), clip=1e4)
     assert float((plain - expected).norm() / expected.norm()) > 0.01
 
 
@@ -114,7 +115,9 @@ def test_a_view_looks_at_its_own_record_alone():
 
 
 def test_the_rows_of_a_record_carry_its_number():
-    batch = Augmented(CrossEntropy(), 3, True, 1).prepare(lambda x: x, *(data().x, data().y), Stream(0).generator())
+    batch = Augmented(TaskLoss(SingleLabel()), 3, True, 1).prepare(
+        lambda x: x, *(data().x, data().y), Stream(0).generator()
+    )
     assert batch["record"].tolist() == [i for i in range(12) for _ in range(3)]
     assert torch.equal(batch["y"], data().y.repeat_interleave(3))
     patients = torch.arange(12) // 2
@@ -124,7 +127,7 @@ def test_the_rows_of_a_record_carry_its_number():
 
 def test_refusals():
     with pytest.raises(Unlawful, match="twice"):
-        Augmentation().objective(Augmentation().objective(CrossEntropy()))
+        Augmentation().objective(Augmentation().objective(TaskLoss(SingleLabel())))
     with pytest.raises(Refused, match="copies"):
         Augmentation(copies=0)
     with pytest.raises(Refused, match="shift"):

@@ -16,7 +16,8 @@ from consilium.core.records import Records
 from consilium.defend.training import _dp_sgd_rule
 from consilium.defend.training.dp_sgd import DPSGD
 from consilium.learn.mean_gradient import MeanGradient
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
+from consilium.learn.tasks.single_label import SingleLabel
 from consilium.measure.accounting.noise_calibration import noise_multiplier
 from consilium.measure.accounting.privacy import epsilon
 
@@ -43,7 +44,7 @@ def data(units=UNITS, seed=1):
 
 def total(made, records, net, scale=4.0, schedule=ALL):
     params, buffers = net.start()
-    oracle = made.oracle(records, net, CrossEntropy(), schedule, Stream(5))
+    oracle = made.oracle(records, net, TaskLoss(SingleLabel()), schedule, Stream(5))
     return oracle(params * scale, buffers).value * made.count(records)
 
 
@@ -136,7 +137,7 @@ def test_patients_are_poisson_sampled_whole_and_the_denominator_is_the_expected_
 def test_steps_rate_and_charge_count_patients():
     made, records, work = rule(noise_multiplier=1.5), data(), Schedule(3, 2, 2)
     assert made.count(records) == 6 and rule(unit="example").count(records) == 12
-    oracle = made.oracle(records, network(), CrossEntropy(), work, Stream(0))
+    oracle = made.oracle(records, network(), TaskLoss(SingleLabel()), work, Stream(0))
     assert oracle.steps == 6  # ceil(E n / B) with n = 6
     oracle(*network().start())
     assert oracle.charge() == Composed(PerUnit("patient", PoissonSampled(2 / 6, Gaussian(1.5))), 1)
@@ -145,7 +146,7 @@ def test_steps_rate_and_charge_count_patients():
 
 def test_too_few_patients_and_a_large_delta_are_refused_in_patients():
     with pytest.raises(Unlawful, match="6 training patients are fewer than the expected batch of 8"):
-        rule().oracle(data(), network(), CrossEntropy(), Schedule(1, 1, 8), Stream(0))
+        rule().oracle(data(), network(), TaskLoss(SingleLabel()), Schedule(1, 1, 8), Stream(0))
     with pytest.raises(Unlawful, match=r"delta = 0.2 is not below 1/n = 0.16"):
         rule(delta=0.2).step_charge(6, ALL)
 

@@ -13,6 +13,7 @@ from consilium.core.random import Stream, scoped
 from consilium.core.records import Records
 from consilium.defend.model.prune import Prune, _packed, _unpacked
 from consilium.defend.model.static_int8 import StaticInt8
+from consilium.learn.tasks.single_label import SingleLabel
 
 
 def module(norm=False, seed=0):
@@ -38,7 +39,7 @@ def weights(net):
 @pytest.mark.parametrize("sparsity", [0.1, 0.5, 0.9])
 def test_exactly_the_smallest_weights_of_the_whole_model_go(sparsity):
     net = module()
-    before, after = weights(net), weights(Prune(sparsity, 0).apply(net, public(), Stream(0)))
+    before, after = weights(net), weights(Prune(sparsity, 0).apply(net, public(), Stream(0), SingleLabel()))
     gone = round(sparsity * len(before))
     assert int((after == 0).sum()) == gone
     assert torch.equal(after, before.where(before.abs() >= before.abs().sort().values[gone], torch.zeros(())))
@@ -46,15 +47,15 @@ def test_exactly_the_smallest_weights_of_the_whole_model_go(sparsity):
 
 def test_biases_and_norms_stay():
     net = module()
-    pruned = Prune(0.9, 0).apply(net, public(), Stream(0))
+    pruned = Prune(0.9, 0).apply(net, public(), Stream(0), SingleLabel())
     for before, after in zip(net.parameters(), pruned.parameters(), strict=True):
         assert before.dim() >= 2 or torch.equal(before, after)
 
 
 def test_fine_tuning_keeps_the_zeros_and_lowers_the_loss():
     net, records = module(), public()
-    cut = Prune(0.8, 0).apply(net, records, Stream(0))
-    tuned = Prune(0.8, 60, lr=0.05).apply(net, records, Stream(0))
+    cut = Prune(0.8, 0).apply(net, records, Stream(0), SingleLabel())
+    tuned = Prune(0.8, 60, lr=0.05).apply(net, records, Stream(0), SingleLabel())
     assert torch.equal(weights(cut) == 0, weights(tuned) == 0)
     assert F.cross_entropy(tuned(records.x), records.y) < 0.5 * F.cross_entropy(cut(records.x), records.y)
 
@@ -62,7 +63,7 @@ def test_fine_tuning_keeps_the_zeros_and_lowers_the_loss():
 @pytest.mark.parametrize("norm", [False, True])
 def test_stored_and_rebuilt_it_answers_the_same_bits(norm):
     net, records = module(norm), public()
-    pruned = Prune(0.9, 3).apply(net, records, Stream(0))
+    pruned = Prune(0.9, 3).apply(net, records, Stream(0), SingleLabel())
     stored = load(save(Prune().pack(pruned)))
     again = Prune().unpack(Prune().structure(module(norm, seed=8), records.x[:1]), stored)
     assert torch.equal(again(records.x), pruned(records.x))
@@ -71,7 +72,7 @@ def test_stored_and_rebuilt_it_answers_the_same_bits(norm):
 
 def test_the_artefact_is_kept_values_and_one_bit_per_weight():
     net = module()
-    packed = Prune().pack(Prune(0.9, 0).apply(net, public(), Stream(0)))
+    packed = Prune().pack(Prune(0.9, 0).apply(net, public(), Stream(0), SingleLabel()))
     n = len(weights(net))
     assert packed["kept"].numel() == n - round(0.9 * n)
     assert (packed["mask"].dtype, packed["mask"].numel()) == (torch.uint8, -(-n // 8))
@@ -87,45 +88,45 @@ def test_bits_survive_packing(bits):
 
 def test_it_goes_before_int8_and_is_kept_by_it():
     net, records = module(), public()
-    pruned = Prune(0.9, 0).apply(net, records, Stream(0))
-    both = StaticInt8().apply(pruned, records, Stream(0))
+    pruned = Prune(0.9, 0).apply(net, records, Stream(0), SingleLabel())
+    both = StaticInt8().apply(pruned, records, Stream(0), SingleLabel())
     codes = StaticInt8().pack(both)["int8"]
     assert int((codes == 0).sum()) >= int((weights(pruned) == 0).sum())
     with pytest.raises(Refused, match="no float weights"):
-        Prune().apply(both, records, Stream(0))
+        Prune().apply(both, records, Stream(0), SingleLabel())
 
 
 def test_without_public_records_there_is_no_fine_tuning():
     none = public().select(torch.zeros(90, dtype=torch.bool))
     with pytest.raises(Refused, match="public") as refused:
-        Prune().apply(module(), none, Stream(0))
+        Prune().apply(module(), none, Stream(0), SingleLabel())
     assert "data.public" in refused.value.remedy
     assert Prune().fits_public()
     assert not Prune(fine_tune_steps=0).fits_public()
-    Prune(fine_tune_steps=0).apply(module(), none, Stream(0))
+    Prune(fine_tune_steps=0).apply(module(), none, Stream(0), SingleLabel())
 
 
 def test_divergence_is_an_error_not_a_model():
     with pytest.raises(Failed, match="diverged"):
         linear = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).requires_grad_(False)
-        Prune(0.5, 60, lr=99.0).apply(linear, Records.of(public().x * 1e20, public().y), Stream(0))
+        Prune(0.5, 60, lr=99.0).apply(linear, Records.of(public().x * 1e20, public().y), Stream(0), SingleLabel())
 
 
 def test_a_layer_that_would_lose_every_weight_is_an_error():
     net = module()
     net[4].weight.mul_(1e-3)
     with pytest.raises(Failed, match=r"4\.weight without a weight"):
-        Prune(0.98, 0).apply(net, public(), Stream(0))
+        Prune(0.98, 0).apply(net, public(), Stream(0), SingleLabel())
 
 
 def test_a_foreign_artefact_is_refused():
-    packed = Prune().pack(Prune(0.9, 0).apply(module(), public(), Stream(0)))
+    packed = Prune().pack(Prune(0.9, 0).apply(module(), public(), Stream(0), SingleLabel()))
     with pytest.raises(Refused, match="does not fit"):
         Prune().unpack(nn.Linear(5, 3), packed)
 
 
 def test_the_surrogate_is_the_pruned_model():
-    pruned = Prune(0.5, 0).apply(module(), public(), Stream(0))
+    pruned = Prune(0.5, 0).apply(module(), public(), Stream(0), SingleLabel())
     assert Prune().surrogate(pruned, None) is pruned
 
 
@@ -149,7 +150,7 @@ class Ungraded(nn.Module):
 
 def test_a_layer_without_a_gradient_is_pruned_and_not_fine_tuned():
     made = Ungraded(whole=False)
-    pruned = Prune(sparsity=0.5, fine_tune_steps=3).apply(made, public(), Stream(0))
+    pruned = Prune(sparsity=0.5, fine_tune_steps=3).apply(made, public(), Stream(0), SingleLabel())
     kept = pruned.backbone.weight != 0
     assert torch.equal(pruned.backbone.weight[kept], made.backbone.weight[kept])
     assert not torch.equal(pruned.head.bias, made.head.bias)

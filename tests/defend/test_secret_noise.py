@@ -13,7 +13,8 @@ from consilium.core.records import Records
 from consilium.defend.data.label_randomised_response import LabelRandomisedResponse
 from consilium.defend.training.dp_sgd import DPSGD
 from consilium.learn.mean_gradient import MeanGradient
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
+from consilium.learn.tasks.single_label import SingleLabel
 
 SCHEDULE = Schedule(rounds=1, epochs=3, batch=8)
 SIGMA, CLIP, N = 1.7, 0.5, 40
@@ -75,7 +76,7 @@ def test_the_secret_path_learns_the_same_sums():
     rule = DPSGD(noise_multiplier=1e-6, clip=100.0, delta=1e-3).rule(MeanGradient())
     network, everyone = net(), Schedule(1, 1, 0)
     made = [
-        rule.oracle(data(), network, CrossEntropy(), everyone, stream)(*network.start()).value
+        rule.oracle(data(), network, TaskLoss(SingleLabel()), everyone, stream)(*network.start()).value
         for stream in (Stream(9), Stream(9).secretly(Secret()))
     ]
     torch.testing.assert_close(*made, atol=1e-4, rtol=1e-3)
@@ -95,6 +96,6 @@ def test_a_secret_sample_is_never_drawn_again(secret):
     """The coins too: who knew the sample would know whom a noisy sum is about, and amplification would be gone."""
     rule, network = DPSGD(noise_multiplier=1e-9, clip=100.0, delta=1e-3).rule(MeanGradient()), net()
     stream = Stream(9).secretly(Secret()) if secret else Stream(9)
-    oracles = [rule.oracle(data(), network, CrossEntropy(), Schedule(1, 1, 8), stream) for _ in range(2)]
+    oracles = [rule.oracle(data(), network, TaskLoss(SingleLabel()), Schedule(1, 1, 8), stream) for _ in range(2)]
     sums = [oracle(*network.start()).value for oracle in oracles]
     assert torch.allclose(*sums, atol=1e-5) != secret

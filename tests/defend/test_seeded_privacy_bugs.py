@@ -23,8 +23,9 @@ from consilium.federate.algorithms.fed_sgd import FedSGD
 from consilium.federate.client import participant
 from consilium.federate.client.participant import Participant, SiteState
 from consilium.learn.mean_gradient import MeanGradient
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
 from consilium.learn.per_example import ClippedSum
+from consilium.learn.tasks.single_label import SingleLabel
 from consilium.measure.accounting.privacy import claims
 from consilium.measure.audit import one_run
 
@@ -52,8 +53,8 @@ def site(name, train, algorithm, sigma, batch=0, rounds=1, seed=0):
     rule = DPSGD(noise_multiplier=sigma, delta=DELTA, clip=CLIP).rule(MeanGradient())
     schedule = algorithm.schedule(Schedule(rounds, 1, batch))
     return Participant(
-        Site(name, Pools(train, train, train)), train, 1.0, network(), algorithm, CrossEntropy(), rule, schedule, (),
-        Stream(seed).child("train"),
+        Site(name, Pools(train, train, train)), train, 1.0, network(), algorithm, TaskLoss(SingleLabel()), rule,
+        schedule, (), Stream(seed).child("train"),
     )  # fmt: skip
 
 
@@ -189,7 +190,7 @@ def test_a_seed_of_noise_used_again_is_caught(monkeypatch, adversary, kind):
     assert found > claimed
 
 
-class Silent(CrossEntropy):
+class Silent(TaskLoss):
     """No gradient at all: what comes out is the noise."""
 
     def losses(self, predict, batch):
@@ -204,7 +205,7 @@ def overlap():
         for number in range(2):
             params, buffers = who.network.start()
             here = who.stream.child(name, number, "gradient")
-            oracle = who.rule.oracle(who.train, who.network, Silent(), who.schedule, here)
+            oracle = who.rule.oracle(who.train, who.network, Silent(SingleLabel()), who.schedule, here)
             drawn += [oracle(params, buffers).value for _ in range(2)]
     unit = torch.stack([d / d.norm() for d in drawn])
     return float((unit @ unit.T - torch.eye(len(unit))).abs().max())

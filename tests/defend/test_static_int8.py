@@ -15,6 +15,7 @@ from consilium.defend.model import _fx
 from consilium.defend.model.static_int8 import StaticInt8
 from consilium.learn.alike import departure
 from consilium.learn.models.resnet9 import ResNet9
+from consilium.learn.tasks.single_label import SingleLabel
 
 SHAPE = (1, 16, 16)
 
@@ -72,7 +73,7 @@ MODELS = {
 @pytest.mark.parametrize("name", MODELS)
 def test_stored_and_rebuilt_it_answers_the_same_bits(name):
     module, records = built(MODELS[name]), public()
-    defended = StaticInt8().apply(module, records, Stream(0))
+    defended = StaticInt8().apply(module, records, Stream(0), SingleLabel())
     stored = load(save(StaticInt8().pack(defended)))
     fresh = built(MODELS[name], seed=9)  # other weights: everything must come from the artefact
     again = StaticInt8().unpack(StaticInt8().structure(fresh, torch.zeros(1, *SHAPE)), stored)
@@ -84,10 +85,10 @@ def test_stored_and_rebuilt_it_answers_the_same_bits(name):
 @pytest.mark.parametrize("name", ["group norm", "batch norm", "perceptron"])
 def test_it_answers_nearly_what_the_float_model_does(name):
     module, records = built(MODELS[name]), public()
-    before, after = module(records.x), StaticInt8().apply(module, records, Stream(0))(records.x)
+    before, after = module(records.x), StaticInt8().apply(module, records, Stream(0), SingleLabel())(records.x)
     assert 0 < float((after - before).norm() / before.norm()) < 0.05
     # Ranges fitted elsewhere do not pass: the tolerance is one of int8, not of anything.
-    dim = StaticInt8().apply(module, Records.of(0.5 + 0.01 * records.x, records.y), Stream(0))(records.x)
+    dim = StaticInt8().apply(module, Records.of(0.5 + 0.01 * records.x, records.y), Stream(0), SingleLabel())(records.x)
     assert float((dim - before).norm() / before.norm()) > 0.1
 
 
@@ -95,19 +96,19 @@ def test_it_answers_nearly_what_the_float_model_does(name):
 def test_resnet9_is_at_least_74_percent_smaller(norm):
     module = built(lambda: ResNet9(width=16, norm=norm).build((1, 28, 28), 2))
     full = len(save({k: t.contiguous() for k, t in module.state_dict().items()}))
-    defended = StaticInt8(8).apply(module, public(8, (1, 28, 28)), Stream(0))
+    defended = StaticInt8(8).apply(module, public(8, (1, 28, 28)), Stream(0), SingleLabel())
     assert len(save(StaticInt8().pack(defended))) <= 0.26 * full
 
 
 def test_the_artefact_is_plain_integers_and_floats():
-    packed = StaticInt8().pack(StaticInt8().apply(built(MODELS["group norm"]), public(), Stream(0)))
+    packed = StaticInt8().pack(StaticInt8().apply(built(MODELS["group norm"]), public(), Stream(0), SingleLabel()))
     assert {t.dtype for t in packed.values()} <= {torch.int8, torch.int32, torch.int64, torch.float32}
     assert packed["int8"].numel() == 8 * 9 + 8 * 8 * 9 + 8 * 3
 
 
 def test_a_foreign_artefact_is_refused():
     narrow, wide = built(MODELS["perceptron"]), built(MODELS["group norm"])
-    packed = StaticInt8().pack(StaticInt8().apply(narrow, public(), Stream(0)))
+    packed = StaticInt8().pack(StaticInt8().apply(narrow, public(), Stream(0), SingleLabel()))
     with pytest.raises(Refused, match="does not fit"):
         StaticInt8().unpack(StaticInt8().structure(wide, public().x[:1]), packed)
 
@@ -116,23 +117,25 @@ def test_only_public_records_set_the_ranges_and_there_must_be_some():
     module, records = built(MODELS["group norm"]), public()
     none = records.select(torch.zeros(len(records), dtype=torch.bool))
     with pytest.raises(Refused, match="public") as refused:
-        StaticInt8().apply(module, none, Stream(0))
+        StaticInt8().apply(module, none, Stream(0), SingleLabel())
     assert "data.public" in refused.value.remedy
     dim = Records.of(0.1 * records.x, records.y)
-    packs = [StaticInt8().pack(StaticInt8().apply(module, r, Stream(0))) for r in (records, dim)]
+    packs = [StaticInt8().pack(StaticInt8().apply(module, r, Stream(0), SingleLabel())) for r in (records, dim)]
     assert torch.equal(packs[0]["int8"], packs[1]["int8"])  # weights alone
     assert not torch.equal(packs[0]["float32"], packs[1]["float32"])  # ranges too
 
 
 def test_calibration_takes_as_many_records_as_asked():
     module, records = built(MODELS["perceptron"]), public()
-    few, more = (StaticInt8().pack(StaticInt8(c).apply(module, records, Stream(0)))["float32"] for c in (2, 64))
+    few, more = (
+        StaticInt8().pack(StaticInt8(c).apply(module, records, Stream(0), SingleLabel()))["float32"] for c in (2, 64)
+    )
     assert not torch.equal(few, more)
 
 
 def test_the_surrogate_answers_like_int8_and_has_the_gradient_of_the_float_model():
     module, records = built(MODELS["group norm"]), public(6)
-    defended = StaticInt8().apply(module, records, Stream(0))
+    defended = StaticInt8().apply(module, records, Stream(0), SingleLabel())
     surrogate = StaticInt8().surrogate(defended, module)
     x = records.x.clone().requires_grad_()
     out = surrogate(x)
@@ -184,21 +187,21 @@ class Bare(nn.Module):
 )
 def test_what_cannot_be_done_is_refused_by_name(make, reason):
     with pytest.raises(Refused, match=reason) as refused:
-        StaticInt8().apply(built(make), public(), Stream(0))
+        StaticInt8().apply(built(make), public(), Stream(0), SingleLabel())
     assert refused.value.remedy
 
 
 def test_twice_is_refused():
-    defended = StaticInt8().apply(built(MODELS["perceptron"]), public(), Stream(0))
+    defended = StaticInt8().apply(built(MODELS["perceptron"]), public(), Stream(0), SingleLabel())
     with pytest.raises(Refused, match="int8 already"):
-        StaticInt8().apply(defended, public(), Stream(0))
+        StaticInt8().apply(defended, public(), Stream(0), SingleLabel())
 
 
 def test_the_engine_and_the_warnings_end_in_the_adapter():
     before = torch.backends.quantized.engine
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        StaticInt8().apply(built(MODELS["group norm"]), public(), Stream(0))
+        StaticInt8().apply(built(MODELS["group norm"]), public(), Stream(0), SingleLabel())
     assert torch.backends.quantized.engine == before
 
 
@@ -281,7 +284,7 @@ def test_a_layer_computes_in_int8_what_it_does_in_float_alone_and_in_every_batch
     module = built(LAYERS[name])
     module.between = nn.Sequential(module.between, after())
     records = public(70, module.shape)
-    defended = StaticInt8().apply(module, records, Stream(0))
+    defended = StaticInt8().apply(module, records, Stream(0), SingleLabel())
     exact, answered = module(records.x), defended(records.x)
     assert float((answered - exact).norm() / (exact - exact.mean(0)).norm()) < 0.4
     assert departure(defended, records.x, StaticInt8.tolerance) is None
@@ -299,7 +302,7 @@ def all_in_int8(monkeypatch):
 def test_a_kernel_that_is_wrong_for_one_record_too_is_refused(name, monkeypatch):
     all_in_int8(monkeypatch)
     module = built(LAYERS[name])
-    for act in (lambda: StaticInt8().apply(module, public(40, module.shape), Stream(0)),
+    for act in (lambda: StaticInt8().apply(module, public(40, module.shape), Stream(0), SingleLabel()),
                 lambda: StaticInt8().trial(module, public(8, module.shape).x)):  # fmt: skip
         with pytest.raises(Refused, match="do not compute what its layers do") as refused:
             act()
@@ -309,7 +312,9 @@ def test_a_kernel_that_is_wrong_for_one_record_too_is_refused(name, monkeypatch)
 def test_a_kernel_that_is_wrong_in_batches_alone_is_found_in_batches(monkeypatch):
     all_in_int8(monkeypatch)
     module = built(LAYERS["InstanceNorm2d"])
-    found = departure(StaticInt8().apply(module, public(32, module.shape), Stream(0)), public(32, module.shape).x, 0.05)
+    found = departure(
+        StaticInt8().apply(module, public(32, module.shape), Stream(0), SingleLabel()), public(32, module.shape).x, 0.05
+    )
     assert found is not None and found.batch > 32 and found.share > 0.5
 
 
@@ -320,7 +325,7 @@ def coded(x, _):
 
 def test_whatever_torch_raises_while_it_quantises_is_a_refusal():
     module = built(lambda: Between(coded))
-    for act in (lambda: StaticInt8().apply(module, public(40, module.shape), Stream(0)),
+    for act in (lambda: StaticInt8().apply(module, public(40, module.shape), Stream(0), SingleLabel()),
                 lambda: StaticInt8().trial(module, public(8, module.shape).x)):  # fmt: skip
         with pytest.raises(Refused, match=r"cannot be quantised: .*not implemented for 'Long'") as refused:
             act()
@@ -343,7 +348,7 @@ def hooked(kind, place):
 def test_a_hook_that_int8_would_leave_out_is_refused_by_name(kind, place):
     module = built(lambda: hooked(kind, place))
     name = rf"layer {place} \(Linear\)" if place else "the model itself"
-    for act in (lambda: StaticInt8().apply(module, public(40), Stream(0)),
+    for act in (lambda: StaticInt8().apply(module, public(40), Stream(0), SingleLabel()),
                 lambda: StaticInt8().trial(module, public(8).x)):  # fmt: skip
         with pytest.raises(Refused, match=f"{name} has a {kind}, which int8 kernels would leave out") as refused:
             act()
@@ -353,7 +358,7 @@ def test_a_hook_that_int8_would_leave_out_is_refused_by_name(kind, place):
 @pytest.mark.parametrize("kind", ["forward hook", "forward pre-hook"])
 def test_a_hook_that_is_traced_is_kept(kind):
     module, x = built(lambda: hooked(kind, "3")), public(40).x
-    made = StaticInt8().apply(module, public(40), Stream(0))
+    made = StaticInt8().apply(module, public(40), Stream(0), SingleLabel())
     assert float((made(x) - module(x)).norm() / module(x).norm()) < 0.05
 
 

@@ -10,6 +10,7 @@ from consilium.core.inputs import Column, Inputs
 from consilium.core.records import Consortium, Records
 from consilium.deploy.protocol.framing import canonical, parse_object
 from consilium.deploy.protocol.schema import Schema, check_agreed, check_declared, read_schema
+from consilium.learn.tasks.single_label import SingleLabel
 
 AGE, SEX = Column("age", (0.0, 110.0), unit="years"), Column("sex", words=("F", "M"))
 INPUTS = Inputs((AGE, SEX), (("numbers", "scaled"),))
@@ -94,7 +95,9 @@ def test_the_site_that_differs_is_named():
 
 def held(inputs, shape=(3,), **more):
     records = Records.of(torch.zeros(2, *shape), torch.tensor([0, 1]))
-    return Consortium("toy", (), records, records, ("well", "ill"), shape, "made here", True, inputs=inputs, **more)
+    return Consortium(
+        "toy", (), records, records, ("well", "ill"), SingleLabel(), shape, "made here", True, inputs=inputs, **more
+    )
 
 
 def test_a_study_is_sent_only_where_all_of_it_is_declared():

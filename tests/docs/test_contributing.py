@@ -54,6 +54,7 @@ def test_the_attack_finds_what_is_there_and_nothing_else(tree):
         "-c",
         """
 import torch
+from consilium.learn.tasks.single_label import SingleLabel
 from consilium.core.catalogue import find, load_entry
 from consilium.core.random import Stream
 from consilium.core.records import Records
@@ -65,7 +66,7 @@ records = Records.of(x, y)
 attack = load_entry(find("random-corner", "attack/evasion"))(radius=.02)
 linear = torch.nn.Linear(2, 2, bias=False)
 linear.weight.data = torch.eye(2)
-view = ModelView(2, linear, None, records)
+view = ModelView(2, linear, None, records, task=SingleLabel())
 found = attack(view, {}, Stream(0).generator())
 assert found.scores["correct"].tolist() == [False, True, False]
 assert found["robust_accuracy"].value == 1 / 3
@@ -73,7 +74,7 @@ assert found["robust_accuracy"].value == 1 / 3
 constant = torch.nn.Linear(2, 2)
 constant.weight.data.zero_()
 before = constant(x).argmax(1)
-found = attack(ModelView(2, constant, None, Records.of(x, before)), {}, Stream(0).generator())
+found = attack(ModelView(2, constant, None, Records.of(x, before), task=SingleLabel()), {}, Stream(0).generator())
 assert found["robust_accuracy"].value == 1
 """,
     )

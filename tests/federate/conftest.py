@@ -20,7 +20,8 @@ from consilium.federate.round.round import FederatedRound, ServerHalf
 from consilium.federate.round.weighted_mean import WeightedMean
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.models.mlp import MLP
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
+from consilium.learn.tasks.single_label import SingleLabel
 
 SCHEDULE = Schedule(3, 2, 8)
 SIZES = (20, 33, 7)
@@ -54,7 +55,14 @@ def federation(sites: tuple[Site, ...], network: Network) -> Callable[..., Feder
         algorithm = algorithm or FedAvg(lr=0.1, momentum=0.9)
         stream = Stream(11).child("train")
         half = ServerHalf(
-            tuple(s.id for s in sites), fraction, algorithm, merge or WeightedMean(), tuple(defences), 2, stream
+            tuple(s.id for s in sites),
+            fraction,
+            algorithm,
+            merge or WeightedMean(),
+            tuple(defences),
+            2,
+            SingleLabel(),
+            stream,
         )
         people = {
             s.id: Participant(
@@ -63,7 +71,7 @@ def federation(sites: tuple[Site, ...], network: Network) -> Callable[..., Feder
                 float(len(s.records.train)),
                 network,
                 algorithm,
-                CrossEntropy(),
+                TaskLoss(SingleLabel()),
                 MeanGradient(),
                 algorithm.schedule(schedule),
                 tuple(defences),

@@ -38,7 +38,8 @@ from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.models.cnn import CNN
 from consilium.learn.models.mlp import MLP
 from consilium.learn.models.resnet9 import ResNet9
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
+from consilium.learn.tasks.single_label import SingleLabel
 
 SIZES = (40, 23, 64, 17, 33)
 SHAPE = (1, 12, 12)
@@ -60,7 +61,7 @@ def federation(architecture, algorithm=None, compute=None, objective=None, rule=
     sites = [
         Site(f"site-{k}", Pools(records(n, k), records(6, 50 + k), records(2, 90 + k))) for k, n in enumerate(SIZES)
     ]
-    half = ServerHalf(tuple(s.id for s in sites), 0.8, algorithm, WeightedMean(), (), 3, stream)
+    half = ServerHalf(tuple(s.id for s in sites), 0.8, algorithm, WeightedMean(), (), 3, SingleLabel(), stream)
     people = {
         s.id: Participant(
             s,
@@ -68,7 +69,7 @@ def federation(architecture, algorithm=None, compute=None, objective=None, rule=
             float(len(s.records.train)),
             network,
             algorithm,
-            objective or CrossEntropy(),
+            objective or TaskLoss(SingleLabel()),
             rule or MeanGradient(),
             schedule,
             (),
@@ -145,7 +146,7 @@ def test_ledgers_come_back_from_the_workers() -> None:
 @pooled
 def test_an_assessment_is_an_exchange_like_any_other() -> None:
     exchange, state = federation(MLP(hidden=9))
-    judging = Assessing(exchange.half.algorithm, exchange.sites)
+    judging = Assessing(exchange.half.algorithm, exchange.sites, SingleLabel())
     asked = AssessState(state.server, tuple(exchange.sites))
     alone = Loop().run(judging, asked, {}, SiteState, "round 0").assessments
     with Pool(Loop(), [exchange, judging], 2) as pool:
@@ -358,16 +359,16 @@ def test_spans_cover_every_step_once_with_the_sites_that_are_still_at_work() -> 
 
 
 def test_an_objective_that_prepares_is_never_taken_for_a_plain_one() -> None:
-    class Darker(CrossEntropy):
+    class Darker(TaskLoss):
         def prepare(self, predict, x, y, generator):
             return {"x": x / 2, "y": y}
 
-    assert CrossEntropy().plain
+    assert TaskLoss(SingleLabel()).plain
     with pytest.raises(Refused, match="prepares no batches and no rounds, as Darker does"):
-        carried(Stacked(), *federation(MLP(hidden=9), objective=Darker()))
+        carried(Stacked(), *federation(MLP(hidden=9), objective=Darker(SingleLabel())))
     assert (
         apart(
-            carried(Loop(), *federation(MLP(hidden=9), objective=Darker()))[0],
+            carried(Loop(), *federation(MLP(hidden=9), objective=Darker(SingleLabel())))[0],
             carried(Loop(), *federation(MLP(hidden=9)))[0],
         )
         > 1e-3

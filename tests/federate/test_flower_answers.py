@@ -17,6 +17,7 @@ from consilium.federate.engines.loop import Loop
 from consilium.federate.federated_evaluation import Assessing, AssessState, assess
 from consilium.federate.round.round import RoundState
 from consilium.federate.train import train
+from consilium.learn.tasks.single_label import SingleLabel
 
 REQUEST = wire.StudyRequest("s", 3, 3, 1, 8, {"kind": "fed-avg"}, {"kind": "mlp"})
 STUDY = REQUEST.digest()
@@ -54,7 +55,7 @@ class Machines:
 
     def judged(self, site, model):
         person = self.exchange.sites[site]
-        assessment = assess(person.site, person.network, model.params, model.buffers)
+        assessment = assess(person.site, person.network, SingleLabel(), model.params, model.buffers)
         return wire.encode_assessment(assessment, STUDY, model.round)
 
 
@@ -149,7 +150,7 @@ def test_an_assessment_weighs_no_more_than_the_site_declared(federation):
     weights = {site: person.weight for site, person in exchange.sites.items()}
     held_out = {site: len(person.site.records.validation) for site, person in exchange.sites.items()}
     engine = Flower(machines, Deployment(REQUEST, weights, {}, held_out=held_out))
-    judging = Assessing(exchange.sites["site-0"].algorithm, exchange.sites)
+    judging = Assessing(exchange.sites["site-0"].algorithm, exchange.sites, SingleLabel())
     assessments = engine.run(
         judging, AssessState(start(exchange).server, tuple(NODES)), {}, SiteState, "round 0"
     ).assessments
@@ -169,7 +170,7 @@ def test_who_was_turned_away_stands_in_the_log_of_rounds(federation, tmp_path):
     person = exchange.sites["site-0"]
     machines = Machines(exchange, {"site-1": changed(site="site-0")})
     engine = Flower(machines, Deployment(REQUEST, {s: p.weight for s, p in exchange.sites.items()}, {}))
-    judging = Assessing(person.algorithm, exchange.sites)
+    judging = Assessing(person.algorithm, exchange.sites, SingleLabel())
     train(engine, exchange, judging, start(exchange), 3, tmp_path, lambda report, held: None)
     rounds = [json.loads(line) for line in (tmp_path / "rounds.jsonl").read_text().splitlines()]
     assert [line["round"] for line in rounds] == [1, 2, 3]

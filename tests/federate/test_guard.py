@@ -18,6 +18,7 @@ from consilium.deploy.site.policy_enforcement import Guard
 from consilium.federate.client.participant import SiteState
 from consilium.federate.federated_evaluation import assess
 from consilium.learn.mean_gradient import MeanGradient
+from consilium.learn.tasks.single_label import SingleLabel
 
 DELTA = 1e-3
 RULE = DPSGD(noise_multiplier=1.5, delta=DELTA).rule(MeanGradient())
@@ -144,9 +145,9 @@ def test_the_sites_own_consent_and_count_hold_for_assessments(tmp_path, person):
         (SiteLimits(minimum_count=7), "fewer than 7 validation records"),
     ):
         site = admitted(Guard(limits, tmp_path / "ledger"), person).person.site
-        assert assess(site, person.network, params, buffers).reason == reason
+        assert assess(site, person.network, SingleLabel(), params, buffers).reason == reason
     site = admitted(Guard(SiteLimits(), tmp_path / "ledger"), person).person.site
-    assert assess(site, person.network, params, buffers).accuracy is not None
+    assert assess(site, person.network, SingleLabel(), params, buffers).accuracy is not None
 
 
 def test_models_are_judged_up_to_a_number_over_all_studies_and_restarts(tmp_path, person):

@@ -14,6 +14,7 @@ from consilium.federate.engines.loop import Loop
 from consilium.federate.federated_evaluation import Assessing
 from consilium.federate.round.round import RoundState
 from consilium.federate.train import train
+from consilium.learn.tasks.single_label import SingleLabel
 
 ROUNDS = 4
 SITES = ("site-0", "site-1", "site-2")
@@ -43,7 +44,7 @@ def run(folder, federation, network, made=None, seen=None, **more):
     exchange = federation(schedule=Schedule(ROUNDS, 1, 7), **more)
     engine = Loop() if made is None else made(exchange)
     start = RoundState(exchange.half.algorithm.start(network, 3))
-    judging = Assessing(exchange.half.algorithm, exchange.sites)
+    judging = Assessing(exchange.half.algorithm, exchange.sites, SingleLabel())
     seen = [] if seen is None else seen
     done = train(engine, exchange, judging, start, ROUNDS, folder, lambda report, _: seen.append(dict(report)))
     return done, engine, seen

@@ -20,6 +20,7 @@ from consilium.federate.engines.loop import Loop
 from consilium.federate.federated_evaluation import Assessing, AssessState
 from consilium.federate.round.model_ema import ModelEMA
 from consilium.federate.round.round import RoundState
+from consilium.learn.tasks.single_label import SingleLabel
 from consilium.study.spec.spec import FederationShape
 
 # --- rate ---------------------------------------------------------------------------------------------------------
@@ -120,12 +121,12 @@ def test_a_federation_keeps_it_beside_the_algorithm_s_own_memory(federation):
         state = Loop().run(whole, state, held, SiteState, f"round {number}")
         models.append(state.server.params)
     assert "velocity" in state.server.memory
-    judged = Assessing(whole.half.algorithm, whole.sites, whole.half.average).open(
+    judged = Assessing(whole.half.algorithm, whole.sites, SingleLabel(), whole.half.average).open(
         AssessState(state.server, ("site-0",))
     )
     torch.testing.assert_close(judged[1].params, closed_form(models, 0.5))
     assert judged[1].memory == {}
-    plain = Assessing(whole.half.algorithm, whole.sites).open(AssessState(state.server, ("site-0",)))[1]
+    plain = Assessing(whole.half.algorithm, whole.sites, SingleLabel()).open(AssessState(state.server, ("site-0",)))[1]
     assert torch.equal(plain.params, models[-1])
 
 

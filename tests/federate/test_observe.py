@@ -30,6 +30,7 @@ from consilium.federate.round.admission import Expected, admitted
 from consilium.federate.round.observers import Observer, Observers, recalled, rounds_seen
 from consilium.federate.round.round import RoundState
 from consilium.federate.train import train
+from consilium.learn.tasks.single_label import SingleLabel
 
 ROUNDS = 4
 pooled = pytest.mark.skipif(why_no_fork() is not None, reason=f"no pool here: {why_no_fork()}")
@@ -48,7 +49,7 @@ def observers(sites, network, *attacks, strict=True):
     records, of = asked(sites)
     sizes = {site.id: len(site.records.train) for site in sites}
     observers = [Observer(f"key{i}", attack, attack.seat(sizes), records, of) for i, attack in enumerate(attacks)]
-    return Observers(network, 2, tuple(observers), strict)
+    return Observers(network, 2, SingleLabel(), tuple(observers), strict)
 
 
 BOTH = (UpdateAlignment(), LossTrajectory())
@@ -87,7 +88,7 @@ def trained(folder, exchange, network, stop_after=None):
             raise KeyboardInterrupt
 
     start = RoundState(exchange.half.algorithm.start(network, 3))
-    judging = Assessing(exchange.half.algorithm, exchange.sites)
+    judging = Assessing(exchange.half.algorithm, exchange.sites, SingleLabel())
     return train(Loop(), exchange, judging, start, ROUNDS, folder, progress).state
 
 
@@ -201,7 +202,7 @@ def test_the_server_sees_what_it_is_sent_and_no_truth(federation, network, sites
     (view,) = SEEN
     assert type(view) is UpdateRoundView and set(view.updates) == {"site-0", "site-1", "site-2"}
     names = {f.name for f in fields(view)}
-    assert names == {"classes", "round", "params", "buffers", "network", "candidates", "of", "updates"}
+    assert names == {"classes", "task", "round", "params", "buffers", "network", "candidates", "of", "updates"}
     records, of = asked(sites)
     assert torch.equal(view.candidates.x, records.x) and view.of is not None
     assert view.of.keys() == of.keys()

@@ -22,7 +22,8 @@ from consilium.federate.corrupted import Corrupted
 from consilium.federate.engines.loop import Loop
 from consilium.federate.participation import Participation
 from consilium.federate.round.round import RoundState
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
+from consilium.learn.tasks.single_label import SingleLabel
 
 
 class Untouchable:
@@ -244,7 +245,7 @@ def test_an_objective_may_read_the_broadcast(federation, network) -> None:
     assert max(float(u.payload["delta"].abs().max()) for u in honest.values()) > 1e-2
 
 
-class Other(CrossEntropy):
+class Other(TaskLoss):
     """Another objective that prepares nothing."""
 
 
@@ -254,7 +255,9 @@ def test_sites_that_train_otherwise_are_not_stacked(federation) -> None:
     assert why_not_vectorised(people) is None
     odd = replace(people[1], algorithm=replace(people[1].algorithm, lr=people[1].algorithm.lr * 7))
     assert "site-1 trains otherwise than site-0" in str(why_not_vectorised([people[0], odd]))
-    assert "trains otherwise" in str(why_not_vectorised([people[0], replace(people[1], objective=Other())]))
+    assert "trains otherwise" in str(
+        why_not_vectorised([people[0], replace(people[1], objective=Other(SingleLabel()))])
+    )
     assert "prepares no batches and no rounds" in str(why_not_vectorised([replace(people[1], objective=Pull())]))
 
 

@@ -19,6 +19,7 @@ from consilium.federate.client.participant import SiteState
 from consilium.federate.engines.loop import Loop
 from consilium.federate.round.round import FederatedRound, RoundState
 from consilium.federate.round.soundness import public_loss, suspects, unsound
+from consilium.learn.tasks.single_label import SingleLabel
 
 
 def begun(exchange: FederatedRound, network: Network) -> RoundState:
@@ -189,17 +190,17 @@ def test_a_model_whose_loss_on_public_records_is_no_number_is_refused(network) -
     public = Records.of(torch.rand(20, 6), torch.randint(0, 2, (20,)))
     params, buffers = network.start()
     before = Server(0, params, buffers)
-    loss = public_loss(network, public)
+    loss = public_loss(network, public, SingleLabel())
     assert loss is not None and unsound(before, replace(before, params=params * 2), loss) is None
     worse = replace(before, params=params * 1e5)
     assert unsound(before, worse) is None, "the bound of length is wider"
     assert "its loss on public records is" in (unsound(before, worse, loss) or "")
-    assert public_loss(network, public.select(torch.zeros(20, dtype=torch.bool))) is None
+    assert public_loss(network, public.select(torch.zeros(20, dtype=torch.bool)), SingleLabel()) is None
 
 
 def test_judging_on_public_records_draws_nothing(network) -> None:
     public = Records.of(torch.rand(20, 6), torch.randint(0, 2, (20,)))
-    loss, before = public_loss(network, public), torch.random.get_rng_state()
+    loss, before = public_loss(network, public, SingleLabel()), torch.random.get_rng_state()
     assert loss is not None
     loss(*network.start())
     assert torch.equal(before, torch.random.get_rng_state())

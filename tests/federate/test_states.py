@@ -22,6 +22,7 @@ from consilium.federate.federated_evaluation import Assessing
 from consilium.federate.round.round import RoundState
 from consilium.federate.train import train
 from consilium.learn.mean_gradient import MeanGradient
+from consilium.learn.tasks.single_label import SingleLabel
 
 ROUNDS = 5
 
@@ -155,7 +156,7 @@ def trained(folder, federation, network, stop=None):
     rule = DPSGD(noise_multiplier=2.0, delta=1e-3).rule(MeanGradient())
     exchange = federation(Scaffold(lr=0.1), Schedule(ROUNDS, 1, 7), 0.67, rule=rule)
     start = RoundState(exchange.half.algorithm.start(network, 3))
-    assessing = Assessing(exchange.half.algorithm, exchange.sites)
+    assessing = Assessing(exchange.half.algorithm, exchange.sites, SingleLabel())
     inner = SiteStates.__setitem__
 
     def put(self, site, held):

@@ -31,6 +31,7 @@ from consilium.federate.participation import Participation
 from consilium.federate.round.observers import Observers
 from consilium.federate.round.round import FederatedRound, RoundState
 from consilium.federate.round.weighted_mean import WeightedMean
+from consilium.learn.tasks.single_label import SingleLabel
 
 ROUNDS = 3
 pooled = pytest.mark.skipif(why_no_fork() is not None, reason=f"no pool here: {why_no_fork()}")
@@ -228,7 +229,7 @@ def test_a_pool_runs_ahead_of_the_server_by_a_few(federation, network, monkeypat
 def test_what_must_see_each_update_has_all_of_them(federation, network) -> None:
     exchange = of(federation)
     assert not of(federation, merge=Median().merge()).streams
-    assert not exchange.watched(Observers(network, 2, ())).streams
+    assert not exchange.watched(Observers(network, 2, SingleLabel(), ())).streams
     assert not Corrupted(exchange, LabelFlip(sites=1), ()).streams
     assert not exchange.served(replace(exchange.half, weights={})).streams, "weights are not known before"
     assert not Stacked().streams

@@ -19,7 +19,8 @@ from consilium.federate.round.round import RoundState
 from consilium.federate.round.round_log import RoundLog
 from consilium.federate.train import train
 from consilium.learn.mean_gradient import MeanGradient
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
+from consilium.learn.tasks.single_label import SingleLabel
 
 ROUNDS = 5
 
@@ -37,7 +38,15 @@ def run(folder, federation, network, sites, stop_after=None, private=True):
             raise Stop
 
     start = RoundState(exchange.half.algorithm.start(network, 3))
-    return train(Loop(), exchange, Assessing(exchange.half.algorithm, exchange.sites), start, ROUNDS, folder, progress)
+    return train(
+        Loop(),
+        exchange,
+        Assessing(exchange.half.algorithm, exchange.sites, SingleLabel()),
+        start,
+        ROUNDS,
+        folder,
+        progress,
+    )
 
 
 def lines(folder):
@@ -92,7 +101,7 @@ def test_checkpoint_holds_everything(tmp_path, federation, network, sites) -> No
     assert held["site-1"].ledger == done.sites["site-1"].ledger
 
 
-class Exploding(CrossEntropy):
+class Exploding(TaskLoss):
     """Losses past what float32 can hold."""
 
     def losses(self, predict, batch):
@@ -100,27 +109,35 @@ class Exploding(CrossEntropy):
 
 
 def test_divergence_is_a_failure_with_a_remedy(tmp_path, federation, network, sites) -> None:
-    exchange = federation(objective=Exploding())
+    exchange = federation(objective=Exploding(SingleLabel()))
     start = RoundState(exchange.half.algorithm.start(network, 3))
     with pytest.raises(Failed, match=r"no update of round 1 could be used \(site-0: not finite"):
-        train(Loop(), exchange, Assessing(exchange.half.algorithm, exchange.sites), start, 3, tmp_path, lambda *_: None)
+        train(
+            Loop(),
+            exchange,
+            Assessing(exchange.half.algorithm, exchange.sites, SingleLabel()),
+            start,
+            3,
+            tmp_path,
+            lambda *_: None,
+        )
     assert not (tmp_path / "checkpoint.safetensors").exists()
 
 
 def test_only_aggregates_over_enough_records_leave_a_site(sites, network) -> None:
     params, buffers = network.start()
-    told = assess(sites[0], network, params, buffers)
+    told = assess(sites[0], network, SingleLabel(), params, buffers)
     assert told.n == 6
     assert told.accuracy is not None
     from dataclasses import replace
 
     few = replace(sites[0], limits=Limits(minimum_count=7))
-    assert assess(few, network, params, buffers).accuracy is None
+    assert assess(few, network, SingleLabel(), params, buffers).accuracy is None
     silent = replace(sites[0], limits=Limits(consent=False))
-    assert assess(silent, network, params, buffers).reason == "the site gives no consent"
-    mean, worst, _ = mean_accuracy([told, assess(few, network, params, buffers)])
+    assert assess(silent, network, SingleLabel(), params, buffers).reason == "the site gives no consent"
+    mean, worst, _ = mean_accuracy([told, assess(few, network, SingleLabel(), params, buffers)])
     assert mean == worst == told.accuracy
-    assert mean_accuracy([assess(silent, network, params, buffers)]) == (None, None, None)
+    assert mean_accuracy([assess(silent, network, SingleLabel(), params, buffers)]) == (None, None, None)
 
 
 @pytest.mark.parametrize("changed", [{"seconds": "1.0"}, {"round": "2"}, {"cohort": None}, {"refused": {}}], ids=str)

@@ -16,7 +16,8 @@ from consilium.defend.training.dp_sgd import DPSGD
 from consilium.federate.client.frozen_features import features, rehearsal, training_inputs
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.models.scattering import ScatteringModel
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
+from consilium.learn.tasks.single_label import SingleLabel
 
 RULES = [MeanGradient(), DPSGD(noise_multiplier=1.0, delta=1e-3).rule(MeanGradient())]
 
@@ -30,7 +31,7 @@ def setting(n=30):
 
 def trained(rule, records, net, objective=None):
     params, buffers = net.start()
-    oracle = rule.oracle(records, net, objective or CrossEntropy(), Schedule(1, 2, 10), Stream(4))
+    oracle = rule.oracle(records, net, objective or TaskLoss(SingleLabel()), Schedule(1, 2, 10), Stream(4))
     for _ in range(oracle.steps):
         params = params - 0.1 * oracle(params, buffers).value
     return params
@@ -39,7 +40,7 @@ def trained(rule, records, net, objective=None):
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: type(r).__name__)
 def test_the_same_training_with_and_without(rule):
     records, net = setting()
-    kept = training_inputs(records, net, CrossEntropy())
+    kept = training_inputs(records, net, TaskLoss(SingleLabel()))
     assert kept.records.x.shape == (30, 5, 4, 4)
     assert torch.equal(kept.records.ids, records.ids)
     torch.testing.assert_close(trained(rule, *kept), trained(rule, records, net), rtol=1e-4, atol=1e-5)
@@ -47,7 +48,7 @@ def test_the_same_training_with_and_without(rule):
 
 def test_that_test_can_fail():
     records, net = setting()
-    kept = training_inputs(records, net, CrossEntropy())
+    kept = training_inputs(records, net, TaskLoss(SingleLabel()))
     shuffled = replace(kept.records, x=kept.records.x.roll(1, 0))
     away = trained(RULES[0], shuffled, kept.network) - trained(RULES[0], records, net)
     assert float(away.abs().max()) > 1e-3
@@ -56,13 +57,13 @@ def test_that_test_can_fail():
 def test_an_objective_that_changes_inputs_gets_raw_ones():
     """A radius is one of pixels, never of features."""
     records, net = setting()
-    taught = training_inputs(records, net, AdversarialTraining(0.1, steps=1).objective(CrossEntropy()))
+    taught = training_inputs(records, net, AdversarialTraining(0.1, steps=1).objective(TaskLoss(SingleLabel())))
     assert taught == (records, net)
 
 
 def test_a_model_without_a_front_is_left_alone():
     records, net = setting()[0], Network(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)))
-    assert training_inputs(records, net, CrossEntropy()) == (records, net)
+    assert training_inputs(records, net, TaskLoss(SingleLabel())) == (records, net)
 
 
 class Doubled(Front):
@@ -84,7 +85,7 @@ def test_features_are_made_once_per_record_in_order():
 def test_a_rehearsal_costs_few_records_and_stands_for_all():
     Doubled.seen = 0
     records = Records.of(torch.rand(500, 3), torch.zeros(500).long())
-    taught, seconds = rehearsal(records, Network(nn.Sequential(Doubled(), nn.Linear(3, 2))), CrossEntropy())
+    taught, seconds = rehearsal(records, Network(nn.Sequential(Doubled(), nn.Linear(3, 2))), TaskLoss(SingleLabel()))
     assert len(taught.records) == 500
     assert Doubled.seen == 32
     assert seconds > 0

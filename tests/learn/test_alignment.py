@@ -11,6 +11,7 @@ from consilium.learn import alignment
 from consilium.learn.alignment import alignments, record_losses
 from consilium.learn.models.cnn import CNN
 from consilium.learn.models.resnet9 import ResNet9
+from consilium.learn.tasks.single_label import SingleLabel
 
 
 def setting(architecture, n=7):
@@ -27,14 +28,14 @@ def setting(architecture, n=7):
 def test_they_are_those_of_autograd(architecture, budget, monkeypatch):
     monkeypatch.setattr(alignment, "_BUDGET", budget)
     network, params, buffers, records, direction = setting(architecture)
-    dots, norms = alignments(network, params, buffers, records, direction)
+    dots, norms = alignments(network, params, buffers, records, direction, SingleLabel())
     for i in range(len(records)):
         leaf = params.clone().requires_grad_()
         loss = cross_entropy(network.logits(leaf, buffers, records.x[i : i + 1]), records.y[i : i + 1])
         (gradient,) = torch.autograd.grad(loss, leaf)
         assert float(dots[i]) == pytest.approx(float(gradient @ direction), rel=1e-4, abs=1e-4)
         assert float(norms[i]) == pytest.approx(float(gradient.norm()), rel=1e-4)
-        assert float(record_losses(network, params, buffers, records)[i]) == pytest.approx(
+        assert float(record_losses(network, params, buffers, records, SingleLabel())[i]) == pytest.approx(
             float(loss.detach()), rel=1e-5
         )
 
@@ -42,5 +43,5 @@ def test_they_are_those_of_autograd(architecture, budget, monkeypatch):
 def test_no_record_is_an_empty_answer():
     network, params, buffers, records, direction = setting(CNN(width=3))
     none = records.select(torch.zeros(0).long())
-    assert [len(t) for t in alignments(network, params, buffers, none, direction)] == [0, 0]
-    assert len(record_losses(network, params, buffers, none)) == 0
+    assert [len(t) for t in alignments(network, params, buffers, none, direction, SingleLabel())] == [0, 0]
+    assert len(record_losses(network, params, buffers, none, SingleLabel())) == 0

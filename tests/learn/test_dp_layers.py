@@ -13,9 +13,10 @@ from consilium.learn.architecture import Normalise
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.models.resnet9 import ResNet9
 from consilium.learn.models.tanh_cnn import TanhCNN
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
 from consilium.learn.per_example import per_example_norms
 from consilium.learn.standardised import StandardisedConv2d
+from consilium.learn.tasks.single_label import SingleLabel
 
 
 def test_filters_are_used_with_mean_zero_and_variance_one():
@@ -38,7 +39,7 @@ def test_its_per_example_gradients_are_those_of_the_raw_filters():
     g = Stream(1).generator()
     x, y = torch.rand(4, 1, 8, 8, generator=g), torch.randint(3, (4,), generator=g)
     params, buffers = net.start()
-    found = per_example_norms(net, params, buffers, CrossEntropy(), {"x": x, "y": y})
+    found = per_example_norms(net, params, buffers, TaskLoss(SingleLabel()), {"x": x, "y": y})
     for i in range(4):
         at = params.clone().requires_grad_()
         loss = nn.functional.cross_entropy(net.logits(at, buffers, x[i : i + 1]), y[i : i + 1])

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from consilium.core.errors import Refused
 from consilium.learn.perturbation.balls import ball_of, size_of
 from consilium.learn.perturbation.goals import Misclassification
-from consilium.learn.perturbation.losses import MarginLoss, margin
+from consilium.learn.perturbation.losses import CrossEntropyLoss, MarginLoss, margin
 from consilium.learn.perturbation.maximise import maximise
 
 
@@ -31,7 +31,10 @@ def inputs(n=12, seed=1):
 
 def ascend(predict, x, y, *, radius=0.05, norm="linf", active=False, judge=None, **changes):
     knobs = {"steps": 10, "step_size": 0.02, "random_start": True, "until": judge or (predict if active else None)}
-    return maximise(predict, x, y, ball=ball_of(norm, radius), **{**knobs, "generator": generator(), **changes})
+    plain = {"loss": CrossEntropyLoss(), "goal": Misclassification()}
+    return maximise(
+        predict, x, y, ball=ball_of(norm, radius), **{**plain, **knobs, "generator": generator(), **changes}
+    )
 
 
 def fooled(logits, y):
@@ -72,6 +75,7 @@ def test_a_step_along_the_margin_goes_to_the_nearest_wrong_class():
     out = maximise(
         lambda x: x @ weight.T + torch.tensor([1.0, 0.5, 0.0]), torch.full((1, 2), 0.2), torch.tensor([0]),
         ball=ball_of("l2", 0.1), steps=1, step_size=0.1, random_start=False, generator=generator(), loss=MarginLoss(),
+        goal=Misclassification(),
     )  # fmt: skip
     assert torch.allclose(out, torch.tensor([[0.3, 0.2]]))
 

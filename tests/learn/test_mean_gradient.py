@@ -11,10 +11,11 @@ from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.learn.mean_gradient import MeanGradient
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
+from consilium.learn.tasks.single_label import SingleLabel
 
 
-class ObserverReplay(CrossEntropy):
+class Recording(TaskLoss):
     """Remembers what it was shown."""
 
     def prepare(self, predict, x, y, generator):
@@ -35,7 +36,7 @@ def oracle(objective, epochs=2, batch=4, module=None):
 
 def test_every_record_is_seen_once_an_epoch_in_another_order() -> None:
     SEEN.clear()
-    made, network, records = oracle(ObserverReplay())
+    made, network, records = oracle(Recording(SingleLabel()))
     assert made.steps == 6
     for _ in range(made.steps):
         made(*network.start())
@@ -47,7 +48,7 @@ def test_every_record_is_seen_once_an_epoch_in_another_order() -> None:
 
 
 def test_gradient_is_that_of_the_mean_loss() -> None:
-    made, network, records = oracle(CrossEntropy(), epochs=1, batch=0)
+    made, network, records = oracle(TaskLoss(SingleLabel()), epochs=1, batch=0)
     params, buffers = network.start()
     module = nn.Linear(3, 2)
     module.load_state_dict(network.module_at(params, buffers).state_dict())
@@ -64,11 +65,11 @@ def test_dropout_follows_the_stream_and_leaves_the_global_generator_alone() -> N
     before = torch.random.get_rng_state()
     values = []
     for _ in range(2):
-        made, network, _ = oracle(CrossEntropy(), module=module)
+        made, network, _ = oracle(TaskLoss(SingleLabel()), module=module)
         values.append(made(*network.start()).value)
         torch.random.set_rng_state(before)
     assert torch.equal(*values)
-    made, network, _ = oracle(CrossEntropy(), module=module)
+    made, network, _ = oracle(TaskLoss(SingleLabel()), module=module)
     state = torch.random.get_rng_state()
     one, other = made(*network.start()).value, made(*network.start()).value
     assert torch.equal(torch.random.get_rng_state(), state)

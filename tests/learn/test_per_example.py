@@ -9,10 +9,11 @@ from torch.nn import functional as F
 
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
 from consilium.learn.per_example import clipped_sum, per_example_norms
+from consilium.learn.tasks.single_label import SingleLabel
 
-CE = CrossEntropy()
+CE = TaskLoss(SingleLabel())
 
 
 class Block(nn.Module):
@@ -106,7 +107,7 @@ def test_agrees_with_opacus():
     torch.testing.assert_close(clipped_sum(network, params, buffers, CE, batch, clip).value, weights @ rows)
 
 
-class OneBad(CrossEntropy):
+class OneBad(TaskLoss):
     """The last class's loss has an infinite gradient."""
 
     def losses(self, predict, batch):
@@ -119,14 +120,14 @@ def test_a_record_whose_gradient_is_not_finite_adds_nothing():
     good = {k: t[batch["y"] != 2] for k, t in batch.items()}
     assert 0 < len(good["y"]) < len(batch["y"])
     torch.testing.assert_close(
-        clipped_sum(network, params, buffers, OneBad(), batch, 1.0).value,
+        clipped_sum(network, params, buffers, OneBad(SingleLabel()), batch, 1.0).value,
         clipped_sum(network, params, buffers, CE, good, 1.0).value,
         rtol=1e-12,
         atol=1e-12,
     )
 
 
-class SeesOthers(CrossEntropy):
+class SeesOthers(TaskLoss):
     """Loss divided by the size of the batch it is given: in the rule's hands that is one."""
 
     def losses(self, predict, batch):
@@ -135,7 +136,7 @@ class SeesOthers(CrossEntropy):
 
 def test_every_example_is_a_batch_of_its_own():
     network, params, buffers, batch = made()
-    ours = clipped_sum(network, params, buffers, SeesOthers(), batch, 1e9).value
+    ours = clipped_sum(network, params, buffers, SeesOthers(SingleLabel()), batch, 1e9).value
     torch.testing.assert_close(ours, clipped_sum(network, params, buffers, CE, batch, 1e9).value)
 
 

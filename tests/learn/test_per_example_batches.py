@@ -12,12 +12,13 @@ from consilium.core.workspace import unknown_layers
 from consilium.defend.training.dp_sgd import DPSGD
 from consilium.learn.custom_code import custom_layers, has_custom_code
 from consilium.learn.mean_gradient import MeanGradient
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
 from consilium.learn.per_example import clipped_sum, dispatch
 from consilium.learn.per_example.bookkeeping import BookKeeping
 from consilium.learn.per_example.independence import dependence, varied
 from consilium.learn.per_example.one_by_one import OneByOne
 from consilium.learn.per_example.undrawn import Undrawn
+from consilium.learn.tasks.single_label import SingleLabel
 
 D, N, CLIP = 12, 64, 0.1
 
@@ -93,7 +94,7 @@ def batch(n=N, outlier=1.0):
 
 def total(net, records):
     with scoped(Stream(2)):
-        return clipped_sum(net, *net.start(), CrossEntropy(), records, CLIP)
+        return clipped_sum(net, *net.start(), TaskLoss(SingleLabel()), records, CLIP)
 
 
 def rows(records, chosen):
@@ -136,7 +137,7 @@ def _unchecked(books, at, records):
 
     part = Part(records, torch.arange(len(records["x"])))
     sums = torch.zeros_like(at[0])
-    entries, squares = clipping._evaluate(books, *at, CrossEntropy(), part)
+    entries, squares = clipping._evaluate(books, *at, TaskLoss(SingleLabel()), part)
     clipping._add(sums, books, entries, clipping._factors(squares, "flat", CLIP))
     return sums
 

@@ -15,7 +15,7 @@ from consilium.core.random import Stream, scoped
 from consilium.core.records import Records
 from consilium.defend.training.dp_sgd import DPSGD
 from consilium.learn.mean_gradient import MeanGradient
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
 from consilium.learn.per_example import (
     FormedGradients,
     LayerRule,
@@ -27,6 +27,7 @@ from consilium.learn.per_example import (
 )
 from consilium.learn.per_example.bookkeeping import BookKeeping, rules_of
 from consilium.learn.per_example.by_vmap import ByVmap
+from consilium.learn.tasks.single_label import SingleLabel
 
 layers = runpy.run_path(str(Path(__file__).with_name("layer_problem.py")))
 Dot, close, problem = (layers[name] for name in ("Dot", "close", "problem"))
@@ -129,7 +130,7 @@ def test_dp_sgd_refuses_a_wrong_rule_before_it_releases_anything():
         network = Network(Net())
     rule = DPSGD(noise_multiplier=1.0, delta=1e-3).rule(MeanGradient())
     records = Records.of(torch.rand(40, 4), torch.randint(3, (40,)))
-    oracle = rule.oracle(records, network, CrossEntropy(), Schedule(1, 1, 0), Stream(1))
+    oracle = rule.oracle(records, network, TaskLoss(SingleLabel()), Schedule(1, 1, 0), Stream(1))
     with pytest.raises(Refused, match="ForgetsInput"):
         oracle(*network.start())
 
@@ -176,7 +177,7 @@ def test_a_private_step_of_a_linear_network_is_read_in_five_files():
         network = Network(nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)))
     rule = DPSGD(noise_multiplier=1.0, delta=1e-3).rule(MeanGradient())
     records = Records.of(torch.rand(40, 4), torch.randint(3, (40,)))
-    oracle = rule.oracle(records, network, CrossEntropy(), Schedule(1, 1, 8), Stream(1))
+    oracle = rule.oracle(records, network, TaskLoss(SingleLabel()), Schedule(1, 1, 8), Stream(1))
     oracle(*network.start())
     files = set()
     before = sys.getprofile()

@@ -14,13 +14,14 @@ from consilium.core.random import Stream, scoped
 from consilium.core.workspace import Compute
 from consilium.learn.models.cnn import CNN
 from consilium.learn.models.resnet9 import ResNet9
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
 from consilium.learn.per_example import clipped_sum, dispatch, per_example_norms
 from consilium.learn.per_example.bookkeeping import BookKeeping
 from consilium.learn.per_example.by_vmap import ByVmap
 from consilium.learn.per_example.clipping import GAMMA
+from consilium.learn.tasks.single_label import SingleLabel
 
-CE = CrossEntropy()
+CE = TaskLoss(SingleLabel())
 UNIT = torch.tensor([7, 2, 7, 7, 40, 2, 9])
 
 

@@ -9,11 +9,12 @@ from torch.nn.functional import cross_entropy
 
 from consilium.core.errors import Refused
 from consilium.core.random import Stream
+from consilium.learn.tasks.single_label import SingleLabel
 from consilium.measure.mediators import MEDIATORS, mediators
 
 
 def figures(z, y, member, units=None):
-    made = mediators(z, y, member, torch.arange(len(y)) if units is None else units, Stream(0))
+    made = mediators(z, y, member, torch.arange(len(y)) if units is None else units, SingleLabel(), Stream(0))
     assert tuple(m.name for m in made) == MEDIATORS
     return {m.name: m for m in made}
 

@@ -85,8 +85,8 @@ def test_agrees_with_an_independent_computation(rate, sigma, steps, delta):
         return
     independent = PLDAccountant(value_discretization_interval=5e-4)
     independent.compose(event(charges))
-    # Both round up on their grids; neither grid costs one percent.
-    assert ours.epsilon == pytest.approx(independent.get_epsilon(delta), rel=0.01, abs=2e-3)
+    # Both round up on their grids; neither grid costs one percent, or the coarser one five of its own steps.
+    assert ours.epsilon == pytest.approx(independent.get_epsilon(delta), rel=0.01, abs=2.5e-3)
 
 
 @settings(max_examples=8, deadline=None)

@@ -95,7 +95,7 @@ def test_law_4_a_corrupted_site_obeys_no_site_half_but_the_server_half_binds_it(
         corrupted = site == name
         assert isinstance(person.rule, MeanGradient) == corrupted
         assert (person.defences == ()) == corrupted
-        assert (type(person.objective).__name__ == "CrossEntropy") == corrupted
+        assert (type(person.objective).__name__ == "TaskLoss") == corrupted
     assert torch.equal(people[name].train.y, own.y)
     sent = _update(plan, arm, bad, name)
     assert float(sent.payload["delta"].norm()) > 0.1

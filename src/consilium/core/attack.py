@@ -15,6 +15,7 @@ from .finding import Finding
 from .gradient import Objective, Schedule
 from .random import Stream
 from .records import Records
+from .task import Task
 from .threat import Granted, RecordsView, RoundView, ThreatModel, View, require
 from .update import Payload, Update
 
@@ -46,6 +47,9 @@ class Attack(Entry, ABC, Generic[Granted]):
 
     def check_fit(self, shape: tuple[int, ...], classes: int) -> None:
         """Refuse inputs of ``shape`` or a number of ``classes`` that it cannot attack."""
+
+    def check_task(self, task: Task) -> None:
+        """Refuse, with the reason, a ``task`` for which the attack has no meaning; most take any."""
 
     @abstractmethod
     def run(self, view: Granted, memory: Payload, generator: torch.Generator) -> Finding:
@@ -79,6 +83,9 @@ class Corruption(Entry, ABC):
     def records(self, records: Records, classes: int, stream: Stream) -> Records:
         """What a corrupted site trains on, drawn once."""
         return records
+
+    def check_task(self, task: Task) -> None:
+        """Refuse, with the reason, a ``task`` for which the corruption has no meaning; most take any."""
 
     def objective(self, objective: Objective) -> Objective:
         """What a corrupted site trains for; ``Objective.for_round`` may read each round's broadcast."""

@@ -29,6 +29,7 @@ ROOMS: dict[str, str] = {
     "data/sources": "source",
     "data/partitions": "partition",
     "learn/models": "model",
+    "learn/tasks": "task",
     "federate/algorithms": "algorithm",
     "attack/evasion": "evasion",
     "attack/poisoning": "poisoning",

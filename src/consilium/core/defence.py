@@ -22,6 +22,7 @@ from .merge import Aggregator, Cohort
 from .network import Network
 from .random import Stream
 from .records import Records
+from .task import Task
 from .update import Payload, Update
 
 __all__ = [
@@ -42,6 +43,9 @@ class Defence(Entry, ABC):
 
     def check_fit(self, shape: tuple[int, ...], classes: int) -> None:
         """Refuse inputs of ``shape`` or a number of ``classes`` with which it cannot act, or does nothing."""
+
+    def check_task(self, task: Task) -> None:
+        """Refuse, with the reason, a ``task`` for which the defence has no meaning; most take any."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,7 @@ class ModelDefence(Defence):
         return 0
 
     @abstractmethod
-    def apply(self, module: nn.Module, public: Records, stream: Stream) -> nn.Module:
+    def apply(self, module: nn.Module, public: Records, stream: Stream, task: Task) -> nn.Module:
         """The defended module; ``module`` is left as it was."""
 
     @abstractmethod

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from .charge import Adjacency, Charge, Composed, Unit
+from .errors import Failed
 from .network import Network
 from .random import Stream
 from .records import Records
+from .task import Task
 from .update import Payload
 
 __all__ = ["Batch", "Gradient", "GradientOracle", "GradientRule", "Objective", "Predict", "Schedule"]
@@ -46,6 +48,11 @@ class Objective(ABC):
         Both are public, so a function of them costs no privacy.
         """
         return self
+
+    @property
+    def task(self) -> Task:
+        """Whose answers are wanted; what crafts inputs or relabels follows it.  Raises Failed where none is named."""
+        raise Failed(f"the objective {type(self).__name__} names no task", remedy="give it a property task")
 
     @property
     def reads_broadcast(self) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .errors import Refused
 from .inputs import Inputs
+from .task import Task
 
 __all__ = ["Canaries", "Consortium", "Limits", "Omission", "Pools", "Records", "Site"]
 
@@ -22,8 +23,8 @@ __all__ = ["Canaries", "Consortium", "Limits", "Omission", "Pools", "Records", "
 class Records:
     """Labelled examples.
 
-    x: float32 ``(n, *shape)`` in [0, 1]; y: int64 ``(n,)``; ids: int64 ``(n,)``, unique in a data set;
-    units: int64 ``(n,)``.
+    x: float32 ``(n, *shape)`` in [0, 1]; y ``(n, ...)`` as the task has it (one class: int64 ``(n,)``); ids: int64
+    ``(n,)``, unique in a data set; units: int64 ``(n,)``.
     """
 
     x: Tensor
@@ -33,7 +34,7 @@ class Records:
 
     def __post_init__(self) -> None:
         n = len(self.x)
-        if not (self.y.shape == self.ids.shape == self.units.shape == (n,)):
+        if not (self.y.shape[:1] == self.ids.shape == self.units.shape == (n,)):
             raise Refused(f"records disagree on n: x {n}, y {tuple(self.y.shape)}, ids {tuple(self.ids.shape)}")
 
     @classmethod
@@ -135,14 +136,15 @@ class Omission:
 class Consortium:
     """A data set as a study uses it: its sites, the test set, the public slice, and where it came from.
 
-    ``shape`` is that of one input; ``provenance`` says which file was used; ``bundled`` is True for data that everyone
-    may see (it ships with a package); ``removed`` counts exact duplicates dropped, by place, and ``omitted`` everything
-    of the source that is not used unchanged, by natural site.  ``fitted_on_private`` is
-    True where ranges or category lists were read from the records themselves: they are not public and carry no charge,
-    so a claim of differential privacy cannot stand on them (LAWS 9).  ``declared`` is True where the sites are other
-    machines: of their records only the numbers are known here.  ``canaries`` are those planted for an audit: the ones
-    that are in stand in their sites' training records too.  ``inputs`` says what the numbers of an input mean.
-    ``cautions`` are those of the ``notes`` that are printed before anything trains.
+    ``task`` is what is asked of it, and ``classes`` name its labels. ``shape`` is that of one input; ``provenance``
+    says which file was used; ``bundled`` is True for data that anyone may see (it ships with a package);
+    ``removed`` counts exact duplicates dropped, by place, and ``omitted`` everything of the source that is not used
+    as it stands, by natural site. ``fitted_on_private`` is True where ranges or category lists were read from the
+    records themselves: they are not public and carry no charge, so a claim of differential privacy cannot stand on
+    them (LAWS 9). ``declared`` is True where the sites are other machines: of their records only the numbers are
+    known here. ``canaries`` are those planted for an audit: the ones that are in stand in their sites' training
+    records too. ``inputs`` says what the numbers of an input mean. ``cautions`` are those of the ``notes`` that are
+    printed before anything trains.
     """
 
     name: str
@@ -150,6 +152,7 @@ class Consortium:
     test: Records
     public: Records
     classes: tuple[str, ...]
+    task: Task
     shape: tuple[int, ...]
     provenance: str
     bundled: bool

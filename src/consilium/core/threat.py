@@ -17,6 +17,7 @@ from .errors import Refused
 from .inclusion import inclusion
 from .random import Stream
 from .records import Records
+from .task import Task
 
 __all__ = [
     "Actor",
@@ -51,9 +52,10 @@ class ThreatModel:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Abstract base of what an adversary is granted."""
+    """Abstract base of what an adversary is granted: at the least, what the model is asked, with how many labels."""
 
     classes: int
+    task: Task = field(kw_only=True)
 
 
 if TYPE_CHECKING:

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from consilium.core.entry import Entry
+from consilium.core.errors import Refused
+from consilium.core.task import Task
 
 from .dataset import Dataset
 
@@ -15,6 +17,16 @@ __all__ = ["Source"]
 @dataclass(frozen=True)
 class Source(Entry, ABC):
     """Base of everything in ``data/sources``."""
+
+    def load_for(self, task: Task) -> Dataset:
+        """The data set with labels as ``task`` has them.
+
+        Raises Refused where the source has labels of one class alone, and another task is asked of them.
+        """
+        if not task.exclusive:
+            reason = f"the source {self.kind()} has one class for each record, and the task is {task.kind()}"
+            raise Refused(reason, remedy='use task = "single-label", or a source whose labels fit', where="task")
+        return self.load()
 
     @abstractmethod
     def load(self) -> Dataset:

@@ -95,13 +95,15 @@ class Corrupted(RoundExchange):
         """What the corruption is granted, and no more."""
         half, needs = self.inner.half, self.corruption.needs
         shared = half.broadcast(server)
-        view = RoundView(half.classes, shared.round, shared.params, shared.buffers)
+        view = RoundView(half.classes, shared.round, shared.params, shared.buffers, task=half.task)
         if not issubclass(needs, AggregateView):
             return view
         honest = {site: update for site, update in outboxes.items() if site not in self.colluding}
         plain = half.plain(honest, server)
         known = (view.classes, view.round, view.params, view.buffers, _mean(tuple(plain.values())))
-        return OmniscientView(*known, plain) if issubclass(needs, OmniscientView) else AggregateView(*known)
+        if issubclass(needs, OmniscientView):
+            return OmniscientView(*known, plain, task=half.task)
+        return AggregateView(*known, task=half.task)
 
     def _disguise(self, update: Update, residuals: Payload) -> tuple[Update, Payload]:
         """A forged update as the codecs encode it, and their residuals.  Entries that it lacks are zero."""

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from consilium.core.algorithm import Algorithm, Server
@@ -19,6 +18,7 @@ from consilium.core.exchange import Exchange
 from consilium.core.gradient import Predict
 from consilium.core.network import Network
 from consilium.core.records import Site
+from consilium.core.task import Task
 
 from .client.participant import Participant, SiteState
 from .round.model_ema import ModelEMA
@@ -51,8 +51,10 @@ class Assessing(Exchange[AssessState, SiteState, Server, Assessment]):
 
     phases = ("assess",)
 
-    def __init__(self, algorithm: Algorithm, sites: Mapping[str, Participant], average: ModelEMA | None = None) -> None:
-        self.algorithm, self.sites, self.average = algorithm, sites, average or ModelEMA()
+    def __init__(
+        self, algorithm: Algorithm, sites: Mapping[str, Participant], task: Task, average: ModelEMA | None = None
+    ) -> None:
+        self.algorithm, self.sites, self.task, self.average = algorithm, sites, task, average or ModelEMA()
 
     def open(self, server: AssessState) -> tuple[tuple[str, ...], Server]:
         """The model that would be released now, without what the server keeps beside it."""
@@ -64,7 +66,7 @@ class Assessing(Exchange[AssessState, SiteState, Server, Assessment]):
         model = self.algorithm.model_for(inbox, state.algorithm)
         if model is None:
             return Assessment(site, 0, None, None, "the site has no model yet"), state
-        return assess(person.site, person.network, *model), state
+        return assess(person.site, person.network, self.task, *model), state
 
     def together(
         self, phase: str, sites: Sequence[str], inbox: Server, states: Mapping[str, SiteState]
@@ -80,12 +82,12 @@ class Assessing(Exchange[AssessState, SiteState, Server, Assessment]):
         return replace(server, assessments=tuple(outboxes.values())), None
 
 
-def assess(site: Site, network: Network, params: Tensor, buffers: Tensor, batch: int = 1024) -> Assessment:
+def assess(site: Site, network: Network, task: Task, params: Tensor, buffers: Tensor, batch: int = 1024) -> Assessment:
     """Accuracy and mean loss of the model on the site's validation records, if the site agrees."""
-    return assess_answers(site, network.workspace.answers(params, buffers), params.device, batch)
+    return assess_answers(site, network.workspace.answers(params, buffers), task, params.device, batch)
 
 
-def assess_answers(site: Site, answer: Predict, device: torch.device, batch: int = 1024) -> Assessment:
+def assess_answers(site: Site, answer: Predict, task: Task, device: torch.device, batch: int = 1024) -> Assessment:
     """The same of whatever answers inputs on ``device`` by logits: a model as it is released, defences and all."""
     records = site.records.validation
     n = len(records)
@@ -98,8 +100,8 @@ def assess_answers(site: Site, answer: Predict, device: torch.device, batch: int
         for start in range(0, n, batch):
             y = records.y[start : start + batch].to(device)
             logits = answer(records.x[start : start + batch].to(device))
-            right += int((logits.argmax(1) == y).sum())
-            loss += float(F.cross_entropy(logits, y, reduction="sum"))
+            right += int(task.right(logits, y).sum())
+            loss += float(task.loss(logits, y, "sum"))
     return Assessment(site.id, n, right / n, loss / n if math.isfinite(loss) else None)
 
 

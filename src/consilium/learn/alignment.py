@@ -1,6 +1,6 @@
 """The alignment of a direction in parameter space with each record's gradient.
 
-    dot_i = <v, g_i>,   norm_i = ||g_i||,   g_i = gradient of -log p(y_i | x_i) at given parameters
+    dot_i = <v, g_i>,   norm_i = ||g_i||,   g_i = gradient of the task's loss of record i at given parameters
 
 ``vmap(grad)`` over chunks, in evaluation mode: records never mix.  -dot_i is how fast the loss of record i falls along
 v, to first order.
@@ -11,10 +11,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.func import grad, vmap
-from torch.nn.functional import cross_entropy
 
 from consilium.core.network import Network
 from consilium.core.records import Records
+from consilium.core.task import Task
 
 __all__ = ["alignments", "record_losses"]
 
@@ -24,13 +24,13 @@ _BATCH = 512
 
 
 def alignments(
-    network: Network, params: Tensor, buffers: Tensor, records: Records, direction: Tensor
+    network: Network, params: Tensor, buffers: Tensor, records: Records, direction: Tensor, task: Task
 ) -> tuple[Tensor, Tensor]:
     """``<direction, g_i>`` and ``||g_i||``, each float64 ``(n,)`` on the CPU, at ``params (d,)``."""
     fixed, along = network.buffers_at(buffers), list(network.parameters_at(direction).values())
 
     def loss(weights: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        return cross_entropy(network.logits_at({**weights, **fixed}, x[None]), y[None])
+        return task.losses(network.logits_at({**weights, **fixed}, x[None]), y[None])[0]
 
     gradients = vmap(grad(loss), in_dims=(None, 0, 0))
     weights = network.parameters_at(params)
@@ -43,10 +43,10 @@ def alignments(
 
 
 @torch.no_grad()
-def record_losses(network: Network, params: Tensor, buffers: Tensor, records: Records) -> Tensor:
-    """``-log p(y_i | x_i)``, float64 ``(n,)`` on the CPU, of the model at ``params (d,)`` and ``buffers (b,)``."""
+def record_losses(network: Network, params: Tensor, buffers: Tensor, records: Records, task: Task) -> Tensor:
+    """The task's losses, float64 ``(n,)`` on the CPU, of the model at ``params (d,)`` and ``buffers (b,)``."""
     losses = [
-        cross_entropy(network.logits(params, buffers, x).double(), y, reduction="none").cpu()
+        task.losses(network.logits(params, buffers, x).double(), y).cpu()
         for x, y in _chunks(records, _BATCH, params.device)
     ]
     return torch.cat([torch.zeros(0).double(), *losses])

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from consilium.core.errors import Refused
 from consilium.core.gradient import Batch, Objective, Predict
+from consilium.core.task import Task
 
 __all__ = ["Augmented", "check_viewable", "units_of_rows", "views"]
 
@@ -30,6 +31,11 @@ class Augmented(Objective):
     copies: int
     flip: bool
     shift: int
+
+    @property
+    def task(self) -> Task:
+        """That of ``inner``."""
+        return self.inner.task
 
     def prepare(self, predict: Predict, x: Tensor, y: Tensor, generator: torch.Generator) -> Batch:
         """``copies`` rows for each record, one after the other."""

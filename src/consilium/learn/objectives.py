@@ -1,21 +1,28 @@
-"""The default objective of training: cross-entropy with the label."""
+"""The default objective of training: the loss of the task (for classes, cross-entropy with the label)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from consilium.core.gradient import Batch, Objective, Predict
+from consilium.core.task import Task
 
-__all__ = ["CrossEntropy"]
+__all__ = ["TaskLoss"]
 
 
 @dataclass(frozen=True)
-class CrossEntropy(Objective):
-    """-log p(y | x), per example."""
+class TaskLoss(Objective):
+    """The loss of a task, per example: cross-entropy where a record has one class."""
+
+    of: Task
+
+    @property
+    def task(self) -> Task:
+        """Whose loss it is."""
+        return self.of
 
     def losses(self, predict: Predict, batch: Batch) -> Tensor:
         """``(n,)``."""
-        return F.cross_entropy(predict(batch["x"]), batch["y"], reduction="none")
+        return self.of.losses(predict(batch["x"]), batch["y"])

@@ -1,7 +1,8 @@
 """What may explain successful membership inference: how differently a model answers its training records.
 
     generalisation gap     accuracy on members - accuracy on non-members;   mean loss on non-members - on members
-    margin                 logit of the true class - largest other logit, its 5, 25, 50, 75 and 95 % quantiles
+    margin                 logit of the true class - largest other logit (without classes: how far from wrong),
+                           its 5, 25, 50, 75 and 95 % quantiles
 
 A threshold on the loss infers membership exactly as well as the two losses differ, so the gap mediates membership;
 small margins are what evasion moves over the boundary first.  They are **not an attack**: they explain the result of
@@ -26,6 +27,7 @@ from torch import Tensor
 from consilium.core.errors import Refused
 from consilium.core.finding import Measure
 from consilium.core.random import Stream
+from consilium.core.task import Task
 
 from .confidence.by_unit import drawn_units, resampled_sums, unit_sums
 from .confidence.probabilities import check_answers, no_answers
@@ -48,27 +50,35 @@ _Floats = NDArray[np.float64]
 _Limits = tuple[float, float, float]
 
 
-def mediators(logits: Tensor, y: Tensor, member: Tensor, units: Tensor, stream: Stream) -> tuple[Measure, ...]:
-    """All of :data:`MEDIATORS` from ``logits (n, classes)``, ``y (n,)``, ``member (n,)`` bool and ``units (n,)``.
+def mediators(
+    logits: Tensor, y: Tensor, member: Tensor, units: Tensor, task: Task, stream: Stream
+) -> tuple[Measure, ...]:
+    """All of :data:`MEDIATORS` from ``logits (n, ...)``, ``y (n, ...)``, ``member (n,)`` bool and ``units (n,)``.
 
     Undefined where answers are not finite, or where there are no members or no others.
 
     Raises Refused: shapes or labels do not fit.
     """
-    check_answers(logits, y)
-    if not member.shape == units.shape == y.shape:
+    if task.exclusive:
+        check_answers(logits, y)
+    if not member.shape == units.shape == y.shape[:1] == logits.shape[:1]:
         raise Refused(f"member {tuple(member.shape)}, units {tuple(units.shape)}, labels {tuple(y.shape)} differ")
     z, labels, inside = logits.detach().cpu().double(), y.cpu(), member.cpu().bool()
     if reason := _missing(z, inside):
         return no_mediators(reason, len(y))
-    true = z.gather(1, labels[:, None])[:, 0]
-    values = {
-        "right": (z.argmax(1) == labels).double(),
-        "loss": z.logsumexp(1) - true,
-        "margin": true - z.scatter(1, labels[:, None], -torch.inf).max(1).values,
-    }
+    values = _values(z, labels, task)
     pools = [_Pool({k: v[at].numpy() for k, v in values.items()}, units.cpu()[at].numpy()) for at in (inside, ~inside)]
     return tuple(_measures(pools[0], pools[1], stream))
+
+
+def _values(z: Tensor, labels: Tensor, task: Task) -> dict[str, Tensor]:
+    """Verdict, loss and margin of each record, ``(n,)`` float64."""
+    right = task.right(z, labels).double()
+    if not task.exclusive:
+        return {"right": right, "loss": task.losses(z, labels).double(), "margin": -task.margin(z, labels).double()}
+    true = z.gather(1, labels[:, None])[:, 0]
+    margin = true - z.scatter(1, labels[:, None], -torch.inf).max(1).values
+    return {"right": right, "loss": z.logsumexp(1) - true, "margin": margin}
 
 
 def no_mediators(reason: str, n: int = 0) -> tuple[Measure, ...]:
@@ -81,7 +91,7 @@ def _missing(logits: Tensor, member: Tensor) -> str:
         return reason
     if member.all() or not member.any():
         return f"there are no {_POOLS[bool(member.all())].replace('_', '-')}"
-    infinite = int((~logits.isfinite()).any(1).sum())
+    infinite = int((~logits.isfinite()).flatten(1).any(1).sum())
     return f"the model answers infinities for {infinite} of {len(logits)} records" if infinite else ""
 
 

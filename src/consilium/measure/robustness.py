@@ -23,19 +23,25 @@ __all__ = ["robust_accuracy", "worst_case"]
 _NAMES = ("robust_accuracy", "balanced_robust_accuracy")
 
 
-def robust_accuracy(correct: Tensor, y: Tensor) -> tuple[Measure, Measure]:
-    """Robust accuracy (Wilson) and its balanced form (MOVER) of ``correct (n,)`` bool for labels ``y (n,)``.
+def robust_accuracy(correct: Tensor, y: Tensor | None, most_right: int | None = None) -> tuple[Measure, Measure]:
+    """Robust accuracy (Wilson) and its balanced form (MOVER) of ``correct (n,)`` bool for classes ``y (n,)``.
 
-    ``chance`` is what a constant answer keeps whatever the attack: the majority rate, and 1 / classes present.
+    ``chance`` is what a constant answer keeps whatever the attack: the majority rate, and 1 / classes present.  Where
+    the task has no classes, ``y`` is None, ``most_right`` counts what the best constant answer keeps, and there is no
+    balanced form.
 
     Raises Refused: ``correct`` and ``y`` differ in shape.
     """
-    if correct.shape != y.shape or correct.dim() != 1:
-        raise Refused(f"correct {tuple(correct.shape)} and labels {tuple(y.shape)} do not fit")
-    n = len(y)
+    if correct.dim() != 1 or (y is not None and correct.shape != y.shape):
+        raise Refused(f"correct {tuple(correct.shape)} and labels {None if y is None else tuple(y.shape)} do not fit")
+    n = len(correct)
     if n == 0:
         plain, balanced = (Measure.undefined(name, "there are no records") for name in _NAMES)
         return plain, balanced
+    if y is None:
+        k, most = int(correct.sum()), None if most_right is None else most_right / n
+        reason = "the task has no classes to be balanced over"
+        return Measure(_NAMES[0], k / n, *wilson(k, n), most, n), Measure.undefined(_NAMES[1], reason, n)
     right, labels = correct.bool().cpu(), y.cpu()
     totals = torch.bincount(labels)
     hits = torch.bincount(labels[right], minlength=len(totals))

@@ -23,11 +23,13 @@ from torch import Tensor, nn
 from consilium.core.attack import Attack
 from consilium.core.errors import Failed, Refused
 from consilium.core.finding import Finding, Measure
+from consilium.core.task import Task
 from consilium.core.threat import ModelView
 from consilium.core.update import Payload
+from consilium.learn.perturbation.answers import WrongAnswer
 from consilium.learn.perturbation.ball import Ball, Norm
 from consilium.learn.perturbation.balls import ball_of, size_of
-from consilium.learn.perturbation.goals import Goal, Misclassification
+from consilium.learn.perturbation.goals import Goal
 from consilium.learn.perturbation.losses import AttackLoss
 from consilium.learn.perturbation.maximise import ascent
 from consilium.measure.intervals import across_seeds, wilson
@@ -71,15 +73,15 @@ class Evasion(Attack[ModelView], ABC):
         """How far a record may be perturbed."""
         return ball_of(self.norm, self.radius)
 
-    def goal(self) -> Goal:
-        """The goal: which answer of the model the attack aims at."""
-        return Misclassification()
+    def goal(self, task: Task) -> Goal:
+        """What the attack wants the model to answer: here, anything that is not right."""
+        return WrongAnswer(task)
 
     def follows(self, view: ModelView) -> nn.Module | None:
         """The model whose gradients or answers guide ``craft``; None means that the attack cannot be adaptive."""
         return view.surrogate
 
-    def climbs(self) -> AttackLoss | None:
+    def climbs(self, task: Task) -> AttackLoss | None:
         """The loss whose gradient guides ``craft``; None for an attack that follows no gradient."""
         return None
 
@@ -99,29 +101,32 @@ class Evasion(Attack[ModelView], ABC):
                 tuple(Measure.undefined(name, reason, len(view.targets)) for name in _NAMES), notes=(reason,)
             )
         batches = [self._attacked(view, rows, generator) for rows in _batches(len(view.targets))]
-        crafted, before, after, reached, blind = (torch.cat(parts) for parts in zip(*batches, strict=True))
-        finding = _finding(view, crafted, before, after, reached, self.goal().applies(view.targets.y))
-        tried = (before == view.targets.y) & self.goal().applies(view.targets.y)
+        crafted, answers, before, after, reached, blind = (torch.cat(parts) for parts in zip(*batches, strict=True))
+        meant = self.goal(view.task).applies(view.targets.y)
+        finding = _finding(view, crafted, answers, before, after, reached, meant)
+        tried = before & meant
         return _noted(finding, int((tried & blind & ~reached).sum()), int(tried.sum()))
 
     def _attacked(
         self, view: ModelView, rows: slice, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """What was crafted, the answers before and after, where the goal is reached, and where no gradient leads."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """What was crafted, the answers, which are right before and after, the goal reached, and no gradient."""
         x, y = view.targets.x[rows], view.targets.y[rows]
         crafted = self.craft(view, x, y, generator).detach()
         self._check(crafted, x)
         with torch.no_grad():
-            logits = view.module(crafted)
-            before, reached = view.module(x).argmax(1), self.goal().reached(logits, y)
-        return crafted, before, logits.argmax(1), reached, self._blind(view, x, y)
+            logits, plain = view.module(crafted), view.module(x)
+            before, after = view.task.right(plain, y), view.task.right(logits, y)
+            reached = self.goal(view.task).reached(logits, y)
+        answers = torch.stack([view.task.predicted(plain), view.task.predicted(logits)], 1)
+        return crafted, answers, before, after, reached, self._blind(view, x, y)
 
     def _blind(self, view: ModelView, x: Tensor, y: Tensor) -> Tensor:
         """Where the gradient at the record itself is exactly zero ``(n,)``."""
-        loss, followed = self.climbs(), self.follows(view)
+        loss, followed = self.climbs(view.task), self.follows(view)
         if loss is None or followed is None:
             return torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        return ~ascent(followed, x, y, loss, self.goal())[0].flatten(1).any(1)
+        return ~ascent(followed, x, y, loss, self.goal(view.task))[0].flatten(1).any(1)
 
     def _check(self, crafted: Tensor, x: Tensor) -> None:
         if crafted.shape != x.shape or crafted.dtype != x.dtype or not crafted.isfinite().all():
@@ -140,19 +145,18 @@ def _batches(n: int) -> Iterator[slice]:
 
 
 def _finding(
-    view: ModelView, crafted: Tensor, answer_before: Tensor, answer_after: Tensor, reached: Tensor, targets: Tensor
+    view: ModelView, crafted: Tensor, answers: Tensor, before: Tensor, after: Tensor, reached: Tensor, targets: Tensor
 ) -> Finding:
-    """``reached (n,)``: the goal; ``targets (n,)``: the records that the attack is for."""
-    x, y = view.targets.x, view.targets.y
-    before = answer_before == y
-    after = before & (answer_after == y)
+    """``answers (n, 2, ...)``: as labels, before and after; ``reached``: the goal; ``targets``: whom it is for."""
+    x, y, task = view.targets.x, view.targets.y, view.task
+    after = before & after
     tried = before & targets
     fooled_records = tried & reached
     delta = (crafted - x)[before]
     shown = torch.cat([torch.nonzero(fooled_records)[:, 0], torch.nonzero(~fooled_records)[:, 0]])[:_SHOWN]
     return Finding(
         (
-            *robust_accuracy(after, y),
+            *robust_accuracy(after, task.strata(y) if task.exclusive else None, task.most_right(y)),
             _success_rate(int(fooled_records.sum()), int(tried.sum())),
             _size("mean_linf", size_of(delta, "linf")),
             _size("mean_l2", size_of(delta, "l2")),
@@ -162,8 +166,8 @@ def _finding(
             "clean": x[shown],
             "adversarial": crafted[shown],
             "label": y[shown],
-            "answer_before": answer_before[shown],
-            "answer_after": answer_after[shown],
+            "answer_before": answers[shown, 0],
+            "answer_after": answers[shown, 1],
         },
     )
 

@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from consilium.core.entry import check
+from consilium.core.task import Task
 from consilium.core.threat import ModelView, ThreatModel
+from consilium.learn.perturbation.answers import attack_loss
 from consilium.learn.perturbation.ball import Norm
-from consilium.learn.perturbation.losses import AttackLoss, CrossEntropyLoss
+from consilium.learn.perturbation.losses import AttackLoss
 from consilium.learn.perturbation.maximise import maximise
 
 from ._evasion import Evasion, stand_in
@@ -39,9 +41,9 @@ class FGSM(Evasion):
         """Check the knobs' ranges."""
         check(self.radius > 0, "radius", self.radius, "a number above 0")
 
-    def climbs(self) -> AttackLoss:
-        """The cross-entropy."""
-        return CrossEntropyLoss()
+    def climbs(self, task: Task) -> AttackLoss:
+        """The task's own loss: cross-entropy for classes."""
+        return attack_loss("cross-entropy", task)
 
     def craft(self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """One step from x; nothing is drawn."""
@@ -54,5 +56,6 @@ class FGSM(Evasion):
             step_size=self.radius,
             random_start=False,
             generator=generator,
-            goal=self.goal(),
+            loss=self.climbs(view.task),
+            goal=self.goal(view.task),
         )

@@ -23,9 +23,11 @@ from torch import Tensor
 
 from consilium.core.entry import check
 from consilium.core.errors import Refused
+from consilium.core.task import Task
 from consilium.core.threat import ModelView, ThreatModel
+from consilium.learn.perturbation.answers import attack_loss
 from consilium.learn.perturbation.ball import Norm
-from consilium.learn.perturbation.losses import LOSSES, AttackLoss, LossName
+from consilium.learn.perturbation.losses import AttackLoss, LossName
 from consilium.learn.perturbation.maximise import maximise
 
 from ._evasion import Evasion, stand_in
@@ -62,9 +64,9 @@ class PGD(Evasion):
             raise Refused(reason, remedy="use a larger step-size, or leave it out", where="step-size")
         check(self.random_start or self.restarts == 1, "restarts", self.restarts, "1 where random-start is false")
 
-    def climbs(self) -> AttackLoss:
+    def climbs(self, task: Task) -> AttackLoss:
         """The loss by its name."""
-        return LOSSES[self.loss]
+        return attack_loss(self.loss, task)
 
     def craft(self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """The first point of any restart that fools ``view.module``; else the last one."""
@@ -72,7 +74,7 @@ class PGD(Evasion):
         for restart in range(self.restarts):
             if restart:
                 with torch.no_grad():
-                    alive = alive[~self.goal().surely(view.module(out[alive]), y[alive])]
+                    alive = alive[~self.goal(view.task).surely(view.module(out[alive]), y[alive])]
             if len(alive):
                 out[alive] = self._once(view, x[alive], y[alive], generator)
         return out
@@ -87,7 +89,7 @@ class PGD(Evasion):
             step_size=self.step_size or self.ball().step_size(self.steps),
             random_start=self.random_start,
             generator=generator,
-            loss=self.climbs(),
-            goal=self.goal(),
+            loss=self.climbs(view.task),
+            goal=self.goal(view.task),
             until=view.module,
         )

@@ -17,9 +17,11 @@ from torch import Tensor, nn
 
 from consilium.core.entry import check
 from consilium.core.errors import Refused
+from consilium.core.task import Task
 from consilium.core.threat import ModelView, ThreatModel
+from consilium.learn.perturbation.answers import attack_loss
 from consilium.learn.perturbation.ball import Norm
-from consilium.learn.perturbation.losses import AttackLoss, CrossEntropyLoss
+from consilium.learn.perturbation.losses import AttackLoss
 from consilium.learn.perturbation.maximise import maximise
 
 from ._evasion import Evasion, stand_in
@@ -51,9 +53,9 @@ class Transfer(Evasion):
         """The source's surrogate; refused without a source."""
         return self._source(view).surrogate
 
-    def climbs(self) -> AttackLoss:
-        """The cross-entropy."""
-        return CrossEntropyLoss()
+    def climbs(self, task: Task) -> AttackLoss:
+        """The task's own loss: cross-entropy for classes."""
+        return attack_loss("cross-entropy", task)
 
     def craft(self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """PGD's last point on the source model."""
@@ -65,7 +67,8 @@ class Transfer(Evasion):
             steps=self.steps,
             step_size=self.step_size or self.ball().step_size(self.steps),
             generator=generator,
-            goal=self.goal(),
+            loss=self.climbs(view.task),
+            goal=self.goal(view.task),
         )
 
     def _source(self, view: ModelView) -> ModelView:

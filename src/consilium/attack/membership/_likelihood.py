@@ -12,17 +12,19 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from consilium.core.task import Task
+
 __all__ = ["FLOOR", "log_likelihoods"]
 
 FLOOR = math.log(torch.finfo(torch.float32).tiny)
 _BATCH = 512
 
 
-def log_likelihoods(answer: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
-    """``(n,)`` float64 on the CPU, one answer for each of ``x (n, *shape)`` with labels ``y (n,)``."""
+def log_likelihoods(answer: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, task: Task) -> Tensor:
+    """``(n,)`` float64 on the CPU: minus the task's loss of one answer for each of ``x (n, *shape)``, labels ``y``."""
     with torch.no_grad():
         parts = [
-            torch.log_softmax(answer(x[at : at + _BATCH]).double(), dim=1).gather(1, y[at : at + _BATCH, None])[:, 0]
+            -task.losses(answer(x[at : at + _BATCH]).double(), y[at : at + _BATCH])
             for at in range(0, max(1, len(x)), _BATCH)
         ]
     return torch.nan_to_num(torch.cat(parts), nan=FLOOR).clamp_min(FLOOR).cpu()

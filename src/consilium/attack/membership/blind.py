@@ -69,8 +69,19 @@ class Blind(Attack[RecordsView]):
 def _features(view: RecordsView) -> npt.NDArray[np.float64]:
     """Components fitted on the calibration half, two moments, and the label as a column each."""
     x = view.candidates.x.flatten(1).double().numpy()
-    known, y = view.known.numpy(), np.eye(view.classes)[view.candidates.y.numpy()]
+    known, y = view.known.numpy(), _labels(view)
     moments = np.stack([x.mean(1), x.std(1)], 1)
     few = min(_COMPONENTS, x.shape[1], max(1, int(known.sum()) - 1))
     parts = PCA(few, svd_solver="full" if x.shape[1] > known.sum() else "covariance_eigh").fit(x[known]).transform(x)
     return np.concatenate([parts, moments, y], 1)
+
+
+def _labels(view: RecordsView) -> npt.NDArray[np.float64]:
+    """A class as a column each; else the first labels of a record as they are, a mask's by their moments."""
+    y = view.candidates.y
+    if view.task.exclusive:
+        classes: npt.NDArray[np.float64] = np.eye(view.classes)[y.numpy()]
+        return classes
+    flat = y.flatten(1).double().numpy()
+    few: npt.NDArray[np.float64] = flat if flat.shape[1] <= _COMPONENTS else np.stack([flat.mean(1), flat.std(1)], 1)
+    return few

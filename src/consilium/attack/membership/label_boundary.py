@@ -1,6 +1,6 @@
 """Membership by distance to the decision boundary, from labels alone: what was learned by heart is answered robustly.
 
-    score = largest radius r at which x + r u still has the label y, averaged over directions u; 0 if x itself has not
+    score = largest radius r at which x + r u is answered rightly, averaged over directions u; 0 if x itself is not
 
 u are random directions of root-mean-square length 1 per value; along each the radius is found by bisection, so that a
 record costs 1 + directions x steps queries, at most ``queries``.  Points are clamped to [0, 1], where inputs live.
@@ -54,7 +54,7 @@ class LabelBoundary(Attack[QueryView]):
         return judged(torch.cat(scores).double().cpu(), view, generator)
 
     def _distances(self, view: QueryView, x: Tensor, y: Tensor, stream: Stream) -> Tensor:
-        right = view.ask(x).argmax(1) == y
+        right = view.task.right(view.ask(x), y)
         total = torch.zeros(len(x))
         directions = (self.queries - 1) // self.steps
         for number in range(directions):
@@ -68,7 +68,7 @@ class LabelBoundary(Attack[QueryView]):
         for _ in range(self.steps):
             middle = (low + high) / 2
             moved = (x + middle.view(-1, *[1] * (x.dim() - 1)) * u).clamp(0, 1)
-            unchanged = view.ask(moved).argmax(1) == y if len(x) else torch.zeros(0, dtype=torch.bool)
+            unchanged = view.task.right(view.ask(moved), y) if len(x) else torch.zeros(0, dtype=torch.bool)
             low, high = torch.where(unchanged, middle, low), torch.where(unchanged, high, middle)
         return (low + high) / 2
 

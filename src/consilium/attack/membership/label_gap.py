@@ -1,6 +1,6 @@
 """Membership by the generalisation gap: a record whose label is answered rightly is taken for a member.
 
-    score = [answered label = y]          advantage = accuracy on members - accuracy on non-members
+    score = [the answer is right]          advantage = accuracy on members - accuracy on non-members
 
 It needs the label alone, and is what any other attack by labels has to beat.
 
@@ -20,7 +20,7 @@ from consilium.core.threat import QueryView, ThreatModel
 from consilium.core.update import Payload
 
 from ._judged import judged
-from ._shadow_scores import log_probabilities
+from ._shadow_scores import right_answers
 
 __all__ = ["LabelGap"]
 
@@ -34,5 +34,4 @@ class LabelGap(Attack[QueryView]):
 
     def run(self, view: QueryView, memory: Payload, generator: torch.Generator) -> Finding:
         """One query per candidate.  Scores: ``score``, ``member``, ``known`` (n,)."""
-        answered = log_probabilities(view.ask, view.candidates.x).argmax(1)
-        return judged((answered == view.candidates.y).double(), view, generator)
+        return judged(right_answers(view.ask, view.candidates, view.task).double(), view, generator)

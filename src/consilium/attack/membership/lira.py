@@ -25,12 +25,13 @@ from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.finding import Finding
 from consilium.core.records import Records
+from consilium.core.task import Task
 from consilium.core.threat import RetrainView, ThreatModel
 from consilium.core.update import Payload
 
 from ._gaussians import likelihood_ratio, standing_out
 from ._judged import judged
-from ._shadow_scores import check_shadows, confidence, log_probabilities
+from ._shadow_scores import check_shadows, confidences
 
 __all__ = ["LiRA"]
 
@@ -69,10 +70,10 @@ class LiRA(Attack[RetrainView]):
     def run(self, view: RetrainView, memory: Payload, generator: torch.Generator) -> Finding:
         """``queries`` per candidate.  Scores: ``score``, ``member``, ``known`` (n,)."""
         self.check_fit(tuple(view.candidates.x.shape[1:]), view.classes)
-        target = self._answers(view.ask, view.candidates)
+        target = self._answers(view.ask, view.candidates, view.task)
         answers, inside = [], []
         for shadow in view.shadows(self.shadows):
-            answers.append(self._answers(shadow.module, view.candidates))
+            answers.append(self._answers(shadow.module, view.candidates, view.task))
             inside.append(shadow.included[view.at])
         phi, included = torch.stack(answers), torch.stack(inside)
         each = self.variance == "each" or (self.variance == "auto" and self.shadows >= _FEW)
@@ -80,10 +81,10 @@ class LiRA(Attack[RetrainView]):
         scores = torch.stack([score(target[q], phi[:, q], included, each) for q in range(self.queries)])
         return judged(scores.mean(0), view, generator, *_unseen(included, self.mode))
 
-    def _answers(self, answer: Callable[[Tensor], Tensor], records: Records) -> Tensor:
+    def _answers(self, answer: Callable[[Tensor], Tensor], records: Records, task: Task) -> Tensor:
         """phi ``(queries, n)``."""
         copies = _copies(records.x, self.queries)
-        return torch.stack([confidence(log_probabilities(answer, x), records.y) for x in copies])
+        return torch.stack([confidences(answer, x, records.y, task) for x in copies])
 
 
 def _copies(x: Tensor, queries: int) -> Iterator[Tensor]:

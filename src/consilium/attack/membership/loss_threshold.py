@@ -32,7 +32,7 @@ class LossThreshold(Attack[QueryView]):
 
     def run(self, view: QueryView, memory: Payload, generator: torch.Generator) -> Finding:
         """One query per candidate.  Scores: ``score``, ``member``, ``known`` (n,)."""
-        scores = log_likelihoods(view.ask, view.candidates.x, view.candidates.y)
+        scores = log_likelihoods(view.ask, view.candidates.x, view.candidates.y, view.task)
         floored = int((scores <= FLOOR).sum())
         notes = (f"{floored} scores lie at the floor {FLOOR:.1f} (probability answered as 0)",) if floored else ()
         return judged(scores, view, generator, *notes)

@@ -17,7 +17,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from consilium.core.errors import Refused
 from consilium.core.finding import Finding
@@ -64,7 +63,7 @@ class LossTrajectory(RoundObserver[BroadcastRoundView]):
         """
         if view.params.numel() != view.network.size:
             raise Refused("what is broadcast is no whole model", remedy="attack an algorithm that shares every layer")
-        losses = _cut(record_losses(view.network, view.params, view.buffers, view.candidates))
+        losses = _cut(record_losses(view.network, view.params, view.buffers, view.candidates, view.task))
         if not memory:
             return {"first": losses, "sum": torch.zeros_like(losses), "models": torch.tensor(1)}
         return {"first": memory["first"], "sum": memory["sum"] + losses, "models": memory["models"] + 1}
@@ -84,7 +83,7 @@ class LossTrajectory(RoundObserver[BroadcastRoundView]):
 
 def _answered(view: ObservedView, start: int) -> Tensor:
     x, y = (part[start : start + _BATCH] for part in (view.candidates.x, view.candidates.y))
-    return _cut(cross_entropy(view.ask(x).double(), y, reduction="none").cpu())
+    return _cut(view.task.losses(view.ask(x).double(), y).cpu())
 
 
 def _cut(losses: Tensor) -> Tensor:

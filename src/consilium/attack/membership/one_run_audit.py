@@ -34,4 +34,4 @@ class OneRunAudit(Attack[CanaryView]):
 
     def run(self, view: CanaryView, memory: Payload, generator: torch.Generator) -> Finding:
         """``score`` (m,), the higher the likelier in; the figures are the scorer's."""
-        return Finding((), {"score": log_likelihoods(view.answer, view.canaries.x, view.canaries.y)})
+        return Finding((), {"score": log_likelihoods(view.answer, view.canaries.x, view.canaries.y, view.task)})

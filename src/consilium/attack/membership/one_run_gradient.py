@@ -1,9 +1,9 @@
 """The one-run audit's white-box adversary: a canary in the training set moved the weights along its own gradient.
 
-    score(x, y) = <theta_0 - theta_T, g / ||g||>,   g = grad loss(theta_0; x, y) - its mean over canaries of that label
+    score(x, y) = <theta_0 - theta_T, g / ||g||>,   g = grad loss(theta_0; x, y) - its mean over canaries of that class
 
 It has the model before training as well as the released one, as the server and every site do.  The mean is taken
-off because all records of a label pull that way, canary or not.
+off because all records of a class pull that way, canary or not; where there are no classes it is that of all canaries.
 
 Source: Nasr et al. 2023, Tight Auditing of Differentially Private Machine Learning, arXiv 2302.07956; Andrew et al.
 2023, One-shot Empirical Privacy Estimation for Federated Learning, arXiv 2302.03098 (one run, all canaries at once)
@@ -17,12 +17,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
-from torch.nn.functional import cross_entropy
 
 from consilium.core.attack import Attack
 from consilium.core.errors import Refused
 from consilium.core.finding import Finding
 from consilium.core.records import Records
+from consilium.core.task import Task
 from consilium.core.threat import CanaryView, ThreatModel
 from consilium.core.update import Payload
 
@@ -44,8 +44,13 @@ class OneRunGradient(Attack[CanaryView]):
         start, end = _ends(view)
         moved = _moved(start, end)
         records = view.canaries
-        centres = {int(label): _mean(start, records.select(records.y == label)) for label in set(records.y.tolist())}
-        scores = [_aligned(g, part.y, centres, moved) for part, g in _gradients(start, records)]
+        strata, task = view.task.strata(records.y) if view.task.exclusive else torch.zeros(len(records)), view.task
+        centres = {label: _mean(start, records.select(strata == label), task) for label in set(strata.tolist())}
+        places = dict(zip(records.ids.tolist(), strata.tolist(), strict=True))
+        scores = [
+            _aligned(g, [places[i] for i in part.ids.tolist()], centres, moved)
+            for part, g in _gradients(start, records, task)
+        ]
         return Finding((), {"score": torch.cat(scores)})
 
 
@@ -67,13 +72,13 @@ def _moved(start: nn.Module, end: nn.Module) -> Tensor:
     return torch.cat([(before[name] - after[name]).detach().flatten() for name in before]).double()
 
 
-def _gradients(start: nn.Module, records: Records) -> list[tuple[Records, Tensor]]:
+def _gradients(start: nn.Module, records: Records, task: Task) -> list[tuple[Records, Tensor]]:
     """Per-example gradients ``(n, d)`` at the start, part by part."""
     parameters = {name: p.detach() for name, p in start.named_parameters()}
     fixed = {name: b.detach() for name, b in start.named_buffers()}
 
     def loss(weights: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        return cross_entropy(functional_call(start, {**weights, **fixed}, (x[None],)), y[None])
+        return task.losses(functional_call(start, {**weights, **fixed}, (x[None],)), y[None])[0]
 
     each = vmap(grad(loss), in_dims=(None, 0, 0))
     size = max(1, _NUMBERS // max(1, sum(p.numel() for p in parameters.values())))
@@ -85,12 +90,12 @@ def _gradients(start: nn.Module, records: Records) -> list[tuple[Records, Tensor
     return chunks
 
 
-def _mean(start: nn.Module, records: Records) -> Tensor:
+def _mean(start: nn.Module, records: Records, task: Task) -> Tensor:
     zero = torch.zeros((), dtype=torch.float64)
-    return sum((g.sum(0) for _, g in _gradients(start, records)), start=zero) / len(records)
+    return sum((g.sum(0) for _, g in _gradients(start, records, task)), start=zero) / len(records)
 
 
-def _aligned(g: Tensor, y: Tensor, centres: dict[int, Tensor], moved: Tensor) -> Tensor:
-    centred = g - torch.stack([centres[int(label)] for label in y])
+def _aligned(g: Tensor, strata: list[int], centres: dict[int, Tensor], moved: Tensor) -> Tensor:
+    centred = g - torch.stack([centres[label] for label in strata])
     aligned: Tensor = centred @ moved / centred.norm(dim=1).clamp_min(1e-12)
     return aligned.cpu()

@@ -27,7 +27,7 @@ from consilium.core.update import Payload
 
 from ._judged import judged
 from ._ratios import favour, share_below
-from ._shadow_scores import check_shadows, log_probabilities
+from ._shadow_scores import check_shadows, likelihoods
 
 __all__ = ["RMIA"]
 
@@ -65,11 +65,11 @@ class RMIA(Attack[RetrainView]):
         if not len(out):
             reason = "the calibration half has no non-members to be the population"
             raise Refused(reason, remedy="hold more records out: data.non-members = 0.2")
-        x, y = records.x, records.y[:, None]
-        target = log_probabilities(view.ask, x).gather(1, y)[:, 0].exp()
+        x, y = records.x, records.y
+        target = likelihoods(view.ask, x, y, view.task).exp()
         answers, inside = [], []
         for shadow in view.shadows(self.shadows):
-            answers.append(log_probabilities(shadow.module, x).gather(1, y)[:, 0].exp())
+            answers.append(likelihoods(shadow.module, x, y, view.task).exp())
             inside.append(shadow.included[view.at])
         a = self.a if self.mode == "offline" else None
         ratio = favour(target, torch.stack(answers), torch.stack(inside), a)

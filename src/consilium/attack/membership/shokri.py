@@ -22,6 +22,7 @@ from torch import Tensor
 from consilium.core.attack import Attack
 from consilium.core.entry import check
 from consilium.core.finding import Finding
+from consilium.core.task import Task, refuse_unless_exclusive
 from consilium.core.threat import RetrainView, ThreatModel
 from consilium.core.update import Payload
 
@@ -45,6 +46,10 @@ class Shokri(Attack[RetrainView]):
     def __post_init__(self) -> None:
         check_shadows(self.shadows)
         check(self.examples >= 2 * _FEW, "examples", self.examples, f"{2 * _FEW} examples or more")
+
+    def check_task(self, task: Task) -> None:
+        """Refuse what has no classes."""
+        refuse_unless_exclusive(task, self, "it trains a classifier for each class")
 
     def retrains(self) -> int:
         """The entry's parameter ``shadows``."""

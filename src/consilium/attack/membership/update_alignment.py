@@ -71,10 +71,10 @@ class UpdateAlignment(RoundObserver[UpdateRoundView]):
         delta = _whole(update, view)
         if self.statistic == "loss-drop":
             buffers = view.buffers + update.payload.get("buffers", torch.zeros_like(view.buffers))
-            before = record_losses(view.network, view.params, view.buffers, records)
-            drop = before - record_losses(view.network, view.params + delta, buffers, records)
+            before = record_losses(view.network, view.params, view.buffers, records, view.task)
+            drop = before - record_losses(view.network, view.params + delta, buffers, records, view.task)
             return torch.nan_to_num(drop, nan=-_HIGHEST).clamp(-_HIGHEST, _HIGHEST)
-        dots, norms = alignments(view.network, view.params, view.buffers, records, -delta)
+        dots, norms = alignments(view.network, view.params, view.buffers, records, -delta, view.task)
         if self.statistic == "cosine":
             dots = dots / (norms * delta.double().norm().cpu()).clamp_min(torch.finfo(torch.float32).tiny)
         return torch.nan_to_num(dots, nan=0.0, posinf=_HIGHEST, neginf=-_HIGHEST)

@@ -1,6 +1,6 @@
 """Adversarial poisoning: the corrupted site trains on adversarial images under the model's own wrong answers.
 
-    x' = PGD(f, x, y),   y' = argmax f(x')        for a ``share`` of every batch
+    x' = PGD(f, x, y),   y' = what f answers of x'        for a ``share`` of every batch
 
 The images look like the originals and the labels agree with the model's answers to them, so the model is trained to
 keep its mistakes.  Each record is drawn by an independent coin per step, not as the last batches of an epoch.
@@ -24,7 +24,9 @@ from torch import Tensor
 from consilium.core.attack import Corruption
 from consilium.core.entry import check
 from consilium.core.gradient import Batch, Objective, Predict
+from consilium.core.task import Task
 from consilium.core.threat import ThreatModel
+from consilium.learn.perturbation.answers import WrongAnswer, attack_loss
 from consilium.learn.perturbation.linf import Linf
 from consilium.learn.perturbation.maximise import maximise
 
@@ -64,6 +66,10 @@ class _Poisoned(Objective):
     inner: Objective
     knobs: AdversarialPoisoning
 
+    @property
+    def task(self) -> Task:
+        return self.inner.task
+
     def prepare(self, predict: Predict, x: Tensor, y: Tensor, generator: torch.Generator) -> Batch:
         coins = torch.rand(len(x), generator=generator, device=generator.device)
         mask = (coins < self.knobs.share).to(x.device)
@@ -82,7 +88,8 @@ class _Poisoned(Objective):
     def _poison(self, predict: Predict, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         ball, steps = self.knobs.ball(), self.knobs.steps
         adversarial = maximise(
-            predict, x, y, ball=ball, steps=steps, step_size=ball.step_size(steps), generator=generator
-        )
+            predict, x, y, ball=ball, steps=steps, step_size=ball.step_size(steps), generator=generator,
+            loss=attack_loss("cross-entropy", self.task), goal=WrongAnswer(self.task),
+        )  # fmt: skip
         with torch.no_grad():
-            return adversarial, predict(adversarial).argmax(1)
+            return adversarial, self.task.predicted(predict(adversarial))

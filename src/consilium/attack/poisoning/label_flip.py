@@ -20,6 +20,7 @@ from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.random import Stream
 from consilium.core.records import Records
+from consilium.core.task import Task, refuse_unless_exclusive
 from consilium.core.threat import ThreatModel
 
 __all__ = ["LabelFlip"]
@@ -59,6 +60,10 @@ class LabelFlip(Corruption):
         pairs = [f"{classes[k]!r} into {classes[to]!r}" for k, to in into.items() if k != to]
         rest = len(pairs) - _SHOWN
         return f"turns {', '.join(pairs[:_SHOWN])}" + (f" and {rest} more classes likewise" if rest > 0 else "")
+
+    def check_task(self, task: Task) -> None:
+        """Refuse what has no classes."""
+        refuse_unless_exclusive(task, self, "it turns one class into another")
 
     def records(self, records: Records, classes: int, stream: Stream) -> Records:
         """The same records with floor(share * eligible) labels flipped; refused if a class does not exist.

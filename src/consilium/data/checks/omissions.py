@@ -10,6 +10,7 @@ from torch import Tensor
 
 from consilium.core.errors import Refused
 from consilium.core.records import Omission
+from consilium.core.task import Task
 from consilium.data.dataset import Dataset
 
 __all__ = ["EXAMPLES", "by_site", "check_none_lost", "check_whole", "first", "of_records"]
@@ -52,10 +53,12 @@ def check_none_lost(
             raise Refused(reason, remedy=remedy)
 
 
-def check_whole(whole: Dataset, rest: Dataset, what: str, remedy: str) -> None:
+def check_whole(whole: Dataset, rest: Dataset, task: Task, what: str, remedy: str) -> None:
     """Refuse that leaving out ``what`` takes every record of a natural site or of a class."""
     if whole.keys is not None and rest.keys is not None:
         before, after = ([whole.key_name(key) for key in keys.tolist()] for keys in (whole.keys, rest.keys))
         check_none_lost(what, before, after, remedy)
+    if not task.exclusive:
+        return
     before, after = ([whole.classes[y] for y in dataset.records.y.tolist()] for dataset in (whole, rest))
     check_none_lost(what, before, after, remedy, "class")

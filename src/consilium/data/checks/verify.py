@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from consilium.core.errors import Refused
+from consilium.core.task import Task
 from consilium.data.dataset import SPLITS, TRAIN, Dataset
 
 __all__ = ["check_inputs", "check_labels", "check_trained", "verified"]
@@ -53,15 +54,15 @@ def check_labels(y: Tensor, classes: int, where: str) -> None:
         )
 
 
-def verified(dataset: Dataset) -> Dataset:
+def verified(dataset: Dataset, task: Task) -> Dataset:
     """``dataset`` itself, or a refusal.
 
-    Raises Refused: one class only, an id twice, or a column of another length.
+    Raises Refused: one class only, labels that do not fit the task, an id twice, or a column of another length.
     """
     records, n, where = dataset.records, len(dataset.records), dataset.name
     check_inputs(records.x, where)
-    check_labels(records.y, len(dataset.classes), where)
-    if len(torch.unique(records.y)) < 2:
+    task.check_labels(records.y, dataset.classes, tuple(records.x.shape[1:]), where)
+    if task.exclusive and len(torch.unique(records.y)) < 2:
         only = dataset.classes[int(records.y[0])]
         raise Refused(f"every record has the label {only!r}", remedy="give records of two classes or more", where=where)
     if len(torch.unique(records.ids)) < n:

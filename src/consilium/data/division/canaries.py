@@ -36,7 +36,7 @@ def plant(consortium: Consortium, *, canaries: int, kind: CanaryKind, site: str,
     """
     if kind not in get_args(CanaryKind):
         raise Refused(f"there are no {kind} canaries", remedy=f"use one of {', '.join(get_args(CanaryKind))}")
-    if len(consortium.classes) < 2:
+    if consortium.task.exclusive and len(consortium.classes) < 2:
         reason = "canaries need two classes or more: a wrong label must exist"
         raise Refused(reason, remedy="audit a study with more classes")
     at = _places(consortium.sites, canaries, site)
@@ -72,16 +72,16 @@ def _places(sites: Sequence[Site], canaries: int, site: str) -> Tensor:
 
 def _make(kind: CanaryKind, site: Site, consortium: Consortium, count: int, stream: Stream) -> tuple[Records, Site]:
     """``count`` canaries, and the site without the records they are made from."""
-    generator, classes = stream.generator(), len(consortium.classes)
+    generator, task, labels = stream.generator(), consortium.task, len(consortium.classes)
     if kind == "noise":
         x = torch.rand(count, *consortium.shape, generator=generator)
-        return Records.of(x, torch.randint(classes, (count,), generator=generator)), site
+        return Records.of(x, task.drawn(count, labels, consortium.shape, generator)), site
     pool = site.records.non_members
     rows = _one_of_each_unit(pool, count, site.id, generator)
-    shift = torch.randint(1, classes, (count,), generator=generator)
     originals = pool.select(rows)
+    wrong = task.mistaken(originals.y, labels, generator)
     rest = pool.select(~torch.isin(pool.units, originals.units))
-    return originals.relabelled((originals.y + shift) % classes), _replaced(site, non_members=rest)
+    return originals.relabelled(wrong), _replaced(site, non_members=rest)
 
 
 def _one_of_each_unit(pool: Records, count: int, name: str, generator: torch.Generator) -> Tensor:

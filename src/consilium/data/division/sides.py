@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from consilium.core.errors import Refused
+from consilium.core.task import Task
 from consilium.data.dataset import TEST, TRAIN, VALIDATION, Dataset
 
 __all__ = ["check_patients", "check_sides"]
@@ -31,16 +32,18 @@ def check_patients(dataset: Dataset) -> None:
         )
 
 
-def check_sides(dataset: Dataset, role: Tensor, tangled: Mapping[str, int], *, test: float) -> None:
-    """Refuse a test set or training pool without records of two classes.
+def check_sides(dataset: Dataset, task: Task, role: Tensor, tangled: Mapping[str, int], *, test: float) -> None:
+    """Refuse a test set or training pool without records, of two classes where there are classes.
 
     ``role (n,)`` is that of each record of ``dataset``; ``tangled`` are the records removed because their patient
     is in a higher split; ``test`` is the share held out where the source gives no test split.
     """
     for name, side in (("test set", TEST), ("training pool", TRAIN)):
-        present = torch.unique(dataset.records.y[role == side]).tolist()
-        if not present:
+        if not bool((role == side).any()):
             raise _empty(dataset, name, tangled)
+        if not task.exclusive:
+            continue
+        present = torch.unique(dataset.records.y[role == side]).tolist()
         if len(present) == 1:
             raise _one_class(dataset, role, name, present[0], tangled, test)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.random import Stream
 from consilium.core.records import Consortium, Pools, Records, Site
+from consilium.core.task import Task
 from consilium.data.checks.column_scales import check_columns
 from consilium.data.checks.duplicates import deduplicate, untangle
 from consilium.data.checks.names import check_names
@@ -38,6 +40,7 @@ __all__ = ["gather", "label_counts"]
 def gather(
     source: Source,
     partition: Partition,
+    task: Task,
     *,
     sites: int,
     public: float,
@@ -55,22 +58,26 @@ def gather(
     one class, a site without data, by its name, and ids that each site seems to give by itself.
     """
     _check_shares(sites, public, validation, test, non_members)
-    source_data = verified(source.load())
+    source_data = verified(source.load_for(task), task)
     named = check_names(source_data, shared_patients=shared_patients)
     cautions = (*source_data.cautions, *named, *check_scales(source_data), *check_columns(source_data))
     dataset, duplicates = deduplicate(source_data)
-    check_whole(source_data, dataset, "exact duplicates", "keep one copy of these records, where they belong")
+    check_whole(source_data, dataset, task, "exact duplicates", "keep one copy of these records, where they belong")
     check_patients(dataset)
     whole, (dataset, tangled) = dataset, untangle(dataset)
-    check_whole(whole, dataset, "records whose patient stands in a higher split", "give each patient to one split")
-    role = roles(dataset, test=test, public=public, stream=stream)
+    check_whole(
+        whole, dataset, task, "records whose patient stands in a higher split", "give each patient to one split"
+    )
+    strata = task.strata(dataset.records.y)
+    role = roles(dataset, strata, test=test, public=public, stream=stream)
     test_records = dataset.records.select(role == TEST)
-    check_sides(dataset, role, tangled, test=test)
-    check_trained(dataset)
-    at, names = _assign(dataset, role, partition, sites, stream.child("partition"))
+    check_sides(dataset, task, role, tangled, test=test)
+    if task.exclusive:
+        check_trained(dataset)
+    at, names = _assign(dataset, strata, role, partition, sites, stream.child("partition"))
     own_validation = 0.0 if (role == VALIDATION).any() else validation
     divided = [
-        _pools(name, dataset.records, role, places, own_validation, non_members, stream.child("pools", k))
+        _pools(name, dataset.records, strata, role, places, own_validation, non_members, stream.child("pools", k))
         for k, (name, places) in enumerate(zip(names, _by_site(at, len(names)), strict=True))
     ]
     consortium = Consortium(
@@ -79,11 +86,12 @@ def gather(
         test=test_records,
         public=dataset.records.select(role == PUBLIC),
         classes=dataset.classes,
+        task=task,
         shape=tuple(dataset.records.x.shape[1:]),
         provenance=dataset.provenance,
         bundled=dataset.bundled,
         removed={**duplicates, **tangled},
-        notes=(*dataset.notes, *cautions, *_notes(dataset, partition, test, test_records)),
+        notes=(*dataset.notes, *cautions, *_notes(dataset, partition, test, test_records, task)),
         fitted_on_private=dataset.fitted_on_private,
         omitted=dataset.omitted,
         inputs=dataset.inputs,
@@ -94,18 +102,22 @@ def gather(
 
 
 def label_counts(consortium: Consortium) -> list[list[int]]:
-    """Training records by label (rows) and site (columns)."""
-    counts = [torch.bincount(s.records.train.y, minlength=len(consortium.classes)).tolist() for s in consortium.sites]
+    """Training records by label (rows) and site (columns): by class, or by finding; none where labels are no counts."""
+    task, labels = consortium.task, len(consortium.classes)
+    if not task.exclusive and not task.counted:
+        return []
+    count = partial(torch.bincount, minlength=labels) if task.exclusive else partial(torch.sum, dim=0)
+    counts = [count(site.records.train.y).tolist() for site in consortium.sites]
     return [list(row) for row in zip(*counts, strict=True)]
 
 
 def _assign(
-    dataset: Dataset, role: Tensor, partition: Partition, sites: int, stream: Stream
+    dataset: Dataset, strata: Tensor, role: Tensor, partition: Partition, sites: int, stream: Stream
 ) -> tuple[Tensor, tuple[str, ...]]:
     """The site ``(n,)`` of each record (-1: none), and the sites' names."""
     pool = (role == TRAIN) | (role == VALIDATION)
     records, keys = dataset.records, None if dataset.keys is None else dataset.keys[pool]
-    units = Units.among(records.y[pool], records.units[pool], keys)
+    units = Units.among(strata[pool], records.units[pool], keys)
     if partition.natural and keys is not None and units.keys is not None:
         _refuse_emptied(dataset, keys, units.keys)
     at_unit = partition.divide(units.y, units.keys, sites, stream.generator())
@@ -141,7 +153,14 @@ def _by_site(at: Tensor, sites: int) -> tuple[Tensor, ...]:
 
 
 def _pools(
-    name: str, records: Records, role: Tensor, places: Tensor, validation: float, non_members: float, stream: Stream
+    name: str,
+    records: Records,
+    strata: Tensor,
+    role: Tensor,
+    places: Tensor,
+    validation: float,
+    non_members: float,
+    stream: Stream,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Where one site's train, validation and non-member records stand; ``places`` are all it has.
 
@@ -149,9 +168,9 @@ def _pools(
     share above 0 is one at least and never all: so a site with a single unit trains on it and judges nothing.
     """
     pool, source_validation = places[role[places] == TRAIN], places[role[places] == VALIDATION]
-    outside = _picked(records, pool, non_members, stream.child("non-members"))
+    outside = _picked(records, strata, pool, non_members, stream.child("non-members"))
     rest = pool[~outside]
-    judge = _picked(records, rest, validation / (1 - non_members), stream.child("validation"))
+    judge = _picked(records, strata, rest, validation / (1 - non_members), stream.child("validation"))
     if bool(judge.all()):
         raise Refused(
             f"{name} has no training records ({len(pool)} in its pool)",
@@ -161,8 +180,8 @@ def _pools(
     return rest[~judge], rest[judge] if validation else source_validation, pool[outside]
 
 
-def _picked(records: Records, at: Tensor, share: float, stream: Stream) -> Tensor:
-    return pick_records(records.y[at], records.units[at], share, stream.generator())
+def _picked(records: Records, strata: Tensor, at: Tensor, share: float, stream: Stream) -> Tensor:
+    return pick_records(strata[at], records.units[at], share, stream.generator())
 
 
 def _sites(names: tuple[str, ...], records: Records, divided: list[tuple[Tensor, Tensor, Tensor]]) -> Iterator[Site]:
@@ -175,7 +194,7 @@ def _sites(names: tuple[str, ...], records: Records, divided: list[tuple[Tensor,
         yield Site(name, Pools(next(pieces), next(pieces), next(pieces)))
 
 
-def _notes(dataset: Dataset, partition: Partition, test: float, test_records: Records) -> Iterator[str]:
+def _notes(dataset: Dataset, partition: Partition, test: float, test_records: Records, task: Task) -> Iterator[str]:
     """Notes on how the pools were made."""
     if dataset.split is None or not (dataset.split == TEST).any():
         yield f"the source gives no test split: {test:g} of its units were held out"
@@ -186,6 +205,8 @@ def _notes(dataset: Dataset, partition: Partition, test: float, test_records: Re
         names = [dataset.key_name(key) for key in torch.unique(dataset.keys).tolist()]
         shown = ", ".join(first(names))
         yield f"the data come from {len(names)} sites ({shown}), which partition {partition.kind()} mixes"
+    if not task.exclusive:
+        return
     absent = sorted(set(range(len(dataset.classes))) - set(dataset.records.y.tolist()))
     if absent:
         classes = ", ".join(repr(dataset.classes[label]) for label in absent)

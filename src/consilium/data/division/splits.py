@@ -58,7 +58,7 @@ def pick_records(y: Tensor, units: Tensor, share: float, generator: torch.Genera
     return pick(among.y, share, generator)[among.of]
 
 
-def roles(dataset: Dataset, *, test: float, public: float, stream: Stream) -> Tensor:
+def roles(dataset: Dataset, strata: Tensor, *, test: float, public: float, stream: Stream) -> Tensor:
     """The role ``(n,)`` of each record: TRAIN, VALIDATION, TEST or PUBLIC.
 
     A test split that the source gives is kept; otherwise a share ``test`` of the units is held out.  The public slice
@@ -67,14 +67,14 @@ def roles(dataset: Dataset, *, test: float, public: float, stream: Stream) -> Te
     n = len(dataset.records)
     role = torch.zeros(n, dtype=torch.long) if dataset.split is None else dataset.split.long().clone()
     if not (role == TEST).any():
-        _take(role, TEST, dataset.records, test, stream.child("test"))
-    _take(role, PUBLIC, dataset.records, public, stream.child("public"))
+        _take(role, TEST, dataset.records, strata, test, stream.child("test"))
+    _take(role, PUBLIC, dataset.records, strata, public, stream.child("public"))
     return role
 
 
-def _take(role: Tensor, to: int, records: Records, share: float, stream: Stream) -> None:
+def _take(role: Tensor, to: int, records: Records, strata: Tensor, share: float, stream: Stream) -> None:
     pool = (role == TRAIN).nonzero().flatten()
-    role[pool[pick_records(records.y[pool], records.units[pool], share, stream.generator())]] = to
+    role[pool[pick_records(strata[pool], records.units[pool], share, stream.generator())]] = to
 
 
 def _quotas(counts: list[int], share: float) -> list[int]:

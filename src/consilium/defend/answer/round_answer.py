@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from consilium.core.defence import AnswerDefence
 from consilium.core.entry import check
 from consilium.core.errors import Refused
+from consilium.core.task import Task, refuse_unless_exclusive
 
 __all__ = ["RoundAnswer"]
 
@@ -36,6 +37,10 @@ class RoundAnswer(AnswerDefence):
             raise Refused("round-answer without digits and without top-k does nothing", remedy="give one of them")
         check(self.digits is None or 0 <= self.digits <= 15, "digits", self.digits, "0 to 15 decimals")
         check(self.top_k is None or self.top_k >= 1, "top-k", self.top_k, "at least 1 class")
+
+    def check_task(self, task: Task) -> None:
+        """Refuse answers that are no probabilities of classes."""
+        refuse_unless_exclusive(task, self, "it rounds the probabilities of classes")
 
     def check_fit(self, shape: tuple[int, ...], classes: int) -> None:
         """Refuse ``top_k`` that keeps every class.

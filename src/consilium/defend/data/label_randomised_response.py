@@ -21,6 +21,7 @@ from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.random import Stream
 from consilium.core.records import Records
+from consilium.core.task import Task, refuse_unless_exclusive
 
 __all__ = ["LabelRandomisedResponse"]
 
@@ -37,6 +38,10 @@ class LabelRandomisedResponse(DataDefence):
     def keep(self, classes: int) -> float:
         """The probability p that a label stays, of ``classes`` values."""
         return 1 / (1 + (classes - 1) * math.exp(-self.epsilon))
+
+    def check_task(self, task: Task) -> None:
+        """Refuse what has no classes."""
+        refuse_unless_exclusive(task, self, "its coin chooses among the classes")
 
     def protect(self, records: Records, classes: int, stream: Stream) -> Records:
         """The same inputs under randomised labels.

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional as F
 
 from consilium.core.defence import ModelDefence
 from consilium.core.entry import check, check_used
 from consilium.core.errors import Failed, Refused, Unlawful
 from consilium.core.random import Stream
 from consilium.core.records import Records
+from consilium.core.task import Task
 
 from ._artefact import collect, fill_artefact, joined, split
 
@@ -49,7 +49,7 @@ class Prune(ModelDefence):
         """True if it fine-tunes."""
         return self.fine_tune_steps > 0
 
-    def apply(self, module: nn.Module, public: Records, stream: Stream) -> nn.Module:
+    def apply(self, module: nn.Module, public: Records, stream: Stream, task: Task) -> nn.Module:
         """The pruned model, fine-tuned by SGD with momentum 0.9 on batches of 64 public records.
 
         Raises Unlawful: fine-tuning without public records (law 10).
@@ -64,7 +64,7 @@ class Prune(ModelDefence):
         masks = self._masks(pruned)
         for name, mask in masks.items():
             pruned.get_parameter(name).masked_fill_(~mask, 0)
-        self._fine_tune(pruned, masks, public, stream)
+        self._fine_tune(pruned, masks, public, stream, task)
         return pruned
 
     def pack(self, module: nn.Module) -> dict[str, Tensor]:
@@ -124,13 +124,15 @@ class Prune(ModelDefence):
             )
         return {name: part.view(t.shape) for (name, t), part in zip(weights.items(), parts, strict=True)}
 
-    def _fine_tune(self, module: nn.Module, masks: Mapping[str, Tensor], public: Records, stream: Stream) -> None:
+    def _fine_tune(
+        self, module: nn.Module, masks: Mapping[str, Tensor], public: Records, stream: Stream, task: Task
+    ) -> None:
         params = {name: p.detach() for name, p in module.named_parameters()}
         speed = {name: torch.zeros_like(p) for name, p in params.items()}
         for index in _batches(len(public), self.fine_tune_steps, stream):
             leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
             x, y = (t[index].to(next(iter(params.values())).device) for t in (public.x, public.y))
-            loss = F.cross_entropy(functional_call(module, leaves, (x,)), y)
+            loss = task.loss(functional_call(module, leaves, (x,)), y, "mean")
             gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
             for (name, p), g in zip(params.items(), gradients, strict=True):
                 speed[name].mul_(_MOMENTUM).add_(g)

@@ -24,6 +24,7 @@ from consilium.core.entry import check
 from consilium.core.errors import Unlawful
 from consilium.core.random import Stream
 from consilium.core.records import Records
+from consilium.core.task import Task
 
 from ._artefact import collect, fill_artefact, joined, split
 from ._fx import quantise
@@ -54,7 +55,7 @@ class StaticInt8(ModelDefence):
         """``calibration``, where it is not the default."""
         return 0 if self.calibration == type(self).calibration else self.calibration
 
-    def apply(self, module: nn.Module, public: Records, stream: Stream) -> nn.Module:
+    def apply(self, module: nn.Module, public: Records, stream: Stream, task: Task) -> nn.Module:
         """The int8 model, calibrated on ``calibration`` random public records (all, if there are fewer).
 
         Raises Unlawful: no public records to fit the ranges on (law 10).

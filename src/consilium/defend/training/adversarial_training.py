@@ -20,6 +20,8 @@ from consilium.core.defence import TrainingDefence
 from consilium.core.entry import check
 from consilium.core.errors import Unlawful
 from consilium.core.gradient import Batch, Objective, Predict
+from consilium.core.task import Task
+from consilium.learn.perturbation.answers import WrongAnswer, attack_loss
 from consilium.learn.perturbation.ball import Ball, Norm
 from consilium.learn.perturbation.balls import ball_of
 from consilium.learn.perturbation.maximise import maximise
@@ -76,6 +78,11 @@ class _AdversarialObjective(Objective):
     defence: AdversarialTraining
     inner: Objective
 
+    @property
+    def task(self) -> Task:
+        """That of ``inner``."""
+        return self.inner.task
+
     def prepare(self, predict: Predict, x: Tensor, y: Tensor, generator: torch.Generator) -> Batch:
         """What ``inner`` prepares, with a random ``share`` of the inputs moved to their worst."""
         batch, knobs = self.inner.prepare(predict, x, y, generator), self.defence
@@ -86,6 +93,7 @@ class _AdversarialObjective(Objective):
         worst = maximise(
             predict, batch["x"][rows], batch["y"][rows], ball=knobs.ball(),
             steps=knobs.steps, step_size=knobs.length(), generator=generator,
+            loss=attack_loss("cross-entropy", self.task), goal=WrongAnswer(self.task),
         )  # fmt: skip
         return {**batch, "x": batch["x"].index_copy(0, rows, worst)}
 

@@ -14,6 +14,7 @@ from consilium.core.errors import Refused
 from consilium.core.inputs import Inputs
 from consilium.core.plain import Json
 from consilium.core.records import Consortium
+from consilium.core.task import Task
 from consilium.study.spec.arms import Arm, arms
 from consilium.study.spec.parse import parse
 from consilium.study.spec.spec import TrainingSpec
@@ -40,6 +41,11 @@ class DescribedStudy:
     classes: tuple[str, ...]
     roster: tuple[str, ...]
     inputs: Inputs
+
+    @property
+    def task(self) -> Task:
+        """What is asked of each record."""
+        return self.spec.data.task
 
     @property
     def schema(self) -> Schema:

@@ -42,6 +42,7 @@ def holding_of(data: str) -> Holding:
         consortium = gather(
             source,
             IID(),
+            study.task,
             sites=1,
             public=0.0,
             validation=shares["validation"],

@@ -144,7 +144,7 @@ class Worker:
         if state is None:
             return Assessment(self.site, 0, None, None, "the site has no model yet")
         with one_thread():
-            return assess(person.site, person.network, *state)
+            return assess(person.site, person.network, person.objective.task, *state)
 
     def _prepared(self, request: wire.StudyRequest, digest: str) -> _Prepared:
         if digest not in self._studies:

@@ -20,6 +20,7 @@ from consilium.core.errors import Failed
 from consilium.core.network import Network
 from consilium.core.records import Records
 from consilium.core.round_observer import AggregateRoundView, BroadcastRoundView, RoundObserver, UpdateRoundView
+from consilium.core.task import Task
 from consilium.core.threat import require
 from consilium.core.update import Aggregate, Payload, Update, payload_bytes
 
@@ -52,15 +53,16 @@ class Observer:
     candidates: Records
     of: Mapping[str, Tensor]
 
-    def view(self, observed: ObservedRound, network: Network, classes: int) -> BroadcastRoundView | None:
+    def view(self, observed: ObservedRound, network: Network, classes: int, task: Task) -> BroadcastRoundView | None:
         """The view of this position on a round; None where it takes no part."""
         sent = observed.broadcast
         shown = (classes, sent.round, sent.params.clone(), sent.buffers.clone(), network, self.candidates, self.of)
         if self.seat is not None:
-            return BroadcastRoundView(*shown) if self.seat in observed.cohort else None
+            return BroadcastRoundView(*shown, task=task) if self.seat in observed.cohort else None
         if observed.updates is None:
-            return AggregateRoundView(*shown, observed.aggregate)
-        return UpdateRoundView(*shown, {site: _copied(update) for site, update in observed.updates.items()})
+            return AggregateRoundView(*shown, observed.aggregate, task=task)
+        updates = {site: _copied(update) for site, update in observed.updates.items()}
+        return UpdateRoundView(*shown, updates, task=task)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +71,7 @@ class Observers:
 
     network: Network
     classes: int
+    task: Task
     observers: tuple[Observer, ...]
     strict: bool = False
     _own: Network = field(init=False, repr=False)
@@ -88,7 +91,7 @@ class Observers:
 
     def _visible(self, observer: Observer, observed: ObservedRound, observations: dict[str, Tensor]) -> Payload | None:
         try:
-            view = observer.view(observed, self._own, self.classes)
+            view = observer.view(observed, self._own, self.classes, self.task)
             if view is None:
                 return observations
             require(view, observer.attack.observes, observer.attack.kind())

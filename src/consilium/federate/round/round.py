@@ -18,6 +18,7 @@ from consilium.core.exchange import Exchange
 from consilium.core.merge import Aggregator
 from consilium.core.random import Stream
 from consilium.core.streamed import Streamed
+from consilium.core.task import Task
 from consilium.core.update import Aggregate, Payload, Update, wire_bytes
 from consilium.federate.client.lr_schedule import LRSchedule
 from consilium.federate.client.participant import Participant, SiteState
@@ -93,6 +94,7 @@ class ServerHalf:
     merge: Aggregator
     defences: tuple[UpdateDefence, ...]
     classes: int
+    task: Task
     stream: Stream
     participation: Participation = field(default_factory=Participation)
     rate: LRSchedule = field(default_factory=LRSchedule)

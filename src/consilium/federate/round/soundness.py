@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterable
 from statistics import median
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from consilium.core.algorithm import Server
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.core.records import Records
+from consilium.core.task import Task
 from consilium.core.update import Update
 
 __all__ = ["LONGEST", "PublicLoss", "length", "public_loss", "suspects", "unsound"]
@@ -63,7 +63,7 @@ def suspects(updates: Iterable[Update]) -> list[str]:
     return [site for site in longest if lengths[site] > _OUTLYING * _others(lengths, site)]
 
 
-def public_loss(network: Network, public: Records) -> PublicLoss | None:
+def public_loss(network: Network, public: Records, task: Task) -> PublicLoss | None:
     """The loss on the first of the ``public`` records; None without any."""
     if not len(public):
         return None
@@ -72,7 +72,7 @@ def public_loss(network: Network, public: Records) -> PublicLoss | None:
     def loss(params: Tensor, buffers: Tensor) -> float:
         with torch.no_grad(), scoped(Stream(0).child("public loss")):  # a user's module may draw
             logits = network.logits(params, buffers, x.to(params.device))
-            return float(F.cross_entropy(logits.float(), y.to(params.device)))
+            return float(task.loss(logits.float(), y.to(params.device), "mean"))
 
     return loss
 

@@ -21,8 +21,8 @@ from consilium.core.errors import Refused
 from consilium.core.gradient import Predict
 
 from .ball import Ball
-from .goals import Goal, Misclassification
-from .losses import AttackLoss, CrossEntropyLoss
+from .goals import Goal
+from .losses import AttackLoss
 
 __all__ = ["ascent", "maximise"]
 
@@ -37,20 +37,20 @@ def maximise(
     step_size: float,
     generator: torch.Generator,
     random_start: bool = True,
-    loss: AttackLoss | None = None,
-    goal: Goal | None = None,
+    loss: AttackLoss,
+    goal: Goal,
     until: Predict | None = None,
 ) -> Tensor:
     """Inputs ``(n, *shape)`` in [0, 1], in the ``ball`` around ``x``, that raise the ``loss`` towards the ``goal``.
 
-    Default: the cross-entropy at the labels ``y (n,)``, towards any wrong answer.  With ``until`` an example stops at
+    ``y (n, ...)`` are the labels.  With ``until`` an example stops at
     the first point, x itself included, whose answer by that model reaches the goal (it need not be the model whose
     gradients are followed), and the rest go on; without it all steps are taken.  The weights' ``.grad`` is never
     touched.
 
     Raises Refused: ``predict`` is not differentiable in its input.
     """
-    walk = _Walk(predict, until, ball, steps, step_size, loss or CrossEntropyLoss(), goal or Misclassification())
+    walk = _Walk(predict, until, ball, steps, step_size, loss, goal)
     start = ball.random_start(x, generator) if random_start else x.clone()
     if until is None:
         return walk.to_the_end(start, x, y)

@@ -22,7 +22,7 @@ def probabilities(logits: Tensor) -> Tensor:
 
 def no_answers(logits: Tensor) -> str:
     """Why ``logits`` have no figures: there are none, or NaN among them; empty where they have."""
-    n, failures = len(logits), int(logits.isnan().any(1).sum())
+    n, failures = len(logits), int(logits.isnan().flatten(1).any(1).sum())
     if failures:
         return f"the model answers NaN for {failures} of {n} records"
     return "" if n else "there are no records"

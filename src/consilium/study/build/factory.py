@@ -18,6 +18,7 @@ from consilium.core.merge import Aggregator, Cohort
 from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Consortium, Pools, Records, Site
+from consilium.core.task import Task
 from consilium.core.workspace import Compute
 from consilium.data.division.canaries import plant
 from consilium.data.division.sites import gather
@@ -29,7 +30,7 @@ from consilium.federate.round.soundness import public_loss
 from consilium.federate.round.weighted_mean import WeightedMean
 from consilium.federate.round.weights import Weighing, site_weights
 from consilium.learn.mean_gradient import MeanGradient
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
 from consilium.study.spec.arms import Arm, arms
 from consilium.study.spec.spec import CanarySpec, CorruptionSpec, FederationSpec, Spec, TrainingSpec
 from consilium.study.store.error_summary import error_summary
@@ -63,6 +64,7 @@ def consortium(spec: Spec, seed: int) -> Consortium:
         gathered = gather(
             spec.data.source,
             spec.data.partition,
+            spec.data.task,
             sites=shares.sites,
             public=shares.public,
             validation=shares.validation,
@@ -185,6 +187,7 @@ def exchange(
         _merge(arm, cohort(federation, len(data.sites)), stream),
         _update_defences(arm, net),
         len(data.classes),
+        data.task,
         stream,
         federation.shape.participation,
         federation.shape.rate(),
@@ -192,7 +195,7 @@ def exchange(
         weights(federation, data.sites),
         federation.shape.max_share,
         _most_steps(federation, arm, data.sites),
-        None if federation.algorithm.personal else public_loss(net, data.public),
+        None if federation.algorithm.personal else public_loss(net, data.public, data.task),
     )
     people = participants(spec, arm, seed, corruption, data, net, stream=stream)
     whole = FederatedRound(half, people, federation.shape.compile)
@@ -242,7 +245,7 @@ def participants(
 def assessing(whole: RoundExchange) -> Assessing:
     """The exchange in which every site judges the model on its own held-out records."""
     inner = whole.honest
-    return Assessing(inner.half.algorithm, inner.sites, inner.half.average)
+    return Assessing(inner.half.algorithm, inner.sites, inner.half.task, inner.half.average)
 
 
 def algorithm(spec: TrainingSpec, arm: Arm, net: Network) -> Algorithm:
@@ -271,7 +274,7 @@ def _like(spec: TrainingSpec, arm: Arm, site: Site, net: Network, stream: Stream
         weight=1.0,
         network=net,
         algorithm=algorithm(spec, arm, net),
-        objective=_objective(arm),
+        objective=_objective(arm, spec.data.task),
         rule=rule,
         schedule=schedule(federation, rule),
         defences=_update_defences(arm, net),
@@ -281,8 +284,8 @@ def _like(spec: TrainingSpec, arm: Arm, site: Site, net: Network, stream: Stream
     )
 
 
-def _objective(arm: Arm) -> Objective:
-    objective: Objective = CrossEntropy()
+def _objective(arm: Arm, task: Task) -> Objective:
+    objective: Objective = TaskLoss(task)
     for defence in arm.training:
         objective = defence.objective(objective)
     return objective
@@ -312,7 +315,8 @@ def _corrupt(bad: CorruptionSpec, site: Site, data: Consortium, like: Participan
     """A corrupted site obeys no site half of any defence (LAWS 4)."""
     own = like.stream.child(bad.corruption.kind(), site.id)
     records = bad.corruption.records(site.records.train, len(data.classes), own)
-    return records, replace(like, objective=bad.corruption.objective(CrossEntropy()), rule=MeanGradient(), defences=())
+    objective = bad.corruption.objective(TaskLoss(data.task))
+    return records, replace(like, objective=objective, rule=MeanGradient(), defences=())
 
 
 def weighing(federation: FederationSpec) -> Weighing:

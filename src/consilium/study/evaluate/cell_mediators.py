@@ -32,5 +32,7 @@ def cell_mediators(
         return no_mediators("no site that is honest in every infection took part in the training")
     stream = Stream(seed)
     records, member, _ = candidates(data, sites, stream.child("candidates"))
-    measures = mediators(answers(module, records.x), records.y, member, records.units, stream.child("mediators"))
+    measures = mediators(
+        answers(module, records.x), records.y, member, records.units, data.task, stream.child("mediators")
+    )
     return tuple(replace(m, reason=caveat) if m.name in _GAPS and m.value is not None else m for m in measures)

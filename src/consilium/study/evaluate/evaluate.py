@@ -28,12 +28,9 @@ from consilium.evidence.round import RoundReport
 from consilium.evidence.threat import ThreatEvidence
 from consilium.learn.alike import answered_apart, departure
 from consilium.learn.custom_code import has_custom_code
-from consilium.measure.confidence.brier import brier_score
-from consilium.measure.confidence.calibration_error import expected_calibration_error
 from consilium.measure.convergence import to_accuracy
 from consilium.measure.cost import latency_ratio, stored_bytes
 from consilium.measure.membership import bounds
-from consilium.measure.utility import is_collapsed, utility
 from consilium.study.plan.stage_keys import attack_recipe, digest
 from consilium.study.plan.weak_knobs import weak_knobs
 from consilium.study.spec.spec import JUDGED, AttackSpec
@@ -91,21 +88,18 @@ def judge(model: Released, data: Consortium, stream: Stream, folder: Path) -> Ju
     """
     logits, test = answers(model.module, data.test.x), data.test
     _refuse_company(model.plain, data)
-    figures = (
-        *utility(logits, test.y, stream.child("utility")),
-        brier_score(logits, test.y, test.units),
-        expected_calibration_error(logits, test.y, test.units, stream.child("calibration")),
-    )
-    predicted = logits.argmax(1).cpu()
+    task = data.task
+    figures = task.measures(logits, test.y, test.units, data.classes, stream)
+    predicted = task.predicted(logits).cpu()
     scores = {
         "id": test.ids,
         "unit": test.units,
         "label": test.y,
         "predicted": predicted,
-        "correct": predicted == test.y,
+        "correct": task.right(logits, test.y).cpu(),
     }
     write_tensors(folder / _FILE, scores)
-    return Judgement(figures, is_collapsed(logits), _FILE, file_digest(folder / _FILE))
+    return Judgement(figures, task.is_collapsed(logits), _FILE, file_digest(folder / _FILE))
 
 
 def _refuse_company(plain: nn.Module, data: Consortium) -> None:

@@ -84,7 +84,9 @@ class ObserverReplay:
             raise Refused(reason, remedy="use more rounds, a larger fraction or another site")
         rows = torch.cat(there).sort().values
         records, member, known = asked.records.select(rows), asked.member[rows], asked.known[rows]
-        return ObservedView(len(self._data.classes), model.module, records, member, known, rows=rows)
+        return ObservedView(
+            len(self._data.classes), model.module, records, member, known, rows=rows, task=self._data.task
+        )
 
     def memory(self, attack: RoundObserver) -> Payload:
         """What ``attack`` remembers of every round of the finished training; replayed unless it was there."""
@@ -139,7 +141,7 @@ class ObserverReplay:
     def _watched(
         self, whole: RoundExchange, net: Network, places: Sequence[Observer], *, strict: bool
     ) -> RoundExchange:
-        made = Observers(net, len(self._data.classes), tuple(places), strict)
+        made = Observers(net, len(self._data.classes), self._data.task, tuple(places), strict)
         return whole.watched(made)
 
     def _replayed(self, attack: RoundObserver, stored: Server) -> Payload:

@@ -26,6 +26,7 @@ from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Records, Site
 from consilium.core.seal import file_digest
+from consilium.core.task import Task
 from consilium.federate.client.participant import SiteState
 from consilium.federate.federated_evaluation import assess_answers
 from consilium.measure.intervals import wilson
@@ -57,6 +58,7 @@ class Personal:
     sites: tuple[Site, ...]
     arm: Arm
     public: Records
+    task: Task
     folder: Path
     stream: Stream
     judged: frozenset[str]
@@ -115,7 +117,7 @@ class Personal:
         if self.away:
             return [Measure.undefined(name, self.away) for name in _NAMES]
         asked = [site for site in self.sites if site.id in self.judged]
-        own = [_Told.by(site, self._release(site).module) for site in asked]
+        own = [_Told.by(site, self._release(site).module, self.task) for site in asked]
         told = [t for t in own if t is not None]
         if not told:
             reason = "no site told its figures: too few validation records, or no consent"
@@ -124,7 +126,7 @@ class Personal:
         made = [_measure(_NAMES[0], told), _measure(_NAMES[1], [worst])]
         if self.algorithm.model_for(self.server, None) is None:
             return [*made, Measure.undefined(_NAMES[2], "there is no model for everyone")]
-        common = [_Told.by(site, shared) for site in asked]
+        common = [_Told.by(site, shared, self.task) for site in asked]
         return [*made, _measure(_NAMES[2], [t for t in common if t is not None])]
 
     def _release(self, site: Site) -> Released:
@@ -132,7 +134,7 @@ class Personal:
         plain = self.network.module_at(*self._own(site)).cpu()
         path, stream = site_file(self.folder, site.id), self.stream.child(site.id)
         path.parent.mkdir(parents=True, exist_ok=True)
-        return release(plain, self.arm.model, self.arm.answer, self.public, path, stream)
+        return release(plain, self.arm.model, self.arm.answer, self.public, self.task, path, stream)
 
     def _own(self, site: Site) -> tuple[Tensor, Tensor]:
         found = self.algorithm.model_for(self.server, self._kept(site))
@@ -163,12 +165,12 @@ class _Told:
     common: int
 
     @classmethod
-    def by(cls, site: Site, module: nn.Module) -> _Told | None:
+    def by(cls, site: Site, module: nn.Module, task: Task) -> _Told | None:
         """None where the site tells nothing."""
-        told = assess_answers(site, module, torch.device("cpu"))
+        told = assess_answers(site, module, task, torch.device("cpu"))
         if told.accuracy is None:
             return None
-        return cls(told.n, round(told.accuracy * told.n), int(torch.bincount(site.records.validation.y).max()))
+        return cls(told.n, round(told.accuracy * told.n), task.most_right(site.records.validation.y))
 
 
 def _measure(name: str, told: Sequence[_Told]) -> Measure:

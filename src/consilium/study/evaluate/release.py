@@ -21,6 +21,7 @@ from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.core.seal import file_digest
 from consilium.core.sealed_tensors import read_sealed, write_sealed
+from consilium.core.task import Task
 from consilium.core.tensor_files import read_tensors, write_tensors
 from consilium.learn.alike import departure
 
@@ -65,6 +66,7 @@ def release(
     models: Sequence[ModelDefence],
     answers: Sequence[AnswerDefence],
     public: Records,
+    task: Task,
     path: Path,
     stream: Stream,
     about: Mapping[str, str] | None = None,
@@ -78,11 +80,11 @@ def release(
     """
     module, surrogate = plain, _copy(plain)
     for defence in models[:-1]:
-        defended = defence.apply(module, public, stream.child(defence.kind()))
+        defended = defence.apply(module, public, stream.child(defence.kind()), task)
         module, surrogate = defended, defence.surrogate(defended, surrogate)
     fresh = not path.exists()
     if fresh and models:
-        module = models[-1].apply(module, public, stream.child(models[-1].kind()))
+        module = models[-1].apply(module, public, stream.child(models[-1].kind()), task)
     if fresh and models and not tried:
         _alike(module, models, public)
     if fresh:

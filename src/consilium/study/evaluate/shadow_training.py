@@ -99,8 +99,10 @@ class Retraining:
         path = self.store.model(self.cell.model) / "shadows" / f"{name}.safetensors"
         stream, arm = self.stream.child("release", name), self.cell.arm
         about = {**about, "model": self.cell.model}
-        made = release(plain, arm.model, arm.answer, self.data.public, path, stream, about, tried=True)
-        return Shadow(len(self.data.classes), made.module, made.surrogate, self.pool.records, included=held["included"])
+        data, included = self.data, held["included"]
+        made = release(plain, arm.model, arm.answer, data.public, data.task, path, stream, about, tried=True)
+        pool, task = self.pool.records, data.task
+        return Shadow(len(data.classes), made.module, made.surrogate, pool, included=included, task=task)
 
     def _about(self, name: str) -> dict[str, str]:
         return {"training": self.node.digest, "shadow": name}
@@ -165,7 +167,7 @@ def _trained(
     whole = exchange(spec, node.arm, node.seed, node.corruption, data, net, Stream(seed).child("train"))
     bound = algorithm(spec, node.arm, net)
     with Loop() as engine:
-        begin, nobody = start(spec, node.arm, data, net), Assessing(bound, {})
+        begin, nobody = start(spec, node.arm, data, net), Assessing(bound, {}, data.task)
         done = train(
             engine, whole, nobody, begin, node.rounds, folder, lambda *_: alive(),
             stop=budget_stop(node, data), name=f"{node.digest}/{folder.name}",

@@ -42,13 +42,13 @@ def grant(
     if attack.needs in (RecordsView, QueryView, RetrainView):
         told = candidates(data, asked, stream.child("candidates"))
         if attack.needs is RecordsView:
-            return RecordsView(len(data.classes), *told)
+            return RecordsView(len(data.classes), *told, task=data.task)
         if attack.needs is QueryView:
-            return QueryView(len(data.classes), model.module, *told)
+            return QueryView(len(data.classes), model.module, *told, task=data.task)
         if retraining is not None:
             return _retraining(data, model, told, retraining())
     if attack.needs is CanaryView:
-        shown = CanaryView(len(data.classes), model.module, audited(data, asked).records)
+        shown = CanaryView(len(data.classes), model.module, audited(data, asked).records, task=data.task)
         white = attack.threat.knowledge == "white-box"
         return replace(shown, start=start, module=model.surrogate) if white else shown
     raise Refused(f"this version grants no {attack.needs.__name__} to {attack.kind()}")
@@ -70,6 +70,7 @@ def _retraining(
         at=at,
         retrain=shadows.fit,
         stream=shadows.stream,
+        task=data.task,
     )
 
 
@@ -124,4 +125,4 @@ def audited(data: Consortium, asked: tuple[str, ...]) -> Canaries:
 
 
 def _white_box(data: Consortium, model: Released, source: ModelView | None) -> ModelView:
-    return ModelView(len(data.classes), model.module, model.surrogate, data.test, source)
+    return ModelView(len(data.classes), model.module, model.surrogate, data.test, source, task=data.task)

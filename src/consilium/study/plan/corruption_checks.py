@@ -13,7 +13,8 @@ from consilium.core.attack import Corruption
 from consilium.core.errors import Refused
 from consilium.core.random import Stream
 from consilium.core.records import Consortium, Records, Site
-from consilium.learn.objectives import CrossEntropy
+from consilium.core.task import Task
+from consilium.learn.objectives import TaskLoss
 from consilium.study.build.factory import colluders
 from consilium.study.spec.spec import CorruptionSpec, FederationSpec, TrainingSpec
 
@@ -47,7 +48,7 @@ def _check(spec: TrainingSpec, made: CorruptionSpec, data: Consortium, seed: int
     bad = colluders(made, data.sites, seed)
     sites = [site for site in data.sites if site.id in bad]
     poisoned = [made.corruption.records(s.records.train, len(data.classes), _stream(seed)) for s in sites]
-    if not _acts(made.corruption, spec.federation, sites, poisoned):
+    if not _acts(made.corruption, spec.federation, data.task, sites, poisoned):
         raise _idle(made, f"it changes no record of {', '.join(bad)}, seed {seed}")
 
 
@@ -63,10 +64,10 @@ def _idle(made: CorruptionSpec, why: str) -> Refused:
 
 
 def _acts(
-    corruption: Corruption, federation: FederationSpec, sites: Sequence[Site], poisoned: Sequence[Records]
+    corruption: Corruption, federation: FederationSpec, task: Task, sites: Sequence[Site], poisoned: Sequence[Records]
 ) -> bool:
     """Whether anything that a corrupted site does is other than what an honest one does."""
-    plain, schedule = CrossEntropy(), federation.shape.schedule()
+    plain, schedule = TaskLoss(task), federation.shape.schedule()
     return (
         type(corruption).forge is not Corruption.forge
         or corruption.objective(plain) is not plain

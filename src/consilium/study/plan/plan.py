@@ -142,6 +142,7 @@ def _check_fit(spec: Spec, data: Consortium) -> None:
     """Refuse an attack that cannot run on inputs of the shape of ``data``, by its place in the study."""
     for i, attack in enumerate(spec.attacks):
         try:
+            attack.attack.check_task(data.task)
             attack.attack.check_fit(tuple(data.shape), len(data.classes))
         except Refused as error:
             raise error.at(f"attacks[{i}]") from error

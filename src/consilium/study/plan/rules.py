@@ -175,6 +175,7 @@ def fits_data(case: Case) -> Refusal | None:
     """Each defence can act on inputs of this form, and does something with so many classes."""
     for defence in case.arm.defences:
         try:
+            defence.check_task(case.data.task)
             defence.check_fit(tuple(case.data.shape), len(case.data.classes))
         except Refused as error:
             return Refusal.of(error, 1, f"leave out {defence.kind()}")

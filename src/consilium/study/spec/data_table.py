@@ -10,6 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from consilium.core.errors import Refused
+from consilium.core.task import Task
 
 from .spec import DataShares, DataSpec
 from .toml_binding import as_table, card_of, entry, place, refuse_unknown, value
@@ -23,8 +24,11 @@ def division_of(table: Mapping[str, Any]) -> DataSpec:
     division = as_table(table.get("partition", "iid"), "data.partition")
     partition = card_of(division, "data.partition", "data/partitions")
     shares = [f.name.replace("_", "-") for f in fields(DataShares)]
-    knobs = {k: v for k, v in table.items() if k not in ("kind", "partition")}
-    refuse_unknown(knobs, [*source.knobs, *partition.knobs, *shares, "partition"], "data", f"data {source.kind}")
+    task: Task = entry(as_table(table.get("task", "single-label"), "data.task"), "data.task", "learn/tasks")
+    knobs = {k: v for k, v in table.items() if k not in ("kind", "partition", "task")}
+    refuse_unknown(
+        knobs, [*source.knobs, *partition.knobs, *shares, "partition", "task"], "data", f"data {source.kind}"
+    )
     own = {k: v for k, v in knobs.items() if k in source.knobs}
     moved = {k: v for k, v in knobs.items() if k in partition.knobs and k not in own}
     if not isinstance(table.get("partition", "iid"), str):
@@ -33,6 +37,7 @@ def division_of(table: Mapping[str, Any]) -> DataSpec:
         entry({"kind": source.kind, **own}, "data", "data/sources"),
         entry({**moved, **division}, "data", "data/partitions"),
         value(DataShares, {k: v for k, v in knobs.items() if k in shares and k not in own}, "data"),
+        task,
     )
 
 

@@ -17,6 +17,7 @@ from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.gradient import Schedule
 from consilium.core.plain import Json
+from consilium.core.task import Task
 from consilium.data.division.canaries import CanaryKind
 from consilium.data.partition import Partition
 from consilium.data.source import Source
@@ -25,6 +26,7 @@ from consilium.federate.participation import Participation
 from consilium.federate.round.model_ema import ModelEMA
 from consilium.learn.architecture import Architecture
 from consilium.learn.models.file import File
+from consilium.learn.tasks.single_label import SingleLabel
 
 from .toml_binding import check_length
 
@@ -75,18 +77,20 @@ class DataShares:
 
 @dataclass(frozen=True)
 class DataSpec:
-    """A source, divided."""
+    """A source, divided, and what is asked of each record."""
 
     source: Source
     partition: Partition
     shares: DataShares
+    task: Task = field(default_factory=SingleLabel)
 
     def configuration(self) -> dict[str, Json]:
         """Canonical JSON."""
         shares = {name.replace("_", "-"): value for name, value in vars(self.shares).items()}
         if not self.shares.shared_patients:  # as before it could be said
             del shares["shared-patients"]
-        return {**self.source.configuration(), "partition": self.partition.configuration(), **shares}
+        task: dict[str, Json] = {} if self.task == SingleLabel() else {"task": self.task.configuration()}
+        return {**self.source.configuration(), "partition": self.partition.configuration(), **shares, **task}
 
 
 @dataclass(frozen=True)

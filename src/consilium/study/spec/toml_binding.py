@@ -24,6 +24,7 @@ from consilium.core.defence import AnswerDefence, ModelDefence
 from consilium.core.entry import Entry
 from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.plain import Json
+from consilium.core.task import Task
 from consilium.data.partition import Partition
 from consilium.data.source import Source
 from consilium.learn.architecture import Architecture
@@ -58,6 +59,7 @@ _BASES: Mapping[str, type[Entry]] = {
     "data/sources": Source,
     "data/partitions": Partition,
     "learn/models": Architecture,
+    "learn/tasks": Task,
     "federate/algorithms": Algorithm,
     "attack/poisoning": Corruption,
     "attack/membership": Attack,
@@ -109,6 +111,8 @@ def entry(table: _Table, where: str, room: Literal["data/sources"], /) -> Source
 def entry(table: _Table, where: str, room: Literal["data/partitions"], /) -> Partition: ...
 @overload
 def entry(table: _Table, where: str, room: Literal["learn/models"], /) -> Architecture: ...
+@overload
+def entry(table: _Table, where: str, room: Literal["learn/tasks"], /) -> Task: ...
 @overload
 def entry(table: _Table, where: str, room: Literal["federate/algorithms"], /) -> Algorithm: ...
 @overload

@@ -65,7 +65,7 @@ def release_model(context: StageContext, cell: CellNode) -> Released:
     unbroken(path, recipe.get("sha256"))
     plain = context.network(cell.seed).module_at(*origin.weights()).cpu()
     stream = Stream(cell.seed).child("release", cell.model)
-    model = release(plain, cell.arm.model, cell.arm.answer, data.public, path, stream)
+    model = release(plain, cell.arm.model, cell.arm.answer, data.public, data.task, path, stream)
     about = {"shape": list(data.shape), "classes": list(data.classes), "sha256": file_digest(path)}
     about |= sample_answers(model.module, data.shape)
     if (personal := origin.personal()) is not None:

@@ -63,6 +63,7 @@ class TrainedHere(ModelOrigin):
             tuple(site for site in data.sites if site.id in honest),
             cell.arm,
             data.public,
+            data.task,
             context.store.model(cell.model),
             Stream(cell.seed).child("release", cell.model),
             frozenset(context.asked.always_honest(cell)),

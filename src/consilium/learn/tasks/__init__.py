@@ -1,0 +1,1 @@
+"""One task per file: what a model is asked, and how its answers are judged."""

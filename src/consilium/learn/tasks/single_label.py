@@ -1,0 +1,118 @@
+"""One class a record, of several that exclude each other.
+
+loss = -log p_y = log sum_j exp(z_j) - z_y          right where argmax z = y
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from consilium.core.errors import Refused
+from consilium.core.finding import Measure
+from consilium.core.random import Stream
+from consilium.core.task import Task
+from consilium.learn.perturbation.losses import margin
+from consilium.measure.confidence.brier import brier_score
+from consilium.measure.confidence.calibration_error import expected_calibration_error
+from consilium.measure.utility import is_collapsed, utility
+
+from ._answers import first_wrong, rounding
+
+__all__ = ["SingleLabel"]
+
+
+@dataclass(frozen=True)
+class SingleLabel(Task):
+    """One class for each record.  y: int64 ``(n,)``, the number of the class; answers: logits ``(n, classes)``.
+
+    Source: Cox 1958 (cross-entropy is the multinomial likelihood)
+    """
+
+    score: ClassVar[str] = "accuracy"
+    exclusive: ClassVar[bool] = True
+
+    def names(self, y: Tensor) -> tuple[str, ...]:
+        """The numbers of the classes up to the last."""
+        return tuple(str(number) for number in range(int(y.max()) + 1))
+
+    def answer_shape(self, labels: int, inputs: tuple[int, ...]) -> tuple[int, ...]:
+        """One logit for each class."""
+        return (labels,)
+
+    def check_labels(self, y: Tensor, labels: Sequence[str], inputs: tuple[int, ...], where: str) -> None:
+        """Raises Refused for labels outside [0, classes), or where there are fewer than two classes."""
+        if y.dim() != 1:
+            raise Refused(
+                f"each record has {tuple(y.shape[1:])} labels and the task is {self.kind()}",
+                remedy='give one label a record, or name the task: task = "multi-label", "regression", "masks"',
+                where=where,
+            )
+        outside = (y < 0) | (y >= len(labels))
+        if outside.any():
+            raise Refused(
+                f"{first_wrong(outside)} a label outside 0..{len(labels) - 1} (such as {int(y[outside][0])})",
+                remedy="number the classes from 0 and name all of them",
+                where=where,
+            )
+
+    def losses(self, answers: Tensor, y: Tensor) -> Tensor:
+        """-log p_y."""
+        return F.cross_entropy(answers, y, reduction="none")
+
+    def loss(self, answers: Tensor, y: Tensor, reduction: Literal["mean", "sum"]) -> Tensor:
+        """In one kernel."""
+        return F.cross_entropy(answers, y, reduction=reduction)
+
+    def predicted(self, answers: Tensor) -> Tensor:
+        """The class with the largest logit."""
+        return answers.argmax(1)
+
+    def right(self, answers: Tensor, y: Tensor) -> Tensor:
+        """Where the largest logit is the right class's."""
+        return (answers.argmax(1) == y) & ~answers.isnan().any(1)
+
+    def margin(self, answers: Tensor, y: Tensor) -> Tensor:
+        """The lead of the best wrong class over the right one."""
+        return margin(answers, y)
+
+    def surely_wrong(self, answers: Tensor, y: Tensor) -> Tensor:
+        """Where the best wrong class leads by more than rounding."""
+        return margin(answers.detach(), y) > rounding(answers).amax(1)
+
+    def strata(self, y: Tensor) -> Tensor:
+        """The classes."""
+        return y
+
+    def most_right(self, y: Tensor) -> int:
+        """The size of the commonest class."""
+        return int(torch.bincount(y.cpu()).max()) if len(y) else 0
+
+    def drawn(self, count: int, labels: int, inputs: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Classes at random."""
+        return torch.randint(labels, (count,), generator=generator)
+
+    def mistaken(self, y: Tensor, labels: int, generator: torch.Generator) -> Tensor:
+        """Another class at random.  Raises Refused where there is none."""
+        if labels < 2:
+            raise Refused("there is no wrong label: there is one class only", remedy="use data of two classes or more")
+        return (y + torch.randint(1, labels, (len(y),), generator=generator)) % labels
+
+    def measures(
+        self, answers: Tensor, y: Tensor, units: Tensor, labels: Sequence[str], stream: Stream
+    ) -> tuple[Measure, ...]:
+        """Accuracy and the figures of :mod:`consilium.measure.utility`; Brier score and calibration error."""
+        return (
+            *utility(answers, y, stream.child("utility")),
+            brier_score(answers, y, units),
+            expected_calibration_error(answers, y, units, stream.child("calibration")),
+        )
+
+    def is_collapsed(self, answers: Tensor) -> bool:
+        """More than 95 % of the answers are one class."""
+        return is_collapsed(answers)

@@ -1,0 +1,174 @@
+"""How well several findings are answered: each on its own, and their means.
+
+    macro AUROC                mean over findings of AUROC_k                        chance 1/2
+    macro average precision    mean over findings of sum_j (R_j - R_{j-1}) P_j      chance: the mean prevalence
+    label accuracy             share of all single answers that are right           chance: the commoner answers
+
+A finding that no record has, or every record has, has no AUROC: it is left out of the means, by name.  Intervals
+resample units (patients) with all their records; a finding that a resample lacks is left out of that resample's mean.
+
+Source: Hanley and McNeil 1982 (AUROC); Davis and Goadrich 2006 (no interpolation between points); Efron 1979.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from consilium.core.errors import Refused
+from consilium.core.finding import Measure
+from consilium.core.random import Stream
+
+from .confidence.brier import brier_score
+from .confidence.by_unit import drawn_units
+from .confidence.calibration_error import expected_calibration_error
+from .intervals import wilson
+from .paired import bounded_mean
+
+__all__ = ["average_precisions", "multi_label_figures"]
+
+_Floats = NDArray[np.float64]
+
+
+def multi_label_figures(
+    logits: Tensor, y: Tensor, units: Tensor, labels: Sequence[str], stream: Stream
+) -> tuple[Measure, ...]:
+    """Figures of ``logits (n, k)`` for findings ``y (n, k)``; finite logits of at least one record.
+
+    label_accuracy, macro_auroc, macro_average_precision, AUROC and average precision of each finding, brier_score,
+    expected_calibration_error.  Raises Refused where shapes do not fit.
+    """
+    if logits.shape != y.shape or logits.dim() != 2 or len(labels) != y.shape[1]:
+        raise Refused(f"logits {tuple(logits.shape)}, labels {tuple(y.shape)} and {len(labels)} names do not fit")
+    two, flat = _as_two_classes(logits, y)
+    each = units.repeat_interleave(y.shape[1])
+    return (
+        _label_accuracy(logits, y, units),
+        *_ranked(logits, y, units, labels, stream),
+        brier_score(two, flat, each),
+        expected_calibration_error(two, flat, each, stream.child("calibration")),
+    )
+
+
+def _as_two_classes(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Every answer as one of two classes: ``(n k, 2)``, whose softmax is the sigmoid, and labels ``(n k,)``."""
+    flat = logits.reshape(-1)
+    return torch.stack([torch.zeros_like(flat), flat], 1), y.reshape(-1)
+
+
+def _label_accuracy(logits: Tensor, y: Tensor, units: Tensor) -> Measure:
+    right = ((logits > 0).long() == y).double().mean(1)
+    present = y.double().mean(0)
+    chance = float(torch.maximum(present, 1 - present).mean())
+    return Measure("label_accuracy", *bounded_mean(right.numpy(), units.numpy(), 0.0, 1.0), chance, len(y))
+
+
+def _ranked(logits: Tensor, y: Tensor, units: Tensor, labels: Sequence[str], stream: Stream) -> list[Measure]:
+    """The two macro figures, then those of each finding."""
+    n, present = len(y), y.sum(0).tolist()
+    ranked = [k for k in range(len(labels)) if 0 < present[k] < n]
+    if not ranked:
+        reason = "every finding is present in all test records, or in none"
+        return [Measure.undefined(name, reason, n) for name in ("macro_auroc", "macro_average_precision")]
+    curves = [Curve(logits[:, k].double().numpy(), y[:, k].bool().numpy()) for k in ranked]
+    scarcest = [int(min(present[k], n - present[k])) for k in ranked]
+    once, macro, each = np.ones((1, n)), [], []
+    resamples = _resampled(curves, units.numpy(), stream.child("findings"))
+    prevalence = [present[k] / n for k in ranked]
+    for name, of, drawn, chance in (
+        ("auroc", Curve.areas, resamples[0], [0.5] * len(ranked)),
+        ("average_precision", Curve.precisions, resamples[1], prevalence),
+    ):
+        values = [float(of(curve, once)[0]) for curve in curves]
+        means = np.array([_mean(row) for row in drawn.T])
+        macro.append(_measure(f"macro_{name}", float(np.mean(values)), means, float(np.mean(chance)), n, min(scarcest)))
+        each += [
+            _measure(f"{name}[{labels[k]}]", values[j], drawn[j], chance[j], n, scarcest[j])
+            for j, k in enumerate(ranked)
+        ]
+    return [*macro, *each, *_unranked(labels, present, n)]
+
+
+def _unranked(labels: Sequence[str], present: Sequence[int], n: int) -> list[Measure]:
+    return [
+        Measure.undefined(f"{name}[{label}]", f"{'all' if count else 'none'} of the records have the finding", n)
+        for label, count in zip(labels, present, strict=True)
+        if count in (0, n)
+        for name in ("auroc", "average_precision")
+    ]
+
+
+def _resampled(curves: Sequence[Curve], units: NDArray[np.int64], stream: Stream) -> tuple[_Floats, _Floats]:
+    """AUROC and average precision ``(k, repeats)`` with other units; NaN where a resample lacks a kind."""
+    different, of = np.unique(units, return_inverse=True)
+    areas: list[list[_Floats]] = [[] for _ in curves]
+    precisions: list[list[_Floats]] = [[] for _ in curves]
+    for counts in drawn_units(len(different), stream, width=2 * len(units)):
+        weights = counts[:, of.ravel()]
+        for k, curve in enumerate(curves):
+            areas[k].append(curve.areas(weights))
+            precisions[k].append(curve.precisions(weights))
+    return np.stack([np.concatenate(a) for a in areas]), np.stack([np.concatenate(p) for p in precisions])
+
+
+def _mean(row: _Floats) -> float:
+    there = row[~np.isnan(row)]
+    return float(there.mean()) if len(there) else float("nan")
+
+
+def _measure(name: str, value: float, drawn: _Floats, chance: float, n: int, scarcest: int) -> Measure:
+    """The percentile interval; where all resamples agree, Wilson's at the number of the scarcer kind."""
+    there = drawn[~np.isnan(drawn)]
+    low, high = np.quantile(there, [0.025, 0.975]) if len(there) else (value, value)
+    if high - low < 1e-12:
+        low, high = wilson(round(value * scarcest), scarcest)
+    return Measure(name, value, float(min(low, value)), float(max(high, value)), chance, n)
+
+
+def average_precisions(scores: Tensor, y: Tensor) -> list[float]:
+    """Average precision of each column of ``scores (n, k)`` for ``y (n, k)``; every column has both kinds."""
+    once = np.ones((1, len(y)))
+    columns = zip(scores.T, y.T, strict=True)
+    return [float(Curve(s.double().numpy(), t.bool().numpy()).precisions(once)[0]) for s, t in columns]
+
+
+class Curve:
+    """One ranking, sorted once from the top; figures under many sets of counts ``(r, n)`` of its records."""
+
+    def __init__(self, scores: _Floats, positive: NDArray[np.bool_]) -> None:
+        self.order = np.argsort(-scores, kind="stable")
+        ranked = scores[self.order]
+        self.starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+        self.positive = positive[self.order].astype(np.float64)
+
+    def _steps(self, counts: _Floats) -> tuple[_Floats, _Floats]:
+        """Positives and all records at each step of the curve ``(r, steps)``; tied scores are one step."""
+        ordered = np.take(counts, self.order, axis=1)
+        plus = ordered * self.positive
+        if len(self.starts) < len(self.order):
+            plus, ordered = (np.add.reduceat(part, self.starts, axis=1) for part in (plus, ordered))
+        return plus, ordered
+
+    def areas(self, counts: _Floats) -> _Floats:
+        """AUROC ``(r,)``; NaN where one kind is absent."""
+        plus, ordered = self._steps(counts)
+        minus = ordered - plus
+        above = np.cumsum(plus, axis=1) - plus / 2
+        pairs = plus.sum(1) * minus.sum(1)
+        won = np.einsum("ij,ij->i", minus, above)
+        area: _Floats = np.divide(won, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+        return area
+
+    def precisions(self, counts: _Floats) -> _Floats:
+        """Average precision ``(r,)``: sum of (R_j - R_{j-1}) P_j; NaN where no record is positive."""
+        plus, ordered = self._steps(counts)
+        hits, answered = np.cumsum(plus, axis=1), np.cumsum(ordered, axis=1)
+        precision = np.divide(hits, answered, out=np.zeros_like(hits), where=answered > 0)
+        total = plus.sum(1)
+        summed = np.einsum("ij,ij->i", plus, precision)
+        value: _Floats = np.divide(summed, total, out=np.full(len(total), np.nan), where=total > 0)
+        return value
