@@ -122,7 +122,7 @@ def test_every_guesser_of_canaries(card, check, contract):
 
 
 def test_the_view_shows_no_coin():
-    assert {f.name for f in fields(CanaryView)} == {"classes", "answer", "canaries", "start", "module"}
+    assert {f.name for f in fields(CanaryView)} == {"classes", "task", "answer", "canaries", "start", "module"}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from consilium.core.errors import Refused
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.core.records import Records
+from consilium.learn.tasks.single_label import SingleLabel
 
 KNOBS = {"prune": {"sparsity": 0.5, "fine_tune_steps": 3}}
 ENTRIES = [catalogue.load_entry(card)(**KNOBS.get(card.kind, {})) for card in catalogue.cards("defend/model")]
@@ -37,7 +38,7 @@ def model(seed=12):
 
 
 def defended(defence):
-    return defence.apply(model(), records(), Stream(0))
+    return defence.apply(model(), records(), Stream(0), SingleLabel())
 
 
 def is_stored_exactly(defence):
@@ -56,10 +57,10 @@ def is_smaller_than_fp32(defence):
 def fits_only_on_public_records(defence):
     none = records().select(torch.zeros(40, dtype=torch.bool))
     if not defence.fits_public():
-        defence.apply(model(), none, Stream(0))
+        defence.apply(model(), none, Stream(0), SingleLabel())
         return
     with pytest.raises(Refused) as refused:
-        defence.apply(model(), none, Stream(0))
+        defence.apply(model(), none, Stream(0), SingleLabel())
     assert "data.public" in refused.value.remedy
 
 
@@ -91,7 +92,7 @@ class Bloated(ModelDefence):
     def fits_public(self):
         return True
 
-    def apply(self, module, public, stream):
+    def apply(self, module, public, stream, task):
         return module
 
     def pack(self, module):

@@ -58,6 +58,7 @@ class World:
         all_ = {
             "classes": 2, "round": number, "params": params, "buffers": torch.zeros(0), "network": self.network,
             "candidates": self.candidates, "of": {"a": torch.arange(N)}, "updates": updates,
+            "task": SingleLabel(),
         }  # fmt: skip
         return entry.observes(**{f.name: all_[f.name] for f in fields(entry.observes)})
 

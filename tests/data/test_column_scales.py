@@ -16,6 +16,7 @@ from consilium.data.sources.breast_cancer import BreastCancer
 from consilium.data.sources.digits import Digits
 from consilium.data.sources.npz import NPZ
 from consilium.data.sources.table import Table
+from consilium.learn.tasks.single_label import SingleLabel
 
 pytest.importorskip("pandas", reason="the extra 'tables' is not installed")
 N = 120
@@ -54,7 +55,7 @@ def test_one_column_of_one_site_in_another_unit_is_noted(table, factor):
 def test_the_note_is_printed_and_stands_in_the_evidence(table):
     source = table(np.where(SOUTH, GLUCOSE / 18, GLUCOSE).round(5))
     shares = {"public": 0.0, "validation": 0.1, "test": 0.2, "non_members": 0.2}
-    data = gather(source, ByKey(), sites=2, stream=Stream(0), **shares)
+    data = gather(source, ByKey(), SingleLabel(), sites=2, stream=Stream(0), **shares)
     (note,) = data.cautions
     assert "column 'glucose'" in note and note in data.notes
 

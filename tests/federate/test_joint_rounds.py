@@ -88,7 +88,7 @@ def test_what_was_paid_by_a_round_does_not_hold_the_next_one(tmp_path, federatio
     def told(folder, made):
         exchange = federation(schedule=Schedule(ROUNDS, 1, 7))
         start = RoundState(exchange.half.algorithm.start(network, 3))
-        judging, seen = Assessing(exchange.half.algorithm, exchange.sites), []
+        judging, seen = Assessing(exchange.half.algorithm, exchange.sites, SingleLabel()), []
 
         def tell(report, states):
             seen.append((report["round"], {site: paid(states[site].ledger) for site in states}))

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from consilium.learn.objectives import CrossEntropy
+from consilium.learn.objectives import TaskLoss
 from consilium.learn.per_example import clipped_sum, dispatch, per_example_norms
 from consilium.learn.per_example.by_vmap import ByVmap
 from consilium.learn.per_example.one_by_one import OneByOne
 from consilium.learn.per_example.units import Part
+from consilium.learn.tasks.single_label import SingleLabel
 
 layers = runpy.run_path(str(Path(__file__).with_name("layer_problem.py")))
 Dot, N, close, problem = (layers[name] for name in ("Dot", "N", "close", "problem"))
@@ -106,5 +107,5 @@ def test_vmap_tells_nothing_of_kernels_that_go_one_by_one(monkeypatch):
     monkeypatch.setattr(Telling, "loud", True)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        ByVmap(network).entries(params, buffers, CrossEntropy(), Part(batch, torch.arange(N)))
+        ByVmap(network).entries(params, buffers, TaskLoss(SingleLabel()), Part(batch, torch.arange(N)))
     assert {str(one.message) for one in told} == {"something else"}
