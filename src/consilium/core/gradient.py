@@ -51,7 +51,10 @@ class Objective(ABC):
 
     @property
     def task(self) -> Task:
-        """Whose answers are wanted; what crafts inputs or relabels follows it.  Raises Failed where none is named."""
+        """Whose answers are wanted: what crafts inputs or relabels follows it.
+
+        Raises Failed: the objective names no task.
+        """
         raise Failed(f"the objective {type(self).__name__} names no task", remedy="give it a property task")
 
     @property

@@ -110,7 +110,10 @@ class Task(Entry, ABC):
 
 
 def refuse_unless_exclusive(task: Task, entry: Entry, reason: str) -> None:
-    """Raises Refused where the ``task`` is not one class a record; ``reason`` says why ``entry`` needs that."""
+    """Refuse a ``task`` that is not one class a record; ``reason`` says why ``entry`` needs that.
+
+    Raises Refused: the task has no classes.
+    """
     if not task.exclusive:
         raise Refused(
             f"{entry.kind()} has no meaning for the task {task.kind()}: {reason}",

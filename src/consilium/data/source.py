@@ -21,7 +21,7 @@ class Source(Entry, ABC):
     def load_for(self, task: Task) -> Dataset:
         """The data set with labels as ``task`` has them.
 
-        Raises Refused where the source has labels of one class alone, and another task is asked of them.
+        Raises Refused: the source has one class a record, and the task is another.
         """
         if not task.exclusive:
             reason = f"the source {self.kind()} has one class for each record, and the task is {task.kind()}"

@@ -58,7 +58,7 @@ def mask_figures(
 ) -> tuple[Measure, ...]:
     """Of masks ``(n, labels, *spatial)`` bool: dice, hd95, empty_in_truth, empty_in_answer, each label's.
 
-    Raises Refused where shapes do not fit or there are no records.
+    Raises Refused: shapes that do not fit, or no records.
     """
     if shown.shape != truth.shape or shown.shape[1] != len(labels) or not len(shown):
         raise Refused(f"masks {tuple(shown.shape)} and {tuple(truth.shape)} of {len(labels)} labels do not fit")

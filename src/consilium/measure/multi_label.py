@@ -40,7 +40,9 @@ def multi_label_figures(
     """Figures of ``logits (n, k)`` for findings ``y (n, k)``; finite logits of at least one record.
 
     label_accuracy, macro_auroc, macro_average_precision, AUROC and average precision of each finding, brier_score,
-    expected_calibration_error.  Raises Refused where shapes do not fit.
+    expected_calibration_error.
+
+    Raises Refused: shapes that do not fit.
     """
     if logits.shape != y.shape or logits.dim() != 2 or len(labels) != y.shape[1]:
         raise Refused(f"logits {tuple(logits.shape)}, labels {tuple(y.shape)} and {len(labels)} names do not fit")
@@ -74,20 +76,20 @@ def _ranked(logits: Tensor, y: Tensor, units: Tensor, labels: Sequence[str], str
     if not ranked:
         reason = "every finding is present in all test records, or in none"
         return [Measure.undefined(name, reason, n) for name in ("macro_auroc", "macro_average_precision")]
-    curves = [Curve(logits[:, k].double().numpy(), y[:, k].bool().numpy()) for k in ranked]
+    curves = [_Curve(logits[:, k].double().numpy(), y[:, k].bool().numpy()) for k in ranked]
     scarcest = [int(min(present[k], n - present[k])) for k in ranked]
     once, macro, each = np.ones((1, n)), [], []
     resamples = _resampled(curves, units.numpy(), stream.child("findings"))
     prevalence = [present[k] / n for k in ranked]
-    for name, of, drawn, chance in (
-        ("auroc", Curve.areas, resamples[0], [0.5] * len(ranked)),
-        ("average_precision", Curve.precisions, resamples[1], prevalence),
+    for name, of, samples, chance in (
+        ("auroc", _Curve.areas, resamples[0], [0.5] * len(ranked)),
+        ("average_precision", _Curve.precisions, resamples[1], prevalence),
     ):
         values = [float(of(curve, once)[0]) for curve in curves]
-        means = np.array([_mean(row) for row in drawn.T])
+        means = np.array([_mean(row) for row in samples.T])
         macro.append(_measure(f"macro_{name}", float(np.mean(values)), means, float(np.mean(chance)), n, min(scarcest)))
         each += [
-            _measure(f"{name}[{labels[k]}]", values[j], drawn[j], chance[j], n, scarcest[j])
+            _measure(f"{name}[{labels[k]}]", values[j], samples[j], chance[j], n, scarcest[j])
             for j, k in enumerate(ranked)
         ]
     return [*macro, *each, *_unranked(labels, present, n)]
@@ -102,7 +104,7 @@ def _unranked(labels: Sequence[str], present: Sequence[int], n: int) -> list[Mea
     ]
 
 
-def _resampled(curves: Sequence[Curve], units: NDArray[np.int64], stream: Stream) -> tuple[_Floats, _Floats]:
+def _resampled(curves: Sequence[_Curve], units: NDArray[np.int64], stream: Stream) -> tuple[_Floats, _Floats]:
     """AUROC and average precision ``(k, repeats)`` with other units; NaN where a resample lacks a kind."""
     different, of = np.unique(units, return_inverse=True)
     areas: list[list[_Floats]] = [[] for _ in curves]
@@ -120,9 +122,9 @@ def _mean(row: _Floats) -> float:
     return float(there.mean()) if len(there) else float("nan")
 
 
-def _measure(name: str, value: float, drawn: _Floats, chance: float, n: int, scarcest: int) -> Measure:
+def _measure(name: str, value: float, samples: _Floats, chance: float, n: int, scarcest: int) -> Measure:
     """The percentile interval; where all resamples agree, Wilson's at the number of the scarcer kind."""
-    there = drawn[~np.isnan(drawn)]
+    there = samples[~np.isnan(samples)]
     low, high = np.quantile(there, [0.025, 0.975]) if len(there) else (value, value)
     if high - low < 1e-12:
         low, high = wilson(round(value * scarcest), scarcest)
@@ -133,10 +135,10 @@ def average_precisions(scores: Tensor, y: Tensor) -> list[float]:
     """Average precision of each column of ``scores (n, k)`` for ``y (n, k)``; every column has both kinds."""
     once = np.ones((1, len(y)))
     columns = zip(scores.T, y.T, strict=True)
-    return [float(Curve(s.double().numpy(), t.bool().numpy()).precisions(once)[0]) for s, t in columns]
+    return [float(_Curve(s.double().numpy(), t.bool().numpy()).precisions(once)[0]) for s, t in columns]
 
 
-class Curve:
+class _Curve:
     """One ranking, sorted once from the top; figures under many sets of counts ``(r, n)`` of its records."""
 
     def __init__(self, scores: _Floats, positive: NDArray[np.bool_]) -> None:

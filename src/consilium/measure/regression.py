@@ -32,15 +32,15 @@ def regression_figures(
 ) -> tuple[Measure, ...]:
     """R2 and MAE of finite ``answers (n, k)`` for ``y (n, k)``: their means over k quantities, then each by its name.
 
-    Raises Refused where shapes do not fit.
+    Raises Refused: shapes that do not fit.
     """
     if answers.shape != y.shape or y.dim() != 2 or len(labels) != y.shape[1]:
         raise Refused(f"answers {tuple(answers.shape)}, labels {tuple(y.shape)} and {len(labels)} names do not fit")
     truth: _Floats = y.double().numpy()
     error: _Floats = answers.double().numpy() - truth
     ids: NDArray[np.int64] = units.numpy()
-    drawn = [_resampled(error[:, k], truth[:, k], ids, stream.child("units")) for k in range(len(labels))]
-    r2, mae = _r2(error, truth, [d[0] for d in drawn], labels), _mae(error, truth, [d[1] for d in drawn], labels)
+    samples = [_resampled(error[:, k], truth[:, k], ids, stream.child("units")) for k in range(len(labels))]
+    r2, mae = _r2(error, truth, [d[0] for d in samples], labels), _mae(error, truth, [d[1] for d in samples], labels)
     return (r2[0], mae[0], *(r2[1:] if len(labels) > 1 else ()), *(mae[1:] if len(labels) > 1 else ()))
 
 
@@ -55,30 +55,30 @@ def _resampled(error: _Floats, truth: _Floats, units: NDArray[np.int64], stream:
     return 1 - r2, absolute / n
 
 
-def _r2(error: _Floats, truth: _Floats, drawn: list[_Floats], labels: Sequence[str]) -> list[Measure]:
+def _r2(error: _Floats, truth: _Floats, samples: list[_Floats], labels: Sequence[str]) -> list[Measure]:
     n, spread = len(truth), ((truth - truth.mean(0)) ** 2).sum(0)
     if not (spread > 0).all():
         reason = "the truth is the same in all records"
         return [Measure.undefined(name, reason, n) for name in ("r2", *(f"r2[{label}]" for label in labels))]
     values = 1 - (error**2).sum(0) / spread
-    return _figures("r2", values, drawn, [0.0] * len(labels), labels, n)
+    return _figures("r2", values, samples, [0.0] * len(labels), labels, n)
 
 
-def _mae(error: _Floats, truth: _Floats, drawn: list[_Floats], labels: Sequence[str]) -> list[Measure]:
+def _mae(error: _Floats, truth: _Floats, samples: list[_Floats], labels: Sequence[str]) -> list[Measure]:
     chance = np.abs(truth - np.median(truth, axis=0)).mean(0)
-    return _figures("mean_absolute_error", np.abs(error).mean(0), drawn, chance.tolist(), labels, len(truth))
+    return _figures("mean_absolute_error", np.abs(error).mean(0), samples, chance.tolist(), labels, len(truth))
 
 
 def _figures(
-    name: str, values: _Floats, drawn: list[_Floats], chance: list[float], labels: Sequence[str], n: int
+    name: str, values: _Floats, samples: list[_Floats], chance: list[float], labels: Sequence[str], n: int
 ) -> list[Measure]:
-    mean = _measure(name, float(values.mean()), np.mean(drawn, axis=0), float(np.mean(chance)), n)
-    each = [_measure(f"{name}[{label}]", float(values[k]), drawn[k], chance[k], n) for k, label in enumerate(labels)]
+    mean = _measure(name, float(values.mean()), np.mean(samples, axis=0), float(np.mean(chance)), n)
+    each = [_measure(f"{name}[{label}]", float(values[k]), samples[k], chance[k], n) for k, label in enumerate(labels)]
     return [mean, *each]
 
 
-def _measure(name: str, value: float, drawn: _Floats, chance: float, n: int) -> Measure:
-    there = drawn[np.isfinite(drawn)]
+def _measure(name: str, value: float, samples: _Floats, chance: float, n: int) -> Measure:
+    there = samples[np.isfinite(samples)]
     if not len(there):
         return Measure(name, value, None, None, chance, n)
     low, high = np.quantile(there, [0.025, 0.975])

@@ -62,12 +62,12 @@ def _c_index(
     if not total:
         return Measure.undefined("c_index", "no two records can be put in order: there are too few events", len(time))
     different, of = np.unique(units, return_inverse=True)
-    drawn = []
+    samples = []
     for counts in drawn_units(len(different), stream.child("pairs"), width=4 * len(time)):
         weights = counts[:, of.ravel()]
         above, below = (np.einsum("ri,ri->r", weights @ table, weights) for table in (won, pairs))
-        drawn.append(np.divide(above, below, out=np.full(len(below), np.nan), where=below > 0))
-    rates = np.concatenate(drawn)
+        samples.append(np.divide(above, below, out=np.full(len(below), np.nan), where=below > 0))
+    rates = np.concatenate(samples)
     low, high = np.quantile(rates[~np.isnan(rates)], [0.025, 0.975])
     value = float(won.sum()) / total
     return Measure("c_index", value, float(min(low, value)), float(max(high, value)), 0.5, len(time))

@@ -102,9 +102,9 @@ class Evasion(Attack[ModelView], ABC):
             )
         batches = [self._attacked(view, rows, generator) for rows in _batches(len(view.targets))]
         crafted, answers, before, after, reached, blind = (torch.cat(parts) for parts in zip(*batches, strict=True))
-        meant = self.goal(view.task).applies(view.targets.y)
-        finding = _finding(view, crafted, answers, before, after, reached, meant)
-        tried = before & meant
+        targets = self.goal(view.task).applies(view.targets.y)
+        finding = _finding(view, crafted, answers, before, after, reached, targets)
+        tried = before & targets
         return _noted(finding, int((tried & blind & ~reached).sum()), int(tried.sum()))
 
     def _attacked(

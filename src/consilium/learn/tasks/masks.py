@@ -56,7 +56,10 @@ class Masks(Task):
         return tuple(f"label {number}" for number in range(count))
 
     def answer_shape(self, labels: int, inputs: tuple[int, ...]) -> tuple[int, ...]:
-        """A logit for each label and pixel.  Raises Refused for inputs that are no pictures and no volumes."""
+        """A logit for each label and pixel.
+
+        Raises Refused: inputs that are no pictures and no volumes.
+        """
         if len(inputs) not in (3, 4):
             raise Refused(
                 f"masks need pictures (channels, height, width) or volumes, and the inputs have shape {inputs}",
@@ -66,7 +69,10 @@ class Masks(Task):
         return (labels, *inputs[1:])
 
     def check_labels(self, y: Tensor, labels: Sequence[str], inputs: tuple[int, ...], where: str) -> None:
-        """Raises Refused unless each pixel has a label."""
+        """Refuse masks of another shape or with other labels.
+
+        Raises Refused: a pixel without a label.
+        """
         spatial = self.answer_shape(len(labels), inputs)[1:]
         wanted = (len(labels), *spatial) if self.nested else spatial
         if tuple(y.shape[1:]) != wanted:
@@ -74,8 +80,8 @@ class Masks(Task):
         most = 1 if self.nested else len(labels) - 1
         odd = ((y < 0) | (y > most)).flatten(1).any(1)
         if odd.any():
-            found = y[odd][0]
-            value = int(found[(found < 0) | (found > most)][0])
+            pixels = y[odd][0]
+            value = int(pixels[(pixels < 0) | (pixels > most)][0])
             raise Refused(
                 f"{first_wrong(odd)} a pixel outside 0..{most} (such as {value})",
                 remedy="store 0 and 1 for each label" if self.nested else "number the labels from 0, the background",

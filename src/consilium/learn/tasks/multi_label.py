@@ -53,7 +53,10 @@ class MultiLabel(Task):
         return (labels,)
 
     def check_labels(self, y: Tensor, labels: Sequence[str], inputs: tuple[int, ...], where: str) -> None:
-        """Raises Refused unless each record has a 0 or 1 for each finding."""
+        """Refuse what is not 0 or 1 for each record and finding.
+
+        Raises Refused: another shape, or another value.
+        """
         if y.dim() != 2 or y.shape[1] != len(labels):
             raise Refused(
                 f"labels of shape {tuple(y.shape)} for {len(labels)} findings",
@@ -107,9 +110,9 @@ class MultiLabel(Task):
 
     def mistaken(self, y: Tensor, labels: int, generator: torch.Generator) -> Tensor:
         """Every finding turned round in a random part of each record, at least in one."""
-        turned = torch.rand(y.shape, generator=generator) < 0.5
-        turned[torch.arange(len(y)), torch.randint(y.shape[1], (len(y),), generator=generator)] = True
-        return torch.where(turned, 1 - y, y)
+        flips = torch.rand(y.shape, generator=generator) < 0.5
+        flips[torch.arange(len(y)), torch.randint(y.shape[1], (len(y),), generator=generator)] = True
+        return torch.where(flips, 1 - y, y)
 
     def measures(
         self, answers: Tensor, y: Tensor, units: Tensor, labels: Sequence[str], stream: Stream

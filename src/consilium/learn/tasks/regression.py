@@ -58,7 +58,10 @@ class Regression(Task):
         return (labels,)
 
     def check_labels(self, y: Tensor, labels: Sequence[str], inputs: tuple[int, ...], where: str) -> None:
-        """Raises Refused unless each record has a finite number for each quantity, within the declared range."""
+        """Refuse what is no number within the declared range for each record and quantity.
+
+        Raises Refused: another shape, a number that is not finite, or one outside the range.
+        """
         if y.dim() != 2 or y.shape[1] != len(labels):
             raise Refused(
                 f"labels of shape {tuple(y.shape)} for {len(labels)} quantities",

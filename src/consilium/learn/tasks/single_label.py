@@ -46,7 +46,10 @@ class SingleLabel(Task):
         return (labels,)
 
     def check_labels(self, y: Tensor, labels: Sequence[str], inputs: tuple[int, ...], where: str) -> None:
-        """Raises Refused for labels outside [0, classes), or where there are fewer than two classes."""
+        """Refuse labels outside [0, classes).
+
+        Raises Refused: several labels a record, or one that is no class.
+        """
         if y.dim() != 1:
             raise Refused(
                 f"each record has {tuple(y.shape[1:])} labels and the task is {self.kind()}",
@@ -98,7 +101,10 @@ class SingleLabel(Task):
         return torch.randint(labels, (count,), generator=generator)
 
     def mistaken(self, y: Tensor, labels: int, generator: torch.Generator) -> Tensor:
-        """Another class at random.  Raises Refused where there is none."""
+        """Another class at random.
+
+        Raises Refused: there is one class only.
+        """
         if labels < 2:
             raise Refused("there is no wrong label: there is one class only", remedy="use data of two classes or more")
         return (y + torch.randint(1, labels, (len(y),), generator=generator)) % labels

@@ -71,7 +71,10 @@ class Survival(Task):
         return (len(self.cuts),)
 
     def check_labels(self, y: Tensor, labels: Sequence[str], inputs: tuple[int, ...], where: str) -> None:
-        """Raises Refused unless each record has a time above 0 and an event of 0 or 1."""
+        """Refuse what is no time above 0 with an event of 0 or 1.
+
+        Raises Refused: another shape, or another value.
+        """
         if y.dim() != 2 or y.shape[1] != 2:
             raise Refused(f"labels of shape {tuple(y.shape)}", remedy="give (n, 2): time and event", where=where)
         if (odd := ~(torch.isfinite(y[:, 0]) & (y[:, 0] > 0))).any():
