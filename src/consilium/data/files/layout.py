@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from torch import Tensor
 from consilium.core.errors import Refused
 from consilium.core.inputs import Inputs
 from consilium.core.records import Records
+from consilium.core.task import Task
 from consilium.data.checks.coarse_copies import coarse_copies
 from consilium.data.checks.scales import check_depth
 from consilium.data.dataset import TEST, TRAIN, VALIDATION
@@ -25,6 +27,7 @@ from .arrays import check_digits, identities, inputs, labels, numbered
 from .foreign import check_axes, check_label_form, check_unread_names
 from .meaning import COLUMNS, meaning_of
 from .split_names import check_one_spelling, split_named
+from .task_labels import task_labels
 
 __all__ = ["NAMES", "ArrayDataset", "laid_out", "standard_names"]
 
@@ -97,22 +100,29 @@ def _standard(name: str) -> str:
     return f"{('train', 'val', 'test')[split]}_{rest.casefold()}"
 
 
-def laid_out(arrays: _Arrays, where: str) -> ArrayDataset:
+def laid_out(arrays: _Arrays, where: str, task: Task | None = None) -> ArrayDataset:
     """The records in ``arrays``; refused, naming the array, where one is missing or does not fit.
+
+    Labels are one class a record unless ``task`` has others.
 
     Raises Refused: parts of a split have different shapes, or an array is missing.
     """
     parts = _parts(arrays, where)
     for _, names in parts:
         check_axes(arrays[names[0]], f"{where}[{names[0]}]")
-        check_label_form(arrays[names[1]], f"{where}[{names[1]}]")
+        if task is None or task.exclusive:
+            check_label_form(arrays[names[1]], f"{where}[{names[1]}]")
     check_depth([arrays[names[0]] for _, names in parts], f"{where}[{parts[0][1][0]}]")
     x = [inputs(arrays[names[0]], f"{where}[{names[0]}]") for _, names in parts]
     if len({part.shape[1:] for part in x}) > 1:
         shapes = ", ".join(str(tuple(part.shape[1:])) for part in x)
         raise Refused(f"inputs of different shapes: {shapes}", remedy="make them all one shape", where=where)
     sizes = [len(part) for part in x]
-    y = [labels(arrays[names[1]], n, f"{where}[{names[1]}]") for (_, names), n in zip(parts, sizes, strict=True)]
+    read = labels if task is None or task.exclusive else partial(task_labels, task=task)
+    y = [read(arrays[names[1]], n, where=f"{where}[{names[1]}]") for (_, names), n in zip(parts, sizes, strict=True)]
+    if len({part.shape[1:] for part in y}) > 1:
+        shapes = ", ".join(str(tuple(part.shape[1:])) for part in y)
+        raise Refused(f"labels of different shapes: {shapes}", remedy="make them all one shape", where=where)
     units, unit_names = _group(arrays, parts, 2, sizes, where)
     keys, key_names = _group(arrays, parts, 3, sizes, where)
     marks = [torch.full((n,), split) for (split, _), n in zip(parts, sizes, strict=True) if split is not None]

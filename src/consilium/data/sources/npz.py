@@ -14,6 +14,7 @@ from torch import Tensor
 
 from consilium.core.entry import check
 from consilium.core.errors import Refused
+from consilium.core.task import Task
 from consilium.data.checks.omissions import by_site, first
 from consilium.data.checks.verify import check_labels
 from consilium.data.dataset import Dataset
@@ -32,6 +33,8 @@ __all__ = ["NPZ"]
 class NPZ(Source):
     """Your own arrays in an npz file: x and y, or {train,val,test}_images and _labels; patients and sites beside them.
 
+    ``task`` of the data table says what y is: a class each, or findings ``(n, k)``, numbers ``(n, k)``, masks.
+
     ``classes`` names the labels 0, 1, ...; without it they are read from the records.  ``max_bytes`` bounds what the
     arrays take in memory as float32.
 
@@ -45,17 +48,25 @@ class NPZ(Source):
     def __post_init__(self) -> None:
         check(self.max_bytes > 0, "max-bytes", self.max_bytes, "a number of bytes above 0")
         names = self.classes if self.classes is not None else ("0", "1")
-        check(len(set(names)) == len(names) >= 2, "classes", self.classes, "two different names or more")
+        check(len(set(names)) == len(names) >= 1, "classes", self.classes, "different names, two or more of classes")
         check_words(names, "classes", alike=True)
 
     def load(self) -> Dataset:
         """Inputs ``(n, d)`` or ``(n, c, h, w)``; the split, patients and sites that the file gives."""
+        return self._read(None)
+
+    def load_for(self, task: Task) -> Dataset:
+        """The same with labels as ``task`` has them: y ``(n, findings)``, ``(n, quantities)`` or ``(n, h, w)``."""
+        return self._read(None if task.exclusive else task)
+
+    def _read(self, task: Task | None) -> Dataset:
         file = given_file(self.path)
         known, unread = standard_names(array_names(file), str(file))
         arrays = read_npz(file, known or NAMES, self.max_bytes)
-        dataset = laid_out({known.get(name, name): array for name, array in arrays.items()}, str(file))
-        classes = self.classes or _counted(dataset.records.y, file)
-        check_labels(dataset.records.y, len(classes), str(file))
+        dataset = laid_out({known.get(name, name): array for name, array in arrays.items()}, str(file), task)
+        classes = self.classes or (_counted(dataset.records.y, file) if task is None else task.names(dataset.records.y))
+        if task is None:
+            check_labels(dataset.records.y, len(classes), str(file))
         for column in dataset.inputs.columns:
             check_person_name(column.name, patients=bool(dataset.unit_names))
         return Dataset(
