@@ -11,6 +11,7 @@ from consilium.core.random import Stream
 from consilium.evidence.privacy import PrivacyEvidence
 from consilium.study.build.engine_choice import engine_record, is_deployed
 from consilium.study.build.factory import colluders
+from consilium.study.evaluate.aggregation_notes import merge_notes, merge_record
 from consilium.study.evaluate.cell_mediators import cell_mediators
 from consilium.study.evaluate.draft import Draft
 from consilium.study.evaluate.evaluate import costs, is_judged, judge
@@ -19,7 +20,6 @@ from consilium.study.plan.plan import CellNode
 from consilium.study.plan.privacy_claims import central_claims, claim_notes, made_claims, privacy_record
 from consilium.study.store.store import read_rounds, read_stored
 
-from .aggregation_notes import merge_notes, merge_record
 from .context import StageContext
 from .events import Began
 from .releasing import personal_models

@@ -11,18 +11,17 @@ from __future__ import annotations
 
 from consilium.core.errors import Refused
 from consilium.federate.engines.pool import cores, why_no_fork
+from consilium.study.executors.distributed.children import Children
+from consilium.study.executors.distributed.cluster import cluster_executor
+from consilium.study.executors.distributed.folder import written_tables
+from consilium.study.executors.distributed.foreign import Foreign
+from consilium.study.executors.distributed.slurm import slurm_executor
+from consilium.study.executors.forked import Forked
+from consilium.study.executors.perform import Prepared
+from consilium.study.executors.port import StageExecutor
+from consilium.study.executors.serial import Serial
 from consilium.study.spec.spec import Spec
-
-from ..stages.graph import width
-from .children import Children
-from .distributed.cluster import cluster_executor
-from .distributed.folder import written_tables
-from .distributed.foreign import Foreign
-from .distributed.slurm import slurm_executor
-from .forked import Forked
-from .perform import Prepared
-from .port import StageExecutor
-from .serial import Serial
+from consilium.study.stages.graph import width
 
 __all__ = ["EXECUTORS", "executor_for", "why_serial"]
 
