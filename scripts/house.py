@@ -6,6 +6,7 @@
     clashes       one public name, one place             undocumented no public function without a docstring
     participles   values are named by nouns              loose        few untyped dicts and casts, and ever fewer
     bare_commits  commits say what and why (scripts/commits.py)
+    folder_cycles no circle of imports among folders (scripts/folders.py)
 
 A complaint is one line, ``path:line: what is wrong``.  Run as a program it prints them all and fails if there is one.
 """
@@ -20,6 +21,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from commits import bare_commits
+from folders import folder_cycles
 
 __all__ = [
     "LIMIT",
@@ -218,6 +220,7 @@ def main() -> int:
     complaints = [*sizes(code), *names(code, ROOT), *exports(source), *unsafe(source), *prints(source)]
     complaints += [*clashes(source), *undocumented(source), *loose(source), *hosts(tracked())]
     complaints += participles(source, ROOT / "src" / "consilium")
+    complaints += folder_cycles(source, ROOT / "src" / "consilium")
     history = bare_commits(ROOT)
     if history is None:
         print("commit messages: not checked, the history is not here")

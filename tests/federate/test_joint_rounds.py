@@ -5,10 +5,9 @@ import json
 import pytest
 import torch
 
-from consilium.core.exchange import Joint
 from consilium.core.gradient import Schedule
 from consilium.federate.engines.loop import Loop
-from consilium.federate.federated_evaluation import Assessing
+from consilium.federate.round.federated_evaluation import Assessing
 from consilium.federate.round.round import RoundState
 from consilium.federate.train import train
 
@@ -27,12 +26,12 @@ class Folded(Loop):
     def __init__(self, exchange, stop_in=0):
         self.exchange, self.stop_in, self.asked = exchange, stop_in, []
 
-    def phase(self, exchange, phase, cohort, inbox, states, name):
-        joint = isinstance(exchange, Joint)
-        if phase == "round" and (inbox[1] if joint else inbox).round == self.stop_in:
+    def carry(self, task):
+        joint = isinstance(task.inbox, tuple)
+        if task.phase == "round" and (task.inbox[1] if joint else task.inbox).round == self.stop_in:
             raise Stop
-        self.asked.append((phase, joint))
-        return super().phase(exchange, phase, cohort, inbox, states, name)
+        self.asked.append((task.phase, joint))
+        return super().carry(task)
 
 
 def run(folder, federation, network, made=None, seen=None, **more):

@@ -15,7 +15,7 @@ from consilium.core.algorithm import Algorithm, Broadcast, Kept, Server, Work
 from consilium.core.entry import check, check_used
 from consilium.core.gradient import Gradient, Schedule
 from consilium.core.update import Aggregate, Payload
-from consilium.federate.client.optimiser import descend
+from consilium.learn.optimiser import descend
 
 __all__ = ["FedAvg"]
 

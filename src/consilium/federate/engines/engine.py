@@ -1,4 +1,4 @@
-"""What carries exchanges.  An engine knows phases, inboxes and outboxes; it knows nothing of models or records.
+"""What carries a phase of an exchange.  An engine knows inboxes and outboxes; it knows nothing of models or records.
 
 Every engine gives a site the same inbox and the same state, so all of them train the same model; they differ in where
 and how many at a time the sites work.
@@ -7,26 +7,18 @@ and how many at a time the sites work.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import copy
-from functools import partial
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import ClassVar, Generic, Self, TypeVar
+from typing import ClassVar, Generic, Self
 
 import torch
 
-from consilium.core.exchange import Exchange
+from consilium.core.exchange import Inbox, Outbox, SiteHalf, SiteState
 from consilium.core.plain import Json
-from consilium.core.streamed import Streamed
-from consilium.federate.client.participant import stage
 
-__all__ = ["Engine", "one_thread"]
-
-ServerState = TypeVar("ServerState")
-SiteState = TypeVar("SiteState")
-Inbox = TypeVar("Inbox")
-Outbox = TypeVar("Outbox")
+__all__ = ["Engine", "Task", "one_thread"]
 
 _SHARE = 4
 """Sites in one share at most: what a worker returns at once is in memory at once."""
@@ -41,6 +33,25 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@dataclass(frozen=True, eq=False)
+class Task(Generic[SiteState, Inbox, Outbox]):
+    """One phase as an engine is given it: each site of ``cohort`` answers ``inbox``, from its state in ``states``.
+
+    ``name`` (``round 7``) stands in errors.
+    """
+
+    sites: SiteHalf[SiteState, Inbox, Outbox]
+    phase: str
+    cohort: Sequence[str]
+    inbox: Inbox
+    states: Mapping[str, SiteState]
+    name: str
+
+    def of(self, cohort: Sequence[str]) -> Task[SiteState, Inbox, Outbox]:
+        """The same for ``cohort``."""
+        return replace(self, cohort=cohort)
 
 
 class Engine(ABC):
@@ -59,49 +70,9 @@ class Engine(ABC):
         """Whether outboxes are computed one by one, and can be computed again; else it has all of a phase at once."""
         return False
 
-    @one_thread()  # a second one of this process would spin for milliseconds beside the workers of a pool
-    def run(
-        self,
-        exchange: Exchange[ServerState, SiteState, Inbox, Outbox],
-        server: ServerState,
-        states: MutableMapping[str, SiteState],
-        fresh: Callable[[], SiteState],
-        name: str,
-    ) -> ServerState:
-        """Carry one exchange to its end; returns the server's state and writes every site's into ``states``.
-
-        ``fresh`` makes the state of a site that takes part for the first time; ``name`` (``round 7``) stands in errors.
-        Where exchange and engine both stream, a site works when the server reads its outbox.
-        """
-        cohort, inbox = exchange.open(server)
-        for phase in exchange.phases:
-            carry = partial(self.phase, exchange, phase, cohort, inbox, name=name)
-            answers = _Answers(carry, states, fresh)
-            try:
-                streamed = self.streams and exchange.streams
-                outboxes = Streamed(cohort, answers.read) if streamed else dict(answers.read())
-                with stage(f"{name}.server"):
-                    server = exchange.turned(server, self.faulty())
-                    server, following = exchange.server(phase, outboxes, server)
-                answers.complete()
-            except _SiteError as caught:
-                raise caught.error from caught.error.__cause__
-            if following is None:
-                break
-            inbox = following
-        return server
-
     @abstractmethod
-    def phase(
-        self,
-        exchange: Exchange[ServerState, SiteState, Inbox, Outbox],
-        phase: str,
-        cohort: Sequence[str],
-        inbox: Inbox,
-        states: Mapping[str, SiteState],
-        name: str,
-    ) -> Iterator[tuple[str, Outbox, SiteState]]:
-        """What every site of ``cohort`` answers in ``phase``, in that order, and its state after.
+    def carry(self, task: Task[SiteState, Inbox, Outbox]) -> Iterator[tuple[str, Outbox, SiteState]]:
+        """What every site of the task's cohort answers, in that order, and its state after.
 
         A site that does not answer is left out.
         """
@@ -138,59 +109,3 @@ class Engine(ABC):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
-
-
-class _SiteError(Exception):
-    """Takes an error of a site's work past the server code that reads the outboxes: it is not the server's."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__()
-        self.error = error
-
-
-class _States(Mapping[str, SiteState]):
-    """Every site's state before a phase, read when it is needed; a fresh one for a site that is new."""
-
-    def __init__(self, states: Mapping[str, SiteState], fresh: Callable[[], SiteState]) -> None:
-        self._states, self._fresh = states, fresh
-
-    def __getitem__(self, site: str) -> SiteState:
-        return self._states[site] if site in self._states else self._fresh()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._states)
-
-    def __len__(self) -> int:
-        return len(self._states)
-
-
-class _Answers(Generic[SiteState, Outbox]):
-    """A phase that is carried each time its outboxes are read, always from the same states.
-
-    What sites keep is written at the first reading and is the same at every other.
-    """
-
-    def __init__(
-        self,
-        carry: Callable[[Mapping[str, SiteState]], Iterator[tuple[str, Outbox, SiteState]]],
-        states: MutableMapping[str, SiteState],
-        fresh: Callable[[], SiteState],
-    ) -> None:
-        self._carry, self._states, self._before, self._written = carry, states, _States(copy(states), fresh), False
-
-    def read(self) -> Iterator[tuple[str, Outbox]]:
-        """Sites and outboxes, in the order of the cohort."""
-        try:
-            for site, outbox, after in self._carry(self._before):
-                if not self._written:
-                    self._states[site] = after
-                yield site, outbox
-        except Exception as error:
-            raise _SiteError(error) from error
-        self._written = True
-
-    def complete(self) -> None:
-        """See to it that every site has worked, whatever the server read."""
-        if not self._written:
-            for _ in self.read():
-                pass

@@ -6,21 +6,15 @@ convolutions on CPU.  It takes what it can compute exactly (``vectorised_clients
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
 
 from consilium.core.errors import ConsiliumError
-from consilium.core.exchange import Exchange
+from consilium.core.exchange import Inbox, Outbox, SiteState
 from consilium.federate.client.participant import stage
 
-from .engine import Engine, one_thread
+from .engine import Engine, Task, one_thread
 
 __all__ = ["Stacked"]
-
-ServerState = TypeVar("ServerState")
-SiteState = TypeVar("SiteState")
-Inbox = TypeVar("Inbox")
-Outbox = TypeVar("Outbox")
 
 
 class Stacked(Engine):
@@ -28,22 +22,14 @@ class Stacked(Engine):
 
     tolerance = 1e-5  # sums are rounded as the stacks are cut
 
-    def phase(
-        self,
-        exchange: Exchange[ServerState, SiteState, Inbox, Outbox],
-        phase: str,
-        cohort: Sequence[str],
-        inbox: Inbox,
-        states: Mapping[str, SiteState],
-        name: str,
-    ) -> Iterator[tuple[str, Outbox, SiteState]]:
+    def carry(self, task: Task[SiteState, Inbox, Outbox]) -> Iterator[tuple[str, Outbox, SiteState]]:
         """At once, so all of a stack are in memory; an error names the round, since it is of no single site."""
         try:
             with one_thread(), stage("stacked"):
-                outboxes, after = exchange.together(phase, cohort, inbox, states)
+                outboxes, after = task.sites.together(task.phase, task.cohort, task.inbox, task.states)
         except ConsiliumError as error:
-            raise error.at(name) from error
-        yield from ((site, outboxes[site], after[site]) for site in cohort)
+            raise error.at(task.name) from error
+        yield from ((site, outboxes[site], after[site]) for site in task.cohort)
 
     def shares(self, cohort: Sequence[str], workers: int) -> list[Sequence[str]]:
         """One stack a worker."""

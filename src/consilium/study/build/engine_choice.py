@@ -24,8 +24,9 @@ from consilium.federate.engines.engine import Engine
 from consilium.federate.engines.loop import Loop
 from consilium.federate.engines.pool import Pool, cores, why_no_fork
 from consilium.federate.engines.stacked import Stacked
-from consilium.federate.federated_evaluation import Assessing
+from consilium.federate.round.federated_evaluation import Assessing
 from consilium.federate.round.round import RoundExchange, RoundState
+from consilium.federate.round.run_exchange import first_task
 from consilium.study.spec.arms import Arm
 from consilium.study.spec.spec import FederationShape, Spec
 from consilium.study.store.store import read_stored, write_json
@@ -66,7 +67,7 @@ def engine_for(
         possible = {name: make for name, make in makers.items() if why_not(name, device, whole) is None}
         if allotted == 1:
             possible.pop("pool", None)
-        made, choice = fastest(possible, whole, start, SiteState, shape.rounds)
+        made, choice = fastest(possible, first_task(whole, start, SiteState), shape.rounds)
         write_engine_record(folder, {**made.figures(), "asked": "auto", **choice.to_json()})
         return made
     refusal = why_not(known, device, whole)
@@ -121,7 +122,7 @@ def tolerance_of(record: Mapping[str, Any] | None) -> float:
 def _makers(
     shape: FederationShape, device: str, whole: RoundExchange, judging: Assessing, allotted: int
 ) -> dict[str, Callable[[], Engine]]:
-    pool = partial(Pool, exchanges=(whole, judging), workers=shape.workers or allotted)
+    pool = partial(Pool, halves=(whole.site_half, judging.site_half), workers=shape.workers or allotted)
     several = device == "cpu" and (shape.workers or allotted) > 1 and why_no_fork() is None
     return {"loop": Loop, "pool": lambda: pool(Loop()), "stacked": (lambda: pool(Stacked())) if several else Stacked}
 

@@ -34,7 +34,7 @@ from consilium.core.round_observer import (
 from consilium.core.sealed_tensors import read_sealed, write_sealed
 from consilium.core.update import Payload
 from consilium.federate.checkpoint import load_checkpoint
-from consilium.federate.corrupted import Corrupted
+from consilium.federate.round.corrupted import Corrupted
 from consilium.federate.round.observers import Observer, Observers, recalled, rounds_seen
 from consilium.federate.round.round import FederatedRound, RoundExchange
 from consilium.federate.train import train

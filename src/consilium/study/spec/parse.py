@@ -19,7 +19,7 @@ from consilium.core.entry import Entry
 from consilium.core.errors import Refused
 from consilium.core.plain import Json, read_toml
 from consilium.core.threat import CanaryView
-from consilium.federate.participation import Participation
+from consilium.federate.client.participation import Participation
 from consilium.learn.architecture import Architecture
 
 from .arms import arm_name
