@@ -23,7 +23,7 @@ from consilium.study.executors.serial import Serial
 from consilium.study.spec.spec import Spec
 from consilium.study.stages.graph import width
 
-__all__ = ["EXECUTORS", "executor_for", "why_serial"]
+__all__ = ["EXECUTORS", "default_workers", "executor_for", "why_serial"]
 
 EXECUTORS = ("serial", "processes", "dask:ADDRESS", "slurm")
 """The words that are known."""
@@ -36,7 +36,7 @@ def executor_for(word: str, workers: int, prepared: Prepared) -> StageExecutor:
         case "serial":
             return Serial()
         case "":
-            return Serial() if why_serial(spec) is not None or _is_private(spec) else _processes(prepared, workers)
+            return Serial() if _one_by_one(spec) else _processes(prepared, workers)
         case "processes":
             if (refusal := why_serial(spec)) is not None and not _spreads(spec):
                 raise refusal
@@ -46,6 +46,15 @@ def executor_for(word: str, workers: int, prepared: Prepared) -> StageExecutor:
         case "slurm":
             return slurm_executor(rest, workers, prepared)
     raise Refused(f"unknown executor {word!r}", remedy=f"known are {', '.join(EXECUTORS)}", where="executor")
+
+
+def default_workers(spec: Spec, stages: int) -> int:
+    """How many of so many ``stages`` that can run at once do, where nothing else is asked for."""
+    return 1 if _one_by_one(spec) else max(1, min(cores() // spec.threads, stages))
+
+
+def _one_by_one(spec: Spec) -> bool:
+    return why_serial(spec) is not None or _is_private(spec)
 
 
 def why_serial(spec: Spec) -> Refused | None:
