@@ -30,7 +30,10 @@ EXECUTORS = ("serial", "processes", "dask:ADDRESS", "slurm")
 
 
 def executor_for(word: str, workers: int, prepared: Prepared) -> StageExecutor:
-    """Who does the stages of ``prepared``, ``workers`` at once (0: as many as the cores allow and the study has)."""
+    """The executor of the stages of ``prepared``, ``workers`` at once (0: as many as the cores and the study allow).
+
+    Raises Refused: an unknown word, or processes where stages are done one by one (:func:`why_serial`).
+    """
     spec, (kind, _, rest) = prepared.context.plan.spec, word.partition(":")
     match kind:
         case "serial":
@@ -78,8 +81,8 @@ def _is_private(spec: Spec) -> bool:
 
 def _processes(prepared: Prepared, workers: int) -> StageExecutor:
     context = prepared.context
-    left = [stage for stage in prepared.stages.values() if not stage.done(context)]
-    most = width(left)
+    unfinished = [stage for stage in prepared.stages.values() if not stage.done(context)]
+    most = width(unfinished)
     count = min(workers or cores() // context.plan.spec.threads, most)
     if count <= 1:
         return Serial()

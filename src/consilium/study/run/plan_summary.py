@@ -90,7 +90,7 @@ def plan_summary(plan: Plan, store: Store | None) -> dict[str, object]:
         "omitted": [one.line() for one in data.omitted],
         "notes": [
             *data.cautions,
-            *(note for made in plan.spec.corruptions if (note := infection_note(made, data.classes))),
+            *(note for entry in plan.spec.corruptions if (note := infection_note(entry, data.classes))),
             *(note for seed in plan.spec.seeds for note in plan.materials.planner.notes(seed)),
         ],
         "trainings": len(plan.trainings),
