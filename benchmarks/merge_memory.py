@@ -27,11 +27,13 @@ from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Pools, Records, Site
 from consilium.federate.algorithms.fed_avg import FedAvg
+from consilium.federate.client.local_rounds import LocalRounds
 from consilium.federate.client.participant import Participant, SiteState
 from consilium.federate.engines.engine import Engine
 from consilium.federate.engines.loop import Loop
 from consilium.federate.engines.pool import Pool
 from consilium.federate.round.round import FederatedRound, RoundState, ServerHalf
+from consilium.federate.round.run_exchange import run_exchange
 from consilium.federate.round.weighted_mean import WeightedMean
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.objectives import TaskLoss
@@ -63,7 +65,7 @@ def federation(sites: int, parameters: int) -> tuple[FederatedRound, RoundState]
         name: Participant(site, record, 1.0, network, algorithm, objective, rule, schedule, (), stream)
         for name, site in people.items()
     }
-    return FederatedRound(half, participants), RoundState(algorithm.start(network, sites))
+    return FederatedRound(half, LocalRounds(participants)), RoundState(algorithm.start(network, sites))
 
 
 def case(sites: int, parameters: int, engine: str, kept: bool) -> None:
@@ -75,7 +77,7 @@ def case(sites: int, parameters: int, engine: str, kept: bool) -> None:
         base = resident("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")
         began = time.perf_counter()
-        after = carrying.run(exchange, start, {}, SiteState, "round 1")
+        after = run_exchange(carrying, exchange, start, {}, SiteState, "round 1")
         seconds, peak = time.perf_counter() - began, resident("VmHWM")
     if len(after.shares) != sites:
         raise SystemExit(f"{len(after.shares)} of {sites} sites were merged")
@@ -84,7 +86,7 @@ def case(sites: int, parameters: int, engine: str, kept: bool) -> None:
 
 def made(engine: str, exchange: FederatedRound) -> Engine:
     """The engine of that name; a pool has two workers, and their memory is not in the figure."""
-    return Loop() if engine == "loop" else Pool(Loop(), [exchange], workers=2)
+    return Loop() if engine == "loop" else Pool(Loop(), [exchange.site_half], workers=2)
 
 
 def resident(what: str) -> float:

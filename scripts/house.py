@@ -7,6 +7,7 @@
     participles   values are named by nouns              loose        few untyped dicts and casts, and ever fewer
     unraised      public docstrings name the errors that a function raises
     bare_commits  commits say what and why (scripts/commits.py)
+    folder_cycles no circle of imports among folders (scripts/folders.py)
 
 A complaint is one line, ``path:line: what is wrong``.  Run as a program it prints them all and fails if there is one.
 """
@@ -21,6 +22,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from commits import bare_commits
+from folders import folder_cycles
 
 __all__ = [
     "LIMIT",
@@ -257,7 +259,7 @@ def main() -> int:
     complaints = [*sizes(code), *names(code, ROOT), *exports(source), *unsafe(source), *prints(source)]
     complaints += [*clashes(source), *undocumented(source), *loose(source), *hosts(tracked())]
     package = ROOT / "src" / "consilium"
-    complaints += [*participles(source, package), *unraised(source, package)]
+    complaints += [*participles(source, package), *unraised(source, package), *folder_cycles(source, package)]
     history = bare_commits(ROOT)
     if history is None:
         print("commit messages: not checked, the history is not here")

@@ -30,6 +30,7 @@ HEADINGS = {
     "source": "Data: sources (`data.kind`)",
     "partition": "Data: partitions (`data.partition`)",
     "model": "Models (`model.kind`)",
+    "task": "Tasks (`data.task`)",
     "algorithm": "Federation: algorithms (`federation.kind`)",
     "data": "Defences of the data",
     "training": "Defences of the training",

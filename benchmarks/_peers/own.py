@@ -1,4 +1,4 @@
-"""Consilium's own engines, through the same building blocks as a study: Participant, FederatedRound, Engine.run.
+"""Consilium's own engines, through the same building blocks as a study: Participant, FederatedRound, run_exchange.
 
 ``kind`` is the engine as a study names it, or ``product`` for all that train() does in a round: the engine named by the
 knob ``engine``, the assessment of every site, the log and the checkpoint.  Other knobs:
@@ -19,6 +19,7 @@ from consilium.core.random import Stream
 from consilium.core.records import Pools, Records, Site
 from consilium.core.workspace import Compute
 from consilium.federate.algorithms.fed_avg import FedAvg
+from consilium.federate.client.local_rounds import LocalRounds
 from consilium.federate.client.participant import Participant, SiteState
 from consilium.federate.client.vectorised_clients import why_not_vectorised
 from consilium.federate.engines.auto import fastest
@@ -26,8 +27,9 @@ from consilium.federate.engines.engine import Engine
 from consilium.federate.engines.loop import Loop
 from consilium.federate.engines.pool import Pool
 from consilium.federate.engines.stacked import Stacked
-from consilium.federate.federated_evaluation import Assessing
+from consilium.federate.round.federated_evaluation import Assessing
 from consilium.federate.round.round import FederatedRound, RoundState, ServerHalf
+from consilium.federate.round.run_exchange import first_work, run_exchange
 from consilium.federate.round.weighted_mean import WeightedMean
 from consilium.federate.train import train
 from consilium.learn.mean_gradient import MeanGradient
@@ -59,7 +61,7 @@ class Own(Peer):
         self.algorithm = FedAvg(lr=job.lr)
         self.sites = {f"site-{k}": self._site(k) for k in range(job.sites)}
         people = {site: self._participant(site) for site in self.sites}
-        self.exchange = FederatedRound(self._server(), people, compile == "yes")
+        self.exchange = FederatedRound(self._server(), LocalRounds(people, compile == "yes"))
         self.assessing = Assessing(self.algorithm, people, SingleLabel())
         self.state = RoundState(self.algorithm.start(self.network, job.sites))
         self.engine = carried(engine or kind, int(workers), self.exchange, self.assessing, self.state)
@@ -74,7 +76,7 @@ class Own(Peer):
         else:
             for _ in range(rounds):
                 name = f"round {self.state.server.round + 1}"
-                self.state = self.engine.run(self.exchange, self.state, self.states, SiteState, name)
+                self.state = run_exchange(self.engine, self.exchange, self.state, self.states, SiteState, name)
         return time.perf_counter() - began
 
     def accuracy(self) -> float:
@@ -141,8 +143,8 @@ def carried(name: str, workers: int, whole: FederatedRound, judging: Assessing, 
     """The engine of that name: ``loop``, ``pool`` of loops, ``stacked`` (a pool of stacks), one ``stack``, ``auto``."""
     makers: dict[str, Callable[[], Engine]] = {
         "loop": Loop,
-        "pool": lambda: Pool(Loop(), (whole, judging), workers),
-        "stacked": lambda: Pool(Stacked(), (whole, judging), workers),
+        "pool": lambda: Pool(Loop(), (whole.site_half, judging.site_half), workers),
+        "stacked": lambda: Pool(Stacked(), (whole.site_half, judging.site_half), workers),
     }
     if name == "stack":
         return Stacked()
@@ -150,4 +152,4 @@ def carried(name: str, workers: int, whole: FederatedRound, judging: Assessing, 
         return makers[name]()
     if why_not_vectorised(tuple(whole.sites.values())) is not None:
         del makers["stacked"]
-    return fastest(makers, whole, start, SiteState, LONG)[0]
+    return fastest(makers, first_work(whole, start, SiteState), LONG)[0]

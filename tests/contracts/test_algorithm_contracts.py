@@ -23,10 +23,12 @@ from consilium.defend.training.dp_sgd import DPSGD
 from consilium.federate.algorithms._local import LocalDescent, moved
 from consilium.federate.checkpoint import load_checkpoint, save_checkpoint
 from consilium.federate.client.client_states import SiteStates
+from consilium.federate.client.local_rounds import LocalRounds
 from consilium.federate.client.participant import Participant, SiteState
 from consilium.federate.engines.loop import Loop
 from consilium.federate.engines.stacked import Stacked
 from consilium.federate.round.round import FederatedRound, RoundState, ServerHalf
+from consilium.federate.round.run_exchange import run_exchange
 from consilium.federate.round.weighted_mean import WeightedMean
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.objectives import TaskLoss
@@ -69,14 +71,14 @@ def federation(algorithm, net, rule=None, fraction=0.67):
         for s in SITES
     }  # fmt: skip
     half = ServerHalf(tuple(people), fraction, algorithm, WeightedMean(), (), 2, SingleLabel(), stream)
-    return FederatedRound(half, people), RoundState(algorithm.start(net, len(SITES)))
+    return FederatedRound(half, LocalRounds(people)), RoundState(algorithm.start(net, len(SITES)))
 
 
 def played(exchange, state, rounds, held=None, engine=None):
     """The state and what the sites hold after more rounds."""
     held = SiteStates() if held is None else held
     for _ in range(rounds):
-        state = (engine or Loop()).run(exchange, state, held, SiteState, f"round {state.server.round + 1}")
+        state = run_exchange(engine or Loop(), exchange, state, held, SiteState, f"round {state.server.round + 1}")
     return state, held
 
 

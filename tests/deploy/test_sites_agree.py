@@ -63,16 +63,8 @@ class Federation:
     workers: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        self.spec = parse(
-            {
-                "name": "ward",
-                "threads": 1,
-                "model": "logistic",
-                "federation": {"kind": "fed-avg", "rounds": 2},
-                "data": {**self.data, "sites": 2},
-                **self.more,
-            }
-        )
+        head = {"name": "ward", "threads": 1, "model": "logistic", "federation": {"kind": "fed-avg", "rounds": 2}}
+        self.spec = parse({**head, "data": {**self.data, "sites": 2}, **self.more})
         self.consortium = Materials(self.spec).consortium(0)
 
     def join(self, site, data, holding=None):

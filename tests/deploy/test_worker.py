@@ -113,7 +113,9 @@ def test_assessments_ride_with_the_update(case, worker):
     reply = case.ask(worker, case.broadcast(), assess=b"-")
     told_now = wire.decode_assessment(message_bytes(reply, "assessment"), wire.Context(case.digest, 0))
     judging = assessing(case.whole)
-    wanted, _ = judging.site("assess", "site-1", case.state.server, worker._studies[case.digest].store.state(1))
+    wanted, _ = judging.site_half.site(
+        "assess", "site-1", case.state.server, worker._studies[case.digest].store.state(1)
+    )
     assert told_now == wanted
 
 

@@ -113,7 +113,7 @@ def without(study, silent):
             updates = {}
             for site in cohort:
                 if site != EVIL or inbox.round not in silent:
-                    updates[site], kept[site] = whole.site("round", site, inbox, kept[site])
+                    updates[site], kept[site] = whole.site_half.site("round", site, inbox, kept[site])
             state, _ = whole.server("round", updates, state)
     return state.server
 

@@ -15,6 +15,7 @@ from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.core.records import Pools, Records, Site
 from consilium.federate.algorithms.fed_avg import FedAvg
+from consilium.federate.client.local_rounds import LocalRounds
 from consilium.federate.client.participant import Participant
 from consilium.federate.round.round import FederatedRound, ServerHalf
 from consilium.federate.round.weighted_mean import WeightedMean
@@ -80,7 +81,7 @@ def federation(sites: tuple[Site, ...], network: Network) -> Callable[..., Feder
             for s in sites
         }
         people = {name: replace(p, **changes) for name, p in people.items()}
-        return FederatedRound(half, people)
+        return FederatedRound(half, LocalRounds(people))
 
     return make
 

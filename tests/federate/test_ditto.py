@@ -16,6 +16,7 @@ from consilium.federate.algorithms.fed_avg import FedAvg
 from consilium.federate.client.participant import SiteState
 from consilium.federate.engines.loop import Loop
 from consilium.federate.round.round import RoundState
+from consilium.federate.round.run_exchange import run_exchange
 
 ALL = [0, 1, 2, 3]
 
@@ -24,7 +25,7 @@ def run(exchange, network, rounds):
     """The state after, what the sites hold, and who took part."""
     state, held, cohorts = RoundState(exchange.half.algorithm.start(network, 3)), {}, []
     for number in range(rounds):
-        state = Loop().run(exchange, state, held, SiteState, f"round {number + 1}")
+        state = run_exchange(Loop(), exchange, state, held, SiteState, f"round {number + 1}")
         cohorts.append(state.cohort)
     return state, held, cohorts
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from consilium.attack.poisoning.label_flip import LabelFlip
 from consilium.core.errors import Failed, Refused
-from consilium.core.exchange import Exchange
+from consilium.core.exchange import Exchange, SiteHalf
 from consilium.core.gradient import Objective, Schedule
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
@@ -24,15 +24,17 @@ from consilium.core.workspace import Compute
 from consilium.defend.training.dp_sgd import DPSGD
 from consilium.federate.algorithms.fed_avg import FedAvg
 from consilium.federate.algorithms.scaffold import Scaffold
+from consilium.federate.client.local_rounds import LocalRounds
 from consilium.federate.client.participant import Participant, SiteState
 from consilium.federate.client.vectorised_clients import _spans
-from consilium.federate.corrupted import Corrupted
 from consilium.federate.engines.auto import fastest
 from consilium.federate.engines.loop import Loop
 from consilium.federate.engines.pool import Pool, why_no_fork
 from consilium.federate.engines.stacked import Stacked
-from consilium.federate.federated_evaluation import Assessing, AssessState
+from consilium.federate.round.corrupted import Corrupted
+from consilium.federate.round.federated_evaluation import Assessing, AssessState
 from consilium.federate.round.round import FederatedRound, RoundState, ServerHalf
+from consilium.federate.round.run_exchange import first_work, run_exchange
 from consilium.federate.round.weighted_mean import WeightedMean
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.models.cnn import CNN
@@ -77,7 +79,7 @@ def federation(architecture, algorithm=None, compute=None, objective=None, rule=
         )
         for s in sites
     }
-    return FederatedRound(half, people), RoundState(algorithm.start(network, len(sites)))
+    return FederatedRound(half, LocalRounds(people)), RoundState(algorithm.start(network, len(sites)))
 
 
 def carried(engine, exchange, state, rounds=3):
@@ -85,7 +87,7 @@ def carried(engine, exchange, state, rounds=3):
     held: dict[str, SiteState] = {}
     with engine:
         for number in range(1, rounds + 1):
-            state = engine.run(exchange, state, held, SiteState, f"round {number}")
+            state = run_exchange(engine, exchange, state, held, SiteState, f"round {number}")
     return state.server.params, held
 
 
@@ -94,9 +96,11 @@ def apart(one, two) -> float:
 
 
 ENGINES = [
-    pytest.param(lambda exchange: Pool(Loop(), [exchange], workers=2), id="pool", marks=pooled),
+    pytest.param(lambda exchange: Pool(Loop(), [exchange.site_half], workers=2), id="pool", marks=pooled),
     pytest.param(lambda exchange: Stacked(), id="stacked"),
-    pytest.param(lambda exchange: Pool(Stacked(), [exchange], workers=2), id="stacked in a pool", marks=pooled),
+    pytest.param(
+        lambda exchange: Pool(Stacked(), [exchange.site_half], workers=2), id="stacked in a pool", marks=pooled
+    ),
 ]
 
 
@@ -130,7 +134,7 @@ def test_the_pool_gives_the_bits_of_the_loop_however_many_workers(architecture) 
     expected, _ = carried(Loop(), *federation(architecture))
     for workers in (1, 3):
         exchange, state = federation(architecture)
-        assert torch.equal(carried(Pool(Loop(), [exchange], workers), exchange, state)[0], expected)
+        assert torch.equal(carried(Pool(Loop(), [exchange.site_half], workers), exchange, state)[0], expected)
 
 
 @pooled
@@ -138,7 +142,7 @@ def test_ledgers_come_back_from_the_workers() -> None:
     rule = DPSGD(noise_multiplier=1.5, delta=1e-2).rule(MeanGradient())
     _, states = carried(Loop(), *federation(MLP(hidden=9), rule=rule))
     exchange, state = federation(MLP(hidden=9), rule=rule)
-    _, held = carried(Pool(Loop(), [exchange], 2), exchange, state)
+    _, held = carried(Pool(Loop(), [exchange.site_half], 2), exchange, state)
     assert {s: h.ledger for s, h in held.items()} == {s: h.ledger for s, h in states.items()}
     assert all(h.ledger for h in held.values())
 
@@ -148,9 +152,9 @@ def test_an_assessment_is_an_exchange_like_any_other() -> None:
     exchange, state = federation(MLP(hidden=9))
     judging = Assessing(exchange.half.algorithm, exchange.sites, SingleLabel())
     asked = AssessState(state.server, tuple(exchange.sites))
-    alone = Loop().run(judging, asked, {}, SiteState, "round 0").assessments
-    with Pool(Loop(), [exchange, judging], 2) as pool:
-        assert pool.run(judging, asked, {}, SiteState, "round 0").assessments == alone
+    alone = run_exchange(Loop(), judging, asked, {}, SiteState, "round 0").assessments
+    with Pool(Loop(), [exchange.site_half, judging.site_half], 2) as pool:
+        assert run_exchange(pool, judging, asked, {}, SiteState, "round 0").assessments == alone
 
 
 class Dark(Objective):
@@ -174,14 +178,14 @@ class Deadly(Dark):
 def test_an_error_in_a_worker_names_round_site_and_stage() -> None:
     exchange, state = federation(MLP(hidden=9), objective=Dark())
     with pytest.raises(Failed, match=r"round 1\.site-\d\.step 1 of \d+: the lights went out"):
-        carried(Pool(Loop(), [exchange], 2), exchange, state)
+        carried(Pool(Loop(), [exchange.site_half], 2), exchange, state)
 
 
 @pooled
 def test_a_killed_worker_is_an_error_with_a_remedy() -> None:
     exchange, state = federation(MLP(hidden=9), objective=Deadly())
     with pytest.raises(Failed, match=r"a worker process ended \(exit status -9\).*memory"):
-        carried(Pool(Loop(), [exchange], 2), exchange, state)
+        carried(Pool(Loop(), [exchange.site_half], 2), exchange, state)
 
 
 @pooled
@@ -191,7 +195,7 @@ def test_workers_end_when_their_parent_is_killed() -> None:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        pool = Pool(Loop(), [exchange], 2)
+        pool = Pool(Loop(), [exchange.site_half], 2)
         os.write(writer, " ".join(str(w.process.pid) for w in pool._workers).encode())
         signal.pause()
     workers = [int(pid) for pid in os.read(reader, 100).split()]
@@ -251,33 +255,41 @@ def test_layers_that_cannot_be_stacked_are_refused(module, reason) -> None:
 
 
 def test_an_exchange_that_cannot_be_stacked_says_so() -> None:
-    class Plain(Exchange):
-        def open(self, server):
-            return ("a",), 1
-
+    class Echo(SiteHalf):
         def site(self, phase, site, inbox, state):
             return inbox, state
+
+    class Plain(Exchange):
+        site_half = Echo()
+
+        def open(self, server):
+            return ("a",), 1
 
         def server(self, phase, outboxes, server):
             return server, None
 
     with pytest.raises(Refused, match="cannot be stacked"):
-        Stacked().run(Plain(), 0, {}, SiteState, "round 1")
-    assert "cannot be stacked" in Stacked.why_not("cpu", Plain()).reason
-    assert Loop.why_not("cpu", Plain()) is None
-    assert Loop().run(Plain(), 0, {}, SiteState, "round 1") == 0
+        run_exchange(Stacked(), Plain(), 0, {}, SiteState, "round 1")
+    assert "cannot be stacked" in Stacked.why_not("cpu", Plain().site_half).reason
+    assert Loop.why_not("cpu", Plain().site_half) is None
+    assert run_exchange(Loop(), Plain(), 0, {}, SiteState, "round 1") == 0
 
 
 def test_an_engine_says_why_it_cannot_carry_a_training() -> None:
     """What it says beforehand is what it raises; an adversary inside changes nothing in it."""
     stacks, _ = federation(MLP(hidden=9))
     odd, _ = federation(MLP(hidden=9), objective=Dark())
-    assert Stacked.why_not("cpu", stacks) is None and "prepares no batches" in Stacked.why_not("cpu", odd).reason
+    assert (
+        Stacked.why_not("cpu", stacks.site_half) is None
+        and "prepares no batches" in Stacked.why_not("cpu", odd.site_half).reason
+    )
     for one in (stacks, odd):
         infected = Corrupted(one, LabelFlip(1), ("site-0",))
-        assert (infected.why_not_together() is None) is (one is stacks)
-    assert Loop.why_not("cuda", odd) is None and (Pool.why_not("cpu", odd) is None) is (why_no_fork() is None)
-    refusal = Pool.why_not("cuda:1", stacks)
+        assert (infected.site_half.why_not_together() is None) is (one is stacks)
+    assert Loop.why_not("cuda", odd.site_half) is None and (Pool.why_not("cpu", odd.site_half) is None) is (
+        why_no_fork() is None
+    )
+    refusal = Pool.why_not("cuda:1", stacks.site_half)
     assert refusal.reason == "the pool's workers compute on the CPU, and the study on cuda:1"
     assert refusal.remedy == 'use "loop"'
 
@@ -306,9 +318,9 @@ class Slow(Loop):
     def __init__(self, seconds: float) -> None:
         self.seconds, self.closed = seconds, False
 
-    def phase(self, exchange, phase, cohort, inbox, states, name):
-        time.sleep(self.seconds * len(cohort))
-        return super().phase(exchange, phase, cohort, inbox, states, name)
+    def carry(self, work):
+        time.sleep(self.seconds * len(work.cohort))
+        return super().carry(work)
 
     def close(self) -> None:
         self.closed = True
@@ -318,7 +330,9 @@ def test_auto_takes_the_fastest_and_closes_the_others() -> None:
     exchange, state = federation(MLP(hidden=9))
     loop, quick, slow = Slow(0.1), Slow(0.01), Slow(0.2)
     made, choice = fastest(
-        {"loop": lambda: loop, "pool": lambda: quick, "stacked": lambda: slow}, exchange, state, SiteState, 1000
+        {"loop": lambda: loop, "pool": lambda: quick, "stacked": lambda: slow},
+        first_work(exchange, state, SiteState),
+        1000,
     )
     assert made is quick
     assert (loop.closed, quick.closed, slow.closed) == (True, False, True)
@@ -328,14 +342,18 @@ def test_auto_takes_the_fastest_and_closes_the_others() -> None:
 
 def test_auto_starts_no_process_for_a_training_of_seconds() -> None:
     exchange, state = federation(MLP(hidden=9))
-    made, choice = fastest({"loop": Loop, "pool": lambda: pytest.fail("started")}, exchange, state, SiteState, 2)
+    made, choice = fastest(
+        {"loop": Loop, "pool": lambda: pytest.fail("started")}, first_work(exchange, state, SiteState), 2
+    )
     assert isinstance(made, Loop)
     assert "not worth" in choice.why
 
 
 def test_a_failing_probe_leaves_the_error_to_the_training() -> None:
     exchange, state = federation(MLP(hidden=9), objective=Dark())
-    made, choice = fastest({"loop": Loop, "pool": lambda: pytest.fail("started")}, exchange, state, SiteState, 1000)
+    made, choice = fastest(
+        {"loop": Loop, "pool": lambda: pytest.fail("started")}, first_work(exchange, state, SiteState), 1000
+    )
     assert isinstance(made, Loop)
     assert choice.to_json()["seconds_per_site"] == {}
 
@@ -346,7 +364,7 @@ def test_a_compiled_stack_agrees_too() -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(144, 3))  # small: compiling is what takes the time
     expected, _ = carried(Loop(), *federation(module), rounds=1)
     exchange, state = federation(module)  # two epochs: 8 to 4 steps, so four of all sites are one graph
-    exchange = FederatedRound(exchange.half, exchange.sites, compiled=True)
+    exchange = FederatedRound(exchange.half, LocalRounds(exchange.sites, compiled=True))
     assert apart(carried(Stacked(), exchange, state, rounds=1)[0], expected) < 1e-5
 
 

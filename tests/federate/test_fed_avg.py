@@ -16,6 +16,7 @@ from consilium.federate.algorithms.fed_sgd import FedSGD
 from consilium.federate.client.participant import SiteState
 from consilium.federate.engines.loop import Loop
 from consilium.federate.round.round import RoundState
+from consilium.federate.round.run_exchange import run_exchange
 from consilium.learn.models.resnet9 import ResNet9
 
 
@@ -52,7 +53,7 @@ def plain_fed_avg(module, sites, rounds, epochs, batch, lr, momentum, weights=No
 def ours(exchange, network, rounds):
     state, held = RoundState(exchange.half.algorithm.start(network, 3)), {}
     for number in range(1, rounds + 1):
-        state = Loop().run(exchange, state, held, SiteState, f"round {number}")
+        state = run_exchange(Loop(), exchange, state, held, SiteState, f"round {number}")
     return state
 
 
@@ -117,11 +118,8 @@ def test_batchnorm_buffers_belong_to_each_site(federation, sites) -> None:
     exchange = federation(FedAvg(lr=0.01), Schedule(1, 1, 0), network=network)
     from dataclasses import replace
 
-    exchange.sites = {
-        name: replace(p, train=replace(p.train, x=x))
-        for (name, p), x in zip(exchange.sites.items(), images, strict=True)
-        for (name, p), x in zip(exchange.sites.items(), images, strict=True)
-    }
+    for (name, person), x in zip(list(exchange.sites.items()), images, strict=True):
+        exchange.sites[name] = replace(person, train=replace(person.train, x=x))
     start = exchange.half.algorithm.start(network, 3)
     inbox = exchange.half.algorithm.broadcast(start)
     before = inbox.buffers.clone()

@@ -12,10 +12,12 @@ from consilium.core.errors import Failed, Refused
 from consilium.core.update import Update
 from consilium.deploy.protocol import messages as wire
 from consilium.deploy.transport.flower import Caller, Deployment, Flower, _Poll, message_bytes
+from consilium.federate.client.assessment import assess
 from consilium.federate.client.participant import SiteState
 from consilium.federate.engines.loop import Loop
-from consilium.federate.federated_evaluation import Assessing, AssessState, assess
+from consilium.federate.round.federated_evaluation import Assessing, AssessState
 from consilium.federate.round.round import RoundState
+from consilium.federate.round.run_exchange import run_exchange
 from consilium.federate.train import train
 from consilium.learn.tasks.single_label import SingleLabel
 
@@ -48,7 +50,7 @@ class Machines:
         if wire.kind_of(parts["question"]) == "model":
             return {"answer": self.judged(site, wire.decode_model(parts["question"], wire.Context(STUDY)))}
         inbox = wire.decode_broadcast(parts["question"], wire.Context(STUDY))
-        update, _ = self.exchange.site("round", site, inbox, SiteState())
+        update, _ = self.exchange.site_half.site("round", site, inbox, SiteState())
         data = self.faulty.get(site, lambda update: wire.encode_update(update, STUDY))(update)
         before = Server(inbox.round - 1, inbox.params, inbox.buffers)
         return {"answer": data} | ({"assessment": self.judged(site, before)} if "assess" in parts else {})
@@ -68,7 +70,7 @@ def carried(exchange, faulty):
     machines = Machines(exchange, faulty)
     weights = {site: person.weight for site, person in exchange.sites.items()}
     engine = Flower(machines, Deployment(REQUEST, weights, {}))
-    state = engine.run(exchange, start(exchange), {}, SiteState, "round 1")
+    state = run_exchange(engine, exchange, start(exchange), {}, SiteState, "round 1")
     return state.with_rejections(engine.rejections()), machines
 
 
@@ -103,7 +105,7 @@ def holding(update, **tensors):
 
 def test_without_faults_it_is_the_loop(federation):
     exchange = federation()
-    wanted = Loop().run(exchange, start(exchange), {}, SiteState, "round 1")
+    wanted = run_exchange(Loop(), exchange, start(exchange), {}, SiteState, "round 1")
     state, machines = carried(exchange, {})
     assert torch.equal(state.server.params, wanted.server.params)
     assert state.refused == {} and machines.said == []
@@ -151,8 +153,8 @@ def test_an_assessment_weighs_no_more_than_the_site_declared(federation):
     held_out = {site: len(person.site.records.validation) for site, person in exchange.sites.items()}
     engine = Flower(machines, Deployment(REQUEST, weights, {}, held_out=held_out))
     judging = Assessing(exchange.sites["site-0"].algorithm, exchange.sites, SingleLabel())
-    assessments = engine.run(
-        judging, AssessState(start(exchange).server, tuple(NODES)), {}, SiteState, "round 0"
+    assessments = run_exchange(
+        engine, judging, AssessState(start(exchange).server, tuple(NODES)), {}, SiteState, "round 0"
     ).assessments
     assert [one.site for one in assessments] == ["site-0", "site-2"]
     assert "over 1000000000000000 records; the site declared 6" in engine.refusals["site-1"]

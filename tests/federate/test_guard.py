@@ -15,8 +15,8 @@ from consilium.deploy.protocol.messages import StudyRequest, encode_broadcast
 from consilium.deploy.site.ledger import Budget, open_ledger
 from consilium.deploy.site.policy import SiteLimits
 from consilium.deploy.site.policy_enforcement import Guard
+from consilium.federate.client.assessment import assess
 from consilium.federate.client.participant import SiteState
-from consilium.federate.federated_evaluation import assess
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.tasks.single_label import SingleLabel
 

@@ -7,11 +7,10 @@ import pytest
 import torch
 
 from consilium.core.charge import Composed, Gaussian
-from consilium.core.exchange import Joint
 from consilium.core.gradient import Schedule
 from consilium.federate.client.charges_paid import entered
 from consilium.federate.engines.loop import Loop
-from consilium.federate.federated_evaluation import Assessing
+from consilium.federate.round.federated_evaluation import Assessing
 from consilium.federate.round.round import RoundState
 from consilium.federate.train import train
 from consilium.learn.tasks.single_label import SingleLabel
@@ -32,12 +31,12 @@ class Folded(Loop):
     def __init__(self, exchange, stop_in=0):
         self.exchange, self.stop_in, self.asked = exchange, stop_in, []
 
-    def phase(self, exchange, phase, cohort, inbox, states, name):
-        joint = isinstance(exchange, Joint)
-        if phase == "round" and (inbox[1] if joint else inbox).round == self.stop_in:
+    def carry(self, work):
+        joint = isinstance(work.inbox, tuple)
+        if work.phase == "round" and (work.inbox[1] if joint else work.inbox).round == self.stop_in:
             raise Stop
-        self.asked.append((phase, joint))
-        return super().phase(exchange, phase, cohort, inbox, states, name)
+        self.asked.append((work.phase, joint))
+        return super().carry(work)
 
 
 def run(folder, federation, network, made=None, seen=None, **more):
@@ -102,9 +101,9 @@ def test_what_was_paid_by_a_round_does_not_hold_the_next_one(tmp_path, federatio
 class Charging(Folded):
     """Each round costs a site one charge."""
 
-    def phase(self, exchange, phase, cohort, inbox, states, name):
-        for site, out, state in super().phase(exchange, phase, cohort, inbox, states, name):
-            worked = phase == "round"
+    def carry(self, work):
+        for site, out, state in super().carry(work):
+            worked = work.phase == "round"
             yield site, out, replace(state, ledger=entered(state.ledger, Gaussian(1.0))) if worked else state
 
 

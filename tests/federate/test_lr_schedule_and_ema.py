@@ -17,9 +17,10 @@ from consilium.federate.client.client_states import SiteStates
 from consilium.federate.client.lr_schedule import LRSchedule
 from consilium.federate.client.participant import SiteState
 from consilium.federate.engines.loop import Loop
-from consilium.federate.federated_evaluation import Assessing, AssessState
+from consilium.federate.round.federated_evaluation import Assessing, AssessState
 from consilium.federate.round.model_ema import ModelEMA
 from consilium.federate.round.round import RoundState
+from consilium.federate.round.run_exchange import run_exchange
 from consilium.learn.tasks.single_label import SingleLabel
 from consilium.study.spec.spec import FederationShape
 
@@ -63,7 +64,9 @@ def test_a_round_is_trained_at_its_rate(federation, engine):
     )
     for site in whole.sites:
         if engine is None:
-            sent = [e.together("train", [site], broadcast, {site: SiteState()})[0][site] for e in (whole, other)]
+            sent = [
+                e.site_half.together("train", [site], broadcast, {site: SiteState()})[0][site] for e in (whole, other)
+            ]
         else:
             sent = [e.sites[site].work(broadcast, SiteState())[0] for e in (whole, other)]
         assert torch.equal(sent[0].payload["delta"], sent[1].payload["delta"])
@@ -118,7 +121,7 @@ def test_a_federation_keeps_it_beside_the_algorithm_s_own_memory(federation):
     begun = ModelEMA(0.5).begun(whole.half.algorithm.start(whole.sites["site-0"].network, 3))
     state, held, models = RoundState(begun), {}, []
     for number in range(1, 4):
-        state = Loop().run(whole, state, held, SiteState, f"round {number}")
+        state = run_exchange(Loop(), whole, state, held, SiteState, f"round {number}")
         models.append(state.server.params)
     assert "velocity" in state.server.memory
     judged = Assessing(whole.half.algorithm, whole.sites, SingleLabel(), whole.half.average).open(

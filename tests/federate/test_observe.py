@@ -21,14 +21,15 @@ from consilium.defend.update.norm_bound import NormBound
 from consilium.defend.update.top_k import TopK
 from consilium.federate.checkpoint import load_checkpoint
 from consilium.federate.client.participant import SiteState
-from consilium.federate.corrupted import Corrupted
 from consilium.federate.engines.loop import Loop
 from consilium.federate.engines.pool import Pool, why_no_fork
 from consilium.federate.engines.stacked import Stacked
-from consilium.federate.federated_evaluation import Assessing
 from consilium.federate.round.admission import Expected, admitted
+from consilium.federate.round.corrupted import Corrupted
+from consilium.federate.round.federated_evaluation import Assessing
 from consilium.federate.round.observers import Observer, Observers, recalled, rounds_seen
 from consilium.federate.round.round import RoundState
+from consilium.federate.round.run_exchange import run_exchange
 from consilium.federate.train import train
 from consilium.learn.tasks.single_label import SingleLabel
 
@@ -61,12 +62,12 @@ def carried(exchange, network, engine=None, rounds=ROUNDS):
     state, held = RoundState(half.algorithm.start(network, 3)), {}
     with engine or Loop() as carrying:
         for number in range(1, rounds + 1):
-            state = carrying.run(exchange, state, held, SiteState, f"round {number}")
+            state = run_exchange(carrying, exchange, state, held, SiteState, f"round {number}")
     return state
 
 
 ENGINES = [
-    pytest.param(lambda exchange: Pool(Loop(), [exchange], workers=2), 0.0, id="pool", marks=pooled),
+    pytest.param(lambda exchange: Pool(Loop(), [exchange.site_half], workers=2), 0.0, id="pool", marks=pooled),
     pytest.param(lambda exchange: Stacked(), 1e-4, id="stacked"),
 ]
 

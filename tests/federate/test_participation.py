@@ -16,9 +16,10 @@ from consilium.defend.training.dp_sgd import DPSGD
 from consilium.federate.algorithms.scaffold import Scaffold
 from consilium.federate.client.client_states import SiteStates
 from consilium.federate.client.participant import SiteState
+from consilium.federate.client.participation import Participation
 from consilium.federate.engines.loop import Loop
-from consilium.federate.participation import Participation
 from consilium.federate.round.round import RoundState
+from consilium.federate.round.run_exchange import run_exchange
 from consilium.federate.train import merged
 from consilium.learn.mean_gradient import MeanGradient
 
@@ -140,7 +141,7 @@ def carried(federation, network, rounds=1, participation=None, states=SiteStates
     state, held = RoundState(exchange.half.algorithm.start(network, 3)), states()
     seen = []
     for number in range(1, rounds + 1):
-        state = Loop().run(exchange, state, held, SiteState, f"round {number}")
+        state = run_exchange(Loop(), exchange, state, held, SiteState, f"round {number}")
         held.roll_back(state.lost())
         held.settle(number)
         seen.append(state)

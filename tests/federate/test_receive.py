@@ -108,7 +108,7 @@ def test_the_model_is_that_of_the_round_without_the_faulty_party(federation):
     exchange = federation()
     start = _state(exchange)
     cohort, inbox = exchange.open(start)
-    sent = {site: exchange.site("round", site, inbox, SiteState())[0] for site in cohort}
+    sent = {site: exchange.site_half.site("round", site, inbox, SiteState())[0] for site in cohort}
     reception = Reception(cohort, dict(enumerate(cohort)), Context(STUDY, 1))
     for node, site in enumerate(cohort):
         forged = Update("site-0", 1, 1e9, sent[site].payload) if node == 1 else sent[site]

@@ -17,11 +17,12 @@ from consilium.core.update import Update
 from consilium.defend.merge.median import Median
 from consilium.defend.update.norm_bound import NormBound
 from consilium.federate.client.participant import SiteState
+from consilium.federate.client.participation import Participation
 from consilium.federate.client.vectorised_clients import why_not_vectorised
-from consilium.federate.corrupted import Corrupted
 from consilium.federate.engines.loop import Loop
-from consilium.federate.participation import Participation
+from consilium.federate.round.corrupted import Corrupted
 from consilium.federate.round.round import RoundState
+from consilium.federate.round.run_exchange import run_exchange
 from consilium.learn.objectives import TaskLoss
 from consilium.learn.tasks.single_label import SingleLabel
 
@@ -54,7 +55,7 @@ def test_server_code_cannot_reach_site_records(federation, network) -> None:
     after, _ = exchange.server("round", sent, state)
     assert torch.equal(after.server.params, expected.server.params)
     with pytest.raises((AssertionError, Failed)):
-        exchange.site("round", "site-0", exchange.half.algorithm.broadcast(state.server), SiteState())
+        exchange.site_half.site("round", "site-0", exchange.half.algorithm.broadcast(state.server), SiteState())
 
 
 def test_cohort_is_a_share_and_is_drawn_by_the_round(federation) -> None:
@@ -104,7 +105,7 @@ def test_loop_errors_name_round_site_and_stage(federation, network) -> None:
 
     exchange = federation(objective=Broken())
     with pytest.raises(Failed, match=r"round 1\.site-0\.step 1 of 6: the lights went out"):
-        Loop().run(exchange, RoundState(exchange.half.algorithm.start(network, 3)), {}, SiteState, "round 1")
+        run_exchange(Loop(), exchange, RoundState(exchange.half.algorithm.start(network, 3)), {}, SiteState, "round 1")
 
 
 class Boost(Corruption):
@@ -125,13 +126,12 @@ def test_the_honest_round_is_the_one_that_the_adversary_is_in(federation):
 
 def corrupted(federation, network, **changes):
     exchange = Corrupted(federation(**changes), Boost(sites=2), ("site-0", "site-2"))
-    exchange.inner.sites = {  # a corrupted site runs no site half
-        name: replace(p, defences=()) if name in exchange.colluding else p for name, p in exchange.inner.sites.items()
-    }
+    for name in exchange.colluding:  # a corrupted site runs no site half
+        exchange.inner.sites[name] = replace(exchange.inner.sites[name], defences=())
     state = RoundState(exchange.inner.half.algorithm.start(network, 3))
     held = {}
     for number in (1, 2):
-        state = Loop().run(exchange, state, held, SiteState, f"round {number}")
+        state = run_exchange(Loop(), exchange, state, held, SiteState, f"round {number}")
     return state
 
 

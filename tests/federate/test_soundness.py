@@ -15,9 +15,11 @@ from consilium.defend.update.norm_bound import NormBound
 from consilium.defend.update.top_k import TopK
 from consilium.federate.algorithms.fed_nova import FedNova
 from consilium.federate.algorithms.scaffold import Scaffold
+from consilium.federate.client.local_rounds import LocalRounds
 from consilium.federate.client.participant import SiteState
 from consilium.federate.engines.loop import Loop
 from consilium.federate.round.round import FederatedRound, RoundState
+from consilium.federate.round.run_exchange import run_exchange
 from consilium.federate.round.soundness import public_loss, suspects, unsound
 from consilium.learn.tasks.single_label import SingleLabel
 
@@ -209,16 +211,16 @@ def test_judging_on_public_records_draws_nothing(network) -> None:
 def test_a_simulation_of_the_attack_ends_as_one_without_the_attacker(federation, network) -> None:
     """Ten rounds, the attacker from the fifth on: the same code as in a deployment."""
 
-    class Attacked(FederatedRound):
+    class Attacked(LocalRounds):
         def site(self, phase, site, inbox, state):
             update, after = super().site(phase, site, inbox, state)
             return (loud(update, 3e38) if site == "site-2" and inbox.round >= 5 else update), after
 
     exchange = federation()
-    attacked = Attacked(exchange.half, exchange.sites)
+    attacked = FederatedRound(exchange.half, Attacked(exchange.sites))
     state, held = begun(exchange, network), {}
     for number in range(1, 11):
-        state = Loop().run(attacked, state, held, SiteState, f"round {number}")
+        state = run_exchange(Loop(), attacked, state, held, SiteState, f"round {number}")
         assert list(state.refused) == (["site-2"] if number >= 5 else [])
         assert state.aborted == "" and bool(state.server.params.isfinite().all())
     assert float(state.server.params.norm()) < 100

@@ -18,7 +18,7 @@ from consilium.federate.client import client_states as module
 from consilium.federate.client.client_states import SiteStates
 from consilium.federate.client.participant import SiteState
 from consilium.federate.engines.loop import Loop
-from consilium.federate.federated_evaluation import Assessing
+from consilium.federate.round.federated_evaluation import Assessing
 from consilium.federate.round.round import RoundState
 from consilium.federate.train import train
 from consilium.learn.mean_gradient import MeanGradient

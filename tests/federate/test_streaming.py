@@ -21,15 +21,18 @@ from consilium.defend.update.dp_fed_avg import DPFedAvg
 from consilium.defend.update.top_k import TopK
 from consilium.federate.algorithms.scaffold import Scaffold
 from consilium.federate.client.client_states import SiteStates
+from consilium.federate.client.local_rounds import LocalRounds
 from consilium.federate.client.participant import SiteState
-from consilium.federate.corrupted import Corrupted
+from consilium.federate.client.participation import Participation
 from consilium.federate.engines import pool as pools
+from consilium.federate.engines.engine import PhaseWork
 from consilium.federate.engines.loop import Loop
 from consilium.federate.engines.pool import Pool, why_no_fork
 from consilium.federate.engines.stacked import Stacked
-from consilium.federate.participation import Participation
+from consilium.federate.round.corrupted import Corrupted
 from consilium.federate.round.observers import Observers
 from consilium.federate.round.round import FederatedRound, RoundState
+from consilium.federate.round.run_exchange import run_exchange
 from consilium.federate.round.weighted_mean import WeightedMean
 from consilium.learn.tasks.single_label import SingleLabel
 
@@ -58,7 +61,7 @@ def of(federation, count=9, **changes):
         people[site.id] = replace(like, site=site, participation=server.get("participation", like.participation))
     weights = {name: person.weight for name, person in people.items()}
     half = replace(exchange.half, **{"roster": tuple(people), **server}, weights=weights)
-    return FederatedRound(half, people)
+    return FederatedRound(half, LocalRounds(people))
 
 
 def carried(engine, exchange, network, states=None, rounds=ROUNDS):
@@ -66,7 +69,7 @@ def carried(engine, exchange, network, states=None, rounds=ROUNDS):
     states = {} if states is None else states
     with engine:
         for number in range(1, rounds + 1):
-            state = engine.run(exchange, state, states, SiteState, f"round {number}")
+            state = run_exchange(engine, exchange, state, states, SiteState, f"round {number}")
     return state, states
 
 
@@ -86,8 +89,8 @@ def check_equal(one, two) -> None:
             assert torch.equal(tensor, theirs[site].algorithm.tensors[name])
 
 
-class Bad(FederatedRound):
-    """One in which ``faults`` says what some sites send instead; counts who worked."""
+class Bad(LocalRounds):
+    """Rounds in which ``faults`` says what some sites send instead; counts who worked."""
 
     faults: dict = {}
 
@@ -99,9 +102,9 @@ class Bad(FederatedRound):
 
 
 def faulty(exchange, **faults):
-    bad = Bad(exchange.half, exchange.sites)
+    bad = Bad(exchange.sites)
     bad.faults = {name.replace("_", "-"): change for name, change in faults.items()}
-    return bad
+    return FederatedRound(exchange.half, bad)
 
 
 def scaled(factor):
@@ -133,7 +136,7 @@ def test_streamed_rounds_have_the_bits_of_held_ones(federation, network, case) -
 @pytest.mark.parametrize("case", CASES)
 def test_so_have_those_of_a_pool(federation, network, case) -> None:
     exchange = of(federation, **CASES[case])
-    engine = Pool(Loop(), [exchange], workers=2)
+    engine = Pool(Loop(), [exchange.site_half], workers=2)
     assert engine.streams
     check_equal(carried(engine, exchange, network), carried(Holding(), exchange, network))
 
@@ -156,23 +159,23 @@ def test_where_one_is_refused_the_others_are_added_with_their_true_shares(federa
     faults, reasons = FAULTS[case]
     exchange = faulty(of(federation, **kept), **faults)
     streamed = carried(Loop(), exchange, network, rounds=1)
-    assert len(exchange.worked) > 9
+    assert len(exchange.site_half.worked) > 9
     check_equal(streamed, carried(Holding(), exchange, network, rounds=1))
     assert streamed[0].refused.keys() == reasons.keys()
     assert all(reason in streamed[0].refused[site] for site, reason in reasons.items())
     check_equal(carried(Loop(), exchange, network), carried(Holding(), exchange, network))
     healthy = of(federation, **kept)
     left = {name: person for name, person in healthy.sites.items() if name not in reasons}
-    alone = FederatedRound(replace(healthy.half, roster=tuple(left)), left)
+    alone = FederatedRound(replace(healthy.half, roster=tuple(left)), LocalRounds(left))
     start = RoundState(alone.half.algorithm.start(network, 9))
-    without = Loop().run(alone, start, {}, SiteState, "round 1")
+    without = run_exchange(Loop(), alone, start, {}, SiteState, "round 1")
     assert torch.equal(streamed[0].server.params, without.server.params)
 
 
 def test_a_good_round_is_worked_once(federation, network) -> None:
     exchange = faulty(of(federation))
     carried(Loop(), exchange, network, rounds=1)
-    assert exchange.worked == list(exchange.sites)
+    assert exchange.site_half.worked == list(exchange.sites)
 
 
 def test_a_round_without_a_usable_update_still_fails(federation, network) -> None:
@@ -222,7 +225,7 @@ def test_a_pool_runs_ahead_of_the_server_by_a_few(federation, network, monkeypat
 
     monkeypatch.setattr(pools._Worker, "answer", answered)
     exchange = of(federation, 60)
-    carried(Pool(Loop(), [exchange], workers=2), exchange, network, rounds=1)
+    carried(Pool(Loop(), [exchange.site_half], workers=2), exchange, network, rounds=1)
     assert watched.most <= 2 * 4 + 2 * 4 + 3, "answers that wait, a share of each worker, and those being added"
 
 
@@ -275,11 +278,13 @@ def test_a_pool_goes_on_after_a_round_that_broke_off(federation, network) -> Non
     exchange = of(federation, 30)
     start = RoundState(exchange.half.algorithm.start(network, 30))
     cohort, inbox = exchange.open(start)
-    with Pool(Loop(), [exchange], workers=2) as pool:
+    with Pool(Loop(), [exchange.site_half], workers=2) as pool:
         held = {site: SiteState() for site in cohort}
-        for _ in zip(range(3), pool.phase(exchange, "round", cohort, inbox, held, "round 1"), strict=False):
+        for _ in zip(
+            range(3), pool.carry(PhaseWork(exchange.site_half, "round", cohort, inbox, held, "round 1")), strict=False
+        ):
             pass
-        after = pool.run(exchange, start, {}, SiteState, "round 1")
+        after = run_exchange(pool, exchange, start, {}, SiteState, "round 1")
     assert torch.equal(after.server.params, carried(Holding(), exchange, network, rounds=1)[0].server.params)
 
 
@@ -288,8 +293,8 @@ def test_states_on_disk_are_read_as_they_were_before_the_round(federation, netwo
     state, inmemory = RoundState(exchange.half.algorithm.start(network, 9)), {}
     other, ondisk = state, SiteStates(tmp_path / "states", training="t")
     for number in range(1, ROUNDS + 1):
-        state = Holding().run(exchange, state, inmemory, SiteState, f"round {number}")
-        other = Loop().run(exchange, other, ondisk, SiteState, f"round {number}")
+        state = run_exchange(Holding(), exchange, state, inmemory, SiteState, f"round {number}")
+        other = run_exchange(Loop(), exchange, other, ondisk, SiteState, f"round {number}")
         ondisk.flush()
         ondisk.settle(number)
     check_equal((state, inmemory), (other, dict(ondisk)))

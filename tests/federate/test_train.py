@@ -13,8 +13,9 @@ from consilium.core.gradient import Schedule
 from consilium.core.records import Limits
 from consilium.defend.training.dp_sgd import DPSGD
 from consilium.federate.checkpoint import load_checkpoint
+from consilium.federate.client.assessment import assess
 from consilium.federate.engines.loop import Loop
-from consilium.federate.federated_evaluation import Assessing, assess, mean_accuracy
+from consilium.federate.round.federated_evaluation import Assessing, mean_accuracy
 from consilium.federate.round.round import RoundState
 from consilium.federate.round.round_log import RoundLog
 from consilium.federate.train import train

@@ -32,7 +32,7 @@ from consilium.deploy.protocol.messages import (
     encode_update,
     kind_of,
 )
-from consilium.federate.federated_evaluation import Assessment
+from consilium.federate.client.assessment import Assessment
 
 REQUEST = StudyRequest(
     "private-small", 10, 3, 2, 32, {"kind": "fed-avg", "lr": 0.1}, {"kind": "mlp", "hidden": 16},

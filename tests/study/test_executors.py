@@ -13,14 +13,15 @@ import pytest
 from consilium import Study
 from consilium.core.errors import Failed, MissingExtra, Refused
 from consilium.federate.engines.pool import why_no_fork
-from consilium.study.executors import choose
-from consilium.study.executors.choose import executor_for
 from consilium.study.executors.distributed import cluster, slurm
+from consilium.study.executors.distributed.elsewhere import perform_elsewhere
 from consilium.study.executors.distributed.folder import make_ready, output_digest, prepare, prepared_in
 from consilium.study.executors.distributed.foreign import Foreign
 from consilium.study.executors.forked import Forked
-from consilium.study.executors.perform import Prepared, perform
+from consilium.study.executors.perform import Prepared
 from consilium.study.executors.serial import Serial
+from consilium.study.run import choose_executor
+from consilium.study.run.choose_executor import executor_for
 from consilium.study.stages.context import StageContext
 from consilium.study.stages.judging import judge_model
 from consilium.study.stages.training import TrainStage
@@ -197,19 +198,19 @@ def test_lines_are_one_for_each_training_and_say_what_is_left(small, tmp_path, c
 
 def test_workers_are_as_many_as_stages_that_can_run_at_once(study, tmp_path, monkeypatch):
     prepared = prepared_for(study, tmp_path)
-    monkeypatch.setattr(choose, "cores", lambda: 64)
+    monkeypatch.setattr(choose_executor, "cores", lambda: 64)
     with executor_for("", 0, prepared) as crew:
         assert isinstance(crew, Forked) and crew.workers == 12 and crew._cores == 5
-    monkeypatch.setattr(choose, "cores", lambda: 2)
+    monkeypatch.setattr(choose_executor, "cores", lambda: 2)
     with executor_for("", 0, prepared) as crew:
         assert isinstance(crew, Forked) and crew.workers == 2 and crew._cores == 1
     with executor_for("processes", 3, prepared) as crew:
         assert crew.workers == 3
-    monkeypatch.setattr(choose, "cores", lambda: 1)
+    monkeypatch.setattr(choose_executor, "cores", lambda: 1)
     with executor_for("", 0, prepared) as crew:
         assert isinstance(crew, Serial)
     one = {**study, "seeds": [0], "vary": {}, "corruptions": [], "attacks": [{"kind": "loss-threshold"}]}
-    monkeypatch.setattr(choose, "cores", lambda: 64)
+    monkeypatch.setattr(choose_executor, "cores", lambda: 64)
     with executor_for("", 0, prepared_for(one, tmp_path / "one")) as crew:
         assert isinstance(crew, Serial)
     spread = {**study, "federation": {**study["federation"], "engine": "pool"}}
@@ -218,7 +219,7 @@ def test_workers_are_as_many_as_stages_that_can_run_at_once(study, tmp_path, mon
 
 
 def test_cells_that_share_shadows_are_one_at_a_time(study, tmp_path, monkeypatch):
-    monkeypatch.setattr(choose, "cores", lambda: 64)
+    monkeypatch.setattr(choose_executor, "cores", lambda: 64)
     shadowed = {**study, "seeds": [0], "corruptions": [], "vary": {"compression": [{"kind": "static-int8"}]}}
     shadowed["attacks"] = [{"kind": "lira", "shadows": 4}]
     with executor_for("", 0, prepared_for(shadowed, tmp_path)) as crew:  # one training, two cells beside it
@@ -240,7 +241,7 @@ def test_any_executor_of_the_standard_library_carries_it(small, serial_small, tm
     pool = concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
     key = next(iter(prepared.stages))
     with Foreign(prepared, pool, 1) as crew:
-        future = crew.submit(perform, prepared.folder, prepared.digest, key)
+        future = crew.submit(crew.perform, prepared.folder, prepared.digest, key)
         while not crew.ended([future]):
             pass
         assert future.result()["trained"] == 1
@@ -254,7 +255,7 @@ def test_several_threads_are_fresh_processes_and_change_nothing(small, tmp_path,
     threads = {**small, "threads": 2}
     wanted = Study.of(threads).run(tmp_path / "serial", quiet=True, executor="serial").folder
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(choose, "cores", lambda: 4)
+        patch.setattr(choose_executor, "cores", lambda: 4)
         results = Study.of(threads).run(tmp_path / "out", quiet=True, executor="processes")
     assert results.outcome.trained == 4 and contents(results.folder) == contents(wanted)
 
@@ -296,9 +297,9 @@ def test_a_missing_extra_is_refused_by_name(small, tmp_path, monkeypatch, module
 def test_another_study_in_the_folder_is_refused_by_name(small, tmp_path):
     prepared = prepare(Study.of(small).plan(), Store.of(tmp_path, "many"), "test")
     with pytest.raises(Refused, match=f"was prepared for the study {prepared.digest}, and 0123 was asked for"):
-        perform(prepared.folder, "0123", next(iter(prepared.stages)))
+        perform_elsewhere(prepared.folder, "0123", next(iter(prepared.stages)))
     with pytest.raises(Refused, match="has no stage train-nothing"):
-        perform(prepared.folder, prepared.digest, "train-nothing")
+        perform_elsewhere(prepared.folder, prepared.digest, "train-nothing")
     (tmp_path / "many" / "plan.json").unlink()
     with pytest.raises(Refused, match=r"holds no plan\.json"):
         prepared_in(tmp_path / "many")

@@ -127,7 +127,7 @@ def test_ready_are_those_whose_forerunners_ended_and_whose_place_is_free():
 class Losing(Executor):
     """Loses the workers of some stages, so often each."""
 
-    workers, lost = 2, (Failed,)
+    workers, lost, perform = 2, (Failed,), None
 
     def __init__(self, bench, losses):
         self.bench, self.losses, self.most, self.running = bench, dict(losses), 0, 0

@@ -15,10 +15,11 @@ from consilium.federate import train as training
 from consilium.federate.checkpoint import load_checkpoint, save_checkpoint
 from consilium.federate.client.client_states import SiteStates
 from consilium.federate.client.participant import SiteState
-from consilium.federate.corrupted import Corrupted
 from consilium.federate.engines.loop import Loop
 from consilium.federate.engines.pool import Pool, why_no_fork
 from consilium.federate.engines.stacked import Stacked
+from consilium.federate.round.corrupted import Corrupted
+from consilium.federate.round.run_exchange import run_exchange
 from consilium.study.build.factory import colluders, exchange, start
 from consilium.study.plan.privacy_claims import planned_claims
 
@@ -63,7 +64,7 @@ def carry(exchange, state, count, engine=None):
     states = {}
     with engine or Loop() as runs:
         for number in range(count):
-            state = runs.run(exchange, state, states, SiteState, f"round {number + 1}")
+            state = run_exchange(runs, exchange, state, states, SiteState, f"round {number + 1}")
     return Ran(exchange, state, states)
 
 
@@ -94,7 +95,7 @@ def test_other_engines_carry_messages_and_residuals(plan_of, kind):
     """
     carried, begin = ready(plan_of({"kind": kind, **({"share": 0.5} if kind == "top-k" else {})}))
     loop = carry(carried, begin, 3)
-    pool, stack = carry(carried, begin, 3, Pool(Loop(), (carried,), 2)), carry(carried, begin, 3, Stacked())
+    pool, stack = carry(carried, begin, 3, Pool(Loop(), (carried.site_half,), 2)), carry(carried, begin, 3, Stacked())
     assert torch.equal(pool.state.server.params, loop.state.server.params)
     for ran in (pool, stack):
         assert ran.state.bytes_up == loop.state.bytes_up and ran.state.refused == {}
@@ -137,7 +138,7 @@ def test_law_1_the_residual_is_of_the_clipped_update(plan_of):
     plan = plan_of({"kind": "norm-bound", "bound": 0.05}, {"kind": "top-k", "share": 0.2})
     carried, state = ready(plan)
     cohort, inbox = carried.open(state)
-    message, after = carried.site("round", cohort[0], inbox, SiteState())
+    message, after = carried.site_half.site("round", cohort[0], inbox, SiteState())
     codec = carried.half.defences[1]
     read = codec.enforce(message, carried.half.algorithm.expects(state.server)).payload["delta"]
     whole = read + after.defences["top-k"]["delta.residual"]
@@ -173,7 +174,7 @@ def test_a_colluder_obeys_no_defence_but_speaks_the_codecs_language(plan_of, kin
     plain = rounds(plan, 2)
     assert not torch.equal(plain.state.server.params, ran.state.server.params)
     cohort, inbox = ran.exchange.open(ran.state)
-    outboxes = {site: ran.exchange.site("round", site, inbox, ran.states[site])[0] for site in cohort}
+    outboxes = {site: ran.exchange.site_half.site("round", site, inbox, ran.states[site])[0] for site in cohort}
     assert set(outboxes[name].payload) == {"delta", "buffers"}
     after, _ = ran.exchange.inner.server("round", outboxes, ran.state)
     assert set(after.refused) == {name} and f"not encoded by {kind}" in after.refused[name]

@@ -15,9 +15,9 @@ from consilium.study.run.study import Study
 from consilium.study.spec.parse import parse
 from consilium.study.spec.spec import Spec, TrainedModelSpec, TrainingSpec
 from consilium.study.stages.context import StageContext
-from consilium.study.stages.origin.choice import origin_of
-from consilium.study.stages.origin.trained_before import TrainedBefore
-from consilium.study.stages.origin.trained_here import TrainedHere
+from consilium.study.stages.origin_choice import origin_of
+from consilium.study.stages.trained_before import TrainedBefore
+from consilium.study.stages.trained_here import TrainedHere
 from consilium.study.store.store import Store
 
 DATA = {"kind": "breast-cancer", "sites": 3}

@@ -1,6 +1,7 @@
-"""An exchange between a server and its sites: phases of site and server functions.  Engines depend on this alone.
+"""An exchange between a server and its sites: phases of site and server functions.
 
-A federated round is the one-phase case; secure aggregation and split learning have several.
+The two halves are two objects.  Engines depend on the site half alone, so what carries an exchange never holds its
+server.  A federated round is the one-phase case; secure aggregation and split learning have several.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Generic, TypeVar
 
 from .errors import Refused
 
-__all__ = ["Exchange", "Joint"]
+__all__ = ["Exchange", "Joint", "SiteHalf"]
 
 ServerState = TypeVar("ServerState")
 SiteState = TypeVar("SiteState")
@@ -22,30 +23,15 @@ FirstInbox = TypeVar("FirstInbox")
 FirstOutbox = TypeVar("FirstOutbox")
 
 
-class Exchange(ABC, Generic[ServerState, SiteState, Inbox, Outbox]):
-    """One exchange between a server and a cohort of sites.
+class SiteHalf(ABC, Generic[SiteState, Inbox, Outbox]):
+    """What the sites of an exchange do.  It runs where the records are.
 
     ``site`` is a pure function: an engine may call it again with the same inbox and state, and drop the second answer.
     """
 
-    phases: tuple[str, ...] = ("round",)
-
-    @property
-    def streams(self) -> bool:
-        """True where :meth:`server` reads the outboxes one at a time, in order, by ``outboxes.items()``.
-
-        Then an engine may compute each outbox when it is read, and again where ``items()`` is read a second time.
-        Otherwise it hands over all of them at once, in memory.
-        """
-        return False
-
-    @abstractmethod
-    def open(self, server: ServerState) -> tuple[tuple[str, ...], Inbox]:
-        """The cohort's site ids, and what each of them receives in the first phase."""
-
     @abstractmethod
     def site(self, phase: str, site: str, inbox: Inbox, state: SiteState) -> tuple[Outbox, SiteState]:
-        """What ``site`` answers in ``phase``, and its state after.  Runs where the site's records are."""
+        """What ``site`` answers in ``phase``, and its state after."""
 
     def together(
         self, phase: str, sites: Sequence[str], inbox: Inbox, states: Mapping[str, SiteState]
@@ -59,6 +45,30 @@ class Exchange(ABC, Generic[ServerState, SiteState, Inbox, Outbox]):
     def why_not_together(self) -> Refused | None:
         """Why :meth:`together` cannot compute what these sites answer; None if it can."""
         return _unstackable()
+
+
+class Exchange(ABC, Generic[ServerState, SiteState, Inbox, Outbox]):
+    """One exchange between a server and a cohort of sites: the server's functions, and the site half."""
+
+    phases: tuple[str, ...] = ("round",)
+
+    @property
+    @abstractmethod
+    def site_half(self) -> SiteHalf[SiteState, Inbox, Outbox]:
+        """What the sites do; the same object each time, by which a worker that was forked with it knows it."""
+
+    @property
+    def streams(self) -> bool:
+        """True where :meth:`server` reads the outboxes one at a time, in order, by ``outboxes.items()``.
+
+        Then an engine may compute each outbox when it is read, and again where ``items()`` is read a second time.
+        Otherwise it hands over all of them at once, in memory.
+        """
+        return False
+
+    @abstractmethod
+    def open(self, server: ServerState) -> tuple[tuple[str, ...], Inbox]:
+        """The cohort's site ids, and what each of them receives in the first phase."""
 
     def reject(self, server: ServerState, refused: Mapping[str, str]) -> ServerState:
         """``server`` with the answers that an engine rejected before :meth:`server` reads the others; by site."""
@@ -90,19 +100,17 @@ class Joint(
         second: Exchange[ServerState, SiteState, Inbox, Outbox],
     ) -> None:
         self.first, self.second, self.phases = first, second, second.phases
+        self._site_half = _JointSites(first.phases[0], first.site_half, second.site_half)
+
+    @property
+    def site_half(self) -> SiteHalf[SiteState, tuple[FirstInbox, Inbox], tuple[FirstOutbox, Outbox]]:
+        """Both answers, one after the other."""
+        return self._site_half
 
     def open(self, server: tuple[FirstState, ServerState]) -> tuple[tuple[str, ...], tuple[FirstInbox, Inbox]]:
         """The second one's cohort, and both inboxes."""
         cohort, inbox = self.second.open(server[1])
         return cohort, (self.first.open(server[0])[1], inbox)
-
-    def site(
-        self, phase: str, site: str, inbox: tuple[FirstInbox, Inbox], state: SiteState
-    ) -> tuple[tuple[FirstOutbox, Outbox], SiteState]:
-        """Both answers, one after the other."""
-        first, state = self.first.site(self.first.phases[0], site, inbox[0], state)
-        second, state = self.second.site(phase, site, inbox[1], state)
-        return (first, second), state
 
     def reject(
         self, server: tuple[FirstState, ServerState], refused: Mapping[str, str]
@@ -119,3 +127,23 @@ class Joint(
         )
         second, _ = self.second.server(phase, {site: two for site, (_, two) in outboxes.items()}, server[1])
         return (first, second), None
+
+
+class _JointSites(
+    SiteHalf[SiteState, tuple[FirstInbox, Inbox], tuple[FirstOutbox, Outbox]],
+    Generic[SiteState, FirstInbox, FirstOutbox, Inbox, Outbox],
+):
+    def __init__(
+        self,
+        phase: str,
+        first: SiteHalf[SiteState, FirstInbox, FirstOutbox],
+        second: SiteHalf[SiteState, Inbox, Outbox],
+    ) -> None:
+        self._phase, self._first, self._second = phase, first, second
+
+    def site(
+        self, phase: str, site: str, inbox: tuple[FirstInbox, Inbox], state: SiteState
+    ) -> tuple[tuple[FirstOutbox, Outbox], SiteState]:
+        first, state = self._first.site(self._phase, site, inbox[0], state)
+        second, state = self._second.site(phase, site, inbox[1], state)
+        return (first, second), state

@@ -17,12 +17,14 @@ from consilium.evidence.round import RefusedSite, RoundEvidence, RoundReport, Si
 from consilium.evidence.storage.write import plain
 
 from .checkpoint import load_checkpoint, save_checkpoint, states_beside
+from .client.assessment import Assessment
 from .client.client_states import SiteStates
 from .client.participant import SiteState
 from .engines.engine import Engine
-from .federated_evaluation import Assessing, Assessment, AssessState, mean_accuracy
+from .round.federated_evaluation import Assessing, AssessState, mean_accuracy
 from .round.round import RoundExchange, RoundState
 from .round.round_log import RoundLog
+from .round.run_exchange import run_exchange
 
 __all__ = ["Trained", "merged", "train"]
 
@@ -132,9 +134,9 @@ def _carried(
     """The state after the next round; and with ``joint``, the assessments of the model that it starts from."""
     name = f"round {state.server.round + 1}"
     if not joint:
-        return engine.run(exchange, state, states, SiteState, name).with_rejections(engine.rejections()), ()
+        return run_exchange(engine, exchange, state, states, SiteState, name).with_rejections(engine.rejections()), ()
     question = AssessState(state.server, tuple(assessing.sites))
-    judged, after = engine.run(Joint(assessing, exchange), (question, state), states, SiteState, name)
+    judged, after = run_exchange(engine, Joint(assessing, exchange), (question, state), states, SiteState, name)
     return after.with_rejections(engine.rejections()), judged.assessments
 
 
@@ -145,9 +147,8 @@ def _assessed(
     if not sites:
         return ()
     personal = {site: states[site] for site in sites if site in states} if assessing.algorithm.personal else {}
-    return engine.run(
-        assessing, AssessState(state.server, sites), personal, SiteState, f"round {state.server.round}"
-    ).assessments
+    question, name = AssessState(state.server, sites), f"round {state.server.round}"
+    return run_exchange(engine, assessing, question, personal, SiteState, name).assessments
 
 
 def _report(state: RoundState, assessments: Sequence[Assessment], seconds: float) -> RoundReport:

@@ -134,7 +134,7 @@ def _column(dataset: Dataset, place: int) -> tuple[str, bool, bool]:
 
 
 def _shortened(notes: Sequence[str]) -> Iterator[str]:
-    told = [note for note in notes if note]
-    yield from told[:_SHOWN]
-    if len(told) > _SHOWN:
-        yield f"the same of {len(told) - _SHOWN} more columns as of the last {_SHOWN}"
+    lines = [note for note in notes if note]
+    yield from lines[:_SHOWN]
+    if len(lines) > _SHOWN:
+        yield f"the same of {len(lines) - _SHOWN} more columns as of the last {_SHOWN}"

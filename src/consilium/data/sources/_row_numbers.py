@@ -60,7 +60,10 @@ def check_index_name(name: str) -> None:
 
 
 def check_person_name(name: str, *, patients: bool) -> None:
-    """Refuse a feature column whose name says that it tells whose a record is; ``patients``: another column does."""
+    """Refuse a feature column whose name says that it tells whose a record is; ``patients``: another column does.
+
+    Raises Refused: the column ``name`` is named after people.
+    """
     if _names_people(name):
         raise Refused(
             f"column {name!r} tells by its name whose each record is, and is no feature: a model knows by it the label "

@@ -26,7 +26,7 @@ from consilium.core.algorithm import Broadcast, Server
 from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.plain import Json
 from consilium.core.update import Update
-from consilium.federate.federated_evaluation import Assessment
+from consilium.federate.client.assessment import Assessment
 
 from .framing import Bounds, Frame, canonical, heading, pack, quoted, unpack
 

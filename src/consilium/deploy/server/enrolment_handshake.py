@@ -24,7 +24,7 @@ from consilium.deploy.protocol.framing import Bounds, unpack
 from consilium.deploy.protocol.schema import check_agreed, read_schema
 from consilium.deploy.transport.flower import Caller, message_bytes, refusal_of
 from consilium.deploy.transport.server_options import ServerOptions
-from consilium.federate.participation import Participation
+from consilium.federate.client.participation import Participation
 from consilium.monitor.progress import Planning
 from consilium.study.build.factory import consortium
 from consilium.study.plan.plan import Plan, make_plan

@@ -26,7 +26,7 @@ from consilium.deploy.transport.flower import Caller, Deployment, Flower
 from consilium.deploy.transport.flower_server import linked
 from consilium.deploy.transport.processes import require_flower
 from consilium.deploy.transport.server_options import ServerOptions
-from consilium.federate.federated_evaluation import Assessing
+from consilium.federate.round.federated_evaluation import Assessing
 from consilium.federate.round.round import FederatedRound, RoundExchange
 from consilium.federate.round.weights import check_weight, site_weights
 from consilium.study.build.engine_choice import write_engine_record

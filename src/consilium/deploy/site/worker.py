@@ -27,9 +27,9 @@ from consilium.deploy.protocol.difference import refuse_difference
 from consilium.deploy.protocol.enrolment import Enrolment, encode_enrolment
 from consilium.deploy.protocol.schema import Schema, check_named
 from consilium.deploy.transport.flower import answer_of, message_bytes, says
+from consilium.federate.client.assessment import Assessment, assess
 from consilium.federate.client.participant import Participant
 from consilium.federate.engines.engine import one_thread
-from consilium.federate.federated_evaluation import Assessment, assess
 from consilium.study.build.factory import gradient_rule, network, participants
 from consilium.study.spec.arms import arms
 

@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 from consilium.core.charge import Charge
 from consilium.core.errors import Failed, Refused
-from consilium.core.exchange import Exchange
+from consilium.core.exchange import Inbox, Outbox, SiteState
 from consilium.core.plain import Json
 from consilium.deploy.protocol import messages as wire
 from consilium.deploy.protocol.framing import Bounds, heading
 from consilium.deploy.protocol.reply_check import Reception
 from consilium.deploy.protocol.request import Question
+from consilium.federate.client.assessment import Assessment
 from consilium.federate.client.charges_paid import entered
 from consilium.federate.client.participant import SiteState as ParticipantState
-from consilium.federate.engines.engine import Engine
-from consilium.federate.federated_evaluation import Assessment
+from consilium.federate.engines.engine import Engine, PhaseWork
 
 if TYPE_CHECKING:
     from flwr.app import Message, RecordDict
@@ -54,11 +54,7 @@ _LOOKS = 50
 _ONE_CALL = 1 << 20
 """Bytes of a message that travels as one object; above, Flower sends arrays in pieces of 5 MiB."""
 
-ServerState = TypeVar("ServerState")
-SiteState = TypeVar("SiteState")
 Answer = TypeVar("Answer")
-Inbox = TypeVar("Inbox")
-Outbox = TypeVar("Outbox")
 
 
 @dataclass(frozen=True)
@@ -124,17 +120,9 @@ class Flower(Engine):
         self._declined: set[str] = set()
         deployment.note(self.figures())
 
-    def phase(
-        self,
-        exchange: Exchange[ServerState, SiteState, Inbox, Outbox],
-        phase: str,
-        cohort: Sequence[str],
-        inbox: Inbox,
-        states: Mapping[str, SiteState],
-        name: str,
-    ) -> Iterator[tuple[str, Outbox, SiteState]]:
+    def carry(self, work: PhaseWork[SiteState, Inbox, Outbox]) -> Iterator[tuple[str, Outbox, SiteState]]:
         """What arrived before the deadline, in the order of the cohort; who is missing is in ``silent`` by ``name``."""
-        question = Question.of(inbox)
+        question, cohort, name = Question.of(work.inbox), work.cohort, work.name
         parts = {"request": wire.encode_request(self.deployment.request), **question.encoded(self._digest)}
         self._declined = set()
         desk = Reception(cohort, self._sites, wire.Context(self._digest, question.round), self.deployment.weights)
@@ -146,13 +134,14 @@ class Flower(Engine):
             self.refusals[site] = why
         silent = [site for site in cohort if site not in answers and site not in refused]
         if silent:
-            self.silent[f"{name} {phase}"] = silent
+            self.silent[f"{name} {work.phase}"] = silent
             self.caller.say(f"{name}: no answer from {', '.join(silent)} in {self.caller.deadline:.0f} s")
         if silent or refused:
             self.deployment.note(self.figures())
         for site in cohort:
             if site in answers:
-                state = states[site] if question.broadcast is None else self._charged(site, states[site])
+                state = work.states[site]
+                state = state if question.broadcast is None else self._charged(site, state)
                 yield site, cast(Outbox, answers[site]), state
 
     def rejections(self) -> Mapping[str, str]:

@@ -19,7 +19,7 @@ from consilium.core.algorithm import Algorithm, AlgorithmState, Broadcast, Serve
 from consilium.core.entry import check, check_used
 from consilium.core.gradient import Gradient, Schedule
 from consilium.core.update import Aggregate, Payload
-from consilium.federate.client.optimiser import Optimiser, descend
+from consilium.learn.optimiser import Optimiser, descend
 
 __all__ = ["LocalDescent", "moved"]
 

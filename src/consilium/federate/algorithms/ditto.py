@@ -21,7 +21,7 @@ from consilium.core.algorithm import AlgorithmState, Broadcast, Server, Work
 from consilium.core.entry import check
 from consilium.core.gradient import Gradient, Schedule
 from consilium.core.update import Payload
-from consilium.federate.client.optimiser import Optimiser
+from consilium.learn.optimiser import Optimiser
 
 from ._local import LocalDescent
 

@@ -18,7 +18,7 @@ from consilium.core.algorithm import Server
 from consilium.core.entry import check
 from consilium.core.network import Network
 from consilium.core.update import Aggregate
-from consilium.federate.client.optimiser import Optimiser
+from consilium.learn.optimiser import Optimiser
 
 from ._local import LocalDescent, moved
 

@@ -22,7 +22,7 @@ from consilium.core.errors import Failed, Refused
 from consilium.core.network import Network
 from consilium.core.plain import Json
 from consilium.core.update import Payload
-from consilium.federate.client.optimiser import Optimiser
+from consilium.learn.optimiser import Optimiser
 
 from ._local import LocalDescent
 

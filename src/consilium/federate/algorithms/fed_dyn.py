@@ -23,7 +23,7 @@ from consilium.core.entry import check
 from consilium.core.gradient import Gradient
 from consilium.core.network import Network
 from consilium.core.update import Aggregate, Payload
-from consilium.federate.client.optimiser import Optimiser
+from consilium.learn.optimiser import Optimiser
 
 from ._local import LocalDescent, moved
 

@@ -21,7 +21,7 @@ from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.gradient import Gradient, Schedule
 from consilium.core.update import Aggregate, Payload
-from consilium.federate.client.optimiser import descend
+from consilium.learn.optimiser import descend
 
 from ._local import moved
 

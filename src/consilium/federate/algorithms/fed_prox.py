@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from consilium.core.algorithm import AlgorithmState, Broadcast, Work
 from consilium.core.entry import check
 from consilium.core.gradient import Gradient
-from consilium.federate.client.optimiser import Optimiser
+from consilium.learn.optimiser import Optimiser
 
 from ._local import LocalDescent
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from consilium.core.entry import check
-from consilium.federate.client.optimiser import Optimiser
+from consilium.learn.optimiser import Optimiser
 
 from ._adaptive import AdaptiveServer
 

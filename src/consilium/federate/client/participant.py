@@ -22,7 +22,7 @@ from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Records, Site
 from consilium.core.update import Payload, Update
-from consilium.federate.participation import Participation
+from consilium.federate.client.participation import Participation
 
 from .charges_paid import entered
 from .frozen_features import TrainingInputs, training_inputs

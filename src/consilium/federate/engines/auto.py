@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from consilium.core.errors import ConsiliumError
-from consilium.core.exchange import Exchange
 from consilium.core.plain import Json
 
-from .engine import Engine
+from .engine import Engine, PhaseWork
 
 __all__ = ["EngineChoice", "fastest"]
 
@@ -43,17 +42,15 @@ class EngineChoice:
 
 
 def fastest(
-    candidates: Mapping[str, Callable[[], Engine]],
-    exchange: Exchange[Any, Any, Any, Any],
-    start: Any,
-    fresh: Callable[[], Any],
-    rounds: int,
+    candidates: Mapping[str, Callable[[], Engine]], work: PhaseWork[Any, Any, Any], rounds: int
 ) -> tuple[Engine, EngineChoice]:
-    """The engine to use, made, and the choice: ``candidates`` begin with the loop, ``start`` is the server's state."""
-    cohort, inbox = exchange.open(start)
-    names = list(candidates)
+    """The engine to use for ``rounds`` times the first round's ``work``, made, and the choice.
+
+    ``candidates`` begin with the loop.
+    """
+    names, cohort = list(candidates), work.cohort
     best, kind = candidates[names[0]](), names[0]
-    timed = {kind: _seconds(best, exchange, cohort[:1], inbox, fresh)}
+    timed = {kind: _seconds(best, work.of(cohort[:1]))}
     whole = timed[kind] * len(cohort) * rounds
     if not math.isfinite(whole):
         return best, EngineChoice(kind, "the probe failed; the training reports the error", {})
@@ -63,7 +60,7 @@ def fastest(
         return best, EngineChoice(kind, "over in seconds alone: not worth starting processes for", timed)
     for name in names[1:]:
         engine = candidates[name]()
-        timed[name] = _seconds(engine, exchange, cohort[: engine.at_once(len(cohort))], inbox, fresh)
+        timed[name] = _seconds(engine, work.of(cohort[: engine.at_once(len(cohort))]))
         if timed[name] * (_CLEARLY if engine.tolerance else 1.0) < timed[kind]:
             best.close()
             best, kind = engine, name
@@ -72,17 +69,14 @@ def fastest(
     return best, EngineChoice(kind, "the fastest in the probe", timed)
 
 
-def _seconds(
-    engine: Engine, exchange: Exchange[Any, Any, Any, Any], sites: Sequence[str], inbox: Any, fresh: Callable[[], Any]
-) -> float:
-    """Seconds per site of the first phase, the second time; infinite where it fails, which must not end the others."""
-    states = {site: fresh() for site in sites}
+def _seconds(engine: Engine, work: PhaseWork[Any, Any, Any]) -> float:
+    """Seconds per site, the second time; infinite where it fails, which must not end the others."""
     try:
-        for _ in engine.phase(exchange, exchange.phases[0], sites, inbox, states, "probe"):
+        for _ in engine.carry(work):
             pass
         start = time.perf_counter()
-        for _ in engine.phase(exchange, exchange.phases[0], sites, inbox, states, "probe"):
+        for _ in engine.carry(work):
             pass
     except ConsiliumError:
         return math.inf
-    return (time.perf_counter() - start) / max(1, len(sites))
+    return (time.perf_counter() - start) / max(1, len(work.cohort))

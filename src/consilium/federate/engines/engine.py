@@ -1,4 +1,4 @@
-"""Engines carry exchanges.  They depend on phases, inboxes and outboxes only, not on models or records.
+"""Engines carry the phases of an exchange.  They depend on inboxes and outboxes only, not on models or records.
 
 Every engine gives a site the same inbox and the same state, so all of them train the same model; they differ in where
 and how many at a time the sites work.
@@ -7,27 +7,19 @@ and how many at a time the sites work.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import copy
-from functools import partial
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self
 
 import torch
 
 from consilium.core.errors import Refused
-from consilium.core.exchange import Exchange
+from consilium.core.exchange import Inbox, Outbox, SiteHalf, SiteState
 from consilium.core.plain import Json
-from consilium.core.streamed import Streamed
-from consilium.federate.client.participant import stage
 
-__all__ = ["Engine", "one_thread"]
-
-ServerState = TypeVar("ServerState")
-SiteState = TypeVar("SiteState")
-Inbox = TypeVar("Inbox")
-Outbox = TypeVar("Outbox")
+__all__ = ["Engine", "PhaseWork", "one_thread"]
 
 _SHARE = 4
 """Sites in one share at most: what a worker returns at once is in memory at once."""
@@ -44,6 +36,25 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@dataclass(frozen=True, eq=False)
+class PhaseWork(Generic[SiteState, Inbox, Outbox]):
+    """One phase as an engine is given it: each site of ``cohort`` answers ``inbox``, from its state in ``states``.
+
+    ``name`` (``round 7``) stands in errors.
+    """
+
+    sites: SiteHalf[SiteState, Inbox, Outbox]
+    phase: str
+    cohort: Sequence[str]
+    inbox: Inbox
+    states: Mapping[str, SiteState]
+    name: str
+
+    def of(self, cohort: Sequence[str]) -> PhaseWork[SiteState, Inbox, Outbox]:
+        """The same for ``cohort``."""
+        return replace(self, cohort=cohort)
+
+
 class Engine(ABC):
     """A context manager: what it holds (processes, connections) is given back at the end.
 
@@ -56,8 +67,8 @@ class Engine(ABC):
     """The relative distance within which two runs of it agree: 0 where they agree to the last bit."""
 
     @classmethod
-    def why_not(cls, device: str, exchange: Exchange[Any, Any, Any, Any]) -> Refused | None:  # noqa: ARG003 - others ask
-        """Why this kind of engine cannot carry ``exchange`` on ``device`` here; None if it can."""
+    def why_not(cls, device: str, sites: SiteHalf[Any, Any, Any]) -> Refused | None:  # noqa: ARG003 - others ask
+        """Why this kind of engine cannot carry the work of ``sites`` on ``device`` here; None if it can."""
         return None
 
     @property
@@ -65,49 +76,9 @@ class Engine(ABC):
         """Whether outboxes are computed one by one, and can be computed again; else it has all of a phase at once."""
         return False
 
-    @one_thread()  # a second one of this process would spin for milliseconds beside the workers of a pool
-    def run(
-        self,
-        exchange: Exchange[ServerState, SiteState, Inbox, Outbox],
-        server: ServerState,
-        states: MutableMapping[str, SiteState],
-        fresh: Callable[[], SiteState],
-        name: str,
-    ) -> ServerState:
-        """Carry one exchange to its end; returns the server's state and writes every site's into ``states``.
-
-        ``fresh`` makes the state of a site that takes part for the first time; ``name`` (``round 7``) is used in
-        errors.  Where exchange and engine both stream, a site works when the server reads its outbox.
-        """
-        cohort, inbox = exchange.open(server)
-        for phase in exchange.phases:
-            carry = partial(self.phase, exchange, phase, cohort, inbox, name=name)
-            answers = _Answers(carry, states, fresh)
-            try:
-                streamed = self.streams and exchange.streams
-                outboxes = Streamed(cohort, answers.read) if streamed else dict(answers.read())
-                with stage(f"{name}.server"):
-                    server = exchange.reject(server, self.faulty())
-                    server, following = exchange.server(phase, outboxes, server)
-                answers.complete()
-            except _SiteError as caught:
-                raise caught.error from caught.error.__cause__
-            if following is None:
-                break
-            inbox = following
-        return server
-
     @abstractmethod
-    def phase(
-        self,
-        exchange: Exchange[ServerState, SiteState, Inbox, Outbox],
-        phase: str,
-        cohort: Sequence[str],
-        inbox: Inbox,
-        states: Mapping[str, SiteState],
-        name: str,
-    ) -> Iterator[tuple[str, Outbox, SiteState]]:
-        """What every site of ``cohort`` answers in ``phase``, in that order, and its state after.
+    def carry(self, work: PhaseWork[SiteState, Inbox, Outbox]) -> Iterator[tuple[str, Outbox, SiteState]]:
+        """What every site of the work's cohort answers, in that order, and its state after.
 
         A site that does not answer is left out.
         """
@@ -144,59 +115,3 @@ class Engine(ABC):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
-
-
-class _SiteError(Exception):
-    """Takes an error of a site's work past the server code that reads the outboxes: it is not the server's."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__()
-        self.error = error
-
-
-class _States(Mapping[str, SiteState]):
-    """Every site's state before a phase, read when it is needed; a fresh one for a site that is new."""
-
-    def __init__(self, states: Mapping[str, SiteState], fresh: Callable[[], SiteState]) -> None:
-        self._states, self._fresh = states, fresh
-
-    def __getitem__(self, site: str) -> SiteState:
-        return self._states[site] if site in self._states else self._fresh()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._states)
-
-    def __len__(self) -> int:
-        return len(self._states)
-
-
-class _Answers(Generic[SiteState, Outbox]):
-    """A phase that is carried each time its outboxes are read, always from the same states.
-
-    What sites keep is written at the first reading and is the same at every other.
-    """
-
-    def __init__(
-        self,
-        carry: Callable[[Mapping[str, SiteState]], Iterator[tuple[str, Outbox, SiteState]]],
-        states: MutableMapping[str, SiteState],
-        fresh: Callable[[], SiteState],
-    ) -> None:
-        self._carry, self._states, self._before, self._written = carry, states, _States(copy(states), fresh), False
-
-    def read(self) -> Iterator[tuple[str, Outbox]]:
-        """Sites and outboxes, in the order of the cohort."""
-        try:
-            for site, outbox, after in self._carry(self._before):
-                if not self._written:
-                    self._states[site] = after
-                yield site, outbox
-        except Exception as error:
-            raise _SiteError(error) from error
-        self._written = True
-
-    def complete(self) -> None:
-        """See to it that every site has worked, whatever the server read."""
-        if not self._written:
-            for _ in self.read():
-                pass

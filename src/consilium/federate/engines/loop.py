@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterator
 
 from consilium.core.errors import ConsiliumError
-from consilium.core.exchange import Exchange
+from consilium.core.exchange import Inbox, Outbox, SiteState
 
-from .engine import Engine, one_thread
+from .engine import Engine, PhaseWork, one_thread
 
 __all__ = ["Loop"]
-
-ServerState = TypeVar("ServerState")
-SiteState = TypeVar("SiteState")
-Inbox = TypeVar("Inbox")
-Outbox = TypeVar("Outbox")
 
 
 class Loop(Engine):
@@ -26,21 +20,13 @@ class Loop(Engine):
         """A site works when its outbox is read."""
         return True
 
-    def phase(
-        self,
-        exchange: Exchange[ServerState, SiteState, Inbox, Outbox],
-        phase: str,
-        cohort: Sequence[str],
-        inbox: Inbox,
-        states: Mapping[str, SiteState],
-        name: str,
-    ) -> Iterator[tuple[str, Outbox, SiteState]]:
+    def carry(self, work: PhaseWork[SiteState, Inbox, Outbox]) -> Iterator[tuple[str, Outbox, SiteState]]:
         """In the order of the cohort."""
-        for site in cohort:
+        for site in work.cohort:
             try:
                 with one_thread():
-                    outbox, after = exchange.site(phase, site, inbox, states[site])
+                    outbox, after = work.sites.site(work.phase, site, work.inbox, work.states[site])
             except ConsiliumError as error:
-                raise error.at(f"{name}.{site}") from error
+                raise error.at(f"{work.name}.{site}") from error
             yield site, outbox, after
             del outbox, after  # they may be as large as the model

@@ -14,28 +14,23 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
 from consilium.core.errors import ConsiliumError, Failed, Refused
-from consilium.core.exchange import Exchange
+from consilium.core.exchange import Inbox, Outbox, SiteHalf, SiteState
 from consilium.core.plain import Json
 
 from ._shared import Arena
-from .engine import Engine
+from .engine import Engine, PhaseWork
 from .loop import Loop
 
 __all__ = ["Pool", "begin_worker", "cores", "keep_freed_memory", "why_no_fork"]
-
-ServerState = TypeVar("ServerState")
-SiteState = TypeVar("SiteState")
-Inbox = TypeVar("Inbox")
-Outbox = TypeVar("Outbox")
 
 _ARENA = 1 << 30
 _AHEAD = 4
@@ -43,23 +38,26 @@ _AHEAD = 4
 
 
 class Pool(Engine):
-    """``workers`` processes (0: one per core), each of which carries its share of sites by ``inner``."""
+    """``workers`` processes (0: one per core), each of which carries its share of sites by ``inner``.
 
-    def __init__(self, inner: Engine, exchanges: Sequence[Exchange[Any, Any, Any, Any]], workers: int = 0) -> None:
+    They are forked with the ``halves`` of the exchanges that they will carry.
+    """
+
+    def __init__(self, inner: Engine, halves: Sequence[SiteHalf[Any, Any, Any]], workers: int = 0) -> None:
         refusal = why_no_fork()
         if refusal is not None:
             raise refusal
-        self.inner, self._exchanges, self.tolerance = inner, tuple(exchanges), inner.tolerance
+        self.inner, self._halves, self.tolerance = inner, tuple(halves), inner.tolerance
         self._down, self._workers = Arena(_ARENA), list[_Worker]()
         try:
             for _ in range(workers or cores()):
-                self._workers.append(_Worker(inner, self._exchanges, self._down, self._workers))
+                self._workers.append(_Worker(inner, self._halves, self._down, self._workers))
         except OSError as error:
             self.close()
             raise Failed(f"a worker process cannot be started: {error}", remedy='use engine = "loop"') from error
 
     @classmethod
-    def why_not(cls, device: str, exchange: Exchange[Any, Any, Any, Any]) -> Refused | None:  # noqa: ARG003 - others ask
+    def why_not(cls, device: str, sites: SiteHalf[Any, Any, Any]) -> Refused | None:  # noqa: ARG003 - others ask
         """Workers are forked, and compute on the CPU."""
         if device == "cpu":
             return why_no_fork()
@@ -70,28 +68,20 @@ class Pool(Engine):
         """As the engine in the workers."""
         return self.inner.streams
 
-    def phase(
-        self,
-        exchange: Exchange[ServerState, SiteState, Inbox, Outbox],
-        phase: str,
-        cohort: Sequence[str],
-        inbox: Inbox,
-        states: Mapping[str, SiteState],
-        name: str,
-    ) -> Iterator[tuple[str, Outbox, SiteState]]:
+    def carry(self, work: PhaseWork[SiteState, Inbox, Outbox]) -> Iterator[tuple[str, Outbox, SiteState]]:
         """Shares of the cohort, each to the next free worker."""
         for worker in self._workers:
             worker.drop_answer()
         self._down.clear()
-        index, shared = self._index(exchange), self._down.put(inbox)
-        shares = self.inner.shares(cohort, len(self._workers))
-        jobs = ((index, phase, part, shared, {s: states[s] for s in part}, name) for part in shares)
+        index, inbox = self._index(work.sites), self._down.put(work.inbox)
+        shares = self.inner.shares(work.cohort, len(self._workers))
+        jobs = ((index, work.phase, part, inbox, {s: work.states[s] for s in part}, work.name) for part in shares)
         ready: dict[str, tuple[Outbox, SiteState]] = {}
-        work, most = _Work(self._workers, jobs, len(shares)), _AHEAD * len(self._workers)
-        for site in cohort:
-            ready |= work.answers(len(ready) < most, 0)  # workers go on while the server reads
+        queue, most = _Queue(self._workers, jobs, len(shares)), _AHEAD * len(self._workers)
+        for site in work.cohort:
+            ready |= queue.answers(len(ready) < most, 0)  # workers go on while the server reads
             while site not in ready:
-                ready |= work.answers(len(ready) < most, None)
+                ready |= queue.answers(len(ready) < most, None)
             yield (site, *ready.pop(site))
 
     def at_once(self, sites: int) -> int:
@@ -108,14 +98,14 @@ class Pool(Engine):
             worker.stop()
         self._workers = []
 
-    def _index(self, exchange: object) -> int:
-        for index, known in enumerate(self._exchanges):
-            if known is exchange:
+    def _index(self, half: object) -> int:
+        for index, known in enumerate(self._halves):
+            if known is half:
                 return index
         raise Failed("the pool was started without this exchange")
 
 
-class _Work:
+class _Queue:
     """Jobs on their way through the workers."""
 
     def __init__(self, workers: Sequence[_Worker], jobs: Iterator[Any], count: int) -> None:
@@ -144,13 +134,13 @@ class _Work:
 class _Worker:
     """This side of one worker process."""
 
-    def __init__(self, inner: Engine, exchanges: tuple[Any, ...], down: Arena, before: Sequence[_Worker]) -> None:
+    def __init__(self, inner: Engine, halves: tuple[Any, ...], down: Arena, before: Sequence[_Worker]) -> None:
         self.up, self.states, self._asked = Arena(_ARENA), Arena(_ARENA), False
         context = multiprocessing.get_context("fork")
         self.pipe, theirs = context.Pipe()
         others = [worker.pipe for worker in before]
         self.process: BaseProcess = context.Process(
-            target=_serve, args=(theirs, [self.pipe, *others], inner, exchanges, down, self.states, self.up)
+            target=_serve, args=(theirs, [self.pipe, *others], inner, halves, down, self.states, self.up)
         )
         sys.stdout.flush()
         sys.stderr.flush()  # else the child would print what waits here once more
@@ -219,7 +209,7 @@ def _serve(
     pipe: Connection,
     others: list[Connection],
     inner: Engine,
-    exchanges: tuple[Any, ...],
+    halves: tuple[Any, ...],
     down: Arena,
     memory: Arena,
     up: Arena,
@@ -233,8 +223,8 @@ def _serve(
             return
         up.clear()
         try:
-            work = inner.phase(exchanges[index], phase, sites, down.take(inbox), memory.take(states), name)
-            answer: tuple[bool, Any] = True, up.put({site: (outbox, after) for site, outbox, after in work})
+            work = PhaseWork(halves[index], phase, sites, down.take(inbox), memory.take(states), name)
+            answer: tuple[bool, Any] = True, up.put({s: (outbox, after) for s, outbox, after in inner.carry(work)})
         except ConsiliumError as error:
             answer = False, (type(error), error.reason, error.remedy, error.where)
         except KeyboardInterrupt:

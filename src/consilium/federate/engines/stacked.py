@@ -6,21 +6,16 @@ convolutions on CPU.  It takes what it can compute exactly (``vectorised_clients
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from consilium.core.errors import ConsiliumError, Refused
-from consilium.core.exchange import Exchange
+from consilium.core.exchange import Inbox, Outbox, SiteHalf, SiteState
 from consilium.federate.client.participant import stage
 
-from .engine import Engine, one_thread
+from .engine import Engine, PhaseWork, one_thread
 
 __all__ = ["Stacked"]
-
-ServerState = TypeVar("ServerState")
-SiteState = TypeVar("SiteState")
-Inbox = TypeVar("Inbox")
-Outbox = TypeVar("Outbox")
 
 
 class Stacked(Engine):
@@ -29,26 +24,18 @@ class Stacked(Engine):
     tolerance = 1e-5  # sums are rounded as the stacks are cut
 
     @classmethod
-    def why_not(cls, device: str, exchange: Exchange[Any, Any, Any, Any]) -> Refused | None:  # noqa: ARG003 - others ask
-        """The exchange says whether its sites can be computed at once."""
-        return exchange.why_not_together()
+    def why_not(cls, device: str, sites: SiteHalf[Any, Any, Any]) -> Refused | None:  # noqa: ARG003 - others ask
+        """The site half says whether it can be computed at once."""
+        return sites.why_not_together()
 
-    def phase(
-        self,
-        exchange: Exchange[ServerState, SiteState, Inbox, Outbox],
-        phase: str,
-        cohort: Sequence[str],
-        inbox: Inbox,
-        states: Mapping[str, SiteState],
-        name: str,
-    ) -> Iterator[tuple[str, Outbox, SiteState]]:
+    def carry(self, work: PhaseWork[SiteState, Inbox, Outbox]) -> Iterator[tuple[str, Outbox, SiteState]]:
         """At once, so all of a stack are in memory; an error names the round, since it is of no single site."""
         try:
             with one_thread(), stage("stacked"):
-                outboxes, after = exchange.together(phase, cohort, inbox, states)
+                outboxes, after = work.sites.together(work.phase, work.cohort, work.inbox, work.states)
         except ConsiliumError as error:
-            raise error.at(name) from error
-        yield from ((site, outboxes[site], after[site]) for site in cohort)
+            raise error.at(work.name) from error
+        yield from ((site, outboxes[site], after[site]) for site in work.cohort)
 
     def shares(self, cohort: Sequence[str], workers: int) -> list[Sequence[str]]:
         """One stack a worker."""

@@ -9,21 +9,21 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 
 from consilium.core.algorithm import Algorithm, Broadcast, Server
 from consilium.core.defence import UpdateDefence
-from consilium.core.errors import Failed, Refused
+from consilium.core.errors import Failed
 from consilium.core.exchange import Exchange
 from consilium.core.merge import Aggregator
 from consilium.core.random import Stream
 from consilium.core.streamed import Streamed
 from consilium.core.task import Task
 from consilium.core.update import Aggregate, Payload, Update, wire_bytes
+from consilium.federate.client.local_rounds import LocalRounds
 from consilium.federate.client.lr_schedule import LRSchedule
 from consilium.federate.client.participant import Participant, SiteState
-from consilium.federate.client.vectorised_clients import VectorisedClients, why_not_vectorised
-from consilium.federate.participation import Attendance, Participation
+from consilium.federate.client.participation import Attendance, Participation
 
 from .admission import Expected, admitted
 from .aggregation import Aggregation, Step, weighed
@@ -271,14 +271,18 @@ class RoundExchange(Exchange[RoundState, SiteState, Broadcast, Update]):
 class FederatedRound(RoundExchange):
     """Broadcast, local work, merge; ``observers`` watch, and change nothing."""
 
-    def __init__(
-        self,
-        server: ServerHalf,
-        sites: Mapping[str, Participant],
-        compiled: bool = False,
-        observers: Observers | None = None,
-    ) -> None:
-        self.half, self.sites, self._compiled, self._observers = server, sites, compiled, observers
+    def __init__(self, server: ServerHalf, sites: LocalRounds, observers: Observers | None = None) -> None:
+        self.half, self._sites, self._observers = server, sites, observers
+
+    @property
+    def site_half(self) -> LocalRounds:
+        """Local work."""
+        return self._sites
+
+    @property
+    def sites(self) -> Mapping[str, Participant]:
+        """Those who do it, by name."""
+        return self._sites.participants
 
     @property
     def honest(self) -> FederatedRound:
@@ -287,22 +291,11 @@ class FederatedRound(RoundExchange):
 
     def watched(self, observers: Observers) -> FederatedRound:
         """This exchange with ``observers``."""
-        return FederatedRound(self.half, self.sites, self._compiled, observers)
+        return FederatedRound(self.half, self._sites, observers)
 
     def served(self, server: ServerHalf) -> FederatedRound:
         """This exchange with another server half."""
-        return FederatedRound(server, self.sites, self._compiled, self._observers)
-
-    def why_not_together(self) -> Refused | None:
-        """By what each site trains, and how."""
-        return why_not_vectorised(tuple(self.sites.values()))
-
-    @cached_property
-    def _stack(self) -> VectorisedClients:
-        """Made where it is used, in a worker perhaps; refused if some site cannot be stacked."""
-        if (refusal := self.why_not_together()) is not None:
-            raise refusal
-        return VectorisedClients(next(iter(self.sites.values())), self._compiled)
+        return FederatedRound(server, self._sites, self._observers)
 
     @property
     def streams(self) -> bool:
@@ -312,19 +305,6 @@ class FederatedRound(RoundExchange):
     def open(self, server: RoundState) -> tuple[tuple[str, ...], Broadcast]:
         """The cohort of the next round and the shared model."""
         return self.half.cohort(server.server.round + 1), self.half.broadcast(server)
-
-    def site(self, phase: str, site: str, inbox: Broadcast, state: SiteState) -> tuple[Update, SiteState]:
-        """Local work."""
-        return self.sites[site].work(inbox, state)
-
-    def together(
-        self, phase: str, sites: Sequence[str], inbox: Broadcast, states: Mapping[str, SiteState]
-    ) -> tuple[dict[str, Update], dict[str, SiteState]]:
-        """Local work of many at once."""
-        results = self._stack.work([self.sites[site] for site in sites], inbox, states)
-        return {site: update for site, (update, _) in results.items()}, {
-            site: after for site, (_, after) in results.items()
-        }
 
     def reject(self, server: RoundState, refused: Mapping[str, str]) -> RoundState:
         """The server half records what an engine rejected."""

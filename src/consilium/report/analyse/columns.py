@@ -233,8 +233,9 @@ def _audited(cell: CellRecord) -> Measure | None:
 def _largest(cell: CellRecord, name: str) -> Measure | None:
     """The largest figure of the cell's membership attacks, as an adversary takes the best of them."""
     seeing = (f for f in cell.aimed("membership") if f.sees_model)
-    told = [measure for measure in (f.measure(name) for f in seeing) if measure is not None]
-    return max((m for m in told if m.value is not None), key=lambda m: m.value or 0.0, default=next(iter(told), None))
+    measures = [measure for measure in (f.measure(name) for f in seeing) if measure is not None]
+    figures = (measure for measure in measures if measure.value is not None)
+    return max(figures, key=lambda m: m.value or 0.0, default=next(iter(measures), None))
 
 
 def _seconds(cell: CellRecord) -> Measure | None:

@@ -23,8 +23,9 @@ from consilium.federate.engines.engine import Engine
 from consilium.federate.engines.loop import Loop
 from consilium.federate.engines.pool import Pool, cores, why_no_fork
 from consilium.federate.engines.stacked import Stacked
-from consilium.federate.federated_evaluation import Assessing
+from consilium.federate.round.federated_evaluation import Assessing
 from consilium.federate.round.round import RoundExchange, RoundState
+from consilium.federate.round.run_exchange import first_work
 from consilium.study.spec.arms import Arm
 from consilium.study.spec.spec import FederationShape, TrainingSpec
 from consilium.study.store.store import read_stored, write_json
@@ -61,13 +62,13 @@ def engine_for(
     makers = _makers(shape, device, whole, judging, allotted or cores())
     known = _remembered(folder) if shape.engine == "auto" else shape.engine
     if known is None:
-        possible = {name: make for name, make in makers.items() if _HERE[name].why_not(device, whole) is None}
+        possible = {name: make for name, make in makers.items() if _HERE[name].why_not(device, whole.site_half) is None}
         if allotted == 1:
             possible.pop("pool", None)
-        made, choice = fastest(possible, whole, start, SiteState, shape.rounds)
+        made, choice = fastest(possible, first_work(whole, start, SiteState), shape.rounds)
         write_engine_record(folder, {**made.figures(), "asked": "auto", **choice.to_json()})
         return made
-    refusal = _HERE[known].why_not(device, whole)
+    refusal = _HERE[known].why_not(device, whole.site_half)
     if refusal is not None:
         raise Refused(refusal.reason, remedy=refusal.remedy, where="federation.engine")
     made = makers[known]()
@@ -88,7 +89,8 @@ def check_engine(spec: TrainingSpec, lawful: Sequence[Arm], data: Consortium, ne
     if shape.engine in ("auto", "loop"):
         return
     for arm in lawful:
-        refusal = _HERE[shape.engine].why_not(spec.device, exchange(spec, arm, spec.seeds[0], None, data, net))
+        whole = exchange(spec, arm, spec.seeds[0], None, data, net)
+        refusal = _HERE[shape.engine].why_not(spec.device, whole.site_half)
         if refusal is not None:
             reason = f"arm {arm.name!r}: {refusal.reason}"
             raise Refused(reason, remedy=refusal.remedy, where="federation.engine")
@@ -119,7 +121,7 @@ def tolerance_of(record: Mapping[str, Any] | None) -> float:
 def _makers(
     shape: FederationShape, device: str, whole: RoundExchange, judging: Assessing, allotted: int
 ) -> dict[str, Callable[[], Engine]]:
-    pool = partial(Pool, exchanges=(whole, judging), workers=shape.workers or allotted)
+    pool = partial(Pool, halves=(whole.site_half, judging.site_half), workers=shape.workers or allotted)
     several = device == "cpu" and (shape.workers or allotted) > 1 and why_no_fork() is None
     return {"loop": Loop, "pool": lambda: pool(Loop()), "stacked": (lambda: pool(Stacked())) if several else Stacked}
 

@@ -22,9 +22,10 @@ from consilium.core.task import Task
 from consilium.core.workspace import Compute
 from consilium.data.division.canaries import plant
 from consilium.data.division.sites import gather
+from consilium.federate.client.local_rounds import LocalRounds
 from consilium.federate.client.participant import Participant
-from consilium.federate.corrupted import Corrupted
-from consilium.federate.federated_evaluation import Assessing
+from consilium.federate.round.corrupted import Corrupted
+from consilium.federate.round.federated_evaluation import Assessing
 from consilium.federate.round.round import FederatedRound, RoundExchange, RoundState, ServerHalf
 from consilium.federate.round.soundness import public_loss
 from consilium.federate.round.weighted_mean import WeightedMean
@@ -198,7 +199,7 @@ def exchange(
         None if federation.algorithm.personal else public_loss(net, data.public, data.task),
     )
     people = participants(spec, arm, seed, corruption, data, net, stream=stream)
-    whole = FederatedRound(half, people, federation.shape.compile)
+    whole = FederatedRound(half, LocalRounds(people, federation.shape.compile))
     return whole if corruption is None else Corrupted(whole, corruption.corruption, bad)
 
 

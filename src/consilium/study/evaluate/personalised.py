@@ -27,8 +27,8 @@ from consilium.core.random import Stream
 from consilium.core.records import Records, Site
 from consilium.core.seal import file_digest
 from consilium.core.task import Task
+from consilium.federate.client.assessment import assess_answers
 from consilium.federate.client.participant import SiteState
-from consilium.federate.federated_evaluation import assess_answers
 from consilium.measure.intervals import wilson
 from consilium.study.spec.arms import Arm
 

@@ -31,7 +31,7 @@ from consilium.core.sealed_tensors import read_sealed, write_sealed
 from consilium.core.threat import Shadow
 from consilium.federate.engines.loop import Loop
 from consilium.federate.engines.pool import cores, why_no_fork
-from consilium.federate.federated_evaluation import Assessing
+from consilium.federate.round.federated_evaluation import Assessing
 from consilium.federate.train import merged, train
 from consilium.study.build.factory import algorithm, exchange, network, released, start
 from consilium.study.build.process_jobs import each

@@ -27,7 +27,7 @@ from consilium.study.build.process_jobs import fork_worker
 from consilium.study.stages.events import Event
 from consilium.study.store.error_summary import own_code
 
-from .perform import Prepared
+from .perform import Prepared, perform
 
 __all__ = ["Forked", "WorkerLost", "end_with"]
 
@@ -52,6 +52,7 @@ class Forked(Executor):
     """At most ``workers`` stages of ``prepared`` at once, each with ``cores`` of the machine's cores."""
 
     lost: tuple[type[BaseException], ...] = (WorkerLost,)
+    perform = staticmethod(perform)
 
     def __init__(self, prepared: Prepared, workers: int, cores: int) -> None:
         self.workers, self._prepared, self._cores = workers, prepared, cores

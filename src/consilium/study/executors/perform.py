@@ -1,7 +1,7 @@
-"""One stage, anywhere: three texts say what to do, and the store holds what came of it.
+"""One stage, here: three texts say what to do, and the store holds what came of it.
 
-A process that was forked from the one that made the plan has it; any other reads ``plan.json`` in the study's folder
-and plans again.  The digest of the study must be the same, or the versions, the data or a module differ here.
+The process that made the plan has it, and so has every process that was forked from it; any other plans again from the
+study's folder (:mod:`.distributed.elsewhere`).
 """
 
 from __future__ import annotations
@@ -59,16 +59,8 @@ def adopted(prepared: Prepared) -> Iterator[None]:
 
 
 def perform(folder: str, study: str, stage: str) -> dict[str, object]:
-    """Do one stage of the study in ``folder``; returns what was done, as counts in plain JSON.
-
-    Raises Refused where the study in the folder is another one, or has no such stage.
-    """
-    prepared = _PREPARED.get((folder, study))
-    if prepared is None:
-        from .distributed.elsewhere import perform_elsewhere
-
-        return perform_elsewhere(folder, study, stage)
-    return asdict(prepared.run(stage))
+    """Do one stage of the study in ``folder``, which was :func:`adopted`; returns what was done, as counts in JSON."""
+    return asdict(_PREPARED[folder, study].run(stage))
 
 
 def _nobody(_: str) -> Tell:

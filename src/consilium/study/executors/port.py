@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, Self, TypeVar
@@ -14,7 +14,10 @@ T = TypeVar("T")
 
 
 class StageExecutor(Protocol):
-    """``workers`` stages run at once; ``lost`` are the errors that say that a worker is gone, and not what it did."""
+    """``workers`` stages run at once; ``lost`` are the errors that say that a worker is gone, and not what it did.
+
+    ``perform`` is what it is handed with a folder, a study and a stage: how one of its workers does a stage.
+    """
 
     @property
     def workers(self) -> int:
@@ -23,6 +26,10 @@ class StageExecutor(Protocol):
     @property
     def lost(self) -> tuple[type[BaseException], ...]:
         """The errors of a worker that is gone."""
+
+    @property
+    def perform(self) -> Callable[[str, str, str], Mapping[str, Any]]:
+        """Does the stage of the study in the folder, and returns what was done."""
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """As an executor of :mod:`concurrent.futures`."""

@@ -13,12 +13,12 @@ from typing import Any
 
 from consilium.core.errors import ConsiliumError
 from consilium.study.stages.outcome import Outcome
+from consilium.study.stages.stage_monitor import Monitor
 
 from ..stages.stage import Stage
-from .perform import Prepared, perform
+from .perform import Prepared
 from .port import StageExecutor
 from .serial import Serial
-from .stage_monitor import Monitor
 
 __all__ = ["ready", "run_stages"]
 
@@ -40,7 +40,7 @@ def run_stages(prepared: Prepared, executor: StageExecutor, monitor: Monitor, ou
             if checked:
                 running[here.submit(_performed, prepared, stage.key)] = stage
             else:
-                running[executor.submit(perform, *words, stage.key)] = stage
+                running[executor.submit(executor.perform, *words, stage.key)] = stage
         ended = executor.ended(running)
         monitor.refresh()
         for future in ended:

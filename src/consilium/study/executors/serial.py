@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection
 from concurrent.futures import Executor, Future
 from typing import ParamSpec, TypeVar
 
+from .perform import perform
+
 __all__ = ["Serial"]
 
 P = ParamSpec("P")
@@ -17,6 +19,7 @@ class Serial(Executor):
 
     workers = 1
     lost: tuple[type[Exception], ...] = ()
+    perform = staticmethod(perform)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Returns when it is done."""

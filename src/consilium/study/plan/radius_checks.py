@@ -25,7 +25,10 @@ _FINEST = 2.0**-24
 
 
 def check_radii(spec: Spec, shape: tuple[int, ...]) -> None:
-    """Refused: an attack, corruption or defence whose ball covers every input of ``shape``, or is lost in rounding."""
+    """Check the ball of every attack, corruption and defence against inputs of ``shape``.
+
+    Raises Refused: a ball that covers every input, or one that is lost in rounding.
+    """
     features = math.prod(shape)
     for where, entry in _entries(spec):
         ball = entry.ball() if hasattr(entry, "ball") else None

@@ -14,6 +14,7 @@ from consilium.study.spec.arms import Arm
 from consilium.study.spec.thresholds import canonical_thresholds
 from consilium.study.store.store import Store
 
+from .choose_executor import default_workers
 from .cost_estimate import expected_seconds, unfinished, unfinished_shadows
 
 __all__ = ["ArmSummary", "CellSummary", "PlanSummary", "RefusedArm", "plan_summary"]
@@ -66,13 +67,19 @@ class PlanSummary(TypedDict):
     models: int
     cells: int
     attacks_per_cell: int
+    workers: int
     expected_seconds: float
 
 
 def plan_summary(plan: Plan, store: Store | None) -> dict[str, object]:
-    """Plain JSON; ``expected_seconds`` covers the trainings, shadows among them, that are still to do."""
+    """Plain JSON; ``expected_seconds`` covers the trainings, shadows among them, that are still to do.
+
+    It is that of a run as it is by itself here, with so many ``workers``.
+    """
     data = plan.materials.consortium(plan.spec.seeds[0])
     todo, shadows = unfinished(plan, store), unfinished_shadows(plan, store)
+    jobs = {node.digest for node in todo} | {training for training, count in shadows.items() if count}
+    workers = default_workers(plan.spec, len(jobs))
     cells: dict[str, list[CellNode]] = {}
     for cell in plan.cells:
         cells.setdefault(cell.arm.name, []).append(cell)
@@ -83,7 +90,7 @@ def plan_summary(plan: Plan, store: Store | None) -> dict[str, object]:
         "omitted": [one.line() for one in data.omitted],
         "notes": [
             *data.cautions,
-            *(note for made in plan.spec.corruptions if (note := infection_note(made, data.classes))),
+            *(note for entry in plan.spec.corruptions if (note := infection_note(entry, data.classes))),
             *(note for seed in plan.spec.seeds for note in plan.materials.planner.notes(seed)),
         ],
         "trainings": len(plan.trainings),
@@ -93,7 +100,8 @@ def plan_summary(plan: Plan, store: Store | None) -> dict[str, object]:
         "models": len({cell.model for cell in plan.cells}),
         "cells": len(plan.cells),
         "attacks_per_cell": len(plan.spec.attacks),
-        "expected_seconds": round(expected_seconds(plan, todo, shadows), 1),
+        "workers": workers,
+        "expected_seconds": round(expected_seconds(plan, todo, shadows, workers), 1),
     }
     thresholds = {"accept": canonical_thresholds(plan.spec)} if plan.spec.accept else {}
     return {**summary, **thresholds}

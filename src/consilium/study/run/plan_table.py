@@ -45,11 +45,15 @@ def plan_lines(summary: Mapping[str, Any]) -> list[str]:
     todo = (
         f"{summary['trainings_to_do']} of {summary['trainings']} trainings to do, {shadows}{summary['models']} models, "
         f"{summary['cells']} cells, {summary['attacks_per_cell']} attacks on each; "
-        f"training will take about {summary['expected_seconds']:.0f} s"
+        f"training will take about {summary['expected_seconds']:.0f} s, {_workers(summary['workers'])}"
     )
     omitted = [f"left out or clipped: {one_line(line)}" for line in summary["omitted"]]
     stated = [f"{len(summary['accept'])} thresholds to be stated before the run"] if "accept" in summary else []
     return [*omitted, *map(one_line, summary["notes"]), *stated, todo]
+
+
+def _workers(count: int) -> str:
+    return "one at a time" if count == 1 else f"{count} at once"
 
 
 def _epsilons(arm: ArmSummary) -> str:

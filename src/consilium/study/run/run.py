@@ -15,21 +15,22 @@ from consilium.monitor.progress import Ticker
 from consilium.monitor.sinks.tracks import Tracks, require_sinks
 from consilium.study.evaluate.acceptance import cells_in, state_thresholds, with_verdicts
 from consilium.study.evaluate.seals import known_cells
-from consilium.study.executors.choose import executor_for
 from consilium.study.executors.distributed.folder import make_ready
 from consilium.study.executors.distributed.foreign import Foreign
 from consilium.study.executors.distributed.worker import occupied
 from consilium.study.executors.perform import Prepared, adopted
 from consilium.study.executors.scheduler import run_stages
-from consilium.study.executors.stage_monitor import Monitor
 from consilium.study.plan.corruption_checks import infection_note
 from consilium.study.plan.plan import Plan
 from consilium.study.stages.callbacks import work
 from consilium.study.stages.context import Carrier, StageContext
 from consilium.study.stages.manifest import study_record
 from consilium.study.stages.outcome import Outcome
+from consilium.study.stages.stage_monitor import Monitor
 from consilium.study.store.environment import settled
 from consilium.study.store.store import Store, write_json
+
+from .choose_executor import executor_for
 
 __all__ = ["introduce", "run_plan"]
 
@@ -95,8 +96,8 @@ def introduce(plan: Plan, say: Callable[[str], None]) -> None:
     data = plan.materials.consortium(plan.spec.seeds[0])
     for line in (*(f"left out or clipped: {one.line()}" for one in data.omitted), *data.cautions):
         say(line)
-    for made in plan.spec.corruptions:
-        if note := infection_note(made, data.classes):
+    for entry in plan.spec.corruptions:
+        if note := infection_note(entry, data.classes):
             say(note)
     for note in plan.materials.planner.notes(plan.spec.seeds[0]):
         say(note)

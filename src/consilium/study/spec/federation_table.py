@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from consilium.core.errors import Refused
-from consilium.federate.participation import Participation
+from consilium.federate.client.participation import Participation
 
 from .spec import FederationShape, FederationSpec
 from .toml_binding import as_mapping, card_of, entry, refuse_unknown, value

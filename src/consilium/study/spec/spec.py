@@ -22,7 +22,7 @@ from consilium.data.division.canaries import CanaryKind
 from consilium.data.partition import Partition
 from consilium.data.source import Source
 from consilium.federate.client.lr_schedule import LRSchedule
-from consilium.federate.participation import Participation
+from consilium.federate.client.participation import Participation
 from consilium.federate.round.model_ema import ModelEMA
 from consilium.learn.architecture import Architecture
 from consilium.learn.models.file import File

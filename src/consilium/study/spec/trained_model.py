@@ -14,7 +14,10 @@ __all__ = ["refuse_training", "without_algorithms"]
 
 
 def refuse_training(tables: Mapping[str, Any], corruptions: Sequence[object]) -> None:
-    """Refuse, among the ``tables`` of a study, those that belong to a training, and ``corruptions``."""
+    """Refuse, among the ``tables`` of a study, those that belong to a training, and ``corruptions``.
+
+    Raises Refused: a federation, an audit by canaries, or a corruption.
+    """
     if "federation" in tables:
         raise Refused(
             "a study of a trained model trains nothing",
@@ -32,7 +35,10 @@ def refuse_training(tables: Mapping[str, Any], corruptions: Sequence[object]) ->
 
 
 def without_algorithms(choices: tuple[Choice, ...], where: str) -> tuple[Choice, ...]:
-    """``choices`` as they are; refused where one acts in a training, for nothing switches itself off."""
+    """``choices`` as they are; refused where one acts in a training, for nothing switches itself off.
+
+    Raises Refused: an algorithm, or a defence of neither the model nor its answers.
+    """
     if any(choice.algorithm is not None for choice in choices):
         raise Refused(
             "a study of a trained model trains nothing, so no algorithm can be varied",

@@ -16,7 +16,7 @@ from consilium.study.spec.spec import AttackSpec
 
 from .context import StageContext
 from .events import Began, Skipped
-from .origin.choice import origin_of
+from .origin_choice import origin_of
 
 __all__ = ["attack_model", "is_attacked"]
 

@@ -16,7 +16,7 @@ from consilium.core.records import Consortium
 from consilium.federate.checkpoint import load_checkpoint
 from consilium.federate.client.client_states import SiteStates
 from consilium.federate.engines.engine import Engine
-from consilium.federate.federated_evaluation import Assessing
+from consilium.federate.round.federated_evaluation import Assessing
 from consilium.federate.round.round import RoundExchange, RoundState
 from consilium.study.evaluate.observer_replay import ObserverReplay
 from consilium.study.evaluate.release import Released

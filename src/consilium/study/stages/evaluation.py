@@ -12,7 +12,6 @@ from consilium.evidence.storage.read import read_cell
 from consilium.monitor.eta import Kind
 from consilium.study.evaluate.canary_audit import made_audits
 from consilium.study.evaluate.draft import Draft
-from consilium.study.executors.stage_monitor import Monitor
 from consilium.study.plan.nodes import CellNode
 from consilium.study.store.error_summary import error_summary
 from consilium.study.store.store import Store, read_stored
@@ -24,6 +23,7 @@ from .judging import judge_model
 from .manifest import cell_name, cell_record, given
 from .outcome import Outcome
 from .stage import Stage
+from .stage_monitor import Monitor
 
 __all__ = ["EvaluateStage", "evaluate_key"]
 

@@ -14,7 +14,7 @@ from consilium.study.plan.nodes import CellNode
 
 from .context import StageContext
 from .events import Began
-from .origin.choice import origin_of
+from .origin_choice import origin_of
 
 __all__ = ["judge_model"]
 

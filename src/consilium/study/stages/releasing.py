@@ -15,7 +15,7 @@ from consilium.study.store.error_summary import error_summary
 from consilium.study.store.store import Store, write_json
 
 from .context import StageContext
-from .origin.choice import origin_of
+from .origin_choice import origin_of
 from .stage import Stage
 
 __all__ = ["ReleaseStage", "release_key", "release_model"]

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from consilium.study.executors.stage_monitor import Monitor
 from consilium.study.store.store import Store
 
 from .outcome import Outcome
+from .stage_monitor import Monitor
 
 if TYPE_CHECKING:
     from .context import StageContext

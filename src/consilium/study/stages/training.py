@@ -11,19 +11,19 @@ from consilium.core.seal import sealed
 from consilium.federate.train import Trained, train
 from consilium.study.build.engine_choice import engine_for
 from consilium.study.build.factory import assessing, colluders, exchange, start
+from consilium.study.evaluate.aggregation_notes import check_rounds
 from consilium.study.evaluate.training_files import FileSeals, file_seals, replaced_seals
-from consilium.study.executors.stage_monitor import Monitor
 from consilium.study.plan.budget_stop import budget_stop
 from consilium.study.plan.nodes import TrainingNode
 from consilium.study.store.error_summary import error_summary
 from consilium.study.store.store import Store, is_trained, read_rounds, write_json
 
-from .aggregation_notes import check_rounds
 from .callbacks import Watch, training_label
 from .context import StageContext
 from .events import Waiting
 from .outcome import Outcome
 from .stage import Stage
+from .stage_monitor import Monitor
 
 __all__ = ["TrainStage", "train_key"]
 

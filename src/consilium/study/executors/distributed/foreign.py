@@ -15,6 +15,7 @@ from consilium.core.errors import Failed
 from consilium.monitor.interrupt import check_interrupt
 from consilium.study.executors.perform import Prepared
 
+from .elsewhere import perform_elsewhere
 from .folder import output_digest
 from .followed import Followed
 
@@ -29,6 +30,7 @@ class Foreign:
     """``workers`` stages of ``prepared`` at once by ``executor``; any error of it may be that of a lost worker."""
 
     lost: tuple[type[BaseException], ...] = (Exception,)
+    perform = staticmethod(perform_elsewhere)
 
     def __init__(
         self,

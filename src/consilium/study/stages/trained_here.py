@@ -13,6 +13,7 @@ from consilium.evidence.privacy import PrivacyEvidence
 from consilium.evidence.round import RoundReport
 from consilium.study.build.engine_choice import engine_record, is_deployed
 from consilium.study.build.factory import algorithm, colluders, released
+from consilium.study.evaluate.aggregation_notes import merge_notes, merge_record
 from consilium.study.evaluate.draft import Draft
 from consilium.study.evaluate.observer_replay import ObserverReplay
 from consilium.study.evaluate.personalised import Personal
@@ -21,10 +22,9 @@ from consilium.study.plan.nodes import TrainingCell
 from consilium.study.plan.privacy_claims import central_claims, claim_notes, made_claims, privacy_record
 from consilium.study.store.store import read_rounds, read_stored
 
-from ..aggregation_notes import merge_notes, merge_record
-from ..context import StageContext
-from ..events import ShadowDone
-from .origin import ModelOrigin
+from .context import StageContext
+from .events import ShadowDone
+from .model_origin import ModelOrigin
 
 __all__ = ["TrainedHere"]
 
@@ -37,7 +37,10 @@ class TrainedHere(ModelOrigin):
     cell: TrainingCell
 
     def weights(self) -> tuple[Tensor, Tensor]:
-        """Everyone's, or those of one site where the algorithm makes none for everyone."""
+        """Everyone's, or those of one site where the algorithm makes none for everyone.
+
+        Raises Failed: the algorithm has no model for everyone and none for a site.
+        """
         if (personal := self.personal()) is not None:
             return personal.weights()
         cell, context = self.cell, self.context

@@ -13,8 +13,8 @@ from consilium.study.evaluate.draft import Draft
 from consilium.study.plan.nodes import TrainedModelCell
 from consilium.study.plan.privacy_claims import privacy_record
 
-from ..context import StageContext
-from .origin import ModelOrigin
+from .context import StageContext
+from .model_origin import ModelOrigin
 
 __all__ = ["TrainedBefore"]
 

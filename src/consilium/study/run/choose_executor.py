@@ -11,33 +11,35 @@ from __future__ import annotations
 
 from consilium.core.errors import Refused
 from consilium.federate.engines.pool import cores, why_no_fork
+from consilium.study.executors.distributed.children import Children
+from consilium.study.executors.distributed.cluster import cluster_executor
+from consilium.study.executors.distributed.folder import written_tables
+from consilium.study.executors.distributed.foreign import Foreign
+from consilium.study.executors.distributed.slurm import slurm_executor
+from consilium.study.executors.forked import Forked
+from consilium.study.executors.perform import Prepared
+from consilium.study.executors.port import StageExecutor
+from consilium.study.executors.serial import Serial
 from consilium.study.spec.spec import Spec
+from consilium.study.stages.graph import width
 
-from ..stages.graph import width
-from .children import Children
-from .distributed.cluster import cluster_executor
-from .distributed.folder import written_tables
-from .distributed.foreign import Foreign
-from .distributed.slurm import slurm_executor
-from .forked import Forked
-from .perform import Prepared
-from .port import StageExecutor
-from .serial import Serial
-
-__all__ = ["EXECUTORS", "executor_for", "why_serial"]
+__all__ = ["EXECUTORS", "default_workers", "executor_for", "why_serial"]
 
 EXECUTORS = ("serial", "processes", "dask:ADDRESS", "slurm")
 """The words that are known."""
 
 
 def executor_for(word: str, workers: int, prepared: Prepared) -> StageExecutor:
-    """Who does the stages of ``prepared``, ``workers`` at once (0: as many as the cores allow and the study has)."""
+    """The executor of the stages of ``prepared``, ``workers`` at once (0: as many as the cores and the study allow).
+
+    Raises Refused: an unknown word, or processes where stages are done one by one (:func:`why_serial`).
+    """
     spec, (kind, _, rest) = prepared.context.plan.spec, word.partition(":")
     match kind:
         case "serial":
             return Serial()
         case "":
-            return Serial() if why_serial(spec) is not None or _is_private(spec) else _processes(prepared, workers)
+            return Serial() if _one_by_one(spec) else _processes(prepared, workers)
         case "processes":
             if (refusal := why_serial(spec)) is not None and not spec.spreads_training:
                 raise refusal
@@ -47,6 +49,15 @@ def executor_for(word: str, workers: int, prepared: Prepared) -> StageExecutor:
         case "slurm":
             return slurm_executor(rest, workers, prepared)
     raise Refused(f"unknown executor {word!r}", remedy=f"known are {', '.join(EXECUTORS)}", where="executor")
+
+
+def default_workers(spec: Spec, stages: int) -> int:
+    """How many of so many ``stages`` that can run at once do, where nothing else is asked for."""
+    return 1 if _one_by_one(spec) else max(1, min(cores() // spec.threads, stages))
+
+
+def _one_by_one(spec: Spec) -> bool:
+    return why_serial(spec) is not None or _is_private(spec)
 
 
 def why_serial(spec: Spec) -> Refused | None:
@@ -70,8 +81,8 @@ def _is_private(spec: Spec) -> bool:
 
 def _processes(prepared: Prepared, workers: int) -> StageExecutor:
     context = prepared.context
-    left = [stage for stage in prepared.stages.values() if not stage.done(context)]
-    most = width(left)
+    unfinished = [stage for stage in prepared.stages.values() if not stage.done(context)]
+    most = width(unfinished)
     count = min(workers or cores() // context.plan.spec.threads, most)
     if count <= 1:
         return Serial()

@@ -17,8 +17,10 @@ from consilium.monitor.sinks.tracks import Tracks
 from consilium.study.evaluate.shadow_training import shadows_wanted
 from consilium.study.plan.nodes import CellNode
 from consilium.study.plan.plan import Plan
-from consilium.study.stages.callbacks import cell_curve, shadow_kind
-from consilium.study.stages.events import (
+from consilium.study.store.store import Store
+
+from .callbacks import cell_curve, shadow_kind
+from .events import (
     Began,
     CurveBegan,
     CurveEnded,
@@ -33,7 +35,6 @@ from consilium.study.stages.events import (
     TrainingDone,
     Waiting,
 )
-from consilium.study.store.store import Store
 
 __all__ = ["Monitor"]
 

@@ -1,6 +1,6 @@
 """Fresh processes of this machine, for stages that compute with several threads: a forked process cannot.
 
-    python -m consilium.study.executors.children PARENT       a line of JSON in, [folder, study, stage]; a line out
+    python -m consilium.study.executors.distributed.children PARENT     [folder, study, stage] a line in, JSON out
 
 A child plans once and does stage after stage.  It ends when its parent does.
 """
@@ -18,9 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from consilium.core.errors import ConsiliumError, Failed
+from consilium.study.executors.forked import WorkerLost, end_with
 
-from .forked import WorkerLost, end_with
-from .perform import perform
+from .elsewhere import perform_elsewhere
 
 __all__ = ["Children", "main"]
 
@@ -33,7 +33,7 @@ class Children(ThreadPoolExecutor):
         self._own, self._all = threading.local(), list[subprocess.Popen[str]]()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """``fn`` is :func:`.perform.perform`, which the child has."""
+        """``fn`` is :func:`.elsewhere.perform_elsewhere`, which the child has."""
         return super().submit(self._ask, *args)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -86,7 +86,7 @@ def main() -> None:
 
 def _answer(folder: str, study: str, stage: str) -> dict[str, object]:
     try:
-        return {"result": perform(folder, study, stage)}
+        return {"result": perform_elsewhere(folder, study, stage)}
     except ConsiliumError as error:
         return {"error": {"reason": error.reason, "remedy": error.remedy, "where": error.where}}
     except Exception as error:

@@ -18,11 +18,11 @@ from consilium.core.collusion import AggregateView, OmniscientView
 from consilium.core.errors import Refused
 from consilium.core.threat import RoundView
 from consilium.core.update import Payload, Update
+from consilium.federate.client.local_rounds import LocalRounds
 
-from .client.participant import SiteState
-from .round.observers import Observers
-from .round.round import FederatedRound, RoundExchange, RoundState
-from .round.weighted_mean import WeightedMean
+from .observers import Observers
+from .round import FederatedRound, RoundExchange, RoundState
+from .weighted_mean import WeightedMean
 
 __all__ = ["Corrupted"]
 
@@ -50,6 +50,11 @@ class Corrupted(RoundExchange):
         """The round that the adversary is in."""
         return self.inner
 
+    @property
+    def site_half(self) -> LocalRounds:
+        """Local work; a colluding site's participant already has its records and objective."""
+        return self.inner.site_half
+
     def watched(self, observers: Observers) -> Corrupted:
         """This exchange with ``observers``, whose views contain the colluders' forged updates as sent."""
         return Corrupted(self.inner.watched(observers), self.corruption, tuple(self.colluding))
@@ -57,20 +62,6 @@ class Corrupted(RoundExchange):
     def open(self, server: RoundState) -> tuple[tuple[str, ...], Broadcast]:
         """As without the adversary."""
         return self.inner.open(server)
-
-    def site(self, phase: str, site: str, inbox: Broadcast, state: SiteState) -> tuple[Update, SiteState]:
-        """Local work; a colluding site's participant already has its records and objective."""
-        return self.inner.site(phase, site, inbox, state)
-
-    def together(
-        self, phase: str, sites: Sequence[str], inbox: Broadcast, states: Mapping[str, SiteState]
-    ) -> tuple[dict[str, Update], dict[str, SiteState]]:
-        """Local work of many at once, colluders among them."""
-        return self.inner.together(phase, sites, inbox, states)
-
-    def why_not_together(self) -> Refused | None:
-        """As without the adversary."""
-        return self.inner.why_not_together()
 
     def reject(self, server: RoundState, refused: Mapping[str, str]) -> RoundState:
         """As without the adversary."""

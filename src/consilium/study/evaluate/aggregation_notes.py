@@ -53,7 +53,10 @@ def merge_record(
 
 
 def check_rounds(rounds: Sequence[RoundReport], say: Callable[[str], None]) -> None:
-    """Say which rounds were lost to refused updates or broken models; with most of them lost nothing was trained."""
+    """Say which rounds were lost to refused updates or broken models; with most of them lost nothing was trained.
+
+    Raises Failed: more than half of the ``rounds`` made no model.
+    """
     lost = _lost(rounds)
     for note in merge_notes(rounds):
         say(note)

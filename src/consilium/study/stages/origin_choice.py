@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from consilium.study.plan.nodes import CellNode, TrainedModelCell, TrainingCell
 
-from ..context import StageContext
-from .origin import ModelOrigin
+from .context import StageContext
+from .model_origin import ModelOrigin
 from .trained_before import TrainedBefore
 from .trained_here import TrainedHere
 
