@@ -134,7 +134,7 @@ def _column(dataset: Dataset, place: int) -> tuple[str, bool, bool]:
 
 
 def _shortened(notes: Sequence[str]) -> Iterator[str]:
-    told = [note for note in notes if note]
-    yield from told[:_SHOWN]
-    if len(told) > _SHOWN:
-        yield f"the same of {len(told) - _SHOWN} more columns as of the last {_SHOWN}"
+    present = [note for note in notes if note]
+    yield from present[:_SHOWN]
+    if len(present) > _SHOWN:
+        yield f"the same of {len(present) - _SHOWN} more columns as of the last {_SHOWN}"
