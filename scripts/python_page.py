@@ -63,7 +63,7 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
         "One base class for each moment: [add a defence](../how-to/add-a-defence.md).",
         "Defence DataDefence TrainingDefence UpdateDefence MergeDefence ModelDefence AnswerDefence Promise "
         "Codec Aggregator Cohort Objective GradientRule GradientOracle Gradient Schedule BatchSelection "
-        "NoiseMechanism Update Aggregate Payload payload_bytes wire_bytes MeanGradient CrossEntropy",
+        "NoiseMechanism Update Aggregate Payload payload_bytes wire_bytes MeanGradient TaskLoss",
     ),
     (
         "Write an algorithm or an engine",

@@ -1,4 +1,4 @@
-"""Words of one category in two spellings, codings or answers, and numbers to another base, are refused by row."""
+"""Words of a table that say one thing in two ways, and numbers that are written as words: refused by row and value."""
 
 import pytest
 
@@ -11,9 +11,9 @@ N = 40
 
 @pytest.fixture
 def write(tmp_path):
-    def text(lines):
-        (tmp_path / "mine.csv").write_bytes("".join(f"{line}\n" for line in lines).encode())
-        return str(tmp_path / "mine.csv")
+    def text(lines, name="mine.csv"):
+        (tmp_path / name).write_bytes("".join(f"{line}\n" for line in lines).encode())
+        return str(tmp_path / name)
 
     return text
 

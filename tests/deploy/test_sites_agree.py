@@ -230,16 +230,6 @@ def test_what_is_wrong_with_a_sites_own_records_stays_there(ward, caplog):
     assert "'Secretus', which is not among its declared categories" in caplog.text
 
 
-def test_what_a_site_leaves_out_stands_in_its_log(ward, caplog):
-    """Half of its rows were copies, and only the server's count of records told it."""
-    frame = people()
-    site = site_of(ward, pd.concat([frame, frame]))
-    declared = site.takes_part()
-    assert declared.train < len(frame)
-    lines = [record.message for record in caplog.records if "exact duplicates removed" in record.message]
-    assert lines == [f"left out or clipped: {len(frame)} exact duplicates removed"], "once, however often it is asked"
-
-
 def test_units_of_measurement(tmp_path):
     """A declared range holds in one unit only: 5 mmol/l lies within 0 to 600 too."""
     measured = [["age", 20, 100], ["bp", 90, 180, "mmHg"]]

@@ -86,7 +86,7 @@ def test_units_of_several_records_go_one_by_one_too():
 
 
 class Telling(nn.Module):
-    """Warns as torch does of a kernel without a batching rule, and of something else, once it is ``loud``."""
+    """Once it is ``loud``, warns as torch does of a kernel without a batching rule, and of something else."""
 
     loud = False
 

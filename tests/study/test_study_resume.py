@@ -363,9 +363,10 @@ def test_a_log_of_rounds_that_is_gone_says_what_to_do(study, finished, tmp_path,
 
 
 def test_the_log_of_a_training_is_read_once_for_all_attacks(study, finished, tmp_path, monkeypatch):
+    from consilium.study.stages.origin import trained_here as judging
+
     from consilium.study.stages import queried_sites as asking
     from consilium.study.stages import training
-    from consilium.study.stages.origin import trained_here as judging
 
     out = finished(study, tmp_path)
     shutil.rmtree(out / "tiny" / "cells")

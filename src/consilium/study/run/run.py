@@ -96,8 +96,8 @@ def introduce(plan: Plan, say: Callable[[str], None]) -> None:
     data = plan.materials.consortium(plan.spec.seeds[0])
     for line in (*(f"left out or clipped: {one.line()}" for one in data.omitted), *data.cautions):
         say(line)
-    for entry in plan.spec.corruptions:
-        if note := infection_note(entry, data.classes):
+    for note in (infection_note(corruption, data.classes) for corruption in plan.spec.corruptions):
+        if note:
             say(note)
     for note in plan.materials.planner.notes(plan.spec.seeds[0]):
         say(note)
