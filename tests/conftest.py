@@ -97,6 +97,10 @@ class Running:
         code = self.server.ask({"wait": self.pid})
         return Done(code, self.out.read_text(encoding="utf-8"), self.err.read_text(encoding="utf-8"))
 
+    def poll(self):
+        """Its exit code, or None while it runs; not to be asked again once there is one."""
+        return self.server.ask({"poll": self.pid})
+
 
 @dataclass
 class CommandLine:
@@ -111,11 +115,18 @@ class CommandLine:
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
-    def start(self, *words, cwd=None, env=None, most_bytes=0):
+    def start(self, *words, cwd=None, env=None, most_bytes=0, log=None, program=""):
+        """Start it; with ``log``, which is appended to, in a session of its own; ``program``: see fork_server.py."""
         self.count += 1
-        out, err = (self.folder / f"{self.count}.{name}" for name in ("out", "err"))
+        out, err = (log or self.folder / f"{self.count}.{name}" for name in ("out", "err"))
         request = {"words": [str(w) for w in words], "cwd": str(cwd or self.folder), "env": env or {}}
-        request |= {"out": str(out), "err": str(err), "most_bytes": most_bytes}
+        request |= {
+            "out": str(out),
+            "err": str(err),
+            "most_bytes": most_bytes,
+            "session": log is not None,
+            "program": str(program),
+        }
         return Running(self, self.ask({"start": request}), out, err)
 
     def __call__(self, *words, **how):
