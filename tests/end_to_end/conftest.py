@@ -5,6 +5,7 @@ import json
 import math
 import os
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -133,17 +134,22 @@ class Federation:
         """Whole seconds in which a site of this machine, as busy as it is, answers a round like those of ``study``."""
         return max(least, math.ceil(6 * statistics.median(line["seconds"] for line in self.rounds(study))))
 
-    def until(self, true, seconds=180, what=""):
-        """Wait until ``true()``; says what every program said if it never is."""
+    def until(self, true, seconds=600, what=""):
+        """Wait until ``true()``; says what every program said if it never is.  The seconds only end a hang."""
         end = time.monotonic() + seconds
         while not true():
             assert time.monotonic() < end, f"{what}\n" + "\n".join(f"--- {n}\n{self.log(n)}" for n in self.children)
             time.sleep(0.1)
 
-    def wait(self, name="server", seconds=240):
+    def wait(self, name="server", seconds=600):
         """The exit code of a program that ends by itself."""
         self.until(lambda: self.children[name].poll() is not None, seconds, f"{name} does not end")
         return self.children.pop(name).returncode
+
+    def closed(self):
+        """Whether nobody listens at the server's address."""
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", int(self.address.split(":")[1]))) != 0
 
     def close(self):
         """End what still runs: asked first, so that it ends what it started, and by force after a while."""

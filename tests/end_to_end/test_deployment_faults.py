@@ -5,7 +5,7 @@ without the site that is away or cannot write, names it, and takes it in again.
 """
 
 import json
-import time
+import re
 
 import pytest
 from safetensors.torch import load_file
@@ -35,7 +35,7 @@ def torn(federation, deployed_study, lines, disks):
     disk is full; then all lines are cut.
     """
     study = deployed_study("torn", ROUNDS)
-    terms = ("--gather", "120", "--deadline", "120")
+    terms = ("--gather", "1000", "--deadline", "1000")
     federation.serve(study, *terms)
     for site, line in lines.items():
         federation.join(site, address=line.address)
@@ -44,7 +44,7 @@ def torn(federation, deployed_study, lines, disks):
     lines["site-2"].cut("reset")
     before = len(federation.log("site-0"))
     federation.kill_node("site-0")
-    time.sleep(3)
+    federation.until(lambda: all(lines[site].felt for site in ("site-1", "site-2")), what="no line is missed")
     lines["site-1"].heal()
     lines["site-2"].heal()
     late = f"round {len(federation.rounds('torn')) + 1}: no answer yet from"
@@ -54,9 +54,10 @@ def torn(federation, deployed_study, lines, disks):
         made |= filled(federation, disks["server"])
         federation.serve(study, *terms)
     federation.until(lambda: len(federation.rounds("torn")) >= 2, what="no second round")
+    felt = {site: line.felt for site, line in lines.items()}
     for line in lines.values():
         line.cut("reset")
-    time.sleep(3)
+    federation.until(lambda: all(lines[site].felt > felt[site] for site in lines), what="no line is missed again")
     for line in lines.values():
         line.heal()
     return {**made, "end": federation.wait("server")}
@@ -67,7 +68,7 @@ def filled(federation, disk):
     path = checkpoint(federation.folder / "out", "torn")
     before = path.read_bytes()
     disk.fill()
-    code = federation.wait("server", 60)
+    code = federation.wait("server")
     after = path.read_bytes()
     disk.free()
     return {"full": code, "before": before, "after": after, "said": federation.log("server")}
@@ -86,7 +87,7 @@ def test_cut_and_healed_it_is_the_model_of_the_loop_to_the_last_bit(federation, 
 
 
 def test_who_is_waited_for_is_named_while_the_server_waits(torn):
-    assert "site-1" in torn["late"] and "after 1" in torn["late"]
+    assert "site-1" in torn["late"] and int(re.search(r"after (\d+) s", torn["late"])[1]) >= 10
 
 
 def test_a_node_that_died_is_succeeded_without_the_minute_in_which_its_key_is_taken(federation, torn):
@@ -108,7 +109,7 @@ def patient(federation, deployed_study, torn, lines, disks):
     """A short deadline: site-2 is cut off for longer than that and comes back; then the disk of site-0 is full."""
     study = deployed_study("patient", MANY, "[federation.participation]\nminimum-cohort = 2")
     deadline = federation.deadline("torn", least=8)
-    federation.serve(study, "--gather", "120", "--deadline", str(deadline), name="patient")
+    federation.serve(study, "--gather", "1000", "--deadline", str(deadline), name="patient")
 
     def until(trouble, site, after=0):
         """The first round after ``after`` in which ``site`` met ``trouble``, or with "" none."""
