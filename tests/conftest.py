@@ -137,8 +137,8 @@ class CommandLine:
 
 
 @pytest.fixture(scope="session")
-def consilium_cli(tmp_path_factory):
-    """``consilium_cli("run", file, "--json")`` -> Done."""
+def consilium_cli(tmp_path_factory, why_no_disk):
+    """``consilium_cli("run", file, "--json")`` -> Done.  It is started where mounts are private: it sees those made."""
     folder = tmp_path_factory.mktemp("commands")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     process = subprocess.Popen(
