@@ -14,10 +14,13 @@ from pathlib import Path
 
 import pytest
 
+LONGEST = ("end_to_end", "docs", "study")
+"""Folders whose files take longest: first, so that what is left at the end is short files, and no worker waits."""
+
 
 def pytest_collection_modifyitems(items):
-    """Federations of processes first: they wait for each other more than they compute, and take longest."""
-    items.sort(key=lambda item: item.path.parent.name != "end_to_end")
+    """Federations of processes before all: they wait for each other more than they compute."""
+    items.sort(key=lambda item: LONGEST.index(name) if (name := item.path.parent.name) in LONGEST else len(LONGEST))
 
 
 SERVER = Path(__file__).parent / "end_to_end" / "fork_server.py"
@@ -97,6 +100,10 @@ class Running:
         code = self.server.ask({"wait": self.pid})
         return Done(code, self.out.read_text(encoding="utf-8"), self.err.read_text(encoding="utf-8"))
 
+    def poll(self):
+        """Its exit code, or None while it runs; not to be asked again once there is one."""
+        return self.server.ask({"poll": self.pid})
+
 
 @dataclass
 class CommandLine:
@@ -111,11 +118,18 @@ class CommandLine:
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
-    def start(self, *words, cwd=None, env=None, most_bytes=0):
+    def start(self, *words, cwd=None, env=None, most_bytes=0, log=None, program=""):
+        """Start it; with ``log``, which is appended to, in a session of its own; ``program``: see fork_server.py."""
         self.count += 1
-        out, err = (self.folder / f"{self.count}.{name}" for name in ("out", "err"))
+        out, err = (log or self.folder / f"{self.count}.{name}" for name in ("out", "err"))
         request = {"words": [str(w) for w in words], "cwd": str(cwd or self.folder), "env": env or {}}
-        request |= {"out": str(out), "err": str(err), "most_bytes": most_bytes}
+        request |= {
+            "out": str(out),
+            "err": str(err),
+            "most_bytes": most_bytes,
+            "session": log is not None,
+            "program": str(program),
+        }
         return Running(self, self.ask({"start": request}), out, err)
 
     def __call__(self, *words, **how):
@@ -123,8 +137,8 @@ class CommandLine:
 
 
 @pytest.fixture(scope="session")
-def consilium_cli(tmp_path_factory):
-    """``consilium_cli("run", file, "--json")`` -> Done."""
+def consilium_cli(tmp_path_factory, why_no_disk):
+    """``consilium_cli("run", file, "--json")`` -> Done.  It is started where mounts are private: it sees those made."""
     folder = tmp_path_factory.mktemp("commands")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     process = subprocess.Popen(

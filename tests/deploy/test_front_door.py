@@ -118,7 +118,7 @@ def door():
     thread.start()
 
     def run(work):
-        return asyncio.run_coroutine_threadsafe(work, loop).result(20)
+        return asyncio.run_coroutine_threadsafe(work, loop).result(300)
 
     behind = run(asyncio.start_server(link.serve, "127.0.0.1", 0))
     before = Gateway(behind.sockets[0].getsockname(), tls=None, trust=None, limits=ConnectionLimits(seconds=2))

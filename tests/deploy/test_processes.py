@@ -11,7 +11,7 @@ import pytest
 from consilium.core.errors import Failed, Refused
 from consilium.deploy.transport.processes import Child, is_loopback, new_secret, parse_address, refuse_insecure
 
-SLEEP = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(60)"]
+SLEEP = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(600)"]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
@@ -55,7 +55,7 @@ def test_a_secret_is_new_each_time_and_for_its_owner(tmp_path):
 def test_a_child_reports_nothing_and_is_told_apart_when_it_ends(tmp_path):
     show = "import os; print(os.environ['FLWR_TELEMETRY_ENABLED'], os.environ['FLWR_DISABLE_UPDATE_CHECK'])"
     child = Child("the child", [sys.executable, "-c", show], tmp_path, tmp_path / "log")
-    child.process.wait(20)
+    child.process.wait(300)
     assert child.last_words() == "0 1"
     with pytest.raises(Failed, match="the child has ended: 0 1"):
         child.check()
@@ -66,7 +66,7 @@ def test_a_child_does_not_outlive_a_parent_that_is_killed(tmp_path):
     code = (
         "import time; from pathlib import Path; from consilium.deploy.transport.processes import Child\n"
         f"made = Child('x', {SLEEP!r}, Path({str(tmp_path)!r}), Path({str(tmp_path / 'log')!r}))\n"
-        "print(made.process.pid, flush=True); time.sleep(60)"
+        "print(made.process.pid, flush=True); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
         child = int(parent.stdout.readline())
@@ -80,7 +80,7 @@ def alive(pid):
     return status.exists() and "zombie" not in status.read_text()
 
 
-def until(true, seconds=30):
+def until(true, seconds=300):
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end

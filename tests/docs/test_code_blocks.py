@@ -1,7 +1,7 @@
 """Every code block in the documentation runs.
 
-The blocks of one page run in order, in one fresh interpreter and one empty folder (with the repository's ``studies/``
-in it), as a reader would run them:
+The blocks of one page run in order, in one process and one empty folder (with the repository's ``studies/`` in it), as
+a reader would run them; a command has a process of its own:
 
     python             run, all blocks of the page in one namespace
     bash, console      every command must be `consilium ...`, which is run; or `./scripts/NAME ...`, which must exist.
@@ -18,7 +18,6 @@ A comment on the line before a block says what else to do with it:
 import json
 import os
 import re
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +29,6 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 RUN = {"python", "bash", "console", "sh", "shell", "toml"}
 MARK = re.compile(r"^\s*<!--\s*(not run|file|exit)\s*:?\s*(.*?)\s*-->\s*$")
 DRIVER = Path(__file__).with_name("page_driver.py")
-SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -61,32 +59,29 @@ def blocks(text):
         before = line
 
 
-def run_page(page, folder, text=None):
-    """Run a page's blocks in ``folder``; what the driver wrote and its exit code."""
-    (folder / "studies").symlink_to(ROOT / "studies")
-    page_blocks = blocks(text or page.read_text(encoding="utf-8"))
-    steps = [asdict(b) for b in page_blocks if b.mark != "not run" and (b.language in RUN or b.mark == "file")]
-    job = {"page": str(page), "root": str(ROOT), "steps": steps}
-    environment = {**os.environ, "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "100"}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    return subprocess.run(
-        [sys.executable, str(DRIVER)],
-        cwd=folder,
-        env=environment,
-        input=json.dumps(job),
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+@pytest.fixture
+def run_page(consilium_cli, tmp_path):
+    """``run_page(page)`` runs a page's blocks in a folder of its own: what it wrote, and its exit code."""
+    (tmp_path / "studies").symlink_to(ROOT / "studies")
+    environment = {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "100"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+    def run(page, text=None):
+        page_blocks = blocks(text or page.read_text(encoding="utf-8"))
+        steps = [asdict(b) for b in page_blocks if b.mark != "not run" and (b.language in RUN or b.mark == "file")]
+        job = consilium_cli.folder / "page.json"
+        job.write_text(json.dumps({"page": str(page), "root": str(ROOT), "steps": steps}), encoding="utf-8")
+        return consilium_cli(job, program=DRIVER, cwd=tmp_path, env=environment)
+
+    return run
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if p.exists()], ids=lambda p: str(p.relative_to(ROOT)))
-def test_the_page_runs(page, tmp_path):
+def test_the_page_runs(page, run_page):
     if not any(b.language in RUN for b in blocks(page.read_text(encoding="utf-8"))):
         return
-    done = run_page(page, tmp_path)
-    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    done = run_page(page)
+    assert done.code == 0, f"{done.out[-2000:]}\n{done.err[-4000:]}"
 
 
 def not_run():
@@ -113,13 +108,13 @@ def test_a_block_that_is_not_run_says_why(reason):
         ("```bash\nconsilium no-such-command\n```", "page.md:2"),
     ],
 )
-def test_a_block_that_fails_is_found(tmp_path, text, complaint):
-    done = run_page(Path("page.md"), tmp_path, text)
-    assert done.returncode != 0
-    assert complaint in done.stderr
+def test_a_block_that_fails_is_found(run_page, text, complaint):
+    done = run_page(Path("page.md"), text)
+    assert done.code != 0
+    assert complaint in done.err
 
 
-def test_blocks_run_in_order_in_one_folder(tmp_path):
+def test_blocks_run_in_order_in_one_folder(run_page):
     text = (
         "<!-- file: part.py -->\n```python\nVALUE = 3\n```\n"
         "1. In a list:\n\n   ```python\n   import part\n   kept = part.VALUE\n   ```\n\n"
@@ -128,8 +123,8 @@ def test_blocks_run_in_order_in_one_folder(tmp_path):
         "```text\nnot code\n```\n"
         "```console\n$ ./scripts/test\n3 passed\n```\n"
     )
-    done = run_page(Path("page.md"), tmp_path, text)
-    assert done.returncode == 0, done.stderr
+    done = run_page(Path("page.md"), text)
+    assert done.code == 0, done.err
 
 
 STUDY = """name = "small"
@@ -140,17 +135,15 @@ federation = { kind = "fed-avg", rounds = 1 }
 """
 
 
-def test_a_study_is_planned_and_a_wrong_one_is_found(tmp_path):
+def test_a_study_is_planned_and_a_wrong_one_is_found(run_page):
     right = (
         f"<!-- file: small.toml -->\n```toml\n{STUDY}```\n```console\n$ consilium plan small.toml --json\nmuch\n```\n"
     )
-    done = run_page(Path("page.md"), tmp_path, right)
-    assert done.returncode == 0, done.stderr
-    assert '"arms"' in done.stdout
-    (tmp_path / "studies").unlink()
-    done = run_page(Path("page.md"), tmp_path, f"```toml\n{STUDY}modle = 1\n```\n")
-    assert done.returncode != 0
-    assert "ended with 2" in done.stderr
-    (tmp_path / "studies").unlink()
-    done = run_page(Path("page.md"), tmp_path, f"<!-- exit: 2 -->\n```toml\n{STUDY}modle = 1\n```\n")
-    assert done.returncode == 0, done.stderr
+    done = run_page(Path("page.md"), right)
+    assert done.code == 0, done.err
+    assert '"arms"' in done.out
+    done = run_page(Path("page.md"), f"```toml\n{STUDY}modle = 1\n```\n")
+    assert done.code != 0
+    assert "ended with 2" in done.err
+    done = run_page(Path("page.md"), f"<!-- exit: 2 -->\n```toml\n{STUDY}modle = 1\n```\n")
+    assert done.code == 0, done.err

@@ -5,11 +5,11 @@ import json
 import math
 import os
 import signal
+import socket
 import statistics
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -40,32 +40,57 @@ lr = 0.1
 """
 
 
+class Forked:
+    """A program of the fork server, with the part of Popen's interface that is used here."""
+
+    def __init__(self, running):
+        self.running, self.pid, self.returncode = running, running.pid, None
+
+    def poll(self):
+        if self.returncode is None:
+            self.returncode = self.running.poll()
+        return self.returncode
+
+    def wait(self):
+        if self.returncode is None:
+            self.returncode = self.running.wait().code
+        return self.returncode
+
+    def kill(self):
+        if self.poll() is None:
+            self.running.send(signal.SIGKILL)
+
+
 class Federation:
     """One folder with keys, sites and a server's output."""
 
-    def __init__(self, folder, sites=("site-0", "site-1", "site-2")):
-        self.folder, self.sites = folder, sites
+    def __init__(self, folder, cli, sites=("site-0", "site-1", "site-2")):
+        self.folder, self.cli, self.sites = folder, cli, sites
         self.address = f"127.0.0.1:{free_port()}"
         self.children = {}
         makers = [("server", "--address", "127.0.0.1", "--out", folder / "keys")]
         makers += [("site", site, "--out", folder / site) for site in sites]
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda words: self.run("keys", *words), makers))
+        for words in makers:
+            done = cli("keys", *words)
+            assert done.code == 0, done.err
         for site in sites:
             public = (folder / site / f"{site}.pub").read_bytes()
             (folder / "keys" / "sites" / f"{site}.pub").write_bytes(public)
 
-    def run(self, *words):
-        done = subprocess.run(command(*words), capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stderr
-        return done
+    def start(self, name, *words, afresh=False):
+        """Start a program under ``name``, in a session of its own; its output goes to NAME.log.
 
-    def start(self, name, *words):
-        """Start a program under ``name``, in a session of its own; its output goes to NAME.log."""
-        with (self.folder / f"{name}.log").open("a") as log:
-            self.children[name] = subprocess.Popen(command(*words), stdout=log, stderr=log, start_new_session=True)
+        ``afresh``: as a person starts it, by an interpreter of its own; else by the fork server, without the imports.
+        """
+        path = self.folder / f"{name}.log"
+        if not afresh:
+            self.children[name] = Forked(self.cli.start(*words, log=path))
+            return
+        with path.open("a") as log:
+            words = [sys.executable, "-m", "consilium", *map(str, words)]
+            self.children[name] = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
 
-    def join(self, site, *more, name=None, key=None, ca=None, address=None):
+    def join(self, site, *more, name=None, key=None, ca=None, address=None, afresh=False):
         key = key or self.folder / site / f"{site}.key"
         state = self.folder / (name or site) / "state"
         words = [
@@ -78,11 +103,11 @@ class Federation:
             "--ca",
             ca or self.folder / "keys" / "ca.crt",
         ]
-        self.start(name or site, *words, "--data", "study", "--state", state, *more)
+        self.start(name or site, *words, "--data", "study", "--state", state, *more, afresh=afresh)
 
-    def serve(self, study, *more, name="server"):
+    def serve(self, study, *more, name="server", afresh=False):
         words = ["serve", study, "--out", self.folder / "out", "--keys", self.folder / "keys"]
-        self.start(name, *words, "--address", self.address, *more)
+        self.start(name, *words, "--address", self.address, *more, afresh=afresh)
 
     def kill(self, name):
         """As `kill -9` of the program that was started; what it started must end by itself."""
@@ -109,40 +134,44 @@ class Federation:
         """Whole seconds in which a site of this machine, as busy as it is, answers a round like those of ``study``."""
         return max(least, math.ceil(6 * statistics.median(line["seconds"] for line in self.rounds(study))))
 
-    def until(self, true, seconds=180, what=""):
-        """Wait until ``true()``; says what every program said if it never is."""
+    def until(self, true, seconds=600, what=""):
+        """Wait until ``true()``; says what every program said if it never is.  The seconds only end a hang."""
         end = time.monotonic() + seconds
         while not true():
             assert time.monotonic() < end, f"{what}\n" + "\n".join(f"--- {n}\n{self.log(n)}" for n in self.children)
             time.sleep(0.1)
 
-    def wait(self, name="server", seconds=240):
+    def wait(self, name="server", seconds=600):
         """The exit code of a program that ends by itself."""
         self.until(lambda: self.children[name].poll() is not None, seconds, f"{name} does not end")
         return self.children.pop(name).returncode
 
+    def closed(self):
+        """Whether nobody listens at the server's address."""
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", int(self.address.split(":")[1]))) != 0
+
     def close(self):
+        """End what still runs: asked first, so that it ends what it started, and by force after a while."""
         for child in self.children.values():
             if child.poll() is None:
                 os.killpg(child.pid, signal.SIGCONT)
-                child.terminate()
+                os.kill(child.pid, signal.SIGTERM)
+        end = time.monotonic() + 15
+        while time.monotonic() < end and any(child.poll() is None for child in self.children.values()):
+            time.sleep(0.05)
         for child in self.children.values():
-            try:
-                child.wait(15)
-            except subprocess.TimeoutExpired:
+            if child.poll() is None:
                 os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
 
 
-def command(*words):
-    return [sys.executable, "-m", "consilium", *map(str, words)]
-
-
 @pytest.fixture(scope="module")
-def federation(tmp_path_factory):
+def federation(tmp_path_factory, consilium_cli):
     """Keys for a server and three sites; nothing runs yet."""
     pytest.importorskip("flwr", reason="the extra flower is not installed")
-    made = Federation(tmp_path_factory.mktemp("federation"))
+    consilium_cli.ask({"deploy": True})
+    made = Federation(tmp_path_factory.mktemp("federation"), consilium_cli)
     yield made
     made.close()
 

@@ -44,7 +44,7 @@ class Cutter:
         self._loop.close()
 
     def _do(self, work):
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(300)
 
     async def _cut(self, how):
         self.how = how

@@ -36,7 +36,7 @@ class Intruder:
     def call(self, word, message, fields):
         """The status of one call in a connection of its own."""
         fields = {**fields, "content-type": "application/protobuf"}
-        with httpx.Client(verify=ssl.create_default_context(cafile=self.ca), timeout=30) as client:
+        with httpx.Client(verify=ssl.create_default_context(cafile=self.ca), timeout=300) as client:
             url = f"https://{self.address}/v1/fleet/{word}"
             return client.post(url, headers=fields, content=message.SerializeToString()).status_code
 

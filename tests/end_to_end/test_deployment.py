@@ -2,7 +2,6 @@
 
 import json
 import ssl
-import time
 import urllib.error
 import urllib.request
 
@@ -13,30 +12,34 @@ from consilium.deploy.transport.certificates import make_server_keys, make_site_
 from consilium.study.run.study import Study
 
 ROUNDS = 5
+TERMS = ("--gather", "1000", "--deadline", "1000")
+"""Seconds that nobody waits for."""
 
 
 @pytest.fixture(scope="module")
 def finished(federation, deployed_study):
     """One training in which a site and the server are killed; strangers try the door meanwhile."""
     study = deployed_study("deployed", ROUNDS)
-    federation.serve(study, "--gather", "120", "--deadline", "120")
+    federation.serve(study, *TERMS, afresh=True)
     for site in federation.sites:
-        federation.join(site)
+        federation.join(site, afresh=site == "site-0")
     make_site_key("stranger", federation.folder / "stranger")
     make_server_keys(federation.folder / "foreign", ["127.0.0.1"])
     federation.until(lambda: len(federation.rounds()) >= 1, what="no first round")
     refusals = {path: knock(federation, path) for path in ("/v1/control/start-run", "/v1/runtime/acquire-task")}
+    federation.kill("site-1")  # until it is back no round ends
     federation.join("site-2", name="stranger", key=federation.folder / "stranger" / "stranger.key")
     federation.join("site-2", name="misled", ca=federation.folder / "foreign" / "ca.crt")
-    federation.kill("site-1")
-    federation.join("site-1")
     federation.until(lambda: "does not take this key yet" in federation.log("stranger"), what="the stranger is let in")
     federation.kill("stranger")
     misled = federation.wait("misled")
+    alone = len(federation.rounds())
+    federation.join("site-1")
+    federation.until(lambda: len(federation.rounds()) > alone, what="no round with the site that was killed")
     federation.kill("server")
-    time.sleep(1)
+    federation.until(federation.closed, what="the front door outlives the server")
     before = len(federation.rounds())
-    federation.serve(study, "--gather", "120", "--deadline", "120")
+    federation.serve(study, *TERMS)
     code = federation.wait("server")
     return {"study": study, "code": code, "before": before, "refusals": refusals, "misled": misled}
 
@@ -45,7 +48,7 @@ def knock(federation, path):
     """The status of a call through the published port, made without any right."""
     trust = ssl.create_default_context(cafile=str(federation.folder / "keys" / "ca.crt"))
     try:
-        urllib.request.urlopen(f"https://{federation.address}{path}", data=b"", context=trust, timeout=20)
+        urllib.request.urlopen(f"https://{federation.address}{path}", data=b"", context=trust, timeout=300)
     except urllib.error.HTTPError as error:
         return error.code
     return 200
@@ -91,11 +94,12 @@ def test_strangers_are_refused(federation, finished):
     assert "not signed by" in federation.log("misled")
 
 
+@pytest.mark.slow
 def test_a_round_closes_without_a_site_that_never_answers(federation, deployed_study, finished):
     """With two of three, the minimum, once its deadline is over; who was silent stands in the log."""
     study = deployed_study("silent", 3, "[federation.participation]\nminimum-cohort = 2")
     deadline = federation.deadline("deployed", least=6)
-    federation.serve(study, "--gather", "120", "--deadline", str(deadline), name="patient")
+    federation.serve(study, *TERMS[:2], "--deadline", str(deadline), name="patient")
     federation.until(lambda: federation.rounds("silent"), what="no first round")
     federation.kill("site-2")
     assert federation.wait("patient") == 0, federation.log("patient")
@@ -105,10 +109,11 @@ def test_a_round_closes_without_a_site_that_never_answers(federation, deployed_s
     federation.join("site-2")
 
 
+@pytest.mark.slow
 def test_a_site_under_a_wrong_name_is_turned_away_alone_until_it_comes_as_itself(federation, deployed_study, finished):
     federation.kill("site-1")
     federation.join("site-0", name="misnamed", key=federation.folder / "site-1" / "site-1.key")
-    federation.serve(deployed_study("named", 2), "--gather", "120", name="named")
+    federation.serve(deployed_study("named", 2), *TERMS[:2], name="named")
     turned = "site-1 is rejected: the enrolment is that of 'site-0'. start it with --site site-1"
     federation.until(lambda: turned in federation.log("named"), what="nobody is turned away")
     assert federation.children["named"].poll() is None, "the server goes on waiting"
@@ -129,7 +134,7 @@ def test_a_study_that_asks_for_more_epsilon_than_a_site_has_is_refused_and_the_e
     limits.write_text("[budget]\nepsilon = 1.0\ndelta = 1e-4\n")
     federation.kill("site-0")
     federation.join("site-0", "--limits", limits)
-    federation.serve(deployed_study("greedy", 2, private), "--gather", "120", name="greedy")
+    federation.serve(deployed_study("greedy", 2, private), *TERMS[:2], name="greedy")
     assert federation.wait("greedy") == 3
     errors = [json.loads(path.read_text())["error"] for path in federation.folder.glob("out/greedy/trainings/*/*.json")]
     assert len(errors) == 2, "one arm without differential privacy, one with too much epsilon"

@@ -5,7 +5,7 @@ without the site that is away or cannot write, names it, and takes it in again.
 """
 
 import json
-import time
+import re
 
 import pytest
 from safetensors.torch import load_file
@@ -35,7 +35,7 @@ def torn(federation, deployed_study, lines, disks):
     disk is full; then all lines are cut.
     """
     study = deployed_study("torn", ROUNDS)
-    terms = ("--gather", "120", "--deadline", "120")
+    terms = ("--gather", "1000", "--deadline", "1000")
     federation.serve(study, *terms)
     for site, line in lines.items():
         federation.join(site, address=line.address)
@@ -44,19 +44,19 @@ def torn(federation, deployed_study, lines, disks):
     lines["site-2"].cut("reset")
     before = len(federation.log("site-0"))
     federation.kill_node("site-0")
-    time.sleep(3)
+    late = re.compile(r"round \d+: no answer yet from (.*site-1.*)")
+    federation.until(lambda: late.search(federation.log("server")), what="nobody is called late")
     lines["site-1"].heal()
     lines["site-2"].heal()
-    late = f"round {len(federation.rounds('torn')) + 1}: no answer yet from"
-    federation.until(lambda: late in federation.log("server"), what="nobody is called late")
-    made = {"study": study, "before kill": before, "late": federation.log("server").split(late)[1].splitlines()[0]}
+    made = {"study": study, "before kill": before, "late": late.search(federation.log("server"))[1]}
     if disks:
         made |= filled(federation, disks["server"])
         federation.serve(study, *terms)
     federation.until(lambda: len(federation.rounds("torn")) >= 2, what="no second round")
+    felt = {site: line.felt for site, line in lines.items()}
     for line in lines.values():
         line.cut("reset")
-    time.sleep(3)
+    federation.until(lambda: all(lines[site].felt > felt[site] + 1 for site in lines), what="nobody tries again")
     for line in lines.values():
         line.heal()
     return {**made, "end": federation.wait("server")}
@@ -67,7 +67,7 @@ def filled(federation, disk):
     path = checkpoint(federation.folder / "out", "torn")
     before = path.read_bytes()
     disk.fill()
-    code = federation.wait("server", 60)
+    code = federation.wait("server")
     after = path.read_bytes()
     disk.free()
     return {"full": code, "before": before, "after": after, "said": federation.log("server")}
@@ -86,7 +86,7 @@ def test_cut_and_healed_it_is_the_model_of_the_loop_to_the_last_bit(federation, 
 
 
 def test_who_is_waited_for_is_named_while_the_server_waits(torn):
-    assert "site-1" in torn["late"] and "after 1" in torn["late"]
+    assert "site-1" in torn["late"] and int(re.search(r"after (\d+) s", torn["late"])[1]) >= 10
 
 
 def test_a_node_that_died_is_succeeded_without_the_minute_in_which_its_key_is_taken(federation, torn):
@@ -108,7 +108,7 @@ def patient(federation, deployed_study, torn, lines, disks):
     """A short deadline: site-2 is cut off for longer than that and comes back; then the disk of site-0 is full."""
     study = deployed_study("patient", MANY, "[federation.participation]\nminimum-cohort = 2")
     deadline = federation.deadline("torn", least=8)
-    federation.serve(study, "--gather", "120", "--deadline", str(deadline), name="patient")
+    federation.serve(study, "--gather", "1000", "--deadline", str(deadline), name="patient")
 
     def until(trouble, site, after=0):
         """The first round after ``after`` in which ``site`` met ``trouble``, or with "" none."""

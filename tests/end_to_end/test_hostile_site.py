@@ -49,7 +49,7 @@ def rounds(hostile):
 def finished(federation, deployed_study, hostile, rounds):
     """One training: every round another attack by the site, and calls in others' names while it goes on."""
     study = deployed_study("attacked", rounds, PLENTY)
-    federation.serve(study, "--gather", "120", "--deadline", "120")
+    federation.serve(study, "--gather", "1000", "--deadline", "1000")
     for site in federation.sites:
         if site == EVIL:
             attack(federation, hostile)

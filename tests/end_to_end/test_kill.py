@@ -79,7 +79,7 @@ def progress(folder):
 
 
 def reaches(wanted, measure):
-    until = time.monotonic() + 60
+    until = time.monotonic() + 300
     while measure() < wanted and time.monotonic() < until:
         time.sleep(0.002)
 

@@ -52,18 +52,24 @@ def until(true, seconds=300):
     raise AssertionError("it never came")
 
 
-def test_two_workers_one_killed_half_way_make_what_one_run_makes(tmp_path, consilium_cli, as_toml, contents):
-    (tmp_path / "many.toml").write_text(as_toml(STUDY))
-    assert consilium_cli("run", "many.toml", "--out", "whole", "--executor", "serial", cwd=tmp_path).code == 0
+def worked_half_killed(consilium_cli, tmp_path, stages):
+    """The folder of many.toml, done by two workers of which one is killed once so many ``stages`` have ended."""
     done = consilium_cli("prepare", "many.toml", "--out", "out", "--json", cwd=tmp_path)
     folder = tmp_path / "out" / "many"
     assert done.code == 0 and done.json["work"] == "consilium work out/many", done.err
     first, second = (consilium_cli.start("work", "out/many", "--json", cwd=tmp_path) for _ in range(2))
-    until(lambda: ended(folder) >= 12)
+    until(lambda: ended(folder) >= stages)
     first.send(signal.SIGKILL)
     assert first.wait().code == -signal.SIGKILL, "it was over before it was killed"
     done = second.wait()
     assert done.code == 0, done.err
+    return folder
+
+
+def test_two_workers_one_killed_half_way_make_what_one_run_makes(tmp_path, consilium_cli, as_toml, contents):
+    (tmp_path / "many.toml").write_text(as_toml(STUDY))
+    assert consilium_cli("run", "many.toml", "--out", "whole", "--executor", "serial", cwd=tmp_path).code == 0
+    folder = worked_half_killed(consilium_cli, tmp_path, 12)
     assert contents(folder) == contents(tmp_path / "whole" / "many")
     study = json.loads((folder / "study.json").read_text())
     assert {cell["status"] for cell in study["cells"]} == {"ok"} and all(cell["seal"] for cell in study["cells"])
@@ -73,6 +79,24 @@ def test_two_workers_one_killed_half_way_make_what_one_run_makes(tmp_path, consi
     assert again.code == 0 and again.json["trained"] == again.json["attacks_run"] == 0
     late = consilium_cli("work", "out/many", "--json", cwd=tmp_path)
     assert late.code == 0 and late.json["trained"] == 0
+
+
+@pytest.mark.slow
+def test_one_study_of_24_trainings_is_the_same_by_every_executor(tmp_path, consilium_cli, as_toml, contents):
+    """Serial, two local processes, two workers of which one is killed half-way, and a local Dask cluster."""
+    distributed = pytest.importorskip("distributed", reason="the extra cluster is not installed")
+    study = {**STUDY, "seeds": list(range(6))}
+    (tmp_path / "many.toml").write_text(as_toml(study))
+    serial = Study.of(study).run(tmp_path / "serial", quiet=True, executor="serial")
+    assert serial.outcome.trained == 24 and not serial.outcome.failed
+    wanted = contents(serial.folder)
+    local = Study.of(study).run(tmp_path / "local", quiet=True, executor="processes", workers=2)
+    assert local.outcome.trained == 24 and contents(local.folder) == wanted
+    assert contents(worked_half_killed(consilium_cli, tmp_path, 24)) == wanted
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        word = f"dask:{cluster.scheduler_address}"
+        dask = Study.of(study).run(tmp_path / "dask", quiet=True, executor=word)
+    assert dask.outcome.trained == 24 and contents(dask.folder) == wanted
 
 
 @pytest.fixture

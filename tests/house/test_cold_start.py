@@ -1,4 +1,4 @@
-"""Looking something up is quick: help and lists import no torch."""
+"""Looking something up is quick: help and lists import no torch, and int8 imports no compiler."""
 
 import importlib.util
 import subprocess
@@ -9,9 +9,17 @@ import pytest
 HEAVY = ("torch", "sklearn", "scipy", "plotly", "pandas", "dp_accounting")
 
 
-def loaded(code):
+COMPILER = ("torch._dynamo", "torch._inductor")
+INT8 = """
+import torch
+from consilium.defend.model._fx import quantise
+quantise(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU()), [torch.rand(4, 3)])
+"""
+
+
+def loaded(code, heavy=HEAVY):
     """The heavy packages that are in memory after ``code``, in a fresh interpreter."""
-    tail = f"import sys; print('loaded:', *[m for m in {HEAVY} if m in sys.modules])"
+    tail = f"import sys; print('loaded:', *[m for m in {heavy} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\n{tail}"], capture_output=True, text=True, timeout=60, check=True
     )
@@ -43,3 +51,15 @@ def test_a_heavy_import_is_noticed():
 @pytest.mark.parametrize("words", [("--help",), ("list",), ("list", "--json"), ("run", "--help")], ids=" ".join)
 def test_a_light_command_imports_nothing_heavy(words):
     assert loaded(command(*words)) == []
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("torch.fx.config") is None, reason="this torch traces with the compiler in memory"
+)
+def test_an_int8_model_is_made_without_the_compiler():
+    """Torch symbolises where each node was traced, and imports its compiler for that: seconds for every process."""
+    assert loaded(INT8, COMPILER) == []
+
+
+def test_the_compiler_is_noticed():
+    assert loaded("import torch._inductor", COMPILER) == ["torch._dynamo", "torch._inductor"]

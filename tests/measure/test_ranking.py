@@ -76,6 +76,6 @@ def test_it_is_fast_enough():
     g = torch.Generator().manual_seed(0)
     y = torch.randint(10, (600,), generator=g)
     columns = list(torch.rand(10, 600, generator=g))
-    start = time.perf_counter()
+    start = time.process_time()
     auc_interval(columns, y, Stream(0))
-    assert time.perf_counter() - start < 2  # about 0.1 s alone; the machine may be shared
+    assert time.process_time() - start < 2  # of this process alone: about 0.1

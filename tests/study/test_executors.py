@@ -175,7 +175,7 @@ def test_a_stop_kills_the_workers_and_loses_nothing(small, serial_small, tmp_pat
             signal.pause()  # until it is killed
 
     def interrupted(crew, futures):
-        if waiting.wait(60):
+        if waiting.wait(300):
             raise KeyboardInterrupt
         return heard(crew, futures)
 

@@ -38,8 +38,14 @@ def _is_own(name: str, module: ModuleType | None) -> bool:
     file = getattr(module, "__file__", None)
     if not isinstance(file, str) or not file.endswith(".py"):
         return False
+    return _is_own_file(file, name.count("."))
+
+
+@cache
+def _is_own_file(file: str, packages: int) -> bool:
+    """Whether the folder that a module of so many ``packages`` was found in is one where nothing is installed."""
     parents = Path(file).resolve().parents
-    depth = name.count(".") + (Path(file).name == "__init__.py")
+    depth = packages + (Path(file).name == "__init__.py")
     return depth < len(parents) and not _is_installed(parents[depth])
 
 

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.fx.config
 from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.nn import functional as F
@@ -46,6 +47,7 @@ _FLOAT_FUNCTIONS: tuple[Callable[..., Tensor], ...] = (
     *(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
 )
 """What stays in float between int8 layers: torch's int8 kernels of it are wrong (measured, torch 2.13)."""
+_NO_TRACES = "do_not_emit_stack_traces"
 _MOST_ADDED = 4.0
 """How many times the cost of quantisation kernels may add to it: a pooling rounds once more than its reference does,
 1.4 times at most; wrong kernels were at 27 and more (measured over 110 layers)."""
@@ -105,13 +107,27 @@ def _adapter() -> Iterator[None]:
     engine = next((e for e in _ENGINES if e in torch.backends.quantized.supported_engines), None)
     if engine is None:
         raise Refused("this build of torch has no int8 engine", remedy="leave out static-int8")
-    with warnings.catch_warnings(), scoped(Stream(0, ("fx",))):
+    with warnings.catch_warnings(), scoped(Stream(0, ("fx",))), _without_stack_traces():
         warnings.simplefilter("ignore")
         torch.backends.quantized.engine = engine
         try:
             yield
         finally:
             torch.backends.quantized.engine = before
+
+
+@contextmanager
+def _without_stack_traces() -> Iterator[None]:
+    """Nodes of a graph do not record where they were traced: nobody reads it, and it imports the whole compiler."""
+    config = torch.fx.config
+    before = getattr(config, _NO_TRACES, None)  # older releases of torch lack it
+    if before is not None:
+        setattr(config, _NO_TRACES, True)
+    try:
+        yield
+    finally:
+        if before is not None:
+            setattr(config, _NO_TRACES, before)
 
 
 def _traced(module: nn.Module, example: Tensor) -> GraphModule:
