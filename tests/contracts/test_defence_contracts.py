@@ -1,7 +1,4 @@
-"""One contract for every defence in the catalogue, and for each of its checks a broken entry that must fail it.
-
-A new file in ``defend/`` is covered without an edit here; if it has no default configuration, name one in KNOBS.
-"""
+"""One contract for every defence, new files too (KNOBS for those without defaults), and a broken entry for each check."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

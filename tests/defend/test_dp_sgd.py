@@ -24,8 +24,7 @@ from consilium.learn.tasks.single_label import SingleLabel
 from consilium.measure.accounting.noise_calibration import noise_multiplier
 from consilium.measure.accounting.privacy import epsilon
 
-CLIP = 0.5
-ALL = Schedule(rounds=1, epochs=1, batch=0)
+CLIP, ALL, LOSS = 0.5, Schedule(rounds=1, epochs=1, batch=0), TaskLoss(SingleLabel())
 
 
 def rule(**knobs):
@@ -51,9 +50,7 @@ def data(n=40, seed=1, shape=(1, 8, 8)):
 
 def gradient(made, records, net, objective=None, schedule=ALL, seed=5, scale=1.0):
     params, buffers = net.start()
-    return made.oracle(records, net, objective or TaskLoss(SingleLabel()), schedule, Stream(seed))(
-        params * scale, buffers
-    ).value
+    return made.oracle(records, net, objective or LOSS, schedule, Stream(seed))(params * scale, buffers).value
 
 
 # --- what one record can change -----------------------------------------------------------------------------------
@@ -85,7 +82,7 @@ def test_one_record_moves_the_sum_by_at_most_the_clip(chunk):
 
 @pytest.mark.parametrize("attack", [AdversarialTraining(0.1, steps=1), AdversarialTraining(0.1, steps=3, share=0.5)])
 def test_adversarial_training_inside_keeps_that(attack):
-    moved = moved_by_replacing(rule(), network(), attack.objective(TaskLoss(SingleLabel())))
+    moved = moved_by_replacing(rule(), network(), attack.objective(LOSS))
     assert 0.5 * CLIP < moved <= 2 * CLIP * (1 + 1e-4)
 
 
@@ -211,7 +208,7 @@ def test_an_empty_sample_is_noised_and_charged():
     net = network()
     params, buffers = net.start()
     made = rule(noise_multiplier=2.0)
-    oracle = made.oracle(data(30), net, TaskLoss(SingleLabel()), Schedule(1, 1, 1), Stream(0))
+    oracle = made.oracle(data(30), net, LOSS, Schedule(1, 1, 1), Stream(0))
     empty = [not (coins < 1 / 30).any() for coins in _coins(30, 60, Stream(0))]
     assert sum(empty) > 5
     for number in range(60):
@@ -234,7 +231,7 @@ def _coins(n, steps, stream):
 def test_every_call_is_charged_and_only_calls():
     net = network()
     params, buffers = net.start()
-    oracle = rule().oracle(data(40), net, TaskLoss(SingleLabel()), Schedule(3, 2, 8), Stream(0))
+    oracle = rule().oracle(data(40), net, LOSS, Schedule(3, 2, 8), Stream(0))
     assert oracle.steps == 10
     assert epsilon([oracle.charge()], 1e-5).epsilon == 0
     for _ in range(4):
@@ -263,7 +260,7 @@ def test_its_own_batch_replaces_the_federation_s():
     assert made.schedule(Schedule(10, 2, 64)) == Schedule(10, 2, 16)
     assert rule().schedule(Schedule(10, 2, 64)) == Schedule(10, 2, 64)
     assert made.step_charge(40, Schedule(10, 2, 64)) == PoissonSampled(0.4, Gaussian(1.0))
-    assert made.oracle(data(40), network(), TaskLoss(SingleLabel()), Schedule(10, 2, 64), Stream(0)).steps == 5
+    assert made.oracle(data(40), network(), LOSS, Schedule(10, 2, 64), Stream(0)).steps == 5
 
 
 def test_all_at_once_is_rate_one():
@@ -279,7 +276,7 @@ def test_fewer_records_than_the_batch_are_refused_naming_both():
     with pytest.raises(Unlawful, match="20 training records are fewer than the expected batch of 32"):
         rule().step_charge(20, Schedule(1, 1, 32))
     with pytest.raises(Unlawful, match="batch"):
-        rule().oracle(data(20), network(), TaskLoss(SingleLabel()), Schedule(1, 1, 32), Stream(0))
+        rule().oracle(data(20), network(), LOSS, Schedule(1, 1, 32), Stream(0))
 
 
 def test_a_delta_of_one_over_n_is_refused():
@@ -331,7 +328,7 @@ def test_modules_that_mix_examples_are_refused_with_the_reason(module, reason):
         rule().refuse(network(module), (1, 8, 8))
     assert refused.value.remedy
     with pytest.raises(Unlawful, match=reason):
-        rule().oracle(data(), network(module), TaskLoss(SingleLabel()), ALL, Stream(0))
+        rule().oracle(data(), network(module), LOSS, ALL, Stream(0))
 
 
 @pytest.mark.parametrize("module", [conv(), nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 3))])
@@ -396,7 +393,7 @@ def test_it_learns_a_planted_signal():
     net = network(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)))
     made, work = DPSGD(epsilon=2.0, delta=1e-4).rule(MeanGradient()), Schedule(rounds=1, epochs=5, batch=40)
     params, buffers = net.start()
-    oracle = made.oracle(records, net, TaskLoss(SingleLabel()), work, Stream(4))
+    oracle = made.oracle(records, net, LOSS, work, Stream(4))
     for _ in range(oracle.steps):
         params = params - 0.5 * oracle(params, buffers).value
     assert (net.logits(params, buffers, records.x).argmax(1) == y).float().mean() > 0.95
