@@ -1,4 +1,4 @@
-"""One contract for every defence, new files too (KNOBS for those without defaults), and a broken entry for each check."""
+"""One contract for every defence, new files too (KNOBS where there are no defaults); a broken entry for each check."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

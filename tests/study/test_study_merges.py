@@ -133,9 +133,13 @@ def test_rounds_without_a_model_are_said_and_most_of_them_are_a_failure(tmp_path
     assert "float32 has no square of that" in evidence_of(early)["error"]
 
 
-def test_absence_alone_is_no_fault():
+def test_absence_alone_is_no_fault_but_is_said_and_a_model_that_no_round_changed_is_none():
     away = [{"round": k, "aborted": "0 of 2 updates", "refused": [], "broken": 0} for k in range(5)]
-    check_rounds(away, print)
-    assert merge_notes(away) == []
+    some = [*away[:4], {"round": 4, "aborted": "", "refused": [], "broken": 0}]
+    check_rounds(some, print)
+    assert merge_notes(some) == ["4 of 5 rounds made no model, as too few sites sent an update (rounds 0, 1, 2, 3)"]
+    assert merge_notes(some[4:]) == []
+    with pytest.raises(Failed, match="none of 5 rounds made a model, so what would be released is the untrained start"):
+        check_rounds(away, print)
     with pytest.raises(Failed, match="5 of 5 rounds made no model"):
         check_rounds([{**line, "broken": 1, "aborted": "the merged model is broken"} for line in away], print)

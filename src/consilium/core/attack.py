@@ -17,6 +17,7 @@ from .random import Stream
 from .records import Records
 from .task import Task
 from .threat import Granted, RecordsView, RoundView, ThreatModel, View, require
+from .untouched import untouched
 from .update import Payload, Update
 
 __all__ = ["Attack", "Corruption"]
@@ -57,8 +58,13 @@ class Attack(Entry, ABC, Generic[Granted]):
 
     @final
     def __call__(self, view: View, memory: Payload, generator: torch.Generator) -> Finding:
-        """Check the view, then run."""
-        return self.run(require(view, self.needs, self.kind()), memory, generator)
+        """Check the view, then run.
+
+        An attack from elsewhere that writes into what it is shown fails, and what it wrote is undone.
+        """
+        granted = require(view, self.needs, self.kind())
+        with untouched(granted, self):
+            return self.run(granted, memory, generator)
 
 
 @dataclass(frozen=True)

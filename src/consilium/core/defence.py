@@ -134,6 +134,10 @@ class MergeDefence(Defence):
         """The merge to use among ``cohort``; noise is drawn from ``stream``."""
         return self.merge()
 
+    def weakness(self, cohort: Cohort) -> str:
+        """Why it does next to nothing among ``cohort``, as the rest of a sentence; empty where it does something."""
+        return ""
+
     def promise(self, cohort: Cohort) -> Promise | None:
         """What it claims for each site of ``cohort``; None if no guarantee is claimed."""
         return None

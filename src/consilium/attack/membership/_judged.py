@@ -12,9 +12,16 @@ from consilium.measure.membership import membership
 
 __all__ = ["judged"]
 
+_TIED = (
+    "Every judged record has the same score: with these parameters the attack tells no record from another, whatever "
+    "the model, and its figures say nothing of leakage."
+)
+
 
 def judged(scores: Tensor, view: QueryView, generator: torch.Generator, *notes: str) -> Finding:
     """The figures of ``scores (n,)``, computed on the candidates whose membership the adversary does not know."""
     seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
     measures = membership(scores, view.member, Stream(seed), known=view.known)
+    if len(torch.unique(scores[~view.known])) == 1:
+        notes = (*notes, _TIED)
     return Finding(measures, {"score": scores, "member": view.member, "known": view.known}, notes=notes)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from consilium.core.defence import MergeDefence
-from consilium.core.merge import Aggregator
+from consilium.core.merge import Aggregator, Cohort
 
 from ._coordinate_median import CoordinateMedian
 
@@ -21,6 +21,11 @@ __all__ = ["Median"]
 @dataclass(frozen=True)
 class Median(MergeDefence):
     """Merges by the median of each coordinate; every site counts once, its weight is ignored."""
+
+    def weakness(self, cohort: Cohort) -> str:
+        """Of one or two updates the median is the mean."""
+        size = f"{cohort.expected:.3g} updates a round"
+        return f"the median of {size} is their mean, so it withstands nobody" if cohort.expected < 3 else ""
 
     def merge(self) -> Aggregator:
         """The coordinate-wise median."""

@@ -55,7 +55,7 @@ def merge_record(
 def check_rounds(rounds: Sequence[RoundReport], say: Callable[[str], None]) -> None:
     """Say which rounds were lost to refused updates or broken models; with most of them lost nothing was trained.
 
-    Raises Failed: more than half of the ``rounds`` made no model.
+    Raises Failed: more than half of the ``rounds`` were lost so, or none of them made a model.
     """
     lost = _lost(rounds)
     for note in merge_notes(rounds):
@@ -65,15 +65,28 @@ def check_rounds(rounds: Sequence[RoundReport], say: Callable[[str], None]) -> N
             f"{len(lost)} of {len(rounds)} rounds made no model (rounds {_numbers(lost)}): {_why(lost[-1])}",
             remedy="leave out the sites that are refused, or mend them, and train under another name",
         )
+    if rounds and all(r.get("aborted") for r in rounds):
+        raise Failed(
+            f"none of {len(rounds)} rounds made a model, so what would be released is the untrained start: "
+            f"{rounds[-1].get('aborted')}",
+            remedy="use a larger fraction or availability, a smaller minimum-cohort, or more rounds",
+        )
 
 
 def merge_notes(rounds: Sequence[RoundReport]) -> list[str]:
-    """A sentence for rounds that were lost to refused updates or broken models; none where there are none."""
-    lost = _lost(rounds)
+    """Sentences for rounds that made no model: too few updates, refused ones or broken models; none without any."""
+    lost, absences = (
+        _lost(rounds),
+        [r for r in rounds if r.get("aborted") and not (r.get("refused") or r.get("broken"))],
+    )
+    notes = []
+    if absences:
+        summary = f"{len(absences)} of {len(rounds)} rounds made no model, as too few sites sent an update"
+        notes.append(f"{summary} (rounds {_numbers(absences)})")
     if not lost:
-        return []
+        return notes
     summary = f"{len(lost)} of {len(rounds)} rounds made no model and left the last good one (rounds {_numbers(lost)})"
-    return [f"{summary}; the last because: {_why(lost[-1])}"]
+    return [*notes, f"{summary}; the last because: {_why(lost[-1])}"]
 
 
 def _lost(rounds: Sequence[RoundReport]) -> list[RoundReport]:

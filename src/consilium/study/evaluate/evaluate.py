@@ -39,7 +39,7 @@ from consilium.study.store.error_summary import error_summary
 
 from .canary_audit import Auditor
 from .observer_replay import ObserverReplay
-from .release import Released
+from .release import Released, custom_answers
 from .seals import scores_hold
 from .shadow_training import Retraining
 from .views import grant
@@ -87,7 +87,9 @@ def judge(model: Released, data: Consortium, stream: Stream, folder: Path) -> Ju
     record: ``id``, ``unit``, ``label``, ``predicted`` and ``correct`` ``(n,)``.
     """
     logits, test = answers(model.module, data.test.x), data.test
-    _refuse_company(model.plain, data)
+    _refuse_company(model.plain, "the model", data)
+    if custom_answers(model.module):
+        _refuse_odd_answers(model, logits, data)
     task = data.task
     figures = task.measures(logits, test.y, test.units, data.classes, stream)
     predicted = task.predicted(logits).cpu()
@@ -102,12 +104,24 @@ def judge(model: Released, data: Consortium, stream: Stream, folder: Path) -> Ju
     return Judgement(figures, task.is_collapsed(logits), _FILE, file_digest(folder / _FILE))
 
 
-def _refuse_company(plain: nn.Module, data: Consortium) -> None:
+def _refuse_odd_answers(model: Released, logits: Tensor, data: Consortium) -> None:
+    """An answer defence from elsewhere is held to what a model is: one answer a record, the same in any company."""
+    again = answers(model.module, data.test.x)
+    if not torch.equal(torch.nan_to_num(again), torch.nan_to_num(logits)):
+        reason = "the answer defences answer the same records otherwise when they are asked again"
+        raise Failed(reason, remedy="draw nothing in an answer, or derive it from the record alone", where="answer")
+    if bool(logits.isnan().any()) and not bool(answers(model.plain, data.test.x).isnan().any()):
+        reason = "the answer defences make NaN of answers that the model has"
+        raise Failed(reason, remedy="return probabilities from 0 to 1", where="answer")
+    _refuse_company(model.module, "the answer defences", data, custom=True)
+
+
+def _refuse_company(plain: nn.Module, whose: str, data: Consortium, custom: bool = False) -> None:
     """Custom code may answer otherwise in a batch of another size, or beside another record: no figure is right then.
 
     Compared on test records, in the batches of this judgement and in those that attacks ask in.
     """
-    if not has_custom_code(plain):
+    if not custom and not has_custom_code(plain):
         return
     x, most = data.test.x, sum(len(site.records.train) for site in data.sites)
     tolerance = 1e-3 if x.device.type == "cpu" else 1e-2
@@ -121,7 +135,7 @@ def _refuse_company(plain: nn.Module, data: Consortium) -> None:
         return
     told_of = departed or f"in batches of {min(_BATCH, len(x))} test record {record} is answered otherwise than alone"
     raise Failed(
-        f"an answer of the model depends on the other records of its batch: {told_of}",
+        f"an answer of {whose} depends on the other records of its batch: {told_of}",
         remedy="let forward treat each record alone, in batches of every size and whatever is in them",
         where="model",
     )

@@ -25,7 +25,7 @@ from consilium.core.task import Task
 from consilium.core.tensor_files import read_tensors, write_tensors
 from consilium.learn.alike import departure
 
-__all__ = ["Answering", "Released", "release", "restore", "unbroken"]
+__all__ = ["Answering", "Released", "custom_answers", "release", "restore", "unbroken"]
 
 _LABEL = 1e-6
 """What the answered label's confidence is raised by: it breaks a tie made by rounding and tells no more."""
@@ -59,6 +59,13 @@ class Answering(nn.Module):
         # The label is answered beside the confidences: where rounding made a tie, it stays the model's own.
         answered = answered.scatter_add(1, top, torch.full_like(top, _LABEL, dtype=answered.dtype))
         return answered.clamp_min(_FLOOR).log()
+
+
+def custom_answers(module: nn.Module) -> bool:
+    """Whether ``module`` answers through a defence whose code is from elsewhere."""
+    defences = module.defences if isinstance(module, Answering) else ()
+    own = __name__.partition(".")[0]
+    return any(type(defence).__module__.partition(".")[0] != own for defence in defences)
 
 
 def release(

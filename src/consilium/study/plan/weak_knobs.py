@@ -18,6 +18,7 @@ _Knobs = Mapping[str, Any]
 _FEW_SHADOWS, _LOOSE_EPSILON, _LARGE, _SMALL, _FLOAT_DIGITS = 8, 50.0, 1e6, 1e-6, 7
 _FAINT = 1e-3
 """A quarter of a grey level; inputs lie in [0, 1]."""
+_FAR = 10.0
 _RARE = 0.01
 """Below this share of the records or weights a choice of them is next to none."""
 
@@ -104,6 +105,19 @@ def _shadows(knobs: _Knobs) -> Iterator[str]:
         yield f"{knobs['shadows']} shadows are few: with more of them the attack may tell more"
 
 
+def _ratio(knobs: _Knobs) -> Iterator[str]:
+    yield from _shadows(knobs)
+    gamma = float(knobs["gamma"])
+    if not 1 / _FAR <= gamma <= _FAR:
+        yield f"gamma = {gamma:g} asks for a ratio that next to every record has, or next to none"
+
+
+def _walk(knobs: _Knobs) -> Iterator[str]:
+    yield from _faint(knobs)
+    if knobs["steps"] == 1:
+        yield "steps = 1 halves each radius once: two distances are told apart"
+
+
 _RULES: dict[str, Callable[[_Knobs], Iterator[str]]] = {
     "fgsm": _faint,
     "pgd": _steps,
@@ -119,6 +133,7 @@ _RULES: dict[str, Callable[[_Knobs], Iterator[str]]] = {
     "label-randomised-response": _epsilon,
     "round-answer": _digits,
     "lira": _shadows,
-    "rmia": _shadows,
+    "rmia": _ratio,
+    "label-boundary": _walk,
     "shokri": _shadows,
 }
