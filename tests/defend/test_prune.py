@@ -182,7 +182,7 @@ def test_tied_weights_are_stored_once():
     with scoped(Stream(0)):
         net = Tied().eval().requires_grad_(False)
     defence, x = Prune(0.9, 0), public().x
-    pruned = defence.apply(net, public(), Stream(0))
+    pruned = defence.apply(net, public(), Stream(0), SingleLabel())
     stored = defence.pack(pruned)
     assert sum(t.numel() * t.element_size() for t in stored.values()) < 0.15 * 4 * (64 * 64 + 64 * 3 + 3)
     back = defence.unpack(net, load(save(stored)))

@@ -116,4 +116,4 @@ def test_an_attack_that_sees_no_model_gives_no_figure_of_one(study):
         other = replace(seeing, name="a", kind="a", sees_model=sees, measures=(Measure("advantage", 0.9),))
         both = replace(cell, attacks=(other, *cell.attacks))
         assert measure_of(both, "mia_advantage").value == value
-        assert _seeing(both) is (other if sees else seeing)
+        assert _seeing(both, "mia_advantage") is (other if sees else seeing)

@@ -17,6 +17,7 @@ from consilium.federate.algorithms.ditto import Ditto
 from consilium.federate.checkpoint import load_checkpoint
 from consilium.federate.client.participant import SiteState
 from consilium.measure.intervals import wilson
+from consilium.report.load.read import read_study
 from consilium.report.render.table import write_csv
 from consilium.study.evaluate.personalised import Personal, site_file
 from consilium.study.spec.arms import Arm
@@ -222,3 +223,4 @@ def test_an_own_model_that_diverged_is_not_blamed_on_the_module(tmp_path):
     found = json.loads(next(results.folder.glob("cells/*/evidence.json")).read_text())
     assert found["status"] == "failed" and "does not answer as" not in found["error"]
     assert "the own model of site-" in found["error"] and "its training under ditto diverged" in found["error"]
+    assert read_study(results.folder).evidence[0].status == "failed", "none of its files was changed by anybody"

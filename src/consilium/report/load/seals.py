@@ -98,6 +98,8 @@ def _model(folder: Path, evidence: CellEvidence) -> str:
     if name is None or Path(name).name != name:
         return ""
     home = folder / "models" / name
+    if evidence.status == "failed" and not evidence.released:
+        return ""  # it failed before there was a model to judge
     if not _record(home / "recipe.json") and not (home / "model.safetensors").is_file():
         return ""  # evidence that is passed on without its models
     if evidence.released and not (home / "model.safetensors").is_file():

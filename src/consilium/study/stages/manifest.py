@@ -71,8 +71,8 @@ def cell_record(plan: Plan, cell: CellNode) -> CellEvidence:
         privacy=privacy_record((), []),
         notes=(
             f"data: {data.provenance}",
-            *data.notes,
             *_infection(cell, data.classes),
+            *data.notes,
             *weak_knobs(_defences(cell), len(data.classes)),
         ),
         seconds={"training": 0.0, "evaluation": 0.0},
