@@ -24,7 +24,7 @@ def accept(greeted, one, **federation):
     plan = plan_for(parse({**STUDY, "federation": {"kind": "fed-avg", "rounds": 2, **federation}}), greeted)
     (node,) = plan.trainings.values()
     data = plan.materials.consortium(0)
-    _acceptable(plan, node, data)(one(data.sites[0].records))
+    _acceptable(node, data)(one(data.sites[0].records))
 
 
 def declared(train, weight, own=True, validation=10):

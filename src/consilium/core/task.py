@@ -32,12 +32,14 @@ class Task(Entry, ABC):
     ``score`` names the figure that a model is first read by; a larger one is better.  ``right`` is what the task calls
     a right answer: accuracy and robust accuracy count it.  ``exclusive``: y is one class of several, ``(n,)``.
     ``whole``: labels are whole numbers.  ``counted``: y ``(n, k)`` says of each label whether it is there.
+    ``logits``: answers are logits, not numbers.
     """
 
     score: ClassVar[str]
     exclusive: ClassVar[bool] = False
     whole: ClassVar[bool] = True
     counted: ClassVar[bool] = False
+    logits: ClassVar[bool] = True
 
     def names(self, y: Tensor) -> tuple[str, ...]:
         """What the labels are called where nobody names them: one name for each column of ``y (n, k)``."""

@@ -46,13 +46,13 @@ def departure(module: nn.Module, x: Tensor, tolerance: float = 1e-3, sizes: Sequ
     For the first size with a departure the largest is reported.
     """
     with torch.no_grad():
-        alone = torch.cat([module(record[None]) for record in x])
-        spread = float((alone.amax(1) - alone.amin(1)).nan_to_num().median())
+        alone = torch.cat([module(record[None]) for record in x]).flatten(1)
+        spread = _spread(alone)
         slack = tolerance * spread + _ROUNDING * float(alone.abs().nan_to_num().max())
         for size in sizes:
             at, share, beside = 0, 0.0, torch.arange(0)
             for rows in _batches(len(x), size):
-                off = _apart(module(x[rows]), alone[rows])
+                off = _apart(module(x[rows]).flatten(1), alone[rows])
                 if float(off.max()) > max(slack, share):
                     at, share, beside = int(off.argmax()), float(off.max()), rows
             if share:
@@ -62,19 +62,26 @@ def departure(module: nn.Module, x: Tensor, tolerance: float = 1e-3, sizes: Sequ
 
 
 def answered_apart(module: nn.Module, x: Tensor, answers: Tensor, tolerance: float = 1e-3) -> int | None:
-    """The record of ``x (n, *shape)`` whose ``answers (n, classes)``, given in batches, are not those it has alone.
+    """The record of ``x (n, *shape)`` whose ``answers (n, ...)``, given in batches, are not those it has alone.
 
     At most 64 records, evenly spread, are evaluated singly; None if none differs.
     """
     rows = torch.linspace(0, len(x) - 1, min(len(x), _ASKED)).round().long()
     with torch.no_grad():
-        alone = torch.cat([module(x[i][None]) for i in rows.tolist()])
-    spread = float((alone.amax(1) - alone.amin(1)).nan_to_num().median())
-    off = _apart(answers[rows.to(answers.device)], alone)
+        alone = torch.cat([module(x[i][None]) for i in rows.tolist()]).flatten(1)
+    spread = _spread(alone)
+    off = _apart(answers[rows.to(answers.device)].flatten(1), alone)
     worst = int(off.argmax())
     if float(off[worst]) > tolerance * spread + _ROUNDING * float(alone.abs().nan_to_num().max()):
         return int(rows[worst])
     return None
+
+
+def _spread(answers: Tensor) -> float:
+    """How far the answers ``(n, k)`` of a record lie apart, at the median; of a single answer, those of all records."""
+    if answers.shape[1] == 1:
+        return float((answers.amax() - answers.amin()).nan_to_num())
+    return float((answers.amax(1) - answers.amin(1)).nan_to_num().median())
 
 
 def same_answers(one: Tensor, other: Tensor) -> bool:

@@ -43,6 +43,7 @@ class Regression(Task):
 
     score: ClassVar[str] = "r2"
     whole: ClassVar[bool] = False
+    logits: ClassVar[bool] = False
 
     low: float
     high: float

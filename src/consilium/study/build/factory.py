@@ -51,6 +51,7 @@ __all__ = [
     "exchange",
     "gradient_rule",
     "network",
+    "outputs",
     "participants",
     "released",
     "schedule",
@@ -105,6 +106,7 @@ def network(spec: TrainingSpec, consortium: Consortium, seed: int, tried: bool =
             consortium.shape,
             classes,
             compute,
+            task=consortium.task,
             trained=True,
             followed=_follows_inputs(spec),
             again=again,
@@ -165,12 +167,17 @@ def _algorithms(spec: TrainingSpec) -> list[Algorithm]:
 
 
 def _built(spec: Spec, consortium: Consortium, seed: int) -> nn.Module:
-    module = built(spec.model, consortium.shape, len(consortium.classes), Stream(seed).child("init"))
+    module = built(spec.model, consortium.shape, outputs(consortium), Stream(seed).child("init"))
     try:
         return module.to(spec.device)
     except BaseException as error:  # memory may not suffice, and layers may have places of their own
         reason = f"the model cannot be moved to {spec.device}: {error_summary(error)}"
         raise Refused(reason, remedy="name no device in its code", where="model") from error
+
+
+def outputs(consortium: Consortium) -> int:
+    """How many numbers a model answers, of each pixel where the task is masks."""
+    return consortium.task.answer_shape(len(consortium.classes), consortium.shape)[0]
 
 
 def gradient_rule(arm: Arm) -> GradientRule:

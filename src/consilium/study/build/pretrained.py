@@ -27,7 +27,7 @@ __all__ = ["stored_architecture", "stored_network"]
 def stored_network(spec: TrainedModelSpec, data: Consortium) -> Network:
     """The model that the study is of."""
     file = spec.model
-    model, classes = stored_architecture(file), len(data.classes)
+    model, classes = stored_architecture(file), data.task.answer_shape(len(data.classes), data.shape)[0]
 
     def blank(draws: int = 0) -> nn.Module:
         return built(model, data.shape, classes, Stream(draws).child("init"))
@@ -35,7 +35,8 @@ def stored_network(spec: TrainedModelSpec, data: Consortium) -> Network:
     module, twin = blank(), blank(1)
     tensors = read_tensors(Path(file.path).expanduser(), "model.path")
     _fill(module, tensors, file.path)
-    network = probed(module.to(spec.device), data.shape, classes, trained=False, again=lambda: blank().to(spec.device))
+    again = lambda: blank().to(spec.device)  # noqa: E731
+    network = probed(module.to(spec.device), data.shape, len(data.classes), task=data.task, trained=False, again=again)
     _fill(twin, tensors, file.path)
     _refuse_drawn(module, twin.to(spec.device), data.shape)
     return network

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 
 from consilium.core.errors import ConsiliumError
 from consilium.core.network import Network, fill, named_tensors
 from consilium.core.random import Stream, scoped
+from consilium.core.task import Task
 from consilium.core.workspace import Compute
 from consilium.learn.alike import SIZES, departure, same_answers
 from consilium.learn.architecture import Architecture
@@ -29,7 +29,7 @@ from consilium.study.store.error_summary import error_summary
 from .hooks import check_hooks, check_kinds
 from .input_memory import check_memory
 from .model_refusal import model_refusal
-from .reached import check_reached
+from .reached import check_reached, trial_loss
 from .registered import check_registered
 
 __all__ = ["built", "probed"]
@@ -53,12 +53,16 @@ def probed(
     trained: bool,
     followed: bool = False,
     again: Callable[[], nn.Module] | None = None,
+    task: Task | None = None,
 ) -> Network:
     """``module`` as a network, if it is a model for inputs of ``shape``; else refused, by what it does.
+
+    It answers one logit a class, or as ``task`` asks of that many labels.
 
     ``trained``: gradients are needed too; ``followed``: in its inputs as well.  ``again`` builds the module anew, from
     the same seed.
     """
+    answer = (classes,) if task is None else task.answer_shape(classes, shape)
     check_kinds(module, trained)
     check_registered(module)
     if trained:
@@ -68,18 +72,20 @@ def probed(
     device = network.start()[0].device
     x = torch.rand(_RECORDS, *shape, generator=Stream(0, ("probe",)).generator()).to(device)
     try:
-        _refuse_answers(network, x[:2], classes)
-        for check in (_refuse_side_effects, _refuse_neighbours, _refuse_probabilities):
+        _refuse_answers(network, x[:2], answer)
+        for check in (_refuse_side_effects, _refuse_neighbours):
             check(network, x)
+        if task is None or task.logits:
+            _refuse_probabilities(network, x)
         _refuse_left_behind(module, network, x)
         if again is not None:
             _refuse_unrepeatable(network, again(), x, trained)
             _refuse_other_process(network, again, x, trained)
         if trained:
-            _refuse_untrainable(network, x, classes)
-            check_reached(network, _moved(network, _NUDGE), x, classes)
+            _refuse_untrainable(network, x, answer)
+            check_reached(network, _moved(network, _NUDGE), x)
             if followed:
-                _refuse_unfollowed(network, x, classes)
+                _refuse_unfollowed(network, x)
             check_memory(network, *_moved(network, _NUDGE), x)
     except ConsiliumError:
         raise
@@ -162,14 +168,14 @@ def _computed(module: nn.Module) -> Iterator[str]:
                 yield f"{path}.{name}" if path else name
 
 
-def _refuse_answers(network: Network, x: Tensor, classes: int) -> None:
+def _refuse_answers(network: Network, x: Tensor, answer: tuple[int, ...]) -> None:
     """One finite logit per class and record."""
     try:
         answers = network.module_at(*network.start())(x)
     except BaseException as error:  # a user's module may raise anything
         reason = f"the model cannot read inputs of shape {tuple(x.shape[1:])}: {error_summary(error)}"
         raise model_refusal(reason, "choose a model for such inputs") from error
-    _refuse_shape(answers, len(x), classes, "")
+    _refuse_shape(answers, len(x), answer, "")
     if not answers.is_floating_point():
         raise model_refusal(f"the model answers {_kind(answers)}, not logits", "return them before they are rounded")
     if not bool(answers.isfinite().all()):
@@ -178,8 +184,9 @@ def _refuse_answers(network: Network, x: Tensor, classes: int) -> None:
         )
 
 
-def _refuse_shape(answers: object, n: int, classes: int, when: str) -> None:
-    remedy = "it must return one logit per class"
+def _refuse_shape(answers: object, n: int, answer: tuple[int, ...], when: str) -> None:
+    flat = len(answer) == 1
+    remedy = "it must return one logit per class" if flat else f"it must return {(n, *answer)}"
     if not isinstance(answers, Tensor):
         kind = type(answers).__name__
         raise model_refusal(f"the model answers a {kind}, not a tensor of logits{when}", f"{remedy}, and nothing else")
@@ -187,11 +194,12 @@ def _refuse_shape(answers: object, n: int, classes: int, when: str) -> None:
         raise model_refusal(
             f"the model answers a tensor laid out as {_layout(answers)}{when}, not a dense one", "return out.to_dense()"
         )
-    if tuple(answers.shape) == (n, classes):
+    if tuple(answers.shape) == (n, *answer):
         return
-    if classes == 2 and answers.numel() == n:
+    if answer == (2,) and answers.numel() == n:
         remedy += ": for one logit z per record, torch.stack([torch.zeros_like(z), z], 1) says the same"
-    raise model_refusal(f"the model answers {tuple(answers.shape)} for {n} records and {classes} classes{when}", remedy)
+    needs = f"{answer[0]} classes" if flat else f"answers of shape {answer}"
+    raise model_refusal(f"the model answers {tuple(answers.shape)} for {n} records and {needs}{when}", remedy)
 
 
 def _refuse_side_effects(network: Network, x: Tensor) -> None:
@@ -300,11 +308,11 @@ def _refuse_other_process(network: Network, again: Callable[[], nn.Module], x: T
         _refuse_unrepeatable(network, built_again, x, trained, " after a fresh import")
 
 
-def _refuse_training_mode(network: Network, x: Tensor, classes: int) -> None:
+def _refuse_training_mode(network: Network, x: Tensor, answer: tuple[int, ...]) -> None:
     """Logits there too; and a vector of buffers follows what is written into them, not what is put in their place."""
     module = network.module_at(*network.start()).train()
     before = dict(module.named_buffers())
-    _refuse_shape(module(x.clone()), len(x), classes, ", in training mode")
+    _refuse_shape(module(x.clone()), len(x), answer, ", in training mode")
     after = dict(module.named_buffers())
     replaced = [name for name in before if after.get(name) is not before[name]]
     if replaced:
@@ -312,11 +320,11 @@ def _refuse_training_mode(network: Network, x: Tensor, classes: int) -> None:
         raise model_refusal(f"training replaces the buffer {name}", f"write into it: self.{name}.copy_(...)")
 
 
-def _refuse_unfollowed(network: Network, x: Tensor, classes: int) -> None:
+def _refuse_unfollowed(network: Network, x: Tensor) -> None:
     """Some input can be changed for the worse."""
     leaf = x.clone().requires_grad_(True)
     answers = network.logits(*_moved(network, _NUDGE), leaf)
-    loss = F.cross_entropy(answers, torch.arange(len(x), device=x.device) % classes)
+    loss = trial_loss(answers)
     if loss.requires_grad and bool(torch.autograd.grad(loss, leaf, materialize_grads=True)[0].any()):
         return
     raise model_refusal(
@@ -325,17 +333,17 @@ def _refuse_unfollowed(network: Network, x: Tensor, classes: int) -> None:
     )
 
 
-def _refuse_untrainable(network: Network, x: Tensor, classes: int) -> None:
+def _refuse_untrainable(network: Network, x: Tensor, answer: tuple[int, ...]) -> None:
     """A gradient comes back."""
 
     def loss(predict: Callable[[Tensor], Tensor]) -> Tensor:
         answers = predict(x)
         if not answers.requires_grad:
             raise model_refusal("no gradient reaches the model's parameters", "leave out torch.no_grad and .detach()")
-        return F.cross_entropy(answers, torch.arange(len(x), device=x.device) % classes)
+        return trial_loss(answers)
 
     with scoped(Stream(0, ("probe", "training"))):
-        _refuse_training_mode(network, x, classes)
+        _refuse_training_mode(network, x, answer)
         gradient, _ = network.workspace.gradient(*network.start(), loss)
     if not bool(gradient.isfinite().all()):
         raise model_refusal(

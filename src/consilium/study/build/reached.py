@@ -17,16 +17,26 @@ from consilium.core.errors import Refused
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 
-__all__ = ["check_reached"]
+__all__ = ["check_reached", "trial_loss"]
 
 
-def check_reached(network: Network, moved: tuple[Tensor, Tensor], x: Tensor, classes: int) -> None:
+def trial_loss(answers: Tensor) -> Tensor:
+    """A loss ``()`` of any answers ``(n, ...)``: cross-entropy with classes in turn, or squares where there is one."""
+    classes = answers.shape[1]
+    if classes < 2:
+        return (answers - 1).square().mean()
+    targets = torch.arange(len(answers), device=answers.device) % classes
+    spatial = answers.shape[2:]
+    return F.cross_entropy(answers, targets.view(-1, *(1,) * len(spatial)).expand(-1, *spatial))
+
+
+def check_reached(network: Network, moved: tuple[Tensor, Tensor], x: Tensor) -> None:
     """Refuse a model with a parameter whose gradient is zero for ``x (n, *shape)`` and batches darker and brighter."""
     waiting = {name for name, p in network.template.named_parameters() if p.numel()}
     batches = x, x**4, 1 - x**4, torch.where(x > 0.5, 1 - 0.01 * x, 0.01 * x)
     for seed, (place, batch) in enumerate(product((network.start(), moved), batches)):
         if waiting:
-            waiting -= _reached(network, place, batch, classes, seed)
+            waiting -= _reached(network, place, batch, seed)
     if waiting:
         name, *others = [name for name, _ in network.template.named_parameters() if name in waiting]
         more = f" and {len(others)} more" if others else ""
@@ -39,9 +49,8 @@ def check_reached(network: Network, moved: tuple[Tensor, Tensor], x: Tensor, cla
         )
 
 
-def _reached(network: Network, place: tuple[Tensor, Tensor], x: Tensor, classes: int, seed: int) -> set[str]:
+def _reached(network: Network, place: tuple[Tensor, Tensor], x: Tensor, seed: int) -> set[str]:
     """Names of the parameters with a gradient that is not zero."""
-    targets = torch.arange(len(x), device=x.device) % classes
     with scoped(Stream(seed, ("probe", "reached"))):
-        gradient, _ = network.workspace.gradient(*place, lambda predict: F.cross_entropy(predict(x), targets))
+        gradient, _ = network.workspace.gradient(*place, lambda predict: trial_loss(predict(x)))
     return {name for name, part in network.parameters_at(gradient).items() if bool((part != 0).any())}

@@ -22,6 +22,7 @@ from consilium.core.plain import Json
 from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.core.seal import file_digest
+from consilium.core.task import Task
 from consilium.core.tensor_files import read_tensors
 from consilium.data.division.sites import gather
 from consilium.learn.architecture import Architecture
@@ -36,7 +37,7 @@ from consilium.study.evaluate.seals import altered_evidence, is_recipe_of, known
 from consilium.study.evaluate.training_files import training_trouble
 from consilium.study.plan.stage_keys import data_digest
 from consilium.study.spec.spec import DataShares
-from consilium.study.spec.toml_binding import entry, value
+from consilium.study.spec.toml_binding import as_table, entry, value
 from consilium.study.store.error_summary import error_summary, own_code
 from consilium.study.store.store import read_stored
 
@@ -69,7 +70,7 @@ class _Parts:
 
     architecture: Architecture
     shape: tuple[int, ...]
-    classes: int
+    outputs: int
     stream: Stream
     models: Sequence[ModelDefence]
     answers: Sequence[AnswerDefence]
@@ -80,12 +81,13 @@ def _parts(recipe: Mapping[str, Any], allow_code: bool) -> _Parts:
     answers = [entry(d, "recipe", "defend/answer") for d in recipe["answers"]]
     stream, shape = Stream(recipe["seed"]).child("init"), tuple(recipe["shape"])
     architecture = _architecture(recipe["model"], allow_code)
-    return _Parts(architecture, shape, len(recipe["classes"]), stream, models, answers)
+    outputs = _task(recipe["data"]).answer_shape(len(recipe["classes"]), shape)[0]
+    return _Parts(architecture, shape, outputs, stream, models, answers)
 
 
 def _restored(parts: _Parts, artefact: Mapping[str, Tensor]) -> nn.Module:
     """The model, from what is stored."""
-    plain = built(parts.architecture, parts.shape, parts.classes, parts.stream)
+    plain = built(parts.architecture, parts.shape, parts.outputs, parts.stream)
     with _told_as_model():
         model = restore(plain.eval(), parts.models, parts.answers, artefact, parts.shape)
         return model.requires_grad_(False)
@@ -118,14 +120,18 @@ def _gathered(recipe: Mapping[str, Any]) -> Records:
     data = recipe["data"]
     partition = entry(data["partition"], "recipe", "data/partitions")
     shares = value(DataShares, {k: v for k, v in data.items() if k in _SHARES}, "data")
-    source_knobs = {k: v for k, v in data.items() if k not in _SHARES and k != "partition"}
+    source_knobs = {k: v for k, v in data.items() if k not in _SHARES and k not in ("partition", "task")}
     source = entry(source_knobs, "recipe", "data/sources")
-    data_set = gather(source, partition, **vars(shares), stream=Stream(recipe["seed"]).child("data"))
+    data_set = gather(source, partition, _task(data), **vars(shares), stream=Stream(recipe["seed"]).child("data"))
     if data_digest(data_set) != recipe["fingerprint"]:
         raise Refused(
             f"the data of {data_set.name} are not those that the cell was judged on", remedy="find the file it names"
         )
     return data_set.test
+
+
+def _task(data: Mapping[str, Any]) -> Task:
+    return entry(as_table(data.get("task", "single-label"), "recipe"), "recipe", "learn/tasks")
 
 
 _SHARES = ("sites", "public", "validation", "test", "non-members", "shared-patients")
