@@ -21,6 +21,7 @@ from consilium.defend.answer.round_answer import RoundAnswer
 from consilium.federate.checkpoint import load_checkpoint
 from consilium.federate.client.participant import SiteState
 from consilium.learn.mean_gradient import MeanGradient
+from consilium.learn.tasks.single_label import SingleLabel
 from consilium.study.build.factory import colluders, exchange, participants, start
 from consilium.study.evaluate.release import release
 from consilium.study.evaluate.views import candidates
@@ -226,7 +227,7 @@ def test_law_10_no_test_record_touches_the_model(small, tmp_path):
     made = []
     for i, public in enumerate((data.public, data.public, data.test)):
         path = tmp_path / f"{i}.safetensors"
-        release(plain, arm.model, (), public, path, Stream(0))
+        release(plain, arm.model, (), public, SingleLabel(), path, Stream(0))
         made.append(path.read_bytes())
     assert made[0] == made[1] != made[2]
 

@@ -11,6 +11,7 @@ from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.defend.answer.round_answer import RoundAnswer
+from consilium.learn.tasks.single_label import SingleLabel
 from consilium.study.evaluate.release import Answering, release
 from consilium.study.plan.stage_keys import start_mark
 
@@ -51,7 +52,7 @@ def test_a_buffer_that_no_state_dict_holds_is_released_as_it_was_trained(tmp_pat
     plain = network.module_at(params, buffers + 5)
     assert torch.equal(plain.shift, torch.full((2,), 5.0))
     public = Records.of(torch.rand(4, 3), torch.zeros(4).long())
-    made = release(plain, (), (), public, tmp_path / "model.safetensors", Stream(0))
+    made = release(plain, (), (), public, SingleLabel(), tmp_path / "model.safetensors", Stream(0))
     assert torch.equal(made.module(public.x), plain(public.x))
     assert torch.equal(made.module.shift, plain.shift)
 
