@@ -135,6 +135,7 @@ class Own(Peer):
             merge=WeightedMean(),
             defences=(),
             classes=CLASSES,
+            task=SingleLabel(),
             stream=Stream(SEED).child("train"),
         )
 

@@ -105,7 +105,7 @@ def run(defence, made: World, seed=0) -> list[torch.Tensor]:
         case MergeDefence():
             return list(defence.merge().merge(made.updates, {})[0].payload.values())
         case ModelDefence():
-            defended = defence.apply(made.module, made.public, stream)
+            defended = defence.apply(made.module, made.public, stream, SingleLabel())
             return [defended(made.records.x), *defence.pack(defended).values()]
         case AnswerDefence():
             return [defence.answer(made.probabilities)]

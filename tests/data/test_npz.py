@@ -184,7 +184,7 @@ def test_the_path(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: NPZ("x", classes=("a",)), lambda: NPZ("x", classes=("a", "a")), lambda: NPZ("x", max_bytes=0)]
+    "make", [lambda: NPZ("x", classes=()), lambda: NPZ("x", classes=("a", "a")), lambda: NPZ("x", max_bytes=0)]
 )
 def test_knobs_out_of_range(make):
     with pytest.raises(Refused, match="out of range"):
@@ -264,3 +264,8 @@ def test_whatever_happened_to_the_bytes_it_is_read_or_refused(tmp_path_factory, 
 def test_only_what_is_wanted_is_read(saved):
     path = saved(x=X, y=Y, extra=np.array([object()], dtype=object))
     assert sorted(read_npz(path, {"x", "y", "units"})) == ["x", "y"]
+
+
+def test_one_name_is_no_list_of_classes(saved):
+    said = refusal(NPZ(saved(x=X, y=np.zeros(12, int)), classes=("only",)))
+    assert "classes: ('only',) is out of range. use two different names or more" in said

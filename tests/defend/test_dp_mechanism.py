@@ -269,7 +269,7 @@ def test_correlated_steps_are_charged_together_and_never_one_by_one():
     assert isinstance(charge, Gaussian) and charge.noise_multiplier == pytest.approx(expected, rel=1e-9)
     apart = [made.charged(N, BATCH, SIGMA, range(5 * r, 5 * r + 5)) for r in range(3)]
     assert epsilon(apart, 1e-5).epsilon == pytest.approx(epsilon([charge], 1e-5).epsilon, rel=1e-2)
-    with pytest.raises(Unlawful, match="TwoStep correlates the noise of steps"):
+    with pytest.raises(Unlawful, match="TwoStep correlates the noise of the steps"):
         made.step_charge(N, WORK)
     patient = replace(made, unit="patient").charge(N, WORK, 3)
     assert isinstance(patient, PerUnit)

@@ -110,13 +110,13 @@ def test_models_are_sealed(tmp_path):
 
 def test_an_unknown_site_is_refused_and_so_is_any_where_there_is_one_model(ditto, tmp_path):
     folder, *_ = evidence(ditto)
-    with pytest.raises(Refused, match="no model of its own"):
+    with pytest.raises(Refused, match="has no personal model"):
         consilium.load(folder, site="site-9")
     plain = study(name="avg", federation={"kind": "fed-avg", "rounds": 1}, vary={}).run(tmp_path, quiet=True)
     folder, _, told = evidence(plain)
     assert "personal_accuracy" not in told
     assert not (plain.folder / "models" / plain.plan.cells[0].model / "sites").exists()
-    with pytest.raises(Refused, match="no model of its own"):
+    with pytest.raises(Refused, match="has no personal model"):
         consilium.load(folder, site="site-0")
 
 
@@ -169,7 +169,9 @@ def personal(results, limits=None, states=None, made=None):
     net, folder = results.plan.materials.network(0), results.folder / "models" / cell.model
     made, states = made or results.plan.spec.federation.algorithm.bound(net), held if states is None else states
     asked = frozenset(site.id for site in sites)
-    return Personal(made, state.server, states, net, sites, Arm("none", {}, ()), data.public, folder, Stream(0), asked)
+    return Personal(
+        made, state.server, states, net, sites, Arm("none", {}, ()), data.public, data.task, folder, Stream(0), asked
+    )
 
 
 def judged(results, limits):

@@ -95,7 +95,7 @@ def test_a_failed_attack_is_tried_again_and_alone(study, tmp_path, monkeypatch):
 
 
 def test_a_failed_defence_fails_its_cells_and_no_other(study, tmp_path, monkeypatch):
-    def breaks(self, module, public, stream):
+    def breaks(self, module, public, stream, task):
         raise RuntimeError("no such kernel")
 
     monkeypatch.setattr(StaticInt8, "apply", breaks)
@@ -331,7 +331,7 @@ def test_a_stop_that_was_swallowed_is_still_a_stop(study, tmp_path, monkeypatch)
 
     monkeypatch.setattr(stop, "_ASKED", threading.Event())
 
-    def swallows(self, module, public, stream):
+    def swallows(self, module, public, stream, task):
         stop._ASKED.set()
         raise AttributeError("partially initialized module 'sympy' has no attribute 'core'")
 
@@ -363,9 +363,8 @@ def test_a_log_of_rounds_that_is_gone_says_what_to_do(study, finished, tmp_path,
 
 
 def test_the_log_of_a_training_is_read_once_for_all_attacks(study, finished, tmp_path, monkeypatch):
-    from consilium.study.stages.origin import trained_here as judging
-
     from consilium.study.stages import queried_sites as asking
+    from consilium.study.stages import trained_here as judging
     from consilium.study.stages import training
 
     out = finished(study, tmp_path)

@@ -198,7 +198,7 @@ def _line(measure: Measure) -> Line:
         chance="" if measure.chance is None else number(measure.chance, style),
         n=f"{measure.n:,}" if measure.n else "",
         reason=_below_chance(measure) or measure.reason,
-        why=WHY.get(measure.name, ""),
+        why=WHY.get(measure.name.partition("[")[0], ""),
     )
 
 

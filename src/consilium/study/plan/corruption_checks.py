@@ -45,6 +45,7 @@ def _check(spec: TrainingSpec, made: CorruptionSpec, data: Consortium, seed: int
     zero = [knob for knob in _STRENGTHS if getattr(made.corruption, knob, None) == 0]
     if zero:
         raise _idle(made, f"{zero[0]} = 0")
+    made.corruption.check_task(data.task)
     bad = colluders(made, data.sites, seed)
     sites = [site for site in data.sites if site.id in bad]
     poisoned = [made.corruption.records(s.records.train, len(data.classes), _stream(seed)) for s in sites]

@@ -24,6 +24,7 @@ from consilium.core.records import Records
 from consilium.core.seal import file_digest
 from consilium.core.task import Task
 from consilium.core.tensor_files import read_tensors
+from consilium.data.division.canaries import plant
 from consilium.data.division.sites import gather
 from consilium.learn.architecture import Architecture
 from consilium.learn.models.file import File
@@ -111,18 +112,28 @@ def _told_as_model() -> Iterator[None]:
 
 def test_set(cell: str | Path) -> Records:
     """The records that the cell was judged on; refused if the data are not the same any more."""
-    _, recipe, folder = _recipe(cell)
+    evidence, recipe, folder = _recipe(cell)
     with _named(folder / "recipe.json"):
-        return _gathered(recipe)
+        return _gathered(recipe, _planting(evidence))
 
 
-def _gathered(recipe: Mapping[str, Any]) -> Records:
+def _planting(evidence: Mapping[str, Json]) -> Mapping[str, Any] | None:
+    """How an audit's canaries were planted in the training of the cell; None without an audit."""
+    resolved = evidence.get("resolved")
+    training = resolved.get("training") if isinstance(resolved, Mapping) else None
+    planting = training.get("canaries") if isinstance(training, Mapping) else None
+    return planting if isinstance(planting, Mapping) else None
+
+
+def _gathered(recipe: Mapping[str, Any], planting: Mapping[str, Any] | None) -> Records:
     data = recipe["data"]
     partition = entry(data["partition"], "recipe", "data/partitions")
     shares = value(DataShares, {k: v for k, v in data.items() if k in _SHARES}, "data")
     source_knobs = {k: v for k, v in data.items() if k not in _SHARES and k not in ("partition", "task")}
     source = entry(source_knobs, "recipe", "data/sources")
     data_set = gather(source, partition, _task(data), **vars(shares), stream=Stream(recipe["seed"]).child("data"))
+    if planting is not None:
+        data_set = plant(data_set, **planting, stream=Stream(recipe["seed"]).child("canaries"))
     if data_digest(data_set) != recipe["fingerprint"]:
         raise Refused(
             f"the data of {data_set.name} are not those that the cell was judged on", remedy="find the file it names"
