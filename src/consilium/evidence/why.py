@@ -31,7 +31,7 @@ WHY: Mapping[str, str] = {
     "expected_calibration_error": (
         "A clinician who reads 90 % acts on it, so the model has to be right in nine of ten such cases."
     ),
-    "label_accuracy": "A record with many findings is seldom right in all of them; this counts each finding by itself.",
+    "label_accuracy": "A record with many findings is seldom right in all of them; this counts each by itself.",
     "macro_auroc": "A finding that is rare counts as much as a common one, and no threshold is needed.",
     "macro_average_precision": "Where findings are rare, few false alarms outnumber the cases: precision shows it.",
     "average_precision": "It is of one finding: where that is rare, few false alarms outnumber the cases.",

@@ -16,7 +16,7 @@ from consilium.core.gradient import GradientRule, Objective, Schedule
 from consilium.core.keystream import Secret
 from consilium.core.merge import Aggregator, Cohort
 from consilium.core.network import Network
-from consilium.core.random import Stream, scoped
+from consilium.core.random import Stream
 from consilium.core.records import Consortium, Pools, Records, Site
 from consilium.core.task import Task
 from consilium.core.workspace import Compute
@@ -30,14 +30,13 @@ from consilium.federate.round.round import FederatedRound, RoundExchange, RoundS
 from consilium.federate.round.soundness import public_loss
 from consilium.federate.round.weighted_mean import WeightedMean
 from consilium.federate.round.weights import Weighing, site_weights
-from consilium.learn.custom_code import has_custom_code
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.objectives import TaskLoss
-from consilium.learn.per_example import per_example_norms
 from consilium.study.spec.arms import Arm, arms
 from consilium.study.spec.spec import CanarySpec, CorruptionSpec, FederationSpec, Spec, TrainingSpec
 from consilium.study.store.error_summary import error_summary
 
+from .gradient_check import check_gradients
 from .probe import built, probed
 
 __all__ = [
@@ -59,9 +58,6 @@ __all__ = [
     "weighing",
     "weights",
 ]
-
-_TRIED = 64
-"""Public records whose gradients are looked at."""
 
 
 def consortium(spec: Spec, seed: int) -> Consortium:
@@ -111,7 +107,8 @@ def network(spec: TrainingSpec, consortium: Consortium, seed: int, tried: bool =
             followed=_follows_inputs(spec),
             again=again,
         )
-        _check_gradients(spec, net, consortium)
+        if any(map(_is_private, arms(spec))):
+            check_gradients(net, consortium)
     for asked in _algorithms(spec):
         asked.bound(net)  # one that needs layers which this model has not refuses it here
         shape.average().refuse(asked)
@@ -123,28 +120,6 @@ def _follows_inputs(spec: TrainingSpec) -> bool:
     """Whether somebody makes adversarial examples in training."""
     defences = any(defence.follows_inputs for arm in arms(spec) for defence in arm.training)
     return defences or any(made.corruption.follows_inputs for made in spec.corruptions)
-
-
-def _check_gradients(spec: TrainingSpec, net: Network, consortium: Consortium) -> None:
-    """Custom code may have no finite gradient for real records: under DP each of those would add nothing, in silence.
-
-    Asked of public records at the untrained model.
-    """
-    public = consortium.public.select(torch.arange(min(_TRIED, len(consortium.public))))
-    if not len(public) or not has_custom_code(net.template) or not any(map(_is_private, arms(spec))):
-        return
-    device = net.start()[0].device
-    batch = {"x": public.x.to(device), "y": public.y.to(device)}
-    with scoped(Stream(0).child("gradients")):
-        norms = per_example_norms(net, *net.start(), TaskLoss(consortium.task), batch)
-    lost = int((~norms.isfinite()).sum())
-    if lost:
-        raise Refused(
-            f"{lost} of {len(public)} public records have a gradient that is not finite: under DP-SGD such a "
-            "record adds nothing to the sum, so the noise alone would be learned",
-            remedy="leave out what has no slope there, such as sqrt at 0 (add a small constant)",
-            where="model",
-        )
 
 
 def _is_private(arm: Arm) -> bool:
