@@ -31,13 +31,13 @@ WHY: Mapping[str, str] = {
     "expected_calibration_error": (
         "A clinician who reads 90 % acts on it, so the model has to be right in nine of ten such cases."
     ),
-    "label_accuracy": "A record with many findings is seldom right in all of them; this counts each by itself.",
+    "label_accuracy": "A record of many findings is seldom right in all of them; this counts each alone.",
     "macro_auroc": "A finding that is rare counts as much as a common one, and no threshold is needed.",
     "macro_average_precision": "Where findings are rare, few false alarms outnumber the cases: precision shows it.",
     "average_precision": "It is of one finding: where that is rare, few false alarms outnumber the cases.",
     "r2": "It is 0 for always answering the mean, so it tells what was learned from what the numbers spread by.",
     "mean_absolute_error": "It is in the units of the quantity, in which a clinician judges what error is tolerable.",
-    "dice": "It is the overlap that radiology reports use, per patient, so that large masks do not outweigh small ones.",
+    "dice": "It is the overlap that radiology uses, per patient, so that large masks do not outweigh small ones.",
     "hd95": "Overlap forgives a far stray pixel; the distance of the surfaces does not.",
     "empty_in_truth": "Where nothing is to be found, overlap is all or nothing: how often that is belongs beside it.",
     "empty_in_answer": "A model that shows nothing scores full marks where nothing is: how often it does is told here.",

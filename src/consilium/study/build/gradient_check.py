@@ -1,4 +1,4 @@
-"""Whether a model from elsewhere has gradients where real records are: what DP-SGD adds is nothing where it has none."""
+"""Whether a model from elsewhere has gradients where real records are: where it has none, DP-SGD adds nothing."""
 
 from __future__ import annotations
 
