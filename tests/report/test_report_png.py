@@ -9,7 +9,7 @@ from PIL import Image
 
 from consilium.core.errors import Refused
 from consilium.report.render.colour import cividis, ink
-from consilium.report.render.gallery import allowance, examples
+from consilium.report.render.gallery import _names, allowance, examples
 from consilium.report.render.png import data_uri, difference_image, encode
 
 
@@ -57,3 +57,18 @@ def test_large_images_are_shown_less_and_tables_not_at_all(study):
     assert allowance(study.evidence, (1, 28, 28)) == 8
     assert 1 <= allowance(study.evidence, (3, 512, 512)) < 8
     assert allowance(study.evidence, (30,)) == allowance(study.evidence, (4, 8, 8)) == 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (np.array([1.0, 0.0]), ["ill", "well"]),
+        (np.array([[1.0, 1.0], [0.0, 0.0]]), ["well, ill", "none"]),
+        (np.array([[0.25], [7.0]]), ["0.25", "7"]),
+        (np.zeros((2, 4, 4)), ["mask", "mask"]),
+        (None, ["?", "?"]),
+        (np.zeros(3), ["?", "?"]),
+    ],
+)
+def test_labels_of_every_task_have_a_name_for_each_record(labels, names):
+    assert _names(labels, ("well", "ill"), 2) == names

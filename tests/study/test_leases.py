@@ -226,3 +226,13 @@ def test_one_of_another_machine_is_watched_until_it_is_dead(tmp_path):
 
     other.observed.clock = moved
     assert other.dies("stage")
+
+
+def test_what_a_worker_left_that_was_killed_as_it_wrote_is_removed_in_the_end(tmp_path):
+    here = leases(tmp_path)
+    with here.claim("finish"):
+        folder = here.path("stage").parent
+        orphan, own = folder / ".stage.json.0123abcd.draft", folder / ".finish.json.4567cdef.draft"
+        orphan.touch(), own.touch()
+        here.clear(spare=("finish",))
+        assert not orphan.exists() and own.exists() and here.taken() == ["finish"]

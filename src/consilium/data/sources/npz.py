@@ -66,7 +66,7 @@ class NPZ(Source):
         dataset = laid_out({known.get(name, name): array for name, array in arrays.items()}, str(file), task)
         classes = self.classes or (_counted(dataset.records.y, file) if task is None else task.names(dataset.records.y))
         if task is None:
-            check(len(classes) >= 2, "classes", self.classes, "two different names or more")
+            check(self.classes is None or len(classes) >= 2, "classes", self.classes, "two different names or more")
             check_labels(dataset.records.y, len(classes), str(file))
         for column in dataset.inputs.columns:
             check_person_name(column.name, patients=bool(dataset.unit_names))

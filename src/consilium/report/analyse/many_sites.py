@@ -54,8 +54,8 @@ class Presence:
 
 
 def bands(data: DataEvidence) -> tuple[Band, ...]:
-    """Sites by number of training records; empty for sites few enough to be listed."""
-    if len(data.sites) <= MANY:
+    """Sites by number of training records; empty for sites few enough to be listed, or where labels are not counted."""
+    if len(data.sites) <= MANY or not data.label_counts:
         return ()
     counts = np.array(data.label_counts)
     sizes, labels = counts.sum(axis=0), (counts > 0).sum(axis=0)

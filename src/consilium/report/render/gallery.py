@@ -72,4 +72,11 @@ def _example(clean: NDArray[np.float64], changed: NDArray[np.float64], labels: t
 def _names(indices: NDArray[np.float64] | None, classes: Sequence[str], n: int) -> list[str]:
     if indices is None or len(indices) != n:
         return ["?"] * n
-    return [classes[i] if 0 <= i < len(classes) else str(i) for i in indices.ravel().astype(int).tolist()]
+    if indices.ndim == 1:
+        return [classes[i] if 0 <= i < len(classes) else str(i) for i in indices.astype(int).tolist()]
+    if indices.ndim > 2:
+        return ["mask"] * n
+    if indices.shape[1] == len(classes) and bool(np.isin(indices, (0, 1)).all()):
+        named = ([name for name, there in zip(classes, row, strict=True) if there] for row in indices.tolist())
+        return [", ".join(names) or "none" for names in named]
+    return [", ".join(f"{value:.3g}" for value in row) for row in indices.tolist()]

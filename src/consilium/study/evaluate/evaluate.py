@@ -84,7 +84,7 @@ def judge(model: Released, data: Consortium, stream: Stream, folder: Path) -> Ju
     """What the model is worth on the whole test set.
 
     What it answered of each record lies in ``folder`` beside the evidence, so that two models can be compared record by
-    record: ``id``, ``unit``, ``label``, ``predicted`` and ``correct`` ``(n,)``.
+    record: ``id``, ``unit``, ``correct``, and ``label`` and ``predicted`` ``(n,)`` (without classes the stratum alone).
     """
     logits, test = answers(model.module, data.test.x), data.test
     _refuse_company(model.plain, "the model", data)
@@ -92,14 +92,11 @@ def judge(model: Released, data: Consortium, stream: Stream, folder: Path) -> Ju
         _refuse_odd_answers(model, logits, data)
     task = data.task
     figures = task.measures(logits, test.y, test.units, data.classes, stream)
-    predicted = task.predicted(logits).cpu()
-    scores = {
-        "id": test.ids,
-        "unit": test.units,
-        "label": test.y,
-        "predicted": predicted,
-        "correct": task.right(logits, test.y).cpu(),
-    }
+    scores = {"id": test.ids, "unit": test.units, "correct": task.right(logits, test.y).cpu()}
+    if task.exclusive:
+        scores |= {"label": test.y, "predicted": task.predicted(logits).cpu()}
+    else:  # masks would be as large as the pictures, and as private
+        scores["label"] = task.strata(test.y)
     write_tensors(folder / _FILE, scores)
     return Judgement(figures, task.is_collapsed(logits), _FILE, file_digest(folder / _FILE))
 

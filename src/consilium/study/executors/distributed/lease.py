@@ -22,7 +22,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -172,11 +172,14 @@ class Leases:
         """What somebody has, or had when it was killed."""
         return sorted(path.stem for path in (self.folder / "leases").glob("*.json"))
 
-    def clear(self) -> None:
-        """Remove what dead workers left, where nothing is left to do."""
+    def clear(self, spare: Collection[str] = ()) -> None:
+        """Remove what dead workers left, where nothing is left to do: leases, and drafts of others than ``spare``."""
         for key in self.taken():
             if self.observed.is_dead(self.path(key)):
                 self.path(key).unlink(missing_ok=True)
+        for draft in (self.folder / "leases").glob(".*.draft"):  # of one that was killed as it wrote
+            if draft.name[1:].partition(".json.")[0] not in spare:
+                draft.unlink(missing_ok=True)
 
     def dies(self, key: str) -> bool:
         """Watch a lease until it is renewed (False), or is dead."""

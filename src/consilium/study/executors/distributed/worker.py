@@ -187,7 +187,7 @@ def _finished(
             if lease is not None and Ended.read(store, _FINISH) is None:
                 conclude_study(prepared, command, monitor, outcome)
                 finish(store.folder)
-                leases.clear()
+                leases.clear(spare=(RUN, _FINISH))
                 Ended("", "", {}).write(store, _FINISH, lease.owner)
                 return True
         time.sleep(pause)
