@@ -58,6 +58,8 @@ def engine_for(
     """What carries the training in ``folder``: as the study says, or as the probe finds and the folder remembers.
 
     It may use ``allotted`` cores (0: all of them): where that is one, the probe tries no pool.
+
+    Raises Refused: that engine cannot carry this exchange on this device.
     """
     makers = _makers(shape, device, whole, judging, allotted or cores())
     known = _remembered(folder) if shape.engine == "auto" else shape.engine
@@ -65,16 +67,16 @@ def engine_for(
         possible = {name: make for name, make in makers.items() if _HERE[name].why_not(device, whole.site_half) is None}
         if allotted == 1:
             possible.pop("pool", None)
-        made, choice = fastest(possible, first_work(whole, start, SiteState), shape.rounds)
-        write_engine_record(folder, {**made.figures(), "asked": "auto", **choice.to_json()})
-        return made
+        engine, choice = fastest(possible, first_work(whole, start, SiteState), shape.rounds)
+        write_engine_record(folder, {**engine.figures(), "asked": "auto", **choice.to_json()})
+        return engine
     refusal = _HERE[known].why_not(device, whole.site_half)
     if refusal is not None:
         raise Refused(refusal.reason, remedy=refusal.remedy, where="federation.engine")
-    made = makers[known]()
+    engine = makers[known]()
     if shape.engine != "auto":
-        write_engine_record(folder, {**made.figures(), "asked": shape.engine, "kind": known})
-    return made
+        write_engine_record(folder, {**engine.figures(), "asked": shape.engine, "kind": known})
+    return engine
 
 
 def _remembered(folder: Path) -> str | None:
@@ -84,7 +86,10 @@ def _remembered(folder: Path) -> str | None:
 
 
 def check_engine(spec: TrainingSpec, lawful: Sequence[Arm], data: Consortium, net: Network) -> None:
-    """Refuse an engine that cannot carry some arm of the study, before anything trains."""
+    """Refuse an engine that cannot carry some arm of the study, before anything trains.
+
+    Raises Refused: the engine cannot carry an arm of ``lawful``.
+    """
     shape = spec.federation.shape
     if shape.engine in ("auto", "loop"):
         return
@@ -97,7 +102,10 @@ def check_engine(spec: TrainingSpec, lawful: Sequence[Arm], data: Consortium, ne
 
 
 def engine_record(folder: Path) -> dict[str, Json] | None:
-    """What carried the training in ``folder``; None where nothing is known, Failed where the record was changed."""
+    """What carried the training in ``folder``; None where nothing is known.
+
+    Raises Failed: the record was changed after it was written.
+    """
     record = read_stored(folder / _FILE)
     if record is None:
         return None

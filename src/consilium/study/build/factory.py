@@ -109,17 +109,17 @@ def network(spec: TrainingSpec, consortium: Consortium, seed: int, tried: bool =
         )
         if any(map(_is_private, arms(spec))):
             check_gradients(net, consortium)
-    for asked in _algorithms(spec):
-        asked.bound(net)  # one that needs layers which this model has not refuses it here
-        shape.average().refuse(asked)
-        shape.rate().at(asked, 1)
+    for candidate in _algorithms(spec):
+        candidate.bound(net)  # one that needs layers which this model has not refuses it here
+        shape.average().refuse(candidate)
+        shape.rate().at(candidate, 1)
     return net
 
 
 def _follows_inputs(spec: TrainingSpec) -> bool:
     """Whether somebody makes adversarial examples in training."""
     defences = any(defence.follows_inputs for arm in arms(spec) for defence in arm.training)
-    return defences or any(made.corruption.follows_inputs for made in spec.corruptions)
+    return defences or any(infection.corruption.follows_inputs for infection in spec.corruptions)
 
 
 def _is_private(arm: Arm) -> bool:
@@ -165,7 +165,7 @@ def outputs(consortium: Consortium) -> int:
 def gradient_rule(arm: Arm) -> GradientRule:
     """The mean, as the arm's training defences change it."""
     rule: GradientRule = MeanGradient()
-    return reduce(lambda made, defence: defence.rule(made), arm.training, rule)
+    return reduce(lambda inner, defence: defence.rule(inner), arm.training, rule)
 
 
 def schedule(federation: FederationSpec, rule: GradientRule) -> Schedule:
@@ -183,7 +183,7 @@ def colluders(corruption: CorruptionSpec | None, sites: tuple[Site, ...], seed: 
 
 def ever_corrupted(spec: Spec, sites: tuple[Site, ...], seed: int) -> frozenset[str]:
     """The sites that are corrupted in some infection of the study: twins are compared without them (LAWS 22)."""
-    return frozenset(site for made in spec.corruptions for site in colluders(made, sites, seed))
+    return frozenset(site for infection in spec.corruptions for site in colluders(infection, sites, seed))
 
 
 def exchange(
@@ -314,13 +314,14 @@ def _participant(
     federation: FederationSpec, arm: Arm, site: Site, data: Consortium, like: Participant, bad: CorruptionSpec | None
 ) -> Participant:
     if bad is None:
-        train, own = _honest(arm, site, data, like.stream), like
+        train, participant = _honest(arm, site, data, like.stream), like
     else:
-        train, own = _corrupt(bad, site, data, like)
-        asked = bad.corruption.schedule(schedule(federation, own.rule))
-        own = replace(own, schedule=asked, algorithm=bad.corruption.algorithm(own.algorithm))
+        train, participant = _corrupt(bad, site, data, like)
+        work = bad.corruption.schedule(schedule(federation, participant.rule))
+        method = bad.corruption.algorithm(participant.algorithm)
+        participant = replace(participant, schedule=work, algorithm=method)
     pools = Pools(train, site.records.validation, site.records.non_members)
-    return replace(own, site=replace(site, records=pools), train=train)
+    return replace(participant, site=replace(site, records=pools), train=train)
 
 
 def _honest(arm: Arm, site: Site, data: Consortium, stream: Stream) -> Records:
@@ -332,16 +333,16 @@ def _honest(arm: Arm, site: Site, data: Consortium, stream: Stream) -> Records:
 
 def _corrupt(bad: CorruptionSpec, site: Site, data: Consortium, like: Participant) -> tuple[Records, Participant]:
     """A corrupted site obeys no site half of any defence (LAWS 4)."""
-    own = like.stream.child(bad.corruption.kind(), site.id)
-    records = bad.corruption.records(site.records.train, len(data.classes), own)
+    draws = like.stream.child(bad.corruption.kind(), site.id)
+    records = bad.corruption.records(site.records.train, len(data.classes), draws)
     objective = bad.corruption.objective(TaskLoss(data.task))
     return records, replace(like, objective=objective, rule=MeanGradient(), defences=())
 
 
 def weighing(federation: FederationSpec) -> Weighing:
     """What a site's weight is: as the study says, else as the algorithm's paper does."""
-    asked = federation.shape.weights
-    return federation.algorithm.weights if asked == "algorithm" else asked
+    scheme = federation.shape.weights
+    return federation.algorithm.weights if scheme == "algorithm" else scheme
 
 
 def weights(federation: FederationSpec, sites: Sequence[Site]) -> dict[str, float]:
@@ -372,5 +373,5 @@ def cohort(federation: FederationSpec, sites: int) -> Cohort:
 
 
 def _merge(arm: Arm, among: Cohort, stream: Stream) -> Aggregator:
-    chosen = arm.merge
-    return chosen[0].merge_for(among, stream.child("merge")) if chosen else WeightedMean()
+    defences = arm.merge
+    return defences[0].merge_for(among, stream.child("merge")) if defences else WeightedMean()

@@ -29,7 +29,10 @@ _BUFFERS = "keep it in a buffer (register_buffer), written in place, or do witho
 
 
 def check_memory(network: Network, params: Tensor, buffers: Tensor, x: Tensor) -> None:
-    """Refuse a model that answers ``x``, or has plain attributes, otherwise after it was called in training mode."""
+    """Refuse a model that answers ``x``, or has plain attributes, otherwise after it was called in training mode.
+
+    Raises Refused: an attribute changes, or answers to the same input, draws, parameters and buffers differ.
+    """
     tensors = {**network.parameters_at(params), **network.buffers_at(buffers)}
     module = network.module_at(params, buffers)
     with torch.no_grad():

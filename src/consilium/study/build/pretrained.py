@@ -43,7 +43,10 @@ def stored_network(spec: TrainedModelSpec, data: Consortium) -> Network:
 
 
 def stored_architecture(file: File) -> Architecture:
-    """The architecture that the stored weights belong to."""
+    """The architecture that the stored weights belong to.
+
+    Raises Refused: the architecture is a file itself.
+    """
     table = as_table(file.architecture, "model.architecture")
     architecture = entry(table, "model.architecture", "learn/models")
     if architecture.kind() == "file":
@@ -65,8 +68,8 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], path: str) -> None:
     missing, extra = wanted.keys() - tensors.keys(), tensors.keys() - wanted.keys()
     if missing or extra:
         odd = f"lacks {min(missing)}" if missing else f"has {min(extra)} too many"
-        said = f" (without the prefix {wrapper!r} of {_WRAPPERS[wrapper]})" if wrapper else ""
-        reason = f"{path} {odd}{said}: it does not fit the architecture"
+        note = f" (without the prefix {wrapper!r} of {_WRAPPERS[wrapper]})" if wrapper else ""
+        reason = f"{path} {odd}{note}: it does not fit the architecture"
         raise Refused(reason, remedy=_AS_TRAINED, where="model.architecture")
     for name, tensor in tensors.items():
         if tensor.shape != wanted[name].shape:
@@ -96,15 +99,15 @@ def _kind(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _refuse_otherwise(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+def _refuse_otherwise(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     """Every entry of the file is in the module, or another one was written over it: they share their numbers."""
     for name, tensor in tensors.items():
-        asked = tensor.to(own[name].dtype)
-        if torch.equal(own[name], asked):
+        target = tensor.to(state[name].dtype)
+        if torch.equal(state[name], target):
             continue
-        place = own[name].untyped_storage().data_ptr()
-        same = [other for other in own if other != name and own[other].untyped_storage().data_ptr() == place]
-        gap = float((own[name].double() - asked.double()).abs().max())
+        place = state[name].untyped_storage().data_ptr()
+        same = [other for other in state if other != name and state[other].untyped_storage().data_ptr() == place]
+        gap = float((state[name].double() - target.double()).abs().max())
         raise Refused(
             f"{name} differs by up to {gap:.3g} from {same[0]}, and they are one tensor in the architecture"
             if same

@@ -228,8 +228,8 @@ def _refuse_side_effects(network: Network, x: Tensor) -> None:
 def _moved(network: Network, by: float) -> tuple[Tensor, Tensor]:
     """Other weights, the same buffers."""
     params, buffers = network.start()
-    drawn = torch.randn(params.shape, generator=Stream(0, ("probe", "weights")).generator())
-    return params + by * drawn.to(params.device), buffers
+    direction = torch.randn(params.shape, generator=Stream(0, ("probe", "weights")).generator())
+    return params + by * direction.to(params.device), buffers
 
 
 def _refuse_neighbours(network: Network, x: Tensor) -> None:
@@ -252,9 +252,9 @@ def _refuse_probabilities(network: Network, x: Tensor) -> None:
     """Rows that sum to one, or answers that stay within 0 and 1 whatever the weights are."""
     with torch.no_grad():
         near, far = (network.logits(*_moved(network, by), x) for by in (_NUDGE, _PUSH))
-        own = network.logits(*network.start(), x)
-    sums = all(bool((a >= 0).all() and ((a.sum(1) - 1).abs() < 1e-3).all()) for a in (own, near))
-    within = all(bool(((a >= 0) & (a <= 1)).all()) for a in (own, near, far))
+        start = network.logits(*network.start(), x)
+    sums = all(bool((a >= 0).all() and ((a.sum(1) - 1).abs() < 1e-3).all()) for a in (start, near))
+    within = all(bool(((a >= 0) & (a <= 1)).all()) for a in (start, near, far))
     if sums or (within and bool((far.amax(0) > far.amin(0)).any())):
         raise model_refusal(
             "the model answers probabilities, and softmax is taken of its answers once more",
@@ -269,13 +269,13 @@ def _refuse_left_behind(module: nn.Module, network: Network, x: Tensor) -> None:
     try:
         fill(module, {**network.parameters_at(params), **network.buffers_at(buffers)})
         with torch.no_grad():
-            own = module.eval()(x.clone())
+            original = module.eval()(x.clone())
     finally:
         fill(module, before)
         module.train(training)
     with torch.no_grad():
         copied = network.logits(params, buffers, x)
-    if not same_answers(copied, own):
+    if not same_answers(copied, original):
         raise model_refusal("a copy of the model with other weights still answers from those of the first", _PLACE)
 
 
@@ -297,8 +297,8 @@ def _refuse_unrepeatable(network: Network, again: nn.Module, x: Tensor, trained:
 
 def _refuse_other_process(network: Network, again: Callable[[], nn.Module], x: Tensor, trained: bool) -> None:
     """So too in another process, where the user's files are executed once more."""
-    with imported_afresh() as own:
-        if not own:
+    with imported_afresh() as modules:
+        if not modules:
             return
         try:
             built_again = again()

@@ -56,8 +56,9 @@ def fork_worker(
 ) -> tuple[Connection, BaseProcess]:
     """Fork a process that runs ``target(pipe, ends, *arguments)``; our end of its pipe, and the process.
 
-    ``ends`` are ours of all pipes, ``others`` among them, which the worker closes.  Raises Failed where the system
-    starts no process.
+    ``ends`` are ours of all pipes, ``others`` among them, which the worker closes.
+
+    Raises Failed: the system starts no process.
     """
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
@@ -77,7 +78,7 @@ def fork_worker(
 def _ended(pipe: Connection, running: dict[Connection, BaseProcess]) -> bool:
     """Hear one message; True if it was the end of a job that went well."""
     try:
-        said: Any = pipe.recv()
+        message: Any = pipe.recv()
     except EOFError:
         process = running.pop(pipe)
         pipe.close()
@@ -88,8 +89,8 @@ def _ended(pipe: Connection, running: dict[Connection, BaseProcess]) -> bool:
                 remedy="it may have run out of memory: use fewer workers, or a smaller batch",
             ) from None
         return True
-    if said is not None:
-        kind, reason, remedy, where = said
+    if message is not None:
+        kind, reason, remedy, where = message
         raise kind(reason, remedy=remedy, where=where)
     return False
 

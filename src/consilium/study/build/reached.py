@@ -31,7 +31,10 @@ def trial_loss(answers: Tensor) -> Tensor:
 
 
 def check_reached(network: Network, moved: tuple[Tensor, Tensor], x: Tensor) -> None:
-    """Refuse a model with a parameter whose gradient is zero for ``x (n, *shape)`` and batches darker and brighter."""
+    """Refuse a model with a parameter whose gradient is zero for ``x (n, *shape)`` and batches darker and brighter.
+
+    Raises Refused: a parameter has no gradient in any of them, at either set of weights.
+    """
     waiting = {name for name, p in network.template.named_parameters() if p.numel()}
     batches = x, x**4, 1 - x**4, torch.where(x > 0.5, 1 - 0.01 * x, 0.01 * x)
     for seed, (place, batch) in enumerate(product((network.start(), moved), batches)):

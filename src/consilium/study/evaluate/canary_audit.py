@@ -1,4 +1,4 @@
-"""The scorer of an audit: it alone holds the coins, and sets what was found beside what is claimed (LAWS 16).
+"""The scorer of an audit: it alone knows the coins, and compares the audited bound with the claim (LAWS 16).
 
     claimed {epsilon, delta, unit, adjacency, sampler, accountant}  |  audited {bound, confidence, canaries, assumption}
 
@@ -60,25 +60,28 @@ class Auditor:
         return {**self.how.configuration(), "confidence": self.confidence}
 
     def judge(
-        self, finding: Finding, adversary: ThreatModel, data: Consortium, asked: tuple[str, ...], stream: Stream
+        self, finding: Finding, adversary: ThreatModel, data: Consortium, sites: tuple[str, ...], stream: Stream
     ) -> tuple[Finding, AuditEvidence]:
-        """The finding with its figures, and the record of the audit; ``finding.scores["score"]`` is ``(m,)``."""
-        canaries, scores = audited(data, asked), finding.scores["score"]
+        """The finding with its figures, and the record of the audit of the canaries at ``sites``.
+
+        ``finding.scores["score"]`` is ``(m,)``.
+        """
+        canaries, scores = audited(data, sites), finding.scores["score"]
         claim = self._claim({data.sites[k].id for k in set(canaries.site.tolist())})
         delta = self.how.delta if claim is None or claim.delta is None else float(claim.delta)
         bound = one_run(scores, canaries.included, delta=delta, confidence=self.confidence, shares=self.how.guesses)
         tighter = gaussian(scores, canaries.included, delta=delta, confidence=self.confidence)
         record = _record(claim, bound, tighter, adversary)
         measures = (*finding.measures, *_measures(bound, tighter), _auc(scores, canaries.included, stream))
-        kept = {**finding.scores, "member": canaries.included}
-        return Finding(measures, kept, finding.examples, (*finding.notes, *record.notes)), record
+        tensors = {**finding.scores, "member": canaries.included}
+        return Finding(measures, tensors, finding.examples, (*finding.notes, *record.notes)), record
 
     def _claim(self, sites: set[str]) -> ClaimEvidence | None:
         """The weakest, over sites that hold canaries, of what is claimed most strongly of each."""
         strongest = []
         for site in sites:
-            own = [c for c in self.claims if c.site in {site, EVERY_SITE} and c.unit != "label"]
-            strongest += sorted(own, key=lambda c: (not _comparable(c), _against(c)))[:1]
+            site_claims = [c for c in self.claims if c.site in {site, EVERY_SITE} and c.unit != "label"]
+            strongest += sorted(site_claims, key=lambda c: (not _comparable(c), _against(c)))[:1]
         return max(strongest, key=lambda c: (_comparable(c), _against(c)), default=None)
 
 
@@ -136,17 +139,17 @@ def _shown(bound: Bound, adversary: ThreatModel) -> AuditBound:
 
 
 def _verdict(claim: ClaimEvidence | None, bound: Bound, exceeded: bool) -> str:
-    found = (
+    statement = (
         f"epsilon is at least {round_down(bound.epsilon)} at {round_down(bound.confidence, 4)} confidence "
         f"({bound.right} of {bound.guesses} guesses right on {bound.canaries} canaries, "
         f"delta {round_down(bound.delta)}, no assumption)"
     )
     if claim is None:
-        return f"{found}; no claim to compare it with"
+        return f"{statement}; no claim to compare it with"
     stated = f"{round_up(math.inf if claim.epsilon is None else claim.epsilon)} per {claim.unit}, {claim.adjacency}"
     if claim.unit == "site":
         stated += f" ({round_up(_against(claim))} where a site is replaced)"
-    return f"{found}: the claim of {stated} is broken" if exceeded else f"{found}; {stated} is claimed"
+    return f"{statement}: the claim of {stated} is broken" if exceeded else f"{statement}; {stated} is claimed"
 
 
 def _notes(claim: ClaimEvidence | None, bound: Bound, tighter: Bound, warned: bool) -> list[str]:

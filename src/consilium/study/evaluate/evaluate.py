@@ -127,12 +127,12 @@ def _refuse_company(plain: nn.Module, whose: str, data: Consortium, custom: bool
         return
     record = answered_apart(plain, x, together, tolerance)
     spread = x[:: -(-len(x) // _LATENCY_BATCH)]
-    departed = None if record is not None else departure(plain, spread, tolerance, [n for n in _ATTACKED if n < most])
-    if record is None and departed is None:
+    difference = None if record is not None else departure(plain, spread, tolerance, [n for n in _ATTACKED if n < most])
+    if record is None and difference is None:
         return
-    told_of = departed or f"in batches of {min(_BATCH, len(x))} test record {record} is answered otherwise than alone"
+    alone = f"in batches of {min(_BATCH, len(x))} test record {record} is answered otherwise than alone"
     raise Failed(
-        f"an answer of {whose} depends on the other records of its batch: {told_of}",
+        f"an answer of {whose} depends on the other records of its batch: {difference or alone}",
         remedy="let forward treat each record alone, in batches of every size and whatever is in them",
         where="model",
     )
@@ -174,11 +174,11 @@ def answers(module: nn.Module, x: Tensor, batch: int = _BATCH) -> Tensor:
 
 
 def attack_digest(
-    cell: str, attack: AttackSpec, source: str | None, asked: tuple[str, ...], auditor: Auditor | None = None
+    cell: str, attack: AttackSpec, source: str | None, sites: tuple[str, ...], auditor: Auditor | None = None
 ) -> str:
-    """What a finding depends on; ``asked`` are the sites whose records are asked about, where an attack asks."""
+    """What a finding depends on; ``sites`` are those whose records are asked about, where an attack asks."""
     audit = None if auditor is None else auditor.configuration()
-    return digest(attack_recipe(cell, attack, source, audit, asked if asks(attack.attack) else None))
+    return digest(attack_recipe(cell, attack, source, audit, sites if asks(attack.attack) else None))
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +213,7 @@ class AttackContext:
 
 def run_attack(attack: AttackSpec, context: AttackContext) -> FindingEvidence:
     """Run one attack; a failure is a finding that says so, and loses nothing else."""
-    began = time.perf_counter()
+    start_time = time.perf_counter()
     record = FindingEvidence(
         kind=attack.attack.kind(),
         threat=ThreatEvidence.of(attack.attack.threat),
@@ -235,7 +235,7 @@ def run_attack(attack: AttackSpec, context: AttackContext) -> FindingEvidence:
             record = replace(record, notes=(*record.notes, note))
     except (Exception, SystemExit) as error:  # an attack may be anyone's code
         record = replace(record, status="failed", error=error_summary(error))
-    return replace(record, seconds=time.perf_counter() - began)
+    return replace(record, seconds=time.perf_counter() - start_time)
 
 
 def _run(attack: Attack, context: AttackContext, source: Released | None) -> tuple[Finding, AuditEvidence | None]:
@@ -262,10 +262,10 @@ def implied(finding: FindingEvidence, privacy: PrivacyEvidence) -> tuple[Measure
 
 def _named(finding: Finding, view: View) -> Finding:
     """``finding`` with the candidates' ids and units beside their scores: of whom each score is."""
-    asked = getattr(view, "candidates", None)
-    if asked is None or any(len(scores) != len(asked) for scores in finding.scores.values()):
+    records = getattr(view, "candidates", None)
+    if records is None or any(len(scores) != len(records) for scores in finding.scores.values()):
         return finding
-    return replace(finding, scores={**finding.scores, "id": asked.ids, "unit": asked.units})
+    return replace(finding, scores={**finding.scores, "id": records.ids, "unit": records.units})
 
 
 def _written(record: FindingEvidence, finding: Finding, folder: Path, name: str) -> FindingEvidence:

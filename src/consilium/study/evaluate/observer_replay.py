@@ -67,23 +67,26 @@ class ObserverReplay:
 
     def beside(self, whole: RoundExchange, net: Network) -> RoundExchange:
         """``whole`` shown to the observers among the attacks of the study; itself where there are none."""
-        found = {
+        observers = {
             digest(a.attack.configuration()): a.attack
             for a in self.node.spec.attacks
             if isinstance(a.attack, RoundObserver)
         }
-        places = [place for attack in found.values() if (place := self._placed(attack, whole)) is not None]
+        places = [place for attack in observers.values() if (place := self._placed(attack, whole)) is not None]
         return self._watched(whole, net, places, strict=False) if places else whole
 
     def view(self, attack: RoundObserver, model: Released, trained_on: Sequence[str]) -> ObservedView:
-        """What ``attack`` is granted in the end; ``trained_on`` are sites asked about whose work is in the model."""
-        asked = self._asked(attack)
-        there = [asked.of[site] for site in asked.of if site in trained_on]
+        """What ``attack`` is granted after the training; ``trained_on`` are the sites with an update in the model.
+
+        Raises Refused: none of the sites that the attack asks about has an update in the model.
+        """
+        candidate_set = self._candidate_set(attack)
+        there = [rows for site, rows in candidate_set.of.items() if site in trained_on]
         if not there:
-            reason = f"no update of {', '.join(asked.of)} is in the model"
+            reason = f"no update of {', '.join(candidate_set.of)} is in the model"
             raise Refused(reason, remedy="use more rounds, a larger fraction or another site")
         rows = torch.cat(there).sort().values
-        records, member, known = asked.records.select(rows), asked.member[rows], asked.known[rows]
+        records, member, known = candidate_set.select(rows)
         return ObservedView(
             len(self._data.classes), model.module, records, member, known, rows=rows, task=self._data.task
         )
@@ -110,15 +113,15 @@ class ObserverReplay:
 
     def _key(self, attack: RoundObserver) -> str:
         """What a memory depends on beside its training: the attack, its seat and whom it asks about."""
-        seat, asked = attack.seat(self._honest), sorted(attack.targets(self._honest))
-        return digest({"attack": attack.configuration(), "seat": seat, "asked": asked, "drawn": "by id"})
+        seat, targets = attack.seat(self._honest), sorted(attack.targets(self._honest))
+        return digest({"attack": attack.configuration(), "seat": seat, "asked": targets, "drawn": "by id"})
 
-    def _asked(self, attack: RoundObserver) -> _Asked:
+    def _candidate_set(self, attack: RoundObserver) -> _CandidateSet:
         targets = attack.targets(self._honest)
         if self._data.declared:
             raise Refused("the records of these sites are elsewhere", remedy="simulate the study with `run`")
         stream = Stream(self.node.seed).child("candidates")
-        return _Asked.of_sites(self._data, targets, stream)
+        return _CandidateSet.of_sites(self._data, targets, stream)
 
     def _placed(self, attack: RoundObserver, whole: RoundExchange) -> Observer | None:
         """None where it has no place: asked for its finding it says why."""
@@ -129,20 +132,20 @@ class ObserverReplay:
 
     def _place(self, attack: RoundObserver, whole: RoundExchange) -> Observer:
         """``attack`` in its seat; refused where that seat sees less than it needs."""
-        seat, asked = attack.seat(self._honest), self._asked(attack)
+        seat, candidate_set = attack.seat(self._honest), self._candidate_set(attack)
         granted = _granted(whole, seat)
         if not issubclass(granted, attack.observes):
             raise Refused(
                 f"attack {attack.kind()} needs a {attack.observes.__name__} and its seat grants a {granted.__name__}",
                 remedy="watch a training whose updates are not masked, or from the server",
             )
-        return Observer(self._key(attack), attack, seat, asked.records, asked.of)
+        return Observer(self._key(attack), attack, seat, candidate_set.records, candidate_set.of)
 
     def _watched(
         self, whole: RoundExchange, net: Network, places: Sequence[Observer], *, strict: bool
     ) -> RoundExchange:
-        made = Observers(net, len(self._data.classes), self._data.task, tuple(places), strict)
-        return whole.watched(made)
+        observers = Observers(net, len(self._data.classes), self._data.task, tuple(places), strict)
+        return whole.watched(observers)
 
     def _replayed(self, attack: RoundObserver, stored: Server) -> Payload:
         """The memory of ``attack`` after a replay that ended in the ``stored`` parameters and buffers."""
@@ -167,8 +170,8 @@ class ObserverReplay:
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
-    """The candidates of one attack, their truth and their origin: the same while training and after it."""
+class _CandidateSet:
+    """The candidates of one attack, their membership and their sites: the same during the training and after it."""
 
     records: Records
     member: Tensor
@@ -176,15 +179,19 @@ class _Asked:
     of: Mapping[str, Tensor]
 
     @classmethod
-    def of_sites(cls, data: Consortium, targets: tuple[str, ...], stream: Stream) -> _Asked:
+    def of_sites(cls, data: Consortium, targets: tuple[str, ...], stream: Stream) -> _CandidateSet:
         """As every membership attack is granted them, of these sites alone."""
         records, member, known = candidates(data, targets, stream)
-        asked = [site for site in data.sites if site.id in targets]
-        home = {i: site.id for site in asked for pool in _pools(site) for i in pool.ids.tolist()}
+        target_sites = [site for site in data.sites if site.id in targets]
+        home = {i: site.id for site in target_sites for pool in _pools(site) for i in pool.ids.tolist()}
         of: dict[str, list[int]] = {name: [] for name in targets}
         for place, i in enumerate(records.ids.tolist()):
             of[home[i]].append(place)
         return cls(records, member, known, {name: torch.tensor(places).long() for name, places in of.items()})
+
+    def select(self, rows: Tensor) -> tuple[Records, Tensor, Tensor]:
+        """Records, membership and knowledge of the candidates at ``rows``."""
+        return self.records.select(rows), self.member[rows], self.known[rows]
 
 
 def _pools(site: Site) -> tuple[Records, Records]:

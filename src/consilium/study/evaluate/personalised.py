@@ -11,7 +11,7 @@ Chance is answering each site's own commonest class.  A site with too few record
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -66,23 +66,26 @@ class Personal:
     @property
     def away(self) -> str:
         """Why there is no site's own model here; empty where there are some."""
-        if any(self._kept(site).tensors for site in self.sites):
+        if any(self._site_state(site).tensors for site in self.sites):
             return ""
         return "the sites' own models are not here: in a deployment they stay where they were made"
 
     def weights(self) -> tuple[Tensor, Tensor]:
-        """Parameters and buffers of the cell's model: everyone's, else those of the largest site."""
-        found = self.algorithm.model_for(self.server, None)
-        if found is None and self.away:
+        """Parameters and buffers of the cell's model: everyone's, else those of the largest site.
+
+        Raises Failed: there is no model for everyone, and the sites' models are not here.
+        """
+        weights = self.algorithm.model_for(self.server, None)
+        if weights is None and self.away:
             reason = f"{self.algorithm.kind()} has no model for everyone, and {self.away}"
             raise Failed(reason, remedy="read the sites' own figures in rounds.jsonl, or simulate")
-        return self._own(self._largest()) if found is None else found
+        return self._site_weights(self._largest()) if weights is None else weights
 
     def notes(self) -> list[str]:
         """Whose model the cell's is, where there is none for everyone, and what the sites' figures are of."""
         if self.away:
             return []
-        said = [
+        notes = [
             f"Each of the {len(self.sites)} honest sites has a model of its own (models/DIGEST/sites). "
             "personal_accuracy judges each on its own site's validation records, which are not the test set: "
             "compare it with shared_accuracy, or between cells of the same sites."
@@ -90,16 +93,16 @@ class Personal:
         if self.algorithm.model_for(self.server, None) is None:
             largest = self._largest()
             share = f"{len(largest.records.train)} of {sum(len(s.records.train) for s in self.sites)}"
-            said.append(
+            notes.append(
                 f"{self.algorithm.kind()} has no model for everyone. This cell's model, the one that is tested and "
                 f"attacked, is that of {largest.id}: of the sites that took part it has the most records ({share})."
             )
-        if left := [site.id for site in self.sites if site.id not in self.judged]:
-            said.append(f"Not in those figures: {', '.join(left)}, corrupted in another infection of this study.")
-        new = [site.id for site in self.sites if not self._kept(site).tensors]
+        if others := [site.id for site in self.sites if site.id not in self.judged]:
+            notes.append(f"Not in those figures: {', '.join(others)}, corrupted in another infection of this study.")
+        new = [site.id for site in self.sites if not self._site_state(site).tensors]
         if new:
-            said.append(f"{len(new)} of {len(self.sites)} sites never took part: theirs is what a new site is given.")
-        return said
+            notes.append(f"{len(new)} of {len(self.sites)} sites never took part: theirs is what a new site is given.")
+        return notes
 
     def store(self, sealed: Mapping[str, str]) -> dict[str, str]:
         """Release every site's model unless its file is there; returns their seals.  ``sealed`` are those known."""
@@ -116,63 +119,67 @@ class Personal:
         """The three figures; ``shared`` is the cell's model, which some algorithms have for no one but one site."""
         if self.away:
             return [Measure.undefined(name, self.away) for name in _NAMES]
-        asked = [site for site in self.sites if site.id in self.judged]
-        own = [_Told.by(site, self._release(site).module, self.task) for site in asked]
-        told = [t for t in own if t is not None]
-        if not told:
+        sites = [site for site in self.sites if site.id in self.judged]
+        counts = _known(_SiteCounts.of(site, self._release(site).module, self.task) for site in sites)
+        if not counts:
             reason = "no site told its figures: too few validation records, or no consent"
             return [Measure.undefined(name, reason) for name in _NAMES]
-        worst = min(told, key=lambda t: t.right / t.n)
-        made = [_measure(_NAMES[0], told), _measure(_NAMES[1], [worst])]
+        worst = min(counts, key=lambda c: c.right / c.n)
+        measures = [_measure(_NAMES[0], counts), _measure(_NAMES[1], [worst])]
         if self.algorithm.model_for(self.server, None) is None:
-            return [*made, Measure.undefined(_NAMES[2], "there is no model for everyone")]
-        common = [_Told.by(site, shared, self.task) for site in asked]
-        return [*made, _measure(_NAMES[2], [t for t in common if t is not None])]
+            return [*measures, Measure.undefined(_NAMES[2], "there is no model for everyone")]
+        shared_counts = _known(_SiteCounts.of(site, shared, self.task) for site in sites)
+        return [*measures, _measure(_NAMES[2], shared_counts)]
 
     def _release(self, site: Site) -> Released:
         """The site's model as it is stored; it is stored if it was not."""
-        plain = self.network.module_at(*self._own(site)).cpu()
+        plain = self.network.module_at(*self._site_weights(site)).cpu()
         path, stream = site_file(self.folder, site.id), self.stream.child(site.id)
         path.parent.mkdir(parents=True, exist_ok=True)
         return release(plain, self.arm.model, self.arm.answer, self.public, self.task, path, stream)
 
-    def _own(self, site: Site) -> tuple[Tensor, Tensor]:
-        found = self.algorithm.model_for(self.server, self._kept(site))
-        if found is None:
+    def _site_weights(self, site: Site) -> tuple[Tensor, Tensor]:
+        weights = self.algorithm.model_for(self.server, self._site_state(site))
+        if weights is None:
             raise Failed(f"{self.algorithm.kind()} has no model for {site.id}")
-        if not all(bool(tensor.isfinite().all()) for tensor in found if tensor.is_floating_point()):
+        if not all(bool(tensor.isfinite().all()) for tensor in weights if tensor.is_floating_point()):
             raise Failed(
                 f"the own model of {site.id} is not finite: its training under {self.algorithm.kind()} diverged",
                 remedy="lower lr, or the knobs of the algorithm that it is multiplied with (lam)",
             )
-        return found
+        return weights
 
-    def _kept(self, site: Site) -> AlgorithmState:
+    def _site_state(self, site: Site) -> AlgorithmState:
         return self.states[site.id].algorithm if site.id in self.states else AlgorithmState()
 
     def _largest(self) -> Site:
         """The site with most records of those that took part; the first of equals."""
-        trained = [site for site in self.sites if self._kept(site).tensors]
+        trained = [site for site in self.sites if self._site_state(site).tensors]
         return max(trained or self.sites, key=lambda site: len(site.records.train))
 
 
 @dataclass(frozen=True)
-class _Told:
-    """What leaves a site: counts over its validation records; ``common`` of its commonest class."""
+class _SiteCounts:
+    """What leaves a site: counts over its validation records; ``common`` is the size of its commonest class."""
 
     n: int
     right: int
     common: int
 
     @classmethod
-    def by(cls, site: Site, module: nn.Module, task: Task) -> _Told | None:
-        """None where the site tells nothing."""
-        told = assess_answers(site, module, task, torch.device("cpu"))
-        if told.accuracy is None:
+    def of(cls, site: Site, module: nn.Module, task: Task) -> _SiteCounts | None:
+        """None where the site reports nothing."""
+        assessment = assess_answers(site, module, task, torch.device("cpu"))
+        if assessment.accuracy is None:
             return None
-        return cls(told.n, round(told.accuracy * told.n), task.most_right(site.records.validation.y))
+        return cls(assessment.n, round(assessment.accuracy * assessment.n), task.most_right(site.records.validation.y))
 
 
-def _measure(name: str, told: Sequence[_Told]) -> Measure:
-    n, right, common = (sum(getattr(t, part) for t in told) for part in ("n", "right", "common"))
+def _known(counts: Iterable[_SiteCounts | None]) -> list[_SiteCounts]:
+    """The counts of the sites that report any."""
+    return [one for one in counts if one is not None]
+
+
+def _measure(name: str, counts: Sequence[_SiteCounts]) -> Measure:
+    n, right, common = (sum(getattr(c, part) for c in counts) for part in ("n", "right", "common"))
     return Measure(name, right / n, *wilson(right, n), common / n, n)

@@ -64,8 +64,8 @@ class Answering(nn.Module):
 def custom_answers(module: nn.Module) -> bool:
     """Whether ``module`` answers through a defence whose code is from elsewhere."""
     defences = module.defences if isinstance(module, Answering) else ()
-    own = __name__.partition(".")[0]
-    return any(type(defence).__module__.partition(".")[0] != own for defence in defences)
+    package = __name__.partition(".")[0]
+    return any(type(defence).__module__.partition(".")[0] != package for defence in defences)
 
 
 def release(
@@ -112,7 +112,10 @@ def restore(
     artefact: Mapping[str, Tensor],
     shape: tuple[int, ...],
 ) -> nn.Module:
-    """The released model from its stored ``artefact`` and an untrained ``module`` for inputs of ``shape``."""
+    """The released model from its stored ``artefact`` and an untrained ``module`` for inputs of ``shape``.
+
+    Raises Failed: the tensors of ``artefact`` do not fit ``module``.
+    """
     if models:
         shaped = module
         for defence in models:
@@ -128,7 +131,10 @@ def restore(
 
 
 def unbroken(path: Path, sealed: str | None) -> None:
-    """Fail for a stored model that is not the ``sealed`` one; one never sealed is removed, to be made again."""
+    """Check that a stored model is the ``sealed`` one; a model that was never sealed is removed, to be made again.
+
+    Raises Failed: the file has another digest.
+    """
     if not path.exists():
         return
     if sealed is None:
@@ -154,26 +160,26 @@ def _copy(plain: nn.Module) -> nn.Module | None:
     return copy.deepcopy(plain)
 
 
-def _alike(made: nn.Module, models: Sequence[ModelDefence], public: Records) -> None:
+def _alike(module: nn.Module, models: Sequence[ModelDefence], public: Records) -> None:
     """A record's answer is its own, whatever else is in its batch: else every figure depends on how it was asked."""
     if not len(public):
         return
     kinds = " and ".join(d.kind() for d in models)
-    found = departure(made, public.x, max(d.tolerance for d in models))
-    if found is not None:
+    difference = departure(module, public.x, max(d.tolerance for d in models))
+    if difference is not None:
         raise Failed(
-            f"{kinds}: {found} (records of the public slice)",
+            f"{kinds}: {difference} (records of the public slice)",
             remedy=f"leave out {models[-1].kind()}, or replace the layer whose kernel depends on the batch",
         )
 
 
-def _same(made: nn.Module, stored: nn.Module, public: Records, path: Path) -> None:
+def _same(module: nn.Module, stored: nn.Module, public: Records, path: Path) -> None:
     """The stored artefact must be the defended model: the same logits to the last bit."""
     if not len(public):
         return
     x = public.x[:64]
     with torch.no_grad():
-        same = torch.equal(made(x), stored(x))
+        same = torch.equal(module(x), stored(x))
     if not same:
         path.unlink()
         raise Failed(

@@ -35,7 +35,10 @@ def sample_answers(module: nn.Module, shape: Sequence[int]) -> dict[str, list[li
 def check_sample_answers(
     module: nn.Module, shape: Sequence[int], models: Sequence[ModelDefence], recipe: Mapping[str, Any]
 ) -> None:
-    """Refuse a model that answers otherwise than its ``recipe`` says; one from before they were kept is let through."""
+    """Compare a model's answers with those in its ``recipe``; an older recipe has none, and nothing is compared.
+
+    Raises Refused: the answers differ by more than rounding and the tolerance of ``models`` allow.
+    """
     if _FIELD not in recipe:
         return
     wanted, logits = torch.tensor(recipe[_FIELD]), _logits(module, shape)

@@ -70,24 +70,24 @@ class Seals:
         self._store, self._say, self._known = store, say, known
         self.trainings: dict[str, FileSeals] = known_trainings(store.folder)
 
-    def evidence(self, digest: str, begun: CellEvidence) -> CellEvidence:
-        """The evidence that is there; what cannot be read, or was changed, is made again.
+    def evidence(self, digest: str, template: CellEvidence) -> CellEvidence:
+        """The stored evidence; what cannot be read, or was changed, is made again.
 
-        ``begun`` is evidence before anything was measured: it stands for what is not there.
+        ``template`` is evidence before anything was measured: it stands for what is not stored.
         """
         path = self._store.cell(digest) / "evidence.json"
         try:
             record = read_stored(path) or {}
-            evidence = _strict(path, {**plain(begun), **record})
+            evidence = _strict(path, {**plain(template), **record})
         except ConsiliumError as error:
             self._say(f"{error.reason}: it is made again")
-            return begun
+            return template
         if record and altered_evidence(record, self._known.get(digest)):
             self._say(f"{path} was changed after it was written: it is made again")
-            return begun
+            return template
         if other := other_cell(record, digest):
             self._say(f"{path} is that of another cell, {other}: it is made again")
-            return begun
+            return template
         if not record and digest in self._known:
             self._say(f"{path} is gone: it is made again")
         self.cells[digest] = seal_of(record)
@@ -203,8 +203,8 @@ def _strict(path: Path, record: Mapping[str, object]) -> CellEvidence:
 
 def table(record: Mapping[str, Any], name: str) -> dict[str, Json]:
     """The table ``name`` of ``record``; empty where there is none, or something else in its place."""
-    found = record.get(name)
-    return found if isinstance(found, dict) else {}
+    value = record.get(name)
+    return value if isinstance(value, dict) else {}
 
 
 def recipe_of(folder: Path) -> StoredRecipe:
@@ -221,8 +221,8 @@ def is_recipe_of(recipe: Mapping[str, Any], folder: Path) -> bool:
 
     What is said of the stored files is no part of the digest.
     """
-    own = {name: value for name, value in unsealed(recipe).items() if name not in _STORED}
-    return not is_altered(recipe) and digest(own) == folder.resolve().name
+    configuration = {name: value for name, value in unsealed(recipe).items() if name not in _STORED}
+    return not is_altered(recipe) and digest(configuration) == folder.resolve().name
 
 
 def _names_files(recipe: Mapping[str, Json]) -> TypeGuard[StoredRecipe]:
@@ -243,7 +243,10 @@ def _files_there(folder: Path) -> bool:
 
 
 def check_released(folder: Path, judged: Mapping[str, Any] | None) -> None:
-    """Fail for a model, or a site's own, that is not the stored one, or not the one that was ``judged`` (if known)."""
+    """Check a model and those of the sites: they are as they were stored, and as they were ``judged`` (if known).
+
+    Raises Failed: the recipe is gone or was changed, or a model is not the one that was stored or judged.
+    """
     recipe = recipe_of(folder)
     if not recipe:
         reason = f"{folder / 'recipe.json'} is gone, is that of another model, or was changed after it was written"

@@ -49,7 +49,7 @@ __all__ = ["Retraining", "shadow_workers", "shadows_made", "shadows_wanted"]
 
 
 class Retraining:
-    """The shadows of one cell; ``done`` is called after each that had to be trained.
+    """The shadows of one cell, on records of ``sites``; ``done`` is called after each that had to be trained.
 
     They may use ``allotted`` cores (0: all of them).
     """
@@ -59,7 +59,7 @@ class Retraining:
         plan: Plan,
         cell: TrainingCell,
         store: Store,
-        asked: tuple[str, ...],
+        sites: tuple[str, ...],
         done: Callable[[], None],
         allotted: int = 0,
     ) -> None:
@@ -68,12 +68,12 @@ class Retraining:
         self.node, self.data = cell.node, plan.materials.consortium(cell.seed)
         self.stream = Stream(cell.seed).child("shadows")
         check_data(self.data)
-        self._asked = asked
+        self._sites = sites
 
     @cached_property
     def pool(self) -> ShadowPool:
         """What the shadows may learn from."""
-        return ShadowPool.of(self.data, self._asked, self.stream.child("pool"))
+        return ShadowPool.of(self.data, self._sites, self.stream.child("pool"))
 
     def fit(self, included: Tensor, seeds: Sequence[int]) -> Sequence[Shadow]:
         """A shadow per row and seed: trained in parallel unless it is there, and read one at a time."""
@@ -88,21 +88,21 @@ class Retraining:
     def name(self, mask: Tensor, seed: int) -> str:
         """16 digits of what a shadow depends on."""
         ids = self.pool.records.ids[mask].sort().values
-        taken = hashlib.sha256(ids.numpy().tobytes()).hexdigest()
-        return digest({"schema": 1, "training": self.node.digest, "included": taken, "seed": seed})
+        members_digest = hashlib.sha256(ids.numpy().tobytes()).hexdigest()
+        return digest({"schema": 1, "training": self.node.digest, "included": members_digest, "seed": seed})
 
     def shadow(self, name: str) -> Shadow:
         """The stored shadow, as released models are: defended, and read back from its artefact."""
         path, remedy, about = self._path(name), "delete it to train it again", self._about(name)
-        held, _ = read_sealed(path, "shadow", remedy, about)
-        plain = self.plan.materials.network(self.cell.seed).module_at(held["params"], held["buffers"]).cpu()
+        tensors, _ = read_sealed(path, "shadow", remedy, about)
+        plain = self.plan.materials.network(self.cell.seed).module_at(tensors["params"], tensors["buffers"]).cpu()
         path = self.store.model(self.cell.model) / "shadows" / f"{name}.safetensors"
         stream, arm = self.stream.child("release", name), self.cell.arm
         about = {**about, "model": self.cell.model}
-        data, included = self.data, held["included"]
-        made = release(plain, arm.model, arm.answer, data.public, data.task, path, stream, about, tried=True)
+        data, included = self.data, tensors["included"]
+        model = release(plain, arm.model, arm.answer, data.public, data.task, path, stream, about, tried=True)
         pool, task = self.pool.records, data.task
-        return Shadow(len(data.classes), made.module, made.surrogate, pool, included=included, task=task)
+        return Shadow(len(data.classes), model.module, model.surrogate, pool, included=included, task=task)
 
     def _about(self, name: str) -> dict[str, str]:
         return {"training": self.node.digest, "shadow": name}
@@ -116,8 +116,8 @@ class Retraining:
         data = self.pool.divided(self.data, mask)
         params, buffers, took_part = _trained(self.node, data, seed, draft, alive)
         inside = torch.tensor([site in took_part for site in self.pool.names])
-        held = {"params": params, "buffers": buffers, "included": mask & inside[self.pool.site]}
-        write_sealed(self._path(name), held, self._about(name))
+        tensors = {"params": params, "buffers": buffers, "included": mask & inside[self.pool.site]}
+        write_sealed(self._path(name), tensors, self._about(name))
         shutil.rmtree(draft)
 
 
@@ -155,8 +155,8 @@ def shadows_made(store: Store | None, training: str) -> int:
 
 def shadow_workers(spec: TrainingSpec, allotted: int = 0) -> int:
     """How many shadows are trained at once; one where processes cannot be forked, or the device is not the CPU."""
-    asked = spec.federation.shape.workers or allotted or cores()
-    return asked if spec.device == "cpu" and why_no_fork() is None else 1
+    workers = spec.federation.shape.workers or allotted or cores()
+    return workers if spec.device == "cpu" and why_no_fork() is None else 1
 
 
 def _trained(
@@ -172,10 +172,11 @@ def _trained(
             engine, whole, nobody, begin, node.rounds, folder, lambda *_: alive(),
             stop=budget_stop(node, data), name=f"{node.digest}/{folder.name}",
         )  # fmt: skip
-    found = released(spec, node.arm, net, done.state.server)
-    if found is None:
+    weights = released(spec, node.arm, net, done.state.server)
+    if weights is None:
         raise Failed(f"{bound.kind()} has no model for everyone")
-    return found[0].cpu(), found[1].cpu(), frozenset(site for report in rounds_in(folder) for site in merged(report))
+    took_part = frozenset(site for report in rounds_in(folder) for site in merged(report))
+    return weights[0].cpu(), weights[1].cpu(), took_part
 
 
 def _folder(store: Store, training: str) -> Path:

@@ -63,7 +63,10 @@ def check_begun(folder: Path, digest: str, known: Sequence[FileSeals]) -> list[F
 
 
 def check_renewal(folder: Path, judged: FileSeals) -> None:
-    """Fail where a training that was run again did not end as the one that was ``judged``."""
+    """Check that a training which was run again ended as the one that was ``judged``.
+
+    Raises Failed: its checkpoint has another digest.
+    """
     if left_files(folder).get(_CHECKPOINT) != judged.get(_CHECKPOINT):
         raise Failed(
             f"the training in {folder} was run again and did not end as the one that was judged",

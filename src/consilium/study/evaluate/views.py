@@ -26,7 +26,7 @@ _MOST_MEMBERS = 5000
 def grant(
     attack: Attack,
     data: Consortium,
-    asked: tuple[str, ...],
+    sites: tuple[str, ...],
     model: Released,
     source: Released | None,
     stream: Stream,
@@ -35,35 +35,37 @@ def grant(
 ) -> View:
     """The view that ``attack`` needs, and no more; the candidates are the same for every attack on a model.
 
-    ``asked`` are the sites whose records it asks about; ``start`` is the model before training.
+    ``sites`` are those whose records it asks about; ``start`` is the model before training.
+
+    Raises Refused: this version has no such view.
     """
     if attack.needs is ModelView:
         return _white_box(data, model, None if source is None else _white_box(data, source, None))
     if attack.needs in (RecordsView, QueryView, RetrainView):
-        told = candidates(data, asked, stream.child("candidates"))
+        candidate_set = candidates(data, sites, stream.child("candidates"))
         if attack.needs is RecordsView:
-            return RecordsView(len(data.classes), *told, task=data.task)
+            return RecordsView(len(data.classes), *candidate_set, task=data.task)
         if attack.needs is QueryView:
-            return QueryView(len(data.classes), model.module, *told, task=data.task)
+            return QueryView(len(data.classes), model.module, *candidate_set, task=data.task)
         if retraining is not None:
-            return _retraining(data, model, told, retraining())
+            return _retraining(data, model, candidate_set, retraining())
     if attack.needs is CanaryView:
-        shown = CanaryView(len(data.classes), model.module, audited(data, asked).records, task=data.task)
+        shown = CanaryView(len(data.classes), model.module, audited(data, sites).records, task=data.task)
         white = attack.threat.knowledge == "white-box"
         return replace(shown, start=start, module=model.surrogate) if white else shown
     raise Refused(f"this version grants no {attack.needs.__name__} to {attack.kind()}")
 
 
 def _retraining(
-    data: Consortium, model: Released, told: tuple[Records, Tensor, Tensor], shadows: Retraining
+    data: Consortium, model: Released, candidate_set: tuple[Records, Tensor, Tensor], shadows: Retraining
 ) -> RetrainView:
     pool = shadows.pool
     order = pool.records.ids.argsort()
-    at = order[torch.searchsorted(pool.records.ids[order], told[0].ids)]
+    at = order[torch.searchsorted(pool.records.ids[order], candidate_set[0].ids)]
     return RetrainView(
         len(data.classes),
         model.module,
-        *told,
+        *candidate_set,
         pool=pool.records,
         site=pool.site,
         sizes=pool.sizes,
@@ -74,20 +76,22 @@ def _retraining(
     )
 
 
-def candidates(data: Consortium, asked: tuple[str, ...], stream: Stream) -> tuple[Records, Tensor, Tensor]:
-    """Records of the sites ``asked``, who was trained on ``(n,)``, which half the adversary knows ``(n,)``.
+def candidates(data: Consortium, sites: tuple[str, ...], stream: Stream) -> tuple[Records, Tensor, Tensor]:
+    """Records of the ``sites`` asked about, who was trained on ``(n,)``, which half the adversary knows ``(n,)``.
 
     Members and non-members come from the same sites' pools, held apart before training (LAWS 17); an audit's canaries
     were made to stand out, and are not asked about.  Who is drawn and which half a record is in follow from its id and
     its unit's, so they are the same for every model of a seed (LAWS 22).  A unit is in one half: its other records
     would tell of it.
+
+    Raises Refused: there are no ``sites``.
     """
-    if not asked:
+    if not sites:
         raise Refused(
             "no site that is honest in every infection took part in the training",
             remedy="use more rounds, a larger fraction or fewer corrupted sites",
         )
-    among = [site for site in data.sites if site.id in frozenset(asked)]
+    among = [site for site in data.sites if site.id in frozenset(sites)]
     inside = Records.joined([data.natural(s.records.train) for s in among])
     outside = Records.joined([s.records.non_members for s in among])
     inside = inside.select(stream.child("members").keyed(inside.ids).argsort()[:_MOST_MEMBERS])
@@ -109,19 +113,22 @@ def _half(units: Tensor, stream: Stream) -> Tensor:
     return different[stream.keyed(different).argsort()[: len(different) // 2]]
 
 
-def audited(data: Consortium, asked: tuple[str, ...]) -> Canaries:
-    """The canaries of the sites ``asked``: those of others were never protected, or never trained on."""
+def audited(data: Consortium, sites: tuple[str, ...]) -> Canaries:
+    """The canaries of the ``sites`` asked about: those of others were never protected, or never trained on.
+
+    Raises Refused: no canaries were planted, or fewer than two of them at ``sites``.
+    """
     planted = data.canaries
     if planted is None:
         raise Refused("there are no canaries to guess", remedy="write the table [audit]")
-    numbers = torch.tensor([k for k, site in enumerate(data.sites) if site.id in asked], dtype=torch.long)
-    kept = torch.isin(planted.site, numbers)
-    if int(kept.sum()) < 2:
+    numbers = torch.tensor([k for k, site in enumerate(data.sites) if site.id in sites], dtype=torch.long)
+    mask = torch.isin(planted.site, numbers)
+    if int(mask.sum()) < 2:
         raise Refused(
             "fewer than two canaries are at honest sites that took part in the training",
             remedy="plant more of them, at a site that is not corrupted and takes part",
         )
-    return Canaries(planted.records.select(kept), planted.site[kept], planted.included[kept])
+    return Canaries(planted.records.select(mask), planted.site[mask], planted.included[mask])
 
 
 def _white_box(data: Consortium, model: Released, source: ModelView | None) -> ModelView:

@@ -59,7 +59,10 @@ class Forked(Executor):
         self._running: dict[Connection, _Worker] = {}
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Start it in a process of its own.  Raises Failed where none can be started."""
+        """Start it in a process of its own.
+
+        Raises Failed: no process can be started.
+        """
         self._prepared.gather(str(args[-1]))
         future: Future[T] = Future()
         arguments = (self._prepared, self._cores, os.getpid(), fn, args)

@@ -65,10 +65,10 @@ def _performed(prepared: Prepared, key: str) -> dict[str, object]:
 def ready(waiting: Mapping[str, Stage], running: Collection[Stage]) -> Iterator[Stage]:
     """Those of ``waiting`` that may run beside ``running`` and those that were yielded before, in their order."""
     unfinished = {*waiting, *(stage.key for stage in running)}
-    taken = {name for stage in running for name in stage.exclusive}
+    resources = {name for stage in running for name in stage.exclusive}
     for stage in list(waiting.values()):
-        if unfinished.isdisjoint(stage.after) and taken.isdisjoint(stage.exclusive):
-            taken |= stage.exclusive
+        if unfinished.isdisjoint(stage.after) and resources.isdisjoint(stage.exclusive):
+            resources |= stage.exclusive
             yield stage
 
 

@@ -34,12 +34,12 @@ def budget_stop(node: TrainingNode, data: Consortium) -> _Stop | None:
     if last == work.rounds and all(n == work.rounds * steps[site] for site, n in most.items()):
         return None
 
-    def stop(number: int, sites: Iterable[str], held: Mapping[str, SiteState]) -> str | None:
+    def stop(number: int, sites: Iterable[str], states: Mapping[str, SiteState]) -> str | None:
         stopped = f"stopped before round {number} of {work.rounds}, with the model of the last round within budget"
         if number > last:
             return f"{stopped}: every site would overspend"
         for site in sites:
-            paid = _steps(held[site].ledger) if site in held else 0
+            paid = _steps(states[site].ledger) if site in states else 0
             if site in most and paid + steps[site] > most[site]:
                 return f"{stopped}: {site} has made {paid} of {most[site]} lawful steps, and a round has {steps[site]}"
         return None

@@ -25,41 +25,44 @@ _STRENGTHS = ("sites", "share", "radius")
 
 
 def check_infections(spec: TrainingSpec, data: Consortium, seed: int) -> None:
-    """Refused: corruptions that cannot run on the data of ``seed``, and those that change nothing there."""
-    for i, made in enumerate(spec.corruptions):
+    """Refuse corruptions without an effect on the data of ``seed``.
+
+    Raises Refused: a corruption cannot run on these data, or changes nothing there.
+    """
+    for i, infection in enumerate(spec.corruptions):
         try:
-            _check(spec, made, data, seed)
+            _check(spec, infection, data, seed)
         except Refused as error:
             raise error.at(f"corruptions[{i}]") from error
 
 
-def infection_note(made: CorruptionSpec, classes: Sequence[str]) -> str:
+def infection_note(infection: CorruptionSpec, classes: Sequence[str]) -> str:
     """What a corruption does by the names of the classes, as a sentence; empty where its kind says enough."""
-    deed = made.corruption.describe(classes)
-    kind = made.corruption.kind()
-    shown = kind if made.name == kind else f"{made.name}: {kind}"
+    deed = infection.corruption.describe(classes)
+    kind = infection.corruption.kind()
+    shown = kind if infection.name == kind else f"{infection.name}: {kind}"
     return f"{shown} {deed}" if deed else ""
 
 
-def _check(spec: TrainingSpec, made: CorruptionSpec, data: Consortium, seed: int) -> None:
-    zero = [knob for knob in _STRENGTHS if getattr(made.corruption, knob, None) == 0]
+def _check(spec: TrainingSpec, infection: CorruptionSpec, data: Consortium, seed: int) -> None:
+    zero = [knob for knob in _STRENGTHS if getattr(infection.corruption, knob, None) == 0]
     if zero:
-        raise _idle(made, f"{zero[0]} = 0")
-    made.corruption.check_task(data.task)
-    bad = colluders(made, data.sites, seed)
+        raise _idle(infection, f"{zero[0]} = 0")
+    infection.corruption.check_task(data.task)
+    bad = colluders(infection, data.sites, seed)
     sites = [site for site in data.sites if site.id in bad]
-    poisoned = [made.corruption.records(s.records.train, len(data.classes), _stream(seed)) for s in sites]
-    if not _acts(made.corruption, spec.federation, data.task, sites, poisoned):
-        raise _idle(made, f"it changes no record of {', '.join(bad)}, seed {seed}")
+    poisoned = [infection.corruption.records(s.records.train, len(data.classes), _stream(seed)) for s in sites]
+    if not _acts(infection.corruption, spec.federation, data.task, sites, poisoned):
+        raise _idle(infection, f"it changes no record of {', '.join(bad)}, seed {seed}")
 
 
 def _stream(seed: int) -> Stream:
     return Stream(seed).child("check")
 
 
-def _idle(made: CorruptionSpec, why: str) -> Refused:
+def _idle(infection: CorruptionSpec, why: str) -> Refused:
     return Refused(
-        f"corruption {made.name} infects nobody ({why})",
+        f"corruption {infection.name} infects nobody ({why})",
         remedy="the clean twin is run anyway: leave the corruption out, or make it stronger",
     )
 
@@ -78,5 +81,5 @@ def _acts(
     )
 
 
-def _differ(own: Records, other: Records) -> bool:
-    return not (torch.equal(own.y, other.y) and torch.equal(own.x, other.x))
+def _differ(one: Records, other: Records) -> bool:
+    return not (torch.equal(one.y, other.y) and torch.equal(one.x, other.x))

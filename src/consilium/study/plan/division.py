@@ -38,7 +38,11 @@ def unknown_members_note(seed: int) -> str:
 
 
 def check_division(spec: TrainedModelSpec, gathered: Callable[[int], Consortium]) -> None:
-    """Refused: seeds whose held-out records are another seed's training records, and a seed not the model's own."""
+    """Refuse seeds whose division of the data is not the one that the model was trained on.
+
+    Raises Refused: held-out records of one seed are training records of another, or the recipe beside the model
+    names another seed, or another division where membership is asked.
+    """
     _check_origin(spec)
     first, *others = spec.seeds
     for seed in others:
@@ -62,14 +66,14 @@ def _mixed(spec: Spec, one: Consortium, other: Consortium) -> int:
 
 
 def _asks_membership(spec: Spec) -> bool:
-    return any(made.attack.threat.aim == "membership" for made in spec.attacks)
+    return any(attack.attack.threat.aim == "membership" for attack in spec.attacks)
 
 
 def _check_origin(spec: TrainedModelSpec) -> None:
     """A model of Consilium's has its recipe beside it, which names its data and its seed."""
     recipe = _recipe(Path(spec.model.path).expanduser())
     data, seed = recipe.get("data"), recipe.get("seed")
-    own, source = (json.loads(json.dumps(c)) for c in (spec.data.configuration(), spec.data.source.configuration()))
+    table, source = (json.loads(json.dumps(c)) for c in (spec.data.configuration(), spec.data.source.configuration()))
     if not isinstance(data, Mapping) or any(data.get(knob) != value for knob, value in source.items()):
         return
     strange = [other for other in spec.seeds if other != seed]
@@ -80,11 +84,11 @@ def _check_origin(spec: TrainedModelSpec) -> None:
             remedy=f"write seeds = [{seed}]",
             where="seeds",
         )
-    odd = [knob for knob, value in own.items() if data.get(knob) != value]
+    odd = [knob for knob, value in table.items() if data.get(knob) != value]
     if odd and _asks_membership(spec):
         raise Refused(
             f"the model was trained with {odd[0]} = {data.get(odd[0])!r} (recipe.json beside it says so), not "
-            f"{own[odd[0]]!r}: members and non-members are others",
+            f"{table[odd[0]]!r}: members and non-members are others",
             remedy="divide the data as its training did, or leave out the membership attacks",
             where=f"data.{odd[0]}",
         )

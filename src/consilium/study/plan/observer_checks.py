@@ -31,7 +31,10 @@ def check_observers(spec: TrainingSpec, data: Consortium) -> None:
 
 
 def refuse_observers(spec: TrainedModelSpec) -> None:
-    """Refuse, where nothing is trained, every observer of rounds."""
+    """Refuse, where nothing is trained, every observer of rounds.
+
+    Raises Refused: an attack of the study observes rounds.
+    """
     for i, attack in enumerate(spec.attacks):
         if isinstance(attack.attack, RoundObserver):
             reason = f"{attack.name} observes the rounds of a training, and a study of a trained model trains nothing"

@@ -64,7 +64,10 @@ class Plan:
     claims: Mapping[str, tuple[Claim, ...]] = field(default_factory=dict)
 
     def source(self, attack: AttackSpec, cell: CellNode) -> CellNode | None:
-        """The cell that a transfer attack crafts on: the clean one of the same seed and the named arm."""
+        """The cell that a transfer attack crafts on: the clean one of the same seed and the named arm.
+
+        Raises Refused: the named arm was refused.
+        """
         if attack.source is None:
             return None
         for other in self.cells:
@@ -82,6 +85,8 @@ def make_plan(
 
     ``gathered`` gives the consortium of a seed where it is not the study's own data, divided.  ``progress`` is told
     what is done, and of how many.
+
+    Raises Unlawful: an arm breaks a law and is not to be skipped, or every arm breaks one.
     """
     require_device(spec.device)
     materials, every, sample = Materials(spec, gathered), arms(spec), spec.seeds[0]

@@ -61,7 +61,10 @@ def planned_claims(spec: TrainingSpec, arm: Arm, data: Consortium) -> tuple[Clai
 
 
 def affordable(rule: GradientRule, work: Schedule, data: Consortium) -> dict[str, int]:
-    """How many whole rounds each site's budget allows; all of them without one.  Refused naming the site."""
+    """How many whole rounds each site's budget allows; all of them without one.
+
+    Raises Refused: a site cannot meet its target; the error names the site.
+    """
     most: dict[str, int] = {}
     for site in data.sites:
         try:
@@ -77,11 +80,11 @@ def central_claims(spec: TrainingSpec, arm: Arm, data: Consortium) -> tuple[Clai
     """What the server's noise claims of every site: charged on planned participations, aborted rounds too (LAWS 15)."""
     federation = arm.federation(spec)
     among = cohort(federation, len(data.sites))
-    made: list[Claim] = []
+    central: list[Claim] = []
     for defence in arm.merge:
         promise = defence.promise(among)
         if promise is not None:
-            made += claims(
+            central += claims(
                 EVERY_SITE,
                 (Composed(promise.charge, promise.rounds),),
                 n=len(data.sites),
@@ -90,7 +93,7 @@ def central_claims(spec: TrainingSpec, arm: Arm, data: Consortium) -> tuple[Clai
                 against=CENTRAL,
                 sampler=promise.sampler,
             )
-    return tuple(made)
+    return tuple(central)
 
 
 def made_claims(
@@ -107,7 +110,7 @@ def made_claims(
     """
     rule, classes = gradient_rule(arm), len(data.classes)
     labels = tuple(charge for d in arm.data if (charge := d.charge(classes)) is not None)
-    made: list[Claim] = []
+    site_claims: list[Claim] = []
     covered, declared = frozenset(honest), {} if deployed is None else deployed.get("records", {})
     for site in data.sites:
         if site.id not in covered:
@@ -116,9 +119,9 @@ def made_claims(
         charges = tuple(ledgers.get(site.id, ()))
         units = n if rule.unit == "example" else rule.count(site.records.train)
         delta = rule.delta if rule.delta is not None else _DELTA
-        made += _claims(site.id, charges, units, delta, rule.adjacency, rule.sampler)
-        made += _claims(site.id, labels, n, _DELTA)
-    return tuple(made if deployed is None else (replace(claim, noise="secret") for claim in made))
+        site_claims += _claims(site.id, charges, units, delta, rule.adjacency, rule.sampler)
+        site_claims += _claims(site.id, labels, n, _DELTA)
+    return tuple(site_claims if deployed is None else (replace(claim, noise="secret") for claim in site_claims))
 
 
 @cache
@@ -133,52 +136,52 @@ def _claims(
     return claims(site, charges, n=n, delta=delta, adjacency=adjacency, sampler=sampler) if charges else ()
 
 
-def privacy_record(made: Sequence[Claim], notes: Sequence[str]) -> PrivacyEvidence:
+def privacy_record(all_claims: Sequence[Claim], notes: Sequence[str]) -> PrivacyEvidence:
     """``evidence.privacy``: the maximum over sites of one unit, null without a claim (LAWS 13)."""
-    unit = next((u for u in UNITS if maximum(made, u) is not None), None)
+    unit = next((u for u in UNITS if maximum(all_claims, u) is not None), None)
     return PrivacyEvidence(
-        epsilon=None if unit is None else maximum(made, unit),
+        epsilon=None if unit is None else maximum(all_claims, unit),
         record_epsilon=max(
-            (c.record_epsilon for c in made if c.unit == unit and c.record_epsilon is not None), default=None
+            (c.record_epsilon for c in all_claims if c.unit == unit and c.record_epsilon is not None), default=None
         ),
-        delta=max((c.delta for c in made if c.unit == unit), default=None),
+        delta=max((c.delta for c in all_claims if c.unit == unit), default=None),
         unit=unit,
-        adjacency=next((c.adjacency for c in made if c.unit == unit), None),
-        claims=tuple(ClaimEvidence(**asdict(c)) for c in made),
-        statements=tuple(_statements(made)),
+        adjacency=next((c.adjacency for c in all_claims if c.unit == unit), None),
+        claims=tuple(ClaimEvidence(**asdict(c)) for c in all_claims),
+        statements=tuple(_statements(all_claims)),
         notes=tuple(notes),
     )
 
 
-def _statements(made: Sequence[Claim]) -> Iterator[str]:
+def _statements(all_claims: Sequence[Claim]) -> Iterator[str]:
     """One sentence a site; of many sites one for all that have the same claim."""
     alike: dict[str, list[str]] = {}
-    for claim in made:
-        alike.setdefault(claim.statement() if len(made) > _MANY else f"{claim.site}: {claim.statement()}", []).append(
-            claim.site
-        )
-    for said, sites in alike.items():
-        yield said if len(made) <= _MANY else f"{len(sites)} sites (such as {sites[0]}): {said}"
+    several = len(all_claims) > _MANY
+    for claim in all_claims:
+        statement = claim.statement()
+        alike.setdefault(statement if several else f"{claim.site}: {statement}", []).append(claim.site)
+    for statement, sites in alike.items():
+        yield f"{len(sites)} sites (such as {sites[0]}): {statement}" if several else statement
 
 
-def claim_notes(spec: TrainingSpec, made: Sequence[Claim], corrupted: Sequence[str]) -> list[str]:
+def claim_notes(spec: TrainingSpec, all_claims: Sequence[Claim], corrupted: Sequence[str]) -> list[str]:
     """What a claim leaves out, in words."""
-    if not made:
+    if not all_claims:
         return ["No differential privacy: nothing bounds what this model tells about a record."]
-    secret = all(claim.noise == "secret" for claim in made)
+    secret = all(claim.noise == "secret" for claim in all_claims)
     twins = "" if secret else "  Arms and infected twins of one seed draw the same noise: never compose them."
     apart = "assumed: sites do not compare" if secret else "checked within this data set and assumed outside it"
     notes = [
         "The claim is of this one model; a study's folder, with its other arms and seeds on the same records, has no "
         f"finite epsilon (LAWS 14).{twins}",
-        *([_PUBLIC] if any(claim.n_public for claim in made) else []),
+        *([_PUBLIC] if any(claim.n_public for claim in all_claims) else []),
         "Per-round assessments are means over validation records, never trained on; no claim covers those.",
         f"No unit is at two sites: {apart} (LAWS 8).",
-        *([_CENTRAL] if any(claim.unit == "site" for claim in made) else []),
+        *([_CENTRAL] if any(claim.unit == "site" for claim in all_claims) else []),
     ]
     if corrupted:
         notes.append(f"The claim covers honest sites only; {', '.join(corrupted)} obeyed no defence (LAWS 15).")
-    if corrupted and any(claim.unit != "site" for claim in made):
+    if corrupted and any(claim.unit != "site" for claim in all_claims):
         notes.append(_LESS_NOISE)
     if spec.federation.shape.not_everyone:
         notes.append(

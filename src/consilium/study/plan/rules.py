@@ -161,10 +161,10 @@ def _unreadable(
         update = Update("a site", 1, 1.0, {name: torch.zeros(shape) for name, shape in expected.items()})
         for merge in merges:
             expected |= merge.merge_for(cohort(federation, sites), Stream(0)).expects()
-        made = [defence.made_for(network) for defence in defences]
-        for defence in made:
+        chain = [defence.made_for(network) for defence in defences]
+        for defence in chain:
             update, _ = defence.protect(update, {}, Stream(0))
-        for defence in reversed(made):
+        for defence in reversed(chain):
             update = defence.enforce(update, expected)
     except Refused as error:
         return Refusal(1, f"with {federation.algorithm.kind()}, {error.reason}", error.remedy or "use another codec")
@@ -305,14 +305,14 @@ def _unfit(network: Network, defences: tuple[ModelDefence, ...], shape: tuple[in
         for defence in defences:
             kind = defence.kind()
             module = defence.trial(module, x)
-        found = departure(module, x, max(d.tolerance for d in defences), FEW_SIZES)
+        difference = departure(module, x, max(d.tolerance for d in defences), FEW_SIZES)
     except Refused as error:
         return Refusal(21, error.reason, error.remedy or "leave it out")
     except BaseException as error:  # the model may be anyone's code
         return Refusal(21, f"{kind} cannot be done to this model: {error_summary(error)}", f"leave out {kind}")
-    if found is None:
+    if difference is None:
         return None
-    return Refusal(21, f"{' and '.join(d.kind() for d in defences)}: {found}", f"leave out {kind}")
+    return Refusal(21, f"{' and '.join(d.kind() for d in defences)}: {difference}", f"leave out {kind}")
 
 
 def _once(network: Network, args: tuple[object, ...], ask: Callable[[], Refusal | None]) -> Refusal | None:

@@ -35,7 +35,10 @@ class ShadowPool:
 
     @classmethod
     def of(cls, data: Consortium, among: Sequence[str], stream: Stream) -> ShadowPool:
-        """Of the sites ``among``; the order of the records says nothing of who was a member."""
+        """Of the sites ``among``; the order of the records says nothing of who was a member.
+
+        Raises Refused: these sites have no non-members.
+        """
         sites = [site for site in data.sites if site.id in frozenset(among)]
         if not any(len(site.records.non_members) for site in sites):
             reason = "there are no non-members, so no shadow could leave anything out"
@@ -54,8 +57,8 @@ class ShadowPool:
     def _site(self, data: Consortium, site: Site, known: dict[str, int], included: Tensor) -> Site:
         if site.id not in known:
             return site
-        own = self.site == known[site.id]
-        inside, outside = self._in_order(own & included), self._in_order(own & ~included)
+        rows = self.site == known[site.id]
+        inside, outside = self._in_order(rows & included), self._in_order(rows & ~included)
         if not len(inside):
             raise Refused(f"a mask leaves {site.id} without records", remedy="include at least one of every site")
         if data.canaries is not None:
@@ -65,8 +68,8 @@ class ShadowPool:
 
     def _in_order(self, mask: Tensor) -> Records:
         """By number, as sites hold theirs: a shadow of the target's own records and seed is the target."""
-        taken = self.records.select(mask)
-        return taken.select(taken.ids.argsort())
+        records = self.records.select(mask)
+        return records.select(records.ids.argsort())
 
 
 def check_retraining(spec: TrainingSpec, every: Sequence[Arm], data: Consortium) -> None:
@@ -80,7 +83,10 @@ def check_retraining(spec: TrainingSpec, every: Sequence[Arm], data: Consortium)
 
 
 def refuse_retraining(spec: TrainedModelSpec) -> None:
-    """Refuse, where nothing is trained, every attack that retrains."""
+    """Refuse, where nothing is trained, every attack that retrains.
+
+    Raises Refused: an attack of the study retrains.
+    """
     for place in _retraining(spec):
         reason = "nothing was trained here, so there is no training to run again as a shadow"
         raise Refused(reason, remedy="use an attack that needs only answers, such as loss-threshold", where=place)
@@ -92,7 +98,10 @@ def _retraining(spec: Spec) -> Iterator[str]:
 
 
 def check_data(data: Consortium) -> None:
-    """Refuse data that are elsewhere."""
+    """Refuse data on which no shadow could train.
+
+    Raises Refused: the records are on other machines.
+    """
     if data.declared:
         reason = "the records are on other machines, and shadows would have to train on them"
         raise Refused(reason, remedy="simulate the study, or use an attack that needs no shadows")

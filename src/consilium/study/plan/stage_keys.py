@@ -82,12 +82,12 @@ def attack_recipe(
     attack: AttackSpec,
     source: str | None,
     audit: Mapping[str, Any] | None = None,
-    asked: Sequence[str] | None = None,
+    queried_sites: Sequence[str] | None = None,
 ) -> dict[str, Json]:
     """What a finding depends on.
 
-    ``source`` is the model that a transfer attack crafts on, ``audit`` how it counts; ``asked`` are the sites whose
-    records are asked about, None where an attack asks about nobody's.
+    ``source`` is the model that a transfer attack crafts on, ``audit`` how it counts; ``queried_sites`` are
+    those whose records the attack asks about, None where it asks about no site's.
     """
     recipe: dict[str, Json] = {
         "schema": _SCHEMA,
@@ -97,8 +97,8 @@ def attack_recipe(
     }
     if audit is not None:
         recipe["audit"] = dict(audit)
-    if asked is not None:
-        recipe["asked"] = {"sites": sorted(asked), "halves": "by unit"}
+    if queried_sites is not None:
+        recipe["asked"] = {"sites": sorted(queried_sites), "halves": "by unit"}
     return recipe
 
 

@@ -100,7 +100,9 @@ class Study:
         """Do it; what is already done in ``out`` is not done again.
 
         ``executor`` is "serial", "processes", "dask:ADDRESS" or "slurm" (empty: processes where that is faster), with
-        ``workers`` stages at once (0: as many as the cores allow).  Raises Refused where it cannot be done as given.
+        ``workers`` stages at once (0: as many as the cores allow).
+
+        Raises Refused: the study cannot be run as it is given.
         """
         start = time.perf_counter()
         plan = self.plan(quiet)
@@ -113,7 +115,7 @@ class Study:
     def prepare(self, out: str | Path = "out", command: str = "Study.prepare", quiet: bool = True) -> tuple[Path, int]:
         """Write what workers need into the folder of the study; returns the folder and the number of stages.
 
-        Raises Refused where it may not be done, cannot be written down, or is being worked at.
+        Raises Refused: the study is not lawful, cannot be written, or a worker is in its folder.
         """
         plan = self.plan(quiet)
         store = Store.of(Path(out), plan.spec.name)

@@ -78,7 +78,7 @@ class Arm:
 
 def arms(spec: Spec) -> tuple[Arm, ...]:
     """The arms in the order of the axes, the undefended one first."""
-    return tuple(_arm(tuple(spec.vary), chosen) for chosen in itertools.product(*spec.vary.values()))
+    return tuple(_arm(tuple(spec.vary), choices) for choices in itertools.product(*spec.vary.values()))
 
 
 def arm_name(labels: Sequence[str]) -> str:
@@ -91,10 +91,10 @@ def same_choices(arm: Arm, choices: Mapping[str, str]) -> bool:
     return dict(arm.choices) == dict(choices)
 
 
-def _arm(axes: tuple[str, ...], chosen: tuple[Choice, ...]) -> Arm:
+def _arm(axes: tuple[str, ...], choices: tuple[Choice, ...]) -> Arm:
     return Arm(
-        arm_name([c.label for c in chosen]),
-        {axis: choice.label for axis, choice in zip(axes, chosen, strict=True)},
-        tuple(d for choice in chosen for d in choice.defences),
-        next((c.algorithm for c in chosen if c.algorithm is not None), None),
+        arm_name([c.label for c in choices]),
+        {axis: choice.label for axis, choice in zip(axes, choices, strict=True)},
+        tuple(d for choice in choices for d in choice.defences),
+        next((c.algorithm for c in choices if c.algorithm is not None), None),
     )

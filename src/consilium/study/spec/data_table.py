@@ -19,7 +19,10 @@ __all__ = ["division_of"]
 
 
 def division_of(table: Mapping[str, Any]) -> DataSpec:
-    """What ``[data]`` asks for.  Refused: an unknown knob, and one beside a partition that is a table of its own."""
+    """What ``[data]`` asks for.
+
+    Raises Refused: an unknown knob, or one beside a partition that is a table of its own.
+    """
     source = card_of(table, "data", "data/sources")
     division = as_table(table.get("partition", "iid"), "data.partition")
     partition = card_of(division, "data.partition", "data/partitions")
@@ -29,21 +32,21 @@ def division_of(table: Mapping[str, Any]) -> DataSpec:
     refuse_unknown(
         knobs, [*source.knobs, *partition.knobs, *shares, "partition", "task"], "data", f"data {source.kind}"
     )
-    own = {k: v for k, v in knobs.items() if k in source.knobs}
-    moved = {k: v for k, v in knobs.items() if k in partition.knobs and k not in own}
+    source_knobs = {k: v for k, v in knobs.items() if k in source.knobs}
+    partition_knobs = {k: v for k, v in knobs.items() if k in partition.knobs and k not in source_knobs}
     if not isinstance(table.get("partition", "iid"), str):
-        _refuse_beside(moved, division)
+        _refuse_beside(partition_knobs, division)
     return DataSpec(
-        entry({"kind": source.kind, **own}, "data", "data/sources"),
-        entry({**moved, **division}, "data", "data/partitions"),
-        value(DataShares, {k: v for k, v in knobs.items() if k in shares and k not in own}, "data"),
+        entry({"kind": source.kind, **source_knobs}, "data", "data/sources"),
+        entry({**partition_knobs, **division}, "data", "data/partitions"),
+        value(DataShares, {k: v for k, v in knobs.items() if k in shares and k not in source_knobs}, "data"),
         task,
     )
 
 
-def _refuse_beside(moved: Iterable[str], division: Mapping[str, Any]) -> None:
+def _refuse_beside(knobs: Iterable[str], division: Mapping[str, Any]) -> None:
     """Refuse a knob of the partition outside its table, whether the table gives it too or leaves it to its default."""
-    for knob in moved:
+    for knob in knobs:
         twice = f", which says {knob} = {division[knob]!r}" if knob in division else ""
         raise Refused(
             f"{knob} stands beside the table partition{twice}",

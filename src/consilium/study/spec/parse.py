@@ -64,7 +64,10 @@ _TABLES = ("data", "model", "federation", "vary", "attacks", "corruptions", "aud
 
 
 def read(path: Path) -> dict[str, Json]:
-    """The tables of a study file."""
+    """The tables of a study file.
+
+    Raises Refused: the file cannot be read, is larger than 1 MB, or is not TOML.
+    """
     try:
         return read_toml(path)
     except OSError as error:
@@ -76,54 +79,57 @@ def read(path: Path) -> dict[str, Json]:
         raise Refused(f"not TOML: {reason}", remedy="see docs/how-to/write-a-study.md", where=str(path)) from None
 
 
-def parse(given: Mapping[str, Any]) -> Spec:
-    """Resolve the tables of a study."""
+def parse(tables: Mapping[str, Any]) -> Spec:
+    """Resolve the tables of a study.
+
+    Raises Refused: an unknown table or knob, or no name, data or model.
+    """
     known = [*(f.name.replace("_", "-") for f in fields(StudyHead)), *_TABLES]
-    for name in given:
+    for name in tables:
         if name not in known:
             raise Refused(f"a study has no {shown(name)}", remedy=nearest(str(name)[:80], known), where=place("", name))
     for name in ("name", "data", "model"):
-        if name not in given:
+        if name not in tables:
             raise Refused("missing", remedy=f"a study needs name, data and model; give {name}", where=name)
-    head = value(StudyHead, {k: v for k, v in given.items() if k not in _TABLES}, "")
-    model = entry(as_table(given["model"], "model"), "model", "learn/models")
-    return _of_trained_model(given, head, model) if isinstance(model, File) else _of_training(given, head, model)
+    head = value(StudyHead, {k: v for k, v in tables.items() if k not in _TABLES}, "")
+    model = entry(as_table(tables["model"], "model"), "model", "learn/models")
+    return _of_trained_model(tables, head, model) if isinstance(model, File) else _of_training(tables, head, model)
 
 
-def _of_training(given: Mapping[str, Any], head: StudyHead, model: Architecture) -> TrainingSpec:
-    federation = federation_of(as_table(given.get("federation", "fed-avg"), "federation"))
-    vary = _axes(given.get("vary", {}), partial(_of_algorithms, federation.algorithm))
-    check_read(as_table(given.get("federation", "fed-avg"), "federation"), federation, vary)
-    canaries = _canaries(as_mapping(given["audit"], "audit")) if "audit" in given else None
-    corruptions = _corruptions(_sequence(given.get("corruptions", ()), "corruptions"))
-    attacks = _audited(_attacks(_sequence(given.get("attacks", ()), "attacks"), vary), canaries)
+def _of_training(tables: Mapping[str, Any], head: StudyHead, model: Architecture) -> TrainingSpec:
+    federation = federation_of(as_table(tables.get("federation", "fed-avg"), "federation"))
+    vary = _axes(tables.get("vary", {}), partial(_of_algorithms, federation.algorithm))
+    check_read(as_table(tables.get("federation", "fed-avg"), "federation"), federation, vary)
+    canaries = _canaries(as_mapping(tables["audit"], "audit")) if "audit" in tables else None
+    corruptions = _corruptions(_sequence(tables.get("corruptions", ()), "corruptions"))
+    attacks = _audited(_attacks(_sequence(tables.get("attacks", ()), "attacks"), vary), canaries)
     _limit_cells(len(head.seeds), vary, len(corruptions))
     return TrainingSpec(
-        data=division_of(as_table(given["data"], "data")),
+        data=division_of(as_table(tables["data"], "data")),
         model=model,
         federation=federation,
         vary=vary,
         attacks=attacks,
         corruptions=corruptions,
         canaries=canaries,
-        accept=_accepted(_sequence(given.get("accept", ()), "accept"), vary, attacks, corruptions),
-        given=dict(given),
+        accept=_accepted(_sequence(tables.get("accept", ()), "accept"), vary, attacks, corruptions),
+        given=dict(tables),
         **vars(head),
     )
 
 
-def _of_trained_model(given: Mapping[str, Any], head: StudyHead, model: File) -> TrainedModelSpec:
-    refuse_training(given, _sequence(given.get("corruptions", ()), "corruptions"))
-    vary = _axes(given.get("vary", {}), without_algorithms)
-    attacks = _audited(_attacks(_sequence(given.get("attacks", ()), "attacks"), vary), None)
+def _of_trained_model(tables: Mapping[str, Any], head: StudyHead, model: File) -> TrainedModelSpec:
+    refuse_training(tables, _sequence(tables.get("corruptions", ()), "corruptions"))
+    vary = _axes(tables.get("vary", {}), without_algorithms)
+    attacks = _audited(_attacks(_sequence(tables.get("attacks", ()), "attacks"), vary), None)
     _limit_cells(len(head.seeds), vary, 0)
     return TrainedModelSpec(
-        data=division_of(as_table(given["data"], "data")),
+        data=division_of(as_table(tables["data"], "data")),
         model=model,
         vary=vary,
         attacks=attacks,
-        accept=_accepted(_sequence(given.get("accept", ()), "accept"), vary, attacks, ()),
-        given=dict(given),
+        accept=_accepted(_sequence(tables.get("accept", ()), "accept"), vary, attacks, ()),
+        given=dict(tables),
         **vars(head),
     )
 
@@ -138,8 +144,8 @@ def _axes(
         check_length(str(axis), _LONGEST_AXIS, "vary")
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", str(axis)):
             raise Refused(f"axis {shown(axis)} is not a name of letters, digits and dashes", where="vary")
-        made = _choices(_sequence(choices, f"vary.{axis}"), f"vary.{axis}")
-        axes[axis] = finish(made, f"vary.{axis}")
+        options = _choices(_sequence(choices, f"vary.{axis}"), f"vary.{axis}")
+        axes[axis] = finish(options, f"vary.{axis}")
         arms *= len(axes[axis])
     several = [axis for axis, choices in axes.items() if any(c.algorithm for c in choices)]
     if len(several) > 1:
@@ -152,22 +158,22 @@ def _axes(
     return axes
 
 
-def _of_algorithms(own: Algorithm, choices: tuple[Choice, ...], where: str) -> tuple[Choice, ...]:
-    """An axis of algorithms begins with the study's ``own`` under its name; other axes stay as they are."""
-    chosen = [choice.algorithm is not None for choice in choices[1:]]
-    if not any(chosen):
+def _of_algorithms(base: Algorithm, choices: tuple[Choice, ...], where: str) -> tuple[Choice, ...]:
+    """An axis of algorithms begins with ``base``, the study's own, under its name; other axes stay as they are."""
+    algorithms = [choice.algorithm for choice in choices[1:] if choice.algorithm is not None]
+    if not algorithms:
         return choices
-    if not all(chosen):
+    if len(algorithms) < len(choices[1:]):
         raise Refused("an axis is of algorithms or of defences", remedy="give each an axis of its own", where=where)
     for choice in choices[1:]:
-        if choice.algorithm == own and choice.label.partition("(")[0] != own.kind():
-            reason = f"{choice.label!r} is the study's own algorithm, which an axis shows as {own.kind()!r}"
+        if choice.algorithm == base and choice.label.partition("(")[0] != base.kind():
+            reason = f"{choice.label!r} is the study's own algorithm, which an axis shows as {base.kind()!r}"
             raise Refused(reason, remedy="take it out, or its name", where=where)
-    others = [choice for choice in choices[1:] if choice.algorithm != own]
-    if own.kind() in [choice.label for choice in others]:
+    others = [choice for choice in choices[1:] if choice.algorithm != base]
+    if base.kind() in [choice.label for choice in others]:
         remedy = 'give one of them a name = "..."'
-        raise Refused(f"{own.kind()!r} is the study's own algorithm, with other knobs", remedy=remedy, where=where)
-    return (Choice(own.kind()), *others)
+        raise Refused(f"{base.kind()!r} is the study's own algorithm, with other knobs", remedy=remedy, where=where)
+    return (Choice(base.kind()), *others)
 
 
 def _apart(labels: list[str]) -> None:
@@ -181,17 +187,17 @@ def _choices(raw: Sequence[object], where: str) -> tuple[Choice, ...]:
     """``none`` first, then each choice; choices of one kind are told apart by the knobs in which they differ."""
     _limit(raw, _MAX_ARMS, where)
     named: list[tuple[int, Choice]] = []
-    made: list[tuple[int, Choice]] = []
+    unnamed: list[tuple[int, Choice]] = []
     for i, item in enumerate(raw):
         if item == "none":
             continue
         choice = _choice(item, f"{where}[{i}]")
-        (named if choice.label else made).append((i, choice))
-    told = [*named, *_told_apart(made)]
-    again = [label for label, count in Counter(c.label for _, c in told).items() if count > 1]
+        (named if choice.label else unnamed).append((i, choice))
+    choices = [*named, *_with_labels(unnamed)]
+    again = [label for label, count in Counter(c.label for _, c in choices).items() if count > 1]
     if again:
         raise Refused(f"choice {again[0]!r} stands twice", remedy="remove one or give it a name", where=where)
-    return (Choice("none"), *(choice for _, choice in sorted(told, key=lambda pair: pair[0])))
+    return (Choice("none"), *(choice for _, choice in sorted(choices, key=lambda pair: pair[0])))
 
 
 def _choice(item: object, where: str) -> Choice:
@@ -204,27 +210,27 @@ def _choice(item: object, where: str) -> Choice:
     names = [_name(t.pop("name"), "", at) for t, at in zip(tables, places, strict=True) if "name" in t]
     if len(names) > 1:
         raise Refused(f"one choice has {len(names)} names", remedy=f"keep {names[0]!r} alone", where=where)
-    found = [entry(t, at, *_DEFENCES, "federate/algorithms") for t, at in zip(tables, places, strict=True)]
+    parts = [entry(t, at, *_DEFENCES, "federate/algorithms") for t, at in zip(tables, places, strict=True)]
     label = names[0] if names else ""
-    if isinstance(found[0], Algorithm) and len(found) == 1:
-        return Choice(label, (), found[0])
-    defences = tuple(one for one in found if isinstance(one, Defence))
-    if len(defences) < len(found):
+    if isinstance(parts[0], Algorithm) and len(parts) == 1:
+        return Choice(label, (), parts[0])
+    defences = tuple(one for one in parts if isinstance(one, Defence))
+    if len(defences) < len(parts):
         raise Refused("an algorithm is a choice of its own", remedy="give it an axis of its own", where=where)
     return Choice(label, defences)
 
 
-def _told_apart(choices: Sequence[tuple[int, Choice]]) -> Iterator[tuple[int, Choice]]:
+def _with_labels(choices: Sequence[tuple[int, Choice]]) -> Iterator[tuple[int, Choice]]:
     """Label choices by their kinds, and those of the same kinds by the knobs in which they differ."""
     alike: dict[str, list[tuple[int, Choice]]] = {}
     for i, choice in choices:
         alike.setdefault("+".join(d.kind() for d in _entries(choice)), []).append((i, choice))
     for label, group in alike.items():
         knobs = [{(j, k): v for j, d in enumerate(_entries(c)) for k, v in d.configuration().items()} for _, c in group]
-        differ = [at for at in knobs[0] if any(own[at] != knobs[0][at] for own in knobs)]
-        for (i, choice), own in zip(group, knobs, strict=True):
-            told = ", ".join(f"{knob}={own[j, knob]}" for j, knob in differ if own[j, knob] is not None)
-            yield i, replace(choice, label=f"{label}({told})" if told else label)
+        differ = [at for at in knobs[0] if any(other[at] != knobs[0][at] for other in knobs)]
+        for (i, choice), values in zip(group, knobs, strict=True):
+            detail = ", ".join(f"{knob}={values[j, knob]}" for j, knob in differ if values[j, knob] is not None)
+            yield i, replace(choice, label=f"{label}({detail})" if detail else label)
 
 
 def _entries(choice: Choice) -> tuple[Entry, ...]:
@@ -233,7 +239,7 @@ def _entries(choice: Choice) -> tuple[Entry, ...]:
 
 def _attacks(raw: Sequence[object], vary: Mapping[str, tuple[Choice, ...]]) -> tuple[AttackSpec, ...]:
     _limit(raw, _MAX_ADVERSARIES, "attacks")
-    made = []
+    specs = []
     for i, item in enumerate(raw):
         where = f"attacks[{i}]"
         table = as_table(item, where)
@@ -248,12 +254,12 @@ def _attacks(raw: Sequence[object], vary: Mapping[str, tuple[Choice, ...]]) -> t
                 f"{attack.kind()} {reason}", remedy='say from = { AXIS = "none", ... }', where=f"{where}.from"
             )
         source = None if origin is None else _arm(as_mapping(origin, f"{where}.from"), vary, f"{where}.from")
-        made.append(AttackSpec(_name(name, attack.kind(), where), attack, source))
-        if made[-1].name == JUDGED:
+        specs.append(AttackSpec(_name(name, attack.kind(), where), attack, source))
+        if specs[-1].name == JUDGED:
             reason = f"{JUDGED!r} names the file of the cell's own answers"
             raise Refused(reason, remedy="give the attack another name", where=f"{where}.name")
-    _unique([a.name for a in made], "attacks")
-    return tuple(made)
+    _unique([a.name for a in specs], "attacks")
+    return tuple(specs)
 
 
 def _canaries(knobs: Mapping[str, Any]) -> CanarySpec:
@@ -283,18 +289,18 @@ def _arm(origin: Mapping[str, Any], vary: Mapping[str, tuple[Choice, ...]], wher
         if axis not in vary:
             remedy = nearest(str(axis)[:80], list(vary)) if vary else "add it under [vary]"
             raise Refused(f"the study varies no {shown(axis)}", remedy=remedy, where=place(where, axis))
-    chosen = {}
+    labels = {}
     for axis, choices in vary.items():
         label = origin.get(axis, choices[0].label)
-        labels = [c.label for c in choices if c.label == label or c.label.startswith(f"{label}(")]
-        if len(labels) != 1:
+        matches = [c.label for c in choices if c.label == label or c.label.startswith(f"{label}(")]
+        if len(matches) != 1:
             raise Refused(
                 f"axis {axis} has no choice {shown(label)}",
                 remedy=nearest(str(label)[:80], [c.label for c in choices]),
                 where=f"{where}.{axis}",
             )
-        chosen[axis] = labels[0]
-    return chosen
+        labels[axis] = matches[0]
+    return labels
 
 
 def _accepted(
@@ -316,15 +322,15 @@ def _accepted(
 
 def _corruptions(raw: Sequence[object]) -> tuple[CorruptionSpec, ...]:
     _limit(raw, _MAX_ADVERSARIES, "corruptions")
-    made = []
+    specs = []
     for i, item in enumerate(raw):
         where = f"corruptions[{i}]"
         table = as_table(item, where)
         name = table.pop("name", None)
         corruption = entry(table, where, "attack/poisoning")
-        made.append(CorruptionSpec(_name(name, corruption.kind(), where), corruption))
-    _unique([c.name for c in made], "corruptions")
-    return tuple(made)
+        specs.append(CorruptionSpec(_name(name, corruption.kind(), where), corruption))
+    _unique([c.name for c in specs], "corruptions")
+    return tuple(specs)
 
 
 def _name(name: object, kind: str, where: str) -> str:

@@ -31,8 +31,8 @@ def thresholds_of(
 ) -> tuple[Threshold, ...]:
     """The thresholds; ``arm_names`` are those that were written as choices, by the number of their table.
 
-    Raises Refused naming the place: an unknown measure, arm, attack or corruption, no bound or both, a bound that no
-    figure can reach, the same threshold twice.
+    Raises Refused: an unknown measure, arm, attack or corruption, no bound or both, a bound that no figure can reach,
+    the same threshold twice; the error names the place.
     """
     thresholds: list[Threshold] = []
     for i, raw in enumerate(tables):
@@ -53,7 +53,10 @@ def thresholds_of(
 
 
 def figure_kind(threshold: Threshold, attacks: Sequence[AttackSpec], where: str = "") -> FigureKind:
-    """What the named measure says of the truth; refused where the model or the attack has no such measure."""
+    """What the named measure says of the truth.
+
+    Raises Refused: the model or the attack has no such measure.
+    """
     attack = next((a for a in attacks if a.name == threshold.attack), None)
     known = OF_MODELS if attack is None else _measures(attack)
     if threshold.measure in known:
@@ -86,7 +89,7 @@ def _check_names(
 ) -> None:
     known: dict[str, list[str]] = {"attack": [a.name for a in attacks], "corruption": [c.name for c in corruptions]}
     if one.arm:
-        known["arm"] = [arm_name([c.label for c in chosen]) for chosen in itertools.product(*vary.values())]
+        known["arm"] = [arm_name([c.label for c in choices]) for choices in itertools.product(*vary.values())]
     for what, names in known.items():
         name = getattr(one, what)
         if name and name not in names:

@@ -70,7 +70,10 @@ _BASES: Mapping[str, type[Entry]] = {
 
 
 def as_table(raw: object, where: str) -> dict[str, Json]:
-    """A table; a bare string stands for ``{ kind = "..." }`` and an entry for its configuration."""
+    """A table; a bare string stands for ``{ kind = "..." }`` and an entry for its configuration.
+
+    Raises Refused: ``raw`` is none of these.
+    """
     if isinstance(raw, str):
         return {"kind": raw}
     if isinstance(raw, Entry):
@@ -81,20 +84,26 @@ def as_table(raw: object, where: str) -> dict[str, Json]:
 
 
 def as_mapping(raw: object, where: str) -> Mapping[str, Any]:
-    """A table that names no kind; Refused for anything else."""
+    """A table that names no kind.
+
+    Raises Refused: ``raw`` is no table.
+    """
     if not isinstance(raw, Mapping):
         raise Refused(f"expected a table, got {shown(raw)}", remedy=f"write [{where}]", where=where)
     return raw
 
 
 def tabled(instance: Entry) -> dict[str, Json]:
-    """The table that configures ``made``: TOML has no null, so a knob that is None by default is left out."""
+    """The table that configures ``instance``: TOML has no null, so a knob that is None by default is left out."""
     defaults = {f.name.replace("_", "-"): f.default for f in dataclasses.fields(instance)}
     return {k: v for k, v in instance.configuration().items() if v is not None or defaults.get(k) is not None}
 
 
 def card_of(table: _Table, where: str, *rooms: str) -> Card:
-    """The card of ``table``'s kind in one of ``rooms``."""
+    """The card of ``table``'s kind in one of ``rooms``.
+
+    Raises Refused: no kind is given, or none of ``rooms`` has it.
+    """
     kind = table.get("kind")
     if not isinstance(kind, str):
         reason = "no kind is given" if kind is None else f"kind {shown(kind)} is not a string"
@@ -128,7 +137,10 @@ def entry(table: _Table, where: str, /, *rooms: str) -> Entry: ...
 
 
 def entry(table: _Table, where: str, /, *rooms: str) -> Entry:
-    """The entry that ``table`` configures, of the class whose room it is in."""
+    """The entry that ``table`` configures, of the class whose room it is in.
+
+    Raises Refused: an unknown kind or knob, a value that does not fit, or a class of another room.
+    """
     card = card_of(table, where, *rooms)
     knobs = {k: v for k, v in table.items() if k != "kind"}
     refuse_unknown(knobs, card.knobs, where, card.kind)
@@ -139,10 +151,13 @@ def entry(table: _Table, where: str, /, *rooms: str) -> Entry:
     return instance
 
 
-def refuse_unknown(given: Iterable[object], known: Iterable[str], where: str, what: str) -> None:
-    """Refuse the first name in ``given`` that is not ``known``, offering the nearest."""
+def refuse_unknown(knobs: Iterable[object], known: Iterable[str], where: str, what: str) -> None:
+    """Refuse the first name in ``knobs`` that is not ``known``, offering the nearest.
+
+    Raises Refused: a name is not ``known``.
+    """
     names = list(known)
-    for name in given:
+    for name in knobs:
         if name not in names:
             reason = f"{what} has no knob {shown(name)}"
             raise Refused(reason, remedy=_nearest_knob(str(name)[:_MOST_SHOWN], names), where=place(where, name))
@@ -153,20 +168,23 @@ def _nearest_knob(name: str, known: list[str]) -> str:
 
 
 def check_length(name: str, most: int, where: str) -> None:
-    """Refuse a name of more than ``most`` characters."""
+    """Refuse a name that is too long.
+
+    Raises Refused: ``name`` has more than ``most`` characters.
+    """
     if len(name) > most:
         raise Refused(f"{shown(name)} has {len(name)} characters", remedy=f"use at most {most}", where=where)
 
 
-def value(made: type[T], knobs: _Table, where: str) -> T:
-    """``made(**knobs)`` with strict types; dashes stand for underscores."""
+def value(target: type[T], knobs: _Table, where: str) -> T:
+    """``target(**knobs)`` with strict types; dashes stand for underscores."""
     fields = {k.replace("-", "_"): _plain(v, place(where, k)) for k, v in knobs.items()}
-    kind: type = made
+    kind: type = target
     try:
         valid: T = _adapter(kind).validate_json(json.dumps(fields), strict=True)
         return valid
     except ValidationError as error:
-        raise _refusal(error, made, where) from None
+        raise _refusal(error, target, where) from None
     except ConsiliumError as error:
         raise error.at(where) if where else error from None
 
@@ -234,11 +252,11 @@ def _refusal(error: ValidationError, kind: type, where: str) -> Refused:
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         known = [f.name.replace("_", "-") for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
         return Refused(f"unknown knob {shown(name)}", remedy=_nearest_knob(name, known), where=at)
-    got = shown(first.get("input"))
+    text = shown(first.get("input"))
     if first["type"] == "tuple_type":
-        return Refused(f"{got} is not a list", remedy=_as_list(kind, first), where=at)
+        return Refused(f"{text} is not a list", remedy=_as_list(kind, first), where=at)
     message = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    reason = f"{got} is not {message}" if message != first["msg"] else f"{message} (got {got})"
+    reason = f"{text} is not {message}" if message != first["msg"] else f"{message} (got {text})"
     return Refused(reason, remedy=_REMEDIES.get(first["type"], "give a value of that kind"), where=at)
 
 

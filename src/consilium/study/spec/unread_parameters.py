@@ -13,15 +13,18 @@ from .spec import Choice, FederationSpec
 __all__ = ["check_read"]
 
 
-def check_read(given: Container[str], federation: FederationSpec, vary: Mapping[str, tuple[Choice, ...]]) -> None:
-    """Refuse a ``given`` size of batch or number of epochs that changes the local work of no algorithm."""
+def check_read(table: Container[str], federation: FederationSpec, vary: Mapping[str, tuple[Choice, ...]]) -> None:
+    """Refuse a batch size or number of epochs in ``table`` that changes the local work of no algorithm.
+
+    Raises Refused: no algorithm of the study reads a knob that ``table`` sets.
+    """
     varied = (choice.algorithm for choices in vary.values() for choice in choices)
     algorithms = [federation.algorithm, *(a for a in varied if a is not None)]
     shape = federation.shape
-    asked = Schedule(shape.rounds, shape.local_epochs, shape.batch)
-    others = {"batch": replace(asked, batch=asked.batch + 1), "local-epochs": replace(asked, epochs=asked.epochs + 1)}
+    work = Schedule(shape.rounds, shape.local_epochs, shape.batch)
+    others = {"batch": replace(work, batch=work.batch + 1), "local-epochs": replace(work, epochs=work.epochs + 1)}
     for knob, other in others.items():
-        if knob in given and all(a.schedule(asked) == a.schedule(other) for a in algorithms):
+        if knob in table and all(a.schedule(work) == a.schedule(other) for a in algorithms):
             raise Refused(
                 f"{federation.algorithm.kind()} does not read {knob}: it would do nothing",
                 remedy=f"leave out {knob}, or choose an algorithm of local epochs, such as fed-avg",

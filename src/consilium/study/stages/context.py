@@ -110,7 +110,10 @@ class StageContext:
         return load_checkpoint(self.store.training(training) / "checkpoint.safetensors", device, training)
 
     def require_training(self, cell: CellNode) -> None:
-        """Fail where the training of ``cell`` failed."""
+        """Check that the training of ``cell`` ended well.
+
+        Raises Failed: it failed, or did not end.
+        """
         for node in cell.after:
             if error := self.training_failure(node.digest):
                 raise Failed(f"its training failed: {error}")

@@ -79,7 +79,7 @@ class EvaluateStage(Stage):
         monitor.cell(self.cell, evidence)
 
     def _steps(self, context: StageContext, draft: Draft) -> None:
-        cell, left = self.cell, list(context.plan.spec.attacks)
+        cell, queue = self.cell, list(context.plan.spec.attacks)
         try:
             context.require_training(cell)
             make = lambda: context.released(cell.digest)  # noqa: E731
@@ -87,13 +87,13 @@ class EvaluateStage(Stage):
             draft.evidence = context.seals.renewed(draft.evidence)
             if judge_model(context, cell, draft):
                 self._save(context, draft)
-            while left:
-                if attack_model(context, cell, left[0], draft):
+            while queue:
+                if attack_model(context, cell, queue[0], draft):
                     self._save(context, draft)
-                    context.tell(PieceDone(Kind("attacks", left[0].name)))
-                del left[0]
+                    context.tell(PieceDone(Kind("attacks", queue[0].name)))
+                del queue[0]
         finally:
-            for attack in left:
+            for attack in queue:
                 context.tell(Skipped(Kind("attacks", attack.name)))
             for node in cell.after:
                 context.tell(ShadowsOver(node.digest))

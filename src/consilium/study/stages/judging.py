@@ -23,7 +23,7 @@ def judge_model(context: StageContext, cell: CellNode, draft: Draft) -> bool:
     """Judge the model of ``cell`` unless it was judged; True if there is something new in ``draft``."""
     if is_judged(draft.evidence, context.store.cell(cell.digest)):
         return False
-    began = time.perf_counter()
+    start_time = time.perf_counter()
     data, model = context.data(cell.seed), context.released(cell.digest)
     context.tell(Began(f"judging {cell.label}"))
     stream = Stream(cell.seed).child("evaluate", cell.digest)
@@ -42,6 +42,6 @@ def judge_model(context: StageContext, cell: CellNode, draft: Draft) -> bool:
     rounds = origin.rounds()
     origin.record_merges(draft, rounds)
     cost = costs(model, data, rounds, origin.target_accuracy)
-    seconds = {"training": sum(r["seconds"] for r in rounds), "evaluation": time.perf_counter() - began}
+    seconds = {"training": sum(r["seconds"] for r in rounds), "evaluation": time.perf_counter() - start_time}
     draft.evidence = replace(draft.evidence, cost=cost, seconds=seconds)
     return True

@@ -123,7 +123,7 @@ def study_record(
         seconds=seconds,
         repeated=RepeatedEvidence(repeated[0], tuple(repeated[1])) if repeated[0] else None,
         accept=accept,
-        trainings={name: left for name, left in (trainings or {}).items() if name in plan.trainings} or None,
+        trainings={name: digests for name, digests in (trainings or {}).items() if name in plan.trainings} or None,
     )
 
 

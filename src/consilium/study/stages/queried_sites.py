@@ -56,9 +56,9 @@ class Asked:
     def caveats(self, cell: CellNode, finding: FindingEvidence) -> list[str]:
         """What a reader of the figures must know of whom they are."""
         notes = list(cell.member_notes) if finding.aim == "membership" else []
-        left = set(self.honest(cell)) - set(self.always_honest(cell))
-        if finding.asked is not None and left:
-            notes.append(_ALIKE.format(", ".join(sorted(left))))
+        exclusions = set(self.honest(cell)) - set(self.always_honest(cell))
+        if finding.asked is not None and exclusions:
+            notes.append(_ALIKE.format(", ".join(sorted(exclusions))))
         return notes
 
     def _in_model(self, cell: CellNode, sites: tuple[str, ...]) -> tuple[str, ...]:

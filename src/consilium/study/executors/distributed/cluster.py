@@ -20,7 +20,8 @@ __all__ = ["cluster_executor"]
 def cluster_executor(address: str, workers: int, prepared: Prepared) -> Foreign:
     """The cluster at ``address`` (``tcp://host:8786``), ``workers`` stages at once (0: one for each of its threads).
 
-    Raises MissingExtra without the extra ``cluster``, Refused where nobody answers.
+    Raises MissingExtra: the extra ``cluster`` is not installed.
+    Raises Refused: no scheduler answers at ``address``, or it has no workers.
     """
     if find_spec("distributed") is None:
         raise MissingExtra("distributed is not installed", remedy='pip install "consilium[cluster]"', where="executor")

@@ -22,8 +22,10 @@ _PAUSE = 1.0
 def perform_elsewhere(folder: str, study: str, stage: str) -> dict[str, object]:
     """Do one stage under its lease, or wait for the worker that does it; returns counts of what was done, in JSON.
 
-    An engine that takes a worker for dead may start its stage on another while it still runs.  Raises Refused where the
-    study in the folder is another one, or has no such stage: then the versions, the data or a module differ here.
+    An engine that takes a worker for dead may start its stage on another while it still runs.
+
+    Raises Refused: the study in the folder is another one, or has no such stage (the versions, the data or a module
+    differ here).
     """
     prepared = _planned(folder, study)
     if stage not in prepared.stages:

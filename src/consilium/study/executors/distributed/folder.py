@@ -60,7 +60,7 @@ _TIMES = re.compile(r"seconds|created|latency")
 def prepare(plan: Plan, store: Store, command: str) -> Prepared:
     """Write ``plan.json`` and begin anew with what has ended: what failed before is tried again.
 
-    Raises Refused where the study's tables cannot be written, or somebody works in the folder.
+    Raises Refused: the study's tables cannot be written, or a worker is in the folder.
     """
     refuse_workers(store)
     prepared = Prepared(StageContext(plan, store, known=known_cells(store.folder)))
@@ -83,7 +83,10 @@ def make_ready(prepared: Prepared, command: str) -> None:
 
 
 def refuse_workers(store: Store, leases: Leases | None = None) -> None:
-    """Raise Refused where a worker does a stage in the folder; a lease of another machine is watched for a while."""
+    """Check that no worker is in the folder; a lease of another machine is watched for a while.
+
+    Raises Refused: a worker does a stage there.
+    """
     leases = leases or Leases(store.folder)
     for key in leases.taken():
         if not leases.dies(key):
@@ -108,7 +111,7 @@ def is_prepared(store: Store) -> bool:
 def prepared_in(folder: Path) -> tuple[Prepared, str]:
     """The study that was prepared in ``folder``, planned again, and the command that prepared it.
 
-    Raises Refused where there is none, or where the same study has other stages here.
+    Raises Refused: there is none, it was changed, or the same study has other stages on this machine.
     """
     record = read_stored(folder / _PLAN)
     if record is None:
@@ -172,7 +175,7 @@ def comparisons(store: Store, keys: Mapping[str, Stage]) -> tuple[int, list[str]
 def output_digest(stage: Stage, store: Store, wait: float = 90.0) -> str:
     """16 digits of what a stage left, times aside; waits for a file that a slow file system does not show yet.
 
-    Raises Failed where it is not there after ``wait`` seconds.
+    Raises Failed: it is not there after ``wait`` seconds.
     """
     sha = hashlib.sha256()
     for path in stage.outputs(store):
@@ -199,8 +202,8 @@ def _timeless(value: Any) -> Any:
     if isinstance(value, dict):
         if value.get("name") == "latency_ratio":
             return {}
-        kept = {k: v for k, v in value.items() if not _TIMES.search(k) and k not in _OF_MACHINES}
-        return {k: _timeless(v) for k, v in kept.items()}
+        fields = {k: v for k, v in value.items() if not _TIMES.search(k) and k not in _OF_MACHINES}
+        return {k: _timeless(v) for k, v in fields.items()}
     return [_timeless(one) for one in value] if isinstance(value, list) else value
 
 
@@ -209,7 +212,10 @@ def _path(store: Store, key: str) -> Path:
 
 
 def written_tables(spec: Spec) -> dict[str, Any]:
-    """The study's tables in plain JSON.  Raises Refused where they hold what no other process could read."""
+    """The study's tables in plain JSON.
+
+    Raises Refused: they hold a value that no other process could read.
+    """
     return {name: _written(value, name) for name, value in spec.given.items()}
 
 

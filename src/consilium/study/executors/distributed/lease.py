@@ -158,7 +158,10 @@ class Leases:
         return self.folder / "leases" / f"{key}.json"
 
     def claim(self, key: str) -> Lease | None:
-        """The lease of ``key``; None where another worker has it.  Raises Failed where it cannot be written."""
+        """The lease of ``key``; None where another worker has it.
+
+        Raises Failed: it cannot be written.
+        """
         path, content = self.path(key), _Content(secrets.token_hex(8), _place(), os.getpid(), _born(os.getpid()))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,8 @@ _MOMENT = 0.5
 def slurm_executor(where: str, workers: int, prepared: Prepared) -> Foreign:
     """Slurm, or with ``where`` = "local" processes of this machine that submitit starts in its place.
 
-    Raises MissingExtra without the extra ``slurm``, Refused where there is no Slurm.
+    Raises MissingExtra: the extra ``slurm`` is not installed.
+    Raises Refused: there is no Slurm on this machine.
     """
     if find_spec("submitit") is None:
         raise MissingExtra("submitit is not installed", remedy='pip install "consilium[slurm]"', where="executor")

@@ -48,7 +48,7 @@ _SHORTEST, _LONGEST = 0.1, 5.0
 def occupied(store: Store, *, always: bool = False) -> Iterator[None]:
     """Keep workers on other machines out of a folder that was prepared for them, while a run writes to it.
 
-    Raises Refused where one is in it.
+    Raises Refused: a worker is in it.
     """
     if not always and not is_prepared(store):
         yield
@@ -74,12 +74,13 @@ def work_in(
 ) -> Worked:
     """Do stages of the study in ``folder`` until all have ended; ``finish`` is called by the one that ends it.
 
-    A lease that nobody renews is dead after ``patience`` seconds.  Raises Refused where the folder was not prepared,
-    or a run is writing to it.
+    A lease that nobody renews is dead after ``patience`` seconds.
+
+    Raises Refused: the folder was not prepared, or a run is writing to it.
     """
     prepared, command = prepared_in(folder)
     context, outcome = prepared.context, Outcome()
-    leases, began = Leases(context.store.folder, Observed(patience)), time.perf_counter()
+    leases, start_time = Leases(context.store.folder, Observed(patience)), time.perf_counter()
     plan = context.plan
     with (
         context.store.shared(),
@@ -94,7 +95,7 @@ def work_in(
         for key, ended in _ends(prepared, leases):
             outcome.add(ended.counts)
             monitor.end(key)
-        outcome.seconds = time.perf_counter() - began
+        outcome.seconds = time.perf_counter() - start_time
         last = _finished(prepared, leases, command, finish, monitor, outcome)
     return Worked(context.store.folder, outcome, True, last)
 
@@ -203,7 +204,7 @@ def conclude_study(prepared: Prepared, command: str, monitor: Monitor, outcome: 
     with Tracks(plan.spec.track, context.store.folder, plan.spec.name, monitor.say) as tracks:
         monitor = monitor.with_tracks(tracks)
         for key, stage in prepared.stages.items():
-            _drawn(prepared, key, monitor)
+            _note_curve(prepared, key, monitor)
             stage.conclude(context, monitor, outcome)
     again, unequal = comparisons(context.store, prepared.stages)
     for key in unequal:
@@ -216,7 +217,7 @@ def conclude_study(prepared: Prepared, command: str, monitor: Monitor, outcome: 
     write_json(context.store.folder / "study.json", sealed(plain(record)))
 
 
-def _drawn(prepared: Prepared, key: str, monitor: Monitor) -> None:
+def _note_curve(prepared: Prepared, key: str, monitor: Monitor) -> None:
     stage = prepared.stages[key]
     if isinstance(stage, TrainStage):
         node = stage.node
