@@ -59,6 +59,23 @@ _FIRST = (
     TableColumn(
         "auroc", "AUROC", "Utility", "Chance that a right class is ranked above a wrong one; 0.5 is a coin.", "high"
     ),
+    TableColumn("macro_auroc", "macro AUROC", "Utility", "Mean over findings of AUROC; 0.5 is a coin.", "high"),
+    TableColumn(
+        "macro_average_precision",
+        "macro AP",
+        "Utility",
+        "Mean over findings of average precision; chance: prevalence.",
+        "high",
+    ),
+    TableColumn(
+        "r2", "R2", "Utility", "Share of the spread that is explained; 0 is always answering the mean.", "high"
+    ),
+    TableColumn(
+        "mean_absolute_error", "MAE", "Utility", "Mean distance from the truth, in units of the quantity.", "low"
+    ),
+    TableColumn("dice", "Dice", "Utility", "Overlap of the masks, mean over patients; 1 where both are empty.", "high"),
+    TableColumn("hd95", "HD95", "Utility", "Distance of the masks' surfaces in pixels, mean over patients.", "low"),
+    TableColumn("c_index", "c-index", "Utility", "Share of pairs whose earlier event had the higher risk.", "high"),
     TableColumn(
         "brier_score",
         "Brier",

@@ -47,7 +47,18 @@ _LAST = (
 )
 _PERSONAL = ("personal_accuracy", "personal_worst_accuracy", "shared_accuracy")
 """Empty unless the algorithm leaves each site a model of its own."""
-_NEWER = ("audited_epsilon", "brier_score", "expected_calibration_error")
+_NEWER = (
+    "audited_epsilon",
+    "brier_score",
+    "expected_calibration_error",
+    "macro_auroc",
+    "macro_average_precision",
+    "r2",
+    "mean_absolute_error",
+    "dice",
+    "hd95",
+    "c_index",
+)
 """Only where some cell has them."""
 
 
