@@ -8,10 +8,10 @@ import torch
 from sklearn import metrics
 
 from consilium.core.random import Stream
-from consilium.measure.masks import dice, hd95, mask_figures
-from consilium.measure.multi_label import average_precisions, multi_label_figures
-from consilium.measure.regression import regression_figures
-from consilium.measure.survival import concordance, survival_figures
+from consilium.measure.tasks.masks import dice, hd95, mask_figures
+from consilium.measure.tasks.multi_label import average_precisions, multi_label_figures
+from consilium.measure.tasks.regression import regression_figures
+from consilium.measure.tasks.survival import concordance, survival_figures
 
 N, NAMES = 120, ("effusion", "nodule", "fracture")
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from consilium import Study
-from consilium.study.stages.callbacks import Watch
+from consilium.study.progress.callbacks import Watch
 
 
 class Stop(BaseException):

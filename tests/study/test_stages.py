@@ -13,8 +13,8 @@ from consilium.study.build.engine_choice import is_deployed, tolerance_of
 from consilium.study.executors.distributed.folder import written_tables
 from consilium.study.executors.scheduler import ready, run_stages
 from consilium.study.executors.serial import Serial
+from consilium.study.progress.outcome import Outcome
 from consilium.study.stages.graph import stages_of, study_digest, width
-from consilium.study.stages.outcome import Outcome
 from consilium.study.stages.stage import Stage
 
 

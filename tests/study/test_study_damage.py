@@ -13,7 +13,7 @@ import consilium
 from consilium import Study
 from consilium.core.errors import ConsiliumError
 from consilium.report.load.read import read_study
-from consilium.study.stages.callbacks import Watch
+from consilium.study.progress.callbacks import Watch
 
 KINDS = {
     "study.json": "study.json",

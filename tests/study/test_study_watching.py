@@ -13,7 +13,7 @@ from consilium.core.errors import Refused
 from consilium.core.seal import file_digest, sealed, unsealed
 from consilium.core.sealed_tensors import write_sealed
 from consilium.federate.checkpoint import load_checkpoint
-from consilium.study.stages.callbacks import Watch
+from consilium.study.progress.callbacks import Watch
 
 WATCHERS = [{"kind": "update-alignment"}, {"kind": "loss-trajectory"}]
 PLAIN = [{"kind": "loss-threshold"}]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..core.terminal import one_line
 
 if TYPE_CHECKING:
-    from ..study.stages.outcome import Outcome
+    from ..study.progress.outcome import Outcome
 
 __all__ = ["places", "print_paths", "print_plan", "print_results", "print_stderr", "text"]
 

@@ -33,12 +33,12 @@ from consilium.study.build.engine_choice import write_engine_record
 from consilium.study.build.factory import consortium, enrolled, gradient_rule, schedule, weighing
 from consilium.study.plan.nodes import TrainingNode
 from consilium.study.plan.plan import Plan
+from consilium.study.progress.outcome import Outcome
 from consilium.study.run.run import run_plan
 from consilium.study.run.study import Study
 from consilium.study.spec.parse import parse
 from consilium.study.spec.spec import Spec
 from consilium.study.stages.context import Carrier, Waits
-from consilium.study.stages.outcome import Outcome
 from consilium.study.store.store import Store
 
 from .enrolment_handshake import check_deployable, declaration_check, enrol, greet, named, plan_for

@@ -21,7 +21,7 @@ from consilium.core.errors import Refused
 from consilium.core.finding import Measure
 from consilium.core.random import Stream
 from consilium.core.task import Task
-from consilium.measure.multi_label import multi_label_figures
+from consilium.measure.tasks.multi_label import multi_label_figures
 
 from ._answers import accuracy, commonest, first_wrong, lost, rounding
 

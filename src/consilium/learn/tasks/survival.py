@@ -28,7 +28,7 @@ from consilium.core.errors import Refused
 from consilium.core.finding import Measure
 from consilium.core.random import Stream
 from consilium.core.task import Task
-from consilium.measure.survival import survival_figures
+from consilium.measure.tasks.survival import survival_figures
 
 from ._answers import accuracy, first_wrong, lost, rounding
 

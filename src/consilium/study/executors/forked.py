@@ -24,7 +24,7 @@ from consilium.core.errors import ConsiliumError, Failed, Refused
 from consilium.federate.engines.pool import begin_worker
 from consilium.monitor.interrupt import check_interrupt
 from consilium.study.build.process_jobs import fork_worker
-from consilium.study.stages.events import Event
+from consilium.study.progress.events import Event
 from consilium.study.store.error_summary import own_code
 
 from .perform import Prepared, perform

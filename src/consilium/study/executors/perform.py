@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 
-from consilium.study.stages.events import Tell
-from consilium.study.stages.outcome import Outcome
+from consilium.study.progress.events import Tell
+from consilium.study.progress.outcome import Outcome
 
 from ..stages.context import StageContext
 from ..stages.graph import stages_of, study_digest

@@ -12,8 +12,8 @@ from dataclasses import asdict
 from typing import Any
 
 from consilium.core.errors import ConsiliumError
-from consilium.study.stages.outcome import Outcome
-from consilium.study.stages.stage_monitor import Monitor
+from consilium.study.progress.outcome import Outcome
+from consilium.study.progress.stage_monitor import Monitor
 
 from ..stages.stage import Stage
 from .perform import Prepared

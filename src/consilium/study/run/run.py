@@ -22,11 +22,11 @@ from consilium.study.executors.perform import Prepared, adopted
 from consilium.study.executors.scheduler import run_stages
 from consilium.study.plan.corruption_checks import infection_note
 from consilium.study.plan.plan import Plan
-from consilium.study.stages.callbacks import work
+from consilium.study.progress.callbacks import work
+from consilium.study.progress.outcome import Outcome
+from consilium.study.progress.stage_monitor import Monitor
 from consilium.study.stages.context import Carrier, StageContext
 from consilium.study.stages.manifest import study_record
-from consilium.study.stages.outcome import Outcome
-from consilium.study.stages.stage_monitor import Monitor
 from consilium.study.store.environment import settled
 from consilium.study.store.store import Store, write_json
 

@@ -17,10 +17,10 @@ from consilium.core.plain import Json
 from consilium.monitor.progress import Planning
 from consilium.study.executors.distributed.folder import prepare
 from consilium.study.plan.plan import Plan, make_plan
+from consilium.study.progress.outcome import Outcome
 from consilium.study.spec.parse import parse, read
 from consilium.study.spec.spec import StudyHead
 from consilium.study.spec.toml_binding import tabled
-from consilium.study.stages.outcome import Outcome
 from consilium.study.store.store import Store
 
 from .run import run_plan

@@ -12,10 +12,10 @@ from consilium.study.evaluate.canary_audit import Auditor
 from consilium.study.evaluate.draft import Draft
 from consilium.study.evaluate.evaluate import AttackContext, attack_digest, implied, run_attack
 from consilium.study.plan.nodes import CellNode
+from consilium.study.progress.events import Began, Skipped
 from consilium.study.spec.spec import AttackSpec
 
 from .context import StageContext
-from .events import Began, Skipped
 from .origin_choice import origin_of
 
 __all__ = ["attack_model", "is_attacked"]

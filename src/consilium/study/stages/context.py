@@ -24,11 +24,11 @@ from consilium.study.evaluate.seals import Seals
 from consilium.study.evaluate.training_files import FileSeals, check_begun
 from consilium.study.plan.nodes import CellNode, TrainingNode
 from consilium.study.plan.plan import Plan
+from consilium.study.progress.events import Event, Message
+from consilium.study.progress.outcome import Outcome
 from consilium.study.store.error_summary import error_summary
 from consilium.study.store.store import Store, is_trained, read_stored
 
-from .events import Event, Message
-from .outcome import Outcome
 from .queried_sites import Asked
 
 __all__ = ["Carrier", "StageContext", "Waits"]

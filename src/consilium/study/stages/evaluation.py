@@ -13,17 +13,17 @@ from consilium.monitor.eta import Kind
 from consilium.study.evaluate.canary_audit import made_audits
 from consilium.study.evaluate.draft import Draft
 from consilium.study.plan.nodes import CellNode
+from consilium.study.progress.events import PieceDone, ShadowsOver, Skipped
+from consilium.study.progress.outcome import Outcome
+from consilium.study.progress.stage_monitor import Monitor
 from consilium.study.store.error_summary import error_summary
 from consilium.study.store.store import Store, read_stored
 
 from .attacking import attack_model, is_attacked
 from .context import StageContext
-from .events import PieceDone, ShadowsOver, Skipped
 from .judging import judge_model
 from .manifest import cell_name, cell_record, given
-from .outcome import Outcome
 from .stage import Stage
-from .stage_monitor import Monitor
 
 __all__ = ["EvaluateStage", "evaluate_key"]
 

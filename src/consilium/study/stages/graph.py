@@ -15,8 +15,8 @@ from consilium.core.round_observer import RoundObserver
 from consilium.study.plan.nodes import CellNode
 from consilium.study.plan.plan import Plan
 from consilium.study.plan.stage_keys import digest
+from consilium.study.progress.callbacks import training_label
 
-from .callbacks import training_label
 from .evaluation import EvaluateStage, evaluate_key
 from .releasing import ReleaseStage, release_key
 from .stage import Stage

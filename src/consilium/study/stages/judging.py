@@ -11,9 +11,9 @@ from consilium.study.evaluate.draft import Draft
 from consilium.study.evaluate.evaluate import costs, is_judged, judge
 from consilium.study.evaluate.seals import recipe_of, released_seals
 from consilium.study.plan.nodes import CellNode
+from consilium.study.progress.events import Began
 
 from .context import StageContext
-from .events import Began
 from .origin_choice import origin_of
 
 __all__ = ["judge_model"]

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from consilium.study.progress.outcome import Outcome
+from consilium.study.progress.stage_monitor import Monitor
 from consilium.study.store.store import Store
-
-from .outcome import Outcome
-from .stage_monitor import Monitor
 
 if TYPE_CHECKING:
     from .context import StageContext

@@ -20,10 +20,10 @@ from consilium.study.evaluate.personalised import Personal
 from consilium.study.evaluate.shadow_training import Retraining
 from consilium.study.plan.nodes import TrainingCell
 from consilium.study.plan.privacy_claims import central_claims, claim_notes, made_claims, privacy_record
+from consilium.study.progress.events import ShadowDone
 from consilium.study.store.store import read_rounds, read_stored
 
 from .context import StageContext
-from .events import ShadowDone
 from .model_origin import ModelOrigin
 
 __all__ = ["TrainedHere"]

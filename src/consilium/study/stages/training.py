@@ -15,15 +15,15 @@ from consilium.study.evaluate.aggregation_notes import check_rounds
 from consilium.study.evaluate.training_files import FileSeals, file_seals, replaced_seals
 from consilium.study.plan.budget_stop import budget_stop
 from consilium.study.plan.nodes import TrainingNode
+from consilium.study.progress.callbacks import Watch, training_label
+from consilium.study.progress.events import Waiting
+from consilium.study.progress.outcome import Outcome
+from consilium.study.progress.stage_monitor import Monitor
 from consilium.study.store.error_summary import error_summary
 from consilium.study.store.store import Store, is_trained, read_rounds, write_json
 
-from .callbacks import Watch, training_label
 from .context import StageContext
-from .events import Waiting
-from .outcome import Outcome
 from .stage import Stage
-from .stage_monitor import Monitor
 
 __all__ = ["TrainStage", "train_key"]
 

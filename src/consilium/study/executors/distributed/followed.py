@@ -9,9 +9,8 @@ from consilium.core.plain import read_json_lines
 from consilium.monitor.eta import Kind
 from consilium.study.executors.perform import Prepared
 from consilium.study.plan.nodes import CellNode, TrainingNode
-from consilium.study.stages.callbacks import rounds_kind, training_curve
-from consilium.study.stages.evaluation import EvaluateStage
-from consilium.study.stages.events import (
+from consilium.study.progress.callbacks import rounds_kind, training_curve
+from consilium.study.progress.events import (
     Began,
     CurveBegan,
     CurveEnded,
@@ -21,6 +20,7 @@ from consilium.study.stages.events import (
     Skipped,
     TrainingDone,
 )
+from consilium.study.stages.evaluation import EvaluateStage
 from consilium.study.stages.stage import Stage
 from consilium.study.stages.training import TrainStage
 from consilium.study.store.store import read_stored

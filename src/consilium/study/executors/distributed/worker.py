@@ -22,13 +22,13 @@ from consilium.monitor.sinks.tracks import Tracks
 from consilium.study.evaluate.acceptance import cells_in, state_thresholds, with_verdicts
 from consilium.study.executors.perform import Prepared
 from consilium.study.executors.scheduler import ready
-from consilium.study.stages.callbacks import rounds_kind, training_curve, work
+from consilium.study.progress.callbacks import rounds_kind, training_curve, work
+from consilium.study.progress.events import CurveBegan, CurveEnded, ShadowsOver, Skipped
+from consilium.study.progress.outcome import Outcome
+from consilium.study.progress.stage_monitor import Monitor
 from consilium.study.stages.evaluation import EvaluateStage
-from consilium.study.stages.events import CurveBegan, CurveEnded, ShadowsOver, Skipped
 from consilium.study.stages.manifest import study_record
-from consilium.study.stages.outcome import Outcome
 from consilium.study.stages.stage import Stage
-from consilium.study.stages.stage_monitor import Monitor
 from consilium.study.stages.training import TrainStage
 from consilium.study.store.environment import settled
 from consilium.study.store.store import Store, write_json

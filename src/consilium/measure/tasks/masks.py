@@ -25,9 +25,8 @@ from torch import Tensor
 from consilium.core.errors import Refused
 from consilium.core.finding import Measure
 from consilium.core.random import Stream
-
-from .confidence.by_unit import resampled_sums, unit_sums
-from .paired import bounded_mean
+from consilium.measure.confidence.by_unit import resampled_sums, unit_sums
+from consilium.measure.paired import bounded_mean
 
 __all__ = ["dice", "hd95", "mask_figures"]
 

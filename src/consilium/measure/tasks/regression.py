@@ -19,8 +19,7 @@ from torch import Tensor
 from consilium.core.errors import Refused
 from consilium.core.finding import Measure
 from consilium.core.random import Stream
-
-from .confidence.by_unit import resampled_sums, unit_sums
+from consilium.measure.confidence.by_unit import resampled_sums, unit_sums
 
 __all__ = ["regression_figures"]
 

@@ -22,12 +22,11 @@ from torch import Tensor
 from consilium.core.errors import Refused
 from consilium.core.finding import Measure
 from consilium.core.random import Stream
-
-from .confidence.brier import brier_score
-from .confidence.by_unit import drawn_units
-from .confidence.calibration_error import expected_calibration_error
-from .intervals import wilson
-from .paired import bounded_mean
+from consilium.measure.confidence.brier import brier_score
+from consilium.measure.confidence.by_unit import drawn_units
+from consilium.measure.confidence.calibration_error import expected_calibration_error
+from consilium.measure.intervals import wilson
+from consilium.measure.paired import bounded_mean
 
 __all__ = ["average_precisions", "multi_label_figures"]
 

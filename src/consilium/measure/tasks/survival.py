@@ -19,9 +19,8 @@ from torch import Tensor
 
 from consilium.core.finding import Measure
 from consilium.core.random import Stream
-
-from .confidence.by_unit import drawn_units
-from .paired import bounded_mean
+from consilium.measure.confidence.by_unit import drawn_units
+from consilium.measure.paired import bounded_mean
 
 __all__ = ["concordance", "survival_figures"]
 

@@ -1,0 +1,1 @@
+"""Figures of findings, numbers, masks and times: one file for each kind of task."""

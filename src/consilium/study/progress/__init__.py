@@ -1,0 +1,1 @@
+"""The events of a run, their counts, and what is shown of them."""
