@@ -273,3 +273,14 @@ def test_archives_in_any_spelling_and_what_is_not_read(tmp_path):
 def test_volumes_are_refused_as_volumes():
     with pytest.raises(Refused, match="organmnist3d holds volumes"):
         MedMNIST("organmnist3d")
+
+
+@pytest.mark.parametrize("form", ["{:.5E}", "{:.5e}", "{:.0E}"])
+def test_names_that_a_spreadsheet_shortened_are_refused_in_every_form(csv, form):
+    names = [form.format(123456700000 + 9999 * i).replace(".", ",") for i in range(N)]
+    said = refusal(Table(csv(pid=names, age=np.arange(N), y=np.arange(N) % 2), "y", patient="pid"))
+    assert "a spreadsheet has shortened it" in said
+    assert "a spreadsheet has shortened it" in refusal(
+        Table(csv(pid=[name.replace("+", "") if "," in name else name for name in names], age=np.arange(N),
+                  y=np.arange(N) % 2), "y", patient="pid")
+    )  # fmt: skip

@@ -17,7 +17,7 @@ from consilium.learn.tasks.single_label import SingleLabel
 N = 300
 Y = np.arange(N) % 2
 X = np.random.default_rng(0).random((N, 3)).astype(np.float32)
-MISSING = ["nan", "NaN", "None", "NONE", "NaT", "<NA>", "null", "N/A", "-1", "-1.0"]
+MISSING = ["nan", "NaN", "None", "NONE", "NaT", "<NA>", "null", "N/A", "-1", "-1.0", "#REF!", "#NV", "########"]
 
 
 @pytest.fixture

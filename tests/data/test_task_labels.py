@@ -70,6 +70,7 @@ def test_findings_are_counted_by_site_and_other_labels_are_no_counts(saved):
         (MultiLabel(), FINDINGS[:60], "60 labels for 120 records"),
         (MultiLabel(), np.array(["ill"] * N), "labels are of type <U3"),
         (NUMBER, np.full(N, 11.0), "a label outside the declared range, 0 to 10"),
+        (Regression(low=0.0, high=2e9, tolerance=1.0), 1.7e9 + np.arange(N), "120 different labels would become"),
         (Masks(threshold=0.5), np.zeros((N, 5, 6), int), "a mask has shape (5, 6), not (6, 5)"),
         (Survival(cuts=(2.0, 5.0), horizon=5.0), TIMES[:, 0], "labels of shape (120, 1)"),
     ],

@@ -13,10 +13,11 @@ __all__ = ["GAPS", "names_nobody"]
 GAPS = frozenset(
     {
         *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
+        *("#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NUM!", "#NULL!", "#NV", "#BEZUG!", "#WERT!", "########"),
         *("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
     }
 )
-"""Texts that mean that nothing is known (those of pandas), in columns whose declared categories do not name them."""
+"""Texts that mean that nothing is known (of pandas, of spreadsheets), unless a column's declared categories name them."""
 
 _NAMELESS = frozenset(word.casefold() for word in {*GAPS, "NaT"})
 _MINUS_ONE = re.compile(r"-0*1(?:\.0*)?")

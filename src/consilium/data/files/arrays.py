@@ -25,7 +25,7 @@ __all__ = ["check_digits", "identities", "inputs", "labels", "numbered"]
 
 _Array = npt.NDArray[Any]
 _CHANNELS = (1, 3)
-_SHORTENED = re.compile(r"\d\.\d+[eE]\+\d+")
+_SHORTENED = re.compile(r"\d[.,]\d+[eE]\+?\d+|\d[eE]\+\d+")
 """A long number as spreadsheets write it: its last digits are gone."""
 
 

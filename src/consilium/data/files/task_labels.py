@@ -19,6 +19,9 @@ from consilium.core.task import Task
 
 __all__ = ["task_labels"]
 
+_MOST_KEPT = 0.9
+"""Of very many labels a few are always neighbours in single precision."""
+
 
 def task_labels(array: npt.NDArray[Any], n: int, task: Task, where: str) -> Tensor:
     """The labels of ``n`` records; ``where`` names the array.
@@ -33,7 +36,7 @@ def task_labels(array: npt.NDArray[Any], n: int, task: Task, where: str) -> Tens
         raise Refused(f"labels are of type {array.dtype}", remedy=remedy, where=where)
     column = array[:, None] if array.ndim == 1 else array
     if not task.whole:
-        return torch.from_numpy(np.ascontiguousarray(column, dtype=np.float32))
+        return _single(column, where)
     if column.dtype.kind == "f":
         broken = ~np.isfinite(column) | (column != np.floor(column))
         if broken.any():
@@ -45,3 +48,17 @@ def task_labels(array: npt.NDArray[Any], n: int, task: Task, where: str) -> Tens
                 where=where,
             )
     return torch.from_numpy(np.ascontiguousarray(column, dtype=np.int64))
+
+
+def _single(column: npt.NDArray[Any], where: str) -> Tensor:
+    """In single precision; refused where many labels that differ would become one."""
+    single = np.ascontiguousarray(column, dtype=np.float32)
+    for before, after in zip(column.reshape(len(column), -1).T, single.reshape(len(column), -1).T, strict=True):
+        different, left = len(np.unique(before)), len(np.unique(after))
+        if left < _MOST_KEPT * different:
+            raise Refused(
+                f"{different} different labels would become {left} in single precision, in which they are stored",
+                remedy="subtract a public offset from them, such as the start of the study",
+                where=where,
+            )
+    return torch.from_numpy(single)
