@@ -17,7 +17,7 @@ GAPS = frozenset(
         *("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
     }
 )
-"""Texts that mean that nothing is known (of pandas, of spreadsheets), unless a column's declared categories name them."""
+"""Texts that mean that nothing is known (pandas, spreadsheets), unless a column's declared categories name them."""
 
 _NAMELESS = frozenset(word.casefold() for word in {*GAPS, "NaT"})
 _MINUS_ONE = re.compile(r"-0*1(?:\.0*)?")

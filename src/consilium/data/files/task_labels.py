@@ -54,10 +54,10 @@ def _single(column: npt.NDArray[Any], where: str) -> Tensor:
     """In single precision; refused where many labels that differ would become one."""
     single = np.ascontiguousarray(column, dtype=np.float32)
     for before, after in zip(column.reshape(len(column), -1).T, single.reshape(len(column), -1).T, strict=True):
-        different, left = len(np.unique(before)), len(np.unique(after))
-        if left < _MOST_KEPT * different:
+        different, rest = len(np.unique(before)), len(np.unique(after))
+        if rest < _MOST_KEPT * different:
             raise Refused(
-                f"{different} different labels would become {left} in single precision, in which they are stored",
+                f"{different} different labels would become {rest} in single precision, in which they are stored",
                 remedy="subtract a public offset from them, such as the start of the study",
                 where=where,
             )
