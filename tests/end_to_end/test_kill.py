@@ -1,6 +1,7 @@
 """Stopped at any moment and started again, a study ends with the evidence of an uninterrupted run."""
 
 import json
+import os
 import random
 import re
 import shutil
@@ -133,7 +134,11 @@ def test_a_polite_stop_is_one_line_and_loses_nothing(short, consilium_cli, numbe
 def test_a_second_run_in_the_same_folder_is_refused_while_the_first_goes_on(short, consilium_cli):
     first = consilium_cli.start(*words("cut"), cwd=short)
     reaches(1, lambda: len(list((short / "cut").rglob("study.json"))))
-    second = consilium_cli(*words("cut"), cwd=short)
+    os.kill(first.pid, signal.SIGSTOP)  # however fast it is, it is not over yet
+    try:
+        second = consilium_cli(*words("cut"), cwd=short)
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
     assert second.code == 2 and "another run is writing to cut/tiny" in second.err
     assert len(second.err.strip().splitlines()) == 1
     assert first.wait().code == 0
