@@ -2,7 +2,7 @@
 
 A frozen ledger in the manner of dp-accounting's events: kinds are never removed and never change their meaning, and an
 accountant refuses a kind that it does not know.  A charge names the *unit* by which a sample is drawn and a sum clipped
-(one record, unless ``PerUnit`` says otherwise).  **Adjacency* is not part of it: the same mechanism is accounted for
+(one record, unless ``PerUnit`` says otherwise).  *Adjacency* is not part of it: the same mechanism is accounted for
 under either.
 """
 

@@ -25,6 +25,11 @@ class Entry:
         """The name a study uses."""
         return cls.__module__.rsplit(".", 1)[-1].replace("_", "-")
 
+    @classmethod
+    def is_builtin(cls) -> bool:
+        """Whether its code is this package's own, which the contract suites hold to every promise."""
+        return cls.__module__.partition(".")[0] == __name__.partition(".")[0]
+
     def configuration(self) -> dict[str, Json]:
         """The kind and every knob, defaults included: canonical, JSON-ready."""
         knobs = {f.name.replace("_", "-"): getattr(self, f.name) for f in fields(self)}

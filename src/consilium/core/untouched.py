@@ -25,7 +25,7 @@ def untouched(view: object, entry: Entry) -> Iterator[None]:
 
     Raises Failed: it did.
     """
-    if type(entry).__module__.partition(".")[0] == __name__.partition(".")[0]:
+    if entry.is_builtin():
         yield
         return
     originals = [(name, tensor, tensor.detach().clone()) for name, tensor in _tensors(view, "")]
