@@ -20,7 +20,7 @@ from consilium.core.random import Stream
 
 from .intervals import wilson
 
-__all__ = ["auc", "auc_interval"]
+__all__ = ["Ranking", "auc", "auc_interval"]
 
 _Floats = npt.NDArray[np.float64]
 _CHUNK = 2_000_000
@@ -29,7 +29,7 @@ _CHUNK = 2_000_000
 
 def auc(scores: Tensor, positive: Tensor) -> float:
     """AUC of ``scores (n,)`` for ``positive (n,)`` bool; both kinds must be present."""
-    column = _Column(scores.double().cpu().numpy(), positive.bool().cpu().numpy())
+    column = Ranking(scores.double().cpu().numpy(), positive.bool().cpu().numpy())
     return float(column.areas(np.ones((1, len(scores))))[0])
 
 
@@ -44,7 +44,7 @@ def auc_interval(
     """
     labels = strata.cpu().numpy()
     classes = [1] if len(scores) == 1 else list(range(len(scores)))
-    columns = [_Column(s.double().cpu().numpy(), labels == c) for s, c in zip(scores, classes, strict=True)]
+    columns = [Ranking(s.double().cpu().numpy(), labels == c) for s, c in zip(scores, classes, strict=True)]
     value = float(np.mean([column.areas(np.ones((1, len(labels))))[0] for column in columns]))
     generator, areas = np.random.default_rng(stream.number()), []
     for first in range(0, repeats, size := max(1, _CHUNK // len(labels))):
@@ -68,8 +68,8 @@ def _resample(labels: npt.NDArray[np.int64], repeats: int, generator: np.random.
     return counts
 
 
-class _Column:
-    """One ranking, sorted once; ``areas`` is its AUC under many sets of counts."""
+class Ranking:
+    """One ranking, sorted once; its figures under many sets of counts ``(r, n)`` of its records."""
 
     def __init__(self, scores: _Floats, positive: npt.NDArray[np.bool_]) -> None:
         self.order = np.argsort(scores, kind="stable")
@@ -78,12 +78,28 @@ class _Column:
         self.positive = positive[self.order].astype(np.float64)
 
     def areas(self, counts: _Floats) -> _Floats:
-        """AUCs ``(r,)`` for ``counts (r, n)``: positives times the negatives below them, tied ones by half."""
+        """AUCs ``(r,)``: positives times the negatives below them, tied ones by half; NaN where one kind is absent."""
+        plus, every = self._steps(counts)
+        minus = every - plus
+        below = np.cumsum(minus, axis=1) - minus / 2
+        return _ratio(np.einsum("ij,ij->i", plus, below), plus.sum(1) * minus.sum(1))
+
+    def precisions(self, counts: _Floats) -> _Floats:
+        """Average precisions ``(r,)``: the sum over steps of (R_j - R_{j-1}) P_j; NaN where no record is positive."""
+        plus, every = (part[:, ::-1] for part in self._steps(counts))
+        precision = _ratio(np.cumsum(plus, axis=1), np.cumsum(every, axis=1))
+        return _ratio(np.einsum("ij,ij->i", plus, np.nan_to_num(precision)), plus.sum(1))
+
+    def _steps(self, counts: _Floats) -> tuple[_Floats, _Floats]:
+        """Positives and all records at each score, from the lowest: tied ones are one step of the curve."""
         ordered = np.take(counts, self.order, axis=1)
         plus = ordered * self.positive
-        if len(self.starts) < len(self.order):  # tied scores are one step of the curve
+        if len(self.starts) < len(self.order):
             plus, ordered = (np.add.reduceat(part, self.starts, axis=1) for part in (plus, ordered))
-        minus = ordered - plus
-        below = np.cumsum(minus, axis=1) - minus / 2
-        area: _Floats = np.einsum("ij,ij->i", plus, below) / (plus.sum(1) * minus.sum(1))
-        return area
+        return plus, ordered
+
+
+def _ratio(above: _Floats, below: _Floats) -> _Floats:
+    """NaN where there is nothing to divide by."""
+    ratio: _Floats = np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0)
+    return ratio

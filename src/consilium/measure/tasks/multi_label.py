@@ -27,6 +27,7 @@ from consilium.measure.confidence.by_unit import drawn_units
 from consilium.measure.confidence.calibration_error import expected_calibration_error
 from consilium.measure.intervals import wilson
 from consilium.measure.paired import bounded_mean
+from consilium.measure.ranking import Ranking
 
 __all__ = ["average_precisions", "multi_label_figures"]
 
@@ -75,14 +76,14 @@ def _ranked(logits: Tensor, y: Tensor, units: Tensor, labels: Sequence[str], str
     if not ranked:
         reason = "every finding is present in all test records, or in none"
         return [Measure.undefined(name, reason, n) for name in ("macro_auroc", "macro_average_precision")]
-    curves = [_Curve(logits[:, k].double().numpy(), y[:, k].bool().numpy()) for k in ranked]
+    curves = [Ranking(logits[:, k].double().numpy(), y[:, k].bool().numpy()) for k in ranked]
     scarcest = [int(min(present[k], n - present[k])) for k in ranked]
     once, macro, each = np.ones((1, n)), [], []
     resamples = _resampled(curves, units.numpy(), stream.child("findings"))
     prevalence = [present[k] / n for k in ranked]
     for name, of, samples, chance in (
-        ("auroc", _Curve.areas, resamples[0], [0.5] * len(ranked)),
-        ("average_precision", _Curve.precisions, resamples[1], prevalence),
+        ("auroc", Ranking.areas, resamples[0], [0.5] * len(ranked)),
+        ("average_precision", Ranking.precisions, resamples[1], prevalence),
     ):
         values = [float(of(curve, once)[0]) for curve in curves]
         means = np.array([_mean(row) for row in samples.T])
@@ -103,7 +104,7 @@ def _unranked(labels: Sequence[str], present: Sequence[int], n: int) -> list[Mea
     ]
 
 
-def _resampled(curves: Sequence[_Curve], units: NDArray[np.int64], stream: Stream) -> tuple[_Floats, _Floats]:
+def _resampled(curves: Sequence[Ranking], units: NDArray[np.int64], stream: Stream) -> tuple[_Floats, _Floats]:
     """AUROC and average precision ``(k, repeats)`` with other units; NaN where a resample lacks a kind."""
     different, of = np.unique(units, return_inverse=True)
     areas: list[list[_Floats]] = [[] for _ in curves]
@@ -134,42 +135,4 @@ def average_precisions(scores: Tensor, y: Tensor) -> list[float]:
     """Average precision of each column of ``scores (n, k)`` for ``y (n, k)``; every column has both kinds."""
     once = np.ones((1, len(y)))
     columns = zip(scores.T, y.T, strict=True)
-    return [float(_Curve(s.double().numpy(), t.bool().numpy()).precisions(once)[0]) for s, t in columns]
-
-
-class _Curve:
-    """One ranking, sorted once from the top; figures under many sets of counts ``(r, n)`` of its records."""
-
-    def __init__(self, scores: _Floats, positive: NDArray[np.bool_]) -> None:
-        self.order = np.argsort(-scores, kind="stable")
-        ranked = scores[self.order]
-        self.starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-        self.positive = positive[self.order].astype(np.float64)
-
-    def _steps(self, counts: _Floats) -> tuple[_Floats, _Floats]:
-        """Positives and all records at each step of the curve ``(r, steps)``; tied scores are one step."""
-        ordered = np.take(counts, self.order, axis=1)
-        plus = ordered * self.positive
-        if len(self.starts) < len(self.order):
-            plus, ordered = (np.add.reduceat(part, self.starts, axis=1) for part in (plus, ordered))
-        return plus, ordered
-
-    def areas(self, counts: _Floats) -> _Floats:
-        """AUROC ``(r,)``; NaN where one kind is absent."""
-        plus, ordered = self._steps(counts)
-        minus = ordered - plus
-        above = np.cumsum(plus, axis=1) - plus / 2
-        pairs = plus.sum(1) * minus.sum(1)
-        won = np.einsum("ij,ij->i", minus, above)
-        area: _Floats = np.divide(won, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
-        return area
-
-    def precisions(self, counts: _Floats) -> _Floats:
-        """Average precision ``(r,)``: sum of (R_j - R_{j-1}) P_j; NaN where no record is positive."""
-        plus, ordered = self._steps(counts)
-        hits, answered = np.cumsum(plus, axis=1), np.cumsum(ordered, axis=1)
-        precision = np.divide(hits, answered, out=np.zeros_like(hits), where=answered > 0)
-        total = plus.sum(1)
-        summed = np.einsum("ij,ij->i", plus, precision)
-        value: _Floats = np.divide(summed, total, out=np.full(len(total), np.nan), where=total > 0)
-        return value
+    return [float(Ranking(s.double().numpy(), t.bool().numpy()).precisions(once)[0]) for s, t in columns]
