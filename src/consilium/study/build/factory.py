@@ -33,7 +33,7 @@ from consilium.federate.round.weights import Weighing, site_weights
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.objectives import TaskLoss
 from consilium.study.spec.arms import Arm, arms
-from consilium.study.spec.spec import CanarySpec, CorruptionSpec, FederationSpec, Spec, TrainingSpec
+from consilium.study.spec.spec import CanarySpec, CorruptionSpec, DataSpec, FederationSpec, Spec, TrainingSpec
 from consilium.study.store.error_summary import error_summary
 
 from .gradient_check import check_gradients
@@ -45,6 +45,7 @@ __all__ = [
     "cohort",
     "colluders",
     "consortium",
+    "divided",
     "enrolled",
     "ever_corrupted",
     "exchange",
@@ -62,23 +63,19 @@ __all__ = [
 
 def consortium(spec: Spec, seed: int) -> Consortium:
     """The study's data for one seed: the split, the partition, the pools and an audit's canaries are drawn from it."""
-    shares = spec.data.shares
+    return divided(spec.data, spec.canaries, seed)
+
+
+def divided(data: DataSpec, canaries: CanarySpec | None, seed: int) -> Consortium:
+    """The same of the tables ``[data]`` and ``[audit]`` alone.
+
+    Raises Refused: data that cannot be used or divided so, by its place in the study.
+    """
     try:
-        gathered = gather(
-            spec.data.source,
-            spec.data.partition,
-            spec.data.task,
-            sites=shares.sites,
-            public=shares.public,
-            validation=shares.validation,
-            test=shares.test,
-            non_members=shares.non_members,
-            shared_patients=shares.shared_patients,
-            stream=Stream(seed).child("data"),
-        )
+        whole = gather(data.source, data.partition, data.task, **vars(data.shares), stream=Stream(seed).child("data"))
     except Refused as error:
         raise error.at("data") from error
-    return gathered if spec.canaries is None else _planted(gathered, spec.canaries, Stream(seed).child("canaries"))
+    return whole if canaries is None else _planted(whole, canaries, Stream(seed).child("canaries"))
 
 
 def _planted(data: Consortium, wanted: CanarySpec, stream: Stream) -> Consortium:

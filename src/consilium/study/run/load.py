@@ -22,13 +22,11 @@ from consilium.core.plain import Json
 from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.core.seal import file_digest
-from consilium.core.task import Task
 from consilium.core.tensor_files import read_tensors
-from consilium.data.division.canaries import plant
-from consilium.data.division.sites import gather
 from consilium.learn.architecture import Architecture
 from consilium.learn.models.file import File
 from consilium.learn.models.module import Module
+from consilium.study.build.factory import divided
 from consilium.study.build.pretrained import stored_architecture
 from consilium.study.build.probe import built
 from consilium.study.evaluate.personalised import site_file
@@ -37,7 +35,8 @@ from consilium.study.evaluate.sample_answers import check_sample_answers
 from consilium.study.evaluate.seals import altered_evidence, is_recipe_of, known_cells, other_cell, table
 from consilium.study.evaluate.training_files import training_trouble
 from consilium.study.plan.stage_keys import data_digest
-from consilium.study.spec.spec import DataShares
+from consilium.study.spec.data_table import division_of
+from consilium.study.spec.spec import CanarySpec
 from consilium.study.spec.toml_binding import as_table, entry, value
 from consilium.study.store.error_summary import error_summary, own_code
 from consilium.study.store.store import read_stored
@@ -82,7 +81,7 @@ def _parts(recipe: Mapping[str, Any], allow_code: bool) -> _Parts:
     answers = [entry(d, "recipe", "defend/answer") for d in recipe["answers"]]
     stream, shape = Stream(recipe["seed"]).child("init"), tuple(recipe["shape"])
     architecture = _architecture(recipe["model"], allow_code)
-    outputs = _task(recipe["data"]).answer_shape(len(recipe["classes"]), shape)[0]
+    outputs = division_of(as_table(recipe["data"], "data")).task.answer_shape(len(recipe["classes"]), shape)[0]
     return _Parts(architecture, shape, outputs, stream, models, answers)
 
 
@@ -117,35 +116,21 @@ def test_set(cell: str | Path) -> Records:
         return _gathered(recipe, _planting(evidence))
 
 
-def _planting(evidence: Mapping[str, Json]) -> Mapping[str, Any] | None:
+def _planting(evidence: Mapping[str, Json]) -> CanarySpec | None:
     """How an audit's canaries were planted in the training of the cell; None without an audit."""
     resolved = evidence.get("resolved")
     training = resolved.get("training") if isinstance(resolved, Mapping) else None
     planting = training.get("canaries") if isinstance(training, Mapping) else None
-    return planting if isinstance(planting, Mapping) else None
+    return value(CanarySpec, planting, "audit") if isinstance(planting, Mapping) else None
 
 
-def _gathered(recipe: Mapping[str, Any], planting: Mapping[str, Any] | None) -> Records:
-    data = recipe["data"]
-    partition = entry(data["partition"], "recipe", "data/partitions")
-    shares = value(DataShares, {k: v for k, v in data.items() if k in _SHARES}, "data")
-    source_knobs = {k: v for k, v in data.items() if k not in _SHARES and k not in ("partition", "task")}
-    source = entry(source_knobs, "recipe", "data/sources")
-    data_set = gather(source, partition, _task(data), **vars(shares), stream=Stream(recipe["seed"]).child("data"))
-    if planting is not None:
-        data_set = plant(data_set, **planting, stream=Stream(recipe["seed"]).child("canaries"))
+def _gathered(recipe: Mapping[str, Any], canaries: CanarySpec | None) -> Records:
+    data_set = divided(division_of(as_table(recipe["data"], "data")), canaries, recipe["seed"])
     if data_digest(data_set) != recipe["fingerprint"]:
         raise Refused(
             f"the data of {data_set.name} are not those that the cell was judged on", remedy="find the file it names"
         )
     return data_set.test
-
-
-def _task(data: Mapping[str, Any]) -> Task:
-    return entry(as_table(data.get("task", "single-label"), "recipe"), "recipe", "learn/tasks")
-
-
-_SHARES = ("sites", "public", "validation", "test", "non-members", "shared-patients")
 
 
 def _recipe(cell: str | Path) -> tuple[dict[str, Json], dict[str, Json], Path]:
