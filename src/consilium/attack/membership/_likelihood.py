@@ -20,11 +20,13 @@ FLOOR = math.log(torch.finfo(torch.float32).tiny)
 _BATCH = 512
 
 
-def log_likelihoods(answer: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, task: Task) -> Tensor:
+def log_likelihoods(
+    answer: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, task: Task, batch: int = _BATCH
+) -> Tensor:
     """``(n,)`` float64 on the CPU: minus the task's loss of one answer for each of ``x (n, *shape)``, labels ``y``."""
     with torch.no_grad():
         parts = [
-            -task.losses(answer(x[at : at + _BATCH]).double(), y[at : at + _BATCH])
-            for at in range(0, max(1, len(x)), _BATCH)
+            -task.losses(answer(x[at : at + batch]).double(), y[at : at + batch])
+            for at in range(0, max(1, len(x)), batch)
         ]
     return torch.nan_to_num(torch.cat(parts), nan=FLOOR).clamp_min(FLOOR).cpu()

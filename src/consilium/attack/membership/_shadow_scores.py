@@ -42,10 +42,8 @@ def right_answers(answer: Callable[[Tensor], Tensor], records: Records, task: Ta
 
 
 def likelihoods(answer: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, task: Task) -> Tensor:
-    """log p of the labels ``y`` for inputs ``x``, ``(n,)`` float64 on the CPU: minus the loss, without classes."""
-    if task.exclusive:
-        return log_probabilities(answer, x).gather(1, y[:, None])[:, 0]
-    return log_likelihoods(answer, x, y, task)
+    """log p of the labels ``y`` for inputs ``x``, ``(n,)`` float64 on the CPU, in batches as all shadows are asked."""
+    return log_likelihoods(answer, x, y, task, _BATCH)
 
 
 def confidences(answer: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, task: Task) -> Tensor:

@@ -87,7 +87,8 @@ def judge(model: Released, data: Consortium, stream: Stream, folder: Path) -> Ju
     record: ``id``, ``unit``, ``correct``, and ``label`` and ``predicted`` ``(n,)`` (without classes the stratum alone).
     """
     logits, test = answers(model.module, data.test.x), data.test
-    _refuse_company(model.plain, "the model", data)
+    if has_custom_code(model.plain):
+        _refuse_company(model.plain, "the model", data)
     if custom_answers(model.module):
         _refuse_odd_answers(model, logits, data)
     task = data.task
@@ -110,24 +111,24 @@ def _refuse_odd_answers(model: Released, logits: Tensor, data: Consortium) -> No
     if bool(logits.isnan().any()) and not bool(answers(model.plain, data.test.x).isnan().any()):
         reason = "the answer defences make NaN of answers that the model has"
         raise Failed(reason, remedy="return probabilities from 0 to 1", where="answer")
-    _refuse_company(model.module, "the answer defences", data, custom=True)
+    _refuse_company(model.module, "the answer defences", data)
 
 
-def _refuse_company(plain: nn.Module, whose: str, data: Consortium, custom: bool = False) -> None:
+def _refuse_company(module: nn.Module, whose: str, data: Consortium) -> None:
     """Custom code may answer otherwise in a batch of another size, or beside another record: no figure is right then.
 
     Compared on test records, in the batches of this judgement and in those that attacks ask in.
     """
-    if not custom and not has_custom_code(plain):
-        return
     x, most = data.test.x, sum(len(site.records.train) for site in data.sites)
     tolerance = 1e-3 if x.device.type == "cpu" else 1e-2
-    together = answers(plain, x)
+    together = answers(module, x)
     if not bool(together.isfinite().all()):  # a model that diverged is said to be so by its figures
         return
-    record = answered_apart(plain, x, together, tolerance)
+    record = answered_apart(module, x, together, tolerance)
     spread = x[:: -(-len(x) // _LATENCY_BATCH)]
-    difference = None if record is not None else departure(plain, spread, tolerance, [n for n in _ATTACKED if n < most])
+    difference = (
+        None if record is not None else departure(module, spread, tolerance, [n for n in _ATTACKED if n < most])
+    )
     if record is None and difference is None:
         return
     alone = f"in batches of {min(_BATCH, len(x))} test record {record} is answered otherwise than alone"
