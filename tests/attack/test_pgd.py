@@ -84,7 +84,8 @@ def test_the_released_model_judges_who_stops():
     assert robust(PGD(radius=0.12), view) == 0
     short = maximise(
         view.surrogate, targets.x, targets.y, ball=Linf(0.12), steps=20, step_size=0.015, random_start=False,
-        generator=torch.Generator(), until=view.surrogate, loss=CrossEntropyLoss(), goal=Misclassification(),
+        generator=torch.Generator(), until=view.surrogate, loss=CrossEntropyLoss(),
+        goal=Misclassification(SingleLabel()),
     )  # fmt: skip
     assert not view.module(short).argmax(1).any()
 

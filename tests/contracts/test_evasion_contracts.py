@@ -154,7 +154,7 @@ class Broken(Evasion):
         reach = 2 * self.radius if self.flaw == "budget" else self.radius
         out = maximise(
             view.surrogate, x, y, ball=ball_of("linf", reach), steps=1, step_size=reach, random_start=False,
-            generator=generator, loss=CrossEntropyLoss(), goal=Misclassification(),
+            generator=generator, loss=CrossEntropyLoss(), goal=Misclassification(SingleLabel()),
         )  # fmt: skip
         return out - 0.02 if self.flaw == "cube" else out
 

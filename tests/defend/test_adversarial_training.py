@@ -142,7 +142,7 @@ def test_it_buys_robustness():
         predict = trained(objective, x, y)
         worst = maximise(
             predict, x, y, ball=Linf(0.08), steps=10, step_size=0.02, random_start=False,
-            generator=Stream(0).generator(), loss=CrossEntropyLoss(), goal=Misclassification(),
+            generator=Stream(0).generator(), loss=CrossEntropyLoss(), goal=Misclassification(SingleLabel()),
         )  # fmt: skip
         robust[name] = float((predict(worst).argmax(1) == y).float().mean())
     assert robust["plain"] < 0.3

@@ -12,6 +12,7 @@ from consilium.learn.perturbation.balls import ball_of, size_of
 from consilium.learn.perturbation.goals import Misclassification
 from consilium.learn.perturbation.losses import CrossEntropyLoss, MarginLoss, margin
 from consilium.learn.perturbation.maximise import maximise
+from consilium.learn.tasks.single_label import SingleLabel
 
 
 def generator(seed=0):
@@ -31,14 +32,14 @@ def inputs(n=12, seed=1):
 
 def ascend(predict, x, y, *, radius=0.05, norm="linf", active=False, judge=None, **changes):
     knobs = {"steps": 10, "step_size": 0.02, "random_start": True, "until": judge or (predict if active else None)}
-    plain = {"loss": CrossEntropyLoss(), "goal": Misclassification()}
+    plain = {"loss": CrossEntropyLoss(), "goal": Misclassification(SingleLabel())}
     return maximise(
         predict, x, y, ball=ball_of(norm, radius), **{**plain, **knobs, "generator": generator(), **changes}
     )
 
 
 def fooled(logits, y):
-    return Misclassification().surely(logits, y)
+    return Misclassification(SingleLabel()).surely(logits, y)
 
 
 def project(point, x, radius, norm):
@@ -75,7 +76,7 @@ def test_a_step_along_the_margin_goes_to_the_nearest_wrong_class():
     out = maximise(
         lambda x: x @ weight.T + torch.tensor([1.0, 0.5, 0.0]), torch.full((1, 2), 0.2), torch.tensor([0]),
         ball=ball_of("l2", 0.1), steps=1, step_size=0.1, random_start=False, generator=generator(), loss=MarginLoss(),
-        goal=Misclassification(),
+        goal=Misclassification(SingleLabel()),
     )  # fmt: skip
     assert torch.allclose(out, torch.tensor([[0.3, 0.2]]))
 

@@ -17,6 +17,7 @@ from consilium.learn.perturbation.l2 import L2
 from consilium.learn.perturbation.linf import Linf
 from consilium.learn.perturbation.losses import DLR, CrossEntropyLoss, MarginLoss, Minimised
 from consilium.learn.perturbation.maximise import maximise
+from consilium.learn.tasks.single_label import SingleLabel
 
 NORMS = ("linf", "l2", "l1", "l0")
 ORDERS = {"linf": math.inf, "l2": 2, "l1": 1, "l0": 0}
@@ -151,15 +152,15 @@ def test_dlr_is_the_same_at_any_scale_and_needs_three_classes():
 def test_goals_by_hand():
     y = torch.tensor([0, 1, 2])
     logits = torch.tensor([[2.0, 0.0, 1.0], [2.0, 0.0, 1.0], [1.0, 1.0, 1 + 1e-6]])
-    assert Misclassification().reached(logits, y).tolist() == [False, True, False]
-    assert Misclassification().surely(logits, y).tolist() == [False, True, False]
+    assert Misclassification(SingleLabel()).reached(logits, y).tolist() == [False, True, False]
+    assert Misclassification(SingleLabel()).surely(logits, y).tolist() == [False, True, False]
     assert Targeted(0).reached(logits, y).tolist() == [True, True, False]
     assert Targeted(0).applies(y).tolist() == [False, True, True]
     assert Targeted(2).reached(logits, y)[2] and not Targeted(2).surely(logits, y)[2]
     assert SourceToTarget(target=0, source=1).applies(y).tolist() == [False, True, False]
     assert ConfidenceReduction(0.5).reached(logits, y).tolist() == [False, True, True]
     assert not any(goal.surely(torch.full((3, 3), torch.nan), y).any()
-                   for goal in (Misclassification(), Targeted(1), ConfidenceReduction(0.9)))  # fmt: skip
+                   for goal in (Misclassification(SingleLabel()), Targeted(1), ConfidenceReduction(0.9)))  # fmt: skip
     for wrong in (lambda: SourceToTarget(1, 1), lambda: Targeted(-1), lambda: ConfidenceReduction(0.0)):
         with pytest.raises(Refused, match="out of range"):
             wrong()
@@ -180,7 +181,9 @@ def test_a_targeted_walk_ends_at_its_target(norm, loss):
     goal = Targeted(3)
     out = maximise(predict, x, y, loss=loss, goal=goal, until=predict, generator=generator(), **knobs)
     rate = goal.reached(predict(out), y)[goal.applies(y)].double().mean()
-    away = maximise(predict, x, y, loss=loss, goal=Misclassification(), until=predict, generator=generator(), **knobs)
+    away = maximise(
+        predict, x, y, loss=loss, goal=Misclassification(SingleLabel()), until=predict, generator=generator(), **knobs
+    )
     assert rate > 0.9 > goal.reached(predict(away), y)[goal.applies(y)].double().mean()
     assert ball.size(out - x).max() <= ball.radius + 1e-5
 
@@ -194,7 +197,7 @@ def test_an_easier_input_is_found_too():
 
     easy = maximise(
         predict, x, y, ball=Linf(0.1), steps=5, step_size=0.05, generator=generator(), random_start=False,
-        loss=Minimised(CrossEntropyLoss()), goal=Misclassification(),
+        loss=Minimised(CrossEntropyLoss()), goal=Misclassification(SingleLabel()),
     )  # fmt: skip
     loss = CrossEntropyLoss().untargeted
     assert bool((loss(predict(easy), y) < loss(predict(x), y)).all())

@@ -121,9 +121,10 @@ def test_a_model_that_answers_another_shape_is_refused(study):
 
 @pytest.mark.parametrize("task", [MultiLabel(), Masks(threshold=0.6)], ids=["findings", "masks"])
 def test_pgd_is_the_loop_written_by_hand(task):
-    from consilium.learn.perturbation.answers import WrongAnswer, attack_loss
+    from consilium.learn.perturbation.goals import Misclassification
     from consilium.learn.perturbation.linf import Linf
     from consilium.learn.perturbation.maximise import maximise
+    from consilium.learn.perturbation.task_loss import attack_loss
 
     torch.manual_seed(0)
     x = torch.rand(20, 1, 6, 6)
@@ -133,7 +134,7 @@ def test_pgd_is_the_loop_written_by_hand(task):
         model, y = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 3)), torch.randint(2, (20, 3))
     worst = maximise(
         model, x, y, ball=Linf(0.1), steps=5, step_size=0.03, random_start=False, generator=torch.Generator(),
-        loss=attack_loss("cross-entropy", task), goal=WrongAnswer(task),
+        loss=attack_loss("cross-entropy", task), goal=Misclassification(task),
     )  # fmt: skip
     point = x.clone()
     for _ in range(5):

@@ -26,10 +26,9 @@ from consilium.core.finding import Finding, Measure
 from consilium.core.task import Task
 from consilium.core.threat import ModelView
 from consilium.core.update import Payload
-from consilium.learn.perturbation.answers import WrongAnswer
 from consilium.learn.perturbation.ball import Ball, Norm
 from consilium.learn.perturbation.balls import ball_of, size_of
-from consilium.learn.perturbation.goals import Goal
+from consilium.learn.perturbation.goals import Goal, Misclassification
 from consilium.learn.perturbation.losses import AttackLoss
 from consilium.learn.perturbation.maximise import ascent
 from consilium.measure.intervals import across_seeds, wilson
@@ -75,7 +74,7 @@ class Evasion(Attack[ModelView], ABC):
 
     def goal(self, task: Task) -> Goal:
         """What the attack wants the model to answer: here, anything that is not right."""
-        return WrongAnswer(task)
+        return Misclassification(task)
 
     def follows(self, view: ModelView) -> nn.Module | None:
         """The model whose gradients or answers guide ``craft``; None means that the attack cannot be adaptive."""

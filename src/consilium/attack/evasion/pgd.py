@@ -25,10 +25,10 @@ from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.task import Task
 from consilium.core.threat import ModelView, ThreatModel
-from consilium.learn.perturbation.answers import attack_loss
 from consilium.learn.perturbation.ball import Norm
 from consilium.learn.perturbation.losses import AttackLoss, LossName
 from consilium.learn.perturbation.maximise import maximise
+from consilium.learn.perturbation.task_loss import attack_loss
 
 from ._evasion import Evasion, stand_in
 

@@ -26,9 +26,10 @@ from consilium.core.entry import check
 from consilium.core.gradient import Batch, Objective, Predict
 from consilium.core.task import Task
 from consilium.core.threat import ThreatModel
-from consilium.learn.perturbation.answers import WrongAnswer, attack_loss
+from consilium.learn.perturbation.goals import Misclassification
 from consilium.learn.perturbation.linf import Linf
 from consilium.learn.perturbation.maximise import maximise
+from consilium.learn.perturbation.task_loss import attack_loss
 
 __all__ = ["AdversarialPoisoning"]
 
@@ -89,7 +90,7 @@ class _Poisoned(Objective):
         ball, steps = self.knobs.ball(), self.knobs.steps
         adversarial = maximise(
             predict, x, y, ball=ball, steps=steps, step_size=ball.step_size(steps), generator=generator,
-            loss=attack_loss("cross-entropy", self.task), goal=WrongAnswer(self.task),
+            loss=attack_loss("cross-entropy", self.task), goal=Misclassification(self.task),
         )  # fmt: skip
         with torch.no_grad():
             return adversarial, self.task.predicted(predict(adversarial))

@@ -12,7 +12,7 @@ from consilium.core.errors import Refused
 from consilium.core.task import Task
 from consilium.data.dataset import SPLITS, TRAIN, Dataset
 
-__all__ = ["check_inputs", "check_labels", "check_trained", "verified"]
+__all__ = ["check_inputs", "check_labels", "check_trained", "first_wrong", "verified"]
 
 
 def check_inputs(x: Tensor, where: str) -> None:
@@ -27,13 +27,13 @@ def check_inputs(x: Tensor, where: str) -> None:
     faulty = ~torch.isfinite(low) | ~torch.isfinite(high)
     if faulty.any():
         raise Refused(
-            f"{_records(faulty)} NaN or infinite values", remedy="repair or drop these records first", where=where
+            f"{first_wrong(faulty)} NaN or infinite values", remedy="repair or drop these records first", where=where
         )
     outside = (low < 0) | (high > 1)
     if outside.any():
         lowest, highest = float(low.min()), float(high.max())
         raise Refused(
-            f"{_records(outside)} values outside [0, 1] (they run from {lowest:.9g} to {highest:.9g})",
+            f"{first_wrong(outside)} values outside [0, 1] (they run from {lowest:.9g} to {highest:.9g})",
             remedy="store images as uint8, or divide by the greatest value that is possible (255 for bytes)",
             where=where,
         )
@@ -48,7 +48,7 @@ def check_labels(y: Tensor, classes: int, where: str) -> None:
     if outside.any():
         wrong = int(y[outside][0])
         raise Refused(
-            f"{_records(outside)} a label outside 0..{classes - 1} (such as {wrong})",
+            f"{first_wrong(outside)} a label outside 0..{classes - 1} (such as {wrong})",
             remedy="number the classes from 0 and name all of them",
             where=where,
         )
@@ -99,6 +99,7 @@ def _counted(y: Tensor) -> tuple[list[int], list[int]]:
     return labels.tolist(), counts.tolist()
 
 
-def _records(wrong: Tensor) -> str:
+def first_wrong(wrong: Tensor) -> str:
+    """The subject of a refusal, of a mask ``(n,)``: ``record 3 has``, or ``record 3 and 4 more have``."""
     places = wrong.nonzero().flatten().tolist()
     return f"record {places[0]} has" if len(places) == 1 else f"record {places[0]} and {len(places) - 1} more have"

@@ -21,10 +21,11 @@ from consilium.core.entry import check
 from consilium.core.errors import Unlawful
 from consilium.core.gradient import Batch, Objective, Predict
 from consilium.core.task import Task
-from consilium.learn.perturbation.answers import WrongAnswer, attack_loss
 from consilium.learn.perturbation.ball import Ball, Norm
 from consilium.learn.perturbation.balls import ball_of
+from consilium.learn.perturbation.goals import Misclassification
 from consilium.learn.perturbation.maximise import maximise
+from consilium.learn.perturbation.task_loss import attack_loss
 
 __all__ = ["AdversarialTraining"]
 
@@ -93,7 +94,7 @@ class _AdversarialObjective(Objective):
         worst = maximise(
             predict, batch["x"][rows], batch["y"][rows], ball=knobs.ball(),
             steps=knobs.steps, step_size=knobs.length(), generator=generator,
-            loss=attack_loss("cross-entropy", self.task), goal=WrongAnswer(self.task),
+            loss=attack_loss("cross-entropy", self.task), goal=Misclassification(self.task),
         )  # fmt: skip
         return {**batch, "x": batch["x"].index_copy(0, rows, worst)}
 

@@ -1,6 +1,6 @@
 """The goal of an attack: which answers of the model count as success.
 
-    Misclassification      any class but the right one
+    Misclassification      any answer that the task does not call right
     Targeted               one class
     SourceToTarget         one class, for the records of another
     ConfidenceReduction    any class, as long as the right one has little probability
@@ -17,13 +17,12 @@ import torch
 from torch import Tensor
 
 from consilium.core.entry import check
+from consilium.core.task import Task
+from consilium.learn.rounding import RESOLUTION, rounding
 
 from .losses import AttackLoss, margin
 
 __all__ = ["ConfidenceReduction", "Goal", "Misclassification", "SourceToTarget", "Targeted"]
-
-_RESOLUTION = 1e-5
-"""A lead below this share of the largest logit may turn round when the same image is scored in another batch."""
 
 
 class Goal(ABC):
@@ -46,25 +45,31 @@ class Goal(ABC):
         """Which of them are so by a lead that floating point cannot turn round, bool ``(n,)``; never for a NaN."""
 
 
-@dataclass(frozen=True)
-class Misclassification(Goal):
-    """Any answer but the right one."""
+class _Untargeted(Goal):
+    """For every record, away from its right answer."""
 
     def applies(self, y: Tensor) -> Tensor:
         """All."""
-        return torch.ones_like(y, dtype=torch.bool)
+        return torch.ones(len(y), dtype=torch.bool, device=y.device)
 
     def climbed(self, loss: AttackLoss, logits: Tensor, y: Tensor) -> Tensor:
-        """Away from the right class."""
+        """Away from the right answer."""
         return loss.untargeted(logits, y)
 
+
+@dataclass(frozen=True)
+class Misclassification(_Untargeted):
+    """Any answer that ``task`` does not call right."""
+
+    task: Task
+
     def reached(self, logits: Tensor, y: Tensor) -> Tensor:
-        """The largest logit is not the right class's."""
-        return logits.argmax(1) != y
+        """The answer is not right."""
+        return ~self.task.right(logits, y)
 
     def surely(self, logits: Tensor, y: Tensor) -> Tensor:
-        """The best wrong class leads by more than rounding."""
-        return margin(logits.detach(), y) > _rounding(logits)
+        """It is wrong by more than rounding."""
+        return self.task.surely_wrong(logits, y)
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ class Targeted(Goal):
 
     def surely(self, logits: Tensor, y: Tensor) -> Tensor:
         """The target leads by more than rounding."""
-        return -margin(logits.detach(), torch.full_like(y, self.target)) > _rounding(logits)
+        return -margin(logits.detach(), torch.full_like(y, self.target)) > rounding(logits)
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ class SourceToTarget(Targeted):
 
 
 @dataclass(frozen=True)
-class ConfidenceReduction(Misclassification):
+class ConfidenceReduction(_Untargeted):
     """A probability of the right class below ``confidence``, whatever is answered."""
 
     confidence: float
@@ -123,14 +128,8 @@ class ConfidenceReduction(Misclassification):
 
     def surely(self, logits: Tensor, y: Tensor) -> Tensor:
         """It is so by more than rounding."""
-        return _probability(logits.detach(), y) < self.confidence * (1 - _RESOLUTION)
+        return _probability(logits.detach(), y) < self.confidence * (1 - RESOLUTION)
 
 
 def _probability(logits: Tensor, y: Tensor) -> Tensor:
     return logits.softmax(1).gather(1, y[:, None])[:, 0]
-
-
-def _rounding(logits: Tensor) -> Tensor:
-    """By how much each row's logits may be off, ``(n,)``; answers may be -inf (a probability rounded to 0)."""
-    answers = logits.detach()
-    return _RESOLUTION * answers.abs().masked_fill(~answers.isfinite(), 0).amax(1)

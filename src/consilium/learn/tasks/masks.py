@@ -23,9 +23,11 @@ from consilium.core.errors import Refused
 from consilium.core.finding import Measure
 from consilium.core.random import Stream
 from consilium.core.task import Task
+from consilium.data.checks.verify import first_wrong
+from consilium.learn.rounding import rounding
 from consilium.measure.tasks.masks import dice, mask_figures
 
-from ._answers import accuracy, first_wrong, lost, rounding
+from ._answers import accuracy, no_figures
 
 __all__ = ["Masks"]
 
@@ -107,11 +109,8 @@ class Masks(Task):
     def surely_wrong(self, answers: Tensor, y: Tensor) -> Tensor:
         """Where the Dice is too low even if every pixel that is wrong by no more than rounding were right."""
         answers = answers.detach()
-        doubtful = (
-            self._leads(answers, y) <= rounding(answers)[:, 0]
-            if not self.nested
-            else (answers * (1 - 2 * y) <= rounding(answers))
-        )
+        leads = answers * (1 - 2 * y) if self.nested else self._leads(answers, y)
+        doubtful = leads <= rounding(answers).view(-1, *(1,) * (leads.dim() - 1))
         kindest = torch.where(doubtful, y, self.predicted(answers))
         return ~self._reaches(kindest, y, answers.shape[1]) & ~answers.isnan().flatten(1).any(1)
 
@@ -149,9 +148,8 @@ class Masks(Task):
         self, answers: Tensor, y: Tensor, units: Tensor, labels: Sequence[str], stream: Stream
     ) -> tuple[Measure, ...]:
         """Accuracy (Dice at the threshold); Dice and HD95 per patient, of each label too; empty cases; Brier score."""
-        reason = lost(answers)
-        if reason:
-            return (Measure.undefined("accuracy", reason, len(y)), Measure.undefined(self.score, reason, len(y)))
+        if undefined := no_figures(answers, self.score):
+            return undefined
         answers, y = answers.detach().cpu(), y.cpu()
         foreground = list(labels) if self.nested else list(labels)[1:]
         shown, true = (self._planes(mask, len(labels)).bool() for mask in (self.predicted(answers), y))

@@ -21,9 +21,11 @@ from consilium.core.errors import Refused
 from consilium.core.finding import Measure
 from consilium.core.random import Stream
 from consilium.core.task import Task
+from consilium.data.checks.verify import first_wrong
+from consilium.learn.rounding import rounding
 from consilium.measure.tasks.multi_label import multi_label_figures
 
-from ._answers import accuracy, commonest, first_wrong, lost, rounding
+from ._answers import accuracy, commonest, no_figures
 
 __all__ = ["MultiLabel"]
 
@@ -81,15 +83,16 @@ class MultiLabel(Task):
 
     def right(self, answers: Tensor, y: Tensor) -> Tensor:
         """Where enough findings are answered rightly."""
-        return (self._towards_wrong(answers, y) < 0) & ~answers.isnan().any(1)
+        return (self.margin(answers, y) < 0) & ~answers.isnan().any(1)
 
     def margin(self, answers: Tensor, y: Tensor) -> Tensor:
-        """The lead of the wrong answer in the finding that decides: the record is wrong where it is above 0."""
-        return self._towards_wrong(answers, y)
+        """-s z of the finding that decides, the (j + 1)-th largest of them, j wrong ones being allowed."""
+        allowed = y.shape[1] - math.ceil(self.right_share * y.shape[1] - 1e-9)
+        return (answers * (1 - 2 * y)).sort(dim=1, descending=True).values[:, allowed]
 
     def surely_wrong(self, answers: Tensor, y: Tensor) -> Tensor:
         """Where the finding that decides is wrong by more than rounding."""
-        return self._towards_wrong(answers.detach(), y) > rounding(answers)[:, 0]
+        return self.margin(answers.detach(), y) > rounding(answers)
 
     def strata(self, y: Tensor) -> Tensor:
         """The combinations of findings that occur, numbered."""
@@ -118,9 +121,8 @@ class MultiLabel(Task):
         self, answers: Tensor, y: Tensor, units: Tensor, labels: Sequence[str], stream: Stream
     ) -> tuple[Measure, ...]:
         """Accuracy (records), label accuracy, macro AUROC and average precision, both of each finding, Brier, ECE."""
-        reason = lost(answers)
-        if reason:
-            return (Measure.undefined("accuracy", reason, len(y)), Measure.undefined(self.score, reason, len(y)))
+        if undefined := no_figures(answers, self.score):
+            return undefined
         right = self.right(answers, y).cpu()
         figures = multi_label_figures(answers.detach().cpu(), y.cpu(), units.cpu(), labels, stream)
         return (accuracy(right, self.most_right(y.cpu())), *figures)
@@ -130,8 +132,3 @@ class MultiLabel(Task):
         if not len(answers):
             return False
         return bool(answers.isnan().any()) or commonest(self.predicted(answers)) > _COLLAPSED * len(answers)
-
-    def _towards_wrong(self, answers: Tensor, y: Tensor) -> Tensor:
-        """-s z of the finding whose turn makes the record wrong: the (j + 1)-th largest, j wrong ones being allowed."""
-        allowed = y.shape[1] - math.ceil(self.right_share * y.shape[1] - 1e-9)
-        return (answers * (1 - 2 * y)).sort(dim=1, descending=True).values[:, allowed]

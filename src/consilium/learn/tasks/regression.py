@@ -20,9 +20,11 @@ from consilium.core.errors import Refused
 from consilium.core.finding import Measure
 from consilium.core.random import Stream
 from consilium.core.task import Task
+from consilium.data.checks.verify import first_wrong
+from consilium.learn.rounding import rounding
 from consilium.measure.tasks.regression import regression_figures
 
-from ._answers import accuracy, first_wrong, lost, rounding
+from ._answers import accuracy, no_figures
 
 __all__ = ["Regression"]
 
@@ -96,7 +98,7 @@ class Regression(Task):
 
     def surely_wrong(self, answers: Tensor, y: Tensor) -> Tensor:
         """Where it does so by more than rounding."""
-        return self.margin(answers.detach(), y) > rounding(answers)[:, 0].clamp_min(1e-6)
+        return self.margin(answers.detach(), y) > rounding(answers).clamp_min(1e-6)
 
     def strata(self, y: Tensor) -> Tensor:
         """Fifths of the first quantity's order."""
@@ -123,9 +125,8 @@ class Regression(Task):
         self, answers: Tensor, y: Tensor, units: Tensor, labels: Sequence[str], stream: Stream
     ) -> tuple[Measure, ...]:
         """Accuracy (within the tolerance), R2 and mean absolute error, with several quantities of each."""
-        reason = lost(answers)
-        if reason:
-            return (Measure.undefined("accuracy", reason, len(y)), Measure.undefined(self.score, reason, len(y)))
+        if undefined := no_figures(answers, self.score):
+            return undefined
         figures = regression_figures(self.predicted(answers).cpu(), y.cpu(), units.cpu(), labels, stream)
         return (accuracy(self.right(answers, y).cpu(), self.most_right(y.cpu())), *figures)
 

@@ -17,12 +17,12 @@ from consilium.core.errors import Refused
 from consilium.core.finding import Measure
 from consilium.core.random import Stream
 from consilium.core.task import Task
+from consilium.data.checks.verify import check_labels
 from consilium.learn.perturbation.losses import margin
+from consilium.learn.rounding import rounding
 from consilium.measure.confidence.brier import brier_score
 from consilium.measure.confidence.calibration_error import expected_calibration_error
 from consilium.measure.utility import is_collapsed, utility
-
-from ._answers import first_wrong, rounding
 
 __all__ = ["SingleLabel"]
 
@@ -56,13 +56,7 @@ class SingleLabel(Task):
                 remedy='give one label a record, or name the task: task = "multi-label", "regression", "masks"',
                 where=where,
             )
-        outside = (y < 0) | (y >= len(labels))
-        if outside.any():
-            raise Refused(
-                f"{first_wrong(outside)} a label outside 0..{len(labels) - 1} (such as {int(y[outside][0])})",
-                remedy="number the classes from 0 and name all of them",
-                where=where,
-            )
+        check_labels(y, len(labels), where)
 
     def losses(self, answers: Tensor, y: Tensor) -> Tensor:
         """-log p_y."""
@@ -86,7 +80,7 @@ class SingleLabel(Task):
 
     def surely_wrong(self, answers: Tensor, y: Tensor) -> Tensor:
         """Where the best wrong class leads by more than rounding."""
-        return margin(answers.detach(), y) > rounding(answers).amax(1)
+        return margin(answers.detach(), y) > rounding(answers)
 
     def strata(self, y: Tensor) -> Tensor:
         """The classes."""

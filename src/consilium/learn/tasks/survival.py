@@ -28,9 +28,11 @@ from consilium.core.errors import Refused
 from consilium.core.finding import Measure
 from consilium.core.random import Stream
 from consilium.core.task import Task
+from consilium.data.checks.verify import first_wrong
+from consilium.learn.rounding import rounding
 from consilium.measure.tasks.survival import survival_figures
 
-from ._answers import accuracy, first_wrong, lost, rounding
+from ._answers import accuracy, no_figures
 
 __all__ = ["Survival"]
 
@@ -112,7 +114,7 @@ class Survival(Task):
     def surely_wrong(self, answers: Tensor, y: Tensor) -> Tensor:
         """Where it is so by more than rounding."""
         answers = answers.detach()
-        return self.margin(answers, y) > rounding(answers)[:, 0] * len(self.cuts) + 1e-5
+        return self.margin(answers, y) > rounding(answers) * len(self.cuts) + 1e-5
 
     def strata(self, y: Tensor) -> Tensor:
         """Event or none, by interval, numbered."""
@@ -142,9 +144,8 @@ class Survival(Task):
         self, answers: Tensor, y: Tensor, units: Tensor, labels: Sequence[str], stream: Stream
     ) -> tuple[Measure, ...]:
         """Accuracy at the horizon, Harrell's c-index, Brier score at the horizon."""
-        reason = lost(answers)
-        if reason:
-            return (Measure.undefined("accuracy", reason, len(y)), Measure.undefined(self.score, reason, len(y)))
+        if undefined := no_figures(answers, self.score):
+            return undefined
         answers, y = answers.detach().cpu().double(), y.cpu()
         survival = self._log_survival(answers).exp()
         widths = torch.diff(self._ends, prepend=torch.zeros(1, dtype=torch.float64))

@@ -1,7 +1,7 @@
-"""What an attack climbs, and when it has arrived, whatever the task is.
+"""What an attack climbs, whatever the task is.
 
-    loss      the task's own (cross-entropy for classes)          margin    how far the answer is from right
-    goal      an answer that the task does not call right
+    cross-entropy    the task's own loss (cross-entropy for classes)
+    margin           how far the answer is from right
 
 A target class exists only where a record has one class.
 
@@ -13,39 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from consilium.core.errors import Refused
 from consilium.core.task import Task
 
-from .goals import Goal
 from .losses import LOSSES, AttackLoss, LossName
 
-__all__ = ["WrongAnswer", "attack_loss"]
-
-
-@dataclass(frozen=True)
-class WrongAnswer(Goal):
-    """Any answer that ``task`` does not call right."""
-
-    task: Task
-
-    def applies(self, y: Tensor) -> Tensor:
-        """All records."""
-        return torch.ones(len(y), dtype=torch.bool, device=y.device)
-
-    def climbed(self, loss: AttackLoss, logits: Tensor, y: Tensor) -> Tensor:
-        """Away from the right answer."""
-        return loss.untargeted(logits, y)
-
-    def reached(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Where the answer is not right."""
-        return ~self.task.right(logits, y)
-
-    def surely(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Where it is wrong by more than rounding."""
-        return self.task.surely_wrong(logits, y)
+__all__ = ["attack_loss"]
 
 
 @dataclass(frozen=True)
