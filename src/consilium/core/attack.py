@@ -13,6 +13,7 @@ from .algorithm import Algorithm
 from .entry import Entry
 from .finding import Finding
 from .gradient import Objective, Schedule
+from .inputs import Inputs, refuse_tokens
 from .random import Stream
 from .records import Records
 from .task import Task
@@ -51,6 +52,9 @@ class Attack(Entry, ABC, Generic[Granted]):
 
     def check_task(self, task: Task) -> None:
         """Refuse, with the reason, a ``task`` for which the attack has no meaning; most take any."""
+
+    def check_inputs(self, inputs: Inputs) -> None:
+        """Refuse, with the reason, ``inputs`` for which the attack has no meaning, such as tokens; most take any."""
 
     @abstractmethod
     def run(self, view: Granted, memory: Payload, generator: torch.Generator) -> Finding:
@@ -92,6 +96,11 @@ class Corruption(Entry, ABC):
 
     def check_task(self, task: Task) -> None:
         """Refuse, with the reason, a ``task`` for which the corruption has no meaning; most take any."""
+
+    def check_inputs(self, inputs: Inputs) -> None:
+        """Refuse tokens where it ``follows_inputs``: no gradient leads from one word to another."""
+        if self.follows_inputs:
+            refuse_tokens(inputs, self, "it follows the gradient in the inputs, and no step leads from an id to another")
 
     def objective(self, objective: Objective) -> Objective:
         """What a corrupted site trains for; ``Objective.for_round`` may read each round's broadcast."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from .charge import Adjacency, Charge
 from .entry import Entry
 from .gradient import GradientRule, Objective
+from .inputs import Inputs, refuse_tokens
 from .merge import Aggregator, Cohort
 from .network import Network
 from .random import Stream
@@ -46,6 +47,9 @@ class Defence(Entry, ABC):
 
     def check_task(self, task: Task) -> None:
         """Refuse, with the reason, a ``task`` for which the defence has no meaning; most take any."""
+
+    def check_inputs(self, inputs: Inputs) -> None:
+        """Refuse, with the reason, ``inputs`` for which the defence has no meaning, such as tokens; most take any."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,11 @@ class TrainingDefence(Defence):
     """
 
     follows_inputs: ClassVar[bool] = False
+
+    def check_inputs(self, inputs: Inputs) -> None:
+        """Refuse tokens where it ``follows_inputs``: no gradient leads from one word to another."""
+        if self.follows_inputs:
+            refuse_tokens(inputs, self, "it follows the gradient in the inputs, and no step leads from an id to another")
 
     def objective(self, objective: Objective) -> Objective:
         """What to train for instead."""

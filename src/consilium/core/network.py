@@ -43,15 +43,18 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 class Network:
-    """Evaluates ``module`` at flat vectors; its own tensors serve as the template and are never changed."""
+    """Evaluates ``module`` at flat vectors; its own tensors serve as the template and are never changed.
 
-    def __init__(self, module: nn.Module, compute: Compute | None = None) -> None:
+    ``tokens`` is the size of the vocabulary where its inputs are ids of words, 0 where they are numbers in [0, 1].
+    """
+
+    def __init__(self, module: nn.Module, compute: Compute | None = None, tokens: int = 0) -> None:
         self.template = copy.deepcopy(module).eval().requires_grad_(False)
         self._parameters = [(name, p.shape) for name, p in self.template.named_parameters()]
         self._buffers = [(name, b.shape, b.dtype) for name, b in self.template.named_buffers()]
         self._sizes = [shape.numel() for _, shape in self._parameters]
         self._buffer_sizes = [shape.numel() for _, shape, _ in self._buffers]
-        self.compute = compute or Compute()
+        self.compute, self.tokens = compute or Compute(), tokens
         self.draws_nothing = draws_nothing(self.template)
 
     @cached_property

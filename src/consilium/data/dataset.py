@@ -12,6 +12,8 @@ from torch import Tensor
 from consilium.core.inputs import Inputs
 from consilium.core.records import Omission, Records
 
+from .words import ProvisionalVocabulary
+
 __all__ = ["SPLITS", "TEST", "TRAIN", "VALIDATION", "Dataset"]
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
@@ -30,6 +32,7 @@ class Dataset:
     bundled: anyone may see these records.  fitted_on_private: ranges or category lists were read from the records; the
     notes name them.  omitted: the parts of the source that are not used unchanged, counted.
     inputs: what the numbers of an input mean; sites that are machines agree on it.
+    provisional: the words of the records, where those of the public slice are still to become the vocabulary.
     cautions: further notes, which are printed before anything trains: figures may not mean what they seem to.
     """
 
@@ -47,6 +50,7 @@ class Dataset:
     omitted: tuple[Omission, ...] = ()
     inputs: Inputs = field(default_factory=Inputs)
     cautions: tuple[str, ...] = ()
+    provisional: ProvisionalVocabulary | None = None
 
     def key_name(self, key: int) -> str:
         """What the natural site ``key`` is called."""

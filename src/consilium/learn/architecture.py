@@ -24,6 +24,20 @@ class Architecture(Entry, ABC):
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         """A module from x ``(n, *shape)`` in [0, 1] to logits ``(n, classes)``; reads torch's global generator."""
 
+    def build_for(self, tokens: int, shape: tuple[int, ...], classes: int) -> nn.Module:
+        """The module for inputs of ``shape``: numbers in [0, 1], or ids below ``tokens`` where that is not 0.
+
+        Raises Refused: the inputs are tokens and the model reads numbers, or the other way round.
+        """
+        if tokens:
+            raise Refused(
+                f"model {self.kind()} reads numbers in [0, 1], and these records are words: {shape[-1]} ids below "
+                f"{tokens} each",
+                remedy='use model.kind = "text-cnn", "gru" or "bag-of-embeddings"',
+                where="model.kind",
+            )
+        return self.build(shape, classes)
+
 
 class Normalise(nn.Module):
     """x in [0, 1] -> (x - 0.5) / 0.5: public constants, so that they cost no privacy (LAWS 9)."""

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from consilium.core.attack import Attack
 from consilium.core.errors import Failed, Refused
 from consilium.core.finding import Finding, Measure
+from consilium.core.inputs import Inputs, refuse_tokens
 from consilium.core.task import Task
 from consilium.core.threat import ModelView
 from consilium.core.update import Payload
@@ -63,6 +64,10 @@ class Evasion(Attack[ModelView], ABC):
     needs: ClassVar[type[ModelView]] = ModelView
     radius: float
     norm: Norm
+
+    def check_inputs(self, inputs: Inputs) -> None:
+        """Refuse tokens: a ball of ``radius`` is one of numbers."""
+        refuse_tokens(inputs, self, "it moves every number of a record by up to a radius, and an id is no quantity")
 
     @abstractmethod
     def craft(self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:

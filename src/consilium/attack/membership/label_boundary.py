@@ -20,6 +20,7 @@ from torch import Tensor
 from consilium.core.attack import Attack
 from consilium.core.entry import check
 from consilium.core.finding import Finding
+from consilium.core.inputs import Inputs, refuse_tokens
 from consilium.core.random import Stream
 from consilium.core.threat import QueryView, ThreatModel
 from consilium.core.update import Payload
@@ -45,6 +46,10 @@ class LabelBoundary(Attack[QueryView]):
         check(1 <= self.steps <= 30, "steps", self.steps, "1 to 30 halvings")
         check(self.queries > self.steps, "queries", self.queries, f"more than {self.steps} queries: one direction's")
         check(self.radius > 0, "radius", self.radius, "a radius above 0")
+
+    def check_inputs(self, inputs: Inputs) -> None:
+        """Refuse tokens: no line leads from one word to another."""
+        refuse_tokens(inputs, self, "it moves a record along a line, and no id lies between two words")
 
     def run(self, view: QueryView, memory: Payload, generator: torch.Generator) -> Finding:
         """At most ``queries`` per candidate.  Scores: ``score``, ``member``, ``known`` (n,)."""

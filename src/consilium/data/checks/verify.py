@@ -1,6 +1,7 @@
 """What every data set must satisfy before it is used; a breach is one refusal with fault, place and remedy.
 
 Inputs: float32, finite, in [0, 1] (a radius means what the literature means by it).  Labels: int64 in [0, classes).
+Words: int64 ids below the size of the vocabulary, and no record without a word.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ import torch
 from torch import Tensor
 
 from consilium.core.errors import Refused
+from consilium.core.inputs import PADDING
 from consilium.core.task import Task
 from consilium.data.dataset import SPLITS, TRAIN, Dataset
 
-__all__ = ["check_inputs", "check_labels", "check_trained", "first_wrong", "verified"]
+__all__ = ["check_inputs", "check_labels", "check_tokens", "check_trained", "first_wrong", "verified"]
 
 
 def check_inputs(x: Tensor, where: str) -> None:
@@ -39,6 +41,26 @@ def check_inputs(x: Tensor, where: str) -> None:
         )
 
 
+def check_tokens(x: Tensor, tokens: int, where: str) -> None:
+    """Refuse ids ``(n, length)`` that are none, not below ``tokens``, or padding alone; ``where`` names the array.
+
+    Raises Refused: no id, one outside [0, ``tokens``), or a record without a word.
+    """
+    if x.numel() == 0 or x.dim() != 2:
+        raise Refused(f"ids of words have shape {tuple(x.shape)}", remedy="give x as (n, length)", where=where)
+    outside = ((x < 0) | (x >= tokens)).any(1)
+    if outside.any():
+        raise Refused(
+            f"{first_wrong(outside)} ids outside 0..{tokens - 1} (they run from {int(x.min())} to {int(x.max())})",
+            remedy="number the words from 2 (0 is padding, 1 unknown), and give tokens as their number plus 2",
+            where=where,
+        )
+    empty = (x == PADDING).all(1)
+    if empty.any():
+        reason = f"{first_wrong(empty)} no word: padding (0) alone"
+        raise Refused(reason, remedy="leave such records out", where=where)
+
+
 def check_labels(y: Tensor, classes: int, where: str) -> None:
     """Refuse labels ``(n,)`` outside [0, classes).
 
@@ -60,7 +82,10 @@ def verified(dataset: Dataset, task: Task) -> Dataset:
     Raises Refused: one class only, labels that do not fit the task, an id twice, or a column of another length.
     """
     records, n, where = dataset.records, len(dataset.records), dataset.name
-    check_inputs(records.x, where)
+    if dataset.inputs.tokens:
+        check_tokens(records.x, dataset.inputs.tokens, where)
+    else:
+        check_inputs(records.x, where)
     task.check_labels(records.y, dataset.classes, tuple(records.x.shape[1:]), where)
     if task.exclusive and len(torch.unique(records.y)) < 2:
         only = dataset.classes[int(records.y[0])]

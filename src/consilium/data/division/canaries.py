@@ -1,6 +1,6 @@
 """Canaries: records made to be memorised, placed among a site's training records by independent fair coins.
 
-    noise         x uniform in [0, 1], a label at random
+    noise         x uniform in [0, 1], or random words, and a label at random
     mislabelled   a record of the site's non-member pool under a label that is not its own; it leaves that pool
 
 Those that are in belong to the training in every way: they count in n, are sampled, clipped, relabelled and charged
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from consilium.core.errors import Refused
+from consilium.core.inputs import random_inputs
 from consilium.core.random import Stream
 from consilium.core.records import Canaries, Consortium, Records, Site
 
@@ -74,7 +75,7 @@ def _make(kind: CanaryKind, site: Site, consortium: Consortium, count: int, stre
     """``count`` canaries, and the site without the records they are made from."""
     generator, task, labels = stream.generator(), consortium.task, len(consortium.classes)
     if kind == "noise":
-        x = torch.rand(count, *consortium.shape, generator=generator)
+        x = _noise(count, consortium, generator)
         return Records.of(x, task.drawn(count, labels, consortium.shape, generator)), site
     pool = site.records.non_members
     rows = _one_of_each_unit(pool, count, site.id, generator)
@@ -82,6 +83,19 @@ def _make(kind: CanaryKind, site: Site, consortium: Consortium, count: int, stre
     wrong = task.mistaken(originals.y, labels, generator)
     rest = pool.select(~torch.isin(pool.units, originals.units))
     return originals.relabelled(wrong), _replaced(site, non_members=rest)
+
+
+def _noise(count: int, consortium: Consortium, generator: torch.Generator) -> Tensor:
+    """Random inputs ``(count, *shape)``, all different: two that are alike would be one canary, in and out."""
+    x = random_inputs(count, consortium.shape, consortium.inputs.tokens, generator)
+    different = len(torch.unique(x, dim=0)) if consortium.inputs.tokens else count
+    if different < count:
+        raise Refused(
+            f"of {count} random records of words only {different} differ: the vocabulary or the length is too small",
+            remedy='use mislabelled canaries (kind = "mislabelled"), or fewer of them',
+            where="kind",
+        )
+    return x
 
 
 def _one_of_each_unit(pool: Records, count: int, name: str, generator: torch.Generator) -> Tensor:

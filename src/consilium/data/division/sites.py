@@ -31,6 +31,7 @@ from consilium.data.partition import Partition
 from consilium.data.source import Source
 
 from .apart import check_apart
+from .public_words import unknown_words, with_public_words
 from .sides import check_patients, check_sides
 from .splits import PUBLIC, Units, pick_records, roles
 
@@ -60,7 +61,8 @@ def gather(
     _check_shares(sites, public, validation, test, non_members)
     source_data = verified(source.load_for(task), task)
     named = check_names(source_data, shared_patients=shared_patients)
-    cautions = (*source_data.cautions, *named, *check_scales(source_data), *check_columns(source_data))
+    scaled = () if source_data.inputs.tokens else (*check_scales(source_data), *check_columns(source_data))
+    cautions = (*source_data.cautions, *named, *scaled)
     dataset, duplicates = deduplicate(source_data)
     check_whole(source_data, dataset, task, "exact duplicates", "keep one copy of these records, where they belong")
     check_patients(dataset)
@@ -70,6 +72,7 @@ def gather(
     )
     strata = task.strata(dataset.records.y)
     role = roles(dataset, strata, test=test, public=public, stream=stream)
+    dataset = with_public_words(dataset, role == PUBLIC)
     test_records = dataset.records.select(role == TEST)
     check_sides(dataset, task, role, tangled, test=test)
     if task.exclusive:
@@ -93,7 +96,7 @@ def gather(
         removed={**duplicates, **tangled},
         notes=(*dataset.notes, *cautions, *_notes(dataset, partition, test, test_records, task)),
         fitted_on_private=dataset.fitted_on_private,
-        omitted=dataset.omitted,
+        omitted=(*dataset.omitted, *unknown_words(dataset)),
         inputs=dataset.inputs,
         cautions=cautions,
     )

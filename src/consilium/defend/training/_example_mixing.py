@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from consilium.core.errors import Unlawful
+from consilium.core.inputs import random_inputs
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.learn.custom_code import has_custom_code
@@ -53,7 +54,7 @@ def _refuse_mixing(network: Network, shape: tuple[int, ...]) -> None:
 
 def _probe(network: Network, shape: tuple[int, ...]) -> None:
     params, buffers = network.start()
-    one, other = torch.rand(2, 2, *shape, device=params.device)
+    one, other = _random(2, network, shape, params.device)
     other = torch.stack([one[0], other[1]])
     if not _same(network.logits(params, buffers, one)[0], network.logits(params, buffers, other)[0]):
         raise Unlawful(
@@ -76,7 +77,7 @@ def _refuse_mixing_in_training(network: Network, shape: tuple[int, ...]) -> None
     """One example at a time is then another function: x - mean(x) is zero for every example alone."""
     params, buffers = network.start()
     params = params + _NUDGE * torch.randn_like(params)
-    x, others = torch.rand(2, 3, *shape, device=params.device)
+    x, others = _random(3, network, shape, params.device)
 
     def answers(rows: Tensor, draws: int = 0) -> Tensor:
         with scoped(Stream(draws, ("training",))):
@@ -100,7 +101,8 @@ def _refuse_dependence(network: Network, shape: tuple[int, ...]) -> None:
     """Custom code may read the size of its batch, and mix in the backward pass alone."""
     params, buffers = network.start()
     at = params + _NUDGE * torch.randn_like(params)
-    for records in (varied(shape, like=params), outlying(shape, like=params)):
+    for draw in (varied, outlying):
+        records = draw(shape, like=params, tokens=network.tokens)
         reason = dependence(network, at, buffers, records, TRAINING_SIZES)
         if reason is not None:
             raise Unlawful(
@@ -108,6 +110,11 @@ def _refuse_dependence(network: Network, shape: tuple[int, ...]) -> None:
                 law=5,
                 remedy="let forward and backward treat each example alone, in batches of every size",
             )
+
+
+def _random(count: int, network: Network, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Two batches of random inputs ``(2, count, *shape)``."""
+    return random_inputs(2 * count, shape, network.tokens, device=device).view(2, count, *shape)
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

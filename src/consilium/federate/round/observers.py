@@ -77,7 +77,7 @@ class Observers:
     _own: Network = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_own", Network(self.network.template, self.network.compute))
+        object.__setattr__(self, "_own", Network(self.network.template, self.network.compute, self.network.tokens))
 
     def __call__(self, observed: ObservedRound, memory: Payload) -> dict[str, Tensor]:
         """Every observer's memory after a round; that of an observer which is not here stays as it is."""

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from consilium.core.errors import Refused
+from consilium.core.inputs import random_inputs
 from consilium.core.random import Stream, scoped
 from consilium.learn.architecture import Architecture
 
@@ -33,6 +34,10 @@ class Module(Architecture):
     allow_code: bool = False
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
+        """The module for numbers in [0, 1]."""
+        return self.build_for(0, shape, classes)
+
+    def build_for(self, tokens: int, shape: tuple[int, ...], classes: int) -> nn.Module:
         """``Name(**arguments)``; the shapes are the user's business and are checked before training.
 
         Raises Refused: ``allow-code`` is not set, or the call fails or returns no torch module.
@@ -60,7 +65,7 @@ class Module(Architecture):
                 remedy="name a class of modules, or a function that returns one",
                 where="model.path",
             )
-        return self._materialised(module, shape)
+        return self._materialised(module, tokens, shape)
 
     def _import(self) -> Any:
         """Looked for in the current folder first, as ``python -m`` does.
@@ -88,14 +93,14 @@ class Module(Architecture):
             if here in sys.path:  # the user's code may have changed it
                 sys.path.remove(here)
 
-    def _materialised(self, module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
+    def _materialised(self, module: nn.Module, tokens: int, shape: tuple[int, ...]) -> nn.Module:
         """Lazy layers take their shapes, and their first weights, from one input as the data have it."""
         if not any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
             return module
         module.eval()
         try:
             with torch.no_grad():
-                module(torch.rand(1, *shape))
+                module(random_inputs(1, shape, tokens))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # anyone's code

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.overrides import TorchFunctionMode
 
+from consilium.core.inputs import random_inputs
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 
@@ -36,9 +37,14 @@ _SLACK = 1e-2
 """Of the gradient's norm: rounding, where a GPU's convolutions keep ten bits and a user's bfloat16 keeps eight."""
 
 
-def varied(shape: Sequence[int], count: int = _RECORDS, like: Tensor | None = None) -> Tensor:
-    """``count`` random inputs in [0, 1]: dark, even and bright ones, one nearly white; drawn from torch's generator."""
+def varied(shape: Sequence[int], count: int = _RECORDS, like: Tensor | None = None, tokens: int = 0) -> Tensor:
+    """``count`` random inputs in [0, 1]: dark, even and bright ones, one nearly white; drawn from torch's generator.
+
+    Or ids below ``tokens``, where that is not 0.
+    """
     like = torch.empty(0) if like is None else like
+    if tokens:
+        return random_inputs(count, shape, tokens, device=like.device)
     x = torch.rand(count, *shape, device=like.device, dtype=like.dtype)
     power = (torch.arange(count, device=x.device) % 4 + 1).view(-1, *(1 for _ in shape)).to(x.dtype)
     x = torch.where(power % 2 == 0, x**power, 1 - x ** (power + 1))
@@ -46,8 +52,15 @@ def varied(shape: Sequence[int], count: int = _RECORDS, like: Tensor | None = No
     return x
 
 
-def outlying(shape: Sequence[int], count: int = _RECORDS, like: Tensor | None = None) -> Tensor:
-    """``count`` dark random inputs, the last with a single white value, which differs from every batch."""
+def outlying(shape: Sequence[int], count: int = _RECORDS, like: Tensor | None = None, tokens: int = 0) -> Tensor:
+    """``count`` dark random inputs, the last with a single white value, which differs from every batch.
+
+    Or ids of the first half of ``tokens``, the last with a single one of the others.
+    """
+    if tokens:
+        ids = varied(shape, count, like, max(2, tokens // 2))
+        ids[-1, 0] = tokens - 1
+        return ids
     x = 0.05 * varied(shape, count, like)
     x[-1].view(-1)[0] = 1
     return x

@@ -91,7 +91,7 @@ def network(spec: TrainingSpec, consortium: Consortium, seed: int, tried: bool =
     _refuse_frozen(module)
     compute, classes = Compute(shape.precision, shape.layout), len(consortium.classes)
     if tried:
-        net = Network(module, compute)
+        net = Network(module, compute, consortium.inputs.tokens)
     else:
         again = partial(_built, spec, consortium, seed)
         net = probed(
@@ -101,8 +101,9 @@ def network(spec: TrainingSpec, consortium: Consortium, seed: int, tried: bool =
             compute,
             task=consortium.task,
             trained=True,
-            followed=_follows_inputs(spec),
+            followed=_follows_inputs(spec) and not consortium.inputs.tokens,  # refused by name where it is tokens
             again=again,
+            tokens=consortium.inputs.tokens,
         )
         if any(map(_is_private, arms(spec))):
             check_gradients(net, consortium)
@@ -146,7 +147,8 @@ def _algorithms(spec: TrainingSpec) -> list[Algorithm]:
 
 
 def _built(spec: Spec, consortium: Consortium, seed: int) -> nn.Module:
-    module = built(spec.model, consortium.shape, outputs(consortium), Stream(seed).child("init"))
+    draws, tokens = Stream(seed).child("init"), consortium.inputs.tokens
+    module = built(spec.model, consortium.shape, outputs(consortium), draws, tokens)
     try:
         return module.to(spec.device)
     except BaseException as error:  # memory may not suffice, and layers may have places of their own

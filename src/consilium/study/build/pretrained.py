@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from consilium.core.errors import Refused
+from consilium.core.inputs import random_inputs
 from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Consortium
@@ -30,15 +31,18 @@ def stored_network(spec: TrainedModelSpec, data: Consortium) -> Network:
     model, classes = stored_architecture(file), data.task.answer_shape(len(data.classes), data.shape)[0]
 
     def blank(draws: int = 0) -> nn.Module:
-        return built(model, data.shape, classes, Stream(draws).child("init"))
+        return built(model, data.shape, classes, Stream(draws).child("init"), data.inputs.tokens)
 
     module, twin = blank(), blank(1)
     tensors = read_tensors(Path(file.path).expanduser(), "model.path")
     _fill(module, tensors, file.path)
     again = lambda: blank().to(spec.device)  # noqa: E731
-    network = probed(module.to(spec.device), data.shape, len(data.classes), task=data.task, trained=False, again=again)
+    network = probed(
+        module.to(spec.device), data.shape, len(data.classes),
+        task=data.task, trained=False, again=again, tokens=data.inputs.tokens,
+    )  # fmt: skip
     _fill(twin, tensors, file.path)
-    _refuse_drawn(module, twin.to(spec.device), data.shape)
+    _refuse_drawn(module, twin.to(spec.device), data)
     return network
 
 
@@ -117,9 +121,9 @@ def _refuse_otherwise(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
         )
 
 
-def _refuse_drawn(module: nn.Module, twin: nn.Module, shape: tuple[int, ...]) -> None:
+def _refuse_drawn(module: nn.Module, twin: nn.Module, data: Consortium) -> None:
     """Two builds, from two seeds, with the weights of the file: what they do not share is not in it."""
-    x = torch.rand(_RECORDS, *shape, generator=Stream(0, ("audit",)).generator())
+    x = random_inputs(_RECORDS, data.shape, data.inputs.tokens, Stream(0, ("audit",)).generator())
     device = next((t.device for t in module.state_dict().values()), x.device)
     try:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Whether a built module is a model, judged on a few random inputs in [0, 1] before any arm is looked at.
+"""Whether a built module is a model, judged on a few random inputs before any arm is looked at.
 
 A model is a function of one record, of its parameters and of its buffers, and of nothing else: no draw, no memory, no
 neighbour in the batch, no tensor that a copy would leave behind.  Every figure rests on that, and what a user's module
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from consilium.core.errors import ConsiliumError
+from consilium.core.inputs import random_inputs
 from consilium.core.network import Network, fill, named_tensors
 from consilium.core.random import Stream, scoped
 from consilium.core.task import Task
@@ -54,12 +55,13 @@ def probed(
     followed: bool = False,
     again: Callable[[], nn.Module] | None = None,
     task: Task | None = None,
+    tokens: int = 0,
 ) -> Network:
     """``module`` as a network, if it is a model for inputs of ``shape``; else refused, by what it does.
 
     It answers one logit a class, or as ``task`` asks of that many labels.
 
-    ``trained``: gradients are needed too; ``followed``: in its inputs as well.  ``again`` builds the module anew, from
+    ``tokens``: the size of the vocabulary where inputs are ids.  ``trained``: gradients are needed too; ``followed``: in its inputs as well.  ``again`` builds the module anew, from
     the same seed.
     """
     answer = (classes,) if task is None else task.answer_shape(classes, shape)
@@ -68,9 +70,9 @@ def probed(
     if trained:
         check_hooks(module)
     _refuse_numbers(module, trained)
-    network = _copied(module, compute)
+    network = _copied(module, compute, tokens)
     device = network.start()[0].device
-    x = torch.rand(_RECORDS, *shape, generator=Stream(0, ("probe",)).generator()).to(device)
+    x = random_inputs(_RECORDS, shape, tokens, Stream(0, ("probe",)).generator()).to(device)
     try:
         _refuse_answers(network, x[:2], answer)
         for check in (_refuse_side_effects, _refuse_neighbours):
@@ -96,11 +98,11 @@ def probed(
     return network
 
 
-def built(model: Architecture, shape: tuple[int, ...], classes: int, stream: Stream) -> nn.Module:
+def built(model: Architecture, shape: tuple[int, ...], classes: int, stream: Stream, tokens: int = 0) -> nn.Module:
     """What ``model`` builds with the draws of ``stream``; whatever it raises is a refusal."""
     try:
         with scoped(stream):
-            return model.build(shape, classes)
+            return model.build_for(tokens, shape, classes)
     except ConsiliumError:
         raise
     except BaseException as error:  # a user's code may raise anything, and memory may not suffice
@@ -143,7 +145,7 @@ def _bits(tensor: Tensor) -> Tensor:
     return tensor.nan_to_num() if tensor.is_floating_point() else tensor
 
 
-def _copied(module: nn.Module, compute: Compute | None) -> Network:
+def _copied(module: nn.Module, compute: Compute | None, tokens: int) -> Network:
     """Sites, shadows and released models are copies."""
     odd = next(_computed(module), None)
     if odd is not None:
@@ -154,7 +156,7 @@ def _copied(module: nn.Module, compute: Compute | None) -> Network:
     if any(isinstance(layer, nn.DataParallel) for layer in module.modules()):
         raise model_refusal("the model is wrapped in torch.nn.DataParallel", "give the module inside: model.module")
     try:
-        return Network(module, compute)
+        return Network(module, compute, tokens)
     except BaseException as error:
         reason = f"the model cannot be copied: {error_summary(error)}"
         raise model_refusal(reason, "keep no open files, generators or locks in it") from error
@@ -239,7 +241,8 @@ def _refuse_neighbours(network: Network, x: Tensor) -> None:
     sizes = SIZES if has_custom_code(network.template) else _SIZES  # torch's layers do not ask for the size
     if sizes is SIZES:
         with scoped(Stream(0, ("probe", "varied"))):
-            x = torch.cat([x, varied(x.shape[1:], like=x), outlying(x.shape[1:], like=x)])
+            form = {"like": x, "tokens": network.tokens}
+            x = torch.cat([x, varied(x.shape[1:], **form), outlying(x.shape[1:], **form)])
     difference = departure(network.module_at(*_moved(network, _NUDGE if sound else 0.0)), x, tolerance, sizes)
     if difference is not None:
         raise model_refusal(

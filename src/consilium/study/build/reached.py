@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from consilium.core.errors import Refused
+from consilium.core.inputs import random_inputs
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 
@@ -36,7 +37,7 @@ def check_reached(network: Network, moved: tuple[Tensor, Tensor], x: Tensor) -> 
     Raises Refused: a parameter has no gradient in any of them, at either set of weights.
     """
     waiting = {name for name, p in network.template.named_parameters() if p.numel()}
-    batches = x, x**4, 1 - x**4, torch.where(x > 0.5, 1 - 0.01 * x, 0.01 * x)
+    batches = _batches(x, network.tokens)
     for seed, (place, batch) in enumerate(product((network.start(), moved), batches)):
         if waiting:
             waiting -= _reached(network, place, batch, seed)
@@ -50,6 +51,14 @@ def check_reached(network: Network, moved: tuple[Tensor, Tensor], x: Tensor) -> 
             "or keep what is fixed in a consilium.core.front.Front at the model's beginning",
             where="model",
         )
+
+
+def _batches(x: Tensor, tokens: int) -> tuple[Tensor, ...]:
+    """``x`` and others like it: darker and brighter ones, or other words."""
+    if tokens:
+        draws = (Stream(number, ("probe", "words")).generator() for number in range(3))
+        return (x, *(random_inputs(len(x), x.shape[1:], tokens, draw).to(x.device) for draw in draws))
+    return x, x**4, 1 - x**4, torch.where(x > 0.5, 1 - 0.01 * x, 0.01 * x)
 
 
 def _reached(network: Network, place: tuple[Tensor, Tensor], x: Tensor, seed: int) -> set[str]:

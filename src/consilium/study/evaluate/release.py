@@ -95,7 +95,8 @@ def release(
         _alike(module, models, public)
     if fresh:
         _store(path, models[-1].pack(module) if models else named_tensors(module), about)
-    judged = restore(copy.deepcopy(plain), models, (), _stored(path, about), tuple(public.x.shape[1:]))
+    example = public.x.new_zeros(1, *public.x.shape[1:])
+    judged = restore(copy.deepcopy(plain), models, (), _stored(path, about), example)
     if fresh:
         _same(module, judged, public, path)
     surrogate = models[-1].surrogate(judged, surrogate) if models else judged
@@ -109,16 +110,16 @@ def restore(
     models: Sequence[ModelDefence],
     answers: Sequence[AnswerDefence],
     artefact: Mapping[str, Tensor],
-    shape: tuple[int, ...],
+    example: Tensor,
 ) -> nn.Module:
-    """The released model from its stored ``artefact`` and an untrained ``module`` for inputs of ``shape``.
+    """The released model from its stored ``artefact`` and an untrained ``module`` for inputs such as ``example``.
 
     Raises Failed: the tensors of ``artefact`` do not fit ``module``.
     """
     if models:
         shaped = module
         for defence in models:
-            shaped = defence.structure(shaped, torch.zeros(1, *shape))
+            shaped = defence.structure(shaped, example)
         module = models[-1].unpack(shaped, artefact)
     else:
         try:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from consilium.core.defence import ModelDefence
 from consilium.core.errors import Refused
+from consilium.core.inputs import random_inputs
 from consilium.core.random import Stream
 
 from .release import Answering
@@ -26,9 +27,12 @@ _SHARE = 1e-2
 _ROUNDING = 1e-4
 
 
-def sample_answers(module: nn.Module, shape: Sequence[int]) -> dict[str, list[list[float]]]:
-    """What a recipe keeps: logits ``(4, classes)`` before any answer defence; nothing where one is not finite."""
-    logits = _logits(module, shape)
+def sample_answers(module: nn.Module, shape: Sequence[int], tokens: int = 0) -> dict[str, list[list[float]]]:
+    """What a recipe keeps: logits ``(4, classes)`` before any answer defence; nothing where one is not finite.
+
+    ``tokens``: the size of the vocabulary where inputs are ids.
+    """
+    logits = _logits(module, shape, tokens)
     return {_FIELD: logits.tolist()} if bool(logits.isfinite().all()) else {}
 
 
@@ -41,7 +45,7 @@ def check_sample_answers(
     """
     if _FIELD not in recipe:
         return
-    wanted, logits = torch.tensor(recipe[_FIELD]), _logits(module, shape)
+    wanted, logits = torch.tensor(recipe[_FIELD]), _logits(module, shape, recipe.get("tokens", 0))
     spread = float((wanted.amax(1) - wanted.amin(1)).median())
     slack = max([_SHARE, *(d.tolerance for d in models)]) * spread + _ROUNDING * float(wanted.abs().max())
     if wanted.shape != logits.shape or not float((logits - wanted).abs().max()) <= slack:
@@ -52,9 +56,9 @@ def check_sample_answers(
         )
 
 
-def _logits(module: nn.Module, shape: Sequence[int]) -> Tensor:
+def _logits(module: nn.Module, shape: Sequence[int], tokens: int) -> Tensor:
     inner = module.model if isinstance(module, Answering) else module
-    x = torch.rand(_INPUTS, *shape, generator=Stream(0, ("sample-answers",)).generator())
+    x = random_inputs(_INPUTS, shape, tokens, Stream(0, ("sample-answers",)).generator())
     with torch.no_grad():
         logits: Tensor = inner(x)
     return logits.float()

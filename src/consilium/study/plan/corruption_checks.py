@@ -49,6 +49,7 @@ def _check(spec: TrainingSpec, infection: CorruptionSpec, data: Consortium, seed
     if zero:
         raise _idle(infection, f"{zero[0]} = 0")
     infection.corruption.check_task(data.task)
+    infection.corruption.check_inputs(data.inputs)
     bad = colluders(infection, data.sites, seed)
     sites = [site for site in data.sites if site.id in bad]
     poisoned = [infection.corruption.records(s.records.train, len(data.classes), _stream(seed)) for s in sites]

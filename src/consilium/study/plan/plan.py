@@ -148,6 +148,7 @@ def _check_fit(spec: Spec, data: Consortium) -> None:
     for i, attack in enumerate(spec.attacks):
         try:
             attack.attack.check_task(data.task)
+            attack.attack.check_inputs(data.inputs)
             attack.attack.check_fit(tuple(data.shape), len(data.classes))
         except Refused as error:
             raise error.at(f"attacks[{i}]") from error

@@ -17,6 +17,7 @@ import torch
 from consilium.core.defence import Defence, MergeDefence, ModelDefence, UpdateDefence
 from consilium.core.errors import Refused, Unlawful
 from consilium.core.gradient import GradientRule
+from consilium.core.inputs import random_inputs
 from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Consortium
@@ -176,6 +177,7 @@ def fits_data(case: Case) -> Refusal | None:
     for defence in case.arm.defences:
         try:
             defence.check_task(case.data.task)
+            defence.check_inputs(case.data.inputs)
             defence.check_fit(tuple(case.data.shape), len(case.data.classes))
         except Refused as error:
             return Refusal.of(error, 1, f"leave out {defence.kind()}")
@@ -299,7 +301,7 @@ def real_kernels(case: Case) -> Refusal | None:
 def _unfit(network: Network, defences: tuple[ModelDefence, ...], shape: tuple[int, ...]) -> Refusal | None:
     """Tried on random inputs: what fails, and what answers a record otherwise in another batch."""
     module = copy.deepcopy(network.template).cpu()
-    x = torch.rand(_TRIED, *shape, generator=Stream(0, ("trial",)).generator())
+    x = random_inputs(_TRIED, shape, network.tokens, Stream(0, ("trial",)).generator())
     kind = ""
     try:
         for defence in defences:

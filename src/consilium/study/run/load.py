@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from consilium.core.catalogue import nearest
 from consilium.core.defence import AnswerDefence, ModelDefence
 from consilium.core.errors import ConsiliumError, Refused
+from consilium.core.inputs import blank_input
 from consilium.core.plain import Json
 from consilium.core.random import Stream
 from consilium.core.records import Records
@@ -70,6 +71,7 @@ class _Parts:
 
     architecture: Architecture
     shape: tuple[int, ...]
+    tokens: int
     outputs: int
     stream: Stream
     models: Sequence[ModelDefence]
@@ -82,14 +84,14 @@ def _parts(recipe: Mapping[str, Any], allow_code: bool) -> _Parts:
     stream, shape = Stream(recipe["seed"]).child("init"), tuple(recipe["shape"])
     architecture = _architecture(recipe["model"], allow_code)
     outputs = division_of(as_table(recipe["data"], "data")).task.answer_shape(len(recipe["classes"]), shape)[0]
-    return _Parts(architecture, shape, outputs, stream, models, answers)
+    return _Parts(architecture, shape, int(recipe.get("tokens", 0)), outputs, stream, models, answers)
 
 
 def _restored(parts: _Parts, artefact: Mapping[str, Tensor]) -> nn.Module:
     """The model, from what is stored."""
-    plain = built(parts.architecture, parts.shape, parts.outputs, parts.stream)
+    plain = built(parts.architecture, parts.shape, parts.outputs, parts.stream, parts.tokens)
     with _told_as_model():
-        model = restore(plain.eval(), parts.models, parts.answers, artefact, parts.shape)
+        model = restore(plain.eval(), parts.models, parts.answers, artefact, blank_input(parts.shape, parts.tokens))
         return model.requires_grad_(False)
 
 

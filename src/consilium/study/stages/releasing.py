@@ -67,7 +67,8 @@ def release_model(context: StageContext, cell: CellNode) -> Released:
     stream = Stream(cell.seed).child("release", cell.model)
     model = release(plain, cell.arm.model, cell.arm.answer, data.public, data.task, path, stream)
     about = {"shape": list(data.shape), "classes": list(data.classes), "sha256": file_digest(path)}
-    about |= sample_answers(model.module, data.shape)
+    about |= {"tokens": data.inputs.tokens} if data.inputs.tokens else {}
+    about |= sample_answers(model.module, data.shape, data.inputs.tokens)
     if (personal := origin.personal()) is not None:
         about["sites"] = personal.store(recipe.get("sites", {}))
     record = sealed({**cell.model_recipe, **about})
