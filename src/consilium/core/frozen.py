@@ -1,13 +1,12 @@
 """Frozen parts of a module: constants, which no training changes, no site sends and no noise is added to.
 
-A parameter is frozen where its ``requires_grad`` is false, as everywhere in torch.  A layer is frozen where it, with all
-that is below it, has parameters and every one of them is frozen: then its buffers are constants too, and it stays in
+A parameter is frozen where its ``requires_grad`` is false, as everywhere in torch.  A layer is frozen where there are
+parameters in it or below it, and every one of them is frozen: then its buffers are constants too, and it stays in
 evaluation mode, so that a pre-trained BatchNorm keeps the statistics that it came with.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 
 from torch import Tensor, nn
@@ -48,12 +47,12 @@ def set_mode(module: nn.Module, training: bool, frozen: Collection[nn.Module]) -
             layer.training = False
 
 
-class Adapter(nn.Module, ABC):
-    """A layer with a trained addition, which is released as one ordinary layer."""
+class Adapter(nn.Module):
+    """Base of layers with a trained addition, each of which is released as one ordinary layer."""
 
-    @abstractmethod
     def plain(self) -> nn.Module:
         """A layer of its own, without additions, that answers the same up to rounding."""
+        raise NotImplementedError
 
 
 def merged(module: nn.Module) -> nn.Module:

@@ -111,9 +111,8 @@ def network(spec: TrainingSpec, consortium: Consortium, seed: int, tried: bool =
         )
     adapted = start.adapted(Stream(seed).child("low-rank"))
     net = net if adapted is None else Network(adapted, compute)
-    if not tried:
-        if any(map(_is_private, arms(spec))):
-            check_gradients(net, consortium)
+    if not tried and any(map(_is_private, arms(spec))):
+        check_gradients(net, consortium)
     for candidate in _algorithms(spec):
         candidate.bound(net)  # one that needs layers which this model has not refuses it here
         shape.average().refuse(candidate)

@@ -9,7 +9,7 @@ from torch import nn
 from consilium.core.errors import Refused
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
-from consilium.learn.low_rank import with_low_rank
+from consilium.learn.low_rank import LowRank, with_low_rank
 from consilium.learn.trained_parts import freeze_all_but, head_of, named_parts, normalisation_parts
 from consilium.study.spec.fine_tuning import FineTuning, ModelSpec, TrainedParts
 
@@ -92,4 +92,10 @@ def trained_note(net: Network) -> tuple[str, ...]:
     """How many parameters train, where not all do."""
     if not net.partly_frozen:
         return ()
-    return (f"trains {net.size:,} of {net.parameters:,} parameters: the others are constants, neither sent nor noised",)
+    sizes = f"trains {net.size:,} of {net.parameters:,} parameters"
+    added = [path for path, layer in net.template.named_modules() if isinstance(layer, LowRank)]
+    if added:
+        sizes = (
+            f"trains {net.size:,} parameters beside {net.parameters:,}: the head, and additions to {', '.join(added)}"
+        )
+    return (f"{sizes}; the others are constants, neither sent nor noised",)

@@ -59,7 +59,7 @@ def fill_from(module: nn.Module, stored: StoredWeights, head: frozenset[str]) ->
     """
     targets = {**module.state_dict(keep_vars=True), **named_tensors(module)}
     tensors, _ = unwrapped(dict(stored.tensors), targets)
-    kept = {name: _why_kept(name, tensors.get(name), targets[name]) for name in head}
+    kept = {name: _why_kept(tensors.get(name), targets[name]) for name in head}
     tensors = {name: tensor for name, tensor in tensors.items() if not kept.get(name)}
     _check_names(stored.origin, tensors, targets, {name for name, why in kept.items() if why})
     for name, tensor in tensors.items():
@@ -71,7 +71,7 @@ def fill_from(module: nn.Module, stored: StoredWeights, head: frozenset[str]) ->
     return tuple(f"{name} {why}" for name, why in sorted(kept.items()) if why)
 
 
-def _why_kept(name: str, tensor: Tensor | None, target: Tensor) -> str:
+def _why_kept(tensor: Tensor | None, target: Tensor) -> str:
     if tensor is None:
         return "is not among the weights"
     if tensor.shape != target.shape:

@@ -24,7 +24,7 @@ def is_model(table: Mapping[str, Any]) -> bool:
 
 
 def inheriting(vary: object, model: Mapping[str, Any]) -> object:
-    """The table ``vary``, where a choice without a kind that says what trains has the rest from the study's ``model``."""
+    """The table ``vary``; a choice that has no kind and says what trains has the rest from the study's ``model``."""
     if not isinstance(vary, Mapping):
         return vary
 
