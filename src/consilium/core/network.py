@@ -1,7 +1,8 @@
-"""A torch module as a function of two flat vectors: its parameters and its buffers.
+"""A torch module as a function of two flat vectors: its trained parameters and its buffers.
 
 Algorithms, merges and engines see vectors only; nothing is shared between two sites because nothing is
-mutated: :meth:`Network.logits` evaluates the module at the vectors it is given.
+mutated: :meth:`Network.logits` evaluates the module at the vectors it is given.  Frozen parameters, and the buffers of
+frozen layers (:mod:`.frozen`), are in neither vector: they are constants of the function.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .errors import Refused
+from .frozen import constant_buffers, frozen_layers, merged, set_mode, trained_parameters
 from .workspace import Compute, Workspace, draws_nothing
 
 __all__ = ["Network", "fill", "named_tensors"]
@@ -49,9 +51,12 @@ class Network:
     """
 
     def __init__(self, module: nn.Module, compute: Compute | None = None, tokens: int = 0) -> None:
-        self.template = copy.deepcopy(module).eval().requires_grad_(False)
-        self._parameters = [(name, p.shape) for name, p in self.template.named_parameters()]
-        self._buffers = [(name, b.shape, b.dtype) for name, b in self.template.named_buffers()]
+        self.template = copy.deepcopy(module).eval()
+        self.frozen_layers = frozenset(frozen_layers(self.template))
+        self._still = [layer for path, layer in self.template.named_modules() if path in self.frozen_layers]
+        self._parameters = [(name, p.shape) for name, p in trained_parameters(self.template).items()]
+        still = constant_buffers(self.template)
+        self._buffers = [(name, b.shape, b.dtype) for name, b in self.template.named_buffers() if name not in still]
         self._sizes = [shape.numel() for _, shape in self._parameters]
         self._buffer_sizes = [shape.numel() for _, shape, _ in self._buffers]
         self.compute, self.tokens = compute or Compute(), tokens
@@ -64,18 +69,40 @@ class Network:
 
     @property
     def size(self) -> int:
-        """Number of parameters, d."""
+        """Number of trained parameters, d."""
         return sum(self._sizes)
+
+    @property
+    def parameters(self) -> int:
+        """Number of all parameters of the released model, frozen ones too."""
+        return sum(p.numel() for p in self.module_at(*self.start()).parameters())
+
+    @property
+    def partly_frozen(self) -> bool:
+        """Whether it has parameters that do not train."""
+        return any(not p.requires_grad for p in self.template.parameters())
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """Names of the trained parameters, in the order of the vector."""
+        return tuple(name for name, _ in self._parameters)
+
+    @property
+    def constants(self) -> dict[str, Tensor]:
+        """The template's own tensors that are in neither vector, by name."""
+        moving = {*self.trained, *(name for name, *_ in self._buffers)}
+        return {name: t.detach() for name, t in named_tensors(self.template).items() if name not in moving}
 
     def start(self) -> tuple[Tensor, Tensor]:
         """The template's own parameters ``(d,)`` and buffers ``(b,)``, copied."""
         return self.flatten(self.template)
 
     def flatten(self, module: nn.Module) -> tuple[Tensor, Tensor]:
-        """The parameters ``(d,)`` and buffers ``(b,)`` of a module of the same structure, copied."""
-        params = [p.detach().reshape(-1) for _, p in module.named_parameters()]
-        buffers = [b.detach().reshape(-1).float() for _, b in module.named_buffers()]
-        device = next((p.device for p in params), None)
+        """The trained parameters ``(d,)`` and buffers ``(b,)`` of a module of the same structure, copied."""
+        tensors = named_tensors(module)
+        params = [tensors[name].detach().reshape(-1) for name, _ in self._parameters]
+        buffers = [tensors[name].detach().reshape(-1).float() for name, *_ in self._buffers]
+        device = next((t.device for t in tensors.values()), None)
         empty = torch.zeros(0, device=device)
         return torch.cat([*params, empty]), torch.cat([*buffers, empty])
 
@@ -90,6 +117,10 @@ class Network:
         return {
             name: piece.view(shape).to(dtype) for (name, shape, dtype), piece in zip(self._buffers, pieces, strict=True)
         }
+
+    def tensors_at(self, params: Tensor, buffers: Tensor) -> dict[str, Tensor]:
+        """All tensors of the module under its names: these vectors', and the constants."""
+        return {**self.constants, **self.parameters_at(params), **self.buffers_at(buffers)}
 
     def logits(self, params: Tensor, buffers: Tensor, x: Tensor, *, training: bool = False) -> Tensor:
         """Logits ``(n, classes)`` of ``x (n, *shape)``.
@@ -109,15 +140,28 @@ class Network:
 
     def logits_at(self, tensors: dict[str, Tensor], x: Tensor, *, training: bool = False) -> Tensor:
         """Logits at named parameters and buffers, as ``parameters_at`` and ``buffers_at`` give them."""
-        self.template.train(training)
+        set_mode(self.template, training, self._still)
         try:
             out: Tensor = functional_call(self.template, tensors, (x,))
         finally:
             self.template.eval()
         return out
 
-    def module_at(self, params: Tensor, buffers: Tensor) -> nn.Module:
-        """A separate, frozen module in evaluation mode that holds copies of these vectors."""
+    def sharing(self, other: Network) -> Network:
+        """This network's own vectors with the constants of ``other``, which is of the same structure."""
         module = copy.deepcopy(self.template)
-        fill(module, {**self.parameters_at(params), **self.buffers_at(buffers)})
-        return module.eval().requires_grad_(False)
+        fill(module, {**self.tensors_at(*self.start()), **other.constants})
+        return Network(module, self.compute, self.tokens)
+
+    def module_at(self, params: Tensor, buffers: Tensor) -> nn.Module:
+        """What is released: a separate module in evaluation mode that holds copies of these vectors and the constants.
+
+        Nothing of it requires a gradient, and adapters are merged into the layers that they were added to.
+        """
+        return merged(self.copy_at(params, buffers)).eval().requires_grad_(False)
+
+    def copy_at(self, params: Tensor, buffers: Tensor) -> nn.Module:
+        """A separate copy of the module as it is trained, in evaluation mode, at these vectors."""
+        module = copy.deepcopy(self.template)
+        fill(module, self.tensors_at(params, buffers))
+        return module.eval()

@@ -16,6 +16,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from .frozen import constant_buffers, frozen_layers, set_mode, trained_parameters
+
 __all__ = ["Compute", "Workspace", "draws_nothing", "pooled_first", "unknown_layers"]
 
 _DETERMINISTIC = {
@@ -54,10 +56,12 @@ class Compute:
 
 
 class Workspace:
-    """One module, its parameters as leaves."""
+    """One module, its trained parameters as leaves; frozen ones are constants."""
 
     def __init__(self, template: nn.Module, compute: Compute) -> None:
-        self.module = pooled_first(copy.deepcopy(template)).train().requires_grad_(True)
+        self.module = pooled_first(copy.deepcopy(template))
+        self._still = list(frozen_layers(self.module).values())
+        set_mode(self.module, True, self._still)
         if _begins_with_group_norm(self.module):
             compute = replace(compute, layout="contiguous")
         if compute.layout == "channels-last":
@@ -67,8 +71,9 @@ class Workspace:
                 if p.dim() == 4:
                     p.data = p.data.to(memory_format=torch.channels_last)
         self.compute = compute
-        self.leaves = list(self.module.parameters())
-        self._buffers = list(self.module.buffers())
+        self.leaves = list(trained_parameters(self.module).values())
+        still = constant_buffers(self.module)
+        self._buffers = [b for name, b in self.module.named_buffers() if name not in still]
         self._sizes = [p.numel() for p in self.leaves]
         self._buffer_sizes = [b.numel() for b in self._buffers]
 
@@ -104,7 +109,7 @@ class Workspace:
     def load(self, params: Tensor, buffers: Tensor, training: bool) -> None:
         """Overwrite every parameter and buffer with ``params (d,)`` and ``buffers (b,)``, and set the mode."""
         if self.module.training != training:
-            self.module.train(training)
+            set_mode(self.module, training, self._still)
         for leaf, piece in zip(self.leaves, torch.split(params, self._sizes), strict=True):
             leaf.copy_(piece.view(leaf.shape))
         if self._buffers:

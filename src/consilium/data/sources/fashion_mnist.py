@@ -20,8 +20,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.inputs import Inputs
+from consilium.core.plain import Json
 from consilium.core.records import Records
 from consilium.data.checks.verify import check_labels
 from consilium.data.dataset import TEST, TRAIN, Dataset
@@ -50,29 +52,47 @@ class FashionMNIST(Source):
     """Articles of clothing (70000 grey images of 28 x 28, 10 classes), from a Debian package or a folder.
 
     ``path`` names the folder of the four idx files; without it the package's folder and CONSILIUM_DATA/fashion-mnist
-    are looked into.
+    are looked into.  ``classes`` are those of which records are read, by their published numbers (0 to 9), in the order
+    in which they are numbered here; all ten where none are named.
 
     Source: Xiao, Rasul and Vollgraf 2017, Fashion-MNIST (arXiv 1708.07747), MIT licence
     """
 
     path: str | None = None
+    classes: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the classes: numbers of Fashion-MNIST, each once, and two of them at least."""
+        ok = all(0 <= number < len(_CLASSES) for number in self.classes) and len(set(self.classes)) == len(self.classes)
+        check(ok and len(self.classes) != 1, "classes", list(self.classes), "two or more numbers of 0 to 9, each once")
+
+    def configuration(self) -> dict[str, Json]:
+        """The kind and every knob; classes where some are named."""
+        whole = super().configuration()
+        return whole if self.classes else {name: value for name, value in whole.items() if name != "classes"}
 
     def load(self) -> Dataset:
-        """Inputs ``(70000, 1, 28, 28)``; the published train and test split."""
+        """Inputs ``(70000, 1, 28, 28)``, fewer of some classes; the published train and test split."""
         folder = self._folder()
         files = {name: _unpacked(folder / name) for name in _FILES}
         official = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()} == _FILES
         train, test = _part(files, "train", folder), _part(files, "t10k", folder)
-        parts = [torch.cat(pair) for pair in zip(train, test, strict=True)]
+        x, y = (torch.cat(pair) for pair in zip(train, test, strict=True))
+        split = torch.tensor([TRAIN] * len(train[1]) + [TEST] * len(test[1]), dtype=torch.int8)
+        if self.classes:
+            x, y, split = _of_classes(x, y, split, self.classes)
         return Dataset(
             name=self.kind(),
-            records=Records.of(*parts),
-            split=torch.tensor([TRAIN] * len(train[1]) + [TEST] * len(test[1]), dtype=torch.int8),
+            records=Records.of(x, y),
+            split=split,
             keys=None,
-            classes=_CLASSES,
+            classes=tuple(_CLASSES[number] for number in self.classes) or _CLASSES,
             provenance=stated([folder / name for name in _FILES], folder),
             bundled=official,
-            notes=("the published images and labels",) if official else ("not the published images and labels",),
+            notes=(
+                "the published images and labels" if official else "not the published images and labels",
+                *([f"classes {', '.join(map(str, self.classes))} of 0 to 9 alone"] if self.classes else []),
+            ),
             inputs=Inputs(preparation=STORED_BYTES),
         )
 
@@ -88,6 +108,14 @@ class FashionMNIST(Source):
             remedy="apt-get install dataset-fashion-mnist, or name the folder of its four .gz files by path",
             where="path",
         )
+
+
+def _of_classes(x: Tensor, y: Tensor, split: Tensor, classes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    """The records of these classes, numbered in their order."""
+    number = torch.full((len(_CLASSES),), -1)
+    number[list(classes)] = torch.arange(len(classes))
+    keep = number[y] >= 0
+    return x[keep], number[y[keep]], split[keep]
 
 
 def _part(files: dict[str, bytes], name: str, folder: Path) -> tuple[Tensor, Tensor]:

@@ -12,18 +12,18 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from consilium.core.errors import Unlawful
 from consilium.core.inputs import random_inputs
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
+from consilium.learn.batch_statistics import batch_statistics
 from consilium.learn.custom_code import has_custom_code
 from consilium.learn.per_example.independence import TRAINING_SIZES, dependence, outlying, varied
 
 __all__ = ["refuse_mixing"]
 
-_REMEDY = 'use GroupNorm (model.norm = "group")'
+_REMEDY = 'use GroupNorm (model.norm = "group"), or freeze it: with train = "head" it is a constant'
 _NUDGE = 0.05
 """Weights are perturbed by this, so that no layer is at zero; as in the proof of per-example gradients."""
 _passed: WeakKeyDictionary[Network, set[tuple[int, ...]]] = WeakKeyDictionary()
@@ -38,14 +38,14 @@ def refuse_mixing(network: Network, shape: tuple[int, ...]) -> None:
 
 
 def _refuse_mixing(network: Network, shape: tuple[int, ...]) -> None:
-    for name, module in network.template.named_modules():
-        if isinstance(module, _BatchNorm) or (isinstance(module, _NormBase) and module.track_running_stats):
-            raise Unlawful(
-                f"{type(module).__name__} ({name or 'the model'}) mixes the examples of a batch, and its running "
-                "statistics would leave the site without noise",
-                law=5,
-                remedy=_REMEDY,
-            )
+    if mixing := batch_statistics(network):
+        name, layer = mixing
+        raise Unlawful(
+            f"{type(layer).__name__} ({name or 'the model'}) mixes the examples of a batch, and its running "
+            "statistics would leave the site without noise",
+            law=5,
+            remedy=_REMEDY,
+        )
     with scoped(Stream(0, ("one-by-one",))), torch.no_grad():
         _probe(network, shape)
         if has_custom_code(network.template):

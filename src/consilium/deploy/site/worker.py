@@ -197,7 +197,7 @@ class Worker:
         study = understand(request)
         data = self._gathered(study)
         known = self.guard.recognise(request, data.sites[0].records.train)
-        net = network(study.spec, data, study.seed)
+        net = network(study.arm.study(study.spec), data, study.seed)
         person = participants(study.spec, study.arm, study.seed, None, data, net, known.key)[self.site]
         labels = [charge for d in study.arm.data if (charge := d.charge(len(data.classes))) is not None]
         admitted = self.guard.admit(request, known, person, labels)

@@ -15,24 +15,20 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from consilium.core.algorithm import Algorithm, AlgorithmState, Broadcast, Server, Work
 from consilium.core.errors import Failed, Refused
+from consilium.core.frozen import constant_buffers, trained_parameters
 from consilium.core.network import Network
 from consilium.core.plain import Json
 from consilium.core.update import Payload
 from consilium.learn.optimiser import Optimiser
+from consilium.learn.trained_parts import NORMALISATION
 
 from ._local import LocalDescent
 
 __all__ = ["FedBN"]
-
-_NORMS = (
-    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
-    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
-    *(nn.GroupNorm, nn.LayerNorm, nn.RMSNorm),
-)
 
 
 @dataclass(frozen=True)
@@ -51,15 +47,21 @@ class FedBN(LocalDescent):
         Raises Refused: the network has no normalisation layer.
         """
         (params, buffers), module = network.start(), network.template
-        layers = {id(t) for m in module.modules() if isinstance(m, _NORMS) for t in (*m.parameters(), *m.buffers())}
-        if not layers:
+        layers = {
+            id(t) for m in module.modules() if isinstance(m, NORMALISATION) for t in (*m.parameters(), *m.buffers())
+        }
+        still = constant_buffers(module)
+        moving = [b for name, b in module.named_buffers() if name not in still]
+        trained = list(trained_parameters(module).values())
+        if layers.isdisjoint(map(id, (*trained, *moving))):
             raise Refused(
-                "fed-bn keeps normalisation layers at the sites, and this model has none with weights or statistics",
+                "fed-bn keeps normalisation layers at the sites, and this model has none with weights or statistics "
+                "that train",
                 remedy="choose a model with normalisation layers, such as resnet9, or kind = 'ditto' or 'fed-avg'",
                 where="federation",
             )
-        weights = _Parts.of([(p, id(p) in layers) for p in module.parameters()], params)
-        statistics = _Parts.of([(b, id(b) in layers) for b in module.buffers()], buffers)
+        weights = _Parts.of([(p, id(p) in layers) for p in trained], params)
+        statistics = _Parts.of([(b, id(b) in layers) for b in moving], buffers)
         return _BoundFedBN(self.lr, self.momentum, self.optimiser, weights, statistics)
 
     def start(self, network: Network, population: int) -> Server:

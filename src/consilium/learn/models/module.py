@@ -7,10 +7,7 @@ Source: none; an adapter.
 
 from __future__ import annotations
 
-import importlib
-import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,8 +16,8 @@ from torch.nn.parameter import is_lazy
 
 from consilium.core.errors import Refused
 from consilium.core.inputs import random_inputs
-from consilium.core.random import Stream, scoped
 from consilium.learn.architecture import Architecture
+from consilium.learn.user_object import first_line, user_object
 
 __all__ = ["Module"]
 
@@ -48,14 +45,14 @@ class Module(Architecture):
                 remedy="set model.allow-code = true if you trust it",
                 where="model.allow-code",
             )
-        kind = self._import()
+        kind = user_object(self.path, "model.path")
         try:
             module = kind(**self.arguments)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # anyone's code
             raise Refused(
-                f"the model cannot be built: {_line(error)} (in {self.path})",
+                f"the model cannot be built: {first_line(error)} (in {self.path})",
                 remedy="check model.arguments: Name(**arguments) must give a module",
                 where="model",
             ) from error
@@ -66,32 +63,6 @@ class Module(Architecture):
                 where="model.path",
             )
         return self._materialised(module, tokens, shape)
-
-    def _import(self) -> Any:
-        """Looked for in the current folder first, as ``python -m`` does.
-
-        Numbers that the file draws from torch when it is imported have a stream of their own: the same numbers in every
-        process, and those of the class are the same whether the file was imported before or not.
-        """
-        module, _, name = self.path.partition(":")
-        here = str(Path.cwd())
-        sys.path.insert(0, here)
-        try:
-            with scoped(Stream(0, ("import", module))):
-                return getattr(importlib.import_module(module), name)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # anyone's code
-            known = isinstance(error, ImportError | AttributeError | ValueError)
-            raise Refused(
-                f"cannot import {self.path!r}: {error if known else _line(error)}",
-                remedy='give "package.module:Name" of a file that Python can import, and run in its folder, '
-                "or set PYTHONPATH",
-                where="model.path",
-            ) from error
-        finally:
-            if here in sys.path:  # the user's code may have changed it
-                sys.path.remove(here)
 
     def _materialised(self, module: nn.Module, tokens: int, shape: tuple[int, ...]) -> nn.Module:
         """Lazy layers take their shapes, and their first weights, from one input as the data have it."""
@@ -105,13 +76,8 @@ class Module(Architecture):
             raise
         except BaseException as error:  # anyone's code
             raise Refused(
-                f"the lazy layers of {self.path} cannot read an input of shape {shape}: {_line(error)}",
+                f"the lazy layers of {self.path} cannot read an input of shape {shape}: {first_line(error)}",
                 remedy="give its layers their sizes, or choose a model for such inputs",
                 where="model",
             ) from error
         return module.train()
-
-
-def _line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

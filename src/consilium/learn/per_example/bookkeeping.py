@@ -48,7 +48,7 @@ class BookKeeping:
 
     def __init__(self, network: Network, outside: bool = True) -> None:
         self.workspace = Workspace(taken_apart(network.template), network.compute)
-        self.leaves = Leaves.of(network.template, self.workspace.leaves)
+        self.leaves = Leaves.of(network, self.workspace.leaves)
         self.rules = rules_of(self.workspace.module, outside)
         number = {id(p): i for i, p in enumerate(self.workspace.leaves)}
         self.numbers = [tuple(number[id(p)] for p in rule.owned()) for rule in self.rules]
@@ -172,13 +172,13 @@ class _RecordedCall:
 
 
 def rules_of(module: nn.Module, outside: bool = True) -> list[LayerRule]:
-    """A rule for every layer with parameters; a module that none covers takes what is below it along."""
+    """A rule for every layer with trained parameters; a module that none covers takes what is below it along."""
     rules: list[LayerRule] = []
     modules: set[nn.Module] = set()
     for layer in module.modules():
         if isinstance(layer, TakenApart):
             modules |= {layer.weights, layer.biases}
-        elif layer not in modules and any(p is not None for p in layer._parameters.values()):
+        elif layer not in modules and any(p is not None and p.requires_grad for p in layer._parameters.values()):
             kind = rule_for(layer)
             if kind is None or (_is_outside(kind) and not outside):
                 kind = AnyModuleRule

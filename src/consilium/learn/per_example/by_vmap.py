@@ -28,7 +28,7 @@ class ByVmap:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self.leaves = Leaves.of(network.template, [p for _, p in network.template.named_parameters()])
+        self.leaves = Leaves.of(network)
 
     def fitting(self, batch: Batch) -> int:
         """How many examples fit the budget; an example's activations are estimated as 32 times its input."""

@@ -24,17 +24,19 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from consilium.core.errors import Refused
+from consilium.core.frozen import trained_parameters
 from consilium.core.gradient import Batch, Objective, Predict
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
+from consilium.learn.batch_statistics import batch_statistics
 from consilium.learn.custom_code import has_custom_code
 
 from .bookkeeping import BookKeeping
 from .by_vmap import ByVmap
 from .independence import custom_backward, dependence, outlying, varied
+from .layer_rule import rule_for
 from .one_by_one import OneByOne
 from .units import Part
 
@@ -65,7 +67,7 @@ def remember(network: Network, route: Route) -> None:
 
 
 def _decide(network: Network, params: Tensor, buffers: Tensor, x: Tensor) -> Route:
-    if reason := _by_type(network.template):
+    if reason := _by_type(network):
         return _slowly(network, reason, params, buffers, x)
     at = params + 0.05 * torch.randn_like(params)
     one, two, three = (_synthetic(x, i) for i in range(3))
@@ -148,15 +150,27 @@ def _line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else repr(error)
 
 
-def _by_type(template: nn.Module) -> str | None:
+def _by_type(network: Network) -> str | None:
     """Why the types of its modules alone rule book-keeping out."""
+    template = network.template
+    if mixing := batch_statistics(network):
+        return f"{mixing[0] or 'it'} is a {type(mixing[1]).__name__}, which looks at the whole batch"
     for name, module in template.named_modules():
-        if isinstance(module, _BatchNorm) or (isinstance(module, _NormBase) and module.track_running_stats):
-            return f"{name or 'it'} is a {type(module).__name__}, which looks at the whole batch"
+        if half := _half_frozen(module):
+            return f"{name or 'it'} has both trained and frozen parameters ({half} is frozen)"
     names = [name for name, p in template._parameters.items() if p is not None]
     if names and next(template.children(), None) is not None:
         return f"{names[0]} belongs to no layer"
     return None
+
+
+def _half_frozen(layer: nn.Module) -> str | None:
+    """The first frozen parameter of a layer with trained ones, where a rule gives the gradients of all of them."""
+    own = [p for p in layer._parameters.values() if p is not None]
+    if not any(p.requires_grad for p in own):
+        return None
+    below = layer.named_parameters(recurse=rule_for(layer) is None)
+    return next((name for name, p in below if not p.requires_grad), None)
 
 
 def _synthetic(x: Tensor, number: int) -> Tensor:
@@ -218,7 +232,7 @@ def _differs(books: BookKeeping, params: Tensor, buffers: Tensor, x: Tensor) -> 
         apart = value.reshape(-1) - (rows[0][number] + 0.5 * rows[1][number]).reshape(-1)
         off[number] |= ~(torch.linalg.vector_norm(apart) <= most)
     odd = torch.nonzero(off)
-    names = [name for name, _ in books.workspace.module.named_parameters()]
+    names = list(trained_parameters(books.workspace.module))
     return names[int(odd[0])] if len(odd) else None
 
 

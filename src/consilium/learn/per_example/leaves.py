@@ -6,7 +6,9 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
+
+from consilium.core.network import Network
 
 from .layer_gradients import LayerGradients
 
@@ -23,23 +25,24 @@ class ParameterGradients:
 
 @dataclass(frozen=True)
 class Leaves:
-    """``offsets`` and ``layer`` of every parameter in the flat vector's order; ``layers`` counts those of the model."""
+    """``offsets`` and ``layer`` of every parameter in the flat vector's order; ``layers`` counts those that train."""
 
     offsets: tuple[int, ...]
     layer: tuple[int, ...]
     layers: int
 
     @classmethod
-    def of(cls, template: nn.Module, leaves: Sequence[Tensor]) -> Leaves:
-        """Of ``leaves``, which split ``template``'s flat vector, perhaps finer than its own parameters do."""
+    def of(cls, network: Network, leaves: Sequence[Tensor] | None = None) -> Leaves:
+        """Of ``leaves``, which split the flat vector, perhaps finer than the network's own parameters do."""
         starts, owners, at = [], [], 0
-        for name, p in template.named_parameters():
+        own = network.parameters_at(network.start()[0])
+        for name, p in own.items():
             starts.append(at)
             owners.append(name.rpartition(".")[0])
             at += p.numel()
         number = {owner: i for i, owner in enumerate(dict.fromkeys(owners))}
         offsets, at = [], 0
-        for leaf in leaves:
+        for leaf in own.values() if leaves is None else leaves:
             offsets.append(at)
             at += leaf.numel()
         layer = (number[owners[bisect_right(starts, offset) - 1]] for offset in offsets)

@@ -27,7 +27,7 @@ class OneByOne:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self.leaves = Leaves.of(network.template, [p for _, p in network.template.named_parameters()])
+        self.leaves = Leaves.of(network)
 
     def fitting(self, batch: Batch) -> int:
         """How many examples' gradients fit the budget."""

@@ -37,7 +37,8 @@ from consilium.study.spec.spec import CanarySpec, CorruptionSpec, DataSpec, Fede
 from consilium.study.store.error_summary import error_summary
 
 from .gradient_check import check_gradients
-from .probe import built, probed
+from .model_start import ModelStart, model_start
+from .probe import probed
 
 __all__ = [
     "algorithm",
@@ -56,6 +57,7 @@ __all__ = [
     "released",
     "schedule",
     "start",
+    "started",
     "weighing",
     "weights",
 ]
@@ -86,14 +88,17 @@ def _planted(data: Consortium, wanted: CanarySpec, stream: Stream) -> Consortium
 
 
 def network(spec: TrainingSpec, consortium: Consortium, seed: int, tried: bool = False) -> Network:
-    """The untrained model, on the study's device; probed before anything else, unless one like it was ``tried``."""
-    shape, module = spec.federation.shape, _built(spec, consortium, seed)
-    _refuse_frozen(module)
+    """The model before training, on the study's device; probed before all else, unless one like it was ``tried``.
+
+    What is probed has no low-rank additions yet: they are added to a model.
+    """
+    shape, start = spec.federation.shape, started(spec, consortium, seed)
+    module = start.module
     compute, classes = Compute(shape.precision, shape.layout), len(consortium.classes)
     if tried:
         net = Network(module, compute, consortium.inputs.tokens)
     else:
-        again = partial(_built, spec, consortium, seed)
+        again = partial(_module, spec, consortium, seed)
         net = probed(
             module,
             consortium.shape,
@@ -105,8 +110,10 @@ def network(spec: TrainingSpec, consortium: Consortium, seed: int, tried: bool =
             again=again,
             tokens=consortium.inputs.tokens,
         )
-        if any(map(_is_private, arms(spec))):
-            check_gradients(net, consortium)
+    adapted = start.adapted(Stream(seed).child("low-rank"))
+    net = net if adapted is None else Network(adapted, compute, consortium.inputs.tokens)
+    if not tried and any(map(_is_private, arms(spec))):
+        check_gradients(net, consortium)
     for candidate in _algorithms(spec):
         candidate.bound(net)  # one that needs layers which this model has not refuses it here
         shape.average().refuse(candidate)
@@ -128,32 +135,28 @@ def _is_private(arm: Arm) -> bool:
         return False
 
 
-def _refuse_frozen(module: nn.Module) -> None:
-    """A flat vector has no part that stays as it is: what is frozen would be trained, merged and noised in silence."""
-    frozen = [name for name, p in module.named_parameters() if not p.requires_grad]
-    if frozen:
-        more = f" and {len(frozen) - 1} more" if len(frozen) > 1 else ""
-        raise Refused(
-            f"the model freezes {frozen[0]}{more}, and every parameter is trained here",
-            remedy="unfreeze it, or keep what is fixed in a consilium.core.front.Front at the model's beginning",
-            where="model",
-        )
-
-
 def _algorithms(spec: TrainingSpec) -> list[Algorithm]:
     """The study's own and those of its axis."""
     varied = [c.algorithm for choices in spec.vary.values() for c in choices if c.algorithm is not None]
     return [spec.federation.algorithm, *varied]
 
 
-def _built(spec: Spec, consortium: Consortium, seed: int) -> nn.Module:
+def started(spec: TrainingSpec, consortium: Consortium, seed: int) -> ModelStart:
+    """What a training of ``spec`` begins with, on the study's device.
+
+    Raises Refused: it cannot be built or moved, or the weights that it starts from do not fit.
+    """
     draws, tokens = Stream(seed).child("init"), consortium.inputs.tokens
-    module = built(spec.model, consortium.shape, outputs(consortium), draws, tokens)
+    start = model_start(spec.start, consortium.shape, outputs(consortium), draws, tokens)
     try:
-        return module.to(spec.device)
+        return replace(start, module=start.module.to(spec.device))
     except BaseException as error:  # memory may not suffice, and layers may have places of their own
         reason = f"the model cannot be moved to {spec.device}: {error_summary(error)}"
         raise Refused(reason, remedy="name no device in its code", where="model") from error
+
+
+def _module(spec: TrainingSpec, consortium: Consortium, seed: int) -> nn.Module:
+    return started(spec, consortium, seed).module
 
 
 def outputs(consortium: Consortium) -> int:

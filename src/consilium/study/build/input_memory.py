@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from consilium.core.errors import Refused
+from consilium.core.frozen import frozen_layers, set_mode
 from consilium.core.network import Network, fill
 from consilium.core.random import Stream, scoped
 from consilium.learn.alike import same_answers
@@ -33,11 +34,11 @@ def check_memory(network: Network, params: Tensor, buffers: Tensor, x: Tensor) -
 
     Raises Refused: an attribute changes, or answers to the same input, draws, parameters and buffers differ.
     """
-    tensors = {**network.parameters_at(params), **network.buffers_at(buffers)}
-    module = network.module_at(params, buffers)
+    tensors = network.tensors_at(params, buffers)
+    module = network.copy_at(params, buffers)
     with torch.no_grad():
         before, plain = module(x.clone()).clone(), dict(_plain_attributes(module))
-        answers = [_answered(module.train(), tensors, x) for _ in range(_CALLS)]
+        answers = [_answered(module, tensors, x) for _ in range(_CALLS)]
         changed = [name for name, value in _plain_attributes(module) if plain.get(name) != value]
         if changed:
             raise Refused(f"the model changes self.{changed[0]} in training mode", remedy=_BUFFERS, where="model")
@@ -56,6 +57,7 @@ def check_memory(network: Network, params: Tensor, buffers: Tensor, x: Tensor) -
 
 def _answered(module: nn.Module, tensors: Mapping[str, Tensor], x: Tensor) -> Tensor:
     fill(module, tensors)
+    set_mode(module, True, frozen_layers(module).values())
     with scoped(Stream(0, ("probe", "memory"))):
         answers: Tensor = module(x.clone())
     return answers.clone()

@@ -22,7 +22,14 @@ from consilium.study.store.error_summary import error_summary
 
 from .probe import built, probed
 
-__all__ = ["stored_architecture", "stored_network"]
+__all__ = [
+    "check_finite",
+    "refuse_kind",
+    "refuse_otherwise",
+    "stored_architecture",
+    "stored_network",
+    "unwrapped",
+]
 
 
 def stored_network(spec: TrainedModelSpec, data: Consortium) -> Network:
@@ -68,7 +75,7 @@ _AS_TRAINED = "give it the knobs that the model was trained with"
 
 def _fill(module: nn.Module, tensors: dict[str, Tensor], path: str) -> None:
     wanted = module.state_dict()
-    tensors, wrapper = _unwrapped(tensors, wanted.keys())
+    tensors, wrapper = unwrapped(tensors, wanted.keys())
     missing, extra = wanted.keys() - tensors.keys(), tensors.keys() - wanted.keys()
     if missing or extra:
         odd = f"lacks {min(missing)}" if missing else f"has {min(extra)} too many"
@@ -79,32 +86,46 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], path: str) -> None:
         if tensor.shape != wanted[name].shape:
             reason = f"{name} has shape {tuple(tensor.shape)}, the architecture {tuple(wanted[name].shape)}"
             raise Refused(reason, remedy=_AS_TRAINED, where="model.architecture")
-        _refuse_kind(name, tensor, wanted[name].dtype)
-        if not bool(torch.isfinite(tensor.float()).all()):
-            raise Refused(f"{name} is not finite", remedy="give a model whose training ended well", where="model.path")
+        refuse_kind(name, tensor, wanted[name].dtype)
+        check_finite(name, tensor)
     module.load_state_dict(tensors)
-    _refuse_otherwise(module.state_dict(), tensors)
+    refuse_otherwise(module.state_dict(), tensors)
 
 
-def _refuse_kind(name: str, tensor: Tensor, wanted: torch.dtype) -> None:
-    """Integers are no weights: their scale is missing; and what the architecture counts in loses nothing."""
+def check_finite(name: str, tensor: Tensor, where: str = "model.path") -> None:
+    """Refuse NaN and infinity.
+
+    Raises Refused: a number of ``tensor`` is not finite.
+    """
+    if not bool(torch.isfinite(tensor.float()).all()):
+        raise Refused(f"{name} is not finite", remedy="give a model whose training ended well", where=where)
+
+
+def refuse_kind(name: str, tensor: Tensor, wanted: torch.dtype, where: str = "model.path") -> None:
+    """Integers are no weights: their scale is missing; and what the architecture counts in loses nothing.
+
+    Raises Refused: the kind of ``tensor`` cannot stand for ``wanted``.
+    """
     if wanted.is_floating_point and tensor.dtype not in _FLOATS:
         raise Refused(
             f"{name} is {_kind(tensor.dtype)}, and the architecture computes in {_kind(wanted)}",
             remedy="give dequantised weights, or use static-int8 in the study",
-            where="model.path",
+            where=where,
         )
     if not wanted.is_floating_point and not torch.equal(tensor.to(wanted).to(tensor.dtype), tensor):
         reason = f"{name} ({_kind(tensor.dtype)}) holds numbers that {_kind(wanted)} of the architecture cannot"
-        raise Refused(reason, remedy=_AS_TRAINED, where="model.path")
+        raise Refused(reason, remedy=_AS_TRAINED, where=where)
 
 
 def _kind(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _refuse_otherwise(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
-    """Every entry of the file is in the module, or another one was written over it: they share their numbers."""
+def refuse_otherwise(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str = "model.path") -> None:
+    """Every entry of the file is in the module, or another one was written over it: they share their numbers.
+
+    Raises Refused: an entry of ``tensors`` is not in ``state``.
+    """
     for name, tensor in tensors.items():
         target = tensor.to(state[name].dtype)
         if torch.equal(state[name], target):
@@ -117,7 +138,7 @@ def _refuse_otherwise(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
             if same
             else f"the architecture changes {name} by up to {gap:.3g} when it is read",
             remedy="give the architecture and the weights of one and the same training",
-            where="model.path",
+            where=where,
         )
 
 
@@ -141,7 +162,7 @@ def _refuse_drawn(module: nn.Module, twin: nn.Module, data: Consortium) -> None:
         )
 
 
-def _unwrapped(tensors: dict[str, Tensor], wanted: Collection[str]) -> tuple[dict[str, Tensor], str]:
+def unwrapped(tensors: dict[str, Tensor], wanted: Collection[str]) -> tuple[dict[str, Tensor], str]:
     """``tensors`` without the prefix that all of them have and no name that is wanted has, and that prefix."""
     for prefix in _WRAPPERS:
         if tensors and all(n.startswith(prefix) for n in tensors) and not any(n.startswith(prefix) for n in wanted):

@@ -16,6 +16,7 @@ from torch.nn.parameter import is_lazy
 
 from consilium.core.errors import ConsiliumError
 from consilium.core.inputs import random_inputs
+from consilium.core.frozen import frozen_layers, set_mode, trained_parameters
 from consilium.core.network import Network, fill, named_tensors
 from consilium.core.random import Stream, scoped
 from consilium.core.task import Task
@@ -131,6 +132,11 @@ def _refuse_numbers(module: nn.Module, trained: bool) -> None:
             raise model_refusal(f"buffer {name} ({_kind(b)}) holds numbers that float32 cannot", "store it as float32")
     if trained and not any(p.numel() for p in module.parameters()):
         raise model_refusal("the model has no parameters: there is nothing to train", "give it layers that learn")
+    if trained and not any(p.numel() for p in trained_parameters(module).values()):
+        raise model_refusal(
+            "every parameter of the model is frozen: there is nothing to train",
+            "leave requires_grad of those that train",
+        )
 
 
 def _kind(tensor: Tensor) -> str:
@@ -270,7 +276,7 @@ def _refuse_left_behind(module: nn.Module, network: Network, x: Tensor) -> None:
     params, buffers = _moved(network, _NUDGE)
     before, training = {name: t.detach().clone() for name, t in named_tensors(module).items()}, module.training
     try:
-        fill(module, {**network.parameters_at(params), **network.buffers_at(buffers)})
+        fill(module, network.tensors_at(params, buffers))
         with torch.no_grad():
             original = module.eval()(x.clone())
     finally:
@@ -285,12 +291,14 @@ def _refuse_left_behind(module: nn.Module, network: Network, x: Tensor) -> None:
 def _refuse_unrepeatable(network: Network, again: nn.Module, x: Tensor, trained: bool, how: str = "") -> None:
     """A stored model is read back into one that is built again, ``how`` where not simply so."""
     params, buffers = network.start()
-    if trained and not torch.equal(_bits(network.flatten(again)[0]), _bits(params)):
+    drawn = named_tensors(again)
+    same = all(torch.equal(_bits(drawn[name]), _bits(t)) for name, t in network.constants.items())
+    if trained and not (same and torch.equal(_bits(network.flatten(again)[0]), _bits(params))):
         raise model_refusal(
             f"built again{how} from the same seed, the model has other first weights",
             "draw them from torch's own generator, and initialise every parameter",
         )
-    fill(again, {**network.parameters_at(params), **network.buffers_at(buffers)})
+    fill(again, network.tensors_at(params, buffers))
     with torch.no_grad():
         if not same_answers(network.logits(params, buffers, x), again.eval()(x)):
             raise model_refusal(
@@ -313,7 +321,8 @@ def _refuse_other_process(network: Network, again: Callable[[], nn.Module], x: T
 
 def _refuse_training_mode(network: Network, x: Tensor, answer: tuple[int, ...]) -> None:
     """Logits there too; and a vector of buffers follows what is written into them, not what is put in their place."""
-    module = network.module_at(*network.start()).train()
+    module = network.copy_at(*network.start())
+    set_mode(module, True, frozen_layers(module).values())
     before = dict(module.named_buffers())
     _refuse_shape(module(x.clone()), len(x), answer, ", in training mode")
     after = dict(module.named_buffers())
@@ -321,6 +330,13 @@ def _refuse_training_mode(network: Network, x: Tensor, answer: tuple[int, ...]) 
     if replaced:
         name = replaced[0]
         raise model_refusal(f"training replaces the buffer {name}", f"write into it: self.{name}.copy_(...)")
+    tensors = named_tensors(module)
+    moved = next((n for n, t in network.constants.items() if not torch.equal(_bits(tensors[n]), _bits(t))), None)
+    if moved is not None:
+        raise model_refusal(
+            f"training changes {moved} in forward, and its layer is frozen",
+            "change it only where self.training is true, or train a parameter of its layer",
+        )
 
 
 def _refuse_unfollowed(network: Network, x: Tensor) -> None:

@@ -36,19 +36,19 @@ def check_reached(network: Network, moved: tuple[Tensor, Tensor], x: Tensor) -> 
 
     Raises Refused: a parameter has no gradient in any of them, at either set of weights.
     """
-    waiting = {name for name, p in network.template.named_parameters() if p.numel()}
+    waiting = {name for name, p in network.parameters_at(network.start()[0]).items() if p.numel()}
     batches = _batches(x, network.tokens)
     for seed, (place, batch) in enumerate(product((network.start(), moved), batches)):
         if waiting:
             waiting -= _reached(network, place, batch, seed)
     if waiting:
-        name, *others = [name for name, _ in network.template.named_parameters() if name in waiting]
+        name, *others = [name for name in network.trained if name in waiting]
         more = f" and {len(others)} more" if others else ""
         raise Refused(
             f"no gradient reaches {name}{more}: it would never be trained, but merged and, under differential privacy, "
             "noised",
             remedy="leave out torch.no_grad, .detach() and round before it, take out layers that forward does not use, "
-            "or keep what is fixed in a consilium.core.front.Front at the model's beginning",
+            "or freeze what is fixed: parameter.requires_grad = False",
             where="model",
         )
 

@@ -149,7 +149,7 @@ class ObserverReplay:
 
     def _replayed(self, attack: RoundObserver, stored: Server) -> Payload:
         """The memory of ``attack`` after a replay that ended in the ``stored`` parameters and buffers."""
-        node, net, spec = self.node, self.materials.network(self.node.seed), self.node.spec
+        node, net, spec = self.node, self.materials.network(self.node.seed, self.node.arm), self.node.spec
         record = engine_record(self.folder) or {}
         if record and is_deployed(record):
             reason = "the training ran on other machines, and an attack that did not watch it cannot see it again"

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from consilium.core.errors import Failed
+from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Consortium
 from consilium.core.sealed_tensors import read_sealed, write_sealed
@@ -95,7 +96,11 @@ class Retraining:
         """The stored shadow, as released models are: defended, and read back from its artefact."""
         path, remedy, about = self._path(name), "delete it to train it again", self._about(name)
         tensors, _ = read_sealed(path, "shadow", remedy, about)
-        plain = self.plan.materials.network(self.cell.seed).module_at(tensors["params"], tensors["buffers"]).cpu()
+        plain = (
+            self.plan.materials.network(self.cell.seed, self.cell.arm)
+            .module_at(tensors["params"], tensors["buffers"])
+            .cpu()
+        )
         path = self.store.model(self.cell.model) / "shadows" / f"{name}.safetensors"
         stream, arm = self.stream.child("release", name), self.cell.arm
         about = {**about, "model": self.cell.model}
@@ -163,7 +168,7 @@ def _trained(
     node: TrainingNode, data: Consortium, seed: int, folder: Path, alive: Callable[[], None]
 ) -> tuple[Tensor, Tensor, frozenset[str]]:
     """Parameters, buffers, and the sites whose work is in them; nobody judges the rounds."""
-    spec, net = node.spec, network(node.spec, data, seed, tried=True)
+    spec, net = node.spec, _network(node, data, seed)
     whole = exchange(spec, node.arm, node.seed, node.corruption, data, net, Stream(seed).child("train"))
     bound = algorithm(spec, node.arm, net)
     with Loop() as engine:
@@ -177,6 +182,13 @@ def _trained(
         raise Failed(f"{bound.kind()} has no model for everyone")
     took_part = frozenset(site for report in rounds_in(folder) for site in merged(report))
     return weights[0].cpu(), weights[1].cpu(), took_part
+
+
+def _network(node: TrainingNode, data: Consortium, seed: int) -> Network:
+    """The shadow's own first weights; what is frozen is public, and that of the training."""
+    study = node.arm.study(node.spec)
+    net = network(study, data, seed, tried=True)
+    return net.sharing(network(study, data, node.seed, tried=True)) if net.partly_frozen else net
 
 
 def _folder(store: Store, training: str) -> Path:

@@ -34,8 +34,9 @@ class Prepared:
 
     def gather(self, key: str) -> None:
         """Have the records of the stage ``key`` in memory: every process that is forked then shares them."""
-        self.context.data(self.stages[key].seed)
-        self.context.network(self.stages[key].seed)
+        stage = self.stages[key]
+        self.context.data(stage.seed)
+        self.context.plan.materials.network(stage.seed, stage.arm)
 
     def run(self, key: str) -> Outcome:
         """Do the stage ``key``; returns what was done."""

@@ -14,7 +14,8 @@ from consilium.core.network import Network
 from consilium.core.records import Consortium
 from consilium.measure.accounting.privacy import Claim
 from consilium.study.build.factory import colluders, consortium
-from consilium.study.spec.arms import Arm, arms, same_choices
+from consilium.study.build.model_start import trained_note
+from consilium.study.spec.arms import Arm, arms, by_model, model_key, models, same_choices
 from consilium.study.spec.spec import AttackSpec, Spec
 from consilium.study.store.environment import require_device
 
@@ -25,7 +26,7 @@ from .radius_checks import check_radii
 from .rules import Refusal
 from .stage_keys import data_digest, start_mark
 
-__all__ = ["Materials", "Plan", "make_plan"]
+__all__ = ["Materials", "Plan", "make_plan", "model_notes"]
 
 
 class Materials:
@@ -34,8 +35,9 @@ class Materials:
     def __init__(self, spec: Spec, gathered: Callable[[int], Consortium] | None = None) -> None:
         self.spec, self.planner = spec, planner_for(spec)
         self.consortium = lru_cache(maxsize=3)(self._consortium if gathered is None else gathered)
-        self.network = lru_cache(maxsize=3)(self._network)
-        self.marks = lru_cache(maxsize=None)(self._marks)
+        self._networks = lru_cache(maxsize=3 * len(models(spec)))(self._network)
+        self._known_marks = lru_cache(maxsize=None)(self._marks)
+        self._known_notes = lru_cache(maxsize=None)(self._start_notes)
 
     def _consortium(self, seed: int) -> Consortium:
         data = consortium(self.spec, seed)
@@ -43,12 +45,31 @@ class Materials:
         notes = (*data.notes, *short, *self.planner.notes(seed))
         return replace(data, notes=notes, cautions=(*data.cautions, *short))
 
-    def _network(self, seed: int) -> Network:
-        return self.planner.network(self.consortium(seed), seed)
+    def network(self, seed: int, arm: Arm | None = None) -> Network:
+        """The model of ``arm`` before training; None stands for one that keeps the study's own."""
+        return self._networks(seed, self._model(arm))
 
-    def _marks(self, seed: int) -> tuple[str, str]:
+    def marks(self, seed: int, arm: Arm | None = None) -> tuple[str, str]:
         """What data and untrained model are, in 16 digits each."""
-        return data_digest(self.consortium(seed)), start_mark(self.network(seed))
+        return self._known_marks(seed, self._model(arm))
+
+    def start_notes(self, seed: int, arm: Arm | None = None) -> tuple[str, ...]:
+        """What every reader must know of where the model of ``arm`` starts, and of what in it trains."""
+        return self._known_notes(seed, self._model(arm))
+
+    def _model(self, arm: Arm | None) -> str:
+        return model_key(self.spec.start if arm is None else arm.study(self.spec).start)
+
+    def _network(self, seed: int, model: str) -> Network:
+        return self.planner.network(models(self.spec)[model], self.consortium(seed), seed)
+
+    def _marks(self, seed: int, model: str) -> tuple[str, str]:
+        return data_digest(self.consortium(seed)), start_mark(self._networks(seed, model))
+
+    def _start_notes(self, seed: int, model: str) -> tuple[str, ...]:
+        data = self.consortium(seed)
+        trained = trained_note(self._networks(seed, model))
+        return (*trained, *self.planner.start_notes(models(self.spec)[model], data, seed))
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +95,17 @@ class Plan:
             if other.seed == cell.seed and other.corruption is None and same_choices(other.arm, attack.source):
                 return other
         raise Refused(f"attack {attack.name} crafts on an arm that was refused", remedy="craft on a lawful arm")
+
+
+def model_notes(plan: Plan) -> tuple[str, ...]:
+    """Where the models of the study start and what of them trains, each after the arms that it is of."""
+    seed, notes = plan.spec.seeds[0], dict[str, str]()
+    groups = by_model(plan.spec, [arm for arm in plan.arms if arm.name not in plan.refused])
+    for same in groups:
+        names = same[0].name if len(same) == 1 else f"{same[0].name} and {len(same) - 1} more"
+        for note in plan.materials.start_notes(seed, same[0]):
+            notes[note] = f"{notes[note].partition(':')[0]}, {names}" if note in notes else names
+    return tuple(note if len(groups) == 1 else f"{names}: {note}" for note, names in notes.items())
 
 
 def make_plan(
@@ -109,14 +141,15 @@ def make_plan(
         )
     _check_sources(spec, every, refused)
     lawful = [arm for arm in every if arm.name not in refused]
-    planner.check_lawful(lawful, materials.consortium(sample), materials.network(sample))
+    for same in by_model(spec, lawful):
+        planner.check_lawful(same, materials.consortium(sample), materials.network(sample, same[0]))
     trainings: dict[str, TrainingNode] = {}
     cells: list[CellNode] = []
     claims: dict[str, tuple[Claim, ...]] = {}
     for seed in spec.seeds:
-        data, marks = materials.consortium(seed), materials.marks(seed)
+        data = materials.consortium(seed)
         for corruption in (None, *spec.corruptions):
-            cells += [planner.cell(arm, seed, corruption, marks, trainings) for arm in lawful]
+            cells += [planner.cell(arm, seed, corruption, materials.marks(seed, arm), trainings) for arm in lawful]
             claims |= {name: _honest_claims(node, data) for name, node in trainings.items() if name not in claims}
             progress("cells named", len(cells), len(spec.seeds) * (1 + len(spec.corruptions)) * len(lawful))
     _check_apart(cells)
@@ -135,10 +168,12 @@ def _refusals(
     for i, seed in enumerate(spec.seeds):
         data = materials.consortium(seed)
         materials.planner.check_seed(data, seed)
-        net = materials.network(seed)
         for j, arm in enumerate(every):
             progress("arms checked", i * len(every) + j, len(spec.seeds) * len(every))
-            if arm.name not in refused and (broken := materials.planner.broken_law(arm, data, net)) is not None:
+            if arm.name in refused:
+                continue
+            net = materials.network(seed, arm)
+            if (broken := materials.planner.broken_law(arm, data, net)) is not None:
                 refused[arm.name] = broken
     return refused
 

@@ -12,9 +12,10 @@ from consilium.core.records import Consortium
 from consilium.core.rounding import round_down, round_up
 from consilium.federate.round.weights import fewest_sites
 from consilium.study.build.engine_choice import check_engine
-from consilium.study.build.factory import network
+from consilium.study.build.factory import network, started
 from consilium.study.build.pretrained import stored_network
 from consilium.study.spec.arms import Arm
+from consilium.study.spec.fine_tuning import ModelSpec
 from consilium.study.spec.spec import CorruptionSpec, FederationShape, Spec, TrainedModelSpec, TrainingSpec
 
 from .corruption_checks import check_infections
@@ -33,8 +34,12 @@ class Planner(ABC):
     """Abstract base.  Every check raises Refused, with the place in the study."""
 
     @abstractmethod
-    def network(self, data: Consortium, seed: int) -> Network:
-        """The model before the study does anything to it."""
+    def network(self, model: ModelSpec, data: Consortium, seed: int) -> Network:
+        """The ``model`` of some of its arms before the study does anything to it."""
+
+    @abstractmethod
+    def start_notes(self, model: ModelSpec, data: Consortium, seed: int) -> tuple[str, ...]:
+        """What every reader must know of the weights that ``model`` starts from."""
 
     @abstractmethod
     def shortfalls(self, data: Consortium) -> tuple[str, ...]:
@@ -94,8 +99,11 @@ def planner_for(spec: Spec) -> Planner:
 class _TrainingPlanner(Planner):
     spec: TrainingSpec
 
-    def network(self, data: Consortium, seed: int) -> Network:
-        return network(self.spec, data, seed)
+    def network(self, model: ModelSpec, data: Consortium, seed: int) -> Network:
+        return network(self.spec.with_model(model), data, seed)
+
+    def start_notes(self, model: ModelSpec, data: Consortium, seed: int) -> tuple[str, ...]:
+        return started(self.spec.with_model(model), data, seed).notes if model.fine_tuning.weights else ()
 
     def shortfalls(self, data: Consortium) -> tuple[str, ...]:
         return training_shortfalls(self.spec, data)
@@ -137,10 +145,11 @@ class _TrainingPlanner(Planner):
         marks: tuple[str, str],
         trainings: MutableMapping[str, TrainingNode],
     ) -> TrainingCell:
-        recipe = training_recipe(self.spec, arm, seed, corruption, *marks)
+        spec = arm.study(self.spec)
+        recipe = training_recipe(spec, arm, seed, corruption, *marks)
         training = TrainingNode(digest(recipe), recipe, self.spec, arm, seed, corruption)
         training = trainings.setdefault(training.digest, training)
-        of_model = model_recipe(self.spec, arm, seed, training.digest, *marks)
+        of_model = model_recipe(spec, arm, seed, training.digest, *marks)
         model = digest(of_model)
         return TrainingCell(digest(cell_recipe(model, seed)), model, of_model, arm, seed, corruption, training)
 
@@ -149,8 +158,11 @@ class _TrainingPlanner(Planner):
 class _TrainedModelPlanner(Planner):
     spec: TrainedModelSpec
 
-    def network(self, data: Consortium, seed: int) -> Network:
+    def network(self, model: ModelSpec, data: Consortium, seed: int) -> Network:
         return stored_network(self.spec, data)
+
+    def start_notes(self, model: ModelSpec, data: Consortium, seed: int) -> tuple[str, ...]:
+        return ()
 
     def shortfalls(self, data: Consortium) -> tuple[str, ...]:
         return public_shortfalls(self.spec, data)

@@ -6,7 +6,6 @@ the remedy.  The laws that need numbers (7, 13) see the sites' sizes; nobody nee
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TypeVar
@@ -300,7 +299,7 @@ def real_kernels(case: Case) -> Refusal | None:
 
 def _unfit(network: Network, defences: tuple[ModelDefence, ...], shape: tuple[int, ...]) -> Refusal | None:
     """Tried on random inputs: what fails, and what answers a record otherwise in another batch."""
-    module = copy.deepcopy(network.template).cpu()
+    module = network.module_at(*network.start()).cpu()
     x = random_inputs(_TRIED, shape, network.tokens, Stream(0, ("trial",)).generator())
     kind = ""
     try:

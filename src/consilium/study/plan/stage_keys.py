@@ -46,7 +46,7 @@ def training_recipe(
         "seed": seed,
         "data": spec.data.configuration(),
         "fingerprint": data,
-        "model": spec.model.configuration(),
+        "model": {**spec.model.configuration(), **spec.fine_tuning.configuration()},
         "start": start,
         "federation": arm.federation(spec).configuration(),
         "defences": [d.configuration() for d in learning],
@@ -129,6 +129,9 @@ def start_mark(network: Network) -> str:
     for text in dict.fromkeys(_source(kind) for kind in kinds):
         sha.update(text.encode())
     for tensor in network.start():
+        sha.update(_bytes(tensor.cpu()))
+    for name, tensor in network.constants.items():
+        sha.update(f"{name} is constant;".encode())
         sha.update(_bytes(tensor.cpu()))
     return sha.hexdigest()[:16]
 

@@ -85,7 +85,7 @@ def _timed(plan: Plan, todo: Mapping[str, float]) -> list[tuple[float, float]]:
 
 
 def _seconds(plan: Plan, node: TrainingNode) -> float:
-    data, net = plan.materials.consortium(node.seed), plan.materials.network(node.seed)
+    data, net = plan.materials.consortium(node.seed), plan.materials.network(node.seed, node.arm)
     people = participants(node.spec, node.arm, node.seed, node.corruption, data, net)
     params, buffers = net.start()  # the whole model's: a personalised algorithm's server may hold a part of it
     sample = list(people.values())[:: max(1, len(people) // _SITES)]

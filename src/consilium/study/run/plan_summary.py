@@ -9,7 +9,7 @@ from consilium.measure.accounting.privacy import UNITS, maximum
 from consilium.study.evaluate.shadow_training import shadows_wanted
 from consilium.study.plan.corruption_checks import infection_note
 from consilium.study.plan.nodes import CellNode
-from consilium.study.plan.plan import Plan
+from consilium.study.plan.plan import Plan, model_notes
 from consilium.study.spec.arms import Arm
 from consilium.study.spec.thresholds import canonical_thresholds
 from consilium.study.store.store import Store
@@ -92,6 +92,7 @@ def plan_summary(plan: Plan, store: Store | None) -> dict[str, object]:
             *data.cautions,
             *(note for entry in plan.spec.corruptions if (note := infection_note(entry, data.classes))),
             *(note for seed in plan.spec.seeds for note in plan.materials.planner.notes(seed)),
+            *model_notes(plan),
         ],
         "trainings": len(plan.trainings),
         "trainings_to_do": len(todo),

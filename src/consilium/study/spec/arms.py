@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -18,9 +19,10 @@ from consilium.core.defence import (
     UpdateDefence,
 )
 
+from .fine_tuning import ModelSpec
 from .spec import Choice, FederationSpec, Spec, TrainingSpec
 
-__all__ = ["Arm", "arm_name", "arms", "same_choices"]
+__all__ = ["Arm", "arm_name", "arms", "by_model", "model_key", "models", "same_choices"]
 
 AnyStudy = TypeVar("AnyStudy", bound=Spec)
 
@@ -29,17 +31,18 @@ AnyStudy = TypeVar("AnyStudy", bound=Spec)
 class Arm:
     """One combination: its name, the label chosen on each axis, and the defences in the order of the study.
 
-    ``algorithm`` is None where the arm keeps the study's own.
+    ``algorithm`` and ``network`` are None where the arm keeps the study's own.
     """
 
     name: str
     choices: Mapping[str, str]
     defences: tuple[Defence, ...]
     algorithm: Algorithm | None = None
+    network: ModelSpec | None = None
 
     def study(self, spec: AnyStudy) -> AnyStudy:
-        """``spec`` with this arm's algorithm in the place of the study's own."""
-        return spec.with_algorithm(self.algorithm)
+        """``spec`` with this arm's algorithm and model in the place of the study's own."""
+        return spec.with_algorithm(self.algorithm).with_model(self.network)
 
     def federation(self, spec: TrainingSpec) -> FederationSpec:
         """How this arm of ``spec`` trains."""
@@ -81,6 +84,25 @@ def arms(spec: Spec) -> tuple[Arm, ...]:
     return tuple(_arm(tuple(spec.vary), choices) for choices in itertools.product(*spec.vary.values()))
 
 
+def model_key(model: ModelSpec) -> str:
+    """What tells ``model`` from others in one study."""
+    return json.dumps(model.configuration(), sort_keys=True)
+
+
+def models(spec: Spec) -> dict[str, ModelSpec]:
+    """The models of the study's arms, each by its key, its own first."""
+    varied = [choice.model for choices in spec.vary.values() for choice in choices if choice.model is not None]
+    return {model_key(model): model for model in (spec.start, *varied)}
+
+
+def by_model(spec: Spec, some: Sequence[Arm]) -> list[list[Arm]]:
+    """The arms ``some`` in groups of one and the same model."""
+    groups: dict[str, list[Arm]] = {}
+    for arm in some:
+        groups.setdefault(model_key(arm.study(spec).start), []).append(arm)
+    return list(groups.values())
+
+
 def arm_name(labels: Sequence[str]) -> str:
     """The name of the arm with these ``labels``, one an axis."""
     return " + ".join(label for label in labels if label != "none") or "none"
@@ -97,4 +119,5 @@ def _arm(axes: tuple[str, ...], choices: tuple[Choice, ...]) -> Arm:
         {axis: choice.label for axis, choice in zip(axes, choices, strict=True)},
         tuple(d for choice in choices for d in choice.defences),
         next((c.algorithm for c in choices if c.algorithm is not None), None),
+        next((c.model for c in choices if c.model is not None), None),
     )

@@ -20,12 +20,13 @@ from consilium.core.entry import Entry
 from consilium.core.errors import Refused
 from consilium.core.plain import Json, read_toml
 from consilium.core.threat import CanaryView
-from consilium.learn.architecture import Architecture
 from consilium.learn.models.file import File
 
 from .arms import arm_name
 from .data_table import division_of
 from .federation_table import federation_of
+from .fine_tuning import ModelSpec, model_of
+from .model_axis import inheriting, is_model, of_models
 from .spec import (
     JUDGED,
     AttackSpec,
@@ -92,13 +93,16 @@ def parse(tables: Mapping[str, Any]) -> Spec:
         if name not in tables:
             raise Refused("missing", remedy=f"a study needs name, data and model; give {name}", where=name)
     head = value(StudyHead, {k: v for k, v in tables.items() if k not in _TABLES}, "")
-    model = entry(as_table(tables["model"], "model"), "model", "learn/models")
-    return _of_trained_model(tables, head, model) if isinstance(model, File) else _of_training(tables, head, model)
+    model = model_of(as_table(tables["model"], "model"), "model")
+    if isinstance(model.architecture, File):
+        return _of_trained_model(tables, head, model.architecture)
+    return _of_training(tables, head, model)
 
 
-def _of_training(tables: Mapping[str, Any], head: StudyHead, model: Architecture) -> TrainingSpec:
+def _of_training(tables: Mapping[str, Any], head: StudyHead, model: ModelSpec) -> TrainingSpec:
     federation = federation_of(as_table(tables.get("federation", "fed-avg"), "federation"))
-    vary = _axes(tables.get("vary", {}), partial(_of_algorithms, federation.algorithm))
+    varied = inheriting(tables.get("vary", {}), as_table(tables["model"], "model"))
+    vary = _axes(varied, partial(_of_study, federation.algorithm, model))
     check_read(as_table(tables.get("federation", "fed-avg"), "federation"), federation, vary)
     canaries = _canaries(as_mapping(tables["audit"], "audit")) if "audit" in tables else None
     corruptions = _corruptions(_sequence(tables.get("corruptions", ()), "corruptions"))
@@ -106,7 +110,8 @@ def _of_training(tables: Mapping[str, Any], head: StudyHead, model: Architecture
     _limit_cells(len(head.seeds), vary, len(corruptions))
     return TrainingSpec(
         data=division_of(as_table(tables["data"], "data")),
-        model=model,
+        model=model.architecture,
+        fine_tuning=model.fine_tuning,
         federation=federation,
         vary=vary,
         attacks=attacks,
@@ -137,7 +142,10 @@ def _of_trained_model(tables: Mapping[str, Any], head: StudyHead, model: File) -
 def _axes(
     raw: object, finish: Callable[[tuple[Choice, ...], str], tuple[Choice, ...]]
 ) -> dict[str, tuple[Choice, ...]]:
-    """The axes of defences, and at most one of algorithms; ``finish`` checks the choices of each, at its place."""
+    """The axes of defences, and at most one each of algorithms and of models.
+
+    ``finish`` checks the choices of each, at its place.
+    """
     axes: dict[str, tuple[Choice, ...]] = {}
     arms = 1
     for axis, choices in as_mapping(raw, "vary").items():
@@ -147,15 +155,24 @@ def _axes(
         options = _choices(_sequence(choices, f"vary.{axis}"), f"vary.{axis}")
         axes[axis] = finish(options, f"vary.{axis}")
         arms *= len(axes[axis])
-    several = [axis for axis, choices in axes.items() if any(c.algorithm for c in choices)]
-    if len(several) > 1:
-        raise Refused(
-            "a study has one axis of algorithms", remedy=f"merge it into {several[0]}", where=f"vary.{several[1]}"
-        )
+    _one_axis("algorithms", [axis for axis, choices in axes.items() if any(c.algorithm for c in choices)])
+    _one_axis("models", [axis for axis, choices in axes.items() if any(c.model for c in choices)])
     if arms > _MAX_ARMS:
         raise Refused(f"{arms} arms are more than {_MAX_ARMS}", remedy="vary fewer things at once", where="vary")
     _apart([c.label for choices in axes.values() for c in choices if c.label != "none"])
     return axes
+
+
+def _one_axis(what: str, axes: Sequence[str]) -> None:
+    if len(axes) > 1:
+        raise Refused(f"a study has one axis of {what}", remedy=f"merge it into {axes[0]}", where=f"vary.{axes[1]}")
+
+
+def _of_study(algorithm: Algorithm, model: ModelSpec, choices: tuple[Choice, ...], where: str) -> tuple[Choice, ...]:
+    """What the study itself has is the first choice of an axis of algorithms, or of models."""
+    if any(choice.model is not None for choice in choices):
+        return of_models(model, choices, where)
+    return _of_algorithms(algorithm, choices, where)
 
 
 def _of_algorithms(base: Algorithm, choices: tuple[Choice, ...], where: str) -> tuple[Choice, ...]:
@@ -210,8 +227,12 @@ def _choice(item: object, where: str) -> Choice:
     names = [_name(t.pop("name"), "", at) for t, at in zip(tables, places, strict=True) if "name" in t]
     if len(names) > 1:
         raise Refused(f"one choice has {len(names)} names", remedy=f"keep {names[0]!r} alone", where=where)
-    parts = [entry(t, at, *_DEFENCES, "federate/algorithms") for t, at in zip(tables, places, strict=True)]
     label = names[0] if names else ""
+    if any(is_model(table) for table in tables):
+        if len(tables) > 1:
+            raise Refused("a model is a choice of its own", remedy="give it an axis of its own", where=where)
+        return Choice(label, model=model_of(tables[0], places[0]))
+    parts = [entry(t, at, *_DEFENCES, "federate/algorithms") for t, at in zip(tables, places, strict=True)]
     if isinstance(parts[0], Algorithm) and len(parts) == 1:
         return Choice(label, (), parts[0])
     defences = tuple(one for one in parts if isinstance(one, Defence))
@@ -224,17 +245,24 @@ def _with_labels(choices: Sequence[tuple[int, Choice]]) -> Iterator[tuple[int, C
     """Label choices by their kinds, and those of the same kinds by the knobs in which they differ."""
     alike: dict[str, list[tuple[int, Choice]]] = {}
     for i, choice in choices:
-        alike.setdefault("+".join(d.kind() for d in _entries(choice)), []).append((i, choice))
+        alike.setdefault("+".join(str(knobs["kind"]) for knobs in _knobs(choice)), []).append((i, choice))
     for label, group in alike.items():
-        knobs = [{(j, k): v for j, d in enumerate(_entries(c)) for k, v in d.configuration().items()} for _, c in group]
-        differ = [at for at in knobs[0] if any(other[at] != knobs[0][at] for other in knobs)]
+        knobs = [{(j, k): v for j, table in enumerate(_knobs(c)) for k, v in table.items()} for _, c in group]
+        everywhere = dict.fromkeys(at for one in knobs for at in one)
+        differ = [at for at in everywhere if any(other.get(at) != knobs[0].get(at) for other in knobs)]
         for (i, choice), values in zip(group, knobs, strict=True):
-            detail = ", ".join(f"{knob}={values[j, knob]}" for j, knob in differ if values[j, knob] is not None)
+            detail = ", ".join(f"{at[1]}={values[at]}" for at in differ if values.get(at) is not None)
             yield i, replace(choice, label=f"{label}({detail})" if detail else label)
 
 
-def _entries(choice: Choice) -> tuple[Entry, ...]:
-    return choice.defences if choice.algorithm is None else (choice.algorithm,)
+def _knobs(choice: Choice) -> list[dict[str, Json]]:
+    """The configurations of what a choice stands for."""
+    if choice.model is not None:
+        knobs = choice.model.configuration()
+        low_rank = knobs.get("train")
+        return [{**knobs, "train": None, **low_rank} if isinstance(low_rank, dict) else knobs]
+    parts: tuple[Entry, ...] = choice.defences if choice.algorithm is None else (choice.algorithm,)
+    return [part.configuration() for part in parts]
 
 
 def _attacks(raw: Sequence[object], vary: Mapping[str, tuple[Choice, ...]]) -> tuple[AttackSpec, ...]:

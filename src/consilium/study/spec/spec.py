@@ -28,6 +28,7 @@ from consilium.learn.architecture import Architecture
 from consilium.learn.models.file import File
 from consilium.learn.tasks.single_label import SingleLabel
 
+from .fine_tuning import FineTuning, ModelSpec
 from .toml_binding import check_length
 
 __all__ = [
@@ -210,14 +211,15 @@ class FederationSpec:
 
 @dataclass(frozen=True)
 class Choice:
-    """One choice on an axis: a label, and the defences or the algorithm it stands for, neither for the first.
+    """One choice on an axis: a label, and the defences, the algorithm or the model it stands for, none for the first.
 
-    The first choice is ``none``, or on an axis of algorithms the study's own.
+    The first choice is ``none``, or on an axis of algorithms or models the study's own.
     """
 
     label: str
     defences: tuple[Defence, ...] = ()
     algorithm: Algorithm | None = None
+    model: ModelSpec | None = None
 
 
 @dataclass(frozen=True)
@@ -338,6 +340,16 @@ class Spec(StudyHead, ABC):
     canaries: CanarySpec | None = None
     accept: tuple[Threshold, ...] = ()
     given: Mapping[str, Any] = field(default_factory=dict)
+    fine_tuning: FineTuning = field(default_factory=FineTuning)
+
+    @property
+    def start(self) -> ModelSpec:
+        """The model, where it starts and what of it trains."""
+        return ModelSpec(self.model, self.fine_tuning)
+
+    @abstractmethod
+    def with_model(self, model: ModelSpec | None) -> Self:
+        """The study with ``model`` in the place of its own; None keeps it."""
 
     @abstractmethod
     def with_algorithm(self, algorithm: Algorithm | None) -> Self:
@@ -365,6 +377,12 @@ class TrainingSpec(Spec):
             return self
         return replace(self, federation=replace(self.federation, algorithm=algorithm))
 
+    def with_model(self, model: ModelSpec | None) -> Self:
+        """Architecture, start and what trains."""
+        if model is None:
+            return self
+        return replace(self, model=model.architecture, fine_tuning=model.fine_tuning)
+
     def training_configuration(self) -> dict[str, Json]:
         """That of the federation."""
         return self.federation.configuration()
@@ -386,6 +404,10 @@ class TrainedModelSpec(Spec):
 
     def with_algorithm(self, algorithm: Algorithm | None) -> Self:
         """It has none."""
+        return self
+
+    def with_model(self, model: ModelSpec | None) -> Self:
+        """It has its own."""
         return self
 
     def training_configuration(self) -> None:

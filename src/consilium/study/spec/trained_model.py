@@ -37,12 +37,18 @@ def refuse_training(tables: Mapping[str, Any], corruptions: Sequence[object]) ->
 def without_algorithms(choices: tuple[Choice, ...], where: str) -> tuple[Choice, ...]:
     """``choices`` as they are; refused where one acts in a training, for nothing switches itself off.
 
-    Raises Refused: an algorithm, or a defence of neither the model nor its answers.
+    Raises Refused: an algorithm, a model, or a defence of neither the model nor its answers.
     """
     if any(choice.algorithm is not None for choice in choices):
         raise Refused(
             "a study of a trained model trains nothing, so no algorithm can be varied",
             remedy="remove the axis",
+            where=where,
+        )
+    if any(choice.model is not None for choice in choices):
+        raise Refused(
+            "a study of a trained model is of one model, which is there",
+            remedy="remove the axis, and write a study for each model",
             where=where,
         )
     for defence in (defence for choice in choices for defence in choice.defences):

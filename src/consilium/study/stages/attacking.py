@@ -68,5 +68,5 @@ def _scene(
 
 def _before(context: StageContext, cell: CellNode) -> nn.Module:
     """The model before training."""
-    net = context.network(cell.seed)
+    net = context.network(cell)
     return net.module_at(*net.start()).cpu()

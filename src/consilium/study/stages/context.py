@@ -96,9 +96,9 @@ class StageContext:
         """The records of a seed, divided."""
         return self.plan.materials.consortium(seed)
 
-    def network(self, seed: int) -> Network:
-        """The untrained model of a seed, or the one that the study is of."""
-        return self.plan.materials.network(seed)
+    def network(self, node: CellNode | TrainingNode) -> Network:
+        """The model of ``node`` before its training, or the one that the study is of."""
+        return self.plan.materials.network(node.seed, node.arm)
 
     def observer_replay(self, node: TrainingNode) -> ObserverReplay:
         """The attacks that watch a training."""

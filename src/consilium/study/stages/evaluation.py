@@ -16,6 +16,7 @@ from consilium.study.plan.nodes import CellNode
 from consilium.study.progress.events import PieceDone, ShadowsOver, Skipped
 from consilium.study.progress.outcome import Outcome
 from consilium.study.progress.stage_monitor import Monitor
+from consilium.study.spec.arms import Arm
 from consilium.study.store.error_summary import error_summary
 from consilium.study.store.store import Store, read_stored
 
@@ -38,6 +39,11 @@ class EvaluateStage(Stage):
     """Makes ``cells/<digest>``, and ``models/<digest>`` before it."""
 
     cell: CellNode = field(kw_only=True)
+
+    @property
+    def arm(self) -> Arm:
+        """That of its cell."""
+        return self.cell.arm
 
     def done(self, context: StageContext) -> bool:
         """The cell is ok, with a finding for every attack as the study has it now."""

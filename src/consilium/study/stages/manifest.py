@@ -73,6 +73,7 @@ def cell_record(plan: Plan, cell: CellNode) -> CellEvidence:
             f"data: {data.provenance}",
             *_infection(cell, data.classes),
             *data.notes,
+            *plan.materials.start_notes(cell.seed, cell.arm),
             *weak_knobs(_defences(cell), len(data.classes)),
         ),
         seconds={"training": 0.0, "evaluation": 0.0},

@@ -11,6 +11,7 @@ from consilium.study.evaluate.release import Released, release, unbroken
 from consilium.study.evaluate.sample_answers import sample_answers
 from consilium.study.evaluate.seals import recipe_of
 from consilium.study.plan.nodes import CellNode
+from consilium.study.spec.arms import Arm
 from consilium.study.store.error_summary import error_summary
 from consilium.study.store.store import Store, write_json
 
@@ -31,6 +32,11 @@ class ReleaseStage(Stage):
     """Makes ``models/<digest>`` of a cell that others craft on, before any of them does."""
 
     cell: CellNode = field(kw_only=True)
+
+    @property
+    def arm(self) -> Arm:
+        """That of its cell."""
+        return self.cell.arm
 
     def done(self, context: StageContext) -> bool:
         """The model and its recipe are there."""
@@ -63,7 +69,7 @@ def release_model(context: StageContext, cell: CellNode) -> Released:
     folder, data, origin = context.store.model(cell.model), context.data(cell.seed), origin_of(context, cell)
     path, recipe = folder / "model.safetensors", recipe_of(folder)
     unbroken(path, recipe.get("sha256"))
-    plain = context.network(cell.seed).module_at(*origin.weights()).cpu()
+    plain = context.network(cell).module_at(*origin.weights()).cpu()
     stream = Stream(cell.seed).child("release", cell.model)
     model = release(plain, cell.arm.model, cell.arm.answer, data.public, data.task, path, stream)
     about = {"shape": list(data.shape), "classes": list(data.classes), "sha256": file_digest(path)}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from consilium.study.progress.outcome import Outcome
 from consilium.study.progress.stage_monitor import Monitor
+from consilium.study.spec.arms import Arm
 from consilium.study.store.store import Store
 
 if TYPE_CHECKING:
@@ -34,6 +35,11 @@ class Stage(ABC):
     seed: int
     after: tuple[str, ...] = ()
     exclusive: frozenset[str] = frozenset()
+
+    @property
+    @abstractmethod
+    def arm(self) -> Arm:
+        """The arm that it is of, or one of those that share it."""
 
     @abstractmethod
     def done(self, context: StageContext) -> bool:

@@ -28,7 +28,7 @@ class TrainedBefore(ModelOrigin):
 
     def weights(self) -> tuple[Tensor, Tensor]:
         """Those of its file."""
-        return self.context.network(self.cell.seed).start()
+        return self.context.network(self.cell).start()
 
     def personal(self) -> None:
         """No site has one here."""

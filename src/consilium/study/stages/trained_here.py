@@ -45,7 +45,7 @@ class TrainedHere(ModelOrigin):
             return personal.weights()
         cell, context = self.cell, self.context
         state, _ = context.checkpoint(cell.training)
-        weights = released(cell.node.spec, cell.arm, context.network(cell.seed), state.server)
+        weights = released(cell.node.spec, cell.arm, context.network(cell), state.server)
         if weights is None:
             raise Failed("the algorithm has no model for everyone, and none for a site either")
         return weights
@@ -55,7 +55,7 @@ class TrainedHere(ModelOrigin):
         cell, context = self.cell, self.context
         if not cell.node.federation.algorithm.personal:
             return None
-        net, data = context.network(cell.seed), context.data(cell.seed)
+        net, data = context.network(cell), context.data(cell.seed)
         honest = frozenset(context.asked.honest(cell))
         state, site_states = context.checkpoint(cell.training, str(net.start()[0].device))
         return Personal(

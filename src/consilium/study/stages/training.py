@@ -19,6 +19,7 @@ from consilium.study.progress.callbacks import Watch, training_label
 from consilium.study.progress.events import Waiting
 from consilium.study.progress.outcome import Outcome
 from consilium.study.progress.stage_monitor import Monitor
+from consilium.study.spec.arms import Arm
 from consilium.study.store.error_summary import error_summary
 from consilium.study.store.store import Store, is_trained, read_rounds, write_json
 
@@ -40,6 +41,11 @@ class TrainStage(Stage):
     """Makes ``trainings/<digest>``."""
 
     node: TrainingNode = field(kw_only=True)
+
+    @property
+    def arm(self) -> Arm:
+        """That of its training."""
+        return self.node.arm
 
     def done(self, context: StageContext) -> bool:
         """Its record says so and its last state is there."""
@@ -108,7 +114,7 @@ class TrainStage(Stage):
 
 
 def _rounds(context: StageContext, node: TrainingNode, watch: Watch) -> Trained:
-    spec, net, data = node.spec, context.network(node.seed), context.data(node.seed)
+    spec, net, data = node.spec, context.network(node), context.data(node.seed)
     shape, folder = spec.federation.shape, context.store.training(node.digest)
     whole = exchange(spec, node.arm, node.seed, node.corruption, data, net)
     whole = context.observer_replay(node).beside(whole, net)

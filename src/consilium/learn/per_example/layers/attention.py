@@ -21,7 +21,10 @@ __all__ = ["TakenApart", "taken_apart"]
 
 
 def taken_apart(template: nn.Module) -> nn.Module:
-    """A copy of ``template`` with stand-ins for its attentions, except those with ``bias_k`` or an added zero."""
+    """A copy of ``template`` with stand-ins for its attentions.
+
+    Frozen ones stay, and those with ``bias_k`` or an added zero.
+    """
     module = copy.deepcopy(template)
     if _simple(module):
         return TakenApart(module)  # type: ignore[arg-type]
@@ -33,7 +36,9 @@ def taken_apart(template: nn.Module) -> nn.Module:
 
 
 def _simple(module: nn.Module) -> bool:
-    return type(module) is nn.MultiheadAttention and module.bias_k is None and not module.add_zero_attn
+    if type(module) is not nn.MultiheadAttention or module.bias_k is not None or module.add_zero_attn:
+        return False
+    return all(p.requires_grad for p in module.parameters())
 
 
 class TakenApart(nn.Module):

@@ -1,0 +1,101 @@
+"""The model that a training begins with: built, filled with the weights that it starts from, and partly frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from consilium.core.errors import Refused
+from consilium.core.network import Network
+from consilium.core.random import Stream, scoped
+from consilium.learn.low_rank import LowRank, with_low_rank
+from consilium.learn.trained_parts import freeze_all_but, head_of, named_parts, normalisation_parts
+from consilium.study.spec.fine_tuning import FineTuning, ModelSpec, TrainedParts
+
+from .probe import built
+from .stored_weights import fill_from, stored_weights
+
+__all__ = ["ModelStart", "model_start", "trained_note"]
+
+
+@dataclass(frozen=True, eq=False)
+class ModelStart:
+    """``module`` without additions, its ``head`` where that matters, and notes on its weights for every reader."""
+
+    module: nn.Module
+    tuning: FineTuning
+    head: str = ""
+    notes: tuple[str, ...] = ()
+
+    def adapted(self, stream: Stream) -> nn.Module | None:
+        """``module``, changed in place, with its low-rank additions, drawn from ``stream``; None if it has none."""
+        train = self.tuning.train
+        if train.kind != "lora":
+            return None
+        with scoped(stream):
+            return with_low_rank(self.module, train.rank, train.alpha, self.head)
+
+
+def model_start(model: ModelSpec, shape: tuple[int, ...], outputs: int, stream: Stream, tokens: int = 0) -> ModelStart:
+    """The module of ``model`` for inputs of ``shape`` and so many ``outputs``; the seed's draws come from ``stream``.
+
+    Raises Refused: it cannot be built, the weights do not fit it, or what is to train is not there.
+    """
+    module, tuning = built(model.architecture, shape, outputs, stream, tokens), model.fine_tuning
+    if tuning == FineTuning():
+        return ModelStart(module, tuning)
+    head = head_of(module, shape, tokens) if tuning.weights or tuning.train.kind in ("head", "lora") else ""
+    notes, drawn = _weighted(module, tuning, head)
+    train = tuning.train
+    if train.kind in ("head", "norm", "layers"):
+        freeze_all_but(module, _trained(module, train, head, drawn))
+    return ModelStart(module, tuning, head, notes)
+
+
+def _weighted(module: nn.Module, tuning: FineTuning, head: str) -> tuple[tuple[str, ...], set[str]]:
+    """Notes on the weights, and the parameters that keep what was drawn."""
+    if not tuning.weights:
+        return (), set()
+    stored, own = (
+        stored_weights(tuning),
+        {f"{head}.{name}" for name, _ in module.get_submodule(head).named_parameters()},
+    )
+    lines = fill_from(module, stored, frozenset(own))
+    drawn = {line.partition(" ")[0] for line in lines}
+    note = (
+        f"the model starts from {stored.origin}; a claim of differential privacy does not cover the records that these "
+        "weights were trained on"
+    )
+    anew = f"the head {head} is drawn anew: {', '.join(lines)}"
+    return ((note, anew) if lines else (note,)), drawn
+
+
+def _trained(module: nn.Module, train: TrainedParts, head: str, drawn: set[str]) -> set[str]:
+    """The parameters that train.
+
+    Raises Refused: one that the weights lack does not.
+    """
+    if train.kind == "head":
+        return named_parts(module, [head])
+    parts = normalisation_parts(module) | drawn if train.kind == "norm" else named_parts(module, train.layers)
+    if drawn - parts:
+        raise Refused(
+            f"the weights do not fit {min(drawn)}, and it does not train: the model would answer from random numbers",
+            remedy=f"add {head!r} to train",
+            where="model.train",
+        )
+    return parts
+
+
+def trained_note(net: Network) -> tuple[str, ...]:
+    """How many parameters train, where not all do."""
+    if not net.partly_frozen:
+        return ()
+    sizes = f"trains {net.size:,} of {net.parameters:,} parameters"
+    added = [path for path, layer in net.template.named_modules() if isinstance(layer, LowRank)]
+    if added:
+        sizes = (
+            f"trains {net.size:,} parameters beside {net.parameters:,}: the head, and additions to {', '.join(added)}"
+        )
+    return (f"{sizes}; the others are constants, neither sent nor noised",)
