@@ -18,6 +18,7 @@ from consilium.core.errors import ConsiliumError, MissingExtra, Refused
 from consilium.data.checks.gap_words import GAPS
 
 from ._csv import read_csv
+from ._header import check_no_header
 from ._spelling import NUMBER, exact, plain_text
 
 __all__ = ["check_missing", "gaps_of", "is_parquet", "read_table"]
@@ -55,7 +56,7 @@ def read_table(file: Path, columns: tuple[str, ...] | None, separator: str) -> A
     frame.columns = [plain_text(str(name)) for name in frame.columns]
     frame.index = range(1, len(frame) + 1)
     _check_names(list(frame.columns))
-    _check_no_header(frame)
+    check_no_header(frame)
     return frame
 
 
@@ -123,18 +124,6 @@ def _plain_text(value: object) -> object:
 def _csv(pd: Any, file: Path, columns: tuple[str, ...] | None, separator: str) -> Any:
     names, rows = read_csv(file, columns, separator)
     return pd.DataFrame(rows, columns=names, dtype=object)
-
-
-def _check_no_header(frame: Any) -> None:
-    """Refuse a row that holds its columns' names: two exports in one file, or names given for a file with a header."""
-    names = [name.casefold() for name in frame.columns]
-    first = frame.iloc[:, 0].map(lambda value: isinstance(value, str) and value.casefold() == names[0])
-    for row in frame.index[first]:
-        if [str(value).casefold() for value in frame.loc[row]] == names:
-            raise Refused(
-                f"row {row} holds the names of the columns",
-                remedy="take that line out" if row > 1 else "take that line out, or leave out the knob columns",
-            )
 
 
 def _check_names(names: list[str]) -> None:
