@@ -16,6 +16,7 @@ from pathlib import Path
 
 from consilium.core.errors import Refused
 from consilium.core.records import Omission
+from consilium.data.checks.gap_words import names_no_class
 from consilium.data.checks.look_alikes import drawn, visible_difference
 from consilium.data.checks.omissions import first
 from consilium.data.dataset import TRAIN
@@ -69,6 +70,7 @@ def read_tree(root: Path) -> Tree:
         check_hidden_folders(sorted(part.iterdir()), _ENDINGS)
     used = {part for part, _ in parts}
     unread += [file for folder in folders if used != {root} and folder not in used for file in _below(folder)]
+    _check_named({picture.label for picture in pictures})
     _check_classes(pictures, [*unread, *_hidden_pictures(parts)], parts)
     _check_spelling(picture.file.parent for picture in pictures)
     alone = [str(folder.relative_to(root)) for folder in empty]
@@ -97,6 +99,17 @@ def _pictures(folder: Path) -> tuple[list[Path], list[Path]]:
     files = [entry for entry in entries if entry.is_file() and entry.suffix.lower() in _ENDINGS]
     others = [entry for entry in entries if not entry.is_dir() and entry not in set(files)]
     return files, [*others, *(file for entry in entries if entry.is_dir() for file in _below(entry))]
+
+
+def _check_named(labels: Iterable[str]) -> None:
+    """Refuse a class that is called as programs call a label which is not known."""
+    for label in sorted(labels):
+        if names_no_class(label):
+            raise Refused(
+                f"class {label!r} is called as a program writes a label that is not known",
+                remedy="rename the folder if it is a class, or move it away",
+                where="path",
+            )
 
 
 def _check_classes(pictures: Iterable[Picture], unread: Iterable[Path], parts: list[tuple[Path, int | None]]) -> None:
