@@ -57,8 +57,8 @@ def test_patients_of_one_number_in_two_classes_are_said(root):
     dataset = ImageFolder(str(root), size=5, units=r"(p\d)_").load()
     assert dataset.cautions == (
         "1 of 3 patients have pictures in the folders of several classes, such as that of record 2 ('ill') and record "
-        "4 ('well'), and count as one person each; if every folder numbers its patients anew they are different people: "
-        "put the class's name before the number",
+        "4 ('well'), and count as one person each; if every folder numbers its patients anew they are different "
+        "people: put the class's name before the number",
     )
     assert dataset.records.units.unique().numel() == 3
     assert ImageFolder(str(root), size=5).load().cautions == ()
