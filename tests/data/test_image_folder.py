@@ -53,6 +53,21 @@ def test_patients_are_found_in_file_names(root):
     assert "units: units = '^(q)' finds nothing in p0_0.png" in refusal(root, units="^(q)")
 
 
+def test_patients_of_one_number_in_two_classes_are_said(root):
+    dataset = ImageFolder(str(root), size=5, units=r"(p\d)_").load()
+    assert dataset.cautions == (
+        "1 of 3 patients have pictures in the folders of several classes, such as that of record 2 ('ill') and record "
+        "4 ('well'), and count as one person each; if every folder numbers its patients anew they are different "
+        "people: put the class's name before the number",
+    )
+    assert dataset.records.units.unique().numel() == 3
+    assert ImageFolder(str(root), size=5).load().cautions == ()
+    assert ImageFolder(str(root), size=5, units=r"(\d)\.").load().cautions[0].startswith("4 of 4 patients")
+    for file in (root / "well").iterdir():
+        file.rename(file.with_name(f"well-{file.name}"))
+    assert ImageFolder(str(root), size=5, units=r"((?:well-)?p\d)_").load().cautions == ()
+
+
 def test_colour_is_channels_first_and_pixels_stay_where_they_are(tmp_path):
     pixels = np.zeros((4, 4, 3), np.uint8)
     pixels[0, 3] = (255, 0, 51)

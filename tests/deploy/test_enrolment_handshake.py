@@ -257,3 +257,18 @@ def test_the_servers_noise_is_not_for_machines_that_know_its_seed():
     spec = parse({**STUDY, "vary": {"privacy": [{"kind": "dp-fed-avg", "noise-multiplier": 1.0}]}})
     with pytest.raises(Refused, match="every site receives"):
         check_deployable(spec)
+
+
+def test_sites_that_declare_the_same_numbers_are_named():
+    """One file given to two sites: all that the server can know of it are their numbers."""
+    data = consortium(parse(STUDY), 0)
+    assert elsewhere(data, list(OWN.values())).cautions == ()
+    twins = [*OWN.values(), Enrolment("east", 100, 10, 1.0, True)]
+    (said,) = elsewhere(data, twins).cautions
+    assert said == (
+        "north and east declare the same numbers, 100 training and 10 validation records: was one file given to each? "
+        "Records that stand at two sites count twice, and no claim covers that"
+    )
+    assert said in elsewhere(data, twins).notes
+    assert elsewhere(data, [*OWN.values(), Enrolment("east", 100, 10, 1.0, True, 50)]).cautions == ()
+    assert elsewhere(data, list(REHEARSAL.values())).cautions == ()

@@ -44,6 +44,11 @@ def test_a_finding_nobody_has_is_left_out_by_name():
     figures = {m.name: m for m in multi_label_figures(z, y, torch.arange(N), NAMES, Stream(0))}
     assert figures["auroc[fracture]"].value is None and "none of the records" in figures["auroc[fracture]"].reason
     assert figures["macro_auroc"].value == pytest.approx(metrics.roc_auc_score(y[:, :2], z[:, :2], average="macro"))
+    for name in ("macro_auroc", "macro_average_precision"):
+        said = figures[name].reason
+        assert said == "the mean of 2 of 3 findings: all test records have 'fracture', or none has"
+    whole = multi_label_figures(*findings(), torch.arange(N), NAMES, Stream(0))
+    assert not any(measure.reason for measure in whole)
 
 
 @pytest.mark.parametrize("figure", ["macro_auroc", "macro_average_precision"])

@@ -179,6 +179,22 @@ def test_links_are_not_written_through(done, tmp_path):
     assert precious.read_text() == "precious"
 
 
+def test_a_folder_that_is_a_link_is_said(done, tmp_path, capsys):
+    """Another disk is a fair place for models; that they are there is no secret."""
+    out, disk = done.folder.parent, tmp_path / "disk"
+    capsys.readouterr()
+    Study.of(TABLE).run(out)
+    assert "is a link" not in capsys.readouterr().err
+    (done.folder / "models").rename(disk)
+    (done.folder / "models").symlink_to(disk)
+    out.rename(tmp_path / "real")
+    out.symlink_to("real")
+    Study.of(TABLE).run(out)
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("is a link, and what is written there is stored in") == 2
+    assert f"{done.folder / 'models'} is a link, and what is written there is stored in {disk}" in said
+
+
 def test_a_spreadsheet_takes_nothing_for_a_formula(done):
     edited(done.folder / "study.json", lambda held: [arm.update(name="=1+2") for arm in held["arms"]])
     edited(done.folder / "study.json", lambda held: [cell.update(arm="=1+2") for cell in held["cells"]])

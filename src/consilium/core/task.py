@@ -56,6 +56,13 @@ class Task(Entry, ABC):
     def check_labels(self, y: Tensor, labels: Sequence[str], inputs: tuple[int, ...], where: str) -> None:
         """Raises Refused, with the first record that is wrong, unless ``y`` is what the task needs."""
 
+    def check_variety(self, y: Tensor, labels: Sequence[str], where: str) -> tuple[str, ...]:
+        """Cautions about labels ``y (n, *target)`` that hardly differ, or fit the task's constants badly.
+
+        Raises Refused: the labels are all alike, so nothing can be learned or judged.
+        """
+        return ()
+
     @abstractmethod
     def losses(self, answers: Tensor, y: Tensor) -> Tensor:
         """What training makes small, ``(n,)``: at least 0, differentiable, each of its own record."""

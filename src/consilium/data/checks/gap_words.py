@@ -1,28 +1,42 @@
 """Words for a missing value: gaps in a table, and never a name where patients and sites are named.
 
 ``astype(str)`` of pandas and NumPy turns a missing name into such a word, and -1 is what many programs write for it:
-taken for a name, it makes one person or one hospital of all records without one.
+taken for a name, it makes one person or one hospital of all records without one.  An error of a spreadsheet (#REF!, or
+##### where a column was too narrow) stands in the place of a value that there was: it is no gap and no word.
 """
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["GAPS", "names_nobody"]
+__all__ = ["GAPS", "is_spreadsheet_error", "names_no_class", "names_nobody"]
 
 GAPS = frozenset(
     {
         *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
-        *("#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NUM!", "#NULL!", "#NV", "#BEZUG!", "#WERT!", "########"),
+        *("#NV", "#N/D", "#Н/Д", "#N/B", "#I/T", "#YOK"),
         *("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
     }
 )
 """Texts that mean that nothing is known (pandas, spreadsheets), unless a column's declared categories name them."""
 
+_ERROR = re.compile(r"#{3,}|#\S{2,20}[!?]|#(?:GETTING_DATA|GEEN_GEGEVENS)|(?:Err|Fehler):\d{3}", re.IGNORECASE)
+"""In any language; ##### where a column is too narrow for what it holds, Err:502 by LibreOffice."""
+_NOT_A_NUMBER = frozenset({"nan", "nat", "<na>"})
 _NAMELESS = frozenset(word.casefold() for word in {*GAPS, "NaT"})
 _MINUS_ONE = re.compile(r"-0*1(?:\.0*)?")
 
 
+def is_spreadsheet_error(text: str) -> bool:
+    """Whether ``text`` is what Excel or LibreOffice show in the place of a value, in any language."""
+    return _ERROR.fullmatch(text) is not None
+
+
+def names_no_class(name: str) -> bool:
+    """Whether ``name`` is what a program writes for a label that is not known; None may be a class."""
+    return name.casefold() in _NOT_A_NUMBER or is_spreadsheet_error(name)
+
+
 def names_nobody(name: str) -> bool:
-    """Whether ``name`` is a word for a missing one, in any capitals, or -1."""
-    return name.casefold() in _NAMELESS or _MINUS_ONE.fullmatch(name) is not None
+    """Whether ``name`` is a word for a missing one, in any capitals, -1, or an error of a spreadsheet."""
+    return name.casefold() in _NAMELESS or _MINUS_ONE.fullmatch(name) is not None or is_spreadsheet_error(name)

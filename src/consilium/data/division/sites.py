@@ -61,8 +61,9 @@ def gather(
     _check_shares(sites, public, validation, test, non_members)
     source_data = verified(source.load_for(task), task)
     named = check_names(source_data, shared_patients=shared_patients)
+    varied = task.check_variety(source_data.records.y, source_data.classes, source_data.name)
     scaled = () if source_data.inputs.tokens else (*check_scales(source_data), *check_columns(source_data))
-    cautions = (*source_data.cautions, *named, *scaled)
+    cautions = (*source_data.cautions, *varied, *named, *scaled)
     dataset, duplicates = deduplicate(source_data)
     check_whole(source_data, dataset, task, "exact duplicates", "keep one copy of these records, where they belong")
     check_patients(dataset)
@@ -208,6 +209,8 @@ def _notes(dataset: Dataset, partition: Partition, test: float, test_records: Re
         names = [dataset.key_name(key) for key in torch.unique(dataset.keys).tolist()]
         shown = ", ".join(first(names))
         yield f"the data come from {len(names)} sites ({shown}), which partition {partition.kind()} mixes"
+    if task.counted:
+        yield from _unranked(test_records, dataset.classes)
     if not task.exclusive:
         return
     absent = sorted(set(range(len(dataset.classes))) - set(dataset.records.y.tolist()))
@@ -218,6 +221,17 @@ def _notes(dataset: Dataset, partition: Partition, test: float, test_records: Re
     if untested:
         classes = ", ".join(repr(dataset.classes[label]) for label in sorted(untested))
         yield f"the test set has no record of {classes}: no figure on it speaks of them"
+
+
+def _unranked(test_records: Records, labels: tuple[str, ...]) -> Iterator[str]:
+    """A note on findings of which all test records have one answer: they have no AUROC."""
+    counts = zip(labels, test_records.y.sum(0).tolist(), strict=True)
+    constant = [repr(label) for label, count in counts if count in (0, len(test_records))]
+    if constant:
+        yield (
+            f"all test records have {', '.join(first(constant))}, or none has: the macro figures are means of "
+            f"{len(labels) - len(constant)} of {len(labels)} findings"
+        )
 
 
 def _check_shares(sites: int, public: float, validation: float, test: float, non_members: float) -> None:

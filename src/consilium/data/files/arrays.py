@@ -25,8 +25,11 @@ __all__ = ["check_digits", "identities", "inputs", "labels", "numbered"]
 
 _Array = npt.NDArray[Any]
 _CHANNELS = (1, 3)
-_SHORTENED = re.compile(r"\d[.,]\d+[eE]\+?\d+|\d[eE]\+\d+")
+_SHORTENED = re.compile(r"[+-]?\d{1,3}(?:[.,]\d*[eE]\+?|[eE]\+)\d+(?:\.0*)?")
 """A long number as spreadsheets write it: its last digits are gone."""
+_BARE = re.compile(r"[+-]?\d[eE](?:0?[5-9]|[1-9]\d{1,2})(?:\.0*)?")
+"""The same without a sign and a mark, from a hundred thousand on; or hexadecimal, if other names are."""
+_HEXADECIMAL = re.compile(r"(?=[\da-fA-F]*[a-dfA-DF])(?=[a-fA-F]*\d)[\da-fA-F]{3,}")
 
 
 def inputs(array: _Array, where: str) -> Tensor:
@@ -108,13 +111,16 @@ def identities(values: Sequence[object], where: str, places: Sequence[str] = ())
     Raises Refused: a name is empty, missing or a float without exact digits.
     """
     names = []
+    hexadecimal: bool | None = None  # looked up where it matters
     for number, value in enumerate(values):
         place = places[number] if places else f"record {number}"
         if isinstance(value, float) and not (abs(value) < 2**53 and value.is_integer()):
             why = "NaN is not a name" if math.isnan(value) else "a float does not keep all digits of a name"
             raise Refused(f"{place} is named {value:g}: {why}", remedy="store names as text", where=where)
         name = _as_name(_text(value))
-        if _SHORTENED.fullmatch(name):
+        if _BARE.fullmatch(name) and hexadecimal is None:
+            hexadecimal = any(_HEXADECIMAL.fullmatch(str(other)) for other in values)
+        if _SHORTENED.fullmatch(name) or (_BARE.fullmatch(name) and not hexadecimal):
             reason = f"{place} is named {name}: a spreadsheet has shortened it, and others may bear the same"
             raise Refused(reason, remedy="export names as text", where=where)
         if not name:

@@ -17,11 +17,12 @@ import numpy.typing as npt
 
 from consilium.core.errors import Refused
 
+from ._measured_words import measured_words
 from ._spelling import NUMBER, UNSEEN
 
 __all__ = ["numbers", "plain_words"]
 
-_UNIT = r"(?:[%‰°€$£]|\s[^\d\s]{1,8}|(?!(?i:st|nd|rd|th)\Z)(?:[^\W\d_]{2,8}|[glLmshdykK])(?:/\w{1,8})*)"
+_UNIT = r"(?:[%‰€$£]|°[CFKcfk]?|\s[^\d\s]{1,8}|(?!(?i:st|nd|rd|th)\Z)(?:[^\W\d_]{2,8}|[glLmshdykK])(?:/\w{1,8})*)"
 _MARKED = re.compile(rf"(?P<mark>[<>≤≥~≈$€£±]?=?)\s*[+\-−–]?\s*\d[\d.,'’\s]*(?P<unit>{_UNIT}?)")
 _MONTH = r"(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}\.?"
 _DATE = re.compile(
@@ -37,6 +38,8 @@ _GROUPED = {
 }
 """The marks in numbers whose digits may stand in groups of three."""
 _DIGITS = r"\d[\d.,'’\s]*"
+_ALONE = "write the number alone, or drop the column"
+_SPAN = r"(?i:y|yrs?|years?|m|mo|mths?|months?|w|wks?|weeks?|d|days?|h|hrs?|hours?|min|mins|minutes?|s|sec)"
 _EXPORTED = (
     (rf"['’‘`´]\s*[+-]?{_DIGITS}", "take the apostrophe out, with which spreadsheets mark text"),
     (rf'=\s*"\s*[+-]?{_DIGITS}"', "export values and no formulas: take the sign = and the quotes out"),
@@ -45,8 +48,17 @@ _EXPORTED = (
     (r"[+-]?(?:\d+[.,]\d*|[.,]\d+|\d+(?=[dD][+-]))[dDeE][+-]?\d+", "write it with a point and an e, as in 1.5e2"),
     (r"[+-]?0(?:[xX][\da-fA-F]+|[bB][01]+|[oO][0-7]+)", "write it as a decimal number, as in 76 for 0x4c"),
     (rf"[+-]?\d+(?:{UNSEEN}+\d+)+(?:[.,]\d*)?", "take the blanks between its digits out"),
+    (rf"[+-]?{_DIGITS}(?:±|\+/-|\+-)\s*{_DIGITS}", "store the number and its error in a column each"),
+    (rf"[+-]?(?:{_DIGITS}[x×*·]\s?)?10(?:\^|\*\*|e)[+-]?\d+", "write powers of ten with an e, as in 1e5"),
+    (rf"[+-]?\d*[.,]\d+\s?[*†‡§#^!]+|[*†‡§]+\s?[+-]?{_DIGITS}", "take the mark out of the cell"),
+    (r"[+-]?(?:\d+\s?)?[¼½¾⅓⅔⅛⅜⅝⅞]", "write fractions as decimals, as in 1.5 for 1½"),
+    (rf"(?:\d+\s?{_SPAN}[,\s]*){{2,}}", "write the duration in one unit, as in 27 for 2y3m"),
+    (
+        rf"[+-]?{_DIGITS}\(\s*[+-]?{_DIGITS}(?:[-–,;]\s*{_DIGITS})?\)",
+        "store each of the numbers in a column of its own",
+    ),
 )
-"""Numbers as accountants, spreadsheets, SAP, Fortran and devices write them, and what to do."""
+"""Numbers as accountants, spreadsheets, SAP, Fortran, devices and tables in papers write them, and what to do."""
 _HINTS = (
     *((re.compile(looks), hint) for looks, hint in _EXPORTED),
     (_DATE, "turn dates into a number such as an age, or drop the column"),
@@ -85,18 +97,22 @@ def numbers(
     if len(bad) == len(texts) and len(marked) <= _FEW:
         marked = _measurements(marked)
     alike = len(texts) - len(bad) + sum(texts[i] in marked for i in bad)
-    if 2 * alike < len(texts):
+    if 2 * alike >= len(texts):
+        why = f"{alike} of its {len(texts)} values are numbers, or look like numbers or dates"
+        raise _refusal(texts[bad[0]], rows[bad[0]], name, why, f"{hint}, or declare its categories")
+    why = measured_words(texts)
+    if not why:
         return None
-    why = f"{alike} of its {len(texts)} values are numbers, or look like numbers or dates"
-    raise _refusal(texts[bad[0]], rows[bad[0]], name, why, f"{hint}, or declare its categories")
+    place = next((i for i in bad if re.search(r"\d", texts[i])), bad[0])
+    raise _refusal(texts[place], rows[place], name, why, f"{_hint([texts[place]], _ALONE)}, or declare its categories")
 
 
-def _hint(bad: Sequence[str]) -> str:
-    """What to do about the first of the texts that are no numbers.
+def _hint(bad: Sequence[str], otherwise: str = "mend the cell, or add it to missing") -> str:
+    """What to do about the first of the texts that are no numbers; ``otherwise`` where none of ``_HINTS`` fits.
 
     No other decimal mark is offered where the marks seem to part thousands: each number would be divided by a thousand.
     """
-    hint = next((hint for looks, hint in _HINTS if looks.fullmatch(bad[0])), "mend the cell, or add it to missing")
+    hint = next((hint for looks, hint in _HINTS if looks.fullmatch(bad[0])), otherwise)
     mark, grouped = _GROUPED.get(hint, ("", _PAIR))
     if not mark or not all(grouped.fullmatch(text) for text in bad if mark in text):
         return hint

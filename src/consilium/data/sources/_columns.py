@@ -17,6 +17,7 @@ import numpy.typing as npt
 from consilium.core.errors import Refused
 from consilium.core.inputs import Column
 
+from ._measured_words import measured_words
 from ._spelling import NUMBER, check_words_apart
 
 __all__ = ["Encoded", "check_classes", "encode_numbers", "encode_words"]
@@ -105,13 +106,18 @@ def check_classes(words: Sequence[str], name: str) -> None:
     present = set(words)
     numbers = all(NUMBER.fullmatch(word) for word in present)
     fractions = numbers and not all(float(word).is_integer() for word in present)
-    if len(present) > (_MANY_FRACTIONS if fractions else _MANY):
+    marked = not numbers and bool(measured_words(words))
+    if marked or len(present) > (_MANY_FRACTIONS if fractions else _MANY):
         raise Refused(
-            f"the label column {name!r} holds {len(present)} different {'numbers' if numbers else 'words'}: "
+            f"the label column {name!r} holds {len(present)} different {_shown(numbers, marked)}: "
             "classification needs classes",
             remedy="group them into classes in the file, name another label, or declare its categories",
             where="label",
         )
+
+
+def _shown(numbers: bool, marked: bool) -> str:
+    return "numbers" if numbers else "words that hold numbers" if marked else "words"
 
 
 def encode_words(values: npt.NDArray[Any], declared: tuple[str, ...] | None, name: str, rows: Sequence[int]) -> Encoded:

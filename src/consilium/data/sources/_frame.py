@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from consilium.core.errors import ConsiliumError, MissingExtra, Refused
-from consilium.data.checks.gap_words import GAPS
+from consilium.data.checks.gap_words import GAPS, is_spreadsheet_error
 
 from ._csv import read_csv
+from ._header import check_no_header
 from ._spelling import NUMBER, exact, plain_text
 
 __all__ = ["check_missing", "gaps_of", "is_parquet", "read_table"]
@@ -55,7 +56,7 @@ def read_table(file: Path, columns: tuple[str, ...] | None, separator: str) -> A
     frame.columns = [plain_text(str(name)) for name in frame.columns]
     frame.index = range(1, len(frame) + 1)
     _check_names(list(frame.columns))
-    _check_no_header(frame)
+    check_no_header(frame)
     return frame
 
 
@@ -63,7 +64,11 @@ def gaps_of(frame: Any, missing: Collection[str], listed: Mapping[str, Sequence[
     """The gaps of ``frame``, as a frame of bool: no value, a word of ``missing``, or one of ``GAPS``.
 
     A word among its column's declared categories is not a gap.
+
+    Raises Refused: a cell holds an error of a spreadsheet that is neither declared nor among ``missing``.
     """
+    for name in frame.columns:
+        _check_errors(frame[name], {*missing, *listed.get(name, ())})
     words = {*missing, *GAPS}
     return frame.apply(lambda column: column.isna() | _among(column, words - set(listed.get(column.name, ()))))
 
@@ -81,6 +86,21 @@ def check_missing(frame: Any, missing: Collection[str]) -> None:
             near = near or difflib.get_close_matches(word, short, n=1)
             remedy = f"did you mean {near[0]!r}?" if near else "take it out"
             raise Refused(f"it names {word!r}, which no cell contains", remedy=remedy, where="missing")
+
+
+def _check_errors(column: Any, declared: Collection[str]) -> None:
+    """Refuse an error of a spreadsheet, such as #REF!, in the place of a value."""
+    texts = {text for text in column.unique() if isinstance(text, str)} if column.dtype.kind not in "iufb" else set()
+    errors = sorted(text for text in texts - set(declared) if is_spreadsheet_error(text))
+    if errors:
+        rows = column.index[column.isin(errors)]
+        error = column[rows[0]]
+        raise Refused(
+            f"column {column.name!r} holds {error!r} in row {rows[0]}, and such errors in {len(rows)} of its "
+            f"{len(column)} rows: a spreadsheet shows them in the place of a value",
+            remedy=f"mend the cells and export them again; or add {error!r} to missing if the values are not known",
+            where="missing",
+        )
 
 
 def _among(column: Any, words: Collection[str]) -> Any:
@@ -123,18 +143,6 @@ def _plain_text(value: object) -> object:
 def _csv(pd: Any, file: Path, columns: tuple[str, ...] | None, separator: str) -> Any:
     names, rows = read_csv(file, columns, separator)
     return pd.DataFrame(rows, columns=names, dtype=object)
-
-
-def _check_no_header(frame: Any) -> None:
-    """Refuse a row that holds its columns' names: two exports in one file, or names given for a file with a header."""
-    names = [name.casefold() for name in frame.columns]
-    first = frame.iloc[:, 0].map(lambda value: isinstance(value, str) and value.casefold() == names[0])
-    for row in frame.index[first]:
-        if [str(value).casefold() for value in frame.loc[row]] == names:
-            raise Refused(
-                f"row {row} holds the names of the columns",
-                remedy="take that line out" if row > 1 else "take that line out, or leave out the knob columns",
-            )
 
 
 def _check_names(names: list[str]) -> None:

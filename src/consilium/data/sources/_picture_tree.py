@@ -4,7 +4,7 @@
 
 Files of other endings, folders in the place of files and folders that are no split are counted; a class of which no
 picture is read is refused, and so are two classes whose names differ only by case, blanks or the coding of accents.
-Names that start with a point belong to the system and are ignored.
+Names of the operating system and hidden ones are counted, and a split or class that is hidden is refused.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from pathlib import Path
 
 from consilium.core.errors import Refused
 from consilium.core.records import Omission
+from consilium.data.checks.gap_words import names_no_class
 from consilium.data.checks.look_alikes import drawn, visible_difference
 from consilium.data.checks.omissions import first
 from consilium.data.dataset import TRAIN
 from consilium.data.files.origin import check_printable
 from consilium.data.files.split_names import check_one_spelling, split_named
+
+from ._hidden_files import check_hidden_folders, hidden_omissions, is_hidden, is_system_file
 
 __all__ = ["FORMATS", "Picture", "Tree", "read_tree"]
 
@@ -49,6 +52,7 @@ class Tree:
 
 def read_tree(root: Path) -> Tree:
     """The pictures below ``root``; refused, by name, where a class has none that is read.  Raises OSError."""
+    check_hidden_folders(sorted(root.iterdir()), _ENDINGS)
     children = _entries(root)
     folders = [child for child in children if child.is_dir()]
     parts = _parts(folders, root)
@@ -63,13 +67,15 @@ def read_tree(root: Path) -> Tree:
             empty += [label] if not files and not others else []
             pictures += [Picture(file, label.name, split) for file in files]
             unread += others
+        check_hidden_folders(sorted(part.iterdir()), _ENDINGS)
     used = {part for part, _ in parts}
     unread += [file for folder in folders if used != {root} and folder not in used for file in _below(folder)]
-    _check_classes(pictures, unread, parts)
+    _check_named({picture.label for picture in pictures})
+    _check_classes(pictures, [*unread, *_hidden_pictures(parts)], parts)
     _check_spelling(picture.file.parent for picture in pictures)
     alone = [str(folder.relative_to(root)) for folder in empty]
     folders_left = (Omission("folders without a picture", len(alone), "", first(alone)),) if alone else ()
-    return Tree(tuple(pictures), (*_omitted(unread, root), *folders_left))
+    return Tree(tuple(pictures), (*_omitted(unread, root), *hidden_omissions(root), *folders_left))
 
 
 def _parts(folders: list[Path], root: Path) -> list[tuple[Path, int | None]]:
@@ -93,6 +99,17 @@ def _pictures(folder: Path) -> tuple[list[Path], list[Path]]:
     files = [entry for entry in entries if entry.is_file() and entry.suffix.lower() in _ENDINGS]
     others = [entry for entry in entries if not entry.is_dir() and entry not in set(files)]
     return files, [*others, *(file for entry in entries if entry.is_dir() for file in _below(entry))]
+
+
+def _check_named(labels: Iterable[str]) -> None:
+    """Refuse a class that is called as programs call a label which is not known."""
+    for label in sorted(labels):
+        if names_no_class(label):
+            raise Refused(
+                f"class {label!r} is called as a program writes a label that is not known",
+                remedy="rename the folder if it is a class, or move it away",
+                where="path",
+            )
 
 
 def _check_classes(pictures: Iterable[Picture], unread: Iterable[Path], parts: list[tuple[Path, int | None]]) -> None:
@@ -162,9 +179,16 @@ def _below(folder: Path) -> list[Path]:
     return files
 
 
+def _hidden_pictures(parts: list[tuple[Path, int | None]]) -> list[Path]:
+    """The pictures straight in the folder of a class whose own names are hidden."""
+    labels = [entry for part, _ in parts for entry in _entries(part) if entry.is_dir()]
+    hidden = [file for label in labels for file in label.iterdir() if is_hidden(file) and not is_system_file(file)]
+    return [file for file in hidden if file.suffix.lower() in _ENDINGS]
+
+
 def _entries(folder: Path) -> list[Path]:
-    """The entries of ``folder``, in alphabetical order; a name that is not text is refused."""
-    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    """What is seen in ``folder``, in alphabetical order; a name that is not text is refused."""
+    entries = sorted(entry for entry in folder.iterdir() if not is_hidden(entry) and not is_system_file(entry))
     for entry in entries:
         check_printable(entry)
     return entries

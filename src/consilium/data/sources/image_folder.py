@@ -90,6 +90,7 @@ class ImageFolder(Source):
             bundled=False,
             notes=(f"every picture was resized as a whole to {self.size} x {self.size} pixels",),
             unit_names=unit_names,
+            cautions=_in_several_classes(y, units, classes),
             omitted=tree.omitted,
             inputs=Inputs(preparation=self._preparation(), patients=self.units is not None),
         )
@@ -122,6 +123,25 @@ class ImageFolder(Source):
             if match is None or not match[1]:
                 raise Refused(f"units = {self.units!r} finds nothing in {file.name}", where="units")
         return numbered(identities([match[1] for match in matches if match], "units", [file.name for file in files]))
+
+
+def _in_several_classes(y: Tensor, units: Tensor | None, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """A caution about patients in the folders of several classes, as where each folder numbers its own from 1."""
+    if units is None:
+        return ()
+    pairs = torch.unique(torch.stack([units, y]), dim=1)
+    patients, counts = torch.unique(pairs[0], return_counts=True)
+    several = patients[counts > 1]
+    if not len(several):
+        return ()
+    records = (units == several[0]).nonzero().flatten().tolist()
+    other = next(record for record in records if y[record] != y[records[0]])
+    one, two = classes[int(y[records[0]])], classes[int(y[other])]
+    return (
+        f"{len(several)} of {len(patients)} patients have pictures in the folders of several classes, such as that of "
+        f"record {records[0]} ({one!r}) and record {other} ({two!r}), and count as one person each; if every folder "
+        "numbers its patients anew they are different people: put the class's name before the number",
+    )
 
 
 def _groups(pattern: str) -> int:

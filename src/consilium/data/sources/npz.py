@@ -78,7 +78,9 @@ class NPZ(Source):
             classes=classes,
             provenance=stated([file]),
             bundled=False,
-            notes=() if self.classes else ("the list of classes was read from the labels; name them by classes",),
+            notes=()
+            if self.classes or (task is not None and not task.whole)
+            else ("the list of classes was read from the labels; name them by classes",),
             key_names=dataset.key_names,
             unit_names=dataset.unit_names,
             omitted=by_site("arrays not read", [""] * len(unread), first(unread)),

@@ -31,7 +31,25 @@ def elsewhere(data: Consortium, enrolled: Sequence[Enrolment]) -> Consortium:
         "the sites are machines: numbers of records as they declared them, accuracy as they reported it",
         *(f"inputs agreed by every site: sha256 {digest}" for digest in {one.inputs for one in enrolled} if digest),
     )
-    return replace(data, sites=sites, notes=notes, removed={}, cautions=(), declared=True)
+    cautions = _equal_numbers(enrolled)
+    return replace(data, sites=sites, notes=(*notes, *cautions), removed={}, cautions=cautions, declared=True)
+
+
+def _equal_numbers(enrolled: Sequence[Enrolment]) -> tuple[str, ...]:
+    """A caution about sites with records of their own that declare the same numbers, as two with one file would.
+
+    The server knows nothing else that would tell: a digest of records would be a test of who is among them.
+    """
+    sites: dict[tuple[int, int, int], list[str]] = {}
+    for one in enrolled:
+        if one.own:
+            sites.setdefault((one.train, one.validation, one.units), []).append(one.site)
+    return tuple(
+        f"{' and '.join(names)} declare the same numbers, {train} training and {validation} validation records: was one "
+        "file given to each? Records that stand at two sites count twice, and no claim covers that"
+        for (train, validation, _), names in sites.items()
+        if len(names) > 1
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,7 @@ from consilium.core.errors import Refused
 from consilium.core.finding import Measure
 from consilium.core.random import Stream
 from consilium.core.task import Task
+from consilium.data.checks.omissions import first
 from consilium.data.checks.verify import first_wrong
 from consilium.learn.rounding import rounding
 from consilium.measure.tasks.masks import dice, mask_figures
@@ -79,6 +80,7 @@ class Masks(Task):
         wanted = (len(labels), *spatial) if self.nested else spatial
         if tuple(y.shape[1:]) != wanted:
             raise Refused(f"a mask has shape {tuple(y.shape[1:])}, not {wanted}", remedy="store it so", where=where)
+        self._check_numbering(y, labels, where)
         most = 1 if self.nested else len(labels) - 1
         odd = ((y < 0) | (y > most)).flatten(1).any(1)
         if odd.any():
@@ -89,6 +91,33 @@ class Masks(Task):
                 remedy="store 0 and 1 for each label" if self.nested else "number the labels from 0, the background",
                 where=where,
             )
+
+    def _check_numbering(self, y: Tensor, labels: Sequence[str], where: str) -> None:
+        """Refuse numbers with gaps where nobody names them: 0 and 255 are two labels and not 256."""
+        present = torch.unique(y).tolist()
+        if self.nested or tuple(labels) != self.names(y) or len(present) in (1, present[-1] + 1) or present[0] < 0:
+            return
+        shown = ", ".join(map(str, present[:5])) + (", ..." if len(present) > 5 else "")
+        raise Refused(
+            f"the pixels of masks hold {shown}: as labels these would be 0 to {present[-1]}, with gaps",
+            remedy=f"number the labels 0, 1, ... (numpy.searchsorted([{shown}], y)), or name all of them by classes",
+            where=where,
+        )
+
+    def check_variety(self, y: Tensor, labels: Sequence[str], where: str) -> tuple[str, ...]:
+        """A caution by name for labels that no pixel bears.
+
+        Raises Refused: every pixel of every mask bears one label.
+        """
+        planes = [y[:, k] != 0 if self.nested else y == k for k in range(len(labels))]
+        there = [bool(plane.any()) for plane in planes]
+        if not any(plane_there and not bool(plane.all()) for plane_there, plane in zip(there, planes, strict=True)):
+            reason = f"all pixels of the {len(y)} masks are alike: there is nothing to tell apart"
+            raise Refused(reason, remedy="give masks in which a part is marked", where=where)
+        absent = [name for name, some in zip(labels, there, strict=True) if not some]
+        if not absent:
+            return ()
+        return (f"no pixel of any mask bears {', '.join(map(repr, first(absent)))}: no figure speaks of it",)
 
     def losses(self, answers: Tensor, y: Tensor) -> Tensor:
         """Cross-entropy, the mean over pixels, and 1 - soft Dice."""

@@ -21,6 +21,7 @@ from consilium.core.errors import Refused
 from consilium.core.finding import Measure
 from consilium.core.random import Stream
 from consilium.core.task import Task
+from consilium.data.checks.omissions import first
 from consilium.data.checks.verify import first_wrong
 from consilium.learn.rounding import rounding
 from consilium.measure.tasks.multi_label import multi_label_figures
@@ -72,6 +73,21 @@ class MultiLabel(Task):
                 remedy="store 1 where a finding is present, 0 where it is absent",
                 where=where,
             )
+
+    def check_variety(self, y: Tensor, labels: Sequence[str], where: str) -> tuple[str, ...]:
+        """A caution by name for findings that every record has, or none.
+
+        Raises Refused: no finding is in some of the records alone.
+        """
+        n, present = len(y), y.sum(0).tolist()
+        constant = [name for name, count in zip(labels, present, strict=True) if count in (0, n)]
+        if len(constant) == len(labels):
+            reason = f"every finding is in all of the {n} records, or in none: there is nothing to tell apart"
+            raise Refused(reason, remedy="give records with and without a finding", where=where)
+        if not constant:
+            return ()
+        names = ", ".join(map(repr, first(constant)))
+        return (f"{len(constant)} of {len(labels)} findings ({names}) are in all of the {n} records, or in none",)
 
     def losses(self, answers: Tensor, y: Tensor) -> Tensor:
         """Binary cross-entropy, the mean over the findings."""

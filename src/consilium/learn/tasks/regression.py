@@ -29,6 +29,8 @@ from ._answers import accuracy, no_figures
 __all__ = ["Regression"]
 
 _STRATA = 5
+_NARROW = 0.01
+"""Labels that reach over less of the declared range are hardly told apart."""
 _CONSTANT = 1e-3
 """Answers that spread less than this share of the range are all the same."""
 
@@ -79,6 +81,30 @@ class Regression(Task):
                 remedy="declare a range that holds every possible value (task.low, task.high)",
                 where=where,
             )
+
+    def check_variety(self, y: Tensor, labels: Sequence[str], where: str) -> tuple[str, ...]:
+        """Cautions about a range far wider than the labels, and a tolerance that one answer meets for all records.
+
+        Raises Refused: a quantity that is the same in every record.
+        """
+        spread = (y.amax(0).double() - y.amin(0).double()).tolist()
+        shares = {name: width / (self.high - self.low) for name, width in zip(labels, spread, strict=True)}
+        for name, share in shares.items():
+            if share == 0:
+                reason = f"{name!r} is the same number in all of the {len(y)} records: there is nothing to learn"
+                raise Refused(
+                    reason, remedy="leave this quantity out, or give records in which it differs", where=where
+                )
+        narrow = [
+            f"{name!r} reaches over {share:.2g} of the declared range {self.low:g} to {self.high:g} only: is it the "
+            "range of another unit?"
+            for name, share in shares.items()
+            if share < _NARROW
+        ]
+        if max(spread) <= 2 * self.tolerance:
+            narrow.append(f"one answer is right for all records: no two labels are further apart than twice the "
+                f"tolerance of {self.tolerance:g}")  # fmt: skip
+        return tuple(narrow)
 
     def losses(self, answers: Tensor, y: Tensor) -> Tensor:
         """Squared error as shares of the range, the mean over the quantities."""

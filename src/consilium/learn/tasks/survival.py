@@ -37,6 +37,8 @@ from ._answers import accuracy, no_figures
 __all__ = ["Survival"]
 
 _COLLAPSED = 1e-3
+_MOST = 0.95
+"""So many of the times in one interval are hardly told apart."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,31 @@ class Survival(Task):
             raise Refused(
                 f"{first_wrong(odd)} an event that is neither 0 nor 1", remedy="store 1 for an event", where=where
             )
+
+    def check_variety(self, y: Tensor, labels: Sequence[str], where: str) -> tuple[str, ...]:
+        """A caution where nobody has the event by the horizon, or nearly all times lie in one interval.
+
+        Raises Refused: no event, or all times in one interval.
+        """
+        n, events = len(y), int((y[:, 1] > 0.5).sum())
+        if not events:
+            reason = f"none of the {n} records has an event: there is nothing to foretell"
+            raise Refused(reason, remedy="store 1 for an event; or give a longer follow-up", where=where)
+        places, counts = torch.unique(torch.bucketize(y[:, 0].double(), self._ends), return_counts=True)
+        most = int(counts.argmax())
+        interval, count = self._interval(int(places[most])), int(counts[most])
+        if count == n:
+            raise Refused(
+                f"all {n} times lie {interval}, and are one to the task",
+                remedy=f"declare cuts among them ({float(y[:, 0].min()):g} to {float(y[:, 0].max()):g}), in their unit",
+                where=where,
+            )
+        notes = []
+        if count >= _MOST * n:
+            notes.append(f"{count} of {n} times lie {interval}: are the cuts in another unit?")
+        if not bool(self._judged(y)[1].any()):
+            notes.append(f"none of the {events} events is by the horizon {self.horizon:g}: one answer is right for all")
+        return tuple(notes)
 
     def losses(self, answers: Tensor, y: Tensor) -> Tensor:
         """The negative log-likelihood."""
@@ -162,6 +189,13 @@ class Survival(Task):
         at = self._log_survival(answers.detach().double().cpu()).exp()[:, self._place_of_horizon() - 1]
         ends = torch.quantile(at, torch.tensor([0.025, 0.975], dtype=torch.float64))
         return bool(ends[1] - ends[0] < _COLLAPSED)
+
+    def _interval(self, place: int) -> str:
+        """Where the times of interval ``place`` lie; the last place is beyond all cuts."""
+        ends = (0.0, *self.cuts)
+        return f"beyond the last cut, {ends[-1]:g}" if place == len(self.cuts) else (
+            f"in one interval, {ends[place]:g} to {ends[place + 1]:g}"
+        )  # fmt: skip
 
     def _place_of_horizon(self) -> int:
         """How many intervals end at or before the horizon."""

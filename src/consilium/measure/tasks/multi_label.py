@@ -13,6 +13,7 @@ Source: Hanley and McNeil 1982 (AUROC); Davis and Goadrich 2006 (no interpolatio
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -32,6 +33,8 @@ from consilium.measure.ranking import Ranking
 __all__ = ["average_precisions", "multi_label_figures"]
 
 _Floats = NDArray[np.float64]
+_SHOWN = 5
+"""Findings that are named; the others are counted."""
 
 
 def multi_label_figures(
@@ -92,7 +95,17 @@ def _ranked(logits: Tensor, y: Tensor, units: Tensor, labels: Sequence[str], str
             _measure(f"{name}[{labels[k]}]", values[j], samples[j], chance[j], n, scarcest[j])
             for j, k in enumerate(ranked)
         ]
-    return [*macro, *each, *_unranked(labels, present, n)]
+    return [*_means_of(macro, labels, ranked), *each, *_unranked(labels, present, n)]
+
+
+def _means_of(macro: Sequence[Measure], labels: Sequence[str], ranked: Sequence[int]) -> list[Measure]:
+    """The means, with the findings that they leave out by name."""
+    rest = [repr(label) for k, label in enumerate(labels) if k not in ranked]
+    if not rest:
+        return list(macro)
+    names = ", ".join([*rest[:_SHOWN], *(["..."] if len(rest) > _SHOWN else [])])
+    caveat = f"the mean of {len(ranked)} of {len(labels)} findings: all test records have {names}, or none has"
+    return [replace(measure, reason=caveat) for measure in macro]
 
 
 def _unranked(labels: Sequence[str], present: Sequence[int], n: int) -> list[Measure]:

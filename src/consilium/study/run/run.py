@@ -68,6 +68,8 @@ def run_plan(
             trainings = context.seals.trainings
             record = study_record(plan, command, {}, 0.0, accept=accept, trainings=trainings)
             write_json(store.folder / "study.json", sealed(plain(record)))
+            for line in store.links():
+                ticker.say(line)
             introduce(plan, ticker.say)
             prepared.teller = monitor.teller
             if isinstance(crew, Foreign):

@@ -23,6 +23,7 @@ __all__ = ["Store", "is_trained", "read_rounds", "read_stored", "rounds_in", "wr
 
 
 _REMEDY = "put it back, or delete checkpoint.safetensors beside it to train again"
+_FOLDERS = ("trainings", "models", "cells")
 _ROUND = {"round": int, "seconds": int | float, "cohort": list, "refused": list, "bytes_up": int, "bytes_down": int}
 
 
@@ -39,7 +40,7 @@ class Store:
         Raises Refused: the folder cannot be made.
         """
         store = cls(out / study)
-        for name in ("trainings", "models", "cells"):
+        for name in _FOLDERS:
             place = store.folder / name
             try:
                 place.mkdir(parents=True, exist_ok=True)
@@ -47,6 +48,12 @@ class Store:
                 remedy = "move away what is at this path" if place.parent.is_dir() else "choose another with --out"
                 raise Refused(f"cannot make the folder {place}: {error.strerror}", remedy=remedy) from None
         return store
+
+    def links(self) -> tuple[str, ...]:
+        """A line for each of OUT, the study's folder and those in it that is a link, with where it leads."""
+        places = (self.folder.parent, self.folder, *(self.folder / name for name in _FOLDERS))
+        lead = "is a link, and what is written there is stored in"
+        return tuple(f"{place} {lead} {place.resolve()}" for place in places if place.is_symlink())
 
     def training(self, digest: str) -> Path:
         """The folder of a training."""
