@@ -22,11 +22,11 @@ from statistics import median
 
 from _peers.meter import Reading, processor
 
+from consilium import Study
 from consilium.deploy.server.server import serve
 from consilium.deploy.transport.certificates import make_server_keys, make_site_key
 from consilium.deploy.transport.processes import free_port
 from consilium.deploy.transport.server_options import ServerOptions
-from consilium.study.run.study import Study
 from consilium.study.spec.parse import parse
 
 SITES = 3

@@ -57,10 +57,10 @@ def case(table: dict[str, Any]) -> None:
 
     A round is all that lies between: local work, merge, states, log and checkpoint.
     """
+    from consilium import Study
     from consilium.federate.train import train
     from consilium.study.build.engine_choice import engine_for
     from consilium.study.build.factory import assessing, exchange, start
-    from consilium.study.run.study import Study
 
     began = time.perf_counter()
     plan = Study.of(table).plan()

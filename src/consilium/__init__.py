@@ -2,8 +2,8 @@
 
     import consilium
     results = consilium.Study.quickstart().run("out")
-    page = consilium.write_page(results.folder)
-    model, test = consilium.load(cell), consilium.test_set(cell)
+    frame = results.table()
+    model, test = results.cells[0].model, results.cells[0].test
 
 Names are imported when they are first used: ``import consilium`` costs no torch.
 """
@@ -14,15 +14,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .api.results import Results
+    from .api.study import Study
     from .report.render.page import write_page
     from .report.render.table import write_csv
     from .study.run.load import load, test_set
-    from .study.run.study import Study
 
-__all__ = ["Study", "load", "test_set", "write_csv", "write_page"]
+__all__ = ["Results", "Study", "load", "test_set", "write_csv", "write_page"]
 
 _HOMES = {
-    "Study": "study.run.study",
+    "Results": "api.results",
+    "Study": "api.study",
     "load": "study.run.load",
     "test_set": "study.run.load",
     "write_csv": "report.render.table",

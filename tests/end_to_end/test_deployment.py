@@ -8,8 +8,8 @@ import urllib.request
 import pytest
 from safetensors.torch import load_file
 
+from consilium import Study
 from consilium.deploy.transport.certificates import make_server_keys, make_site_key
-from consilium.study.run.study import Study
 
 ROUNDS = 5
 TERMS = ("--gather", "1000", "--deadline", "1000")

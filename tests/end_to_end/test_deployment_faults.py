@@ -10,7 +10,7 @@ import re
 import pytest
 from safetensors.torch import load_file
 
-from consilium.study.run.study import Study
+from consilium import Study
 
 ROUNDS, MANY = 3, 8
 

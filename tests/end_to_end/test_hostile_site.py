@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from consilium import Study
 from consilium.federate.client.participant import SiteState
 from consilium.federate.engines.engine import one_thread
 from consilium.study.build.factory import exchange, start
 from consilium.study.plan.plan import Materials
-from consilium.study.run.study import Study
 from consilium.study.spec.arms import arms
 from consilium.study.spec.parse import parse
 

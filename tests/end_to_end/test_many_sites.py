@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from consilium import Study
 from consilium.federate.checkpoint import load_checkpoint
-from consilium.study.run.study import Study
 
 SITES = 2000
 COHORT = 20

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from consilium import Study
 from consilium.core.errors import Refused
-from consilium.study.run.study import Study
 
 TABLES = {
     "name": "algorithms",

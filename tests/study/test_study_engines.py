@@ -7,11 +7,11 @@ import json
 import pytest
 import torch
 
+from consilium import Study
 from consilium.core.errors import Refused
 from consilium.federate.checkpoint import load_checkpoint
 from consilium.federate.engines.pool import why_no_fork
 from consilium.study.build.engine_choice import engine_record
-from consilium.study.run.study import Study
 
 pooled = pytest.mark.skipif(why_no_fork() is not None, reason=f"no pool here: {why_no_fork()}")
 DP = {"kind": "dp-sgd", "noise-multiplier": 2.0, "delta": 1e-3}

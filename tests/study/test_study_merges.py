@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from consilium import Study
 from consilium.core.errors import Failed, Refused
 from consilium.federate.client.participant import Participant
 from consilium.report.render.page import write_page
 from consilium.study.evaluate.aggregation_notes import check_rounds, merge_notes
 from consilium.study.plan.plan import make_plan
-from consilium.study.run.study import Study
 from consilium.study.spec.parse import parse
 
 STUDY = {

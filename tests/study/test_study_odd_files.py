@@ -6,11 +6,11 @@ import os
 import pytest
 
 import consilium
+from consilium import Study
 from consilium.core.errors import Failed, Refused
 from consilium.core.seal import sealed
 from consilium.report.load.read import read_study
 from consilium.report.render.table import write_csv
-from consilium.study.run.study import Study
 from consilium.study.store.store import Store, read_rounds, read_stored
 
 TABLE = {

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from consilium import Study
 from consilium.core.errors import Refused
 from consilium.study.plan.stage_keys import digest
-from consilium.study.run.study import Study
 
 
 def small(**participation):

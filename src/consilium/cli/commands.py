@@ -65,7 +65,7 @@ def run(
 ) -> None:
     """Train every combination, attack every model, write the evidence and the report."""
     with guarded(as_json):
-        from ..study.run.study import Study
+        from ..api.study import Study
 
         subject = Study.quickstart() if study is None else Study.read(study)
         words = ["consilium", "run", *([str(study)] if study else []), "--out", str(out)]
@@ -78,7 +78,7 @@ def run(
 def prepare(study: _StudyFile = None, out: _Out = Path("out"), as_json: _Json = False) -> None:
     """Plan a study and write plan.json, for any number of `work` started by anything."""
     with guarded(as_json):
-        from ..study.run.study import Study
+        from ..api.study import Study
 
         words = ["consilium", "prepare", *([str(study)] if study else []), "--out", str(out)]
         subject = Study.quickstart() if study is None else Study.read(study)
@@ -111,8 +111,8 @@ def work(
 def plan(study: _StudyFile = None, out: _Out = Path("out"), as_json: _Json = False) -> None:
     """Show what a study would do, with the epsilon of every arm and the expected time; train nothing."""
     with guarded(as_json):
+        from ..api.study import Study
         from ..study.run.plan_summary import plan_summary
-        from ..study.run.study import Study
         from ..study.store.store import Store
 
         subject = (Study.quickstart() if study is None else Study.read(study)).plan(quiet=False)
@@ -202,10 +202,14 @@ def serve(
     with guarded(as_json):
         from ..deploy.server.server import serve_study
         from ..deploy.transport.server_options import ServerOptions
+        from ..report.render.page import write_page
+        from ..report.render.table import write_csv
 
         options = ServerOptions(address, keys, insecure_loopback, deadline, gather)
         words = ["consilium", "serve", str(study), "--out", str(out), "--address", address]
         folder, outcome = serve_study(study, out, options, text(shlex.join(words)), print_stderr)
+        write_csv(folder)
+        write_page(folder)
         print_results(folder, outcome, as_json)
     raise typer.Exit(3 if outcome.failed else 0)
 

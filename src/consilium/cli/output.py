@@ -18,11 +18,8 @@ __all__ = ["places", "print_paths", "print_plan", "print_results", "print_stderr
 
 
 def print_results(folder: Path, outcome: Outcome, as_json: bool) -> None:
-    """Write table and page of ``folder`` and print what the run did."""
-    from ..report.render.page import write_page
-    from ..report.render.table import write_csv
-
-    table, page = write_csv(folder), write_page(folder)
+    """Print what the run did, and where the table and the page are that it wrote."""
+    table, page = folder / "table.csv", folder / "report.html"
     if as_json:
         print(json.dumps(_run_record(folder, outcome, table, page), indent=1))
         return

@@ -10,13 +10,14 @@ is on its way.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from consilium.core.charge import Charge, Composed
 from consilium.core.errors import Refused
+from consilium.core.plain import Json
 from consilium.core.records import Consortium
 from consilium.deploy.protocol.description import describe
 from consilium.deploy.protocol.enrolment import Enrolment
@@ -35,8 +36,7 @@ from consilium.study.plan.nodes import TrainingNode
 from consilium.study.plan.plan import Plan
 from consilium.study.progress.outcome import Outcome
 from consilium.study.run.run import run_plan
-from consilium.study.run.study import Study
-from consilium.study.spec.parse import parse
+from consilium.study.spec.parse import parse, read
 from consilium.study.spec.spec import Spec
 from consilium.study.stages.context import Carrier, Waits
 from consilium.study.store.store import Store
@@ -45,13 +45,16 @@ from .enrolment_handshake import check_deployable, declaration_check, enrol, gre
 
 __all__ = ["serve", "serve_study"]
 
+_LEFT_OUT: Mapping[str, Json] = {"seeds": [0], "vary": {}, "attacks": [], "corruptions": []}
+"""What a study file may leave out, as evidence has it."""
+
 
 def serve_study(
     study: Path, out: Path, options: ServerOptions, command: str, say: Callable[[str], None]
 ) -> tuple[Path, Outcome]:
     """Train the study in a file; returns its folder."""
     options.check()
-    store, outcome = serve(parse(Study.read(study).table()), out, options, command, say)
+    store, outcome = serve(parse({**_LEFT_OUT, **read(study)}), out, options, command, say)
     return store.folder, outcome
 
 

@@ -1,14 +1,15 @@
 """``table.csv`` for machines and a short table for the terminal.
 
 The file has one row per arm x seed x infection, the refused and the failed included: a table without failures
-cannot be counted.  An empty field means that there is no such number; the reason is in the evidence.
+cannot be counted.  An empty field means that there is no such number; the reason is in the evidence.  After the figures
+come the choice on each axis, and of each figure ``NAME_low``, ``NAME_high`` and ``NAME_n`` as far as some cell has them.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -16,9 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from consilium.core.files import replace
+from consilium.core.finding import Measure
 from consilium.evidence.study import ArmEvidence
 from consilium.report.analyse.columns import TableColumn, columns, measure_of
 from consilium.report.analyse.leakage import attack_columns, strongest_attack
+from consilium.report.analyse.long_table import axis_columns
 from consilium.report.analyse.summary import Figure, Row, rows
 from consilium.report.load.numbers import number
 from consilium.report.load.read import read_study
@@ -45,6 +48,8 @@ _LAST = (
     "rounds_to_accuracy",
     "bytes_to_accuracy",
 )
+_EMPTY: Mapping[str, tuple[float | None, ...]] = {"low": (None,), "high": (None,), "n": (0,)}
+"""The parts of a figure beside its value, and what each is where there is none."""
 _PERSONAL = ("personal_accuracy", "personal_worst_accuracy", "shared_accuracy")
 """Empty unless the algorithm leaves each site a model of its own."""
 _NEWER = (
@@ -80,7 +85,20 @@ def _inert(value: object) -> object:
 
 
 def header(study: StudyRecord) -> tuple[str, ...]:
-    """Names of the columns: the fixed ones, then each evasion attack's, then the rest."""
+    """Names of the columns: the fixed ones, each evasion attack's, the rest, the axes, intervals and numbers."""
+    names = _figure_names(study)
+    return (*names, *axis_columns([*study.axes], names).values(), *_intervals(study, names))
+
+
+def _intervals(study: StudyRecord, names: tuple[str, ...]) -> Iterator[str]:
+    """``NAME_low``, ``NAME_high`` and ``NAME_n`` of each figure, as far as some cell has them."""
+    cells = [cell for cell in study.evidence if cell.judged]
+    for name in names[len(_NAMED) :]:
+        measures = [measure for cell in cells if (measure := measure_of(cell, name)) is not None]
+        yield from (f"{name}_{part}" for part in _EMPTY if any(getattr(m, part) not in _EMPTY[part] for m in measures))
+
+
+def _figure_names(study: StudyRecord) -> tuple[str, ...]:
     attacks = study.attacks("evasion")
     robust = [f"{name}:{attack}" for name in ("robust_accuracy", "balanced_robust_accuracy") for attack in attacks]
     return (
@@ -98,8 +116,8 @@ def header(study: StudyRecord) -> tuple[str, ...]:
 
 def table_rows(study: StudyRecord) -> list[dict[str, object]]:
     """One mapping per arm x seed x infection, in the order of the arms."""
-    names = header(study)
-    return [row for arm in study.arms for row in _arm_rows(study, arm, names)]
+    names, figures = header(study), _figure_names(study)
+    return [row for arm in study.arms for row in _arm_rows(study, arm, names, figures)]
 
 
 def _attacked(study: StudyRecord) -> tuple[str, ...]:
@@ -126,32 +144,48 @@ def terminal_table(study_folder: Path) -> Table:
     return table
 
 
-def _arm_rows(study: StudyRecord, arm: ArmEvidence, names: tuple[str, ...]) -> Iterator[dict[str, object]]:
+def _arm_rows(
+    study: StudyRecord, arm: ArmEvidence, names: tuple[str, ...], figures: tuple[str, ...]
+) -> Iterator[dict[str, object]]:
+    axes = axis_columns([*study.axes], figures)
+    choices = {column: arm.choices.get(axis, "") for axis, column in axes.items()}
     for seed in study.seeds:
         for infected_by in study.infections:
             every = study.arm_cells(arm.name, infected_by)
             cells = [c for c in every if c.seed == seed]
-            strongest = {n: strongest_attack(every, n) for n in names if f"{n}_attack" in names}
-            blank = {
+            strongest = {n: strongest_attack(every, n) for n in figures if f"{n}_attack" in figures}
+            blank: dict[str, object] = {
+                **choices,
                 "arm": arm.name,
                 "seed": seed,
                 "infected_by": infected_by,
                 "status": "refused" if arm.refusal or arm.status == "refused" else "missing",
             }
-            yield from ([_csv_row(cell, names, strongest) for cell in cells] or [blank])
+            yield from ([choices | _csv_row(cell, names, figures, strongest) for cell in cells] or [blank])
 
 
-def _csv_row(cell: CellRecord, names: tuple[str, ...], strongest: Mapping[str, str]) -> dict[str, object]:
+def _csv_row(
+    cell: CellRecord, names: tuple[str, ...], figures: tuple[str, ...], strongest: Mapping[str, str]
+) -> dict[str, object]:
     """Of several membership attacks the figures are those of the ``strongest`` on the arm, as in the other tables."""
     row: dict[str, object] = {"arm": cell.arm, "seed": cell.seed, "infected_by": cell.infected_by}
     row |= {"status": cell.status, "cell": cell.digest}
     if not cell.judged:
         return row
-    keys = {name: f"{name}:{strongest[name]}" if strongest.get(name) else name for name in names[len(_NAMED) :]}
+    keys = {name: f"{name}:{strongest[name]}" if strongest.get(name) else name for name in figures[len(_NAMED) :]}
     measures = {name: measure_of(cell, key) for name, key in keys.items() if name not in ("delta", "collapsed")}
     row |= {f"{name}_attack": attack for name, attack in strongest.items()}
-    row |= {name: measure.value for name, measure in measures.items() if measure is not None}
+    for name, measure in measures.items():
+        if measure is not None:
+            row |= {name: measure.value} | _parts(name, measure, names)
     return row | {"delta": cell.privacy.delta, "collapsed": str(cell.collapsed).lower()}
+
+
+def _parts(name: str, measure: Measure, names: Collection[str]) -> dict[str, object]:
+    """Interval and number of one figure, where ``names`` has columns for them; those of no figure are left empty."""
+    if measure.value is None:
+        return {}
+    return {f"{name}_{part}": getattr(measure, part) for part in _EMPTY if f"{name}_{part}" in names}
 
 
 def _strongest(study: StudyRecord) -> str:

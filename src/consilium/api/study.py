@@ -15,28 +15,21 @@ from typing import Any
 from consilium.core.entry import Entry
 from consilium.core.plain import Json
 from consilium.monitor.progress import Planning
+from consilium.report.render.page import write_page
+from consilium.report.render.table import write_csv
 from consilium.study.executors.distributed.folder import prepare
 from consilium.study.plan.plan import Plan, make_plan
-from consilium.study.progress.outcome import Outcome
+from consilium.study.run.run import run_plan
 from consilium.study.spec.parse import parse, read
 from consilium.study.spec.spec import StudyHead
 from consilium.study.spec.toml_binding import tabled
 from consilium.study.store.store import Store
 
-from .run import run_plan
+from .results import Results
 
-__all__ = ["QUICKSTART", "Results", "Study"]
+__all__ = ["QUICKSTART", "Study"]
 
 QUICKSTART = "quickstart.toml"
-
-
-@dataclass(frozen=True, eq=False)
-class Results:
-    """The folder of a run's evidence, and what the run did."""
-
-    folder: Path
-    plan: Plan
-    outcome: Outcome
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +90,7 @@ class Study:
         executor: str = "",
         workers: int = 0,
     ) -> Results:
-        """Do it; what is already done in ``out`` is not done again.
+        """Do it, and write table.csv and report.html; what is already done in ``out`` is not done again.
 
         ``executor`` is "serial", "processes", "dask:ADDRESS" or "slurm" (empty: processes where that is faster), with
         ``workers`` stages at once (0: as many as the cores allow).
@@ -110,7 +103,9 @@ class Study:
         store = Store.of(Path(out), plan.spec.name)
         outcome = run_plan(plan, store, command, quiet, executor=executor, workers=workers)
         outcome.planning_seconds = planned
-        return Results(store.folder, plan, outcome)
+        write_csv(store.folder)
+        write_page(store.folder)
+        return Results(store.folder, plan, outcome, allow_code=True)  # whose code it is has run here
 
     def prepare(self, out: str | Path = "out", command: str = "Study.prepare", quiet: bool = True) -> tuple[Path, int]:
         """Write what workers need into the folder of the study; returns the folder and the number of stages.

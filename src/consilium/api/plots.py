@@ -1,0 +1,157 @@
+"""Figures of a study by matplotlib, for papers and notebooks; the report draws its own.
+
+matrix      arms x figures: each number written, and coloured from the worst to the best of its column where they
+            differ by more than their intervals
+trade-off   what the strongest attack leaves of the accuracy (or what leaks) against the accuracy, with intervals
+roc         the membership attacks on each model, both axes logarithmic, with chance and what its claim allows
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from consilium.core.catalogue import nearest
+from consilium.core.errors import MissingExtra, Refused
+from consilium.report.analyse.columns import TableColumn, columns
+from consilium.report.analyse.roc import rocs
+from consilium.report.analyse.summary import Figure, Row, rows
+from consilium.report.load.numbers import number
+from consilium.report.load.records import StudyRecord
+
+__all__ = ["plotted"]
+
+_MOST_ROWS, _MOST_MODELS = 60, 12
+_INCH = 0.35
+"""The height of a row of the matrix."""
+
+
+def plotted(study: StudyRecord, what: str) -> Any:
+    """The figure ``what`` of ``study``.
+
+    Raises MissingExtra: matplotlib is not installed.
+    Raises Refused: another word, or nothing in the study to draw.
+    """
+    if what not in _DRAWN:
+        raise Refused(f"there is no plot {what!r}", remedy=nearest(str(what)[:80], list(_DRAWN)), where="plot")
+    if not any(cell.judged for cell in study.evidence):
+        raise Refused(f"no model of {study.name} was judged", remedy="run the study first", where="plot")
+    return _DRAWN[what](study)
+
+
+def _canvas(width: float, height: float, down: int = 1, across: int = 1) -> tuple[Any, Any]:
+    """A figure that no window and no global list holds, and its axes ``(down, across)``."""
+    try:
+        from matplotlib.figure import Figure as Canvas
+    except ImportError as error:
+        raise MissingExtra("Results.plot needs matplotlib", remedy="pip install consilium[notebook]") from error
+    figure = Canvas(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(down, across, squeeze=False)
+
+
+def _matrix(study: StudyRecord) -> Any:
+    shown, every = [c for c in columns(study) if c.key != "seconds"], rows(study)[:_MOST_ROWS]
+    figure, axes = _canvas(2.5 + 0.95 * len(shown), 1.6 + _INCH * len(every))
+    axis = axes[0, 0]
+    shades = [[_shade(row.figures[c.key], c, [r.figures[c.key] for r in every]) for c in shown] for row in every]
+    axis.imshow(shades, cmap="cividis", vmin=0.0, vmax=1.0, aspect="auto", alpha=0.75)
+    for down, row in enumerate(every):
+        for across, column in enumerate(shown):
+            text = number(row.figures[column.key].value, column.style)
+            dark = shades[down][across] < 0.5  # never where it is NaN
+            axis.text(across, down, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
+    axis.set_xticks(range(len(shown)), [c.label for c in shown], rotation=40, ha="right", fontsize=8)
+    axis.set_yticks(range(len(every)), [_label(row) for row in every], fontsize=8)
+    axis.set_title(f"{study.name}: bright is better; no colour: no difference beyond the intervals", fontsize=10)
+    return figure
+
+
+def _shade(figure: Figure, column: TableColumn, others: Sequence[Figure]) -> float:
+    """From 0 (worst of the column) to 1 (best); NaN, which is not drawn, where a colour would show noise."""
+    values = [column.ranked(f.value) for f in others if f.value is not None]
+    if figure.value is None or len(set(values)) < 2 or not _apart(others):
+        return math.nan
+    if column.chance is not None and (figure.low is None or figure.low <= column.chance):
+        return math.nan  # no evidence of leakage
+    share = (column.ranked(figure.value) - min(values)) / (max(values) - min(values))
+    return share if column.better == "high" else 1.0 - share
+
+
+def _apart(figures: Sequence[Figure]) -> bool:
+    """Whether no number lies in the interval of every figure; one without an interval is its value."""
+    low = [f.value if f.low is None else f.low for f in figures if f.value is not None]
+    high = [f.value if f.high is None else f.high for f in figures if f.value is not None]
+    return max(low) > min(high)
+
+
+def _trade_off(study: StudyRecord) -> Any:
+    known = {column.key: column for column in columns(study)}
+    up = next((c for c in known.values() if c.group == "Utility"), None)
+    robust = [c for c in known.values() if c.robustness]
+    right = known.get("worst_case") or (robust[0] if robust else known.get("mia_advantage"))
+    if up is None or right is None:
+        reason = "a trade-off needs a figure of utility and an attack"
+        raise Refused(reason, remedy="add attacks to the study", where="plot")
+    figure, axes = _canvas(6.0, 4.5)
+    axis = axes[0, 0]
+    for row in rows(study):
+        _point(axis, row, right, up)
+    axis.set(xlabel=right.label if right.group == "Evasion" else f"membership {right.label}", ylabel=up.label)
+    axis.set_title(f"{study.name}: hollow is infected", fontsize=10)
+    return figure
+
+
+def _point(axis: Any, row: Row, right: TableColumn, up: TableColumn) -> None:
+    x, y = row.figures[right.key], row.figures[up.key]
+    if x.value is None or y.value is None:
+        return
+    fill = {} if row.infected_by == "none" else {"markerfacecolor": "none"}
+    axis.errorbar([x.value], [y.value], xerr=_reach(x), yerr=_reach(y), fmt="o", capsize=2, **fill)
+    axis.annotate(_label(row), (x.value, y.value), xytext=(5, 4), textcoords="offset points", fontsize=8)
+
+
+def _reach(figure: Figure) -> list[list[float]] | None:
+    """How far the interval reaches below and above the value."""
+    if figure.value is None or figure.low is None or figure.high is None:
+        return None
+    return [[max(0.0, figure.value - figure.low)], [max(0.0, figure.high - figure.value)]]
+
+
+def _roc(study: StudyRecord) -> Any:
+    models = [(cell, curves) for cell in study.evidence if cell.judged and (curves := rocs(cell)) is not None]
+    if not models:
+        reason = f"{study.name} has no scores of a membership attack"
+        raise Refused(reason, remedy='add one to the study, such as { kind = "loss-threshold" }', where="plot")
+    models = models[:_MOST_MODELS]
+    across = min(3, len(models))
+    down = -(-len(models) // across)
+    figure, axes = _canvas(3.4 * across, 3.2 * down, down, across)
+    for axis, (cell, curves) in zip(axes.flat, models, strict=False):
+        _curves(axis, curves)
+        infected = "" if cell.infected_by == "none" else f", infected by {cell.infected_by}"
+        axis.set_title(f"{cell.arm}, seed {cell.seed}{infected}", fontsize=8)
+    for axis in list(axes.flat)[len(models) :]:
+        axis.set_axis_off()
+    figure.supxlabel("false positive rate", fontsize=9)
+    figure.supylabel("true positive rate", fontsize=9)
+    return figure
+
+
+def _curves(axis: Any, rates: Mapping[str, Any]) -> None:
+    axis.plot(rates["chance"], rates["chance"], color="grey", linestyle=":", label="chance")
+    if rates["bound"] is not None:
+        bound = rates["bound"]
+        axis.plot(bound["x"], bound["y"], color="black", linestyle="--", label=f"ε = {bound['epsilon']:g} allows")
+    for curve in rates["curves"]:
+        axis.plot(curve["x"], curve["y"], label=curve["name"])
+    axis.set(xscale="log", yscale="log")
+    axis.tick_params(labelsize=7)
+    axis.legend(fontsize=6)
+
+
+def _label(row: Row) -> str:
+    return row.arm.name if row.infected_by == "none" else f"{row.arm.name}, {row.infected_by}"
+
+
+_DRAWN: Mapping[str, Callable[[StudyRecord], Any]] = {"matrix": _matrix, "trade-off": _trade_off, "roc": _roc}
