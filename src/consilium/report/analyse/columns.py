@@ -13,7 +13,7 @@ from consilium.report.load.numbers import Style
 from consilium.report.load.records import CellRecord, StudyRecord
 from consilium.report.load.scores import worst_case_accuracy
 
-__all__ = ["TableColumn", "columns", "is_bound", "measure_of"]
+__all__ = ["TableColumn", "columns", "is_bound", "measure_of", "score_column"]
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,20 @@ _FIRST = (
         "high",
     ),
     TableColumn(
-        "r2", "R2", "Utility", "Share of the spread that is explained; 0 is always answering the mean.", "high"
+        "r2", "R2", "Utility", "Share of the spread that is explained; 0 is always answering the mean.", "high", "plain"
     ),
     TableColumn(
-        "mean_absolute_error", "MAE", "Utility", "Mean distance from the truth, in units of the quantity.", "low"
+        "mean_absolute_error",
+        "MAE",
+        "Utility",
+        "Mean distance from the truth, in units of the quantity.",
+        "low",
+        "plain",
     ),
     TableColumn("dice", "Dice", "Utility", "Overlap of the masks, mean over patients; 1 where both are empty.", "high"),
-    TableColumn("hd95", "HD95", "Utility", "Distance of the masks' surfaces in pixels, mean over patients.", "low"),
+    TableColumn(
+        "hd95", "HD95", "Utility", "Distance of the masks' surfaces in pixels, mean over patients.", "low", "plain"
+    ),
     TableColumn("c_index", "c-index", "Utility", "Share of pairs whose earlier event had the higher risk.", "high"),
     TableColumn(
         "brier_score",
@@ -125,6 +132,8 @@ _FIRST = (
         "audited",
     ),
 )
+_SCORES = ("macro_auroc", "dice", "r2", "c_index")
+"""By which models of a task other than one class a record are first read."""
 _WORST = TableColumn(
     "worst_case",
     "worst case",
@@ -204,6 +213,12 @@ def columns(study: StudyRecord) -> tuple[TableColumn, ...]:
     every = (*_FIRST, *evasion, *worst, *_LAST)
     done = [cell for cell in study.evidence if cell.judged]
     return tuple(c for c in every if c.key == "epsilon" or any(measure_of(cell, c.key) for cell in done))
+
+
+def score_column(study: StudyRecord) -> TableColumn | None:
+    """The figure by which models are first read: that of the task, else accuracy."""
+    known = {column.key: column for column in columns(study)}
+    return next((known[key] for key in (*_SCORES, "accuracy") if key in known), None)
 
 
 def measure_of(cell: CellRecord, key: str) -> Measure | None:

@@ -13,9 +13,15 @@ from consilium.evidence.privacy import ClaimEvidence
 from consilium.report.load.numbers import number
 from consilium.report.load.records import StudyRecord
 
-__all__ = ["claim_sentence", "join_words", "privacy_statement", "question"]
+__all__ = ["claim_sentence", "join_words", "privacy_statement", "question", "right_answer"]
 
 _REPLAYABLE = "replayable: the claim holds for the mechanism, not for this artefact: its noise seed is known"
+_RECOMPUTED = (
+    "Do not release these models as private: their noise can be recomputed from the seed. Their ε says what the method "
+    "guarantees with noise that nobody can recompute, which sites on their own machines draw (a deployment)."
+)
+_UNNAMED = {"table": "their tables", "npz": "their arrays", "image-folder": "their pictures"}
+"""Sources whose name says nothing of the data."""
 
 
 def join_words(words: Sequence[str], last: str = "and") -> str:
@@ -29,8 +35,14 @@ def question(study: StudyRecord) -> str:
     if wording:
         return str(wording)
     axes = [f"{axis} ({join_words([x for x in labels if x != 'none'], 'or')})" for axis, labels in study.axes.items()]
-    sites, model, data = len(study.data.sites), _kind(study, "model") or "one model", study.data.name or "their records"
-    who = f"{sites} sites train one {model} on {data}" if sites > 1 else f"one {model} is trained on {data}"
+    sites, kind, name = len(study.data.sites), _kind(study, "model"), study.data.name
+    data = _UNNAMED.get(name, name) or "their records"
+    model = f"one model ({kind})" if kind and kind != "module" else "one model"
+    who = (
+        f"{sites} sites train {model} on {data}"
+        if sites > 1
+        else f"{model} is trained on {data.removeprefix('their ')}"
+    )
     if not axes:
         return f"What can an adversary take from it or do to it when {who}?"
     if len(axes) == 1:
@@ -38,24 +50,31 @@ def question(study: StudyRecord) -> str:
     return f"What do {join_words(axes)} gain and cost, alone and together, when {who}?"
 
 
+def right_answer(study: StudyRecord) -> str:
+    """When an answer counts as right, where the task is another than one class a record; else empty."""
+    data = study.resolved.get("data")
+    task = data.get("task") if isinstance(data, dict) else None
+    if not isinstance(task, dict) or task.get("kind") in (None, "single-label"):
+        return ""
+    knobs = ", ".join(f"{name} = {value}" for name, value in task.items() if name != "kind" and value is not None)
+    return f"Accuracy counts the records that are right as the task {task['kind']} has it{f' ({knobs})' * bool(knobs)}."
+
+
 def privacy_statement(study: StudyRecord) -> tuple[str, ...]:
     """What the claims on this page cover and what they do not, in a few sentences."""
     done = [cell for cell in study.evidence if cell.judged]
     bare = [cell for cell in done if cell.privacy.epsilon is None]
     claimed = len(done) - len(bare)
-    texts = ["A claim of differential privacy holds for one released model, not for a folder of them."]
-    models = f"This folder holds the evidence of {len(done)} models of the same records"
+    noise = [claim.noise for cell in done for claim in cell.privacy.claims]
+    texts = [_RECOMPUTED] if any(mode.startswith("replayable") for mode in noise) else []
+    texts.append("A claim of differential privacy holds for one released model, not for a folder of them.")
+    models = f"This folder holds the evidence of {len(done)} model{'s' * (len(done) != 1)} of the same records"
     if bare:
         texts.append(f"{models}; {len(bare)} of them claim no epsilon. Taken together they have no finite epsilon.")
     elif claimed > 1:
         texts.append(f"{models}. What they cost together was not computed, and no finite epsilon is claimed for it.")
     if claimed:
         texts.append("Releasing one model keeps its own claim only if the others, and this folder, stay unreleased.")
-    noise = [claim.noise for cell in done for claim in cell.privacy.claims]
-    if any(mode.startswith("replayable") for mode in noise):
-        texts.append(
-            "The noise was replayable: claims hold for the mechanism, not for these artefacts: its seed is known."
-        )
     return tuple(texts)
 
 

@@ -1,12 +1,13 @@
-"""Colours for colour-blind readers: cividis for amounts, black or white text by contrast.
+"""Colours for colour-blind readers: cividis for amounts, orange and blue for worse and better; text by contrast.
 
-Nine anchors of cividis (Nunez, Anderton & Renslow 2018, CC0), linear between them; text is chosen by the relative
-luminance of WCAG 2, so a number written on a colour is always readable.
+Nine anchors of cividis (Nunez, Anderton & Renslow 2018, CC0), linear between them; orange and blue of Okabe and Ito
+2008, from nearly white to full.  Text is chosen by the relative luminance of WCAG 2, so a number written on a colour is
+always readable.
 """
 
 from __future__ import annotations
 
-__all__ = ["cividis", "ink"]
+__all__ = ["cividis", "ink", "leaning"]
 
 _ANCHORS = (
     (0, 34, 78),
@@ -19,6 +20,9 @@ _ANCHORS = (
     (195, 179, 105),
     (254, 232, 56),
 )
+_WORSE, _BETTER, _PALE = (230, 120, 0), (0, 114, 178), (242, 240, 235)
+_FAINTEST = 0.25
+"""A colour says that there is something, so the least of it is seen."""
 
 
 def cividis(share: float) -> str:
@@ -28,6 +32,13 @@ def cividis(share: float) -> str:
     rest = place - first
     pairs = zip(_ANCHORS[first], _ANCHORS[first + 1], strict=True)
     return "#" + "".join(f"{round(a + rest * (b - a)):02x}" for a, b in pairs)
+
+
+def leaning(share: float) -> str:
+    """``#rrggbb`` from full orange at -1 (worse) to full blue at 1 (better); values outside are clipped."""
+    size = _FAINTEST + (1 - _FAINTEST) * min(abs(share), 1.0)
+    pairs = zip(_PALE, _BETTER if share > 0 else _WORSE, strict=True)
+    return "#" + "".join(f"{round(a + size * (b - a)):02x}" for a, b in pairs)
 
 
 def ink(background: str) -> str:

@@ -1,8 +1,8 @@
 """Coloured tables: arms x attacks, and labels x sites.  The number is always written; colour is an aid only.
 
-Bright means that the model holds, dark that the adversary gains: robust accuracy runs from 0 (dark) to 1, leakage from
-the largest in the study (dark; at least 0.25) to 0.  Leakage is coloured only where its interval lies above chance:
-what a coin may reach is no information.
+A colour says that there is something beyond an interval: of accuracy under attack a paired difference from the first
+arm trained by honest sites, blue where the row withstands more and orange where less; of leakage (orange) an interval
+that lies above chance.  What an interval holds is no information and has no colour.
 """
 
 from __future__ import annotations
@@ -12,16 +12,20 @@ from dataclasses import dataclass
 
 from consilium.evidence.study import DataEvidence
 from consilium.report.analyse.columns import TableColumn
+from consilium.report.analyse.compare import Gap, gap, shared
 from consilium.report.analyse.many_sites import MANY
+from consilium.report.analyse.outcomes import Outcomes
 from consilium.report.analyse.summary import Figure, Row, figure_of
 from consilium.report.load.numbers import interval, number
 from consilium.report.load.records import StudyRecord
 
-from .colour import cividis, ink
+from .colour import cividis, ink, leaning
 
 __all__ = ["HeatCell", "HeatGroup", "Tile", "heat_groups", "partition_tiles"]
 
 _MAIN = {"evasion": "robust_accuracy", "membership": "advantage"}
+_LEAST = 0.25
+"""What has full colour, at the least."""
 _LOOSE = ". A loose bound: the attack was not adapted to the defence"
 _NAMES = {"robust_accuracy": "robust accuracy, at most", "advantage": "membership advantage"}
 
@@ -46,52 +50,107 @@ class HeatCell:
 
 @dataclass(frozen=True)
 class HeatGroup:
-    """All attacks of one aim: ``cells[row][attack]``; ``legend`` runs from dark to bright as (number, colour)."""
+    """All attacks of one aim: ``cells[row][attack]``; ``legend`` holds numbers with their colours, and ``meaning``
+    what the colours are of.
+    """
 
     aim: str
     measure: str
     attacks: tuple[str, ...]
     cells: tuple[tuple[HeatCell, ...], ...]
     legend: tuple[tuple[str, str], ...]
+    meaning: str
 
 
 def heat_groups(study: StudyRecord, rows: Sequence[Row]) -> tuple[HeatGroup, ...]:
     """One group per aim that some finding has, evasion first; every row of ``rows`` in every group."""
-    aims = dict.fromkeys(f.aim for cell in study.evidence for f in cell.attacks)
-    return tuple(_group(study, rows, aim) for aim in sorted(aims, key=lambda aim: (aim != "evasion", aim)))
+    aims, outcomes = dict.fromkeys(f.aim for cell in study.evidence for f in cell.attacks), Outcomes()
+    return tuple(_group(study, rows, aim, outcomes) for aim in sorted(aims, key=lambda aim: (aim != "evasion", aim)))
 
 
-def _group(study: StudyRecord, rows: Sequence[Row], aim: str) -> HeatGroup:
+def _group(study: StudyRecord, rows: Sequence[Row], aim: str, outcomes: Outcomes) -> HeatGroup:
     name, attacks = _MAIN.get(aim) or _first_measure(study, aim), study.attacks(aim)
     good = aim == "evasion"
     columns_of_aim = [TableColumn(f"{name}:{a}", a, aim.capitalize(), "", "high" if good else "low") for a in attacks]
     figures = [[figure_of(row.cells, column) for column in columns_of_aim] for row in rows]
-    top = 1.0 if good else max([0.25, *(f.value for line in figures for f in line if f.value is not None)])
-    cells = [[HeatCell(f, _tile(f, top, good, a, row)) for f, a in zip(line, attacks, strict=True)]
+    first = next((row for row in rows if row.judged and row.infected_by == "none"), None)
+    compare = _Compare(first, outcomes)
+    top = _LEAST if good else max([_LEAST, *(f.value for line in figures for f in line if f.value is not None)])
+    cells = [[HeatCell(f, compare.tile(f, c, row) if good else _leak_tile(f, top, c.label, row))
+              for f, c in zip(line, columns_of_aim, strict=True)]
              for line, row in zip(figures, rows, strict=True)]  # fmt: skip
-    steps = [i / 4 for i in range(5)]
-    legend = tuple((f"{top * (step if good else 1 - step):.2f}", cividis(step)) for step in steps)
-    return HeatGroup(aim, _NAMES.get(name, name.replace("_", " ")), attacks, tuple(map(tuple, cells)), legend)
+    steps = (-1.0, -0.5, 0.5, 1.0) if good else (-0.25, -0.5, -1.0)
+    legend = tuple((f"{abs(top * step):.2f}{_side(step) if good else ''}", leaning(step)) for step in steps)
+    measure = _NAMES.get(name, name.replace("_", " "))
+    return HeatGroup(aim, measure, attacks, tuple(map(tuple, cells)), legend, _meaning(good, first))
 
 
-def _tile(figure: Figure, top: float, good: bool, attack: str, row: Row) -> Tile:
-    name = f"{row.arm.name}, {row.infected_by}, {attack}"
+def _side(step: float) -> str:
+    return " more" if step > 0 else " less"
+
+
+def _meaning(good: bool, first: Row | None) -> str:
+    if not good:
+        return "orange: above chance, beyond the interval"
+    return f"blue and orange: withstands more or less than {first.code} beyond a paired interval" if first else ""
+
+
+@dataclass(frozen=True)
+class _Compare:
+    """Colours accuracy under attack by its paired difference from the row ``first``."""
+
+    first: Row | None
+    outcomes: Outcomes
+
+    def tile(self, figure: Figure, column: TableColumn, row: Row) -> Tile:
+        """Bare where the row is ``first``, collapsed or a loose bound, or not measurably different."""
+        if figure.value is None:
+            return _absent(figure, column.label, row)
+        text, title = _written(figure, column.label, row)
+        if row.collapsed:
+            return Tile(text, "", "", f"{title}. Collapsed: not ranked")
+        if self.first is None or row is self.first or figure.upper:
+            return Tile(text, "", "", title)
+        by = gap(shared(row.cells, self.first.cells, column.key), column, self.outcomes)
+        title = f"{title}. Against {self.first.code}: {_difference(by)}"
+        if by.sign == 0 or self.first.collapsed or by.low is None or by.high is None:
+            return Tile(text, "", "", title)
+        background = leaning((by.low + by.high) / 2 / _LEAST)
+        return Tile(text, background, ink(background), title)
+
+
+def _difference(by: Gap) -> str:
+    if by.low is None:
+        return f"undetermined: {by.reason}"
+    within = "" if by.sign else ", not measurable: no colour"
+    return f"{interval(by.low, by.high, 'difference')}{within}"
+
+
+def _leak_tile(figure: Figure, top: float, attack: str, row: Row) -> Tile:
     if figure.value is None:
-        bound = "–" if figure.ceiling is None else f"≤ {number(figure.ceiling)}"
-        return Tile(bound, "", "", f"{name}: {figure.reason}{_LOOSE if figure.upper else ''}")
-    share = figure.value / top
-    background = cividis(share if good else 1 - share)
-    between = interval(figure.low, figure.high)
-    text = f"{'≤ ' if figure.at_most else ''}{number(figure.value)}"
-    title = f"{name}: {text}{f' ({between})' if between else ''}{_LOOSE if figure.upper else ''}"
-    if good and row.collapsed:
-        return Tile(text, "", "", f"{title}. Collapsed: not ranked")
-    if not good and not _beyond_chance(figure):
+        return _absent(figure, attack, row)
+    text, title = _written(figure, attack, row)
+    if not _beyond_chance(figure):
         why = f"Not beyond its interval of chance ({number(figure.chance)}): no colour"
         if figure.high is not None and figure.chance is not None and figure.high < figure.chance:
             why += ". Wholly below chance: who inverts the guess is above it by as much"
         return Tile(text, "", "", f"{title}. {why}")
+    background = leaning(-figure.value / top)
     return Tile(text, background, ink(background), title)
+
+
+def _absent(figure: Figure, attack: str, row: Row) -> Tile:
+    bound = "–" if figure.ceiling is None else f"≤ {number(figure.ceiling)}"
+    name = f"{row.arm.name}, {row.infected_by}, {attack}"
+    return Tile(bound, "", "", f"{name}: {figure.reason}{_LOOSE if figure.upper else ''}")
+
+
+def _written(figure: Figure, attack: str, row: Row) -> tuple[str, str]:
+    """A figure as it stands in its tile, and in the tile's title."""
+    between = interval(figure.low, figure.high)
+    text = f"{'≤ ' if figure.at_most else ''}{number(figure.value)}"
+    name = f"{row.arm.name}, {row.infected_by}, {attack}"
+    return text, f"{name}: {text}{f' ({between})' if between else ''}{_LOOSE if figure.upper else ''}"
 
 
 def _beyond_chance(figure: Figure) -> bool:

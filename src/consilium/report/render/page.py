@@ -2,7 +2,7 @@
 
 The page carries its own style, script and plotting library.  A Content-Security-Policy forbids every load from outside
 and allows exactly the scripts whose SHA-256 it lists, so text that came from a study can never run, even if an escape
-were missing somewhere.  The plotting library is in the page as plain text and is run only when a plot is first seen.
+were missing somewhere.  The plotting library is in the page compressed and is run only when a plot is first seen.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from importlib.resources import files
@@ -24,11 +25,13 @@ from plotly.offline import get_plotlyjs
 from consilium.core.files import replace
 from consilium.core.rounding import round_down
 from consilium.report.analyse.acceptance import acceptance_view
-from consilium.report.analyse.columns import columns
+from consilium.report.analyse.answer import answer
+from consilium.report.analyse.columns import TableColumn, columns
 from consilium.report.analyse.communication import Traffic, traffic
 from consilium.report.analyse.effects import changed, effects, less_noise, readings, unpaired
 from consilium.report.analyse.highlights import highlights
 from consilium.report.analyse.many_sites import MANY, bands, pools
+from consilium.report.analyse.matrix_columns import main_columns, other_columns
 from consilium.report.analyse.roc import rocs
 from consilium.report.analyse.summary import Row, inverted, majority_rate, rows
 from consilium.report.load.numbers import interval, number
@@ -36,10 +39,11 @@ from consilium.report.load.read import read_study
 from consilium.report.load.records import StudyRecord
 
 from .cell import CellView, cell_views
-from .claim_text import privacy_statement, question
+from .claim_text import privacy_statement, question, right_answer
 from .figures import curves, histogram, pareto
 from .glossary import PITFALLS, TERMS
 from .heatmap import heat_groups, partition_tiles
+from .law_words import LAWS, linked_laws
 
 __all__ = ["write_page"]
 
@@ -65,7 +69,8 @@ def _render(study: StudyRecord, *, share: bool) -> str:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": number, "pretty": _pretty, "round_down": round_down}
+    environment.filters |= {"number": number, "pretty": _pretty, "round_down": round_down, "laws": linked_laws}
+    environment.filters["groupby_order"] = _spans
     environment.globals |= {"interval": interval, "inverted_at": inverted}
     return environment.get_template("page.html.j2").render(_context(study, share=share))
 
@@ -74,17 +79,22 @@ def _context(study: StudyRecord, *, share: bool) -> Mapping[str, object]:
     every = rows(study)
     codes = {row.arm.name: row.code for row in every}
     views = cell_views(study, codes, share=share)
-    lines, shown = traffic(study, every), effects(study)
+    lines, shown, cards = traffic(study, every), effects(study), highlights(study, every)
     script, plotly = _source("page.js"), get_plotlyjs().replace("\r\n", "\n")
     return {
         "study": study,
         "share": share,
         "question": question(study),
+        "right_answer": right_answer(study),
         "statement": privacy_statement(study),
-        "cards": highlights(study, every),
+        "answer": answer(study, every, shown),
+        "crowned": [card for card in cards if card.crowned],
+        "uncrowned": [card for card in cards if not card.crowned],
         "accepted": acceptance_view(study),
-        "columns": columns(study),
-        "groups": [(name, len(list(members))) for name, members in groupby(columns(study), lambda c: c.group)],
+        "main": main_columns(study, every),
+        "others": other_columns(study, every),
+        "pictures": len(study.data.shape) == 3,
+        "laws": LAWS.items(),
         "rows": every,
         "majority": majority_rate(study),
         "chances": _chances(every),
@@ -111,7 +121,7 @@ def _context(study: StudyRecord, *, share: bool) -> Mapping[str, object]:
         "version": version("consilium"),
         "style": Markup(_source("style.css")),
         "script": Markup(script),
-        "plotly": Markup(plotly),
+        "plotly": Markup(_packed(plotly)),
         "hashes": " ".join(f"'{_digest(text)}'" for text in (script, plotly)),
     }
 
@@ -140,6 +150,16 @@ def _left_out(study: StudyRecord) -> list[str]:
 
 def _source(name: str) -> str:
     return files("consilium.report.render").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _packed(text: str) -> str:
+    """zlib, base64: a third of the library's size."""
+    return base64.b64encode(zlib.compress(text.encode(), 9)).decode("ascii")
+
+
+def _spans(shown: Sequence[TableColumn], key: str) -> list[tuple[str, int]]:
+    """Each run of columns with the same ``key``, and how many they are."""
+    return [(str(name), len(list(members))) for name, members in groupby(shown, lambda column: getattr(column, key))]
 
 
 def _pretty(value: object) -> str:

@@ -9,8 +9,6 @@
   const DASHES = ["solid", "dot", "dashdot", "longdash"];
 
   // ---- the matrix -------------------------------------------------------------------------------------------------
-  const table = $("#matrix-table");
-  const body = table.tBodies[0];
   const number = (row, key) => {
     const cell = row.querySelector(`td[data-column="${CSS.escape(key)}"]`);
     return cell && "value" in cell.dataset ? { value: +(cell.dataset.rank ?? cell.dataset.value), last: "unranked" in cell.dataset } : null;
@@ -22,7 +20,7 @@
     return rank(x) - rank(y) || (x && y ? sign * (x.value - y.value) : 0) || a.dataset.order - b.dataset.order;
   };
   const sort = (button) => {
-    const head = button.closest("th");
+    const [head, table] = [button.closest("th"), button.closest("table")];
     const best = button.dataset.better === "high" ? "descending" : "ascending";
     const other = best === "ascending" ? "descending" : "ascending";
     const next = { none: best, [best]: other, [other]: "none" }[head.getAttribute("aria-sort")];
@@ -30,12 +28,12 @@
     head.setAttribute("aria-sort", next);
     const order = next === "none" ? (a, b) => a.dataset.order - b.dataset.order
       : compare(button.dataset.sort, next === "ascending" ? 1 : -1);
-    body.append(...[...body.rows].sort(order));
+    table.tBodies[0].append(...[...table.tBodies[0].rows].sort(order));
   };
-  all("button[data-sort]", table).forEach((button) => button.addEventListener("click", () => sort(button)));
+  all(".matrix button[data-sort]").forEach((button) => button.addEventListener("click", () => sort(button)));
   all("input[name=rows]").forEach((input) => input.addEventListener("change", () => {
     const wanted = { all: null, clean: "no", infected: "yes" }[input.value];
-    [...body.rows].forEach((row) => { row.hidden = wanted !== null && row.dataset.infected !== wanted; });
+    all(".matrix tbody tr").forEach((row) => { row.hidden = wanted !== null && row.dataset.infected !== wanted; });
   }));
 
   // ---- tips: on hover, on focus, on tap -----------------------------------------------------------------------------
@@ -64,10 +62,18 @@
   addEventListener("resize", sideways);
 
   // ---- plots --------------------------------------------------------------------------------------------------------
-  const library = () => {  // the library is run from its text only when a plot is first seen
+  // The library lies in the page compressed (zlib, base64): it is unpacked once and run when a plot is first seen.
+  let source = null;
+  const unpack = async () => {
+    const packed = Uint8Array.from(atob($("#plotly-source").textContent.trim()), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+    source = await new Response(stream).text();
+  };
+  const unpacked = $("[data-figure]") || $("template") ? unpack() : Promise.resolve();
+  const library = () => {
     if (window.Plotly) return;
     const script = document.createElement("script");
-    script.textContent = $("#plotly-source").textContent;
+    script.textContent = source;
     document.head.append(script);
   };
   const layout = (extra) => ({
@@ -248,6 +254,7 @@
   };
   const painters = { pareto, curves, histogram, traffic, roc };
   const draw = (host) => {
+    if (source === null) { unpacked.then(() => { if (host.isConnected) draw(host); }); return; }
     library();
     const [traces, shape] = painters[host.dataset.figure](host);
     window.Plotly.react(host, traces, shape, config);
@@ -293,7 +300,7 @@
     all("[data-figure]", model.hidden ? overview : model).forEach((host) => {
       host.style.width = "880px";
       if (!host.dataset.done) draw(host);
-      window.Plotly.relayout(host, { width: 880, autosize: false });
+      if (host.dataset.done) window.Plotly.relayout(host, { width: 880, autosize: false });
     });
   });
   addEventListener("afterprint", () => {
