@@ -60,7 +60,7 @@ def study(tmp_path):
                 "threads": 1,
                 "data": data,
                 "model": "logistic",
-                "federation": {"kind": "fed-avg", "rounds": 2, "lr": 0.5},
+                "federation": {"kind": "fed-avg", "rounds": 2, "lr": 0.5, "batch": 16},
                 "vary": {"privacy": [{"kind": "dp-sgd", "epsilon": 8.0, "delta": 1e-3, "unit": "patient"}]},
                 "attacks": [{"kind": "pgd", "steps": 3, "radius": 0.1}, {"kind": "loss-threshold"}],
             }
