@@ -19,6 +19,9 @@ class Entry:
     """Base of everything in the catalogue; its repr is its configuration."""
 
     __pydantic_config__: ClassVar[dict[str, str | bool]] = {"extra": "forbid", "allow_inf_nan": False}
+    added_later: ClassVar[tuple[str, ...]] = ()
+    """Fields that did not exist in a release: at their default they are no part of the configuration, so that what was
+    trained before they could be set keeps its digest."""
 
     @classmethod
     def kind(cls) -> str:
@@ -31,8 +34,9 @@ class Entry:
         return cls.__module__.partition(".")[0] == __name__.partition(".")[0]
 
     def configuration(self) -> dict[str, Json]:
-        """The kind and every knob, defaults included: canonical, JSON-ready."""
-        knobs = {f.name.replace("_", "-"): getattr(self, f.name) for f in fields(self)}
+        """The kind and every knob, defaults included (but ``added_later``): canonical, JSON-ready."""
+        shown = [f for f in fields(self) if f.name not in self.added_later or getattr(self, f.name) != f.default]
+        knobs = {f.name.replace("_", "-"): getattr(self, f.name) for f in shown}
         return {"kind": self.kind(), **{k: list(v) if isinstance(v, tuple) else v for k, v in knobs.items()}}
 
 

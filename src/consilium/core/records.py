@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from .attribute import Attribute, joined_attributes
 from .errors import Refused
 from .inputs import Inputs
 from .task import Task
@@ -23,31 +24,40 @@ __all__ = ["Canaries", "Consortium", "Limits", "Omission", "Pools", "Records", "
 class Records:
     """Labelled examples.
 
-    x: float32 ``(n, *shape)`` in [0, 1], or tokens int64 ``(n, length)``; y ``(n, ...)`` as the task has it (one class: int64 ``(n,)``); ids: int64
-    ``(n,)``, unique in a data set; units: int64 ``(n,)``.
+    x: float32 ``(n, *shape)`` in [0, 1], or tokens int64 ``(n, length)``; y ``(n, ...)`` as the task has it (one class:
+    int64 ``(n,)``); ids: int64 ``(n,)``, unique in a data set; units: int64 ``(n,)``; attributes: what else is known of
+    each, never an input.
     """
 
     x: Tensor
     y: Tensor
     ids: Tensor
     units: Tensor
+    attributes: tuple[Attribute, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         n = len(self.x)
         if not (self.y.shape[:1] == self.ids.shape == self.units.shape == (n,)):
             raise Refused(f"records disagree on n: x {n}, y {tuple(self.y.shape)}, ids {tuple(self.ids.shape)}")
+        for attribute in self.attributes:
+            if attribute.codes.shape != (n,):
+                reason = f"records disagree on n: x {n}, attribute {attribute.name!r} {tuple(attribute.codes.shape)}"
+                raise Refused(reason, remedy="give one value a record", where="attributes")
 
     @classmethod
-    def of(cls, x: Tensor, y: Tensor, units: Tensor | None = None) -> Records:
+    def of(
+        cls, x: Tensor, y: Tensor, units: Tensor | None = None, *, attributes: tuple[Attribute, ...] = ()
+    ) -> Records:
         """Records numbered from 0; each is its own unit unless ``units`` says otherwise."""
         ids = torch.arange(len(x))
-        return cls(x, y, ids, ids if units is None else units)
+        return cls(x, y, ids, ids if units is None else units, attributes=attributes)
 
     @classmethod
     def joined(cls, parts: Sequence[Records]) -> Records:
         """All records of ``parts``, one after the other."""
         fields = [(p.x, p.y, p.ids, p.units) for p in parts]
-        return cls(*(torch.cat(column) for column in zip(*fields, strict=True)))
+        attributes = joined_attributes([p.attributes for p in parts], [len(p) for p in parts])
+        return cls(*(torch.cat(column) for column in zip(*fields, strict=True)), attributes=attributes)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -58,7 +68,23 @@ class Records:
 
     def select(self, index: Tensor) -> Records:
         """The records at ``index`` (positions or a boolean mask), in that order."""
-        return Records(self.x[index], self.y[index], self.ids[index], self.units[index])
+        attributes = tuple(attribute.select(index) for attribute in self.attributes)
+        return Records(self.x[index], self.y[index], self.ids[index], self.units[index], attributes=attributes)
+
+    def split(self, sizes: list[int]) -> list[Records]:
+        """Consecutive pieces of those ``sizes``, which add up to all records; tensors are views."""
+        parts = zip(*(torch.split(t, sizes) for t in (self.x, self.y, self.ids, self.units)), strict=True)
+        if not self.attributes:
+            return [Records(*part) for part in parts]
+        codes = zip(*(torch.split(attribute.codes, sizes) for attribute in self.attributes), strict=True)
+        return [
+            Records(*part, attributes=tuple(replace(a, codes=c) for a, c in zip(self.attributes, pieces, strict=True)))
+            for part, pieces in zip(parts, codes, strict=True)
+        ]
+
+    def bare(self) -> Records:
+        """The same records without their attributes, which an adversary is not granted."""
+        return replace(self, attributes=()) if self.attributes else self
 
     def relabelled(self, y: Tensor) -> Records:
         """The same records under other labels."""

@@ -15,6 +15,8 @@ from torch import Tensor
 from consilium.core.entry import Entry
 from consilium.core.errors import Failed, Refused
 
+from .dataset import Dataset
+
 __all__ = ["Partition"]
 
 
@@ -23,6 +25,10 @@ class Partition(Entry, ABC):
     """Base of everything in ``data/partitions``.  ``natural`` sites are named after the keys they hold."""
 
     natural: ClassVar[bool] = False
+
+    def keyed(self, dataset: Dataset) -> Dataset:
+        """``dataset`` under the natural keys by which it is divided: its own."""
+        return dataset
 
     @abstractmethod
     def assign(self, y: Tensor, keys: Tensor | None, sites: int, generator: torch.Generator) -> Tensor:

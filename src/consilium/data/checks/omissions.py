@@ -8,12 +8,13 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from consilium.core.attribute import UNKNOWN, Attribute
 from consilium.core.errors import Refused
 from consilium.core.records import Omission
 from consilium.core.task import Task
 from consilium.data.dataset import Dataset
 
-__all__ = ["EXAMPLES", "by_site", "check_none_lost", "check_whole", "first", "of_records"]
+__all__ = ["EXAMPLES", "by_site", "check_none_lost", "check_whole", "first", "of_records", "unknown_values"]
 
 EXAMPLES = 5
 """Names shown of each kind; the others are counted."""
@@ -37,6 +38,12 @@ def of_records(what: str, dataset: Dataset, mask: Tensor) -> tuple[Omission, ...
 def first(names: Sequence[str]) -> tuple[str, ...]:
     """The first few of ``names`` as examples."""
     return (*names[:EXAMPLES], *(["..."] if len(names) > EXAMPLES else []))
+
+
+def unknown_values(attributes: Iterable[Attribute]) -> tuple[Omission, ...]:
+    """How many records have no known value of each of ``attributes``; none where all are known."""
+    counts = ((attribute.name, int((attribute.codes == UNKNOWN).sum())) for attribute in attributes)
+    return tuple(Omission(f"values of the attribute {name!r} are not known", count) for name, count in counts if count)
 
 
 def check_none_lost(

@@ -46,7 +46,7 @@ def plant(consortium: Consortium, *, canaries: int, kind: CanaryKind, site: str,
         draws, count = stream.child(sites[k].id), int((at == k).sum())
         records, sites[k] = _make(kind, sites[k], consortium, count, draws)
         groups.append(records)
-    every = _numbered(_joined(groups), consortium, kind)
+    every = _numbered(Records.joined(groups), consortium, kind)
     included = stream.child("coins").coins(canaries, 0.5)
     for k in torch.unique(at).tolist():
         sites[k] = _with(sites[k], every.select((at == k) & included))
@@ -82,7 +82,7 @@ def _make(kind: CanaryKind, site: Site, consortium: Consortium, count: int, stre
     originals = pool.select(rows)
     wrong = task.mistaken(originals.y, labels, generator)
     rest = pool.select(~torch.isin(pool.units, originals.units))
-    return originals.relabelled(wrong), _replaced(site, non_members=rest)
+    return originals.relabelled(wrong).bare(), _replaced(site, non_members=rest)
 
 
 def _noise(count: int, consortium: Consortium, generator: torch.Generator) -> Tensor:
@@ -126,16 +126,11 @@ def _numbered(records: Records, consortium: Consortium, kind: CanaryKind) -> Rec
 
 
 def _with(site: Site, more: Records) -> Site:
-    return _replaced(site, train=_joined([site.records.train, more]))
+    return _replaced(site, train=Records.joined([site.records.train, more]))
 
 
 def _replaced(site: Site, **pools: Records) -> Site:
     return replace(site, records=replace(site.records, **pools))
-
-
-def _joined(parts: Sequence[Records]) -> Records:
-    columns = zip(*((p.x, p.y, p.ids, p.units) for p in parts), strict=True)
-    return Records(*(torch.cat(column) for column in columns))
 
 
 def _note(kind: CanaryKind, canaries: int, included: int, site: str) -> str:

@@ -119,6 +119,7 @@ def _assign(
     dataset: Dataset, strata: Tensor, role: Tensor, partition: Partition, sites: int, stream: Stream
 ) -> tuple[Tensor, tuple[str, ...]]:
     """The site ``(n,)`` of each record (-1: none), and the sites' names."""
+    dataset = partition.keyed(dataset)
     pool = (role == TRAIN) | (role == VALIDATION)
     records, keys = dataset.records, None if dataset.keys is None else dataset.keys[pool]
     units = Units.among(strata[pool], records.units[pool], keys)
@@ -191,9 +192,7 @@ def _picked(records: Records, strata: Tensor, at: Tensor, share: float, stream: 
 def _sites(names: tuple[str, ...], records: Records, divided: list[tuple[Tensor, Tensor, Tensor]]) -> Iterator[Site]:
     """Sites whose pools are views of one copy of the records, each pool in one piece."""
     places = [at for pools in divided for at in pools]
-    whole, sizes = records.select(torch.cat(places)), [len(at) for at in places]
-    parts = zip(*(torch.split(t, sizes) for t in (whole.x, whole.y, whole.ids, whole.units)), strict=True)
-    pieces = (Records(*part) for part in parts)
+    pieces = iter(records.select(torch.cat(places)).split([len(at) for at in places]))
     for name in names:
         yield Site(name, Pools(next(pieces), next(pieces), next(pieces)))
 

@@ -13,40 +13,57 @@ from consilium.core.files import opened
 __all__ = ["check_printable", "data_folder", "digest_of_file", "expanded", "given_file", "given_folder", "stated"]
 
 _CHUNK = 1 << 20
+_DATA = "CONSILIUM_DATA"
 _WRONG = {"file": "is a file, not a folder", "folder": "is a folder, not a file", "none": "does not exist",
           "other": "is a FIFO, a socket or a device, not a file"}  # fmt: skip
 
 
 def data_folder() -> Path | None:
     """The folder named by the environment variable CONSILIUM_DATA, if it is set; refused if it is no folder."""
-    named = os.environ.get("CONSILIUM_DATA")
-    return given_folder(named, "CONSILIUM_DATA") if named else None
+    named = os.environ.get(_DATA)
+    return given_folder(named, _DATA) if named else None
 
 
 def given_file(path: str, where: str = "path") -> Path:
-    """The file the user names (``~`` is expanded), or a refusal at ``where``.
+    """The file the user names, or a refusal at ``where``.
+
+    ``~`` is expanded; a relative path that does not exist is looked for in the folder CONSILIUM_DATA.
 
     Raises Refused: no such file.
     """
-    target = expanded(path)
-    check_printable(target)
+    target = _located(path, where)
     kind = _kind(target)
     if kind != "file":
-        raise Refused(f"{target} {_WRONG[kind]}", remedy="name an existing file", where=where)
+        raise Refused(f"{target} {_WRONG[kind]}", remedy=f"name an existing file{_place(target)}", where=where)
     return target
 
 
 def given_folder(path: str, where: str = "path") -> Path:
-    """The folder the user names (``~`` is expanded), or a refusal at ``where``.
+    """The folder the user names, or a refusal at ``where``; it is looked for as a file is.
 
     Raises Refused: no such folder.
     """
-    target = expanded(path)
-    check_printable(target)
+    target = _located(path, where)
     kind = _kind(target)
     if kind != "folder":
-        raise Refused(f"{target} {_WRONG[kind]}", remedy="name an existing folder", where=where)
+        raise Refused(f"{target} {_WRONG[kind]}", remedy=f"name an existing folder{_place(target)}", where=where)
     return target
+
+
+def _located(path: str, where: str) -> Path:
+    """``path`` itself, or below CONSILIUM_DATA where it is relative and only there."""
+    target = expanded(path)
+    check_printable(target)
+    if target.is_absolute() or where == _DATA or _kind(target) != "none":
+        return target
+    folder = data_folder()
+    return folder / target if folder is not None and _kind(folder / target) != "none" else target
+
+
+def _place(target: Path) -> str:
+    """Where else a relative path that does not exist is looked for, if CONSILIUM_DATA is not set."""
+    unset = not target.is_absolute() and not os.environ.get(_DATA)
+    return f", or set {_DATA} to the folder that holds it" if unset and _kind(target) == "none" else ""
 
 
 def check_printable(path: Path) -> None:

@@ -5,13 +5,15 @@ With fewer sites than keys, whole keys are put together: the largest key goes to
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from consilium.core.attribute import UNKNOWN, attribute_named
 from consilium.core.errors import Refused
+from consilium.data.dataset import Dataset
 from consilium.data.partition import Partition
 
 __all__ = ["ByKey"]
@@ -21,12 +23,36 @@ __all__ = ["ByKey"]
 class ByKey(Partition):
     """One site per natural key of the source; with fewer sites, whole keys are put together, largest first.
 
-    A unit that its source names under two keys belongs to the one with most of its records.
+    A unit that its source names under two keys belongs to the one with most of its records.  ``attribute`` names an
+    attribute of the records (a scanner) that takes the place of the source's key; such sites are called after its words
+    only where these are declared, or the data are anyone's.
 
     Source: Graham 1969, Bounds on Multiprocessing Timing Anomalies (largest first)
     """
 
     natural: ClassVar[bool] = True
+    added_later: ClassVar[tuple[str, ...]] = ("attribute",)
+
+    attribute: str | None = None
+
+    def keyed(self, dataset: Dataset) -> Dataset:
+        """``dataset`` by its own keys, or by the attribute's values.
+
+        Raises Refused: there is no such attribute, or its value is not known for a record.
+        """
+        if self.attribute is None:
+            return dataset
+        values = attribute_named(self.attribute, dataset.records.attributes, "partition.attribute")
+        unknown = int((values.codes == UNKNOWN).sum())
+        if unknown:
+            raise Refused(
+                f"{unknown} of {len(values.codes)} records have no value of the attribute {self.attribute!r}, by which "
+                "they are divided",
+                remedy="fill it in, leave those records out, or divide by another",
+                where="partition.attribute",
+            )
+        public = values.declared or dataset.bundled
+        return replace(dataset, keys=values.codes, key_names=values.words if public else ())
 
     def assign(self, y: Tensor, keys: Tensor | None, sites: int, generator: torch.Generator) -> Tensor:
         """The site ``(u,)`` of each unit; refused without keys, or with fewer keys than sites.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from consilium.core.errors import Refused
 
-__all__ = ["check_roles"]
+__all__ = ["check_attributes", "check_roles"]
 
 
 def check_roles(
@@ -15,8 +15,8 @@ def check_roles(
 ) -> None:
     """Refuse a column named twice, or for two things that exclude each other.
 
-    ``roles`` are the columns of the label, the site and the patient, ``drop``, ``ranges`` and ``categories`` those
-    that these knobs name.
+    ``roles`` are the columns of what is asked, of the site and the patient, ``drop``, ``ranges`` and ``categories``
+    those that these knobs name.
 
     Raises Refused: a column with two roles, or named twice.
     """
@@ -32,7 +32,35 @@ def check_roles(
     _check_free("drop", drop, reasons)
     reasons |= dict.fromkeys(drop, "is dropped")
     _check_free("ranges", ranges, reasons | dict.fromkeys(categories, "has categories"))
-    _check_free("categories", categories, {name: why for name, why in reasons.items() if name != roles["label"]})
+    asked = {name for knob, name in roles.items() if knob not in ("site", "patient")}
+    _check_free("categories", categories, {name: why for name, why in reasons.items() if name not in asked})
+
+
+def check_attributes(
+    roles: Mapping[str, str | None],
+    attributes: Sequence[str],
+    inputs: Sequence[str],
+    others: Mapping[str, Sequence[str]],
+) -> None:
+    """Refuse an attribute that has another role, and a column of ``inputs`` that is none.
+
+    ``others`` are the columns that other knobs name; ``inputs`` are the attributes that are inputs too.
+
+    Raises Refused: a column with two roles, or named twice.
+    """
+    for knob, names in (("attributes", attributes), ("also-inputs", inputs)):
+        twice = [name for name in names if list(names).count(name) > 1]
+        if twice:
+            raise Refused(f"column {twice[0]!r} is named twice", remedy="name it once", where=knob)
+    reasons = {name: f"is the {knob}" for knob, name in roles.items() if name is not None}
+    reasons |= dict.fromkeys(others.get("drop", ()), "is dropped")
+    _check_free("attributes", attributes, reasons)
+    for name in inputs:
+        if name not in attributes:
+            reason = f"column {name!r} is no attribute, so it is an input already"
+            raise Refused(reason, remedy="take it out, or name it in attributes too", where="also-inputs")
+    alone = {name: "is an attribute and no input" for name in attributes if name not in inputs}
+    _check_free("ranges", others.get("ranges", ()), alone)
 
 
 def _check_free(knob: str, names: Sequence[str], reasons: Mapping[str, str]) -> None:

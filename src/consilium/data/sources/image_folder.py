@@ -1,5 +1,8 @@
 """A folder of pictures: ``path/<class>/*.png``, or ``path/{train,val,test}/<class>/*.png`` with its own split.
 
+Or pictures anywhere below it, with a CSV that says what is in each (findings, quantities, classes), or with a folder
+of masks.
+
 Every picture is made grey or colour and resized as a whole to size x size pixels (bilinear, proportions not kept).  A
 picture's size is read from its header and refused before it is unpacked, where it is too large.  Only the decoders of
 PNG and JPEG are ever used, whatever a file's extension; files that are not read are counted.  More than 8 bits,
@@ -9,26 +12,40 @@ transparent pixels, several frames and CMYK are refused.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from consilium.core.attribute import Attribute
 from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.inputs import Inputs
 from consilium.core.records import Records
+from consilium.core.task import Task
+from consilium.data.checks.omissions import unknown_values
 from consilium.data.checks.scales import check_depth
 from consilium.data.dataset import Dataset
 from consilium.data.files.arrays import identities, inputs, numbered
 from consilium.data.files.meaning import BYTES
-from consilium.data.files.origin import given_folder, stated
+from consilium.data.files.origin import given_file, given_folder, stated
 from consilium.data.source import Source
 
+from ._answer_columns import AnswerColumns, check_rows, task_answers
+from ._attribute_columns import attribute_of
+from ._columns import check_classes
+from ._knobs import check_attributes, check_roles
+from ._labels_file import LabelRows, read_labels
+from ._listed_findings import listed_findings
+from ._mask_pictures import mask_files, read_masks
 from ._picture import read_picture
+from ._picture_files import PictureFiles, picture_files
 from ._picture_tree import Tree, read_tree
+from ._spelling import check_words, check_words_apart
 
 __all__ = ["ImageFolder"]
 
@@ -41,8 +58,20 @@ class ImageFolder(Source):
     with one group that finds the patient in a file's name.  Pictures of more than ``max_pixels``, or more than
     ``max_bytes`` in all, are refused.
 
+    ``labels`` names a CSV instead, in the folder or elsewhere: ``file`` is its column of the pictures' names;
+    ``label``, ``target``, ``time`` and ``event`` are those that the task reads, ``patient`` and ``site`` say whose a
+    picture is.  Where one target column lists findings (Effusion|Nodule, parted by ``between``), ``classes`` names
+    them, and ``ignore`` words that mean none of them.  ``masks`` names a folder with a mask for each picture.
+    ``attributes`` are columns of the CSV, or named groups of ``pattern``, a regular expression on a picture's path;
+    they are no inputs.
+
     Source: the folder layout of torchvision's ImageFolder
     """
+
+    added_later: ClassVar[tuple[str, ...]] = (
+        *("labels", "file", "separator", "label", "target", "time", "event", "patient", "site", "classes", "ignore"),
+        *("between", "missing", "drop_missing", "masks", "attributes", "pattern"),
+    )
 
     path: str
     size: int = 28
@@ -50,6 +79,23 @@ class ImageFolder(Source):
     units: str | None = None
     max_pixels: int = 50_000_000
     max_bytes: int = 4_000_000_000
+    labels: str | None = None
+    file: str = "file"
+    separator: str = ","
+    label: str | None = None
+    target: str | tuple[str, ...] | None = None
+    time: str | None = None
+    event: str | None = None
+    patient: str | None = None
+    site: str | None = None
+    classes: tuple[str, ...] | None = None
+    ignore: tuple[str, ...] = ()
+    between: str = "|"
+    missing: tuple[str, ...] = ()
+    drop_missing: bool = False
+    masks: str | None = None
+    attributes: tuple[str, ...] = ()
+    pattern: str | None = None
 
     def __post_init__(self) -> None:
         check(1 <= self.size <= 4096, "size", self.size, "1 to 4096 pixels")
@@ -59,12 +105,30 @@ class ImageFolder(Source):
         check(
             self.units is None or _groups(self.units) == 1, "units", self.units, "a regular expression with one group"
         )
+        self._check_listed()
 
     def load(self) -> Dataset:
         """Inputs ``(n, channels, size, size)``, files in alphabetical order.
 
         Raises Refused: the folder or a picture in it cannot be read.
         """
+        return self._by_class() if self.labels is None else self._by_list(None)
+
+    def load_for(self, task: Task) -> Dataset:
+        """The same with labels as ``task`` has them, out of the CSV ``labels`` or the folder ``masks``.
+
+        Raises Refused: neither says what the task asks.
+        """
+        if task.exclusive:
+            return self.load()
+        wanted = "masks" if task.kind() == "masks" else "labels"
+        if getattr(self, wanted) is None:
+            example = 'masks = "FOLDER"' if wanted == "masks" else 'labels = "labels.csv"'
+            reason = f"the task {task.kind()} is not asked of folders of classes"
+            raise Refused(reason, remedy=f"name what says it of each picture: {example}", where=wanted)
+        return self._by_list(task)
+
+    def _by_class(self) -> Dataset:
         root = given_folder(self.path)
         try:
             tree = read_tree(root)
@@ -80,9 +144,11 @@ class ImageFolder(Source):
         y = torch.tensor([classes.index(picture.label) for picture in pictures])
         has_splits = pictures[0].split is not None
         units, unit_names = self._units([picture.file for picture in pictures])
+        paths = [picture.file.relative_to(root).as_posix() for picture in pictures]
+        attributes = tuple(self._attribute(name, paths, None) for name in self.attributes)
         return Dataset(
             name=self.kind(),
-            records=Records.of(inputs(pixels, str(root)), y, units),
+            records=Records.of(inputs(pixels, str(root)), y, units, attributes=attributes),
             split=torch.tensor([picture.split for picture in pictures], dtype=torch.int8) if has_splits else None,
             keys=None,
             classes=classes,
@@ -94,6 +160,158 @@ class ImageFolder(Source):
             omitted=tree.omitted,
             inputs=Inputs(preparation=self._preparation(), patients=self.units is not None),
         )
+
+    def _check_listed(self) -> None:
+        roles = {**self._answers.roles, "site": self.site, "patient": self.patient}
+        check_roles(roles, (), (), ())
+        check_attributes(roles, self.attributes, (), {})
+        groups = self.pattern is None or _groups(self.pattern) > 0
+        check(groups, "pattern", self.pattern, "a regular expression with named groups: (?P<scanner>...)")
+        check(len(self.between) > 0, "between", self.between, "the mark between two findings")
+        if self.classes is not None:
+            check(len(set(self.classes)) == len(self.classes) >= 1, "classes", self.classes, "different names")
+            check_words(self.classes, "classes", alike=True)
+        idle = {"file": self.file != "file", "separator": self.separator != ",", "ignore": bool(self.ignore)}
+        idle |= {"missing": bool(self.missing), "drop_missing": self.drop_missing, "between": self.between != "|"}
+        idle |= {knob: True for knob, name in roles.items() if name is not None}
+        for knob in (knob for knob, used in idle.items() if used and self.labels is None):
+            name = knob.replace("_", "-")
+            raise Refused(f"there is no file of labels for {name}", remedy='name it: labels = "labels.csv"', where=name)
+        if self.patient is not None and self.units is not None:
+            raise Refused("patient names the patients, too", remedy="keep one of them", where="units")
+        if self.labels is None and self.masks is None and self.classes is not None:
+            raise Refused("the classes are the names of the folders", remedy="take it out", where="classes")
+
+    @property
+    def _answers(self) -> AnswerColumns:
+        return AnswerColumns(self.label, self.target, self.time, self.event)
+
+    def _by_list(self, task: Task | None) -> Dataset:
+        root, sources = given_folder(self.path), list[Path]()
+        for name, kind in ((self.labels, given_file), (self.masks, given_folder)):
+            if name is not None:
+                inside = root / name
+                sources.append(inside if inside.exists() else kind(name, "labels" if kind is given_file else "masks"))
+        try:
+            files = picture_files(root, sources)
+        except OSError as error:
+            raise Refused(f"{error.filename} cannot be looked into: {error.strerror}", where="path") from error
+        masked = task is not None and task.kind() == "masks"
+        rows = None if self.labels is None else self._rows(sources[0], files, () if masked else self._asked(task))
+        paths = files.paths if rows is None else rows.files
+        self._check_size(len(paths))
+        if masked and task is not None:
+            y, classes = self._masks(task, sources[-1], paths)
+        else:
+            y, classes = self._labels(task, rows) if rows is not None else (torch.zeros(0), ())
+        pixels = np.stack([read_picture(root / path, self.size, self.channels, self.max_pixels) for path in paths])
+        check_depth([pixels], str(root))
+        origins = [stated([root / path for path in paths], root)]
+        origins += [f"labels {stated([sources[0]])}"] if rows is not None else []
+        origins += [f"masks {stated(mask_files(sources[-1], paths), sources[-1])}"] if masked else []
+        keys, key_names = self._groups(rows, self.site)
+        units, unit_names = self._groups(rows, self.patient)
+        if self.patient is None:
+            units, unit_names = self._units([root / path for path in paths])
+        attributes = tuple(self._attribute(name, paths, rows) for name in self.attributes)
+        return Dataset(
+            name=self.kind(),
+            records=Records.of(inputs(pixels, str(root)), y, units, attributes=attributes),
+            split=torch.tensor([files.splits[path] for path in paths], dtype=torch.int8) if files.splits else None,
+            keys=keys,
+            classes=classes,
+            provenance="; ".join(origins),
+            bundled=False,
+            notes=(f"every picture was resized as a whole to {self.size} x {self.size} pixels",),
+            key_names=key_names,
+            unit_names=unit_names,
+            omitted=(*files.omitted, *(() if rows is None else rows.omitted), *unknown_values(attributes)),
+            inputs=Inputs(
+                preparation=self._preparation(),
+                patients=self.patient is not None or self.units is not None,
+                classes_declared=self.classes is not None or (task is not None and not masked),
+            ),
+        )
+
+    def _asked(self, task: Task | None) -> tuple[str, ...]:
+        return self._answers.of(task, self.kind())
+
+    def _rows(self, file: Path, files: PictureFiles, asked: Sequence[str]) -> LabelRows:
+        """The rows of the CSV whose pictures are there, without those with a gap where the study leaves them out."""
+        named = {knob: name for knob, name in self._answers.roles.items() if name is not None}
+        named |= {knob: name for knob, name in (("patient", self.patient), ("site", self.site)) if name is not None}
+        grouped = re.compile(self.pattern).groupindex if self.pattern is not None else {}
+        named |= {f"attributes[{k}]": name for k, name in enumerate(self.attributes) if name not in grouped}
+        rows = read_labels(file, self.separator, self.file, named, files.paths)
+        return rows.without_gaps(asked, self.missing) if self.drop_missing and asked else rows
+
+    def _labels(self, task: Task | None, rows: LabelRows) -> tuple[Tensor, tuple[str, ...]]:
+        asked = self._asked(task)
+        columns = {name: rows.cells[name] for name in asked}
+        if task is None:
+            words = rows.cells[asked[0]]
+            return self._class_numbers(words, rows, asked[0])
+        if task.counted and self.classes is not None:
+            if len(asked) != 1:
+                reason = f"classes names the findings that one column lists, and target names {len(asked)}"
+                raise Refused(reason, remedy="take classes out: the columns name the findings", where="classes")
+            y = listed_findings(columns[asked[0]], rows.rows, asked[0], self.classes, self.ignore, self.between)
+            return y, self.classes
+        y = task_answers(task, columns, rows.rows, {}, ".", "labels")
+        check_rows(task, y, asked, rows.rows)
+        return y, asked
+
+    def _class_numbers(self, words: Sequence[str], rows: LabelRows, name: str) -> tuple[Tensor, tuple[str, ...]]:
+        """The class of each picture, by its word in column ``name``."""
+        gaps = rows.gaps(name, self.missing)
+        if any(gaps):
+            reason = f"column {name!r}, row {rows.rows[gaps.index(True)]}, says no class"
+            raise Refused(reason, remedy="fill it in, or set drop-missing = true", where="label")
+        if self.classes is None:
+            check_classes(words, name)
+            check_words_apart(words, rows.rows, name)
+        classes = self.classes or tuple(sorted(set(words)))
+        for word, row in zip(words, rows.rows, strict=True):
+            if word not in classes:
+                reason = f"column {name!r}, row {row}, holds {word!r}, which is none of the classes"
+                raise Refused(reason, remedy="add it to classes, or drop its rows", where="classes")
+        return torch.tensor([classes.index(word) for word in words]), classes
+
+    def _masks(self, task: Task, folder: Path, paths: Sequence[str]) -> tuple[Tensor, tuple[str, ...]]:
+        if getattr(task, "nested", False):
+            reason = "a mask as a picture gives each pixel one label"
+            raise Refused(reason, remedy="store nested masks in an npz", where="task")
+        y = read_masks(mask_files(folder, paths), self.size, len(self.classes or ()), self.max_pixels)
+        return y, self.classes or task.names(y)
+
+    def _groups(self, rows: LabelRows | None, name: str | None) -> tuple[Tensor | None, tuple[str, ...]]:
+        """The group (patient, site) of each picture, by a column of the CSV."""
+        if rows is None or name is None:
+            return None, ()
+        return numbered(identities(rows.cells[name], name, [f"row {row}" for row in rows.rows]))
+
+    def _attribute(self, name: str, paths: Sequence[str], rows: LabelRows | None) -> Attribute:
+        """By the group of ``pattern`` of that name, or the column."""
+        if self.pattern is not None and name in re.compile(self.pattern).groupindex:
+            matches = [re.search(self.pattern, path) for path in paths]
+            words = [(match[name] or "") if match else "" for match in matches]
+            return attribute_of(name, words, np.array([not word for word in words]), range(1, len(words) + 1), None)
+        if rows is None:
+            raise Refused(
+                f"nothing says the attribute {name!r} of a picture",
+                remedy=f'name a group of pattern so: "(?P<{name}>...)", or a file of labels',
+                where="attributes",
+            )
+        return attribute_of(name, rows.cells[name], np.array(rows.gaps(name, self.missing)), rows.rows, None)
+
+    def _check_size(self, n: int) -> None:
+        need = n * self.channels * self.size**2 * 4
+        if need > self.max_bytes:
+            raise Refused(
+                f"{n} pictures take {need / 1e9:.1f} GB, more than max-bytes = {self.max_bytes / 1e9:.1f} GB",
+                remedy="choose a smaller size, or raise max-bytes if this machine can hold it",
+                where="max-bytes",
+            )
 
     def _preparation(self) -> tuple[tuple[str, str], ...]:
         colour = "grey, ITU-R 601-2" if self.channels == 1 else "RGB"
@@ -107,13 +325,7 @@ class ImageFolder(Source):
                 remedy="put .png or .jpg files into one folder for each class, two classes or more",
                 where="path",
             )
-        need = n * self.channels * self.size**2 * 4
-        if need > self.max_bytes:
-            raise Refused(
-                f"{n} pictures take {need / 1e9:.1f} GB, more than max-bytes = {self.max_bytes / 1e9:.1f} GB",
-                remedy="choose a smaller size, or raise max-bytes if this machine can hold it",
-                where="max-bytes",
-            )
+        self._check_size(n)
 
     def _units(self, files: list[Path]) -> tuple[Tensor | None, tuple[str, ...]]:
         if self.units is None:

@@ -2,27 +2,34 @@
 
 ``x`` holds uint8 images or floats in [0, 1], ``y`` labels 0, 1, ...; or the parts are named as MedMNIST names them,
 ``{train,val,test}_images`` and ``_labels``.  ``units`` and ``keys`` may be any values; ``columns`` names features.
+Arrays that ``attributes`` names (``sex``, ``train_sex``) are kept beside the records and are no inputs.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from consilium.core.attribute import Attribute
 from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.task import Task
-from consilium.data.checks.omissions import by_site, first
+from consilium.data.checks.omissions import by_site, first, unknown_values
 from consilium.data.checks.verify import check_labels
 from consilium.data.dataset import Dataset
 from consilium.data.files.archive import array_names, read_npz
+from consilium.data.files.attribute_arrays import array_texts, attribute_arrays
 from consilium.data.files.layout import NAMES, laid_out, standard_names
 from consilium.data.files.origin import given_file, stated
 from consilium.data.source import Source
 
+from ._attribute_columns import attribute_of
+from ._knobs import check_attributes
 from ._row_numbers import check_person_name, row_number_features
 from ._spelling import check_words
 
@@ -35,21 +42,31 @@ class NPZ(Source):
 
     ``task`` of the data table says what y is: a class each, or findings ``(n, k)``, numbers ``(n, k)``, masks.
 
-    ``classes`` names the labels 0, 1, ...; without it they are read from the records.  ``max_bytes`` bounds what the
-    arrays take in memory as float32.
+    ``classes`` names the labels 0, 1, ...; without it they are read from the records.  ``attributes`` names arrays of
+    one value a record; ``also_inputs`` those that are features of ``x`` as well.  ``max_bytes`` bounds what the arrays
+    take in memory as float32.
 
     Source: the npz format of NumPy (NEP 1)
     """
 
+    added_later: ClassVar[tuple[str, ...]] = ("attributes", "also_inputs")
+
     path: str
     classes: tuple[str, ...] | None = None
     max_bytes: int = 4_000_000_000
+    attributes: tuple[str, ...] = ()
+    also_inputs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check(self.max_bytes > 0, "max-bytes", self.max_bytes, "a number of bytes above 0")
         names = self.classes if self.classes is not None else ("0", "1")
         check(len(set(names)) == len(names) >= 1, "classes", self.classes, "different names, two or more of classes")
         check_words(names, "classes", alike=True)
+        check_attributes({}, self.attributes, self.also_inputs, {})
+        for name in self.attributes:
+            if {name, f"train_{name}"} & NAMES:
+                reason = f"the array {name!r} has another meaning"
+                raise Refused(reason, remedy="store the attribute under a name of its own", where="attributes")
 
     def load(self) -> Dataset:
         """Inputs ``(n, d)`` or ``(n, c, h, w)``; the split, patients and sites that the file gives."""
@@ -61,18 +78,24 @@ class NPZ(Source):
 
     def _read(self, task: Task | None) -> Dataset:
         file = given_file(self.path)
-        known, unread = standard_names(array_names(file), str(file))
-        arrays = read_npz(file, known or NAMES, self.max_bytes)
+        names = array_names(file)
+        beside = attribute_arrays(self.attributes, names)
+        values = {name for parts in beside.values() for name in parts}
+        known, unread = standard_names([name for name in names if name not in values], str(file))
+        arrays = read_npz(file, {*(known or NAMES), *values}, self.max_bytes)
         dataset = laid_out({known.get(name, name): array for name, array in arrays.items()}, str(file), task)
         classes = self.classes or (_counted(dataset.records.y, file) if task is None else task.names(dataset.records.y))
         if task is None:
             check(self.classes is None or len(classes) >= 2, "classes", self.classes, "two different names or more")
             check_labels(dataset.records.y, len(classes), str(file))
         for column in dataset.inputs.columns:
-            check_person_name(column.name, patients=bool(dataset.unit_names))
+            self._check_feature(column.name, patients=bool(dataset.unit_names))
+        attributes = tuple(
+            self._attribute(name, parts, arrays, len(dataset.records), file) for name, parts in beside.items()
+        )
         return Dataset(
             name=self.kind(),
-            records=dataset.records,
+            records=replace(dataset.records, attributes=attributes),
             split=dataset.split,
             keys=dataset.keys,
             classes=classes,
@@ -83,10 +106,28 @@ class NPZ(Source):
             else ("the list of classes was read from the labels; name them by classes",),
             key_names=dataset.key_names,
             unit_names=dataset.unit_names,
-            omitted=by_site("arrays not read", [""] * len(unread), first(unread)),
+            omitted=(
+                *by_site("arrays not read", [""] * len(unread), first(unread)),
+                *unknown_values(attributes),
+            ),
             inputs=replace(dataset.inputs, classes_declared=self.classes is not None),
             cautions=(*row_number_features(dataset.records.x, dataset.split, dataset.inputs.columns), *dataset.copies),
         )
+
+    def _check_feature(self, name: str, *, patients: bool) -> None:
+        check_person_name(name, patients=patients)
+        if name in self.attributes and name not in self.also_inputs:
+            raise Refused(
+                f"the attribute {name!r} is a feature of x, too, and the model would see it",
+                remedy=f'leave it out of x, or say so: also-inputs = ["{name}"]',
+                where="attributes",
+            )
+
+    def _attribute(
+        self, name: str, parts: tuple[str, ...], arrays: dict[str, npt.NDArray[Any]], n: int, file: Path
+    ) -> Attribute:
+        words, unknown = array_texts(name, parts, arrays, n, str(file))
+        return attribute_of(name, words, unknown, range(n), None)
 
 
 def _counted(y: Tensor, file: Path) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Your own table, CSV or Parquet: one row a record, with columns for the label, the hospital and the patient.
+"""Your own table, CSV or Parquet: one row a record, with columns for what is asked, the hospital and the patient.
 
 Numbers are scaled to [0, 1] by their range, words become one column for each category.  Ranges and categories that you
 declare are public.  Those you do not are read from the records: such a data set is marked, and no claim of differential
@@ -10,29 +10,37 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
+from consilium.core.attribute import Attribute
 from consilium.core.catalogue import nearest
 from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.inputs import Inputs
 from consilium.core.records import Omission, Records
-from consilium.data.checks.omissions import by_site, check_none_lost, first
+from consilium.core.task import Task
+from consilium.data.checks.omissions import by_site
 from consilium.data.dataset import Dataset
 from consilium.data.files.arrays import check_digits, identities, numbered
 from consilium.data.files.meaning import TABULAR
 from consilium.data.files.origin import given_file, stated
 from consilium.data.source import Source
 
+from ._answer_columns import AnswerColumns, check_rows, task_answers
+from ._attribute_columns import attribute_of
 from ._cells import numbers, plain_words
+from ._classes import check_class_groups, grouped
 from ._columns import Encoded, check_classes, encode_numbers, encode_words
-from ._frame import check_missing, gaps_of, is_parquet, read_table
+from ._complete_rows import complete_rows, gaps_by_site
+from ._frame import is_parquet, read_table
+from ._gaps import Constant, check_fill, constants_text, fill_remedy, filled, gap_frame, marked, plain_missing, word_of
 from ._header import check_first_record
-from ._knobs import check_roles
+from ._knobs import check_attributes, check_roles
 from ._row_numbers import check_index_name, check_person_name, row_number_note
 from ._spelling import check_words, plain_text
 from ._thousands import check_thousands
@@ -45,9 +53,16 @@ __all__ = ["Table"]
 class Table(Source):
     """Your own table in CSV (also gzipped) or Parquet: a label column, and if you like a site and a patient column.
 
+    The task says what is read: ``label`` (a class each), ``target`` (findings of 0 and 1, or numbers; one column or
+    several), or ``time`` and ``event`` (survival).  ``classes`` lists [class, word, word, ...]: words of the label that
+    are one class.  ``attributes`` names columns that are kept beside the records and are no features, unless
+    ``also_inputs`` names them too.
+
     ``drop`` names columns that are no features.  ``ranges`` lists [column, low, high], or with a unit of measurement
     [column, low, high, unit], and ``categories`` [column, word, word, ...]: public constants.  ``missing`` are words
-    that mean nothing is known; ``drop_missing`` leaves out rows with a gap.  ``columns`` names the columns of a CSV
+    that mean nothing is known, in every column or, as [column, word, ...], in one; ``fill`` has a constant for the
+    gaps of a column, which ``mark_missing`` may mark by a feature; ``drop_missing`` leaves out rows with another gap.
+    ``columns`` names the columns of a CSV
     without a header, ``separator`` is what parts them (a blank: any number of blanks), ``decimal`` the mark in its
     numbers.  A row is one line of the file.  Refused, by row or column: text that only looks like numbers or dates, two
     spellings of one category, knobs that exclude each other.  Needs the extra ``tables``.
@@ -55,18 +70,30 @@ class Table(Source):
     Source: RFC 4180; Apache Parquet
     """
 
+    added_later: ClassVar[tuple[str, ...]] = (
+        *("target", "time", "event", "classes", "attributes", "also_inputs", "fill", "mark_missing"),
+    )
+
     path: str
-    label: str
+    label: str | None = None
     site: str | None = None
     patient: str | None = None
     drop: tuple[str, ...] = ()
     ranges: tuple[tuple[str, float, float] | tuple[str, float, float, str], ...] = ()
     categories: tuple[tuple[str, ...], ...] = ()
     columns: tuple[str, ...] | None = None
-    missing: tuple[str, ...] = ()
+    missing: tuple[str | tuple[str, ...], ...] = ()
     drop_missing: bool = False
     separator: str = ","
     decimal: str = "."
+    target: str | tuple[str, ...] | None = None
+    time: str | None = None
+    event: str | None = None
+    classes: tuple[tuple[str, ...], ...] = ()
+    attributes: tuple[str, ...] = ()
+    also_inputs: tuple[str, ...] = ()
+    fill: dict[str, Constant] | None = None
+    mark_missing: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check(len(self.separator) == 1 and self.separator not in '"\r\n', "separator", self.separator, "one character")
@@ -83,44 +110,81 @@ class Table(Source):
         for listed in self.categories:
             different = len(set(listed[1:])) == len(listed) - 1 > 1
             check(different, "categories", listed, "[column, word, word, ...], words different")
-            check_words(listed[1:], "categories", empty=plain_text(listed[0]) != plain_text(self.label))
-        roles = {"label": self.label, "site": self.site, "patient": self.patient}
-        named = ([bounds[0] for bounds in self.ranges], [listed[0] for listed in self.categories])
-        check_roles(roles, self.drop, *named)
+            empty = plain_text(listed[0]) != plain_text(self.label or "")
+            check_words(listed[1:], "categories", empty=empty)
+        for one in self.missing:
+            check(isinstance(one, str) or len(one) > 1, "missing", one, "a word, or [column, word, ...]")
+        self._check_roles()
         for knob, idle in (("columns", self.columns is None), ("separator", self.separator == ",")):
             if typed and not idle:
                 raise Refused("a Parquet file stores its columns' types", remedy="remove this knob", where=knob)
 
+    def _check_roles(self) -> None:
+        answers = AnswerColumns(self.label, self.target, self.time, self.event)
+        check(self.target is None or bool(answers.targets), "target", self.target, "a column, or a list of columns")
+        roles = {**answers.roles, "site": self.site, "patient": self.patient}
+        ranges, listed = [bounds[0] for bounds in self.ranges], [listed[0] for listed in self.categories]
+        check_roles(roles, self.drop, ranges, listed)
+        check_attributes(roles, self.attributes, self.also_inputs, {"drop": self.drop, "ranges": ranges})
+        reserved = {**dict.fromkeys(self.drop, "is dropped"), **{n: f"is the {k}" for k, n in roles.items() if n}}
+        for name in self.fill or ():
+            if name in reserved:
+                reason = f"column {name!r} {reserved[name]}, and is not filled"
+                raise Refused(reason, remedy="take it out", where="fill")
+        check_fill(self.fill or {}, self.mark_missing, {bounds[0]: (bounds[1], bounds[2]) for bounds in self.ranges})
+        check_class_groups(self.classes, self.label, listed)
+
     def load(self) -> Dataset:
         """Inputs ``(n, features)`` in the order of the columns; no split."""
-        return self._plain()._load(given_file(self.path))
+        return self._plain()._load(given_file(self.path), None)
+
+    def load_for(self, task: Task) -> Dataset:
+        """The same with labels as ``task`` has them: findings ``(n, k)``, quantities ``(n, k)``, time and event."""
+        return self._plain()._load(given_file(self.path), None if task.exclusive else task)
 
     def _plain(self) -> Table:
         """With every name and word in the form of the cells, so that they can be compared."""
+
+        def plain(name: str | None) -> str | None:
+            return None if name is None else plain_text(name)
+
         return replace(
             self,
-            label=plain_text(self.label),
-            site=None if self.site is None else plain_text(self.site),
-            patient=None if self.patient is None else plain_text(self.patient),
-            drop=tuple(map(plain_text, self.drop)),
+            label=plain(self.label),
+            target=plain(self.target) if isinstance(self.target, str) else self.target and _plain_all(self.target),
+            time=plain(self.time),
+            event=plain(self.event),
+            site=plain(self.site),
+            patient=plain(self.patient),
+            drop=_plain_all(self.drop),
             ranges=tuple((plain_text(bounds[0]), *bounds[1:]) for bounds in self.ranges),
-            categories=tuple(tuple(map(plain_text, listed)) for listed in self.categories),
-            missing=tuple(map(plain_text, self.missing)),
+            categories=tuple(map(_plain_all, self.categories)),
+            missing=plain_missing(self.missing),
+            classes=tuple(map(_plain_all, self.classes)),
+            attributes=_plain_all(self.attributes),
+            also_inputs=_plain_all(self.also_inputs),
+            fill=None if self.fill is None else {plain_text(name): value for name, value in self.fill.items()},
+            mark_missing=_plain_all(self.mark_missing),
         )
 
-    def _load(self, file: Path) -> Dataset:
-        listed = {name: tuple(words) for name, *words in self.categories}
+    @property
+    def _answers(self) -> AnswerColumns:
+        return AnswerColumns(self.label, self.target, self.time, self.event)
+
+    @property
+    def _listed(self) -> dict[str, tuple[str, ...]]:
+        """The declared categories of each column."""
+        return {name: tuple(words) for name, *words in self.categories}
+
+    def _load(self, file: Path, task: Task | None) -> Dataset:
+        asked_columns = self._answers.of(task, self.kind())
         frame = read_table(file, self.columns, self.separator)
-        check_first_record(frame, listed, named=self.columns is not None)
-        check_missing(frame, self.missing)
+        check_first_record(frame, self._listed, named=self.columns is not None)
         frame = self._checked(frame)
-        frame, gaps = self._complete(frame, gaps_of(frame, self.missing, listed))
-        words = np.array(plain_words(_texts(frame, self.label)), dtype=object)
-        if self.label not in listed:
-            check_classes(plain_words(_texts(frame, self.label)), self.label)
-        y = encode_words(words, listed.get(self.label), self.label, frame.index)
-        features = [name for name in frame.columns if name not in (self.label, self.site, self.patient)]
-        encoded = {name: self._encoded(frame, name, listed) for name in features}
+        frame, gaps, omissions = self._complete(frame, gap_frame(frame, self.missing, self._listed), asked_columns)
+        y, classes, declared = self._labels(frame, task, asked_columns, file)
+        reserved = {*asked_columns, self.site, self.patient, *(set(self.attributes) - set(self.also_inputs))}
+        encoded = dict(self._features(frame, gaps, [name for name in frame.columns if name not in reserved]))
         if not encoded:
             raise Refused("no column is left as a feature", remedy="drop fewer columns", where="drop")
         private = [name for name, column in encoded.items() if column.private]
@@ -128,61 +192,103 @@ class Table(Source):
         keys, key_names = (None, ()) if self.site is None else numbered(sites)
         units, unit_names = (None, ()) if self.patient is None else numbered(_names(frame, self.patient))
         x = torch.from_numpy(np.concatenate([column.x for column in encoded.values()], axis=1))
+        attributes = tuple(self._attribute(frame, gaps, name) for name in self.attributes)
         return Dataset(
             name=self.kind(),
-            records=Records.of(x, torch.from_numpy(y.x.argmax(axis=1)), units),
+            records=Records.of(x, y, units, attributes=attributes),
             split=None,
             keys=keys,
-            classes=listed.get(self.label) or tuple(sorted(set(words.tolist()))),
+            classes=classes,
             provenance=stated([file]),
             bundled=False,
-            notes=_notes(private, y.private),
+            notes=_notes(private, not declared),
             cautions=tuple(column.note for column in encoded.values() if column.note),
             fitted_on_private=bool(private),
             key_names=key_names,
             unit_names=unit_names,
-            omitted=(*gaps, *_clipped(encoded, sites or [""] * len(frame))),
-            inputs=self._inputs(encoded, y),
+            omitted=(*omissions, *_clipped(encoded, sites or [""] * len(frame))),
+            inputs=self._inputs(encoded, declared),
         )
 
-    def _inputs(self, encoded: dict[str, Encoded], y: Encoded) -> Inputs:
+    def _labels(
+        self, frame: Any, task: Task | None, names: Sequence[str], file: Path
+    ) -> tuple[Tensor, tuple[str, ...], bool]:
+        """The labels, their names, and whether these are declared."""
+        if task is not None:
+            texts = {name: _texts(frame, name) for name in names}
+            answers = task_answers(task, texts, frame.index, self._listed, self.decimal, str(file))
+            check_rows(task, answers, names, frame.index)
+            return answers, tuple(names), True
+        name, listed = names[0], self._listed
+        words = plain_words(_texts(frame, name))
+        if self.classes:
+            return grouped(words, self.classes, name, frame.index)
+        if name not in listed:
+            check_classes(words, name)
+        y = encode_words(np.array(words, dtype=object), listed.get(name), name, frame.index)
+        classes = listed.get(name) or tuple(sorted(set(words)))
+        return torch.from_numpy(y.x.argmax(axis=1)), classes, not y.private
+
+    def _inputs(self, encoded: Mapping[str, Encoded], classes_declared: bool) -> Inputs:
         units = {bounds[0]: bounds[3] for bounds in self.ranges if len(bounds) == 4}
         columns = tuple(column.column(str(name), units.get(name, "")) for name, column in encoded.items())
-        return Inputs(columns, TABULAR, self.patient is not None, not y.private)
+        constants = {name: value for name, value in (self.fill or {}).items() if name in encoded}
+        gaps = (("missing values", constants_text(constants)),) if constants else ()
+        return Inputs(columns, (*TABULAR, *gaps), self.patient is not None, classes_declared)
 
-    def _complete(self, frame: Any, gaps: Any) -> tuple[Any, tuple[Omission, ...]]:
-        """``frame`` without gaps and what that leaves out: rows where the study allows it, but never a whole site."""
+    def _attribute(self, frame: Any, gaps: Any, name: str) -> Attribute:
+        words, gap = plain_words(_texts(frame, name)), gaps[name].to_numpy()
+        constant = (self.fill or {}).get(name)
+        listed = self._listed.get(name)
+        if constant is not None:
+            words = [word_of(constant) if unknown else word for word, unknown in zip(words, gap, strict=True)]
+            gap = np.zeros_like(gap)
+            listed = None if listed is None else _with(listed, constant)
+        return attribute_of(name, words, gap, frame.index, listed)
+
+    def _complete(self, frame: Any, gaps: Any, answers: Sequence[str]) -> tuple[Any, Any, tuple[Omission, ...]]:
+        """The rows that are used, their gaps that are filled, and what that leaves out."""
         for knob, name in (("site", self.site), ("patient", self.patient)):
             if name is not None and gaps[name].any():
                 rows = frame.index[gaps[name]]
                 reason = f"the {knob} is missing in {len(rows)} rows of column {name!r}, such as row {rows[0]}"
                 raise Refused(reason, remedy="name it there, or take these rows out of the file", where=knob)
-        counts = gaps.sum()
-        named = [f"{name!r} ({count})" for name, count in counts[counts > 0].items()]
-        if named and not self.drop_missing:
-            raise Refused(
-                f"values are missing in {', '.join(named)}",
-                remedy="set drop-missing = true to leave those rows out, drop the columns, or fill them in",
-                where="drop-missing",
-            )
-        whole = ~gaps.any(axis=1)
-        complete_rows = frame[whole]
-        if complete_rows.empty:
-            raise Refused("no complete row is left", remedy="drop the columns with gaps", where="drop-missing")
-        what, remedy = "rows with a gap", f"fill the gaps in {', '.join(named)}, or drop those columns"
+        fill, unread = self.fill or {}, set(self.attributes) - set(self.also_inputs)
+
+        def remedy(columns: Sequence[str]) -> str:
+            features = [name for name in columns if name not in answers]
+            return fill_remedy(features, [n for n in features if self._holds_numbers(frame[~gaps[n]], n)])
+
+        whole, omissions = complete_rows(
+            gaps,
+            [name for name in frame.columns if name not in fill and name not in unread],
+            self._groups(frame, gaps),
+            drop_missing=self.drop_missing,
+            remedy=remedy,
+        )
+        frame, gaps = frame[whole], gaps[whole]
         sites = [""] * len(frame) if self.site is None else _names(frame, self.site)
-        labelled = ~gaps[self.label]
-        check_none_lost(what, sites, [site for site, use in zip(sites, whole, strict=True) if use], remedy)
-        check_none_lost(what, _texts(frame[labelled], self.label), _texts(complete_rows, self.label), remedy, "class")
-        omissions = by_site(what, [site for site, use in zip(sites, whole, strict=True) if not use], first(named))
-        return complete_rows, omissions
+        filled_gaps = gaps_by_site("values missing, and filled by constants", gaps[list(fill)], sites)
+        unknown = gaps_by_site("values of attributes that are not known", gaps[sorted(unread - set(fill))], sites)
+        return frame, gaps, (*omissions, *filled_gaps, *unknown)
+
+    def _groups(self, frame: Any, gaps: Any) -> dict[str, list[str | None]]:
+        """The site and the class of each row, where there are any: none of them may be lost whole."""
+        groups: dict[str, list[str | None]] = {} if self.site is None else {"site": [*_names(frame, self.site)]}
+        if self.label is not None:
+            class_of = {word: name for name, *words in self.classes for word in words}
+            texts = zip(_texts(frame, self.label), gaps[self.label], strict=True)
+            groups["class"] = [None if gap else class_of.get(text, text) for text, gap in texts]
+        return groups
 
     def _checked(self, frame: Any) -> Any:
         """``frame``, every named column of which exists, without the dropped ones."""
         known = [str(name) for name in frame.columns]
-        mentions = [("label", self.label), ("site", self.site), ("patient", self.patient)]
+        mentions = [*self._answers.roles.items(), ("site", self.site), ("patient", self.patient)]
         mentions += [("drop", name) for name in self.drop] + [("ranges", bounds[0]) for bounds in self.ranges]
         mentions += [("categories", listed[0]) for listed in self.categories]
+        mentions += [("missing", one[0]) for one in self.missing if not isinstance(one, str)]
+        mentions += [("attributes", name) for name in self.attributes] + [("fill", name) for name in self.fill or ()]
         for knob, name in mentions:
             if name is not None and name not in known:
                 raise Refused(f"there is no column {name!r}", remedy=nearest(name, known), where=knob)
@@ -192,21 +298,48 @@ class Table(Source):
             raise Refused("no column holds text, so there is no decimal mark", remedy="take it out", where="decimal")
         return frame
 
-    def _encoded(self, frame: Any, name: str, listed: dict[str, tuple[str, ...]]) -> Encoded:
-        declared = {bounds[0]: (bounds[1], bounds[2]) for bounds in self.ranges}.get(name)
+    def _features(self, frame: Any, gaps: Any, names: Sequence[str]) -> Iterator[tuple[str, Encoded]]:
+        """Each feature, and behind it the mark of its gaps where it is to have one."""
+        for name in names:
+            gap = gaps[name].to_numpy()
+            yield name, self._encoded(frame, name, gap)
+            if name in self.mark_missing:
+                if f"{name} missing" in frame.columns:
+                    raise Refused(f"there is a column {name + ' missing'!r} already", remedy="rename it", where=name)
+                yield f"{name} missing", marked(gap)
+
+    def _encoded(self, frame: Any, name: str, gap: npt.NDArray[np.bool_]) -> Encoded:
+        """Column ``name`` as features, with the constant of the study where it has a ``gap (n,)``."""
+        declared, listed = self._declared(name), self._listed.get(name)
+        constant = (self.fill or {}).get(name)
+        known = frame if constant is None else frame[~gap]
         check_index_name(name)
-        values = None if name in listed else self._numbers(frame, name, declared)
+        values = None if listed is not None else self._numbers(known, name, declared)
+        patients = self.patient is not None
         if values is not None:
-            encoded = encode_numbers(values, declared, name, frame[name].nunique())
-            encoded = replace(encoded, note=row_number_note(values, name))
-            check_person_name(name, patients=self.patient is not None)
+            whole = values if constant is None else filled(values, gap, constant, name)
+            encoded = encode_numbers(whole, declared, name, known[name].nunique())
+            encoded = replace(encoded, note=row_number_note(whole, name))
+            check_person_name(name, patients=patients)
             return encoded
-        check_person_name(name, patients=self.patient is not None)
+        check_person_name(name, patients=patients)
         if declared is not None:
             raise Refused(f"column {name!r} does not hold numbers", remedy="declare categories", where="ranges")
-        return encode_words(
-            np.array(plain_words(_texts(frame, name)), dtype=object), listed.get(name), name, frame.index
-        )
+        words = plain_words(_texts(known, name))
+        if constant is None:
+            return encode_words(np.array(words, dtype=object), listed, name, frame.index)
+        listed = None if listed is None else _with(listed, constant)
+        return encode_words(filled(words, gap, constant, name), listed, name, frame.index)
+
+    def _declared(self, name: str) -> tuple[float, float] | None:
+        return {bounds[0]: (bounds[1], bounds[2]) for bounds in self.ranges}.get(name)
+
+    def _holds_numbers(self, frame: Any, name: str) -> bool:
+        """Whether column ``name`` is one of numbers, as far as can be told of what may be refused later."""
+        try:
+            return name not in self._listed and self._numbers(frame, name, self._declared(name)) is not None
+        except Refused:
+            return True
 
     def _numbers(self, frame: Any, name: str, declared: tuple[float, float] | None) -> npt.NDArray[Any] | None:
         from pandas.api.types import is_numeric_dtype
@@ -218,6 +351,16 @@ class Table(Source):
         if values is not None:
             check_thousands(texts, frame.index, name, declared, self.decimal)
         return values
+
+
+def _plain_all(words: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(plain_text, words))
+
+
+def _with(listed: tuple[str, ...], constant: Constant) -> tuple[str, ...]:
+    """The declared categories, and the constant as one of its own where it is none of them."""
+    word = word_of(constant)
+    return listed if word in listed else (*listed, word)
 
 
 def _texts(frame: Any, name: str) -> list[str]:

@@ -104,7 +104,7 @@ def candidates(data: Consortium, sites: tuple[str, ...], stream: Stream) -> tupl
         torch.isin(part.units, _half(units, stream.child("known", truth)))
         for part, units, truth in zip((inside, outside), every, (1, 0), strict=True)
     ]
-    return Records.joined([inside, outside]), member, torch.cat(halves)
+    return Records.joined([inside, outside]).bare(), member, torch.cat(halves)
 
 
 def _half(units: Tensor, stream: Stream) -> Tensor:
@@ -128,8 +128,8 @@ def audited(data: Consortium, sites: tuple[str, ...]) -> Canaries:
             "fewer than two canaries are at honest sites that took part in the training",
             remedy="plant more of them, at a site that is not corrupted and takes part",
         )
-    return Canaries(planted.records.select(mask), planted.site[mask], planted.included[mask])
+    return Canaries(planted.records.select(mask).bare(), planted.site[mask], planted.included[mask])
 
 
 def _white_box(data: Consortium, model: Released, source: ModelView | None) -> ModelView:
-    return ModelView(len(data.classes), model.module, model.surrogate, data.test, source, task=data.task)
+    return ModelView(len(data.classes), model.module, model.surrogate, data.test.bare(), source, task=data.task)

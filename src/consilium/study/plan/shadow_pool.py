@@ -47,7 +47,7 @@ class ShadowPool:
         at = torch.cat([torch.full((len(part),), i // 2) for i, part in enumerate(parts)])
         order = torch.randperm(len(at), generator=stream.generator())
         sizes = torch.tensor([len(part) for part in parts[::2]])
-        return cls(Records.joined(parts).select(order), at[order], sizes, tuple(site.id for site in sites))
+        return cls(Records.joined(parts).bare().select(order), at[order], sizes, tuple(site.id for site in sites))
 
     def divided(self, data: Consortium, included: Tensor) -> Consortium:
         """``data`` with each of these sites training on what ``included (p,)`` takes, and on nothing else."""

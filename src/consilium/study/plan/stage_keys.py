@@ -153,6 +153,9 @@ def _absorb(sha: Any, records: Records) -> None:
     for tensor in (records.x, records.y, records.ids, records.units):
         sha.update(str(tuple(tensor.shape)).encode())
         sha.update(_bytes(tensor))
+    for attribute in records.attributes:
+        sha.update(f"{attribute.name}:{list(attribute.words)};".encode())
+        sha.update(_bytes(attribute.codes))
 
 
 def _bytes(tensor: Tensor) -> bytes:

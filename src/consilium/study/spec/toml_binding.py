@@ -263,7 +263,9 @@ def _refusal(error: ValidationError, kind: type, where: str) -> Refused:
 def _as_list(kind: type, wrong: ErrorDetails) -> str:
     """How to write a list: of the one text that was given, where the knob is a list of texts."""
     types = {f.name: str(f.type) for f in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
-    texts = len(wrong["loc"]) == 1 and types.get(str(wrong["loc"][0]), "").startswith("tuple[str, ...]")
+    texts = len(wrong["loc"]) == 1 and types.get(str(wrong["loc"][0]), "").startswith(
+        ("tuple[str, ...]", "tuple[str | ")
+    )
     if texts and isinstance(wrong["input"], str):
         return f"write [{json.dumps(wrong['input'][:_MOST_SHOWN], ensure_ascii=False)}]"
     return "write a list, such as [0, 1]"

@@ -1,0 +1,73 @@
+"""All pictures below a folder, whatever the folders between are called, where a list or masks say what is in them.
+
+Where the first folder of each path names a split (``train/01.png``), that is the picture's split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from consilium.core.errors import Refused
+from consilium.core.records import Omission
+from consilium.data.checks.omissions import first
+from consilium.data.dataset import TRAIN
+from consilium.data.files.origin import check_printable
+from consilium.data.files.split_names import check_one_spelling, split_named
+
+__all__ = ["PictureFiles", "picture_files"]
+
+_ENDINGS = (".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class PictureFiles:
+    """Paths below the folder in alphabetical order, their splits (none where there are none), and what is not read."""
+
+    paths: tuple[str, ...]
+    splits: dict[str, int]
+    omitted: tuple[Omission, ...]
+
+
+def picture_files(root: Path, without: Collection[Path]) -> PictureFiles:
+    """The pictures below ``root``; files and folders in ``without`` are something else.
+
+    Raises Refused: no picture, or a part of the pictures in folders of a split.
+    """
+    files = list(_below(root, without))
+    paths = [file.relative_to(root).as_posix() for file in files if file.suffix.lower() in _ENDINGS]
+    unread = [str(file.relative_to(root)) for file in files if file.suffix.lower() not in _ENDINGS]
+    if not paths:
+        raise Refused(f"{root} holds no picture", remedy="name the folder of .png or .jpg files", where="path")
+    omitted = (Omission("files not read: not .png, .jpg or .jpeg", len(unread), "", first(unread)),) if unread else ()
+    return PictureFiles(tuple(paths), _splits(paths, root), omitted)
+
+
+def _splits(paths: list[str], root: Path) -> dict[str, int]:
+    tops = sorted({PurePosixPath(path).parts[0] for path in paths})
+    named = {top: split for top in tops if (split := split_named(top)) is not None}
+    check_one_spelling(list(named), str(root))
+    if TRAIN not in named.values():
+        return {}
+    others = [top for top in tops if top not in named]
+    if others:
+        raise Refused(
+            f"{root} has folders of a split ({', '.join(sorted(named))}), and pictures outside them, such as in "
+            f"{others[0]!r}",
+            remedy="move them into train, val or test, or rename those folders",
+            where="path",
+        )
+    return {path: named[PurePosixPath(path).parts[0]] for path in paths}
+
+
+def _below(folder: Path, without: Collection[Path]) -> Iterator[Path]:
+    """Every file below ``folder``, in alphabetical order; links to folders are not followed."""
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith(".") or entry in without:
+            continue
+        check_printable(entry)
+        if not entry.is_dir():
+            yield entry
+        elif not entry.is_symlink():
+            yield from _below(entry, without)
