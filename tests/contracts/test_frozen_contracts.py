@@ -44,8 +44,7 @@ def module():
     with scoped(Stream(5)):
         backbone = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5))
         backbone[1].running_mean.normal_()
-        whole = nn.Sequential(backbone.requires_grad_(False), nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 2))
-    return whole
+        return nn.Sequential(backbone.requires_grad_(False), nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 2))
 
 
 def federation(algorithm, net, rule, sites=SITES):

@@ -251,7 +251,7 @@ def test_a_head_of_other_classes_is_drawn_anew_and_named(study, pretrained, chan
 
 
 def test_a_head_that_is_missing_must_train(study, pretrained):
-    with pytest.raises(Refused, match="do not fit 4.bias, and it does not train"):
+    with pytest.raises(Refused, match=r"do not fit 4\.bias, and it does not train"):
         study({"weights": stored(pretrained, **{"4.weight": None, "4.bias": None}), "train": ["2"]}).plan()
 
 
