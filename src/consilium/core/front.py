@@ -50,10 +50,10 @@ def behind(module: nn.Module) -> tuple[nn.Module, nn.Module] | None:
 
 def _frozen_layers_in_front(module: nn.Sequential) -> int:
     """How many layers a partly frozen ``module`` opens with whose output for a record is always the same."""
-    frozen, size = frozen_layers(module), 0
-    for path, layer in module.named_children():
-        still = path in frozen or next(itertools.chain(layer.parameters(), layer.buffers()), None) is None
-        if not still or not (path in frozen or draws_nothing(layer)):
-            break
-        size += 1
-    return size if any(path in frozen for path, _ in [*module.named_children()][:size]) else 0
+    frozen = set(frozen_layers(module).values())
+    opening = [*itertools.takewhile(lambda layer: layer in frozen or _holds_and_draws_nothing(layer), module)]
+    return len(opening) if any(layer in frozen for layer in opening) else 0
+
+
+def _holds_and_draws_nothing(layer: nn.Module) -> bool:
+    return next(itertools.chain(layer.parameters(), layer.buffers()), None) is None and draws_nothing(layer)

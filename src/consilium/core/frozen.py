@@ -59,8 +59,9 @@ def merged(module: nn.Module) -> nn.Module:
     """``module``, changed in place, with the plain layer in the place of every adapter."""
     if isinstance(module, Adapter):
         return module.plain()
+    plain = {layer: layer.plain() for layer in module.modules() if isinstance(layer, Adapter)}
     for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
+        for name, child in list(parent._modules.items()):  # named_children would give a layer of two places once
             if isinstance(child, Adapter):
-                setattr(parent, name, child.plain())
+                setattr(parent, name, plain[child])
     return module

@@ -65,8 +65,8 @@ def with_low_rank(module: nn.Module, rank: int, alpha: float | None, head: str) 
     module.requires_grad_(False)
     additions: dict[nn.Module, LowRank] = {}
     for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if child is not last and (layer := _adaptable(parent, child)) is not None:
+        for name, child in list(parent._modules.items()):
+            if child is not None and child is not last and (layer := _adaptable(parent, child)) is not None:
                 if child not in additions:
                     additions[child] = LowRank(layer, min(rank, *_sides(layer)), scale)
                 setattr(parent, name, additions[child])

@@ -75,6 +75,12 @@ class ModelSpec:
         start: dict[str, Json] = {"weights": self.fine_tuning.weights} if self.fine_tuning.weights else {}
         return {**self.architecture.configuration(), **self.fine_tuning.configuration(), **start}
 
+    def knobs(self) -> dict[str, Json]:
+        """The same, flat, to name it by what tells it from another."""
+        configuration = self.configuration()
+        train = configuration.get("train")
+        return {**configuration, "train": None, **train} if isinstance(train, dict) else configuration
+
 
 def model_of(table: Mapping[str, Any], where: str) -> ModelSpec:
     """The model that a table ``{ kind, knobs, train, weights }`` configures.

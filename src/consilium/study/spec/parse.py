@@ -258,9 +258,7 @@ def _with_labels(choices: Sequence[tuple[int, Choice]]) -> Iterator[tuple[int, C
 def _knobs(choice: Choice) -> list[dict[str, Json]]:
     """The configurations of what a choice stands for."""
     if choice.model is not None:
-        knobs = choice.model.configuration()
-        low_rank = knobs.get("train")
-        return [{**knobs, "train": None, **low_rank} if isinstance(low_rank, dict) else knobs]
+        return [choice.model.knobs()]
     parts: tuple[Entry, ...] = choice.defences if choice.algorithm is None else (choice.algorithm,)
     return [part.configuration() for part in parts]
 
