@@ -8,8 +8,9 @@ taken for a name, it makes one person or one hospital of all records without one
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
-__all__ = ["GAPS", "is_spreadsheet_error", "names_no_class", "names_nobody"]
+__all__ = ["GAPS", "is_blank_mark", "is_spreadsheet_error", "means_unknown", "names_no_class", "names_nobody"]
 
 GAPS = frozenset(
     {
@@ -22,6 +23,36 @@ GAPS = frozenset(
 
 _ERROR = re.compile(r"#{3,}|#\S{2,20}[!?]|#(?:GETTING_DATA|GEEN_GEGEVENS)|(?:Err|Fehler):\d{3}", re.IGNORECASE)
 """In any language; ##### where a column is too narrow for what it holds, Err:502 by LibreOffice."""
+_UNKNOWN = frozenset(
+    {
+        *(
+            "unknown",
+            "unk",
+            "not known",
+            "missing",
+            "not available",
+            "n a",
+            "na",
+            "nan",
+            "null",
+            "not recorded",
+            "not done",
+        ),
+        *("undetermined", "unspecified", "not specified", "unbekannt", "k a", "keine angabe", "inconnu", "non connu"),
+        *(
+            "desconocido",
+            "sconosciuto",
+            "nieznany",
+            "ukjent",
+            "onbekend",
+            "no data",
+            "blank",
+            "empty",
+            "tbd",
+            "pending",
+        ),
+    }
+)
 _NOT_A_NUMBER = frozenset({"nan", "nat", "<na>"})
 _NAMELESS = frozenset(word.casefold() for word in {*GAPS, "NaT"})
 _MINUS_ONE = re.compile(r"-0*1(?:\.0*)?")
@@ -30,6 +61,18 @@ _MINUS_ONE = re.compile(r"-0*1(?:\.0*)?")
 def is_spreadsheet_error(text: str) -> bool:
     """Whether ``text`` is what Excel or LibreOffice show in the place of a value, in any language."""
     return _ERROR.fullmatch(text) is not None
+
+
+def is_blank_mark(word: str, words: Collection[str]) -> bool:
+    """Whether ``word`` is a mark without a letter or figure (?, ., --), and no answer beside + among ``words``."""
+    if any(character.isalnum() for character in word):
+        return False
+    return not (set(word) <= {"+", "-"} and any("+" in other for other in words))
+
+
+def means_unknown(word: str) -> bool:
+    """Whether ``word`` says that something is not known, in a language of hospitals that keep such lists."""
+    return re.sub(r"[\W_]+", " ", word.casefold()).strip() in _UNKNOWN
 
 
 def names_no_class(name: str) -> bool:

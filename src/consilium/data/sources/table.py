@@ -31,7 +31,7 @@ from consilium.data.source import Source
 from ._cells import numbers, plain_words
 from ._columns import Encoded, check_classes, encode_numbers, encode_words
 from ._frame import check_missing, gaps_of, is_parquet, read_table
-from ._header import check_first_record
+from ._header import check_first_record, check_header
 from ._knobs import check_roles
 from ._row_numbers import check_index_name, check_person_name, row_number_note
 from ._spelling import check_words, plain_text
@@ -111,6 +111,7 @@ class Table(Source):
     def _load(self, file: Path) -> Dataset:
         listed = {name: tuple(words) for name, *words in self.categories}
         frame = read_table(file, self.columns, self.separator)
+        check_header(frame, self.label)
         check_first_record(frame, listed, named=self.columns is not None)
         check_missing(frame, self.missing)
         frame = self._checked(frame)
