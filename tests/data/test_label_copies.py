@@ -44,3 +44,12 @@ def test_what_is_finer_or_coarser_than_the_label_is_no_copy(toy):
     assert notes(toy, [torch.arange(N)[:, None] / N, (Y > 0).float()[:, None], torch.zeros(N, 1)]) == []
     assert notes(toy, [Y[:12, None] / 2], Y[:12]) == []
     assert notes(toy, [Y[:, None] / 2], task=MultiLabel()) == []
+
+
+def test_a_pixel_or_a_feature_without_a_name_is_counted(toy):
+    pixels = torch.rand(N, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert list(check_label_copies(toy(pixels, Y.tolist()), SingleLabel())) == []
+    pixels[:, 0, 1, 2] = Y / 2
+    for x in (pixels, pixels.flatten(1)):
+        (said,) = check_label_copies(toy(x, Y.tolist()), SingleLabel())
+        assert said.startswith("1 of 16 values of an input, such as number 6, have one value for each class")

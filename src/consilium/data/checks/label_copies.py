@@ -21,26 +21,36 @@ _FEW = 20
 
 
 def check_label_copies(dataset: Dataset, task: Task) -> Iterator[str]:
-    """Notes on columns of inputs ``(n, d)`` from which every label ``y (n,)`` can be read, and nothing else."""
-    x, y = dataset.records.x, dataset.records.y
-    if not task.exclusive or x.dim() != 2 or len(y) < _FEW:
+    """Notes on columns and values of inputs ``(n, *shape)`` that are in one-to-one correspondence with ``y (n,)``."""
+    y = dataset.records.y
+    if not task.exclusive or len(y) < _FEW:
         return
+    least, greatest = _ends(dataset.records.x.flatten(1), y)
+    constant = (least == greatest).all(0)
     at = 0
     for column in dataset.inputs.columns:
         width = max(1, len(column.words))
-        part = x[:, at : at + width]
+        place = slice(at, at + width)
         at += width
-        if _is_copy(part, y):
+        if bool(constant[place].all()) and _all_differ(least[:, place]):
             yield (
                 f"column {column.name!r} has one value for each class, and tells the label of every record: if it was "
                 f'written down after the label, drop = ["{column.name}"]'
             )
+    if not dataset.inputs.columns:
+        copies = [place for place in constant.nonzero().flatten().tolist() if _all_differ(least[:, [place]])]
+        if copies:
+            yield (
+                f"{len(copies)} of {len(constant)} values of an input, such as number {copies[0]}, have one value for "
+                "each class, and tell the label of every record: were they made from it? leave them out"
+            )
 
 
-def _is_copy(part: Tensor, y: Tensor) -> bool:
-    """Whether the different rows of ``part (n, k)`` and the labels ``y (n,)`` are in one-to-one correspondence."""
-    if len(torch.unique(part[:_FEW], dim=0)) > len(torch.unique(y)):  # spares a sort of most columns
-        return False
-    values = torch.unique(part, dim=0, return_inverse=True)[1]
-    pairs = torch.unique(torch.stack([values, y]), dim=1)
-    return bool(pairs.shape[1] == len(torch.unique(values)) == len(torch.unique(y)))
+def _ends(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the greatest value of each feature of ``x (n, d)`` in each class: ``(classes, d)``."""
+    ends = [x[y == label].aminmax(dim=0) for label in torch.unique(y)]
+    return torch.stack([end.min for end in ends]), torch.stack([end.max for end in ends])
+
+
+def _all_differ(rows: Tensor) -> bool:
+    return len(torch.unique(rows, dim=0)) == len(rows)

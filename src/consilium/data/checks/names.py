@@ -21,7 +21,7 @@ from torch import Tensor
 from consilium.core.errors import Refused
 from consilium.data.dataset import Dataset
 
-from .gap_words import is_blank_mark, means_unknown
+from .gap_words import is_blank_mark, unknown_cautions
 from .look_alikes import drawn, visible_difference
 
 __all__ = ["check_names"]
@@ -43,8 +43,8 @@ def check_names(dataset: Dataset, *, shared_patients: bool) -> tuple[str, ...]:
     _refuse_marks("class", classes)
     _refuse_marks("site", dataset.key_names)
     return (
-        *_unknown("class", classes),
-        *_unknown("site", dataset.key_names),
+        *unknown_cautions("class", classes),
+        *unknown_cautions("site", dataset.key_names),
         *_shared(dataset, shared_patients),
         *_crowded(dataset),
         *_alike("patients", dataset.unit_names, dataset.records.units),
@@ -59,15 +59,6 @@ def _refuse_marks(kind: str, names: Sequence[str]) -> None:
                 f"{name!r} is the name of a {kind}, and holds no letter or figure: does it mark records without one?",
                 remedy="name it in missing if it does; else give it a name, or declare the classes",
                 where=kind,
-            )
-
-
-def _unknown(kind: str, names: Sequence[str]) -> Iterator[str]:
-    for name in names:
-        if means_unknown(name):
-            yield (
-                f"a {kind} is called {name!r}: if it stands for records of which the {kind} is not known, figures "
-                f"count them as one {kind}; leave them out (missing), or declare it"
             )
 
 

@@ -9,6 +9,7 @@ transparent pixels, several frames and CMYK are refused.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.inputs import Inputs
 from consilium.core.records import Records
+from consilium.data.checks.gap_words import unknown_cautions
 from consilium.data.checks.scales import check_depth
 from consilium.data.dataset import Dataset
 from consilium.data.files.arrays import identities, inputs, numbered
@@ -28,9 +30,12 @@ from consilium.data.files.origin import given_folder, stated
 from consilium.data.source import Source
 
 from ._picture import read_picture
-from ._picture_tree import Tree, read_tree
+from ._picture_tree import Picture, Tree, read_tree
 
 __all__ = ["ImageFolder"]
+
+_PARTS = r"masks?|seg(?:mentation)?|label(?:s|map)?|gt|annotations?|contour|roi"
+_MASK = re.compile(rf"(.+?)[ _.-](?:{_PARTS})(?:[ _.-]?\d+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,11 @@ class ImageFolder(Source):
             bundled=False,
             notes=(f"every picture was resized as a whole to {self.size} x {self.size} pixels",),
             unit_names=unit_names,
-            cautions=_in_several_classes(y, units, classes),
+            cautions=(
+                *unknown_cautions("class", classes),
+                *_masks(pictures),
+                *_in_several_classes(y, units, classes),
+            ),
             omitted=tree.omitted,
             inputs=Inputs(preparation=self._preparation(), patients=self.units is not None),
         )
@@ -123,6 +132,19 @@ class ImageFolder(Source):
             if match is None or not match[1]:
                 raise Refused(f"units = {self.units!r} finds nothing in {file.name}", where="units")
         return numbered(identities([match[1] for match in matches if match], "units", [file.name for file in files]))
+
+
+def _masks(pictures: Sequence[Picture]) -> tuple[str, ...]:
+    """A caution about pictures that are called as the mask of another: ``5_mask.png`` beside ``5.png``."""
+    stems = {(picture.file.parent, picture.file.stem) for picture in pictures}
+    parts = [(picture.file, _MASK.fullmatch(picture.file.stem)) for picture in pictures]
+    masks = [file for file, part in parts if part and (file.parent, part[1]) in stems]
+    if not masks:
+        return ()
+    return (
+        f"{len(masks)} of {len(pictures)} pictures are called as masks of others beside them, such as "
+        f"{masks[0].parent.name}/{masks[0].name}, and are read as pictures of that class: move masks away",
+    )
 
 
 def _in_several_classes(y: Tensor, units: Tensor | None, classes: tuple[str, ...]) -> tuple[str, ...]:
