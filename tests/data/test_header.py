@@ -112,3 +112,30 @@ def test_a_record_of_words_that_occur_once_is_read_where_they_are_declared(write
         Table(write(rows), "y", columns=COLUMNS).load()
     listed = (("stage", "I", "II", "III", "IV"),)
     assert len(Table(write(rows), "y", columns=COLUMNS, categories=listed).load().records) == N + 1
+
+
+@pytest.mark.parametrize(
+    ("lines", "label"),
+    [
+        (["63,F,II,ill", *numbered()], "ill"),
+        (["63.5,1,145,1", *(f"{i},{i % 3},{100 + i},{i % 2}" for i in range(N))], "1"),
+    ],
+)
+def test_a_first_record_that_is_taken_for_the_header(write, lines, label):
+    with pytest.raises(Refused, match=r"the header seems to be a record\. name the columns by the knob columns"):
+        Table(write([lines[0].replace(",1,145,1", ",7,145,1"), *lines[1:]]), label).load()
+
+
+@pytest.mark.parametrize("names", ["0,1,2,3", "400,410,420,430", "age,sex,stage,ill", "F,sex,stage,well"])
+def test_names_that_are_numbers_or_words_are_names(write, names):
+    rows = [f"{i / 7:.2f},{'FM'[i % 2]},{'I' * (i % 3 + 1)},{('ill', 'well')[i % 2]}" for i in range(N)]
+    assert len(Table(write([names, *rows]), names.split(",")[-1]).load().records) == N
+
+
+def test_a_header_that_comes_again_many_times_may_be_a_record(write):
+    lines = ["F,II,ill"] * 3 + words()
+    with pytest.raises(
+        Refused, match=r"rows 1 and 2 \(\d+ in all\) hold the names .* the file has no header"
+    ) as refused:
+        Table(write(lines), "ill").load()
+    assert "name the columns by the knob columns" in refused.value.remedy

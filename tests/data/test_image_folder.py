@@ -53,6 +53,32 @@ def test_patients_are_found_in_file_names(root):
     assert "units: units = '^(q)' finds nothing in p0_0.png" in refusal(root, units="^(q)")
 
 
+@pytest.mark.parametrize(
+    "copy", ["ill - Copy", "ill copy", "ill copy 2", "ill (1)", "ill(2)", "ill_copy", "ill - Kopie"]
+)
+def test_a_copy_of_a_class_is_no_class(root, copy):
+    picture(root / copy / "9.png")
+    assert f"class {copy!r} is called as a copy of 'ill'" in refusal(root)
+
+
+def test_classes_that_are_numbered_in_brackets_are_classes(root):
+    picture(root / "grade (1)" / "8.png")
+    picture(root / "grade (2)" / "9.png")
+    assert len(ImageFolder(str(root), size=5).load().classes) == 4
+
+
+def test_masks_beside_pictures_and_unknown_classes_are_said(root):
+    picture(root / "ill" / "p0_0_mask.png")
+    picture(root / "well" / "p1_0_mask_1.png")
+    picture(root / "Unlabeled" / "5.png")
+    assert ImageFolder(str(root), size=5).load().cautions == (
+        "a class is called 'Unlabeled': if it stands for records of which the class is not known, figures count them as "
+        "one class; leave them out, or declare it",
+        "2 of 11 pictures are called as masks of others beside them, such as ill/p0_0_mask.png, and are read as "
+        "pictures of that class: move masks away",
+    )
+
+
 def test_patients_of_one_number_in_two_classes_are_said(root):
     dataset = ImageFolder(str(root), size=5, units=r"(p\d)_").load()
     assert dataset.cautions == (

@@ -113,8 +113,23 @@ def test_masks_of_0_and_255_are_refused_by_their_labels(values, shown):
     MASKS.check_labels(torch.searchsorted(torch.tensor(values), y), ("a", "b", "c"), (1, 6, 5), "mine.npz")
 
 
-def test_classes_are_looked_at_elsewhere():
-    assert SingleLabel().check_variety(torch.zeros(N).long(), ("a", "b"), "") == ()
+def test_classes_of_one_record_are_noted():
+    y = torch.zeros(N).long()
+    assert SingleLabel().check_variety(y, ("a", "b"), "") == ()
+    y[3] = 1
+    assert SingleLabel().check_variety(y, ("a", "b", "c"), "") == (
+        "classes of one record alone, of 40: 'b'. Are these classes?",
+    )
+
+
+def test_findings_that_are_classes_or_the_same():
+    kinds = torch.eye(3)[torch.arange(N) % 3].long()
+    assert MultiLabel().check_variety(kinds, ("a", "b", "c"), "") == (
+        'every record has exactly one finding: are they classes? (task = "single-label")',
+    )
+    assert MultiLabel().check_variety(torch.stack([COIN, 1 - kinds[:, 0], COIN], 1), ("a", "b", "c"), "") == (
+        "findings 'a' and 'c' are the same in all of the 40 records",
+    )
 
 
 def test_the_sources_notes_speak_of_labels_where_there_are_some(tmp_path):

@@ -8,8 +8,17 @@ taken for a name, it makes one person or one hospital of all records without one
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable
 
-__all__ = ["GAPS", "is_spreadsheet_error", "names_no_class", "names_nobody"]
+__all__ = [
+    "GAPS",
+    "is_blank_mark",
+    "is_spreadsheet_error",
+    "means_unknown",
+    "names_no_class",
+    "names_nobody",
+    "unknown_cautions",
+]
 
 GAPS = frozenset(
     {
@@ -22,6 +31,11 @@ GAPS = frozenset(
 
 _ERROR = re.compile(r"#{3,}|#\S{2,20}[!?]|#(?:GETTING_DATA|GEEN_GEGEVENS)|(?:Err|Fehler):\d{3}", re.IGNORECASE)
 """In any language; ##### where a column is too narrow for what it holds, Err:502 by LibreOffice."""
+_UNKNOWN = re.compile(
+    r"unknown|unk|not known|missing|not available|n a|na|nan|null|not recorded|not done|undetermined|unspecified"
+    r"|not specified|no data|blank|empty|tbd|pending|unlabell?ed|not labelled|unclassified|unsorted|no label"
+    r"|unbekannt|k a|keine angabe|inconnu|non connu|desconocido|sconosciuto|nieznany|ukjent|onbekend"
+)
 _NOT_A_NUMBER = frozenset({"nan", "nat", "<na>"})
 _NAMELESS = frozenset(word.casefold() for word in {*GAPS, "NaT"})
 _MINUS_ONE = re.compile(r"-0*1(?:\.0*)?")
@@ -30,6 +44,28 @@ _MINUS_ONE = re.compile(r"-0*1(?:\.0*)?")
 def is_spreadsheet_error(text: str) -> bool:
     """Whether ``text`` is what Excel or LibreOffice show in the place of a value, in any language."""
     return _ERROR.fullmatch(text) is not None
+
+
+def is_blank_mark(word: str, words: Collection[str]) -> bool:
+    """Whether ``word`` is a mark without a letter or figure (?, ., --), and no answer beside + among ``words``."""
+    if any(character.isalnum() for character in word):
+        return False
+    return not (set(word) <= {"+", "-"} and any("+" in other for other in words))
+
+
+def means_unknown(word: str) -> bool:
+    """Whether ``word`` says that something is not known, in a language of hospitals that keep such lists."""
+    return _UNKNOWN.fullmatch(re.sub(r"[\W_]+", " ", word.casefold()).strip()) is not None
+
+
+def unknown_cautions(kind: str, names: Iterable[str]) -> tuple[str, ...]:
+    """A caution about each of ``names`` of classes or sites, which ``kind`` says, that says so."""
+    return tuple(
+        f"a {kind} is called {name!r}: if it stands for records of which the {kind} is not known, figures count them "
+        f"as one {kind}; leave them out, or declare it"
+        for name in names
+        if means_unknown(name)
+    )
 
 
 def names_no_class(name: str) -> bool:

@@ -21,6 +21,7 @@ from torch import Tensor
 from consilium.core.errors import Refused
 from consilium.data.dataset import Dataset
 
+from .gap_words import is_blank_mark, unknown_cautions
 from .look_alikes import drawn, visible_difference
 
 __all__ = ["check_names"]
@@ -38,12 +39,27 @@ def check_names(dataset: Dataset, *, shared_patients: bool) -> tuple[str, ...]:
     declares that ids are one list over all sites; and two sites whose names look alike.
     """
     _refuse_parts(dataset.key_names)
+    classes = () if dataset.inputs.classes_declared else dataset.classes
+    _refuse_marks("class", classes)
+    _refuse_marks("site", dataset.key_names)
     return (
+        *unknown_cautions("class", classes),
+        *unknown_cautions("site", dataset.key_names),
         *_shared(dataset, shared_patients),
         *_crowded(dataset),
         *_alike("patients", dataset.unit_names, dataset.records.units),
         *_alike("sites", dataset.key_names, dataset.keys),
     )
+
+
+def _refuse_marks(kind: str, names: Sequence[str]) -> None:
+    for name in names:
+        if is_blank_mark(name, names):
+            raise Refused(
+                f"{name!r} is the name of a {kind}, and holds no letter or figure: does it mark records without one?",
+                remedy="name it in missing if it does; else give it a name, or declare the classes",
+                where=kind,
+            )
 
 
 def _refuse_parts(sites: Sequence[str]) -> None:

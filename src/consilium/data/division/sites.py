@@ -22,6 +22,7 @@ from consilium.core.records import Consortium, Pools, Records, Site
 from consilium.core.task import Task
 from consilium.data.checks.column_scales import check_columns
 from consilium.data.checks.duplicates import deduplicate, untangle
+from consilium.data.checks.label_copies import check_label_copies
 from consilium.data.checks.names import check_names
 from consilium.data.checks.omissions import check_whole, first
 from consilium.data.checks.scales import check_scales
@@ -63,7 +64,8 @@ def gather(
     named = check_names(source_data, shared_patients=shared_patients)
     varied = task.check_variety(source_data.records.y, source_data.classes, source_data.name)
     scaled = () if source_data.inputs.tokens else (*check_scales(source_data), *check_columns(source_data))
-    cautions = (*source_data.cautions, *varied, *named, *scaled)
+    copies = check_label_copies(source_data, task)
+    cautions = (*source_data.cautions, *varied, *named, *scaled, *copies)
     dataset, duplicates = deduplicate(source_data)
     check_whole(source_data, dataset, task, "exact duplicates", "keep one copy of these records, where they belong")
     check_patients(dataset)

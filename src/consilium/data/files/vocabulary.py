@@ -34,7 +34,7 @@ def read_vocabulary(name: str, most: int, where: str) -> Vocabulary:
         raise Refused(f"{file} holds no word", remedy="write one word a line", where=where)
     if len(places) > most:
         reason = f"{file} holds {len(places)} words, more than most-words = {most}"
-        raise Refused(reason, remedy=f"raise most-words, or shorten the list", where=where)
+        raise Refused(reason, remedy="raise most-words, or shorten the list", where=where)
     return Vocabulary(tuple(places), "a list")
 
 

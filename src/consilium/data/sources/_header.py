@@ -2,6 +2,8 @@
 
     sex,stage,outcome      as the columns are called: refused in any row
     Sex,Tumour,Result      the first row, each cell of which is no number and occurs nowhere else in its column
+    63,1,145,ill           as the header, if the label's name is one of its own words and the others are numbers or
+                           words of theirs: a table without a header, whose first record is lost
     0,1,2,3                the first row where `columns` are given: the names that pandas gives columns without one
 
 Where every column holds words, such a line would be a record of its own categories.  One of tables in which other rows
@@ -17,7 +19,7 @@ from consilium.core.errors import Refused
 
 from ._spelling import NUMBER
 
-__all__ = ["check_first_record", "check_no_header"]
+__all__ = ["check_first_record", "check_header", "check_no_header"]
 
 _FEW = 8
 """Of fewer rows, one may differ from all others by chance."""
@@ -33,12 +35,39 @@ def check_no_header(frame: Any) -> None:
     """
     names = [name.casefold() for name in frame.columns]
     first = frame.iloc[:, 0].map(lambda value: isinstance(value, str) and value.casefold() == names[0])
-    for row in frame.index[first]:
-        if [str(value).casefold() for value in frame.loc[row]] == names:
-            raise Refused(
-                f"row {row} holds the names of the columns",
-                remedy="take that line out" if row > 1 else "take that line out, or leave out the knob columns",
-            )
+    rows = [row for row in frame.index[first] if [str(value).casefold() for value in frame.loc[row]] == names]
+    if len(rows) == 1:
+        raise Refused(
+            f"row {rows[0]} holds the names of the columns",
+            remedy="take that line out" if rows[0] > 1 else "take that line out, or leave out the knob columns",
+        )
+    if rows:
+        raise Refused(
+            f"rows {rows[0]} and {rows[1]} ({len(rows)} in all) hold the names of the columns",
+            remedy="take those lines out if they are headers; if they are records, the file has no header: name the "
+            "columns by the knob columns",
+        )
+
+
+def check_header(frame: Any, label: str) -> None:
+    """Refuse names of the columns that are the cells of a record; ``label`` is the column of labels.
+
+    Raises Refused: the table seems to have no header.
+    """
+    if label not in frame.columns or not _occurs(frame[label], label):
+        return
+    if all(NUMBER.fullmatch(name) or _occurs(frame[name], name) for name in frame.columns):
+        shown = ", ".join(map(repr, list(frame.columns)[:_SHOWN]))
+        raise Refused(
+            f"the columns are called {shown}, ..., and {label!r} is a value of its column: the header seems to be a "
+            "record",
+            remedy="name the columns by the knob columns if the file has no header, or rename them",
+            where="columns",
+        )
+
+
+def _occurs(column: Any, text: str) -> bool:
+    return bool((column.astype(str) == text).any())
 
 
 def check_first_record(frame: Any, listed: Mapping[str, Sequence[str]], *, named: bool) -> None:

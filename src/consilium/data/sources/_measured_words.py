@@ -18,7 +18,7 @@ _ABOUT = (
     r"ca|circa|approx|approximately|about|around|roughly|nearly|almost|over|under|above|below|up to|less than|more than"
     r"|greater than|at least|at most|usd|eur|gbp|chf|jpy|inr|minus|plus"
 )
-_BEGINS = re.compile(rf"(?:(?i:{_ABOUT})\b\.?|[^\W\d]\w{{0,11}}\s?[=<>≤≥:~≈])?[^\w]*[\d½¼¾⅓⅔⅛⅜⅝⅞]")
+_BEGINS = re.compile(rf"(?:(?i:{_ABOUT})\b\.?|[^\W\d]\w{{0,11}}\s?[=<>≤≥:~≈])?(?:<[^<>\d]*>|[^\w])*[\d½¼¾⅓⅔⅛⅜⅝⅞]")
 _HOLDS = re.compile(r"[\d½¼¾⅓⅔⅛⅜⅝⅞]")
 _MANY = 20
 """More different words that begin with a number are no categories; five-year bands of age are 19."""

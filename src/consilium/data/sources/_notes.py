@@ -42,20 +42,17 @@ WORDS = {
     for slot, lists in (("complaint", _COMPLAINTS), ("sign", _SIGNS), ("treatment", _TREATMENTS))
 }
 SHARED = {
-    "person": tuple("man;woman;patient;retired teacher;young adult;builder;nurse;student;farmer;driver".split(";")),
-    "decade": tuple("twenties;thirties;forties;fifties;sixties;seventies;eighties".split(";")),
+    "person": tuple(["man", "woman", "patient", "retired teacher", "young adult", "builder", "nurse", "student", "farmer", "driver"]),
+    "decade": tuple(["twenties", "thirties", "forties", "fifties", "sixties", "seventies", "eighties"]),
     "time": tuple(
-        "for two days;for a week;since yesterday;for several months;since last winter;on and off for years;after "
-        "exercise;at night".split(";")
+        ["for two days", "for a week", "since yesterday", "for several months", "since last winter", "on and off for years", "after exercise", "at night"]
     ),
-    "degree": tuple("mild;moderate;severe;worsening;intermittent;stable;new".split(";")),
+    "degree": tuple(["mild", "moderate", "severe", "worsening", "intermittent", "stable", "new"]),
     "past": tuple(
-        "diabetes;hypertension;no allergies;a former smoker;obesity;anaemia;kidney disease;depression;gout;a previous "
-        "stroke;asthma in childhood;no regular medication".split(";")
+        ["diabetes", "hypertension", "no allergies", "a former smoker", "obesity", "anaemia", "kidney disease", "depression", "gout", "a previous stroke", "asthma in childhood", "no regular medication"]
     ),
     "plan": tuple(
-        "review in clinic;discharge home;repeat bloods tomorrow;admit to the ward;refer to the specialist;observe "
-        "overnight;call if worse;book a scan".split(";")
+        ["review in clinic", "discharge home", "repeat bloods tomorrow", "admit to the ward", "refer to the specialist", "observe overnight", "call if worse", "book a scan"]
     ),
 }
 PATTERNS = (

@@ -9,6 +9,7 @@ Names of the operating system and hidden ones are counted, and a split or class 
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ __all__ = ["FORMATS", "Picture", "Tree", "read_tree"]
 FORMATS = ("PNG", "JPEG")
 """The only decoders that are used: others hand a file's bytes to programs that run what is in them (EPS)."""
 
+_COPY = re.compile(r"(.+?)(?:[ _-]+(?:copy|kopie|copie|copia)(?:[ _]?\(?\d+\)?)?| ?\(\d+\)|~)", re.IGNORECASE)
+"""ill - Copy, ill copy 2, ill (1)."""
 _ENDINGS = (".png", ".jpg", ".jpeg")
 
 
@@ -71,6 +74,7 @@ def read_tree(root: Path) -> Tree:
     used = {part for part, _ in parts}
     unread += [file for folder in folders if used != {root} and folder not in used for file in _below(folder)]
     _check_named({picture.label for picture in pictures})
+    _check_copies({picture.label for picture in pictures})
     _check_classes(pictures, [*unread, *_hidden_pictures(parts)], parts)
     _check_spelling(picture.file.parent for picture in pictures)
     alone = [str(folder.relative_to(root)) for folder in empty]
@@ -108,6 +112,18 @@ def _check_named(labels: Iterable[str]) -> None:
             raise Refused(
                 f"class {label!r} is called as a program writes a label that is not known",
                 remedy="rename the folder if it is a class, or move it away",
+                where="path",
+            )
+
+
+def _check_copies(labels: set[str]) -> None:
+    """Refuse a class that is called as a file browser calls the copy of another."""
+    for label in sorted(labels):
+        of = _COPY.fullmatch(label)
+        if of and of[1] in labels:
+            raise Refused(
+                f"class {label!r} is called as a copy of {of[1]!r}",
+                remedy="put the pictures of one class into one folder, or rename it if it is a class of its own",
                 where="path",
             )
 

@@ -27,6 +27,7 @@ from consilium.core.errors import Refused
 from consilium.core.inputs import Inputs
 from consilium.core.records import Records
 from consilium.core.task import Task
+from consilium.data.checks.gap_words import unknown_cautions
 from consilium.data.checks.omissions import unknown_values
 from consilium.data.checks.scales import check_depth
 from consilium.data.dataset import Dataset
@@ -37,6 +38,7 @@ from consilium.data.source import Source
 
 from ._answer_columns import AnswerColumns, check_rows, task_answers
 from ._attribute_columns import attribute_of
+from ._class_folders import mask_cautions, shared_patient_cautions
 from ._columns import check_classes
 from ._knobs import check_attributes, check_roles
 from ._labels_file import LabelRows, read_labels
@@ -48,7 +50,6 @@ from ._picture_tree import Tree, read_tree
 from ._spelling import check_words, check_words_apart
 
 __all__ = ["ImageFolder"]
-
 
 @dataclass(frozen=True)
 class ImageFolder(Source):
@@ -156,7 +157,11 @@ class ImageFolder(Source):
             bundled=False,
             notes=(f"every picture was resized as a whole to {self.size} x {self.size} pixels",),
             unit_names=unit_names,
-            cautions=_in_several_classes(y, units, classes),
+            cautions=(
+                *unknown_cautions("class", classes),
+                *mask_cautions(pictures),
+                *shared_patient_cautions(y, units, classes),
+            ),
             omitted=tree.omitted,
             inputs=Inputs(preparation=self._preparation(), patients=self.units is not None),
         )
@@ -335,25 +340,6 @@ class ImageFolder(Source):
             if match is None or not match[1]:
                 raise Refused(f"units = {self.units!r} finds nothing in {file.name}", where="units")
         return numbered(identities([match[1] for match in matches if match], "units", [file.name for file in files]))
-
-
-def _in_several_classes(y: Tensor, units: Tensor | None, classes: tuple[str, ...]) -> tuple[str, ...]:
-    """A caution about patients in the folders of several classes, as where each folder numbers its own from 1."""
-    if units is None:
-        return ()
-    pairs = torch.unique(torch.stack([units, y]), dim=1)
-    patients, counts = torch.unique(pairs[0], return_counts=True)
-    several = patients[counts > 1]
-    if not len(several):
-        return ()
-    records = (units == several[0]).nonzero().flatten().tolist()
-    other = next(record for record in records if y[record] != y[records[0]])
-    one, two = classes[int(y[records[0]])], classes[int(y[other])]
-    return (
-        f"{len(several)} of {len(patients)} patients have pictures in the folders of several classes, such as that of "
-        f"record {records[0]} ({one!r}) and record {other} ({two!r}), and count as one person each; if every folder "
-        "numbers its patients anew they are different people: put the class's name before the number",
-    )
 
 
 def _groups(pattern: str) -> int:

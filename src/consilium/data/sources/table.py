@@ -39,7 +39,7 @@ from ._columns import Encoded, check_classes, encode_numbers, encode_words
 from ._complete_rows import complete_rows, gaps_by_site
 from ._frame import is_parquet, read_table
 from ._gaps import Constant, check_fill, constants_text, fill_remedy, filled, gap_frame, marked, plain_missing, word_of
-from ._header import check_first_record
+from ._header import check_first_record, check_header
 from ._knobs import check_attributes, check_roles
 from ._row_numbers import check_index_name, check_person_name, row_number_note
 from ._spelling import check_words, plain_text
@@ -179,6 +179,8 @@ class Table(Source):
     def _load(self, file: Path, task: Task | None) -> Dataset:
         asked_columns = self._answers.of(task, self.kind())
         frame = read_table(file, self.columns, self.separator)
+        if len(asked_columns) == 1:
+            check_header(frame, asked_columns[0])
         check_first_record(frame, self._listed, named=self.columns is not None)
         frame = self._checked(frame)
         frame, gaps, omissions = self._complete(frame, gap_frame(frame, self.missing, self._listed), asked_columns)

@@ -45,8 +45,8 @@ def _equal_numbers(enrolled: Sequence[Enrolment]) -> tuple[str, ...]:
         if one.own:
             sites.setdefault((one.train, one.validation, one.units), []).append(one.site)
     return tuple(
-        f"{' and '.join(names)} declare the same numbers, {train} training and {validation} validation records: was one "
-        "file given to each? Records that stand at two sites count twice, and no claim covers that"
+        f"{' and '.join(names)} declare the same numbers, {train} training and {validation} validation records: was "
+        "one file given to each? Records that stand at two sites count twice, and no claim covers that"
         for (train, validation, _), names in sites.items()
         if len(names) > 1
     )

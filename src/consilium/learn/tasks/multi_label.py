@@ -31,6 +31,7 @@ from ._answers import accuracy, commonest, no_figures
 __all__ = ["MultiLabel"]
 
 _COLLAPSED = 0.95
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,21 @@ class MultiLabel(Task):
         if len(constant) == len(labels):
             reason = f"every finding is in all of the {n} records, or in none: there is nothing to tell apart"
             raise Refused(reason, remedy="give records with and without a finding", where=where)
-        if not constant:
-            return ()
-        names = ", ".join(map(repr, first(constant)))
-        return (f"{len(constant)} of {len(labels)} findings ({names}) are in all of the {n} records, or in none",)
+        notes = []
+        if constant:
+            names = ", ".join(map(repr, first(constant)))
+            notes.append(
+                f"{len(constant)} of {len(labels)} findings ({names}) are in all of the {n} records, or in none"
+            )
+        if len(labels) > 1 and bool((y.sum(1) == 1).all()):
+            notes.append('every record has exactly one finding: are they classes? (task = "single-label")')
+        earlier: dict[bytes, str] = {}
+        pairs = [(name, earlier.setdefault(y[:, k].cpu().numpy().tobytes(), name)) for k, name in enumerate(labels)]
+        same = [(one, name) for name, one in pairs if one != name and name not in constant]
+        notes += [
+            f"findings {one!r} and {other!r} are the same in all of the {n} records" for one, other in same[:_SHOWN]
+        ]
+        return tuple(notes)
 
     def losses(self, answers: Tensor, y: Tensor) -> Tensor:
         """Binary cross-entropy, the mean over the findings."""

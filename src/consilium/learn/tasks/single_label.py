@@ -17,6 +17,7 @@ from consilium.core.errors import Refused
 from consilium.core.finding import Measure
 from consilium.core.random import Stream
 from consilium.core.task import Task
+from consilium.data.checks.omissions import first
 from consilium.data.checks.verify import check_labels
 from consilium.learn.perturbation.losses import margin
 from consilium.learn.rounding import rounding
@@ -57,6 +58,14 @@ class SingleLabel(Task):
                 where=where,
             )
         check_labels(y, len(labels), where)
+
+    def check_variety(self, y: Tensor, labels: Sequence[str], where: str) -> tuple[str, ...]:
+        """A caution about classes of one record, which cannot be both in training and in the test set."""
+        counts = torch.bincount(y, minlength=len(labels)).tolist()
+        single = [repr(name) for name, count in zip(labels, counts, strict=True) if count == 1]
+        if not single:
+            return ()
+        return (f"classes of one record alone, of {len(y)}: {', '.join(first(single))}. Are these classes?",)
 
     def losses(self, answers: Tensor, y: Tensor) -> Tensor:
         """-log p_y."""
