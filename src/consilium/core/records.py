@@ -1,7 +1,8 @@
 """What a site holds: records, the pools they are kept apart in, and the site itself.
 
 Inputs are raw, float32 in [0, 1]; normalisation is a layer of the model, so that a radius means what the
-literature means by it.  Words are tokens, int64 ids.  A *unit* is what a record belongs to (a patient); by default every record is its own unit.
+literature means by it.  Words are tokens, int64 ids.  A *unit* is what a record belongs to (a patient); by default
+every record is its own unit.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ __all__ = ["Canaries", "Consortium", "Limits", "Omission", "Pools", "Records", "
 class Records:
     """Labelled examples.
 
-    x: float32 ``(n, *shape)`` in [0, 1], or tokens int64 ``(n, length)``; y ``(n, ...)`` as the task has it (one class: int64 ``(n,)``); ids: int64
-    ``(n,)``, unique in a data set; units: int64 ``(n,)``.
+    x: float32 ``(n, *shape)`` in [0, 1], or tokens int64 ``(n, length)``; y ``(n, ...)`` as the task has it (one class:
+    int64 ``(n,)``); ids: int64 ``(n,)``, unique in a data set; units: int64 ``(n,)``.
     """
 
     x: Tensor

@@ -14,12 +14,14 @@ from torch import Tensor
 
 from consilium.core.entry import check
 from consilium.core.errors import Refused
+from consilium.core.inputs import MOST_TOKENS
+from consilium.core.plain import Json
 from consilium.core.task import Task
 from consilium.data.checks.omissions import by_site, first
 from consilium.data.checks.verify import check_labels
 from consilium.data.dataset import Dataset
 from consilium.data.files.archive import array_names, read_npz
-from consilium.data.files.layout import NAMES, laid_out, standard_names
+from consilium.data.files.layout import NAMES, ArrayDataset, laid_out, standard_names
 from consilium.data.files.origin import given_file, stated
 from consilium.data.source import Source
 
@@ -35,6 +37,9 @@ class NPZ(Source):
 
     ``task`` of the data table says what y is: a class each, or findings ``(n, k)``, numbers ``(n, k)``, masks.
 
+    ``tokens`` is the size of a vocabulary: x ``(n, length)`` then holds the ids of words, 0 for padding and 1 for an
+    unknown word.
+
     ``classes`` names the labels 0, 1, ...; without it they are read from the records.  ``max_bytes`` bounds what the
     arrays take in memory as float32.
 
@@ -43,6 +48,7 @@ class NPZ(Source):
 
     path: str
     classes: tuple[str, ...] | None = None
+    tokens: int = 0
     max_bytes: int = 4_000_000_000
 
     def __post_init__(self) -> None:
@@ -50,6 +56,12 @@ class NPZ(Source):
         names = self.classes if self.classes is not None else ("0", "1")
         check(len(set(names)) == len(names) >= 1, "classes", self.classes, "different names, two or more of classes")
         check_words(names, "classes", alike=True)
+        check(self.tokens == 0 or 3 <= self.tokens <= MOST_TOKENS, "tokens", self.tokens, f"3 to {MOST_TOKENS} ids")
+
+    def configuration(self) -> dict[str, Json]:
+        """The parameters; without ``tokens`` where there are none, as before they could be: digests stay."""
+        stated = super().configuration()
+        return stated if self.tokens else {name: value for name, value in stated.items() if name != "tokens"}
 
     def load(self) -> Dataset:
         """Inputs ``(n, d)`` or ``(n, c, h, w)``; the split, patients and sites that the file gives."""
@@ -63,7 +75,9 @@ class NPZ(Source):
         file = given_file(self.path)
         known, unread = standard_names(array_names(file), str(file))
         arrays = read_npz(file, known or NAMES, self.max_bytes)
-        dataset = laid_out({known.get(name, name): array for name, array in arrays.items()}, str(file), task)
+        dataset = laid_out(
+            {known.get(name, name): array for name, array in arrays.items()}, str(file), task, self.tokens
+        )
         classes = self.classes or (_counted(dataset.records.y, file) if task is None else task.names(dataset.records.y))
         if task is None:
             check(self.classes is None or len(classes) >= 2, "classes", self.classes, "two different names or more")
@@ -83,8 +97,14 @@ class NPZ(Source):
             unit_names=dataset.unit_names,
             omitted=by_site("arrays not read", [""] * len(unread), first(unread)),
             inputs=replace(dataset.inputs, classes_declared=self.classes is not None),
-            cautions=(*row_number_features(dataset.records.x, dataset.split, dataset.inputs.columns), *dataset.copies),
+            cautions=(*self._numbered(dataset), *dataset.copies),
         )
+
+    def _numbered(self, dataset: ArrayDataset) -> tuple[str, ...]:
+        """Features that number the records; ids of words are no features."""
+        if self.tokens:
+            return ()
+        return row_number_features(dataset.records.x, dataset.split, dataset.inputs.columns)
 
 
 def _counted(y: Tensor, file: Path) -> tuple[str, ...]:

@@ -61,8 +61,8 @@ def probed(
 
     It answers one logit a class, or as ``task`` asks of that many labels.
 
-    ``tokens``: the size of the vocabulary where inputs are ids.  ``trained``: gradients are needed too; ``followed``: in its inputs as well.  ``again`` builds the module anew, from
-    the same seed.
+    ``tokens``: the size of the vocabulary where inputs are ids.  ``trained``: gradients are needed too; ``followed``:
+    in its inputs as well.  ``again`` builds the module anew, from the same seed.
     """
     answer = (classes,) if task is None else task.answer_shape(classes, shape)
     check_kinds(module, trained)
@@ -241,8 +241,8 @@ def _refuse_neighbours(network: Network, x: Tensor) -> None:
     sizes = SIZES if has_custom_code(network.template) else _SIZES  # torch's layers do not ask for the size
     if sizes is SIZES:
         with scoped(Stream(0, ("probe", "varied"))):
-            form = {"like": x, "tokens": network.tokens}
-            x = torch.cat([x, varied(x.shape[1:], **form), outlying(x.shape[1:], **form)])
+            more = [draw(x.shape[1:], like=x, tokens=network.tokens) for draw in (varied, outlying)]
+            x = torch.cat([x, *more])
     difference = departure(network.module_at(*_moved(network, _NUDGE if sound else 0.0)), x, tolerance, sizes)
     if difference is not None:
         raise model_refusal(
