@@ -100,7 +100,7 @@ class Corruption(Entry, ABC):
     def check_inputs(self, inputs: Inputs) -> None:
         """Refuse tokens where it ``follows_inputs``: no gradient leads from one word to another."""
         if self.follows_inputs:
-            refuse_tokens(inputs, self, "it follows the gradient in the inputs, and no step leads from an id to another")
+            refuse_tokens(inputs, self, "it follows gradients in the inputs, and no step leads from an id to another")
 
     def objective(self, objective: Objective) -> Objective:
         """What a corrupted site trains for; ``Objective.for_round`` may read each round's broadcast."""

@@ -4,8 +4,8 @@ Two tensors of one shape can hold different things: columns in another order, a 
 were resampled otherwise.  Sites that train one model must agree on all of it (LAWS 24), so every source states it here.
 What was read from the records and not declared is marked: a range of that kind is not kept at all, since it is private.
 
-Inputs are numbers in [0, 1], or tokens: ids of words, int64 ``(n, length)``, of which 0 is padding and 1 a word that the
-vocabulary does not have.
+Inputs are numbers in [0, 1], or tokens: ids of words, int64 ``(n, length)``, of which 0 is padding and 1 a word that
+the vocabulary does not have.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def random_inputs(
     generator: torch.Generator | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
-    """``count`` random inputs ``(count, *shape)``: float32 in [0, 1], or int64 ids below ``tokens`` where that is not 0.
+    """``count`` random inputs ``(count, *shape)``: float32 in [0, 1], or int64 ids below ``tokens`` where it is not 0.
 
     Ids are of words and of the unknown word; up to half of a record's places are padding at its end.
     """

@@ -1,7 +1,8 @@
 """What a site holds: records, the pools they are kept apart in, and the site itself.
 
 Inputs are raw, float32 in [0, 1]; normalisation is a layer of the model, so that a radius means what the
-literature means by it.  Words are tokens, int64 ids.  A *unit* is what a record belongs to (a patient); by default every record is its own unit.
+literature means by it.  Words are tokens, int64 ids.  A *unit* is what a record belongs to (a patient); by default
+every record is its own unit.
 """
 
 from __future__ import annotations

@@ -27,6 +27,8 @@ __all__ = ["unknown_words", "with_public_words"]
 def with_public_words(dataset: Dataset, public: Tensor) -> Dataset:
     """``dataset`` under the vocabulary of its ``public`` records, bool ``(n,)``; itself where its words are settled.
 
+    Records that differed in private words alone may be equal afterwards.
+
     Raises Refused: there are no public records, or they hold no word.
     """
     provisional = dataset.provisional

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from consilium.core.errors import Refused
 from consilium.data.checks.gap_words import names_nobody
-from consilium.data.checks.verify import check_inputs
+from consilium.data.checks.verify import check_inputs, check_tokens
 
-__all__ = ["check_digits", "identities", "inputs", "labels", "numbered"]
+__all__ = ["check_digits", "identities", "inputs", "labels", "numbered", "token_inputs"]
 
 _Array = npt.NDArray[Any]
 _CHANNELS = (1, 3)
@@ -38,9 +38,12 @@ def inputs(array: _Array, where: str) -> Tensor:
     Raises Refused: another type than uint8 or float, or another shape.
     """
     if array.dtype != np.uint8 and not (array.dtype.kind == "f" and array.dtype.itemsize in (2, 4, 8)):
+        ids = (
+            ", or set tokens to the size of the vocabulary if they are ids of words" if array.dtype.kind in "iu" else ""
+        )
         raise Refused(
             f"inputs are of type {array.dtype}",
-            remedy="store uint8 images (0 to 255), or floats in [0, 1]",
+            remedy=f"store uint8 images (0 to 255), or floats in [0, 1]{ids}",
             where=where,
         )
     native = np.require(_channels_first(array, where), array.dtype.newbyteorder("="), ["C", "W"])
@@ -49,6 +52,25 @@ def inputs(array: _Array, where: str) -> Tensor:
         x = x.float().div_(255)
     x = x.float()
     check_inputs(x, where)
+    return x
+
+
+def token_inputs(array: _Array, where: str, tokens: int) -> Tensor:
+    """int64 ``(n, length)`` of an array of whole numbers below ``tokens``; ``where`` names it in a refusal.
+
+    Raises Refused: another type or shape, an id out of range, or a record without a word.
+    """
+    if array.dtype.kind not in "iu" or array.ndim != 2:
+        raise Refused(
+            f"ids of words are of type {array.dtype} and shape {array.shape}",
+            remedy="store them as int64 (n, length), 0 for padding and 1 for an unknown word",
+            where=where,
+        )
+    wide = array.dtype.kind == "u" and array.dtype.itemsize == 8 and array.size
+    if wide and int(array.max()) >= tokens:
+        raise Refused(f"ids run up to {int(array.max())}", remedy=f"use ids below tokens = {tokens}", where=where)
+    x = torch.from_numpy(np.ascontiguousarray(array.astype(np.int64)))
+    check_tokens(x, tokens, where)
     return x
 
 

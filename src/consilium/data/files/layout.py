@@ -23,7 +23,7 @@ from consilium.data.checks.coarse_copies import coarse_copies
 from consilium.data.checks.scales import check_depth
 from consilium.data.dataset import TEST, TRAIN, VALIDATION
 
-from .arrays import check_digits, identities, inputs, labels, numbered
+from .arrays import check_digits, identities, inputs, labels, numbered, token_inputs
 from .foreign import check_axes, check_label_form, check_unread_names
 from .meaning import COLUMNS, meaning_of
 from .split_names import check_one_spelling, split_named
@@ -100,10 +100,10 @@ def _standard(name: str) -> str:
     return f"{('train', 'val', 'test')[split]}_{rest.casefold()}"
 
 
-def laid_out(arrays: _Arrays, where: str, task: Task | None = None) -> ArrayDataset:
+def laid_out(arrays: _Arrays, where: str, task: Task | None = None, tokens: int = 0) -> ArrayDataset:
     """The records in ``arrays``; refused, naming the array, where one is missing or does not fit.
 
-    Labels are one class a record unless ``task`` has others.
+    Labels are one class a record unless ``task`` has others; inputs are ids below ``tokens`` where that is not 0.
 
     Raises Refused: parts of a split have different shapes, or an array is missing.
     """
@@ -112,8 +112,10 @@ def laid_out(arrays: _Arrays, where: str, task: Task | None = None) -> ArrayData
         check_axes(arrays[names[0]], f"{where}[{names[0]}]")
         if task is None or task.exclusive:
             check_label_form(arrays[names[1]], f"{where}[{names[1]}]")
-    check_depth([arrays[names[0]] for _, names in parts], f"{where}[{parts[0][1][0]}]")
-    x = [inputs(arrays[names[0]], f"{where}[{names[0]}]") for _, names in parts]
+    if not tokens:
+        check_depth([arrays[names[0]] for _, names in parts], f"{where}[{parts[0][1][0]}]")
+    read_inputs = partial(token_inputs, tokens=tokens) if tokens else inputs
+    x = [read_inputs(arrays[names[0]], where=f"{where}[{names[0]}]") for _, names in parts]
     if len({part.shape[1:] for part in x}) > 1:
         shapes = ", ".join(str(tuple(part.shape[1:])) for part in x)
         raise Refused(f"inputs of different shapes: {shapes}", remedy="make them all one shape", where=where)
@@ -127,7 +129,8 @@ def laid_out(arrays: _Arrays, where: str, task: Task | None = None) -> ArrayData
     keys, key_names = _group(arrays, parts, 3, sizes, where)
     marks = [torch.full((n,), split) for (split, _), n in zip(parts, sizes, strict=True) if split is not None]
     split = torch.cat(marks).to(torch.int8) if marks else None
-    meaning = meaning_of([arrays[names[0]] for _, names in parts], arrays.get(COLUMNS), units is not None, where)
+    stored_x = [arrays[names[0]] for _, names in parts]
+    meaning = meaning_of(stored_x, arrays.get(COLUMNS), units is not None, where, tokens)
     stored = [(names[0], arrays[names[0]], part.numpy()) for (_, names), part in zip(parts, x, strict=True)]
     copies, records = tuple(coarse_copies(stored)), Records.of(torch.cat(x), torch.cat(y), units)
     return ArrayDataset(records, split, keys, key_names, meaning, unit_names, copies)

@@ -29,8 +29,18 @@ STORED_BYTES = (*_STORED, ("values", BYTES))
 _Array = npt.NDArray[Any]
 
 
-def meaning_of(parts: Sequence[_Array], columns: _Array | None, patients: bool, where: str) -> Inputs:
-    """What the inputs ``parts`` of an npz mean; ``columns (d,)`` names the features of ``(n, d)``."""
+def meaning_of(parts: Sequence[_Array], columns: _Array | None, patients: bool, where: str, tokens: int = 0) -> Inputs:
+    """What the inputs ``parts`` of an npz mean; ``columns (d,)`` names the features of ``(n, d)``.
+
+    ``tokens`` is the size of the vocabulary where they are ids of words.
+
+    Raises Refused: names of features beside ids of words.
+    """
+    if tokens:
+        if columns is not None:
+            reason = "columns name features, and ids of words have none"
+            raise Refused(reason, remedy="leave the array out", where=f"{where}[{COLUMNS}]")
+        return Inputs(preparation=(("vocabulary", "as stored"),), patients=patients, tokens=tokens)
     scales = sorted({BYTES if part.dtype == np.uint8 else "floats as stored" for part in parts})
     values = ("values", " and ".join(scales))
     if parts[0].ndim > 2 and columns is None:

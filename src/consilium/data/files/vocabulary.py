@@ -42,7 +42,9 @@ def _lines(file: Path, where: str) -> list[str]:
     try:
         return file.read_bytes().decode("utf-8-sig").splitlines()
     except OSError as error:
-        raise Refused(f"{file} cannot be read: {error.strerror}", remedy="check its permissions", where=where) from error
+        raise Refused(
+            f"{file} cannot be read: {error.strerror}", remedy="check its permissions", where=where
+        ) from error
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise Refused(f"line {line} of {file} is not UTF-8", remedy="save it as UTF-8", where=where) from error

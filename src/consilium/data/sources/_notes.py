@@ -13,46 +13,211 @@ KINDS = ("cardiac", "respiratory", "neurological", "abdominal", "orthopaedic")
 HOSPITALS = ("north", "south", "harbour", "valley")
 
 _COMPLAINTS = {
-    "cardiac": "palpitations;chest tightness;ankle swelling;syncope;exertional chest pain;irregular heartbeat;orthopnoea",
-    "respiratory": "productive cough;wheeze;shortness of breath;haemoptysis;pleuritic pain;night cough;noisy breathing",
-    "neurological": "headache;left sided weakness;slurred speech;blurred vision;dizziness;tremor;numb fingers",
-    "abdominal": "nausea;loose stools;epigastric pain;vomiting;heartburn;bloating;poor appetite",
-    "orthopaedic": "knee pain;swollen ankle;stiff shoulder;back pain;hip pain after a fall;wrist deformity;limping gait",
+    "cardiac": (
+        "palpitations",
+        "chest tightness",
+        "ankle swelling",
+        "syncope",
+        "exertional chest pain",
+        "irregular heartbeat",
+        "orthopnoea",
+    ),
+    "respiratory": (
+        "productive cough",
+        "wheeze",
+        "shortness of breath",
+        "haemoptysis",
+        "pleuritic pain",
+        "night cough",
+        "noisy breathing",
+    ),
+    "neurological": (
+        "headache",
+        "left sided weakness",
+        "slurred speech",
+        "blurred vision",
+        "dizziness",
+        "tremor",
+        "numb fingers",
+    ),
+    "abdominal": (
+        "nausea",
+        "loose stools",
+        "epigastric pain",
+        "vomiting",
+        "heartburn",
+        "bloating",
+        "poor appetite",
+    ),
+    "orthopaedic": (
+        "knee pain",
+        "swollen ankle",
+        "stiff shoulder",
+        "back pain",
+        "hip pain after a fall",
+        "wrist deformity",
+        "limping gait",
+    ),
 }
 _SIGNS = {
-    "cardiac": "systolic murmur;raised jugular pressure;pitting oedema;atrial fibrillation on ecg;st depression;high "
-    "troponin;low ejection fraction",
-    "respiratory": "basal crackles;dull percussion;low saturation;consolidation on film;prolonged expiration;pleural "
-    "effusion;hyperinflated lungs",
-    "neurological": "brisk reflexes;facial droop;nystagmus;ataxic gait;papilloedema;upgoing plantar;reduced sensation",
-    "abdominal": "tender epigastrium;guarding;hyperactive bowel sounds;raised lipase;gallstones on ultrasound;distended "
-    "abdomen;palpable liver",
-    "orthopaedic": "joint effusion;reduced range of motion;bony tenderness;fracture line on film;positive drawer "
-    "test;crepitus;muscle wasting",
+    "cardiac": (
+        "systolic murmur",
+        "raised jugular pressure",
+        "pitting oedema",
+        "atrial fibrillation on ecg",
+        "st depression",
+        "high troponin",
+        "low ejection fraction",
+    ),
+    "respiratory": (
+        "basal crackles",
+        "dull percussion",
+        "low saturation",
+        "consolidation on film",
+        "prolonged expiration",
+        "pleural effusion",
+        "hyperinflated lungs",
+    ),
+    "neurological": (
+        "brisk reflexes",
+        "facial droop",
+        "nystagmus",
+        "ataxic gait",
+        "papilloedema",
+        "upgoing plantar",
+        "reduced sensation",
+    ),
+    "abdominal": (
+        "tender epigastrium",
+        "guarding",
+        "hyperactive bowel sounds",
+        "raised lipase",
+        "gallstones on ultrasound",
+        "distended abdomen",
+        "palpable liver",
+    ),
+    "orthopaedic": (
+        "joint effusion",
+        "reduced range of motion",
+        "bony tenderness",
+        "fracture line on film",
+        "positive drawer test",
+        "crepitus",
+        "muscle wasting",
+    ),
 }
 _TREATMENTS = {
-    "cardiac": "bisoprolol;furosemide;ramipril;aspirin;amiodarone;apixaban;spironolactone",
-    "respiratory": "salbutamol;prednisolone;amoxicillin;tiotropium;oxygen;doxycycline;physiotherapy for the chest",
-    "neurological": "levetiracetam;sumatriptan;alteplase;levodopa;gabapentin;dexamethasone;lumbar puncture",
-    "abdominal": "omeprazole;ondansetron;intravenous fluids;metronidazole;mesalazine;laxatives;cholecystectomy",
-    "orthopaedic": "plaster cast;ibuprofen;arthroscopy;physiotherapy;crutches;hip replacement;splint",
+    "cardiac": (
+        "bisoprolol",
+        "furosemide",
+        "ramipril",
+        "aspirin",
+        "amiodarone",
+        "apixaban",
+        "spironolactone",
+    ),
+    "respiratory": (
+        "salbutamol",
+        "prednisolone",
+        "amoxicillin",
+        "tiotropium",
+        "oxygen",
+        "doxycycline",
+        "physiotherapy for the chest",
+    ),
+    "neurological": (
+        "levetiracetam",
+        "sumatriptan",
+        "alteplase",
+        "levodopa",
+        "gabapentin",
+        "dexamethasone",
+        "lumbar puncture",
+    ),
+    "abdominal": (
+        "omeprazole",
+        "ondansetron",
+        "intravenous fluids",
+        "metronidazole",
+        "mesalazine",
+        "laxatives",
+        "cholecystectomy",
+    ),
+    "orthopaedic": (
+        "plaster cast",
+        "ibuprofen",
+        "arthroscopy",
+        "physiotherapy",
+        "crutches",
+        "hip replacement",
+        "splint",
+    ),
 }
-WORDS = {
-    slot: {kind: tuple(listed.split(";")) for kind, listed in lists.items()}
-    for slot, lists in (("complaint", _COMPLAINTS), ("sign", _SIGNS), ("treatment", _TREATMENTS))
-}
+WORDS = {"complaint": _COMPLAINTS, "sign": _SIGNS, "treatment": _TREATMENTS}
 SHARED = {
-    "person": tuple(["man", "woman", "patient", "retired teacher", "young adult", "builder", "nurse", "student", "farmer", "driver"]),
-    "decade": tuple(["twenties", "thirties", "forties", "fifties", "sixties", "seventies", "eighties"]),
-    "time": tuple(
-        ["for two days", "for a week", "since yesterday", "for several months", "since last winter", "on and off for years", "after exercise", "at night"]
+    "person": (
+        "man",
+        "woman",
+        "patient",
+        "retired teacher",
+        "young adult",
+        "builder",
+        "nurse",
+        "student",
+        "farmer",
+        "driver",
     ),
-    "degree": tuple(["mild", "moderate", "severe", "worsening", "intermittent", "stable", "new"]),
-    "past": tuple(
-        ["diabetes", "hypertension", "no allergies", "a former smoker", "obesity", "anaemia", "kidney disease", "depression", "gout", "a previous stroke", "asthma in childhood", "no regular medication"]
+    "decade": (
+        "twenties",
+        "thirties",
+        "forties",
+        "fifties",
+        "sixties",
+        "seventies",
+        "eighties",
     ),
-    "plan": tuple(
-        ["review in clinic", "discharge home", "repeat bloods tomorrow", "admit to the ward", "refer to the specialist", "observe overnight", "call if worse", "book a scan"]
+    "time": (
+        "for two days",
+        "for a week",
+        "since yesterday",
+        "for several months",
+        "since last winter",
+        "on and off for years",
+        "after exercise",
+        "at night",
+    ),
+    "degree": (
+        "mild",
+        "moderate",
+        "severe",
+        "worsening",
+        "intermittent",
+        "stable",
+        "new",
+    ),
+    "past": (
+        "diabetes",
+        "hypertension",
+        "no allergies",
+        "a former smoker",
+        "obesity",
+        "anaemia",
+        "kidney disease",
+        "depression",
+        "gout",
+        "a previous stroke",
+        "asthma in childhood",
+        "no regular medication",
+    ),
+    "plan": (
+        "review in clinic",
+        "discharge home",
+        "repeat bloods tomorrow",
+        "admit to the ward",
+        "refer to the specialist",
+        "observe overnight",
+        "call if worse",
+        "book a scan",
     ),
 }
 PATTERNS = (

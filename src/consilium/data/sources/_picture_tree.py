@@ -1,4 +1,4 @@
-"""Which files of a folder are pictures of which class and split, and which are not read.
+"""Which files of a folder are pictures (or texts) of which class and split, and which are not read.
 
     root/<class>/*.png            or            root/<split>/<class>/*.png
 
@@ -26,19 +26,30 @@ from consilium.data.files.split_names import check_one_spelling, split_named
 
 from ._hidden_files import check_hidden_folders, hidden_omissions, is_hidden, is_system_file
 
-__all__ = ["FORMATS", "Picture", "Tree", "read_tree"]
+__all__ = ["FORMATS", "FileKind", "Picture", "Tree", "read_tree"]
 
 FORMATS = ("PNG", "JPEG")
 """The only decoders that are used: others hand a file's bytes to programs that run what is in them (EPS)."""
 
 _COPY = re.compile(r"(.+?)(?:[ _-]+(?:copy|kopie|copie|copia)(?:[ _]?\(?\d+\)?)?| ?\(\d+\)|~)", re.IGNORECASE)
 """ill - Copy, ill copy 2, ill (1)."""
-_ENDINGS = (".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class FileKind:
+    """What is read: files of these ``endings``, called by ``noun``; ``shown`` are those that are named to a user."""
+
+    endings: tuple[str, ...]
+    noun: str
+    shown: str
+
+
+_PICTURES = FileKind((".png", ".jpg", ".jpeg"), "picture", ".png or .jpg")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A file with its class, and its split where the folder gives one."""
+    """A file that is read with its class, and its split where the folder gives one."""
 
     file: Path
     label: str
@@ -47,15 +58,15 @@ class Picture:
 
 @dataclass(frozen=True)
 class Tree:
-    """The pictures in alphabetical order, and what is not read."""
+    """The files that are read in alphabetical order, and what is not read."""
 
     pictures: tuple[Picture, ...]
     omitted: tuple[Omission, ...]
 
 
-def read_tree(root: Path) -> Tree:
-    """The pictures below ``root``; refused, by name, where a class has none that is read.  Raises OSError."""
-    check_hidden_folders(sorted(root.iterdir()), _ENDINGS)
+def read_tree(root: Path, kind: FileKind = _PICTURES) -> Tree:
+    """The files of ``kind`` below ``root``; refused, by name, where a class has none that is read.  Raises OSError."""
+    check_hidden_folders(sorted(root.iterdir()), kind.endings)
     children = _entries(root)
     folders = [child for child in children if child.is_dir()]
     parts = _parts(folders, root)
@@ -66,20 +77,20 @@ def read_tree(root: Path) -> Tree:
         beside = _entries(part) if split is not None else children
         unread += [entry for entry in beside if not entry.is_dir() and split is not None]
         for label in (entry for entry in beside if entry.is_dir()):
-            files, others = _pictures(label)
+            files, others = _pictures(label, kind)
             empty += [label] if not files and not others else []
             pictures += [Picture(file, label.name, split) for file in files]
             unread += others
-        check_hidden_folders(sorted(part.iterdir()), _ENDINGS)
+        check_hidden_folders(sorted(part.iterdir()), kind.endings)
     used = {part for part, _ in parts}
     unread += [file for folder in folders if used != {root} and folder not in used for file in _below(folder)]
     _check_named({picture.label for picture in pictures})
     _check_copies({picture.label for picture in pictures})
-    _check_classes(pictures, [*unread, *_hidden_pictures(parts)], parts)
+    _check_classes(pictures, [*unread, *_hidden_files(parts, kind)], parts, kind)
     _check_spelling(picture.file.parent for picture in pictures)
     alone = [str(folder.relative_to(root)) for folder in empty]
-    folders_left = (Omission("folders without a picture", len(alone), "", first(alone)),) if alone else ()
-    return Tree(tuple(pictures), (*_omitted(unread, root), *hidden_omissions(root), *folders_left))
+    folders_left = (Omission(f"folders without a {kind.noun}", len(alone), "", first(alone)),) if alone else ()
+    return Tree(tuple(pictures), (*_omitted(unread, root, kind), *hidden_omissions(root), *folders_left))
 
 
 def _parts(folders: list[Path], root: Path) -> list[tuple[Path, int | None]]:
@@ -97,10 +108,10 @@ def _parts(folders: list[Path], root: Path) -> list[tuple[Path, int | None]]:
     return list(named)
 
 
-def _pictures(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The pictures in ``folder``, and all other files in it and below it."""
+def _pictures(folder: Path, kind: FileKind) -> tuple[list[Path], list[Path]]:
+    """The files of ``kind`` in ``folder``, and all other files in it and below it."""
     entries = _entries(folder)
-    files = [entry for entry in entries if entry.is_file() and entry.suffix.lower() in _ENDINGS]
+    files = [entry for entry in entries if entry.is_file() and entry.suffix.lower() in kind.endings]
     others = [entry for entry in entries if not entry.is_dir() and entry not in set(files)]
     return files, [*others, *(file for entry in entries if entry.is_dir() for file in _below(entry))]
 
@@ -123,13 +134,15 @@ def _check_copies(labels: set[str]) -> None:
         if of and of[1] in labels:
             raise Refused(
                 f"class {label!r} is called as a copy of {of[1]!r}",
-                remedy="put the pictures of one class into one folder, or rename it if it is a class of its own",
+                remedy="put the files of one class into one folder, or rename it if it is a class of its own",
                 where="path",
             )
 
 
-def _check_classes(pictures: Iterable[Picture], unread: Iterable[Path], parts: list[tuple[Path, int | None]]) -> None:
-    """Refuse a class that has files and not one picture that is read, in any split."""
+def _check_classes(
+    pictures: Iterable[Picture], unread: Iterable[Path], parts: list[tuple[Path, int | None]], kind: FileKind
+) -> None:
+    """Refuse a class that has files and not one that is read, in any split."""
     read = {picture.label for picture in pictures}
     missing: dict[str, list[Path]] = {}
     for file in unread:
@@ -140,7 +153,7 @@ def _check_classes(pictures: Iterable[Picture], unread: Iterable[Path], parts: l
     for label, files in sorted(missing.items()):
         raise Refused(
             f"class {label!r} is lost whole: none of its {len(files)} files is read, such as {files[0].name}",
-            remedy="put .png or .jpg files straight into the folder of their class, or move the folder away",
+            remedy=f"put {kind.shown} files straight into the folder of their class, or move the folder away",
             where="path",
         )
 
@@ -167,21 +180,23 @@ def _plain(name: str) -> str:
     return "".join(c for c in text if not c.isspace() and unicodedata.category(c) != "Cf")
 
 
-def _omitted(unread: list[Path], root: Path) -> tuple[Omission, ...]:
+def _omitted(unread: list[Path], root: Path, kind: FileKind) -> tuple[Omission, ...]:
     """The files not read, by why."""
     groups: dict[str, list[str]] = {}
     for file in unread:
-        groups.setdefault(_why(file), []).append(str(file.relative_to(root)))
+        groups.setdefault(_why(file, kind), []).append(str(file.relative_to(root)))
     return tuple(Omission(what, len(names), "", first(names)) for what, names in sorted(groups.items()))
 
 
-def _why(file: Path) -> str:
+def _why(file: Path, kind: FileKind) -> str:
     ending = file.suffix.lower()
     if file.is_symlink() and not file.exists():
         return "links not read: they lead nowhere"
-    if ending in _ENDINGS:
-        return "pictures not read: not straight in the folder of a class"
-    return f"files not read: {ending or 'no ending'} is not .png, .jpg or .jpeg"
+    if ending in kind.endings:
+        return f"{kind.noun}s not read: not straight in the folder of a class"
+    *others, last = kind.endings
+    known = f"{', '.join(others)} or {last}" if others else last
+    return f"files not read: {ending or 'no ending'} is not {known}"
 
 
 def _below(folder: Path) -> list[Path]:
@@ -195,11 +210,11 @@ def _below(folder: Path) -> list[Path]:
     return files
 
 
-def _hidden_pictures(parts: list[tuple[Path, int | None]]) -> list[Path]:
-    """The pictures straight in the folder of a class whose own names are hidden."""
+def _hidden_files(parts: list[tuple[Path, int | None]], kind: FileKind) -> list[Path]:
+    """The files straight in the folder of a class whose own names are hidden."""
     labels = [entry for part, _ in parts for entry in _entries(part) if entry.is_dir()]
     hidden = [file for label in labels for file in label.iterdir() if is_hidden(file) and not is_system_file(file)]
-    return [file for file in hidden if file.suffix.lower() in _ENDINGS]
+    return [file for file in hidden if file.suffix.lower() in kind.endings]
 
 
 def _entries(folder: Path) -> list[Path]:

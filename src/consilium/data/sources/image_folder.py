@@ -51,6 +51,7 @@ from ._spelling import check_words, check_words_apart
 
 __all__ = ["ImageFolder"]
 
+
 @dataclass(frozen=True)
 class ImageFolder(Source):
     """Your own pictures: path/<class>/*.png or *.jpg, or path/{train,val,test}/<class>/...; needs the extra ``images``.

@@ -18,13 +18,14 @@ from torch import Tensor
 from consilium.core.attribute import Attribute
 from consilium.core.entry import check
 from consilium.core.errors import Refused
+from consilium.core.inputs import MOST_TOKENS
 from consilium.core.task import Task
 from consilium.data.checks.omissions import by_site, first, unknown_values
 from consilium.data.checks.verify import check_labels
 from consilium.data.dataset import Dataset
 from consilium.data.files.archive import array_names, read_npz
 from consilium.data.files.attribute_arrays import array_texts, attribute_arrays
-from consilium.data.files.layout import NAMES, laid_out, standard_names
+from consilium.data.files.layout import NAMES, ArrayDataset, laid_out, standard_names
 from consilium.data.files.origin import given_file, stated
 from consilium.data.source import Source
 
@@ -42,6 +43,9 @@ class NPZ(Source):
 
     ``task`` of the data table says what y is: a class each, or findings ``(n, k)``, numbers ``(n, k)``, masks.
 
+    ``tokens`` is the size of a vocabulary: x ``(n, length)`` then holds the ids of words, 0 for padding and 1 for an
+    unknown word.
+
     ``classes`` names the labels 0, 1, ...; without it they are read from the records.  ``attributes`` names arrays of
     one value a record; ``also_inputs`` those that are features of ``x`` as well.  ``max_bytes`` bounds what the arrays
     take in memory as float32.
@@ -49,10 +53,11 @@ class NPZ(Source):
     Source: the npz format of NumPy (NEP 1)
     """
 
-    added_later: ClassVar[tuple[str, ...]] = ("attributes", "also_inputs")
+    added_later: ClassVar[tuple[str, ...]] = ("tokens", "attributes", "also_inputs")
 
     path: str
     classes: tuple[str, ...] | None = None
+    tokens: int = 0
     max_bytes: int = 4_000_000_000
     attributes: tuple[str, ...] = ()
     also_inputs: tuple[str, ...] = ()
@@ -62,6 +67,7 @@ class NPZ(Source):
         names = self.classes if self.classes is not None else ("0", "1")
         check(len(set(names)) == len(names) >= 1, "classes", self.classes, "different names, two or more of classes")
         check_words(names, "classes", alike=True)
+        check(self.tokens == 0 or 3 <= self.tokens <= MOST_TOKENS, "tokens", self.tokens, f"3 to {MOST_TOKENS} ids")
         check_attributes({}, self.attributes, self.also_inputs, {})
         for name in self.attributes:
             if {name, f"train_{name}"} & NAMES:
@@ -83,7 +89,9 @@ class NPZ(Source):
         values = {name for parts in beside.values() for name in parts}
         known, unread = standard_names([name for name in names if name not in values], str(file))
         arrays = read_npz(file, {*(known or NAMES), *values}, self.max_bytes)
-        dataset = laid_out({known.get(name, name): array for name, array in arrays.items()}, str(file), task)
+        dataset = laid_out(
+            {known.get(name, name): array for name, array in arrays.items()}, str(file), task, self.tokens
+        )
         classes = self.classes or (_counted(dataset.records.y, file) if task is None else task.names(dataset.records.y))
         if task is None:
             check(self.classes is None or len(classes) >= 2, "classes", self.classes, "two different names or more")
@@ -111,7 +119,7 @@ class NPZ(Source):
                 *unknown_values(attributes),
             ),
             inputs=replace(dataset.inputs, classes_declared=self.classes is not None),
-            cautions=(*row_number_features(dataset.records.x, dataset.split, dataset.inputs.columns), *dataset.copies),
+            cautions=(*self._numbered(dataset), *dataset.copies),
         )
 
     def _check_feature(self, name: str, *, patients: bool) -> None:
@@ -128,6 +136,12 @@ class NPZ(Source):
     ) -> Attribute:
         words, unknown = array_texts(name, parts, arrays, n, str(file))
         return attribute_of(name, words, unknown, range(n), None)
+
+    def _numbered(self, dataset: ArrayDataset) -> tuple[str, ...]:
+        """Features that number the records; ids of words are no features."""
+        if self.tokens:
+            return ()
+        return row_number_features(dataset.records.x, dataset.split, dataset.inputs.columns)
 
 
 def _counted(y: Tensor, file: Path) -> tuple[str, ...]:

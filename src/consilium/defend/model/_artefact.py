@@ -2,7 +2,8 @@
 
 Few tensors keep the file's header small (a name costs more than a small layer's scales); names and shapes come back
 from the structure that the recipe builds.  Int8 layers give their codes and one float32 scale per output channel;
-their zero points are 0, because int8 weights are symmetric.
+their zero points are 0, because int8 weights are symmetric.  Embeddings give codes, and per word a scale and a zero
+point that are floats.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from consilium.core.errors import Failed, Refused
 
-from ._fx import weighted
+from ._fx import embedded, weighted
 
 __all__ = ["collect", "fill_artefact", "joined", "split"]
 
@@ -33,6 +34,8 @@ def fill_artefact(module: nn.Module, named: Mapping[str, Tensor]) -> nn.Module:
         tensors = {name: named[f"{path}.{name}"] for name, _ in _own(layer)}
         if weighted(layer):
             _set_weight(layer, tensors)
+        if embedded(layer):
+            _set_embedding(layer, tensors)
         for name in _NUMBERS:
             if name in tensors and not isinstance(getattr(layer, name), Tensor):
                 setattr(layer, name, tensors[name].item())
@@ -69,6 +72,8 @@ def split(flat: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, T
 def _own(layer: nn.Module) -> Iterator[tuple[str, Tensor]]:
     if weighted(layer):
         yield from _weight(layer)
+    if embedded(layer):
+        yield from _embedding(layer)
     for name, dtype in _NUMBERS.items():
         number = getattr(layer, name, None)
         if isinstance(number, (int, float)):
@@ -92,6 +97,17 @@ def _weight(layer: Any) -> Iterator[tuple[str, Tensor]]:
     yield "scales", scales.float()
     if bias is not None:
         yield "bias", bias.detach()
+
+
+def _embedding(layer: Any) -> Iterator[tuple[str, Tensor]]:
+    weight = layer.weight()
+    yield "codes", weight.int_repr()
+    yield "scales", weight.q_per_channel_scales().float()
+    yield "zeros", weight.q_per_channel_zero_points().float()
+
+
+def _set_embedding(layer: Any, tensors: Mapping[str, Tensor]) -> None:
+    layer.set_weight(torch._make_per_channel_quantized_tensor(tensors["codes"], tensors["scales"], tensors["zeros"], 0))
 
 
 def _set_weight(layer: Any, tensors: Mapping[str, Tensor]) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 import functools
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -29,7 +30,7 @@ from torch.nn import functional as F
 from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.random import Stream, scoped
 
-__all__ = ["is_quantised", "quantise", "weighted"]
+__all__ = ["embedded", "is_quantised", "quantise", "weighted"]
 
 _ENGINES = ("x86", "fbgemm", "onednn", "qnnpack")
 _MODULES_WITHOUT_KERNEL = (nn.SiLU, nn.Mish, nn.SELU)
@@ -47,6 +48,8 @@ _FLOAT_FUNCTIONS: tuple[Callable[..., Tensor], ...] = (
     *(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
 )
 """What stays in float between int8 layers: torch's int8 kernels of it are wrong (measured, torch 2.13)."""
+_MOST_CALLS = 8
+"""Of one layer in one pass, for which the range of each is searched; for more the extremes are taken."""
 _NO_TRACES = "do_not_emit_stack_traces"
 _MOST_ADDED = 4.0
 """How many times the cost of quantisation kernels may add to it: a pooling rounds once more than its reference does,
@@ -71,7 +74,7 @@ def quantise(module: nn.Module, batches: list[Tensor], *, search: bool = True, p
     try:
         with _adapter(), torch.no_grad():
             prepared = _traced(module, batches[0])
-            if not search:
+            if not search or _recurrent(prepared):
                 _observe_extremes(prepared)
             for batch in batches:
                 answered = prepared(batch)
@@ -93,7 +96,12 @@ def quantise(module: nn.Module, batches: list[Tensor], *, search: bool = True, p
 
 def is_quantised(module: nn.Module) -> bool:
     """Whether ``module`` has a layer with int8 weights."""
-    return any(weighted(layer) for layer in module.modules())
+    return any(weighted(layer) or embedded(layer) for layer in module.modules())
+
+
+def embedded(layer: nn.Module) -> bool:
+    """Whether ``layer`` is an embedding of 8-bit codes: ``weight()`` and ``set_weight()``."""
+    return callable(getattr(layer, "set_weight", None)) and hasattr(layer, "num_embeddings")
 
 
 def weighted(layer: nn.Module) -> bool:
@@ -131,9 +139,15 @@ def _without_stack_traces() -> Iterator[None]:
 
 
 def _traced(module: nn.Module, example: Tensor) -> GraphModule:
-    from torch.ao.quantization import get_default_qconfig_mapping, quantize_fx
+    from torch.ao.quantization import (
+        float_qparams_weight_only_qconfig,
+        get_default_qconfig_mapping,
+        quantize_fx,
+    )
 
     mapping = get_default_qconfig_mapping(torch.backends.quantized.engine)
+    if not example.is_floating_point():  # vectors of words: codes with a scale for each word
+        mapping.set_object_type(nn.Embedding, float_qparams_weight_only_qconfig)
     float_targets: tuple[Callable[..., Any], ...] = (*_FLOAT_MODULES, *_FLOAT_FUNCTIONS)
     for kind in float_targets:
         mapping.set_object_type(kind, None)
@@ -170,6 +184,16 @@ def _in_float(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return function(*args, **kwargs)
 
     return computed
+
+
+def _recurrent(prepared: GraphModule) -> bool:
+    """Whether one layer is called at many places, as in a network that was unrolled over positions.
+
+    Each call has a range of its own, and to search all of them takes minutes.
+    """
+    calls = Counter(str(node.target) for node in prepared.graph.nodes if node.op == "call_module")
+    layers = dict(prepared.named_modules())
+    return any(n > _MOST_CALLS and hasattr(layers[name], "weight") for name, n in calls.items())
 
 
 def _observe_extremes(prepared: GraphModule) -> None:

@@ -84,6 +84,9 @@ def _preparation(mine: Schema, study: Schema) -> None:
 
 
 def _shape(mine: Schema, study: Schema) -> None:
+    if mine.inputs.tokens != study.inputs.tokens:
+        kinds = [f"ids of {one} tokens" if one else "numbers" for one in (mine.inputs.tokens, study.inputs.tokens)]
+        _refuse(f"inputs are {kinds[0]}, the study's are {kinds[1]}", "use the study's list of words")
     if mine.shape != study.shape:
         _refuse(f"inputs have the shape {shown(mine.shape)}, the study's {shown(study.shape)}", _ALIKE)
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from consilium.core.errors import Refused
-from consilium.core.inputs import Column, Inputs
+from consilium.core.inputs import MOST_TOKENS, Column, Inputs
 from consilium.core.records import Consortium
 from consilium.study.spec.toml_binding import shown
 
@@ -77,7 +77,7 @@ def check_named(data: Consortium) -> None:
 
     Raises Refused: features without a description.
     """
-    if len(data.shape) == 1 and not data.inputs.columns:
+    if len(data.shape) == 1 and not data.inputs.columns and not data.inputs.tokens:
         reason = "the features have no names, so sites cannot agree on their order"
         remedy = "add an array columns with a text for each feature to the npz, or give a table"
         raise Refused(reason, remedy=remedy, where=_WHERE)
@@ -110,14 +110,17 @@ def read_schema(plan: Mapping[str, Any]) -> Schema:
     shape, classes, table = plan["shape"], plan["classes"], plan["inputs"]
     if not _texts(classes) or not isinstance(shape, list) or not all(type(n) is int and 0 < n < 1 << 31 for n in shape):
         _refuse("shape and classes")
-    if not isinstance(table, dict) or set(table) != {"columns", "preparation", "patients"}:
+    if not isinstance(table, dict) or set(table) - {"tokens"} != {"columns", "preparation", "patients"}:
         _refuse("inputs")
+    tokens = table.get("tokens", 0)
+    if type(tokens) is not int or not 0 <= tokens <= MOST_TOKENS:
+        _refuse("tokens")
     columns, preparation, patients = table["columns"], table["preparation"], table["patients"]
     if not isinstance(columns, list) or not isinstance(preparation, dict) or type(patients) is not bool:
         _refuse("inputs")
     if not _texts(list(preparation.values())):
         _refuse("preparation")
-    inputs = Inputs(tuple(map(_column, columns)), tuple(sorted(preparation.items())), patients)
+    inputs = Inputs(tuple(map(_column, columns)), tuple(sorted(preparation.items())), patients, tokens=tokens)
     return Schema(inputs, tuple(shape), tuple(classes))
 
 

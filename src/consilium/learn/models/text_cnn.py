@@ -1,6 +1,6 @@
 """A convolutional network over words: windows of several sizes, each filter's largest answer, one linear layer.
 
-    h_t = ReLU(K [E x_t, ..., E x_{t+s-1}] + b),    answer = W max_t h_t,    for every window size s
+    h_t = ReLU(K_s [E x_t, ..., E x_{t+s-1}] + b_s),    answer = sum_s W_s max_t h_t    over the window sizes s
 
 A window starts at a word; where it reaches past the last one it reads zeros, so padding changes no answer.
 
@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from consilium.core.entry import check
 
-from ._text import TextArchitecture, word_mask
+from ._text import TextArchitecture, word_mask, word_vectors
 
 __all__ = ["TextCNN"]
 
@@ -47,18 +46,17 @@ class TextCNN(TextArchitecture):
 class _TextCNN(nn.Module):
     def __init__(self, tokens: int, width: int, channels: int, windows: tuple[int, ...], classes: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(tokens, width)
+        self.embedding = word_vectors(tokens, width)
         self.convolutions = nn.ModuleList([nn.Conv1d(width, channels, size) for size in windows])
-        self.output = nn.Linear(channels * len(windows), classes)
+        self.outputs = nn.ModuleList([nn.Linear(channels, classes, bias=i == 0) for i in range(len(windows))])
         self.windows = windows
 
     def forward(self, x: Tensor) -> Tensor:
         embedded = self.embedding(x)
         mask = word_mask(x, embedded)
         words, there = (embedded * mask).transpose(1, 2), mask.transpose(1, 2)
-        largest = []
-        for size, convolution in zip(self.windows, self.convolutions, strict=True):
+        answers: Tensor | float = 0.0
+        for size, convolution, output in zip(self.windows, self.convolutions, self.outputs, strict=True):
             filtered = F.relu(convolution(F.pad(words, (0, size - 1))))
-            largest.append(F.adaptive_max_pool1d(filtered * there, 1).flatten(1))
-        answers: Tensor = self.output(torch.cat(largest, 1))
+            answers = answers + output(F.adaptive_max_pool1d(filtered * there, 1).flatten(1))
         return answers

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from consilium.core.errors import ConsiliumError
-from consilium.core.inputs import random_inputs
 from consilium.core.frozen import frozen_layers, set_mode, trained_parameters
+from consilium.core.inputs import random_inputs
 from consilium.core.network import Network, fill, named_tensors
 from consilium.core.random import Stream, scoped
 from consilium.core.task import Task
@@ -62,8 +62,8 @@ def probed(
 
     It answers one logit a class, or as ``task`` asks of that many labels.
 
-    ``tokens``: the size of the vocabulary where inputs are ids.  ``trained``: gradients are needed too; ``followed``: in its inputs as well.  ``again`` builds the module anew, from
-    the same seed.
+    ``tokens``: the size of the vocabulary where inputs are ids.  ``trained``: gradients are needed too; ``followed``:
+    in its inputs as well.  ``again`` builds the module anew, from the same seed.
     """
     answer = (classes,) if task is None else task.answer_shape(classes, shape)
     check_kinds(module, trained)
@@ -247,8 +247,8 @@ def _refuse_neighbours(network: Network, x: Tensor) -> None:
     sizes = SIZES if has_custom_code(network.template) else _SIZES  # torch's layers do not ask for the size
     if sizes is SIZES:
         with scoped(Stream(0, ("probe", "varied"))):
-            form = {"like": x, "tokens": network.tokens}
-            x = torch.cat([x, varied(x.shape[1:], **form), outlying(x.shape[1:], **form)])
+            more = [draw(x.shape[1:], like=x, tokens=network.tokens) for draw in (varied, outlying)]
+            x = torch.cat([x, *more])
     difference = departure(network.module_at(*_moved(network, _NUDGE if sound else 0.0)), x, tolerance, sizes)
     if difference is not None:
         raise model_refusal(

@@ -260,6 +260,12 @@ def public_constants(case: Case) -> Refusal | None:
     """Ranges and category lists read from private records owe a charge."""
     if not case.data.fitted_on_private or not case.private:
         return None
+    if case.data.inputs.tokens:
+        return Refusal(
+            9,
+            f"the words of {case.data.name} were read from private records",
+            'give a public list (vocabulary = "words.txt"), or use those of the public slice (vocabulary = "public")',
+        )
     return Refusal(
         9,
         f"the inputs of {case.data.name} were scaled or coded with ranges or categories read from private records",
