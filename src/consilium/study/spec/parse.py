@@ -24,6 +24,7 @@ from consilium.learn.architecture import Architecture
 from consilium.learn.models.file import File
 
 from .arms import arm_name
+from .code_tables import with_folders
 from .data_table import division_of
 from .federation_table import federation_of
 from .spec import (
@@ -79,8 +80,8 @@ def read(path: Path) -> dict[str, Json]:
         raise Refused(f"not TOML: {reason}", remedy="see docs/how-to/write-a-study.md", where=str(path)) from None
 
 
-def parse(tables: Mapping[str, Any]) -> Spec:
-    """Resolve the tables of a study.
+def parse(tables: Mapping[str, Any], folders: Sequence[Path] = ()) -> Spec:
+    """Resolve the tables of a study; files of its author's own entries are looked for in ``folders`` first.
 
     Raises Refused: an unknown table or knob, or no name, data or model.
     """
@@ -92,8 +93,11 @@ def parse(tables: Mapping[str, Any]) -> Spec:
         if name not in tables:
             raise Refused("missing", remedy=f"a study needs name, data and model; give {name}", where=name)
     head = value(StudyHead, {k: v for k, v in tables.items() if k not in _TABLES}, "")
-    model = entry(as_table(tables["model"], "model"), "model", "learn/models")
-    return _of_trained_model(tables, head, model) if isinstance(model, File) else _of_training(tables, head, model)
+    placed = with_folders(tables, folders)
+    model = entry(as_table(placed["model"], "model"), "model", "learn/models")
+    if isinstance(model, File):
+        return replace(_of_trained_model(placed, head, model), given=dict(tables))
+    return replace(_of_training(placed, head, model), given=dict(tables))
 
 
 def _of_training(tables: Mapping[str, Any], head: StudyHead, model: Architecture) -> TrainingSpec:
@@ -113,7 +117,6 @@ def _of_training(tables: Mapping[str, Any], head: StudyHead, model: Architecture
         corruptions=corruptions,
         canaries=canaries,
         accept=_accepted(_sequence(tables.get("accept", ()), "accept"), vary, attacks, corruptions),
-        given=dict(tables),
         **vars(head),
     )
 
@@ -129,7 +132,6 @@ def _of_trained_model(tables: Mapping[str, Any], head: StudyHead, model: File) -
         vary=vary,
         attacks=attacks,
         accept=_accepted(_sequence(tables.get("accept", ()), "accept"), vary, attacks, ()),
-        given=dict(tables),
         **vars(head),
     )
 
