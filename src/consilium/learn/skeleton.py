@@ -86,13 +86,15 @@ class _Writer:
             return {"same-as": self._layers[id(layer)]}
         self._layers[id(layer)] = path
         place = path or "the model"
+        kind = _importable(type(layer), place)
+        _refuse_unshaped(layer, place)
         _refuse_hooks(layer, place)
         left_out = _INSIDE | (_OF_RNN if isinstance(layer, nn.RNNBase) else frozenset())
         attributes = {k: _plain(v, f"{place}.{k}") for k, v in vars(layer).items() if k not in left_out}
         parameters = {name: self._tensor(t, path, name) for name, t in layer._parameters.items()}
         frozen = [name for name, p in layer._parameters.items() if p is not None and not p.requires_grad]
         return {
-            "class": _importable(type(layer), place),
+            "class": kind,
             "attributes": attributes,
             "parameters": parameters,
             "frozen": frozen,
@@ -109,11 +111,12 @@ class _Writer:
         if tensor is None:
             return None
         place = f"{path}.{name}" if path else name
-        if is_lazy(tensor):
-            raise Refused(
-                f"{place} has no shape yet: its layer is lazy", remedy="call the model once, or give its sizes"
-            )
         return self._tensors.setdefault(id(tensor), place)
+
+
+def _refuse_unshaped(layer: nn.Module, place: str) -> None:
+    if any(is_lazy(tensor) for tensor in (*layer._parameters.values(), *layer._buffers.values()) if tensor is not None):
+        raise Refused(f"{place} has no shape yet: it is lazy", remedy="call the model once, or give its sizes")
 
 
 def _refuse_hooks(layer: nn.Module, place: str) -> None:
@@ -128,8 +131,8 @@ def _importable(thing: Any, place: str) -> str:
     for home, word in ((module, name), ("torch", name.rpartition(".")[2])):  # torch.relu says it is of another class
         if home and word and _found(home, word) is thing:
             return f"{home}:{word}"
-    reason = f"{place} is {name or thing!r:.80} of {module}, which cannot be imported"
-    raise Refused(reason, remedy="define it at the top of a file or notebook cell, and not inside a function")
+    reason = f"{place} is {name or type(thing).__name__} of {module}, which cannot be imported"
+    raise Refused(reason, remedy="define it at the top of a file or of a notebook cell, not inside a function")
 
 
 def _found(module: str, name: str) -> Any:

@@ -59,7 +59,7 @@ def describe(
 ) -> StudyRequest:
     """The request for one ``training`` among ``sites``; refused where the inputs' meaning cannot be sent."""
     check_declared(data)
-    refuse_code({"vary": spec.given.get("vary")}, "a deployment")
+    refuse_code({name: spec.given.get(name) for name in ("vary", "model")}, "a deployment")
     federation = arm.federation(spec)
     tables = {name: value for name, value in given(spec).items() if name in _TOLD}
     return StudyRequest(

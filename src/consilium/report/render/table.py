@@ -19,9 +19,8 @@ from rich.text import Text
 from consilium.core.files import replace
 from consilium.core.finding import Measure
 from consilium.evidence.study import ArmEvidence
-from consilium.report.analyse.columns import TableColumn, columns, measure_of
+from consilium.report.analyse.columns import TableColumn, axis_columns, columns, measure_of
 from consilium.report.analyse.leakage import attack_columns, strongest_attack
-from consilium.report.analyse.long_table import axis_columns
 from consilium.report.analyse.summary import Figure, Row, rows
 from consilium.report.load.numbers import number
 from consilium.report.load.read import read_study

@@ -127,6 +127,9 @@ def refuse_code(tables: Mapping[str, Any], who: str) -> None:
 
     Raises Refused: there is one.
     """
+    if isinstance(model := tables.get("model"), Mapping) and model.get("kind") == StoredModule.kind():
+        reason = f"the model was handed over as an object, whose file {who} does not have"
+        raise Refused(reason, remedy="name it by a path that every machine can import", where="model")
     for name in _TABLES:
         for path in _paths(tables.get(name)):
             reason = f"{path!r:.80} is a file of the study's author, and {who} runs installed code only"
