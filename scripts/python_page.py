@@ -22,7 +22,7 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
     (
         "Run a study",
         "A study in Python is the tables of a study file.",
-        "Study Results Plan plan_summary Outcome write_csv write_page",
+        "Study Results ResultCell Plan plan_summary Outcome write_csv write_page",
     ),
     (
         "Use a trained model",

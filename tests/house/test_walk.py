@@ -15,7 +15,7 @@ from consilium.study.stages.training import TrainStage
 
 SOURCE = Path(consilium.__file__).parent
 PAGE = Path(__file__).parents[2] / "docs/explanation/architecture.md"
-DOWN = ("study/run", "study/executors", "study/stages", "federate", "federate/round", "federate/engines")
+DOWN = ("api", "study/run", "study/executors", "study/stages", "federate", "federate/round", "federate/engines")
 """Whatever a training does at its sites is done below these."""
 WALKS = {
     "local work": (*DOWN, "federate/client"),
@@ -23,7 +23,7 @@ WALKS = {
     "per-example gradients": (*DOWN, "federate/client", "defend/training", "learn/per_example"),
     "the site half of a defence": (*DOWN, "federate/client", "defend/update"),
 }
-MERGED = (*DOWN[:5], "defend/update")
+MERGED = (*DOWN[:6], "defend/update")
 """Where the server reads an update: through the server half of the defence."""
 CALLBACKS = ("federate", "study/stages")
 """The training calls what it was given: ``progress``, ``stop`` and ``guard``.  Nothing else leads back up."""

@@ -10,7 +10,8 @@ from consilium.learn.alike import FEW_SIZES, SIZES, departure
 
 SHAPES = {"logistic": (30,), "mlp": (30,)}
 KNOBS = {"resnet9": {"width": 8, "groups": 4}}
-HOUSE = [card for card in catalogue.cards("learn/models") if card.kind not in ("module", "file")]
+ADAPTERS = ("module", "file", "stored-module")
+HOUSE = [card for card in catalogue.cards("learn/models") if card.kind not in ADAPTERS]
 
 
 class Planted(nn.Module):

@@ -18,7 +18,6 @@ from torch import nn
 
 from consilium.core.errors import MissingExtra, Refused
 from consilium.core.records import Records
-from consilium.report.analyse.long_table import long_columns, long_rows
 from consilium.report.load.read import read_study
 from consilium.report.load.records import CellRecord, StudyRecord
 from consilium.study.plan.plan import Plan
@@ -26,6 +25,7 @@ from consilium.study.progress.outcome import Outcome
 from consilium.study.run.load import load, test_set
 
 from .html_table import html_table
+from .long_table import long_columns, long_rows
 from .plots import plotted
 
 __all__ = ["ResultCell", "Results"]

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from consilium.core.catalogue import nearest
 from consilium.core.entry import Entry
+from consilium.core.errors import Refused
 from consilium.core.plain import Json
 from consilium.monitor.progress import Planning
 from consilium.report.render.page import write_page
@@ -22,9 +24,10 @@ from consilium.study.plan.plan import Plan, make_plan
 from consilium.study.run.run import run_plan
 from consilium.study.spec.parse import parse, read
 from consilium.study.spec.spec import StudyHead
-from consilium.study.spec.toml_binding import tabled
+from consilium.study.spec.toml_binding import tabled, value
 from consilium.study.store.store import Store
 
+from .objects import has_objects, stored_tables
 from .results import Results
 
 __all__ = ["QUICKSTART", "Study"]
@@ -34,11 +37,15 @@ QUICKSTART = "quickstart.toml"
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """A question: which data, model, defences and adversaries.  The tables are those of a study file."""
+    """A question: which data, model, defences and adversaries.  The tables are those of a study file.
+
+    ``data`` may be arrays or a DataFrame, ``model`` a torch module (:mod:`.objects`).  Files of attacks and defences
+    that a table names by ``path`` are looked for in ``folder`` first.
+    """
 
     name: str
-    data: Mapping[str, Any] | Entry | str
-    model: Mapping[str, Any] | Entry | str
+    data: Any
+    model: Any
     federation: Mapping[str, Any] | None = None
     vary: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     attacks: Sequence[Any] = ()
@@ -47,11 +54,20 @@ class Study:
     options: Mapping[str, Any] = field(default_factory=dict)
     audit: Mapping[str, Any] | None = None
     accept: Sequence[Any] = ()
+    folder: Path | None = None
+
+    def __new__(cls, *_: Any, **tables: Any) -> Self:
+        """Refuse a name that is no part of a study before Python's own error, which offers no other."""
+        known = [one.name for one in fields(cls)]
+        for name in tables:
+            if name not in known:
+                raise Refused(f"a study has no {name!r}", remedy=nearest(name[:80], known), where="Study")
+        return super().__new__(cls)
 
     @classmethod
     def read(cls, path: str | Path) -> Study:
         """The study in a TOML file."""
-        return cls.of(read(Path(path)))
+        return cls.of(read(Path(path)), Path(path).parent)
 
     @classmethod
     def quickstart(cls) -> Study:
@@ -59,12 +75,12 @@ class Study:
         return cls.of(read(Path(str(files("consilium.study.spec") / QUICKSTART))))
 
     @classmethod
-    def of(cls, table: Mapping[str, Any]) -> Study:
-        """The study that these tables describe; refused where they are wrong."""
-        parse(table)
+    def of(cls, table: Mapping[str, Any], folder: Path | None = None) -> Study:
+        """The study that these tables describe, from a file in ``folder``; refused where they are wrong."""
+        parse(table, () if folder is None else (folder,))
         tables = ("name", "data", "model", "federation", "vary", "attacks", "corruptions", "seeds", "audit", "accept")
         options = {k: v for k, v in table.items() if k not in tables}
-        return cls(**{k: table[k] for k in tables if k in table}, options=options)
+        return cls(**{k: table[k] for k in tables if k in table}, options=options, folder=folder)
 
     def table(self) -> dict[str, Json]:
         """The tables of an equivalent study file."""
@@ -75,12 +91,19 @@ class Study:
         tables |= {} if self.audit is None else {"audit": _plain(self.audit)}
         return tables if self.federation is None else {**tables, "federation": _plain(self.federation)}
 
-    def plan(self, quiet: bool = True) -> Plan:
+    def plan(self, quiet: bool = True, out: str | Path = "out") -> Plan:
         """Everything it will do; refused, with law, reason and remedy, if it may not be done.
 
-        A long one reports its progress on standard error, unless ``quiet``.
+        A long one reports its progress on standard error, unless ``quiet``.  A model or data that are objects are
+        stored in ``out``; nothing else is written.
         """
-        return make_plan(parse(self.table()), progress=Planning(quiet))
+        folders = [] if self.folder is None else [self.folder]
+        tables = self.table()
+        if has_objects(vars(self)):
+            folder = Store.of(Path(out), value(StudyHead, {"name": self.name}, "").name).folder
+            tables |= {k: _plain(v) for k, v in stored_tables(vars(self), folder).items() if k in ("data", "model")}
+            folders.append(folder)
+        return make_plan(parse(tables, folders), progress=Planning(quiet))
 
     def run(
         self,
@@ -98,7 +121,7 @@ class Study:
         Raises Refused: the study cannot be run as it is given.
         """
         start = time.perf_counter()
-        plan = self.plan(quiet)
+        plan = self.plan(quiet, out)
         planned = time.perf_counter() - start
         store = Store.of(Path(out), plan.spec.name)
         outcome = run_plan(plan, store, command, quiet, executor=executor, workers=workers)
@@ -112,7 +135,7 @@ class Study:
 
         Raises Refused: the study is not lawful, cannot be written, or a worker is in its folder.
         """
-        plan = self.plan(quiet)
+        plan = self.plan(quiet, out)
         store = Store.of(Path(out), plan.spec.name)
         with store.locked():
             return store.folder, len(prepare(plan, store, command).stages)

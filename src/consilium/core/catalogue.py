@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from .code_blame import import_refusal
 from .entry import Entry
 from .errors import Refused
 from .plain import Json
@@ -68,6 +69,7 @@ class Card:
     module: str
     name: str
     reading: str = ""
+    file: Path = Path()
 
     def to_json(self) -> dict[str, Json]:
         """Plain JSON: kind, room, role (moment or aim), doc, source, reading, knobs."""
@@ -113,8 +115,17 @@ def nearest(word: str, known: list[str]) -> str:
 
 
 def load_entry(card: Card) -> type[Entry]:
-    """Import the entry's class."""
-    entry: type[Entry] = getattr(importlib.import_module(card.module), card.name)
+    """Import the entry's class.
+
+    Raises Refused: its file cannot be imported; by the file's name and line.
+    """
+    try:
+        module = importlib.import_module(card.module)
+    except (KeyboardInterrupt, MemoryError):
+        raise
+    except BaseException as error:  # a plugin's file may raise anything
+        raise import_refusal(error, card.file) from error
+    entry: type[Entry] = getattr(module, card.name)
     return entry
 
 
@@ -157,7 +168,7 @@ def _read(path: Path, room: str, module: str, kind: str) -> Card:
     doc = ast.get_docstring(node) or ""
     text = (ast.get_docstring(tree) or "") + "\n\n" + doc
     source, reading = _paragraph(text, "Source:"), _paragraph(text, "Reading:")
-    return Card(kind, room, ROOMS[room], doc.split("\n", 1)[0], source, _knobs(node), module, node.name, reading)
+    return Card(kind, room, ROOMS[room], doc.split("\n", 1)[0], source, _knobs(node), module, node.name, reading, path)
 
 
 def _paragraph(text: str, head: str) -> str:

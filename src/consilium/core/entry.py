@@ -1,6 +1,7 @@
 """An entry: anything a study can name.  One file, one frozen dataclass; its fields are its knobs.
 
-The kind of an entry is its file's name with dashes: ``defend/training/dp_sgd.py`` is ``dp-sgd``.
+The kind of an entry is its file's name with dashes: ``defend/training/dp_sgd.py`` is ``dp-sgd``.  A user's own file
+beside the study (:mod:`.code_file`) is named by its path, and its digest is part of the configuration.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
+from .code_file import NOTEBOOK, CodeFile
 from .errors import Refused
 from .plain import Json
 
@@ -22,11 +24,13 @@ class Entry:
     added_later: ClassVar[tuple[str, ...]] = ()
     """Fields that did not exist in a release: at their default they are no part of the configuration, so that what was
     trained before they could be set keeps its digest."""
+    code: ClassVar[CodeFile | None] = None
+    """Where it is from, if it is in a user's file beside the study and in no catalogue."""
 
     @classmethod
     def kind(cls) -> str:
-        """The name a study uses."""
-        return cls.__module__.rsplit(".", 1)[-1].replace("_", "-")
+        """The name a study uses; of a class of a notebook, its own."""
+        return cls.__name__ if cls.__module__ == NOTEBOOK else cls.__module__.rsplit(".", 1)[-1].replace("_", "-")
 
     @classmethod
     def is_builtin(cls) -> bool:
@@ -34,10 +38,11 @@ class Entry:
         return cls.__module__.partition(".")[0] == __name__.partition(".")[0]
 
     def configuration(self) -> dict[str, Json]:
-        """The kind and every knob, defaults included (but ``added_later``): canonical, JSON-ready."""
+        """The kind and every knob, defaults included but for ``added_later``; of a user's file its digest too."""
+        code: dict[str, Json] = {} if self.code is None else {"path": self.code.path, "sha256": self.code.sha256}
         shown = [f for f in fields(self) if f.name not in self.added_later or getattr(self, f.name) != f.default]
         knobs = {f.name.replace("_", "-"): getattr(self, f.name) for f in shown}
-        return {"kind": self.kind(), **{k: list(v) if isinstance(v, tuple) else v for k, v in knobs.items()}}
+        return {"kind": self.kind(), **code, **{k: list(v) if isinstance(v, tuple) else v for k, v in knobs.items()}}
 
 
 def check(condition: bool, knob: str, value: object, allowed: str) -> None:

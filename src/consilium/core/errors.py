@@ -9,6 +9,8 @@ ConsiliumError
 
 from __future__ import annotations
 
+import os
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +32,11 @@ class ConsiliumError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self._arguments())
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the line, and with CONSILIUM_DEBUG set the traceback too."""
+        trace = traceback.format_exception(self) if os.environ.get("CONSILIUM_DEBUG") else []
+        return [*trace, f"{type(self).__name__}: {self}"]
 
     def at(self, where: str) -> ConsiliumError:
         """The same error, located: the innermost place is kept at the end."""

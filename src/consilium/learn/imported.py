@@ -23,7 +23,7 @@ def imported_afresh() -> Iterator[tuple[str, ...]]:
     A user's files are those in folders where nothing is installed; what is installed is imported once.
     """
     before = dict(sys.modules)
-    names = [name for name, module in before.items() if name != "__main__" and _is_own(name, module)]
+    names = [name for name, module in before.items() if _is_own(name, module)]
     for name in names:
         del sys.modules[name]
     try:
@@ -36,6 +36,8 @@ def imported_afresh() -> Iterator[tuple[str, ...]]:
 
 def _is_own(name: str, module: ModuleType | None) -> bool:
     file = getattr(module, "__file__", None)
+    if name == "__main__":  # what runs is not imported
+        return False
     if not isinstance(file, str) or not file.endswith(".py"):
         return False
     return _is_own_file(file, name.count("."))

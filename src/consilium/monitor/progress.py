@@ -1,7 +1,8 @@
 """Progress of long work: what is running, how far it is, and when it will be done.
 
 On a terminal a live table, elsewhere plain lines: one for every finished training, and in between one every few
-seconds.  Everything goes to standard error, so that standard output holds results alone.
+seconds; in a notebook one line that is written over.  All of it goes to standard error, so that standard output holds
+results alone.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from .epsilon_tracker import EpsilonSpent
 from .eta import Kind, Pace
 from .interrupt import check_interrupt
 from .live_table import Board, Boards
+from .notebook_line import notebook_line
 from .round_summary import attendance, troubled_sites
 from .screen import Visible
 from .stragglers import Lateness
 
 __all__ = ["Lane", "Planning", "Ticker"]
 
-_EVERY = 10.0
+_EVERY, _IN_NOTEBOOK = 10.0, 1.0
 _PATIENCE, _PLANNING, _MANY = 2.0, 5.0, 30
 _REFRESH = 2
 """Draws a second: often enough to be read, and too seldom to be felt."""
@@ -59,6 +61,7 @@ class Ticker:
         self.boards = Boards(self.pace)
         self._last, self._knew, self._lanes = -math.inf, False, dict[str, Lane]()
         self.live = None
+        self._line = None if quiet else notebook_line()
         if not quiet and self.console.is_terminal and not self.console.is_dumb_terminal:
             alone = workers == 1  # a thread that draws could hold the stream's lock while a worker is forked
             self.live = Live(
@@ -108,9 +111,10 @@ class Ticker:
         """A line of how far everything is, where there is no table and the last one is some seconds old."""
         remaining = self.pace.left()
         first = remaining.whole and not self._knew  # the time is reported as soon as it is known
-        if self.live is None and (first or time.monotonic() - self._last > _EVERY):
+        pause, write = (_EVERY, self.say) if self._line is None else (_IN_NOTEBOOK, self._line)
+        if self.live is None and (first or time.monotonic() - self._last > pause):
             self._last, self._knew = time.monotonic(), remaining.whole
-            self.say(f"[{self.pace.done}/{self.pace.total}] {what}; {remaining}")
+            write(one_line(f"[{self.pace.done}/{self.pace.total}] {what}; {remaining}"))
 
     def rest(self, line: str) -> None:
         """A line that stays, in place of the next one of how far everything is."""

@@ -17,6 +17,7 @@ from consilium.core.plain import Json
 from consilium.core.records import Consortium
 from consilium.core.task import Task
 from consilium.study.spec.arms import Arm, arms
+from consilium.study.spec.code_tables import refuse_code
 from consilium.study.spec.fine_tuning import is_function
 from consilium.study.spec.parse import parse
 from consilium.study.spec.spec import TrainingSpec
@@ -67,6 +68,7 @@ def describe(
 ) -> StudyRequest:
     """The request for one ``training`` among ``sites``; refused where the inputs' meaning cannot be sent."""
     check_declared(data)
+    refuse_code({name: spec.given.get(name) for name in ("vary", "model")}, "a deployment")
     federation = arm.federation(spec)
     tables = {name: value for name, value in given(spec).items() if name in _TOLD}
     return StudyRequest(
@@ -101,6 +103,7 @@ def understand(request: StudyRequest) -> DescribedStudy:
     plan = request.plan
     if set(plan) != _PLAN or not isinstance(plan["tables"], Mapping):
         raise Refused("the request describes no study", remedy="run one release everywhere", where="request")
+    refuse_code(plan["tables"], "a site")
     spec = parse({**plan["tables"], "seeds": [plan["seed"]]})
     named, name, seed, roster = {arm.name: arm for arm in arms(spec)}, plan["arm"], plan["seed"], plan["roster"]
     if not isinstance(spec, TrainingSpec) or not isinstance(name, str) or name not in named:

@@ -55,7 +55,7 @@ def serve_study(
 ) -> tuple[Path, Outcome]:
     """Train the study in a file; returns its folder."""
     options.check()
-    store, outcome = serve(parse({**_LEFT_OUT, **read(study)}), out, options, command, say)
+    store, outcome = serve(parse({**_LEFT_OUT, **read(study)}, (study.parent,)), out, options, command, say)
     return store.folder, outcome
 
 

@@ -5,6 +5,7 @@ A column reads one :class:`Measure` from a cell, so every table, plot and card o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +14,7 @@ from consilium.report.load.numbers import Style
 from consilium.report.load.records import CellRecord, StudyRecord
 from consilium.report.load.scores import worst_case_accuracy
 
-__all__ = ["TableColumn", "columns", "is_bound", "measure_of", "score_column"]
+__all__ = ["TableColumn", "axis_columns", "columns", "is_bound", "measure_of", "score_column"]
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,11 @@ _LAST = (
         "seconds",
     ),
 )
+
+
+def axis_columns(axes: Sequence[str], others: Sequence[str]) -> dict[str, str]:
+    """The name of each axis's column: its own, or ``axis:NAME`` where another column has that."""
+    return {axis: f"axis:{axis}" if axis in others else axis for axis in axes}
 
 
 def columns(study: StudyRecord) -> tuple[TableColumn, ...]:

@@ -1,8 +1,8 @@
 """``table.csv`` for machines and a short table for the terminal.
 
 The file has one row per arm x seed x infection, the refused and the failed included: a table without failures
-cannot be counted.  An empty field means that there is no such number; the reason is in the evidence.  After the figures
-come the choice on each axis, and of each figure ``NAME_low``, ``NAME_high`` and ``NAME_n`` as far as some cell has them.
+cannot be counted.  An empty field means that there is no such number; the reason is in the evidence.  After the
+figures come the choice on each axis, and of each figure ``NAME_low``, ``NAME_high`` and ``NAME_n``, if a cell has it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from rich.text import Text
 from consilium.core.files import replace
 from consilium.core.finding import Measure
 from consilium.evidence.study import ArmEvidence
-from consilium.report.analyse.columns import TableColumn, columns, measure_of
+from consilium.report.analyse.columns import TableColumn, axis_columns, columns, measure_of
 from consilium.report.analyse.leakage import attack_columns, strongest_attack
-from consilium.report.analyse.long_table import axis_columns
 from consilium.report.analyse.summary import Figure, Row, rows
 from consilium.report.load.numbers import number
 from consilium.report.load.read import read_study

@@ -16,6 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from consilium.core.code_file import NOTEBOOK
+from consilium.core.errors import Refused
+from consilium.core.live_source import live_source
 from consilium.core.network import Network
 from consilium.core.plain import Json
 from consilium.core.records import Consortium, Records
@@ -155,6 +158,8 @@ def constants_mark(network: Network) -> str:
 def _source(kind: type) -> str:
     """The whole file of a user's class, with the functions it calls there; what that file imports is not looked into.
 
+    Of a class of a notebook, which has no file, its source and what of the notebook it uses.
+
     Nothing for classes of Python, torch and this package, whose versions are in evidence.
     """
     if kind.__module__.partition(".")[0] in ("builtins", "torch", "consilium"):
@@ -162,6 +167,13 @@ def _source(kind: type) -> str:
     try:
         return Path(inspect.getfile(kind)).read_text(encoding="utf-8")
     except (OSError, TypeError, UnicodeDecodeError):
+        return _live(kind) if kind.__module__ == NOTEBOOK else ""
+
+
+def _live(kind: type) -> str:
+    try:
+        return live_source(kind)
+    except Refused:  # typed in where nothing remembers it
         return ""
 
 

@@ -27,6 +27,7 @@ from consilium.core.tensor_files import read_tensors
 from consilium.learn.architecture import Architecture
 from consilium.learn.models.file import File
 from consilium.learn.models.module import Module
+from consilium.learn.models.stored_module import StoredModule
 from consilium.study.build.factory import divided
 from consilium.study.build.pretrained import stored_architecture
 from consilium.study.build.probe import built
@@ -36,10 +37,11 @@ from consilium.study.evaluate.sample_answers import check_sample_answers
 from consilium.study.evaluate.seals import altered_evidence, is_recipe_of, known_cells, other_cell, table
 from consilium.study.evaluate.training_files import training_trouble
 from consilium.study.plan.stage_keys import data_digest
+from consilium.study.spec.code_tables import code_folder, with_input
 from consilium.study.spec.data_table import division_of
 from consilium.study.spec.spec import CanarySpec
-from consilium.study.spec.toml_binding import as_table, entry, value
-from consilium.study.store.error_summary import error_summary, own_code
+from consilium.study.spec.toml_binding import CodePath, as_table, entry, is_code, value
+from consilium.study.store.error_summary import error_summary
 from consilium.study.store.store import read_stored
 
 __all__ = ["load", "test_set"]
@@ -54,7 +56,7 @@ def load(cell: str | Path, *, site: str | None = None, allow_code: bool = False)
     """
     evidence, recipe, folder = _recipe(cell)
     with _named(folder / "recipe.json"):
-        parts = _parts(recipe, allow_code)
+        parts = _parts(recipe, code_folder(folder.parent.parent), allow_code)
         stored = folder / "model.safetensors" if site is None else _site_file(recipe, folder, site)
         artefact = read_tensors(stored)
         _check(stored, recipe, evidence, site)
@@ -78,13 +80,24 @@ class _Parts:
     answers: Sequence[AnswerDefence]
 
 
-def _parts(recipe: Mapping[str, Any], allow_code: bool) -> _Parts:
-    models = [entry(d, "recipe", "defend/model") for d in recipe["defences"]]
-    answers = [entry(d, "recipe", "defend/answer") for d in recipe["answers"]]
+def _parts(recipe: Mapping[str, Any], code: Path, allow_code: bool) -> _Parts:
+    """``code`` is the folder of the code that the study had of its author."""
+    models = [entry(_allowed(d, code, allow_code), "recipe", "defend/model") for d in recipe["defences"]]
+    answers = [entry(_allowed(d, code, allow_code), "recipe", "defend/answer") for d in recipe["answers"]]
     stream, shape = Stream(recipe["seed"]).child("init"), tuple(recipe["shape"])
-    architecture = _architecture(recipe["model"], allow_code)
+    architecture = _architecture(with_input(recipe["model"], (code.parent,)), allow_code)
     outputs = division_of(as_table(recipe["data"], "data")).task.answer_shape(len(recipe["classes"]), shape)[0]
     return _Parts(architecture, shape, int(recipe.get("tokens", 0)), outputs, stream, models, answers)
+
+
+def _allowed(table: Mapping[str, Any], code: Path, allow_code: bool) -> Mapping[str, Any]:
+    """``table``, with its file as it was used where it is of a user's own class."""
+    if not is_code(table):
+        return table
+    if not allow_code:
+        reason = f"loading this model runs the code of {table['path']}"
+        raise Refused(reason, remedy="pass allow_code=True if you trust it")
+    return {**table, "path": CodePath(table["path"], (code / table["sha256"],)), "allow-code": True}
 
 
 def _restored(parts: _Parts, artefact: Mapping[str, Tensor]) -> nn.Module:
@@ -103,9 +116,8 @@ def _told_as_model() -> Iterator[None]:
     except ConsiliumError:
         raise
     except BaseException as error:  # a user's module may raise anything
-        place = own_code(error)
         raise Refused(
-            f"the model's own code fails: {error_summary(error)}" + (f" ({place})" if place else ""),
+            f"the model's own code fails: {error_summary(error)}",
             remedy="give it the code that it was trained with",
             where="model",
         ) from error
@@ -115,7 +127,8 @@ def test_set(cell: str | Path) -> Records:
     """The records that the cell was judged on; refused if the data are not the same any more."""
     evidence, recipe, folder = _recipe(cell)
     with _named(folder / "recipe.json"):
-        return _gathered(recipe, _planting(evidence))
+        stored = with_input(recipe["data"], (folder.parent.parent,))
+        return _gathered({**recipe, "data": stored}, _planting(evidence))
 
 
 def _planting(evidence: Mapping[str, Json]) -> CanarySpec | None:
@@ -202,7 +215,9 @@ def _architecture(table: Mapping[str, Any], allow_code: bool) -> Architecture:
     architecture = entry(table, "recipe", "learn/models")
     if isinstance(architecture, File):
         architecture = stored_architecture(architecture)
-    if isinstance(architecture, Module) and not allow_code:
-        reason = f"loading this model runs the code of {architecture.path}"
+    code = architecture.custom_classes() if isinstance(architecture, StoredModule) else ()
+    names = [architecture.path] if isinstance(architecture, Module) else [*code]
+    if names and not allow_code:
+        reason = f"loading this model runs the code of {names[0]}"
         raise Refused(reason, remedy="pass allow_code=True if you trust it")
     return architecture

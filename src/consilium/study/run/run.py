@@ -25,6 +25,7 @@ from consilium.study.plan.plan import Plan, model_notes
 from consilium.study.progress.callbacks import work
 from consilium.study.progress.outcome import Outcome
 from consilium.study.progress.stage_monitor import Monitor
+from consilium.study.spec.code_tables import store_code
 from consilium.study.stages.context import Carrier, StageContext
 from consilium.study.stages.manifest import study_record
 from consilium.study.store.environment import settled
@@ -56,6 +57,7 @@ def run_plan(
         occupied(store, always=":" in executor or executor == "slurm"),
         settled(plan.spec.device, plan.spec.threads),
     ):
+        store_code(plan.spec, store.folder)
         context = StageContext(plan, store, carrier=carrier, known=known_cells(store.folder))
         prepared = Prepared(context)
         with (

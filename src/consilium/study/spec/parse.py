@@ -23,6 +23,7 @@ from consilium.core.threat import CanaryView
 from consilium.learn.models.file import File
 
 from .arms import arm_name
+from .code_tables import with_folders
 from .data_table import division_of
 from .federation_table import federation_of
 from .fine_tuning import ModelSpec, model_of
@@ -80,8 +81,8 @@ def read(path: Path) -> dict[str, Json]:
         raise Refused(f"not TOML: {reason}", remedy="see docs/how-to/write-a-study.md", where=str(path)) from None
 
 
-def parse(tables: Mapping[str, Any]) -> Spec:
-    """Resolve the tables of a study.
+def parse(tables: Mapping[str, Any], folders: Sequence[Path] = ()) -> Spec:
+    """Resolve the tables of a study; files of its author's own entries are looked for in ``folders`` first.
 
     Raises Refused: an unknown table or knob, or no name, data or model.
     """
@@ -93,10 +94,11 @@ def parse(tables: Mapping[str, Any]) -> Spec:
         if name not in tables:
             raise Refused("missing", remedy=f"a study needs name, data and model; give {name}", where=name)
     head = value(StudyHead, {k: v for k, v in tables.items() if k not in _TABLES}, "")
-    model = model_of(as_table(tables["model"], "model"), "model")
+    placed = with_folders(tables, folders)
+    model = model_of(as_table(placed["model"], "model"), "model")
     if isinstance(model.architecture, File):
-        return _of_trained_model(tables, head, model.architecture)
-    return _of_training(tables, head, model)
+        return replace(_of_trained_model(placed, head, model.architecture), given=dict(tables))
+    return replace(_of_training(placed, head, model), given=dict(tables))
 
 
 def _of_training(tables: Mapping[str, Any], head: StudyHead, model: ModelSpec) -> TrainingSpec:
@@ -118,7 +120,6 @@ def _of_training(tables: Mapping[str, Any], head: StudyHead, model: ModelSpec) -
         corruptions=corruptions,
         canaries=canaries,
         accept=_accepted(_sequence(tables.get("accept", ()), "accept"), vary, attacks, corruptions),
-        given=dict(tables),
         **vars(head),
     )
 
@@ -134,7 +135,6 @@ def _of_trained_model(tables: Mapping[str, Any], head: StudyHead, model: File) -
         vary=vary,
         attacks=attacks,
         accept=_accepted(_sequence(tables.get("accept", ()), "accept"), vary, attacks, ()),
-        given=dict(tables),
         **vars(head),
     )
 

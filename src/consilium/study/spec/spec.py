@@ -17,6 +17,7 @@ from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.gradient import Schedule
 from consilium.core.plain import Json
+from consilium.core.stored_input import shared_name
 from consilium.core.task import Task
 from consilium.data.division.canaries import CanaryKind
 from consilium.data.partition import Partition
@@ -91,7 +92,8 @@ class DataSpec:
         if not self.shares.shared_patients:  # as before it could be said
             del shares["shared-patients"]
         task: dict[str, Json] = {} if self.task == SingleLabel() else {"task": self.task.configuration()}
-        return {**self.source.configuration(), "partition": self.partition.configuration(), **shares, **task}
+        source = {k: shared_name(v) if k == "path" else v for k, v in self.source.configuration().items()}
+        return {**source, "partition": self.partition.configuration(), **shares, **task}
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,10 @@ from pydantic_core import ErrorDetails
 
 from consilium.core.algorithm import Algorithm
 from consilium.core.attack import Attack, Corruption
-from consilium.core.catalogue import Card, find, load_entry, nearest
-from consilium.core.defence import AnswerDefence, ModelDefence
+from consilium.core.catalogue import Card, cards, find, load_entry, nearest
+from consilium.core.code_blame import import_refusal
+from consilium.core.code_file import code_file
+from consilium.core.defence import AnswerDefence, Defence, ModelDefence
 from consilium.core.entry import Entry
 from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.plain import Json
@@ -30,11 +32,13 @@ from consilium.data.source import Source
 from consilium.learn.architecture import Architecture
 
 __all__ = [
+    "CodePath",
     "as_mapping",
     "as_table",
     "card_of",
     "check_length",
     "entry",
+    "is_code",
     "place",
     "refuse_unknown",
     "shown",
@@ -69,6 +73,14 @@ _BASES: Mapping[str, type[Entry]] = {
 """Of what class the entries of a room are."""
 
 
+@dataclasses.dataclass(frozen=True)
+class CodePath:
+    """``MODULE:CLASS`` of a user's own entry, and the folders in which its file is looked for first."""
+
+    path: str
+    folders: tuple[Path, ...]
+
+
 def as_table(raw: object, where: str) -> dict[str, Json]:
     """A table; a bare string stands for ``{ kind = "..." }`` and an entry for its configuration.
 
@@ -94,9 +106,23 @@ def as_mapping(raw: object, where: str) -> Mapping[str, Any]:
 
 
 def tabled(instance: Entry) -> dict[str, Json]:
-    """The table that configures ``instance``: TOML has no null, so a knob that is None by default is left out."""
+    """The table that configures ``instance``: TOML has no null, so a knob that is None by default is left out.
+
+    One of a user's own class, which runs already, is named by its path.
+    """
     defaults = {f.name.replace("_", "-"): f.default for f in dataclasses.fields(instance)}
-    return {k: v for k, v in instance.configuration().items() if v is not None or defaults.get(k) is not None}
+    table = {k: v for k, v in instance.configuration().items() if v is not None or defaults.get(k) is not None}
+    kind = type(instance)
+    if kind.code is None and (kind.is_builtin() or any(card.module == kind.__module__ for card in cards())):
+        return table
+    path = f"{kind.__module__}:{kind.__qualname__}" if kind.code is None else kind.code.path
+    knobs = {k: v for k, v in table.items() if k not in ("kind", "path", "sha256")}
+    return {"path": path, "allow-code": True, **knobs}
+
+
+def is_code(table: _Table) -> bool:
+    """Whether ``table`` names a class in a user's file, and no kind of the catalogue."""
+    return "path" in table and ("kind" not in table or "sha256" in table)
 
 
 def card_of(table: _Table, where: str, *rooms: str) -> Card:
@@ -141,6 +167,8 @@ def entry(table: _Table, where: str, /, *rooms: str) -> Entry:
 
     Raises Refused: an unknown kind or knob, a value that does not fit, or a class of another room.
     """
+    if is_code(table) and all(room.startswith(("attack/", "defend/", "federate/algorithms")) for room in rooms):
+        return _entry_of_file(table, where, rooms)
     card = card_of(table, where, *rooms)
     knobs = {k: v for k, v in table.items() if k != "kind"}
     refuse_unknown(knobs, card.knobs, where, card.kind)
@@ -149,6 +177,50 @@ def entry(table: _Table, where: str, /, *rooms: str) -> Entry:
         reason = f"{card.kind} stands in {card.room}, and its class {card.name} is no {base.__name__}"
         raise Refused(reason, remedy=f"derive {card.name} from {base.__name__}", where=where)
     return instance
+
+
+def _entry_of_file(table: _Table, where: str, rooms: Sequence[str]) -> Entry:
+    """The entry that ``table`` configures, of a class in a user's file."""
+    raw = table["path"]
+    named = raw if isinstance(raw, CodePath) else CodePath(raw if isinstance(raw, str) else shown(raw), ())
+    if table.get("allow-code") is not True:
+        reason = f"{named.path[:_MOST_SHOWN]!r} would run code that is not Consilium's"
+        raise Refused(reason, remedy="set allow-code = true if you trust it", where=place(where, "allow-code"))
+    try:
+        code = code_file(named.path, (*named.folders, Path.cwd()))
+        if table.get("sha256", code.sha256) != code.sha256:
+            raise Refused(f"{code.label} is not the file that was used", remedy="put that version back")
+        kind = _checked(code.load(), code.label, rooms)
+    except Refused as error:
+        raise error.at(place(where, "path")) from error.__cause__
+    kind.code = code
+    knobs = {k: v for k, v in table.items() if k not in ("kind", "path", "allow-code", "sha256")}
+    refuse_unknown(knobs, [f.name.replace("_", "-") for f in dataclasses.fields(kind)], where, kind.kind())
+    try:
+        return value(kind, knobs, where)
+    except ConsiliumError:
+        raise
+    except Exception as error:  # a user's class may raise anything
+        raise import_refusal(error, code.file or Path(code.label)).at(where) from error
+
+
+def _checked(kind: type, label: str, rooms: Sequence[str]) -> type[Entry]:
+    """``kind``, a class of ``label``; refused where it is no entry of one of ``rooms``."""
+    bases = tuple(dict.fromkeys(_base_of(room) for room in rooms))
+    if not issubclass(kind, Entry) or not issubclass(kind, bases):
+        names = " or ".join(base.__name__ for base in bases)
+        raise Refused(f"{kind.__name__} in {label} is no {names}", remedy=f"derive it from {names}")
+    if "__dataclass_params__" not in vars(kind):
+        reason = f"{kind.__name__} in {label} is no dataclass, so its parameters cannot be read"
+        raise Refused(reason, remedy="write @dataclass(frozen=True) above it")
+    if kind.kind() in [card.kind for card in cards()]:
+        reason = f"{label} makes {kind.kind()!r}, which Consilium has already"
+        raise Refused(reason, remedy="give the file another name")
+    return kind
+
+
+def _base_of(room: str) -> type[Entry]:
+    return _BASES.get(room, Attack if room.startswith("attack/") else Defence)
 
 
 def refuse_unknown(knobs: Iterable[object], known: Iterable[str], where: str, what: str) -> None:

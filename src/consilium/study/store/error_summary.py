@@ -17,8 +17,7 @@ def error_summary(error: BaseException) -> str:
     """The error's first line, with its type where that is not Consilium's own.
 
     With CONSILIUM_DEBUG set the error is raised again instead, so that its traceback is seen; after a request to stop
-    no failure is recorded, and KeyboardInterrupt is raised again.  Other exceptions (a SystemExit) name the line of a
-    user's code that raised it.
+    no failure is recorded, and KeyboardInterrupt is raised again.  What a user's own code raised names its line.
     """
     check_interrupt()
     if isinstance(error, KeyboardInterrupt):
@@ -29,8 +28,9 @@ def error_summary(error: BaseException) -> str:
         raise error
     lines = str(error).strip().splitlines()
     line = f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
-    place = "" if isinstance(error, Exception) else own_code(error)
-    return f"{line} ({place})" if place else line
+    file, _, number = own_code(error).rpartition(":")
+    file = Path(file).name if isinstance(error, Exception) else file  # on other machines it has another path
+    return f"{line} ({file}:{number})" if file else line
 
 
 def own_code(error: BaseException) -> str:

@@ -28,6 +28,7 @@ from consilium.study.evaluate.acceptance import state_thresholds
 from consilium.study.evaluate.seals import known_cells
 from consilium.study.executors.perform import Prepared
 from consilium.study.plan.plan import Plan, make_plan
+from consilium.study.spec.code_tables import pinned, store_code
 from consilium.study.spec.parse import parse
 from consilium.study.spec.spec import Spec
 from consilium.study.spec.toml_binding import place
@@ -72,6 +73,7 @@ def make_ready(prepared: Prepared, command: str) -> None:
     """The same for a run that has the folder to itself."""
     plan, store = prepared.context.plan, prepared.context.store
     table = written_tables(plan.spec)
+    store_code(plan.spec, store.folder)
     for path in (store.folder / "ended").glob("*.json"):
         path.unlink(missing_ok=True)
     discard_altered(prepared)
@@ -119,7 +121,7 @@ def prepared_in(folder: Path) -> tuple[Prepared, str]:
     tables = record.get("study")
     if is_altered(record) or not isinstance(tables, dict):
         raise Refused(f"{folder / _PLAN} was changed after it was written", remedy="prepare the folder again")
-    plan = make_plan(parse(tables))
+    plan = make_plan(parse(tables, (folder,)))
     store = Store.of(folder.parent, folder.name)
     prepared = Prepared(StageContext(plan, store))
     if prepared.digest != record.get("digest"):
@@ -216,7 +218,7 @@ def written_tables(spec: Spec) -> dict[str, Any]:
 
     Raises Refused: they hold a value that no other process could read.
     """
-    return {name: _written(value, name) for name, value in spec.given.items()}
+    return {name: _written(value, name) for name, value in pinned(spec.given, spec).items()}
 
 
 def _written(value: object, where: str) -> Any:

@@ -12,21 +12,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from consilium.core.finding import Measure
+from consilium.report.analyse.columns import TableColumn, axis_columns, columns, measure_of
+from consilium.report.analyse.leakage import strongest_attack
 from consilium.report.load.records import CellRecord, FindingRecord, StudyRecord
 
-from .columns import TableColumn, columns, measure_of
-from .leakage import strongest_attack
-
-__all__ = ["FIGURE", "axis_columns", "long_columns", "long_rows"]
+__all__ = ["FIGURE", "long_columns", "long_rows"]
 
 FIGURE = ("value", "low", "high", "n", "chance")
 """What a figure is made of."""
 _BEFORE, _AFTER = ("arm",), ("seed", "infected", "measure", *FIGURE)
-
-
-def axis_columns(axes: Sequence[str], others: Sequence[str]) -> dict[str, str]:
-    """The name of each axis's column: its own, or ``axis:NAME`` where another column has that."""
-    return {axis: f"axis:{axis}" if axis in others else axis for axis in axes}
 
 
 def long_columns(study: StudyRecord) -> tuple[str, ...]:

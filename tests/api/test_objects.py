@@ -1,0 +1,231 @@
+"""A study of objects: stored once under their digest, private, and the same to another process."""
+
+import stat
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from consilium import Results, Study
+from consilium.core.errors import Refused
+from consilium.study.executors.distributed.folder import prepared_in, written_tables
+
+RNG = np.random.default_rng(0)
+X = RNG.random((200, 4)).astype("float32")
+Y = (X[:, 0] > 0.5).astype(int)
+KEYS = np.array(["north", "south"])[np.arange(200) % 2]
+HEAD = {"federation": {"kind": "fed-sgd", "rounds": 1}, "options": {"threads": 1}}
+
+
+class Scaled(nn.Module):
+    def __init__(self, scale):
+        super().__init__()
+        self.scale, self.inner = scale, nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.inner(x * self.scale)
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 2))
+
+
+def study(**changes):
+    return Study(**{"name": "objects", "data": (X, Y), "model": network(), **HEAD, **changes})
+
+
+def inputs(out):
+    return sorted((out / "objects" / "inputs").iterdir())
+
+
+def test_objects_are_run_and_run_once(tmp_path):
+    first = study().run(tmp_path, quiet=True)
+    assert first.outcome.trained == 1 and not first.outcome.failed
+    (tmp_path / "again").mkdir()
+    (tmp_path / "objects").rename(tmp_path / "again" / "objects")  # wherever the folder is
+    second = study().run(tmp_path / "again", quiet=True)
+    assert second.outcome.trained == 0 and second.outcome.reused == 1
+    cell = Results.read(second.folder).cells[0]
+    assert isinstance(cell.model, nn.Sequential)  # torch's layers need no leave
+    assert set(map(tuple, cell.test.x.tolist())) <= set(map(tuple, X.tolist()))
+
+
+def test_they_lie_in_the_study_s_folder_for_their_owner_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study().plan(out=tmp_path / "here")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here"]
+    files = inputs(tmp_path / "here")
+    assert [path.suffix for path in files] in ([".npz", ".safetensors"], [".safetensors", ".npz"])
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+    study().plan(out=tmp_path / "here")
+    assert inputs(tmp_path / "here") == files
+
+
+@pytest.mark.parametrize("change", ["data", "weights", "structure"])
+def test_another_object_is_another_training(tmp_path, change):
+    other = network()
+    if change == "weights":
+        with torch.no_grad():
+            other[0].weight[0, 0] += 1
+    if change == "structure":
+        other[2] = nn.Tanh()
+    data = (X, 1 - Y) if change == "data" else (X, Y)
+    one, two = (s.plan(out=tmp_path) for s in (study(), study(data=data, model=other)))
+    assert one.trainings.keys() != two.trainings.keys()
+
+
+def test_arrays_are_the_file_that_holds_them(tmp_path):
+    np.savez(tmp_path / "same.npz", x=X, y=Y, keys=KEYS)
+    table = {"kind": "npz", "path": str(tmp_path / "same.npz"), "partition": "by-key", "sites": 2}
+    file = study(data=table, model="logistic").plan().materials.consortium(0)
+    arrays = study(data={"x": torch.from_numpy(X), "y": Y, "sites": list(KEYS)}, model="logistic").plan(out=tmp_path)
+    sites = arrays.materials.consortium(0).sites
+    assert [site.id for site in sites] == [site.id for site in file.sites]
+    assert all(torch.equal(a.records.train.x, b.records.train.x) for a, b in zip(sites, file.sites, strict=True))
+
+
+def test_a_frame_is_its_table(tmp_path):
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(X, columns=list("abcd")).assign(ill=np.where(Y == 1, "yes", "no"))
+    frame.to_csv(tmp_path / "same.csv", index=False)
+    knobs = {"label": "ill", "ranges": [[c, 0, 1] for c in "abcd"], "categories": [["ill", "no", "yes"]]}
+    table = {"kind": "table", "path": str(tmp_path / "same.csv"), **knobs}
+    one = study(data=table, model="logistic").plan().materials.consortium(0)
+    two = study(data={"frame": frame, **knobs}, model="logistic").plan(out=tmp_path).materials.consortium(0)
+    assert torch.equal(one.test.x, two.test.x) and one.classes == two.classes == ("no", "yes")
+
+
+def test_another_process_has_them(tmp_path):
+    folder, _ = study(data={"x": X, "y": Y}, model=Scaled(2.0)).prepare(tmp_path)
+    prepared, _ = prepared_in(folder)
+    module = prepared.context.plan.materials.network(0).template
+    assert type(module).__name__ == "Scaled" and module.scale == 2.0
+
+
+def test_a_changed_file_is_refused(tmp_path):
+    study().plan(out=tmp_path)
+    plan = study(model="logistic").prepare(tmp_path)
+    path = next(path for path in inputs(tmp_path) if path.suffix == ".npz")
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(Refused, match="was changed after it was stored"):
+        prepared_in(plan[0])
+
+
+def frame_of(**columns):
+    return pytest.importorskip("pandas").DataFrame(columns)
+
+
+class Held(nn.Module):
+    def __init__(self, thing):
+        super().__init__()
+        self.inner, self.thing = nn.Linear(4, 2), thing
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"model": Held(object())}, r"model: the model.thing is a object, and only plain values"),
+        ({"model": Held(torch.zeros(3))}, r"model: the model.thing is a Tensor that is no registered part"),
+        ({"model": Held(lambda x: x)}, r"model: the model.thing is <lambda> of .*, which cannot be imported"),
+        ({"model": nn.LazyLinear(2)}, "model: the model has no shape yet: it is lazy"),
+        ({"data": {"x": X, "y": Y, "patient": KEYS}}, "data.patient: there is no array 'patient' in a data set"),
+        ({"data": {"x": X, "y": np.array([None, 1], dtype=object)}}, "data.y: y holds Python objects"),
+    ],
+)
+def test_what_cannot_be_rebuilt_is_refused(tmp_path, changes, line):
+    with pytest.raises(Refused, match=line):
+        study(**changes).plan(out=tmp_path)
+
+
+def test_hooks_are_refused(tmp_path):
+    model = network()
+    model[0].register_forward_hook(lambda *_: None)
+    with pytest.raises(Refused, match="model: 0 has hooks, which are not stored"):
+        study(model=model).plan(out=tmp_path)
+
+
+def test_frames_whose_rows_mean_more_are_refused(tmp_path):
+    frame = frame_of(a=[0.1, 0.2], ill=["no", "yes"])
+    with pytest.raises(Refused, match="a DataFrame has no label by itself"):
+        study(data=frame).plan(out=tmp_path)
+    with pytest.raises(Refused, match="has an index, which is no column"):
+        study(data={"frame": frame.set_index("a"), "label": "ill"}).plan(out=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), nn.GELU(), nn.Flatten(), nn.Linear(12, 2)),
+        nn.GRU(4, 3, batch_first=True),
+        nn.MultiheadAttention(4, 2),
+        nn.TransformerEncoderLayer(4, 2, 8, activation=torch.nn.functional.gelu),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_torch_s_layers_come_back(model):
+    from consilium.learn.skeleton import from_skeleton, skeleton, tensors_of
+
+    model[0].weight.requires_grad_(False) if isinstance(model, nn.Sequential) else None
+    again = from_skeleton(skeleton(model), tensors_of(model)).eval()
+    x = torch.rand(3, 1, 2, 2) if isinstance(model, nn.Sequential) else torch.rand(2, 3, 4)
+    words = (x, x, x) if isinstance(model, nn.MultiheadAttention) else (x,)
+    ours, theirs = model.eval()(*words), again(*words)
+    ours, theirs = (a if isinstance(a, tuple) else (a,) for a in (ours, theirs))
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    assert [p.requires_grad for p in again.parameters()] == [p.requires_grad for p in model.parameters()]
+
+
+def test_shared_weights_stay_shared():
+    from consilium.learn.skeleton import from_skeleton, skeleton, tensors_of
+
+    layer = nn.Linear(4, 4)
+    again = from_skeleton(skeleton(nn.Sequential(layer, nn.ReLU(), layer)), tensors_of(nn.Sequential(layer)))
+    assert again[0] is again[2]
+
+
+SCRIPT = """
+import sys, numpy as np, torch
+from torch import nn
+from consilium import Study
+FACTOR = {factor}
+def scaled(x):
+    return x * FACTOR
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, 2)
+    def forward(self, x):
+        return self.inner(scaled(x))
+del sys.modules["__main__"].__file__  # as in a notebook
+torch.manual_seed(0)
+x = np.random.default_rng(0).random((200, 4)).astype("float32")
+study = Study(name="cell", data=(x, (x[:, 0] > 0.5).astype(int)), model=Net(), options={{"threads": 1}},
+              federation={{"kind": "fed-sgd", "rounds": 1}})
+print(study.run("out", quiet=True).outcome.trained)
+try:
+    study.prepare("out")
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_a_class_of_a_notebook_is_hashed_with_what_it_uses(tmp_path):
+    def run(factor):
+        (tmp_path / "cell.py").write_text(SCRIPT.format(factor=factor))
+        words = [sys.executable, "cell.py"]
+        return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=300).stdout
+
+    first, again, other = run(1.0), run(1.0), run(0.5)
+    assert first.startswith("1\n") and again.startswith("0\n") and other.startswith("1\n")
+    assert "Refused model: __main__:Net is of this notebook or script, which no other process has" in first
+
+
+def test_a_written_study_has_no_object(tmp_path):
+    assert written_tables(study().plan(out=tmp_path).spec)["model"]["kind"] == "stored-module"
