@@ -24,6 +24,7 @@ from ..core.listing import card_list, card_text
 from ..core.terminal import one_line, steady_streams, visible
 from .guard import guarded
 from .output import places, print_paths, print_plan, print_results, print_stderr, text
+from .quick_import import uncollected
 
 __all__ = ["join", "keys_server", "keys_site", "list_entries", "main", "plan", "prepare", "report", "run", "serve",
            "show", "work"]  # fmt: skip
@@ -111,9 +112,10 @@ def work(
 def plan(study: _StudyFile = None, out: _Out = Path("out"), as_json: _Json = False) -> None:
     """Show what a study would do, with the epsilon of every arm and the expected time; train nothing."""
     with guarded(as_json):
-        from ..study.run.plan_summary import plan_summary
-        from ..study.run.study import Study
-        from ..study.store.store import Store
+        with uncollected():
+            from ..study.run.plan_summary import plan_summary
+            from ..study.run.study import Study
+            from ..study.store.store import Store
 
         subject = (Study.quickstart() if study is None else Study.read(study)).plan(quiet=False)
         store = Store(out / subject.spec.name)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.terminal import one_line
+from .process_time import process_seconds
 
 if TYPE_CHECKING:
     from ..study.progress.outcome import Outcome
@@ -61,6 +62,7 @@ def _run_record(folder: Path, outcome: Outcome, table: Path, page: Path) -> Mapp
     study = read_stored(folder / "study.json") or {}
     about = {"study": study["name"], "folder": text(folder), "arms": study["arms"], "cells": study["cells"]}
     about |= {"accept": study["accept"]} if "accept" in study else {}
+    about |= {"process_seconds": round(process_seconds(), 2)}
     return {**about, **outcome.to_json(), "table": text(table), "report": text(page)}
 
 
@@ -75,7 +77,7 @@ def _print_table(folder: Path) -> None:
 
 
 def _print_outcome(outcome: Outcome) -> None:
-    print(outcome.line())
+    print(f"{outcome.line()}, {process_seconds():.1f} s since the start of the program")
     for cell, why in outcome.failed.items():
         print(one_line(f"failed: {cell}: {why}"))
 
