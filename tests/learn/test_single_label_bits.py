@@ -1,4 +1,4 @@
-"""The single-label loss of each example is torch's cross-entropy to the last bit, values and gradients, under vmap too."""
+"""The single-label loss of each example is torch's cross-entropy to the last bit, in gradients and under vmap too."""
 
 import pytest
 import torch

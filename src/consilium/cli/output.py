@@ -9,13 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from ..core.terminal import one_line
 from .process_time import process_seconds
 
 if TYPE_CHECKING:
     from ..study.progress.outcome import Outcome
 
-__all__ = ["places", "print_paths", "print_plan", "print_results", "print_stderr", "text"]
+__all__ = ["places", "print_paths", "print_plan", "print_results", "print_stderr", "print_version", "text"]
 
 
 def print_results(folder: Path, outcome: Outcome, as_json: bool) -> None:
@@ -48,6 +50,15 @@ def places(table: Path, page: Path) -> str:
 def text(path: Path | str) -> str:
     """A path as text: what the locale could not read is UTF-8, or shown as unknown."""
     return os.fsencode(path).decode("utf-8", "replace")
+
+
+def print_version(wanted: bool) -> None:
+    """The version, and the end of the program, if it is ``wanted``."""
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"consilium {version('consilium')}")
+        raise typer.Exit
 
 
 def print_stderr(line: str) -> None:

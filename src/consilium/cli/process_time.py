@@ -1,6 +1,6 @@
 """How long this process has run, imports included: what a user waited for, and not the part that was worked in.
 
-On Linux the system's record of when it was started (field 22 of /proc/self/stat, in ticks since the machine's), elsewhere
+On Linux by the system's record of when it was started (field 22 of /proc/self/stat, in ticks since the machine's), else
 since this module was imported, which is within the first tenth of a second.
 
 Source: proc_pid_stat(5)

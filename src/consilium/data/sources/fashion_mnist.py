@@ -56,6 +56,7 @@ class FashionMNIST(Source):
     """
 
     path: str | None = None
+    """Folder of the four idx files; left out: the package's own folder and CONSILIUM_DATA are looked into."""
 
     def load(self) -> Dataset:
         """Inputs ``(70000, 1, 28, 28)``; the published train and test split."""

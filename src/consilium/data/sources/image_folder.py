@@ -45,11 +45,17 @@ class ImageFolder(Source):
     """
 
     path: str
+    """Folder with one folder of pictures for each class."""
     size: int = 28
+    """Height and width that every picture is scaled to, in pixels."""
     channels: int = 1
+    """Every picture is converted: 1 is grey, 3 is colour."""
     units: str | None = None
+    """Regular expression with one group that finds the patient in a file's name; left out: a file is a patient."""
     max_pixels: int = 50_000_000
+    """Larger pictures are refused, before they are decoded."""
     max_bytes: int = 4_000_000_000
+    """Most bytes of memory that the arrays may take as float32; more is refused."""
 
     def __post_init__(self) -> None:
         check(1 <= self.size <= 4096, "size", self.size, "1 to 4096 pixels")

@@ -42,8 +42,11 @@ class NPZ(Source):
     """
 
     path: str
+    """Your npz file, with the arrays x and y, and site, patient and split if you have them."""
     classes: tuple[str, ...] | None = None
+    """Names of the labels 0, 1, ...; left out: read from the records, so that no privacy claim can stand on them."""
     max_bytes: int = 4_000_000_000
+    """Most bytes of memory that the arrays may take as float32; more is refused."""
 
     def __post_init__(self) -> None:
         check(self.max_bytes > 0, "max-bytes", self.max_bytes, "a number of bytes above 0")

@@ -55,17 +55,29 @@ class Table(Source):
     """
 
     path: str
+    """Your file: .csv, .csv.gz or .parquet."""
     label: str
+    """The column of what is to be predicted."""
     site: str | None = None
+    """The column that names the hospital of a row; left out: rows are dealt to the sites by the partition."""
     patient: str | None = None
+    """The column that names the patient; left out: every row is a patient of its own."""
     drop: tuple[str, ...] = ()
+    """Columns that are no inputs."""
     ranges: tuple[tuple[str, float, float] | tuple[str, float, float, str], ...] = ()
+    """Public constants by which numbers are scaled to [0, 1]; values outside are clipped and counted."""
     categories: tuple[tuple[str, ...], ...] = ()
+    """Public lists of the words of a column, the label's too; each word becomes an input."""
     columns: tuple[str, ...] | None = None
+    """Names of the columns of a CSV without a header."""
     missing: tuple[str, ...] = ()
+    """Words, such as NA or ?, that mean that nothing is known."""
     drop_missing: bool = False
+    """Whether rows with a gap are left out, and counted by site; else they are refused."""
     separator: str = ","
+    """What parts the columns of a CSV; a blank stands for any number of blanks."""
     decimal: str = "."
+    """The mark in the numbers of a CSV."""
 
     def __post_init__(self) -> None:
         check(len(self.separator) == 1 and self.separator not in '"\r\n', "separator", self.separator, "one character")
