@@ -1,6 +1,6 @@
 """Writes docs/reference from the code, so that it cannot disagree with it; a test compares the two.
 
-entries.md    what a study may name: kind, one-line doc, knobs with their defaults, source (from the catalogue)
+entries.md    what a study may name: kind, one-line doc, source, and what each parameter means (from the catalogue)
 cli.md        every command with its arguments and options (from the command line itself)
 python.md     what one imports: signature, docstring, source (scripts/python_page.py, from the source)
 
@@ -19,6 +19,8 @@ from typing import Any
 import glossary
 import rooms
 from consilium.core.catalogue import REQUIRED, ROOMS, Card, cards
+from consilium.core.listing import values_text
+from consilium.core.parameters import parameters
 from python_page import python_page
 
 __all__ = ["FOLDER", "command_page", "entry_page", "main", "pages"]
@@ -51,7 +53,7 @@ def entry_page() -> str:
     parts = [
         NOTE + "# What a study may name\n",
         "One entry is one file; its kind is the file's name. `consilium list` prints the same, `consilium list --json` "
-        "for programs.\nA knob without a default must be given.\n",
+        "for programs; `consilium show KIND` prints what is below.\n",
     ]
     for room, role in ROOMS.items():
         found = cards(room)
@@ -94,21 +96,29 @@ def _heading(room: str, role: str) -> str:
 
 
 def _table(found: tuple[Card, ...]) -> Iterator[str]:
-    yield "| kind | what it does | knobs | source |"
-    yield "|---|---|---|---|"
+    yield "| kind | what it does | source |"
+    yield "|---|---|---|"
     for card in found:
-        knobs = "<br>".join(_knob(name, default) for name, default in card.knobs.items()) or "none"
-        yield f"| `{card.kind}` | {_cell(card.doc)} | {knobs} | {_cell(card.source)} |"
+        yield f"| `{card.kind}` | {_cell(card.doc)} | {_cell(card.source)} |"
+    for card in found:
+        if card.knobs:
+            yield f"\nParameters of `{card.kind}`:\n"
+            yield from _parameters(card)
 
 
-def _knob(name: str, default: Any) -> str:
-    return f"`{name}`" if default == REQUIRED else f"`{name} = {_toml(default)}`"
+def _parameters(card: Card) -> Iterator[str]:
+    yield "| parameter | meaning | default | values |"
+    yield "|---|---|---|---|"
+    for one in parameters(card):
+        default = "must be given" if one.default == REQUIRED else _toml(one.default)
+        shown = default if one.default in (REQUIRED, None) else f"`{default}`"
+        yield f"| `{one.name}` | {_cell(one.meaning)} | {shown} | {_cell(values_text(one))} |"
 
 
 def _toml(value: Any) -> str:
     """A default as a study would write it; TOML has no null, so None is shown as absent."""
     if value is None:
-        return "(absent)"
+        return "left out"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (list, tuple)):

@@ -15,6 +15,16 @@ import torch
 from consilium.defend.model._fx import quantise
 quantise(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU()), [torch.rand(4, 3)])
 """
+PLAIN = """
+name = "s"
+data = { kind = "digits", sites = 2 }
+model = "mlp"
+federation = { kind = "fed-avg", rounds = 1 }
+"""
+PRIVATE = """
+vary.privacy = [{ kind = "dp-sgd", noise-multiplier = 2.0, delta = 1e-3 }]
+vary.compression = ["static-int8"]
+"""
 
 
 def loaded(code, heavy=HEAVY):
@@ -59,6 +69,16 @@ def test_a_light_command_imports_nothing_heavy(words):
 def test_an_int8_model_is_made_without_the_compiler():
     """Torch symbolises where each node was traced, and imports its compiler for that: seconds for every process."""
     assert loaded(INT8, COMPILER) == []
+
+
+def test_a_plan_imports_what_it_needs_and_no_more(tmp_path):
+    """No algebra system for a loss, no accountant where nothing is claimed, no scikit-learn for a file of digits."""
+    study = tmp_path / "study.toml"
+    study.write_text(PLAIN)
+    unused = ("dp_accounting", "scipy.stats", "sklearn", "pandas", "sympy", *COMPILER)
+    assert loaded(command("plan", str(study), "--out", str(tmp_path)), unused) == []
+    study.write_text(study.read_text() + PRIVATE)
+    assert loaded(command("plan", str(study), "--out", str(tmp_path)), unused) == ["dp_accounting", "scipy.stats"]
 
 
 def test_the_compiler_is_noticed():

@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from consilium.core.catalogue import ROOMS, Card, cards
+from consilium.core.catalogue import ROOMS, Card, cards, load_entry
+from consilium.core.parameters import parameters
 
 
 def gaps(card):
@@ -23,6 +24,26 @@ def gaps(card):
 @pytest.mark.parametrize("card", cards(), ids=lambda card: f"{card.room}/{card.kind}")
 def test_the_entry_is_documented(card):
     assert list(gaps(card)) == []
+
+
+def unexplained(card):
+    """Parameters without a sentence of meaning, or with a type that only a programmer can read."""
+    for one in parameters(card):
+        if not one.meaning or not (one.meaning[0].isupper() or one.meaning[0] == "`") or one.meaning[-1] not in ".)":
+            yield f"{one.name} has no sentence of meaning below it: {one.meaning!r}"
+        if not one.type or set(one.type) & set("[]()"):
+            yield f"the type of {one.name} is not in words: {one.type!r}"
+
+
+@pytest.mark.parametrize("card", cards(), ids=lambda card: f"{card.room}/{card.kind}")
+def test_every_parameter_is_explained(card):
+    assert list(unexplained(card)) == []
+
+
+@pytest.mark.parametrize("card", cards(), ids=lambda card: f"{card.room}/{card.kind}")
+def test_its_parameters_are_those_of_the_class(card):
+    fields = [field.name.replace("_", "-") for field in dataclasses.fields(load_entry(card))]
+    assert sorted(one.name for one in parameters(card)) == sorted(fields)
 
 
 def test_a_bare_entry_is_found():

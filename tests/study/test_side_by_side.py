@@ -27,8 +27,9 @@ def drawn(shown, width):
 
 def test_workers_share_what_is_left():
     pace = Pace({ROUND: 10}, workers=4)
-    pace.count(ROUND, 2.0)
-    assert pace.left() == RemainingTime(9 * 2.0 / 4, whole=True)
+    for _ in range(2):
+        pace.count(ROUND, 2.0)
+    assert pace.left() == RemainingTime(8 * 2.0 / 4, whole=True)
 
 
 def test_of_several_trainings_each_is_a_line():
@@ -69,7 +70,8 @@ def test_lanes_take_their_own_time_and_say_their_own_rounds(capsys):
         one.trained()
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("[1/4] training none (seed 0): round 1 of 2")
-    assert [line.partition(":")[0] for line in lines[1:]] == ["training none (seed 1)", "training none (seed 0)"]
+    assert lines[1].startswith("[2/4] training none (seed 1): round 1 of 2") and "; about " in lines[1]
+    assert [line.partition(":")[0] for line in lines[2:]] == ["training none (seed 1)", "training none (seed 0)"]
 
 
 def test_of_several_no_thread_draws_the_table(monkeypatch):

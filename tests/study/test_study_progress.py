@@ -49,7 +49,8 @@ def report(sites=5, **more):
 
 def board(made, spent=SPENT, rounds=50):
     pace = Pace({ROUND: 50, PGD: 4})
-    pace.count(ROUND, 3.0, 12)
+    for times in (1, 11):
+        pace.count(ROUND, 3.0, times)
     shown = Board(pace)
     shown.show("training dp-sgd (seed 0)", rounds)
     shown.after(made, spent)
@@ -66,24 +67,68 @@ def drawn(shown, width, **how):
 
 
 def test_what_is_left_is_counts_times_medians():
-    pace = Pace({ROUND: 10, OTHER: 10, PGD: 3})
+    pace = Pace({ROUND: 10, OTHER: 10, PGD: 4})
     assert not pace.left().whole and str(pace.left()) == "time left not known yet"
-    for seconds in (2.0, 2.0, 2.0, 2.0, 90.0):  # one slow round is no trend
+    for seconds in (30.0, 2.0, 2.0, 2.0, 90.0):  # the first sets things up, and one slow round is no trend
         pace.count(ROUND, seconds)
-    assert pace.left() == RemainingTime((5 + 10) * 2.0, whole=False)
-    assert str(pace.left()) == "more than 30 s left"
-    pace.count(OTHER, 7.0)
-    pace.count(PGD, 100.0)
-    assert pace.left() == RemainingTime(5 * 2.0 + 9 * 7.0 + 2 * 100.0, whole=True)
-    assert str(pace.left()) == "about 5 min left"
-    assert (pace.done, pace.total) == (7, 23)
+    assert pace.left() == RemainingTime(5 * 2.0 / 2, whole=False)
+    assert str(pace.left()) == "more than 5 s left"
+    for seconds in (9.0, 7.0):
+        pace.count(OTHER, seconds)
+    for seconds in (150.0, 100.0):
+        pace.count(PGD, seconds)
+    assert pace.left() == RemainingTime(5 * 2.0 + 8 * 7.0 + 2 * 100.0, whole=True)
+    assert str(pace.left()) == "about 4 min left"
+    assert (pace.done, pace.total) == (9, 24)
+
+
+def planted(durations):
+    """The estimates of a run of ``durations``, a list for each kind, one kind after the other, beside what was left."""
+    pace = Pace({kind: len(times) for kind, times in durations.items()})
+    left = sum(map(sum, durations.values()))
+    for kind, times in durations.items():
+        for seconds in times:
+            pace.count(kind, seconds)
+            left -= seconds
+            yield pace.left(), left
+
+
+PLANTED = {
+    "a slow start": {ROUND: [60.0, *[1.0] * 99], PGD: [5.0, *[2.0] * 9]},
+    "a private arm is five times slower": {ROUND: [3.0, *[1.0] * 20], OTHER: [9.0, *[5.0] * 20], PGD: [4.0] * 8},
+    "attacks are all there is": {PGD: [8.0, *[2.5, 1.5] * 20], Kind("attacks", "fgsm"): [0.1] * 41},
+    "an attack far slower than the others": {PGD: [1.0] * 40, Kind("attacks", "transfer"): [30.0] * 20},
+}
+
+
+@pytest.mark.parametrize("durations", PLANTED.values(), ids=PLANTED)
+def test_the_first_estimate_is_within_two_or_not_given(durations):
+    estimates = [(one.seconds, left) for one, left in planted(durations) if one.whole and left > 0]
+    assert estimates
+    first, left = estimates[0]
+    assert left / 2 <= first <= left * 2
+
+
+@pytest.mark.parametrize("durations", PLANTED.values(), ids=PLANTED)
+def test_a_lower_bound_is_one(durations):
+    assert all(one.seconds <= left + 1e-9 for one, left in planted(durations) if not one.whole)
+
+
+def test_the_first_piece_alone_is_no_estimate():
+    """What a run on a busy machine once said after its first round was seven times too long."""
+    pace = Pace({ROUND: 100})
+    pace.count(ROUND, 60.0)
+    assert str(pace.left()) == "time left not known yet"
+    pace.count(ROUND, 1.0)
+    assert str(pace.left()) == "about 98 s left"
 
 
 def test_what_was_found_done_takes_no_time_and_says_nothing_of_it():
-    pace = Pace({ROUND: 10, PGD: 1})
+    pace = Pace({ROUND: 11, PGD: 1})
     pace.count(ROUND, None, 9)
     assert not pace.left().whole
-    pace.count(ROUND, 1.0)
+    for _ in range(2):
+        pace.count(ROUND, 1.0)
     pace.count(PGD, None)
     assert pace.left() == RemainingTime(0.0, whole=True) and pace.done == pace.total
 
@@ -159,7 +204,7 @@ def test_the_table_fits(width, sites):
     words = " ".join(text.split())
     for told in ("training dp-sgd (seed 0)", "round 12 of 50", "loss 0.412", "accuracy 0.871", "worst site 0.500",
                  "epsilon 2.32 of 8 (delta 1e-05, per example) at round 11", "1.23 MB up, 913 B down",
-                 "12 of 54 rounds and attacks", "more than 2 min left", "refused", "late"):  # fmt: skip
+                 "12 of 54 rounds and attacks", "more than 57 s left", "refused", "late"):  # fmt: skip
         assert told in words, told
     assert ("records" in words) == (width >= 60)
 

@@ -1,4 +1,4 @@
-"""The command line: ``consilium run | plan | report | list | show``, ``prepare | work`` for many workers, and
+"""The command line: ``consilium init | plan | run | report | list | show``, ``prepare | work`` for many workers, and
 ``serve | join | keys`` for real sites.
 
 It has no options that a study does not have, except those for where the work is done and how long to wait for it.
@@ -20,27 +20,39 @@ import typer
 
 from ..core.catalogue import ROOMS, cards
 from ..core.errors import Refused
-from ..core.listing import card_list, card_text
+from ..core.listing import card_list
 from ..core.terminal import one_line, steady_streams, visible
+from .completion import folders, kinds_and_folders, rooms, studies
 from .guard import guarded
-from .output import places, print_paths, print_plan, print_results, print_stderr, text
+from .output import places, print_paths, print_plan, print_results, print_stderr, print_version, text
+from .quick_import import uncollected
+from .show import is_folder, show_entries, show_folder
 
-__all__ = ["join", "keys_server", "keys_site", "list_entries", "main", "plan", "prepare", "report", "run", "serve",
-           "show", "work"]  # fmt: skip
+__all__ = ["join", "keys_server", "keys_site", "list_entries", "main", "options", "plan", "prepare", "report", "run",
+           "serve", "show", "start_study", "work"]  # fmt: skip
 
 _app = typer.Typer(
     name="consilium",
     help="Federated learning under differential privacy, compression and adversarial training, attacked and measured.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
 _keys = typer.Typer(help="Make certificates and keys for a deployment.", no_args_is_help=True, rich_markup_mode=None)
 _app.add_typer(_keys, name="keys")
-_StudyFile = Annotated[Path | None, typer.Argument(metavar="STUDY", help="A study file; without one, the quickstart.")]
-_Out = Annotated[Path, typer.Option("--out", metavar="OUT", help="The folder that holds studies.")]
+_StudyFile = Annotated[
+    Path | None,
+    typer.Argument(metavar="STUDY", help="A study file; without one, the quickstart.", autocompletion=studies),
+]
+_Out = Annotated[
+    Path, typer.Option("--out", metavar="OUT", help="The folder that holds studies.", autocompletion=folders)
+]
+_Folder = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="OUT/STUDY, a folder that a run has written.", autocompletion=folders)
+]
+_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; results and errors only.")]
 _Insecure = Annotated[
     bool, typer.Option("--insecure-loopback", help="Without TLS and keys; on an address of the loopback only.")
 ]
@@ -53,6 +65,30 @@ def main() -> None:
     _app()
 
 
+@_app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Federated learning under differential privacy, compression and adversarial training, attacked and measured."""
+
+
+@_app.command("init")
+def start_study(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A CSV file, an npz file or a folder of pictures.")],
+    study: Annotated[
+        Path | None, typer.Option("--study", metavar="FILE", help="The file to write; default: NAME.toml, of DATA.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Write a study of your own data: names of columns and files are in it, never a value; fill in the lines it marks."""
+    with guarded(as_json):
+        from .new_study import write_study
+
+        print_paths({"study": write_study(data, study)}, as_json)
+
+
 @_app.command()
 def run(
     study: _StudyFile = None,
@@ -61,6 +97,7 @@ def run(
         str, typer.Option(metavar="WHAT", help="serial, processes, dask:ADDRESS, slurm; default: as is fastest here.")
     ] = "",
     workers: Annotated[int, typer.Option(min=0, help="Stages at once; 0: as many as the cores allow.")] = 0,
+    quiet: _Quiet = False,
     as_json: _Json = False,
 ) -> None:
     """Train every combination, attack every model, write the evidence and the report."""
@@ -69,28 +106,31 @@ def run(
 
         subject = Study.quickstart() if study is None else Study.read(study)
         words = ["consilium", "run", *([str(study)] if study else []), "--out", str(out)]
-        results = subject.run(out, command=text(shlex.join(words)), executor=executor, workers=workers)
+        results = subject.run(out, command=text(shlex.join(words)), quiet=quiet, executor=executor, workers=workers)
         print_results(results.folder, results.outcome, as_json)
     raise typer.Exit(3 if results.outcome.failed else 0)
 
 
 @_app.command()
-def prepare(study: _StudyFile = None, out: _Out = Path("out"), as_json: _Json = False) -> None:
+def prepare(study: _StudyFile = None, out: _Out = Path("out"), quiet: _Quiet = False, as_json: _Json = False) -> None:
     """Plan a study and write plan.json, for any number of `work` started by anything."""
     with guarded(as_json):
         from ..api.study import Study
 
         words = ["consilium", "prepare", *([str(study)] if study else []), "--out", str(out)]
         subject = Study.quickstart() if study is None else Study.read(study)
-        folder, stages = subject.prepare(out, text(shlex.join(words)), quiet=False)
+        folder, stages = subject.prepare(out, text(shlex.join(words)), quiet=quiet)
         lines = {"folder": text(folder), "stages": stages, "work": f"consilium work {shlex.quote(text(folder))}"}
         print(json.dumps(lines) if as_json else "\n".join(one_line(f"{k}: {v}") for k, v in lines.items()))
 
 
 @_app.command()
 def work(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="OUT/STUDY, a folder that `prepare` has written.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="OUT/STUDY, as `prepare` wrote it.", autocompletion=folders)
+    ],
     patience: Annotated[float, typer.Option(min=1, help="Seconds after which a silent worker is dead.")] = 120.0,
+    quiet: _Quiet = False,
     as_json: _Json = False,
 ) -> None:
     """Do stages of a prepared study beside other workers, until all have ended."""
@@ -99,7 +139,7 @@ def work(
         from ..report.render.table import write_csv
         from ..study.executors.distributed.worker import work_in
 
-        done = work_in(folder, lambda place: [write_csv(place), write_page(place)], patience)
+        done = work_in(folder, lambda place: [write_csv(place), write_page(place)], patience, quiet)
         if done.last:
             print_results(done.folder, done.outcome, as_json)
         else:
@@ -108,14 +148,15 @@ def work(
 
 
 @_app.command()
-def plan(study: _StudyFile = None, out: _Out = Path("out"), as_json: _Json = False) -> None:
+def plan(study: _StudyFile = None, out: _Out = Path("out"), quiet: _Quiet = False, as_json: _Json = False) -> None:
     """Show what a study would do, with the epsilon of every arm and the expected time; train nothing."""
     with guarded(as_json):
-        from ..api.study import Study
-        from ..study.run.plan_summary import plan_summary
-        from ..study.store.store import Store
+        with uncollected():
+            from ..api.study import Study
+            from ..study.run.plan_summary import plan_summary
+            from ..study.store.store import Store
 
-        subject = (Study.quickstart() if study is None else Study.read(study)).plan(quiet=False)
+        subject = (Study.quickstart() if study is None else Study.read(study)).plan(quiet)
         store = Store(out / subject.spec.name)
         summary = plan_summary(subject, store if store.folder.exists() else None)
         if as_json:
@@ -126,11 +167,11 @@ def plan(study: _StudyFile = None, out: _Out = Path("out"), as_json: _Json = Fal
 
 @_app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="OUT/STUDY, a folder that a run has written.")],
-    share: Annotated[
-        bool | None,
-        typer.Option("--share/--no-share", help="Leave out private images and scores (default: unless bundled)."),
-    ] = None,
+    folder: _Folder,
+    include_records: Annotated[
+        bool,
+        typer.Option("--include-records", help="Show images and scores of records that are not public: for you only."),
+    ] = False,
     as_json: _Json = False,
 ) -> None:
     """Write table.csv and report.html again from the evidence in FOLDER; nothing is run."""
@@ -139,7 +180,11 @@ def report(
         from ..report.render.page import write_page
         from ..report.render.table import write_csv
 
-        table, page, altered = write_csv(folder), write_page(folder, share), read_study(folder).altered
+        table, page, altered = (
+            write_csv(folder),
+            write_page(folder, False if include_records else None),
+            read_study(folder).altered,
+        )
         for line in altered:
             print(f"consilium: {one_line(line)}", file=sys.stderr)
         paths = {"table": text(table), "report": text(page)} | ({"altered": list(altered)} if altered else {})
@@ -148,48 +193,45 @@ def report(
 
 @_app.command("list")
 def list_entries(
-    room: Annotated[str | None, typer.Argument(metavar="ROOM", help="For example attack/evasion or defend.")] = None,
+    room: Annotated[
+        str | None, typer.Argument(metavar="ROOM", help="For example attack/evasion or defend.", autocompletion=rooms)
+    ] = None,
     as_json: _Json = False,
 ) -> None:
     """List everything a study can name: kind, room, moment or aim, knobs with defaults, source."""
     with guarded(as_json):
-        rooms = [name for name in ROOMS if room is None or name == room or name.startswith(f"{room}/")]
-        if not rooms:
+        names = [name for name in ROOMS if room is None or name == room or name.startswith(f"{room}/")]
+        if not names:
             raise Refused(f"there is no room {room!r}", remedy="rooms are " + ", ".join(ROOMS))
-        entries = [card for name in rooms for card in cards(name)]
+        entries = [card for name in names for card in cards(name)]
         print(json.dumps([c.to_json() for c in entries], indent=1) if as_json else visible(card_list(entries)))
 
 
 @_app.command()
 def show(
-    what: Annotated[str, typer.Argument(metavar="KIND|CELL", help="A kind from the list, or the folder of a cell.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND|FOLDER",
+            help="A kind from the list, a study's folder or that of one of its cells.",
+            autocompletion=kinds_and_folders,
+        ),
+    ],
     as_json: _Json = False,
 ) -> None:
-    """Show an entry's knobs, or the evidence of a cell."""
+    """Show what an entry's parameters mean, or what a study's folder or one cell of it says."""
     with guarded(as_json):
-        evidence = Path(what) / "evidence.json"
-        if evidence.exists():
-            from ..report.load.seals import evidence_alerts
-            from ..study.store.store import read_stored
-
-            record = read_stored(evidence) or {}
-            for line in evidence_alerts(Path(what), record):
-                print_stderr(f"consilium: {evidence}: {line}")
-            print(json.dumps(record, indent=1))
-            return
-        from ..core.catalogue import find
-
-        entries = [c for c in cards() if c.kind == what] or [find(what, *ROOMS)]
-        print(
-            json.dumps([c.to_json() for c in entries], indent=1)
-            if as_json
-            else visible("\n\n".join(map(card_text, entries)))
-        )
+        if is_folder(what):
+            show_folder(Path(what), as_json)
+        else:
+            show_entries(what, as_json)
 
 
 @_app.command()
 def serve(
-    study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study file; its sites are real ones.")],
+    study: Annotated[
+        Path, typer.Argument(metavar="STUDY", help="A study file; its sites are real ones.", autocompletion=studies)
+    ],
     address: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where sites dial in.")],
     out: _Out = Path("out"),
     keys: Annotated[Path | None, typer.Option(metavar="DIR", help="What `keys server` made, with sites/*.pub.")] = None,

@@ -9,12 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from ..core.terminal import one_line
+from .process_time import process_seconds
 
 if TYPE_CHECKING:
     from ..study.progress.outcome import Outcome
 
-__all__ = ["places", "print_paths", "print_plan", "print_results", "print_stderr", "text"]
+__all__ = ["places", "print_paths", "print_plan", "print_results", "print_stderr", "print_version", "text"]
 
 
 def print_results(folder: Path, outcome: Outcome, as_json: bool) -> None:
@@ -46,6 +49,15 @@ def text(path: Path | str) -> str:
     return os.fsencode(path).decode("utf-8", "replace")
 
 
+def print_version(wanted: bool) -> None:
+    """The version, and the end of the program, if it is ``wanted``."""
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"consilium {version('consilium')}")
+        raise typer.Exit
+
+
 def print_stderr(line: str) -> None:
     """One line on standard error."""
     print(one_line(line), file=sys.stderr)
@@ -58,6 +70,7 @@ def _run_record(folder: Path, outcome: Outcome, table: Path, page: Path) -> Mapp
     study = read_stored(folder / "study.json") or {}
     about = {"study": study["name"], "folder": text(folder), "arms": study["arms"], "cells": study["cells"]}
     about |= {"accept": study["accept"]} if "accept" in study else {}
+    about |= {"process_seconds": round(process_seconds(), 2)}
     return {**about, **outcome.to_json(), "table": text(table), "report": text(page)}
 
 
@@ -72,7 +85,7 @@ def _print_table(folder: Path) -> None:
 
 
 def _print_outcome(outcome: Outcome) -> None:
-    print(outcome.line())
+    print(f"{outcome.line()}, {process_seconds():.1f} s since the start of the program")
     for cell, why in outcome.failed.items():
         print(one_line(f"failed: {cell}: {why}"))
 

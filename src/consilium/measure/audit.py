@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 from torch import Tensor
 
 from consilium.core.errors import Refused
@@ -89,6 +89,8 @@ def p_value(canaries: int, guesses: int, right: int, epsilon: float, delta: floa
     tail = float(special.betainc(right, guesses - right + 1, q)) if right else 1.0
     if not delta or not right:
         return min(1.0, tail)
+    from scipy import stats  # a second of imports, which only an audit needs
+
     below = np.cumsum(stats.binom.pmf(np.arange(right - 1, -1, -1), guesses, q))  # P[right > W >= right - i]
     return min(1.0, tail + 2 * canaries * delta * float((below / np.arange(1, right + 1)).max()))
 

@@ -35,7 +35,9 @@ class FGSM(Evasion):
     threat: ClassVar[ThreatModel] = ThreatModel("receiver", "inference", "white-box", "evasion")
 
     radius: float = 0.03
+    """How far a point may move, in the norm, in units of the inputs' range [0, 1]."""
     norm: Norm = "linf"
+    """How distance is measured: the largest change of a value, or the Euclidean length of all."""
 
     def __post_init__(self) -> None:
         """Check the knobs' ranges."""

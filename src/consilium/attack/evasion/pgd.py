@@ -45,12 +45,19 @@ class PGD(Evasion):
     threat: ClassVar[ThreatModel] = ThreatModel("receiver", "inference", "white-box", "evasion")
 
     radius: float = 0.03
+    """How far a point may move, in the norm, in units of the inputs' range [0, 1]."""
     steps: int = 20
+    """Gradient steps of each start."""
     step_size: float | None = None
+    """Length of a step; left out: 2.5 radius / steps."""
     norm: Norm = "linf"
+    """How distance is measured: the largest change of a value, or the Euclidean length of all."""
     restarts: int = 1
+    """Random starts; a record counts as fooled if any of them fools the model."""
     random_start: bool = True
+    """Whether each start is a random point of the ball, and not the record itself."""
     loss: LossName = "cross-entropy"
+    """What is maximised; the margin's gradient does not vanish where the model is sure of itself."""
 
     def __post_init__(self) -> None:
         """Check the knobs' ranges."""

@@ -39,9 +39,13 @@ class Transfer(Evasion):
     threat: ClassVar[ThreatModel] = ThreatModel("outsider", "inference", "transfer", "evasion")
 
     radius: float = 0.03
+    """How far a point may move, in the norm, in units of the inputs' range [0, 1]."""
     steps: int = 20
+    """Gradient steps of each start."""
     step_size: float | None = None
+    """Length of a step; left out: 2.5 radius / steps."""
     norm: Norm = "linf"
+    """How distance is measured: the largest change of a value, or the Euclidean length of all."""
 
     def __post_init__(self) -> None:
         """Check the knobs' ranges."""

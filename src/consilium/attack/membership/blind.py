@@ -41,6 +41,7 @@ class Blind(Attack[RecordsView]):
     threat: ClassVar[ThreatModel] = ThreatModel("outsider", "inference", "black-box", "membership")
     needs: ClassVar[type[RecordsView]] = RecordsView
     trees: int = 60
+    """Trees of the random forest."""
 
     def __post_init__(self) -> None:
         check(10 <= self.trees <= 10_000, "trees", self.trees, "10 to 10000 trees")

@@ -39,8 +39,11 @@ class LabelBoundary(Attack[QueryView]):
     threat: ClassVar[ThreatModel] = ThreatModel("outsider", "inference", "black-box", "membership")
     needs: ClassVar[type[QueryView]] = QueryView
     queries: int = 41
+    """Most queries a record."""
     steps: int = 5
+    """Halvings of the distance along each direction."""
     radius: float = 1.0
+    """Largest root-mean-square distance that is tried, in units of the inputs' range [0, 1]."""
 
     def __post_init__(self) -> None:
         check(1 <= self.steps <= 30, "steps", self.steps, "1 to 30 halvings")

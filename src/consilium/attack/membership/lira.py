@@ -46,9 +46,13 @@ class LiRA(Attack[RetrainView]):
     threat: ClassVar[ThreatModel] = ThreatModel("outsider", "inference", "black-box", "membership")
     needs: ClassVar[type[RetrainView]] = RetrainView
     shadows: int = 32
+    """Models that are trained like the one attacked, each on a random half of the records: 2 to 4096."""
     mode: Literal["online", "offline"] = "online"
+    """Whether shadows with the record are compared too (online), or only those without it (offline)."""
     variance: Literal["auto", "global", "each"] = "auto"
+    """One variance for all records (global), one for each, or whichever the number of shadows allows."""
     queries: int = 1
+    """Answers asked for each record: itself and shifted or mirrored copies, 1 to 18."""
 
     def __post_init__(self) -> None:
         check_shadows(self.shadows)

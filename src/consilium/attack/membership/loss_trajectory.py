@@ -41,6 +41,7 @@ class LossTrajectory(RoundObserver[BroadcastRoundView]):
     threat: ClassVar[ThreatModel] = ThreatModel("site", "training", "white-box", "membership")
     observes: ClassVar[type[BroadcastRoundView]] = BroadcastRoundView
     site: str = ""
+    """Whose records are asked about; left out: those of every honest site."""
 
     def seat(self, sizes: Mapping[str, int]) -> str:
         """The named site, or the smallest: it leaves most records of other sites as targets."""

@@ -39,10 +39,15 @@ class RMIA(Attack[RetrainView]):
     threat: ClassVar[ThreatModel] = ThreatModel("outsider", "inference", "black-box", "membership")
     needs: ClassVar[type[RetrainView]] = RetrainView
     shadows: int = 32
+    """Models that are trained like the one attacked, each on a random half of the records: 2 to 4096."""
     mode: Literal["online", "offline"] = "online"
+    """Whether shadows with the record are compared too (online), or only those without it (offline)."""
     gamma: float = 1.0
+    """By what factor a record's ratio must exceed a population record's to count."""
     a: float = 0.3
+    """How much more probable a record is to models trained on it, offline: 0 certain of it, 1 no better."""
     population: int = 10_000
+    """Most records, known to be no members, that each record is compared with."""
 
     def __post_init__(self) -> None:
         check_shadows(self.shadows)

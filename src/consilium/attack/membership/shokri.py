@@ -41,7 +41,9 @@ class Shokri(Attack[RetrainView]):
     threat: ClassVar[ThreatModel] = ThreatModel("outsider", "inference", "black-box", "membership")
     needs: ClassVar[type[RetrainView]] = RetrainView
     shadows: int = 8
+    """Models that are trained like the one attacked, each on a random half of the records: 2 to 4096."""
     examples: int = 4000
+    """Most answers of shadows that the classifier of each class learns from."""
 
     def __post_init__(self) -> None:
         check_shadows(self.shadows)

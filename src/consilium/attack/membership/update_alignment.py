@@ -44,7 +44,9 @@ class UpdateAlignment(RoundObserver[UpdateRoundView]):
     threat: ClassVar[ThreatModel] = ThreatModel("server", "training", "white-box", "membership")
     observes: ClassVar[type[UpdateRoundView]] = UpdateRoundView
     statistic: Literal["cosine", "dot", "loss-drop"] = "cosine"
+    """What of an update and a record is compared: angle, inner product, or how the record's loss falls."""
     site: str = ""
+    """Whose records are asked about; left out: those of every honest site."""
 
     def targets(self, sizes: Mapping[str, int]) -> tuple[str, ...]:
         """The named site, or all: each is attacked through its own updates, and the scores are evaluated together."""

@@ -42,9 +42,13 @@ class AdversarialPoisoning(Corruption):
     follows_inputs: ClassVar[bool] = True
 
     sites: int = 1
+    """How many sites are corrupted; 0 corrupts none."""
     radius: float = 0.03
+    """How far a point may move, in the norm, in units of the inputs' range [0, 1]."""
     steps: int = 7
+    """Gradient steps of each start."""
     share: float = 0.5
+    """Probability that a record of a batch is perturbed: an independent coin each time."""
 
     def __post_init__(self) -> None:
         """Check the knobs' ranges."""

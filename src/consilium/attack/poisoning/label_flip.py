@@ -41,9 +41,13 @@ class LabelFlip(Corruption):
     threat: ClassVar[ThreatModel] = ThreatModel("site", "training", "black-box", "poisoning")
 
     sites: int = 1
+    """How many sites are corrupted; 0 corrupts none."""
     share: float = 1.0
+    """Share of the corrupted sites' records that is changed."""
     source: int | None = None
+    """Index of the class whose records are changed; left out: all classes."""
     target: int | None = None
+    """Index of the class that they are given; left out: the next, cyclically."""
 
     def __post_init__(self) -> None:
         """Check the knobs' ranges."""

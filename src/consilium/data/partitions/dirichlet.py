@@ -31,8 +31,11 @@ class Dirichlet(Partition):
     """
 
     alpha: float = 0.5
+    """Concentration: the smaller, the more unequal are the classes of the sites."""
     minimum: int = 10
+    """Fewest units that a site may have."""
     tries: int = 100
+    """How often the draw is repeated until every site has the minimum."""
 
     def __post_init__(self) -> None:
         check(0 < self.alpha < float("inf"), "alpha", self.alpha, "a number above 0, such as 0.5")

@@ -25,6 +25,7 @@ class Shards(Partition):
     """
 
     per_site: int = 2
+    """Shards of sorted labels that each site gets: about so many classes."""
 
     def __post_init__(self) -> None:
         check(self.per_site >= 1, "per-site", self.per_site, "1 or more")

@@ -33,7 +33,9 @@ class Sizes(Partition):
     """
 
     minimum: int = 1
+    """Fewest units of a site."""
     maximum: int = 50
+    """Most units of a site."""
 
     def __post_init__(self) -> None:
         check(self.minimum >= 1, "minimum", self.minimum, "1 or more")

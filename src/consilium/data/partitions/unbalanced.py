@@ -25,7 +25,9 @@ class Unbalanced(Partition):
     """
 
     sizes: tuple[float, ...] | None = None
+    """Relative sizes of the sites, one for each; left out: by the exponent."""
     exponent: float = 1.0
+    """Site k has a size in proportion to k to the minus this; 0 is even."""
 
     def __post_init__(self) -> None:
         ratios = self.sizes if self.sizes is not None else (1.0,)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import sklearn
 import torch
-from sklearn.datasets import load_digits
 
 from consilium.core.inputs import Inputs
 from consilium.core.records import Records
 from consilium.data.dataset import Dataset
 from consilium.data.source import Source
+
+from ._scikit_learn import bundled_rows, scikit_learn_version
 
 __all__ = ["Digits"]
 
@@ -28,15 +28,15 @@ class Digits(Source):
 
     def load(self) -> Dataset:
         """Inputs ``(1797, 1, 8, 8)``; no split of its own, and the writers of the digits are unknown."""
-        bunch = load_digits()
-        x = torch.from_numpy(bunch.images).float().div_(_SHADES)[:, None]
+        rows = torch.from_numpy(bundled_rows("digits.csv.gz"))
+        x = rows[:, :-1].reshape(-1, 1, 8, 8).float().div_(_SHADES)
         return Dataset(
             name=self.kind(),
-            records=Records.of(x, torch.from_numpy(bunch.target).long()),
+            records=Records.of(x, rows[:, -1].long()),
             split=None,
             keys=None,
             classes=tuple(str(digit) for digit in range(10)),
-            provenance=f"scikit-learn {sklearn.__version__}, sklearn.datasets.load_digits",
+            provenance=f"scikit-learn {scikit_learn_version()}, sklearn.datasets.load_digits",
             bundled=True,
             notes=("several digits are by the same writer, and writers are not recorded: a unit is one image",),
             inputs=Inputs(preparation=(("values", f"shades / {_SHADES}"),)),

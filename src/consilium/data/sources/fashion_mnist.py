@@ -60,8 +60,11 @@ class FashionMNIST(Source):
     """
 
     path: str | None = None
+    """Folder of the four idx files; left out: the package's own folder and CONSILIUM_DATA are looked into."""
     classes: tuple[int, ...] = ()
+    """Numbers of the classes that are kept, and numbered anew from 0; left out: all ten."""
     per_class: int = 0
+    """Images kept of each class, the first ones; 0 is all."""
 
     def __post_init__(self) -> None:
         """Check that classes are numbers of Fashion-MNIST, each once, and two of them at least."""

@@ -76,28 +76,51 @@ class ImageFolder(Source):
     )
 
     path: str
+    """Folder with one folder of pictures for each class."""
     size: int = 28
+    """Height and width that every picture is scaled to, in pixels."""
     channels: int = 1
+    """Every picture is converted: 1 is grey, 3 is colour."""
     units: str | None = None
+    """Regular expression with one group that finds the patient in a file's name; left out: a file is a patient."""
     max_pixels: int = 50_000_000
+    """Larger pictures are refused, before they are decoded."""
     max_bytes: int = 4_000_000_000
+    """Most bytes of memory that the arrays may take as float32; more is refused."""
     labels: str | None = None
+    """CSV that says what is in each picture, in the folder or elsewhere; left out: the folders name the classes."""
     file: str = "file"
+    """The column of ``labels`` with the names of the pictures."""
     separator: str = ","
+    """What parts the columns of ``labels``."""
     label: str | None = None
+    """The column of ``labels`` with the class of a picture."""
     target: str | tuple[str, ...] | None = None
+    """The column or columns of ``labels`` with the findings or quantities that the task asks."""
     time: str | None = None
+    """The column of ``labels`` with the time of a record, for the task survival."""
     event: str | None = None
+    """The column of ``labels`` that says whether the event was seen (1) or the record is censored (0)."""
     patient: str | None = None
+    """The column of ``labels`` that names the patient; left out: by ``units``, or every picture is a patient."""
     site: str | None = None
+    """The column of ``labels`` that names the hospital."""
     classes: tuple[str, ...] | None = None
+    """Names of the classes or findings, in order; left out: read from the labels."""
     ignore: tuple[str, ...] = ()
+    """Words in a list of findings that mean none of them, such as No Finding."""
     between: str = "|"
+    """What parts the findings that one column lists."""
     missing: tuple[str, ...] = ()
+    """Words, such as NA or ?, that mean that nothing is known."""
     drop_missing: bool = False
+    """Whether pictures without an answer are left out, and counted by site; else they are refused."""
     masks: str | None = None
+    """Folder with a picture of the mask for each picture, under the same name."""
     attributes: tuple[str, ...] = ()
+    """Columns of ``labels``, or groups of ``pattern``, that are known of each picture and are no inputs."""
     pattern: str | None = None
+    """Regular expression on a picture's path whose named groups are attributes."""
 
     def __post_init__(self) -> None:
         check(1 <= self.size <= 4096, "size", self.size, "1 to 4096 pixels")

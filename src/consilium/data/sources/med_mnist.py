@@ -30,9 +30,13 @@ class MedMNIST(Source):
     """
 
     name: str
+    """The data set's name as MedMNIST has it, such as bloodmnist."""
     path: str | None = None
+    """The npz file; left out: looked for in CONSILIUM_DATA and ~/.medmnist, else fetched."""
     size: int = 28
+    """Height and width of the pictures, in pixels; the data set is published in these sizes."""
     max_bytes: int = 4_000_000_000
+    """Most bytes of memory that the arrays may take as float32; more is refused."""
 
     def __post_init__(self) -> None:
         if self.name == "chestmnist":

@@ -56,11 +56,17 @@ class NPZ(Source):
     added_later: ClassVar[tuple[str, ...]] = ("tokens", "attributes", "also_inputs")
 
     path: str
+    """Your npz file, with the arrays x and y, and site, patient and split if you have them."""
     classes: tuple[str, ...] | None = None
+    """Names of the labels 0, 1, ...; left out: read from the records, so that no privacy claim can stand on them."""
     tokens: int = 0
+    """Size of the vocabulary where x holds ids of words, padding (0) and unknown (1) included; 0: x holds numbers."""
     max_bytes: int = 4_000_000_000
+    """Most bytes of memory that the arrays may take as float32; more is refused."""
     attributes: tuple[str, ...] = ()
+    """Names of arrays with one value a record that are no inputs, such as sex or scanner."""
     also_inputs: tuple[str, ...] = ()
+    """Those of ``attributes`` that are features of x as well."""
 
     def __post_init__(self) -> None:
         check(self.max_bytes > 0, "max-bytes", self.max_bytes, "a number of bytes above 0")

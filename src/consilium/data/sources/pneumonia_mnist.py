@@ -28,7 +28,9 @@ class PneumoniaMNIST(Source):
     """
 
     path: str | None = None
+    """The npz file; left out: looked for in CONSILIUM_DATA and ~/.medmnist, else fetched."""
     size: int = 28
+    """Height and width of the pictures, in pixels; the data set is published in these sizes."""
 
     def __post_init__(self) -> None:
         check(self.size in (28, 64, 128, 224), "size", self.size, "28, 64, 128 or 224")

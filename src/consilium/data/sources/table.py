@@ -75,25 +75,45 @@ class Table(Source):
     )
 
     path: str
+    """Your file: .csv, .csv.gz or .parquet."""
     label: str | None = None
+    """The column of the class that is to be predicted."""
     site: str | None = None
+    """The column that names the hospital of a row; left out: rows are dealt to the sites by the partition."""
     patient: str | None = None
+    """The column that names the patient; left out: every row is a patient of its own."""
     drop: tuple[str, ...] = ()
+    """Columns that are no inputs."""
     ranges: tuple[tuple[str, float, float] | tuple[str, float, float, str], ...] = ()
+    """Public constants by which numbers are scaled to [0, 1]; values outside are clipped and counted."""
     categories: tuple[tuple[str, ...], ...] = ()
+    """Public lists of the words of a column, the label's too; each word becomes an input."""
     columns: tuple[str, ...] | None = None
+    """Names of the columns of a CSV without a header."""
     missing: tuple[str | tuple[str, ...], ...] = ()
+    """Words, such as NA or ?, that mean that nothing is known: everywhere, or [column, word, ...] in one column."""
     drop_missing: bool = False
+    """Whether rows with a gap are left out, and counted by site; else they are refused."""
     separator: str = ","
+    """What parts the columns of a CSV; a blank stands for any number of blanks."""
     decimal: str = "."
+    """The mark in the numbers of a CSV."""
     target: str | tuple[str, ...] | None = None
+    """The column or columns of the findings or quantities that the task asks."""
     time: str | None = None
+    """The column of the time of a record, for the task survival."""
     event: str | None = None
+    """The column that says whether the event was seen (1) or the record is censored (0)."""
     classes: tuple[tuple[str, ...], ...] = ()
+    """Words of the label that are one class: [name, word, word, ...] each."""
     attributes: tuple[str, ...] = ()
+    """Columns that are known of each record and are no inputs, such as sex or scanner."""
     also_inputs: tuple[str, ...] = ()
+    """Those of ``attributes`` that are inputs as well."""
     fill: dict[str, Constant] | None = None
+    """Public constants that stand for missing values, by column: a number, or a word of its own."""
     mark_missing: tuple[str, ...] = ()
+    """Columns of ``fill`` that have one more input: whether the value was missing."""
 
     def __post_init__(self) -> None:
         check(len(self.separator) == 1 and self.separator not in '"\r\n', "separator", self.separator, "one character")

@@ -30,7 +30,9 @@ class RoundAnswer(AnswerDefence):
     """
 
     digits: int | None = 2
+    """Decimals that a confidence is rounded to."""
     top_k: int | None = None
+    """Classes whose confidence is answered; the others are answered as 0. Left out: all are answered."""
 
     def __post_init__(self) -> None:
         if self.digits is None and self.top_k is None:

@@ -31,6 +31,7 @@ class LabelRandomisedResponse(DataDefence):
     """Flips each label by a coin before training, so that labels (not inputs) are differentially private."""
 
     epsilon: float = 2.0
+    """What each label spends, once: a label is kept with e^eps / (e^eps + classes - 1)."""
 
     def __post_init__(self) -> None:
         check(0 < self.epsilon <= 30, "epsilon", self.epsilon, "above 0, at most 30: beyond, no coin of 53 bits flips")

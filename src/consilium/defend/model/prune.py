@@ -36,8 +36,11 @@ class Prune(ModelDefence):
     """Zeroes the smallest weights of the model and fine-tunes the rest on the public slice; smaller, not faster."""
 
     sparsity: float = 0.9
+    """Share of the weights that is set to 0."""
     fine_tune_steps: int = 100
+    """Steps on the public slice after pruning; 0 needs no public records."""
     lr: float = 0.01
+    """Learning rate of those steps."""
 
     def __post_init__(self) -> None:
         check(0 < self.sparsity < 1, "sparsity", self.sparsity, "a share between 0 and 1")

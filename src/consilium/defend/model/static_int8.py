@@ -43,6 +43,7 @@ class StaticInt8(ModelDefence):
     ends: ClassVar[bool] = True
 
     calibration: int = 64
+    """Public records on which the ranges of activations are measured."""
 
     def __post_init__(self) -> None:
         check(1 <= self.calibration <= 1_000_000, "calibration", self.calibration, "a number of public records from 1")

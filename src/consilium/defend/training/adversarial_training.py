@@ -41,10 +41,15 @@ class AdversarialTraining(TrainingDefence):
     follows_inputs: ClassVar[bool] = True
 
     radius: float = 0.03
+    """How far a point may move, in the norm, in units of the inputs' range [0, 1]."""
     steps: int = 7
+    """Gradient steps of each start."""
     step_size: float | None = None
+    """Length of a step; left out: 1.25 radius for one step, else 2.5 radius / steps."""
     norm: Norm = "linf"
+    """How distance is measured: the largest change of a value, or the Euclidean length of all."""
     share: float = 1.0
+    """Probability that a record is perturbed in a step: an independent coin each time."""
 
     def __post_init__(self) -> None:
         check(0 < self.radius < float("inf"), "radius", self.radius, "a positive number")

@@ -29,8 +29,11 @@ class Augmentation(TrainingDefence):
     """
 
     copies: int = 8
+    """Views of a record in each step, whose gradients are averaged; the work grows as much."""
     flip: bool = True
+    """Whether a view is mirrored left to right by a coin; not where left and right differ."""
     shift: int = 2
+    """Most pixels that a view is moved by, in each direction."""
 
     def __post_init__(self) -> None:
         check(1 <= self.copies <= 256, "copies", self.copies, "1 to 256 views of a record")

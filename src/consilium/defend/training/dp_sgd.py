@@ -43,15 +43,25 @@ class DPSGD(TrainingDefence):
     """
 
     epsilon: float | None = None
+    """What each site spends over all rounds; with `noise-multiplier` too, the budget at which training stops."""
     noise_multiplier: float | None = None
+    """Deviation of the noise in units of `clip`; give this, `epsilon`, or both."""
     delta: float = 1e-5
+    """Probability with which the bound of epsilon may fail; far below 1 / number of records."""
     clip: float = 1.0
+    """Length C to which each gradient is cut."""
     batch: int | None = None
+    """Expected size of the Poisson sample of units; left out: the federation's batch."""
     chunk: int | None = None
+    """Examples held in memory at once; left out: what fits. The guarantee does not depend on it."""
     unit: Literal["example", "patient"] = "example"
+    """Whom the claim protects: one record, or all records of one patient together."""
     adjacency: Literal["add-or-remove-one", "replace-one"] = "add-or-remove-one"
+    """How the two data sets differ that must not be told apart: one more or less, or another in its place."""
     clipping: Literal["flat", "per-layer", "automatic"] = "flat"
+    """One length for the whole gradient, one for each layer, or every gradient scaled to that length."""
     scale: float = 1.0
+    """The noisy mean is multiplied by this; 1 / clip makes a learning rate mean the same under every clip."""
 
     def __post_init__(self) -> None:
         if self.epsilon is None and self.noise_multiplier is None:

@@ -50,13 +50,21 @@ class DPFedAvg(UpdateDefence, MergeDefence):
     per_site: ClassVar[bool] = True
 
     epsilon: float | None = None
+    """What all rounds may spend; with `noise-multiplier` too, the budget at which training stops."""
     noise_multiplier: float | None = None
+    """Deviation of the noise in units of `clip`; give this, `epsilon`, or both."""
     delta: float = 1e-3
+    """Probability with which the bound of epsilon may fail; below 1 / number of sites."""
     clip: float = 1.0
+    """Length C to which each update is cut; with `quantile`, that of the first round."""
     adjacency: Literal["add-or-remove-one", "replace-one"] = "add-or-remove-one"
+    """How the two data sets differ that must not be told apart: one more or less, or another in its place."""
     quantile: float | None = None
+    """Share of the updates that the clip is moved to leave uncut; left out: the clip is fixed."""
     clip_speed: float = 0.2
+    """Step of the moving clip, on a logarithmic scale."""
     count_noise: float | None = None
+    """Deviation of the noise on the count of uncut updates; left out: a twentieth of the expected cohort."""
 
     def __post_init__(self) -> None:
         """Check the knobs' ranges."""

@@ -33,6 +33,7 @@ class FedPAQ(Codec):
     """Rounds every coordinate at random to one of 2 ``levels`` + 1 values within the update's length, without bias."""
 
     levels: int = 127
+    """Levels above 0 that a coordinate is rounded to."""
 
     def __post_init__(self) -> None:
         check(1 <= self.levels <= 32_767, "levels", self.levels, "1 to 32767 levels")

@@ -31,6 +31,7 @@ class NormBound(UpdateDefence):
     """Bounds the length of every update, enforced by the server; an update that is not finite is refused."""
 
     bound: float = 1.0
+    """Length to which each update's delta is cut."""
 
     def __post_init__(self) -> None:
         check(0 < self.bound < float("inf"), "bound", self.bound, "a positive number")

@@ -34,7 +34,9 @@ class PowerSGD(Codec):
     """Sends every layer's change as a product of ``rank`` columns; with ``feedback`` the rest is sent later."""
 
     rank: int = 2
+    """Rank of the two thin matrices that stand for a layer's change."""
     feedback: bool = True
+    """Whether what was not sent is added to the next update (error feedback)."""
 
     def __post_init__(self) -> None:
         check(self.rank >= 1, "rank", self.rank, "at least 1")

@@ -36,8 +36,11 @@ class QSGD(Codec):
     """
 
     bits: int = 4
+    """Bits of a coordinate, its sign among them."""
     bucket: int = 512
+    """Coordinates that share one scale."""
     scale: Literal["max", "l2"] = "max"
+    """Scale of a bucket: its largest coordinate, which is less noisy, or its Euclidean length."""
 
     def __post_init__(self) -> None:
         check(2 <= self.bits <= 8, "bits", self.bits, "2 to 8 bits")

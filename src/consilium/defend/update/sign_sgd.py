@@ -30,6 +30,7 @@ class SignSGD(Codec):
     """Sends the sign of every coordinate and their mean size; with ``feedback`` the error is sent later."""
 
     feedback: bool = True
+    """Whether what was not sent is added to the next update (error feedback)."""
 
     @property
     def corrects(self) -> bool:

@@ -31,7 +31,9 @@ class TopK(Codec):
     """Sends the ``share`` of coordinates that is largest, exactly; with ``feedback`` the rest is sent later."""
 
     share: float = 0.01
+    """Share of the coordinates that is sent."""
     feedback: bool = True
+    """Whether what was not sent is added to the next update (error feedback)."""
 
     def __post_init__(self) -> None:
         check(0 < self.share <= 1, "share", self.share, "a share above 0, at most 1")

@@ -36,9 +36,13 @@ class Ditto(LocalDescent):
     reads_planned: ClassVar[bool] = True
 
     lr: float = 0.1
+    """Learning rate of a site's local steps, on the shared model and on its own."""
     momentum: float = 0.0
+    """Momentum of a site's local steps; 0 is none."""
     optimiser: Optimiser = "sgd"
+    """Rule of the local steps; `adam` takes no momentum, and its memory starts anew in each round."""
     lam: float = 0.1
+    """Pull of a site's own model towards the shared one: 0 trains it alone."""
 
     def __post_init__(self) -> None:
         """Check the knobs' ranges."""

@@ -27,11 +27,17 @@ class FedAdagrad(AdaptiveServer):
     """FedAvg whose server divides by the root of the sum of all squared changes."""
 
     lr: float = 0.1
+    """Learning rate of a site's local steps."""
     momentum: float = 0.0
+    """Momentum of a site's local steps; 0 is none."""
     optimiser: Optimiser = "sgd"
+    """Rule of the local steps; `adam` takes no momentum, and its memory starts anew in each round."""
     server_lr: float = 0.1
+    """Learning rate of the server's step."""
     beta1: float = 0.0
+    """Share of the server's mean change that is kept from one round to the next."""
     tau: float = 1e-3
+    """Added to the root of the mean squared change: the larger, the less the server's step adapts."""
 
     def squares(self, before: Tensor, square: Tensor) -> Tensor:
         """All of them: steps only grow shorter."""

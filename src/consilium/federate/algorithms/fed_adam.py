@@ -28,12 +28,19 @@ class FedAdam(AdaptiveServer):
     """FedAvg whose server divides by the root of a fading mean of squared changes."""
 
     lr: float = 0.1
+    """Learning rate of a site's local steps."""
     momentum: float = 0.0
+    """Momentum of a site's local steps; 0 is none."""
     optimiser: Optimiser = "sgd"
+    """Rule of the local steps; `adam` takes no momentum, and its memory starts anew in each round."""
     server_lr: float = 0.01
+    """Learning rate of the server's step."""
     beta1: float = 0.9
+    """Share of the server's mean change that is kept from one round to the next."""
     beta2: float = 0.99
+    """Share of the server's mean squared change that is kept from one round to the next."""
     tau: float = 1e-3
+    """Added to the root of the mean squared change: the larger, the less the server's step adapts."""
 
     def __post_init__(self) -> None:
         """Check the knobs' ranges."""

@@ -22,5 +22,8 @@ class FedAvg(LocalDescent):
     """Local epochs, then the weighted mean of the changes."""
 
     lr: float = 0.1
+    """Learning rate of a site's local steps."""
     momentum: float = 0.0
+    """Momentum of a site's local steps; 0 is none."""
     optimiser: Optimiser = "sgd"
+    """Rule of the local steps; `adam` takes no momentum, and its memory starts anew in each round."""

@@ -30,10 +30,15 @@ class FedAvgM(LocalDescent):
     """FedAvg with momentum at the server."""
 
     lr: float = 0.1
+    """Learning rate of a site's local steps."""
     momentum: float = 0.0
+    """Momentum of a site's local steps; 0 is none."""
     optimiser: Optimiser = "sgd"
+    """Rule of the local steps; `adam` takes no momentum, and its memory starts anew in each round."""
     server_lr: float = 1.0
+    """Learning rate of the server's step."""
     server_momentum: float = 0.9
+    """Momentum of the server's step; with 0 and a server-lr of 1 this is fed-avg."""
 
     def __post_init__(self) -> None:
         """Check the knobs' ranges."""

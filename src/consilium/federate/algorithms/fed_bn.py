@@ -38,8 +38,11 @@ class FedBN(LocalDescent):
     personal: ClassVar[bool] = True
 
     lr: float = 0.1
+    """Learning rate of a site's local steps."""
     momentum: float = 0.0
+    """Momentum of a site's local steps; 0 is none."""
     optimiser: Optimiser = "sgd"
+    """Rule of the local steps; `adam` takes no momentum, and its memory starts anew in each round."""
 
     def bound(self, network: Network) -> Algorithm:
         """With the places of the network's normalisation layers; refused where there is none.

@@ -37,9 +37,13 @@ class FedDyn(LocalDescent):
     weights: ClassVar[Literal["records", "uniform"]] = "uniform"
 
     lr: float = 0.1
+    """Learning rate of a site's local steps."""
     momentum: float = 0.0
+    """Momentum of a site's local steps; 0 is none."""
     optimiser: Optimiser = "sgd"
+    """Rule of the local steps; `adam` takes no momentum, and its memory starts anew in each round."""
     alpha: float = 0.1
+    """Weight of the penalty that ties a site to the shared model; small learns fast and may diverge."""
 
     def __post_init__(self) -> None:
         """Check the knobs' ranges."""

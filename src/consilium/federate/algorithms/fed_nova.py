@@ -35,7 +35,9 @@ class FedNova(Algorithm):
     """FedAvg of changes per effective local step, for sites that do unequal work."""
 
     lr: float = 0.1
+    """Learning rate of a site's local steps."""
     momentum: float = 0.0
+    """Momentum of a site's local steps; 0 is none."""
 
     def __post_init__(self) -> None:
         """Check the knobs' ranges."""

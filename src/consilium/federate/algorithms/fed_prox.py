@@ -27,9 +27,13 @@ class FedProx(LocalDescent):
     """FedAvg with a pull of strength ``mu`` towards the shared model."""
 
     lr: float = 0.1
+    """Learning rate of a site's local steps."""
     momentum: float = 0.0
+    """Momentum of a site's local steps; 0 is none."""
     optimiser: Optimiser = "sgd"
+    """Rule of the local steps; `adam` takes no momentum, and its memory starts anew in each round."""
     mu: float = 0.01
+    """Weight of the penalty on the distance to the round's first model; 0 is fed-avg."""
 
     def __post_init__(self) -> None:
         """Check the knobs' ranges."""

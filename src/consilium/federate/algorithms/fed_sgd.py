@@ -23,6 +23,7 @@ class FedSGD(Algorithm):
     """One full-batch gradient per site and round."""
 
     lr: float = 0.1
+    """Learning rate of the server's step on the mean gradient."""
 
     def __post_init__(self) -> None:
         check(0 < self.lr < 100, "lr", self.lr, "a learning rate above 0 and below 100")

@@ -37,7 +37,9 @@ class Scaffold(Algorithm):
     weights: ClassVar[Literal["records", "uniform"]] = "uniform"
 
     lr: float = 0.1
+    """Learning rate of a site's local steps."""
     server_lr: float = 1.0
+    """Learning rate of the server's step."""
 
     def __post_init__(self) -> None:
         """Check the knobs' ranges."""

@@ -20,6 +20,7 @@ class CNN(Architecture):
     """Two convolutions, two poolings, one linear layer; no normalisation layer, so it is lawful under DP."""
 
     width: int = 16
+    """Channels of the first convolution."""
 
     def __post_init__(self) -> None:
         check(1 <= self.width <= 4096, "width", self.width, "1 to 4096 channels")

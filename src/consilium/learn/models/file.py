@@ -22,7 +22,9 @@ class File(Architecture):
     """Weights in a safetensors file, with the architecture that reads them."""
 
     path: str
+    """The weights: a safetensors file."""
     architecture: dict[str, Any]
+    """The table of the model that the weights belong to, as `model` would have it."""
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         """Always refused: :mod:`consilium.study.build.pretrained` reads the file, since only a study has the data.

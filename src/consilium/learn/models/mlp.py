@@ -22,7 +22,9 @@ class MLP(Architecture):
     """Fully connected layers with ReLU between them."""
 
     hidden: int = 64
+    """Units of a hidden layer."""
     layers: int = 1
+    """Hidden layers."""
 
     def __post_init__(self) -> None:
         check(1 <= self.hidden <= 65536, "hidden", self.hidden, "1 to 65536 units")

@@ -27,8 +27,11 @@ class Module(Architecture):
     """A class or function ``package.module:Name`` that returns a module from inputs in [0, 1] to logits."""
 
     path: str
+    """Your class or function as module:Name, looked for in the current folder first."""
     arguments: dict[str, Any] = field(default_factory=dict)
+    """What your class or function is called with, besides what Consilium gives it."""
     allow_code: bool = False
+    """Consent to run the code of `path`; without it the study is refused."""
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         """The module for numbers in [0, 1]."""

@@ -29,10 +29,15 @@ class ResNet9(Architecture):
     """Eight convolutions in two residual blocks, with group or batch normalisation and ReLU."""
 
     width: int = 64
+    """Channels of the first convolution."""
     norm: Literal["group", "batch"] = "group"
+    """Normalisation layers; batch normalisation mixes the records of a batch, which DP-SGD refuses."""
     groups: int = 8
+    """Groups of channels that are normalised together."""
     scale_norm: bool = False
+    """Whether the sum of each residual connection is normalised."""
     weight_standardisation: bool = False
+    """Whether the weights of each convolution are standardised."""
 
     def __post_init__(self) -> None:
         check(1 <= self.width <= 1024, "width", self.width, "1 to 1024 channels")

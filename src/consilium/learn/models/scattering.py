@@ -32,8 +32,11 @@ class ScatteringModel(Architecture):
     """
 
     scale: int = 2
+    """J: coefficients are averages over 2^J pixels."""
     angles: int = 8
+    """Orientations of the wavelets."""
     groups: int = 27
+    """Groups of coefficients that are normalised together."""
 
     def __post_init__(self) -> None:
         check(1 <= self.scale <= 5, "scale", self.scale, "1 to 5")

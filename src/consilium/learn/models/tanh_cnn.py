@@ -28,7 +28,9 @@ class TanhCNN(Architecture):
     """Two strided convolutions and two linear layers, tanh between them; no normalisation, so it is lawful under DP."""
 
     width: int = 16
+    """Channels of the first convolution."""
     hidden: int = 32
+    """Units of a hidden layer."""
 
     def __post_init__(self) -> None:
         check(1 <= self.width <= 4096, "width", self.width, "1 to 4096 channels")

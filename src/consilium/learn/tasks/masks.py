@@ -48,7 +48,9 @@ class Masks(Task):
     score: ClassVar[str] = "dice"
 
     threshold: float
+    """Mean Dice from which a record's answer is right."""
     nested: bool = False
+    """Whether the structures overlap, each with a mask of 0 and 1 of its own; else every place has one."""
 
     def __post_init__(self) -> None:
         check(0 < self.threshold <= 1, "threshold", self.threshold, "a Dice above 0, at most 1")

@@ -48,6 +48,7 @@ class MultiLabel(Task):
     counted: ClassVar[bool] = True
 
     right_share: float = 1.0
+    """Share of a record's findings that must be answered rightly for the record to count as right."""
 
     def __post_init__(self) -> None:
         check(0 < self.right_share <= 1, "right-share", self.right_share, "a share above 0, at most 1")

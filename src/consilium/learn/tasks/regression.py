@@ -50,8 +50,11 @@ class Regression(Task):
     logits: ClassVar[bool] = False
 
     low: float
+    """The value, in the units of y, that the answer 0 stands for: a public constant."""
     high: float
+    """The value, in the units of y, that the answer 1 stands for: a public constant above `low`."""
     tolerance: float
+    """How far a right answer may be off, in the units of y: above 0 and below high - low."""
 
     def __post_init__(self) -> None:
         check(self.low < self.high, "high", self.high, f"a number above low = {self.low:g}")

@@ -55,7 +55,9 @@ class Survival(Task):
     whole: ClassVar[bool] = False
 
     cuts: tuple[float, ...]
+    """Ends of the intervals of time, in the units of y: public constants."""
     horizon: float
+    """The time, one of the cuts, by which right and wrong are judged."""
 
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in zip((0.0, *self.cuts), self.cuts, strict=False))

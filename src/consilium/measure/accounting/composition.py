@@ -17,13 +17,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-import dp_accounting
 import numpy as np
-from dp_accounting.pld.pld_privacy_accountant import PLDAccountant
-from dp_accounting.rdp.rdp_privacy_accountant import RdpAccountant, compute_epsilon
 
 from consilium.core.charge import Adjacency
+
+if TYPE_CHECKING:  # dp-accounting imports much of scipy: it is imported where an epsilon is computed
+    import dp_accounting
 
 __all__ = ["PLD", "Mechanisms", "Spent", "composed", "dp_event", "renyi_bound"]
 
@@ -31,10 +32,6 @@ PLD = "PLD"
 _SKIP_ABOVE = 50.0
 _RDP = f"RDP (upper bound; PLD skipped above {_SKIP_ABOVE:g})"
 _UNRESOLVED = "RDP (upper bound; PLD did not resolve delta)"
-_RELATIONS = {
-    "add-or-remove-one": dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE,
-    "replace-one": dp_accounting.NeighboringRelation.REPLACE_ONE,
-}
 _ORDERS = np.concatenate([1 + np.logspace(-2, 0, 40), np.logspace(np.log10(2.05), 3, 80)])
 
 Mechanisms = tuple[tuple[float, float, int], ...]
@@ -54,11 +51,13 @@ def composed(ledger: Mechanisms, delta: float, adjacency: Adjacency) -> Spent:
     """What ``ledger`` costs at ``delta``."""
     if not ledger:
         return Spent(0.0, PLD)
+    from dp_accounting.pld.pld_privacy_accountant import PLDAccountant
+
     scale = renyi_bound(ledger, delta, "add-or-remove-one")
     if scale > _SKIP_ABOVE:
         return Spent(renyi_bound(ledger, delta, adjacency), _RDP)
     width = math.sqrt(1e-4 * max(scale, 1e-3) / sum(count for _, _, count in ledger))
-    exact = PLDAccountant(_RELATIONS[adjacency], value_discretization_interval=min(max(width, 1e-5), 1e-3))
+    exact = PLDAccountant(_relation(adjacency), value_discretization_interval=min(max(width, 1e-5), 1e-3))
     for mechanism in ledger:
         exact.compose(dp_event(*mechanism))
     value = float(exact.get_epsilon(delta))
@@ -67,6 +66,8 @@ def composed(ledger: Mechanisms, delta: float, adjacency: Adjacency) -> Spent:
 
 def renyi_bound(ledger: Mechanisms, delta: float, adjacency: Adjacency) -> float:
     """An upper bound by Renyi divergences: cheap, and looser than PLD."""
+    from dp_accounting.rdp.rdp_privacy_accountant import RdpAccountant, compute_epsilon
+
     if adjacency == "replace-one":
         total = sum(count * _replaced(rate, sigma) for rate, sigma, count in ledger)
         return float(compute_epsilon(_ORDERS.tolist(), np.asarray(total).tolist(), delta)[0])
@@ -79,9 +80,21 @@ def renyi_bound(ledger: Mechanisms, delta: float, adjacency: Adjacency) -> float
 
 def dp_event(rate: float, sigma: float, count: int) -> dp_accounting.DpEvent:
     """The same in dp-accounting's terms."""
+    import dp_accounting
+
     gaussian = dp_accounting.GaussianDpEvent(sigma)
     one = gaussian if rate == 1 else dp_accounting.PoissonSampledDpEvent(rate, gaussian)
     return dp_accounting.SelfComposedDpEvent(one, count)
+
+
+def _relation(adjacency: Adjacency) -> dp_accounting.NeighboringRelation:
+    from dp_accounting import NeighboringRelation
+
+    known = {
+        "add-or-remove-one": NeighboringRelation.ADD_OR_REMOVE_ONE,
+        "replace-one": NeighboringRelation.REPLACE_ONE,
+    }
+    return known[adjacency]
 
 
 def _replaced(rate: float, sigma: float) -> np.ndarray:

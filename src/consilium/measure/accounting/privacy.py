@@ -12,9 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
-
-import dp_accounting
+from typing import TYPE_CHECKING, Literal
 
 from consilium.core.charge import (
     Adjacency,
@@ -30,6 +28,9 @@ from consilium.core.errors import Refused, Unlawful
 from consilium.core.rounding import round_up
 
 from .composition import Mechanisms, Spent, composed, dp_event
+
+if TYPE_CHECKING:
+    import dp_accounting
 
 __all__ = ["CENTRAL", "LOCAL", "UNITS", "Claim", "check_delta", "claims", "epsilon", "event",
            "maximum", "most_repeats", "most_times", ]  # fmt: skip
@@ -112,6 +113,8 @@ def event(charges: Sequence[Charge]) -> dp_accounting.DpEvent:
 
     Raises Unlawful: label charges, or charges of several units.
     """
+    import dp_accounting
+
     labels, units = _split(charges)
     if labels:
         raise Unlawful("randomised response has the unit label and no add-or-remove event", remedy="use epsilon()")

@@ -28,6 +28,7 @@ from .data_table import division_of
 from .federation_table import federation_of
 from .fine_tuning import ModelSpec, model_of
 from .model_axis import inheriting, is_model, of_models
+from .placeholders import refuse_placeholders
 from .spec import (
     JUDGED,
     AttackSpec,
@@ -61,6 +62,7 @@ _ATTACKS = (
     "attack/extraction",
     "attack/linkage",
 )
+_SYNTAX = "write that line as in docs/how-to/write-a-study.md"
 _AUDIT = "one-run-audit"
 _TABLES = ("data", "model", "federation", "vary", "attacks", "corruptions", "audit", "accept")
 
@@ -68,17 +70,27 @@ _TABLES = ("data", "model", "federation", "vary", "attacks", "corruptions", "aud
 def read(path: Path) -> dict[str, Json]:
     """The tables of a study file.
 
-    Raises Refused: the file cannot be read, is larger than 1 MB, or is not TOML.
+    Raises Refused: the file cannot be read, is larger than 1 MB, is not TOML, or has a line that is to be filled in.
     """
     try:
-        return read_toml(path)
+        tables = read_toml(path)
     except OSError as error:
         if error.errno == errno.EFBIG:
             raise Refused("a study file is at most 1 MB", where=str(path)) from None
         raise Refused(f"cannot read {path}: {error.strerror}", remedy="give the path of a study file") from None
     except ValueError as error:  # what tomllib and int() make of text that nobody vouches for
         reason = " ".join(str(error).split())
-        raise Refused(f"not TOML: {reason}", remedy="see docs/how-to/write-a-study.md", where=str(path)) from None
+        raise Refused(f"not TOML: {reason}{_line(path, reason)}", remedy=_SYNTAX, where=str(path)) from None
+    refuse_placeholders(tables, path)
+    return tables
+
+
+def _line(path: Path, reason: str) -> str:
+    """The line that ``reason`` names, as it stands in the file."""
+    place = re.search(r"at line (\d+)", reason)
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    number = int(place[1]) if place else len(lines) if "end of document" in reason else 0
+    return f": {shown(lines[number - 1].strip())}" if 0 < number <= len(lines) else ""
 
 
 def parse(tables: Mapping[str, Any], folders: Sequence[Path] = ()) -> Spec:

@@ -1,0 +1,116 @@
+"""A study's folder and a cell's as a terminal shows them: what was asked, what came out, and where the rest is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.terminal import one_line
+from .output import text
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..core.finding import Measure
+    from ..report.load.records import CellRecord, StudyRecord
+
+__all__ = ["print_cell", "print_study"]
+
+
+def print_study(folder: Path) -> None:
+    """Its question, its table of arms, and which cells have no evidence."""
+    from ..monitor.screen import draw
+    from ..report.analyse.acceptance import acceptance_table
+    from ..report.load.read import read_study
+    from ..report.render.table import terminal_table
+
+    study = read_study(folder)
+    if study.question:
+        print(one_line(study.question))
+    draw(terminal_table(folder))
+    if (accepted := acceptance_table(folder)) is not None:
+        draw(accepted)
+    print(*map(one_line, _study_lines(study)), sep="\n")
+
+
+def print_cell(folder: Path) -> bool:
+    """What one model answers, what its training claims, and what each attack found; False if no study has it."""
+    from ..monitor.screen import draw
+    from ..report.load.read import read_study
+
+    home = folder.resolve()
+    if not (home.parent.parent / "study.json").is_file():
+        return False
+    cell = next((one for one in read_study(home.parent.parent).evidence if one.digest == home.name), None)
+    if cell is None:
+        return False
+    print(*map(one_line, _cell_lines(cell)), sep="\n")
+    draw(_figures(cell))
+    print(*map(one_line, _notes(cell, folder)), sep="\n")
+    return True
+
+
+def _study_lines(study: StudyRecord) -> Iterator[str]:
+    counts = Counter(cell.status for cell in study.evidence)
+    yield f"{len(study.evidence)} cells: " + ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    for cell in study.evidence:
+        if not cell.ok:
+            yield f"{cell.status}: {_name(cell)}: {cell.error or cell.altered or 'no evidence'}"
+    yield f"one cell: consilium show {text(study.folder)}/cells/{study.evidence[0].digest}" if study.evidence else ""
+    page = study.folder / "report.html"
+    yield f"report:   {text(page)}" if page.is_file() else f"report:   consilium report {text(study.folder)}"
+
+
+def _cell_lines(cell: CellRecord) -> Iterator[str]:
+    yield f"{_name(cell)}: {cell.status}" + (f": {cell.error}" if cell.error else "")
+    privacy = cell.privacy
+    if privacy.epsilon is None:
+        yield "no claim of differential privacy"
+    else:
+        yield f"({privacy.epsilon:.4g}, {privacy.delta:g})-differentially private per {privacy.unit}: see the report"
+
+
+def _figures(cell: CellRecord) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title_justify="left", box=SIMPLE_HEAD)
+    for heading in ("of", "measure", "value", "interval", "chance", "n"):
+        table.add_column(heading, justify="left" if heading in ("of", "measure") else "right", overflow="fold")
+    for of, measures in (("model", cell.utility), ("cost", cell.cost)):
+        _add(table, of, measures)
+    for attack in cell.attacks:
+        if attack.status == "ok":
+            _add(table, attack.name, attack.measures)
+        else:
+            table.add_row(attack.name, one_line(f"{attack.status}: {attack.error or ''}"), *[""] * 4)
+    return table
+
+
+def _add(table: Table, of: str, measures: Sequence[Measure]) -> None:
+    from ..report.load.numbers import interval, number, style_of
+
+    for row, measure in enumerate(measures):
+        style = style_of(measure)
+        table.add_row(
+            "" if row else of,
+            measure.name,
+            number(measure.value, style) if measure.value is not None else measure.reason or "undefined",
+            interval(measure.low, measure.high, style),
+            "" if measure.chance is None else number(measure.chance, style),
+            str(measure.n) if measure.n else "",
+        )
+
+
+def _notes(cell: CellRecord, folder: Path) -> Iterator[str]:
+    for line in (cell.altered, cell.unsealed):
+        if line:
+            yield line
+    yield f"everything that is stored: consilium show {text(folder)} --json"
+
+
+def _name(cell: CellRecord) -> str:
+    infected = "" if cell.infected_by == "none" else f", infected by {cell.infected_by}"
+    return f"{cell.cell.arm} (seed {cell.cell.seed}{infected})"

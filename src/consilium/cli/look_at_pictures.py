@@ -1,0 +1,44 @@
+"""A folder of pictures: which classes its folders name, and how its files are called; no picture is opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..core.errors import Refused
+from .study_template import DataTable
+
+__all__ = ["picture_data"]
+
+_PICTURES = frozenset({".png", ".jpg", ".jpeg"})
+_SPLITS = frozenset({"train", "val", "valid", "validation", "test"})
+
+
+def picture_data(folder: Path) -> DataTable:
+    """What a study's ``[data]`` says of this folder.
+
+    Raises Refused: there are not two folders with pictures.
+    """
+    classes = _classes(folder)
+    if len(classes) < 2:
+        remedy = "give a folder with one folder of .png or .jpg pictures for each class"
+        raise Refused(f"{folder} has {len(classes)} folders with pictures", remedy=remedy)
+    return DataTable(
+        kind="image-folder",
+        lines=(
+            "size = 28 # pixels that each picture is scaled to",
+            "channels = 1 # 3: colour",
+            "# units = '^(p\\d+)_' # finds the patient in a file's name; without it a file is a patient of its own",
+        ),
+        pictures=True,
+    )
+
+
+def _classes(folder: Path) -> list[Path]:
+    """The folders that hold pictures, below train, val and test if those are there."""
+    inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    split = next((path for path in inside if path.name.lower() in _SPLITS), None)
+    return _classes(split) if split is not None else [path for path in inside if _has_picture(path)]
+
+
+def _has_picture(folder: Path) -> bool:
+    return any(path.suffix.lower() in _PICTURES for path in folder.iterdir())

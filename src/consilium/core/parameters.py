@@ -1,0 +1,177 @@
+"""What each parameter of an entry means, which values it takes and within what range, read without importing the entry.
+
+    radius: float = 0.03
+    \"\"\"How far a point may move.\"\"\"               the meaning: the text below the field
+
+    check(self.radius > 0, "radius", self.radius, "a number above 0")            the range: what the constructor allows
+
+The type is the field's annotation in the words of a study file.  So there is one source for each, beside the code that
+it speaks of; a range that one entry takes from its base class is read there.
+
+Source: PEP 257 (attribute docstrings: a string literal after a simple assignment)
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+from .catalogue import Card
+from .plain import Json
+
+__all__ = ["Parameter", "parameters"]
+
+_TYPES = {"float": "number", "int": "whole number", "str": "text", "bool": "true or false", "None": ""}
+_LISTS = {"float": "numbers", "int": "whole numbers", "str": "texts"}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """``allowed`` are the words that it may be, none where any of its type is; ``range`` is empty where all are."""
+
+    name: str
+    meaning: str
+    type: str
+    default: Json
+    allowed: tuple[str, ...]
+    range: str
+
+    def to_json(self) -> dict[str, Json]:
+        """Plain JSON, one value a field."""
+        return {**asdict(self), "allowed": list(self.allowed)}
+
+
+def parameters(card: Card) -> tuple[Parameter, ...]:
+    """Those of an entry, in the order of its file."""
+    tree = _tree(card.module)
+    node = _class(tree, card.name)
+    ranges = [bound for one in (node, *_bases(node, tree, card.module)) for bound in _ranges(one)]
+    return tuple(
+        Parameter(
+            name=name,
+            meaning=meaning,
+            type=_type(annotation, tree, card.module),
+            default=card.knobs[name],
+            allowed=_words(annotation, tree, card.module),
+            range="; ".join(dict.fromkeys(text for field, text in ranges if field == name)),
+        )
+        for name, annotation, meaning in _fields(node)
+        if name in card.knobs
+    )
+
+
+def _fields(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr, str]]:
+    """Name, annotation and meaning: the text below the field, on one line."""
+    for item, below in zip(node.body, [*node.body[1:], None], strict=True):
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+            yield _dashed(item.target.id), item.annotation, _text(below)
+
+
+def _text(node: ast.stmt | None) -> str:
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+        return " ".join(node.value.value.split())
+    return ""
+
+
+def _ranges(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    """(parameter, what is allowed) of each ``check`` whose text is a constant; names that a loop takes are each one."""
+    for call, loops in _calls(node, {}):
+        if ast.unparse(call.func) != "check" or len(call.args) != 4 or not isinstance(call.args[3], ast.Constant):
+            continue
+        knob, text = call.args[1], str(call.args[3].value)
+        if isinstance(knob, ast.Constant):
+            yield _dashed(str(knob.value)), text
+        else:
+            variables = [part.id for part in ast.walk(knob) if isinstance(part, ast.Name)]
+            yield from ((_dashed(name), text) for variable in variables for name in loops.get(variable, ()))
+
+
+def _calls(node: ast.AST, loops: dict[str, tuple[str, ...]]) -> Iterator[tuple[ast.Call, dict[str, tuple[str, ...]]]]:
+    """Every call, with the constants that the variables of the loops around it take."""
+    if isinstance(node, ast.For) and isinstance(node.target, ast.Name) and isinstance(node.iter, ast.Tuple):
+        loops = {**loops, node.target.id: tuple(str(e.value) for e in node.iter.elts if isinstance(e, ast.Constant))}
+    if isinstance(node, ast.Call):
+        yield node, loops
+    for child in ast.iter_child_nodes(node):
+        yield from _calls(child, loops)
+
+
+def _type(annotation: ast.expr, tree: ast.Module, module: str) -> str:
+    if _words(annotation, tree, module):
+        return "text"
+    text = ast.unparse(annotation)
+    parts = [part.strip() for part in text.split("|")] if "[" not in text.partition("|")[2] else [text]
+    names = [_TYPES.get(part) if part in _TYPES else _list(part) for part in parts]
+    return " or ".join(name for name in names if name)
+
+
+def _list(text: str) -> str:
+    if text.startswith("dict["):
+        return "table"
+    if text.startswith("tuple[tuple["):
+        return "list of lists"
+    inner = text.removeprefix("tuple[").partition(",")[0]
+    return f"list of {_LISTS[inner]}" if text.startswith("tuple[") and inner in _LISTS else text
+
+
+def _words(annotation: ast.expr, tree: ast.Module, module: str) -> tuple[str, ...]:
+    """The words of a ``Literal``, of one of several types, or of a name that stands for one."""
+    if isinstance(annotation, ast.BinOp):
+        sides = (annotation.left, annotation.right)
+        return tuple(word for side in sides for word in _words(side, tree, module))
+    if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value).split(".")[-1] == "Literal":
+        values = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
+        return tuple(str(value.value) for value in values if isinstance(value, ast.Constant))
+    if isinstance(annotation, ast.Name):
+        return next((_words(value, *where) for value, where in _assigned(annotation.id, tree, module)), ())
+    return ()
+
+
+def _assigned(name: str, tree: ast.Module, module: str) -> Iterator[tuple[ast.expr, tuple[ast.Module, str]]]:
+    """What ``name`` stands for, and where that is written."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(ast.unparse(target) == name for target in node.targets):
+            yield node.value, (tree, module)
+    if home := _home(name, tree, module):
+        yield from _assigned(name, _tree(home), home)
+
+
+def _bases(node: ast.ClassDef, tree: ast.Module, module: str) -> Iterator[ast.ClassDef]:
+    """Its base classes in this package or beside it, and theirs."""
+    for base in node.bases:
+        name = ast.unparse(base).partition("[")[0]
+        if home := _home(name, tree, module):
+            other = _tree(home)
+            for item in other.body:
+                if isinstance(item, ast.ClassDef) and item.name == name:
+                    yield item
+                    yield from _bases(item, other, home)
+
+
+def _home(name: str, tree: ast.Module, module: str) -> str:
+    """The module that ``name`` is imported from; empty if that is the standard library's or another package's."""
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and any((alias.asname or alias.name) == name for alias in node.names):
+            home = importlib.util.resolve_name("." * node.level + (node.module or ""), module.rpartition(".")[0])
+            return home if home.partition(".")[0] == module.partition(".")[0] or node.level else ""
+    return ""
+
+
+def _class(tree: ast.Module, name: str) -> ast.ClassDef:
+    return next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        return ast.Module([], [])
+    return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
