@@ -32,8 +32,8 @@ def check_roles(
     _check_free("drop", drop, reasons)
     reasons |= dict.fromkeys(drop, "is dropped")
     _check_free("ranges", ranges, reasons | dict.fromkeys(categories, "has categories"))
-    asked = {name for knob, name in roles.items() if knob not in ("site", "patient")}
-    _check_free("categories", categories, {name: why for name, why in reasons.items() if name not in asked})
+    answers = {name for knob, name in roles.items() if knob not in ("site", "patient")}
+    _check_free("categories", categories, {name: why for name, why in reasons.items() if name not in answers})
 
 
 def check_attributes(

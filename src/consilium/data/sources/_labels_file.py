@@ -28,7 +28,7 @@ __all__ = ["LabelRows", "read_labels"]
 
 @dataclass(frozen=True)
 class LabelRows:
-    """The pictures that have a row, by their paths below the folder; the number of each one's row, its cells by column."""
+    """The pictures that have a row, by their paths; the number of each one's row, and its cells by column."""
 
     files: tuple[str, ...]
     rows: tuple[int, ...]

@@ -265,30 +265,30 @@ class ImageFolder(Source):
     def _asked(self, task: Task | None) -> tuple[str, ...]:
         return self._answers.of(task, self.kind())
 
-    def _rows(self, file: Path, files: PictureFiles, asked: Sequence[str]) -> LabelRows:
+    def _rows(self, file: Path, files: PictureFiles, answers: Sequence[str]) -> LabelRows:
         """The rows of the CSV whose pictures are there, without those with a gap where the study leaves them out."""
         named = {knob: name for knob, name in self._answers.roles.items() if name is not None}
         named |= {knob: name for knob, name in (("patient", self.patient), ("site", self.site)) if name is not None}
         grouped = re.compile(self.pattern).groupindex if self.pattern is not None else {}
         named |= {f"attributes[{k}]": name for k, name in enumerate(self.attributes) if name not in grouped}
         rows = read_labels(file, self.separator, self.file, named, files.paths)
-        return rows.without_gaps(asked, self.missing) if self.drop_missing and asked else rows
+        return rows.without_gaps(answers, self.missing) if self.drop_missing and answers else rows
 
     def _labels(self, task: Task | None, rows: LabelRows) -> tuple[Tensor, tuple[str, ...]]:
-        asked = self._asked(task)
-        columns = {name: rows.cells[name] for name in asked}
+        columns = self._asked(task)
+        cells = {name: rows.cells[name] for name in columns}
         if task is None:
-            words = rows.cells[asked[0]]
-            return self._class_numbers(words, rows, asked[0])
+            words = rows.cells[columns[0]]
+            return self._class_numbers(words, rows, columns[0])
         if task.counted and self.classes is not None:
-            if len(asked) != 1:
-                reason = f"classes names the findings that one column lists, and target names {len(asked)}"
+            if len(columns) != 1:
+                reason = f"classes names the findings that one column lists, and target names {len(columns)}"
                 raise Refused(reason, remedy="take classes out: the columns name the findings", where="classes")
-            y = listed_findings(columns[asked[0]], rows.rows, asked[0], self.classes, self.ignore, self.between)
+            y = listed_findings(cells[columns[0]], rows.rows, columns[0], self.classes, self.ignore, self.between)
             return y, self.classes
-        y = task_answers(task, columns, rows.rows, {}, ".", "labels")
-        check_rows(task, y, asked, rows.rows)
-        return y, asked
+        y = task_answers(task, cells, rows.rows, {}, ".", "labels")
+        check_rows(task, y, columns, rows.rows)
+        return y, columns
 
     def _class_numbers(self, words: Sequence[str], rows: LabelRows, name: str) -> tuple[Tensor, tuple[str, ...]]:
         """The class of each picture, by its word in column ``name``."""
