@@ -103,19 +103,28 @@ def _calls(node: ast.AST, loops: dict[str, tuple[str, ...]]) -> Iterator[tuple[a
 def _type(annotation: ast.expr, tree: ast.Module, module: str) -> str:
     if _words(annotation, tree, module):
         return "text"
-    text = ast.unparse(annotation)
-    parts = [part.strip() for part in text.split("|")] if "[" not in text.partition("|")[2] else [text]
-    names = [_TYPES.get(part) if part in _TYPES else _list(part) for part in parts]
+    names = [_type_word(side) for side in _sides(annotation)]
     return " or ".join(name for name in names if name)
 
 
-def _list(text: str) -> str:
+def _sides(annotation: ast.expr) -> list[ast.expr]:
+    """The types of a union ``A | B``, in order; of another annotation itself."""
+    if isinstance(annotation, ast.BinOp):
+        return [*_sides(annotation.left), *_sides(annotation.right)]
+    return [annotation]
+
+
+def _type_word(side: ast.expr) -> str:
+    text = ast.unparse(side)
     if text.startswith("dict["):
         return "table"
-    if text.startswith("tuple[tuple["):
-        return "list of lists"
-    inner = text.removeprefix("tuple[").partition(",")[0]
-    return f"list of {_LISTS[inner]}" if text.startswith("tuple[") and inner in _LISTS else text
+    if isinstance(side, ast.Subscript) and text.startswith("tuple["):
+        inner = side.slice.elts[0] if isinstance(side.slice, ast.Tuple) else side.slice
+        plural = [
+            "lists" if ast.unparse(one).startswith("tuple[") else _LISTS.get(ast.unparse(one)) for one in _sides(inner)
+        ]
+        return f"list of {' or '.join(dict.fromkeys(filter(None, plural)))}" if all(plural) else text
+    return _TYPES.get(text, text)
 
 
 def _words(annotation: ast.expr, tree: ast.Module, module: str) -> tuple[str, ...]:

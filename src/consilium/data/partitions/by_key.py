@@ -34,6 +34,7 @@ class ByKey(Partition):
     added_later: ClassVar[tuple[str, ...]] = ("attribute",)
 
     attribute: str | None = None
+    """Attribute of the records, such as a scanner, that takes the place of the source's key."""
 
     def keyed(self, dataset: Dataset) -> Dataset:
         """``dataset`` by its own keys, or by the attribute's values.

@@ -41,10 +41,15 @@ class GeneratedFindings(Source):
     """
 
     patients: int = 400
+    """Number of patients."""
     pictures: int = 3
+    """Number of pictures of each patient."""
     size: int = 16
+    """Height and width of a picture, in pixels."""
     noise: float = 0.1
+    """Standard deviation of a pixel, in units of the grey range."""
     seed: int = 0
+    """Number of the collection: another seed draws other patients."""
 
     def __post_init__(self) -> None:
         check(self.patients > 0, "patients", self.patients, "a number of patients above 0")

@@ -42,10 +42,15 @@ class GeneratedMasks(Source):
     """
 
     patients: int = 240
+    """Number of patients."""
     slices: int = 3
+    """Number of slices of each patient."""
     size: int = 32
+    """Height and width of a slice, in pixels."""
     noise: float = 0.08
+    """Standard deviation of a pixel, in units of the grey range."""
     seed: int = 0
+    """Number of the collection: another seed draws other patients."""
 
     def __post_init__(self) -> None:
         check(self.patients > 0, "patients", self.patients, "a number of patients above 0")

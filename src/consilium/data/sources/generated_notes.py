@@ -43,8 +43,11 @@ class GeneratedNotes(Source):
     """
 
     records: int = 3000
+    """Number of notes."""
     length: int = 32
+    """Number of words that are read of a note; the rest is left out, and counted."""
     mix: float = 0.4
+    """How often a sentence is of another kind than its note, from 0 to 1."""
 
     def __post_init__(self) -> None:
         check(40 <= self.records <= 1_000_000, "records", self.records, "40 to 1,000,000 notes")

@@ -50,17 +50,29 @@ class Text(Source):
     """
 
     path: str
+    """Your CSV, or the folder with one folder of .txt files for each class."""
     vocabulary: str
+    """Path of a public list of words, one a line; or public (the public slice's words), or records."""
     text: str = "text"
+    """The column of the texts."""
     label: str = "label"
+    """The column of what is to be predicted."""
     site: str | None = None
+    """The column that names the hospital; of a folder, a regular expression that finds it in a file's name."""
     patient: str | None = None
+    """The column that names the patient; of a folder, a regular expression that finds it in a file's name."""
     classes: tuple[str, ...] | None = None
+    """Names of the labels as public constants; left out: read from the records."""
     length: int = 64
+    """Number of words that are read of a text; the rest is left out, and counted."""
     most_words: int = 20_000
+    """Most words of the vocabulary, the most frequent first."""
     separator: str = ","
+    """What parts the columns of a CSV."""
     drop_empty: bool = False
+    """Whether texts without a word are left out, and counted; else they are refused."""
     max_bytes: int = 1_000_000_000
+    """Largest file, or sum of files, that is read."""
 
     def __post_init__(self) -> None:
         check(1 <= self.length <= 10_000, "length", self.length, "1 to 10,000 words")

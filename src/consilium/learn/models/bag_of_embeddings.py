@@ -23,6 +23,7 @@ class BagOfEmbeddings(TextArchitecture):
     """The mean of word vectors of ``width`` numbers, and one linear layer: the least model of text."""
 
     width: int = 32
+    """Length of a word's vector."""
 
     def __post_init__(self) -> None:
         check(1 <= self.width <= 4096, "width", self.width, "1 to 4096 numbers a word")

@@ -31,7 +31,9 @@ class GRU(TextArchitecture):
     """
 
     width: int = 32
+    """Length of a word's vector."""
     hidden: int = 64
+    """Length of the state."""
 
     def __post_init__(self) -> None:
         check(1 <= self.width <= 4096, "width", self.width, "1 to 4096 numbers a word")

@@ -33,7 +33,9 @@ class StoredModule(Architecture):
     """A module that was given as an object, with its first weights."""
 
     path: str
+    """The stored module: its code and first weights, in the study's folder."""
     allow_code: bool = False
+    """Whether the class of the module may be run."""
 
     def configuration(self) -> dict[str, Json]:
         """The file by its digest, wherever the study's folder is."""

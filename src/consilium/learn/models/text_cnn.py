@@ -29,8 +29,11 @@ class TextCNN(TextArchitecture):
     """
 
     width: int = 32
+    """Length of a word's vector."""
     channels: int = 32
+    """Number of filters of each size."""
     windows: tuple[int, ...] = (2, 3, 4)
+    """Sizes of the filters, in words."""
 
     def __post_init__(self) -> None:
         check(1 <= self.width <= 4096, "width", self.width, "1 to 4096 numbers a word")
