@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import copy
 import pytest
 import torch
 from torch import nn
@@ -113,7 +114,7 @@ def run(defence, made: World, seed=0) -> list[torch.Tensor]:
 
 
 def _gradients(defence, made, stream):
-    network = Network(made.module)
+    network = Network(copy.deepcopy(made.module).requires_grad_(True))
     params, buffers = network.start()
     rule, objective = defence.rule(MeanGradient()), defence.objective(TaskLoss(SingleLabel()))
     oracle = rule.oracle(made.records, network, objective, Schedule(1, 1, 8), stream)
