@@ -186,7 +186,7 @@ def test_a_failed_training_is_tried_again_when_the_folder_is_prepared_again(prep
     monkeypatch.setattr(training, "train", breaks)
     worked = work_in(store.folder, quiet=True)
     assert len(worked.outcome.failed) == 4 and worked.last
-    assert Ended.read(store, stage.key).error == "ValueError: odd"
+    assert re.fullmatch(r"ValueError: odd \(test_work\.py:\d+\)", Ended.read(store, stage.key).error)
     monkeypatch.undo()
     assert len(work_in(store.folder, quiet=True).outcome.failed) == 4  # it has ended: workers are no second try
     prepare(Study.of(SMALL).plan(), store, "test")
