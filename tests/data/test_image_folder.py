@@ -72,8 +72,8 @@ def test_masks_beside_pictures_and_unknown_classes_are_said(root):
     picture(root / "well" / "p1_0_mask_1.png")
     picture(root / "Unlabeled" / "5.png")
     assert ImageFolder(str(root), size=5).load().cautions == (
-        "a class is called 'Unlabeled': if it stands for records of which the class is not known, figures count them as "
-        "one class; leave them out, or declare it",
+        "a class is called 'Unlabeled': if it stands for records of which the class is not known, figures count "
+        "them as one class; leave them out, or declare it",
         "2 of 11 pictures are called as masks of others beside them, such as ill/p0_0_mask.png, and are read as "
         "pictures of that class: move masks away",
     )
