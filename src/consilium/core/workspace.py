@@ -28,6 +28,7 @@ _DETERMINISTIC = {
     "torch.nn.modules.linear": set[str](),
     "torch.nn.modules.normalization": set[str](),
     "torch.nn.modules.pooling": {"FractionalMaxPool2d", "FractionalMaxPool3d"},
+    "torch.nn.modules.sparse": set[str](),
     "torch.nn.modules.upsampling": set[str](),
 }
 """Modules of torch whose layers draw no random number in ``forward``, with the exceptions in each."""
@@ -149,12 +150,21 @@ def draws_nothing(module: nn.Module) -> bool:
 
 def unknown_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Path and layer of those that are not known to draw no random number."""
-    return ((path, layer) for path, layer in module.named_modules() if _hooked(layer) or not _is_known(type(layer)))
+    return (
+        (path, layer)
+        for path, layer in module.named_modules()
+        if _hooked(layer) or _rewritten(layer) or not _is_known(type(layer))
+    )
 
 
 def _hooked(layer: nn.Module) -> bool:
     """Whether ``forward`` is not all that a call of ``layer`` does."""
     return bool(layer._forward_hooks or layer._forward_pre_hooks)
+
+
+def _rewritten(layer: nn.Module) -> bool:
+    """Whether ``forward`` writes into the weights: an embedding whose vectors have a greatest norm."""
+    return getattr(layer, "max_norm", None) is not None
 
 
 def _is_known(kind: type) -> bool:

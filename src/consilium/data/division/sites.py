@@ -72,7 +72,13 @@ def gather(
     )
     strata = task.strata(dataset.records.y)
     role = roles(dataset, strata, test=test, public=public, stream=stream)
-    dataset = with_public_words(dataset, role == PUBLIC)
+    if dataset.provisional is not None:
+        settled = with_public_words(dataset, role == PUBLIC)
+        dataset, alike = deduplicate(settled)
+        stays = torch.isin(settled.records.ids, dataset.records.ids)
+        role, strata = role[stays], strata[stays]
+        duplicates |= {f"{place} (alike in public words)": count for place, count in alike.items()}
+        check_whole(settled, dataset, task, "texts alike in public words", "make the public slice or most-words larger")
     test_records = dataset.records.select(role == TEST)
     check_sides(dataset, task, role, tangled, test=test)
     if task.exclusive:

@@ -107,9 +107,7 @@ def _embedding(layer: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 def _set_embedding(layer: Any, tensors: Mapping[str, Tensor]) -> None:
-    layer.set_weight(
-        torch._make_per_channel_quantized_tensor(tensors["codes"], tensors["scales"], tensors["zeros"], 0)
-    )
+    layer.set_weight(torch._make_per_channel_quantized_tensor(tensors["codes"], tensors["scales"], tensors["zeros"], 0))
 
 
 def _set_weight(layer: Any, tensors: Mapping[str, Tensor]) -> None:

@@ -16,7 +16,7 @@ from consilium.core.errors import Refused
 from consilium.core.inputs import PADDING
 from consilium.learn.architecture import Architecture
 
-__all__ = ["TextArchitecture", "word_mask"]
+__all__ = ["TextArchitecture", "word_mask", "word_vectors"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,13 @@ class TextArchitecture(Architecture, ABC):
     @abstractmethod
     def build_text(self, length: int, tokens: int, classes: int) -> nn.Module:
         """A module from x int64 ``(n, length)`` to logits ``(n, classes)``; reads torch's global generator."""
+
+
+def word_vectors(tokens: int, width: int) -> nn.Embedding:
+    """Random first vectors of length about 1: of the scale of the other layers, so that pruning weighs them alike."""
+    embedding = nn.Embedding(tokens, width)
+    nn.init.normal_(embedding.weight, std=width**-0.5)
+    return embedding
 
 
 def word_mask(x: Tensor, like: Tensor) -> Tensor:

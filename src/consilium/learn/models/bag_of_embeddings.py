@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from consilium.core.entry import check
 
-from ._text import TextArchitecture, word_mask
+from ._text import TextArchitecture, word_mask, word_vectors
 
 __all__ = ["BagOfEmbeddings"]
 
@@ -35,7 +35,7 @@ class BagOfEmbeddings(TextArchitecture):
 class _Bag(nn.Module):
     def __init__(self, tokens: int, width: int, classes: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(tokens, width)
+        self.embedding = word_vectors(tokens, width)
         self.output = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:

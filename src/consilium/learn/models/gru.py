@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from consilium.core.entry import check
 
-from ._text import TextArchitecture, word_mask
+from ._text import TextArchitecture, word_mask, word_vectors
 
 __all__ = ["GRU"]
 
@@ -45,7 +45,7 @@ class GRU(TextArchitecture):
 class _GRU(nn.Module):
     def __init__(self, length: int, tokens: int, width: int, hidden: int, classes: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(tokens, width)
+        self.embedding = word_vectors(tokens, width)
         self.of_word = nn.Linear(width, 3 * hidden)
         self.of_state = nn.Linear(hidden, 3 * hidden)
         self.output = nn.Linear(hidden, classes)

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from consilium.core.entry import check
 
-from ._text import TextArchitecture, word_mask
+from ._text import TextArchitecture, word_mask, word_vectors
 
 __all__ = ["TextCNN"]
 
@@ -47,7 +46,7 @@ class TextCNN(TextArchitecture):
 class _TextCNN(nn.Module):
     def __init__(self, tokens: int, width: int, channels: int, windows: tuple[int, ...], classes: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(tokens, width)
+        self.embedding = word_vectors(tokens, width)
         self.convolutions = nn.ModuleList([nn.Conv1d(width, channels, size) for size in windows])
         self.outputs = nn.ModuleList([nn.Linear(channels, classes, bias=i == 0) for i in range(len(windows))])
         self.windows = windows
@@ -56,7 +55,7 @@ class _TextCNN(nn.Module):
         embedded = self.embedding(x)
         mask = word_mask(x, embedded)
         words, there = (embedded * mask).transpose(1, 2), mask.transpose(1, 2)
-        answers: Tensor | float = 0.0
+        answers = mask.sum(1) * 0.0  # zeros (n, 1)
         for size, convolution, output in zip(self.windows, self.convolutions, self.outputs, strict=True):
             filtered = F.relu(convolution(F.pad(words, (0, size - 1))))
             answers = answers + output(F.adaptive_max_pool1d(filtered * there, 1).flatten(1))
