@@ -61,4 +61,5 @@ class _TextCNN(nn.Module):
         for size, convolution, output in zip(self.windows, self.convolutions, self.outputs, strict=True):
             filtered = F.relu(convolution(F.pad(words, (0, size - 1))))
             parts.append(output(F.adaptive_max_pool1d(filtered * there, 1).flatten(1)))
-        return functools.reduce(torch.add, parts)
+        answers: Tensor = functools.reduce(torch.add, parts)
+        return answers
