@@ -48,10 +48,10 @@ def own_net(tmp_path, monkeypatch):
 
 
 GRU = {"kind": "gru", "width": 4, "hidden": 4}
-INT8, PRUNE = {"kind": "static-int8"}, {"kind": "prune", "sparsity": 0.5}
+INT8, PRUNE = {"kind": "static-int8"}, {"kind": "prune", "sparsity": 0.3}
 CASES = {
-    "text-cnn": ({"compression": [INT8, PRUNE]}, [{"kind": "rmia", "shadows": 2}, "blind", "label-gap"]),
-    "bag-of-embeddings": ({"privacy": DP}, ["loss-threshold", "one-run-audit", "one-run-gradient"]),
+    "text-cnn": ({"compression": [INT8, PRUNE]}, ["blind", "label-gap"]),
+    "bag-of-embeddings": ({"privacy": DP}, [{"kind": "rmia", "shadows": 2}, "one-run-audit", "one-run-gradient"]),
     "gru": ({"privacy": DP}, ["loss-trajectory", "update-alignment", {"kind": "lira", "shadows": 2}]),
 }
 
@@ -76,12 +76,12 @@ def test_a_study_of_notes_runs_from_the_grammar_to_the_figures_and_is_loaded_aga
         sizes[evidence["cell"]["arm"]] = next(m["value"] for m in evidence["cost"] if m["name"] == "bytes")
         recipe = json.loads((results.folder / "models" / evidence["model"] / "recipe.json").read_text())
         assert recipe["tokens"] == 263
-    assert name != "text-cnn" or sizes["static-int8"] < sizes["none"] / 2
+    assert name != "text-cnn" or sizes["static-int8"] < sizes["none"]
 
 
 def test_words_are_learned(tmp_path):
     """Of a note without other kinds' sentences its words tell the kind."""
-    notes, bag = {**NOTES, "mix": 0.0, "records": 600}, {"kind": "bag-of-embeddings", "width": 8}
+    notes, bag = {**NOTES, "mix": 0.0, "records": 600, "length": 32}, {"kind": "bag-of-embeddings", "width": 8}
     results = study(
         data=notes, model=bag, federation={"kind": "fed-avg", "rounds": 8, "lr": 5.0, "local-epochs": 4, "batch": 32}
     ).run(tmp_path, quiet=True)

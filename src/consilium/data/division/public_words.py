@@ -37,14 +37,14 @@ def with_public_words(dataset: Dataset, public: Tensor) -> Dataset:
     x, every = dataset.records.x, provisional.every
     counts = torch.bincount(x[public].flatten(), minlength=every.tokens)
     first = every.tokens - len(every.words)
-    found = Counter({word: int(n) for word, n in zip(every.words, counts[first:].tolist(), strict=True) if n})
-    if not found:
+    present = Counter({word: int(n) for word, n in zip(every.words, counts[first:].tolist(), strict=True) if n})
+    if not present:
         raise Refused(
             'vocabulary = "public" takes the words of the public slice, and that has none',
             remedy="set data.public to the share to take out before partition, or name a list of words",
             where="vocabulary",
         )
-    settled = Vocabulary(most_frequent(found, provisional.most), "the public slice")
+    settled = Vocabulary(most_frequent(present, provisional.most), "the public slice")
     inputs = settled.inputs(
         x.shape[1], patients=dataset.inputs.patients, classes_declared=dataset.inputs.classes_declared
     )

@@ -141,12 +141,12 @@ class Text(Source):
         for kind, groups in (("site", texts.sites), ("class", texts.labels)):
             if groups:
                 check_none_lost(what, groups, [groups[k] for k in keep], "fill in these texts", kind)
-        spoken, kept = texts.select(keep), [words[k] for k in keep]
-        sites, kept_sites = texts.sites or [""] * len(words), spoken.sites or [""] * len(keep)
-        cut = [site for site, one in zip(kept_sites, kept, strict=True) if len(one) > self.length]
+        spoken, rest = texts.select(keep), [words[k] for k in keep]
+        sites, rest_sites = texts.sites or [""] * len(words), spoken.sites or [""] * len(keep)
+        cut = [site for site, one in zip(rest_sites, rest, strict=True) if len(one) > self.length]
         return (
             spoken,
-            kept,
+            rest,
             (
                 *by_site(what, [sites[number] for number in silent]),
                 *by_site(f"texts cut to their first {self.length} words", cut),
