@@ -1,9 +1,12 @@
 """The page as text: self-contained, escaped, honest about what it leaves out, and equal to the table."""
 
+import base64
 import csv
+import hashlib
 import json
 import re
 import shutil
+import zlib
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -11,6 +14,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from consilium.core.finding import Measure
+from consilium.report.analyse.columns import columns
+from consilium.report.analyse.matrix_columns import main_columns, other_columns
 from consilium.report.analyse.summary import rows
 from consilium.report.load.numbers import number
 from consilium.report.load.read import read_study
@@ -70,6 +76,63 @@ def test_a_planted_load_is_found():
     assert (found.loads, found.handlers) == (["https://example.org/x.png"], ["onload"])
 
 
+def test_the_library_is_packed_and_the_policy_knows_what_comes_out(copy):
+    text = write_page(copy).read_text(encoding="utf-8")
+    packed = re.search(r'<script type="text/plain" id="plotly-source">(.*?)</script>', text, re.S)[1]
+    source = zlib.decompress(base64.b64decode(packed))
+    assert base64.b64encode(hashlib.sha256(source).digest()).decode() in text and len(packed) < len(source) / 2
+
+
+def test_the_answer_comes_first_then_the_effects_then_the_claims(page):
+    places = [page.index(text) for text in ('<section id="answer">', '<section id="effects">', 'id="statement"')]
+    assert places == sorted(places) and places[-1] < page.index('<section id="matrix">')
+    said = re.search(r'<dl class="answer">(.*?)</dl>', page, re.S)[1]
+    assert "points of accuracy" in said and "failed or are missing" in said
+
+
+def test_the_matrix_keeps_what_fits_and_the_rest_stands_below(study, page):
+    every = rows(study)
+    main, others = main_columns(study, every), other_columns(study, every)
+    assert [c.key for c in main] == [
+        "accuracy", "epsilon", "worst_case", "mia_advantage", "bytes", "latency_ratio", "bytes_up_per_round_site",
+    ]  # fmt: skip
+    assert {c.key for c in main} | {c.key for c in others} == {c.key for c in columns(study)}
+    tables = re.findall(r'<table id="(?:matrix|more)-table".*?</table>', page, re.S)
+    for column in columns(study):
+        assert [f'<td data-column="{column.key}"' in table for table in tables] == [column in main, column in others]
+
+
+def test_a_figure_that_differs_from_accuracy_stays_in_the_matrix(study):
+    cells = [
+        replace(c, utility=tuple(replace(m, value=0.5) if m.name == "balanced_accuracy" else m for m in c.utility))
+        for c in study.evidence
+    ]
+    apart = replace(study, evidence=tuple(cells))
+    assert "balanced_accuracy" in [c.key for c in main_columns(apart, rows(apart))]
+
+
+def test_distances_are_not_cut_at_one(study):
+    """An HD95 of 5 px with an interval of 3 to 8 was once shown as 3 to 1."""
+    cells = [replace(c, utility=(*c.utility, Measure("hd95", 5.0, 3.0, 8.0, None, 40, "px"))) for c in study.evidence]
+    one = replace(study, seeds=(0,), evidence=tuple(c for c in cells if c.seed == 0))
+    assert (rows(one)[0].figures["hd95"].low, rows(one)[0].figures["hd95"].high) == (3.0, 8.0)
+
+
+def test_under_attack_only_paired_differences_are_coloured(one_seed):
+    """Beyond the paired interval from the first arm: that arm has no colour, and nor has a copy of it."""
+    evasion = heat_groups(one_seed, rows(one_seed))[0]
+    assert {cell.tile.background for cell in evasion.cells[0]} == {""}
+    tiles = [cell.tile for line in evasion.cells for cell in line]
+    assert any(tile.background for tile in tiles)
+    assert all(not tile.background for tile in tiles if "not measurable: no colour" in tile.title)
+    assert all("Against A: " in tile.title for tile in tiles if tile.background)
+    first = one_seed.arm_cells("none", "none")[0]
+    cells = [replace(c, attacks=first.attacks) if c.arm == "adversarial-training" else c for c in one_seed.evidence]
+    alike = replace(one_seed, evidence=tuple(cells))
+    line = next(i for i, row in enumerate(rows(alike)) if row.arm.name == "adversarial-training")
+    assert {cell.tile.background for cell in heat_groups(alike, rows(alike))[0].cells[line]} == {""}
+
+
 def test_text_of_a_study_cannot_run(page, injected):
     assert injected not in page and "<img src=x" not in page
     assert "&lt;script&gt;alert" in page
@@ -108,7 +171,9 @@ def test_every_section_stands(page):
 
 
 def test_no_promise_without_its_statement(page):
+    """The word stands once, where a reader is told not to use it."""
     text = re.sub(r"<style>.*?</style>|<script.*?</script>|<[^>]+>", " ", page, flags=re.S)
+    text = text.replace("Do not release these models as private: their noise can be recomputed from the seed.", "", 1)
     assert not re.search(r"\b(private|secure)", text, re.I)
 
 

@@ -1,13 +1,16 @@
 """Sentences and numbers: what is claimed stands in full, and nothing more is promised."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from consilium.core.finding import Measure
 from consilium.evidence.privacy import ClaimEvidence
 from consilium.report.load.numbers import interval, number, style_of
-from consilium.report.render.claim_text import claim_sentence, join_words, privacy_statement, question
+from consilium.report.render.claim_text import claim_sentence, join_words, privacy_statement, question, right_answer
+from consilium.report.render.law_words import LAWS, linked_laws
 
 
 def test_a_claim_is_one_sentence_with_all_its_parts(study):
@@ -36,7 +39,9 @@ def test_what_a_claim_leaves_open_is_said_to_be_open():
 def test_the_statement_says_that_the_folder_has_no_epsilon(study):
     said = " ".join(privacy_statement(study))
     assert "holds for one released model" in said and "no finite epsilon" in said
-    assert "30 models" in said and "replayable" in said
+    assert "30 models" in said and said.startswith(
+        "Do not release these models as private: their noise can be recomputed"
+    )
 
 
 def test_claims_alone_are_still_not_composed(study):
@@ -45,9 +50,36 @@ def test_claims_alone_are_still_not_composed(study):
     assert "was not computed" in said and "no finite epsilon is claimed" in said
 
 
+def test_secret_noise_is_no_reason_not_to_release(study):
+    cells = [
+        replace(c, privacy=replace(c.privacy, claims=tuple(replace(x, noise="secret") for x in c.privacy.claims)))
+        for c in study.evidence
+    ]
+    assert "Do not release" not in " ".join(privacy_statement(replace(study, evidence=tuple(cells))))
+
+
+def test_what_counts_as_right_is_the_tasks(study):
+    assert right_answer(study) == ""
+    masks = replace(study, resolved={"data": {"task": {"kind": "masks", "threshold": 0.7}}})
+    assert (
+        right_answer(masks) == "Accuracy counts the records that are right as the task masks has it (threshold = 0.7)."
+    )
+
+
+def test_laws_are_links_with_their_words_and_other_text_is_escaped():
+    assert linked_laws("<b> (LAWS 14)").startswith('&lt;b&gt; (<a href="#laws-14" data-tip="A claim is of one released')
+    assert linked_laws("LAWS 99 & more") == "LAWS 99 &amp; more"
+    written = (Path(__file__).parents[2] / "docs/explanation/laws.md").read_text(encoding="utf-8")
+    assert {int(number) for number in re.findall(r"^\| (\d+) \|", written, re.M)} <= set(LAWS)
+
+
 def test_the_question_names_the_axes_or_is_the_studys_own(study):
     assert question(study).startswith("What do privacy (dp-sgd), compression (static-int8 or prune) and robustness")
-    assert "5 sites train one resnet9 on digits" in question(study)
+    assert "5 sites train one model (resnet9) on digits" in question(study)
+    table = replace(study, data=replace(study.data, name="table"))
+    assert question(table).endswith("when 5 sites train one model (resnet9) on their tables?")
+    alone = replace(table, data=replace(table.data, sites=("a",)))
+    assert question(alone).endswith("when one model (resnet9) is trained on tables?")
     assert question(replace(study, question="Why?")) == "Why?"
     assert "take from it" in question(replace(study, axes={}))
 

@@ -86,9 +86,8 @@ def _infection(study: StudyRecord, label: str) -> str:
 
 def _why(effect: Effect, quieter: Sequence[str], study: StudyRecord) -> str:
     """A model with noise may look better infected: the corrupted site adds none."""
-    better = any(
-        change is not None and change.mean > 0 and column.better == "high" for column, change in _parts(study, effect)
-    )
+    parts = [(column, change) for column, change in _parts(study, effect) if column.group == "Utility"]
+    better = any(change is not None and change.mean > 0 for _, change in parts)
     if not better or effect.label not in quieter:
         return ""
     return " Arms with noise may look better infected: the corrupted site obeys no defence, so it adds none."

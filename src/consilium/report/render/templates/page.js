@@ -60,6 +60,7 @@
   // ---- boxes that scroll sideways say so ----------------------------------------------------------------------------
   const sideways = () => all(".scroll").forEach((box) => box.classList.toggle("more", box.scrollWidth > box.clientWidth + 1));
   addEventListener("resize", sideways);
+  addEventListener("toggle", sideways, true);  // a table in closed details has no width
 
   // ---- plots --------------------------------------------------------------------------------------------------------
   // The library lies in the page compressed (zlib, base64): it is unpacked once and run when a plot is first seen.
