@@ -29,7 +29,8 @@ def background(count: int, size: int, generator: torch.Generator) -> Tensor:
     row, column = grid(size)
     waves = torch.zeros(count, size, size, dtype=torch.float64)
     for _ in range(3):
-        rows, columns, phase = (draws(count, *ends, generator) for ends in ((-1.5, 1.5), (-1.5, 1.5), (0, 1)))
+        rows, columns = (draws(count, -1.5, 1.5, generator) for _ in range(2))
+        phase = draws(count, 0, 1, generator)
         waves += 0.05 * torch.cos(2 * math.pi * (rows * row + columns * column + phase))
     return waves
 

@@ -19,7 +19,7 @@ from .effects import Effect
 from .leak_sentences import audit_sentences, membership_sentences
 from .sentence import Sentence
 from .summary import Row
-from .wording import counted, figure_words, joined
+from .wording import count_words, figure_words, join_words
 
 __all__ = ["answer"]
 
@@ -49,7 +49,7 @@ def _accepted(study: StudyRecord) -> list[Sentence]:
         return []
     verdicts = dict.fromkeys(line.verdict for line in view.lines)
     counts = [f"{sum(line.verdict == verdict for line in view.lines)} {verdict}" for verdict in verdicts]
-    return [Sentence("accept", f"Of {counted(len(view.lines), 'verdict')}: {joined(counts)}.")]
+    return [Sentence("accept", f"Of {count_words(len(view.lines), 'verdict')}: {join_words(counts)}.")]
 
 
 def _level(study: StudyRecord, every: Sequence[Row]) -> list[Sentence]:
@@ -62,7 +62,7 @@ def _level(study: StudyRecord, every: Sequence[Row]) -> list[Sentence]:
     parts = [part for part in (_score(study, row), _accuracy(row), _attacked(study, row)) if part]
     count = len([cell for cell in row.cells if cell.judged])
     seeds = f" Means over {count} seeds." if count > 1 else ""
-    text = f"{who} {joined(parts) or 'has no figure'}.{seeds}"
+    text = f"{who} {join_words(parts) or 'has no figure'}.{seeds}"
     if row.collapsed:
         text += " It answers nearly all records alike (collapsed), so what it withstands means nothing."
     return [Sentence("level", text)]
@@ -84,7 +84,7 @@ def _accuracy(row: Row) -> str:
         return ""
     if figure.value is None:
         return f"has no accuracy ({figure.reason})"
-    return f"has accuracy {figure_words(figure)} on {counted(figure.n, 'test record')}"
+    return f"has accuracy {figure_words(figure)} on {count_words(figure.n, 'test record')}"
 
 
 def _attacked(study: StudyRecord, row: Row) -> str:
@@ -106,10 +106,12 @@ def _missing(study: StudyRecord, every: Sequence[Row]) -> list[Sentence]:
     lost = [cell for cell in study.evidence if not cell.ok]
     refused = [row for row in clean if row.status == "refused"]
     collapsed = [row for row in clean if row.collapsed]
-    parts = [f"{len(lost)} of {counted(len(study.evidence), 'model')} failed or are missing"] if lost else []
-    parts += [f"{counted(len(refused), 'arm')} {'was' if len(refused) == 1 else 'were'} refused"] if refused else []
+    parts = [f"{len(lost)} of {count_words(len(study.evidence), 'model')} failed or are missing"] if lost else []
+    parts += [f"{count_words(len(refused), 'arm')} {'was' if len(refused) == 1 else 'were'} refused"] if refused else []
     named = [f"{row.code} ({row.arm.name})" for row in collapsed[:_NAMED]]
     named += [f"{len(collapsed) - _NAMED} more"] if len(collapsed) > _NAMED else []
     one = "is" if len(collapsed) == 1 else "are"
-    parts += [f"{joined(named)} collapsed to nearly one answer and {one} not ranked under attack"] if collapsed else []
-    return [Sentence("missing", f"{joined(parts)}: the figures are of the others.")] if parts else []
+    parts += (
+        [f"{join_words(named)} collapsed to nearly one answer and {one} not ranked under attack"] if collapsed else []
+    )
+    return [Sentence("missing", f"{join_words(parts)}: the figures are of the others.")] if parts else []

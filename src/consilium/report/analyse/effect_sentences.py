@@ -10,7 +10,7 @@ from consilium.report.load.records import CellRecord, StudyRecord
 from .columns import TableColumn, measure_of
 from .effects import Change, Effect, changed, less_noise
 from .sentence import Sentence
-from .wording import amount, change_words, counted, joined, name_in_words
+from .wording import amount, change_words, count_words, join_words, name_in_words
 
 __all__ = ["choice_sentences", "infection_sentences"]
 
@@ -23,10 +23,10 @@ _VERBS = {"gain": "improves", "loss": "worsens"}
 
 def choice_sentences(study: StudyRecord, shown: Sequence[Effect]) -> tuple[Sentence, ...]:
     """One for each effect of a choice; where there are more than four, one for each figure that counts them."""
-    chosen = [effect for effect in shown if effect.axis != "infection"]
-    if len(chosen) <= _MOST:
-        return tuple(Sentence(one.axis, _sentence(study, one, f"{one.label}{_epsilon(study, one)}")) for one in chosen)
-    counts = [_counts(column, chosen) for column in _told(study) if column.style == "share"]
+    choices = [effect for effect in shown if effect.axis != "infection"]
+    if len(choices) <= _MOST:
+        return tuple(Sentence(one.axis, _sentence(study, one, f"{one.label}{_epsilon(study, one)}")) for one in choices)
+    counts = [_counts(column, choices) for column in _told(study) if column.style == "share"]
     return tuple(Sentence("choices", text) for text in counts if text)
 
 
@@ -43,7 +43,7 @@ def infection_sentences(study: StudyRecord, shown: Sequence[Effect]) -> tuple[Se
 def _sentence(study: StudyRecord, effect: Effect, subject: str) -> str:
     parts = [(column, change) for column, change in _parts(study, effect) if change is not None]
     pairs = max((change.pairs for _, change in parts), default=0)
-    return f"{subject} {change_words(parts)}; {counted(pairs, 'pair')}{_records(study)}."
+    return f"{subject} {change_words(parts)}; {count_words(pairs, 'pair')}{_records(study)}."
 
 
 def _parts(study: StudyRecord, effect: Effect) -> list[tuple[TableColumn, Change | None]]:
@@ -64,12 +64,12 @@ def _records(study: StudyRecord) -> str:
 def _epsilon(study: StudyRecord, effect: Effect) -> str:
     """The epsilon that only the models with this choice claim."""
     clean = [cell for cell in study.evidence if cell.judged and cell.infected_by == "none"]
-    chosen = [cell for cell in clean if cell.choices.get(effect.axis) == effect.label]
+    cells = [cell for cell in clean if cell.choices.get(effect.axis) == effect.label]
     plain = [cell for cell in clean if cell.choices.get(effect.axis) == study.axes[effect.axis][0]]
-    values = [_claimed(cell) for cell in chosen]
+    values = [_claimed(cell) for cell in cells]
     if not values or None in values or any(_claimed(cell) is not None for cell in plain):
         return ""
-    units = {cell.privacy.unit for cell in chosen}
+    units = {cell.privacy.unit for cell in cells}
     unit = f" per {units.pop()}" if len(units) == 1 and "" not in units else ""
     return f" at ε = {number(max(value for value in values if value is not None), 'epsilon')}{unit}"
 
@@ -81,7 +81,7 @@ def _claimed(cell: CellRecord) -> float | None:
 def _infection(study: StudyRecord, label: str) -> str:
     counts = {len(cell.corrupted) for cell in study.evidence if cell.infected_by == label and cell.corrupted}
     sites = len(study.data.sites)
-    return f"{label} at {counts.pop()} of {counted(sites, 'site')}" if len(counts) == 1 and sites else label
+    return f"{label} at {counts.pop()} of {count_words(sites, 'site')}" if len(counts) == 1 and sites else label
 
 
 def _why(effect: Effect, quieter: Sequence[str], study: StudyRecord) -> str:
@@ -93,19 +93,21 @@ def _why(effect: Effect, quieter: Sequence[str], study: StudyRecord) -> str:
     return " Arms with noise may look better infected: the corrupted site obeys no defence, so it adds none."
 
 
-def _counts(column: TableColumn, chosen: Sequence[Effect]) -> str:
+def _counts(column: TableColumn, choices: Sequence[Effect]) -> str:
     """How many choices change the figure, which way, and by how much at the least and at the most."""
-    changes = [(effect.label, effect.changes.get(column.key)) for effect in chosen]
+    changes = [(effect.label, effect.changes.get(column.key)) for effect in choices]
     known = [(label, change) for label, change in changes if change is not None]
     parts = []
     for way, verb in _VERBS.items():
         some = sorted((c for c in known if c[1].way(column) == way), key=lambda pair: abs(pair[1].mean))
         if some:
             ends = amount(some[-1][1]) if len(some) == 1 else f"{amount(some[0][1])} up to {amount(some[-1][1])}"
-            parts.append(f"{len(some)} {verb if len(some) == 1 else verb[:-1]} it, by {ends}: {joined(_labels(some))}")
+            parts.append(
+                f"{len(some)} {verb if len(some) == 1 else verb[:-1]} it, by {ends}: {join_words(_labels(some))}"
+            )
     rest = len(known) - sum(change.way(column) in _VERBS for _, change in known)
     parts += [f"{rest} {'has' if rest == 1 else 'have'} no measurable effect or a mixed one"] if rest else []
-    return f"Of {counted(len(known), 'choice')}, on {name_in_words(column)}: {'; '.join(parts)}." if known else ""
+    return f"Of {count_words(len(known), 'choice')}, on {name_in_words(column)}: {'; '.join(parts)}." if known else ""
 
 
 def _labels(some: Sequence[tuple[str, Change]]) -> list[str]:

@@ -15,7 +15,7 @@ from .audits import audits
 from .columns import TableColumn, columns
 from .sentence import Sentence
 from .summary import Figure, Row, inverted
-from .wording import counted, figure_words, joined
+from .wording import count_words, figure_words, join_words
 
 __all__ = ["audit_sentences", "membership_sentences"]
 
@@ -40,7 +40,7 @@ def membership_sentences(study: StudyRecord, every: Sequence[Row]) -> tuple[Sent
     text = " ".join([*_signals(above, len(arms)), *_inversions(below, len(arms))]) or _nothing(known, len(arms))
     text += " Of twenty arms without a leak one or two would show as much." if len(arms) > 1 and above + below else ""
     lacking = len(judged) - len(arms)
-    text += f" {counted(lacking, 'arm')} {'has' if lacking == 1 else 'have'} no figure." if lacking else ""
+    text += f" {count_words(lacking, 'arm')} {'has' if lacking == 1 else 'have'} no figure." if lacking else ""
     return (Sentence("membership", text),)
 
 
@@ -53,9 +53,9 @@ def audit_sentences(study: StudyRecord) -> tuple[Sentence, ...]:
     largest = max(claimed or every, key=lambda audit: (audit.exceeded, audit.epsilon))
     bound = f"the largest lower bound of ε is {number(largest.epsilon, 'audited')}"
     if not claimed:
-        return (Sentence("audit", f"{counted(len(every), 'audit')} of models without a claim: {bound}."),)
+        return (Sentence("audit", f"{count_words(len(every), 'audit')} of models without a claim: {bound}."),)
     beside = f"{bound}, beside a claim of {number(largest.claimed, 'epsilon')}"
-    broken, of = sum(audit.exceeded for audit in claimed), counted(len(claimed), "audited claim")
+    broken, of = sum(audit.exceeded for audit in claimed), count_words(len(claimed), "audited claim")
     text = f"{broken} of {of} broken" if broken else f"None of {of} is broken, which proves none"
     return (Sentence("audit", f"{text}: {beside}."),)
 
@@ -88,7 +88,7 @@ def _where(cases: Sequence[_Case], arms: int) -> str:
     of_arms = {row.code: row for row, _, _ in cases}
     names = [f"{one.code} ({one.arm.name})" for one in list(of_arms.values())[:_NAMED]]
     names += [f"{len(of_arms) - _NAMED} more"] if len(of_arms) > _NAMED else []
-    return "the model" if arms == 1 else f"{len(of_arms)} of {arms} clean arms, {joined(names)}"
+    return "the model" if arms == 1 else f"{len(of_arms)} of {arms} clean arms, {join_words(names)}"
 
 
 def _largest(cases: Sequence[_Case], arms: int) -> str:

@@ -14,18 +14,18 @@ from .columns import TableColumn
 from .effects import Change
 from .summary import Figure
 
-__all__ = ["amount", "change_words", "counted", "figure_words", "joined", "limits", "name_in_words"]
+__all__ = ["amount", "change_words", "count_words", "figure_words", "join_words", "limits", "name_in_words"]
 
 _LEAST = 0.05
 """Relative changes of size below this are left to the table."""
 
 
-def joined(words: Sequence[str], last: str = "and") -> str:
+def join_words(words: Sequence[str], last: str = "and") -> str:
     """a, b and c."""
     return f" {last} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def counted(count: int, what: str) -> str:
+def count_words(count: int, what: str) -> str:
     """3 records, 1 record."""
     return f"{count:,} {what}{'s' * (count != 1)}"
 
@@ -68,7 +68,7 @@ def change_words(shown: Sequence[tuple[TableColumn, Change]]) -> str:
     """What a choice does to each of the columns, as the rest of a sentence whose subject is the choice."""
     clauses = [_of_way("costs", "loss", shown), _of_way("gains", "gain", shown), *_leakage(shown), *_relative(shown)]
     clauses += [_open(shown), _mixed(shown), *_unknown(shown)]
-    return joined([clause for clause in clauses if clause]) or "changes none of the figures"
+    return join_words([clause for clause in clauses if clause]) or "changes none of the figures"
 
 
 def _shares(shown: Sequence[tuple[TableColumn, Change]]) -> list[tuple[TableColumn, Change]]:
@@ -78,7 +78,7 @@ def _shares(shown: Sequence[tuple[TableColumn, Change]]) -> list[tuple[TableColu
 def _of_way(verb: str, way: str, shown: Sequence[tuple[TableColumn, Change]]) -> str:
     parts = [(column, change) for column, change in _shares(shown) if change.way(column) == way]
     texts = [amount(change).replace(" points", f" points of {name_in_words(column)}", 1) for column, change in parts]
-    return f"{verb} {joined(texts)}" if texts else ""
+    return f"{verb} {join_words(texts)}" if texts else ""
 
 
 def _leakage(shown: Sequence[tuple[TableColumn, Change]]) -> list[str]:
@@ -103,7 +103,7 @@ def _open(shown: Sequence[tuple[TableColumn, Change]]) -> str:
         for column, change in shown
         if not change.relative and change.way(column) in ("open", "equal")
     ]
-    return f"has no measurable effect on {joined(texts, 'or')}" if texts else ""
+    return f"has no measurable effect on {join_words(texts, 'or')}" if texts else ""
 
 
 def _mixed(shown: Sequence[tuple[TableColumn, Change]]) -> str:
@@ -113,7 +113,7 @@ def _mixed(shown: Sequence[tuple[TableColumn, Change]]) -> str:
         for column, change in shown
         if not change.relative and change.way(column) == "mixed"
     ]
-    return f"has no consistent effect, as pairs disagree, on {joined(texts, 'or')}" if texts else ""
+    return f"has no consistent effect, as pairs disagree, on {join_words(texts, 'or')}" if texts else ""
 
 
 def _unknown(shown: Sequence[tuple[TableColumn, Change]]) -> list[str]:

@@ -52,6 +52,10 @@ _NAMES = {
 }
 
 
+_WITHOUT_CHANCE = ("mean_linf", "mean_l2")
+"""Sizes of a change: 0 is no change, and nobody's guess."""
+
+
 @dataclass(frozen=True)
 class Line:
     """A measure written out; ``why`` it is one to look at."""
@@ -195,7 +199,7 @@ def _line(measure: Measure) -> Line:
         name=_NAMES.get(measure.name) or measure.name.replace("_", " "),
         value=number(measure.value, style),
         between=interval(measure.low, measure.high, style),
-        chance="" if measure.chance is None else number(measure.chance, style),
+        chance="" if measure.chance is None or measure.name in _WITHOUT_CHANCE else number(measure.chance, style),
         n=f"{measure.n:,}" if measure.n else "",
         reason=_below_chance(measure) or measure.reason,
         why=WHY.get(measure.name.partition("[")[0], ""),

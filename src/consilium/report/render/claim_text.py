@@ -6,14 +6,13 @@ adjectives that claim more are not used.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from consilium.core.rounding import round_down
 from consilium.evidence.privacy import ClaimEvidence
+from consilium.report.analyse.wording import join_words
 from consilium.report.load.numbers import number
 from consilium.report.load.records import StudyRecord
 
-__all__ = ["claim_sentence", "join_words", "privacy_statement", "question", "right_answer"]
+__all__ = ["claim_sentence", "privacy_statement", "question", "right_answer"]
 
 _REPLAYABLE = "replayable: the claim holds for the mechanism, not for this artefact: its noise seed is known"
 _RECOMPUTED = (
@@ -22,11 +21,6 @@ _RECOMPUTED = (
 )
 _UNNAMED = {"table": "their tables", "npz": "their arrays", "image-folder": "their pictures"}
 """Sources whose name says nothing of the data."""
-
-
-def join_words(words: Sequence[str], last: str = "and") -> str:
-    """a, b and c."""
-    return f" {last} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def question(study: StudyRecord) -> str:
