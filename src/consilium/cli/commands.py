@@ -82,7 +82,7 @@ def start_study(
     ] = None,
     as_json: _Json = False,
 ) -> None:
-    """Write a study of your own data: names of columns and files are in it, never a value; fill in the lines it marks."""
+    """Write a study of your own data: names of columns and files, never a value of a record; fill in what it marks."""
     with guarded(as_json):
         from .new_study import write_study
 

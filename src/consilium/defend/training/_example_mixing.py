@@ -17,12 +17,11 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from consilium.core.errors import Unlawful
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
-from consilium.learn.custom_code import has_custom_code
+from consilium.learn.custom_code import group_norm, has_custom_code
 from consilium.learn.per_example.independence import TRAINING_SIZES, dependence, outlying, varied
 
 __all__ = ["refuse_mixing"]
 
-_REMEDY = 'use GroupNorm (model.norm = "group")'
 _NUDGE = 0.05
 """Weights are perturbed by this, so that no layer is at zero; as in the proof of per-example gradients."""
 _passed: WeakKeyDictionary[Network, set[tuple[int, ...]]] = WeakKeyDictionary()
@@ -43,7 +42,7 @@ def _refuse_mixing(network: Network, shape: tuple[int, ...]) -> None:
                 f"{type(module).__name__} ({name or 'the model'}) mixes the examples of a batch, and its running "
                 "statistics would leave the site without noise",
                 law=5,
-                remedy=_REMEDY,
+                remedy=group_norm(network.template),
             )
     with scoped(Stream(0, ("one-by-one",))), torch.no_grad():
         _probe(network, shape)
@@ -59,7 +58,7 @@ def _probe(network: Network, shape: tuple[int, ...]) -> None:
         raise Unlawful(
             "an answer depends on the other examples of its batch, so clipping each bounds nothing",
             law=5,
-            remedy=_REMEDY,
+            remedy="answer each record by itself: without a mean, a rank or a norm over the batch",
         )
     after = buffers.clone()
     network.logits(params, after, one, training=True)
