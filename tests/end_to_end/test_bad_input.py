@@ -327,7 +327,7 @@ def test_files_may_not_grow(consilium_cli, as_toml, tmp_path):
     (tmp_path / "study.toml").write_text(as_toml(SMALL | {"model": {"kind": "mlp", "hidden": 64}}))
     done = consilium_cli("run", "study.toml", "--json", cwd=tmp_path, most_bytes=6000)
     assert done.code == 3 and "Traceback" not in done.err
-    assert "free disk space and run again" in done.err
+    assert "Free disk space and run again" in done.err
     assert json.loads(done.out)
     done = consilium_cli("run", "study.toml", "--json", cwd=tmp_path)
     assert done.code == 0 and done.json["failed"] == {}
@@ -349,7 +349,7 @@ def test_a_full_disk(consilium_cli, as_toml, tmp_path, full_disk):
     (tmp_path / "study.toml").write_text(as_toml(SMALL | {"seeds": list(range(6))}))
     done = consilium_cli("run", "study.toml", "--out", full_disk, "--json", cwd=tmp_path)
     assert done.code == 3 and "Traceback" not in done.err, done.err
-    assert "No space left on device" in done.err and "free disk space" in done.err
+    assert "No space left on device" in done.err and "Free disk space" in done.err
     kept = {p: p.read_bytes() for p in full_disk.rglob("evidence.json") if '"status": "ok"' in p.read_text()}
     trained = len([p for p in full_disk.rglob("training.json") if '"status": "ok"' in p.read_text()])
     assert trained
