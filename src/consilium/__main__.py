@@ -23,7 +23,7 @@ def main() -> None:
 
 
 def _early(*_: object) -> None:
-    os.write(2, b"consilium: stopped. nothing was begun.\n")
+    os.write(2, b"consilium: stopped. Nothing was begun.\n")
     os._exit(3)
 
 

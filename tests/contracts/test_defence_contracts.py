@@ -1,9 +1,9 @@
 """One contract for every defence, new files too (KNOBS where there are no defaults); a broken entry for each check."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import copy
 import pytest
 import torch
 from torch import nn

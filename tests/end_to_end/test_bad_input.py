@@ -44,17 +44,17 @@ def refused(consilium_cli, as_toml, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"data": {"kind": "digitz"}}, r"data\.kind: unknown source kind 'digitz'\. did you mean 'digits'\?"),
+        ({"data": {"kind": "digitz"}}, r"data\.kind: unknown source kind 'digitz'\. Did you mean 'digits'\?"),
         (
             {"attacks": [{"kind": "pgd", "step": 3}]},
             r"attacks\[0\]\.step: pgd has no knob 'step'.*mean 'steps'",
         ),
         ({"seeds": ["0"]}, r"seeds\[0\]: '0' is not a valid integer"),
         ({"vary": {"m": [["median", "median"]]}}, r"vary: arm 'median\+median': an arm has one merge.*\(LAWS 1\)"),
-        ({"model": "resnet9"}, r"model\.kind: model resnet9 needs images .* \(30,\).*use model\.kind = \"mlp\""),
-        ({"device": "cuda:7"}, r"device: device cuda:7 is not there \(\d+ CUDA devices\)\. set device = \"cpu\""),
+        ({"model": "resnet9"}, r"model\.kind: model resnet9 needs images .* \(30,\).*Use model\.kind = \"mlp\""),
+        ({"device": "cuda:7"}, r"device: device cuda:7 is not there \(\d+ CUDA devices\)\. Set device = \"cpu\""),
         ({"data": {"kind": "breast-cancer", "sites": 500}}, r"data\.\S*: .*site"),
-        ({"data": {"kind": "npz", "path": "no.npz"}}, r"data\.path: .*no\.npz does not exist\. name an existing file"),
+        ({"data": {"kind": "npz", "path": "no.npz"}}, r"data\.path: .*no\.npz does not exist\. Name an existing file"),
         ({"data": {"kind": "breast-cancer", "test": 0.0}}, r"data\.\S*: the test set is empty"),
     ],
 )
@@ -73,7 +73,7 @@ def test_a_study_file_that_is_none(consilium_cli, tmp_path):
         "binary.toml": r"binary\.toml: not TOML",
         "huge.toml": r"huge\.toml: a study file is at most 1 MB",
         "empty.toml": r"name: missing",
-        "absent.toml": r"cannot read absent\.toml: No such file or directory\. give the path of a study file",
+        "absent.toml": r"cannot read absent\.toml: No such file or directory\. Give the path of a study file",
     }
     for name, line in lines.items():
         for command in ("run", "plan"):
@@ -113,11 +113,11 @@ def one_class_test(arrays):
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"x": with_value(np.nan)}, r"record 7 has NaN or infinite values\. repair or drop"),
+        ({"x": with_value(np.nan)}, r"record 7 has NaN or infinite values\. Repair or drop"),
         ({"x": with_value(np.inf)}, r"record 7 has NaN or infinite values"),
-        ({"x": with_value(255.0)}, r"record 7 has values outside \[0, 1\] .*255\)\. store images as uint8, or divide"),
+        ({"x": with_value(255.0)}, r"record 7 has values outside \[0, 1\] .*255\)\. Store images as uint8, or divide"),
         ({"x": with_value(-0.1)}, r"record 7 has values outside \[0, 1\]"),
-        ({"y": lambda a: a["y"] + 5}, r"no record has the label 0\. number the classes 0, 1"),
+        ({"y": lambda a: a["y"] + 5}, r"no record has the label 0\. Number the classes 0, 1"),
         ({"y": lambda a: a["y"] - 1}, r"label"),
         ({"y": lambda a: a["y"] * 0}, r"one class|two classes|every record has the label"),
         ({"y": lambda a: a["y"][:50]}, r"120|50"),
@@ -234,7 +234,7 @@ number = 3
         ("users_models:fits", ""),
         (
             "users_models:three",
-            r"model: the model answers \(2, 3\) for 2 records and 2 classes\. it must return one",
+            r"model: the model answers \(2, 3\) for 2 records and 2 classes\. It must return one",
         ),
         ("users_models:narrow", r"model: the model cannot read inputs of shape \(30,\): RuntimeError: mat1 and mat2"),
         ("users_models:raises", r"model: the model cannot be built: KeyError: 'weights'"),
@@ -251,7 +251,7 @@ number = 3
         ("wrong_exit:Net", r"model\.path: cannot import 'wrong_exit:Net': SystemExit: gone"),
         (".relative:Net", r"model\.path: cannot import '\.relative:Net': TypeError"),
         ("users_models:leaves", r"model: the model cannot be built: SystemExit: gone \(in users_models:leaves\)"),
-        ("users_models:AlgorithmState", r"model: the model cannot be copied: TypeError.*generator.*keep no open files"),
+        ("users_models:AlgorithmState", r"model: the model cannot be copied: TypeError.*generator.*Keep no open files"),
         ("users_models:Renamed", r"model: the model cannot be copied: SystemExit: no copies"),
         ("users_models:old_weight_norm", r"model: 0\.weight is computed outside of forward and cannot be copied"),
     ],
@@ -274,7 +274,7 @@ def test_a_users_module(refused, consilium_cli, as_toml, tmp_path, path, line):
 def test_no_code_runs_without_leave(refused, tmp_path):
     (tmp_path / "users_models.py").write_text("raise SystemExit('user code ran')")
     said = refused(model={"kind": "module", "path": "users_models:fits"}, env={"PYTHONPATH": str(tmp_path)})
-    assert "would run code that is not Consilium's. set model.allow-code = true if you trust it" in said
+    assert "would run code that is not Consilium's. Set model.allow-code = true if you trust it" in said
     said = refused(
         model={"kind": "module", "path": "users_models:fits", "allow-code": True}, env={"PYTHONPATH": str(tmp_path)}
     )
@@ -327,7 +327,7 @@ def test_files_may_not_grow(consilium_cli, as_toml, tmp_path):
     (tmp_path / "study.toml").write_text(as_toml(SMALL | {"model": {"kind": "mlp", "hidden": 64}}))
     done = consilium_cli("run", "study.toml", "--json", cwd=tmp_path, most_bytes=6000)
     assert done.code == 3 and "Traceback" not in done.err
-    assert "free disk space and run again" in done.err
+    assert "Free disk space and run again" in done.err
     assert json.loads(done.out)
     done = consilium_cli("run", "study.toml", "--json", cwd=tmp_path)
     assert done.code == 0 and done.json["failed"] == {}
@@ -349,7 +349,7 @@ def test_a_full_disk(consilium_cli, as_toml, tmp_path, full_disk):
     (tmp_path / "study.toml").write_text(as_toml(SMALL | {"seeds": list(range(6))}))
     done = consilium_cli("run", "study.toml", "--out", full_disk, "--json", cwd=tmp_path)
     assert done.code == 3 and "Traceback" not in done.err, done.err
-    assert "No space left on device" in done.err and "free disk space" in done.err
+    assert "No space left on device" in done.err and "Free disk space" in done.err
     kept = {p: p.read_bytes() for p in full_disk.rglob("evidence.json") if '"status": "ok"' in p.read_text()}
     trained = len([p for p in full_disk.rglob("training.json") if '"status": "ok"' in p.read_text()])
     assert trained

@@ -100,7 +100,7 @@ def test_the_package_is_a_command_too(tmp_path):
         check=False,
     )
     assert done.returncode == 2 and json.loads(done.stdout)["exit_code"] == 2
-    assert done.stderr == "consilium: cannot read no.toml: No such file or directory. give the path of a study file.\n"
+    assert done.stderr == "consilium: cannot read no.toml: No such file or directory. Give the path of a study file.\n"
 
 
 def test_the_quickstart_is_the_study_without_a_file(consilium_cli, tmp_path):

@@ -99,7 +99,7 @@ def test_a_server_on_a_full_disk_ends_and_says_why_and_what_it_had_is_whole(torn
         pytest.skip(why_no_disk)
     assert torn["full"] == 3
     last = torn["said"].strip().splitlines()[-1]
-    assert "No space left on device" in last and "free disk space" in last and "Traceback" not in torn["said"]
+    assert "No space left on device" in last and "Free disk space" in last and "Traceback" not in torn["said"]
     assert torn["before"] == torn["after"], "the checkpoint is the old one"
 
 

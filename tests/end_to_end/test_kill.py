@@ -123,7 +123,7 @@ def test_a_polite_stop_is_one_line_and_loses_nothing(short, consilium_cli, numbe
     done = running.wait()
     assert done.code == 3 and "Traceback" not in done.err
     last = done.err.strip().splitlines()[-1]
-    assert re.fullmatch(r"consilium: stopped\. nothing finished is lost; run again to go on\.", last), done.err
+    assert re.fullmatch(r"consilium: stopped\. Nothing finished is lost; run again to go on\.", last), done.err
     assert done.json["exit_code"] == 3
     study = json.loads((short / "cut" / "tiny" / "study.json").read_text())
     assert {c["status"] for c in study["cells"]} <= {"ok", "started"}

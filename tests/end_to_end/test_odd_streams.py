@@ -76,7 +76,7 @@ main()
 
 def test_a_stop_while_the_program_is_imported_is_one_line(home):
     done = subprocess.run([sys.executable, "-c", EARLY], cwd=home, capture_output=True, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (3, b"consilium: stopped. nothing was begun.\n")
+    assert (done.returncode, done.stderr) == (3, b"consilium: stopped. Nothing was begun.\n")
 
 
 def test_a_stop_when_all_is_done_changes_nothing(home):

@@ -26,7 +26,7 @@ def change(tables, path, value):
 
 
 CASES = [
-    (("atacks",), [], "atacks: a study has no 'atacks'. did you mean 'attacks' or 'track' or 'data'?"),
+    (("atacks",), [], "atacks: a study has no 'atacks'. did you mean 'attacks' or 'track'?"),
     (("name",), None, "name: missing. a study needs name, data and model; give name."),
     (("name",), "../up", "name: '../up' is out of range. use letters, digits, dots and dashes: it names a folder."),
     (("name",), 3, "name: 3 is not a valid string."),

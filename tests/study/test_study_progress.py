@@ -127,8 +127,7 @@ def test_what_was_found_done_takes_no_time_and_says_nothing_of_it():
     pace = Pace({ROUND: 11, PGD: 1})
     pace.count(ROUND, None, 9)
     assert not pace.left().whole
-    for _ in range(2):
-        pace.count(ROUND, 1.0)
+    pace.count(ROUND, 1.0, 2)
     pace.count(PGD, None)
     assert pace.left() == RemainingTime(0.0, whole=True) and pace.done == pace.total
 

@@ -2,6 +2,7 @@
 ``serve | join | keys`` for real sites.
 
 It has no options that a study does not have, except those for where the work is done and how long to wait for it.
+``--version``, ``-h`` and ``--install-completion`` are there too.
 
 Results go to standard output (``--json``: one JSON document), progress and errors to standard error.  Exit codes: 0
 every cell is ok, 2 the study was refused, 3 some cell failed or the run was stopped.  A threshold of ``[[accept]]``
@@ -82,7 +83,7 @@ def start_study(
     ] = None,
     as_json: _Json = False,
 ) -> None:
-    """Write a study of your own data: names of columns and files are in it, never a value; fill in the lines it marks."""
+    """Write a study of your own data: names of columns and files, never a value of a record; fill in what it marks."""
     with guarded(as_json):
         from .new_study import write_study
 

@@ -44,13 +44,13 @@ def quoted(text: str) -> str:
 
 
 def _head(name: str, is_open: bool) -> list[str]:
-    left = [
+    notice = [
         f"# To be filled in: what stands as {LOW}, {HIGH} and {WORD}. These are public constants: write what you know",
         "# of the columns (from a codebook, a device, a guideline), not what the records hold.",
     ]
     return [
         "# Written by `consilium init`, from names in the data alone; `consilium plan` says what it would do.",
-        *(left if is_open else []),
+        *(notice if is_open else []),
         f"name = {quoted(name)}",
         "threads = 1",
         "",

@@ -49,6 +49,7 @@ ROOMS: dict[str, str] = {
 """Room -> the moment (of a defence), the aim (of an attack) or the role of its entries."""
 
 _PLUGIN = "A kind of a plugin needs its package installed"
+_MOST_NAMED, _NEAR = 40, 0.2
 REQUIRED = "required"
 """The default listed for a knob that has none."""
 
@@ -107,11 +108,25 @@ def find(kind: str, *rooms: str) -> Card:
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """A remedy that offers the nearest known names, or all of them."""
-    close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    """A remedy that offers the nearest known names, or all of them if they are few."""
+    close = _alike(word, known)
     if close:
         return "did you mean " + " or ".join(repr(c) for c in close) + "?"
+    if len(known) > _MOST_NAMED:
+        return f"there are {len(known)}: `consilium list` names them"
     return "known are " + ", ".join(sorted(known)) if known else "none is installed"
+
+
+def _alike(word: str, known: list[str]) -> list[str]:
+    """At most three: the name that differs in dashes and capitals only, or those about as near as the nearest."""
+    same = [name for name in known if _letters(name) == _letters(word)]
+    close = same or difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    ratios = [difflib.SequenceMatcher(None, word, name).ratio() for name in close]
+    return [name for name, ratio in zip(close, ratios, strict=True) if ratio > max(ratios) - _NEAR]
+
+
+def _letters(name: str) -> str:
+    return "".join(c for c in name.casefold() if c.isalnum())
 
 
 def load_entry(card: Card) -> type[Entry]:

@@ -14,21 +14,31 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["ConsiliumError", "Failed", "MissingExtra", "Refused", "Unlawful"]
+__all__ = ["ConsiliumError", "Failed", "MissingExtra", "Refused", "Unlawful", "capitalised"]
+
+_COMMANDS = ("pip", "chmod", "consilium", "numpy", "python")
+_ELLIPSIS = "..."
 
 
 class ConsiliumError(Exception):
-    """One line: ``where: reason. remedy``."""
+    """One line: ``where: reason. remedy.``"""
 
     exit_code = 3
 
     def __init__(self, reason: str, *, remedy: str = "", where: str = "") -> None:
-        self.reason, self.remedy, self.where = reason.rstrip("."), remedy.rstrip("."), where
+        self.reason, self.remedy, self.where = _without_stop(reason), _without_stop(remedy), where
         super().__init__(str(self))
 
     def __str__(self) -> str:
+        return self._line(self.remedy)
+
+    def line(self) -> str:
+        """The same for people, as sentences: the remedy begins with a capital letter."""
+        return self._line(capitalised(self.remedy))
+
+    def _line(self, remedy: str) -> str:
         head = _sentence(f"{self.where}: {self.reason}" if self.where else self.reason)
-        return f"{head} {_sentence(self.remedy)}" if self.remedy else head
+        return f"{head} {_sentence(remedy)}" if remedy else head
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self._arguments())
@@ -38,9 +48,9 @@ class ConsiliumError(Exception):
         trace = traceback.format_exception(self) if os.environ.get("CONSILIUM_DEBUG") else []
         return [*trace, f"{type(self).__name__}: {self}"]
 
-    def at(self, where: str) -> ConsiliumError:
-        """The same error, located: the innermost place is kept at the end."""
-        place = f"{where}.{self.where}" if self.where else where
+    def at(self, where: str, joint: str = ".") -> ConsiliumError:
+        """The same error, located: the innermost place is kept at the end, behind ``joint`` (": " for a file)."""
+        place = f"{where}{joint}{self.where}" if self.where else where
         return _rebuild(type(self), {**self._arguments(), "where": place})
 
     def _arguments(self) -> Mapping[str, Any]:
@@ -61,7 +71,7 @@ class Unlawful(Refused):
     """
 
     def __init__(self, reason: str, *, law: int | None = None, remedy: str = "", where: str = "") -> None:
-        self.cause, self.law = reason.rstrip("."), law
+        self.cause, self.law = _without_stop(reason), law
         super().__init__(self.cause if law is None else f"{self.cause} (LAWS {law})", remedy=remedy, where=where)
 
     def _arguments(self) -> Mapping[str, Any]:
@@ -76,8 +86,18 @@ class Failed(ConsiliumError):
     """Lawful work that broke while it ran."""
 
 
+def capitalised(remedy: str) -> str:
+    """A remedy as it stands after a full stop; a command, a parameter or code that it begins with stays as it is."""
+    first = remedy.partition(" ")[0].rstrip(",:;")
+    return remedy[:1].upper() + remedy[1:] if first.isalpha() and first not in _COMMANDS else remedy
+
+
 def _sentence(text: str) -> str:
-    return text if text.endswith("?") else f"{text}."
+    return text if text.endswith(("?", _ELLIPSIS)) else f"{text}."
+
+
+def _without_stop(text: str) -> str:
+    return text if text.endswith(_ELLIPSIS) else text.rstrip(".")
 
 
 def _rebuild(kind: type[ConsiliumError], arguments: Mapping[str, Any]) -> ConsiliumError:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-__all__ = ["custom_layers", "has_custom_code"]
+__all__ = ["custom_layers", "group_norm", "has_custom_code"]
 
 _KNOWN = frozenset({"torch", "consilium"})
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -20,6 +20,12 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 def has_custom_code(module: nn.Module) -> bool:
     """Whether any of its layers runs code from elsewhere."""
     return next(custom_layers(module), None) is not None
+
+
+def group_norm(module: nn.Module) -> str:
+    """The remedy for a model with BatchNorm: a parameter of the catalogue's model, or a layer in a user's own."""
+    of_catalogue = any(type(layer).__module__.startswith("consilium.learn.models.") for layer in module.modules())
+    return 'use GroupNorm (model.norm = "group")' if of_catalogue else "use torch.nn.GroupNorm in its place"
 
 
 def custom_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:

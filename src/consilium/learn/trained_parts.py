@@ -23,7 +23,7 @@ NORMALISATION = (
 
 
 def head_of(module: nn.Module, shape: tuple[int, ...], tokens: int = 0) -> str:
-    """The path of the layer with parameters that is called last for an input of ``shape``, ids below ``tokens`` if not 0.
+    """The path of the layer with parameters that is called last for an input of ``shape`` (ids below ``tokens``).
 
     Raises Refused: no layer has parameters, or the model itself is the only one.
     """

@@ -98,9 +98,15 @@ def labels(array: _Array, n: int, where: str) -> Tensor:
             f"there are {array.shape[1]} labels for each record", remedy="give one label a record", where=where
         )
     if array.shape not in ((n,), (n, 1)):
+        if array.shape[:1] == (n,):
+            raise Refused(
+                f"the label of each record has the shape {array.shape[1:]}",
+                remedy='give one label a record, or name the task: task = "masks", ...',
+                where=where,
+            )
         raise Refused(f"{array.shape[:1]} labels for {n} records", remedy="give one label a record", where=where)
     if array.dtype.kind not in "iufb":
-        raise Refused(f"labels are of type {array.dtype}", remedy="number the classes 0, 1, ...", where=where)
+        raise Refused(f"labels are of type {array.dtype}", remedy="number the classes from 0 on", where=where)
     flat = array.reshape(-1)
     if flat.dtype.kind == "f" and flat.dtype.itemsize < 4:  # which cannot be compared with 2^31
         flat = flat.astype(np.float64)

@@ -18,12 +18,11 @@ from consilium.core.inputs import random_inputs
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.learn.batch_statistics import batch_statistics
-from consilium.learn.custom_code import has_custom_code
+from consilium.learn.custom_code import group_norm, has_custom_code
 from consilium.learn.per_example.independence import TRAINING_SIZES, dependence, outlying, varied
 
 __all__ = ["refuse_mixing"]
 
-_REMEDY = 'use GroupNorm (model.norm = "group"), or freeze it: with train = "head" it is a constant'
 _NUDGE = 0.05
 """Weights are perturbed by this, so that no layer is at zero; as in the proof of per-example gradients."""
 _passed: WeakKeyDictionary[Network, set[tuple[int, ...]]] = WeakKeyDictionary()
@@ -44,7 +43,7 @@ def _refuse_mixing(network: Network, shape: tuple[int, ...]) -> None:
             f"{type(layer).__name__} ({name or 'the model'}) mixes the examples of a batch, and its running "
             "statistics would leave the site without noise",
             law=5,
-            remedy=_REMEDY,
+            remedy=f'{group_norm(network.template)}, or freeze it: with train = "head" it is a constant',
         )
     with scoped(Stream(0, ("one-by-one",))), torch.no_grad():
         _probe(network, shape)
@@ -60,7 +59,7 @@ def _probe(network: Network, shape: tuple[int, ...]) -> None:
         raise Unlawful(
             "an answer depends on the other examples of its batch, so clipping each bounds nothing",
             law=5,
-            remedy=_REMEDY,
+            remedy="answer each record by itself: without a mean, a rank or a norm over the batch",
         )
     after = buffers.clone()
     network.logits(params, after, one, training=True)

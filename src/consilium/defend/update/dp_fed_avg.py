@@ -28,6 +28,7 @@ from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.rounding import round_down, round_up
 from consilium.core.update import Payload, Update
+from consilium.learn.custom_code import group_norm
 from consilium.measure.accounting import noise_calibration, privacy
 
 from ._central_noise import CLIP, INSIDE, CentralNoise, Quantile, noise_of_the_sum
@@ -95,7 +96,7 @@ class DPFedAvg(UpdateDefence, MergeDefence):
         if network.start()[1].numel():
             raise Unlawful(
                 "the model's buffers (BatchNorm's running statistics) would be noised into nonsense",
-                remedy='use GroupNorm (model.norm = "group")',
+                remedy=group_norm(network.template),
             )
         return self
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial, reduce
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -76,8 +77,14 @@ def divided(data: DataSpec, canaries: CanarySpec | None, seed: int) -> Consortiu
     try:
         whole = gather(data.source, data.partition, data.task, **vars(data.shares), stream=Stream(seed).child("data"))
     except Refused as error:
-        raise error.at("data") from error
+        raise error.at("data", ": " if _names_file(error.where, data) else ".") from error
     return whole if canaries is None else _planted(whole, canaries, Stream(seed).child("canaries"))
+
+
+def _names_file(where: str, data: DataSpec) -> bool:
+    """Whether a place in the data is a file's, and not one of ``[data]``."""
+    path = getattr(data.source, "path", None)
+    return bool(path) and any(where.startswith(name) for name in (str(path), Path(str(path)).name))
 
 
 def _planted(data: Consortium, wanted: CanarySpec, stream: Stream) -> Consortium:

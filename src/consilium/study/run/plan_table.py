@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from consilium.core.errors import capitalised
 from consilium.core.rounding import round_up
 from consilium.core.terminal import one_line
 
@@ -24,7 +25,9 @@ def plan_table(summary: Mapping[str, Any]) -> Table:
     for arm in summary["arms"]:
         if arm["status"] == "refused":
             rule = arm["refusal"]
-            table.add_row(arm["arm"], f"refused: {rule['reason']} (LAWS {rule['law']}). {rule['remedy']}", *[""] * 5)
+            table.add_row(
+                arm["arm"], f"refused: {rule['reason']} (LAWS {rule['law']}). {capitalised(rule['remedy'])}", *[""] * 5
+            )
             continue
         noise = arm["noise_multiplier"]
         table.add_row(
@@ -34,7 +37,7 @@ def plan_table(summary: Mapping[str, Any]) -> Table:
             "" if arm["delta"] is None else round_up(arm["delta"]),
             arm["unit"] or "",
             arm["adjacency"] or "",
-            "" if noise is None else f"{noise[0]:.4g} to {noise[1]:.4g}",
+            "" if noise is None else _noise(*noise),
         )
     return table
 
@@ -50,6 +53,11 @@ def plan_lines(summary: Mapping[str, Any]) -> list[str]:
     omitted = [f"left out or clipped: {one_line(line)}" for line in summary["omitted"]]
     stated = [f"{len(summary['accept'])} thresholds to be stated before the run"] if "accept" in summary else []
     return [*omitted, *map(one_line, summary["notes"]), *stated, todo]
+
+
+def _noise(least: float, most: float) -> str:
+    low, high = f"{least:.4g}", f"{most:.4g}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _workers(count: int) -> str:
