@@ -170,7 +170,7 @@ def test_frames_whose_rows_mean_more_are_refused(tmp_path):
     ids=lambda model: type(model).__name__,
 )
 def test_torch_s_layers_come_back(model):
-    from consilium.learn.skeleton import from_skeleton, skeleton, tensors_of
+    from consilium.learn.user_code.skeleton import from_skeleton, skeleton, tensors_of
 
     model[0].weight.requires_grad_(False) if isinstance(model, nn.Sequential) else None
     again = from_skeleton(skeleton(model), tensors_of(model)).eval()
@@ -183,7 +183,7 @@ def test_torch_s_layers_come_back(model):
 
 
 def test_shared_weights_stay_shared():
-    from consilium.learn.skeleton import from_skeleton, skeleton, tensors_of
+    from consilium.learn.user_code.skeleton import from_skeleton, skeleton, tensors_of
 
     layer = nn.Linear(4, 4)
     again = from_skeleton(skeleton(nn.Sequential(layer, nn.ReLU(), layer)), tensors_of(nn.Sequential(layer)))

@@ -10,7 +10,6 @@ from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.core.workspace import unknown_layers
 from consilium.defend.training.dp_sgd import DPSGD
-from consilium.learn.custom_code import custom_layers, has_custom_code
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.objectives import TaskLoss
 from consilium.learn.per_example import clipped_sum, dispatch
@@ -19,6 +18,7 @@ from consilium.learn.per_example.independence import dependence, varied
 from consilium.learn.per_example.one_by_one import OneByOne
 from consilium.learn.per_example.undrawn import Undrawn
 from consilium.learn.tasks.single_label import SingleLabel
+from consilium.learn.user_code.custom_code import custom_layers, has_custom_code
 
 D, N, CLIP = 12, 64, 0.1
 

@@ -25,7 +25,7 @@ from consilium.core.errors import Refused
 from consilium.core.live_source import live_source
 from consilium.core.stored_input import write_input
 from consilium.data.files.layout import NAMES
-from consilium.learn.skeleton import SKELETON, TORCH, classes_of, from_skeleton, skeleton, tensors_of
+from consilium.learn.user_code.skeleton import SKELETON, TORCH, classes_of, from_skeleton, skeleton, tensors_of
 
 __all__ = ["has_objects", "stored_tables"]
 

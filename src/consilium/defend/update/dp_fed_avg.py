@@ -28,7 +28,7 @@ from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.rounding import round_down, round_up
 from consilium.core.update import Payload, Update
-from consilium.learn.custom_code import group_norm
+from consilium.learn.user_code.custom_code import group_norm
 from consilium.measure.accounting import noise_calibration, privacy
 
 from ._central_noise import CLIP, INSIDE, CentralNoise, Quantile, noise_of_the_sum

@@ -17,7 +17,7 @@ from torch.nn.parameter import is_lazy
 from consilium.core.errors import Refused
 from consilium.core.inputs import random_inputs
 from consilium.learn.architecture import Architecture
-from consilium.learn.user_object import first_line, user_object
+from consilium.learn.user_code.user_object import first_line, user_object
 
 __all__ = ["Module"]
 

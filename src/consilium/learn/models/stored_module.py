@@ -23,7 +23,7 @@ from consilium.core.plain import Json, json_object
 from consilium.core.stored_input import shared_name
 from consilium.core.tensor_files import read_tensors
 from consilium.learn.architecture import Architecture
-from consilium.learn.skeleton import SKELETON, TORCH, classes_of, from_skeleton
+from consilium.learn.user_code.skeleton import SKELETON, TORCH, classes_of, from_skeleton
 
 __all__ = ["StoredModule"]
 

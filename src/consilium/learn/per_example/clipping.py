@@ -27,7 +27,7 @@ from consilium.core.charge import Adjacency
 from consilium.core.errors import Refused
 from consilium.core.gradient import Batch, Objective
 from consilium.core.network import Network
-from consilium.learn.custom_code import has_custom_code
+from consilium.learn.user_code.custom_code import has_custom_code
 
 from .bookkeeping import BookKeeping
 from .dispatch import Route, dispatch

@@ -31,7 +31,7 @@ from consilium.core.gradient import Batch, Objective, Predict
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.learn.batch_statistics import batch_statistics
-from consilium.learn.custom_code import has_custom_code
+from consilium.learn.user_code.custom_code import has_custom_code
 
 from .bookkeeping import BookKeeping
 from .by_vmap import ByVmap

@@ -25,7 +25,6 @@ from plotly.offline import get_plotlyjs
 from consilium.core.files import replace
 from consilium.core.rounding import round_down
 from consilium.report.analyse.acceptance import acceptance_view
-from consilium.report.analyse.answer import answer
 from consilium.report.analyse.columns import TableColumn, columns
 from consilium.report.analyse.communication import Traffic, traffic
 from consilium.report.analyse.effects import changed, effects, less_noise, readings, unpaired
@@ -33,6 +32,7 @@ from consilium.report.analyse.highlights import highlights
 from consilium.report.analyse.many_sites import MANY, bands, pools
 from consilium.report.analyse.matrix_columns import main_columns, other_columns
 from consilium.report.analyse.roc import rocs
+from consilium.report.analyse.sentences.answer import answer
 from consilium.report.analyse.summary import Row, inverted, majority_rate, rows
 from consilium.report.load.numbers import interval, number
 from consilium.report.load.read import read_study

@@ -9,9 +9,9 @@ from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.core.records import Consortium
 from consilium.learn.batch_statistics import batch_statistics
-from consilium.learn.custom_code import has_custom_code
 from consilium.learn.objectives import TaskLoss
 from consilium.learn.per_example import per_example_norms
+from consilium.learn.user_code.custom_code import has_custom_code
 
 __all__ = ["check_gradients"]
 

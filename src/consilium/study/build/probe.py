@@ -23,9 +23,9 @@ from consilium.core.task import Task
 from consilium.core.workspace import Compute
 from consilium.learn.alike import SIZES, departure, same_answers
 from consilium.learn.architecture import Architecture
-from consilium.learn.custom_code import has_custom_code
-from consilium.learn.imported import imported_afresh
 from consilium.learn.per_example.independence import outlying, varied
+from consilium.learn.user_code.custom_code import has_custom_code
+from consilium.learn.user_code.imported import imported_afresh
 from consilium.study.store.error_summary import error_summary
 
 from .hooks import check_hooks, check_kinds

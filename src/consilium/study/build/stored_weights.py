@@ -17,7 +17,7 @@ from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.network import named_tensors
 from consilium.core.seal import file_digest, is_altered
 from consilium.core.tensor_files import read_tensors
-from consilium.learn.user_object import first_line, user_object
+from consilium.learn.user_code.user_object import first_line, user_object
 from consilium.study.spec.fine_tuning import FineTuning, is_function
 from consilium.study.store.store import read_stored
 

@@ -27,7 +27,7 @@ from consilium.evidence.privacy import PrivacyEvidence
 from consilium.evidence.round import RoundReport
 from consilium.evidence.threat import ThreatEvidence
 from consilium.learn.alike import answered_apart, departure
-from consilium.learn.custom_code import has_custom_code
+from consilium.learn.user_code.custom_code import has_custom_code
 from consilium.measure.convergence import to_accuracy
 from consilium.measure.cost import latency_ratio, stored_bytes
 from consilium.measure.membership import bounds

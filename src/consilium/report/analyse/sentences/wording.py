@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from consilium.report.analyse.columns import TableColumn
+from consilium.report.analyse.effects import Change
+from consilium.report.analyse.summary import Figure
 from consilium.report.load.numbers import number
-
-from .columns import TableColumn
-from .effects import Change
-from .summary import Figure
 
 __all__ = ["amount", "change_words", "count_words", "figure_words", "join_words", "limits", "name_in_words"]
 
