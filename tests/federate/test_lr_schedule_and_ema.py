@@ -22,7 +22,7 @@ from consilium.federate.round.model_ema import ModelEMA
 from consilium.federate.round.round import RoundState
 from consilium.federate.round.run_exchange import run_exchange
 from consilium.learn.tasks.single_label import SingleLabel
-from consilium.study.spec.spec import FederationShape
+from consilium.study.spec.federation_table import FederationShape
 
 # --- rate ---------------------------------------------------------------------------------------------------------
 

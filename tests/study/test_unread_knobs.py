@@ -10,8 +10,8 @@ from consilium.defend.model.prune import Prune
 from consilium.defend.training.augmentation import Augmentation
 from consilium.defend.update.dp_fed_avg import DPFedAvg
 from consilium.learn.models.resnet9 import ResNet9
+from consilium.study.spec.federation_table import FederationShape
 from consilium.study.spec.parse import parse
-from consilium.study.spec.spec import FederationShape
 
 ADAM = [card for card in catalogue.cards("federate/algorithms") if {"optimiser", "momentum"} <= set(card.knobs)]
 

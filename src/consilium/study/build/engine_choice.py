@@ -27,7 +27,8 @@ from consilium.federate.round.federated_evaluation import Assessing
 from consilium.federate.round.round import RoundExchange, RoundState
 from consilium.federate.round.run_exchange import first_work
 from consilium.study.spec.arms import Arm
-from consilium.study.spec.spec import FederationShape, TrainingSpec
+from consilium.study.spec.federation_table import FederationShape
+from consilium.study.spec.spec import TrainingSpec
 from consilium.study.store.store import read_stored, write_json
 
 from .factory import exchange

@@ -34,7 +34,9 @@ from consilium.federate.round.weights import Weighing, site_weights
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.objectives import TaskLoss
 from consilium.study.spec.arms import Arm, arms
-from consilium.study.spec.spec import CanarySpec, CorruptionSpec, DataSpec, FederationSpec, Spec, TrainingSpec
+from consilium.study.spec.data_table import DataSpec
+from consilium.study.spec.federation_table import FederationSpec
+from consilium.study.spec.spec import CanarySpec, CorruptionSpec, Spec, TrainingSpec
 from consilium.study.store.error_summary import error_summary
 
 from .gradient_check import check_gradients

@@ -16,7 +16,8 @@ from consilium.core.records import Consortium, Records, Site
 from consilium.core.task import Task
 from consilium.learn.objectives import TaskLoss
 from consilium.study.build.factory import colluders
-from consilium.study.spec.spec import CorruptionSpec, FederationSpec, TrainingSpec
+from consilium.study.spec.federation_table import FederationSpec
+from consilium.study.spec.spec import CorruptionSpec, TrainingSpec
 
 __all__ = ["check_infections", "infection_note"]
 

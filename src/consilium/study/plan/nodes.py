@@ -9,7 +9,8 @@ from typing import Any
 
 from consilium.core.plain import Json
 from consilium.study.spec.arms import Arm
-from consilium.study.spec.spec import CorruptionSpec, FederationSpec, TrainingSpec
+from consilium.study.spec.federation_table import FederationSpec
+from consilium.study.spec.spec import CorruptionSpec, TrainingSpec
 
 from .division import unknown_members_note
 

@@ -15,8 +15,9 @@ from consilium.study.build.engine_choice import check_engine
 from consilium.study.build.factory import network, started
 from consilium.study.build.pretrained import stored_network
 from consilium.study.spec.arms import Arm
+from consilium.study.spec.federation_table import FederationShape
 from consilium.study.spec.fine_tuning import ModelSpec
-from consilium.study.spec.spec import CorruptionSpec, FederationShape, Spec, TrainedModelSpec, TrainingSpec
+from consilium.study.spec.spec import CorruptionSpec, Spec, TrainedModelSpec, TrainingSpec
 
 from .corruption_checks import check_infections
 from .division import check_division, division_note

@@ -16,7 +16,7 @@ import torch
 from consilium.core.defence import Defence, MergeDefence, ModelDefence, UpdateDefence
 from consilium.core.errors import Refused, Unlawful
 from consilium.core.gradient import GradientRule
-from consilium.core.inputs import Inputs, random_inputs
+from consilium.core.inputs import random_inputs
 from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Consortium
@@ -27,8 +27,9 @@ from consilium.measure.accounting.noise_calibration import enough_noise
 from consilium.measure.accounting.privacy import Claim
 from consilium.study.build.factory import cohort, gradient_rule
 from consilium.study.spec.arms import Arm
-from consilium.study.spec.placeholders import HIGH, LOW, WORD
-from consilium.study.spec.spec import FederationSpec, Spec, TrainingSpec
+from consilium.study.spec.federation_table import FederationSpec
+from consilium.study.spec.placeholders import open_declarations
+from consilium.study.spec.spec import Spec, TrainingSpec
 from consilium.study.store.error_summary import error_summary
 
 from .privacy_claims import planned_claims
@@ -270,17 +271,8 @@ def public_constants(case: Case) -> Refusal | None:
     return Refusal(
         9,
         f"the inputs of {case.data.name} were scaled or coded with ranges or categories read from private records",
-        f"declare them in [data] as public constants: {_undeclared(case.data.inputs)}",
+        f"declare them in [data] as public constants: {open_declarations(case.data.inputs)}",
     )
-
-
-def _undeclared(inputs: Inputs) -> str:
-    """The lines to paste and to fill in: names of columns, no value."""
-    open_columns = [column for column in inputs.columns if not column.declared]
-    bounds = [f'["{one.name}", "{LOW}", "{HIGH}"]' for one in open_columns if not one.words]
-    words = [f'["{one.name}", "{WORD}", "{WORD}"]' for one in open_columns if one.words]
-    lines = (("ranges", bounds), ("categories", words))
-    return "; ".join(f"{name} = [{', '.join(items)}]" for name, items in lines if items)
 
 
 def fitted_on_public(case: Case) -> Refusal | None:

@@ -11,7 +11,8 @@ import torch
 
 from consilium.core.records import Consortium
 from consilium.study.spec.arms import arms
-from consilium.study.spec.spec import FederationShape, Spec, TrainingSpec
+from consilium.study.spec.federation_table import FederationShape
+from consilium.study.spec.spec import Spec, TrainingSpec
 
 __all__ = ["public_shortfalls", "training_shortfalls"]
 

@@ -19,8 +19,9 @@ from consilium.core.defence import (
     UpdateDefence,
 )
 
+from .federation_table import FederationSpec
 from .fine_tuning import ModelSpec
-from .spec import Choice, FederationSpec, Spec, TrainingSpec
+from .spec import Choice, Spec, TrainingSpec
 
 __all__ = ["Arm", "arm_name", "arms", "by_model", "model_key", "models", "same_choices"]
 

@@ -6,16 +6,61 @@ A partition is written in one of two ways: by its kind with its knobs beside it,
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
 
+from pydantic import ConfigDict
+
+from consilium.core.entry import check
 from consilium.core.errors import Refused
+from consilium.core.plain import Json
+from consilium.core.stored_input import shared_name
 from consilium.core.task import Task
+from consilium.data.partition import Partition
+from consilium.data.source import Source
+from consilium.learn.tasks.single_label import SingleLabel
 
-from .spec import DataShares, DataSpec
-from .toml_binding import as_table, card_of, entry, place, refuse_unknown, value
+from .toml_binding import STRICT, as_table, card_of, entry, place, refuse_unknown, value
 
-__all__ = ["division_of"]
+__all__ = ["DataShares", "DataSpec", "division_of"]
+
+
+@dataclass(frozen=True)
+class DataShares:
+    """How a data set is divided: number of sites, and the shares of the pools of LAWS 17.
+
+    ``shared-patients``: one id means one person at all natural sites, however many come to several.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    sites: int = 1
+    public: float = 0.05
+    validation: float = 0.1
+    test: float = 0.2
+    non_members: float = 0.2
+    shared_patients: bool = False
+
+    def __post_init__(self) -> None:
+        check(1 <= self.sites <= 100_000, "sites", self.sites, "1 to 100000 sites")
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """A source, divided, and what is asked of each record."""
+
+    source: Source
+    partition: Partition
+    shares: DataShares
+    task: Task = field(default_factory=SingleLabel)
+
+    def configuration(self) -> dict[str, Json]:
+        """Canonical JSON."""
+        shares = {name.replace("_", "-"): value for name, value in vars(self.shares).items()}
+        if not self.shares.shared_patients:  # as before it could be said
+            del shares["shared-patients"]
+        task: dict[str, Json] = {} if self.task == SingleLabel() else {"task": self.task.configuration()}
+        source = {k: shared_name(v) if k == "path" else v for k, v in self.source.configuration().items()}
+        return {**source, "partition": self.partition.configuration(), **shares, **task}
 
 
 def division_of(table: Mapping[str, Any]) -> DataSpec:

@@ -6,28 +6,26 @@ import errno
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from consilium.core.algorithm import Algorithm
 from consilium.core.attack import Attack
 from consilium.core.catalogue import nearest
-from consilium.core.defence import Defence
-from consilium.core.entry import Entry
 from consilium.core.errors import Refused
 from consilium.core.plain import Json, read_toml
 from consilium.core.threat import CanaryView
 from consilium.learn.models.file import File
 
 from .arms import arm_name
+from .axes import axes_of, of_study
 from .code_tables import with_folders
 from .data_table import division_of
 from .federation_table import federation_of
 from .fine_tuning import ModelSpec, model_of
-from .model_axis import inheriting, is_model, of_models
+from .model_axis import inheriting
 from .placeholders import refuse_placeholders
 from .spec import (
     JUDGED,
@@ -42,18 +40,25 @@ from .spec import (
     TrainingSpec,
 )
 from .thresholds import thresholds_of
-from .toml_binding import as_mapping, as_table, check_length, entry, place, refuse_unknown, shown, value
+from .toml_binding import (
+    as_mapping,
+    as_sequence,
+    as_table,
+    check_count,
+    entry,
+    place,
+    plain_name,
+    refuse_unknown,
+    shown,
+    value,
+)
 from .trained_model import refuse_training, without_algorithms
 from .unread_parameters import check_read
 
 __all__ = ["parse", "read"]
 
-_MAX_ARMS = 4096
 _MAX_ADVERSARIES = 1000
 _MAX_CELLS = 50_000
-_LONGEST_LABEL = 80
-_LONGEST_AXIS = 50
-_DEFENCES = ("defend/data", "defend/training", "defend/update", "defend/merge", "defend/model", "defend/answer")
 _ATTACKS = (
     "attack/evasion",
     "attack/membership",
@@ -116,11 +121,11 @@ def parse(tables: Mapping[str, Any], folders: Sequence[Path] = ()) -> Spec:
 def _of_training(tables: Mapping[str, Any], head: StudyHead, model: ModelSpec) -> TrainingSpec:
     federation = federation_of(as_table(tables.get("federation", "fed-avg"), "federation"))
     varied = inheriting(tables.get("vary", {}), as_table(tables["model"], "model"))
-    vary = _axes(varied, partial(_of_study, federation.algorithm, model))
+    vary = axes_of(varied, partial(of_study, federation.algorithm, model))
     check_read(as_table(tables.get("federation", "fed-avg"), "federation"), federation, vary)
     canaries = _canaries(as_mapping(tables["audit"], "audit")) if "audit" in tables else None
-    corruptions = _corruptions(_sequence(tables.get("corruptions", ()), "corruptions"))
-    attacks = _audited(_attacks(_sequence(tables.get("attacks", ()), "attacks"), vary), canaries)
+    corruptions = _corruptions(as_sequence(tables.get("corruptions", ()), "corruptions"))
+    attacks = _audited(_attacks(as_sequence(tables.get("attacks", ()), "attacks"), vary), canaries)
     _limit_cells(len(head.seeds), vary, len(corruptions))
     return TrainingSpec(
         data=division_of(as_table(tables["data"], "data")),
@@ -131,152 +136,28 @@ def _of_training(tables: Mapping[str, Any], head: StudyHead, model: ModelSpec) -
         attacks=attacks,
         corruptions=corruptions,
         canaries=canaries,
-        accept=_accepted(_sequence(tables.get("accept", ()), "accept"), vary, attacks, corruptions),
+        accept=_accepted(as_sequence(tables.get("accept", ()), "accept"), vary, attacks, corruptions),
         **vars(head),
     )
 
 
 def _of_trained_model(tables: Mapping[str, Any], head: StudyHead, model: File) -> TrainedModelSpec:
-    refuse_training(tables, _sequence(tables.get("corruptions", ()), "corruptions"))
-    vary = _axes(tables.get("vary", {}), without_algorithms)
-    attacks = _audited(_attacks(_sequence(tables.get("attacks", ()), "attacks"), vary), None)
+    refuse_training(tables, as_sequence(tables.get("corruptions", ()), "corruptions"))
+    vary = axes_of(tables.get("vary", {}), without_algorithms)
+    attacks = _audited(_attacks(as_sequence(tables.get("attacks", ()), "attacks"), vary), None)
     _limit_cells(len(head.seeds), vary, 0)
     return TrainedModelSpec(
         data=division_of(as_table(tables["data"], "data")),
         model=model,
         vary=vary,
         attacks=attacks,
-        accept=_accepted(_sequence(tables.get("accept", ()), "accept"), vary, attacks, ()),
+        accept=_accepted(as_sequence(tables.get("accept", ()), "accept"), vary, attacks, ()),
         **vars(head),
     )
 
 
-def _axes(
-    raw: object, finish: Callable[[tuple[Choice, ...], str], tuple[Choice, ...]]
-) -> dict[str, tuple[Choice, ...]]:
-    """The axes of defences, and at most one each of algorithms and of models.
-
-    ``finish`` checks the choices of each, at its place.
-    """
-    axes: dict[str, tuple[Choice, ...]] = {}
-    arms = 1
-    for axis, choices in as_mapping(raw, "vary").items():
-        check_length(str(axis), _LONGEST_AXIS, "vary")
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", str(axis)):
-            raise Refused(f"axis {shown(axis)} is not a name of letters, digits and dashes", where="vary")
-        options = _choices(_sequence(choices, f"vary.{axis}"), f"vary.{axis}")
-        axes[axis] = finish(options, f"vary.{axis}")
-        arms *= len(axes[axis])
-    _one_axis("algorithms", [axis for axis, choices in axes.items() if any(c.algorithm for c in choices)])
-    _one_axis("models", [axis for axis, choices in axes.items() if any(c.model for c in choices)])
-    if arms > _MAX_ARMS:
-        raise Refused(f"{arms} arms are more than {_MAX_ARMS}", remedy="vary fewer things at once", where="vary")
-    _apart([c.label for choices in axes.values() for c in choices if c.label != "none"])
-    return axes
-
-
-def _one_axis(what: str, axes: Sequence[str]) -> None:
-    if len(axes) > 1:
-        raise Refused(f"a study has one axis of {what}", remedy=f"merge it into {axes[0]}", where=f"vary.{axes[1]}")
-
-
-def _of_study(algorithm: Algorithm, model: ModelSpec, choices: tuple[Choice, ...], where: str) -> tuple[Choice, ...]:
-    """What the study itself has is the first choice of an axis of algorithms, or of models."""
-    if any(choice.model is not None for choice in choices):
-        return of_models(model, choices, where)
-    return _of_algorithms(algorithm, choices, where)
-
-
-def _of_algorithms(base: Algorithm, choices: tuple[Choice, ...], where: str) -> tuple[Choice, ...]:
-    """An axis of algorithms begins with ``base``, the study's own, under its name; other axes stay as they are."""
-    algorithms = [choice.algorithm for choice in choices[1:] if choice.algorithm is not None]
-    if not algorithms:
-        return choices
-    if len(algorithms) < len(choices[1:]):
-        raise Refused("an axis is of algorithms or of defences", remedy="give each an axis of its own", where=where)
-    for choice in choices[1:]:
-        if choice.algorithm == base and choice.label.partition("(")[0] != base.kind():
-            reason = f"{choice.label!r} is the study's own algorithm, which an axis shows as {base.kind()!r}"
-            raise Refused(reason, remedy="take it out, or its name", where=where)
-    others = [choice for choice in choices[1:] if choice.algorithm != base]
-    if base.kind() in [choice.label for choice in others]:
-        remedy = 'give one of them a name = "..."'
-        raise Refused(f"{base.kind()!r} is the study's own algorithm, with other knobs", remedy=remedy, where=where)
-    return (Choice(base.kind()), *others)
-
-
-def _apart(labels: list[str]) -> None:
-    """An arm is named by its choices, so a choice has its name on one axis only."""
-    again = [label for label, count in Counter(labels).items() if count > 1]
-    if again:
-        raise Refused(f"choice {again[0]!r} stands on two axes", remedy='give one another name = "..."', where="vary")
-
-
-def _choices(raw: Sequence[object], where: str) -> tuple[Choice, ...]:
-    """``none`` first, then each choice; choices of one kind are told apart by the knobs in which they differ."""
-    _limit(raw, _MAX_ARMS, where)
-    named: list[tuple[int, Choice]] = []
-    unnamed: list[tuple[int, Choice]] = []
-    for i, item in enumerate(raw):
-        if item == "none":
-            continue
-        choice = _choice(item, f"{where}[{i}]")
-        (named if choice.label else unnamed).append((i, choice))
-    choices = [*named, *_with_labels(unnamed)]
-    again = [label for label, count in Counter(c.label for _, c in choices).items() if count > 1]
-    if again:
-        raise Refused(f"choice {again[0]!r} stands twice", remedy="remove one or give it a name", where=where)
-    return (Choice("none"), *(choice for _, choice in sorted(choices, key=lambda pair: pair[0])))
-
-
-def _choice(item: object, where: str) -> Choice:
-    """One choice: a defence, or a list of them; its label is the name that was given, or nothing."""
-    items = item if isinstance(item, list | tuple) else [item]
-    if not items:
-        raise Refused("a choice names no defence", remedy='"none" is always a choice', where=where)
-    places = [f"{where}[{j}]" if items is item else where for j in range(len(items))]
-    tables = [as_table(one, at) for one, at in zip(items, places, strict=True)]
-    names = [_name(t.pop("name"), "", at) for t, at in zip(tables, places, strict=True) if "name" in t]
-    if len(names) > 1:
-        raise Refused(f"one choice has {len(names)} names", remedy=f"keep {names[0]!r} alone", where=where)
-    label = names[0] if names else ""
-    if any(is_model(table) for table in tables):
-        if len(tables) > 1:
-            raise Refused("a model is a choice of its own", remedy="give it an axis of its own", where=where)
-        return Choice(label, model=model_of(tables[0], places[0]))
-    parts = [entry(t, at, *_DEFENCES, "federate/algorithms") for t, at in zip(tables, places, strict=True)]
-    if isinstance(parts[0], Algorithm) and len(parts) == 1:
-        return Choice(label, (), parts[0])
-    defences = tuple(one for one in parts if isinstance(one, Defence))
-    if len(defences) < len(parts):
-        raise Refused("an algorithm is a choice of its own", remedy="give it an axis of its own", where=where)
-    return Choice(label, defences)
-
-
-def _with_labels(choices: Sequence[tuple[int, Choice]]) -> Iterator[tuple[int, Choice]]:
-    """Label choices by their kinds, and those of the same kinds by the knobs in which they differ."""
-    alike: dict[str, list[tuple[int, Choice]]] = {}
-    for i, choice in choices:
-        alike.setdefault("+".join(str(knobs["kind"]) for knobs in _knobs(choice)), []).append((i, choice))
-    for label, group in alike.items():
-        knobs = [{(j, k): v for j, table in enumerate(_knobs(c)) for k, v in table.items()} for _, c in group]
-        everywhere = dict.fromkeys(at for one in knobs for at in one)
-        differ = [at for at in everywhere if any(other.get(at) != knobs[0].get(at) for other in knobs)]
-        for (i, choice), values in zip(group, knobs, strict=True):
-            detail = ", ".join(f"{at[1]}={values[at]}" for at in differ if values.get(at) is not None)
-            yield i, replace(choice, label=f"{label}({detail})" if detail else label)
-
-
-def _knobs(choice: Choice) -> list[dict[str, Json]]:
-    """The configurations of what a choice stands for."""
-    if choice.model is not None:
-        return [choice.model.knobs()]
-    parts: tuple[Entry, ...] = choice.defences if choice.algorithm is None else (choice.algorithm,)
-    return [part.configuration() for part in parts]
-
-
 def _attacks(raw: Sequence[object], vary: Mapping[str, tuple[Choice, ...]]) -> tuple[AttackSpec, ...]:
-    _limit(raw, _MAX_ADVERSARIES, "attacks")
+    check_count(raw, _MAX_ADVERSARIES, "attacks")
     specs = []
     for i, item in enumerate(raw):
         where = f"attacks[{i}]"
@@ -292,7 +173,7 @@ def _attacks(raw: Sequence[object], vary: Mapping[str, tuple[Choice, ...]]) -> t
                 f"{attack.kind()} {reason}", remedy='say from = { AXIS = "none", ... }', where=f"{where}.from"
             )
         source = None if origin is None else _arm(as_mapping(origin, f"{where}.from"), vary, f"{where}.from")
-        specs.append(AttackSpec(_name(name, attack.kind(), where), attack, source))
+        specs.append(AttackSpec(plain_name(name, attack.kind(), where), attack, source))
         if specs[-1].name == JUDGED:
             reason = f"{JUDGED!r} names the file of the cell's own answers"
             raise Refused(reason, remedy="give the attack another name", where=f"{where}.name")
@@ -348,7 +229,7 @@ def _accepted(
     corruptions: Sequence[CorruptionSpec],
 ) -> tuple[Threshold, ...]:
     """The tables ``[[accept]]``; an arm is named as in the report, or by its choices."""
-    _limit(raw, _MAX_ADVERSARIES, "accept")
+    check_count(raw, _MAX_ADVERSARIES, "accept")
     origins = {i: one["arm"] for i, one in enumerate(raw) if isinstance(one, Mapping) and "arm" in one}
     named = {
         i: arm_name(list(_arm(origin, vary, f"accept[{i}].arm").values()))
@@ -359,26 +240,16 @@ def _accepted(
 
 
 def _corruptions(raw: Sequence[object]) -> tuple[CorruptionSpec, ...]:
-    _limit(raw, _MAX_ADVERSARIES, "corruptions")
+    check_count(raw, _MAX_ADVERSARIES, "corruptions")
     specs = []
     for i, item in enumerate(raw):
         where = f"corruptions[{i}]"
         table = as_table(item, where)
         name = table.pop("name", None)
         corruption = entry(table, where, "attack/poisoning")
-        specs.append(CorruptionSpec(_name(name, corruption.kind(), where), corruption))
+        specs.append(CorruptionSpec(plain_name(name, corruption.kind(), where), corruption))
     _unique([c.name for c in specs], "corruptions")
     return tuple(specs)
-
-
-def _name(name: object, kind: str, where: str) -> str:
-    if name is None:
-        return kind
-    if isinstance(name, str):
-        check_length(name, _LONGEST_LABEL, f"{where}.name")
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == "none":
-        raise Refused(f"{shown(name)} is no name", remedy="use letters, digits, dots, dashes", where=f"{where}.name")
-    return name
 
 
 def _unique(names: list[str], where: str) -> None:
@@ -389,12 +260,6 @@ def _unique(names: list[str], where: str) -> None:
         )
 
 
-def _sequence(raw: object, where: str) -> Sequence[object]:
-    if not isinstance(raw, (list, tuple)):
-        raise Refused(f"expected a list, got {shown(raw)}", remedy="write [ ... ] or [[...]]", where=where)
-    return raw
-
-
 def _limit_cells(seeds: int, vary: Mapping[str, Sequence[Choice]], corruptions: int) -> None:
     arms = math.prod(len(choices) for choices in vary.values())
     if (cells := seeds * arms * (1 + corruptions)) > _MAX_CELLS:
@@ -402,8 +267,3 @@ def _limit_cells(seeds: int, vary: Mapping[str, Sequence[Choice]], corruptions: 
             f"{seeds} seeds x {arms} arms x {1 + corruptions} infections are {cells} models, more than {_MAX_CELLS}",
             remedy="use fewer seeds or choices, or split the study",
         )
-
-
-def _limit(raw: Sequence[object], most: int, where: str) -> None:
-    if len(raw) > most:
-        raise Refused(f"{len(raw)} are more than {most}", remedy="split the study", where=where)

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from consilium.core.errors import Refused
+from consilium.core.inputs import Inputs
 from consilium.core.plain import Json
 
-__all__ = ["HIGH", "LOW", "WORD", "open_lines", "refuse_placeholders"]
+__all__ = ["HIGH", "LOW", "WORD", "open_declarations", "open_lines", "refuse_placeholders"]
 
 LOW, HIGH, WORD = "<low>", "<high>", "<word>"
 _OPEN = re.compile("|".join(f'"{mark}"' for mark in (LOW, HIGH, WORD)))
@@ -54,3 +55,12 @@ def _texts(value: Json) -> Iterator[str]:
     elif isinstance(value, dict | list):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _texts(part)
+
+
+def open_declarations(inputs: Inputs) -> str:
+    """The lines to paste and to fill in: names of columns, no value."""
+    open_columns = [column for column in inputs.columns if not column.declared]
+    bounds = [f'["{one.name}", "{LOW}", "{HIGH}"]' for one in open_columns if not one.words]
+    words = [f'["{one.name}", "{WORD}", "{WORD}"]' for one in open_columns if one.words]
+    lines = (("ranges", bounds), ("categories", words))
+    return "; ".join(f"{name} = [{', '.join(items)}]" for name, items in lines if items)

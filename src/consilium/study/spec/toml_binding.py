@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from consilium.core.algorithm import Algorithm
@@ -32,14 +32,18 @@ from consilium.data.source import Source
 from consilium.learn.architecture import Architecture
 
 __all__ = [
+    "STRICT",
     "CodePath",
     "as_mapping",
+    "as_sequence",
     "as_table",
     "card_of",
+    "check_count",
     "check_length",
     "entry",
     "is_code",
     "place",
+    "plain_name",
     "refuse_unknown",
     "shown",
     "tabled",
@@ -47,9 +51,12 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
+"""Of dataclasses that tables of a study are read into."""
 _Table = Mapping[str, Any]
 _MOST_SHOWN = 80
 _DEEPEST = 32
+_LONGEST_LABEL = 80
 _REMEDIES = {
     "int_type": "write a whole number, such as 3",
     "float_type": "write a number, such as 0.5",
@@ -341,3 +348,36 @@ def _as_list(kind: type, wrong: ErrorDetails) -> str:
     if texts and isinstance(wrong["input"], str):
         return f"write [{json.dumps(wrong['input'][:_MOST_SHOWN], ensure_ascii=False)}]"
     return "write a list, such as [0, 1]"
+
+
+def plain_name(name: object, kind: str, where: str) -> str:
+    """The ``name`` of a choice or an adversary, ``kind`` where there is none.
+
+    Raises Refused: it is no name of letters, digits, dots and dashes.
+    """
+    if name is None:
+        return kind
+    if isinstance(name, str):
+        check_length(name, _LONGEST_LABEL, f"{where}.name")
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == "none":
+        raise Refused(f"{shown(name)} is no name", remedy="use letters, digits, dots, dashes", where=f"{where}.name")
+    return name
+
+
+def as_sequence(raw: object, where: str) -> Sequence[object]:
+    """``raw``, a list.
+
+    Raises Refused: it is something else.
+    """
+    if not isinstance(raw, (list, tuple)):
+        raise Refused(f"expected a list, got {shown(raw)}", remedy="write [ ... ] or [[...]]", where=where)
+    return raw
+
+
+def check_count(raw: Sequence[object], most: int, where: str) -> None:
+    """Refuse a list of more than ``most``.
+
+    Raises Refused: it is longer.
+    """
+    if len(raw) > most:
+        raise Refused(f"{len(raw)} are more than {most}", remedy="split the study", where=where)

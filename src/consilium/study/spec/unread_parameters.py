@@ -8,7 +8,8 @@ from dataclasses import replace
 from consilium.core.errors import Refused
 from consilium.core.gradient import Schedule
 
-from .spec import Choice, FederationSpec
+from .federation_table import FederationSpec
+from .spec import Choice
 
 __all__ = ["check_read"]
 
