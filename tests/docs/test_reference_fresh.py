@@ -22,7 +22,7 @@ def test_an_entry_stands_in_its_table():
     page = reference.entry_page()
     assert "## Attacks: evasion" in page
     assert "| `pgd` |" in page
-    assert "`radius = 0.03`" in page
+    assert "| `radius` | How far a point may move" in page and "| `0.03` | a number above 0 |" in page
 
 
 def test_writing_needs_no_torch():
