@@ -21,7 +21,8 @@ _STARTS = frozenset({"train", "weights"})
 
 def is_model(table: Mapping[str, Any]) -> bool:
     """Whether the kind of ``table`` is that of a model."""
-    return table.get("kind") in {card.kind for card in cards("learn/models")}
+    kind = table.get("kind")
+    return isinstance(kind, str) and kind in {card.kind for card in cards("learn/models")}
 
 
 def inheriting(vary: object, model: Mapping[str, Any]) -> object:
