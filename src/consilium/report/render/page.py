@@ -25,7 +25,6 @@ from plotly.offline import get_plotlyjs
 from consilium.core.files import replace
 from consilium.core.rounding import round_down
 from consilium.report.analyse.acceptance import acceptance_view
-from consilium.report.analyse.answer import answer
 from consilium.report.analyse.columns import TableColumn, columns
 from consilium.report.analyse.communication import Traffic, traffic
 from consilium.report.analyse.effects import changed, effects, less_noise, readings, unpaired
@@ -34,6 +33,7 @@ from consilium.report.analyse.many_sites import MANY, bands, pools
 from consilium.report.analyse.matrix_columns import main_columns, other_columns
 from consilium.report.analyse.roc import rocs
 from consilium.report.analyse.summary import Row, inverted, majority_rate, rows
+from consilium.report.answer.compose import answer
 from consilium.report.load.numbers import interval, number
 from consilium.report.load.read import read_study
 from consilium.report.load.records import StudyRecord

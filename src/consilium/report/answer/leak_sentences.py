@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from consilium.report.analyse.audits import audits
+from consilium.report.analyse.columns import TableColumn, columns
+from consilium.report.analyse.summary import Figure, Row, inverted
 from consilium.report.load.numbers import number
 from consilium.report.load.records import StudyRecord
 
-from .audits import audits
-from .columns import TableColumn, columns
 from .sentence import Sentence
-from .summary import Figure, Row, inverted
 from .wording import count_words, figure_words, join_words
 
 __all__ = ["audit_sentences", "membership_sentences"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from consilium.report.analyse.columns import TableColumn, measure_of
+from consilium.report.analyse.effects import Change, Effect, changed, less_noise
 from consilium.report.load.numbers import number
 from consilium.report.load.records import CellRecord, StudyRecord
 
-from .columns import TableColumn, measure_of
-from .effects import Change, Effect, changed, less_noise
 from .sentence import Sentence
 from .wording import amount, change_words, count_words, join_words, name_in_words
 

@@ -1,18 +1,17 @@
 """Changes and figures in words: points of accuracy, intervals, what is not measurable and what is not known.
 
-A point is a hundredth.  A change is said to cost or to gain only where :meth:`.effects.Change.way` says so; inside its
-interval it is not measurable, and without an interval nothing is said of it but why.
+A point is a hundredth.  A change is said to cost or to gain only where ``Change.way`` says so; inside its interval it
+is not measurable, where pairs disagree it is not consistent, and without an interval nothing is said of it but why.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from consilium.report.analyse.columns import TableColumn
+from consilium.report.analyse.effects import Change
+from consilium.report.analyse.summary import Figure
 from consilium.report.load.numbers import number
-
-from .columns import TableColumn
-from .effects import Change
-from .summary import Figure
 
 __all__ = ["amount", "change_words", "count_words", "figure_words", "join_words", "limits", "name_in_words"]
 

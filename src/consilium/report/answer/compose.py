@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from consilium.report.analyse.acceptance import acceptance_view
+from consilium.report.analyse.columns import columns, score_column
+from consilium.report.analyse.effects import Effect
+from consilium.report.analyse.summary import Row
 from consilium.report.load.records import StudyRecord
 
-from .acceptance import acceptance_view
-from .columns import columns, score_column
 from .effect_sentences import choice_sentences, infection_sentences
-from .effects import Effect
 from .leak_sentences import audit_sentences, membership_sentences
 from .sentence import Sentence
-from .summary import Row
 from .wording import count_words, figure_words, join_words
 
 __all__ = ["answer"]
