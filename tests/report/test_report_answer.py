@@ -10,9 +10,9 @@ from consilium.evidence.audit import AuditBound, AuditEvidence, ClaimTerms
 from consilium.report.analyse.columns import TableColumn, columns
 from consilium.report.analyse.compare import Gap
 from consilium.report.analyse.effects import Change, Effect, changed, effects
-from consilium.report.analyse.sentences.answer import answer
-from consilium.report.analyse.sentences.wording import change_words
 from consilium.report.analyse.summary import rows
+from consilium.report.answer.compose import answer
+from consilium.report.answer.wording import change_words
 
 ACCURACY = TableColumn("accuracy", "accuracy", "Utility", "", "high")
 UNDER_ATTACK = TableColumn("worst_case", "worst case", "Evasion", "", "high")

@@ -8,7 +8,7 @@ import pytest
 
 from consilium.core.finding import Measure
 from consilium.evidence.privacy import ClaimEvidence
-from consilium.report.analyse.sentences.wording import join_words
+from consilium.report.answer.wording import join_words
 from consilium.report.load.numbers import interval, number, style_of
 from consilium.report.render.claim_text import claim_sentence, privacy_statement, question, right_answer
 from consilium.report.render.law_words import LAWS, linked_laws

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from consilium.core.rounding import round_down
 from consilium.evidence.privacy import ClaimEvidence
-from consilium.report.analyse.sentences.wording import join_words
+from consilium.report.answer.wording import join_words
 from consilium.report.load.numbers import number
 from consilium.report.load.records import StudyRecord
 

@@ -34,6 +34,7 @@ from consilium.report.analyse.matrix_columns import main_columns, other_columns
 from consilium.report.analyse.roc import rocs
 from consilium.report.analyse.sentences.answer import answer
 from consilium.report.analyse.summary import Row, inverted, majority_rate, rows
+from consilium.report.answer.compose import answer
 from consilium.report.load.numbers import interval, number
 from consilium.report.load.read import read_study
 from consilium.report.load.records import StudyRecord

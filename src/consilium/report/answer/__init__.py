@@ -1,0 +1,1 @@
+"""The answer to a study's question, in sentences."""
