@@ -9,8 +9,10 @@ Source: Kim 2014, Convolutional Neural Networks for Sentence Classification, arX
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -55,8 +57,9 @@ class _TextCNN(nn.Module):
         embedded = self.embedding(x)
         mask = word_mask(x, embedded)
         words, there = (embedded * mask).transpose(1, 2), mask.transpose(1, 2)
-        answers = mask.sum(1) * 0.0  # zeros (n, 1)
+        parts = []
         for size, convolution, output in zip(self.windows, self.convolutions, self.outputs, strict=True):
             filtered = F.relu(convolution(F.pad(words, (0, size - 1))))
-            answers = answers + output(F.adaptive_max_pool1d(filtered * there, 1).flatten(1))
+            parts.append(output(F.adaptive_max_pool1d(filtered * there, 1).flatten(1)))
+        answers: Tensor = functools.reduce(torch.add, parts)
         return answers
