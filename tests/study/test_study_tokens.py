@@ -200,3 +200,13 @@ def test_generated_notes_are_the_same_everywhere():
     assert torch.equal(longer.records.x[:60], data.records.x)
     assert data.names_units
     assert int(data.records.x.sum()) == 176_686
+
+
+def test_words_of_the_records_are_refused_under_dp(tmp_path):
+    rows = [f"{'pain' if k % 2 else 'none'} here {k},{k % 2}" for k in range(200)]
+    (tmp_path / "notes.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
+    data = {"kind": "text", "path": str(tmp_path / "notes.csv"), "vocabulary": "records", "sites": 2, "length": 4}
+    private = [{"kind": "dp-sgd", "epsilon": 8.0, "delta": 1e-3}]
+    assert study(data=data).plan().cells
+    with pytest.raises(Refused, match=r"the words of text were read from private records \(LAWS 9\)"):
+        study(data=data, vary={"privacy": private}).plan()

@@ -13,15 +13,6 @@ from collections.abc import Sequence
 from consilium.report.analyse.acceptance import acceptance_view
 from consilium.report.analyse.columns import columns, score_column
 from consilium.report.analyse.effects import Effect
-<<<<<<<< HEAD:src/consilium/report/analyse/sentences/answer.py
-from consilium.report.analyse.sentences.effect_sentences import choice_sentences, infection_sentences
-from consilium.report.analyse.sentences.leak_sentences import audit_sentences, membership_sentences
-from consilium.report.analyse.sentences.sentence import Sentence
-from consilium.report.analyse.sentences.wording import count_words, figure_words, join_words
-from consilium.report.analyse.summary import Row
-from consilium.report.load.records import StudyRecord
-
-========
 from consilium.report.analyse.summary import Row
 from consilium.report.load.records import StudyRecord
 
@@ -30,7 +21,6 @@ from .leak_sentences import audit_sentences, membership_sentences
 from .sentence import Sentence
 from .wording import count_words, figure_words, join_words
 
->>>>>>>> first:src/consilium/report/answer/compose.py
 __all__ = ["answer"]
 
 _NAMED = 4

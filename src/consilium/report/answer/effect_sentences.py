@@ -6,20 +6,12 @@ from collections.abc import Sequence
 
 from consilium.report.analyse.columns import TableColumn, measure_of
 from consilium.report.analyse.effects import Change, Effect, changed, less_noise
-<<<<<<<< HEAD:src/consilium/report/analyse/sentences/effect_sentences.py
-from consilium.report.analyse.sentences.sentence import Sentence
-from consilium.report.analyse.sentences.wording import amount, change_words, count_words, join_words, name_in_words
-from consilium.report.load.numbers import number
-from consilium.report.load.records import CellRecord, StudyRecord
-
-========
 from consilium.report.load.numbers import number
 from consilium.report.load.records import CellRecord, StudyRecord
 
 from .sentence import Sentence
 from .wording import amount, change_words, count_words, join_words, name_in_words
 
->>>>>>>> first:src/consilium/report/answer/effect_sentences.py
 __all__ = ["choice_sentences", "infection_sentences"]
 
 _MOST = 4

@@ -10,21 +10,13 @@ from collections.abc import Sequence
 
 from consilium.report.analyse.audits import audits
 from consilium.report.analyse.columns import TableColumn, columns
-<<<<<<<< HEAD:src/consilium/report/analyse/sentences/leak_sentences.py
-from consilium.report.analyse.sentences.sentence import Sentence
-from consilium.report.analyse.sentences.wording import count_words, figure_words, join_words
-========
->>>>>>>> first:src/consilium/report/answer/leak_sentences.py
 from consilium.report.analyse.summary import Figure, Row, inverted
 from consilium.report.load.numbers import number
 from consilium.report.load.records import StudyRecord
 
-<<<<<<<< HEAD:src/consilium/report/analyse/sentences/leak_sentences.py
-========
 from .sentence import Sentence
 from .wording import count_words, figure_words, join_words
 
->>>>>>>> first:src/consilium/report/answer/leak_sentences.py
 __all__ = ["audit_sentences", "membership_sentences"]
 
 _NO_PROOF = "That is no proof: another attack may find more."

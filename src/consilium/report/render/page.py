@@ -32,7 +32,6 @@ from consilium.report.analyse.highlights import highlights
 from consilium.report.analyse.many_sites import MANY, bands, pools
 from consilium.report.analyse.matrix_columns import main_columns, other_columns
 from consilium.report.analyse.roc import rocs
-from consilium.report.analyse.sentences.answer import answer
 from consilium.report.analyse.summary import Row, inverted, majority_rate, rows
 from consilium.report.answer.compose import answer
 from consilium.report.load.numbers import interval, number
