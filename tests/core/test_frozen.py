@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from consilium.core.frozen import Adapter, frozen_layers, merged, trained_parameters
+from consilium.core.frozen import Adapter, frozen_layers, trained_parameters, without_adapters
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 
@@ -98,7 +98,9 @@ def test_adapters_are_released_as_plain_layers(module):
     released = net.module_at(*net.start())
     assert torch.equal(released(x), module(x))
     assert not any(isinstance(layer, Adapter) for layer in released.modules())
-    assert isinstance(next(layer for layer in merged(module).modules() if isinstance(layer, nn.Linear)), nn.Linear)
+    assert isinstance(
+        next(layer for layer in without_adapters(module).modules() if isinstance(layer, nn.Linear)), nn.Linear
+    )
 
 
 def test_a_shadow_shares_the_constants():

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 
 from torch import Tensor, nn
 
-__all__ = ["Adapter", "constant_buffers", "frozen_layers", "merged", "set_mode", "trained_parameters"]
+__all__ = ["Adapter", "constant_buffers", "frozen_layers", "set_mode", "trained_parameters", "without_adapters"]
 
 
 def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -55,7 +55,7 @@ class Adapter(nn.Module):
         raise NotImplementedError
 
 
-def merged(module: nn.Module) -> nn.Module:
+def without_adapters(module: nn.Module) -> nn.Module:
     """``module``, changed in place, with the plain layer in the place of every adapter."""
     if isinstance(module, Adapter):
         return module.plain()

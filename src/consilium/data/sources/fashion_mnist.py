@@ -74,8 +74,8 @@ class FashionMNIST(Source):
 
     def configuration(self) -> dict[str, Json]:
         """The kind and every knob; of those that choose records the ones that do."""
-        chosen: dict[str, Json] = {"classes": list(self.classes), "per-class": self.per_class}
-        return {name: value for name, value in super().configuration().items() if chosen.get(name, True)}
+        choices: dict[str, Json] = {"classes": list(self.classes), "per-class": self.per_class}
+        return {name: value for name, value in super().configuration().items() if choices.get(name, True)}
 
     def load(self) -> Dataset:
         """Inputs ``(70000, 1, 28, 28)``, fewer of some classes; the published train and test split."""

@@ -47,24 +47,24 @@ def of_models(base: ModelSpec, choices: tuple[Choice, ...], where: str) -> tuple
     """
     if any(choice.model is None for choice in choices[1:]):
         raise Refused("an axis is of models or of defences", remedy="give each an axis of its own", where=where)
-    own = base.architecture.kind()
+    name = base.architecture.kind()
     for choice in choices[1:]:
         if choice.model is not None and choice.model.architecture.kind() == "file":
             reason = f"{choice.label!r} is a trained model, and this study trains its models"
             raise Refused(reason, remedy="write a study of it alone", where=where)
-        if choice.model == base and choice.label.partition("(")[0] != own:
-            reason = f"{choice.label!r} is the study's own model, which an axis shows as {own!r}"
+        if choice.model == base and choice.label.partition("(")[0] != name:
+            reason = f"{choice.label!r} is the study's own model, which an axis shows as {name!r}"
             raise Refused(reason, remedy="take it out, or its name", where=where)
     others = [choice for choice in choices[1:] if choice.model != base]
-    return (Choice(own), *(_apart_from(base, choice, own) for choice in others))
+    return (Choice(name), *(_apart_from(base, choice, name) for choice in others))
 
 
-def _apart_from(base: ModelSpec, choice: Choice, own: str) -> Choice:
+def _apart_from(base: ModelSpec, choice: Choice, name: str) -> Choice:
     """``choice``, under the knobs in which it differs where its name is that of the study's own."""
-    if choice.model is None or choice.label != own:
+    if choice.model is None or choice.label != name:
         return choice
     mine, others = base.knobs(), choice.model.knobs()
     differ = ", ".join(
         f"{knob}={value}" for knob, value in others.items() if value != mine.get(knob) and value is not None
     )
-    return replace(choice, label=f"{own}({differ or 'other start'})")
+    return replace(choice, label=f"{name}({differ or 'other start'})")
