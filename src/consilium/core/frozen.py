@@ -1,18 +1,17 @@
 """Frozen parts of a module: constants, which no training changes, no site sends and no noise is added to.
 
-A parameter is frozen where its ``requires_grad`` is false, as everywhere in torch.  A layer is frozen where it, with all
-that is below it, has parameters and every one of them is frozen: then its buffers are constants too, and it stays in
+A parameter is frozen where its ``requires_grad`` is false, as everywhere in torch.  A layer is frozen where there are
+parameters in it or below it, and every one of them is frozen: then its buffers are constants too, and it stays in
 evaluation mode, so that a pre-trained BatchNorm keeps the statistics that it came with.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 
 from torch import Tensor, nn
 
-__all__ = ["Adapter", "constant_buffers", "frozen_layers", "merged", "set_mode", "trained_parameters"]
+__all__ = ["Adapter", "constant_buffers", "frozen_layers", "set_mode", "trained_parameters", "without_adapters"]
 
 
 def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -48,20 +47,21 @@ def set_mode(module: nn.Module, training: bool, frozen: Collection[nn.Module]) -
             layer.training = False
 
 
-class Adapter(nn.Module, ABC):
-    """A layer with a trained addition, which is released as one ordinary layer."""
+class Adapter(nn.Module):
+    """Base of layers with a trained addition, each of which is released as one ordinary layer."""
 
-    @abstractmethod
     def plain(self) -> nn.Module:
         """A layer of its own, without additions, that answers the same up to rounding."""
+        raise NotImplementedError
 
 
-def merged(module: nn.Module) -> nn.Module:
+def without_adapters(module: nn.Module) -> nn.Module:
     """``module``, changed in place, with the plain layer in the place of every adapter."""
     if isinstance(module, Adapter):
         return module.plain()
+    plain = {layer: layer.plain() for layer in module.modules() if isinstance(layer, Adapter)}
     for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
+        for name, child in list(parent._modules.items()):  # named_children would give a layer of two places once
             if isinstance(child, Adapter):
-                setattr(parent, name, child.plain())
+                setattr(parent, name, plain[child])
     return module

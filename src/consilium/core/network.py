@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .errors import Refused
-from .frozen import constant_buffers, frozen_layers, merged, set_mode, trained_parameters
+from .frozen import constant_buffers, frozen_layers, set_mode, trained_parameters, without_adapters
 from .workspace import Compute, Workspace, draws_nothing
 
 __all__ = ["Network", "fill", "named_tensors"]
@@ -155,7 +155,7 @@ class Network:
 
         Nothing of it requires a gradient, and adapters are merged into the layers that they were added to.
         """
-        return merged(self.copy_at(params, buffers)).eval().requires_grad_(False)
+        return without_adapters(self.copy_at(params, buffers)).eval().requires_grad_(False)
 
     def copy_at(self, params: Tensor, buffers: Tensor) -> nn.Module:
         """A separate copy of the module as it is trained, in evaluation mode, at these vectors."""

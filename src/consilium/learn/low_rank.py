@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +26,15 @@ __all__ = ["LowRank", "with_low_rank"]
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
+_Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+
+
 class LowRank(Adapter):
     """``layer``, frozen, and a trained addition of ``rank``, scaled by ``scale``."""
 
-    def __init__(self, layer: nn.Module, rank: int, scale: float) -> None:
+    layer: _Layer
+
+    def __init__(self, layer: _Layer, rank: int, scale: float) -> None:
         super().__init__()
         self.layer, self.scale = layer.requires_grad_(False), scale
         self.down, self.up = _pair(layer, rank)
@@ -43,7 +49,7 @@ class LowRank(Adapter):
         layer = copy.deepcopy(self.layer)
         down, up = (part.weight.detach().flatten(1) for part in (self.down, self.up))
         with torch.no_grad():
-            layer.weight += ((up @ down) * self.scale).view(layer.weight.shape)  # type: ignore[operator]
+            layer.weight += ((up @ down) * self.scale).view(layer.weight.shape)
         return layer
 
 
@@ -59,10 +65,10 @@ def with_low_rank(module: nn.Module, rank: int, alpha: float | None, head: str) 
     module.requires_grad_(False)
     additions: dict[nn.Module, LowRank] = {}
     for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if child is not last and _takes_addition(parent, child):
+        for name, child in list(parent._modules.items()):
+            if child is not None and child is not last and (layer := _adaptable(parent, child)) is not None:
                 if child not in additions:
-                    additions[child] = LowRank(child, min(rank, *_sides(child)), scale)
+                    additions[child] = LowRank(layer, min(rank, *_sides(layer)), scale)
                 setattr(parent, name, additions[child])
     if not additions:
         raise Refused(
@@ -74,32 +80,34 @@ def with_low_rank(module: nn.Module, rank: int, alpha: float | None, head: str) 
     return module
 
 
-def _takes_addition(parent: nn.Module, child: nn.Module) -> bool:
+def _adaptable(parent: nn.Module, child: nn.Module) -> _Layer | None:
     """Exactly torch's layers, called as layers: an attention reads the weight of its output layer without a call."""
     if isinstance(parent, nn.MultiheadAttention):
-        return False
-    return type(child) is nn.Linear or (type(child) in _CONVOLUTIONS and child.groups == 1)
+        return None
+    if isinstance(child, nn.Linear) and type(child) is nn.Linear:
+        return child
+    if isinstance(child, _CONVOLUTIONS) and type(child) in _CONVOLUTIONS and child.groups == 1:
+        return child
+    return None
 
 
-def _sides(layer: nn.Module) -> tuple[int, int]:
+def _sides(layer: _Layer) -> tuple[int, int]:
     """Rows and columns of its weight as a matrix: the rank is at most the smaller."""
-    weight = layer.weight
-    return len(weight), weight[0].numel()  # type: ignore[arg-type, index]
+    return len(layer.weight), layer.weight[0].numel()
 
 
-def _pair(layer: nn.Module, rank: int) -> tuple[nn.Module, nn.Module]:
-    weight = layer.weight
-    kind: dict[str, object] = {"bias": False, "dtype": weight.dtype}
-    down: nn.Module
-    up: nn.Module
+def _pair(layer: _Layer, rank: int) -> tuple[_Layer, _Layer]:
+    down: _Layer
+    up: _Layer
     if isinstance(layer, nn.Linear):
-        down, up = nn.Linear(layer.in_features, rank, **kind), nn.Linear(rank, layer.out_features, **kind)  # type: ignore[arg-type]
+        down, up = nn.Linear(layer.in_features, rank, bias=False), nn.Linear(rank, layer.out_features, bias=False)
     else:
-        same = {name: getattr(layer, name) for name in ("stride", "padding", "dilation", "padding_mode")}
-        make = type(layer)
-        down = make(layer.in_channels, rank, layer.kernel_size, **same, **kind)  # type: ignore[call-arg, arg-type]
-        up = make(rank, layer.out_channels, 1, **kind)  # type: ignore[call-arg, arg-type]
+        same: dict[str, Any] = {n: getattr(layer, n) for n in ("stride", "padding", "dilation", "padding_mode")}
+        make: Any = type(layer)
+        down = make(layer.in_channels, rank, layer.kernel_size, bias=False, **same)
+        up = make(rank, layer.out_channels, 1, bias=False)
     with torch.no_grad():
-        nn.init.kaiming_uniform_(down.weight, a=math.sqrt(5))  # type: ignore[arg-type]
-        nn.init.zeros_(up.weight)  # type: ignore[arg-type]
-    return down.to(weight.device), up.to(weight.device)  # drawn on the CPU, as every first weight
+        nn.init.kaiming_uniform_(down.weight, a=math.sqrt(5))
+        nn.init.zeros_(up.weight)
+    like = layer.weight.device, layer.weight.dtype
+    return down.to(*like), up.to(*like)  # drawn on the CPU, as every first weight is

@@ -53,23 +53,26 @@ class FashionMNIST(Source):
 
     ``path`` names the folder of the four idx files; without it the package's folder and CONSILIUM_DATA/fashion-mnist
     are looked into.  ``classes`` are those of which records are read, by their published numbers (0 to 9), in the order
-    in which they are numbered here; all ten where none are named.
+    in which they are numbered here; all ten where none are named.  ``per_class`` takes the first so many published
+    training images of each class (0: all of them), and every test image.
 
     Source: Xiao, Rasul and Vollgraf 2017, Fashion-MNIST (arXiv 1708.07747), MIT licence
     """
 
     path: str | None = None
     classes: tuple[int, ...] = ()
+    per_class: int = 0
 
     def __post_init__(self) -> None:
-        """Check the classes: numbers of Fashion-MNIST, each once, and two of them at least."""
+        """Check that classes are numbers of Fashion-MNIST, each once, and two of them at least."""
         ok = all(0 <= number < len(_CLASSES) for number in self.classes) and len(set(self.classes)) == len(self.classes)
         check(ok and len(self.classes) != 1, "classes", list(self.classes), "two or more numbers of 0 to 9, each once")
+        check(0 <= self.per_class <= 6000, "per_class", self.per_class, "1 to 6000 images, or 0 for all")
 
     def configuration(self) -> dict[str, Json]:
-        """The kind and every knob; classes where some are named."""
-        whole = super().configuration()
-        return whole if self.classes else {name: value for name, value in whole.items() if name != "classes"}
+        """The kind and every knob; of those that choose records the ones that do."""
+        choices: dict[str, Json] = {"classes": list(self.classes), "per-class": self.per_class}
+        return {name: value for name, value in super().configuration().items() if choices.get(name, True)}
 
     def load(self) -> Dataset:
         """Inputs ``(70000, 1, 28, 28)``, fewer of some classes; the published train and test split."""
@@ -81,6 +84,9 @@ class FashionMNIST(Source):
         split = torch.tensor([TRAIN] * len(train[1]) + [TEST] * len(test[1]), dtype=torch.int8)
         if self.classes:
             x, y, split = _of_classes(x, y, split, self.classes)
+        if self.per_class:
+            keep = (split == TEST) | _first(y, split == TRAIN, self.per_class)
+            x, y, split = x[keep], y[keep], split[keep]
         return Dataset(
             name=self.kind(),
             records=Records.of(x, y),
@@ -92,6 +98,7 @@ class FashionMNIST(Source):
             notes=(
                 "the published images and labels" if official else "not the published images and labels",
                 *([f"classes {', '.join(map(str, self.classes))} of 0 to 9 alone"] if self.classes else []),
+                *([f"the first {self.per_class} training images of each class alone"] if self.per_class else []),
             ),
             inputs=Inputs(preparation=STORED_BYTES),
         )
@@ -116,6 +123,14 @@ def _of_classes(x: Tensor, y: Tensor, split: Tensor, classes: tuple[int, ...]) -
     number[list(classes)] = torch.arange(len(classes))
     keep = number[y] >= 0
     return x[keep], number[y[keep]], split[keep]
+
+
+def _first(y: Tensor, among: Tensor, count: int) -> Tensor:
+    """The first ``count`` records of each class of ``among`` those."""
+    keep = torch.zeros(len(y), dtype=torch.bool)
+    for label in torch.unique(y):
+        keep[((y == label) & among).nonzero().flatten()[:count]] = True
+    return keep
 
 
 def _part(files: dict[str, bytes], name: str, folder: Path) -> tuple[Tensor, Tensor]:

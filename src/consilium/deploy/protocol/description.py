@@ -2,7 +2,8 @@
 
 The study's own tables are sent, so both ends build the same objects from the catalogue that is installed there.  What
 the site does not need is left out: attacks, seeds of other trainings, the question.  A model that is a user's own
-module names an import path, and a site runs it only where its limits allow code.
+module names an import path, and a site runs it only where its limits allow code.  Frozen parameters are not sent:
+a site that starts from the same weights has them, and ``constants`` is their mark at the server, to compare.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from consilium.core.plain import Json
 from consilium.core.records import Consortium
 from consilium.core.task import Task
 from consilium.study.spec.arms import Arm, arms
+from consilium.study.spec.fine_tuning import is_function
 from consilium.study.spec.parse import parse
 from consilium.study.spec.spec import TrainingSpec
 from consilium.study.stages.manifest import given
@@ -23,10 +25,10 @@ from consilium.study.stages.manifest import given
 from .messages import StudyRequest
 from .schema import Schema, check_declared, read_schema
 
-__all__ = ["DescribedStudy", "describe", "understand"]
+__all__ = ["DescribedStudy", "describe", "runs_code", "understand"]
 
 _TOLD = ("name", "data", "model", "federation", "vary", "threads", "max-epsilon", "unlawful")
-_PLAN = {"tables", "arm", "seed", "training", "shape", "classes", "inputs", "roster"}
+_PLAN = {"tables", "arm", "seed", "training", "shape", "classes", "inputs", "roster", "constants"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,7 @@ class DescribedStudy:
     classes: tuple[str, ...]
     roster: tuple[str, ...]
     inputs: Inputs
+    constants: str
 
     @property
     def task(self) -> Task:
@@ -54,7 +57,13 @@ class DescribedStudy:
 
 
 def describe(
-    spec: TrainingSpec, arm: Arm, seed: int, training: str, data: Consortium, sites: Sequence[str]
+    spec: TrainingSpec,
+    arm: Arm,
+    seed: int,
+    training: str,
+    data: Consortium,
+    sites: Sequence[str],
+    constants: str = "",
 ) -> StudyRequest:
     """The request for one ``training`` among ``sites``; refused where the inputs' meaning cannot be sent."""
     check_declared(data)
@@ -67,9 +76,9 @@ def describe(
         local_epochs=federation.shape.local_epochs,
         batch=federation.shape.batch,
         algorithm=federation.algorithm.configuration(),
-        model=spec.model.configuration(),
+        model=arm.study(spec).start.configuration(),
         defences=tuple(defence.configuration() for defence in arm.defences),
-        code=spec.model.kind() == "module",
+        code=runs_code(arm.study(spec)),
         plan={
             "tables": tables,
             "arm": arm.name,
@@ -79,6 +88,7 @@ def describe(
             "classes": list(data.classes),
             "inputs": data.inputs.to_json(),
             "roster": list(sites),
+            "constants": constants,
         },
     )
 
@@ -107,9 +117,15 @@ def understand(request: StudyRequest) -> DescribedStudy:
         schema.classes,
         tuple(str(site) for site in roster),
         schema.inputs,
+        str(plan["constants"])[:64],
     )
     _check_same(request, study)
     return study
+
+
+def runs_code(study: TrainingSpec) -> bool:
+    """Whether building the model runs a user's own code: the module's, or that of a function for its weights."""
+    return study.model.kind() == "module" or is_function(study.fine_tuning.weights)
 
 
 def _check_same(request: StudyRequest, study: DescribedStudy) -> None:
@@ -120,11 +136,11 @@ def _check_same(request: StudyRequest, study: DescribedStudy) -> None:
         "local_epochs": federation.shape.local_epochs,
         "batch": federation.shape.batch,
         "algorithm": federation.algorithm.configuration(),
-        "model": study.spec.model.configuration(),
+        "model": study.arm.study(study.spec).start.configuration(),
         "defences": [defence.configuration() for defence in study.arm.defences],
         "sites": len(study.roster),
         "study": study.spec.name,
-        "code": study.spec.model.kind() == "module",
+        "code": runs_code(study.arm.study(study.spec)),
     }
     wording = request.to_json()
     for name, value in planned.items():

@@ -33,6 +33,7 @@ from consilium.study.build.engine_choice import write_engine_record
 from consilium.study.build.factory import consortium, enrolled, gradient_rule, schedule, weighing
 from consilium.study.plan.nodes import TrainingNode
 from consilium.study.plan.plan import Plan
+from consilium.study.plan.stage_keys import constants_mark
 from consilium.study.progress.outcome import Outcome
 from consilium.study.run.run import run_plan
 from consilium.study.run.study import Study
@@ -79,7 +80,8 @@ def _carrier(plan: Plan, store: Store, caller: Caller, options: ServerOptions) -
     def make(node: TrainingNode, whole: RoundExchange, _: Assessing, waits: Waits) -> tuple[Flower, RoundExchange]:
         data = plan.materials.consortium(node.seed)
         names = [site.id for site in data.sites]
-        request = describe(node.spec, node.arm, node.seed, node.digest, data, names)
+        constants = constants_mark(plan.materials.network(node.seed, node.arm))
+        request = describe(node.spec, node.arm, node.seed, node.digest, data, names, constants)
         there = enrol(caller, options, request, names, _acceptable(node, data))
         charges = {site: _charge(node, one) for site, one in there.items()}
         note = partial(write_engine_record, store.training(node.digest))

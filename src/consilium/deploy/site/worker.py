@@ -20,6 +20,7 @@ import torch
 
 from consilium.core.algorithm import Server
 from consilium.core.errors import ConsiliumError, Failed, Refused
+from consilium.core.network import Network
 from consilium.core.records import Consortium, Records
 from consilium.deploy.protocol import messages as wire
 from consilium.deploy.protocol.description import DescribedStudy, understand
@@ -31,6 +32,7 @@ from consilium.federate.client.assessment import Assessment, assess
 from consilium.federate.client.participant import Participant
 from consilium.federate.engines.engine import one_thread
 from consilium.study.build.factory import gradient_rule, network, participants
+from consilium.study.plan.stage_keys import constants_mark
 from consilium.study.spec.arms import arms
 
 from .policy_enforcement import Admitted, Guard
@@ -198,6 +200,7 @@ class Worker:
         data = self._gathered(study)
         known = self.guard.recognise(request, data.sites[0].records.train)
         net = network(study.arm.study(study.spec), data, study.seed)
+        _check_constants(net, study)
         person = participants(study.spec, study.arm, study.seed, None, data, net, known.key)[self.site]
         labels = [charge for d in study.arm.data if (charge := d.charge(len(data.classes))) is not None]
         admitted = self.guard.admit(request, known, person, labels)
@@ -209,6 +212,20 @@ class Worker:
     def _refusal(self, error: ConsiliumError, digest: str) -> bytes:
         _log.warning("refused: %s", error)
         return wire.encode_refusal(wire.RefusalMessage.of(error, self.site), digest)
+
+
+def _check_constants(net: Network, study: DescribedStudy) -> None:
+    """What is frozen is never sent, so both ends must start from the same weights.
+
+    Raises Refused: they do not.
+    """
+    if constants_mark(net) != study.constants:
+        raise Refused(
+            f"the frozen parameters here ({constants_mark(net) or 'none'}) are not those of the server "
+            f"({study.constants or 'none'})",
+            remedy="put the same weights into the place that the study names, at every site",
+            where="model.weights",
+        )
 
 
 def _units(records: Records) -> int:

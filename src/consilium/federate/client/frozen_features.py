@@ -14,9 +14,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from consilium.core.front import Front, behind
+from consilium.core.front import behind
 from consilium.core.gradient import Objective
 from consilium.core.network import Network
 from consilium.core.records import Records
@@ -38,12 +38,12 @@ def training_inputs(records: Records, network: Network, objective: Objective) ->
     parts = behind(network.template)
     if parts is None or not objective.plain:
         return TrainingInputs(records, network)
-    front, rest = parts
+    front, rest = parts[0].eval(), parts[1]
     device = network.start()[0].device
     return TrainingInputs(replace(records, x=features(front, records.x, device)), Network(rest, network.compute))
 
 
-def features(front: Front, x: Tensor, device: torch.device) -> Tensor:
+def features(front: nn.Module, x: Tensor, device: torch.device) -> Tensor:
     """``front(x)`` ``(n, ...)`` on the records' device, computed on ``device`` a few records at a time."""
     with torch.no_grad():
         first = front(x[:_AT_ONCE].to(device)).to(x.device)

@@ -20,6 +20,7 @@ from torch.func import functional_call, grad, vmap
 
 from consilium.core.algorithm import Broadcast, Work
 from consilium.core.errors import Refused
+from consilium.core.frozen import frozen_layers, set_mode
 from consilium.core.gradient import Gradient
 from consilium.core.update import Update
 from consilium.core.workspace import unknown_layers
@@ -39,7 +40,8 @@ class VectorisedClients:
 
     def __init__(self, model: Participant, compiled: bool = False) -> None:
         self.like, self.algorithm, self.objective = model, model.algorithm, model.objective
-        self.module = copy.deepcopy(model.training_inputs.network.template).train()
+        self.module = copy.deepcopy(model.training_inputs.network.template)
+        set_mode(self.module, True, frozen_layers(self.module).values())
         self.empty = model.network.start()[1]
         if compiled:
             torch.compiler.reset()  # what an earlier training compiled counts against the limit of this one

@@ -166,8 +166,8 @@ def _by_type(network: Network) -> str | None:
 
 def _half_frozen(layer: nn.Module) -> str | None:
     """The first frozen parameter of a layer with trained ones, where a rule gives the gradients of all of them."""
-    own = [p for p in layer._parameters.values() if p is not None]
-    if not any(p.requires_grad for p in own):
+    direct = [p for p in layer._parameters.values() if p is not None]
+    if not any(p.requires_grad for p in direct):
         return None
     below = layer.named_parameters(recurse=rule_for(layer) is None)
     return next((name for name, p in below if not p.requires_grad), None)

@@ -35,14 +35,14 @@ class Leaves:
     def of(cls, network: Network, leaves: Sequence[Tensor] | None = None) -> Leaves:
         """Of ``leaves``, which split the flat vector, perhaps finer than the network's own parameters do."""
         starts, owners, at = [], [], 0
-        own = network.parameters_at(network.start()[0])
-        for name, p in own.items():
+        parameters = network.parameters_at(network.start()[0])
+        for name, p in parameters.items():
             starts.append(at)
             owners.append(name.rpartition(".")[0])
             at += p.numel()
         number = {owner: i for i, owner in enumerate(dict.fromkeys(owners))}
         offsets, at = [], 0
-        for leaf in own.values() if leaves is None else leaves:
+        for leaf in parameters.values() if leaves is None else leaves:
             offsets.append(at)
             at += leaf.numel()
         layer = (number[owners[bisect_right(starts, offset) - 1]] for offset in offsets)

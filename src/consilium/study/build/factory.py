@@ -33,7 +33,8 @@ from consilium.federate.round.weights import Weighing, site_weights
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.objectives import TaskLoss
 from consilium.study.spec.arms import Arm, arms
-from consilium.study.spec.spec import CanarySpec, CorruptionSpec, DataSpec, FederationSpec, Spec, TrainingSpec
+from consilium.study.spec.canary_spec import CanarySpec
+from consilium.study.spec.spec import CorruptionSpec, DataSpec, FederationSpec, Spec, TrainingSpec
 from consilium.study.store.error_summary import error_summary
 
 from .gradient_check import check_gradients
@@ -111,9 +112,8 @@ def network(spec: TrainingSpec, consortium: Consortium, seed: int, tried: bool =
         )
     adapted = start.adapted(Stream(seed).child("low-rank"))
     net = net if adapted is None else Network(adapted, compute)
-    if not tried:
-        if any(map(_is_private, arms(spec))):
-            check_gradients(net, consortium)
+    if not tried and any(map(_is_private, arms(spec))):
+        check_gradients(net, consortium)
     for candidate in _algorithms(spec):
         candidate.bound(net)  # one that needs layers which this model has not refuses it here
         shape.average().refuse(candidate)

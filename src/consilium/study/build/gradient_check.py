@@ -8,6 +8,7 @@ from consilium.core.errors import Refused
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.core.records import Consortium
+from consilium.learn.batch_statistics import batch_statistics
 from consilium.learn.custom_code import has_custom_code
 from consilium.learn.objectives import TaskLoss
 from consilium.learn.per_example import per_example_norms
@@ -26,7 +27,7 @@ def check_gradients(net: Network, consortium: Consortium) -> None:
     Raises Refused: some of them have no finite gradient.
     """
     public = consortium.public.select(torch.arange(min(_TRIED, len(consortium.public))))
-    if not len(public) or not has_custom_code(net.template):
+    if not len(public) or not has_custom_code(net.template) or batch_statistics(net):  # which is unlawful, by name
         return
     device = net.start()[0].device
     batch = {"x": public.x.to(device), "y": public.y.to(device)}

@@ -9,7 +9,7 @@ from torch import nn
 from consilium.core.errors import Refused
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
-from consilium.learn.low_rank import with_low_rank
+from consilium.learn.low_rank import LowRank, with_low_rank
 from consilium.learn.trained_parts import freeze_all_but, head_of, named_parts, normalisation_parts
 from consilium.study.spec.fine_tuning import FineTuning, ModelSpec, TrainedParts
 
@@ -46,10 +46,10 @@ def model_start(model: ModelSpec, shape: tuple[int, ...], outputs: int, stream: 
     if tuning == FineTuning():
         return ModelStart(module, tuning)
     head = head_of(module, shape) if tuning.weights or tuning.train.kind in ("head", "lora") else ""
-    notes, drawn = _weighted(module, tuning, head)
+    notes, fresh = _weighted(module, tuning, head)
     train = tuning.train
     if train.kind in ("head", "norm", "layers"):
-        freeze_all_but(module, _trained(module, train, head, drawn))
+        freeze_all_but(module, _trained(module, train, head, fresh))
     return ModelStart(module, tuning, head, notes)
 
 
@@ -57,31 +57,31 @@ def _weighted(module: nn.Module, tuning: FineTuning, head: str) -> tuple[tuple[s
     """Notes on the weights, and the parameters that keep what was drawn."""
     if not tuning.weights:
         return (), set()
-    stored, own = (
+    stored, names = (
         stored_weights(tuning),
         {f"{head}.{name}" for name, _ in module.get_submodule(head).named_parameters()},
     )
-    lines = fill_from(module, stored, frozenset(own))
-    drawn = {line.partition(" ")[0] for line in lines}
+    lines = fill_from(module, stored, frozenset(names))
+    fresh = {line.partition(" ")[0] for line in lines}
     note = (
         f"the model starts from {stored.origin}; a claim of differential privacy does not cover the records that these "
         "weights were trained on"
     )
     anew = f"the head {head} is drawn anew: {', '.join(lines)}"
-    return ((note, anew) if lines else (note,)), drawn
+    return ((note, anew) if lines else (note,)), fresh
 
 
-def _trained(module: nn.Module, train: TrainedParts, head: str, drawn: set[str]) -> set[str]:
+def _trained(module: nn.Module, train: TrainedParts, head: str, fresh: set[str]) -> set[str]:
     """The parameters that train.
 
     Raises Refused: one that the weights lack does not.
     """
     if train.kind == "head":
         return named_parts(module, [head])
-    parts = normalisation_parts(module) | drawn if train.kind == "norm" else named_parts(module, train.layers)
-    if drawn - parts:
+    parts = normalisation_parts(module) | fresh if train.kind == "norm" else named_parts(module, train.layers)
+    if fresh - parts:
         raise Refused(
-            f"the weights do not fit {min(drawn)}, and it does not train: the model would answer from random numbers",
+            f"the weights do not fit {min(fresh)}, and it does not train: the model would answer from random numbers",
             remedy=f"add {head!r} to train",
             where="model.train",
         )
@@ -92,4 +92,10 @@ def trained_note(net: Network) -> tuple[str, ...]:
     """How many parameters train, where not all do."""
     if not net.partly_frozen:
         return ()
-    return (f"trains {net.size:,} of {net.parameters:,} parameters: the others are constants, neither sent nor noised",)
+    sizes = f"trains {net.size:,} of {net.parameters:,} parameters"
+    added = [path for path, layer in net.template.named_modules() if isinstance(layer, LowRank)]
+    if added:
+        sizes = (
+            f"trains {net.size:,} parameters beside {net.parameters:,}: the head, and additions to {', '.join(added)}"
+        )
+    return (f"{sizes}; the others are constants, neither sent nor noised",)

@@ -288,8 +288,8 @@ def _refuse_left_behind(module: nn.Module, network: Network, x: Tensor) -> None:
 def _refuse_unrepeatable(network: Network, again: nn.Module, x: Tensor, trained: bool, how: str = "") -> None:
     """A stored model is read back into one that is built again, ``how`` where not simply so."""
     params, buffers = network.start()
-    drawn = named_tensors(again)
-    same = all(torch.equal(_bits(drawn[name]), _bits(t)) for name, t in network.constants.items())
+    rebuilt = named_tensors(again)
+    same = all(torch.equal(_bits(rebuilt[name]), _bits(t)) for name, t in network.constants.items())
     if trained and not (same and torch.equal(_bits(network.flatten(again)[0]), _bits(params))):
         raise model_refusal(
             f"built again{how} from the same seed, the model has other first weights",

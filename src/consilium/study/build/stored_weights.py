@@ -59,19 +59,19 @@ def fill_from(module: nn.Module, stored: StoredWeights, head: frozenset[str]) ->
     """
     targets = {**module.state_dict(keep_vars=True), **named_tensors(module)}
     tensors, _ = unwrapped(dict(stored.tensors), targets)
-    kept = {name: _why_kept(name, tensors.get(name), targets[name]) for name in head}
-    tensors = {name: tensor for name, tensor in tensors.items() if not kept.get(name)}
-    _check_names(stored.origin, tensors, targets, {name for name, why in kept.items() if why})
+    reasons = {name: _why_kept(tensors.get(name), targets[name]) for name in head}
+    tensors = {name: tensor for name, tensor in tensors.items() if not reasons.get(name)}
+    _check_names(stored.origin, tensors, targets, {name for name, why in reasons.items() if why})
     for name, tensor in tensors.items():
         _check(name, tensor, targets[name])
     with torch.no_grad():
         for name, tensor in tensors.items():
             targets[name].copy_(tensor)
     refuse_otherwise({name: t.detach() for name, t in targets.items()}, tensors, _WHERE)
-    return tuple(f"{name} {why}" for name, why in sorted(kept.items()) if why)
+    return tuple(f"{name} {why}" for name, why in sorted(reasons.items()) if why)
 
 
-def _why_kept(name: str, tensor: Tensor | None, target: Tensor) -> str:
+def _why_kept(tensor: Tensor | None, target: Tensor) -> str:
     if tensor is None:
         return "is not among the weights"
     if tensor.shape != target.shape:
@@ -79,10 +79,10 @@ def _why_kept(name: str, tensor: Tensor | None, target: Tensor) -> str:
     return ""
 
 
-def _check_names(origin: str, tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor], kept: set[str]) -> None:
+def _check_names(origin: str, tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor], excepted: set[str]) -> None:
     """Every tensor has a value, under one of its names where several share it, and every value a tensor."""
     filled = {targets[name].data_ptr() for name in tensors if name in targets}
-    missing = [name for name, t in targets.items() if t.numel() and name not in kept and t.data_ptr() not in filled]
+    missing = [name for name, t in targets.items() if t.numel() and name not in excepted and t.data_ptr() not in filled]
     extra = [name for name in tensors if name not in targets]
     if missing or extra:
         odd = f"lacks {missing[0]}" if missing else f"has {extra[0]} too many"

@@ -31,7 +31,8 @@ from consilium.measure.audit_gaussian import gaussian
 from consilium.measure.ranking import auc_interval
 from consilium.study.plan.plan import Plan
 from consilium.study.plan.privacy_claims import EVERY_SITE
-from consilium.study.spec.spec import AttackSpec, CanarySpec
+from consilium.study.spec.canary_spec import CanarySpec
+from consilium.study.spec.spec import AttackSpec
 
 from .views import audited
 

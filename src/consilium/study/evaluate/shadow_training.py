@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from consilium.core.errors import Failed
+from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Consortium
 from consilium.core.sealed_tensors import read_sealed, write_sealed

@@ -22,7 +22,16 @@ from consilium.core.records import Consortium, Records
 from consilium.study.spec.arms import Arm
 from consilium.study.spec.spec import AttackSpec, CorruptionSpec, Spec, TrainingSpec
 
-__all__ = ["attack_recipe", "cell_recipe", "data_digest", "digest", "model_recipe", "start_mark", "training_recipe"]
+__all__ = [
+    "attack_recipe",
+    "cell_recipe",
+    "constants_mark",
+    "data_digest",
+    "digest",
+    "model_recipe",
+    "start_mark",
+    "training_recipe",
+]
 
 _SCHEMA = 1
 
@@ -130,10 +139,17 @@ def start_mark(network: Network) -> str:
         sha.update(text.encode())
     for tensor in network.start():
         sha.update(_bytes(tensor.cpu()))
-    for name, tensor in network.constants.items():
-        sha.update(f"{name} is constant;".encode())
-        sha.update(_bytes(tensor.cpu()))
+    sha.update(constants_mark(network).encode())
     return sha.hexdigest()[:16]
+
+
+def constants_mark(network: Network) -> str:
+    """16 digits of SHA-256 over what of a model is frozen, by name; empty where nothing is."""
+    sha, constants = hashlib.sha256(), network.constants
+    for name, tensor in constants.items():
+        sha.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
+        sha.update(_bytes(tensor.cpu()))
+    return sha.hexdigest()[:16] if constants else ""
 
 
 def _source(kind: type) -> str:

@@ -35,8 +35,8 @@ from consilium.study.evaluate.sample_answers import check_sample_answers
 from consilium.study.evaluate.seals import altered_evidence, is_recipe_of, known_cells, other_cell, table
 from consilium.study.evaluate.training_files import training_trouble
 from consilium.study.plan.stage_keys import data_digest
+from consilium.study.spec.canary_spec import CanarySpec
 from consilium.study.spec.data_table import division_of
-from consilium.study.spec.spec import CanarySpec
 from consilium.study.spec.toml_binding import as_table, entry, value
 from consilium.study.store.error_summary import error_summary, own_code
 from consilium.study.store.store import read_stored

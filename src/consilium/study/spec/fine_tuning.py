@@ -75,6 +75,12 @@ class ModelSpec:
         start: dict[str, Json] = {"weights": self.fine_tuning.weights} if self.fine_tuning.weights else {}
         return {**self.architecture.configuration(), **self.fine_tuning.configuration(), **start}
 
+    def knobs(self) -> dict[str, Json]:
+        """The same, flat, to name it by what tells it from another."""
+        configuration = self.configuration()
+        train = configuration.get("train")
+        return {**configuration, "train": None, **train} if isinstance(train, dict) else configuration
+
 
 def model_of(table: Mapping[str, Any], where: str) -> ModelSpec:
     """The model that a table ``{ kind, knobs, train, weights }`` configures.
@@ -103,8 +109,8 @@ def fine_tuning_of(table: Mapping[str, Any], where: str) -> tuple[dict[str, Any]
     if not isinstance(weights, str) or ("weights" in table and not weights):
         remedy = 'write weights = "FILE.safetensors", the folder of a study, or "module:function"'
         raise Refused(f"{shown(weights)} names no weights", remedy=remedy, where=place(where, "weights"))
-    own = "allow-code" in card_of(rest, where, "learn/models").knobs
-    allowed = rest.get("allow-code", False) if own or not is_function(weights) else rest.pop("allow-code", False)
+    has_knob = "allow-code" in card_of(rest, where, "learn/models").knobs
+    allowed = rest.get("allow-code", False) if has_knob or not is_function(weights) else rest.pop("allow-code", False)
     if not isinstance(allowed, bool):
         raise Refused(f"{shown(allowed)} is not a bool", remedy="write true or false", where=place(where, "allow-code"))
     return rest, FineTuning(train, weights, allowed)

@@ -23,6 +23,7 @@ from consilium.core.threat import CanaryView
 from consilium.learn.models.file import File
 
 from .arms import arm_name
+from .canary_spec import CanarySpec
 from .data_table import division_of
 from .federation_table import federation_of
 from .fine_tuning import ModelSpec, model_of
@@ -30,7 +31,6 @@ from .model_axis import inheriting, is_model, of_models
 from .spec import (
     JUDGED,
     AttackSpec,
-    CanarySpec,
     Choice,
     CorruptionSpec,
     Spec,
@@ -155,15 +155,17 @@ def _axes(
         options = _choices(_sequence(choices, f"vary.{axis}"), f"vary.{axis}")
         axes[axis] = finish(options, f"vary.{axis}")
         arms *= len(axes[axis])
-    for what, stands in (("algorithms", lambda c: c.algorithm), ("models", lambda c: c.model)):
-        several = [axis for axis, choices in axes.items() if any(stands(c) is not None for c in choices)]
-        if len(several) > 1:
-            reason, remedy = f"a study has one axis of {what}", f"merge it into {several[0]}"
-            raise Refused(reason, remedy=remedy, where=f"vary.{several[1]}")
+    _one_axis("algorithms", [axis for axis, choices in axes.items() if any(c.algorithm for c in choices)])
+    _one_axis("models", [axis for axis, choices in axes.items() if any(c.model for c in choices)])
     if arms > _MAX_ARMS:
         raise Refused(f"{arms} arms are more than {_MAX_ARMS}", remedy="vary fewer things at once", where="vary")
     _apart([c.label for choices in axes.values() for c in choices if c.label != "none"])
     return axes
+
+
+def _one_axis(what: str, axes: Sequence[str]) -> None:
+    if len(axes) > 1:
+        raise Refused(f"a study has one axis of {what}", remedy=f"merge it into {axes[0]}", where=f"vary.{axes[1]}")
 
 
 def _of_study(algorithm: Algorithm, model: ModelSpec, choices: tuple[Choice, ...], where: str) -> tuple[Choice, ...]:
@@ -256,9 +258,7 @@ def _with_labels(choices: Sequence[tuple[int, Choice]]) -> Iterator[tuple[int, C
 def _knobs(choice: Choice) -> list[dict[str, Json]]:
     """The configurations of what a choice stands for."""
     if choice.model is not None:
-        knobs = choice.model.configuration()
-        low_rank = knobs.get("train")
-        return [{**knobs, "train": None, **low_rank} if isinstance(low_rank, dict) else knobs]
+        return [choice.model.knobs()]
     parts: tuple[Entry, ...] = choice.defences if choice.algorithm is None else (choice.algorithm,)
     return [part.configuration() for part in parts]
 

@@ -21,7 +21,10 @@ __all__ = ["TakenApart", "taken_apart"]
 
 
 def taken_apart(template: nn.Module) -> nn.Module:
-    """A copy of ``template`` with stand-ins for its attentions, except frozen ones and those with ``bias_k`` or an added zero."""
+    """A copy of ``template`` with stand-ins for its attentions.
+
+    Frozen ones stay, and those with ``bias_k`` or an added zero.
+    """
     module = copy.deepcopy(template)
     if _simple(module):
         return TakenApart(module)  # type: ignore[arg-type]
