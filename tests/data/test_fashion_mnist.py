@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from consilium.core.errors import Refused
+from consilium.data.dataset import TEST, TRAIN
 from consilium.data.sources import fashion_mnist
 from consilium.data.sources.fashion_mnist import FashionMNIST
 
@@ -96,3 +97,43 @@ def test_the_debian_package():
     dataset = FashionMNIST().load()
     assert dataset.bundled and torch.bincount(dataset.split).tolist() == [60000, 0, 10000]
     assert torch.bincount(dataset.records.y).tolist() == [7000] * 10
+
+
+@pytest.fixture
+def numbered(tmp_path):
+    """Twenty training images of each class in turn, each of one grey that is its place, and one test image of each."""
+    y = np.tile(np.arange(10, dtype=np.uint8), 20)
+    for name, n in (("train", 200), ("t10k", 10)):
+        x = np.arange(n, dtype=np.uint8)[:, None, None] * np.ones((1, 28, 28), np.uint8)
+        for kind, data in (("images-idx3", x), ("labels-idx1", y[:n])):
+            write(tmp_path / f"{name}-{kind}-ubyte.gz", idx(data))
+    return str(tmp_path)
+
+
+def test_some_classes_are_numbered_in_the_order_in_which_they_are_named(numbered):
+    whole, some = (FashionMNIST(path=numbered, classes=classes).load() for classes in ((), (7, 2)))
+    assert some.classes == ("sneaker", "pullover")
+    assert len(some.records) == 42
+    places = (some.records.x[:, 0, 0, 0] * 255).round().long()
+    assert torch.equal(torch.tensor([7, 2])[some.records.y], whole.records.y[:200][places])
+    assert "classes 7, 2 of 0 to 9 alone" in some.notes
+
+
+def test_the_first_training_images_of_each_class_and_every_test_image(numbered):
+    some = FashionMNIST(path=numbered, classes=(7, 2), per_class=3).load()
+    assert torch.equal(torch.bincount(some.records.y[some.split == TRAIN]), torch.tensor([3, 3]))
+    assert int((some.split == TEST).sum()) == 2
+    assert (some.records.x[some.split == TRAIN][:, 0, 0, 0] * 255).round().tolist() == [2, 7, 12, 17, 22, 27]
+
+
+def test_without_a_choice_of_records_its_configuration_is_as_before():
+    assert FashionMNIST().configuration() == {"kind": "fashion-mnist", "path": None}
+    assert FashionMNIST(classes=(1, 2)).configuration() == {"kind": "fashion-mnist", "path": None, "classes": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    "knobs", [{"classes": (1,)}, {"classes": (1, 1)}, {"classes": (1, 10)}, {"per_class": -1}], ids=str
+)
+def test_classes_and_counts_that_cannot_be_are_refused(knobs):
+    with pytest.raises(Refused, match="out of range"):
+        FashionMNIST(**knobs)

@@ -6,6 +6,10 @@ from consilium.core.gradient import Objective
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.core.workspace import Compute
+from consilium.learn.per_example import dispatch
+from consilium.learn.per_example.bookkeeping import BookKeeping
+from consilium.learn.per_example.by_vmap import ByVmap
+from consilium.learn.per_example.clipping import clipped_sum, per_example_norms
 
 N = 5
 
@@ -29,3 +33,17 @@ def problem(module, x, seed=0, layout="contiguous"):
 
 def close(a, b):
     torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12 * float(b.abs().max()))
+
+
+def check_books(module, x, *, seed=0):
+    """Book-keeping is the route taken, no module goes by vmap, and norms and a clipped sum agree with vmap's."""
+    network, params, buffers, batch = problem(module, x, seed)
+    norms = per_example_norms(network, params, buffers, Dot(), batch)
+    books = dispatch._known[network]
+    assert isinstance(books, BookKeeping)
+    assert not books.by_vmap
+    clip = float(norms.median())
+    total = clipped_sum(network, params, buffers, Dot(), batch, clip).value
+    dispatch._known[network] = ByVmap(network)
+    close(norms, per_example_norms(network, params, buffers, Dot(), batch))
+    close(total, clipped_sum(network, params, buffers, Dot(), batch, clip).value)

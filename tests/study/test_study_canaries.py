@@ -24,8 +24,8 @@ from consilium.study.evaluate.views import audited, candidates
 from consilium.study.plan.plan import make_plan
 from consilium.study.plan.privacy_claims import EVERY_SITE, central_claims
 from consilium.study.spec.arms import arms
+from consilium.study.spec.canary_spec import CanarySpec
 from consilium.study.spec.parse import parse
-from consilium.study.spec.spec import CanarySpec
 
 CLAIMED = {"kind": "dp-sgd", "epsilon": 1.0, "delta": 1e-4}
 

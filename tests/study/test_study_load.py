@@ -157,15 +157,17 @@ def test_a_users_module_is_imported_only_when_it_is_trusted(tmp_path, monkeypatc
         consilium.load(results.folder / "cells" / results.plan.cells[0].digest)
 
 
-def test_a_frozen_parameter_is_refused_before_it_is_trained_in_silence(tmp_path, monkeypatch, tables):
+def test_a_frozen_parameter_is_a_constant_and_is_loaded_with_the_rest(tmp_path, monkeypatch, tables):
     frozen = USERS.replace("    return ", "    made = ") + "    made[0].requires_grad_(False)\n    return made\n"
     (tmp_path / "frozen_net.py").write_text(frozen)
     monkeypatch.syspath_prepend(tmp_path)
     tables |= {"vary": {}, "attacks": [], "corruptions": []}
     tables["model"] = {"kind": "module", "path": "frozen_net:small", "allow-code": True}
-    with pytest.raises(Refused, match=r"freezes 0\.weight and 1 more") as told:
-        Study.of(tables).plan()
-    assert "Front" in told.value.remedy
+    results = Study.of(tables).run(tmp_path / "out", quiet=True)
+    constants = results.plan.materials.network(0).constants
+    assert set(constants) == {"0.weight", "0.bias"}
+    loaded = consilium.load(results.folder / "cells" / results.plan.cells[0].digest, allow_code=True)
+    assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in constants.items())
 
 
 def test_a_users_code_is_part_of_the_digest(tmp_path, monkeypatch, tables):
