@@ -5,8 +5,8 @@ import random
 import pytest
 
 from consilium.core.errors import Refused
-from consilium.data.sources._header import check_first_record
 from consilium.data.sources.table import Table
+from consilium.data.tables.header import check_first_record
 
 pd = pytest.importorskip("pandas", reason="the extra 'tables' is not installed")
 N = 60

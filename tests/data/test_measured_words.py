@@ -5,7 +5,7 @@ import random
 import pytest
 
 from consilium.core.errors import Refused
-from consilium.data.sources._measured_words import measured_words
+from consilium.data.columns.measured_words import measured_words
 from consilium.data.sources.table import Table
 
 pytest.importorskip("pandas", reason="the extra 'tables' is not installed")

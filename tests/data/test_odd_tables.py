@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from consilium.core.errors import Refused
-from consilium.data.sources._types import check_types
+from consilium.data.columns.types import check_types
 from consilium.data.sources.table import Table
 from consilium.study.spec.toml_binding import value
 

@@ -132,7 +132,7 @@ def test_an_odd_value_is_refused_by_row_column_and_value(csv, task, knobs, colum
         (MultiLabel(), {"time": "months"}, "time: the task multi-label reads no time"),
         (TIME, {"time": "months"}, 'event: the task survival needs it. write time = "COLUMN", event = "COLUMN"'),
         (Masks(threshold=0.5), {"target": "bp"}, "task: table has no labels for the task masks"),
-        (NUMBER, {"target": "BP"}, "target: there is no column 'BP'. known are"),
+        (NUMBER, {"target": "BP"}, "target: there is no column 'BP'. did you mean 'bp'"),
         (NUMBER, {"target": ()}, "target: () is out of range. use a column, or a list of columns"),
         (NUMBER, {"target": ("bp", "bp")}, "it names 'bp', as target[0] does"),
         (NUMBER, {"target": "bp", "drop": ("bp",)}, "column 'bp' is the target"),

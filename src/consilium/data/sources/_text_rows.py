@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from consilium.core.errors import Refused
-
-from ._spelling import plain_text
+from consilium.data.columns.spelling import plain_text
 
 __all__ = ["decoded", "read_rows"]
 

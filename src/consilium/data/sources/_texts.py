@@ -10,10 +10,10 @@ from pathlib import Path
 from consilium.core.catalogue import nearest
 from consilium.core.errors import Refused
 from consilium.core.records import Omission
+from consilium.data.columns.spelling import plain_text
 from consilium.data.files.origin import given_folder
+from consilium.data.pictures.picture_tree import FileKind, read_tree
 
-from ._picture_tree import FileKind, read_tree
-from ._spelling import plain_text
 from ._text_rows import decoded, read_rows
 
 __all__ = ["Texts", "texts_of_file", "texts_of_folder"]

@@ -30,24 +30,23 @@ from consilium.core.task import Task
 from consilium.data.checks.gap_words import unknown_cautions
 from consilium.data.checks.omissions import unknown_values
 from consilium.data.checks.scales import check_depth
+from consilium.data.columns.answer_columns import AnswerColumns, check_rows, task_answers
+from consilium.data.columns.attribute_columns import attribute_of
+from consilium.data.columns.encoding import check_classes
+from consilium.data.columns.listed_findings import listed_findings
+from consilium.data.columns.roles import check_attributes, check_roles
+from consilium.data.columns.spelling import check_words, check_words_apart
 from consilium.data.dataset import Dataset
 from consilium.data.files.arrays import identities, inputs, numbered
 from consilium.data.files.meaning import BYTES
 from consilium.data.files.origin import given_file, given_folder, stated
+from consilium.data.pictures.class_folders import mask_cautions, shared_patient_cautions
+from consilium.data.pictures.mask_pictures import mask_files, read_masks
+from consilium.data.pictures.picture import read_picture
+from consilium.data.pictures.picture_files import PictureFiles, picture_files
+from consilium.data.pictures.picture_tree import Tree, read_tree
 from consilium.data.source import Source
-
-from ._answer_columns import AnswerColumns, check_rows, task_answers
-from ._attribute_columns import attribute_of
-from ._class_folders import mask_cautions, shared_patient_cautions
-from ._columns import check_classes
-from ._knobs import check_attributes, check_roles
-from ._labels_file import LabelRows, read_labels
-from ._listed_findings import listed_findings
-from ._mask_pictures import mask_files, read_masks
-from ._picture import read_picture
-from ._picture_files import PictureFiles, picture_files
-from ._picture_tree import Tree, read_tree
-from ._spelling import check_words, check_words_apart
+from consilium.data.tables.labels_file import LabelRows, read_labels
 
 __all__ = ["ImageFolder"]
 

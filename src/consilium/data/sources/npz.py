@@ -22,17 +22,16 @@ from consilium.core.inputs import MOST_TOKENS
 from consilium.core.task import Task
 from consilium.data.checks.omissions import by_site, first, unknown_values
 from consilium.data.checks.verify import check_labels
+from consilium.data.columns.attribute_columns import attribute_of
+from consilium.data.columns.roles import check_attributes
+from consilium.data.columns.row_numbers import check_person_name, row_number_features
+from consilium.data.columns.spelling import check_words
 from consilium.data.dataset import Dataset
 from consilium.data.files.archive import array_names, read_npz
 from consilium.data.files.attribute_arrays import array_texts, attribute_arrays
 from consilium.data.files.layout import NAMES, ArrayDataset, laid_out, standard_names
 from consilium.data.files.origin import given_file, stated
 from consilium.data.source import Source
-
-from ._attribute_columns import attribute_of
-from ._knobs import check_attributes
-from ._row_numbers import check_person_name, row_number_features
-from ._spelling import check_words
 
 __all__ = ["NPZ"]
 

@@ -24,27 +24,37 @@ from consilium.core.errors import Refused
 from consilium.core.inputs import Inputs
 from consilium.core.records import Omission, Records
 from consilium.core.task import Task
-from consilium.data.checks.omissions import by_site
+from consilium.data.columns.answer_columns import AnswerColumns, check_rows, task_answers
+from consilium.data.columns.attribute_columns import attribute_of
+from consilium.data.columns.cells import numbers, plain_words
+from consilium.data.columns.classes import check_class_groups, grouped
+from consilium.data.columns.encoding import Encoded, check_classes, encode_numbers, encode_words
+from consilium.data.columns.roles import check_attributes, check_roles
+from consilium.data.columns.row_numbers import check_index_name, check_person_name, row_number_note
+from consilium.data.columns.spelling import check_words, plain_text
+from consilium.data.columns.thousands import check_thousands
+from consilium.data.columns.types import check_types, text_columns
 from consilium.data.dataset import Dataset
-from consilium.data.files.arrays import check_digits, identities, numbered
+from consilium.data.files.arrays import numbered
 from consilium.data.files.meaning import TABULAR
 from consilium.data.files.origin import given_file, stated
 from consilium.data.source import Source
-
-from ._answer_columns import AnswerColumns, check_rows, task_answers
-from ._attribute_columns import attribute_of
-from ._cells import numbers, plain_words
-from ._classes import check_class_groups, grouped
-from ._columns import Encoded, check_classes, encode_numbers, encode_words
-from ._complete_rows import complete_rows, gaps_by_site
-from ._frame import is_parquet, read_table
-from ._gaps import Constant, check_fill, constants_text, fill_remedy, filled, gap_frame, marked, plain_missing, word_of
-from ._header import check_first_record, check_header
-from ._knobs import check_attributes, check_roles
-from ._row_numbers import check_index_name, check_person_name, row_number_note
-from ._spelling import check_words, plain_text
-from ._thousands import check_thousands
-from ._types import check_types, text_columns
+from consilium.data.tables.column_words import column_words, group_names
+from consilium.data.tables.complete_rows import complete_rows, gaps_by_site
+from consilium.data.tables.frame import is_parquet, read_table
+from consilium.data.tables.gaps import (
+    Constant,
+    check_fill,
+    constants_text,
+    fill_remedy,
+    filled,
+    gap_frame,
+    marked,
+    plain_missing,
+    word_of,
+)
+from consilium.data.tables.header import check_first_record, check_header
+from consilium.data.tables.preparation_notes import clipped_values, preparation_notes
 
 __all__ = ["Table"]
 
@@ -210,9 +220,9 @@ class Table(Source):
         if not encoded:
             raise Refused("no column is left as a feature", remedy="drop fewer columns", where="drop")
         private = [name for name, column in encoded.items() if column.private]
-        sites = [] if self.site is None else _names(frame, self.site)
+        sites = [] if self.site is None else group_names(frame, self.site)
         keys, key_names = (None, ()) if self.site is None else numbered(sites)
-        units, unit_names = (None, ()) if self.patient is None else numbered(_names(frame, self.patient))
+        units, unit_names = (None, ()) if self.patient is None else numbered(group_names(frame, self.patient))
         x = torch.from_numpy(np.concatenate([column.x for column in encoded.values()], axis=1))
         attributes = tuple(self._attribute(frame, gaps, name) for name in self.attributes)
         return Dataset(
@@ -223,12 +233,12 @@ class Table(Source):
             classes=classes,
             provenance=stated([file]),
             bundled=False,
-            notes=_notes(private, not declared),
+            notes=preparation_notes(private, not declared),
             cautions=tuple(column.note for column in encoded.values() if column.note),
             fitted_on_private=bool(private),
             key_names=key_names,
             unit_names=unit_names,
-            omitted=(*omissions, *_clipped(encoded, sites or [""] * len(frame))),
+            omitted=(*omissions, *clipped_values(encoded, sites or [""] * len(frame))),
             inputs=self._inputs(encoded, declared),
         )
 
@@ -237,12 +247,12 @@ class Table(Source):
     ) -> tuple[Tensor, tuple[str, ...], bool]:
         """The labels, their names, and whether these are declared."""
         if task is not None:
-            texts = {name: _texts(frame, name) for name in names}
+            texts = {name: column_words(frame, name) for name in names}
             answers = task_answers(task, texts, frame.index, self._listed, self.decimal, str(file))
             check_rows(task, answers, names, frame.index)
             return answers, tuple(names), True
         name, listed = names[0], self._listed
-        words = plain_words(_texts(frame, name))
+        words = plain_words(column_words(frame, name))
         if self.classes:
             return grouped(words, self.classes, name, frame.index)
         if name not in listed:
@@ -259,7 +269,7 @@ class Table(Source):
         return Inputs(columns, (*TABULAR, *gaps), self.patient is not None, classes_declared)
 
     def _attribute(self, frame: Any, gaps: Any, name: str) -> Attribute:
-        words, gap = plain_words(_texts(frame, name)), gaps[name].to_numpy()
+        words, gap = plain_words(column_words(frame, name)), gaps[name].to_numpy()
         constant = (self.fill or {}).get(name)
         listed = self._listed.get(name)
         if constant is not None:
@@ -289,17 +299,17 @@ class Table(Source):
             remedy=remedy,
         )
         frame, gaps = frame[whole], gaps[whole]
-        sites = [""] * len(frame) if self.site is None else _names(frame, self.site)
+        sites = [""] * len(frame) if self.site is None else group_names(frame, self.site)
         filled_gaps = gaps_by_site("values missing, and filled by constants", gaps[list(fill)], sites)
         unknown = gaps_by_site("values of attributes that are not known", gaps[sorted(unread - set(fill))], sites)
         return frame, gaps, (*omissions, *filled_gaps, *unknown)
 
     def _groups(self, frame: Any, gaps: Any) -> dict[str, list[str | None]]:
         """The site and the class of each row, where there are any: none of them may be lost whole."""
-        groups: dict[str, list[str | None]] = {} if self.site is None else {"site": [*_names(frame, self.site)]}
+        groups: dict[str, list[str | None]] = {} if self.site is None else {"site": [*group_names(frame, self.site)]}
         if self.label is not None:
             class_of = {word: name for name, *words in self.classes for word in words}
-            texts = zip(_texts(frame, self.label), gaps[self.label], strict=True)
+            texts = zip(column_words(frame, self.label), gaps[self.label], strict=True)
             groups["class"] = [None if gap else class_of.get(text, text) for text, gap in texts]
         return groups
 
@@ -347,7 +357,7 @@ class Table(Source):
         check_person_name(name, patients=patients)
         if declared is not None:
             raise Refused(f"column {name!r} does not hold numbers", remedy="declare categories", where="ranges")
-        words = plain_words(_texts(known, name))
+        words = plain_words(column_words(known, name))
         if constant is None:
             return encode_words(np.array(words, dtype=object), listed, name, frame.index)
         listed = None if listed is None else _with(listed, constant)
@@ -368,7 +378,7 @@ class Table(Source):
 
         if is_numeric_dtype(frame[name]):
             return np.asarray(frame[name].to_numpy(dtype=None if frame[name].dtype.kind == "f" else np.float64))
-        texts = _texts(frame, name)
+        texts = column_words(frame, name)
         values = numbers(texts, frame.index, name, declared=declared is not None, decimal=self.decimal)
         if values is not None:
             check_thousands(texts, frame.index, name, declared, self.decimal)
@@ -383,35 +393,3 @@ def _with(listed: tuple[str, ...], constant: Constant) -> tuple[str, ...]:
     """The declared categories, and the constant as one of its own where it is none of them."""
     word = word_of(constant)
     return listed if word in listed else (*listed, word)
-
-
-def _texts(frame: Any, name: str) -> list[str]:
-    """A column as words ``(n,)``: numbers of a typed file as short as their type allows, whole ones without a point."""
-    values = frame[name].to_numpy() if frame[name].dtype.kind == "f" else frame[name].to_list()
-    return [str(int(v)) if isinstance(v, (float, np.floating)) and v.is_integer() else str(v) for v in values]
-
-
-def _names(frame: Any, name: str) -> list[str]:
-    if frame[name].dtype.kind == "f":
-        check_digits(frame[name].to_numpy(), name)
-    return identities(frame[name].to_list(), name, [f"row {row}" for row in frame.index])
-
-
-def _clipped(encoded: Mapping[str, Encoded], sites: Sequence[str]) -> Iterator[Omission]:
-    for name, column in encoded.items():
-        if column.clipped is not None and column.clipped.any():
-            outside = [sites[row] for row in np.flatnonzero(column.clipped).tolist()]
-            yield from by_site(f"values of {name!r} clipped to its declared range", outside)
-
-
-def _notes(private: list[str], classes_private: bool) -> tuple[str, ...]:
-    notes = ["numbers outside their declared range are clipped, and counted"]
-    if private:
-        notes.append(
-            "ranges or categories of "
-            + ", ".join(private)
-            + " were read from the records: they are not public and carry no privacy charge"
-        )
-    if classes_private:
-        notes.append("the list of classes was read from the labels; declare it in categories")
-    return tuple(notes)

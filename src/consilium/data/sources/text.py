@@ -20,6 +20,7 @@ from consilium.core.errors import Refused
 from consilium.core.inputs import MOST_TOKENS
 from consilium.core.records import Omission, Records
 from consilium.data.checks.omissions import by_site, check_none_lost
+from consilium.data.columns.spelling import check_words, check_words_apart, plain_text
 from consilium.data.dataset import Dataset
 from consilium.data.files.arrays import identities, numbered
 from consilium.data.files.origin import expanded, given_file, stated
@@ -27,7 +28,6 @@ from consilium.data.files.vocabulary import read_vocabulary
 from consilium.data.source import Source
 from consilium.data.words import ProvisionalVocabulary, Vocabulary, most_frequent, words_of
 
-from ._spelling import check_words, check_words_apart, plain_text
 from ._texts import Texts, texts_of_file, texts_of_folder
 
 __all__ = ["Text"]

@@ -31,6 +31,8 @@ def axes_of(
     """The axes of defences, and at most one each of algorithms and of models.
 
     ``finish`` checks the choices of each, at its place.
+
+    Raises Refused: an axis without a name, two axes of algorithms or of models, choices of one name, too many arms.
     """
     axes: dict[str, tuple[Choice, ...]] = {}
     arms = 1

@@ -16,10 +16,9 @@ import numpy as np
 
 from consilium.core.errors import ConsiliumError, MissingExtra, Refused
 from consilium.data.checks.gap_words import GAPS, is_spreadsheet_error
-
-from ._csv import read_csv
-from ._header import check_no_header
-from ._spelling import NUMBER, exact, plain_text
+from consilium.data.columns.spelling import NUMBER, exact, plain_text
+from consilium.data.tables.csv_rows import read_csv
+from consilium.data.tables.header import check_no_header
 
 __all__ = ["check_missing", "gaps_of", "is_parquet", "read_table"]
 

@@ -16,9 +16,8 @@ import numpy.typing as npt
 
 from consilium.core.errors import Refused
 from consilium.core.inputs import Column
-
-from ._measured_words import measured_words
-from ._spelling import NUMBER, check_words_apart
+from consilium.data.columns.measured_words import measured_words
+from consilium.data.columns.spelling import NUMBER, check_words_apart
 
 __all__ = ["Encoded", "check_classes", "encode_numbers", "encode_words"]
 

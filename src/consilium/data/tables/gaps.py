@@ -19,10 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium.core.errors import Refused
-
-from ._columns import Encoded
-from ._frame import check_missing, gaps_of
-from ._spelling import NUMBER, check_words, plain_text
+from consilium.data.columns.encoding import Encoded
+from consilium.data.columns.spelling import NUMBER, check_words, plain_text
+from consilium.data.tables.frame import check_missing, gaps_of
 
 __all__ = [
     "Constant",

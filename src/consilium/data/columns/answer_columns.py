@@ -18,10 +18,9 @@ from torch import Tensor
 
 from consilium.core.errors import Refused
 from consilium.core.task import Task
+from consilium.data.columns.spelling import NUMBER
+from consilium.data.columns.thousands import check_thousands
 from consilium.data.files.task_labels import task_labels
-
-from ._spelling import NUMBER
-from ._thousands import check_thousands
 
 __all__ = ["AnswerColumns", "check_rows", "task_answers"]
 

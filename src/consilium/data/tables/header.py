@@ -16,8 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from consilium.core.errors import Refused
-
-from ._spelling import NUMBER
+from consilium.data.columns.spelling import NUMBER
 
 __all__ = ["check_first_record", "check_header", "check_no_header"]
 

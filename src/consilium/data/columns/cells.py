@@ -16,9 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium.core.errors import Refused
-
-from ._measured_words import measured_words
-from ._spelling import NUMBER, UNSEEN
+from consilium.data.columns.measured_words import measured_words
+from consilium.data.columns.spelling import NUMBER, UNSEEN
 
 __all__ = ["numbers", "plain_words"]
 

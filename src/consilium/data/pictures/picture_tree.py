@@ -23,8 +23,7 @@ from consilium.data.checks.omissions import first
 from consilium.data.dataset import TRAIN
 from consilium.data.files.origin import check_printable
 from consilium.data.files.split_names import check_one_spelling, split_named
-
-from ._hidden_files import check_hidden_folders, hidden_omissions, is_hidden, is_system_file
+from consilium.data.pictures.hidden_files import check_hidden_folders, hidden_omissions, is_hidden, is_system_file
 
 __all__ = ["FORMATS", "FileKind", "Picture", "Tree", "read_tree"]
 

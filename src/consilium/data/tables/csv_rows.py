@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from consilium.core.errors import Refused
-
-from ._spelling import plain_text
+from consilium.data.columns.spelling import plain_text
 
 __all__ = ["read_csv"]
 

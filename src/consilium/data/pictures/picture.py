@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium.core.errors import ConsiliumError, MissingExtra, Refused
-
-from ._picture_tree import FORMATS
+from consilium.data.pictures.picture_tree import FORMATS
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile

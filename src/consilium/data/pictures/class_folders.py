@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ._picture_tree import Picture
+from consilium.data.pictures.picture_tree import Picture
 
 __all__ = ["mask_cautions", "shared_patient_cautions"]
 

@@ -19,9 +19,8 @@ from consilium.core.errors import Refused
 from consilium.core.records import Omission
 from consilium.data.checks.gap_words import GAPS
 from consilium.data.checks.omissions import first
-
-from ._csv import read_csv
-from ._spelling import plain_text
+from consilium.data.columns.spelling import plain_text
+from consilium.data.tables.csv_rows import read_csv
 
 __all__ = ["LabelRows", "read_labels"]
 

@@ -10,8 +10,7 @@ import torch
 
 from consilium.core.attribute import UNKNOWN, Attribute
 from consilium.core.errors import Refused
-
-from ._spelling import NUMBER, check_words_apart, exact
+from consilium.data.columns.spelling import NUMBER, check_words_apart, exact
 
 __all__ = ["attribute_of"]
 

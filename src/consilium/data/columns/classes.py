@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from consilium.core.errors import Refused
-
-from ._spelling import check_words, plain_text
+from consilium.data.columns.spelling import check_words, plain_text
 
 __all__ = ["Classes", "check_class_groups", "grouped"]
 
