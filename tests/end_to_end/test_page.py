@@ -197,7 +197,7 @@ def test_nothing_is_wider_than_the_screen(page):
 def test_tables_of_a_model_fit_and_the_matrix_says_that_it_scrolls(page):
     phone = page.viewport_size["width"] < 700
     wide = page.locator("#matrix > .scroll").evaluate("box => box.scrollWidth > box.clientWidth + 1")
-    assert [hint.is_visible() for hint in page.locator("#matrix .sideways").all()] == [wide, wide]  # above and below
+    assert [hint.is_visible() for hint in page.locator("#matrix > .sideways").all()] == [wide, wide]  # above and below
     assert wide or not phone
     page.locator("#matrix-table tbody a").first.click()
     page.wait_for_selector("#model article")
