@@ -17,7 +17,7 @@ from consilium.core.errors import Unlawful
 from consilium.core.inputs import random_inputs
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
-from consilium.learn.batch_statistics import batch_statistics
+from consilium.learn.fine_tuning.batch_statistics import batch_statistics
 from consilium.learn.per_example.independence import TRAINING_SIZES, dependence, outlying, varied
 from consilium.learn.user_code.custom_code import group_norm, has_custom_code
 
