@@ -13,7 +13,7 @@ from consilium.measure.membership import bounds, membership
 from consilium.measure.utility import utility
 
 ROOT = Path(__file__).parents[2]
-NO_FIGURES = {"epsilon", "seconds"}
+NO_FIGURES = {"epsilon", "delta", "seconds"}
 """Columns of the report, which are no measures of evidence."""
 
 

@@ -17,8 +17,6 @@ from consilium.core.entry import Entry
 from consilium.core.errors import Refused
 from consilium.core.plain import Json
 from consilium.monitor.progress import Planning
-from consilium.report.render.page import write_page
-from consilium.report.render.table import write_csv
 from consilium.study.executors.distributed.folder import prepare
 from consilium.study.plan.plan import Plan, make_plan
 from consilium.study.run.run import run_plan
@@ -126,6 +124,9 @@ class Study:
         store = Store.of(Path(out), plan.spec.name)
         outcome = run_plan(plan, store, command, quiet, executor=executor, workers=workers)
         outcome.planning_seconds = planned
+        from consilium.report.render.page import write_page  # plotting, which a plan does without
+        from consilium.report.render.table import write_csv
+
         write_csv(store.folder)
         write_page(store.folder)
         return Results(store.folder, plan, outcome, allow_code=True)  # whose code it is has run here
