@@ -20,6 +20,45 @@ CHEAP["data"] = {"kind": "breast-cancer", "sites": 3, "partition": "iid", "publi
 CHEAP["vary"]["privacy"] = [{"kind": "dp-sgd", "noise-multiplier": 1.1, "delta": 1e-3, "clip": 1.0}]
 CHEAP["federation"]["rounds"] = 2
 
+ROUNDS = {"kind": "fed-avg", "rounds": 1, "batch": 8}
+PRIVATE = {"privacy": [{"kind": "dp-sgd", "noise-multiplier": 1.1, "delta": 1e-3, "unit": "patient", "batch": 8}]}
+SITES = {"sites": 2, "partition": "iid"}
+FINDINGS = {"kind": "generated-findings", "patients": 40, "pictures": 2, "size": 8, "task": {"kind": "multi-label"}}
+OVERLAP = {"kind": "masks", "threshold": 0.5}
+MASKS = {"kind": "generated-masks", "patients": 30, "slices": 2, "size": 16, "task": OVERLAP}
+CONVOLUTION = {"in_channels": 1, "out_channels": 3, "kernel_size": 1}
+OTHERS = {
+    "findings": {
+        "data": {**FINDINGS, **SITES},
+        "model": {"kind": "mlp", "hidden": 4},
+        "vary": {**PRIVATE, "compression": [{"kind": "static-int8"}]},
+        "attacks": [{"kind": "pgd", "radius": 0.1, "steps": 2}, {"kind": "loss-threshold"}],
+    },
+    "masks": {
+        "data": {**MASKS, **SITES},
+        "model": {"kind": "module", "path": "torch.nn:Conv2d", "arguments": CONVOLUTION, "allow-code": True},
+        "vary": PRIVATE,
+        "attacks": [{"kind": "fgsm", "radius": 0.1}],
+    },
+    "notes": {
+        "data": {"kind": "generated-notes", "records": 200, "length": 8, **SITES},
+        "model": {"kind": "bag-of-embeddings", "width": 4},
+        "vary": {**PRIVATE, "compression": [{"kind": "prune", "sparsity": 0.5}]},
+        "attacks": [{"kind": "rmia", "shadows": 2}],
+        "audit": {"canaries": 20},
+    },
+    "parts": {
+        "data": {"kind": "breast-cancer", **SITES},
+        "model": {"kind": "mlp", "hidden": 4, "train": {"lora": 2, "alpha": 1.0}},
+        "vary": {
+            "model": [{"train": "head"}, {"train": ["2"]}, {"kind": "logistic"}],
+            "privacy": CHEAP["vary"]["privacy"],
+        },
+        "attacks": [{"kind": "transfer", "radius": 0.1, "from": {"privacy": "none"}}],
+    },
+}
+"""Studies of the other tasks, of words, and of models that train in part."""
+
 WORDS = st.sampled_from(
     [
         *("", "none", "kind", "dp-sgd", "digits", "pgd", "prune", "median", "logistic", "file", "module", "fed-sgd"),
@@ -171,6 +210,32 @@ def test_mutated_studies_are_planned_or_refused():
 
     one()
     assert 5 <= sum(plan is not None and bool(plan.cells) for plan in planned) <= 95
+
+
+def planned(name, count):
+    """How many of ``count`` mutated studies are planned; the others are refused in a line."""
+    base, plans = {"name": name, "threads": 1, "federation": ROUNDS, **OTHERS[name]}, []
+
+    @settings(max_examples=count, **GENTLE)
+    @given(tables=mutated(base))
+    def one(tables):
+        with within(60):
+            plans.append(lawful_or_one_line(lambda: make_plan(parse(tables))))
+
+    one()
+    return sum(plan is not None and bool(plan.cells) for plan in plans), len(plans)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_studies_are_planned_or_refused(name):
+    assert planned(name, 12)[1] >= 12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OTHERS)
+def test_500_other_studies_are_planned_or_refused(name):
+    plans, count = planned(name, 125)
+    assert 5 <= plans < count and count >= 125
 
 
 @pytest.mark.parametrize("value", [2**62, 10**9, 10**6, 1e300, 1e-300])

@@ -1,4 +1,4 @@
-"""What ends a command: wvery error becomes one line and an exit code."""
+"""What ends a command: every error becomes one line and an exit code."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from .output import print_stderr
 
 __all__ = ["guarded"]
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The disk, the user's share of it, or the largest file that may be written."""
 _STOPPED = Failed("stopped", remedy="nothing finished is lost; run again to go on")
 
 
@@ -38,7 +40,7 @@ def guarded(as_json: bool) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None
     except OSError as error:
-        remedy = "free disk space and run again" if error.errno == errno.ENOSPC else "check the path and its rights"
+        remedy = "free disk space and run again" if error.errno in _FULL else "check the path and its rights"
         _fail(Failed(f"{error.filename or 'the system'}: {error.strerror or error}", remedy=remedy), as_json)
     except MemoryError:
         _fail(Failed("out of memory", remedy="use a smaller batch, model or data set"), as_json)

@@ -211,11 +211,13 @@ def _arm(origin: Mapping[str, Any], vary: Mapping[str, tuple[Choice, ...]], wher
     labels = {}
     for axis, choices in vary.items():
         label = origin.get(axis, choices[0].label)
-        matches = [c.label for c in choices if c.label == label or c.label.startswith(f"{label}(")]
+        matches = [c.label for c in choices if c.label == label]
+        matches = matches or [c.label for c in choices if c.label.startswith(f"{label}(")]
         if len(matches) != 1:
+            number = f"{len(matches)} choices that begin with" if matches else "no choice"
             raise Refused(
-                f"axis {axis} has no choice {shown(label)}",
-                remedy=nearest(str(label)[:80], [c.label for c in choices]),
+                f"axis {axis} has {number} {shown(label)}",
+                remedy=nearest(str(label)[:80], matches or [c.label for c in choices]),
                 where=f"{where}.{axis}",
             )
         labels[axis] = matches[0]
