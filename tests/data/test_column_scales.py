@@ -126,8 +126,9 @@ def test_real_tables_raise_no_alarm(real, tmp_path):
     if not adult.is_file() or not heart.is_file():
         pytest.skip("the tables are not in CONSILIUM_DATA")
     (tmp_path / "adult.csv").write_bytes(gzip.decompress(adult.read_bytes()))
+    gaps = {"missing": ("?",), "drop_missing": True}
     for site in ("race", "education"):
-        assert not notes(Table(str(tmp_path / "adult.csv"), "income", columns=ADULT, site=site))
+        assert not notes(Table(str(tmp_path / "adult.csv"), "income", columns=ADULT, site=site, **gaps))
     thin = ("slope", "ca", "thal", "chol", "fbs")
     assert not notes(Table(str(heart), "num", site="hospital", drop=thin, drop_missing=True))
     assert not notes(Table(str(heart), "num", drop=thin, drop_missing=True))

@@ -55,3 +55,16 @@ def test_a_word_for_it_is_said(table, word, role):
 @pytest.mark.parametrize("word", ["none", "other", "mixed", "normal", "no finding", "missing teeth", "unknown primary"])
 def test_other_words_are_classes(table, word):
     assert not means_unknown(word) and table(["p", word]) == ()
+
+
+def test_a_mark_is_no_category_of_a_feature(tmp_path):
+    """As in UCI Adult, where ? means a gap: undeclared it would be a kind of work of its own."""
+    rows = [f"{20 + i};{('clerk', 'nurse', '?')[i % 3]};{'ab'[i % 2]}" for i in range(N)]
+    path = tmp_path / "mine.csv"
+    path.write_text("\n".join(["age;work;y", *rows]) + "\n")
+    base = {"label": "y", "separator": ";"}
+    with pytest.raises(Refused, match=r"column 'work', row 3, holds '\?', which names no category"):
+        Table(str(path), **base).load()
+    assert len(Table(str(path), **base, missing=("?",), drop_missing=True).load().records) == 40
+    declared = Table(str(path), **base, categories=(("work", "clerk", "nurse", "?"),))
+    assert len(declared.load().records) == N

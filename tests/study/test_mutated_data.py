@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from consilium.core.errors import ConsiliumError
-from consilium.study.run.study import Study
+from consilium.api.study import Study
 
 ROWS = 48
 PROTECTION = [{"kind": "dp-sgd", "noise-multiplier": 1.1, "delta": 1e-3, "clip": 1.0, "batch": 4}]

@@ -16,10 +16,11 @@ import numpy.typing as npt
 
 from consilium.core.errors import Refused
 from consilium.core.inputs import Column
+from consilium.data.checks.gap_words import is_blank_mark
 from consilium.data.columns.measured_words import measured_words
 from consilium.data.columns.spelling import NUMBER, check_words_apart
 
-__all__ = ["Encoded", "check_classes", "encode_numbers", "encode_words"]
+__all__ = ["Encoded", "check_classes", "check_no_marks", "encode_numbers", "encode_words"]
 
 _MANY = 100
 """Undeclared categories beyond this number look like an identifier."""
@@ -147,3 +148,17 @@ def encode_words(values: npt.NDArray[Any], declared: tuple[str, ...] | None, nam
     words = declared or tuple(present)
     one_hot = values[:, None] == np.array(words, dtype=object)[None]
     return Encoded(one_hot.astype(np.float32), declared is None, words=words)
+
+
+def check_no_marks(values: Sequence[str], rows: Sequence[int], name: str) -> None:
+    """Refuse a mark without a letter or figure: as a category it would make one kind of all that is not known.
+
+    Raises Refused: a value is such a mark, ``+`` and ``-`` together aside.
+    """
+    marks = sorted(word for word in set(values) if is_blank_mark(word, values))
+    if marks:
+        raise Refused(
+            f"column {name!r}, row {rows[values.index(marks[0])]}, holds {marks[0]!r}, which names no category",
+            remedy=f'if it means a gap, set missing = ["{marks[0]}"]; else declare the categories',
+            where="missing",
+        )

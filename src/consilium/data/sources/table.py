@@ -28,7 +28,7 @@ from consilium.data.columns.answer_columns import AnswerColumns, check_rows, tas
 from consilium.data.columns.attribute_columns import attribute_of
 from consilium.data.columns.cells import numbers, plain_words
 from consilium.data.columns.classes import check_class_groups, grouped
-from consilium.data.columns.encoding import Encoded, check_classes, encode_numbers, encode_words
+from consilium.data.columns.encoding import Encoded, check_classes, check_no_marks, encode_numbers, encode_words
 from consilium.data.columns.roles import check_attributes, check_roles
 from consilium.data.columns.row_numbers import check_index_name, check_person_name, row_number_note
 from consilium.data.columns.spelling import check_words, plain_text
@@ -358,6 +358,8 @@ class Table(Source):
         if declared is not None:
             raise Refused(f"column {name!r} does not hold numbers", remedy="declare categories", where="ranges")
         words = plain_words(column_words(known, name))
+        if listed is None:
+            check_no_marks(words, known.index, name)
         if constant is None:
             return encode_words(np.array(words, dtype=object), listed, name, frame.index)
         listed = None if listed is None else _with(listed, constant)
