@@ -189,6 +189,8 @@ class _Reader:
         nn.Module.__init__(layer)
         self._layers[path] = layer
         for name, value in structure["attributes"].items():
+            if name in _INSIDE:  # hooks would be called
+                raise ValueError(f"{name} is no attribute of a layer's own")
             object.__setattr__(layer, name, _value(value))
         for name, key in structure["parameters"].items():
             layer.register_parameter(name, None if key is None else self._parameter(key, name in structure["frozen"]))
@@ -214,6 +216,8 @@ def _resolved(path: str) -> Any:
     thing = _found(module, name)
     if thing is None:
         raise Refused(f"{path} cannot be imported", remedy="run where its file is, or set PYTHONPATH", where="model")
+    if _importable(thing, path) != path:  # torch.nn.init:torch.os.system is no function of torch.nn
+        raise Refused(f"{path} is not the place of what it names", remedy="store the module again", where="model")
     return thing
 
 
