@@ -15,6 +15,7 @@ from consilium import Study
 from consilium.core import catalogue
 from consilium.core.errors import Refused
 from consilium.core.random import Stream, scoped
+from consilium.learn.models._text import TextArchitecture
 from consilium.study.build.probe import probed
 
 SHAPE, CLASSES = (1, 8, 8), 10
@@ -314,8 +315,9 @@ def test_a_model_is_accepted_and_left_as_it_was(name):
 )
 def test_every_model_of_the_house_is_accepted(card):
     make = catalogue.load_entry(card)(**{"resnet9": {"width": 8, "groups": 4}}.get(card.kind, {}))
-    probed(*(built(lambda: make.build((1, 28, 28), 10)), (1, 28, 28), 10), trained=True,
-           again=lambda: built(lambda: make.build((1, 28, 28), 10)))  # fmt: skip
+    tokens, shape = (50, (12,)) if isinstance(make, TextArchitecture) else (0, (1, 28, 28))
+    again = lambda: built(lambda: make.build_for(tokens, shape, 10))  # noqa: E731
+    probed(again(), shape, 10, trained=True, again=again, tokens=tokens)
 
 
 USERS = """
