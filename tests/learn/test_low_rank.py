@@ -11,7 +11,7 @@ from torch import nn
 from consilium.core.errors import Refused
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
-from consilium.learn.low_rank import LowRank, with_low_rank
+from consilium.learn.fine_tuning.low_rank import LowRank, with_low_rank
 
 check_books = runpy.run_path(str(Path(__file__).with_name("layer_problem.py")))["check_books"]
 LAYERS = {

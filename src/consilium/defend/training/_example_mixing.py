@@ -16,8 +16,8 @@ from torch import Tensor
 from consilium.core.errors import Unlawful
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
-from consilium.learn.batch_statistics import batch_statistics
 from consilium.learn.custom_code import has_custom_code
+from consilium.learn.fine_tuning.batch_statistics import batch_statistics
 from consilium.learn.per_example.independence import TRAINING_SIZES, dependence, outlying, varied
 
 __all__ = ["refuse_mixing"]

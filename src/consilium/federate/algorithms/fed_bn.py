@@ -23,8 +23,8 @@ from consilium.core.frozen import constant_buffers, trained_parameters
 from consilium.core.network import Network
 from consilium.core.plain import Json
 from consilium.core.update import Payload
+from consilium.learn.fine_tuning.trained_parts import NORMALISATION
 from consilium.learn.optimiser import Optimiser
-from consilium.learn.trained_parts import NORMALISATION
 
 from ._local import LocalDescent
 

@@ -30,8 +30,8 @@ from consilium.core.frozen import trained_parameters
 from consilium.core.gradient import Batch, Objective, Predict
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
-from consilium.learn.batch_statistics import batch_statistics
 from consilium.learn.custom_code import has_custom_code
+from consilium.learn.fine_tuning.batch_statistics import batch_statistics
 
 from .bookkeeping import BookKeeping
 from .by_vmap import ByVmap

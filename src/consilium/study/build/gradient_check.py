@@ -8,8 +8,8 @@ from consilium.core.errors import Refused
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 from consilium.core.records import Consortium
-from consilium.learn.batch_statistics import batch_statistics
 from consilium.learn.custom_code import has_custom_code
+from consilium.learn.fine_tuning.batch_statistics import batch_statistics
 from consilium.learn.objectives import TaskLoss
 from consilium.learn.per_example import per_example_norms
 

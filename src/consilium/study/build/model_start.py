@@ -9,8 +9,8 @@ from torch import nn
 from consilium.core.errors import Refused
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
-from consilium.learn.low_rank import LowRank, with_low_rank
-from consilium.learn.trained_parts import freeze_all_but, head_of, named_parts, normalisation_parts
+from consilium.learn.fine_tuning.low_rank import LowRank, with_low_rank
+from consilium.learn.fine_tuning.trained_parts import freeze_all_but, head_of, named_parts, normalisation_parts
 from consilium.study.spec.fine_tuning import FineTuning, ModelSpec, TrainedParts
 
 from .probe import built
