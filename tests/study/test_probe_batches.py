@@ -92,7 +92,11 @@ REFUSED = {
         r"no gradient reaches backbone\.weight and 1 more: it would never be trained",
         "does not use",
     ),
-    "a backbone under no_grad": (lambda: Backbone(ungraded), r"reaches backbone\.weight and 1 more", "Front"),
+    "a backbone under no_grad": (
+        lambda: Backbone(ungraded),
+        r"reaches backbone\.weight and 1 more",
+        "requires_grad = False",
+    ),
     "a detached backbone": (lambda: Backbone(lambda m, x: m(x).detach()), "no gradient reaches backbone", "detach"),
     "a rounded backbone": (lambda: Backbone(lambda m, x: m(x).round()), "no gradient reaches backbone", "round"),
     "sparse answers": (

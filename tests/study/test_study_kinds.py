@@ -152,7 +152,7 @@ def test_one_of_them_is_not_silent_where_something_is_trained():
 def test_a_study_of_neither_kind_is_an_error_of_the_program():
     @dataclass(frozen=True, kw_only=True)
     class Third(Spec):
-        with_algorithm, training_configuration, spreads_training = None, None, None
+        with_algorithm, with_model, training_configuration, spreads_training = None, None, None, None
 
     shared = {k: v for k, v in vars(parse(TRAINS)).items() if k != "federation"}
     with pytest.raises(TypeError, match="Third is no kind of study"):
