@@ -79,6 +79,8 @@ def test_cells_of_one_training_share_its_folder_where_an_attack_writes_there(tab
 class Piece(Stage):
     """A stage that notes when it runs."""
 
+    arm = None
+
     def done(self, context):
         return False
 
