@@ -5,9 +5,12 @@ import torch
 from torch import nn
 
 from consilium.core import catalogue
+from consilium.core.inputs import random_inputs
 from consilium.core.random import Stream, scoped
 from consilium.learn.alike import FEW_SIZES, SIZES, departure
+from consilium.learn.models._text import TextArchitecture
 
+IMAGE = (1, 28, 28)
 SHAPES = {"logistic": (30,), "mlp": (30,)}
 KNOBS = {"resnet9": {"width": 8, "groups": 4}}
 ADAPTERS = ("module", "file", "stored-module")
@@ -62,12 +65,13 @@ def test_what_is_no_number_in_a_batch_alone_is_found(wrong):
 
 @pytest.mark.parametrize("card", HOUSE, ids=lambda card: card.kind)
 def test_every_model_of_the_house_answers_alike(card):
-    shape = SHAPES.get(card.kind, (1, 28, 28))
     architecture = catalogue.load_entry(card)(**KNOBS.get(card.kind, {}))
-    module = made(lambda: architecture.build(shape, 10))
+    tokens, shape = (50, (12,)) if isinstance(architecture, TextArchitecture) else (0, SHAPES.get(card.kind, IMAGE))
+    module = made(lambda: architecture.build_for(tokens, shape, 10))
     for p in module.parameters():
         p.add_(0.05 * torch.randn(p.shape, generator=Stream(p.numel()).generator()))
-    assert departure(module, inputs(3, *shape), sizes=FEW_SIZES) is None
+    x = random_inputs(3, shape, tokens, Stream(4).generator())
+    assert departure(module, x, sizes=FEW_SIZES) is None
     assert set(FEW_SIZES) < set(SIZES)
 
 
