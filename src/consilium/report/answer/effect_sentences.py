@@ -43,7 +43,7 @@ def infection_sentences(study: StudyRecord, shown: Sequence[Effect]) -> tuple[Se
 def _sentence(study: StudyRecord, effect: Effect, subject: str) -> str:
     parts = [(column, change) for column, change in _parts(study, effect) if change is not None]
     pairs = max((change.pairs for _, change in parts), default=0)
-    return f"{subject} {change_words(parts)}; {count_words(pairs, 'pair')}{_records(study)}."
+    return f"{subject} {change_words(parts)}; {count_words(pairs, 'pair')}{_records(study, parts)}."
 
 
 def _parts(study: StudyRecord, effect: Effect) -> list[tuple[TableColumn, Change | None]]:
@@ -54,11 +54,20 @@ def _told(study: StudyRecord) -> list[TableColumn]:
     return [column for column in changed(study) if column.key not in _LEFT_OUT]
 
 
-def _records(study: StudyRecord) -> str:
-    """On how many test records every model was judged, at the least."""
-    measures = [measure_of(cell, "accuracy") for cell in study.evidence if cell.judged]
-    counts = [measure.n for measure in measures if measure is not None and measure.n]
-    return f", n = {min(counts):,}" if counts else ""
+def _records(study: StudyRecord, parts: Sequence[tuple[TableColumn, Change]]) -> str:
+    """On how many records every model was judged, at the least; each figure with another number has its own."""
+    known = {name_in_words(column): _fewest(study, column) for column, change in parts if not change.relative}
+    counts = {name: count for name, count in known.items() if count}
+    if not counts:
+        return ""
+    first = next(iter(counts.values()))
+    others = [f"{count:,} for {name}" for name, count in counts.items() if count != first]
+    return f", n = {first:,}{f' ({join_words(others)})' if others else ''}"
+
+
+def _fewest(study: StudyRecord, column: TableColumn) -> int:
+    measures = [measure_of(cell, column.key) for cell in study.evidence if cell.judged]
+    return min((measure.n for measure in measures if measure is not None and measure.n), default=0)
 
 
 def _epsilon(study: StudyRecord, effect: Effect) -> str:
