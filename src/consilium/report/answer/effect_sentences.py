@@ -43,7 +43,26 @@ def infection_sentences(study: StudyRecord, shown: Sequence[Effect]) -> tuple[Se
 def _sentence(study: StudyRecord, effect: Effect, subject: str) -> str:
     parts = [(column, change) for column, change in _parts(study, effect) if change is not None]
     pairs = max((change.pairs for _, change in parts), default=0)
-    return f"{subject} {change_words(parts)}; {count_words(pairs, 'pair')}{_records(study, parts)}."
+    if effect.unreadable:
+        return f"{subject} {_unreadable(parts)}; {count_words(pairs, 'pair')}."
+    return f"{subject} {change_words(parts)}; {count_words(pairs, 'pair')}{_records(study, parts)}{_unskilled(effect)}."
+
+
+def _unreadable(parts: Sequence[tuple[TableColumn, Change]]) -> str:
+    """What does not depend on skill: the size.  Of the rest nothing is said."""
+    exact = [(column, change) for column, change in parts if change.relative and change.gap.exact]
+    size = change_words(exact)
+    what = (
+        f"{size}; its other effects cannot be read" if size.startswith("makes") else "has effects that cannot be read"
+    )
+    return f"{what}, as neither model of any pair is above chance"
+
+
+def _unskilled(effect: Effect) -> str:
+    """How many of the pairs dilute the mean, being of two models that learned nothing."""
+    if not effect.unskilled:
+        return ""
+    return f"; in {effect.unskilled} of {effect.pairs} pairs neither model is above chance, so these show no effect"
 
 
 def _parts(study: StudyRecord, effect: Effect) -> list[tuple[TableColumn, Change | None]]:
@@ -104,7 +123,8 @@ def _why(effect: Effect, quieter: Sequence[str], study: StudyRecord) -> str:
 
 def _counts(column: TableColumn, choices: Sequence[Effect]) -> str:
     """How many choices change the figure, which way, and by how much at the least and at the most."""
-    changes = [(effect.label, effect.changes.get(column.key)) for effect in choices]
+    changes = [(effect.label, effect.changes.get(column.key)) for effect in choices if not effect.unreadable]
+    unreadable = len(choices) - len(changes)
     known = [(label, change) for label, change in changes if change is not None]
     parts = []
     for way, verb in _VERBS.items():
@@ -116,7 +136,9 @@ def _counts(column: TableColumn, choices: Sequence[Effect]) -> str:
             )
     rest = len(known) - sum(change.way(column) in _VERBS for _, change in known)
     parts += [f"{rest} {'has' if rest == 1 else 'have'} no measurable effect or a mixed one"] if rest else []
-    return f"Of {count_words(len(known), 'choice')}, on {name_in_words(column)}: {'; '.join(parts)}." if known else ""
+    parts += [f"{unreadable} cannot be read, as neither model of any pair is above chance"] if unreadable else []
+    total = count_words(len(known) + unreadable, "choice")
+    return f"Of {total}, on {name_in_words(column)}: {'; '.join(parts)}." if parts else ""
 
 
 def _labels(some: Sequence[tuple[str, Change]]) -> list[str]:
