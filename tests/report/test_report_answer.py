@@ -97,13 +97,14 @@ def test_a_signal_is_named_with_its_arm_and_nothing_found_is_no_proof(one_seed):
     quiet = sentences(membership(one_seed, 0.02, -0.1, 0.14))["membership"]
     assert quiet == (
         "No membership attack found a signal in any of 8 clean arms: the largest advantage is 0.020 (−0.100 to 0.140, "
-        "chance 0.000, n = 200), A. That is no proof: another attack may find more."
+        "chance 0.000, n = 200), of arm A (none). That is no proof: another attack may find more."
     )
     loud = sentences(membership(one_seed, 0.2, 0.1, 0.3))["membership"]
     assert loud.startswith("Membership attacks found a signal in 8 of 8 clean arms, A (none), ")
     assert "the largest advantage is 0.200 (0.100 to 0.300, chance 0.000, n = 200)" in loud and "proof" not in loud
     inverted = sentences(membership(one_seed, -0.2, -0.3, -0.1))["membership"]
-    assert inverted.startswith("Wholly below chance, which inverted is a signal too, they are in 8 of 8 clean arms")
+    assert inverted.startswith("In 8 of 8 clean arms, A (none), ") and "a figure lies wholly below chance" in inverted
+    assert inverted.endswith("Without any leak, about 0.4 to 0.8 of these 8 arms would show a signal by chance.")
     none = sentences(membership(one_seed, None, None, None))["membership"]
     assert "the largest AUC is 0.500" in none
 

@@ -300,3 +300,19 @@ def test_without_both_sides_there_is_no_histogram(study, tmp_path):
     assert histogram(replace(finding, file=None)) is None
     save_file({"score": torch.zeros(4), "member": torch.ones(4)}, tmp_path / "s.safetensors")
     assert histogram(replace(finding, file=tmp_path / "s.safetensors")) is None
+
+
+def test_a_latency_has_its_interval_and_a_figure_that_is_missing_one_row(one_seed):
+    text = page_of(one_seed.folder)
+    assert re.search(
+        r'data-column="latency_ratio".*?<span class="v">0\.74×</span><span class="i">0\.70× – 1\.05×', text, re.S
+    )
+    assert (
+        '<th scope="row">sensitivity</th><td class="words soft" colspan="4">no figure: more than two classes</td>'
+        in text
+    )
+    assert "sensitivity: more than two classes" not in text, "no second row"
+    assert (
+        "No single arm is shown to lead in: “" in text
+        and "mechanism, not for this artefact" not in text.partition('id="cell-')[0]
+    )

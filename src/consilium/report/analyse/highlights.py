@@ -1,10 +1,10 @@
 """The cards at the top: the study's main findings, each with its interval, its arm and how sure one may be.
 
-An arm is crowned only where it is better than EVERY other one beyond a paired interval (:mod:`.compare`): with k rivals
-each at 1 - 0.05/k (Bonferroni), so that all of them hold together.  Else no arm is measurably best, and the
-arms that are not distinguishable are named; where the difference is unknown it is "undetermined": absent scores are
-no absence of harm.  A lone arm is not the best of any, nor is one at the no-skill level.  A collapsed arm is ranked by its size alone (LAWS 19: a constant withstands
-every attack and leaks nothing), a loose bound never.
+An arm is crowned only where it is better than EVERY other one beyond a paired interval (:mod:`.compare`): with k
+rivals each at 1 - 0.05/k (Bonferroni), so that all of them hold together.  Else no arm is measurably best, and the
+arms that are not distinguishable are named; where the difference is unknown it is "undetermined": absent scores are no
+absence of harm.  A lone arm is not the best of any, nor is one at the no-skill level.  A collapsed arm is ranked by
+its size alone (LAWS 19: a constant withstands every attack and leaks nothing), a loose bound never.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .columns import TableColumn, columns
 from .compare import CONFIDENCE, Gap, Signed, gap, shared, valued
 from .leakage import attack_columns, compared_column
 from .outcomes import LOST_SCORES, Outcomes
-from .summary import Figure, Row, figure_of
+from .summary import Figure, Row, figure_of, inverted
 from .unskilled import unskilled_row
 
 __all__ = ["ALONE", "NOBODY", "UNDETERMINED", "Highlight", "highlights"]
@@ -102,8 +102,9 @@ class _Best:
         if not rivals:
             why = f"{text}: {figure_text}; no other arm has this figure"
             return Highlight(title, ALONE, "", row.code, row.arm.name, why, _row_names(row))
-        if not alike and column.better == "high" and unskilled_row(self.study, row):
-            why = f"{text}. Highest: {figure_text}, {row.code}, which is not above chance: it learned nothing"
+        doubt = self._doubt(row, figure, column)
+        if not alike and doubt:
+            why = f"{text}. {_first(ranked, column, figure_text)}. {row.code} {doubt}"
             return Highlight(title, NOBODY, "", row.code, row.arm.name, why, _row_names(row))
         if not alike:
             return Highlight(title, value, between, row.code, row.arm.name, f"{text}; {_beyond(len(rivals))}")
@@ -112,6 +113,12 @@ class _Best:
         why += "".join(f"; worse than {rival.code} by {worse[id(rival)]}" for rival in alike if worse[id(rival)])
         verdict = UNDETERMINED if _unknown([apart for apart in gaps if apart.sign != sign]) else NOBODY
         return Highlight(title, verdict, "", row.code, row.arm.name, f"{sentence}. {why}", _row_names(row, *alike))
+
+    def _doubt(self, row: Row, figure: Figure, column: TableColumn) -> str:
+        """Why the figure of ``row`` is no merit, although it is the best; empty where it is one."""
+        if inverted(figure, column):
+            return "leaks to whoever inverts the attack's guesses"
+        return "is not above chance: it learned nothing" if unskilled_row(self.study, row) else ""
 
     def _worse(self, row: Row, rival: Row, others: Sequence[TableColumn]) -> str:
         """The columns in which ``row`` is worse than ``rival`` beyond their paired interval."""
@@ -132,11 +139,20 @@ def _leaks_least(study: StudyRecord, rows: Sequence[Row], column: TableColumn | 
 
 
 def _first(ranked: Sequence[tuple[Row, Figure]], column: TableColumn, value: str) -> str:
-    """The best figure with its arm; of leakage, every arm at or below chance: below chance there is no order."""
+    """The best figure with its arm; of leakage, every arm at or below chance: below chance there is no order.
+
+    An arm wholly below chance is named apart: to who inverts the guesses it leaks (:func:`.summary.inverted`).
+    """
     level = column.chance
-    idle = [] if level is None else [row.code for row, figure in ranked if (figure.value or 0.0) <= level]
-    if idle:
-        return f"At chance or below: {', '.join(idle)}"
+    turned = [row.code for row, figure in ranked if inverted(figure, column)]
+    below = [] if level is None else [row.code for row, figure in ranked if (figure.value or 0.0) <= level]
+    idle = [code for code in below if code not in turned]
+    parts = [f"At chance or below: {', '.join(idle)}"] if idle else []
+    parts += (
+        [f"Wholly below chance, a signal once inverted, counted as chance here: {', '.join(turned)}"] if turned else []
+    )
+    if parts:
+        return "; ".join(parts)
     return f"{'Highest' if column.better == 'high' else 'Lowest'}: {value}, {ranked[0][0].code}"
 
 

@@ -1,9 +1,10 @@
 """The answer to a study's question in a few sentences, each with its figures, intervals and counts.
 
-In order: what was to be accepted; which arms learned nothing; how good the model is without a defence; what each choice costs and brings; whether
-a membership attack found a signal; what an infection does; what an audit found; what is missing.  Every sentence obeys
-the rules of evidence: nothing is better inside a paired interval, accuracy under attack is at most what is written
-(LAWS 26), an attack that found nothing proves nothing, and a figure that is undefined is said to be.
+In order: what was to be accepted; which arms learned nothing; how good the model is without a defence; what each
+choice costs and brings; whether a membership attack found a signal; what an infection does; what an audit found; what
+is missing.  Every sentence obeys the rules of evidence: nothing is better inside a paired interval, accuracy under
+attack is at most what is written (LAWS 26), an attack that found nothing proves nothing, and a figure that is
+undefined is said to be.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Changes and figures in words: points of accuracy, intervals, what is not measurable and what is not known.
 
 A point is a hundredth.  A change is said to cost or to gain only where ``Change.way`` says so; inside its interval it
-is not measurable, where pairs disagree or one is 0 it is not consistent, and without an interval nothing is said of it but why.
+is not measurable, where pairs disagree or one is 0 it is not consistent, and without an interval nothing is said of it
+but why.
 """
 
 from __future__ import annotations
