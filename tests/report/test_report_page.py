@@ -307,10 +307,7 @@ def test_a_latency_has_its_interval_and_a_figure_that_is_missing_one_row(one_see
     assert re.search(
         r'data-column="latency_ratio".*?<span class="v">0\.74×</span><span class="i">0\.70× – 1\.05×', text, re.S
     )
-    assert (
-        '<th scope="row">sensitivity</th><td class="words soft" colspan="4">no figure: more than two classes</td>'
-        in text
-    )
+    assert re.search(r'sensitivity</th><td class="words soft" colspan="4">no figure: more than two classes</td>', text)
     assert "sensitivity: more than two classes" not in text, "no second row"
     assert (
         "No single arm is shown to lead in: “" in text

@@ -8,8 +8,7 @@ from consilium.core.finding import Measure
 from consilium.report.analyse.columns import score_column
 from consilium.report.analyse.effects import effects
 from consilium.report.analyse.highlights import ALONE, NOBODY, highlights
-from consilium.report.analyse.summary import rows
-from consilium.report.analyse.unskilled import unskilled
+from consilium.report.analyse.summary import rows, unskilled
 from consilium.report.answer.compose import answer
 
 

@@ -20,7 +20,7 @@ from .columns import TableColumn, columns, is_bound, measure_of
 from .compare import NOT_COMPARED, Gap, gap
 from .leakage import compared_column
 from .outcomes import Outcomes
-from .unskilled import unskilled_pairs
+from .summary import unskilled_pairs
 
 __all__ = ["Change", "Effect", "changed", "effects", "less_noise", "readings", "unpaired"]
 
@@ -69,7 +69,7 @@ class Change:
 class Effect:
     """One defence or infection; ``changes`` by column key, None where no pair has both figures.
 
-    Of ``unskilled`` of all ``pairs`` neither model is above the no-skill level (:mod:`.unskilled`).
+    Of ``unskilled`` of all ``pairs`` neither model is above the no-skill level (:mod:`.summary`).
     """
 
     axis: str

@@ -21,8 +21,7 @@ from .columns import TableColumn, columns
 from .compare import CONFIDENCE, Gap, Signed, gap, shared, valued
 from .leakage import attack_columns, compared_column
 from .outcomes import LOST_SCORES, Outcomes
-from .summary import Figure, Row, figure_of, inverted
-from .unskilled import unskilled_row
+from .summary import Figure, Row, figure_of, inverted, unskilled_row
 
 __all__ = ["ALONE", "NOBODY", "UNDETERMINED", "Highlight", "highlights"]
 
@@ -144,12 +143,14 @@ def _first(ranked: Sequence[tuple[Row, Figure]], column: TableColumn, value: str
     An arm wholly below chance is named apart: to who inverts the guesses it leaks (:func:`.summary.inverted`).
     """
     level = column.chance
-    turned = [row.code for row, figure in ranked if inverted(figure, column)]
+    inversions = [row.code for row, figure in ranked if inverted(figure, column)]
     below = [] if level is None else [row.code for row, figure in ranked if (figure.value or 0.0) <= level]
-    idle = [code for code in below if code not in turned]
+    idle = [code for code in below if code not in inversions]
     parts = [f"At chance or below: {', '.join(idle)}"] if idle else []
     parts += (
-        [f"Wholly below chance, a signal once inverted, counted as chance here: {', '.join(turned)}"] if turned else []
+        [f"Wholly below chance, a signal once inverted, counted as chance here: {', '.join(inversions)}"]
+        if inversions
+        else []
     )
     if parts:
         return "; ".join(parts)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from consilium.report.analyse.columns import TableColumn, score_column
-from consilium.report.analyse.summary import Row
-from consilium.report.analyse.unskilled import unskilled_row
+from consilium.report.analyse.summary import Row, unskilled_row
 from consilium.report.load.numbers import number
 from consilium.report.load.records import StudyRecord
 
