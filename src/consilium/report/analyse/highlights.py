@@ -143,14 +143,12 @@ def _first(ranked: Sequence[tuple[Row, Figure]], column: TableColumn, value: str
     An arm wholly below chance is named apart: to who inverts the guesses it leaks (:func:`.summary.inverted`).
     """
     level = column.chance
-    inversions = [row.code for row, figure in ranked if inverted(figure, column)]
+    leaks = [row.code for row, figure in ranked if inverted(figure, column)]
     below = [] if level is None else [row.code for row, figure in ranked if (figure.value or 0.0) <= level]
-    idle = [code for code in below if code not in inversions]
+    idle = [code for code in below if code not in leaks]
     parts = [f"At chance or below: {', '.join(idle)}"] if idle else []
     parts += (
-        [f"Wholly below chance, a signal once inverted, counted as chance here: {', '.join(inversions)}"]
-        if inversions
-        else []
+        [f"Wholly below chance, a signal once inverted, counted as chance here: {', '.join(leaks)}"] if leaks else []
     )
     if parts:
         return "; ".join(parts)
