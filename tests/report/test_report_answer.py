@@ -49,6 +49,9 @@ def membership(study, value, low, high):
         (ACCURACY, change(-0.107, -0.2, 0.01), "has no measurable effect on accuracy (−20.0 to 1.0)"),
         (ACCURACY, change(0.02, 0.01, 0.03, ends=(-0.01, 0.05)),
          "has no consistent effect, as pairs disagree, on accuracy (mean 2.0, 1.0 to 3.0)"),
+        (UNDER_ATTACK, change(0.035, 0.015, 0.055, ends=(0.0, 0.064)),
+         "has an effect that not every pair shows, as at least one is unchanged, on accuracy under attack "
+         "(mean 3.5, 1.5 to 5.5)"),
         (ACCURACY, change(-0.107, None, None, "no scores"), "has an undetermined effect on accuracy (no scores)"),
         (ADVANTAGE, change(-0.12, -0.15, -0.1), "lowers membership advantage by 12.0 points (10.0 to 15.0)"),
         (ADVANTAGE, change(0.12, 0.1, 0.15), "raises membership advantage by 12.0 points (10.0 to 15.0)"),
@@ -77,14 +80,15 @@ def test_a_cost_is_said_only_beyond_the_interval(study, one_seed):
 
 def test_the_quickstart_is_answered(one_seed):
     text = sentences(one_seed)
-    assert list(text) == ["level", "privacy", "compression", "robustness", "membership", "infection", "missing"]
+    topics = ["chance", "level", "privacy", "compression", "robustness", "membership", "infection", "missing"]
+    assert list(text) == topics, "and its collapsed arm is at chance"
     assert re.fullmatch(
         r"Without a defence the model has accuracy 0\.956 \(0\.\d+ to 0\.\d+, chance 0\.100\) on 360 test records and "
         r"at most 0\.\d+ \(.*\) under all 3 evasion attacks\.",
         text["level"],
     )
     assert re.match(r"dp-sgd at ε = 7\.8 per example costs \d+\.\d points of accuracy \(", text["privacy"])
-    assert text["privacy"].endswith("4 pairs, n = 360.")
+    assert text["privacy"].endswith("4 pairs, n = 360 (200 for membership advantage)."), "each has its own n"
     assert "makes the model 74 % smaller" in text["compression"]
     assert "Arms with noise may look better infected" not in text["infection"], "here none does"
 
@@ -93,13 +97,14 @@ def test_a_signal_is_named_with_its_arm_and_nothing_found_is_no_proof(one_seed):
     quiet = sentences(membership(one_seed, 0.02, -0.1, 0.14))["membership"]
     assert quiet == (
         "No membership attack found a signal in any of 8 clean arms: the largest advantage is 0.020 (−0.100 to 0.140, "
-        "chance 0.000, n = 200), A. That is no proof: another attack may find more."
+        "chance 0.000, n = 200), of arm A (none). That is no proof: another attack may find more."
     )
     loud = sentences(membership(one_seed, 0.2, 0.1, 0.3))["membership"]
     assert loud.startswith("Membership attacks found a signal in 8 of 8 clean arms, A (none), ")
     assert "the largest advantage is 0.200 (0.100 to 0.300, chance 0.000, n = 200)" in loud and "proof" not in loud
     inverted = sentences(membership(one_seed, -0.2, -0.3, -0.1))["membership"]
-    assert inverted.startswith("Wholly below chance, which inverted is a signal too, they are in 8 of 8 clean arms")
+    assert inverted.startswith("In 8 of 8 clean arms, A (none), ") and "a figure lies wholly below chance" in inverted
+    assert inverted.endswith("Without any leak, about 0.4 to 0.8 of these 8 arms would show a signal by chance.")
     none = sentences(membership(one_seed, None, None, None))["membership"]
     assert "the largest AUC is 0.500" in none
 

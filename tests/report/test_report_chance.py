@@ -17,7 +17,9 @@ from consilium.report.analyse.highlights import highlights
 from consilium.report.analyse.outcomes import Outcomes
 from consilium.report.analyse.roc import threshold_rates
 from consilium.report.analyse.summary import inverted, rows
+from consilium.report.answer.compose import answer
 from consilium.report.load.read import read_study
+from consilium.report.render.heatmap import heat_groups
 from consilium.report.render.page import write_page
 
 RATES = {"none": (0.60, 0.20), "dp-sgd": (0.40, 0.62), "static-int8": (0.48, 0.52)}
@@ -169,3 +171,27 @@ def test_no_measurable_harm_names_no_arm(planted):
     card = {c.title: c for c in highlights(planted, rows(replace(planted, evidence=twins)))}["Infection hurts most"]
     assert (card.figure, card.code, card.arm, card.alike, card.crowned) == ("no measurable harm", "", "", (), False)
     assert "no arm answers worse than its twin" in card.text
+
+
+def test_wholly_below_chance_is_a_signal_in_every_place(planted):
+    """In the sentence, the heat map and the card, and the effects say that they do not count it."""
+    every = rows(planted)
+    row = next(r for r in every if r.arm.name == "dp-sgd" and r.infected_by == "none")
+    text = next(one.text for one in answer(planted, every, effects(planted)) if one.topic == "membership")
+    assert f"In 1 of 8 clean arms, {row.code} (dp-sgd), a figure lies wholly below chance" in text
+    (group,) = [group for group in heat_groups(planted, every) if group.aim == "membership"]
+    tiles = {r.arm.name: group.cells[i][0].tile for i, r in enumerate(every) if r.infected_by == "none"}
+    assert tiles["dp-sgd"].background and "Wholly below chance" in tiles["dp-sgd"].title
+    assert not tiles["static-int8"].background, "-0.04 is chance"
+    card = {c.title: c for c in highlights(planted, every)}["Leaks least"]
+    chance, _, turned = card.text.partition("Wholly below chance, a signal once inverted, counted as chance here: ")
+    assert turned.startswith(f"{row.code}.") and row.code not in re.findall(
+        r"\b[A-H]\b", chance.partition("below: ")[2]
+    )
+    assert "a signal only once inverted is in no effect" in write_page(planted.folder).read_text(encoding="utf-8")
+
+
+def test_an_inverted_arm_is_not_crowned_as_leaking_least(planted):
+    two = replace(planted, evidence=tuple(c for c in planted.evidence if c.arm in ("none", "dp-sgd")))
+    card = {c.title: c for c in highlights(two, rows(two))}["Leaks least"]
+    assert not card.crowned and "leaks to whoever inverts" in card.text

@@ -242,7 +242,8 @@ def test_an_effect_inside_its_interval_is_not_coloured(one_seed):
         if way == "open":
             assert low <= 0 <= high and "not measurable" in tip
         if way == "mixed":
-            assert pairs[0] <= 0 <= pairs[1] and "pairs are on both sides of 0" in tip
+            assert pairs[0] <= 0 <= pairs[1]
+            assert "pairs are on both sides of 0" in tip or (0 in pairs and "at least one is 0" in tip)
         seen.add(way)
     assert seen >= {"gain", "loss", "open"}
 
@@ -299,3 +300,16 @@ def test_without_both_sides_there_is_no_histogram(study, tmp_path):
     assert histogram(replace(finding, file=None)) is None
     save_file({"score": torch.zeros(4), "member": torch.ones(4)}, tmp_path / "s.safetensors")
     assert histogram(replace(finding, file=tmp_path / "s.safetensors")) is None
+
+
+def test_a_latency_has_its_interval_and_a_figure_that_is_missing_one_row(one_seed):
+    text = page_of(one_seed.folder)
+    assert re.search(
+        r'data-column="latency_ratio".*?<span class="v">0\.74×</span><span class="i">0\.70× – 1\.05×', text, re.S
+    )
+    assert re.search(r'sensitivity</th><td class="words soft" colspan="4">no figure: more than two classes</td>', text)
+    assert "sensitivity: more than two classes" not in text, "no second row"
+    assert (
+        "No single arm is shown to lead in: “" in text
+        and "mechanism, not for this artefact" not in text.partition('id="cell-')[0]
+    )

@@ -150,5 +150,5 @@ def test_the_commands_say_it_too(folder, consilium_cli):
     assert len(consilium_cli("report", folder, "--json").json["altered"]) == 1
     done = consilium_cli("report", folder)
     assert done.code == 0 and "none, seed 0: its evidence.json was changed after it was written" in done.err
-    shown = consilium_cli("show", path.parent)
+    shown = consilium_cli("show", path.parent, "--json")
     assert "was changed after it was written" in shown.err and json.loads(shown.out)["status"] == "ok"

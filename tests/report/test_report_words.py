@@ -19,8 +19,9 @@ def test_a_claim_is_one_sentence_with_all_its_parts(study):
     assert claim_sentence(claim) == (
         "Site site-0: (ε = 7.4, δ = 1e−5)-differential privacy of one example, add-or-remove-one, against anyone who "
         "sees what leaves the site. Poisson sampling, n 190, expected batch 32, noise multiplier 0.81, steps 60; "
-        "accountant PLD. Noise is replayable: the claim holds for the mechanism, not for this artefact: its noise seed "
-        "is known."
+        "accountant PLD. Noise is replayable: the claim is of the method. It does not "
+        "protect this model's records from whoever knows the noise seed, which is in the evidence and from which the "
+        "noise can be recomputed."
     )
 
 
@@ -49,6 +50,15 @@ def test_claims_alone_are_still_not_composed(study):
     claimed = replace(study, evidence=tuple(c for c in study.evidence if c.privacy.claims))
     said = " ".join(privacy_statement(claimed))
     assert "was not computed" in said and "no finite epsilon is claimed" in said
+
+
+def test_without_a_claim_nothing_is_said_of_composition(study):
+    bare = replace(study, evidence=tuple(c for c in study.evidence if not c.privacy.claims))
+    (said,) = privacy_statement(bare)
+    assert said.startswith("No model here claims differential privacy") and "together" not in said
+    few = [c for c in study.evidence if c.privacy.claims and c.judged]
+    one = next(c for c in study.evidence if not c.privacy.claims and c.judged)
+    assert "1 of them claims no epsilon" in " ".join(privacy_statement(replace(study, evidence=(*few, one))))
 
 
 def test_secret_noise_is_no_reason_not_to_release(study):

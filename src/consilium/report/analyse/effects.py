@@ -20,6 +20,7 @@ from .columns import TableColumn, columns, is_bound, measure_of
 from .compare import NOT_COMPARED, Gap, gap
 from .leakage import compared_column
 from .outcomes import Outcomes
+from .summary import unskilled_pairs
 
 __all__ = ["Change", "Effect", "changed", "effects", "less_noise", "readings", "unpaired"]
 
@@ -66,11 +67,21 @@ class Change:
 
 @dataclass(frozen=True)
 class Effect:
-    """One defence or infection; ``changes`` by column key, None where no pair has both figures."""
+    """One defence or infection; ``changes`` by column key, None where no pair has both figures.
+
+    Of ``unskilled`` of all ``pairs`` neither model is above the no-skill level (:mod:`.summary`).
+    """
 
     axis: str
     label: str
     changes: dict[str, Change | None]
+    unskilled: int = 0
+    pairs: int = 0
+
+    @property
+    def unreadable(self) -> bool:
+        """True where that holds of every pair: the figures differ by nothing that was learned."""
+        return bool(self.pairs) and self.unskilled == self.pairs
 
 
 def changed(study: StudyRecord) -> tuple[TableColumn, ...]:
@@ -87,7 +98,13 @@ def effects(study: StudyRecord) -> tuple[Effect, ...]:
     """One effect per choice other than the first of every axis, then one per infection, where there are pairs."""
     shown, outcomes = changed(study), Outcomes()
     changes = [
-        Effect(axis, label, {c.key: _change(pairs, c, outcomes) for c in shown})
+        Effect(
+            axis,
+            label,
+            {c.key: _change(pairs, c, outcomes) for c in shown},
+            unskilled_pairs(study, pairs),
+            len(pairs),
+        )
         for axis, label, pairs in (*_choices(study), *_infections(study))
         if pairs
     ]

@@ -1,10 +1,10 @@
 """The cards at the top: the study's main findings, each with its interval, its arm and how sure one may be.
 
-An arm is crowned only where it is better than EVERY other one beyond a paired interval (:mod:`.compare`): with k rivals
-each at 1 - 0.05/k (Bonferroni), so that all of them hold together.  Else no arm is measurably best, and the
-arms that are not distinguishable are named; where the difference is unknown it is "undetermined": absent scores are
-no absence of harm.  A collapsed arm is ranked by its size alone (LAWS 19: a constant withstands
-every attack and leaks nothing), a loose bound never.
+An arm is crowned only where it is better than EVERY other one beyond a paired interval (:mod:`.compare`): with k
+rivals each at 1 - 0.05/k (Bonferroni), so that all of them hold together.  Else no arm is measurably best, and the
+arms that are not distinguishable are named; where the difference is unknown it is "undetermined": absent scores are no
+absence of harm.  A lone arm is not the best of any, nor is one at the no-skill level.  A collapsed arm is ranked by
+its size alone (LAWS 19: a constant withstands every attack and leaks nothing), a loose bound never.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from .columns import TableColumn, columns
 from .compare import CONFIDENCE, Gap, Signed, gap, shared, valued
 from .leakage import attack_columns, compared_column
 from .outcomes import LOST_SCORES, Outcomes
-from .summary import Figure, Row, figure_of
+from .summary import Figure, Row, figure_of, inverted, unskilled_row
 
-__all__ = ["NOBODY", "UNDETERMINED", "Highlight", "highlights"]
+__all__ = ["ALONE", "NOBODY", "UNDETERMINED", "Highlight", "highlights"]
 
 NOBODY = "no arm is measurably best"
 UNDETERMINED = "undetermined"
+ALONE = "nothing to compare with"
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def highlights(study: StudyRecord, rows: Sequence[Row]) -> tuple[Highlight, ...]
     clean = [row for row in rows if row.infected_by == "none"]
     strongest = by_key.get("worst_case") or next((c for c in by_key.values() if c.robustness), None)
     claimed = [row for row in clean if _value(row, "epsilon") is not None]
-    best = _Best(outcomes)
+    best = _Best(study, outcomes)
     candidates = [
         best("Most accurate", clean, by_key.get("accuracy"), "clean arms, whatever their defences"),
         best("Most accurate with an ε", claimed, by_key.get("accuracy"), _epsilons(claimed)),
@@ -73,6 +74,7 @@ def highlights(study: StudyRecord, rows: Sequence[Row]) -> tuple[Highlight, ...]
 class _Best:
     """Makes the card of the best arm, or of those that may be it."""
 
+    study: StudyRecord
     outcomes: Outcomes
 
     def __call__(
@@ -95,15 +97,27 @@ class _Best:
         alike = [rival for rival, by in zip(rivals, gaps, strict=True) if by.sign != sign or worse[id(rival)]]
         between = interval(figure.low, figure.high, column.style)
         value = ("≤ " if figure.at_most else "") + number(figure.value, column.style)
+        figure_text = f"{value} ({between})" if between else value
         if not rivals:
-            return Highlight(title, value, between, row.code, row.arm.name, f"{text}; no other arm has this figure")
+            why = f"{text}: {figure_text}; no other arm has this figure"
+            return Highlight(title, ALONE, "", row.code, row.arm.name, why, _row_names(row))
+        doubt = self._doubt(row, figure, column)
+        if not alike and doubt:
+            why = f"{text}. {_first(ranked, column, figure_text)}. {row.code} {doubt}"
+            return Highlight(title, NOBODY, "", row.code, row.arm.name, why, _row_names(row))
         if not alike:
             return Highlight(title, value, between, row.code, row.arm.name, f"{text}; {_beyond(len(rivals))}")
-        sentence = f"{text}. {_first(ranked, column, f'{value} ({between})' if between else value)}"
+        sentence = f"{text}. {_first(ranked, column, figure_text)}"
         why = _inside(alike, gaps, len(rivals), _lost_scores((row, *rivals), column, self.outcomes))
         why += "".join(f"; worse than {rival.code} by {worse[id(rival)]}" for rival in alike if worse[id(rival)])
         verdict = UNDETERMINED if _unknown([apart for apart in gaps if apart.sign != sign]) else NOBODY
         return Highlight(title, verdict, "", row.code, row.arm.name, f"{sentence}. {why}", _row_names(row, *alike))
+
+    def _doubt(self, row: Row, figure: Figure, column: TableColumn) -> str:
+        """Why the figure of ``row`` is no merit, although it is the best; empty where it is one."""
+        if inverted(figure, column):
+            return "leaks to whoever inverts the attack's guesses"
+        return "is not above chance: it learned nothing" if unskilled_row(self.study, row) else ""
 
     def _worse(self, row: Row, rival: Row, others: Sequence[TableColumn]) -> str:
         """The columns in which ``row`` is worse than ``rival`` beyond their paired interval."""
@@ -124,11 +138,20 @@ def _leaks_least(study: StudyRecord, rows: Sequence[Row], column: TableColumn | 
 
 
 def _first(ranked: Sequence[tuple[Row, Figure]], column: TableColumn, value: str) -> str:
-    """The best figure with its arm; of leakage, every arm at or below chance: below chance there is no order."""
+    """The best figure with its arm; of leakage, every arm at or below chance: below chance there is no order.
+
+    An arm wholly below chance is named apart: to who inverts the guesses it leaks (:func:`.summary.inverted`).
+    """
     level = column.chance
-    idle = [] if level is None else [row.code for row, figure in ranked if (figure.value or 0.0) <= level]
-    if idle:
-        return f"At chance or below: {', '.join(idle)}"
+    leaks = [row.code for row, figure in ranked if inverted(figure, column)]
+    below = [] if level is None else [row.code for row, figure in ranked if (figure.value or 0.0) <= level]
+    idle = [code for code in below if code not in leaks]
+    parts = [f"At chance or below: {', '.join(idle)}"] if idle else []
+    parts += (
+        [f"Wholly below chance, a signal once inverted, counted as chance here: {', '.join(leaks)}"] if leaks else []
+    )
+    if parts:
+        return "; ".join(parts)
     return f"{'Highest' if column.better == 'high' else 'Lowest'}: {value}, {ranked[0][0].code}"
 
 

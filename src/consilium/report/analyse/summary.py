@@ -3,6 +3,10 @@
 With several seeds a figure is the mean over them with a Student-t interval of that mean; with one seed it is the
 measure itself with its own interval (which covers the test records, not the randomness of training), and is marked.
 Epsilon is never averaged: each released model has its own, and the largest is shown.
+
+A model that is not above the no-skill level has nothing to lose by a defence and remembers no record: nothing is read
+from two such.  Each is judged by its own interval: that of a mean over few seeds may hold the chance level although no
+model is near it.
 """
 
 from __future__ import annotations
@@ -15,10 +19,21 @@ from consilium.evidence.study import ArmEvidence
 from consilium.measure.intervals import across_seeds
 from consilium.report.load.records import CellRecord, StudyRecord
 
-from .columns import TableColumn, columns, is_bound, measure_of
+from .columns import TableColumn, columns, is_bound, measure_of, score_column
 from .leakage import attack_columns, strongest_attack
 
-__all__ = ["Figure", "Row", "code_of", "figure_of", "inverted", "majority_rate", "rows"]
+__all__ = [
+    "Figure",
+    "Row",
+    "code_of",
+    "figure_of",
+    "inverted",
+    "majority_rate",
+    "rows",
+    "unskilled",
+    "unskilled_pairs",
+    "unskilled_row",
+]
 
 
 @dataclass(frozen=True)
@@ -164,3 +179,23 @@ def _ceiling(cells: Sequence[CellRecord]) -> float | None:
 
 def _values(measures: Sequence[Measure]) -> list[float]:
     return [measure.value for measure in measures if measure.value is not None]
+
+
+def unskilled(cell: CellRecord, column: TableColumn | None) -> bool:
+    """True where the figure of ``cell`` in ``column`` is not above its chance level beyond its own interval."""
+    measure = measure_of(cell, column.key) if column is not None and cell.judged else None
+    if column is None or column.better != "high" or measure is None or measure.value is None or measure.chance is None:
+        return False
+    return (measure.value if measure.low is None else measure.low) <= measure.chance
+
+
+def unskilled_row(study: StudyRecord, row: Row) -> bool:
+    """True where every judged model of the row is so in the figure by which models are first read."""
+    column, done = score_column(study), [cell for cell in row.cells if cell.judged]
+    return bool(done) and all(unskilled(cell, column) for cell in done)
+
+
+def unskilled_pairs(study: StudyRecord, pairs: Sequence[tuple[CellRecord, CellRecord]]) -> int:
+    """Of how many pairs both models are so."""
+    column = score_column(study)
+    return sum(all(unskilled(cell, column) for cell in pair) for pair in pairs)

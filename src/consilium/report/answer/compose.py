@@ -1,9 +1,10 @@
 """The answer to a study's question in a few sentences, each with its figures, intervals and counts.
 
-In order: what was to be accepted; how good the model is without a defence; what each choice costs and brings; whether
-a membership attack found a signal; what an infection does; what an audit found; what is missing.  Every sentence obeys
-the rules of evidence: nothing is better inside a paired interval, accuracy under attack is at most what is written
-(LAWS 26), an attack that found nothing proves nothing, and a figure that is undefined is said to be.
+In order: what was to be accepted; which arms learned nothing; how good the model is without a defence; what each
+choice costs and brings; whether a membership attack found a signal; what an infection does; what an audit found; what
+is missing.  Every sentence obeys the rules of evidence: nothing is better inside a paired interval, accuracy under
+attack is at most what is written (LAWS 26), an attack that found nothing proves nothing, and a figure that is
+undefined is said to be.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from consilium.report.load.records import StudyRecord
 from .effect_sentences import choice_sentences, infection_sentences
 from .leak_sentences import audit_sentences, membership_sentences
 from .sentence import Sentence
+from .unskilled_sentences import unskilled_sentences
 from .wording import count_words, figure_words, join_words
 
 __all__ = ["answer"]
@@ -33,6 +35,7 @@ def answer(study: StudyRecord, every: Sequence[Row], shown: Sequence[Effect]) ->
         return (Sentence("no answer", "No model was judged, so nothing can be said yet."), *_missing(study, every))
     sentences = (
         *_accepted(study),
+        *unskilled_sentences(study, every),
         *_level(study, every),
         *choice_sentences(study, shown),
         *membership_sentences(study, every),

@@ -43,7 +43,26 @@ def infection_sentences(study: StudyRecord, shown: Sequence[Effect]) -> tuple[Se
 def _sentence(study: StudyRecord, effect: Effect, subject: str) -> str:
     parts = [(column, change) for column, change in _parts(study, effect) if change is not None]
     pairs = max((change.pairs for _, change in parts), default=0)
-    return f"{subject} {change_words(parts)}; {count_words(pairs, 'pair')}{_records(study)}."
+    if effect.unreadable:
+        return f"{subject} {_unreadable(parts)}; {count_words(pairs, 'pair')}."
+    return f"{subject} {change_words(parts)}; {count_words(pairs, 'pair')}{_records(study, parts)}{_unskilled(effect)}."
+
+
+def _unreadable(parts: Sequence[tuple[TableColumn, Change]]) -> str:
+    """What does not depend on skill: the size.  Of the rest nothing is said."""
+    exact = [(column, change) for column, change in parts if change.relative and change.gap.exact]
+    size = change_words(exact)
+    what = (
+        f"{size}; its other effects cannot be read" if size.startswith("makes") else "has effects that cannot be read"
+    )
+    return f"{what}, as neither model of any pair is above chance"
+
+
+def _unskilled(effect: Effect) -> str:
+    """How many of the pairs dilute the mean, being of two models that learned nothing."""
+    if not effect.unskilled:
+        return ""
+    return f"; in {effect.unskilled} of {effect.pairs} pairs neither model is above chance, so these show no effect"
 
 
 def _parts(study: StudyRecord, effect: Effect) -> list[tuple[TableColumn, Change | None]]:
@@ -54,11 +73,20 @@ def _told(study: StudyRecord) -> list[TableColumn]:
     return [column for column in changed(study) if column.key not in _LEFT_OUT]
 
 
-def _records(study: StudyRecord) -> str:
-    """On how many test records every model was judged, at the least."""
-    measures = [measure_of(cell, "accuracy") for cell in study.evidence if cell.judged]
-    counts = [measure.n for measure in measures if measure is not None and measure.n]
-    return f", n = {min(counts):,}" if counts else ""
+def _records(study: StudyRecord, parts: Sequence[tuple[TableColumn, Change]]) -> str:
+    """On how many records every model was judged, at the least; each figure with another number has its own."""
+    known = {name_in_words(column): _fewest(study, column) for column, change in parts if not change.relative}
+    counts = {name: count for name, count in known.items() if count}
+    if not counts:
+        return ""
+    first = next(iter(counts.values()))
+    others = [f"{count:,} for {name}" for name, count in counts.items() if count != first]
+    return f", n = {first:,}{f' ({join_words(others)})' if others else ''}"
+
+
+def _fewest(study: StudyRecord, column: TableColumn) -> int:
+    measures = [measure_of(cell, column.key) for cell in study.evidence if cell.judged]
+    return min((measure.n for measure in measures if measure is not None and measure.n), default=0)
 
 
 def _epsilon(study: StudyRecord, effect: Effect) -> str:
@@ -95,7 +123,8 @@ def _why(effect: Effect, quieter: Sequence[str], study: StudyRecord) -> str:
 
 def _counts(column: TableColumn, choices: Sequence[Effect]) -> str:
     """How many choices change the figure, which way, and by how much at the least and at the most."""
-    changes = [(effect.label, effect.changes.get(column.key)) for effect in choices]
+    changes = [(effect.label, effect.changes.get(column.key)) for effect in choices if not effect.unreadable]
+    unreadable = len(choices) - len(changes)
     known = [(label, change) for label, change in changes if change is not None]
     parts = []
     for way, verb in _VERBS.items():
@@ -107,7 +136,9 @@ def _counts(column: TableColumn, choices: Sequence[Effect]) -> str:
             )
     rest = len(known) - sum(change.way(column) in _VERBS for _, change in known)
     parts += [f"{rest} {'has' if rest == 1 else 'have'} no measurable effect or a mixed one"] if rest else []
-    return f"Of {count_words(len(known), 'choice')}, on {name_in_words(column)}: {'; '.join(parts)}." if known else ""
+    parts += [f"{unreadable} cannot be read, as neither model of any pair is above chance"] if unreadable else []
+    total = count_words(len(known) + unreadable, "choice")
+    return f"Of {total}, on {name_in_words(column)}: {'; '.join(parts)}." if parts else ""
 
 
 def _labels(some: Sequence[tuple[str, Change]]) -> list[str]:

@@ -1,7 +1,7 @@
 """Whether any attack told members from others, and what audits found, in a sentence each.
 
 A signal is a figure whose whole interval lies on one side of chance: below it too, since who inverts the guess is above
-it by as much.  Two figures are looked at, each at 95 %: so of twenty arms without a leak one or two have one.
+it by as much.  Each figure is at 95 % by itself, so arms without a leak have one at times: how many to expect is said.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def membership_sentences(study: StudyRecord, every: Sequence[Row]) -> tuple[Sent
         return (Sentence("membership", f"No membership attack has a figure: {reason}."),)
     above, below = [case for case in known if _above(case)], [case for case in known if inverted(case[1], case[2])]
     text = " ".join([*_signals(above, len(arms)), *_inversions(below, len(arms))]) or _nothing(known, len(arms))
-    text += " Of twenty arms without a leak one or two would show as much." if len(arms) > 1 and above + below else ""
+    text += _expected(len(arms), len(shown)) if len(arms) > 1 and above + below else ""
     lacking = len(judged) - len(arms)
     text += f" {count_words(lacking, 'arm')} {'has' if lacking == 1 else 'have'} no figure." if lacking else ""
     return (Sentence("membership", text),)
@@ -80,7 +80,16 @@ def _signals(above: Sequence[_Case], arms: int) -> list[str]:
 def _inversions(below: Sequence[_Case], arms: int) -> list[str]:
     if not below:
         return []
-    return [f"Wholly below chance, which inverted is a signal too, they are in {_where(below, arms)}."]
+    return [
+        f"In {_where(below, arms)}, a figure lies wholly below chance: whoever inverts the attack's guesses has a "
+        "signal there too. Comparisons between arms count it as chance."
+    ]
+
+
+def _expected(arms: int, figures: int) -> str:
+    """How many arms without a leak show a signal: at most the sum over figures, at the least that of one."""
+    ends = dict.fromkeys(f"{0.05 * count * arms:.1f}" for count in (1, figures))
+    return f" Without any leak, about {join_words([*ends], 'to')} of these {arms} arms would show a signal by chance."
 
 
 def _where(cases: Sequence[_Case], arms: int) -> str:
@@ -99,6 +108,6 @@ def _largest(cases: Sequence[_Case], arms: int) -> str:
 
 
 def _of(row: Row, figure: Figure, column: TableColumn, arms: int) -> str:
-    whose = f", {row.code}" if arms > 1 else ""
-    by = f", {figure.attack}" if figure.attack else ""
+    whose = f", of arm {row.code} ({row.arm.name})" if arms > 1 else ""
+    by = f", by {figure.attack}" if figure.attack else ""
     return f"{figure_words(figure, column, figure.n)}{whose}{by}"

@@ -1,7 +1,8 @@
 """Changes and figures in words: points of accuracy, intervals, what is not measurable and what is not known.
 
 A point is a hundredth.  A change is said to cost or to gain only where ``Change.way`` says so; inside its interval it
-is not measurable, where pairs disagree it is not consistent, and without an interval nothing is said of it but why.
+is not measurable, where pairs disagree or one is 0 it is not consistent, and without an interval nothing is said of it
+but why.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def amount(change: Change) -> str:
 def change_words(shown: Sequence[tuple[TableColumn, Change]]) -> str:
     """What a choice does to each of the columns, as the rest of a sentence whose subject is the choice."""
     clauses = [_of_way("costs", "loss", shown), _of_way("gains", "gain", shown), *_leakage(shown), *_relative(shown)]
-    clauses += [_open(shown), _mixed(shown), *_unknown(shown)]
+    clauses += [_open(shown), _mixed(shown), _unshared(shown), *_unknown(shown)]
     return join_words([clause for clause in clauses if clause]) or "changes none of the figures"
 
 
@@ -106,13 +107,26 @@ def _open(shown: Sequence[tuple[TableColumn, Change]]) -> str:
 
 
 def _mixed(shown: Sequence[tuple[TableColumn, Change]]) -> str:
-    texts = [
-        f"{name_in_words(column)} (mean {_decimal(100 * change.mean, 1)}, "
-        f"{limits(change.gap.low, change.gap.high, 100, 1)})"
-        for column, change in shown
-        if not change.relative and change.way(column) == "mixed"
-    ]
+    """Where pairs are on both sides of 0."""
+    texts = [_mean(column, change) for column, change in _inconsistent(shown) if change.mixed]
     return f"has no consistent effect, as pairs disagree, on {join_words(texts, 'or')}" if texts else ""
+
+
+def _unshared(shown: Sequence[tuple[TableColumn, Change]]) -> str:
+    """Where no pair disagrees, but some pair is exactly 0."""
+    texts = [_mean(column, change) for column, change in _inconsistent(shown) if not change.mixed]
+    if not texts:
+        return ""
+    return f"has an effect that not every pair shows, as at least one is unchanged, on {join_words(texts)}"
+
+
+def _inconsistent(shown: Sequence[tuple[TableColumn, Change]]) -> list[tuple[TableColumn, Change]]:
+    return [(column, change) for column, change in shown if not change.relative and change.way(column) == "mixed"]
+
+
+def _mean(column: TableColumn, change: Change) -> str:
+    between = limits(change.gap.low, change.gap.high, 100, 1)
+    return f"{name_in_words(column)} (mean {_decimal(100 * change.mean, 1)}, {between})"
 
 
 def _unknown(shown: Sequence[tuple[TableColumn, Change]]) -> list[str]:

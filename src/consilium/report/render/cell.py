@@ -68,6 +68,11 @@ class Line:
     reason: str
     why: str = ""
 
+    @property
+    def missing(self) -> bool:
+        """True where there is no figure, but a reason."""
+        return self.value == number(None) and bool(self.reason)
+
 
 @dataclass(frozen=True)
 class FindingView:

@@ -14,7 +14,10 @@ from consilium.report.load.records import StudyRecord
 
 __all__ = ["claim_sentence", "privacy_statement", "question", "right_answer"]
 
-_REPLAYABLE = "replayable: the claim holds for the mechanism, not for this artefact: its noise seed is known"
+_REPLAYABLE = (
+    "replayable: the claim is of the method. It does not protect this model's records from whoever knows the noise "
+    "seed, which is in the evidence and from which the noise can be recomputed"
+)
 _RECOMPUTED = (
     "Do not release these models as private: their noise can be recomputed from the seed. Their ε says what the method "
     "guarantees with noise that nobody can recompute, which sites on their own machines draw (a deployment)."
@@ -61,15 +64,20 @@ def privacy_statement(study: StudyRecord) -> tuple[str, ...]:
     claimed = len(done) - len(bare)
     noise = [claim.noise for cell in done for claim in cell.privacy.claims]
     texts = [_RECOMPUTED] if any(mode.startswith("replayable") for mode in noise) else []
+    if not claimed:
+        return ("No model here claims differential privacy: no finite epsilon bounds what they reveal of a record.",)
     texts.append("A claim of differential privacy holds for one released model, not for a folder of them.")
     models = f"This folder holds the evidence of {len(done)} model{'s' * (len(done) != 1)} of the same records"
     if bare:
-        texts.append(f"{models}; {len(bare)} of them claim no epsilon. Taken together they have no finite epsilon.")
+        texts.append(f"{models}; {_without(len(bare))} no epsilon. Taken together they have no finite epsilon.")
     elif claimed > 1:
         texts.append(f"{models}. What they cost together was not computed, and no finite epsilon is claimed for it.")
-    if claimed:
-        texts.append("Releasing one model keeps its own claim only if the others, and this folder, stay unreleased.")
+    texts.append("Releasing one model keeps its own claim only if the others, and this folder, stay unreleased.")
     return tuple(texts)
+
+
+def _without(count: int) -> str:
+    return f"{count} of them {'claims' if count == 1 else 'claim'}"
 
 
 def claim_sentence(claim: ClaimEvidence) -> str:

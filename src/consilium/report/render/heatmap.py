@@ -2,7 +2,8 @@
 
 A colour says that there is something beyond an interval: of accuracy under attack a paired difference from the first
 arm trained by honest sites, blue where the row withstands more and orange where less; of leakage (orange) an interval
-that lies above chance.  What an interval holds is no information and has no colour.
+that lies above chance, or wholly below it, where the inverted guess is above chance by as much.  What an interval
+holds is no information and has no colour.
 """
 
 from __future__ import annotations
@@ -73,25 +74,33 @@ def _group(study: StudyRecord, rows: Sequence[Row], aim: str, outcomes: Outcomes
     good = aim == "evasion"
     columns_of_aim = [TableColumn(f"{name}:{a}", a, aim.capitalize(), "", "high" if good else "low") for a in attacks]
     figures = [[figure_of(row.cells, column) for column in columns_of_aim] for row in rows]
+    either = aim == "membership"
     first = next((row for row in rows if row.judged and row.infected_by == "none"), None)
     compare = _Compare(first, outcomes)
-    top = _LEAST if good else max([_LEAST, *(f.value for line in figures for f in line if f.value is not None)])
-    cells = [[HeatCell(f, compare.tile(f, c, row) if good else _leak_tile(f, top, c.label, row))
+    top = (
+        _LEAST
+        if good
+        else max(
+            [_LEAST, *(abs(f.value) if either else f.value for line in figures for f in line if f.value is not None)]
+        )
+    )
+    cells = [[HeatCell(f, compare.tile(f, c, row) if good else _leak_tile(f, top, c.label, row, either))
               for f, c in zip(line, columns_of_aim, strict=True)]
              for line, row in zip(figures, rows, strict=True)]  # fmt: skip
     steps = (-1.0, -0.5, 0.5, 1.0) if good else (-0.25, -0.5, -1.0)
     legend = tuple((f"{abs(top * step):.2f}{_side(step) if good else ''}", leaning(step)) for step in steps)
     measure = _NAMES.get(name, name.replace("_", " "))
-    return HeatGroup(aim, measure, attacks, tuple(map(tuple, cells)), legend, _meaning(good, first))
+    return HeatGroup(aim, measure, attacks, tuple(map(tuple, cells)), legend, _meaning(good, first, either))
 
 
 def _side(step: float) -> str:
     return " more" if step > 0 else " less"
 
 
-def _meaning(good: bool, first: Row | None) -> str:
+def _meaning(good: bool, first: Row | None, either: bool) -> str:
     if not good:
-        return "orange: above chance, beyond the interval"
+        below = ", or below it: a signal once inverted" if either else ""
+        return f"orange: the whole interval above chance{below}"
     return f"blue and orange: withstands more or less than {first.code} beyond a paired interval" if first else ""
 
 
@@ -126,15 +135,17 @@ def _difference(by: Gap) -> str:
     return f"{interval(by.low, by.high, 'difference')}{within}"
 
 
-def _leak_tile(figure: Figure, top: float, attack: str, row: Row) -> Tile:
+def _leak_tile(figure: Figure, top: float, attack: str, row: Row, either: bool) -> Tile:
+    """Coloured above chance; with ``either`` below it too, by the same distance."""
     if figure.value is None:
         return _absent(figure, attack, row)
     text, title = _written(figure, attack, row)
     if not _beyond_chance(figure):
-        why = f"Not beyond its interval of chance ({number(figure.chance)}): no colour"
-        if figure.high is not None and figure.chance is not None and figure.high < figure.chance:
-            why += ". Wholly below chance: who inverts the guess is above it by as much"
-        return Tile(text, "", "", f"{title}. {why}")
+        if either and figure.high is not None and figure.chance is not None and figure.high < figure.chance:
+            background = leaning(((figure.value or 0.0) - figure.chance) / top)
+            why = "Wholly below chance: who inverts the guess is above it by as much"
+            return Tile(text, background, ink(background), f"{title}. {why}")
+        return Tile(text, "", "", f"{title}. Not beyond its interval of chance ({number(figure.chance)}): no colour")
     background = leaning(-figure.value / top)
     return Tile(text, background, ink(background), title)
 

@@ -87,6 +87,7 @@ def _context(study: StudyRecord, *, share: bool) -> Mapping[str, object]:
         "question": question(study),
         "right_answer": right_answer(study),
         "statement": privacy_statement(study),
+        "claimed": any(cell.judged and cell.privacy.epsilon is not None for cell in study.evidence),
         "answer": answer(study, every, shown),
         "crowned": [card for card in cards if card.crowned],
         "uncrowned": [card for card in cards if not card.crowned],

@@ -226,7 +226,7 @@ def _cell(row: Row | None, column: TableColumn) -> Text:
     text = Text(("≤ " if figure.at_most else "") + number(figure.value, column.style), "dim strike" if unranked else "")
     if figure.upper:
         return text.append("\nloose bound", style="dim")
-    if figure.low is None or figure.high is None or column.group == "Cost":
+    if figure.low is None or figure.high is None or (column.group == "Cost" and column.style != "ratio"):
         return _with_attack(text, figure)
     between = " to " if figure.low < 0 else "–"  # a dash beside a minus sign cannot be read
     return _with_attack(text.append(f"\n{_short(figure.low)}{between}{_short(figure.high)}", style="dim"), figure)
