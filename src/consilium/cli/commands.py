@@ -150,7 +150,7 @@ def work(
 
 @_app.command()
 def plan(study: _StudyFile = None, out: _Out = Path("out"), quiet: _Quiet = False, as_json: _Json = False) -> None:
-    """Show what a study would do, with the epsilon of every arm and the expected time; train nothing."""
+    """Show what a study would do, with the epsilon of every arm and the expected time of training; train nothing."""
     with guarded(as_json):
         with uncollected():
             from ..api.study import Study
