@@ -20,7 +20,14 @@ def test_a_cell_is_its_figures(consilium_cli, tiny):
     done = consilium_cli("show", cell)
     evidence = json.loads((cell / "evidence.json").read_text())
     accuracy = next(m["value"] for m in evidence["utility"] if m["name"] == "accuracy")
-    for words in ("dp-sgd (seed 0): ok", "-differentially private per example", "can be recomputed from the seed", "fgsm", "accuracy", f"{accuracy:.3f}"):
+    for words in (
+        "dp-sgd (seed 0): ok",
+        "-differentially private per example",
+        "can be recomputed from the seed",
+        "fgsm",
+        "accuracy",
+        f"{accuracy:.3f}",
+    ):
         assert words in done.out
     assert not done.out.startswith("{")
 
@@ -35,6 +42,18 @@ def test_a_claim_is_rounded_up_and_says_whether_its_noise_is_secret():
     secret = replace(privacy, claims=(replace(claim, noise="secret"),))
     assert list(_claim_lines(secret)) == said[:1]
     assert list(_claim_lines(PrivacyEvidence())) == ["no claim of differential privacy"]
+
+
+def test_an_empty_room_says_that_it_has_no_entries_yet(consilium_cli):
+    done = consilium_cli("list", "attack/attribute")
+    assert done.code == 0 and done.out == "attack/attribute: no entries yet\n"
+    assert consilium_cli("list", "attack/attribute", "--json").json == []
+    assert consilium_cli("list", "attack").out.startswith("attack/evasion\n")
+
+
+def test_a_misspelt_command_is_suggested_once(consilium_cli):
+    done = consilium_cli("rn", "x.toml")
+    assert done.code == 2 and (done.out + done.err).count("Did you mean") == 1
 
 
 def test_a_folder_of_studies_names_them(consilium_cli, tiny):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..core.rounding import round_up
 from ..core.terminal import one_line
-from .output import text
+from .output import print_tables, text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,17 +23,12 @@ __all__ = ["print_cell", "print_study"]
 
 def print_study(folder: Path) -> None:
     """Its question, its table of arms, and which cells have no evidence."""
-    from ..monitor.screen import draw
-    from ..report.analyse.acceptance import acceptance_table
     from ..report.load.read import read_study
-    from ..report.render.table import terminal_table
 
     study = read_study(folder)
     if study.question:
         print(one_line(study.question))
-    draw(terminal_table(folder))
-    if (accepted := acceptance_table(folder)) is not None:
-        draw(accepted)
+    print_tables(folder)
     print(*map(one_line, _study_lines(study)), sep="\n")
 
 
