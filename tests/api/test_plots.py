@@ -65,7 +65,9 @@ def test_a_bound_is_written_as_one_and_points_are_named_beside_the_axes(folder):
     every = rows(results.study)
     assert {text.get_text() for text in figure.axes[0].texts} <= {row.code for row in every}
     (legend,) = figure.legends
-    assert {text.get_text() for text in legend.get_texts()} == {f"{row.code}  {row.arm.name}" for row in every if row.judged}
+    assert {text.get_text() for text in legend.get_texts()} == {
+        f"{row.code}  {row.arm.name}" for row in every if row.judged
+    }
     assert ("hollow" in figure.axes[0].get_title()) == any(row.infected_by != "none" for row in every)
     figure.canvas.draw()
     inside = figure.axes[0].get_window_extent()

@@ -112,16 +112,16 @@ def _trade_off(study: StudyRecord) -> Any:
     if up is None or right is None:
         reason = "a trade-off needs a figure of utility and an attack"
         raise Refused(reason, remedy="add attacks to the study", where="plot")
-    drawn = [row for row in rows(study) if None not in (row.figures[right.key].value, row.figures[up.key].value)]
-    names = [f"{code}  {name}" for code, name in dict.fromkeys((row.code, row.arm.name) for row in drawn)]
+    points = [row for row in rows(study) if None not in (row.figures[right.key].value, row.figures[up.key].value)]
+    names = [f"{code}  {name}" for code, name in dict.fromkeys((row.code, row.arm.name) for row in points)]
     legend_columns = max(1, math.ceil(len(names) / _MOST_LINES))
     wide = legend_columns * (0.4 + _LETTER * max(map(len, names), default=0))
     figure, axes = _canvas(5.5 + wide, 4.5)
     axis = axes[0, 0]
-    for row in drawn:
+    for row in points:
         _point(axis, row, right, up)
     axis.set(xlabel=_across(right), ylabel=up.label)
-    infected = any(row.infected_by != "none" for row in drawn)
+    infected = any(row.infected_by != "none" for row in points)
     axis.set_title(f"{study.name}{': hollow is infected' * infected}", fontsize=10)
     handles = [axis.plot([], [], linestyle="none", label=name)[0] for name in names]
     figure.legend(
