@@ -227,5 +227,23 @@ def test_a_class_of_a_notebook_is_hashed_with_what_it_uses(tmp_path):
     assert "Refused model: __main__:Net is of this notebook or script, which no other process has" in first
 
 
+@pytest.mark.parametrize("more", [lambda x, y: (x, y, y), lambda x, y: x, lambda x, y: (x, list(y)), lambda x, y: [x]])
+def test_data_of_other_than_two_arrays_are_refused_without_their_values(tmp_path, more):
+    x, y = np.full((40, 4), 0.8125, "float32"), np.arange(40) % 2
+    with pytest.raises(Refused, match=r"^data: data holds ndarray.* give data = \(x, y\)") as refusal:
+        Study(name="short", data=more(x, y), model="logistic").plan(out=tmp_path)
+    assert "0.81" not in str(refusal.value)
+
+
+def test_arrays_are_named_as_they_were_handed_over(tmp_path):
+    """And not by the file that they are kept in; a user's own file is."""
+    x, y = np.random.default_rng(0).random((40, 4), "float32"), np.arange(40) % 2 + 0.5
+    with pytest.raises(Refused, match=r"^data\[y\]: record 0 has the label 0\.5"):
+        Study(name="halves", data=(x, y), model="logistic").plan(out=tmp_path)
+    np.savez(tmp_path / "mine.npz", x=x, y=y)
+    with pytest.raises(Refused, match=r"mine\.npz\[y\]: record 0"):
+        Study(name="halves", data={"kind": "npz", "path": str(tmp_path / "mine.npz")}, model="logistic").plan()
+
+
 def test_a_written_study_has_no_object(tmp_path):
     assert written_tables(study().plan(out=tmp_path).spec)["model"]["kind"] == "stored-module"

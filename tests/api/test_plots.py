@@ -46,6 +46,34 @@ def test_noise_has_no_colour():
     assert _shade(leaks[0], LEAKAGE, leaks) == 0.0 and math.isnan(_shade(leaks[1], LEAKAGE, leaks))
 
 
+LATENCY = TableColumn("latency_ratio", "latency", "Cost", "", "low", "ratio")
+
+
+def test_a_figure_that_differs_from_few_is_not_the_brightest():
+    """Fast but hardly measured: 0.69 (0.03 to 1.08) differs from the slowest alone."""
+    figures = [Figure(0.69, 0.03, 1.08), Figure(1.0, 0.95, 1.05), Figure(1.01, 0.96, 1.06), Figure(1.17, 1.12, 1.22)]
+    assert [_shade(f, LATENCY, figures) for f in figures] == pytest.approx([2 / 3, 2 / 3, 2 / 3, 0.0])
+    assert all(math.isnan(_shade(f, LATENCY, figures[:3])) for f in figures[:3])
+
+
+def test_a_bound_is_written_as_one_and_points_are_named_beside_the_axes(folder):
+    results = Results.read(folder)
+    texts = {text.get_text() for text in results.plot("matrix").axes[0].texts}
+    worst = [row.figures["worst_case"].value for row in rows(results.study)]
+    assert {f"≤ {value:.3f}" for value in worst if value is not None} <= texts
+    figure = results.plot("trade-off")
+    every = rows(results.study)
+    assert {text.get_text() for text in figure.axes[0].texts} <= {row.code for row in every}
+    (legend,) = figure.legends
+    assert {text.get_text() for text in legend.get_texts()} == {
+        f"{row.code}  {row.arm.name}" for row in every if row.judged
+    }
+    assert ("hollow" in figure.axes[0].get_title()) == any(row.infected_by != "none" for row in every)
+    figure.canvas.draw()
+    inside = figure.axes[0].get_window_extent()
+    assert inside.width > 0.5 * figure.bbox.width or inside.width > 3.0 * figure.dpi
+
+
 def test_what_cannot_be_drawn_is_refused(folder, monkeypatch):
     results = Results.read(folder)
     with pytest.raises(Refused, match=r"there is no plot 'rocs'\. did you mean 'roc'"):

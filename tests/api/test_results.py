@@ -102,6 +102,8 @@ def test_an_earlier_run_is_read(results):
 def test_what_is_printed_is_one_line(results, folder):
     for text in (repr(results), repr(results.cells[-1]), repr(Results.read(folder)), repr(Results(folder / "gone"))):
         assert len(text.splitlines()) == 1 and len(text) < 300
+    assert "\n" not in repr(results.plan) and len(repr(results.plan)) < 200 and "2 arms" in repr(results.plan)
+    assert len(repr(results.cells[0].evidence)) < 1500
     assert repr(results).endswith("short: 2 arms; 4 cells (4 ok))")
     assert "1 refused" in repr(Results.read(folder)) and "failed" in repr(Results.read(folder))
 

@@ -46,6 +46,24 @@ def filled(text):
     return text.replace(f'["outcome", "{WORD}", "{WORD}"]', '["outcome", "well", "ill-word"]')
 
 
+def test_several_records_of_a_patient_have_a_claim_per_patient(clinics, tmp_path):
+    text = clinics.read_text().splitlines()
+    again = [
+        re.sub(r"patient-\d+,[a-z-]+,", f"patient-{i // 3},{('south', 'ward-of-roses')[i // 3 % 2]},", line)
+        for i, line in enumerate(text[1:])
+    ]
+    clinics.write_text("\n".join([text[0], *again]))
+    path = write_study(clinics)
+    assert tomllib.loads(path.read_text())["vary"]["privacy"][0]["unit"] == "patient"
+    path.write_text(filled(path.read_text()))
+    claims = [claim for some in Study.read(path).plan().claims.values() for claim in some]
+    assert claims and {claim.unit for claim in claims} == {"patient"}
+    x, y = np.zeros((6, 2)), np.array([0, 1] * 3)
+    for units, said in ((np.arange(6) // 2, True), (np.arange(6), False)):
+        np.savez(tmp_path / "mine.npz", x=x, y=y, units=units)
+        assert ('unit = "patient"' in write_study(tmp_path / "mine.npz", tmp_path / f"{said}.toml").read_text()) == said
+
+
 def test_a_table_gives_names_and_no_values(clinics):
     text = write_study(clinics).read_text()
     assert not [secret for secret in SECRETS if secret in text]
@@ -55,6 +73,7 @@ def test_a_table_gives_names_and_no_values(clinics):
     )  # fmt: skip
     assert [name for name, *_ in data["ranges"]] == ["age", "bmi"]
     assert [name for name, *_ in data["categories"]] == ["smoker", "outcome"]
+    assert "unit" not in tomllib.loads(text)["vary"]["privacy"][0] and "# with several records of a patient" in text
     assert data["sites"] == 2 and data["partition"] == "by-key" and data["drop-missing"]
 
 

@@ -1,6 +1,10 @@
 """``show`` of a kind, a study's folder and a cell, for people; ``--json`` has what is stored; ``--quiet``, refusals."""
 
 import json
+from dataclasses import replace
+
+from consilium.cli.folder_view import _claim_lines
+from consilium.evidence.privacy import ClaimEvidence, PrivacyEvidence
 
 
 def test_a_folder_is_a_summary(consilium_cli, tiny):
@@ -16,9 +20,40 @@ def test_a_cell_is_its_figures(consilium_cli, tiny):
     done = consilium_cli("show", cell)
     evidence = json.loads((cell / "evidence.json").read_text())
     accuracy = next(m["value"] for m in evidence["utility"] if m["name"] == "accuracy")
-    for words in ("dp-sgd (seed 0): ok", "-differentially private per example", "fgsm", "accuracy", f"{accuracy:.3f}"):
+    for words in (
+        "dp-sgd (seed 0): ok",
+        "-differentially private per example",
+        "can be recomputed from the seed",
+        "fgsm",
+        "accuracy",
+        f"{accuracy:.3f}",
+    ):
         assert words in done.out
     assert not done.out.startswith("{")
+
+
+def test_a_claim_is_rounded_up_and_says_whether_its_noise_is_secret():
+    """0.49894202 to four digits is 0.4989, which the model does not have."""
+    claim = ClaimEvidence("s", "example", "add-or-remove-one", against="whoever receives the model", noise="replayable")
+    privacy = PrivacyEvidence(0.49894202, None, 0.00100049, "example", "add-or-remove-one", (claim,))
+    said = list(_claim_lines(privacy))
+    assert said[0].startswith("(0.499, 0.00101)-differentially private per example, add-or-remove-one, against whoever")
+    assert "can be recomputed" in said[1] and "do not release" in said[1]
+    secret = replace(privacy, claims=(replace(claim, noise="secret"),))
+    assert list(_claim_lines(secret)) == said[:1]
+    assert list(_claim_lines(PrivacyEvidence())) == ["no claim of differential privacy"]
+
+
+def test_an_empty_room_says_that_it_has_no_entries_yet(consilium_cli):
+    done = consilium_cli("list", "attack/attribute")
+    assert done.code == 0 and done.out == "attack/attribute: no entries yet\n"
+    assert consilium_cli("list", "attack/attribute", "--json").json == []
+    assert consilium_cli("list", "attack").out.startswith("attack/evasion\n")
+
+
+def test_a_misspelt_command_is_suggested_once(consilium_cli):
+    done = consilium_cli("rn", "x.toml")
+    assert done.code == 2 and (done.out + done.err).count("Did you mean") == 1
 
 
 def test_a_folder_of_studies_names_them(consilium_cli, tiny):

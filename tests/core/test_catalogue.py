@@ -100,7 +100,15 @@ def test_an_unknown_kind_offers_the_nearest():
     assert find("loss-threshold", "attack/evasion", "attack/membership").room == "attack/membership"
 
 
+def test_a_room_without_entries_is_not_named():
+    with pytest.raises(Refused, match=r"^unknown evasion kind 'x'"):
+        find("x", "attack/evasion", "attack/attribute", "attack/linkage")
+    with pytest.raises(Refused, match=r"^unknown attribute kind 'x'\. none is installed"):
+        find("x", "attack/attribute")
+
+
 def test_nearest():
+    assert nearest("epsilom", ["radius", "steps"]) == "known are radius, steps"
     assert nearest("dpsgd", ["dp-sgd", "median"]) == "did you mean 'dp-sgd'?"
     assert nearest("zzz", ["b", "a"]) == "known are a, b"
     assert nearest("zzz", []) == "none is installed"

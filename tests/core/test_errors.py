@@ -7,6 +7,11 @@ import pytest
 from consilium.core.errors import ConsiliumError, Failed, MissingExtra, Refused, Unlawful
 
 
+def test_an_item_follows_its_place_directly():
+    assert str(Refused("no", where="[y]").at("data")) == "data[y]: no."
+    assert str(Refused("no", where="y").at("data")) == "data.y: no."
+
+
 def test_the_line():
     assert str(Refused("too big.", remedy="use less.", where="data.x")) == "data.x: too big. use less."
     assert str(Refused("too big")) == "too big."

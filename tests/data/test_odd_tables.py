@@ -294,6 +294,7 @@ def test_a_label_of_measurements(write, labels, different):
     path = write(["age,y", *(f"{i % 70},{label}" for i, label in enumerate(labels))])
     said = refusal(path)
     assert f"label: the label column 'y' holds {different} different numbers: classification needs classes" in said
+    assert "for numbers write target = 'y' and task = { kind = 'regression', ... }" in said
 
 
 @pytest.mark.parametrize("knob", ["drop", "missing", "columns"])

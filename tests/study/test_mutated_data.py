@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from consilium.core.errors import ConsiliumError
 from consilium.api.study import Study
+from consilium.core.errors import ConsiliumError
 
 ROWS = 48
 PROTECTION = [{"kind": "dp-sgd", "noise-multiplier": 1.1, "delta": 1e-3, "clip": 1.0, "batch": 4}]

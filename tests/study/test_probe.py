@@ -16,6 +16,9 @@ from consilium.core import catalogue
 from consilium.core.errors import Refused
 from consilium.core.random import Stream, scoped
 from consilium.learn.models._text import TextArchitecture
+from consilium.learn.tasks.masks import Masks
+from consilium.learn.tasks.multi_label import MultiLabel
+from consilium.learn.tasks.regression import Regression
 from consilium.study.build.probe import probed
 
 SHAPE, CLASSES = (1, 8, 8), 10
@@ -146,7 +149,7 @@ REFUSED = {
     "mean of the batch": (
         lambda: Around(lambda m, x: m.layer(x - x.mean(0))),
         "depends on the other examples",
-        "Group",
+        r"x\.mean\(1\), not x\.mean\(\)",
     ),
     "BatchNorm without statistics": (
         lambda: convolutional(nn.BatchNorm2d(8, track_running_stats=False)),
@@ -235,6 +238,27 @@ def test_a_module_that_is_no_model_is_refused_by_what_it_does(name):
         probe(make)
     assert refused.value.where == "model"
     assert re.search(remedy, refused.value.remedy), refused.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        (None, "one logit per class, as the task single-label asks for; for findings, numbers or masks name another"),
+        (MultiLabel(), r"answers of shape \(10,\), as the task multi-label asks for: one logit a label"),
+        (
+            Regression(0.0, 1.0, 0.1),
+            r"answers of shape \(10,\), as the task regression asks for: one number a quantity",
+        ),
+        (Masks(0.7), r"answers of shape \(10, 8, 8\), as the task masks asks for: one logit a label and place"),
+    ],
+)
+def test_a_refused_shape_says_what_the_task_asks_for(task, words):
+    with pytest.raises(Refused, match=f"It must return {words}") as refused:
+        try:
+            probed(flat(3), SHAPE, CLASSES, trained=True, task=task)
+        except Refused as error:
+            raise Refused(error.line()) from None
+    assert "(2, 3) for 2 records" in str(refused.value)
 
 
 def tied():

@@ -74,7 +74,9 @@ def test_the_time_is_that_of_the_workers_that_a_run_has(monkeypatch, cores, engi
     summary = plan_summary(plan, None)
     assert (summary["workers"], summary["expected_seconds"]) == (workers, seconds)
     how = "one at a time" if workers == 1 else f"{workers} at once"
-    assert plan_lines(summary)[-1].endswith(f"training will take about {seconds:.0f} s, {how}")
+    time = f"training alone will take about {seconds:.0f} s, {how}; evaluation and attacks are not estimated"
+    assert plan_lines(summary)[-1].endswith(time)
+    assert "alone will take less than a second, " in plan_lines({**summary, "expected_seconds": 0.2})[-1]
 
 
 def test_shadows_share_the_cores_of_the_workers(monkeypatch):

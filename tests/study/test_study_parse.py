@@ -62,6 +62,12 @@ CASES = [
         "fedavg",
         "federation.kind: unknown algorithm kind 'fedavg'. did you mean 'fed-a",
     ),
+    (
+        ("model",),
+        {"kind": "module", "path": "m:N", "nrm": 1},
+        "model.nrm: module has no knob 'nrm'. known are allow-code, arguments, path, train, weights",
+    ),
+    (("model",), {"kind": "mlp", "wieghts": "x"}, "model.wieghts: mlp has no knob 'wieghts'. did you mean 'weights'?"),
     (("federation", "round"), 3, "federation.round: fed-avg has no knob 'round'. did you mean 'rounds'?"),
     (
         ("model",),

@@ -52,7 +52,7 @@ def stored_tables(tables: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
 
 
 def _is_data(raw: object) -> bool:
-    if _is_frame(raw) or (isinstance(raw, tuple | list) and len(raw) == 2 and all(map(_is_array, raw))):
+    if _is_frame(raw) or _is_array(raw) or (isinstance(raw, tuple | list) and any(map(_is_array, raw))):
         return True
     return isinstance(raw, Mapping) and any(_is_array(value) or _is_frame(value) for value in raw.values())
 
@@ -70,6 +70,11 @@ def _data_table(raw: Any, folder: Path) -> Mapping[str, Any]:
         remedy = 'say which column is asked for: data = {"frame": df, "label": "COLUMN"}'
         raise Refused("a DataFrame has no label by itself", remedy=remedy, where="data")
     if not isinstance(raw, Mapping):
+        if _is_array(raw) or len(raw) != 2 or not all(map(_is_array, raw)):
+            kinds = [type(one).__name__ for one in ([raw] if _is_array(raw) else raw)]
+            reason = f"data holds {', '.join(kinds[:5])}{', ...' * (len(kinds) > 5)}, and not the two arrays x and y"
+            remedy = 'give data = (x, y), or {"x": x, "y": y, "units": patients, "keys": hospitals}'
+            raise Refused(reason, remedy=remedy, where="data")
         raw = dict(zip(("x", "y"), raw, strict=True))
     if _FRAME in raw:
         return _frame_table(raw, folder)

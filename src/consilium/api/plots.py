@@ -1,8 +1,9 @@
 """Figures of a study by matplotlib, for papers and notebooks; the report draws its own.
 
-matrix      arms x figures: each number written, and coloured from the worst to the best of its column where they
-            differ by more than their intervals
-trade-off   what the strongest attack leaves of the accuracy (or what leaks) against the accuracy, with intervals
+matrix      arms x figures: each number written, and the brighter the more rows it is better than by more than both
+            intervals; without colour where it differs from none
+trade-off   what the strongest attack leaves of the accuracy (or what leaks) against the score, with intervals; a
+            letter an arm, as in the report
 roc         the membership attacks on each model, both axes logarithmic, with chance and what its claim allows
 """
 
@@ -25,6 +26,9 @@ __all__ = ["plotted"]
 _MOST_ROWS, _MOST_MODELS = 60, 12
 _INCH = 0.35
 """The height of a row of the matrix."""
+_LETTER, _MOST_LINES = 0.075, 30
+"""Inches of a letter of the legend, and its lines in one column."""
+_BRIGHT = "bright: better than more of the rows, beyond both intervals; no colour: no such difference"
 
 
 def plotted(study: StudyRecord, what: str) -> Any:
@@ -54,35 +58,50 @@ def _matrix(study: StudyRecord) -> Any:
     shown, every = [c for c in columns(study) if c.key != "seconds"], rows(study)[:_MOST_ROWS]
     figure, axes = _canvas(2.5 + 0.95 * len(shown), 1.6 + _INCH * len(every))
     axis = axes[0, 0]
-    shades = [[_shade(row.figures[c.key], c, [r.figures[c.key] for r in every]) for c in shown] for row in every]
+    ranked = [[_ranked(row, column) for row in every] for column in shown]
+    shades = [[_shade(ranked[k][down], c, ranked[k]) for k, c in enumerate(shown)] for down in range(len(every))]
     axis.imshow(shades, cmap="cividis", vmin=0.0, vmax=1.0, aspect="auto", alpha=0.75)
     for down, row in enumerate(every):
         for across, column in enumerate(shown):
-            text = number(row.figures[column.key].value, column.style)
+            entry = row.figures[column.key]
+            text = ("≤ " if entry.at_most else "") + number(entry.value, column.style)
             dark = shades[down][across] < 0.5  # never where it is NaN
             axis.text(across, down, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
     axis.set_xticks(range(len(shown)), [c.label for c in shown], rotation=40, ha="right", fontsize=8)
     axis.set_yticks(range(len(every)), [_label(row) for row in every], fontsize=8)
-    axis.set_title(f"{study.name}: bright is better; no colour: no difference beyond the intervals", fontsize=10)
+    axis.set_title(f"{study.name}\n{_BRIGHT}", fontsize=10)
     return figure
 
 
+def _ranked(row: Row, column: TableColumn) -> Figure:
+    """The figure of ``row``; empty where it is not compared: a loose bound, or the robustness of a collapsed model."""
+    figure = row.figures[column.key]
+    return Figure(None) if figure.upper or (column.robustness and row.collapsed) else figure
+
+
 def _shade(figure: Figure, column: TableColumn, others: Sequence[Figure]) -> float:
-    """From 0 (worst of the column) to 1 (best); NaN, which is not drawn, where a colour would show noise."""
-    values = [column.ranked(f.value) for f in others if f.value is not None]
-    if figure.value is None or len(set(values)) < 2 or not _apart(others):
+    """From 0 (worse than every other figure of the column) to 1 (better than every other), beyond both intervals.
+
+    NaN, which is not drawn, where it differs from none so: a colour would show noise.
+    """
+    if figure.value is None:
         return math.nan
     if column.chance is not None and (figure.low is None or figure.low <= column.chance):
         return math.nan  # no evidence of leakage
-    share = (column.ranked(figure.value) - min(values)) / (max(values) - min(values))
-    return share if column.better == "high" else 1.0 - share
+    low, high = _bounds(figure, column)
+    bounds = [_bounds(other, column) for other in others if other.value is not None]
+    above, below = sum(low > most for _, most in bounds), sum(high < least for least, _ in bounds)
+    if not above and not below:
+        return math.nan
+    lead = (above - below if column.better == "high" else below - above) / (len(bounds) - 1)
+    return (1.0 + lead) / 2.0
 
 
-def _apart(figures: Sequence[Figure]) -> bool:
-    """Whether no number lies in the interval of every figure; one without an interval is its value."""
-    low = [f.value if f.low is None else f.low for f in figures if f.value is not None]
-    high = [f.value if f.high is None else f.high for f in figures if f.value is not None]
-    return max(low) > min(high)
+def _bounds(figure: Figure, column: TableColumn) -> tuple[float, float]:
+    """The interval as it is compared; one without an interval is its value."""
+    value = figure.value or 0.0
+    ends = (value if figure.low is None else figure.low, value if figure.high is None else figure.high)
+    return column.ranked(ends[0]), column.ranked(ends[1])
 
 
 def _trade_off(study: StudyRecord) -> Any:
@@ -93,22 +112,36 @@ def _trade_off(study: StudyRecord) -> Any:
     if up is None or right is None:
         reason = "a trade-off needs a figure of utility and an attack"
         raise Refused(reason, remedy="add attacks to the study", where="plot")
-    figure, axes = _canvas(6.0, 4.5)
+    points = [row for row in rows(study) if None not in (row.figures[right.key].value, row.figures[up.key].value)]
+    names = [f"{code}  {name}" for code, name in dict.fromkeys((row.code, row.arm.name) for row in points)]
+    legend_columns = max(1, math.ceil(len(names) / _MOST_LINES))
+    wide = legend_columns * (0.4 + _LETTER * max(map(len, names), default=0))
+    figure, axes = _canvas(5.5 + wide, 4.5)
     axis = axes[0, 0]
-    for row in rows(study):
+    for row in points:
         _point(axis, row, right, up)
-    axis.set(xlabel=right.label if right.group == "Evasion" else f"membership {right.label}", ylabel=up.label)
-    axis.set_title(f"{study.name}: hollow is infected", fontsize=10)
+    axis.set(xlabel=_across(right), ylabel=up.label)
+    infected = any(row.infected_by != "none" for row in points)
+    axis.set_title(f"{study.name}{': hollow is infected' * infected}", fontsize=10)
+    handles = [axis.plot([], [], linestyle="none", label=name)[0] for name in names]
+    figure.legend(
+        handles=handles, loc="outside right upper", fontsize=7, ncols=legend_columns, handlelength=0, handletextpad=0
+    )
     return figure
+
+
+def _across(column: TableColumn) -> str:
+    """What the horizontal axis says."""
+    if column.key == "worst_case":
+        return "accuracy under every attack, at most"
+    return f"accuracy under {column.label}, at most" if column.robustness else f"membership {column.label}"
 
 
 def _point(axis: Any, row: Row, right: TableColumn, up: TableColumn) -> None:
     x, y = row.figures[right.key], row.figures[up.key]
-    if x.value is None or y.value is None:
-        return
     fill = {} if row.infected_by == "none" else {"markerfacecolor": "none"}
     axis.errorbar([x.value], [y.value], xerr=_reach(x), yerr=_reach(y), fmt="o", capsize=2, **fill)
-    axis.annotate(_label(row), (x.value, y.value), xytext=(5, 4), textcoords="offset points", fontsize=8)
+    axis.annotate(row.code, (x.value, y.value), xytext=(5, 4), textcoords="offset points", fontsize=8)
 
 
 def _reach(figure: Figure) -> list[list[float]] | None:

@@ -36,6 +36,7 @@ _app = typer.Typer(
     name="consilium",
     help="Federated learning under differential privacy, compression and adversarial training, attacked and measured.",
     no_args_is_help=True,
+    suggest_commands=False,  # click suggests them by itself
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -150,7 +151,7 @@ def work(
 
 @_app.command()
 def plan(study: _StudyFile = None, out: _Out = Path("out"), quiet: _Quiet = False, as_json: _Json = False) -> None:
-    """Show what a study would do, with the epsilon of every arm and the expected time; train nothing."""
+    """Show what a study would do, with the epsilon of every arm and the expected time of training; train nothing."""
     with guarded(as_json):
         with uncollected():
             from ..api.study import Study
@@ -205,7 +206,8 @@ def list_entries(
         if not names:
             raise Refused(f"there is no room {room!r}", remedy="rooms are " + ", ".join(ROOMS))
         entries = [card for name in names for card in cards(name)]
-        print(json.dumps([c.to_json() for c in entries], indent=1) if as_json else visible(card_list(entries)))
+        listing = card_list(entries) or f"{' and '.join(names)}: no entries yet"
+        print(json.dumps([c.to_json() for c in entries], indent=1) if as_json else visible(listing))
 
 
 @_app.command()

@@ -7,13 +7,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..core.rounding import round_up
 from ..core.terminal import one_line
-from .output import text
+from .output import print_tables, text
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from ..core.finding import Measure
+    from ..evidence.privacy import PrivacyEvidence
     from ..report.load.records import CellRecord, StudyRecord
 
 __all__ = ["print_cell", "print_study"]
@@ -21,17 +23,12 @@ __all__ = ["print_cell", "print_study"]
 
 def print_study(folder: Path) -> None:
     """Its question, its table of arms, and which cells have no evidence."""
-    from ..monitor.screen import draw
-    from ..report.analyse.acceptance import acceptance_table
     from ..report.load.read import read_study
-    from ..report.render.table import terminal_table
 
     study = read_study(folder)
     if study.question:
         print(one_line(study.question))
-    draw(terminal_table(folder))
-    if (accepted := acceptance_table(folder)) is not None:
-        draw(accepted)
+    print_tables(folder)
     print(*map(one_line, _study_lines(study)), sep="\n")
 
 
@@ -65,11 +62,26 @@ def _study_lines(study: StudyRecord) -> Iterator[str]:
 
 def _cell_lines(cell: CellRecord) -> Iterator[str]:
     yield f"{_name(cell)}: {cell.status}" + (f": {cell.error}" if cell.error else "")
-    privacy = cell.privacy
+    yield from _claim_lines(cell.privacy)
+
+
+def _claim_lines(privacy: PrivacyEvidence) -> Iterator[str]:
+    """What is claimed, rounded up as in the report, and whether its noise is secret."""
     if privacy.epsilon is None:
         yield "no claim of differential privacy"
-    else:
-        yield f"({privacy.epsilon:.4g}, {privacy.delta:g})-differentially private per {privacy.unit}: see the report"
+        return
+    delta = "delta not stated" if privacy.delta is None else round_up(privacy.delta)
+    against = sorted({claim.against for claim in privacy.claims if claim.against})
+    yield (
+        f"({round_up(privacy.epsilon)}, {delta})-differentially private per {privacy.unit or 'unnamed unit'}, "
+        f"{privacy.adjacency or 'adjacency not stated'}, against {' and '.join(against) or 'an unnamed adversary'}: "
+        "the largest epsilon of any site"
+    )
+    if any(claim.noise.startswith("replayable") for claim in privacy.claims):
+        yield (
+            "simulation: the noise can be recomputed from the seed, so do not release this model as private; "
+            "epsilon says what the method guarantees with noise that nobody can recompute"
+        )
 
 
 def _figures(cell: CellRecord) -> Table:

@@ -29,13 +29,14 @@ def archive_data(file: Path) -> DataTable:
     if x is None or y is None:
         remedy = "name the inputs x and the labels y, or train_images and train_labels"
         raise Refused(f"{file} has no inputs and labels of these names", remedy=remedy)
-    keys = _first(arrays, "keys", "train_keys")
+    keys, units = _first(arrays, "keys", "train_keys"), _first(arrays, "units", "train_units")
     return DataTable(
         kind="npz",
         lines=_answer(y),
         sites=3 if keys is None else min(max(len(np.unique(keys)), 2), 20),
         partition="iid" if keys is None else "by-key",
         pictures=x.ndim > 2,
+        patients=units is not None and len(np.unique(units)) < len(units),
         attacks=("pgd", "loss-threshold"),
     )
 

@@ -52,6 +52,7 @@ class Column:
     words: int = 0
     gaps: int = 0
     different: int = 0
+    repeated: int = 0
 
     @property
     def is_number(self) -> bool:
@@ -90,6 +91,7 @@ def table_data(file: Path) -> DataTable:
         categories=(*(column.name for column in inputs if not column.is_number), label.name),
         sites=min(max(site.different, 2), 20) if site else 3,
         partition="by-key" if site else "iid",
+        patients=False if patient is None else True if patient.repeated else None,
     )
 
 
@@ -123,6 +125,7 @@ def _counted(file: Path, names: Sequence[str], rows: Iterator[list[str]]) -> lis
             else:
                 column.numbers += (number := _is_number(text))
                 column.words += not number
+                column.repeated += text in known
                 if len(known) <= _MOST_WORDS:
                     known.add(text)
     if not any(words):

@@ -17,7 +17,16 @@ from .process_time import process_seconds
 if TYPE_CHECKING:
     from ..study.progress.outcome import Outcome
 
-__all__ = ["places", "print_paths", "print_plan", "print_results", "print_stderr", "print_version", "text"]
+__all__ = [
+    "places",
+    "print_paths",
+    "print_plan",
+    "print_results",
+    "print_stderr",
+    "print_tables",
+    "print_version",
+    "text",
+]
 
 
 def print_results(folder: Path, outcome: Outcome, as_json: bool) -> None:
@@ -26,7 +35,7 @@ def print_results(folder: Path, outcome: Outcome, as_json: bool) -> None:
     if as_json:
         print(json.dumps(_run_record(folder, outcome, table, page), indent=1))
         return
-    _print_table(folder)
+    print_tables(folder)
     _print_outcome(outcome)
     print(places(table, page))
 
@@ -74,11 +83,15 @@ def _run_record(folder: Path, outcome: Outcome, table: Path, page: Path) -> Mapp
     return {**about, **outcome.to_json(), "table": text(table), "report": text(page)}
 
 
-def _print_table(folder: Path) -> None:
+def print_tables(folder: Path) -> None:
+    """The score of the study's task where that is not accuracy, the arms, and the thresholds that were stated."""
     from ..monitor.screen import draw
     from ..report.analyse.acceptance import acceptance_table
     from ..report.render.table import terminal_table
+    from .score_table import score_table
 
+    if (scores := score_table(folder)) is not None:
+        draw(scores)
     draw(terminal_table(folder))
     if (accepted := acceptance_table(folder)) is not None:
         draw(accepted)

@@ -10,12 +10,15 @@ from ..study.spec.placeholders import HIGH, LOW, WORD
 
 __all__ = ["DataTable", "quoted", "study_text"]
 
+_HINT = '# with several records of a patient write unit = "patient" beside clip: the claim is then per patient'
+
 
 @dataclass(frozen=True)
 class DataTable:
     """What ``[data]`` says: its source, lines of the source's own, and how the records are divided.
 
-    ``ranges`` and ``categories`` are names of columns whose constants are to be filled in.
+    ``ranges`` and ``categories`` are names of columns whose constants are to be filled in.  ``patients``:
+    several records are of one, so the claim is per patient; None: it was not seen whether they are.
     """
 
     kind: str
@@ -25,6 +28,7 @@ class DataTable:
     sites: int = 3
     partition: str = "iid"
     pictures: bool = False
+    patients: bool | None = False
     attacks: tuple[str, ...] = field(default=("pgd", "loss-threshold"))
 
     @property
@@ -80,6 +84,8 @@ def _listed(name: str, items: list[str]) -> list[str]:
 
 def _rest(table: DataTable) -> list[str]:
     model = ['kind = "cnn"', "width = 8"] if table.pictures else ['kind = "mlp"', "hidden = 32"]
+    unit = ', unit = "patient"' if table.patients else ""
+    hint = [_HINT] if table.patients is None else []
     radius = "0.03 # of the range of the inputs, [0, 1]"
     attacks = [line for kind in table.attacks for line in _attack(kind, radius)]
     return [
@@ -93,7 +99,8 @@ def _rest(table: DataTable) -> list[str]:
         "lr = 0.1",
         "",
         '[vary] # every choice is trained and attacked; "none" is always one of them',
-        'privacy = [{ kind = "dp-sgd", epsilon = 8.0, delta = 1e-5, clip = 1.0 }]',
+        f'privacy = [{{ kind = "dp-sgd", epsilon = 8.0, delta = 1e-5, clip = 1.0{unit} }}]',
+        *hint,
         *attacks,
     ]
 

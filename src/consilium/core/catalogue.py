@@ -49,7 +49,7 @@ ROOMS: dict[str, str] = {
 """Room -> the moment (of a defence), the aim (of an attack) or the role of its entries."""
 
 _PLUGIN = "A kind of a plugin needs its package installed"
-_MOST_NAMED, _NEAR = 40, 0.2
+_MOST_NAMED, _NEAR, _ALIKE = 40, 0.2, 0.51
 REQUIRED = "required"
 """The default listed for a knob that has none."""
 
@@ -100,7 +100,7 @@ def find(kind: str, *rooms: str) -> Card:
     for card in known:
         if card.kind == kind:
             return card
-    roles = sorted({ROOMS[room] for room in rooms})
+    roles = sorted({card.role for card in known} or {ROOMS[room] for room in rooms})  # of rooms that have entries
     what = " or ".join(roles) if len(roles) <= 6 else "catalogue"
     remedy = nearest(kind, [card.kind for card in known])
     stop = "" if remedy.endswith("?") else "."
@@ -118,9 +118,13 @@ def nearest(word: str, known: list[str]) -> str:
 
 
 def _alike(word: str, known: list[str]) -> list[str]:
-    """At most three: the name that differs in dashes and capitals only, or those about as near as the nearest."""
+    """At most three: the name that differs in dashes and capitals only, or those about as near as the nearest.
+
+    What a name begins with is near it.
+    """
     same = [name for name in known if _letters(name) == _letters(word)]
-    close = same or difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    longer = [name for name in known if len(word) > 1 and _letters(name).startswith(_letters(word))][:3]
+    close = same or difflib.get_close_matches(word, known, n=3, cutoff=_ALIKE) or longer
     ratios = [difflib.SequenceMatcher(None, word, name).ratio() for name in close]
     return [name for name, ratio in zip(close, ratios, strict=True) if ratio > max(ratios) - _NEAR]
 

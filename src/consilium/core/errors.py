@@ -50,6 +50,7 @@ class ConsiliumError(Exception):
 
     def at(self, where: str, joint: str = ".") -> ConsiliumError:
         """The same error, located: the innermost place is kept at the end, behind ``joint`` (": " for a file)."""
+        joint = "" if self.where.startswith("[") else joint  # an item of what stands at ``where``
         place = f"{where}{joint}{self.where}" if self.where else where
         return _rebuild(type(self), {**self._arguments(), "where": place})
 

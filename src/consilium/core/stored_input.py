@@ -17,7 +17,7 @@ from .files import replace, unwritten
 from .plain import Json
 from .seal import file_digest
 
-__all__ = ["shared_name", "stored_input", "write_input"]
+__all__ = ["input_place", "shared_name", "stored_input", "write_input"]
 
 _FOLDER = "inputs"
 _NAME = re.compile(rf"(?:.*/)?({_FOLDER}/([0-9a-f]{{64}})\.(?:npz|csv|safetensors))")
@@ -52,6 +52,11 @@ def stored_input(path: str, folders: Sequence[Path]) -> str:
                 raise Refused(f"{file} was changed after it was stored", remedy="run the study again with the objects")
             return str(file)
     return path
+
+
+def input_place(path: str) -> str:
+    """How a refusal names the file at ``path``: not at all, if it holds objects, which stand in the study itself."""
+    return "" if _NAME.fullmatch(path) else path
 
 
 def shared_name(path: Json) -> Json:

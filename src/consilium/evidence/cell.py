@@ -27,7 +27,8 @@ class CellName:
 
 @dataclass(frozen=True)
 class CellEvidence:
-    """Fields are only ever added; what an older version did not write has the default of its field here.
+    """Fields are only ever added; what an older version did not write has the default of its field here.  The repr
+    leaves out the long ones.
 
     ``status`` is started, ok or failed, and ``error`` the reason.  ``mediators`` measure how members are answered apart
     from others (:mod:`consilium.measure.mediators`).  ``findings`` are those of the study's attacks,
@@ -41,31 +42,31 @@ class CellEvidence:
     status: Text = ""
     error: Name = None
     cell: Record[CellName] = field(default_factory=CellName)
-    given: Free = field(default_factory=dict)
-    resolved: Free = field(default_factory=dict)
+    given: Free = field(default_factory=dict, repr=False)
+    resolved: Free = field(default_factory=dict, repr=False)
     training: Name = None
     model: Name = None
-    code: Free = field(default_factory=dict)
-    packages: Free = field(default_factory=dict)
-    hardware: Free = field(default_factory=dict)
-    engine: object = None
+    code: Free = field(default_factory=dict, repr=False)
+    packages: Free = field(default_factory=dict, repr=False)
+    hardware: Free = field(default_factory=dict, repr=False)
+    engine: object = field(default=None, repr=False)
     seeds: Wholes = ()
     corrupted: Texts = ()
-    privacy: Record[PrivacyEvidence] = field(default_factory=PrivacyEvidence)
-    utility: Measures = ()
-    mediators: Measures = ()
+    privacy: Record[PrivacyEvidence] = field(default_factory=PrivacyEvidence, repr=False)
+    utility: Measures = field(default=(), repr=False)
+    mediators: Measures = field(default=(), repr=False)
     scores: Name = None
-    scores_sha256: Name = None
-    cost: Measures = ()
-    findings: Findings = field(default_factory=dict)
-    set_aside: Findings = field(default_factory=dict)
-    audits: Table[Record[AuditEvidence]] = field(default_factory=dict)
-    merge: Maybe[MergeEvidence] = None
+    scores_sha256: Name = field(default=None, repr=False)
+    cost: Measures = field(default=(), repr=False)
+    findings: Findings = field(default_factory=dict, repr=False)
+    set_aside: Findings = field(default_factory=dict, repr=False)
+    audits: Table[Record[AuditEvidence]] = field(default_factory=dict, repr=False)
+    merge: Maybe[MergeEvidence] = field(default=None, repr=False)
     collapsed: Flag = False
-    notes: Texts = ()
-    seconds: Seconds = field(default_factory=dict)
-    released: Maybe[Free] = field(default=None, metadata=ABSENT)
-    trained: Maybe[Free] = field(default=None, metadata=ABSENT)
+    notes: Texts = field(default=(), repr=False)
+    seconds: Seconds = field(default_factory=dict, repr=False)
+    released: Maybe[Free] = field(default=None, metadata=ABSENT, repr=False)
+    trained: Maybe[Free] = field(default=None, metadata=ABSENT, repr=False)
 
     @property
     def arm(self) -> str:

@@ -28,19 +28,19 @@ class FindingEvidence:
     """
 
     kind: Text = ""
-    threat: Record[ThreatEvidence] = field(default_factory=ThreatEvidence)
+    threat: Record[ThreatEvidence] = field(default_factory=ThreatEvidence, repr=False)
     sees_model: Flag = True
-    configuration: Free = field(default_factory=dict)
-    code: Free = field(default_factory=dict)
+    configuration: Free = field(default_factory=dict, repr=False)
+    code: Free = field(default_factory=dict, repr=False)
     status: Text = "ok"
     error: Name = None
-    measures: Measures = ()
-    notes: Texts = ()
+    measures: Measures = field(default=(), repr=False)
+    notes: Texts = field(default=(), repr=False)
     scores: Name = None
     asked: Asked = None
-    scores_sha256: Name = None
-    digest: Name = field(default=None, metadata=ABSENT)
-    audit: Maybe[AuditEvidence] = field(default=None, metadata=ABSENT)
+    scores_sha256: Name = field(default=None, repr=False)
+    digest: Name = field(default=None, metadata=ABSENT, repr=False)
+    audit: Maybe[AuditEvidence] = field(default=None, metadata=ABSENT, repr=False)
     seconds: Number = None
 
     @property

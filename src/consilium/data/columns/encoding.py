@@ -111,7 +111,8 @@ def check_classes(words: Sequence[str], name: str) -> None:
         raise Refused(
             f"the label column {name!r} holds {len(present)} different {_shown(numbers, marked)}: "
             "classification needs classes",
-            remedy="group them into classes in the file, name another label, or declare its categories",
+            remedy=(f"for numbers write target = {name!r} and task = {{ kind = 'regression', ... }}; else " * numbers)
+            + "group them into classes in the file, name another label, or declare its categories",
             where="label",
         )
 

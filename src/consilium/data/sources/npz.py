@@ -19,6 +19,7 @@ from consilium.core.attribute import Attribute
 from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.inputs import MOST_TOKENS
+from consilium.core.stored_input import input_place
 from consilium.core.task import Task
 from consilium.data.checks.omissions import by_site, first, unknown_values
 from consilium.data.checks.verify import check_labels
@@ -89,18 +90,17 @@ class NPZ(Source):
 
     def _read(self, task: Task | None) -> Dataset:
         file = given_file(self.path)
+        where = input_place(str(file))
         names = array_names(file)
         beside = attribute_arrays(self.attributes, names)
         values = {name for parts in beside.values() for name in parts}
-        known, unread = standard_names([name for name in names if name not in values], str(file))
+        known, unread = standard_names([name for name in names if name not in values], where)
         arrays = read_npz(file, {*(known or NAMES), *values}, self.max_bytes)
-        dataset = laid_out(
-            {known.get(name, name): array for name, array in arrays.items()}, str(file), task, self.tokens
-        )
+        dataset = laid_out({known.get(name, name): array for name, array in arrays.items()}, where, task, self.tokens)
         classes = self.classes or (_counted(dataset.records.y, file) if task is None else task.names(dataset.records.y))
         if task is None:
             check(self.classes is None or len(classes) >= 2, "classes", self.classes, "two different names or more")
-            check_labels(dataset.records.y, len(classes), str(file))
+            check_labels(dataset.records.y, len(classes), where)
         for column in dataset.inputs.columns:
             self._check_feature(column.name, patients=bool(dataset.unit_names))
         attributes = tuple(
@@ -139,7 +139,7 @@ class NPZ(Source):
     def _attribute(
         self, name: str, parts: tuple[str, ...], arrays: dict[str, npt.NDArray[Any]], n: int, file: Path
     ) -> Attribute:
-        words, unknown = array_texts(name, parts, arrays, n, str(file))
+        words, unknown = array_texts(name, parts, arrays, n, input_place(str(file)))
         return attribute_of(name, words, unknown, range(n), None)
 
     def _numbered(self, dataset: ArrayDataset) -> tuple[str, ...]:
@@ -156,6 +156,6 @@ def _counted(y: Tensor, file: Path) -> tuple[str, ...]:
         raise Refused(
             f"labels run up to {present[-1]}, and no record has the label {gap}",
             remedy="number the classes 0, 1, ... without gaps, or name all of them by classes",
-            where=str(file),
+            where=input_place(str(file)),
         )
     return tuple(str(label) for label in present)

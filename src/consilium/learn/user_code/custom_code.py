@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 __all__ = ["custom_layers", "group_norm", "has_custom_code"]
 
@@ -23,7 +24,11 @@ def has_custom_code(module: nn.Module) -> bool:
 
 
 def group_norm(module: nn.Module) -> str:
-    """The remedy for a model with BatchNorm: a parameter of the catalogue's model, or a layer in a user's own."""
+    """The remedy for a model that mixes the records of a batch: a parameter of the catalogue's model, another layer in
+    a user's own with BatchNorm, and where no layer normalises, another forward.
+    """
+    if not any(isinstance(layer, _NormBase) for layer in module.modules()):
+        return "let forward take means, sums and branches of one record alone: x.mean(1), not x.mean() or x.mean(0)"
     of_catalogue = any(type(layer).__module__.startswith("consilium.learn.models.") for layer in module.modules())
     return 'use GroupNorm (model.norm = "group")' if of_catalogue else "use torch.nn.GroupNorm in its place"
 

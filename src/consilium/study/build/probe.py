@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ from consilium.core.workspace import Compute
 from consilium.learn.alike import SIZES, departure, same_answers
 from consilium.learn.architecture import Architecture
 from consilium.learn.per_example.independence import outlying, varied
-from consilium.learn.user_code.custom_code import has_custom_code
+from consilium.learn.user_code.custom_code import group_norm, has_custom_code
 from consilium.learn.user_code.imported import imported_afresh
 from consilium.study.store.error_summary import error_summary
 
@@ -46,6 +47,25 @@ _PUSH = 3.0
 _PLACE = "keep it in parameters and buffers (register_buffer), reached through self"
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """The ``shape`` of one answer, and how a refusal says what the task asks for."""
+
+    shape: tuple[int, ...]
+    words: str
+
+    @classmethod
+    def of(cls, task: Task | None, classes: int, inputs: tuple[int, ...]) -> _Asked:
+        """What ``task`` asks for (None: one class a record) of inputs of that shape."""
+        if task is None or task.exclusive:
+            other = "for findings, numbers or masks name another by data.task"
+            return cls((classes,), f"one logit per class, as the task single-label asks for; {other}")
+        shape = task.answer_shape(classes, inputs)
+        each = "one logit a label" if task.counted else "" if task.logits else "one number a quantity"
+        each = each if len(shape) == 1 else "one logit a label and place"
+        return cls(shape, f"answers of shape {shape}, as the task {task.kind()} asks for{f': {each}' if each else ''}")
+
+
 def probed(
     module: nn.Module,
     shape: tuple[int, ...],
@@ -65,7 +85,7 @@ def probed(
     ``tokens``: the size of the vocabulary where inputs are ids.  ``trained``: gradients are needed too; ``followed``:
     in its inputs as well.  ``again`` builds the module anew, from the same seed.
     """
-    answer = (classes,) if task is None else task.answer_shape(classes, shape)
+    answer = _Asked.of(task, classes, shape)
     check_kinds(module, trained)
     check_registered(module)
     if trained:
@@ -176,7 +196,7 @@ def _computed(module: nn.Module) -> Iterator[str]:
                 yield f"{path}.{name}" if path else name
 
 
-def _refuse_answers(network: Network, x: Tensor, answer: tuple[int, ...]) -> None:
+def _refuse_answers(network: Network, x: Tensor, answer: _Asked) -> None:
     """One finite logit per class and record."""
     try:
         answers = network.module_at(*network.start())(x)
@@ -192,9 +212,8 @@ def _refuse_answers(network: Network, x: Tensor, answer: tuple[int, ...]) -> Non
         )
 
 
-def _refuse_shape(answers: object, n: int, answer: tuple[int, ...], when: str) -> None:
-    flat = len(answer) == 1
-    remedy = "it must return one logit per class" if flat else f"it must return {(n, *answer)}"
+def _refuse_shape(answers: object, n: int, answer: _Asked, when: str) -> None:
+    remedy, per_class = f"it must return {answer.words}", answer.words.startswith("one logit per class")
     if not isinstance(answers, Tensor):
         kind = type(answers).__name__
         raise model_refusal(f"the model answers a {kind}, not a tensor of logits{when}", f"{remedy}, and nothing else")
@@ -202,11 +221,11 @@ def _refuse_shape(answers: object, n: int, answer: tuple[int, ...], when: str) -
         raise model_refusal(
             f"the model answers a tensor laid out as {_layout(answers)}{when}, not a dense one", "return out.to_dense()"
         )
-    if tuple(answers.shape) == (n, *answer):
+    if tuple(answers.shape) == (n, *answer.shape):
         return
-    if answer == (2,) and answers.numel() == n:
+    if per_class and answer.shape == (2,) and answers.numel() == n:
         remedy += ": for one logit z per record, torch.stack([torch.zeros_like(z), z], 1) says the same"
-    needs = f"{answer[0]} classes" if flat else f"answers of shape {answer}"
+    needs = f"{answer.shape[0]} classes" if per_class else f"answers of shape {answer.shape}"
     raise model_refusal(f"the model answers {tuple(answers.shape)} for {n} records and {needs}{when}", remedy)
 
 
@@ -251,9 +270,10 @@ def _refuse_neighbours(network: Network, x: Tensor) -> None:
             x = torch.cat([x, *more])
     difference = departure(network.module_at(*_moved(network, _NUDGE if sound else 0.0)), x, tolerance, sizes)
     if difference is not None:
+        remedy = group_norm(network.template).removeprefix("use ")
         raise model_refusal(
             f"an answer depends on the other examples of its batch, in evaluation too: {difference}",
-            "use running statistics there (track_running_stats), or GroupNorm",
+            f"use running statistics there (track_running_stats), or {remedy}" if "Norm" in remedy else remedy,
         )
 
 
@@ -319,7 +339,7 @@ def _refuse_other_process(network: Network, again: Callable[[], nn.Module], x: T
         _refuse_unrepeatable(network, built_again, x, trained, " after a fresh import")
 
 
-def _refuse_training_mode(network: Network, x: Tensor, answer: tuple[int, ...]) -> None:
+def _refuse_training_mode(network: Network, x: Tensor, answer: _Asked) -> None:
     """Logits there too; and a vector of buffers follows what is written into them, not what is put in their place."""
     module = network.copy_at(*network.start())
     set_mode(module, True, frozen_layers(module).values())
@@ -352,7 +372,7 @@ def _refuse_unfollowed(network: Network, x: Tensor) -> None:
     )
 
 
-def _refuse_untrainable(network: Network, x: Tensor, answer: tuple[int, ...]) -> None:
+def _refuse_untrainable(network: Network, x: Tensor, answer: _Asked) -> None:
     """A gradient comes back."""
 
     def loss(predict: Callable[[Tensor], Tensor]) -> Tensor:

@@ -72,7 +72,7 @@ class Materials:
         return (*trained, *self.planner.start_notes(models(self.spec)[model], data, seed))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Plan:
     """Everything a study will do, before it does anything."""
 
@@ -83,6 +83,11 @@ class Plan:
     trainings: Mapping[str, TrainingNode]
     cells: tuple[CellNode, ...]
     claims: Mapping[str, tuple[Claim, ...]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        refused = f", {len(self.refused)} of them refused" if self.refused else ""
+        counts = f"{len(self.arms)} arms{refused}; {len(self.trainings)} trainings, {len(self.cells)} cells"
+        return f"Plan({self.spec.name}: {counts})"
 
     def source(self, attack: AttackSpec, cell: CellNode) -> CellNode | None:
         """The cell that a transfer attack crafts on: the clean one of the same seed and the named arm.

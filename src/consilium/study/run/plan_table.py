@@ -48,7 +48,7 @@ def plan_lines(summary: Mapping[str, Any]) -> list[str]:
     todo = (
         f"{summary['trainings_to_do']} of {summary['trainings']} trainings to do, {shadows}{summary['models']} models, "
         f"{summary['cells']} cells, {summary['attacks_per_cell']} attacks on each; "
-        f"training will take about {summary['expected_seconds']:.0f} s, {_workers(summary['workers'])}"
+        f"{_time(summary['expected_seconds'], summary['workers'])}"
     )
     omitted = [f"left out or clipped: {one_line(line)}" for line in summary["omitted"]]
     stated = [f"{len(summary['accept'])} thresholds to be stated before the run"] if "accept" in summary else []
@@ -58,6 +58,12 @@ def plan_lines(summary: Mapping[str, Any]) -> list[str]:
 def _noise(least: float, most: float) -> str:
     low, high = f"{least:.4g}", f"{most:.4g}"
     return low if low == high else f"{low} to {high}"
+
+
+def _time(seconds: float, workers: int) -> str:
+    """The part of a run that is estimated, and the part that is not."""
+    about = "less than a second" if 0 < seconds < 1 else f"about {seconds:.0f} s"
+    return f"training alone will take {about}, {_workers(workers)}; evaluation and attacks are not estimated"
 
 
 def _workers(count: int) -> str:

@@ -23,6 +23,8 @@ __all__ = ["FineTuning", "ModelSpec", "TrainedParts", "fine_tuning_of", "is_func
 _WORDS = ("all", "head", "norm")
 _REMEDY = 'use "all", "head", "norm", a list of layers such as ["layer4", "fc"], or { lora = 8 }'
 _MOST_LAYERS = 1000
+_STARTS = ("train", "weights")
+"""Knobs of every model that is trained, beside those of its kind."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,9 @@ def model_of(table: Mapping[str, Any], where: str) -> ModelSpec:
     Raises Refused: an unknown kind or knob, or a value that does not fit.
     """
     knobs, tuning = fine_tuning_of(table, where)
+    card = card_of(knobs, where, "learn/models")
+    if card.knobs and card.kind != "file":
+        refuse_unknown([name for name in knobs if name != "kind"], [*card.knobs, *_STARTS], where, card.kind)
     architecture = entry(knobs, where, "learn/models")
     if architecture.kind() == "file" and tuning != FineTuning():
         raise Refused(
