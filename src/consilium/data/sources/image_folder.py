@@ -35,7 +35,7 @@ from consilium.data.columns.attribute_columns import attribute_of
 from consilium.data.columns.encoding import check_classes
 from consilium.data.columns.listed_findings import listed_findings
 from consilium.data.columns.roles import check_attributes, check_roles
-from consilium.data.columns.spelling import check_words, check_words_apart
+from consilium.data.columns.spelling import check_words, check_words_apart, plain_text
 from consilium.data.dataset import Dataset
 from consilium.data.files.arrays import identities, inputs, numbered
 from consilium.data.files.meaning import BYTES
@@ -270,8 +270,12 @@ class ImageFolder(Source):
         named |= {knob: name for knob, name in (("patient", self.patient), ("site", self.site)) if name is not None}
         grouped = re.compile(self.pattern).groupindex if self.pattern is not None else {}
         named |= {f"attributes[{k}]": name for k, name in enumerate(self.attributes) if name not in grouped}
-        rows = read_labels(file, self.separator, self.file, named, files.paths)
-        return rows.without_gaps(answers, self.missing) if self.drop_missing and answers else rows
+        missing, declared = tuple(map(plain_text, self.missing)), (*(self.classes or ()), *self.ignore)
+        rows = read_labels(file, self.separator, self.file, named, files.paths, missing)
+        if self.drop_missing and answers:
+            return rows.without_gaps(answers, missing, declared)
+        rows.check_complete(answers, missing, declared)
+        return rows
 
     def _labels(self, task: Task | None, rows: LabelRows) -> tuple[Tensor, tuple[str, ...]]:
         columns = self._asked(task)
@@ -291,10 +295,6 @@ class ImageFolder(Source):
 
     def _class_numbers(self, words: Sequence[str], rows: LabelRows, name: str) -> tuple[Tensor, tuple[str, ...]]:
         """The class of each picture, by its word in column ``name``."""
-        gaps = rows.gaps(name, self.missing)
-        if any(gaps):
-            reason = f"column {name!r}, row {rows.rows[gaps.index(True)]}, says no class"
-            raise Refused(reason, remedy="fill it in, or set drop-missing = true", where="label")
         if self.classes is None:
             check_classes(words, name)
             check_words_apart(words, rows.rows, name)
@@ -330,7 +330,8 @@ class ImageFolder(Source):
                 remedy=f'name a group of pattern so: "(?P<{name}>...)", or a file of labels',
                 where="attributes",
             )
-        return attribute_of(name, rows.cells[name], np.array(rows.gaps(name, self.missing)), rows.rows, None)
+        unknown = rows.gaps(name, tuple(map(plain_text, self.missing)))
+        return attribute_of(name, rows.cells[name], np.array(unknown), rows.rows, None)
 
     def _check_size(self, n: int) -> None:
         need = n * self.channels * self.size**2 * 4

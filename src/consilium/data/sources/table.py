@@ -27,7 +27,7 @@ from consilium.core.task import Task
 from consilium.data.columns.answer_columns import AnswerColumns, check_rows, task_answers
 from consilium.data.columns.attribute_columns import attribute_of
 from consilium.data.columns.cells import numbers, plain_words
-from consilium.data.columns.classes import check_class_groups, grouped
+from consilium.data.columns.classes import check_class_groups, grouped, words_of_classes
 from consilium.data.columns.encoding import Encoded, check_classes, check_no_marks, encode_numbers, encode_words
 from consilium.data.columns.roles import check_attributes, check_roles
 from consilium.data.columns.row_numbers import check_index_name, check_person_name, row_number_note
@@ -213,7 +213,9 @@ class Table(Source):
             check_header(frame, asked_columns[0])
         check_first_record(frame, self._listed, named=self.columns is not None)
         frame = self._checked(frame)
-        frame, gaps, omissions = self._complete(frame, gap_frame(frame, self.missing, self._listed), asked_columns)
+        declared_words = {**self._listed, **words_of_classes(self.classes, self.label)}
+        gaps = gap_frame(frame, self.missing, declared_words, self.decimal)
+        frame, gaps, omissions = self._complete(frame, gaps, asked_columns)
         y, classes, declared = self._labels(frame, task, asked_columns, file)
         reserved = {*asked_columns, self.site, self.patient, *(set(self.attributes) - set(self.also_inputs))}
         encoded = dict(self._features(frame, gaps, [name for name in frame.columns if name not in reserved]))

@@ -46,20 +46,23 @@ def plain_missing(missing: _Missing) -> _Missing:
     return tuple(plain_text(one) if isinstance(one, str) else tuple(map(plain_text, one)) for one in missing)
 
 
-def gap_frame(frame: Any, missing: _Missing, listed: Mapping[str, Sequence[str]]) -> Any:
-    """The gaps of ``frame`` as a frame of bool; ``listed`` are the declared categories, which are no gaps.
+def gap_frame(frame: Any, missing: _Missing, listed: Mapping[str, Sequence[str]], decimal: str) -> Any:
+    """The gaps of ``frame`` as a frame of bool; ``listed`` are the declared words of a column, which are no gaps.
+
+    ``decimal`` is the mark in the numbers of its texts.
 
     Raises Refused: a word that no cell holds, or a column that is not there.
     """
     everywhere = [one for one in missing if isinstance(one, str)]
-    check_missing(frame, everywhere)
+    check_missing(frame, everywhere, decimal)
     by_column: dict[str, list[str]] = {}
     for name, *words in (one for one in missing if not isinstance(one, str)):
-        check_missing(frame[[name]], words)
+        check_missing(frame[[name]], words, decimal)
         by_column.setdefault(name, []).extend(words)
     gaps = frame.isna()
     for name in frame.columns:
-        gaps[name] = gaps_of(frame[[name]], [*everywhere, *by_column.get(name, ())], listed)[name]
+        words = [*everywhere, *by_column.get(name, ())]
+        gaps[name] = gaps_of(frame[[name]], words, listed, decimal)[name]
     return gaps
 
 
