@@ -1,7 +1,7 @@
 """Which cells of a column are a word for a gap: as text, or as another spelling of the same number.
 
--9 is -9.0 and, where the decimal mark is a comma, -9,0.  In a column of numbers 0 is 00, .0 and 0e0 too; in one of words
-a cell with leading zeros is a code, and 09 is not 9.
+-9 is -9.0 and, where the decimal mark is a comma, -9,0.  In a column of numbers 0 is 00, .0 and 0e0 too; in one of
+words a cell with leading zeros is a code, and 09 is not 9.
 """
 
 from __future__ import annotations

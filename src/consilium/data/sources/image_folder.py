@@ -25,7 +25,7 @@ from consilium.core.attribute import Attribute
 from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.inputs import Inputs
-from consilium.core.records import Records
+from consilium.core.records import Omission, Records
 from consilium.core.task import Task
 from consilium.data.checks.gap_words import unknown_cautions
 from consilium.data.checks.omissions import unknown_values
@@ -41,7 +41,7 @@ from consilium.data.files.arrays import identities, inputs, numbered
 from consilium.data.files.meaning import BYTES
 from consilium.data.files.origin import given_file, given_folder, stated
 from consilium.data.pictures.class_folders import mask_cautions, shared_patient_cautions
-from consilium.data.pictures.mask_pictures import mask_files, read_masks
+from consilium.data.pictures.mask_pictures import idle_masks, mask_files, read_masks
 from consilium.data.pictures.picture import read_picture
 from consilium.data.pictures.picture_files import PictureFiles, picture_files
 from consilium.data.pictures.picture_tree import Tree, read_tree
@@ -228,8 +228,10 @@ class ImageFolder(Source):
         rows = None if self.labels is None else self._rows(sources[0], files, () if masked else self._asked(task))
         paths = files.paths if rows is None else rows.files
         self._check_size(len(paths))
+        idle: tuple[Omission, ...] = ()
         if masked and task is not None:
-            y, classes = self._masks(task, sources[-1], paths)
+            y, classes = self._masks(task, sources[-1], root, paths)
+            idle = idle_masks(sources[-1], mask_files(sources[-1], paths))
         else:
             y, classes = self._labels(task, rows) if rows is not None else (torch.zeros(0), ())
         pixels = np.stack([read_picture(root / path, self.size, self.channels, self.max_pixels) for path in paths])
@@ -253,7 +255,7 @@ class ImageFolder(Source):
             notes=(f"every picture was resized as a whole to {self.size} x {self.size} pixels",),
             key_names=key_names,
             unit_names=unit_names,
-            omitted=(*files.omitted, *(() if rows is None else rows.omitted), *unknown_values(attributes)),
+            omitted=(*files.omitted, *idle, *(() if rows is None else rows.omitted), *unknown_values(attributes)),
             inputs=Inputs(
                 preparation=self._preparation(),
                 patients=self.patient is not None or self.units is not None,
@@ -305,11 +307,12 @@ class ImageFolder(Source):
                 raise Refused(reason, remedy="add it to classes, or drop its rows", where="classes")
         return torch.tensor([classes.index(word) for word in words]), classes
 
-    def _masks(self, task: Task, folder: Path, paths: Sequence[str]) -> tuple[Tensor, tuple[str, ...]]:
+    def _masks(self, task: Task, folder: Path, root: Path, paths: Sequence[str]) -> tuple[Tensor, tuple[str, ...]]:
         if getattr(task, "nested", False):
             reason = "a mask as a picture gives each pixel one label"
             raise Refused(reason, remedy="store nested masks in an npz", where="task")
-        y = read_masks(mask_files(folder, paths), self.size, len(self.classes or ()), self.max_pixels)
+        files, pictures = mask_files(folder, paths), [root / path for path in paths]
+        y = read_masks(files, pictures, self.size, len(self.classes or ()), self.max_pixels)
         return y, self.classes or task.names(y)
 
     def _groups(self, rows: LabelRows | None, name: str | None) -> tuple[Tensor | None, tuple[str, ...]]:

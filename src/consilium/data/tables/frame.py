@@ -59,9 +59,9 @@ def read_table(file: Path, columns: tuple[str, ...] | None, separator: str) -> A
 
 
 def gaps_of(frame: Any, missing: Collection[str], listed: Mapping[str, Sequence[str]], decimal: str = ".") -> Any:
-    """The gaps of ``frame``, whose numbers have the mark ``decimal``, as a frame of bool: no value, a word of ``missing``, or one of ``GAPS``.
+    """The gaps of ``frame``, as a frame of bool: no value, a word of ``missing``, or one of ``GAPS``.
 
-    A word among its column's declared categories is not a gap.
+    ``decimal`` is the mark in the numbers of its texts.  A word among its column's declared categories is not a gap.
 
     Raises Refused: a cell holds an error of a spreadsheet that is neither declared nor among ``missing``.
     """
