@@ -17,7 +17,7 @@ import torch
 
 from consilium.core.entry import check, check_used
 from consilium.core.errors import Refused
-from consilium.core.inputs import MOST_TOKENS
+from consilium.core.inputs import MOST_TOKENS, UNKNOWN
 from consilium.core.records import Omission, Records
 from consilium.data.checks.gap_words import GAPS, is_spreadsheet_error
 from consilium.data.checks.omissions import by_site, check_none_lost
@@ -91,6 +91,9 @@ class Text(Source):
         texts, words, omitted = self._spoken(self._read())
         vocabulary = self._vocabulary(words)
         x = vocabulary.ids(words, self.length)
+        strange = (
+            "no text has a word of the vocabulary, so every word is unknown: is it of another language or spelling?"
+        )
         classes = self._classes(texts)
         keys, key_names = (None, ()) if self.site is None else numbered(_names(texts.sites, texts, "site"))
         units, unit_names = (None, ()) if self.patient is None else numbered(_names(texts.patients, texts, "patient"))
@@ -105,6 +108,7 @@ class Text(Source):
             bundled=False,
             notes=_notes(fitted, declared),
             fitted_on_private=fitted,
+            cautions=() if bool((x > UNKNOWN).any()) else (strange,),
             key_names=key_names,
             unit_names=unit_names,
             omitted=(*texts.omitted, *omitted),
