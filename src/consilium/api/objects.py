@@ -118,7 +118,8 @@ def _attribute_names(named: Mapping[str, Any]) -> set[str]:
 
 def _array(value: Any, name: str) -> np.ndarray[Any, Any]:
     if np.ma.is_masked(value):
-        reason = f"{name} is a masked array with {int(np.ma.getmaskarray(value).sum())} masked values, which a file loses"
+        masked = int(np.ma.getmaskarray(value).sum())
+        reason = f"{name} is a masked array with {masked} masked values, which a file loses"
         remedy = "fill them: x.filled(constant); or leave their records out"
         raise Refused(reason, remedy=remedy, where=f"data.{name}")
     if isinstance(value, Tensor):
