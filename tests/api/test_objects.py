@@ -247,3 +247,44 @@ def test_arrays_are_named_as_they_were_handed_over(tmp_path):
 
 def test_a_written_study_has_no_object(tmp_path):
     assert written_tables(study().plan(out=tmp_path).spec)["model"]["kind"] == "stored-module"
+
+
+def test_arrays_have_attributes(tmp_path):
+    sex = np.array(["m", "f"])[np.arange(200) // 2 % 2]
+    data = {"x": X, "y": Y, "sex": sex, "age": [40, 50] * 100, "attributes": ["sex", "age"]}
+    assert study(data=data).run(tmp_path, quiet=True).outcome.trained == 1
+    (stored,) = [file for file in inputs(tmp_path) if file.suffix == ".npz"]
+    with np.load(stored) as arrays:
+        assert (arrays["sex"] == sex).all() and arrays["age"].tolist() == data["age"]
+    with pytest.raises(Refused, match=r"data.sex: there is no array 'sex'.*attributes = \[.sex.\]"):
+        study(data={"x": X, "y": Y, "sex": sex}).plan(out=tmp_path)
+
+
+@pytest.mark.parametrize("axis", ["x", "y"])
+def test_a_masked_array_is_refused(tmp_path, axis):
+    mask = np.arange(200) == 7
+    hidden = {"x": np.ma.masked_array(X, np.repeat(mask[:, None], 4, 1)), "y": np.ma.masked_array(Y, mask)}[axis]
+    with pytest.raises(Refused, match=f"data.{axis}: {axis} is a masked array with {4 if axis == 'x' else 1} masked"):
+        study(data={"x": X, "y": Y, axis: hidden}).plan(out=tmp_path)
+    study(data=(np.ma.masked_array(X), Y)).plan(out=tmp_path)  # nothing is masked
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (([[0.961]], [1]), "it is a tuple of list, list"),
+        ([np.full((2, 2), 0.961)] * 3, "it is a list of ndarray, ndarray, ndarray"),
+        (np.full((2, 2), 0.961), "it is a ndarray"),
+    ],
+)
+def test_what_is_no_pair_of_arrays_is_refused_without_its_values(tmp_path, raw, said):
+    with pytest.raises(Refused) as caught:
+        study(data=raw).plan(out=tmp_path)
+    assert said in str(caught.value) and "0.961" not in str(caught.value) and "(x, y)" in str(caught.value)
+
+
+def test_a_frame_and_a_series_are_refused_without_their_values(tmp_path):
+    pd = pytest.importorskip("pandas", reason="the extra 'tables' is not installed")
+    with pytest.raises(Refused, match=r"it is a tuple of DataFrame, Series.*\"frame\": df") as caught:
+        study(data=(pd.DataFrame({"a": [0.961]}), pd.Series([0.961]))).plan(out=tmp_path)
+    assert "\n" not in str(caught.value) and "0.961" not in str(caught.value)

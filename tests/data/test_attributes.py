@@ -170,3 +170,18 @@ def test_a_configuration_without_the_new_parameters_is_what_it_was(csv):
     assert ByKey().configuration() == {"kind": "by-key"}
     assert ByKey(attribute="sex").configuration() == {"kind": "by-key", "attribute": "sex"}
     assert json.loads(json.dumps(table(csv).configuration()))["attributes"] == ["sex", "scanner"]
+
+
+@pytest.mark.parametrize(
+    ("words", "copy"), [({"F": "woman", "M": "man"}, True), ({"F": "1", "M": "0"}, True), ({}, False)]
+)
+def test_a_feature_that_is_an_attribute_under_another_name_is_noted(csv, tmp_path, words, copy):
+    frame = pd.read_csv(csv)
+    frame["gender"] = frame["sex"].replace(words) if words else ["F", "M"] * (N // 2)
+    frame.loc[3, "sex"] = "NA"  # of which nothing is known
+    frame.to_csv(tmp_path / "both.csv", index=False)
+    path = str(tmp_path / "both.csv")
+    noted = [one for one in table(path).load().cautions if "of the attribute 'sex'" in one]
+    assert len(noted) == copy and all(one.startswith("column 'gender' has one value") for one in noted)
+    without = table(path, drop=("gender",)).load().cautions
+    assert not any("of the attribute" in one for one in without)

@@ -110,6 +110,14 @@ def test_parquet_and_csv_are_filled_alike(csv, tmp_path):
         ({"fill": {"chol": 700}}, "fill.chol: 700 is outside the declared range of column 'chol', 100 to 600"),
         ({"fill": {"chol": "low"}}, "fill.chol: 'low' is no number, and column 'chol' has the range 100 to 600"),
         ({"fill": {"thal": " "}}, "fill.thal: ' ' has no visible character"),
+        ({"fill": {"chol": float("nan")}}, "fill.chol: nan is no number that a record can have"),
+        ({"fill": {"chol": float("inf")}, "ranges": ()}, "fill.chol: inf is no number"),
+        ({"fill": {**FILL, "smoker": "Yes"}}, "'Yes' is to stand in column 'smoker', and 'yes' is among its declared"),
+        ({"fill": {**FILL, "smoker": True}}, "'True' is to stand in column 'smoker', and 'yes' is among"),
+        (
+            {"fill": {**FILL, "chol": True}, "ranges": ()},
+            "true is to stand in column 'chol', which holds other numbers",
+        ),
         ({"fill": {"hospital": "x"}}, "column 'hospital' is the site, and is not filled"),
         ({"fill": {"ill": "no"}}, "column 'ill' is the label, and is not filled"),
         ({"fill": {"cholesterol": 240}}, "fill: there is no column 'cholesterol'. did you mean 'chol'"),
@@ -127,3 +135,16 @@ def test_the_mark_of_a_gap_needs_a_name_of_its_own(csv):
     said = refusal(csv(text), categories=categories, fill={"chol": 225, "thal": "unknown", "chol missing": "no"},
                    mark_missing=("chol",))  # fmt: skip
     assert "there is a column 'chol missing' already" in said
+
+
+def test_a_constant_for_a_column_without_gaps_is_noted(csv):
+    assert Table(csv(), **KNOBS, fill=FILL).load().cautions == ()
+    (caution,) = Table(csv(), **KNOBS, fill={**FILL, "age": 50}).load().cautions
+    assert "column 'age' has a constant for its gaps (fill), and no gap" in caution
+
+
+def test_true_stands_for_1_in_a_column_of_flags(csv):
+    text = CSV.replace("smoker", "flag").replace("yes,n", "true,n").replace("no,s", "false,s")
+    knobs = {**KNOBS, "categories": (KNOBS["categories"][0], KNOBS["categories"][2])}
+    data = Table(csv(text), **knobs, fill={"chol": 225, "thal": "unknown", "flag": True}).load()
+    assert data.records.x[:, -1].tolist() == [1, 0, 1, 1]

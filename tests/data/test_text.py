@@ -190,3 +190,12 @@ def test_words_of_the_records_are_marked(csv) -> None:
     data = csv(vocabulary="records").load()
     assert data.fitted_on_private
     assert "the vocabulary was read from the records" in data.notes[0]
+
+
+def test_a_vocabulary_of_which_no_text_has_a_word_is_noted(tmp_path):
+    (tmp_path / "notes.csv").write_text("text,label\nall well,well\nvery ill,ill\n")
+    (tmp_path / "words.txt").write_text("gesund\nkrank\n")
+    source = Text(str(tmp_path / "notes.csv"), str(tmp_path / "words.txt"))
+    assert "no text has a word of the vocabulary" in source.load().cautions[0]
+    (tmp_path / "words.txt").write_text("gesund\nill\n")
+    assert source.load().cautions == ()

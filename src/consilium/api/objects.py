@@ -2,6 +2,7 @@
 
     model = net                                       an nn.Module: its weights are the first ones
     data = (x, y)                                     or {"x": x, "y": y, "units": patients, "keys": hospitals, ...}
+                                                      and attributes: "sex": sex, "attributes": ["sex"]
     data = {"frame": df, "label": "outcome", ...}     a pandas DataFrame; the other keys are those of kind "table"
 
 They are written when the study is planned, prepared or run, into OUT/STUDY/inputs and nowhere else, readable by their
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from consilium.core.code_file import NOTEBOOK
 from consilium.core.errors import Refused
 from consilium.core.live_source import live_source
 from consilium.core.stored_input import write_input
+from consilium.data.files.attribute_arrays import attribute_arrays
 from consilium.data.files.layout import NAMES
 from consilium.learn.user_code.skeleton import SKELETON, TORCH, classes_of, from_skeleton, skeleton, tensors_of
 
@@ -52,7 +54,7 @@ def stored_tables(tables: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
 
 
 def _is_data(raw: object) -> bool:
-    if _is_frame(raw) or _is_array(raw) or (isinstance(raw, tuple | list) and any(map(_is_array, raw))):
+    if _is_frame(raw) or _is_array(raw) or isinstance(raw, tuple | list):
         return True
     return isinstance(raw, Mapping) and any(_is_array(value) or _is_frame(value) for value in raw.values())
 
@@ -70,23 +72,21 @@ def _data_table(raw: Any, folder: Path) -> Mapping[str, Any]:
         remedy = 'say which column is asked for: data = {"frame": df, "label": "COLUMN"}'
         raise Refused("a DataFrame has no label by itself", remedy=remedy, where="data")
     if not isinstance(raw, Mapping):
-        if _is_array(raw) or len(raw) != 2 or not all(map(_is_array, raw)):
-            kinds = [type(one).__name__ for one in ([raw] if _is_array(raw) else raw)]
-            reason = f"data holds {', '.join(kinds[:5])}{', ...' * (len(kinds) > 5)}, and not the two arrays x and y"
-            remedy = 'give data = (x, y), or {"x": x, "y": y, "units": patients, "keys": hospitals}'
-            raise Refused(reason, remedy=remedy, where="data")
+        _check_pair(raw)
         raw = dict(zip(("x", "y"), raw, strict=True))
     if _FRAME in raw:
         return _frame_table(raw, folder)
     named = {_ALIASES.get(name, name): value for name, value in raw.items()}
     if _is_array(named.get("sites")) or isinstance(named.get("sites"), list):
         named["keys"] = named.pop("sites")
-    arrays = {name: _array(value, name) for name, value in named.items() if name in NAMES}
-    others = {name: value for name, value in named.items() if name not in NAMES}
+    read = {*NAMES, *_attribute_names(named)}
+    arrays = {name: _array(value, name) for name, value in named.items() if name in read}
+    others = {name: value for name, value in named.items() if name not in read}
     for name, value in others.items():
         if _is_array(value):
             reason = f"there is no array {name!r} in a data set"
-            raise Refused(reason, remedy=f"the names are {', '.join(sorted(NAMES))}", where=f"data.{name}")
+            remedy = f'if it is known of each record and no input: attributes = ["{name}"]; else the names are '
+            raise Refused(reason, remedy=remedy + ", ".join(sorted(NAMES)), where=f"data.{name}")
     if "keys" in arrays and "partition" not in others:
         others["partition"] = "by-key"
         others.setdefault("sites", len(np.unique(arrays["keys"])))
@@ -95,13 +95,40 @@ def _data_table(raw: Any, folder: Path) -> Mapping[str, Any]:
     return {"kind": "npz", **others, "path": write_input(folder, file.getvalue(), "npz")}
 
 
+def _check_pair(raw: Any) -> None:
+    """Refuse what is no pair of arrays, by its types: no value of a record is shown."""
+    parts = raw if isinstance(raw, tuple | list) else (raw,)
+    if len(parts) == 2 and all(map(_is_array, parts)):
+        return
+    types = ", ".join(type(part).__name__ for part in parts[:5]) + (", ..." if len(parts) > 5 else "")
+    reason = f"it is a {type(raw).__name__}" + (f" of {types or 'nothing'}" if parts is raw else "")
+    remedy = "give a pair of NumPy arrays or tensors, (x, y): numpy.asarray(...)"
+    if any(map(_is_frame, parts)):
+        remedy += '; or one DataFrame with its label: {"frame": df, "label": "COLUMN"}'
+    raise Refused(reason, remedy=remedy, where="data")
+
+
+def _attribute_names(named: Mapping[str, Any]) -> set[str]:
+    """The arrays that ``attributes`` names, and their parts by split."""
+    attributes = named.get("attributes", ())
+    if isinstance(attributes, str) or not isinstance(attributes, Sequence):
+        return set()  # refused where the table of data is read
+    return {name for arrays in attribute_arrays([str(one) for one in attributes], named).values() for name in arrays}
+
+
 def _array(value: Any, name: str) -> np.ndarray[Any, Any]:
+    if np.ma.is_masked(value):
+        masked = int(np.ma.getmaskarray(value).sum())
+        reason = f"{name} is a masked array with {masked} masked values, which a file loses"
+        remedy = "fill them: x.filled(constant); or leave their records out"
+        raise Refused(reason, remedy=remedy, where=f"data.{name}")
     if isinstance(value, Tensor):
         value = value.detach().cpu().numpy()
     array = np.asarray(value)
     if array.dtype == object:
+        other = next((one for one in array.flat if not isinstance(one, str)), None)
         if not all(isinstance(one, str) for one in array.flat):
-            reason = f"{name} holds Python objects that are no texts, such as {next(iter(array.flat))!r:.80}"
+            reason = f"{name} holds Python objects that are no texts, such as one of type {type(other).__name__}"
             raise Refused(reason, remedy="give numbers, or texts", where=f"data.{name}")
         array = array.astype(str)
     return np.ascontiguousarray(array)

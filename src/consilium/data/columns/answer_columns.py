@@ -18,7 +18,7 @@ from torch import Tensor
 
 from consilium.core.errors import Refused
 from consilium.core.task import Task
-from consilium.data.columns.spelling import NUMBER
+from consilium.data.columns.spelling import NUMBER, with_point
 from consilium.data.columns.thousands import check_thousands
 from consilium.data.files.task_labels import task_labels
 
@@ -165,7 +165,7 @@ def _quantities(
 ) -> npt.NDArray[np.float64]:
     values = np.empty(len(texts), dtype=np.float64)
     for place, text in enumerate(texts):
-        number = text if decimal == "." else "" if "." in text else text.replace(decimal, ".")
+        number = with_point(text, decimal)
         value = float(number) if NUMBER.fullmatch(number) else float("nan")
         if not np.isfinite(value):
             raise Refused(

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from consilium.core.errors import Refused
 from consilium.data.columns.measured_words import measured_words
-from consilium.data.columns.spelling import NUMBER, UNSEEN
+from consilium.data.columns.spelling import NUMBER, UNSEEN, with_point
 
 __all__ = ["numbers", "plain_words"]
 
@@ -85,7 +85,7 @@ def numbers(
     flags = [_FLAGS.get(text) for text in texts]
     if not declared and None not in flags:
         return np.array(flags, dtype=np.float64)
-    swapped = [_point(text, decimal) for text in texts]
+    swapped = [with_point(text, decimal) for text in texts]
     bad = [i for i, text in enumerate(swapped) if not NUMBER.fullmatch(text)]
     if not bad:
         return np.array(swapped, dtype=object).astype(np.float64)
@@ -136,13 +136,6 @@ def plain_words(texts: Sequence[str]) -> list[str]:
     """Words unchanged; where all are whole numbers written with a point (1.0), without it."""
     whole = all(re.fullmatch(r"[+-]?\d+\.0+", text) for text in texts)
     return [text.partition(".")[0] for text in texts] if whole else list(texts)
-
-
-def _point(text: str, decimal: str) -> str:
-    """With the decimal mark as a point; a point that is no decimal mark makes it no number."""
-    if decimal == ".":
-        return text
-    return "" if "." in text else text.replace(decimal, ".")
 
 
 def _refusal(text: str, row: int, name: str, why: str, remedy: str, where: str = "data") -> Refused:

@@ -10,7 +10,7 @@ from torch import Tensor
 from consilium.core.errors import Refused
 from consilium.data.columns.spelling import check_words, plain_text
 
-__all__ = ["Classes", "check_class_groups", "grouped"]
+__all__ = ["Classes", "check_class_groups", "grouped", "words_of_classes"]
 
 Classes = tuple[tuple[str, ...], ...]
 
@@ -39,6 +39,11 @@ def check_class_groups(classes: Classes, label: str | None, categories: Sequence
         twice = [word for word in words_of if words_of.count(word) > 1]
         if twice:
             raise Refused(f"{twice[0]!r} stands twice", remedy="name each once", where="classes")
+
+
+def words_of_classes(classes: Classes, label: str | None) -> dict[str, tuple[str, ...]]:
+    """The words that ``classes`` name of the column ``label``: None among them is a word, and no gap."""
+    return {label: tuple(word for _, *group in classes for word in group)} if classes and label is not None else {}
 
 
 def grouped(

@@ -11,7 +11,7 @@ from functools import partial
 from consilium.core.errors import Refused
 from consilium.data.checks.look_alikes import drawn, visible_difference
 
-__all__ = ["NUMBER", "UNSEEN", "check_words", "check_words_apart", "exact", "plain_text"]
+__all__ = ["NUMBER", "UNSEEN", "check_words", "check_words_apart", "exact", "plain_text", "with_point"]
 
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|[iI]nf(?:inity)?)")
 """A number as text."""
@@ -41,6 +41,13 @@ def exact(number: str) -> Decimal:
         return Decimal(number)
     except InvalidOperation:
         return Decimal(float(number))
+
+
+def with_point(text: str, decimal: str) -> str:
+    """``text`` with the mark ``decimal`` as a point; empty, so that it is no number, where a point is no such mark."""
+    if decimal == ".":
+        return text
+    return "" if "." in text else text.replace(decimal, ".")
 
 
 def check_words_apart(words: Sequence[str], rows: Sequence[int], name: str) -> None:

@@ -25,7 +25,7 @@ from consilium.core.attribute import Attribute
 from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.inputs import Inputs
-from consilium.core.records import Records
+from consilium.core.records import Omission, Records
 from consilium.core.task import Task
 from consilium.data.checks.gap_words import unknown_cautions
 from consilium.data.checks.omissions import unknown_values
@@ -35,13 +35,13 @@ from consilium.data.columns.attribute_columns import attribute_of
 from consilium.data.columns.encoding import check_classes
 from consilium.data.columns.listed_findings import listed_findings
 from consilium.data.columns.roles import check_attributes, check_roles
-from consilium.data.columns.spelling import check_words, check_words_apart
+from consilium.data.columns.spelling import check_words, check_words_apart, plain_text
 from consilium.data.dataset import Dataset
 from consilium.data.files.arrays import identities, inputs, numbered
 from consilium.data.files.meaning import BYTES
 from consilium.data.files.origin import given_file, given_folder, stated
 from consilium.data.pictures.class_folders import mask_cautions, shared_patient_cautions
-from consilium.data.pictures.mask_pictures import mask_files, read_masks
+from consilium.data.pictures.mask_pictures import idle_masks, mask_files, read_masks
 from consilium.data.pictures.picture import read_picture
 from consilium.data.pictures.picture_files import PictureFiles, picture_files
 from consilium.data.pictures.picture_tree import Tree, read_tree
@@ -228,8 +228,10 @@ class ImageFolder(Source):
         rows = None if self.labels is None else self._rows(sources[0], files, () if masked else self._asked(task))
         paths = files.paths if rows is None else rows.files
         self._check_size(len(paths))
+        idle: tuple[Omission, ...] = ()
         if masked and task is not None:
-            y, classes = self._masks(task, sources[-1], paths)
+            y, classes = self._masks(task, sources[-1], root, paths)
+            idle = idle_masks(sources[-1], mask_files(sources[-1], paths))
         else:
             y, classes = self._labels(task, rows) if rows is not None else (torch.zeros(0), ())
         pixels = np.stack([read_picture(root / path, self.size, self.channels, self.max_pixels) for path in paths])
@@ -253,7 +255,7 @@ class ImageFolder(Source):
             notes=(f"every picture was resized as a whole to {self.size} x {self.size} pixels",),
             key_names=key_names,
             unit_names=unit_names,
-            omitted=(*files.omitted, *(() if rows is None else rows.omitted), *unknown_values(attributes)),
+            omitted=(*files.omitted, *idle, *(() if rows is None else rows.omitted), *unknown_values(attributes)),
             inputs=Inputs(
                 preparation=self._preparation(),
                 patients=self.patient is not None or self.units is not None,
@@ -270,8 +272,12 @@ class ImageFolder(Source):
         named |= {knob: name for knob, name in (("patient", self.patient), ("site", self.site)) if name is not None}
         grouped = re.compile(self.pattern).groupindex if self.pattern is not None else {}
         named |= {f"attributes[{k}]": name for k, name in enumerate(self.attributes) if name not in grouped}
-        rows = read_labels(file, self.separator, self.file, named, files.paths)
-        return rows.without_gaps(answers, self.missing) if self.drop_missing and answers else rows
+        missing, declared = tuple(map(plain_text, self.missing)), (*(self.classes or ()), *self.ignore)
+        rows = read_labels(file, self.separator, self.file, named, files.paths, missing)
+        if self.drop_missing and answers:
+            return rows.without_gaps(answers, missing, declared)
+        rows.check_complete(answers, missing, declared)
+        return rows
 
     def _labels(self, task: Task | None, rows: LabelRows) -> tuple[Tensor, tuple[str, ...]]:
         columns = self._asked(task)
@@ -291,10 +297,6 @@ class ImageFolder(Source):
 
     def _class_numbers(self, words: Sequence[str], rows: LabelRows, name: str) -> tuple[Tensor, tuple[str, ...]]:
         """The class of each picture, by its word in column ``name``."""
-        gaps = rows.gaps(name, self.missing)
-        if any(gaps):
-            reason = f"column {name!r}, row {rows.rows[gaps.index(True)]}, says no class"
-            raise Refused(reason, remedy="fill it in, or set drop-missing = true", where="label")
         if self.classes is None:
             check_classes(words, name)
             check_words_apart(words, rows.rows, name)
@@ -305,11 +307,12 @@ class ImageFolder(Source):
                 raise Refused(reason, remedy="add it to classes, or drop its rows", where="classes")
         return torch.tensor([classes.index(word) for word in words]), classes
 
-    def _masks(self, task: Task, folder: Path, paths: Sequence[str]) -> tuple[Tensor, tuple[str, ...]]:
+    def _masks(self, task: Task, folder: Path, root: Path, paths: Sequence[str]) -> tuple[Tensor, tuple[str, ...]]:
         if getattr(task, "nested", False):
             reason = "a mask as a picture gives each pixel one label"
             raise Refused(reason, remedy="store nested masks in an npz", where="task")
-        y = read_masks(mask_files(folder, paths), self.size, len(self.classes or ()), self.max_pixels)
+        files, pictures = mask_files(folder, paths), [root / path for path in paths]
+        y = read_masks(files, pictures, self.size, len(self.classes or ()), self.max_pixels)
         return y, self.classes or task.names(y)
 
     def _groups(self, rows: LabelRows | None, name: str | None) -> tuple[Tensor | None, tuple[str, ...]]:
@@ -330,7 +333,8 @@ class ImageFolder(Source):
                 remedy=f'name a group of pattern so: "(?P<{name}>...)", or a file of labels',
                 where="attributes",
             )
-        return attribute_of(name, rows.cells[name], np.array(rows.gaps(name, self.missing)), rows.rows, None)
+        unknown = rows.gaps(name, tuple(map(plain_text, self.missing)))
+        return attribute_of(name, rows.cells[name], np.array(unknown), rows.rows, None)
 
     def _check_size(self, n: int) -> None:
         need = n * self.channels * self.size**2 * 4

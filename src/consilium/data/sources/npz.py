@@ -56,7 +56,7 @@ class NPZ(Source):
     added_later: ClassVar[tuple[str, ...]] = ("tokens", "attributes", "also_inputs")
 
     path: str
-    """Your npz file, with the arrays x and y, and site, patient and split if you have them."""
+    """Your npz file: x and y, and keys (sites) and units (patients) if you have them; with a split train_images, ..."""
     classes: tuple[str, ...] | None = None
     """Names of the labels 0, 1, ...; left out: read from the records, so that no privacy claim can stand on them."""
     tokens: int = 0

@@ -26,8 +26,9 @@ from consilium.core.records import Omission, Records
 from consilium.core.task import Task
 from consilium.data.columns.answer_columns import AnswerColumns, check_rows, task_answers
 from consilium.data.columns.attribute_columns import attribute_of
+from consilium.data.columns.attribute_copies import attribute_copies
 from consilium.data.columns.cells import numbers, plain_words
-from consilium.data.columns.classes import check_class_groups, grouped
+from consilium.data.columns.classes import check_class_groups, grouped, words_of_classes
 from consilium.data.columns.encoding import Encoded, check_classes, check_no_marks, encode_numbers, encode_words
 from consilium.data.columns.roles import check_attributes, check_roles
 from consilium.data.columns.row_numbers import check_index_name, check_person_name, row_number_note
@@ -49,8 +50,10 @@ from consilium.data.tables.gaps import (
     fill_remedy,
     filled,
     gap_frame,
+    idle_constants,
     marked,
     plain_missing,
+    with_constant,
     word_of,
 )
 from consilium.data.tables.header import check_first_record, check_header
@@ -213,7 +216,9 @@ class Table(Source):
             check_header(frame, asked_columns[0])
         check_first_record(frame, self._listed, named=self.columns is not None)
         frame = self._checked(frame)
-        frame, gaps, omissions = self._complete(frame, gap_frame(frame, self.missing, self._listed), asked_columns)
+        declared_words = {**self._listed, **words_of_classes(self.classes, self.label)}
+        gaps = gap_frame(frame, self.missing, declared_words, self.decimal)
+        frame, gaps, omissions = self._complete(frame, gaps, asked_columns)
         y, classes, declared = self._labels(frame, task, asked_columns, file)
         reserved = {*asked_columns, self.site, self.patient, *(set(self.attributes) - set(self.also_inputs))}
         encoded = dict(self._features(frame, gaps, [name for name in frame.columns if name not in reserved]))
@@ -234,7 +239,11 @@ class Table(Source):
             provenance=stated([file]),
             bundled=False,
             notes=preparation_notes(private, not declared),
-            cautions=tuple(column.note for column in encoded.values() if column.note),
+            cautions=(
+                *(column.note for column in encoded.values() if column.note),
+                *idle_constants(self.fill or {}, gaps),
+                *attribute_copies(encoded, attributes, self.also_inputs),
+            ),
             fitted_on_private=bool(private),
             key_names=key_names,
             unit_names=unit_names,
@@ -275,7 +284,7 @@ class Table(Source):
         if constant is not None:
             words = [word_of(constant) if unknown else word for word, unknown in zip(words, gap, strict=True)]
             gap = np.zeros_like(gap)
-            listed = None if listed is None else _with(listed, constant)
+            listed = None if listed is None else with_constant(listed, constant, name)
         return attribute_of(name, words, gap, frame.index, listed)
 
     def _complete(self, frame: Any, gaps: Any, answers: Sequence[str]) -> tuple[Any, Any, tuple[Omission, ...]]:
@@ -362,7 +371,7 @@ class Table(Source):
             check_no_marks(words, known.index, name)
         if constant is None:
             return encode_words(np.array(words, dtype=object), listed, name, frame.index)
-        listed = None if listed is None else _with(listed, constant)
+        listed = None if listed is None else with_constant(listed, constant, name)
         return encode_words(filled(words, gap, constant, name), listed, name, frame.index)
 
     def _declared(self, name: str) -> tuple[float, float] | None:
@@ -389,9 +398,3 @@ class Table(Source):
 
 def _plain_all(words: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(map(plain_text, words))
-
-
-def _with(listed: tuple[str, ...], constant: Constant) -> tuple[str, ...]:
-    """The declared categories, and the constant as one of its own where it is none of them."""
-    word = word_of(constant)
-    return listed if word in listed else (*listed, word)

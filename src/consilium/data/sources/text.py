@@ -17,8 +17,9 @@ import torch
 
 from consilium.core.entry import check, check_used
 from consilium.core.errors import Refused
-from consilium.core.inputs import MOST_TOKENS
+from consilium.core.inputs import MOST_TOKENS, UNKNOWN
 from consilium.core.records import Omission, Records
+from consilium.data.checks.gap_words import GAPS, is_spreadsheet_error
 from consilium.data.checks.omissions import by_site, check_none_lost
 from consilium.data.columns.spelling import check_words, check_words_apart, plain_text
 from consilium.data.dataset import Dataset
@@ -90,6 +91,9 @@ class Text(Source):
         texts, words, omitted = self._spoken(self._read())
         vocabulary = self._vocabulary(words)
         x = vocabulary.ids(words, self.length)
+        strange = (
+            "no text has a word of the vocabulary, so every word is unknown: is it of another language or spelling?"
+        )
         classes = self._classes(texts)
         keys, key_names = (None, ()) if self.site is None else numbered(_names(texts.sites, texts, "site"))
         units, unit_names = (None, ()) if self.patient is None else numbered(_names(texts.patients, texts, "patient"))
@@ -104,6 +108,7 @@ class Text(Source):
             bundled=False,
             notes=_notes(fitted, declared),
             fitted_on_private=fitted,
+            cautions=() if bool((x > UNKNOWN).any()) else (strange,),
             key_names=key_names,
             unit_names=unit_names,
             omitted=(*texts.omitted, *omitted),
@@ -163,6 +168,7 @@ class Text(Source):
     def _classes(self, texts: Texts) -> tuple[str, ...]:
         """The declared classes, or those of the labels; refused, by its place, a label that is none of them."""
         if self.classes is None:
+            _check_known(texts)
             check_words_apart(texts.labels, range(1, len(texts.labels) + 1), self.label)
             return tuple(sorted(set(texts.labels)))
         known = tuple(map(plain_text, self.classes))
@@ -172,6 +178,18 @@ class Text(Source):
                     f"{place} has the label {label!r}, which is not declared", remedy="name it", where="classes"
                 )
         return known
+
+
+def _check_known(texts: Texts) -> None:
+    """Refuse, in a file, a label that says that nothing is known: as a class it would be one that a model learns."""
+    if texts.root is not None:  # the names of folders are checked where these are read
+        return
+    for place, label in zip(texts.places, texts.labels, strict=True):
+        if label in GAPS or is_spreadsheet_error(label):
+            reason = f"{place} has the label {label!r}, which programs write where nothing is known"
+            raise Refused(
+                reason, remedy="mend it or take its row out; if it is a class, name all in classes", where="label"
+            )
 
 
 def _names(values: Sequence[str], texts: Texts, where: str) -> list[str]:

@@ -6,7 +6,6 @@ A CSV is read as text, every cell of it, so that a name is never read as a numbe
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from consilium.core.errors import ConsiliumError, MissingExtra, Refused
 from consilium.data.checks.gap_words import GAPS, is_spreadsheet_error
+from consilium.data.columns.gap_cells import texts_among
 from consilium.data.columns.spelling import NUMBER, exact, plain_text
 from consilium.data.tables.csv_rows import read_csv
 from consilium.data.tables.header import check_no_header
@@ -23,7 +23,6 @@ from consilium.data.tables.header import check_no_header
 __all__ = ["check_missing", "gaps_of", "is_parquet", "read_table"]
 
 _PARQUET = (".parquet", ".pq")
-_PLAIN_NUMBER = re.compile(r"[+-]?(?!0\d)\d+(?:\.\d*)?")
 _MOST_COMPARED = 5000
 
 
@@ -59,26 +58,31 @@ def read_table(file: Path, columns: tuple[str, ...] | None, separator: str) -> A
     return frame
 
 
-def gaps_of(frame: Any, missing: Collection[str], listed: Mapping[str, Sequence[str]]) -> Any:
+def gaps_of(frame: Any, missing: Collection[str], listed: Mapping[str, Sequence[str]], decimal: str = ".") -> Any:
     """The gaps of ``frame``, as a frame of bool: no value, a word of ``missing``, or one of ``GAPS``.
 
-    A word among its column's declared categories is not a gap.
+    ``decimal`` is the mark in the numbers of its texts.  A word among its column's declared categories is not a gap.
 
     Raises Refused: a cell holds an error of a spreadsheet that is neither declared nor among ``missing``.
     """
     for name in frame.columns:
         _check_errors(frame[name], {*missing, *listed.get(name, ())})
     words = {*missing, *GAPS}
-    return frame.apply(lambda column: column.isna() | _among(column, words - set(listed.get(column.name, ()))))
+
+    def gap(column: Any) -> Any:
+        declared = set(listed.get(column.name, ()))
+        return column.isna() | (_among(column, words - declared, decimal) & ~column.isin(declared))
+
+    return frame.apply(gap)
 
 
-def check_missing(frame: Any, missing: Collection[str]) -> None:
-    """Refuse a word of ``missing`` that no cell of ``frame`` holds.
+def check_missing(frame: Any, missing: Collection[str], decimal: str = ".") -> None:
+    """Refuse a word of ``missing`` that no cell of ``frame`` holds, whose numbers have the mark ``decimal``.
 
     Raises Refused: a word that no cell contains.
     """
     for word in missing:
-        if not any(_among(frame[name], {word}).any() for name in frame.columns):
+        if not any(_among(frame[name], {word}, decimal).any() for name in frame.columns):
             texts = {text for name in frame.columns for text in frame[name].unique() if isinstance(text, str)}
             short = sorted(text for text in texts if 0 < len(text) <= len(word) + 2)[:_MOST_COMPARED]
             near = [text for text in short if text.casefold() == word.casefold()]
@@ -102,8 +106,8 @@ def _check_errors(column: Any, declared: Collection[str]) -> None:
         )
 
 
-def _among(column: Any, words: Collection[str]) -> Any:
-    """Which values are one of ``words``; numbers as numbers, so that -9 is -9.0 (in a text 09 is not 9)."""
+def _among(column: Any, words: Collection[str], decimal: str) -> Any:
+    """Which values are one of ``words``; numbers as numbers, so that -9 is -9.0."""
     numbers = [exact(word) for word in words if NUMBER.fullmatch(word)]
     if column.dtype.kind in "iuf":
         nothing = column.isna() if "nan" in {word.casefold() for word in words} else False
@@ -111,9 +115,8 @@ def _among(column: Any, words: Collection[str]) -> Any:
         if column.dtype == np.float16:  # which pandas cannot look up
             return np.isin(column.to_numpy(), alike) | nothing
         return column.isin(alike) | nothing
-    texts = [text for text in column.unique() if isinstance(text, str)] if numbers else []
-    spelt = {text for text in texts if _PLAIN_NUMBER.fullmatch(text) and exact(text) in numbers}
-    return column.isin({*words, *spelt})
+    texts = [text for text in column.unique() if isinstance(text, str)]
+    return column.isin({*words, *texts_among(texts, words, decimal)})
 
 
 def _in_type(numbers: Sequence[Decimal], dtype: Any) -> Any:

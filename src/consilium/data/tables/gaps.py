@@ -11,8 +11,9 @@ are left out where the study allows it, else they are refused.
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy.typing as npt
 
 from consilium.core.errors import Refused
 from consilium.data.columns.encoding import Encoded
-from consilium.data.columns.spelling import NUMBER, check_words, plain_text
+from consilium.data.columns.spelling import NUMBER, check_words, check_words_apart, plain_text
 from consilium.data.tables.frame import check_missing, gaps_of
 
 __all__ = [
@@ -31,8 +32,10 @@ __all__ = [
     "fill_remedy",
     "filled",
     "gap_frame",
+    "idle_constants",
     "marked",
     "plain_missing",
+    "with_constant",
     "word_of",
 ]
 
@@ -46,20 +49,23 @@ def plain_missing(missing: _Missing) -> _Missing:
     return tuple(plain_text(one) if isinstance(one, str) else tuple(map(plain_text, one)) for one in missing)
 
 
-def gap_frame(frame: Any, missing: _Missing, listed: Mapping[str, Sequence[str]]) -> Any:
-    """The gaps of ``frame`` as a frame of bool; ``listed`` are the declared categories, which are no gaps.
+def gap_frame(frame: Any, missing: _Missing, listed: Mapping[str, Sequence[str]], decimal: str) -> Any:
+    """The gaps of ``frame`` as a frame of bool; ``listed`` are the declared words of a column, which are no gaps.
+
+    ``decimal`` is the mark in the numbers of its texts.
 
     Raises Refused: a word that no cell holds, or a column that is not there.
     """
     everywhere = [one for one in missing if isinstance(one, str)]
-    check_missing(frame, everywhere)
+    check_missing(frame, everywhere, decimal)
     by_column: dict[str, list[str]] = {}
     for name, *words in (one for one in missing if not isinstance(one, str)):
-        check_missing(frame[[name]], words)
+        check_missing(frame[[name]], words, decimal)
         by_column.setdefault(name, []).extend(words)
     gaps = frame.isna()
     for name in frame.columns:
-        gaps[name] = gaps_of(frame[[name]], [*everywhere, *by_column.get(name, ())], listed)[name]
+        words = [*everywhere, *by_column.get(name, ())]
+        gaps[name] = gaps_of(frame[[name]], words, listed, decimal)[name]
     return gaps
 
 
@@ -72,6 +78,8 @@ def check_fill(fill: Fill, marks: Sequence[str], ranges: Mapping[str, tuple[floa
         where = f"fill.{name}" if re.fullmatch(r"[\w-]+", name) else f"fill.{json.dumps(name, ensure_ascii=False)}"
         if isinstance(constant, str):
             check_words([constant], where)
+        elif not math.isfinite(constant):
+            raise Refused(f"{constant} is no number that a record can have", remedy="give a finite number", where=where)
         if name not in ranges:
             continue
         low, high = ranges[name]
@@ -93,7 +101,7 @@ def filled(
 ) -> npt.NDArray[Any]:
     """``values`` of the rows without a gap, with ``constant`` in the others: numbers or words ``(n,)``.
 
-    Raises Refused: a word for a column of numbers.
+    Raises Refused: a word for a column of numbers, or true or false for one that has others than 1 and 0.
     """
     if isinstance(values, list):
         whole: npt.NDArray[Any] = np.empty(len(gap), dtype=object)
@@ -103,6 +111,9 @@ def filled(
     if number is None:
         reason = f"{constant!r} is to stand in column {name!r}, which holds numbers"
         raise Refused(reason, remedy="give a number, and mark-missing if the gap itself says something", where="fill")
+    if isinstance(constant, bool) and not np.isin(values, (0, 1)).all():
+        reason = f"{str(constant).lower()} is to stand in column {name!r}, which holds other numbers than 0 and 1"
+        raise Refused(reason, remedy="give a number", where="fill")
     whole = np.full(len(gap), number, dtype=np.float64)
     whole[~gap] = values
     return whole
@@ -113,6 +124,37 @@ def word_of(constant: Constant) -> str:
     if isinstance(constant, bool | str):
         return plain_text(str(constant))
     return str(int(constant)) if float(constant).is_integer() else str(constant)
+
+
+def with_constant(listed: tuple[str, ...], constant: Constant, name: str) -> tuple[str, ...]:
+    """The declared categories of column ``name``, and the constant as one of its own where it is none of them.
+
+    Raises Refused: it is another spelling of one of them.
+    """
+    word = word_of(constant)
+    if word in listed:
+        return listed
+    for other in listed:
+        try:
+            check_words_apart((other, word), (1, 2), name)
+        except Refused as error:
+            reason = f"{word!r} is to stand in column {name!r}, and {other!r} is among its declared categories"
+            remedy = f"write {other!r} if it is meant; else give the gaps a word of their own"
+            raise Refused(reason, remedy=remedy, where="fill") from error
+    return (*listed, word)
+
+
+def idle_constants(fill: Fill, gaps: Any) -> Iterator[str]:
+    """Cautions on columns of ``fill`` that have no gap: a word for a gap may be lacking in ``missing``.
+
+    They are not refused: sites of one study share its constants, whether each of them has gaps or not.
+    """
+    for name in fill:
+        if not gaps[name].any():
+            yield (
+                f"column {name!r} has a constant for its gaps (fill), and no gap in the rows that are used: is a word "
+                "for them lacking in missing?"
+            )
 
 
 def marked(gap: npt.NDArray[np.bool_]) -> Encoded:

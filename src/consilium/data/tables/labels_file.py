@@ -17,8 +17,9 @@ from pathlib import Path, PurePosixPath
 from consilium.core.catalogue import nearest
 from consilium.core.errors import Refused
 from consilium.core.records import Omission
-from consilium.data.checks.gap_words import GAPS
+from consilium.data.checks.gap_words import GAPS, is_spreadsheet_error
 from consilium.data.checks.omissions import first
+from consilium.data.columns.gap_cells import texts_among
 from consilium.data.columns.spelling import plain_text
 from consilium.data.tables.csv_rows import read_csv
 
@@ -34,17 +35,41 @@ class LabelRows:
     cells: dict[str, tuple[str, ...]]
     omitted: tuple[Omission, ...]
 
-    def gaps(self, name: str, missing: Sequence[str]) -> list[bool]:
-        """Which cells of column ``name`` say that nothing is known."""
-        words = {*GAPS, *missing}
-        return [cell in words for cell in self.cells[name]]
+    def gaps(self, name: str, missing: Sequence[str], declared: Sequence[str] = ()) -> list[bool]:
+        """Which cells of column ``name`` say that nothing is known; a word that is ``declared`` says something.
 
-    def without_gaps(self, names: Sequence[str], missing: Sequence[str]) -> LabelRows:
+        Raises Refused: a cell holds an error of a spreadsheet.
+        """
+        words, cells = {*GAPS, *missing}, self.cells[name]
+        gaps = texts_among(set(cells), words - set(declared)) - set(declared)
+        for cell, row in zip(cells, self.rows, strict=True):
+            if is_spreadsheet_error(cell) and cell not in gaps and cell not in declared:
+                raise Refused(
+                    f"column {name!r}, row {row}, holds {cell!r}: a spreadsheet shows it in the place of a value",
+                    remedy=f"mend the cell and export it again; or add {cell!r} to missing if the value is not known",
+                    where="missing",
+                )
+        return [cell in gaps for cell in cells]
+
+    def check_complete(self, names: Sequence[str], missing: Sequence[str], declared: Sequence[str]) -> None:
+        """Refuse a gap in any of the columns ``names``.
+
+        Raises Refused: a gap, by its row.
+        """
+        for name in names:
+            gaps = self.gaps(name, missing, declared)
+            if any(gaps):
+                place = gaps.index(True)
+                reason = f"column {name!r}, row {self.rows[place]}, says nothing: it holds {self.cells[name][place]!r}"
+                remedy = "fill it in, or set drop-missing = true to leave such pictures out"
+                raise Refused(reason, remedy=remedy, where="drop-missing")
+
+    def without_gaps(self, names: Sequence[str], missing: Sequence[str], declared: Sequence[str]) -> LabelRows:
         """Those that have no gap in any of the columns ``names``; the others are counted.
 
         Raises Refused: none is left.
         """
-        gaps = [any(flags) for flags in zip(*(self.gaps(name, missing) for name in names), strict=True)]
+        gaps = [any(flags) for flags in zip(*(self.gaps(name, missing, declared) for name in names), strict=True)]
         if all(gaps):
             reason = f"each picture has a gap in {', '.join(names)}"
             raise Refused(reason, remedy="fill them in, or name another column", where="drop-missing")
@@ -60,15 +85,24 @@ class LabelRows:
 
 
 def read_labels(
-    file: Path, separator: str, file_column: str, columns: dict[str, str], pictures: Sequence[str]
+    file: Path,
+    separator: str,
+    file_column: str,
+    columns: dict[str, str],
+    pictures: Sequence[str],
+    missing: Sequence[str] = (),
 ) -> LabelRows:
     """The rows of ``file`` for ``pictures``, paths below the folder in order.
 
     ``columns`` are those that knobs name, by knob.
 
-    Raises Refused: a column that is not there, a picture of two rows, a name of two pictures, or no picture with a row.
+    Raises Refused: a column that is not there, a picture of two rows, a name of two pictures, no picture with a row, or
+    a word of ``missing`` that no cell holds.
     """
     names, rows = read_csv(file, None, separator)
+    for word in missing:
+        if not any(texts_among(set(cells), [word]) for cells in zip(*rows, strict=True)):
+            raise Refused(f"it names {word!r}, which no cell contains", remedy="take it out", where="missing")
     for knob, name in {"file": file_column, **columns}.items():
         if names.count(plain_text(name)) != 1:
             count = names.count(plain_text(name))
