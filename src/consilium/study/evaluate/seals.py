@@ -54,6 +54,7 @@ class StoredRecipe(TypedDict, total=False):
 
     sha256: str
     sites: dict[str, str]
+    sample_answers: list[list[float]]
 
 
 class Seals:
