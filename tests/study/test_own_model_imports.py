@@ -1,4 +1,4 @@
-"""A file that a user's model imports from its own folder is code of the model: in its digest, and asked when released."""
+"""A file that a user's model imports from its own folder is code of the model: in its digest, asked when released."""
 
 import sys
 

@@ -60,7 +60,7 @@ def _refuse_frozen(module: nn.Module, head: str) -> None:
     frozen = [name for name, p in module.get_submodule(head).named_parameters() if not p.requires_grad]
     if frozen:
         raise Refused(
-            f"the model freezes {head}.{frozen[0]} itself (requires_grad = False), and {head} is the head, which trains",
+            f"the model freezes {head}.{frozen[0]} itself (requires_grad = False), and {head} is the head that trains",
             remedy=f'leave the head unfrozen in the module, or name what is to train: train = ["{head}"]',
             where="model.train",
         )

@@ -10,6 +10,7 @@ from consilium.core.seal import file_digest, sealed
 from consilium.study.evaluate.release import Released, release, unbroken
 from consilium.study.evaluate.sample_answers import check_sample_answers, sample_answers
 from consilium.study.evaluate.seals import recipe_of
+from consilium.study.plan.earlier_training import stated_inputs
 from consilium.study.plan.nodes import CellNode
 from consilium.study.spec.arms import Arm
 from consilium.study.store.error_summary import error_summary
@@ -73,6 +74,7 @@ def release_model(context: StageContext, cell: CellNode) -> Released:
     stream = Stream(cell.seed).child("release", cell.model)
     model = release(plain, cell.arm.model, cell.arm.answer, data.public, data.task, path, stream)
     about = {"shape": list(data.shape), "classes": list(data.classes), "sha256": file_digest(path)}
+    about |= {"inputs": stated_inputs(data.inputs)}
     about |= {"tokens": data.inputs.tokens} if data.inputs.tokens else {}
     if "sample_answers" in recipe and recipe.get("sha256") == about["sha256"]:  # of the same weights: they stay
         check_sample_answers(model.module, data.shape, cell.arm.model, recipe)
