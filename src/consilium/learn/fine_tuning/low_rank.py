@@ -58,8 +58,9 @@ def with_low_rank(module: nn.Module, rank: int, alpha: float | None, head: str) 
 
     A layer that is used at two places of the module has one addition.  ``alpha`` None scales by one.
 
-    Raises Refused: no layer but the head can have an addition.
+    Raises Refused: no layer but the head can have an addition, or one that would shares its weight with another.
     """
+    _refuse_shared(module, module.get_submodule(head))
     scale = 1.0 if alpha is None else alpha / rank
     last = module.get_submodule(head)
     module.requires_grad_(False)
@@ -78,6 +79,23 @@ def with_low_rank(module: nn.Module, rank: int, alpha: float | None, head: str) 
         )
     last.requires_grad_(True)
     return module
+
+
+def _refuse_shared(module: nn.Module, last: nn.Module) -> None:
+    """An addition to one layer of a shared weight would leave the other layer without it."""
+    owners: dict[int, tuple[str, nn.Module]] = {}
+    for path, layer in module.named_modules():
+        for name, p in layer._parameters.items():
+            if p is None or not p.numel():
+                continue
+            here = f"{path}.{name}" if path else name
+            place, other = owners.setdefault(p.data_ptr(), (here, layer))
+            if place != here and any(one is not last and _adaptable(module, one) for one in (layer, other)):
+                raise Refused(
+                    f"{here} is one tensor with {place}: a low-rank addition to one layer would separate them",
+                    remedy='give every layer its own weight, or use train = "head"',
+                    where="model.train",
+                )
 
 
 def _adaptable(parent: nn.Module, child: nn.Module) -> _Layer | None:

@@ -39,6 +39,7 @@ from consilium.study.spec.federation_table import FederationSpec
 from consilium.study.spec.spec import CanarySpec, CorruptionSpec, Spec, TrainingSpec
 from consilium.study.store.error_summary import error_summary
 
+from .adapted import check_adapted
 from .gradient_check import check_gradients
 from .model_start import ModelStart, model_start
 from .probe import probed
@@ -99,7 +100,7 @@ def _planted(data: Consortium, wanted: CanarySpec, stream: Stream) -> Consortium
 def network(spec: TrainingSpec, consortium: Consortium, seed: int, tried: bool = False) -> Network:
     """The model before training, on the study's device; probed before all else, unless one like it was ``tried``.
 
-    What is probed has no low-rank additions yet: they are added to a model.
+    What is probed has no low-rank additions yet: they are added to a model, and checked against plain weights.
     """
     shape, start = spec.federation.shape, started(spec, consortium, seed)
     module = start.module
@@ -120,7 +121,10 @@ def network(spec: TrainingSpec, consortium: Consortium, seed: int, tried: bool =
             tokens=consortium.inputs.tokens,
         )
     adapted = start.adapted(Stream(seed).child("low-rank"))
-    net = net if adapted is None else Network(adapted, compute, consortium.inputs.tokens)
+    if adapted is not None:
+        net = Network(adapted, compute, consortium.inputs.tokens)
+        if not tried:
+            check_adapted(net, consortium.shape)
     if not tried and any(map(_is_private, arms(spec))):
         check_gradients(net, consortium)
     for candidate in _algorithms(spec):

@@ -46,11 +46,24 @@ def model_start(model: ModelSpec, shape: tuple[int, ...], outputs: int, stream: 
     if tuning == FineTuning():
         return ModelStart(module, tuning)
     head = head_of(module, shape, tokens) if tuning.weights or tuning.train.kind in ("head", "lora") else ""
+    if tuning.train.kind in ("head", "lora"):
+        _refuse_frozen(module, head)
     notes, fresh = _weighted(module, tuning, head)
     train = tuning.train
     if train.kind in ("head", "norm", "layers"):
         freeze_all_but(module, _trained(module, train, head, fresh))
     return ModelStart(module, tuning, head, notes)
+
+
+def _refuse_frozen(module: nn.Module, head: str) -> None:
+    """A module's own ``requires_grad = False`` is respected, and a head that does not train is none."""
+    frozen = [name for name, p in module.get_submodule(head).named_parameters() if not p.requires_grad]
+    if frozen:
+        raise Refused(
+            f"the model freezes {head}.{frozen[0]} itself (requires_grad = False), and {head} is the head that trains",
+            remedy=f'leave the head unfrozen in the module, or name what is to train: train = ["{head}"]',
+            where="model.train",
+        )
 
 
 def _weighted(module: nn.Module, tuning: FineTuning, head: str) -> tuple[tuple[str, ...], set[str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ from consilium.study.store.store import read_stored
 
 from .pretrained import check_finite, refuse_kind, refuse_otherwise, unwrapped
 
-__all__ = ["StoredWeights", "fill_from", "stored_weights"]
+__all__ = ["StoredWeights", "fill_from", "stored_weights", "weights_recipe"]
 
 _WHERE = "model.weights"
 _MODEL = "model.safetensors"
@@ -50,6 +51,22 @@ def stored_weights(tuning: FineTuning) -> StoredWeights:
         path = _released(path)
     tensors = read_tensors(path, _WHERE)
     return StoredWeights(tensors, f"{path} (sha256 {file_digest(path)[:16]})")
+
+
+def weights_recipe(tuning: FineTuning) -> Mapping[str, Any]:
+    """The recipe beside what ``weights`` names; empty where there is none of this very file.
+
+    Raises Refused: a folder that it names holds no released model, or several.
+    """
+    if is_function(tuning.weights):
+        return {}
+    path = Path(tuning.weights).expanduser()
+    path = _released(path) if path.is_dir() else path
+    try:
+        recipe = read_stored(path.with_name("recipe.json")) or {}
+        return recipe if not is_altered(recipe) and recipe.get("sha256") == file_digest(path) else {}
+    except (ConsiliumError, OSError):
+        return {}
 
 
 def fill_from(module: nn.Module, stored: StoredWeights, head: frozenset[str]) -> tuple[str, ...]:

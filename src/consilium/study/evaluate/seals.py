@@ -45,7 +45,7 @@ __all__ = [
     "table",
 ]
 
-_STORED = ("shape", "tokens", "classes", "sha256", "sites", "sample_answers")
+_STORED = ("shape", "tokens", "classes", "inputs", "sha256", "sites", "sample_answers")
 _EARLIER = "Part of this evidence was written before evidence was sealed: whether that part was changed cannot be told."
 
 
@@ -54,6 +54,7 @@ class StoredRecipe(TypedDict, total=False):
 
     sha256: str
     sites: dict[str, str]
+    sample_answers: list[list[float]]
 
 
 class Seals:

@@ -17,6 +17,8 @@ from consilium.core.plain import read_json
 from consilium.core.records import Consortium, Records
 from consilium.study.spec.spec import Spec, TrainedModelSpec
 
+from .earlier_training import refuse_other_meaning
+
 __all__ = ["check_division", "division_note", "unknown_members_note"]
 
 
@@ -41,9 +43,10 @@ def check_division(spec: TrainedModelSpec, gathered: Callable[[int], Consortium]
     """Refuse seeds whose division of the data is not the one that the model was trained on.
 
     Raises Refused: held-out records of one seed are training records of another, or the recipe beside the model
-    names another seed, or another division where membership is asked.
+    names another seed, another division where membership is asked, or other classes, columns, ranges or words.
     """
     _check_origin(spec)
+    refuse_other_meaning(_recipe(Path(spec.model.path).expanduser()), gathered(spec.seeds[0]), "model.path")
     first, *others = spec.seeds
     for seed in others:
         mixed = _mixed(spec, gathered(first), gathered(seed))

@@ -13,6 +13,7 @@ from consilium.study.spec.federation_table import FederationSpec
 from consilium.study.spec.spec import CorruptionSpec, TrainingSpec
 
 from .division import unknown_members_note
+from .earlier_training import unknown_records_note
 
 __all__ = ["CellNode", "TrainedModelCell", "TrainingCell", "TrainingNode"]
 
@@ -115,8 +116,9 @@ class TrainingCell(CellNode):
 
     @property
     def member_notes(self) -> tuple[str, ...]:
-        """Nothing: who was trained on is known."""
-        return ()
+        """Nothing where who was trained on is known: a model may start from weights of other records."""
+        spec = self.arm.study(self.node.spec)
+        return unknown_records_note(spec, spec.start.fine_tuning)
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,7 @@ from consilium.study.spec.spec import CorruptionSpec, Spec, TrainedModelSpec, Tr
 
 from .corruption_checks import check_infections
 from .division import check_division, division_note
+from .earlier_training import check_weights, unknown_records_note
 from .nodes import CellNode, TrainedModelCell, TrainingCell, TrainingNode
 from .observer_checks import check_observers, refuse_observers
 from .rules import LAWS, MODEL_LAWS, Case, Refusal, TrainingCase, broken_law
@@ -104,7 +105,10 @@ class _TrainingPlanner(Planner):
         return network(self.spec.with_model(model), data, seed)
 
     def start_notes(self, model: ModelSpec, data: Consortium, seed: int) -> tuple[str, ...]:
-        return started(self.spec.with_model(model), data, seed).notes if model.fine_tuning.weights else ()
+        if not model.fine_tuning.weights:
+            return ()
+        notes = started(self.spec.with_model(model), data, seed).notes
+        return (*notes, *unknown_records_note(self.spec, model.fine_tuning))
 
     def shortfalls(self, data: Consortium) -> tuple[str, ...]:
         return training_shortfalls(self.spec, data)
@@ -123,7 +127,8 @@ class _TrainingPlanner(Planner):
                 )
 
     def check_data(self, gathered: Callable[[int], Consortium]) -> None:
-        """Every seed divides the data anew, and trains on its own division."""
+        """Every seed divides the data anew, and trains on its own division; weights that it starts from may not."""
+        check_weights(self.spec, gathered)
 
     def check_attacks(self, arms: Sequence[Arm], data: Consortium) -> None:
         check_retraining(self.spec, arms, data)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from consilium.core.code_file import NOTEBOOK
+from consilium.core.code_file import NOTEBOOK, CodeFile
 from consilium.core.errors import Refused
 from consilium.core.live_source import live_source
 from consilium.core.network import Network
@@ -156,7 +156,7 @@ def constants_mark(network: Network) -> str:
 
 
 def _source(kind: type) -> str:
-    """The whole file of a user's class, with the functions it calls there; what that file imports is not looked into.
+    """The whole file of a user's class, and what that file imports from its own folder, as of a user's attack.
 
     Of a class of a notebook, which has no file, its source and what of the notebook it uses.
 
@@ -165,9 +165,22 @@ def _source(kind: type) -> str:
     if kind.__module__.partition(".")[0] in ("builtins", "torch", "consilium"):
         return ""
     try:
-        return Path(inspect.getfile(kind)).read_text(encoding="utf-8")
+        file = Path(inspect.getfile(kind))
+        return file.read_text(encoding="utf-8") + _imported(kind, file)
     except (OSError, TypeError, UnicodeDecodeError):
         return _live(kind) if kind.__module__ == NOTEBOOK else ""
+
+
+def _imported(kind: type, file: Path) -> str:
+    """The other files; nothing where there are none."""
+    depth = kind.__module__.count(".") + (file.name == "__init__.py")
+    if kind.__module__ == NOTEBOOK or file.suffix != ".py" or depth >= len(file.parents):
+        return ""
+    root = file.resolve().parents[depth]
+    module = ".".join(file.resolve().relative_to(root).with_suffix("").parts)
+    others = CodeFile(module, kind.__name__, root).files
+    own = file.resolve().relative_to(root).as_posix()
+    return "".join(f"{name}\0{others[name].decode('utf-8', 'replace')}" for name in sorted(others) if name != own)
 
 
 def _live(kind: type) -> str:

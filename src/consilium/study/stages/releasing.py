@@ -8,8 +8,9 @@ from pathlib import Path
 from consilium.core.random import Stream
 from consilium.core.seal import file_digest, sealed
 from consilium.study.evaluate.release import Released, release, unbroken
-from consilium.study.evaluate.sample_answers import sample_answers
+from consilium.study.evaluate.sample_answers import check_sample_answers, sample_answers
 from consilium.study.evaluate.seals import recipe_of
+from consilium.study.plan.earlier_training import stated_inputs
 from consilium.study.plan.nodes import CellNode
 from consilium.study.spec.arms import Arm
 from consilium.study.store.error_summary import error_summary
@@ -73,8 +74,13 @@ def release_model(context: StageContext, cell: CellNode) -> Released:
     stream = Stream(cell.seed).child("release", cell.model)
     model = release(plain, cell.arm.model, cell.arm.answer, data.public, data.task, path, stream)
     about = {"shape": list(data.shape), "classes": list(data.classes), "sha256": file_digest(path)}
+    about |= {"inputs": stated_inputs(data.inputs)}
     about |= {"tokens": data.inputs.tokens} if data.inputs.tokens else {}
-    about |= sample_answers(model.module, data.shape, data.inputs.tokens)
+    if "sample_answers" in recipe and recipe.get("sha256") == about["sha256"]:  # of the same weights: they stay
+        check_sample_answers(model.module, data.shape, cell.arm.model, recipe)
+        about["sample_answers"] = recipe["sample_answers"]
+    else:
+        about |= sample_answers(model.module, data.shape, data.inputs.tokens)
     if (personal := origin.personal()) is not None:
         about["sites"] = personal.store(recipe.get("sites", {}))
     record = sealed({**cell.model_recipe, **about})

@@ -1,0 +1,141 @@
+"""What is known of the training of weights that a study starts from, or is of: its recipe, compared with the study.
+
+Records that the weights were trained on must not be held out here, and what an input or an answer means must be the
+same, or every figure is of something else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import zip_longest
+from typing import Any
+
+import torch
+
+from consilium.core.errors import Refused
+from consilium.core.inputs import Inputs
+from consilium.core.plain import Json
+from consilium.core.records import Consortium, Records
+from consilium.study.build.factory import divided
+from consilium.study.build.stored_weights import weights_recipe
+from consilium.study.spec.arms import models
+from consilium.study.spec.data_table import division_of
+from consilium.study.spec.fine_tuning import FineTuning
+from consilium.study.spec.spec import TrainingSpec
+
+__all__ = ["check_weights", "refuse_other_meaning", "stated_inputs", "unknown_records_note"]
+
+_WHERE = "model.weights"
+
+
+def stated_inputs(inputs: Inputs) -> dict[str, Json]:
+    """What a recipe keeps of ``inputs``: their JSON without categories that were read from the records."""
+    columns = [column if column.declared else replace(column, words=()) for column in inputs.columns]
+    return replace(inputs, columns=tuple(columns)).to_json()
+
+
+def unknown_records_note(spec: TrainingSpec, tuning: FineTuning) -> tuple[str, ...]:
+    """A caution where nothing tells which records the weights were trained on; nothing where their recipe does."""
+    if not tuning.weights or _same_source(spec, weights_recipe(tuning)):
+        return ()
+    return (
+        f"Caution: which records the weights {tuning.weights} were trained on is not known. Accuracy and robustness "
+        "are right only if no held-out test record is among them, and membership figures only if no non-member is.",
+    )
+
+
+def check_weights(spec: TrainingSpec, gathered: Callable[[int], Consortium]) -> None:
+    """Refuse weights of other inputs or classes, and weights that were trained on records that are held out here.
+
+    Raises Refused: the recipe beside the weights says so.
+    """
+    for model in models(spec).values():
+        recipe = weights_recipe(model.fine_tuning) if model.fine_tuning.weights else {}
+        if recipe:
+            refuse_other_meaning(recipe, gathered(spec.seeds[0]), _WHERE)
+        if _same_source(spec, recipe):
+            _refuse_learned(spec, recipe, gathered)
+
+
+def refuse_other_meaning(recipe: Mapping[str, Any], data: Consortium, where: str) -> None:
+    """Refuse by the first class, column, range or vocabulary that is another in ``data`` than in the ``recipe``.
+
+    Classes of another number have a head of their own, and are not compared.
+
+    Raises Refused: one is another.
+    """
+    classes, inputs, here = recipe.get("classes"), recipe.get("inputs"), stated_inputs(data.inputs)
+    if isinstance(classes, list) and len(classes) == len(data.classes):
+        for number, (theirs, mine) in enumerate(zip(classes, data.classes, strict=True), 1):
+            _compare(f"class {number}", mine, theirs, where)
+    if not isinstance(inputs, Mapping):  # an older recipe
+        return
+    if inputs.get("columns") and here["columns"]:
+        _compare_columns(here["columns"], inputs["columns"], where)
+    mine, theirs = _vocabulary(here), _vocabulary(inputs)
+    if mine and theirs:
+        _compare("the vocabulary", mine, theirs, where)
+
+
+def _vocabulary(inputs: Mapping[str, Any]) -> str:
+    """The digest of its words; empty where there is none."""
+    steps = inputs.get("preparation")
+    text = str(steps.get("vocabulary", "")) if isinstance(steps, Mapping) else ""
+    return text.partition("sha256 ")[2]
+
+
+def _compare_columns(mine: Any, theirs: Any, where: str) -> None:
+    blank: dict[str, Any] = {}
+    for number, (one, other) in enumerate(zip_longest(mine, theirs, fillvalue=blank), 1):
+        _compare(f"column {number}", one.get("name", "not there"), other.get("name", "not there"), where)
+        for what in ("range", "words", "unit"):
+            if what in one and what in other:
+                _compare(f"the {what} of column {number} {one['name']!r:.80}", one[what], other[what], where)
+
+
+def _compare(what: str, mine: Any, theirs: Any, where: str) -> None:
+    if mine != theirs:
+        raise Refused(
+            f"{what} is {mine!r:.120}, and {theirs!r:.120} where the weights were trained (recipe.json beside them)",
+            remedy="give the data as that training had them; for other classes, weights without the head",
+            where=where,
+        )
+
+
+def _same_source(spec: TrainingSpec, recipe: Mapping[str, Any]) -> bool:
+    data, source = recipe.get("data"), _plain(spec.data.source.configuration())
+    seeded = isinstance(recipe.get("seed"), int)
+    return seeded and isinstance(data, Mapping) and all(data.get(knob) == value for knob, value in source.items())
+
+
+def _refuse_learned(spec: TrainingSpec, recipe: Mapping[str, Any], gathered: Callable[[int], Consortium]) -> None:
+    """Training records of the weights that a seed of the study holds out."""
+    seed, there, here = recipe["seed"], recipe["data"], _plain(spec.data.configuration())
+    odd = [knob for knob in here if there.get(knob) != here[knob]]
+    others = [other for other in spec.seeds if odd or other != seed]
+    if not others or gathered(others[0]).declared:
+        return
+    division = replace(division_of(there), source=spec.data.source)
+    earlier = divided(division, None, seed) if odd else gathered(seed)
+    learned = Records.joined([site.records.train for site in earlier.sites]).ids
+    for other in others:
+        count = sum(int(torch.isin(records.ids, learned).sum()) for records in _held_out(spec, gathered(other)))
+        if count:
+            knobs = "".join(f", {knob} = {there.get(knob)!r}" for knob in odd)
+            raise Refused(
+                f"the weights were trained on {count} of the records that seed {other} holds out here: "
+                f"their training had seed {seed}{knobs} (recipe.json beside them)",
+                remedy=f"write seeds = [{seed}]" + (", and divide the data as that training did" if odd else ""),
+                where=_WHERE,
+            )
+
+
+def _held_out(spec: TrainingSpec, data: Consortium) -> Sequence[Records]:
+    asked = any(attack.attack.threat.aim == "membership" for attack in spec.attacks)
+    return [data.test, *([site.records.non_members for site in data.sites] if asked else [])]
+
+
+def _plain(table: Any) -> dict[str, Any]:
+    return dict(json.loads(json.dumps(table)))
