@@ -133,9 +133,9 @@ def _refuse_learned(spec: TrainingSpec, recipe: Mapping[str, Any], gathered: Cal
 
 
 def _held_out(spec: TrainingSpec, data: Consortium) -> Sequence[Records]:
-    asked = any(attack.attack.threat.aim == "membership" for attack in spec.attacks)
-    return [data.test, *([site.records.non_members for site in data.sites] if asked else [])]
+    membership = any(attack.attack.threat.aim == "membership" for attack in spec.attacks)
+    return [data.test, *([site.records.non_members for site in data.sites] if membership else [])]
 
 
-def _plain(table: Any) -> dict[str, Any]:
+def _plain(table: Any) -> Mapping[str, Any]:
     return dict(json.loads(json.dumps(table)))
