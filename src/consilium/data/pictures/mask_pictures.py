@@ -120,13 +120,13 @@ def _check_shape(mask: Picture, file: Path, picture_file: Path) -> None:
     with Image.open(picture_file, formats=FORMATS) as picture:
         stored, upright, rotation = picture.size, _upright(picture), _turn(picture)
     size = _upright(mask)
-    if _fits(size, upright) and (rotation == 1 or _turn(mask) == turned or not _fits(size, stored)):
+    if _fits(size, upright) and (rotation == 1 or _turn(mask) == rotation or not _fits(size, stored)):
         return
     shape, wanted = f"{size[0]} x {size[1]}", f"{upright[0]} x {upright[1]}"
     reason = f"{file} has {shape} pixels, and its picture {picture_file.name} has {wanted}"
     remedy = "store the mask in its picture's proportions"
     if rotation != 1:
-        reason += f" and is rotation by its EXIF (orientation {rotation}), which the mask does not have"
+        reason += f" and is turned by its EXIF (orientation {rotation}), which the mask does not have"
         remedy = "store the picture upright, without the orientation in its EXIF, and its mask like it"
     raise Refused(reason, remedy=remedy, where="masks")
 
