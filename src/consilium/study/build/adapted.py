@@ -79,8 +79,8 @@ def _culprit(module: nn.Module, x: Tensor) -> str:
     """The first layer whose addition alone is in trouble."""
     for path in _additions(module):
         alone = copy.deepcopy(module)
-        kept = alone.get_submodule(path)
-        others = {layer: layer.layer for layer in _additions(alone).values() if layer is not kept}
+        sole = alone.get_submodule(path)
+        others = {layer: layer.layer for layer in _additions(alone).values() if layer is not sole}
         for parent in list(alone.modules()):
             for name, child in list(parent._modules.items()):
                 if isinstance(child, LowRank) and child in others:

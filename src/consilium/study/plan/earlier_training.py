@@ -87,7 +87,7 @@ def _vocabulary(inputs: Mapping[str, Any]) -> str:
 
 
 def _compare_columns(mine: Any, theirs: Any, where: str) -> None:
-    blank: dict[str, Any] = {}
+    blank: Mapping[str, Any] = {}
     for number, (one, other) in enumerate(zip_longest(mine, theirs, fillvalue=blank), 1):
         _compare(f"column {number}", one.get("name", "not there"), other.get("name", "not there"), where)
         for what in ("range", "words", "unit"):
@@ -133,9 +133,9 @@ def _refuse_learned(spec: TrainingSpec, recipe: Mapping[str, Any], gathered: Cal
 
 
 def _held_out(spec: TrainingSpec, data: Consortium) -> Sequence[Records]:
-    asked = any(attack.attack.threat.aim == "membership" for attack in spec.attacks)
-    return [data.test, *([site.records.non_members for site in data.sites] if asked else [])]
+    membership = any(attack.attack.threat.aim == "membership" for attack in spec.attacks)
+    return [data.test, *([site.records.non_members for site in data.sites] if membership else [])]
 
 
-def _plain(table: Any) -> dict[str, Any]:
+def _plain(table: Any) -> Mapping[str, Any]:
     return dict(json.loads(json.dumps(table)))

@@ -179,8 +179,8 @@ def _imported(kind: type, file: Path) -> str:
     root = file.resolve().parents[depth]
     module = ".".join(file.resolve().relative_to(root).with_suffix("").parts)
     others = CodeFile(module, kind.__name__, root).files
-    own = file.resolve().relative_to(root).as_posix()
-    return "".join(f"{name}\0{others[name].decode('utf-8', 'replace')}" for name in sorted(others) if name != own)
+    itself = file.resolve().relative_to(root).as_posix()
+    return "".join(f"{name}\0{others[name].decode('utf-8', 'replace')}" for name in sorted(others) if name != itself)
 
 
 def _live(kind: type) -> str:
