@@ -87,7 +87,7 @@ def _vocabulary(inputs: Mapping[str, Any]) -> str:
 
 
 def _compare_columns(mine: Any, theirs: Any, where: str) -> None:
-    blank: dict[str, Any] = {}
+    blank: Mapping[str, Any] = {}
     for number, (one, other) in enumerate(zip_longest(mine, theirs, fillvalue=blank), 1):
         _compare(f"column {number}", one.get("name", "not there"), other.get("name", "not there"), where)
         for what in ("range", "words", "unit"):
