@@ -11,7 +11,7 @@ from consilium.attack.poisoning.label_flip import LabelFlip
 from consilium.core.attack import Corruption
 from consilium.core.errors import Refused
 from consilium.core.threat import ThreatModel
-from consilium.study.plan.corruption_checks import check_infections
+from consilium.study.plan.checks.corruptions import check_infections
 from consilium.study.run.plan_summary import plan_summary
 from consilium.study.spec.spec import CorruptionSpec
 

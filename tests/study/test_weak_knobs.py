@@ -10,7 +10,7 @@ from consilium.attack.evasion.pgd import PGD
 from consilium.attack.evasion.transfer import Transfer
 from consilium.core.catalogue import ROOMS, find, load_entry
 from consilium.core.errors import Refused
-from consilium.study.plan.weak_knobs import weak_knobs
+from consilium.study.plan.checks.weak_knobs import weak_knobs
 
 
 @pytest.mark.parametrize("attack", [FGSM, PGD, Transfer])

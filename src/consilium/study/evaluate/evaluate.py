@@ -31,8 +31,8 @@ from consilium.learn.user_code.custom_code import has_custom_code
 from consilium.measure.convergence import to_accuracy
 from consilium.measure.cost import latency_ratio, stored_bytes
 from consilium.measure.membership import bounds
+from consilium.study.plan.checks.weak_knobs import weak_knobs
 from consilium.study.plan.stage_keys import attack_recipe, digest
-from consilium.study.plan.weak_knobs import weak_knobs
 from consilium.study.spec.spec import JUDGED, AttackSpec
 from consilium.study.store.environment import code
 from consilium.study.store.error_summary import error_summary

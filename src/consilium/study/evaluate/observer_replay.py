@@ -45,8 +45,8 @@ from consilium.study.build.engine_choice import (
 )
 from consilium.study.build.factory import assessing, ever_corrupted, exchange, start
 from consilium.study.plan.budget_stop import budget_stop
+from consilium.study.plan.checks.observers import honest_sizes
 from consilium.study.plan.nodes import TrainingNode
-from consilium.study.plan.observer_checks import honest_sizes
 from consilium.study.plan.plan import Materials
 from consilium.study.plan.stage_keys import digest
 

@@ -15,6 +15,7 @@ from consilium.core.records import Consortium
 from consilium.measure.accounting.privacy import Claim
 from consilium.study.build.factory import colluders, consortium
 from consilium.study.build.model_start import trained_note
+from consilium.study.plan.checks.radii import check_radii
 from consilium.study.spec.arms import Arm, arms, by_model, model_key, models, same_choices
 from consilium.study.spec.spec import AttackSpec, Spec
 from consilium.study.store.environment import require_device
@@ -22,7 +23,6 @@ from consilium.study.store.environment import require_device
 from .nodes import CellNode, TrainingNode
 from .planner import planner_for
 from .privacy_claims import planned_claims
-from .radius_checks import check_radii
 from .rules import Refusal
 from .stage_keys import data_digest, start_mark
 

@@ -14,16 +14,16 @@ from consilium.federate.round.weights import fewest_sites
 from consilium.study.build.engine_choice import check_engine
 from consilium.study.build.factory import network, started
 from consilium.study.build.pretrained import stored_network
+from consilium.study.plan.checks.corruptions import check_infections
+from consilium.study.plan.checks.earlier_training import check_weights, unknown_records_note
+from consilium.study.plan.checks.observers import check_observers, refuse_observers
 from consilium.study.spec.arms import Arm
 from consilium.study.spec.federation_table import FederationShape
 from consilium.study.spec.fine_tuning import ModelSpec
 from consilium.study.spec.spec import CorruptionSpec, Spec, TrainedModelSpec, TrainingSpec
 
-from .corruption_checks import check_infections
 from .division import check_division, division_note
-from .earlier_training import check_weights, unknown_records_note
 from .nodes import CellNode, TrainedModelCell, TrainingCell, TrainingNode
-from .observer_checks import check_observers, refuse_observers
 from .rules import LAWS, MODEL_LAWS, Case, Refusal, TrainingCase, broken_law
 from .shadow_pool import check_retraining, refuse_retraining
 from .shortfalls import public_shortfalls, training_shortfalls

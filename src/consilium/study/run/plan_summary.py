@@ -7,7 +7,7 @@ from typing import Literal, TypedDict
 
 from consilium.measure.accounting.privacy import UNITS, maximum
 from consilium.study.evaluate.shadow_training import shadows_wanted
-from consilium.study.plan.corruption_checks import infection_note
+from consilium.study.plan.checks.corruptions import infection_note
 from consilium.study.plan.nodes import CellNode
 from consilium.study.plan.plan import Plan, model_notes
 from consilium.study.spec.arms import Arm

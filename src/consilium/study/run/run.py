@@ -20,7 +20,7 @@ from consilium.study.executors.distributed.foreign import Foreign
 from consilium.study.executors.distributed.worker import occupied
 from consilium.study.executors.perform import Prepared, adopted
 from consilium.study.executors.scheduler import run_stages
-from consilium.study.plan.corruption_checks import infection_note
+from consilium.study.plan.checks.corruptions import infection_note
 from consilium.study.plan.plan import Plan, model_notes
 from consilium.study.progress.callbacks import work
 from consilium.study.progress.outcome import Outcome

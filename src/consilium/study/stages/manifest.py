@@ -27,11 +27,11 @@ from consilium.evidence.study import (
     StudyEvidence,
 )
 from consilium.study.build.factory import colluders
-from consilium.study.plan.corruption_checks import infection_note
+from consilium.study.plan.checks.corruptions import infection_note
+from consilium.study.plan.checks.weak_knobs import weak_knobs
 from consilium.study.plan.nodes import CellNode
 from consilium.study.plan.plan import Plan
 from consilium.study.plan.privacy_claims import privacy_record
-from consilium.study.plan.weak_knobs import weak_knobs
 from consilium.study.spec.arms import Arm
 from consilium.study.spec.spec import Spec
 from consilium.study.store.environment import code, hardware, packages
