@@ -78,9 +78,13 @@ def centred(when):
 
 NEIGHBOURS = "depends on the other examples of its batch, in evaluation too: in batches of "
 REFUSED = {
-    "mixes above 60": (lambda: Around(centred(lambda m, x: len(x) > 60)), NEIGHBOURS + "64", "GroupNorm"),
-    "mixes above 500": (lambda: Around(centred(lambda m, x: len(x) > 500)), NEIGHBOURS + "512", "GroupNorm"),
-    "mixes a rare value": (lambda: Around(centred(lambda m, x: bool((x[:, 0] > 0.95).any()))), NEIGHBOURS, "GroupNorm"),
+    "mixes above 60": (lambda: Around(centred(lambda m, x: len(x) > 60)), NEIGHBOURS + "64", "of one record alone"),
+    "mixes above 500": (lambda: Around(centred(lambda m, x: len(x) > 500)), NEIGHBOURS + "512", "of one record alone"),
+    "mixes a rare value": (
+        lambda: Around(centred(lambda m, x: bool((x[:, 0] > 0.95).any()))),
+        NEIGHBOURS,
+        "of one record alone",
+    ),
     "exits in large batches": (
         lambda: Around(late),
         r"fails on random inputs: SystemExit: late \(.*test_probe_batches\.py:\d+\)",
