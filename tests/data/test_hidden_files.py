@@ -94,3 +94,35 @@ def test_a_data_set_of_its_own_hidden_folder_is_read(tmp_path):
     for i in range(8):
         put(tmp_path / ".data" / "xy"[i % 2] / f"{i}.png", i)
     assert lines(tmp_path / ".data") == []
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """Pictures whose classes stand in a CSV, in folders of any name."""
+    for i in range(4):
+        put(tmp_path / "scans" / f"{i}.png", i)
+    rows = [f"{i}.png,{'xy'[i % 2]}" for i in range(4)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label", *rows]) + "\n")
+    return tmp_path, ImageFolder(str(tmp_path), size=9, labels="labels.csv", label="label")
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("__MACOSX/scans/0.png", "1 files of the operating system not read: __MACOSX/scans/0.png"),
+        ("scans/._0.png", "1 files of the operating system not read: scans/._0.png"),
+        ("scans/.9.png", "1 files not read: hidden, by a name that begins with a point: scans/.9.png"),
+    ],
+)
+def test_beside_a_list_they_are_counted_too(listed, name, line):
+    path, source = listed
+    put(path / name, 9)
+    dataset = source.load()
+    assert len(dataset.records) == 4 and [one.line() for one in dataset.omitted] == [line]
+
+
+def test_a_hidden_folder_beside_a_list_is_refused_too(listed):
+    path, source = listed
+    put(path / ".test" / "9.png", 9)
+    with pytest.raises(Refused, match="holds 1 pictures, and is hidden"):
+        source.load()

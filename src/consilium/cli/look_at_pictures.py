@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..core.errors import Refused
+from ..data.files.split_names import split_named
+from ..data.pictures.hidden_files import is_hidden, is_system_file
+from ..data.pictures.picture_tree import PICTURES
 from .study_template import DataTable
 
 __all__ = ["picture_data"]
-
-_PICTURES = frozenset({".png", ".jpg", ".jpeg"})
-_SPLITS = frozenset({"train", "val", "valid", "validation", "test"})
 
 
 def picture_data(folder: Path) -> DataTable:
@@ -35,10 +35,15 @@ def picture_data(folder: Path) -> DataTable:
 
 def _classes(folder: Path) -> list[Path]:
     """The folders that hold pictures, below train, val and test if those are there."""
-    inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-    split = next((path for path in inside if path.name.lower() in _SPLITS), None)
+    inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and not _is_unseen(path)]
+    split = next((path for path in inside if split_named(path.name) is not None), None)
     return _classes(split) if split is not None else [path for path in inside if _has_picture(path)]
 
 
 def _has_picture(folder: Path) -> bool:
-    return any(path.suffix.lower() in _PICTURES for path in folder.iterdir())
+    return any(path.suffix.lower() in PICTURES.endings for path in folder.iterdir() if not _is_unseen(path))
+
+
+def _is_unseen(path: Path) -> bool:
+    """Whether the source does not read it, for its name."""
+    return is_hidden(path) or is_system_file(path)

@@ -10,7 +10,7 @@ A file browser shows none of them, so a figure without them may be one of other 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from consilium.core.errors import Refused
@@ -55,23 +55,23 @@ def check_hidden_folders(folders: Iterable[Path], endings: tuple[str, ...]) -> N
             )
 
 
-def hidden_omissions(root: Path) -> tuple[Omission, ...]:
-    """What is not read below ``root`` because of its name, counted by kind.  Raises OSError."""
+def hidden_omissions(root: Path, without: Collection[Path] = ()) -> tuple[Omission, ...]:
+    """What is not read below ``root``, ``without`` aside, because of its name, by kind.  Raises OSError."""
     groups: dict[str, list[str]] = {}
-    for file, what in _unseen(root):
+    for file, what in _unseen(root, without):
         groups.setdefault(what, []).append(str(file.relative_to(root)))
     return tuple(Omission(what, len(names), "", first(names)) for what, names in sorted(groups.items()))
 
 
-def _unseen(folder: Path) -> Iterator[tuple[Path, str]]:
-    for entry in sorted(folder.iterdir()):
+def _unseen(folder: Path, without: Collection[Path]) -> Iterator[tuple[Path, str]]:
+    for entry in sorted({*folder.iterdir()} - {*without}):
         deeper = entry.is_dir() and not entry.is_symlink()
         if is_system_file(entry):
             yield from ((file, "files of the operating system not read") for file in _files(entry))
         elif is_hidden(entry):
             yield from ((file, "files not read: hidden, by a name that begins with a point") for file in _files(entry))
         elif deeper:
-            yield from _unseen(entry)
+            yield from _unseen(entry, without)
 
 
 def _files(path: Path) -> list[Path]:

@@ -16,9 +16,10 @@ from consilium.data.dataset import TRAIN
 from consilium.data.files.origin import check_printable
 from consilium.data.files.split_names import check_one_spelling, split_named
 
-__all__ = ["PictureFiles", "picture_files"]
+from .hidden_files import check_hidden_folders, hidden_omissions, is_hidden, is_system_file
+from .picture_tree import PICTURES
 
-_ENDINGS = (".png", ".jpg", ".jpeg")
+__all__ = ["PictureFiles", "picture_files"]
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,16 @@ class PictureFiles:
 def picture_files(root: Path, without: Collection[Path]) -> PictureFiles:
     """The pictures below ``root``; files and folders in ``without`` are something else.
 
-    Raises Refused: no picture, or a part of the pictures in folders of a split.
+    Raises Refused: no picture, a hidden folder of them, or a part of the pictures in folders of a split.
     """
+    check_hidden_folders(sorted({*root.iterdir()} - {*without}), PICTURES.endings)
     files = list(_below(root, without))
-    paths = [file.relative_to(root).as_posix() for file in files if file.suffix.lower() in _ENDINGS]
-    unread = [str(file.relative_to(root)) for file in files if file.suffix.lower() not in _ENDINGS]
+    paths = [file.relative_to(root).as_posix() for file in files if file.suffix.lower() in PICTURES.endings]
+    unread = [str(file.relative_to(root)) for file in files if file.suffix.lower() not in PICTURES.endings]
     if not paths:
         raise Refused(f"{root} holds no picture", remedy="name the folder of .png or .jpg files", where="path")
     omitted = (Omission("files not read: not .png, .jpg or .jpeg", len(unread), "", first(unread)),) if unread else ()
-    return PictureFiles(tuple(paths), _splits(paths, root), omitted)
+    return PictureFiles(tuple(paths), _splits(paths, root), (*omitted, *hidden_omissions(root, without)))
 
 
 def _splits(paths: list[str], root: Path) -> dict[str, int]:
@@ -62,9 +64,9 @@ def _splits(paths: list[str], root: Path) -> dict[str, int]:
 
 
 def _below(folder: Path, without: Collection[Path]) -> Iterator[Path]:
-    """Every file below ``folder``, in alphabetical order; links to folders are not followed."""
+    """Every file that is seen below ``folder``, in alphabetical order; links to folders are not followed."""
     for entry in sorted(folder.iterdir()):
-        if entry.name.startswith(".") or entry in without:
+        if is_hidden(entry) or is_system_file(entry) or entry in without:
             continue
         check_printable(entry)
         if not entry.is_dir():

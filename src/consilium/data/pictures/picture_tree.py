@@ -25,7 +25,7 @@ from consilium.data.files.origin import check_printable
 from consilium.data.files.split_names import check_one_spelling, split_named
 from consilium.data.pictures.hidden_files import check_hidden_folders, hidden_omissions, is_hidden, is_system_file
 
-__all__ = ["FORMATS", "FileKind", "Picture", "Tree", "read_tree"]
+__all__ = ["FORMATS", "PICTURES", "FileKind", "Picture", "Tree", "read_tree"]
 
 FORMATS = ("PNG", "JPEG")
 """The only decoders that are used: others hand a file's bytes to programs that run what is in them (EPS)."""
@@ -43,7 +43,7 @@ class FileKind:
     shown: str
 
 
-_PICTURES = FileKind((".png", ".jpg", ".jpeg"), "picture", ".png or .jpg")
+PICTURES = FileKind((".png", ".jpg", ".jpeg"), "picture", ".png or .jpg")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Tree:
     omitted: tuple[Omission, ...]
 
 
-def read_tree(root: Path, kind: FileKind = _PICTURES) -> Tree:
+def read_tree(root: Path, kind: FileKind = PICTURES) -> Tree:
     """The files of ``kind`` below ``root``; refused, by name, where a class has none that is read.  Raises OSError."""
     check_hidden_folders(sorted(root.iterdir()), kind.endings)
     children = _entries(root)
