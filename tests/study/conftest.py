@@ -2,11 +2,35 @@
 
 import json
 import shutil
+import signal
+from contextlib import contextmanager
 
 import pytest
 
 from consilium import Study
 from consilium.study.progress.callbacks import Watch
+
+
+@contextmanager
+def clocked(seconds):
+    """Fail, rather than wait, if the block does not end in time."""
+
+    def late(*_):
+        raise TimeoutError(f"this took longer than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(scope="session")
+def within():
+    """A block that takes longer than so many seconds fails."""
+    return clocked
 
 
 class Stop(BaseException):

@@ -1,9 +1,7 @@
 """500 mutated study files: each is a study, or is refused in one short line; no traceback, no hang."""
 
 import copy
-import signal
 import tomllib
-from contextlib import contextmanager
 from importlib.resources import files
 
 import pytest
@@ -130,22 +128,6 @@ def mutated(draw, tables):
     return made
 
 
-@contextmanager
-def within(seconds):
-    """Fail, rather than wait, if the block does not end in time."""
-
-    def late(*_):
-        raise TimeoutError(f"this took longer than {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
 def lawful_or_one_line(act):
     try:
         return act()
@@ -159,7 +141,7 @@ def lawful_or_one_line(act):
 GENTLE = {"deadline": None, "derandomize": True, "database": None, "suppress_health_check": list(HealthCheck)}
 
 
-def test_500_mutated_studies_are_parsed_or_refused():
+def test_500_mutated_studies_are_parsed_or_refused(within):
     parsed = []
 
     @settings(max_examples=500, **GENTLE)
@@ -174,7 +156,7 @@ def test_500_mutated_studies_are_parsed_or_refused():
 
 @settings(max_examples=100, **GENTLE)
 @given(tables=mutated(QUICKSTART))
-def test_mutated_files_are_read_or_refused(tables, as_toml, tmp_path_factory):
+def test_mutated_files_are_read_or_refused(tables, as_toml, tmp_path_factory, within):
     path = tmp_path_factory.mktemp("mutated", numbered=True) / "s.toml"
     path.write_text(as_toml(tables), encoding="utf-8", errors="surrogatepass")
     with within(5):
@@ -183,7 +165,7 @@ def test_mutated_files_are_read_or_refused(tables, as_toml, tmp_path_factory):
 
 @settings(max_examples=300, **GENTLE)
 @given(data=st.data())
-def test_mutated_text_is_read_or_refused(data, tmp_path_factory):
+def test_mutated_text_is_read_or_refused(data, tmp_path_factory, within):
     """Bytes cut, doubled, swapped or put anywhere into the quickstart's file."""
     text = (files("consilium.study.spec") / "quickstart.toml").read_bytes()
     for _ in range(data.draw(st.integers(1, 5))):
@@ -199,7 +181,7 @@ def test_mutated_text_is_read_or_refused(data, tmp_path_factory):
         lawful_or_one_line(lambda: parse(read(path)))
 
 
-def test_mutated_studies_are_planned_or_refused():
+def test_mutated_studies_are_planned_or_refused(within):
     planned = []
 
     @settings(max_examples=100, **GENTLE)
@@ -212,7 +194,7 @@ def test_mutated_studies_are_planned_or_refused():
     assert 5 <= sum(plan is not None and bool(plan.cells) for plan in planned) <= 95
 
 
-def planned(name, count):
+def planned(name, count, within):
     """How many of ``count`` mutated studies are planned; the others are refused in a line."""
     base, plans = {"name": name, "threads": 1, "federation": ROUNDS, **OTHERS[name]}, []
 
@@ -227,14 +209,14 @@ def planned(name, count):
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_other_studies_are_planned_or_refused(name):
-    assert planned(name, 12)[1] >= 12
+def test_other_studies_are_planned_or_refused(name, within):
+    assert planned(name, 12, within)[1] >= 12
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
-def test_500_other_studies_are_planned_or_refused(name):
-    plans, count = planned(name, 125)
+def test_500_other_studies_are_planned_or_refused(name, within):
+    plans, count = planned(name, 125, within)
     assert 5 <= plans < count and count >= 125
 
 
@@ -250,7 +232,7 @@ def test_500_other_studies_are_planned_or_refused(name):
     ],
     ids=lambda path: ".".join(map(str, path)) if isinstance(path, tuple) else None,
 )  # fmt: skip
-def test_extreme_numbers_are_planned_or_refused(path, value):
+def test_extreme_numbers_are_planned_or_refused(path, value, within):
     tables = copy.deepcopy(CHEAP)
     at(tables, path[:-1])[path[-1]] = value
     with within(30):
@@ -259,14 +241,14 @@ def test_extreme_numbers_are_planned_or_refused(path, value):
 
 
 @pytest.mark.parametrize("epsilon", [1e-300, 1e-9, 1e-3, 1e3, 1e9, 1e300])
-def test_extreme_targets_are_planned_or_refused(epsilon):
+def test_extreme_targets_are_planned_or_refused(epsilon, within):
     tables = copy.deepcopy(CHEAP)
     tables["vary"]["privacy"] = [{"kind": "dp-sgd", "epsilon": epsilon, "delta": 1e-3}]
     with within(60):
         lawful_or_one_line(lambda: make_plan(parse(tables)))
 
 
-def test_the_clock_can_ring():
+def test_the_clock_can_ring(within):
     with pytest.raises(TimeoutError), within(0.05):
         while True:
             pass
