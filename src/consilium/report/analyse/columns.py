@@ -12,7 +12,6 @@ from typing import Literal
 from consilium.core.finding import Measure
 from consilium.report.load.numbers import Style
 from consilium.report.load.records import CellRecord, StudyRecord
-from consilium.report.load.scores import worst_case_accuracy
 
 __all__ = ["TableColumn", "axis_columns", "columns", "is_bound", "measure_of", "score_column"]
 
@@ -281,6 +280,4 @@ def _seconds(cell: CellRecord) -> Measure | None:
 
 
 def _worst(cell: CellRecord) -> Measure | None:
-    """As the study wrote it, else from the attacks' masks."""
-    worst_case = next((m for f in cell.attacks if f.kind == "worst-case" for m in f.measures), None)
-    return worst_case or (worst_case_accuracy(cell) if cell.aimed("evasion") else None)
+    return cell.worst_case

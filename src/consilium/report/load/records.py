@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+from consilium.core.finding import Measure
 from consilium.evidence.cell import CellEvidence
 from consilium.evidence.finding import FindingEvidence
 from consilium.evidence.round import RoundEvidence
@@ -56,6 +58,14 @@ class CellRecord(CellEvidence):
     def ok(self) -> bool:
         """True where everything that was planned for the cell ended well."""
         return self.status == "ok"
+
+    @cached_property
+    def worst_case(self) -> Measure | None:
+        """As the study wrote it, else from the attacks' masks, which are read once; None without an evasion attack."""
+        from .scores import worst_case_accuracy  # it reads records
+
+        stored = next((m for f in self.attacks if f.kind == "worst-case" for m in f.measures), None)
+        return stored or (worst_case_accuracy(self) if self.aimed("evasion") else None)
 
     def aimed(self, aim: str) -> tuple[FindingRecord, ...]:
         """The findings whose adversary has the goal ``aim``."""

@@ -12,6 +12,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from itertools import groupby
@@ -65,6 +66,11 @@ def write_page(folder: Path, share: bool | None = None) -> Path:
 
 
 def _render(study: StudyRecord, *, share: bool) -> str:
+    return _environment().get_template("page.html.j2").render(_context(study, share=share))
+
+
+@cache
+def _environment() -> Environment:
     loader = PackageLoader("consilium.report.render", "templates")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -72,7 +78,7 @@ def _render(study: StudyRecord, *, share: bool) -> str:
     environment.filters |= {"number": number, "pretty": _pretty, "round_down": round_down, "laws": linked_laws}
     environment.filters["groupby_order"] = _spans
     environment.globals |= {"interval": interval, "inverted_at": inverted}
-    return environment.get_template("page.html.j2").render(_context(study, share=share))
+    return environment
 
 
 def _context(study: StudyRecord, *, share: bool) -> Mapping[str, object]:
@@ -80,7 +86,7 @@ def _context(study: StudyRecord, *, share: bool) -> Mapping[str, object]:
     codes = {row.arm.name: row.code for row in every}
     views = cell_views(study, codes, share=share)
     lines, shown, cards = traffic(study, every), effects(study), highlights(study, every)
-    script, plotly = _source("page.js"), get_plotlyjs().replace("\r\n", "\n")
+    script, plotly = _source("page.js"), _plotly()
     return {
         "study": study,
         "share": share,
@@ -153,6 +159,13 @@ def _source(name: str) -> str:
     return files("consilium.report.render").joinpath("templates", name).read_text(encoding="utf-8")
 
 
+@cache
+def _plotly() -> str:
+    library: str = get_plotlyjs()
+    return library.replace("\r\n", "\n")
+
+
+@cache
 def _packed(text: str) -> str:
     """zlib, base64: a third of the library's size."""
     return base64.b64encode(zlib.compress(text.encode(), 9)).decode("ascii")
