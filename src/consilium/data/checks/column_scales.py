@@ -4,6 +4,7 @@
                                                    the one spreads several times as far as the other
     0 to 1000000 declared, 60 to 150 held          all values become nearly one number
     -999 among 60 to 150                           a value that stands far outside, with which the others become one
+    -9999 and 9999, or 997, 998 and 999            a few such values, at one end or at both
 
 Nothing here is proof, so it is noted and trains.  Groups of fewer than twenty records are not compared, and columns of
 words or of two values have no scale.  No value of a record is said.
@@ -31,6 +32,8 @@ _NARROW = 1 / 16
 """What reaches over less of a declared range is hardly told apart."""
 _FAR = 2
 """A value lies far outside where the gap before it is this many times what all others reach over."""
+_ENDS = ((0, 2), (2, 0), (1, 1), (0, 3), (3, 0), (1, 2), (2, 1), (0, 4), (4, 0), (1, 3), (3, 1), (2, 2))
+"""How many values at the lower and at the upper end are tried as marks; one alone has a sentence of its own."""
 _SHOWN = 3
 """Columns of which each fault is told; the others are counted."""
 
@@ -80,6 +83,26 @@ def _outlying(dataset: Dataset, place: int, x: _Floats) -> str:
                 f"the {end} value of {_column(dataset, place)[0]} ({count} of {len(x)} records) lies far outside: all "
                 f"others reach over {reach:.2g} of [0, 1]; if it stands for no value (-999), name it in missing, else "
                 "declare the range"
+            )
+    return _marks(dataset, place, x, distinct)
+
+
+def _marks(dataset: Dataset, place: int, x: _Floats, distinct: _Floats) -> str:
+    """``x (n,)`` of which a few values, at one end or at both, lie far outside all others."""
+    for least, greatest in _ENDS:
+        body = distinct[least : len(distinct) - greatest]
+        if len(body) <= max(2, least + greatest):
+            continue
+        far = _FAR * (body[-1] - body[0])
+        below = not least or body[0] - distinct[least - 1] > far
+        if below and (not greatest or distinct[len(distinct) - greatest] - body[-1] > far):
+            count = int(((x < body[0]) | (x > body[-1])).sum())
+            which = " and ".join(f"the {k} {end}" for k, end in ((least, "least"), (greatest, "greatest")) if k)
+            which = which.replace("the 1 ", "the ")
+            return (
+                f"{which} values of {_column(dataset, place)[0]} ({count} of {len(x)} records) lie far outside: all "
+                f"others reach over {body[-1] - body[0]:.2g} of [0, 1]; if they stand for no value (-999), name them "
+                "in missing, else declare the range"
             )
     return ""
 

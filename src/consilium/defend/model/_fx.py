@@ -44,10 +44,13 @@ _FLOAT_MODULES: tuple[type[nn.Module], ...] = (
     *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
 )
 _FLOAT_FUNCTIONS: tuple[Callable[..., Tensor], ...] = (
+    # Weights that forward makes or hands over are packed where nothing stores them: another model would be loaded.
+    *(F.linear, F.conv1d, F.conv2d, F.conv3d),
     *(F.instance_norm, F.group_norm, F.prelu),
     *(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
 )
-"""What stays in float between int8 layers: torch's int8 kernels of it are wrong (measured, torch 2.13)."""
+"""What stays in float between int8 layers: torch's int8 kernels of it are wrong (measured, torch 2.13), or its weights
+belong to no layer."""
 _MOST_CALLS = 8
 """Of one layer in one pass, for which the range of each is searched; for more the extremes are taken."""
 _NO_TRACES = "do_not_emit_stack_traces"
@@ -209,10 +212,20 @@ def _observe_extremes(prepared: GraphModule) -> None:
 def _converted(prepared: GraphModule) -> nn.Module:
     from torch.ao.quantization import quantize_fx
 
-    graph: nn.Module = quantize_fx.convert_fx(prepared)
+    graph: GraphModule = quantize_fx.convert_fx(prepared)
+    for node in graph.graph.nodes:
+        if node.op == "get_attr" and isinstance(_attribute(graph, str(node.target)), torch.ScriptObject):
+            raise Refused(
+                f"the weights of {next(iter(node.users)).target} belong to no layer, and would not be stored",
+                remedy="use nn.Linear, nn.Conv2d and the like in place of functions, or leave out static-int8",
+            )
     if not is_quantised(graph):
         raise Refused("the model has no layer that int8 could store", remedy="leave out static-int8")
     return graph
+
+
+def _attribute(graph: nn.Module, path: str) -> object:
+    return functools.reduce(getattr, path.split("."), graph)
 
 
 def _reference(prepared: GraphModule) -> nn.Module:
