@@ -89,22 +89,33 @@ def _outlying(dataset: Dataset, place: int, x: _Floats) -> str:
 
 def _marks(dataset: Dataset, place: int, x: _Floats, distinct: _Floats) -> str:
     """``x (n,)`` of which a few values, at one end or at both, lie far outside all others."""
-    for least, greatest in _ENDS:
-        body = distinct[least : len(distinct) - greatest]
-        if len(body) <= max(2, least + greatest):
-            continue
-        far = _FAR * (body[-1] - body[0])
-        below = not least or body[0] - distinct[least - 1] > far
-        if below and (not greatest or distinct[len(distinct) - greatest] - body[-1] > far):
-            count = int(((x < body[0]) | (x > body[-1])).sum())
-            which = " and ".join(f"the {k} {end}" for k, end in ((least, "least"), (greatest, "greatest")) if k)
-            which = which.replace("the 1 ", "the ")
-            return (
-                f"{which} values of {_column(dataset, place)[0]} ({count} of {len(x)} records) lie far outside: all "
-                f"others reach over {body[-1] - body[0]:.2g} of [0, 1]; if they stand for no value (-999), name them "
-                "in missing, else declare the range"
-            )
-    return ""
+    fitting = [ends for ends in _ENDS if _stand_apart(distinct, *ends)]
+    if not fitting:
+        return ""
+    least, greatest = min(fitting, key=lambda ends: float(np.ptp(_between(distinct, *ends))))
+    body = _between(distinct, least, greatest)
+    count = int(((x < body[0]) | (x > body[-1])).sum())
+    ends = ((least, "least"), (greatest, "greatest"))
+    which = " and ".join(f"the {end}" if k == 1 else f"the {k} {end}" for k, end in ends if k)
+    return (
+        f"{which} values of {_column(dataset, place)[0]} ({count} of {len(x)} records) lie far outside: all others "
+        f"reach over {float(np.ptp(body)):.2g} of [0, 1]; if they stand for no value (-999), name them in missing, "
+        "else declare the range"
+    )
+
+
+def _between(distinct: _Floats, least: int, greatest: int) -> _Floats:
+    return distinct[least : len(distinct) - greatest]
+
+
+def _stand_apart(distinct: _Floats, least: int, greatest: int) -> bool:
+    """Whether the values at the ends are fewer than those between, and each end is far from these."""
+    body = _between(distinct, least, greatest)
+    if len(body) <= max(2, least + greatest):
+        return False
+    far = _FAR * np.ptp(body)
+    below = not least or body[0] - distinct[least - 1] > far
+    return bool(below and (not greatest or distinct[-greatest] - body[-1] > far))
 
 
 def _splits(dataset: Dataset) -> dict[str, _Floats]:

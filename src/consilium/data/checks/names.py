@@ -73,8 +73,8 @@ def _refuse_lost(kind: str, names: Sequence[str], of: Tensor | None) -> None:
     lost = [place for place, name in enumerate(names) if _LOST in name]
     if lost and of is not None:
         raise Refused(
-            f"the name of the {kind} of record {_first(of, lost[0])}, one of {len(lost)} such, holds U+FFFD in the place "
-            "of a letter that could not be read: two names may have become one",
+            f"the name of the {kind} of record {_first(of, lost[0])}, one of {len(lost)} such, holds U+FFFD in the "
+            "place of a letter that could not be read: two names may have become one",
             remedy="export the data again, in the encoding in which they are stored",
             where=kind,
         )
@@ -86,8 +86,8 @@ def _lost_letters(dataset: Dataset) -> Iterator[str]:
     for where, names in words.items():
         if lost := sum(_LOST in name for name in names):
             yield (
-                f"{lost} words of {where} hold U+FFFD in the place of a letter that could not be read: two words may have "
-                "become one; export the data again, in the encoding in which they are stored"
+                f"{lost} words of {where} hold U+FFFD in the place of a letter that could not be read: two words may "
+                "have become one; export the data again, in the encoding in which they are stored"
             )
 
 

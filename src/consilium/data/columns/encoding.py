@@ -111,8 +111,8 @@ def _check_digits(numbers: npt.NDArray[np.float64], dtype: np.dtype[Any], reach:
     step = float(np.spacing(size.astype(dtype if dtype.kind == "f" else np.float64)))
     if reach > 0 and step > _COARSE * reach:
         raise Refused(
-            f"the numbers of column {name!r} are too long: near {size:g} a float counts in steps of {step:g}, and their "
-            f"range is {reach:g}",
+            f"the numbers of column {name!r} are too long: near {size:g} a float counts in steps of {step:g}, and "
+            f"their range is {reach:g}",
             remedy="subtract what they have in common, drop the column, or declare categories",
             where=name,
         )

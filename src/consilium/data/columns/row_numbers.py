@@ -5,9 +5,9 @@
     patient_id, mrn, subject, surname  text or numbers, once or often: whose several records are in training and in test
     20240131, 20240201                 dates, of which a day's difference is 1 or 70: noted
 
-The others are refused.  Whole numbers that are all different and run with the file's order are noted, whatever their name:
-they may be a measurement by which the file was sorted.  Of arrays, which are scaled already, features that rise by the
-same step from record to record are.
+The others are refused.  Whole numbers that are all different and run with the file's order are noted, whatever their
+name: they may be a measurement by which the file was sorted.  Of arrays, which are scaled already, features that rise
+by the same step from record to record are.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def row_number_note(values: npt.NDArray[Any], name: str) -> str:
         return ""
     if _are_dates(values):
         return (
-            f"column {name!r} holds whole numbers that can all be read as dates (such as 20240131): as numbers the days "
-            "around the end of a month lie as far apart as months; turn them into a number such as an age"
+            f"column {name!r} holds whole numbers that can all be read as dates (such as 20240131): as numbers the "
+            "days around the end of a month lie as far apart as months; turn them into a number such as an age"
         )
     if len(np.unique(values)) < len(values):
         return ""

@@ -21,7 +21,7 @@ from consilium.core.records import Omission
 from consilium.data.checks.omissions import first
 from consilium.data.pictures.picture import STEPS, raw_mode, whole_files
 from consilium.data.pictures.picture_tree import FORMATS
-from consilium.data.pictures.whole_pictures import check_whole
+from consilium.data.pictures.whole_pictures import check_all_pixels
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -102,7 +102,7 @@ def _read(file: Path, picture_file: Path, size: int, max_pixels: int) -> npt.NDA
             with Image.open(file, formats=("PNG",)) as picture:
                 raw = raw_mode(picture)
                 _check_shape(picture, file, picture_file)
-                check_whole(picture, file)
+                check_all_pixels(picture, file)
                 _check_depth(picture, raw, file)
                 upright = ImageOps.exif_transpose(picture)
                 numbers = upright.convert("L") if upright.mode == "1" else upright

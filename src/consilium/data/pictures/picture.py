@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from consilium.core.errors import ConsiliumError, MissingExtra, Refused
 from consilium.data.pictures.picture_tree import FORMATS
-from consilium.data.pictures.whole_pictures import check_whole
+from consilium.data.pictures.whole_pictures import check_all_pixels
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -44,7 +44,7 @@ def read_picture(file: Path, size: int, channels: int, max_pixels: int) -> npt.N
                 picture.verify()  # PNG: the check sum of every chunk, which decoding skips; it leaves the file unusable
             with Image.open(file, formats=FORMATS) as picture:
                 _check_meaning(picture, file)
-                check_whole(picture, file)
+                check_all_pixels(picture, file)
                 upright = ImageOps.exif_transpose(picture).convert("L" if channels == 1 else "RGB")
                 return np.asarray(upright.resize((size, size), Image.Resampling.BILINEAR))
     except ConsiliumError:

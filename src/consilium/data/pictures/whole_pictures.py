@@ -1,7 +1,7 @@
 """Whether a picture file holds all of its pixels: decoders fill what is missing with black or grey, and say nothing.
 
-PNG     the bytes of all rows, filter bytes among them, must come out of its compressed chunks.  The check sums of a file
-        that a program has cut are right.
+PNG     the bytes of all rows, filter bytes among them, must come out of its compressed chunks.  The check sums of a
+        file that a program has cut are right.
 JPEG    the decoder stops where the entropy-coded data end, and fills with mid-grey.  More bytes are put behind the last
         ones: in a whole picture they are not read, and in a short one they become pixels.  Zeros at the end of a file
         without an end mark are those of a copy that stopped, and go first.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
     from PIL.ImageFile import ImageFile
 
-__all__ = ["check_whole"]
+__all__ = ["check_all_pixels"]
 
 _SIGNATURE, _HEADER = 8, 25
 """Bytes of a PNG before its header chunk, and of that chunk."""
@@ -43,7 +43,7 @@ _GREY = range(120, 137)
 """What a decoder fills with, about: 128 in the picture's own colours."""
 
 
-def check_whole(picture: ImageFile, file: Path) -> None:
+def check_all_pixels(picture: ImageFile, file: Path) -> None:
     """Refuse a ``picture`` of ``file`` that lacks pixels; it is decoded by that.
 
     Raises Refused: the file ends early, whatever its check sums and end mark say.
@@ -65,15 +65,15 @@ def _short_png(picture: ImageFile, file: Path) -> str:
     bits = depth * _SAMPLES[colour]
     expected = sum(rows * (1 + (columns * bits + 7) // 8) for columns, rows in _parts(picture.size, interlaced))
     decoder = zlib.decompressobj()
-    found = sum(len(decoder.decompress(chunk)) for chunk in _data_chunks(stored))
-    return "" if found >= expected else f"{found} of the {expected} bytes of its pixels are there"
+    size = sum(len(decoder.decompress(chunk)) for chunk in _data_chunks(stored))
+    return "" if size >= expected else f"{size} of the {expected} bytes of its pixels are there"
 
 
 def _ends(picture: Picture) -> tuple[float, float]:
     """The least and the greatest number in any band."""
     extrema = picture.getextrema()
     bands = [extrema] if isinstance(extrema[0], int | float) else [*extrema]
-    return min(low for low, _ in bands), max(high for _, high in bands)  # type: ignore[misc, has-type]
+    return min(low for low, _ in bands), max(high for _, high in bands)
 
 
 def _parts(size: tuple[int, int], interlaced: int) -> list[tuple[int, int]]:

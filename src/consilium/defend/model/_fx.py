@@ -29,6 +29,7 @@ from torch.nn import functional as F
 
 from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.random import Stream, scoped
+from consilium.learn.standardised import StandardisedConv2d
 
 __all__ = ["embedded", "is_quantised", "quantise", "weighted"]
 
@@ -155,7 +156,7 @@ def _traced(module: nn.Module, example: Tensor) -> GraphModule:
     for kind in float_targets:
         mapping.set_object_type(kind, None)
     try:
-        graph: GraphModule = quantize_fx.prepare_fx(copy.deepcopy(module).eval(), mapping, (example,))
+        graph: GraphModule = quantize_fx.prepare_fx(_with_plain_layers(module), mapping, (example,))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # torch.fx runs the user's code: any exception is possible
@@ -168,6 +169,15 @@ def _traced(module: nn.Module, example: Tensor) -> GraphModule:
             raise _no_kernel(node.target.__name__)
     _keep_in_float(graph)
     return graph
+
+
+def _with_plain_layers(module: nn.Module) -> nn.Module:
+    """A copy of ``module`` in evaluation whose standardised convolutions are ordinary ones, which int8 stores."""
+    module = copy.deepcopy(module).eval()
+    for path, layer in list(module.named_modules(remove_duplicate=False)):
+        if path and isinstance(layer, StandardisedConv2d):
+            module.set_submodule(path, layer.plain())
+    return module
 
 
 def _keep_in_float(graph: GraphModule) -> None:

@@ -65,8 +65,8 @@ class Survival(Task):
         rising = all(a < b for a, b in zip((0.0, *self.cuts), self.cuts, strict=False))
         check(len(self.cuts) >= 2 and rising, "cuts", list(self.cuts), "two or more times above 0, each above the last")
         apart = all(_COARSE * (b - a) >= _STEP * b for a, b in zip((0.0, *self.cuts), self.cuts, strict=False))
-        check(apart, "cuts", list(self.cuts), "cuts further apart, or times from another day on: float32 counts these in "
-              f"steps of {_STEP * self.cuts[-1]:.2g}")  # fmt: skip
+        check(apart, "cuts", list(self.cuts), "cuts further apart, or times from another day on: float32 counts these "
+              f"in steps of {_STEP * self.cuts[-1]:.2g}")  # fmt: skip
         check(self.horizon in self.cuts, "horizon", self.horizon, f"one of the cuts {list(self.cuts)}")
 
     @cached_property
