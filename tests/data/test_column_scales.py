@@ -139,3 +139,25 @@ def test_pictures_and_words_have_no_scale(table):
     x = torch.rand(len(data.records), 1, 4, 4)
     pictures = replace(data, records=Records.of(x, data.records.y))
     assert not list(check_columns(pictures))
+
+
+@pytest.mark.parametrize(
+    ("marks", "said"),
+    [
+        ((-9999, 9999), "the least and the greatest values of column 'glucose' (20 of 120 records)"),
+        ((9997, 9998, 9999), "the 3 greatest values of column 'glucose' (20 of 120 records)"),
+        ((-99, -98), "the 2 least values of column 'glucose' (20 of 120 records)"),
+        ((-999, 9998, 9999), "the least and the 2 greatest values"),
+    ],
+)
+def test_several_marks_for_none_at_one_end_or_at_both_are_noted(table, marks, said):
+    glucose = np.round(5 + (GLUCOSE - GLUCOSE.min()) / 10, 2)
+    places = np.arange(0, N, 6)
+    glucose[places] = np.resize(marks, len(places))
+    (note,) = notes(table(glucose))
+    assert note.startswith(said) and "all others reach over" in note and "in missing" in note
+
+
+def test_long_tails_are_no_marks(table):
+    assert not notes(table(np.exp(RNG.normal(0, 1.5, N)).round(4)))
+    assert not notes(table(np.resize([1, 2, 40, 90], N)))

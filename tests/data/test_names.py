@@ -150,3 +150,18 @@ def test_names_of_pictures_are_looked_at_too(tmp_path):
             Image.new("L", (2, 2), 10 * k + (label == "b")).save(tmp_path / label / f"{name}_0.png")
     made = divided(ImageFolder(str(tmp_path), size=2, channels=1, units=r"^(\w+)_"), IID(), sites=2)
     assert [note for note in made.notes if note.startswith("two patients have names")]
+
+
+@pytest.mark.parametrize("form", ["npz", "csv"])
+@pytest.mark.parametrize("kind", ["patient", "site"])
+def test_names_in_which_a_letter_was_lost_are_refused_without_printing_a_patient(stored, form, kind):
+    patients = [f"p{k // 2}" for k in range(60)]
+    sites = [SITES[k // 2 % 3] for k in range(60)]
+    if kind == "patient":
+        patients[4] = patients[5] = "M\ufffdller"
+    else:
+        sites = [site.replace("o", "\ufffd") for site in sites]
+    said = rf"the name of the {kind} of record [24], one of [12] such, holds U\+FFFD"
+    with pytest.raises(Refused, match=said) as refused:
+        divided(stored(form, sites, patients))
+    assert "ller" not in str(refused.value)

@@ -131,3 +131,11 @@ def test_a_feature_of_arrays_that_numbers_the_records_is_noted(tmp_path):
     assert note.startswith("feature 'row' rises")
     np.savez(tmp_path / "x.npz", x=np.stack([AGE / 100, np.sort(AGE) / 100], 1).astype(np.float32), y=y)
     assert NPZ(str(tmp_path / "x.npz")).load().cautions == ()
+
+
+@pytest.mark.parametrize("values", [20230120 + np.arange(10), 202310 + np.array([0, 1, 2, 91, 92, 93, 94, 95])])
+def test_dates_that_are_written_as_numbers_are_noted(table, values):
+    values = RNG.permutation(np.resize(values, N))
+    (note,) = table("seen", values).load().cautions
+    assert "column 'seen' holds whole numbers that can all be read as dates" in note
+    assert not table("seen", values + 60).load().cautions  # no days and no months

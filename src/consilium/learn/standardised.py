@@ -11,6 +11,8 @@ Source: Qiao et al. 2019, Micro-Batch Training with Batch-Channel Normalization 
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +24,17 @@ class StandardisedConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(n, out, h', w')``."""
-        variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), correction=0, keepdim=True)
-        out: Tensor = self._conv_forward(x, (self.weight - mean) * (variance + 1e-5).rsqrt(), self.bias)
+        out: Tensor = self._conv_forward(x, self._filters(), self.bias)
         return out
+
+    def plain(self) -> nn.Conv2d:
+        """An ordinary convolution with the filters as they are used now: for a model that is not trained further."""
+        layer = copy.copy(self)
+        layer.__class__ = nn.Conv2d  # type: ignore[assignment]
+        layer._parameters = {**self._parameters, "weight": nn.Parameter(self._filters().detach(), requires_grad=False)}
+        return layer
+
+    def _filters(self) -> Tensor:
+        variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), correction=0, keepdim=True)
+        filters: Tensor = (self.weight - mean) * (variance + 1e-5).rsqrt()
+        return filters

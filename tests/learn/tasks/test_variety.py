@@ -163,3 +163,13 @@ def test_they_reach_the_notes_of_a_study_with_findings_that_the_test_set_lacks(t
     np.savez(path, x=rng.random((N, 4)), y=(40 + 0.5 * STEPS).numpy())
     study = gather(NPZ(path), IID(), AGE, sites=2, stream=Stream(0), **shares)
     assert any("is it the range of another unit?" in caution for caution in study.cautions)
+
+
+def test_constants_that_float32_cannot_part_are_refused_with_its_step():
+    with pytest.raises(Refused, match=r"high: 20240131\.0 is out of range.*in steps of 2\.4") as refused:
+        Regression(low=20240101.0, high=20240131.0, tolerance=2.0)  # dates: labels would move by a day
+    assert "subtract a constant from the labels" in refused.value.remedy
+    with pytest.raises(Refused, match=r"cuts: .*in steps of 2\.4"):
+        Survival(cuts=(20240101.0, 20240131.0), horizon=20240131.0)
+    Regression(low=1000.0, high=1001.0, tolerance=0.1)
+    Survival(cuts=(365.25, 366.25, 3652.5), horizon=366.25)

@@ -4,6 +4,7 @@
                                                    the one spreads several times as far as the other
     0 to 1000000 declared, 60 to 150 held          all values become nearly one number
     -999 among 60 to 150                           a value that stands far outside, with which the others become one
+    -9999 and 9999, or 997, 998 and 999            a few such values, at one end or at both
 
 Nothing here is proof, so it is noted and trains.  Groups of fewer than twenty records are not compared, and columns of
 words or of two values have no scale.  No value of a record is said.
@@ -31,6 +32,8 @@ _NARROW = 1 / 16
 """What reaches over less of a declared range is hardly told apart."""
 _FAR = 2
 """A value lies far outside where the gap before it is this many times what all others reach over."""
+_ENDS = ((0, 2), (2, 0), (1, 1), (0, 3), (3, 0), (1, 2), (2, 1), (0, 4), (4, 0), (1, 3), (3, 1), (2, 2))
+"""How many values at the lower and at the upper end are tried as marks; one alone has a sentence of its own."""
 _SHOWN = 3
 """Columns of which each fault is told; the others are counted."""
 
@@ -81,7 +84,38 @@ def _outlying(dataset: Dataset, place: int, x: _Floats) -> str:
                 f"others reach over {reach:.2g} of [0, 1]; if it stands for no value (-999), name it in missing, else "
                 "declare the range"
             )
-    return ""
+    return _marks(dataset, place, x, distinct)
+
+
+def _marks(dataset: Dataset, place: int, x: _Floats, distinct: _Floats) -> str:
+    """``x (n,)`` of which a few values, at one end or at both, lie far outside all others."""
+    fitting = [ends for ends in _ENDS if _stand_apart(distinct, *ends)]
+    if not fitting:
+        return ""
+    least, greatest = min(fitting, key=lambda ends: float(np.ptp(_between(distinct, *ends))))
+    body = _between(distinct, least, greatest)
+    count = int(((x < body[0]) | (x > body[-1])).sum())
+    ends = ((least, "least"), (greatest, "greatest"))
+    which = " and ".join(f"the {end}" if k == 1 else f"the {k} {end}" for k, end in ends if k)
+    return (
+        f"{which} values of {_column(dataset, place)[0]} ({count} of {len(x)} records) lie far outside: all others "
+        f"reach over {float(np.ptp(body)):.2g} of [0, 1]; if they stand for no value (-999), name them in missing, "
+        "else declare the range"
+    )
+
+
+def _between(distinct: _Floats, least: int, greatest: int) -> _Floats:
+    return distinct[least : len(distinct) - greatest]
+
+
+def _stand_apart(distinct: _Floats, least: int, greatest: int) -> bool:
+    """Whether the values at the ends are fewer than those between, and each end is far from these."""
+    body = _between(distinct, least, greatest)
+    if len(body) <= max(2, least + greatest):
+        return False
+    far = _FAR * np.ptp(body)
+    below = not least or body[0] - distinct[least - 1] > far
+    return bool(below and (not greatest or distinct[-greatest] - body[-1] > far))
 
 
 def _splits(dataset: Dataset) -> dict[str, _Floats]:

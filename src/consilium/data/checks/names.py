@@ -4,6 +4,7 @@
     P7 and p7                 two people, or one whom the claim counts twice
     North and north           one hospital in two parts
     "unknown" in 100 of 300   one person of many records, or all those whose name is not known
+    M\\ufffdller              Müller or Möller: a letter that could not be read, so that two names may have become one
 
 Files do not tell which, so a few are counted in a note; an implausible list of patients, and a site in parts, is
 refused.  Notes are published with the figures: they identify a patient by the number of a record, never by an id.
@@ -26,6 +27,8 @@ from .look_alikes import drawn, visible_difference
 
 __all__ = ["check_names"]
 
+_LOST = "\ufffd"
+"""What programs write where bytes are no letter of the encoding that they read."""
 _FEW = 3
 """So many patients of one site may be at other sites too, whatever the share."""
 _SHARE, _TIMES = 0.1, 10
@@ -42,7 +45,10 @@ def check_names(dataset: Dataset, *, shared_patients: bool) -> tuple[str, ...]:
     classes = () if dataset.inputs.classes_declared else dataset.classes
     _refuse_marks("class", classes)
     _refuse_marks("site", dataset.key_names)
+    _refuse_lost("site", dataset.key_names, dataset.keys)
+    _refuse_lost("patient", dataset.unit_names, dataset.records.units)
     return (
+        *_lost_letters(dataset),
         *unknown_cautions("class", classes),
         *unknown_cautions("site", dataset.key_names),
         *_shared(dataset, shared_patients),
@@ -59,6 +65,29 @@ def _refuse_marks(kind: str, names: Sequence[str]) -> None:
                 f"{name!r} is the name of a {kind}, and holds no letter or figure: does it mark records without one?",
                 remedy="name it in missing if it does; else give it a name, or declare the classes",
                 where=kind,
+            )
+
+
+def _refuse_lost(kind: str, names: Sequence[str], of: Tensor | None) -> None:
+    """Refuse names in which a letter was lost: of two people or sites they may have made one."""
+    lost = [place for place, name in enumerate(names) if _LOST in name]
+    if lost and of is not None:
+        raise Refused(
+            f"the name of the {kind} of record {_first(of, lost[0])}, one of {len(lost)} such, holds U+FFFD in the "
+            "place of a letter that could not be read: two names may have become one",
+            remedy="export the data again, in the encoding in which they are stored",
+            where=kind,
+        )
+
+
+def _lost_letters(dataset: Dataset) -> Iterator[str]:
+    """A note on words in which a letter was lost: classes, and categories of a table."""
+    words = {"a class": dataset.classes, **{f"column {c.name!r}": c.words for c in dataset.inputs.columns}}
+    for where, names in words.items():
+        if lost := sum(_LOST in name for name in names):
+            yield (
+                f"{lost} words of {where} hold U+FFFD in the place of a letter that could not be read: two words may "
+                "have become one; export the data again, in the encoding in which they are stored"
             )
 
 

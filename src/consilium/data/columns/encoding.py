@@ -26,6 +26,8 @@ _MANY = 100
 """Undeclared categories beyond this number look like an identifier."""
 _FEW_ROWS = 20
 """From so many rows on, a column with a distinct word in each row looks like names."""
+_COARSE = 1e-3
+"""The largest share of a column's range by which rounding to a float may move a number."""
 _MANY_FRACTIONS = 20
 """So many different numbers with a fraction are measurements and no classes."""
 
@@ -51,17 +53,21 @@ class Encoded:
 
 
 def encode_numbers(
-    values: npt.NDArray[Any], declared: tuple[float, float] | None, name: str, different: int = 0
+    values: npt.NDArray[Any],
+    declared: tuple[float, float] | None,
+    name: str,
+    different: int = 0,
+    rows: Sequence[int] | None = None,
 ) -> Encoded:
     """A column of numbers ``(n,)`` of its own type by its declared range, or else by its least and greatest value.
 
-    ``different`` is how many different ones the file holds, where float64 may not have kept them apart.
+    ``different`` is how many different ones the file holds, where float64 may not have kept them apart; ``rows`` are
+    their numbers in the table, left out: from 1.
 
-    Raises Refused: infinite values, or most values outside the declared range.
+    Raises Refused: infinite values, most values outside the declared range, or numbers too long for their type.
     """
     numbers = values.astype(np.float64)
-    if not np.isfinite(numbers).all():
-        raise Refused(f"column {name!r} holds infinite values", remedy="repair or drop these rows", where=name)
+    _check_finite(numbers, name, range(1, len(numbers) + 1) if rows is None else rows)
     low, high = declared or (float(numbers.min()), float(numbers.max()))
     if not math.isfinite(high - low):
         reason = f"column {name!r} reaches from {low:g} to {high:g}, wider than a float can scale"
@@ -74,6 +80,7 @@ def encode_numbers(
             where="ranges",
         )
     clipped = np.clip(numbers, low, high)
+    _check_digits(clipped, values.dtype, high - low, name)
     scaled = ((clipped - low) / (high - low) if high > low else np.zeros_like(clipped)).astype(np.float32)
     _check_distinct(clipped, scaled, 0 if outside.any() else different, name)
     return Encoded(scaled[:, None], declared is None, declared, clipped=outside)
@@ -85,6 +92,30 @@ def _outside(values: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[n
         ends = np.array([low, high]).astype(values.dtype if values.dtype.kind == "f" else np.float64)
     outside: npt.NDArray[np.bool_] = (values < ends[0]) | (values > ends[1])
     return outside
+
+
+def _check_finite(numbers: npt.NDArray[np.float64], name: str, rows: Sequence[int]) -> None:
+    """Refuse numbers without bounds, by the first row: inf as text, 1e400, or the infinity of a typed file."""
+    if odd := np.flatnonzero(~np.isfinite(numbers)).tolist():
+        others = f", and {len(odd) - 1} more rows hold such" if odd[1:] else ""
+        raise Refused(
+            f"column {name!r} holds infinite values: row {rows[odd[0]]} has one (inf, or beyond 1.8e308){others}",
+            remedy="repair or drop these rows",
+            where=name,
+        )
+
+
+def _check_digits(numbers: npt.NDArray[np.float64], dtype: np.dtype[Any], reach: float, name: str) -> None:
+    """Refuse numbers so long that their float keeps them apart by steps of a thousandth of their range, or more."""
+    size = np.abs(numbers).max()
+    step = float(np.spacing(size.astype(dtype if dtype.kind == "f" else np.float64)))
+    if reach > 0 and step > _COARSE * reach:
+        raise Refused(
+            f"the numbers of column {name!r} are too long: near {size:g} a float counts in steps of {step:g}, and "
+            f"their range is {reach:g}",
+            remedy="subtract what they have in common, drop the column, or declare categories",
+            where=name,
+        )
 
 
 def _check_distinct(values: npt.NDArray[Any], scaled: npt.NDArray[np.float32], different: int, name: str) -> None:

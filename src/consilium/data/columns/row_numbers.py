@@ -3,10 +3,11 @@
     Unnamed: 0, __index_level_0__      pandas' own names for an index that was stored as a column
     id, patient_id, mrn, row           whole numbers, each once, under a name that suggests it
     patient_id, mrn, subject, surname  text or numbers, once or often: whose several records are in training and in test
+    20240131, 20240201                 dates, of which a day's difference is 1 or 70: noted
 
-All are refused.  Whole numbers that are all different and run with the file's order are noted, whatever their name:
-they may be a measurement by which the file was sorted.  Of arrays, which are scaled already, features that rise by the
-same step from record to record are.
+The others are refused.  Whole numbers that are all different and run with the file's order are noted, whatever their
+name: they may be a measurement by which the file was sorted.  Of arrays, which are scaled already, features that rise
+by the same step from record to record are.
 """
 
 from __future__ import annotations
@@ -75,13 +76,22 @@ def check_person_name(name: str, *, patients: bool) -> None:
 
 
 def row_number_note(values: npt.NDArray[Any], name: str) -> str:
-    """The complaint about feature ``name`` with numbers ``(n,)``, in the file's order; empty if they number no rows.
+    """The complaint about feature ``name`` with numbers ``(n,)``, in the file's order: they number rows, or are dates.
+
+    Empty if they are neither.
 
     Refused: whole numbers that are all different under the name of an id.
 
     Raises Refused: different whole numbers under the name of an id.
     """
-    if len(values) < _FEW or not bool((np.floor(values) == values).all()) or len(np.unique(values)) < len(values):
+    if len(values) < _FEW or not bool((np.floor(values) == values).all()):
+        return ""
+    if _are_dates(values):
+        return (
+            f"column {name!r} holds whole numbers that can all be read as dates (such as 20240131): as numbers the "
+            "days around the end of a month lie as far apart as months; turn them into a number such as an age"
+        )
+    if len(np.unique(values)) < len(values):
         return ""
     if _names_ids(name):
         raise Refused(
@@ -130,6 +140,16 @@ def _names_ids(name: str) -> bool:
 def _names_people(name: str) -> bool:
     """patient_id, MRN, subject, case no, last name: but not device_id, visit no, drug_name, persons_in_household."""
     return bool(_OF_PEOPLE.fullmatch("_".join(word.casefold() for word in _WORDS.findall(name))))
+
+
+def _are_dates(values: npt.NDArray[Any]) -> bool:
+    """Whether whole numbers ``(n,)``, several different ones, are all yyyymmdd or all yyyymm of 1900 to 2099."""
+    months, days = values % 100, np.ones_like(values)
+    years = values // 100
+    if values.min() > 10**7:
+        months, days, years = values // 100 % 100, values % 100, values // 10_000
+    fits = (years >= 1900) & (years < 2100) & (months >= 1) & (months <= 12) & (days >= 1) & (days <= 31)
+    return bool(fits.all()) and len(np.unique(values)) >= _FEW
 
 
 def _runs_in_order(values: npt.NDArray[Any]) -> bool:

@@ -19,7 +19,9 @@ from torch import Tensor
 from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.records import Omission
 from consilium.data.checks.omissions import first
+from consilium.data.pictures.picture import STEPS, raw_mode, whole_files
 from consilium.data.pictures.picture_tree import FORMATS
+from consilium.data.pictures.whole_pictures import check_all_pixels
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -89,7 +91,7 @@ def _read(file: Path, picture_file: Path, size: int, max_pixels: int) -> npt.NDA
     from PIL import Image, ImageOps
 
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings(action="ignore"), whole_files():
             with Image.open(file, formats=("PNG",)) as picture:
                 if picture.mode not in _MODES or getattr(picture, "n_frames", 1) > 1:
                     reason = f"{file} is of mode {picture.mode}, and a mask has one number of 8 bits a pixel"
@@ -98,7 +100,10 @@ def _read(file: Path, picture_file: Path, size: int, max_pixels: int) -> npt.NDA
                     raise Refused(f"{file} has more than max-pixels = {max_pixels}", where="max-pixels")
                 picture.verify()
             with Image.open(file, formats=("PNG",)) as picture:
+                raw = raw_mode(picture)
                 _check_shape(picture, file, picture_file)
+                check_all_pixels(picture, file)
+                _check_depth(picture, raw, file)
                 upright = ImageOps.exif_transpose(picture)
                 numbers = upright.convert("L") if upright.mode == "1" else upright
                 return np.asarray(numbers.resize((size, size), Image.Resampling.NEAREST))
@@ -107,6 +112,16 @@ def _read(file: Path, picture_file: Path, size: int, max_pixels: int) -> npt.NDA
     except Exception as error:  # decoders raise many types on untrusted bytes
         reason = f"{file} cannot be read as a mask: {error}"
         raise Refused(reason, remedy="repair or remove it", where="masks") from error
+
+
+def _check_depth(picture: Picture, raw: str, file: Path) -> None:
+    """Refuse grey of 2 or 4 bits that holds more than black and white: widened to 8 bits, 1 would be 85 or 17."""
+    if raw in STEPS and not set(np.unique(np.asarray(picture)).tolist()) <= {0, 255}:
+        raise Refused(
+            f"{file} is grey of {raw[-1]} bits, and a decoder widens its numbers to 8: 1 becomes {STEPS[raw]}",
+            remedy="store it as grey of 8 bits or as a palette, so that its numbers are those of the labels",
+            where="masks",
+        )
 
 
 def _check_shape(mask: Picture, file: Path, picture_file: Path) -> None:

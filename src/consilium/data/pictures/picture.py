@@ -17,13 +17,14 @@ import numpy.typing as npt
 
 from consilium.core.errors import ConsiliumError, MissingExtra, Refused
 from consilium.data.pictures.picture_tree import FORMATS
+from consilium.data.pictures.whole_pictures import check_all_pixels
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
-__all__ = ["read_picture"]
+__all__ = ["STEPS", "raw_mode", "read_picture", "whole_files"]
 
-_STEP = {"L;2": 85, "L;4": 17}
+STEPS = {"L;2": 85, "L;4": 17}
 """Grey of 2 and 4 bits, as Pillow names it, and the factor that makes it 8 bits."""
 
 
@@ -37,12 +38,13 @@ def read_picture(file: Path, size: int, channels: int, max_pixels: int) -> npt.N
     except ImportError as error:
         raise MissingExtra("image-folder needs Pillow", remedy="pip install consilium[images]") from error
     try:
-        with warnings.catch_warnings(action="ignore"), _whole_files():
+        with warnings.catch_warnings(action="ignore"), whole_files():
             with Image.open(file, formats=FORMATS) as picture:
                 _check_size(picture, max_pixels, file)
                 picture.verify()  # PNG: the check sum of every chunk, which decoding skips; it leaves the file unusable
             with Image.open(file, formats=FORMATS) as picture:
                 _check_meaning(picture, file)
+                check_all_pixels(picture, file)
                 upright = ImageOps.exif_transpose(picture).convert("L" if channels == 1 else "RGB")
                 return np.asarray(upright.resize((size, size), Image.Resampling.BILINEAR))
     except ConsiliumError:
@@ -52,7 +54,7 @@ def read_picture(file: Path, size: int, channels: int, max_pixels: int) -> npt.N
 
 
 @contextmanager
-def _whole_files() -> Iterator[None]:
+def whole_files() -> Iterator[None]:
     """A file that ends early is an error, whatever another package has set in Pillow."""
     from PIL import ImageFile
 
@@ -74,7 +76,7 @@ def _check_size(picture: ImageFile, max_pixels: int, file: Path) -> None:
 
 def _check_meaning(picture: ImageFile, file: Path) -> None:
     """Refuse what Pillow would read as 8 bits of one frame and one colour space by leaving something out."""
-    raw, mode = _raw_mode(picture), picture.mode
+    raw, mode = raw_mode(picture), picture.mode
     if mode.startswith(("I", "F")) or ";16" in raw:
         raise Refused(
             f"{file} has more than 8 bits a pixel (mode {mode if mode[0] in 'IF' else raw})",
@@ -92,7 +94,7 @@ def _check_meaning(picture: ImageFile, file: Path) -> None:
         )
 
 
-def _raw_mode(picture: ImageFile) -> str:
+def raw_mode(picture: ImageFile) -> str:
     """How the file packs a pixel (``RGB;16B``): the mode does not show it for 16-bit colour."""
     packed = picture.tile[0].args if picture.tile else ""
     return packed if isinstance(packed, str) else str((packed or ("",))[0])
@@ -101,7 +103,7 @@ def _raw_mode(picture: ImageFile) -> str:
 def _least_opaque(picture: ImageFile, raw: str) -> float:
     """The least alpha of any pixel, 255 where all are opaque."""
     key = picture.info.get("transparency")
-    if isinstance(key, int) and raw in _STEP:  # Pillow widens the pixels of 2 and 4 bits to 8 and not this grey value
-        picture.info["transparency"] = key * _STEP[raw]
+    if isinstance(key, int) and raw in STEPS:  # Pillow widens the pixels of 2 and 4 bits to 8 and not this grey value
+        picture.info["transparency"] = key * STEPS[raw]
     low, _ = picture.convert("RGBA").getchannel("A").getextrema()
     return low if isinstance(low, int | float) else min(low)  # of one band these are numbers

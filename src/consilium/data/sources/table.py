@@ -359,7 +359,7 @@ class Table(Source):
         patients = self.patient is not None
         if values is not None:
             whole = values if constant is None else filled(values, gap, constant, name)
-            encoded = encode_numbers(whole, declared, name, known[name].nunique())
+            encoded = encode_numbers(whole, declared, name, known[name].nunique(), frame.index)
             encoded = replace(encoded, note=row_number_note(whole, name))
             check_person_name(name, patients=patients)
             return encoded

@@ -29,6 +29,7 @@ from torch.nn import functional as F
 
 from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.random import Stream, scoped
+from consilium.learn.standardised import StandardisedConv2d
 
 __all__ = ["embedded", "is_quantised", "quantise", "weighted"]
 
@@ -44,10 +45,13 @@ _FLOAT_MODULES: tuple[type[nn.Module], ...] = (
     *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
 )
 _FLOAT_FUNCTIONS: tuple[Callable[..., Tensor], ...] = (
+    # Weights that forward makes or hands over are packed where nothing stores them: another model would be loaded.
+    *(F.linear, F.conv1d, F.conv2d, F.conv3d),
     *(F.instance_norm, F.group_norm, F.prelu),
     *(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
 )
-"""What stays in float between int8 layers: torch's int8 kernels of it are wrong (measured, torch 2.13)."""
+"""What stays in float between int8 layers: torch's int8 kernels of it are wrong (measured, torch 2.13), or its weights
+belong to no layer."""
 _MOST_CALLS = 8
 """Of one layer in one pass, for which the range of each is searched; for more the extremes are taken."""
 _NO_TRACES = "do_not_emit_stack_traces"
@@ -152,7 +156,7 @@ def _traced(module: nn.Module, example: Tensor) -> GraphModule:
     for kind in float_targets:
         mapping.set_object_type(kind, None)
     try:
-        graph: GraphModule = quantize_fx.prepare_fx(copy.deepcopy(module).eval(), mapping, (example,))
+        graph: GraphModule = quantize_fx.prepare_fx(_with_plain_layers(module), mapping, (example,))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # torch.fx runs the user's code: any exception is possible
@@ -165,6 +169,15 @@ def _traced(module: nn.Module, example: Tensor) -> GraphModule:
             raise _no_kernel(node.target.__name__)
     _keep_in_float(graph)
     return graph
+
+
+def _with_plain_layers(module: nn.Module) -> nn.Module:
+    """A copy of ``module`` in evaluation whose standardised convolutions are ordinary ones, which int8 stores."""
+    module = copy.deepcopy(module).eval()
+    for path, layer in list(module.named_modules(remove_duplicate=False)):
+        if path and isinstance(layer, StandardisedConv2d):
+            module.set_submodule(path, layer.plain())
+    return module
 
 
 def _keep_in_float(graph: GraphModule) -> None:
@@ -209,10 +222,20 @@ def _observe_extremes(prepared: GraphModule) -> None:
 def _converted(prepared: GraphModule) -> nn.Module:
     from torch.ao.quantization import quantize_fx
 
-    graph: nn.Module = quantize_fx.convert_fx(prepared)
+    graph: GraphModule = quantize_fx.convert_fx(prepared)
+    for node in graph.graph.nodes:
+        if node.op == "get_attr" and isinstance(_attribute(graph, str(node.target)), torch.ScriptObject):
+            raise Refused(
+                f"the weights of {next(iter(node.users)).target} belong to no layer, and would not be stored",
+                remedy="use nn.Linear, nn.Conv2d and the like in place of functions, or leave out static-int8",
+            )
     if not is_quantised(graph):
         raise Refused("the model has no layer that int8 could store", remedy="leave out static-int8")
     return graph
+
+
+def _attribute(graph: nn.Module, path: str) -> object:
+    return functools.reduce(getattr, path.split("."), graph)
 
 
 def _reference(prepared: GraphModule) -> nn.Module:

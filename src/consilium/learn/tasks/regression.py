@@ -29,6 +29,8 @@ from ._answers import accuracy, no_figures
 __all__ = ["Regression"]
 
 _STRATA = 5
+_STEP, _COARSE = 2.0**-23, 1e-3
+"""The step of float32 as a share of a number, and the largest that is borne, as a share of the range."""
 _NARROW = 0.01
 """Labels that reach over less of the declared range are hardly told apart."""
 _CONSTANT = 1e-3
@@ -59,6 +61,9 @@ class Regression(Task):
     def __post_init__(self) -> None:
         check(self.low < self.high, "high", self.high, f"a number above low = {self.low:g}")
         span = self.high - self.low
+        size = max(abs(self.low), abs(self.high))
+        check(size * _STEP <= _COARSE * span, "high", self.high, f"a range that is wide for numbers of {size:g}: in "
+              f"float32 they count in steps of {size * _STEP:.2g}; subtract a constant from the labels")  # fmt: skip
         check(0 < self.tolerance < span, "tolerance", self.tolerance, f"more than 0, less than high - low = {span:g}")
 
     def answer_shape(self, labels: int, inputs: tuple[int, ...]) -> tuple[int, ...]:

@@ -37,6 +37,8 @@ from ._answers import accuracy, no_figures
 __all__ = ["Survival"]
 
 _COLLAPSED = 1e-3
+_STEP, _COARSE = 2.0**-23, 1e-3
+"""The step of float32 as a share of a number, and the largest that is borne, as a share of an interval."""
 _MOST = 0.95
 """So many of the times in one interval are hardly told apart."""
 
@@ -62,6 +64,9 @@ class Survival(Task):
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in zip((0.0, *self.cuts), self.cuts, strict=False))
         check(len(self.cuts) >= 2 and rising, "cuts", list(self.cuts), "two or more times above 0, each above the last")
+        apart = all(_COARSE * (b - a) >= _STEP * b for a, b in zip((0.0, *self.cuts), self.cuts, strict=False))
+        check(apart, "cuts", list(self.cuts), "cuts further apart, or times from another day on: float32 counts these "
+              f"in steps of {_STEP * self.cuts[-1]:.2g}")  # fmt: skip
         check(self.horizon in self.cuts, "horizon", self.horizon, f"one of the cuts {list(self.cuts)}")
 
     @cached_property
