@@ -174,7 +174,7 @@ class Folder:
         return sorted({c.by for c in self.cells} - {"none"})
 
     def pairs(self, axis, label):
-        if axis == "infection":
+        if axis == "infected":
             return [((1, c), (-1, *self._same(c, by="none"))) for c in self.cells if c.by == label]
         first = self.top["axes"][axis][0]
         chosen = [c for c in self.cells if c.by == "none" and c.choices[axis] == label]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from consilium.core.count_words import count_words
 from consilium.report.analyse.acceptance import acceptance_view
 from consilium.report.analyse.columns import columns, score_column
 from consilium.report.analyse.effects import Effect
@@ -21,7 +22,7 @@ from .effect_sentences import choice_sentences, infection_sentences
 from .leak_sentences import audit_sentences, membership_sentences
 from .sentence import Sentence
 from .unskilled_sentences import unskilled_sentences
-from .wording import count_words, figure_words, join_words
+from .wording import figure_words, join_words
 
 __all__ = ["answer"]
 
@@ -68,7 +69,7 @@ def _level(study: StudyRecord, every: Sequence[Row]) -> list[Sentence]:
     text = f"{who} {join_words(parts) or 'has no figure'}.{seeds}"
     if row.collapsed:
         text += " It answers nearly all records alike (collapsed), so what it withstands means nothing."
-    return [Sentence("level", text)]
+    return [Sentence("baseline", text)]
 
 
 def _score(study: StudyRecord, row: Row) -> str:

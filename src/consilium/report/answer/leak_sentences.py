@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from consilium.core.count_words import count_words
 from consilium.report.analyse.audits import audits
 from consilium.report.analyse.columns import TableColumn, columns
 from consilium.report.analyse.summary import Figure, Row, inverted
@@ -15,7 +16,7 @@ from consilium.report.load.numbers import number
 from consilium.report.load.records import StudyRecord
 
 from .sentence import Sentence
-from .wording import count_words, figure_words, join_words
+from .wording import figure_words, join_words
 
 __all__ = ["audit_sentences", "membership_sentences"]
 

@@ -22,6 +22,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from consilium.core.count_words import count_words
 from consilium.core.files import replace
 from consilium.core.rounding import round_down
 from consilium.report.analyse.acceptance import acceptance_view
@@ -69,7 +70,13 @@ def _render(study: StudyRecord, *, share: bool) -> str:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": number, "pretty": _pretty, "round_down": round_down, "laws": linked_laws}
+    environment.filters |= {
+        "number": number,
+        "pretty": _pretty,
+        "round_down": round_down,
+        "counted": count_words,
+        "laws": linked_laws,
+    }
     environment.filters["groupby_order"] = _spans
     environment.globals |= {"interval": interval, "inverted_at": inverted}
     return environment.get_template("page.html.j2").render(_context(study, share=share))
@@ -226,7 +233,7 @@ def _seals(study: StudyRecord) -> str:
     """How many cells have valid seals, how many cannot be verified, and how many were changed."""
     done = [cell for cell in study.evidence if cell.written]
     changed, unsealed = sum(bool(cell.altered) for cell in done), sum(bool(cell.unsealed) for cell in done)
-    parts = [f"{len(done) - changed - unsealed} of {len(done)} cells as they were written"]
+    parts = [f"{len(done) - changed - unsealed} of {count_words(len(done), 'cell')} as they were written"]
     parts += [f"{changed} changed since"] if changed else []
     parts += [f"{unsealed} not sealed (written before there were seals)"] if unsealed else []
     return ", ".join(parts) if done else ""
