@@ -33,7 +33,10 @@ _NAMED = 4
 def answer(study: StudyRecord, every: Sequence[Row], shown: Sequence[Effect]) -> tuple[Sentence, ...]:
     """What ``study`` found, from its ``rows`` and ``effects``; never empty."""
     if not any(cell.judged for cell in study.evidence):
-        return (Sentence("no answer", "No model was judged, so nothing can be said yet."), *_missing(study, every))
+        return (
+            Sentence("no answer", "No model was judged, so nothing can be said yet.", warning=True),
+            *_missing(study, every),
+        )
     sentences = (
         *_accepted(study),
         *unskilled_sentences(study, every),
@@ -53,7 +56,7 @@ def _accepted(study: StudyRecord) -> list[Sentence]:
         return []
     verdicts = dict.fromkeys(line.verdict for line in view.lines)
     counts = [f"{sum(line.verdict == verdict for line in view.lines)} {verdict}" for verdict in verdicts]
-    return [Sentence("accept", f"Of {count_words(len(view.lines), 'verdict')}: {join_words(counts)}.")]
+    return [Sentence("accept", f"Of {count_words(len(view.lines), 'verdict')}: {join_words(counts)}.", warning=True)]
 
 
 def _level(study: StudyRecord, every: Sequence[Row]) -> list[Sentence]:

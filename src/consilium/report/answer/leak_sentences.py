@@ -58,7 +58,7 @@ def audit_sentences(study: StudyRecord) -> tuple[Sentence, ...]:
     beside = f"{bound}, beside a claim of {number(largest.claimed, 'epsilon')}"
     broken, of = sum(audit.exceeded for audit in claimed), count_words(len(claimed), "audited claim")
     text = f"{broken} of {of} broken" if broken else f"None of {of} is broken, which proves none"
-    return (Sentence("audit", f"{text}: {beside}."),)
+    return (Sentence("audit", f"{text}: {beside}.", warning=broken > 0),)
 
 
 def _above(case: _Case) -> bool:

@@ -35,6 +35,7 @@ from consilium.report.analyse.matrix_columns import main_columns, other_columns
 from consilium.report.analyse.roc import rocs
 from consilium.report.analyse.summary import Row, inverted, majority_rate, rows
 from consilium.report.answer.compose import answer
+from consilium.report.answer.first_screen import first_screen
 from consilium.report.load.numbers import interval, number
 from consilium.report.load.read import read_study
 from consilium.report.load.records import StudyRecord
@@ -87,6 +88,7 @@ def _context(study: StudyRecord, *, share: bool) -> Mapping[str, object]:
     codes = {row.arm.name: row.code for row in every}
     views = cell_views(study, codes, share=share)
     lines, shown, cards = traffic(study, every), effects(study), highlights(study, every)
+    at_once, folded = first_screen(answer(study, every, shown))
     script, plotly = _source("page.js"), get_plotlyjs().replace("\r\n", "\n")
     return {
         "study": study,
@@ -95,7 +97,8 @@ def _context(study: StudyRecord, *, share: bool) -> Mapping[str, object]:
         "right_answer": right_answer(study),
         "statement": privacy_statement(study),
         "claimed": any(cell.judged and cell.privacy.epsilon is not None for cell in study.evidence),
-        "answer": answer(study, every, shown),
+        "answer": at_once,
+        "folded": folded,
         "crowned": [card for card in cards if card.crowned],
         "uncrowned": [card for card in cards if not card.crowned],
         "accepted": acceptance_view(study),
