@@ -30,7 +30,7 @@ def test_the_quickstart_has_four_and_folds_the_rest(one_seed):
     ("given", "expected"),
     [
         (("baseline", *CHOICES, "membership", "infected"), (*CHOICES, "membership")),
-        (("baseline", "privacy", "membership", "infected", "missing"), ("baseline", "privacy", "membership", "infected")),
+        (("baseline", "privacy", "membership", "audit", "missing"), ("baseline", "privacy", "membership", "audit")),
         (("baseline", "membership"), ("baseline", "membership")),
         (("baseline", "choices", "choices", "audit", "missing"), ("baseline", "choices", "choices", "audit")),
     ],

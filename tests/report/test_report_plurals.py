@@ -12,8 +12,8 @@ from consilium.study.progress.outcome import Outcome
 from consilium.study.run.plan_table import plan_lines
 
 WRONG = re.compile(
-    r"(?<!\.)\b1 (?:(?!of\b)\w+ )?(arms|audits|attacks|cells|claims|classes|lines|models|pairs|records|rounds|seeds|shadows"
-    r"|sites|thresholds|trainings|values)\b"
+    r"(?<!\.)\b1 (?:(?!of\b)\w+ )?(arms|audits|attacks|cells|claims|classes|lines|models|pairs|records|rounds|seeds"
+    r"|shadows|sites|thresholds|trainings|values)\b"
 )
 
 

@@ -24,7 +24,10 @@ from .summary import unskilled_pairs
 
 __all__ = ["Change", "Effect", "changed", "effects", "less_noise", "readings", "unpaired"]
 
-_SHOWN = ("accuracy", "balanced_accuracy", "worst_case", "mia_advantage", "bytes", "latency_ratio")
+_SHOWN = (
+    *("accuracy", "balanced_accuracy", "macro_auroc", "dice", "r2", "c_index"),
+    *("worst_case", "mia_advantage", "bytes", "latency_ratio"),
+)
 _Pair = tuple[CellRecord, CellRecord]
 
 
