@@ -19,9 +19,9 @@ _LAST = ("baseline", "infected", "audit", "missing")
 def first_screen(sentences: Sequence[Sentence]) -> tuple[tuple[Sentence, ...], tuple[Sentence, ...]]:
     """The sentences that are shown at once, and those that are folded, each in the order of the answer."""
     ranked = sorted(sentences, key=_rank)
-    chosen = {id(sentence) for sentence in ranked[:_MOST]}
-    shown = tuple(sentence for sentence in sentences if id(sentence) in chosen)
-    return shown, tuple(sentence for sentence in sentences if id(sentence) not in chosen)
+    first = {id(sentence) for sentence in ranked[:_MOST]}
+    shown = tuple(sentence for sentence in sentences if id(sentence) in first)
+    return shown, tuple(sentence for sentence in sentences if id(sentence) not in first)
 
 
 def _rank(sentence: Sentence) -> int:
