@@ -288,3 +288,14 @@ def test_a_frame_and_a_series_are_refused_without_their_values(tmp_path):
     with pytest.raises(Refused, match=r"it is a tuple of DataFrame, Series.*\"frame\": df") as caught:
         study(data=(pd.DataFrame({"a": [0.961]}), pd.Series([0.961]))).plan(out=tmp_path)
     assert "\n" not in str(caught.value) and "0.961" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("value", "words"), [("0.7", "the DataFrame has no rows"), ("1e9", "row 2 has y = 1e+09")])
+def test_a_refusal_of_a_frame_names_no_stored_file(value, words, tmp_path):
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"age": [1.0, 2.0, 3.0], "y": [0.5, float(value), 0.2]})
+    task = {"kind": "regression", "low": 0, "high": 0.9, "tolerance": 0.1}
+    data = {"frame": frame if "row" in words.split() else frame.iloc[:0], "target": "y", "task": task}
+    with pytest.raises(Refused) as refusal:
+        study(data=data, model="logistic").plan(out=tmp_path)
+    assert "inputs/" not in str(refusal.value) and words in str(refusal.value)

@@ -39,11 +39,11 @@ def rows(path):
 def test_the_long_table_is_the_evidence(results):
     frame = results.table()
     assert list(frame.columns) == [
-        *("arm", "axis:seed", "seed", "infected", "measure", "value", "low", "high", "n", "chance")
+        *("arm", "axis:seed", "seed", "infected_by", "measure", "value", "low", "high", "n", "chance")
     ]
     for cell in results.cells:
         record = json.loads((cell.folder / "evidence.json").read_text())
-        own = frame[(frame.arm == cell.arm) & (frame.infected == cell.infected)].set_index("measure")
+        own = frame[(frame.arm == cell.arm) & (frame.infected_by == cell.infected_by)].set_index("measure")
         measures = {m["name"]: m for m in [*record["utility"], *record["cost"], *record["mediators"]]}
         found = record["findings"]
         measures |= {f"{m['name']}:fgsm": m for m in found["fgsm"]["measures"]}
@@ -56,7 +56,7 @@ def test_the_long_table_is_the_evidence(results):
 
 
 def test_the_long_table_and_the_file_agree(results):
-    frame = results.table().set_index(["arm", "infected", "measure"])
+    frame = results.table().set_index(["arm", "infected_by", "measure"])
     table = rows(results.folder / "table.csv")
     assert len(table) == 4 and {row["axis:seed"] for row in table} == {"none", "round-answer"}
     compared = 0
@@ -119,10 +119,10 @@ def test_the_notebook_table_is_escaped_and_has_every_arm(results, folder, inject
 def test_a_study_in_trouble_has_a_frame(folder):
     results = Results.read(folder)
     frame = results.table()
-    judged = {(c.arm, c.seed, c.infected) for c in results.cells if c.evidence.judged}
-    assert set(zip(frame.arm, frame.seed, frame.infected, strict=True)) == judged
+    judged = {(c.arm, c.seed, c.infected_by) for c in results.cells if c.evidence.judged}
+    assert set(zip(frame.arm, frame.seed, frame.infected_by, strict=True)) == judged
     assert len(judged) < len(results.cells)
-    assert not frame.duplicated(["arm", "seed", "infected", "measure"]).any()
+    assert not frame.duplicated(["arm", "seed", "infected_by", "measure"]).any()
 
 
 def test_without_pandas_it_is_refused_by_name(results, monkeypatch):

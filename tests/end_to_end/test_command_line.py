@@ -37,7 +37,7 @@ def test_what_is_said_without_json(consilium_cli, tiny):
     assert "8 of 8 trainings to do, 16 models, 16 cells, 3 attacks on each" in plan.out
     assert "dp-sgd + static-int8" in plan.out and "6.514" in plan.out and "none (no DP)" in plan.out
     run = consilium_cli("run", tiny.file, "--out", tiny.folder.parent)
-    assert "trained nothing, 8 were done; ran 0 attacks, 48 were done" in run.out
+    assert "trained nothing, 8 done already; ran 0 attacks, 48 done already" in run.out
     assert f"report: {tiny.folder / 'report.html'}" in run.out
 
 

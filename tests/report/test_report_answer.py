@@ -80,17 +80,17 @@ def test_a_cost_is_said_only_beyond_the_interval(study, one_seed):
 
 def test_the_quickstart_is_answered(one_seed):
     text = sentences(one_seed)
-    topics = ["chance", "level", "privacy", "compression", "robustness", "membership", "infection", "missing"]
+    topics = ["chance", "baseline", "privacy", "compression", "robustness", "membership", "infected", "missing"]
     assert list(text) == topics, "and its collapsed arm is at chance"
     assert re.fullmatch(
         r"Without a defence the model has accuracy 0\.956 \(0\.\d+ to 0\.\d+, chance 0\.100\) on 360 test records and "
         r"at most 0\.\d+ \(.*\) under all 3 evasion attacks\.",
-        text["level"],
+        text["baseline"],
     )
     assert re.match(r"dp-sgd at ε = 7\.8 per example costs \d+\.\d points of accuracy \(", text["privacy"])
     assert text["privacy"].endswith("4 pairs, n = 360 (200 for membership advantage)."), "each has its own n"
     assert "makes the model 74 % smaller" in text["compression"]
-    assert "Arms with noise may look better infected" not in text["infection"], "here none does"
+    assert "Arms with noise may look better infected" not in text["infected"], "here none does"
 
 
 def test_a_signal_is_named_with_its_arm_and_nothing_found_is_no_proof(one_seed):
@@ -117,7 +117,7 @@ def test_one_arm_without_choices_has_its_level_and_no_effects(one_seed):
         evidence=tuple(c for c in one_seed.evidence if c.arm == "none" and c.infected_by == "none"),
     )
     text = sentences(alone)
-    assert list(text) == ["level", "membership"] and text["level"].startswith("The model has accuracy 0.956")
+    assert list(text) == ["baseline", "membership"] and text["baseline"].startswith("The model has accuracy 0.956")
     assert "in the model: " in text["membership"] or "in any of" not in text["membership"]
 
 
@@ -127,7 +127,7 @@ def test_what_failed_was_refused_or_collapsed_is_said(study):
         "3 of 32 models failed or are missing, 1 arm was refused and H (dp-sgd + static-int8 + adversarial-training) "
         "collapsed to nearly one answer and is not ranked under attack: the figures are of the others."
     )
-    assert "Means over 2 seeds." in text["level"]
+    assert "Means over 2 seeds." in text["baseline"]
 
 
 def test_an_unjudged_study_has_no_answer(study):
@@ -142,13 +142,13 @@ def test_an_undefined_figure_is_said_to_be(one_seed):
         for c in one_seed.evidence
     ]  # fmt: skip
     text = sentences(replace(one_seed, evidence=tuple(cells)))
-    assert "has no accuracy (answers are NaN)" in text["level"]
+    assert "has no accuracy (answers are NaN)" in text["baseline"]
 
 
 def test_a_task_is_read_by_its_own_figure_first(one_seed):
     cells = [replace(c, utility=(*c.utility, Measure("dice", 0.7, 0.6, 0.8, 0.1, 40))) for c in one_seed.evidence]
     text = sentences(replace(one_seed, evidence=tuple(cells)))
-    assert "reaches Dice 0.700 (0.600 to 0.800, chance 0.100), has accuracy" in text["level"]
+    assert "reaches Dice 0.700 (0.600 to 0.800, chance 0.100), has accuracy" in text["baseline"]
 
 
 def test_many_choices_are_counted(one_seed):
@@ -179,7 +179,7 @@ def test_an_audit_refutes_and_never_proves(one_seed, exceeded, words):
 
 def test_an_infection_that_seems_to_help_noisy_arms_is_explained(one_seed):
     column = next(c for c in changed(one_seed) if c.key == "accuracy")
-    helps = [Effect("infection", "adversarial-poisoning", {column.key: change(0.03, -0.01, 0.06)})]
-    (text,) = [one.text for one in answer(one_seed, rows(one_seed), helps) if one.topic == "infection"]
+    helps = [Effect("infected", "adversarial-poisoning", {column.key: change(0.03, -0.01, 0.06)})]
+    (text,) = [one.text for one in answer(one_seed, rows(one_seed), helps) if one.topic == "infected"]
     assert text.startswith("adversarial-poisoning has no measurable effect on accuracy (−1.0 to 6.0)")
     assert text.endswith("the corrupted site obeys no defence, so it adds none.")

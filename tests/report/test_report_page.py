@@ -87,7 +87,8 @@ def test_the_answer_comes_first_then_the_effects_then_the_claims(page):
     places = [page.index(text) for text in ('<section id="answer">', '<section id="effects">', 'id="statement"')]
     assert places == sorted(places) and places[-1] < page.index('<section id="matrix">')
     said = re.search(r'<dl class="answer">(.*?)</dl>', page, re.S)[1]
-    assert "points of accuracy" in said and "failed or are missing" in said
+    folded = re.search(r'id="more-findings">(.*?)</details>', page, re.S)[1]
+    assert "points of accuracy" in said and "failed or are missing" in folded
 
 
 def test_the_matrix_keeps_what_fits_and_the_rest_stands_below(study, page):

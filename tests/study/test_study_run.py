@@ -160,7 +160,7 @@ def test_a_second_call_trains_nothing_says_so_and_touches_nothing(tiny, consiliu
     assert done.json["attacks_run"] == 0 and done.json["attacks_reused"] == 48
     assert before == {p: (sha(p), p.stat().st_mtime_ns) for p in before}
     done = consilium_cli("run", tiny.file, "--out", out)
-    assert done.code == 0 and "trained nothing" in done.out and "8 were done" in done.out
+    assert done.code == 0 and "trained nothing" in done.out and "8 done already" in done.out
 
 
 def test_one_attack_more_runs_that_attack_alone(tiny, consilium_cli, tmp_path, tables, as_toml):

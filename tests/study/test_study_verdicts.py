@@ -174,7 +174,7 @@ class Folder:
         return sorted({c.by for c in self.cells} - {"none"})
 
     def pairs(self, axis, label):
-        if axis == "infection":
+        if axis == "infected":
             return [((1, c), (-1, *self._same(c, by="none"))) for c in self.cells if c.by == label]
         first = self.top["axes"][axis][0]
         chosen = [c for c in self.cells if c.by == "none" and c.choices[axis] == label]
@@ -343,4 +343,4 @@ def test_an_infected_model_without_evidence_is_no_model_without_harm(seeds, tmp_
     card = {card.title: card for card in highlights(study, rows(study))}["Infection hurts most"]
     assert card.figure == UNDETERMINED and f"{len(infected)} infected models" in card.text
     assert unpaired(study) == ((infected[0].infected_by, len(infected)),)
-    assert "the effect of the infection on them is undetermined" in write_page(folder).read_text()
+    assert "the effect of the corruption on them is undetermined" in write_page(folder).read_text()

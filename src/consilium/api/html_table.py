@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from html import escape
 
+from consilium.core.count_words import count_words
 from consilium.report.analyse.columns import TableColumn, columns
 from consilium.report.analyse.summary import Figure, Row, rows
 from consilium.report.load.numbers import interval, number
@@ -25,7 +26,7 @@ def html_table(study: StudyRecord) -> str:
     head = "".join(f'<th title="{escape(c.meaning)}">{escape(c.label)}</th>' for c in shown)
     body = "".join(_row(row, shown, infections=len(study.infections) > 1) for row in every[:_MOST])
     infected = "<th>infected by</th>" if len(study.infections) > 1 else ""
-    more = f"; {len(every) - _MOST} more rows are in table.csv" if len(every) > _MOST else ""
+    more = f"; {count_words(len(every) - _MOST, 'more row')} in table.csv" if len(every) > _MOST else ""
     seeds = f"mean over {len(study.seeds)} seeds" if len(study.seeds) > 1 else "one seed"
     return (
         f'<table><caption style="{_CAPTION}">{escape(study.name)}: {seeds}, 95 % intervals{more}</caption>'

@@ -1,6 +1,6 @@
 """Every figure of a study in long form: one row a figure, with the choice on each axis beside it.
 
-    arm   one column an axis   seed   infected   measure   value   low   high   n   chance
+    arm   one column an axis   seed   infected_by   measure   value   low   high   n   chance
 
 A measure is called as its column in ``table.csv`` where it has one (``accuracy``, ``worst_case``, ``mia_advantage``),
 and ``MEASURE:ATTACK`` where it is of one attack (``robust_accuracy:pgd``; of a membership attack ``mia_auc:lira``).
@@ -20,7 +20,7 @@ __all__ = ["FIGURE", "long_columns", "long_rows"]
 
 FIGURE = ("value", "low", "high", "n", "chance")
 """What a figure is made of."""
-_BEFORE, _AFTER = ("arm",), ("seed", "infected", "measure", *FIGURE)
+_BEFORE, _AFTER = ("arm",), ("seed", "infected_by", "measure", *FIGURE)
 
 
 def long_columns(study: StudyRecord) -> tuple[str, ...]:
@@ -34,7 +34,7 @@ def long_rows(study: StudyRecord) -> Iterator[dict[str, object]]:
     for cell in study.evidence:
         head: dict[str, object] = {"arm": cell.arm}
         head |= {column: cell.choices.get(axis, "") for axis, column in axes.items()}
-        head |= {"seed": cell.seed, "infected": cell.infected_by}
+        head |= {"seed": cell.seed, "infected_by": cell.infected_by}
         for name, measure in _figures(study, shown, cell).items() if cell.judged else ():
             yield {**head, "measure": name, **{part: getattr(measure, part) for part in FIGURE}}
 

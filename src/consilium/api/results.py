@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import nn
 
+from consilium.core.count_words import count_words
 from consilium.core.errors import MissingExtra, Refused
 from consilium.core.records import Records
 from consilium.report.load.read import read_study
@@ -45,7 +46,7 @@ class ResultCell:
     allow_code: bool = False
 
     def __repr__(self) -> str:
-        infected = "" if self.infected == "none" else f", infected by {self.infected}"
+        infected = "" if self.infected_by == "none" else f", infected by {self.infected_by}"
         return f"ResultCell({self.arm}, seed {self.seed}{infected}: {self.evidence.status})"
 
     @property
@@ -64,7 +65,7 @@ class ResultCell:
         return self.evidence.seed
 
     @property
-    def infected(self) -> str:
+    def infected_by(self) -> str:
         """The corruption inside its training, or "none"."""
         return self.evidence.infected_by
 
@@ -119,7 +120,7 @@ class Results:
         return tuple(ResultCell(cells / cell.digest, cell, self.allow_code) for cell in self.study.evidence)
 
     def table(self) -> Any:
-        """Every figure as a long pandas DataFrame: arm, a column an axis, seed, infected, measure, value, low, high,
+        """Every figure as a long pandas DataFrame: arm, a column an axis, seed, infected_by, measure, value, low, high,
         n, chance.
 
         ``low`` and ``high`` bound the value at 95 %, ``n`` counts what it was measured on; an undefined figure has no
@@ -159,4 +160,5 @@ def _counted(study: StudyRecord) -> str:
     ends = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     refusals = sum(arm.status == "refused" for arm in study.arms)
     refused = f", {refusals} refused" if refusals else ""
-    return f"{len(study.arms)} arms{refused}; {len(states)} cells{f' ({ends})' if ends else ''}"
+    counts = f"{count_words(len(study.arms), 'arm')}{refused}; {count_words(len(states), 'cell')}"
+    return f"{counts} ({ends})" if ends else counts

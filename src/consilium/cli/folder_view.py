@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..core.count_words import count_words
 from ..core.rounding import round_up
 from ..core.terminal import one_line
 from .output import print_tables, text
@@ -51,7 +52,9 @@ def print_cell(folder: Path) -> bool:
 
 def _study_lines(study: StudyRecord) -> Iterator[str]:
     counts = Counter(cell.status for cell in study.evidence)
-    yield f"{len(study.evidence)} cells: " + ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    yield f"{count_words(len(study.evidence), 'cell')}: " + ", ".join(
+        f"{count} {status}" for status, count in sorted(counts.items())
+    )
     for cell in study.evidence:
         if not cell.ok:
             yield f"{cell.status}: {_name(cell)}: {cell.error or cell.altered or 'no evidence'}"

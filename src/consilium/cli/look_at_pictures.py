@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..core.count_words import count_words
 from ..core.errors import Refused
 from ..data.files.split_names import split_named
 from ..data.pictures.hidden_files import is_hidden, is_system_file
@@ -21,7 +22,7 @@ def picture_data(folder: Path) -> DataTable:
     classes = _classes(folder)
     if len(classes) < 2:
         remedy = "give a folder with one folder of .png or .jpg pictures for each class"
-        raise Refused(f"{folder} has {len(classes)} folders with pictures", remedy=remedy)
+        raise Refused(f"{folder} has {count_words(len(classes), 'folder')} with pictures", remedy=remedy)
     return DataTable(
         kind="image-folder",
         lines=(

@@ -17,10 +17,11 @@ from .files import replace, unwritten
 from .plain import Json
 from .seal import file_digest
 
-__all__ = ["input_place", "shared_name", "stored_input", "write_input"]
+__all__ = ["input_place", "shared_name", "shown_input", "stored_input", "write_input"]
 
 _FOLDER = "inputs"
-_NAME = re.compile(rf"(?:.*/)?({_FOLDER}/([0-9a-f]{{64}})\.(?:npz|csv|safetensors))")
+_NAME = re.compile(rf"(?:.*/)?({_FOLDER}/([0-9a-f]{{64}})\.(npz|csv|safetensors))")
+_OBJECTS = {"npz": "the arrays", "csv": "the DataFrame", "safetensors": "the module"}
 
 
 def write_input(folder: Path, data: bytes, suffix: str) -> str:
@@ -57,6 +58,12 @@ def stored_input(path: str, folders: Sequence[Path]) -> str:
 def input_place(path: str) -> str:
     """How a refusal names the file at ``path``: not at all, if it holds objects, which stand in the study itself."""
     return "" if _NAME.fullmatch(path) else path
+
+
+def shown_input(path: str | Path) -> str:
+    """What a sentence calls the file at ``path``: the object that it holds, or the file itself."""
+    match = _NAME.fullmatch(str(path))
+    return _OBJECTS[match[3]] if match else str(path)
 
 
 def shared_name(path: Json) -> Json:

@@ -113,6 +113,13 @@ class Task(Entry, ABC):
         A NaN leaves them undefined with the reason.
         """
 
+    def stored(self, answers: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """What is stored of each record ``(n, ...)``, so that the ``score`` of two models can be compared on them.
+
+        Nothing where the verdict is enough, or the task has no such figure.
+        """
+        return {}
+
     @abstractmethod
     def is_collapsed(self, answers: Tensor) -> bool:
         """Whether nearly all answers are the same (LAWS 19), or any is NaN."""

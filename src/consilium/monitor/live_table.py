@@ -18,6 +18,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from consilium.core.count_words import count_words
+
 from .epsilon_tracker import EpsilonSpent
 from .eta import Pace
 from .round_summary import SiteRow, attendance, bytes_line, figure, round_line, site_rows
@@ -172,7 +174,7 @@ def _quantiles(rows: Sequence[SiteRow]) -> list[SiteRow]:
     accuracies = [row.accuracy for row in rows if row.accuracy is not None]
     named = (
         ("10 % below", 0.1, ""),
-        ("median", 0.5, f"of {len(accuracies)} sites with figures"),
+        ("median", 0.5, f"of {count_words(len(accuracies), 'site')} with figures"),
         ("10 % above", 0.9, ""),
     )
     return [SiteRow(name, 0, _quantile(accuracies, share), None, of) for name, share, of in named]

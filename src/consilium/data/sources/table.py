@@ -19,21 +19,22 @@ from torch import Tensor
 
 from consilium.core.attribute import Attribute
 from consilium.core.catalogue import nearest
+from consilium.core.count_words import count_words
 from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.inputs import Inputs
 from consilium.core.records import Omission, Records
+from consilium.core.stored_input import shown_input
 from consilium.core.task import Task
 from consilium.data.columns.answer_columns import AnswerColumns, check_rows, task_answers
 from consilium.data.columns.attribute_columns import attribute_of
 from consilium.data.columns.attribute_copies import attribute_copies
-from consilium.data.columns.cells import numbers, plain_words
+from consilium.data.columns.cells import plain_words
 from consilium.data.columns.classes import check_class_groups, grouped, words_of_classes
 from consilium.data.columns.encoding import Encoded, check_classes, check_no_marks, encode_numbers, encode_words
 from consilium.data.columns.roles import check_attributes, check_roles
 from consilium.data.columns.row_numbers import check_index_name, check_person_name, row_number_note
 from consilium.data.columns.spelling import check_words, plain_text
-from consilium.data.columns.thousands import check_thousands
 from consilium.data.columns.types import check_types, text_columns
 from consilium.data.dataset import Dataset
 from consilium.data.files.arrays import numbered
@@ -57,6 +58,7 @@ from consilium.data.tables.gaps import (
     word_of,
 )
 from consilium.data.tables.header import check_first_record, check_header
+from consilium.data.tables.numeric_columns import numeric_values
 from consilium.data.tables.preparation_notes import clipped_values, preparation_notes
 
 __all__ = ["Table"]
@@ -257,7 +259,7 @@ class Table(Source):
         """The labels, their names, and whether these are declared."""
         if task is not None:
             texts = {name: column_words(frame, name) for name in names}
-            answers = task_answers(task, texts, frame.index, self._listed, self.decimal, str(file))
+            answers = task_answers(task, texts, frame.index, self._listed, self.decimal, shown_input(file))
             check_rows(task, answers, names, frame.index)
             return answers, tuple(names), True
         name, listed = names[0], self._listed
@@ -292,7 +294,8 @@ class Table(Source):
         for knob, name in (("site", self.site), ("patient", self.patient)):
             if name is not None and gaps[name].any():
                 rows = frame.index[gaps[name]]
-                reason = f"the {knob} is missing in {len(rows)} rows of column {name!r}, such as row {rows[0]}"
+                missing = count_words(len(rows), "row")
+                reason = f"the {knob} is missing in {missing} of column {name!r}, such as row {rows[0]}"
                 raise Refused(reason, remedy="name it there, or take these rows out of the file", where=knob)
         fill, unread = self.fill or {}, set(self.attributes) - set(self.also_inputs)
 
@@ -355,7 +358,7 @@ class Table(Source):
         constant = (self.fill or {}).get(name)
         known = frame if constant is None else frame[~gap]
         check_index_name(name)
-        values = None if listed is not None else self._numbers(known, name, declared)
+        values = None if listed is not None else numeric_values(known, name, declared, self.decimal)
         patients = self.patient is not None
         if values is not None:
             whole = values if constant is None else filled(values, gap, constant, name)
@@ -380,20 +383,11 @@ class Table(Source):
     def _holds_numbers(self, frame: Any, name: str) -> bool:
         """Whether column ``name`` is one of numbers, as far as can be told of what may be refused later."""
         try:
-            return name not in self._listed and self._numbers(frame, name, self._declared(name)) is not None
+            return (
+                name not in self._listed and numeric_values(frame, name, self._declared(name), self.decimal) is not None
+            )
         except Refused:
             return True
-
-    def _numbers(self, frame: Any, name: str, declared: tuple[float, float] | None) -> npt.NDArray[Any] | None:
-        from pandas.api.types import is_numeric_dtype
-
-        if is_numeric_dtype(frame[name]):
-            return np.asarray(frame[name].to_numpy(dtype=None if frame[name].dtype.kind == "f" else np.float64))
-        texts = column_words(frame, name)
-        values = numbers(texts, frame.index, name, declared=declared is not None, decimal=self.decimal)
-        if values is not None:
-            check_thousands(texts, frame.index, name, declared, self.decimal)
-        return values
 
 
 def _plain_all(words: tuple[str, ...]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from consilium.core.errors import Refused
+from consilium.core.stored_input import shown_input
 from consilium.data.columns.spelling import plain_text
 
 __all__ = ["read_csv"]
@@ -47,11 +48,11 @@ def read_csv(file: Path, columns: tuple[str, ...] | None, separator: str) -> tup
         _check_row(file, at, fields, rows)
         rows.append([plain_text(field) for field in fields])
     if not rows:
-        raise Refused(f"{file} cannot be read as a table: it is empty", remedy="give a table with records")
+        raise Refused(f"{shown_input(file)} cannot be read as a table: it is empty", remedy="give a table with records")
     names = list(columns) if columns is not None else rows.pop(0)
     if rows and len(names) != len(rows[0]):
         raise Refused(
-            f"{file} has {len(rows[0])} columns, and {len(names)} names stand for them",
+            f"{shown_input(file)} has {len(rows[0])} columns, and {len(names)} names stand for them",
             remedy=_other_separator(lines, separator) or "name every column once, in their order",
             where="columns",
         )
@@ -69,7 +70,7 @@ def _lines(file: Path, blanks: str) -> _Lines:
         text = stored.read().decode("utf-8-sig")
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        reason = f"{file} cannot be read as a table: line {line} holds a NUL byte"
+        reason = f"{shown_input(file)} cannot be read as a table: line {line} holds a NUL byte"
         raise Refused(reason, remedy="export it again as text (UTF-8)")
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return [(number, line + "\n") for number, line in enumerate(lines, 1) if line.strip(blanks)]
@@ -88,11 +89,11 @@ def _check_first(file: Path, lines: _Lines, fields: list[str], separator: str) -
     excel = _EXCEL.fullmatch(line)
     if excel:
         mark = _SEPARATORS.get(excel[1], excel[1])
-        reason = f"{file} begins with {line.strip()!r}, a line for Excel and no row"
+        reason = f"{shown_input(file)} begins with {line.strip()!r}, a line for Excel and no row"
         raise Refused(reason, remedy=f'take that line out, and set separator = "{mark}"', where="separator")
     other = _other_separator(lines, separator) if len(fields) == 1 else ""
     if other:
-        raise Refused(f"{file} has 1 column, parted by {separator!r}", remedy=other, where="separator")
+        raise Refused(f"{shown_input(file)} has 1 column, parted by {separator!r}", remedy=other, where="separator")
 
 
 def _check_row(file: Path, at: str, fields: list[str], rows: list[list[str]]) -> None:
@@ -107,7 +108,7 @@ def _check_row(file: Path, at: str, fields: list[str], rows: list[list[str]]) ->
         remedy = "is there a title above the header? take it out" if len(rows) == 1 else "mend that line"
     else:
         return
-    raise Refused(f"{file} cannot be read as a table: {reason}", remedy=remedy)
+    raise Refused(f"{shown_input(file)} cannot be read as a table: {reason}", remedy=remedy)
 
 
 def _other_separator(lines: _Lines, separator: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from consilium.core.errors import ConsiliumError, MissingExtra, Refused
+from consilium.core.stored_input import shown_input
 from consilium.data.checks.gap_words import GAPS, is_spreadsheet_error
 from consilium.data.columns.gap_cells import texts_among
 from consilium.data.columns.spelling import NUMBER, exact, plain_text
@@ -48,9 +49,11 @@ def read_table(file: Path, columns: tuple[str, ...] | None, separator: str) -> A
         raise
     except Exception as error:  # pandas raises many types on untrusted bytes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Refused(f"{file} cannot be read as a table: {reason}", remedy="give CSV (UTF-8) or Parquet") from error
+        raise Refused(
+            f"{shown_input(file)} cannot be read as a table: {reason}", remedy="give CSV (UTF-8) or Parquet"
+        ) from error
     if frame.empty:
-        raise Refused(f"{file} has no rows: no complete row is left", remedy="give a table with records")
+        raise Refused(f"{shown_input(file)} has no rows: no complete row is left", remedy="give a table with records")
     frame.columns = [plain_text(str(name)) for name in frame.columns]
     frame.index = range(1, len(frame) + 1)
     _check_names(list(frame.columns))

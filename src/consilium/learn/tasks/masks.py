@@ -188,6 +188,11 @@ class Masks(Task):
         right = self._reaches(self.predicted(answers), y, len(labels))
         return (accuracy(right, self.most_right(y)), *figures)
 
+    def stored(self, answers: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """The mean Dice of each record over its foreground labels: ``dice (n,)``."""
+        planes = (self._planes(mask, answers.shape[1]).bool() for mask in (self.predicted(answers), y))
+        return {"dice": dice(*planes).mean(1)}
+
     def is_collapsed(self, answers: Tensor) -> bool:
         """More than 95 % of the masks show nothing, or one label everywhere."""
         if not len(answers):

@@ -156,6 +156,10 @@ class MultiLabel(Task):
         figures = multi_label_figures(answers.detach().cpu(), y.cpu(), units.cpu(), labels, stream)
         return (accuracy(right, self.most_right(y.cpu())), *figures)
 
+    def stored(self, answers: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """The logit of each finding and whether it is there: ``answers`` and ``truth``, both ``(n, k)``."""
+        return {"answers": answers.detach(), "truth": y}
+
     def is_collapsed(self, answers: Tensor) -> bool:
         """More than 95 % of the records get the same findings."""
         if not len(answers):

@@ -2,7 +2,8 @@
 
 Shares are compared record by record (:mod:`..measure.paired`).  Leakage is compared above chance: below it there is no
 leakage, so b leaks more than a only where a - b is below 0 and b itself above chance.  Sizes are exact.  Latencies have
-the interval of their own timing.  Other figures have no interval here, so no order of them is reported.
+the interval of their own timing.  Dice is compared patient by patient, macro AUROC by placements.
+Other figures have no interval here, so no order of them is reported.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Literal
 from consilium.core.finding import Measure
 from consilium.measure.paired import Pair, mean_of_ratios, paired
 from consilium.report.load.records import CellRecord
+from consilium.report.load.task_outcomes import TASK_OUTCOMES
 
 from .columns import TableColumn, measure_of
 from .outcomes import Outcomes
@@ -23,7 +25,7 @@ __all__ = ["CONFIDENCE", "NOT_COMPARED", "Gap", "Signed", "gap", "shared", "valu
 CONFIDENCE = 0.95
 Signed = tuple[tuple[int, CellRecord], ...]
 """Cells whose figures are summed with these signs: (1, after), (-1, before)."""
-_PAIRED = ("accuracy", "balanced_accuracy", "worst_case", "mia_advantage")
+_PAIRED = ("accuracy", "balanced_accuracy", "worst_case", "mia_advantage", *TASK_OUTCOMES)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,10 @@ from .summary import unskilled_pairs
 
 __all__ = ["Change", "Effect", "changed", "effects", "less_noise", "readings", "unpaired"]
 
-_SHOWN = ("accuracy", "balanced_accuracy", "worst_case", "mia_advantage", "bytes", "latency_ratio")
+_SHOWN = (
+    *("accuracy", "balanced_accuracy", "macro_auroc", "dice", "r2", "c_index"),
+    *("worst_case", "mia_advantage", "bytes", "latency_ratio"),
+)
 _Pair = tuple[CellRecord, CellRecord]
 
 
@@ -131,7 +134,7 @@ def less_noise(study: StudyRecord) -> tuple[str, ...]:
 def readings(study: StudyRecord, shown: Sequence[Effect]) -> tuple[tuple[str, str], ...]:
     """Each infection under which models answer better, with its entry's remark on that, where there is one."""
     by_key = {c.key: c for c in changed(study) if c.group in ("Utility", "Evasion")}
-    better = [effect for effect in shown if effect.axis == "infection" and _helps(effect, by_key)]
+    better = [effect for effect in shown if effect.axis == "infected" and _helps(effect, by_key)]
     readings_by_label = ((effect.label, _reading(study, effect.label)) for effect in better)
     return tuple((label, text) for label, text in readings_by_label if text)
 
@@ -163,7 +166,7 @@ def _infections(study: StudyRecord) -> Iterator[tuple[str, str, list[_Pair]]]:
     clean = {(cell.arm, cell.seed): cell for cell in done if cell.infected_by == "none"}
     for label in study.infections[1:]:
         infected = [cell for cell in done if cell.infected_by == label]
-        yield "infection", label, [(clean[c.arm, c.seed], c) for c in infected if (c.arm, c.seed) in clean]
+        yield "infected", label, [(clean[c.arm, c.seed], c) for c in infected if (c.arm, c.seed) in clean]
 
 
 def _key(choices: Mapping[str, str], seed: int) -> tuple[object, ...]:

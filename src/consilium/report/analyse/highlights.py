@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from consilium.core.count_words import count_words
 from consilium.core.rounding import round_down
 from consilium.report.load.numbers import interval, number
 from consilium.report.load.records import StudyRecord
@@ -164,12 +165,12 @@ def _audited(rows: Sequence[Row], column: TableColumn | None) -> Highlight | Non
         return None
     audit, row = max(audited, key=lambda pair: (pair[0].exceeded, pair[0].epsilon))
     wrong = sum(one.exceeded for one, _ in audited)
-    title = f"Claims broken: {wrong} of {len(audited)} audits" if wrong else "Largest audited ε"
+    title = f"Claims broken: {wrong} of {count_words(len(audited), 'audit')}" if wrong else "Largest audited ε"
     sure = round_down(audit.confidence, 4)
     text = f"at least this at {sure} confidence, beside a claim of {number(audit.claimed, 'epsilon')}"
     text += "" if wrong else "; no audited claim is broken, which proves none of them"
     without = [c for r in rows for c in r.cells if not audits(c) and not (c.judged and c.privacy.epsilon is None)]
-    text += f"; {_count(len(without), 'model')} with a claim, or not judged, without an audit" if without else ""
+    text += f"; {count_words(len(without), 'model')} with a claim, or not judged, without an audit" if without else ""
     return Highlight(title, number(audit.epsilon, "audited"), "", row.code, row.arm.name, text)
 
 
@@ -189,7 +190,7 @@ def _smallest(rows: Sequence[Row], column: TableColumn | None) -> Highlight | No
         verdict = UNDETERMINED if _unknown([by for by in apart if by.sign >= 0]) else NOBODY
         why = f"no arm is smaller than the others{lacking}" if verdict == NOBODY else f"no seed in common{lacking}"
         return Highlight("Smallest", verdict, "", row.code, row.arm.name, why, _row_names(row, *same))
-    text += f"; {len(same)} other arm{'s' * (len(same) != 1)} as small" if same else ""
+    text += f"; {count_words(len(same), 'other arm')} as small" if same else ""
     return Highlight(
         "Smallest", number(sizes[0], "bytes"), "", row.code, row.arm.name, text, _row_names(row, *same) if same else ()
     )
@@ -207,7 +208,7 @@ def _harm(rows: Sequence[Row], column: TableColumn | None, outcomes: Outcomes) -
     losses = sorted(((drop, row) for drop, row in drops if drop is not None), key=lambda pair: pair[0])
     title = "Infection hurts most"
     lacking = sum(len(row.cells) for row in infected) - sum(len(pairs) for pairs in change.values())
-    without = f"{_count(lacking, 'infected model')} or the clean twin without a figure" if lacking else ""
+    without = f"{count_words(lacking, 'infected model')} or the clean twin without a figure" if lacking else ""
     if not losses:
         row = infected[0] if infected else None
         return Highlight(title, UNDETERMINED, "", row.code, row.arm.name, without, _row_names(row)) if row else None
@@ -254,17 +255,13 @@ def _lost_scores(rows: Sequence[Row], column: TableColumn, outcomes: Outcomes) -
     """How many cells of ``rows`` have lost the scores behind their figures in ``column``; empty for none."""
     cells = {cell.digest: cell for row in rows for cell in row.cells if cell.judged}
     count = sum(outcomes.of(cell, column.key) == LOST_SCORES for cell in cells.values())
-    return f"the scores of {_count(count, 'cell')} are gone or changed" if count else ""
+    return f"the scores of {count_words(count, 'cell')} are gone or changed" if count else ""
 
 
 def _lacking(rows: Sequence[Row], column: TableColumn) -> str:
     """How many arms that were to be judged have no figure in ``column``, as the end of a sentence."""
     lacking = [row for row in rows if row.cells and _value(row, column.key) is None]
-    return f"; {_count(len(lacking), 'arm')} without a figure" if lacking else ""
-
-
-def _count(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
+    return f"; {count_words(len(lacking), 'arm')} without a figure" if lacking else ""
 
 
 def _gaps(
@@ -296,7 +293,7 @@ def _inside(alike: Sequence[Row], gaps: Sequence[Gap], rivals: int, missing: str
 
 
 def _rivals(count: int) -> str:
-    return f"{count} other arm{'s' * (count != 1)}"
+    return count_words(count, "other arm")
 
 
 def _each(rivals: int) -> str:

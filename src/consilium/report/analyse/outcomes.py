@@ -5,6 +5,7 @@ A figure is a weighted sum of means over strata of one value a record:
     accuracy, robust accuracy   right or not                                                   one stratum
     balanced accuracy           right or not                                                   a stratum a class
     membership advantage        taken for a member (+) or not, of members; of others (-)       members, non-members
+    Dice, macro AUROC           in :mod:`..load.task_outcomes`
 
 Two models are compared only where both cover the same records, and where these values give the figures shown.
 """
@@ -12,7 +13,6 @@ Two models are compared only where both cover the same records, and where these 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,43 +21,18 @@ from numpy.typing import NDArray
 
 from consilium.measure.membership import best_threshold
 from consilium.measure.paired import Pair
+from consilium.report.load.record_outcomes import RecordOutcomes
 from consilium.report.load.records import CellRecord, FindingRecord
-from consilium.report.load.scores import read_records
+from consilium.report.load.scores import read_arrays, read_records
+from consilium.report.load.task_outcomes import TASK_OUTCOMES
 
 from .columns import measure_of
 
-__all__ = ["LOST_SCORES", "Outcomes", "RecordOutcomes"]
+__all__ = ["LOST_SCORES", "Outcomes"]
 
-_Floats = NDArray[np.float64]
 _NO_SCORES = "not comparable: no scores"
 LOST_SCORES = "not comparable: its scores are gone or changed"
 """The reason for a cell whose file of scores is missing or was changed."""
-
-
-@dataclass(frozen=True, eq=False)
-class RecordOutcomes:
-    """One value for each record ``(n,)``, in the order of ids; ``weights`` are those of the strata."""
-
-    ids: NDArray[np.int64]
-    units: NDArray[np.int64]
-    values: _Floats
-    strata: NDArray[np.int64]
-    weights: tuple[float, ...]
-
-    @classmethod
-    def of(
-        cls, ids: NDArray[np.int64], units: NDArray[np.int64], values: NDArray[Any], strata: NDArray[np.int64],
-        weights: tuple[float, ...],
-    ) -> RecordOutcomes:  # fmt: skip
-        """Sorted by id."""
-        order = np.argsort(ids, kind="stable")
-        return cls(ids[order], units[order], values[order].astype(np.float64), strata[order], weights)
-
-    @property
-    def figure(self) -> float:
-        """What these values give."""
-        means = [self.values[self.strata == s].mean() for s in range(len(self.weights))]
-        return float(np.dot(self.weights, means))
 
 
 class Outcomes:
@@ -102,6 +77,8 @@ def _checked(cell: CellRecord, key: str) -> RecordOutcomes | str:
 def _read(cell: CellRecord, key: str) -> RecordOutcomes | str:
     if key.partition(":")[0] == "mia_advantage":
         return _membership(cell, key)
+    if key in TASK_OUTCOMES:
+        return _of_task(cell, key)
     records = read_records(cell.file)
     plain = key in ("accuracy", "balanced_accuracy")
     needed: tuple[CellRecord | FindingRecord, ...] = (cell, *([] if plain else _evasion_findings(cell, key)))
@@ -117,6 +94,12 @@ def _read(cell: CellRecord, key: str) -> RecordOutcomes | str:
     classes, strata = np.unique(records["label"], return_inverse=True)
     weights = (1 / len(classes),) * len(classes)
     return RecordOutcomes.of(records["id"], records["unit"], right, strata.ravel(), weights)
+
+
+def _of_task(cell: CellRecord, key: str) -> RecordOutcomes | str:
+    if cell.scores and cell.file is None:
+        return LOST_SCORES
+    return TASK_OUTCOMES[key](read_arrays(cell.file)) or _NO_SCORES
 
 
 def _stood(cell: CellRecord, key: str) -> NDArray[Any] | None:

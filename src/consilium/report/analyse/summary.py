@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from consilium.core.count_words import count_words
 from consilium.core.finding import Measure
 from consilium.evidence.study import ArmEvidence
 from consilium.measure.intervals import across_seeds
@@ -138,7 +139,7 @@ def figure_of(cells: Sequence[CellRecord], column: TableColumn) -> Figure:
     upper = column.robustness and any(is_bound(cell, column.key) for cell in done)
     if column.needs_all and valued and len(valued) < len(done):
         why = next((m.reason for m in measures if m.value is None), "not measured")
-        return Figure(None, reason=f"in {len(done) - len(valued)} of {len(done)} seeds {why}")
+        return Figure(None, reason=f"in {len(done) - len(valued)} of {count_words(len(done), 'seed')} {why}")
     if not valued:
         reason = measures[0].reason if measures else "no model of this arm was judged" if not done else "not measured"
         return Figure(None, reason=reason, upper=upper and bool(measures), ceiling=_ceiling(done) if upper else None)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from consilium.core.count_words import count_words
 from consilium.report.analyse.acceptance import acceptance_view
 from consilium.report.analyse.columns import columns, score_column
 from consilium.report.analyse.effects import Effect
@@ -21,7 +22,7 @@ from .effect_sentences import choice_sentences, infection_sentences
 from .leak_sentences import audit_sentences, membership_sentences
 from .sentence import Sentence
 from .unskilled_sentences import unskilled_sentences
-from .wording import count_words, figure_words, join_words
+from .wording import figure_words, join_words
 
 __all__ = ["answer"]
 
@@ -32,7 +33,10 @@ _NAMED = 4
 def answer(study: StudyRecord, every: Sequence[Row], shown: Sequence[Effect]) -> tuple[Sentence, ...]:
     """What ``study`` found, from its ``rows`` and ``effects``; never empty."""
     if not any(cell.judged for cell in study.evidence):
-        return (Sentence("no answer", "No model was judged, so nothing can be said yet."), *_missing(study, every))
+        return (
+            Sentence("no answer", "No model was judged, so nothing can be said yet.", warning=True),
+            *_missing(study, every),
+        )
     sentences = (
         *_accepted(study),
         *unskilled_sentences(study, every),
@@ -52,7 +56,7 @@ def _accepted(study: StudyRecord) -> list[Sentence]:
         return []
     verdicts = dict.fromkeys(line.verdict for line in view.lines)
     counts = [f"{sum(line.verdict == verdict for line in view.lines)} {verdict}" for verdict in verdicts]
-    return [Sentence("accept", f"Of {count_words(len(view.lines), 'verdict')}: {join_words(counts)}.")]
+    return [Sentence("accept", f"Of {count_words(len(view.lines), 'verdict')}: {join_words(counts)}.", warning=True)]
 
 
 def _level(study: StudyRecord, every: Sequence[Row]) -> list[Sentence]:
@@ -68,7 +72,7 @@ def _level(study: StudyRecord, every: Sequence[Row]) -> list[Sentence]:
     text = f"{who} {join_words(parts) or 'has no figure'}.{seeds}"
     if row.collapsed:
         text += " It answers nearly all records alike (collapsed), so what it withstands means nothing."
-    return [Sentence("level", text)]
+    return [Sentence("baseline", text)]
 
 
 def _score(study: StudyRecord, row: Row) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from consilium.core.count_words import count_words
 from consilium.report.analyse.columns import TableColumn, measure_of
 from consilium.report.analyse.effects import Change, Effect, changed, less_noise
 from consilium.report.load.numbers import number
 from consilium.report.load.records import CellRecord, StudyRecord
 
 from .sentence import Sentence
-from .wording import amount, change_words, count_words, join_words, name_in_words
+from .wording import amount, change_words, join_words, name_in_words
 
 __all__ = ["choice_sentences", "infection_sentences"]
 
@@ -23,7 +24,7 @@ _VERBS = {"gain": "improves", "loss": "worsens"}
 
 def choice_sentences(study: StudyRecord, shown: Sequence[Effect]) -> tuple[Sentence, ...]:
     """One for each effect of a choice; where there are more than four, one for each figure that counts them."""
-    choices = [effect for effect in shown if effect.axis != "infection"]
+    choices = [effect for effect in shown if effect.axis != "infected"]
     if len(choices) <= _MOST:
         return tuple(Sentence(one.axis, _sentence(study, one, f"{one.label}{_epsilon(study, one)}")) for one in choices)
     counts = [_counts(column, choices) for column in _told(study) if column.style == "share"]
@@ -34,9 +35,9 @@ def infection_sentences(study: StudyRecord, shown: Sequence[Effect]) -> tuple[Se
     """One for each infection, against the clean twins."""
     quieter = less_noise(study)
     return tuple(
-        Sentence("infection", _sentence(study, effect, _infection(study, effect.label)) + _why(effect, quieter, study))
+        Sentence("infected", _sentence(study, effect, _infection(study, effect.label)) + _why(effect, quieter, study))
         for effect in shown
-        if effect.axis == "infection"
+        if effect.axis == "infected"
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from consilium.core.count_words import count_words
 from consilium.report.analyse.audits import audits
 from consilium.report.analyse.columns import TableColumn, columns
 from consilium.report.analyse.summary import Figure, Row, inverted
@@ -15,7 +16,7 @@ from consilium.report.load.numbers import number
 from consilium.report.load.records import StudyRecord
 
 from .sentence import Sentence
-from .wording import count_words, figure_words, join_words
+from .wording import figure_words, join_words
 
 __all__ = ["audit_sentences", "membership_sentences"]
 
@@ -57,7 +58,7 @@ def audit_sentences(study: StudyRecord) -> tuple[Sentence, ...]:
     beside = f"{bound}, beside a claim of {number(largest.claimed, 'epsilon')}"
     broken, of = sum(audit.exceeded for audit in claimed), count_words(len(claimed), "audited claim")
     text = f"{broken} of {of} broken" if broken else f"None of {of} is broken, which proves none"
-    return (Sentence("audit", f"{text}: {beside}."),)
+    return (Sentence("audit", f"{text}: {beside}.", warning=broken > 0),)
 
 
 def _above(case: _Case) -> bool:

@@ -30,7 +30,7 @@ def unskilled_sentences(study: StudyRecord, every: Sequence[Row]) -> tuple[Sente
         f"learned nothing that the {column.label} shows, so neither a cost nor a protection can be read from "
         f"{'it' if one else 'them'}. Train longer, or at another learning rate, first."
     )
-    return (Sentence("chance", text),)
+    return (Sentence("chance", text, warning=True),)
 
 
 def _subject(level: Sequence[Row], clean: int) -> str:

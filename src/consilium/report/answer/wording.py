@@ -14,7 +14,7 @@ from consilium.report.analyse.effects import Change
 from consilium.report.analyse.summary import Figure
 from consilium.report.load.numbers import number
 
-__all__ = ["amount", "change_words", "count_words", "figure_words", "join_words", "limits", "name_in_words"]
+__all__ = ["amount", "change_words", "figure_words", "join_words", "limits", "name_in_words"]
 
 _LEAST = 0.05
 """Relative changes of size below this are left to the table."""
@@ -23,11 +23,6 @@ _LEAST = 0.05
 def join_words(words: Sequence[str], last: str = "and") -> str:
     """a, b and c."""
     return f" {last} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
-def count_words(count: int, what: str) -> str:
-    """3 records, 1 record."""
-    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def limits(low: float | None, high: float | None, scale: float = 1.0, digits: int = 3) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from consilium.core.count_words import count_words
 from consilium.core.errors import Refused
 from consilium.core.plain import read_json, read_json_lines
 from consilium.core.terminal import printable
@@ -136,7 +137,7 @@ def _rounds(training: Path, trouble: Mapping[str, str]) -> tuple[tuple[RoundEvid
     except OSError as error:
         return (), f"cannot be read: {error.strerror}"
     count = entries.count(None)
-    why = f"{count} of its {len(entries)} lines cannot be read" if count else ""
+    why = f"{count} of {count_words(len(entries), 'line')} cannot be read" if count else ""
     return tuple(read_round(_texts(entry)) for entry in entries if entry), why
 
 

@@ -97,5 +97,5 @@ class StudyRecord(StudyEvidence):
         return tuple(dict.fromkeys(f.name for cell in self.evidence for f in cell.aimed(aim)))
 
     def arm_cells(self, arm: str, infected_by: str) -> tuple[CellRecord, ...]:
-        """The cells of one arm under one infection, a seed each."""
+        """The cells of one arm under one corruption, or clean, a seed each."""
         return tuple(c for c in self.evidence if c.arm == arm and c.infected_by == infected_by)

@@ -21,7 +21,7 @@ from consilium.measure.intervals import wilson
 
 from .records import CellRecord, FindingRecord
 
-__all__ = ["read_examples", "read_records", "read_scores", "worst_case_accuracy"]
+__all__ = ["read_arrays", "read_examples", "read_records", "read_scores", "worst_case_accuracy"]
 
 _Made = TypeVar("_Made")
 
@@ -41,8 +41,13 @@ def read_examples(path: Path | None) -> dict[str, NDArray[np.float64]]:
 
 def read_records(path: Path | None) -> dict[str, NDArray[Any]]:
     """Every per-record tensor ``(n,)`` of a file as it was stored, ids in full; likewise empty."""
+    return {name: array for name, array in read_arrays(path).items() if array.ndim == 1}
+
+
+def read_arrays(path: Path | None) -> dict[str, NDArray[Any]]:
+    """Every tensor of a file with a row a record, of any width, as :func:`read_records` has those of one number."""
     names = _read_with(path, lambda key: None if key.startswith(_EXAMPLE) else key, lambda tensor: tensor)
-    return {name: (t.double() if t.is_floating_point() else t).numpy() for name, t in names.items() if t.dim() == 1}
+    return {name: (t.double() if t.is_floating_point() else t).numpy() for name, t in names.items()}
 
 
 def _read(path: Path | None, name: Callable[[str], str | None]) -> dict[str, NDArray[np.float64]]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from consilium.core.count_words import count_words
 from consilium.core.finding import Measure
 from consilium.evidence.round import RoundEvidence
 from consilium.evidence.why import WHY
@@ -145,7 +146,9 @@ def _claims(cell: CellRecord) -> tuple[str, ...]:
     alike: dict[str, list[str]] = {}
     for claim in claims:
         alike.setdefault(claim_sentence(replace(claim, site="")), []).append(claim.site)
-    return tuple(f"{len(sites)} sites, such as {sites[0]}: {sentence}" for sentence, sites in alike.items())
+    return tuple(
+        f"{count_words(len(sites), 'site')}, such as {sites[0]}: {sentence}" for sentence, sites in alike.items()
+    )
 
 
 def _assessment_note(rounds: Sequence[RoundEvidence], sites: int) -> str:
@@ -156,8 +159,9 @@ def _assessment_note(rounds: Sequence[RoundEvidence], sites: int) -> str:
     after = sum(bool(r.sites) for r in rounds)
     others = ": the others have too few to judge on, or no consent" if len(answers) < len(rounds[-1].sites) else ""
     return (
-        f"After {after} of {len(rounds)} rounds; after the last, {len(rounds[-1].sites)} of {sites} sites were queried "
-        f"and {len(answers)} answered, for {sum(p.n for p in answers)} records{others}."
+        f"After {after} of {count_words(len(rounds), 'round')}; after the last, {len(rounds[-1].sites)} of "
+        f"{count_words(sites, 'site')} were queried "
+        f"and {len(answers)} answered, for {count_words(sum(p.n for p in answers), 'record')}{others}."
     )
 
 

@@ -8,7 +8,8 @@ TERMS = (
     ("arm", "One combination of defences. “none” on an axis means that this defence is absent."),
     ("cell", "One trained model of one arm with one seed, clean or infected, with everything found about it."),
     ("seed", "One repetition: another start, other batches, the same records."),
-    ("infected", "Trained while an adversary held one or more sites; compared with its clean twin."),
+    ("baseline", "The first arm that was judged: without any defence, where the study has it."),
+    ("infected", "Trained while an adversary held one or more sites (a corruption); compared with its clean twin."),
     ("interval", "95 %. Over seeds by Student's t; with one seed the measure's own, over test records."),
     (
         "paired interval",
@@ -74,7 +75,7 @@ PITFALLS = (
     ("Attacks that clamp normalised inputs", "Inputs are raw in [0, 1]; normalisation is a layer of the model."),
     ("Calibrating int8 on test data", "Calibration uses the public slice, stated synthetic inputs or weights alone."),
     (
-        "Members told by a shift of splits",
+        "A shift of splits that passes for a leak",
         "Non-members are held out of the same site's training pool, not the test split.",
     ),
     ("A constant model that looks robust", "Majority rate and collapse are shown; collapsed arms are not ranked."),

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from consilium.core.count_words import count_words
 from consilium.evidence.study import DataEvidence
 from consilium.report.analyse.columns import TableColumn
 from consilium.report.analyse.compare import Gap, gap, shared
@@ -184,4 +185,4 @@ def partition_tiles(data: DataEvidence) -> tuple[tuple[Tile, ...], ...]:
 
 def _count(n: int, most: int) -> Tile:
     background = cividis(n / most)
-    return Tile(str(n), background, ink(background), f"{n} training records")
+    return Tile(str(n), background, ink(background), count_words(n, "training record"))

@@ -23,6 +23,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from consilium.core.count_words import count_words
 from consilium.core.files import replace
 from consilium.core.rounding import round_down
 from consilium.report.analyse.acceptance import acceptance_view
@@ -35,6 +36,7 @@ from consilium.report.analyse.matrix_columns import main_columns, other_columns
 from consilium.report.analyse.roc import rocs
 from consilium.report.analyse.summary import Row, inverted, majority_rate, rows
 from consilium.report.answer.compose import answer
+from consilium.report.answer.first_screen import first_screen
 from consilium.report.load.numbers import interval, number
 from consilium.report.load.read import read_study
 from consilium.report.load.records import StudyRecord
@@ -75,7 +77,13 @@ def _environment() -> Environment:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": number, "pretty": _pretty, "round_down": round_down, "laws": linked_laws}
+    environment.filters |= {
+        "number": number,
+        "pretty": _pretty,
+        "round_down": round_down,
+        "counted": count_words,
+        "laws": linked_laws,
+    }
     environment.filters["groupby_order"] = _spans
     environment.globals |= {"interval": interval, "inverted_at": inverted}
     return environment
@@ -86,6 +94,7 @@ def _context(study: StudyRecord, *, share: bool) -> Mapping[str, object]:
     codes = {row.arm.name: row.code for row in every}
     views = cell_views(study, codes, share=share)
     lines, shown, cards = traffic(study, every), effects(study), highlights(study, every)
+    at_once, folded = first_screen(answer(study, every, shown))
     script, plotly = _source("page.js"), _plotly()
     return {
         "study": study,
@@ -94,7 +103,8 @@ def _context(study: StudyRecord, *, share: bool) -> Mapping[str, object]:
         "right_answer": right_answer(study),
         "statement": privacy_statement(study),
         "claimed": any(cell.judged and cell.privacy.epsilon is not None for cell in study.evidence),
-        "answer": answer(study, every, shown),
+        "answer": at_once,
+        "folded": folded,
         "crowned": [card for card in cards if card.crowned],
         "uncrowned": [card for card in cards if not card.crowned],
         "accepted": acceptance_view(study),
@@ -239,7 +249,7 @@ def _seals(study: StudyRecord) -> str:
     """How many cells have valid seals, how many cannot be verified, and how many were changed."""
     done = [cell for cell in study.evidence if cell.written]
     changed, unsealed = sum(bool(cell.altered) for cell in done), sum(bool(cell.unsealed) for cell in done)
-    parts = [f"{len(done) - changed - unsealed} of {len(done)} cells as they were written"]
+    parts = [f"{len(done) - changed - unsealed} of {count_words(len(done), 'cell')} as they were written"]
     parts += [f"{changed} changed since"] if changed else []
     parts += [f"{unsealed} not sealed (written before there were seals)"] if unsealed else []
     return ", ".join(parts) if done else ""

@@ -35,7 +35,7 @@ _SHORT = {
     "epsilon": "ε",
     "audited_epsilon": "audited\nε ≥",
     "accuracy": "accuracy",
-    "mia_advantage": "members\ntold",
+    "mia_advantage": "advantage",
     "bytes": "size",
     "latency_ratio": "latency",
 }
@@ -249,7 +249,7 @@ def _caption(study: StudyRecord) -> str:
         f"{seeds}, 95 % interval below. ε holds for one released model: the largest over sites and seeds."
         + (labels if infections else "")
         + (" Robust: at most this, a stronger attack may find more." if _strongest(study) else "")
-        + _told(study)
+        + _of_strongest(study)
         + _loose(study)
     )
 
@@ -264,11 +264,11 @@ def _loose(study: StudyRecord) -> str:
     )
 
 
-def _told(study: StudyRecord) -> str:
+def _of_strongest(study: StudyRecord) -> str:
     several = next((attack_columns(study, c) for c in columns(study) if c.key == "mia_advantage"), ())
     if not several:
         return ""
     return (
-        f" Members told: by the strongest of {len(several)} attacks on each arm, named below it; the largest of "
+        f" Advantage: of the strongest of {len(several)} attacks on each arm, named below it; the largest of "
         "several errs upwards."
     )

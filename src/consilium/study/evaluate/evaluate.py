@@ -84,7 +84,8 @@ def judge(model: Released, data: Consortium, stream: Stream, folder: Path) -> Ju
     """What the model is worth on the whole test set.
 
     What it answered of each record lies in ``folder`` beside the evidence, so that two models can be compared record by
-    record: ``id``, ``unit``, ``correct``, and ``label`` and ``predicted`` ``(n,)`` (without classes the stratum alone).
+    record: ``id``, ``unit``, ``correct``, and ``label`` and ``predicted`` ``(n,)`` (without classes the stratum alone,
+    and what the task compares its score by).
     """
     logits, test = answers(model.module, data.test.x), data.test
     if has_custom_code(model.plain):
@@ -98,6 +99,7 @@ def judge(model: Released, data: Consortium, stream: Stream, folder: Path) -> Ju
         scores |= {"label": test.y, "predicted": task.predicted(logits).cpu()}
     else:  # masks would be as large as the pictures, and as private
         scores["label"] = task.strata(test.y)
+    scores |= {name: value.cpu() for name, value in task.stored(logits, test.y).items()}
     write_tensors(folder / _FILE, scores)
     return Judgement(figures, task.is_collapsed(logits), _FILE, file_digest(folder / _FILE))
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from consilium.core.count_words import count_words
+
 __all__ = ["Outcome"]
 
 
@@ -33,8 +35,8 @@ class Outcome:
         resumed = f" ({self.resumed} resumed)" if self.resumed else ""
         planned = f"planned in {self.planning_seconds:.1f} s, " if self.planning_seconds else ""
         return (
-            f"{trained}{resumed}, {self.reused} were done; ran {self.attacks_run} attacks, "
-            f"{self.attacks_reused} were done; {planned}ran in {self.seconds:.1f} s"
+            f"{trained}{resumed}, {self.reused} done already; ran {count_words(self.attacks_run, 'attack')}, "
+            f"{self.attacks_reused} done already; {planned}ran in {self.seconds:.1f} s"
         )
 
     def to_json(self) -> dict[str, object]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from consilium.core.count_words import count_words
 from consilium.core.errors import capitalised
 from consilium.core.rounding import round_up
 from consilium.core.terminal import one_line
@@ -44,14 +45,20 @@ def plan_table(summary: Mapping[str, Any]) -> Table:
 
 def plan_lines(summary: Mapping[str, Any]) -> list[str]:
     """The lines below the table."""
-    shadows = f"{summary['shadows_to_do']} of {summary['shadows']} shadows to train, " if summary["shadows"] else ""
+    shadows = (
+        f"{summary['shadows_to_do']} of {count_words(summary['shadows'], 'shadow')} to train, "
+        if summary["shadows"]
+        else ""
+    )
     todo = (
-        f"{summary['trainings_to_do']} of {summary['trainings']} trainings to do, {shadows}{summary['models']} models, "
-        f"{summary['cells']} cells, {summary['attacks_per_cell']} attacks on each; "
+        f"{summary['trainings_to_do']} of {count_words(summary['trainings'], 'training')} to do, {shadows}"
+        f"{count_words(summary['models'], 'model')}, {count_words(summary['cells'], 'cell')}, "
+        f"{count_words(summary['attacks_per_cell'], 'attack')} on each; "
         f"{_time(summary['expected_seconds'], summary['workers'])}"
     )
     omitted = [f"left out or clipped: {one_line(line)}" for line in summary["omitted"]]
-    stated = [f"{len(summary['accept'])} thresholds to be stated before the run"] if "accept" in summary else []
+    thresholds = count_words(len(summary.get("accept", ())), "threshold")
+    stated = [f"{thresholds} to be stated before the run"] if "accept" in summary else []
     return [*omitted, *map(one_line, summary["notes"]), *stated, todo]
 
 

@@ -136,7 +136,7 @@
     const ticks = decades.flatMap((decade) => parts.map((part) => part * decade)).filter((tick) => tick >= 0.999 * least);
     const log = (title) => axis(`${title} (logarithmic)`, { type: "log", range: [Math.log10(least), 0], tickformat: "~%", tickvals: ticks });
     return [[...attacks, chance, ...bound], layout({ showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", font: { size: 12 } },
-      xaxis: log("non-members taken for members"), yaxis: log("members told") })];
+      xaxis: log("false positive rate: non-members taken for members"), yaxis: log("true positive rate: members taken for members") })];
   };
 
   const MARKS = ["circle", "square", "diamond", "triangle-up", "cross", "star", "triangle-down", "hexagon"];
