@@ -224,6 +224,17 @@ def answers_confidences(defence, contract):
     assert torch.equal(defence.answer(answered), answered)
 
 
+def answers_each_record_by_itself(defence, contract):
+    """In any company, and the same whenever it is asked."""
+    made = world()
+    asked = defence.around(made.module)
+    with torch.no_grad():
+        together = asked(made.records.x)
+        assert torch.equal(asked(made.records.x), together)
+        alone = torch.cat([asked(x[None]) for x in made.records.x])
+        assert torch.allclose(alone, together, atol=1e-4)
+
+
 def hides_no_gradient(defence, contract):
     """A surrogate, where there is one, can be followed: the attack is adaptive, or is said not to be."""
     made = world()
@@ -241,7 +252,7 @@ BY_ROOM: dict[str, list[Callable]] = {
     "update": [site_and_server_half_agree],
     "merge": [merges_equals_to_themselves, merges_without_looking_at_the_order],
     "model": [],
-    "answer": [answers_confidences, hides_no_gradient],
+    "answer": [answers_confidences, answers_each_record_by_itself, hides_no_gradient],
 }
 """What a room's entries promise beyond ALWAYS; those of model defences have a suite of their own."""
 
@@ -348,9 +359,21 @@ class Flat(nn.Module):
         return x.flatten(1)[:, :CLASSES] * 0
 
 
+class Company(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model(x - x.mean(0))
+
+
 @dataclass(frozen=True)
 class Doubling(AnswerDefence):
-    """Confidences above one, and another each time."""
+    """Confidences above one, and inputs compared with those of their batch."""
+
+    def around(self, model):
+        return Company(model)
 
     def answer(self, probabilities):
         return probabilities * 2
@@ -384,6 +407,7 @@ BROKEN = [
     (merges_equals_to_themselves, Biased()),
     (merges_without_looking_at_the_order, Biased()),
     (answers_confidences, Doubling()),
+    (answers_each_record_by_itself, Doubling()),
     (hides_no_gradient, Doubling()),
 ]
 

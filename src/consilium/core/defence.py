@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .charge import Adjacency, Charge
 from .entry import Entry
+from .finding import Measure
 from .gradient import GradientRule, Objective
 from .inputs import Inputs, refuse_tokens
 from .merge import Aggregator, Cohort
@@ -199,12 +200,24 @@ class ModelDefence(Defence):
 
 @dataclass(frozen=True)
 class AnswerDefence(Defence):
-    """Changes what is answered; the model stays as it is."""
+    """Changes what is asked of the model or what is answered; the model stays as it is.
 
-    @abstractmethod
+    An answer depends on its own record alone, and is the same whenever it is asked for: what is random in it is drawn
+    from the record (``learn/record_noise.py``).
+    """
+
+    def around(self, model: nn.Module) -> nn.Module:
+        """What maps inputs to logits in place of ``model``: it may change an input, or ask several times."""
+        return model
+
     def answer(self, probabilities: Tensor) -> Tensor:
         """The released probabilities ``(n, classes)``."""
+        return probabilities.clone()
 
     @abstractmethod
     def surrogate(self, before: nn.Module | None) -> nn.Module | None:
         """A differentiable stand-in for the answering model; ``before`` is that of the model behind it."""
+
+    def certificate(self, model: nn.Module, records: Records, task: Task, stream: Stream) -> tuple[Measure, ...]:
+        """What it proves of the answers to ``records``, where ``model`` stands behind it; most prove nothing."""
+        return ()

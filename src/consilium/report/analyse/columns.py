@@ -142,6 +142,24 @@ _WORST = TableColumn(
     "robust accuracy is at most this: a stronger attack may find more.",
     "high",
 )
+_CERTIFIED = (
+    TableColumn(
+        "certified_accuracy_at_sigma",
+        "certified at σ",
+        "Evasion",
+        "Share of test records answered rightly, of which it is proven that no perturbation of an L2 size up to the σ "
+        "of the smoothing changes the answer, whatever the attack.",
+        "high",
+    ),
+    TableColumn(
+        "average_certified_radius",
+        "certified radius",
+        "Evasion",
+        "Mean L2 radius within which no perturbation changes a right answer, as proven; wrong answers count as 0.",
+        "high",
+        "plain",
+    ),
+)
 _LAST = (
     TableColumn(
         "mia_advantage",
@@ -215,7 +233,7 @@ def columns(study: StudyRecord) -> tuple[TableColumn, ...]:
     """The columns for which this study has at least one measure; epsilon is always shown."""
     evasion = tuple(_attack(name) for name in study.attacks("evasion"))
     worst = (_WORST,) if len(evasion) > 1 else ()
-    every = (*_FIRST, *evasion, *worst, *_LAST)
+    every = (*_FIRST, *evasion, *worst, *_CERTIFIED, *_LAST)
     done = [cell for cell in study.evidence if cell.judged]
     return tuple(c for c in every if c.key == "epsilon" or any(measure_of(cell, c.key) for cell in done))
 

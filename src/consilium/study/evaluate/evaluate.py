@@ -39,7 +39,7 @@ from consilium.study.store.error_summary import error_summary
 
 from .canary_audit import Auditor
 from .observer_replay import ObserverReplay
-from .release import Released, custom_answers
+from .release import Released, certificates, custom_answers
 from .seals import scores_hold
 from .shadow_training import Retraining
 from .views import grant
@@ -94,6 +94,7 @@ def judge(model: Released, data: Consortium, stream: Stream, folder: Path) -> Ju
         _refuse_odd_answers(model, logits, data)
     task = data.task
     figures = task.measures(logits, test.y, test.units, data.classes, stream)
+    figures += certificates(model.module, test, task, stream.child("certificate"))
     scores = {"id": test.ids, "unit": test.units, "correct": task.right(logits, test.y).cpu()}
     if task.exclusive:
         scores |= {"label": test.y, "predicted": task.predicted(logits).cpu()}

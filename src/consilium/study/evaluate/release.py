@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from consilium.core.defence import AnswerDefence, ModelDefence
 from consilium.core.errors import Failed, Refused
+from consilium.core.finding import Measure
 from consilium.core.network import fill, named_tensors
 from consilium.core.random import Stream
 from consilium.core.records import Records
@@ -25,7 +26,7 @@ from consilium.core.task import Task
 from consilium.core.tensor_files import read_tensors, write_tensors
 from consilium.learn.alike import departure
 
-__all__ = ["Answering", "Released", "custom_answers", "release", "restore", "unbroken"]
+__all__ = ["Answering", "Released", "certificates", "custom_answers", "release", "restore", "unbroken"]
 
 _LABEL = 1e-6
 """What the answered label's confidence is raised by: it breaks a tie made by rounding and tells no more."""
@@ -49,10 +50,18 @@ class Answering(nn.Module):
     def __init__(self, model: nn.Module, defences: Sequence[AnswerDefence]) -> None:
         super().__init__()
         self.model, self.defences = model, tuple(defences)
+        self.asked = self.behind(len(self.defences))
+
+    def behind(self, place: int) -> nn.Module:
+        """What the defence at that ``place`` stands around: the model, and the defences named before it."""
+        model = self.model
+        for defence in self.defences[:place]:
+            model = defence.around(model)
+        return model
 
     def forward(self, x: Tensor) -> Tensor:
         """``(n, classes)``."""
-        answered = F.softmax(self.model(x), dim=1)
+        answered = F.softmax(self.asked(x), dim=1)
         top = answered.argmax(1, keepdim=True)
         for defence in self.defences:
             answered = defence.answer(answered)
@@ -65,6 +74,17 @@ def custom_answers(module: nn.Module) -> bool:
     """Whether ``module`` answers through a defence whose code is from elsewhere."""
     defences = module.defences if isinstance(module, Answering) else ()
     return not all(defence.is_builtin() for defence in defences)
+
+
+def certificates(module: nn.Module, records: Records, task: Task, stream: Stream) -> tuple[Measure, ...]:
+    """What the answer defences of ``module`` prove of its answers to ``records``; nothing without any."""
+    if not isinstance(module, Answering):
+        return ()
+    proofs = [
+        defence.certificate(module.behind(place), records, task, stream.child(defence.kind()))
+        for place, defence in enumerate(module.defences)
+    ]
+    return tuple(measure for measures in proofs for measure in measures)
 
 
 def release(
