@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from consilium.core.update import Payload, Update
@@ -20,8 +22,15 @@ __all__ = ["TrimmedMeanRule", "mean_around_median", "middle", "ordered", "trimme
 
 
 def ordered(block: Tensor) -> Tensor:
-    """Each column of ``(n, block)`` in ascending order; sorted as a row, which is several times faster."""
-    return block.T.contiguous().sort(dim=1).values.T
+    """Each column of ``(n, block)`` in ascending order, NaN last.
+
+    Sorted as rows, and on the CPU by numpy, which has vector instructions for it: twenty times faster there.  Zeros of
+    both signs are equal, and stand in any order.
+    """
+    rows = block.T.contiguous()
+    if rows.device.type == "cpu" and rows.dtype in (torch.float32, torch.float64):
+        return torch.from_numpy(np.sort(rows.numpy(), axis=1)).T
+    return rows.sort(dim=1).values.T
 
 
 def trimmed_mean(cut: int, block: Tensor) -> Tensor:
