@@ -2,10 +2,11 @@
 
     python benchmarks/aggregators.py [--sites 100] [--parameters 1000000] [--repeats 3] [--rules krum median ...]
 
-Seconds are of the processor, as other processes may run.  Every case is a process of its own with one thread: it draws the updates, a fifth of the sites (f) forged, and merges
-them once.  Ours and byzfl's take turns, ``--repeats`` times; the table has the median of each and their ratio.  byzfl is
-handed a finished ``(n, d)`` tensor, ours the list of updates as a round has them.  Memory is the peak resident memory of
-the merge above that of the updates (VmHWM, set back before the merge; Linux).
+Every case is a process of its own with one thread: it draws the updates, a fifth of the sites (f) forged, and merges
+them once.  Seconds are of the processor, as other processes may run.  Ours and byzfl's take turns, ``--repeats`` times;
+the table has the median of each and their ratio.  byzfl is handed a finished ``(n, d)`` tensor, ours a list of updates.
+Memory is the peak resident memory of the merge above that of the updates (VmHWM, set back before
+the merge; Linux).
 
 byzfl 0.0.11 (MIT) imports torchvision without using it here; where that is missing, an empty stand-in takes its place.
 Without byzfl its columns stay empty.

@@ -4,8 +4,8 @@
     out = mean over the cluster of x_i min(1, S / ||x_i||) + N(0, (lambda S)^2)
 
 Clusters filter what points elsewhere, clipping what is scaled up, noise what is left of a backdoor.  The cluster is the
-core of the majority: where all are honest it still holds little more than half of the updates.  The noise makes no claim
-of privacy.  Angles, lengths and noise are of the parameters' change; other parts (buffers, control variates) are
+core of the majority: where all are honest it still holds little more than half of the updates.  The noise makes no
+claim of privacy.  Angles, lengths and noise are of the parameters' change; other parts (buffers, control variates) are
 averaged over the cluster.  It assumes that more than half are honest and point one way, which sites with unlike labels
 do not.  Weights are ignored.  Reads each update (LAWS 2).
 
