@@ -31,7 +31,8 @@ class CoordinateMedian(Aggregator):
     ) -> tuple[Aggregate, Payload]:
         """Every site counts once; NaN counts as larger than anything, so a minority of it changes nothing.
 
-        Raises Refused: the payloads of two updates have different names or shapes.
+        Raises Refused: the payloads of two updates have different names or shapes.  Raises Failed: half of the updates
+        are not finite in some coordinate.
         """
         updates = list(updates)
         first = updates[0].payload
