@@ -33,6 +33,7 @@ __all__ = [
     "Defence",
     "MergeDefence",
     "ModelDefence",
+    "PreAggregation",
     "Promise",
     "TrainingDefence",
     "UpdateDefence",
@@ -144,6 +145,13 @@ class MergeDefence(Defence):
         """The merge to use among ``cohort``; noise is drawn from ``stream``."""
         return self.merge()
 
+    def check_cohort(self, cohort: Cohort) -> None:
+        """Refuse, with the numbers, a ``cohort`` of whose updates it makes no aggregate; most take any."""
+
+    def fits_public(self) -> bool:
+        """True if the server trains on public records for it, which must then exist (LAWS 10)."""
+        return False
+
     def weakness(self, cohort: Cohort) -> str:
         """Why it does next to nothing among ``cohort``, as the rest of a sentence; empty where it does something."""
         return ""
@@ -151,6 +159,22 @@ class MergeDefence(Defence):
     def promise(self, cohort: Cohort) -> Promise | None:
         """What it claims for each site of ``cohort``; None if no guarantee is claimed."""
         return None
+
+
+@dataclass(frozen=True)
+class PreAggregation(MergeDefence):
+    """Changes the updates of a round before the merge rule that stands after it in the arm, else the weighted mean."""
+
+    @abstractmethod
+    def before(self, rule: Aggregator, stream: Stream) -> Aggregator:
+        """``rule`` behind this step; what is random is drawn from ``stream``.
+
+        Raises Refused: ``rule`` cannot stand behind it.
+        """
+
+    def cohort_behind(self, cohort: Cohort) -> Cohort:
+        """The cohort that the rule behind it sees.  Default: the same."""
+        return cohort
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from .update import Aggregate, Payload, Update
 
-__all__ = ["Aggregator", "Cohort"]
+__all__ = ["Aggregator", "Cohort", "RootUpdate"]
+
+RootUpdate = Callable[[], Payload]
+"""The server's own update of this round, computed on public records as a site computes its own on private ones."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,24 @@ class Cohort:
 class Aggregator(ABC):
     """``reads`` is what it must see: the weighted ``sum`` alone, or ``each`` update.
 
-    A rule that reads the sum is handed updates one at a time and keeps none of them, so that a round's memory does not
-    grow with its cohort.  One that reads each cannot stand behind secure aggregation (LAWS 2), and all updates of a
-    round are in memory for it.  ``least`` is the fewest updates of which it makes an aggregate; one that takes none is
-    handed an update of zeros.
+    A rule that reads each cannot stand behind secure aggregation (LAWS 2).  One that ``streams`` is handed updates one
+    at a time and keeps none of them, so that a round's memory does not grow with its cohort; for any other all updates
+    of a round are in memory.  One that ``follows_sites`` remembers something of each site by its name.  ``least`` is
+    the fewest updates of which it makes an aggregate; one that takes none is handed an update of zeros.
     """
 
     reads: Literal["sum", "each"]
     least: int = 1
+    follows_sites: bool = False
+
+    @property
+    def streams(self) -> bool:
+        """Whether it keeps no update: each rule that reads the sum, and those of the others that say so."""
+        return self.reads == "sum"
+
+    def at(self, root: RootUpdate) -> Aggregator:
+        """This rule in a round in which the server's own update is ``root()``.  Default: self, which reads none."""
+        return self
 
     def broadcast_memory(self, memory: Payload) -> Payload:
         """The part of ``memory`` that the sites need for their half; it is sent with the broadcast."""

@@ -15,6 +15,9 @@ from consilium.core.errors import Failed, Refused
 from consilium.core.merge import Aggregator
 from consilium.core.update import Aggregate, Payload, Update
 
+from ._coordinate_trim import ordered
+from ._payloads import by_coordinate
+
 __all__ = ["CoordinateMedian"]
 
 
@@ -28,22 +31,32 @@ class CoordinateMedian(Aggregator):
     ) -> tuple[Aggregate, Payload]:
         """Every site counts once; NaN counts as larger than anything, so a minority of it changes nothing.
 
-        Raises Refused: the payloads of two updates have different names or shapes.
+        Raises Refused: the payloads of two updates have different names or shapes.  Raises Failed: half of the updates
+        are not finite in some coordinate.
         """
         updates = list(updates)
         first = updates[0].payload
         for update in updates:
             if {k: t.shape for k, t in update.payload.items()} != {k: t.shape for k, t in first.items()}:
                 raise Refused(f"its payload differs from that of {updates[0].site}", where=update.site)
-        merged = {name: _median(torch.stack([u.payload[name] for u in updates]), name) for name in first}
+        merged = {name: by_coordinate(updates, name, _median) for name in first}
+        for name, tensor in merged.items():
+            if not tensor.isfinite().all():
+                raise Failed(f"half of the updates' {name} is not finite", remedy="lower the learning rate")
         return Aggregate(merged, sum(u.weight for u in updates), len(updates)), memory
 
 
-def _median(stacked: Tensor, name: str) -> Tensor:
-    """Over the first axis."""
-    ordered, n = stacked.sort(dim=0).values, len(stacked)
-    low, high = ordered[(n - 1) // 2], ordered[n // 2]
-    middle = torch.where(low == high, low, low / 2 + high / 2)
-    if not middle.isfinite().all():
-        raise Failed(f"half of the updates' {name} is not finite", remedy="lower the learning rate")
+def _median(block: Tensor) -> Tensor:
+    """Of each column of ``(n, block)``; a zero has the sign that a stable sort gives it."""
+    middle = _between(ordered(block))
+    zero = middle == 0
+    if zero.any():
+        middle[zero] = _between(block[:, zero].sort(dim=0, stable=True).values)
     return middle
+
+
+def _between(values: Tensor) -> Tensor:
+    """The middle of sorted columns, the mean of two where their number is even."""
+    n = len(values)
+    low, high = values[(n - 1) // 2], values[n // 2]
+    return torch.where(low == high, low, low / 2 + high / 2)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 
 from consilium.core.algorithm import Algorithm, Broadcast, Server
 from consilium.core.defence import UpdateDefence
@@ -24,6 +24,7 @@ from consilium.federate.client.local_rounds import LocalRounds
 from consilium.federate.client.lr_schedule import LRSchedule
 from consilium.federate.client.participant import Participant, SiteState
 from consilium.federate.client.participation import Attendance, Participation
+from consilium.federate.client.root_training import RootTraining
 
 from .admission import Expected, admitted
 from .aggregation import Aggregation, Step, weighed
@@ -85,7 +86,7 @@ class ServerHalf:
 
     ``weights`` are the sites' as the server computed them, and ``steps`` the most local steps it planned for each: an
     update that declares others is refused.  No site has more than ``max_share`` of a merge.  ``loss`` judges the merged
-    model on public records.
+    model on public records, and ``root`` trains on them for a rule that compares updates with the server's own.
     """
 
     roster: tuple[str, ...]
@@ -103,6 +104,7 @@ class ServerHalf:
     max_share: float = 1.0
     steps: Mapping[str, int] = field(default_factory=dict)
     loss: PublicLoss | None = None
+    root: RootTraining | None = None
 
     def attendance(self, number: int) -> Attendance:
         """The cohort of round ``number``, and the absent sites."""
@@ -120,8 +122,8 @@ class ServerHalf:
 
     @property
     def streams(self) -> bool:
-        """Whether updates are added one at a time: the rule reads a sum, and all weights are known beforehand."""
-        return self.merge.reads == "sum" and self.weights.keys() >= set(self.roster)
+        """Whether updates are added one at a time: the rule keeps none, and all weights are known beforehand."""
+        return self.merge.streams and self.weights.keys() >= set(self.roster)
 
     def arrivals(self, answered: Collection[str], state: RoundState) -> tuple[tuple[str, ...], RoundState]:
         """Who of ``answered`` sent in time, and by name those that did not: an engine may lose some, a study others."""
@@ -187,9 +189,11 @@ class ServerHalf:
         because of the others: the claim relies on that, and bounds all of them.
         """
         algorithm = self.rate.at(self.algorithm, state.server.round + 1)
-        apart = not self.sees_sums and self.merge.least > 0
+        apart, merge = not self.sees_sums and self.merge.least > 0, self.merge
+        if self.root is not None:
+            merge = merge.at(cache(partial(self.root, state.server)))
         return Aggregation(
-            algorithm, self.merge, self.average, state.server, state.merge, expected, self.max_share, self.loss, apart
+            algorithm, merge, self.average, state.server, state.merge, expected, self.max_share, self.loss, apart
         )
 
     def _unchanged(

@@ -15,7 +15,7 @@ from consilium.core.defence import UpdateDefence
 from consilium.core.errors import Refused
 from consilium.core.gradient import GradientRule, Objective, Schedule
 from consilium.core.keystream import Secret
-from consilium.core.merge import Aggregator, Cohort
+from consilium.core.merge import Cohort
 from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Consortium, Pools, Records, Site
@@ -25,11 +25,12 @@ from consilium.data.division.canaries import plant
 from consilium.data.division.sites import gather
 from consilium.federate.client.local_rounds import LocalRounds
 from consilium.federate.client.participant import Participant
+from consilium.federate.client.root_training import RootTraining
 from consilium.federate.round.corrupted import Corrupted
 from consilium.federate.round.federated_evaluation import Assessing
+from consilium.federate.round.merge_chain import chained
 from consilium.federate.round.round import FederatedRound, RoundExchange, RoundState, ServerHalf
 from consilium.federate.round.soundness import public_loss
-from consilium.federate.round.weighted_mean import WeightedMean
 from consilium.federate.round.weights import Weighing, site_weights
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.objectives import TaskLoss
@@ -218,7 +219,7 @@ def exchange(
         tuple(site.id for site in data.sites),
         federation.shape.fraction,
         algorithm(spec, arm, net),
-        _merge(arm, cohort(federation, len(data.sites)), stream),
+        chained(arm.merge, cohort(federation, len(data.sites)), stream.child("merge")),
         _update_defences(arm, net),
         len(data.classes),
         data.task,
@@ -230,6 +231,7 @@ def exchange(
         federation.shape.max_share,
         _most_steps(federation, arm, data.sites),
         None if federation.algorithm.personal else public_loss(net, data.public, data.task),
+        _root(spec, arm, data, net, stream),
     )
     people = participants(spec, arm, seed, corruption, data, net, stream=stream)
     whole = FederatedRound(half, LocalRounds(people, federation.shape.compile))
@@ -387,6 +389,10 @@ def cohort(federation: FederationSpec, sites: int) -> Cohort:
     return Cohort(sites, shape.rounds, shape.fraction, shape.participation.sampling)
 
 
-def _merge(arm: Arm, among: Cohort, stream: Stream) -> Aggregator:
-    defences = arm.merge
-    return defences[0].merge_for(among, stream.child("merge")) if defences else WeightedMean()
+def _root(spec: TrainingSpec, arm: Arm, data: Consortium, net: Network, stream: Stream) -> RootTraining | None:
+    """Undefended work on the public slice, for a rule that reads it."""
+    if not any(defence.fits_public() for defence in arm.merge):
+        return None
+    like, rule = _like(spec, arm, data.sites[0], net, stream), MeanGradient()
+    work = schedule(arm.federation(spec), rule)
+    return RootTraining.of(replace(like, rule=rule, schedule=work, objective=TaskLoss(data.task)), data.public)

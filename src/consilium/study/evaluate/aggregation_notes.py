@@ -40,7 +40,7 @@ def merge_record(
     largest = [one for one in (r.get("largest_share") for r in rounds) if one]
     most_of_all = max(largest, key=lambda one: one["share"], default=None)
     return MergeEvidence(
-        kind=arm.merge[0].kind() if arm.merge else "weighted-mean",
+        kind="+".join(defence.kind() for defence in arm.merge) or "weighted-mean",
         weights=weighing(federation),
         max_share=most,
         sites=tuple(

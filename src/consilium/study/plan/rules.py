@@ -32,6 +32,7 @@ from consilium.study.spec.placeholders import open_declarations
 from consilium.study.spec.spec import Spec, TrainingSpec
 from consilium.study.store.error_summary import error_summary
 
+from .checks.merges import check_merges
 from .privacy_claims import planned_claims
 
 __all__ = [
@@ -116,12 +117,15 @@ def broken_law(laws: Iterable[Callable[[AnyCase], Refusal | None]], case: AnyCas
     return next((refusal for law in laws if (refusal := law(case)) is not None), None)
 
 
-def one_merge(case: Case) -> Refusal | None:
-    """There is one merge."""
-    merges = case.arm.merge
-    if len(merges) < 2:
+def one_merge(case: TrainingCase) -> Refusal | None:
+    """There is one merge rule, it sees what it reads of enough sites, and may stand behind the steps before it."""
+    if not case.arm.merge:
         return None
-    return Refusal(1, f"an arm has one merge and this one has {len(merges)}", "keep one of them in a choice")
+    try:
+        check_merges(case.arm, cohort(case.spec.federation, len(case.data.sites)))
+    except Refused as error:
+        return Refusal.of(error, 1, "keep one of them in a choice")
+    return None
 
 
 def update_order(case: Case) -> Refusal | None:
@@ -276,10 +280,11 @@ def public_constants(case: Case) -> Refusal | None:
 
 
 def fitted_on_public(case: Case) -> Refusal | None:
-    """What is fitted after training uses the public slice, which must exist."""
+    """What is fitted beside or after training uses the public slice, which must exist."""
     if len(case.data.public):
         return None
-    for defence in case.arm.model:
+    fitting: tuple[MergeDefence | ModelDefence, ...] = (*case.arm.merge, *case.arm.model)
+    for defence in fitting:
         if defence.fits_public():
             return Refusal(
                 10,
