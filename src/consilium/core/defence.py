@@ -172,7 +172,7 @@ class ModelDefence(Defence):
         """True if ``apply`` fits something on public records, which must then exist."""
         return False
 
-    def check_public(self, public: Records, labels: Sequence[str]) -> None:  # noqa: B027 - most take any records
+    def check_public(self, public: Records, labels: Sequence[str]) -> None:
         """Refuse, with numbers, ``public`` records of classes ``labels`` that cannot be fitted on; most take any."""
 
     def wanted_public(self) -> int:

@@ -117,6 +117,11 @@ class Workspace:
             out: Tensor = self.module(self.compute.laid_out(x))
         return out.float() if out.dtype in {torch.bfloat16, torch.float16} else out
 
+    def followed(self, x: Tensor) -> Tensor:
+        """Logits ``(n, classes)`` in the precision of the weights, differentiable, at what was loaded last."""
+        out: Tensor = self.module(self.compute.laid_out(x))
+        return out
+
     @torch.no_grad()
     def load(self, params: Tensor, buffers: Tensor, training: bool) -> None:
         """Overwrite every parameter and buffer with ``params (d,)`` and ``buffers (b,)``, and set the mode."""

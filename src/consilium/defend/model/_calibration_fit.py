@@ -87,11 +87,12 @@ def _fitted(problem: _Likelihood, at: Tensor, free: Tensor) -> tuple[Tensor, Ten
         at = _descended(problem, at, step, float(gradient @ step))
         if float(step.abs().max()) < _SETTLED:
             break
-    deviation = torch.zeros_like(at)
+    covariance = torch.zeros(len(at), len(at), dtype=at.dtype)
     if bool(free.any()):
-        covariance = torch.linalg.inv(problem.derivatives(at)[1][free][:, free])
-        deviation[free] = covariance.diagonal().clamp_min(0).sqrt()
-    return at, deviation
+        covariance[free.outer(free)] = torch.linalg.inv(problem.derivatives(at)[1][free][:, free]).flatten()
+    centred = torch.eye(len(at), dtype=at.dtype)
+    centred[1:, 1:] -= 1 / (len(at) - 1)  # the ridge alone fixes the sum of the biases, which changes no answer
+    return at, (centred @ covariance @ centred).diagonal().clamp_min(0).sqrt()
 
 
 def _descended(problem: _Likelihood, at: Tensor, step: Tensor, slope: float) -> Tensor:

@@ -107,9 +107,9 @@ class Calibrate(ModelDefence):
         self.check_fit(tuple(public.x.shape[1:]), logits.shape[1])
         if not bool(logits.isfinite().all()):
             raise Failed("calibrate: the model's answers to public records are not finite", remedy="train it otherwise")
-        found = fit_calibration(logits, y, self.fit != "bias", self.fit != "temperature")
-        shift = found.bias + (self._prior_shift(y, logits.shape[1]) if self.prior else 0)
-        return Calibrated(module, torch.tensor(found.scale).float(), (shift - shift.mean()).float())
+        best = fit_calibration(logits, y, self.fit != "bias", self.fit != "temperature")
+        shift = best.bias + (self._prior_shift(y, logits.shape[1]) if self.prior else 0)
+        return Calibrated(module, torch.tensor(best.scale).float(), (shift - shift.mean()).float())
 
     def pack(self, module: nn.Module) -> dict[str, Tensor]:
         """All tensors end to end, int8 codes as they are; of a pruned model the zeros are left out."""

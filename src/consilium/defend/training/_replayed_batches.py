@@ -87,7 +87,7 @@ class _ReplayOracle(GradientOracle):
     def _begin(self, index: Tensor, params: Tensor, buffers: Tensor, stream: Stream) -> None:
         x, y = (t[index].to(params.device) for t in (self.records.x, self.records.y))
         self._batch = self.objective.prepare(
-            lambda inputs: self.network.logits(params, buffers, inputs), x, y, stream.child("prepare").generator()
+            self.network.still_at(params, buffers), x, y, stream.child("prepare").generator()
         )
         self._moved = self._batch["x"]
 

@@ -1,11 +1,12 @@
 """Adversarial training: learn from the worst input in a small ball around each record, crafted at the current weights.
 
-    min_w  mean_i  alpha loss(w; x_i, y_i) + (1 - alpha) loss(w; x_i', y_i),     x_i' = argmax_{||x' - x_i|| <= radius} loss
+    min_w  mean_i  alpha loss(w; x_i, y_i) + (1 - alpha) loss(w; x_i', y_i)
+    x_i' = argmax_{||x' - x_i|| <= radius} loss(w; x', y_i)
 
 One step is FGSM from a random start (FGSM-RS: step 1.25 radius), without the random start FGSM (step radius); more
-steps are PGD-k.  ``alpha`` above 0 is the regularised objective of Goodfellow et al. (there 0.5).  An example is crafted
-from its own record, the current weights and its own noise alone, and both losses are one loss of the record: inside
-DP-SGD the charge stays as it is (LAWS 5).
+steps are PGD-k.  ``alpha`` above 0 is the regularised objective of Goodfellow et al. (there 0.5).  An example is
+crafted from its own record, the current weights and its own noise alone, and both losses are one loss of the record:
+inside DP-SGD the charge stays as it is (LAWS 5).
 
 Source: Madry et al. 2018, arXiv 1706.06083 (PGD); Wong et al. 2020, arXiv 2001.03994 (FGSM from a random start);
 Goodfellow et al. 2015, arXiv 1412.6572 (FGSM, alpha J(x) + (1 - alpha) J(x'))

@@ -36,8 +36,8 @@ __all__ = ["MART"]
 class MART(InnerMaximisation):
     """Trains on adversarial examples, weighing records that are wrong without one more; may stand inside DP-SGD.
 
-    It replaces the training loss, which must be the task's own.  Raises ``Refused`` for a knob out of its range, and for
-    a task without exclusive classes.
+    It replaces the training loss, which must be the task's own.  Raises ``Refused`` for a knob out of its range, and
+    for a task without exclusive classes.
     """
 
     radius: float = 0.03

@@ -296,10 +296,8 @@ def fitted_on_public(case: Case) -> Refusal | None:
 
 def model_order(case: Case) -> Refusal | None:
     """Quantise last: masks and fine-tuning need float weights.  What changes answers alone may follow it."""
-    pairs = pairwise(case.arm.model)
-    early = next(
-        (one.kind() for one, then in pairs if one.ends and (one.answers_alone or not then.answers_alone)), None
-    )
+    pairs = ((one, then.answers_alone) for one, then in pairwise(case.arm.model) if one.ends)
+    early = next((one.kind() for one, alone in pairs if one.answers_alone or not alone), None)
     if early is None:
         return None
     return Refusal(1, f"{early} must be the last thing done to a model", "put it last in the study's axes")
