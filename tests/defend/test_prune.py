@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from consilium.core.errors import Failed, Refused
 from consilium.core.random import Stream, scoped
 from consilium.core.records import Records
-from consilium.defend.model.prune import Prune, _packed, _unpacked
+from consilium.defend.model._sparse import _packed, _unpacked
+from consilium.defend.model.prune import Prune
 from consilium.defend.model.static_int8 import StaticInt8
 from consilium.learn.tasks.single_label import SingleLabel
 

@@ -9,7 +9,7 @@ itself off.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -84,10 +84,12 @@ class DataDefence(Defence):
 class TrainingDefence(Defence):
     """Changes the objective of local training, or the rule that makes a gradient of records.
 
-    One that ``follows_inputs`` needs a model whose gradient in its inputs is not zero.
+    One that ``follows_inputs`` needs a model whose gradient in its inputs is not zero.  ``not_private`` is the reason
+    why it may not stand beside a rule that makes a claim (LAWS 5), as the rest of a sentence; empty where it may.
     """
 
     follows_inputs: ClassVar[bool] = False
+    not_private: ClassVar[str] = ""
 
     def check_inputs(self, inputs: Inputs) -> None:
         """Refuse tokens where it ``follows_inputs``: no gradient leads from one word to another."""
@@ -183,15 +185,20 @@ class ModelDefence(Defence):
 
     The released artefact is ``pack(module)``; it is rebuilt by ``structure`` (what the architecture becomes, weights
     arbitrary) and ``unpack``.  ``tolerance`` is how far a record's logits may differ between two batches, as a share of
-    their spread: float kernels round in another order.  ``ends``: nothing can be done to the model after it.
+    their spread: float kernels round in another order.  ``ends``: nothing can be done to the model's weights after it.
+    ``answers_alone``: it changes answers and no weights, so that it stands last, after one that ``ends`` too.
     """
 
     tolerance: ClassVar[float] = 1e-3
     ends: ClassVar[bool] = False
+    answers_alone: ClassVar[bool] = False
 
     def fits_public(self) -> bool:
         """True if ``apply`` fits something on public records, which must then exist."""
         return False
+
+    def check_public(self, public: Records, labels: Sequence[str]) -> None:
+        """Refuse, with numbers, ``public`` records of classes ``labels`` that cannot be fitted on; most take any."""
 
     def wanted_public(self) -> int:
         """How many public records the study requests, 0 where it sets no number; fewer are noted."""

@@ -49,6 +49,13 @@ class Objective(ABC):
         """
         return self
 
+    def in_round(self, number: int) -> Objective:
+        """This objective in round ``number``, from 1 on, which is public; here the same in all.
+
+        An objective that has another within it asks that one too.
+        """
+        return self
+
     @property
     def task(self) -> Task:
         """Whose answers are wanted: what crafts inputs or relabels follows it.

@@ -8,7 +8,7 @@ frozen layers (:mod:`.frozen`), are in neither vector: they are constants of the
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 
 import torch
@@ -53,7 +53,7 @@ class Network:
     def __init__(self, module: nn.Module, compute: Compute | None = None, tokens: int = 0) -> None:
         self.template = copy.deepcopy(module).eval()
         self.frozen_layers = frozenset(frozen_layers(self.template))
-        self._still = [layer for path, layer in self.template.named_modules() if path in self.frozen_layers]
+        self._frozen = [layer for path, layer in self.template.named_modules() if path in self.frozen_layers]
         self._parameters = [(name, p.shape) for name, p in trained_parameters(self.template).items()]
         still = constant_buffers(self.template)
         self._buffers = [(name, b.shape, b.dtype) for name, b in self.template.named_buffers() if name not in still]
@@ -66,6 +66,21 @@ class Network:
     def workspace(self) -> Workspace:
         """Where gradients of whole batches are computed."""
         return Workspace(self.template, self.compute)
+
+    @cached_property
+    def _still(self) -> Workspace:
+        """Where inputs are crafted: no weight requires a gradient."""
+        workspace = Workspace(self.template, self.compute)
+        workspace.module.requires_grad_(False)
+        return workspace
+
+    def still_at(self, params: Tensor, buffers: Tensor) -> Callable[[Tensor], Tensor]:
+        """x ``(n, *shape)`` -> logits ``(n, classes)`` in evaluation mode, differentiable in x alone.
+
+        The same as :meth:`logits`, faster, until the next call of this method.
+        """
+        self._still.load(params, buffers, training=False)
+        return self._still.followed
 
     @property
     def size(self) -> int:
@@ -140,7 +155,7 @@ class Network:
 
     def logits_at(self, tensors: dict[str, Tensor], x: Tensor, *, training: bool = False) -> Tensor:
         """Logits at named parameters and buffers, as ``parameters_at`` and ``buffers_at`` give them."""
-        set_mode(self.template, training, self._still)
+        set_mode(self.template, training, self._frozen)
         try:
             out: Tensor = functional_call(self.template, tensors, (x,))
         finally:

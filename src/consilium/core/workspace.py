@@ -82,12 +82,23 @@ class Workspace:
         self, params: Tensor, buffers: Tensor, loss: Callable[[Callable[[Tensor], Tensor]], Tensor]
     ) -> tuple[Tensor, Tensor]:
         """The gradient ``(d,)`` of a scalar ``loss(predict)`` at ``params (d,)``, and the buffers ``(b,)`` after."""
+        return self.joint_gradient(params, buffers, loss)[:2]
+
+    def joint_gradient(
+        self,
+        params: Tensor,
+        buffers: Tensor,
+        loss: Callable[[Callable[[Tensor], Tensor]], Tensor],
+        *inputs: Tensor,
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """The same of one backward pass that also gives the gradients of ``inputs``, which require them."""
         self.load(params, buffers, training=True)
-        grads = torch.autograd.grad(loss(self.predict), self.leaves, allow_unused=True, materialize_grads=True)
-        value = torch.cat([g.reshape(-1) for g in grads])
-        if not self._buffers:
-            return value, buffers
-        return value, torch.cat([b.detach().reshape(-1).to(buffers.dtype) for b in self._buffers])
+        wanted = [*self.leaves, *inputs]
+        grads = torch.autograd.grad(loss(self.predict), wanted, allow_unused=True, materialize_grads=True)
+        value = torch.cat([g.reshape(-1) for g in grads[: len(self.leaves)]])
+        if self._buffers:
+            buffers = torch.cat([b.detach().reshape(-1).to(buffers.dtype) for b in self._buffers])
+        return value, buffers, grads[len(self.leaves) :]
 
     def answers(self, params: Tensor, buffers: Tensor) -> Callable[[Tensor], Tensor]:
         """x ``(n, *shape)`` -> logits ``(n, classes)`` in fp32, without gradients, until the next use."""
@@ -105,6 +116,11 @@ class Workspace:
         with self.compute.cast(x.device):
             out: Tensor = self.module(self.compute.laid_out(x))
         return out.float() if out.dtype in {torch.bfloat16, torch.float16} else out
+
+    def followed(self, x: Tensor) -> Tensor:
+        """Logits ``(n, classes)`` in the precision of the weights, differentiable, at what was loaded last."""
+        out: Tensor = self.module(self.compute.laid_out(x))
+        return out
 
     @torch.no_grad()
     def load(self, params: Tensor, buffers: Tensor, training: bool) -> None:

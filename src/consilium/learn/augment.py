@@ -48,6 +48,11 @@ class Augmented(Objective):
         inner = self.inner.for_round(params, predict)
         return self if inner is self.inner else replace(self, inner=inner)
 
+    def in_round(self, number: int) -> Objective:
+        """With ``inner`` as it is in round ``number``."""
+        inner = self.inner.in_round(number)
+        return self if inner is self.inner else replace(self, inner=inner)
+
     def losses(self, predict: Predict, batch: Batch) -> Tensor:
         """Those of ``inner``, one a row ``(n * copies,)``."""
         return self.inner.losses(predict, batch)

@@ -59,7 +59,7 @@ class _MeanOracle(GradientOracle):
         ready: Batch = {"x": x, "y": y}
         if not self.objective.plain:
             ready = self.objective.prepare(
-                lambda inputs: self.network.logits(params, buffers, inputs), x, y, stream.child("prepare").generator()
+                self.network.still_at(params, buffers), x, y, stream.child("prepare").generator()
             )
         # Seeding the global generator costs as much as a small model's step: only where something may read it.
         with nullcontext() if self.network.draws_nothing else scoped(stream.child("forward")):

@@ -24,7 +24,7 @@ from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.core.task import Task
 
-from ._artefact import collect, fill_artefact, joined, split
+from ._sparse import pack_sparse, unpack_sparse, weights_of
 
 __all__ = ["Prune"]
 
@@ -72,10 +72,7 @@ class Prune(ModelDefence):
 
     def pack(self, module: nn.Module) -> dict[str, Tensor]:
         """``kept`` values, ``mask`` (one bit per weight, packed) and all other tensors end to end."""
-        named = collect(module)
-        weights = torch.cat([t.flatten() for _, t in _weights(module)])
-        rest = {name: t for name, t in named.items() if name not in _tied(module)}
-        return {"kept": weights[weights != 0], "mask": _packed(weights != 0), **joined(rest)}
+        return pack_sparse(module)
 
     def structure(self, module: nn.Module, example: Tensor) -> nn.Module:
         """The same architecture."""
@@ -98,14 +95,7 @@ class Prune(ModelDefence):
 
     def unpack(self, module: nn.Module, artefact: Mapping[str, Tensor]) -> nn.Module:
         """The stored weights between their zeros."""
-        module = copy.deepcopy(module)
-        named, mine, tied = collect(module), _names(module), _tied(module)
-        weights = {name: named[name] for name in mine}
-        mask = _unpacked(artefact["mask"], sum(t.numel() for t in weights.values()))
-        flat = torch.zeros(len(mask), dtype=artefact["kept"].dtype).masked_scatter(mask, artefact["kept"])
-        dense = split({str(flat.dtype).removeprefix("torch."): flat}, weights)
-        pruned = {name: dense[first] for name, first in tied.items()}
-        return fill_artefact(module, {**pruned, **split(artefact, {n: t for n, t in named.items() if n not in tied})})
+        return unpack_sparse(module, artefact)
 
     def surrogate(self, defended: nn.Module, before: nn.Module | None) -> nn.Module:
         """The pruned model itself: it has gradients."""
@@ -113,7 +103,7 @@ class Prune(ModelDefence):
 
     def _masks(self, module: nn.Module) -> dict[str, Tensor]:
         """Which weights stay, by parameter name: exactly the largest ``1 - sparsity`` of them all."""
-        weights = dict(_weights(module))
+        weights = dict(weights_of(module))
         if not weights:
             raise Refused("the model has no float weights to prune", remedy="put prune before static-int8")
         sizes = torch.cat([t.flatten().abs() for t in weights.values()])
@@ -144,25 +134,6 @@ class Prune(ModelDefence):
             raise Failed("fine-tuning after pruning diverged", remedy="lower prune.lr")
 
 
-def _weights(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """What is pruned: parameters with two axes or more."""
-    return ((name, p.detach()) for name, p in module.named_parameters() if p.dim() >= 2)
-
-
-def _names(module: nn.Module) -> list[str]:
-    """The names of :func:`_weights` as :func:`collect` writes them."""
-    return [name if "." in name else f".{name}" for name, _ in _weights(module)]
-
-
-def _tied(module: nn.Module) -> dict[str, str]:
-    """Every name of a pruned weight, with the one under which it is stored: tied weights have several."""
-    first = {
-        id(module.get_parameter(name)): full for (name, _), full in zip(_weights(module), _names(module), strict=True)
-    }
-    every = ((name if "." in name else f".{name}", p) for name, p in module.named_parameters(remove_duplicate=False))
-    return {name: first[id(p)] for name, p in every if id(p) in first}
-
-
 def _batches(n: int, steps: int, stream: Stream) -> Iterator[Tensor]:
     generator, queue = stream.child("fine-tune").generator(), torch.zeros(0, dtype=torch.long)
     for _ in range(steps):
@@ -170,17 +141,3 @@ def _batches(n: int, steps: int, stream: Stream) -> Iterator[Tensor]:
             queue = torch.randperm(n, generator=generator)
         yield queue[:_BATCH]
         queue = queue[_BATCH:]
-
-
-def _packed(bits: Tensor) -> Tensor:
-    """Booleans ``(n,)`` as ``ceil(n / 8)`` bytes."""
-    padded = torch.cat([bits, bits.new_zeros(-len(bits) % 8)]).view(-1, 8).to(torch.uint8)
-    return (padded << torch.arange(8, dtype=torch.uint8, device=bits.device)).sum(1, dtype=torch.uint8)
-
-
-def _unpacked(packed: Tensor, n: int) -> Tensor:
-    """The inverse of :func:`_packed`; refused if the sizes differ."""
-    if len(packed) != -(-n // 8):
-        raise Refused("the stored model does not fit the structure that its recipe builds", remedy="train it again")
-    bits = (packed[:, None] >> torch.arange(8, dtype=torch.uint8, device=packed.device)) & 1
-    return bits.flatten()[:n].bool()

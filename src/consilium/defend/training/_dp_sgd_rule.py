@@ -283,9 +283,7 @@ class _PrivateOracle(GradientOracle):
     def _batch(self, index: Tensor, params: Tensor, buffers: Tensor, stream: Stream) -> Batch:
         """The selected records, prepared in evaluation mode, where examples do not interact."""
         x, y = self.records.x[index].to(params.device), self.records.y[index].to(params.device)
-        return self.objective.prepare(
-            lambda inputs: self.network.logits(params, buffers, inputs), x, y, stream.child("prepare").generator()
-        )
+        return self.objective.prepare(self.network.still_at(params, buffers), x, y, stream.child("prepare").generator())
 
 
 @lru_cache(maxsize=4096)

@@ -79,7 +79,7 @@ class Participant:
         with stage("begin"):
             records, network = self.training_inputs
             predict = partial(network.logits, broadcast.params, broadcast.buffers)
-            objective = self.objective.for_round(broadcast.params, predict)
+            objective = self.objective.in_round(broadcast.round).for_round(broadcast.params, predict)
             oracle = self.rule.oracle(records, network, objective, self.schedule, here.child("gradient"))
             oracle.resume(state.rule)
             steps = self.steps(oracle.steps, broadcast.round)

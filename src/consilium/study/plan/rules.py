@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -33,6 +34,7 @@ from consilium.study.spec.spec import Spec, TrainingSpec
 from consilium.study.store.error_summary import error_summary
 
 from .checks.merges import check_merges
+from .checks.training_defences import check_training
 from .privacy_claims import planned_claims
 
 __all__ = [
@@ -200,12 +202,13 @@ def _twice(defences: Sequence[Defence]) -> str | None:
     return next((kind for kind in kinds if kinds.count(kind) > 1), None)
 
 
-def rules_compose(case: Case) -> Refusal | None:
-    """At most one rule turns records into a private gradient."""
+def rules_compose(case: TrainingCase) -> Refusal | None:
+    """At most one rule turns records into a private gradient, and nothing beside it carries state from step to step."""
     try:
+        check_training(case.arm.training, case.spec.federation.shape.rounds)
         gradient_rule(case.arm)
     except Refused as error:
-        return Refusal(5, error.reason, error.remedy or "keep one of them")
+        return Refusal.of(error, 5, "keep one of them")
     return None
 
 
@@ -280,23 +283,27 @@ def public_constants(case: Case) -> Refusal | None:
 
 
 def fitted_on_public(case: Case) -> Refusal | None:
-    """What is fitted beside or after training uses the public slice, which must exist."""
-    if len(case.data.public):
-        return None
+    """What is fitted beside or after training uses the public slice, which must exist and be enough."""
     fitting: tuple[MergeDefence | ModelDefence, ...] = (*case.arm.merge, *case.arm.model)
-    for defence in fitting:
-        if defence.fits_public():
+    for defence in (defence for defence in fitting if defence.fits_public()):
+        if not len(case.data.public):
             return Refusal(
                 10,
                 f"{defence.kind()} is fitted on public records and there are none",
                 "set data.public to the share to take out before partition, for example 0.05",
             )
+        try:
+            if isinstance(defence, ModelDefence):
+                defence.check_public(case.data.public, case.data.classes)
+        except Refused as error:
+            return Refusal.of(error, 10, "set data.public higher")
     return None
 
 
 def model_order(case: Case) -> Refusal | None:
-    """Quantise last: masks and fine-tuning need float weights."""
-    early = next((defence.kind() for defence in case.arm.model[:-1] if defence.ends), None)
+    """Quantise last: masks and fine-tuning need float weights.  What changes answers alone may follow it."""
+    pairs = ((one, then.answers_alone) for one, then in pairwise(case.arm.model) if one.ends)
+    early = next((one.kind() for one, alone in pairs if one.answers_alone or not alone), None)
     if early is None:
         return None
     return Refusal(1, f"{early} must be the last thing done to a model", "put it last in the study's axes")
