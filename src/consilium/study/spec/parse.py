@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import math
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
@@ -22,6 +21,7 @@ from consilium.learn.models.file import File
 from .arms import arm_name
 from .axes import axes_of, of_study
 from .code_tables import with_folders
+from .corruption_tables import corruptions_of, judged_backdoors
 from .data_table import division_of
 from .federation_table import federation_of
 from .fine_tuning import ModelSpec, model_of
@@ -32,7 +32,6 @@ from .spec import (
     AttackSpec,
     CanarySpec,
     Choice,
-    CorruptionSpec,
     Spec,
     StudyHead,
     Threshold,
@@ -48,6 +47,7 @@ from .toml_binding import (
     entry,
     place,
     plain_name,
+    refuse_twice,
     refuse_unknown,
     shown,
     value,
@@ -124,8 +124,10 @@ def _of_training(tables: Mapping[str, Any], head: StudyHead, model: ModelSpec) -
     vary = axes_of(varied, partial(of_study, federation.algorithm, model))
     check_read(as_table(tables.get("federation", "fed-avg"), "federation"), federation, vary)
     canaries = _canaries(as_mapping(tables["audit"], "audit")) if "audit" in tables else None
-    corruptions = _corruptions(as_sequence(tables.get("corruptions", ()), "corruptions"))
+    corruptions = corruptions_of(as_sequence(tables.get("corruptions", ()), "corruptions"), federation.shape.rounds)
     attacks = _audited(_attacks(as_sequence(tables.get("attacks", ()), "attacks"), vary), canaries)
+    attacks = (*attacks, *judged_backdoors(corruptions))
+    refuse_twice([a.name for a in attacks], "attacks")
     _limit_cells(len(head.seeds), vary, len(corruptions))
     return TrainingSpec(
         data=division_of(as_table(tables["data"], "data")),
@@ -177,7 +179,7 @@ def _attacks(raw: Sequence[object], vary: Mapping[str, tuple[Choice, ...]]) -> t
         if specs[-1].name == JUDGED:
             reason = f"{JUDGED!r} names the file of the cell's own answers"
             raise Refused(reason, remedy="give the attack another name", where=f"{where}.name")
-    _unique([a.name for a in specs], "attacks")
+    refuse_twice([a.name for a in specs], "attacks")
     return tuple(specs)
 
 
@@ -198,7 +200,7 @@ def _audited(attacks: tuple[AttackSpec, ...], canaries: CanarySpec | None) -> tu
     if canaries is None or guess:
         return attacks
     added = AttackSpec(_AUDIT, entry({"kind": _AUDIT}, "audit", "attack/membership"))
-    _unique([spec.name for spec in (*attacks, added)], "attacks")
+    refuse_twice([spec.name for spec in (*attacks, added)], "attacks")
     return (*attacks, added)
 
 
@@ -239,27 +241,6 @@ def _accepted(
         if isinstance(origin, Mapping)
     }
     return thresholds_of(raw, named, vary, attacks, corruptions)
-
-
-def _corruptions(raw: Sequence[object]) -> tuple[CorruptionSpec, ...]:
-    check_count(raw, _MAX_ADVERSARIES, "corruptions")
-    specs = []
-    for i, item in enumerate(raw):
-        where = f"corruptions[{i}]"
-        table = as_table(item, where)
-        name = table.pop("name", None)
-        corruption = entry(table, where, "attack/poisoning")
-        specs.append(CorruptionSpec(plain_name(name, corruption.kind(), where), corruption))
-    _unique([c.name for c in specs], "corruptions")
-    return tuple(specs)
-
-
-def _unique(names: list[str], where: str) -> None:
-    again = [name for name, count in Counter(names).items() if count > 1]
-    if again:
-        raise Refused(
-            f"two of them are called {again[0]!r}", remedy='give one another: name = "..."', where=f"{where}.name"
-        )
 
 
 def _limit_cells(seeds: int, vary: Mapping[str, Sequence[Choice]], corruptions: int) -> None:
