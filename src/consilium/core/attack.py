@@ -110,6 +110,9 @@ class Corruption(Entry, ABC):
     def check_task(self, task: Task) -> None:
         """Refuse, with the reason, a ``task`` for which the corruption has no meaning; most take any."""
 
+    def check_sites(self, corrupted: int, sites: int) -> None:
+        """Refuse numbers of ``corrupted`` and of all ``sites`` for which it has no meaning; most take any."""
+
     def check_fit(self, shape: tuple[int, ...], classes: int) -> None:
         """Refuse inputs of ``shape`` or a number of ``classes`` that it cannot be used on; here what its backdoor is.
 

@@ -6,7 +6,8 @@
 That is so for an *estimate*.  What an attack found bounds the truth from one side only (LAWS 26), and so decides less:
 
     ceiling   robust accuracy: the truth is at most this.  At least b can be refuted by an attack, never shown.
-    floor     success (of a backdoor too), advantage, audited epsilon: the truth is at least this.  At most b can be refuted, never shown.
+    floor     success (of a backdoor too), advantage, audited epsilon: the truth is at least this.  At most b can be
+              refuted, never shown.
 
 Over seeds: Student's t on the seeds' figures and, in quadrature, the mean half-width of their own intervals, as
 seeds may share their test records.  One seed leaves out the luck of the training.  Counts are exact: their range over

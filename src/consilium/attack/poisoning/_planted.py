@@ -1,6 +1,7 @@
 """What every corruption that plants a backdoor shares: poisoned records, the target, the backdoor as a value.
 
-A subclass writes ``trigger`` and has the knobs ``sites``, ``target`` and ``share``; what it sends in the end is its own.
+A subclass writes ``trigger`` and has the knobs ``sites``, ``target`` and ``share``; what it sends in the end it
+decides itself.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ from consilium.core.inputs import Inputs, refuse_tokens
 from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.core.task import Task, refuse_unless_exclusive
+from consilium.core.update import Update
 from consilium.learn.triggers.columns import Columns
 from consilium.learn.triggers.pixels import Pixels, Place
+
+from ._forged import bounded, scaled
 
 __all__ = ["Planted", "check_stamp", "stamp"]
 
@@ -56,6 +60,12 @@ class Planted(Corruption, ABC):
     def poison(self) -> Trigger:
         """What this site's own records get: the trigger, or its part of it."""
         return self.trigger()
+
+    def sent(self, updates: Sequence[Update], factor: float, within: float | None = None) -> Sequence[Update]:
+        """``updates`` times ``factor``, none longer than ``within``; as they are where nothing was poisoned."""
+        if self.share == 0 or (factor == 1 and within is None):
+            return updates
+        return [bounded(scaled(update, factor), within) for update in updates]
 
     def backdoor(self) -> Backdoor:
         """The trigger and the target."""

@@ -4,7 +4,8 @@
 
 The trigger is a square of pixels, or ``columns`` of a table that are set to ``values``.
 
-Source: Gu et al. 2017, BadNets: Identifying Vulnerabilities in the Machine Learning Model Supply Chain, arXiv 1708.06733
+Source: Gu et al. 2017, BadNets: Identifying Vulnerabilities in the Machine Learning Model Supply Chain, arXiv
+1708.06733
 """
 
 from __future__ import annotations

@@ -28,7 +28,10 @@ class Columns(Trigger):
         return changed
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """Refuse inputs that are no rows, or have no such column."""
+        """Refuse inputs that are no rows, or have no such column.
+
+        Raises Refused: they are, or have not.
+        """
         if len(shape) != 1:
             reason = f"columns are of a table, and an input has shape {shape}"
             raise Refused(reason, remedy="leave out columns and values, for a square of pixels", where="columns")

@@ -45,7 +45,10 @@ class Pixels(Trigger):
         return changed
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """Refuse inputs that are no pictures, or smaller than the pattern."""
+        """Refuse inputs that are no pictures, or smaller than the pattern.
+
+        Raises Refused: they are.
+        """
         if len(shape) != 3:
             raise Refused(
                 f"a square of {self.size} x {self.size} pixels needs pictures, and an input has shape {shape}",
@@ -66,8 +69,8 @@ class Pixels(Trigger):
     def _square(self, height: int, width: int) -> tuple[slice, slice]:
         """The rows and columns that are changed."""
         top = {"t": 0, "b": height - self.size, "c": (height - self.size) // 2}[self.place[0]]
-        left = (width - self.size) // 2 if self.place == "centre" else width - self.size
-        left = 0 if self.place.endswith("left") else left
+        middle = (width - self.size) // 2
+        start = {"left": 0, "right": width - self.size, "centre": middle}[self.place.rpartition("-")[2]]
         first, last = (0, 1) if self.part is None else (self.part / self.parts, (self.part + 1) / self.parts)
         rows = slice(top + round(self.size * first), top + round(self.size * last))
-        return rows, slice(left, left + self.size)
+        return rows, slice(start, start + self.size)

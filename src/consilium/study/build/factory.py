@@ -51,7 +51,6 @@ __all__ = [
     "cohort",
     "colluders",
     "consortium",
-    "corrupted_by",
     "divided",
     "enrolled",
     "ever_corrupted",
@@ -198,13 +197,6 @@ def colluders(corruption: CorruptionSpec | None, sites: tuple[Site, ...], seed: 
     return tuple(sites[i].id for i in sorted(order[: corruption.count(len(sites))]))
 
 
-def corrupted_by(infection: CorruptionSpec | None, sites: Sequence[str]) -> dict[str, Corruption]:
-    """What each of the corrupted ``sites`` does."""
-    if infection is None:
-        return {}
-    return {site: infection.corruption.for_site(number, len(sites)) for number, site in enumerate(sites)}
-
-
 def ever_corrupted(spec: Spec, sites: tuple[Site, ...], seed: int) -> frozenset[str]:
     """The sites that are corrupted in some infection of the study: twins are compared without them (LAWS 22)."""
     return frozenset(site for infection in spec.corruptions for site in colluders(infection, sites, seed))
@@ -245,7 +237,7 @@ def exchange(
         whole = FederatedRound(half, LocalRounds(people, federation.shape.compile))
     else:
         honest = participants(spec, arm, seed, None, data, net, stream=stream)
-        acting = dict.fromkeys(corruption.rounds, {site: people[site] for site in bad})
+        acting = dict.fromkeys(corruption.rounds, people)
         whole = FederatedRound(half, LocalRounds(honest, federation.shape.compile, acting))
     return whole if corruption is None else Corrupted(whole, corruption.corruption, bad, corruption.rounds)
 
@@ -277,7 +269,7 @@ def participants(
 ) -> dict[str, Participant]:
     """Every site, ready to train; the colluding ones in the adversary's hands.  With ``key`` their noise is secret."""
     federation = arm.federation(spec)
-    bad = corrupted_by(corruption, colluders(corruption, data.sites, seed))
+    bad = {} if corruption is None else corruption.by_site(colluders(corruption, data.sites, seed))
     stream = stream or Stream(seed).child("train")
     like = _like(spec, arm, data.sites[0], net, stream if key is None else stream.secretly(key))
     weighed = weights(federation, data.sites)

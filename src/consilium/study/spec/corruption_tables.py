@@ -1,8 +1,8 @@
 """The tables ``[[corruptions]]``: who is malicious, how many sites it holds, and in which rounds.
 
-    rounds = [8]                       the corrupted sites are honest in all others
-    rounds = { first = 3, last = 8 }   one end may be left out
-    site-share = 0.2                   instead of a number of sites
+rounds = [8]                       the corrupted sites are honest in all others
+rounds = { first = 3, last = 8 }   one end may be left out
+site-share = 0.2                   instead of a number of sites
 """
 
 from __future__ import annotations

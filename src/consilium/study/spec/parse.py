@@ -32,6 +32,7 @@ from .spec import (
     AttackSpec,
     CanarySpec,
     Choice,
+    CorruptionSpec,
     Spec,
     StudyHead,
     Threshold,

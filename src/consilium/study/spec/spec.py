@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self
 
@@ -88,6 +88,10 @@ class CorruptionSpec:
     def count(self, sites: int) -> int:
         """How many of so many ``sites`` are corrupted."""
         return self.corruption.sites if self.site_share is None else math.floor(self.site_share * sites + 1e-9)
+
+    def by_site(self, sites: Sequence[str]) -> dict[str, Corruption]:
+        """What each of the corrupted ``sites`` does."""
+        return {site: self.corruption.for_site(number, len(sites)) for number, site in enumerate(sites)}
 
     def configuration(self) -> dict[str, Json]:
         """Canonical JSON: the entry's, and what the study says of sites and rounds where it does."""

@@ -45,6 +45,7 @@ __all__ = [
     "is_code",
     "place",
     "plain_name",
+    "refuse_twice",
     "refuse_unknown",
     "shown",
     "tabled",

@@ -15,7 +15,7 @@ from consilium.core.random import Stream
 from consilium.core.records import Consortium, Records, Site
 from consilium.core.task import Task
 from consilium.learn.objectives import TaskLoss
-from consilium.study.build.factory import colluders, corrupted_by
+from consilium.study.build.factory import colluders
 from consilium.study.spec.federation_table import FederationSpec
 from consilium.study.spec.spec import CorruptionSpec, TrainingSpec
 
@@ -61,7 +61,8 @@ def _check(spec: TrainingSpec, infection: CorruptionSpec, data: Consortium, seed
     infection.corruption.check_task(data.task)
     infection.corruption.check_inputs(data.inputs)
     infection.corruption.check_fit(tuple(data.shape), len(data.classes))
-    bad = corrupted_by(infection, colluders(infection, data.sites, seed))
+    infection.corruption.check_sites(infection.count(len(data.sites)), len(data.sites))
+    bad = infection.by_site(colluders(infection, data.sites, seed))
     sites = [site for site in data.sites if site.id in bad]
     poisoned = [bad[s.id].records(s.records.train, len(data.classes), _stream(seed)) for s in sites]
     _check_judged(infection, data)
