@@ -237,7 +237,8 @@ def exchange(
         whole = FederatedRound(half, LocalRounds(people, federation.shape.compile))
     else:
         honest = participants(spec, arm, seed, None, data, net, stream=stream)
-        acting = dict.fromkeys(corruption.rounds, people)
+        corrupted = {site: people[site] for site in bad}
+        acting = dict.fromkeys(corruption.rounds, corrupted)
         whole = FederatedRound(half, LocalRounds(honest, federation.shape.compile, acting))
     return whole if corruption is None else Corrupted(whole, corruption.corruption, bad, corruption.rounds)
 
