@@ -14,11 +14,12 @@ from consilium.attack.poisoning.model_replacement import ModelReplacement
 from consilium.attack.poisoning.semantic_backdoor import SemanticBackdoor
 from consilium.core.attribute import Attribute
 from consilium.core.backdoor import Backdoor
+from consilium.core.collusion import ColludingView
 from consilium.core.errors import Refused
 from consilium.core.inputs import Inputs
 from consilium.core.random import Stream
 from consilium.core.records import Records
-from consilium.core.threat import BackdoorView, RoundView
+from consilium.core.threat import BackdoorView
 from consilium.core.update import Update
 from consilium.learn.tasks.regression import Regression
 from consilium.learn.tasks.single_label import SingleLabel
@@ -196,7 +197,9 @@ def test_a_knob_out_of_range_is_refused_by_name(kind, knobs):
 
 
 def replaced(entry, weights=(1.0, 3.0)):
-    view = RoundView(2, 1, torch.zeros(4), torch.zeros(1), task=SingleLabel(), weights={"a": 6.0, "b": 1.0, "c": 3.0})
+    view = ColludingView(
+        2, 1, torch.zeros(4), torch.zeros(1), task=SingleLabel(), weights={"a": 6.0, "b": 1.0, "c": 3.0}
+    )
     sent = [Update(site, 1, w, {"delta": torch.full((4,), 2.0), "buffers": torch.ones(1), "steps": torch.ones(1)})
             for site, w in zip("bc", weights, strict=True)]  # fmt: skip
     return [update.payload for update in entry.forge({}, sent, view)[0]]

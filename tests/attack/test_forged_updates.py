@@ -13,7 +13,7 @@ from consilium.attack.poisoning.inner_product import InnerProduct
 from consilium.attack.poisoning.min_max import MinMax
 from consilium.attack.poisoning.min_sum import MinSum
 from consilium.attack.poisoning.sign_flip import SignFlip
-from consilium.core.collusion import AggregateView, OmniscientView
+from consilium.core.collusion import AggregateView, ColludingView, OmniscientView
 from consilium.core.errors import Refused
 from consilium.core.random import Stream
 from consilium.core.threat import RoundView
@@ -111,7 +111,9 @@ def test_who_is_alone_sends_its_own():
     assert torch.equal(forged(InnerProduct(), view=nobody), torch.arange(6.0).reshape(2, 3))
 
 
-@pytest.mark.parametrize("entry", [MinMax(), MinSum(), ALittleIsEnough(z=1.0), InnerProduct()], ids=lambda e: e.kind())
+@pytest.mark.parametrize(
+    "entry", [MinMax(), MinSum(), ALittleIsEnough(z=1.0), InnerProduct(), FreeRider()], ids=lambda e: e.kind()
+)
 def test_who_is_granted_less_is_refused(entry):
     view = RoundView(2, 1, torch.zeros(3), torch.zeros(2), task=SingleLabel())
     with pytest.raises(Refused, match=f"{entry.kind()} needs"):
@@ -121,7 +123,7 @@ def test_who_is_granted_less_is_refused(entry):
 def noise(entry, round=1, seed=0, size=20000):
     own = [Update(f"bad-{k}", round, 1.0, {"delta": torch.ones(size), "steps": torch.tensor([4.0])}) for k in range(2)]
     extra = {"task": SingleLabel(), "stream": Stream(seed).child("forging", round)}
-    view = RoundView(2, round, torch.zeros(size), torch.zeros(0), **extra)
+    view = ColludingView(2, round, torch.zeros(size), torch.zeros(0), **extra)
     after, _ = entry.forge({}, own, view)
     assert all(update.payload["steps"] == 4 for update in after)
     return torch.stack([update.payload["delta"] for update in after])

@@ -13,7 +13,7 @@ import torch
 
 from consilium.core.attack import Corruption
 from consilium.core.catalogue import Card, cards, load_entry
-from consilium.core.collusion import AggregateView, OmniscientView
+from consilium.core.collusion import AggregateView, ColludingView, OmniscientView
 from consilium.core.entry import check
 from consilium.core.random import Stream
 from consilium.core.records import Records
@@ -64,7 +64,9 @@ class Site:
         extra = {"task": SingleLabel(), "weights": dict.fromkeys([*sent, "site-0", "site-1"], 1.0)}
         mean = {"delta": torch.stack([payload["delta"] for payload in sent.values()]).mean(0)}
         if needs is RoundView:
-            return RoundView(*known, **extra)
+            return RoundView(*known, task=SingleLabel())
+        if needs is ColludingView:
+            return ColludingView(*known, **extra)
         if needs is AggregateView:
             return AggregateView(*known, mean, **extra)
         updates = {site: Update(site, 1, 1.0, payload) for site, payload in sent.items()}

@@ -80,8 +80,8 @@ class Corruption(Entry, ABC):
 
     A corrupted site obeys no site half of any defence (LAWS 4); only server halves bind it.  Every method has a default
     that does nothing, and an entry overrides those it uses.  ``needs`` is the view of a round that it requires to
-    forge: a ``RoundView`` (the broadcast), an ``AggregateView`` or an ``OmniscientView`` (``core/collusion.py``).  One
-    that ``follows_inputs`` needs a model whose gradient in its inputs is not zero.
+    forge: a ``RoundView`` (the broadcast), a ``ColludingView``, an ``AggregateView`` or an ``OmniscientView``
+    (``core/collusion.py``).  One that ``follows_inputs`` needs a model whose gradient in its inputs is not zero.
     """
 
     threat: ClassVar[ThreatModel]

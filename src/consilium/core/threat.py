@@ -6,7 +6,7 @@ in the view cannot be used, and a smaller view than the attack needs is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -185,17 +185,11 @@ class BackdoorView(View):
 
 @dataclass(frozen=True, eq=False)
 class RoundView(View):
-    """What is seen of one round while training: its number and the broadcast parameters and buffers.
-
-    ``weights`` are those that the server gives the updates of the round, by site, as far as they are public (numbers of
-    records); ``stream`` is what colluders draw from.
-    """
+    """What is seen of one round while training: its number and the broadcast parameters and buffers."""
 
     round: int
     params: Tensor
     buffers: Tensor
-    weights: Mapping[str, float] = field(default_factory=dict, kw_only=True)
-    stream: Stream = field(default_factory=lambda: Stream(0), kw_only=True)
 
 
 def require(view: View, needed: type[Granted], attack: str) -> Granted:

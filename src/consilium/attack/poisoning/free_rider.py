@@ -17,8 +17,9 @@ from typing import ClassVar
 import torch
 
 from consilium.core.attack import Corruption
+from consilium.core.collusion import ColludingView
 from consilium.core.entry import check
-from consilium.core.threat import RoundView, ThreatModel
+from consilium.core.threat import RoundView, ThreatModel, require
 from consilium.core.update import Payload, Update
 
 __all__ = ["FreeRider"]
@@ -29,6 +30,7 @@ class FreeRider(Corruption):
     """Sends the broadcast model back, disguised by noise that shrinks over the rounds."""
 
     threat: ClassVar[ThreatModel] = ThreatModel("site", "training", "black-box", "poisoning")
+    needs: ClassVar[type[RoundView]] = ColludingView
 
     sites: int = 1
     """How many sites are corrupted; 0 corrupts none."""
@@ -45,9 +47,10 @@ class FreeRider(Corruption):
 
     def forge(self, memory: Payload, updates: Sequence[Update], view: RoundView) -> tuple[Sequence[Update], Payload]:
         """No change of anything but noise on the parameters."""
-        return [self._idle(update, view) for update in updates], memory
+        granted = require(view, ColludingView, self.kind())
+        return [self._idle(update, granted) for update in updates], memory
 
-    def _idle(self, update: Update, view: RoundView) -> Update:
+    def _idle(self, update: Update, view: ColludingView) -> Update:
         payload = {name: torch.zeros_like(tensor) for name, tensor in update.payload.items()}
         payload |= {"steps": update.payload["steps"]} if "steps" in payload else {}
         if self.noise > 0:

@@ -14,8 +14,9 @@ from typing import ClassVar
 import torch
 
 from consilium.core.attack import Corruption
+from consilium.core.collusion import ColludingView
 from consilium.core.entry import check
-from consilium.core.threat import RoundView, ThreatModel
+from consilium.core.threat import RoundView, ThreatModel, require
 from consilium.core.update import Payload, Update
 
 __all__ = ["GaussianUpdate"]
@@ -27,6 +28,7 @@ class GaussianUpdate(Corruption):
 
     threat: ClassVar[ThreatModel] = ThreatModel("site", "training", "black-box", "poisoning")
     nist: ClassVar[str | None] = "NISTAML.011"
+    needs: ClassVar[type[RoundView]] = ColludingView
 
     sites: int = 1
     """How many sites are corrupted; 0 corrupts none."""
@@ -40,9 +42,10 @@ class GaussianUpdate(Corruption):
 
     def forge(self, memory: Payload, updates: Sequence[Update], view: RoundView) -> tuple[Sequence[Update], Payload]:
         """Noise, drawn by site and round."""
-        return [self._noise(update, view) for update in updates], memory
+        granted = require(view, ColludingView, self.kind())
+        return [self._noise(update, granted) for update in updates], memory
 
-    def _noise(self, update: Update, view: RoundView) -> Update:
+    def _noise(self, update: Update, view: ColludingView) -> Update:
         zero = torch.zeros_like(update.payload["delta"])
         noise = view.stream.child("gaussian", update.site, view.round).noised(zero, self.deviation)
         return replace(update, payload={**update.payload, "delta": noise})

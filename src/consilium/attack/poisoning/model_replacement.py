@@ -18,9 +18,10 @@ from typing import ClassVar
 
 from consilium.core.algorithm import Algorithm
 from consilium.core.backdoor import Trigger
+from consilium.core.collusion import ColludingView
 from consilium.core.entry import check
 from consilium.core.gradient import Schedule
-from consilium.core.threat import RoundView, ThreatModel
+from consilium.core.threat import RoundView, ThreatModel, require
 from consilium.core.update import Payload, Update
 from consilium.learn.triggers.pixels import Place
 
@@ -36,6 +37,7 @@ class ModelReplacement(Planted):
     """Plants a backdoor as BadNets does, and scales the update so that the merged model becomes the site's own."""
 
     threat: ClassVar[ThreatModel] = ThreatModel("site", "training", "white-box", "poisoning")
+    needs: ClassVar[type[RoundView]] = ColludingView
 
     sites: int = 1
     """How many sites are corrupted; 0 corrupts none."""
@@ -92,5 +94,6 @@ class ModelReplacement(Planted):
 
     def forge(self, memory: Payload, updates: Sequence[Update], view: RoundView) -> tuple[Sequence[Update], Payload]:
         """Each update times gamma, cut to ``within``."""
-        gamma = replacement_factor(updates, view.weights) if self.boost is None else self.boost
+        weights = require(view, ColludingView, self.kind()).weights
+        gamma = replacement_factor(updates, weights) if self.boost is None else self.boost
         return self.sent(updates, gamma, self.within), memory

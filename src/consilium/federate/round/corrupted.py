@@ -15,7 +15,7 @@ from torch import Tensor
 
 from consilium.core.algorithm import Broadcast
 from consilium.core.attack import Corruption
-from consilium.core.collusion import AggregateView, OmniscientView
+from consilium.core.collusion import AggregateView, ColludingView, OmniscientView
 from consilium.core.errors import Refused
 from consilium.core.random import Stream
 from consilium.core.task import Task
@@ -99,20 +99,22 @@ class Corrupted(RoundExchange):
         """What the corruption is granted, and no more."""
         half, needs = self.inner.half, self.corruption.needs
         shared = half.broadcast(server)
+        known = (half.classes, shared.round, shared.params, shared.buffers)
+        if not issubclass(needs, ColludingView):
+            return RoundView(*known, task=half.task)
         extra: _Extra = {
             "task": half.task,
             "weights": {site: update.weight for site, update in outboxes.items()},
             "stream": half.stream.child("forging", shared.round),
         }
-        view = RoundView(half.classes, shared.round, shared.params, shared.buffers, **extra)
         if not issubclass(needs, AggregateView):
-            return view
+            return ColludingView(*known, **extra)
         honest = {site: update for site, update in outboxes.items() if site not in self.colluding}
         plain = half.plain(honest, server)
-        known = (view.classes, view.round, view.params, view.buffers, _mean(tuple(plain.values())))
+        mean = _mean(tuple(plain.values()))
         if issubclass(needs, OmniscientView):
-            return OmniscientView(*known, plain, **extra)
-        return AggregateView(*known, **extra)
+            return OmniscientView(*known, mean, plain, **extra)
+        return AggregateView(*known, mean, **extra)
 
     def _disguise(self, update: Update, residuals: Payload) -> tuple[Update, Payload]:
         """A forged update as the codecs encode it, and their residuals.  Entries that it lacks are zero."""
