@@ -13,6 +13,7 @@ import torch
 
 from consilium.core.attack import Corruption
 from consilium.core.catalogue import Card, cards, load_entry
+from consilium.core.collusion import AggregateView, ColludingView, OmniscientView
 from consilium.core.entry import check
 from consilium.core.random import Stream
 from consilium.core.records import Records
@@ -53,10 +54,23 @@ class Site:
         (gradient,) = torch.autograd.grad(objective.losses(self.predict, batch).mean(), self.weight)
         delta = -0.1 * gradient.flatten()
         own = [Update(f"site-{k}", 1, 1.0, {"delta": delta * (1 + 0.1 * k)}) for k in range(2)]
-        return own if entry is None else entry.forge({}, own, self.round_view())[0]
+        return own if entry is None else entry.forge({}, own, self.round_view(entry.needs))[0]
 
-    def round_view(self):
-        return RoundView(CLASSES, 1, self.weight.detach().flatten().clone(), torch.zeros(0), task=SingleLabel())
+    def round_view(self, needs=RoundView):
+        """What a round shows to who ``needs`` it: three honest sites send something else each."""
+        g = torch.Generator().manual_seed(self.seed + 1)
+        sent = {f"honest-{k}": {"delta": torch.randn(8 * CLASSES, generator=g)} for k in range(3)}
+        known = (CLASSES, 1, self.weight.detach().flatten().clone(), torch.zeros(0))
+        extra = {"task": SingleLabel(), "weights": dict.fromkeys([*sent, "site-0", "site-1"], 1.0)}
+        mean = {"delta": torch.stack([payload["delta"] for payload in sent.values()]).mean(0)}
+        if needs is RoundView:
+            return RoundView(*known, task=SingleLabel())
+        if needs is ColludingView:
+            return ColludingView(*known, **extra)
+        if needs is AggregateView:
+            return AggregateView(*known, mean, **extra)
+        updates = {site: Update(site, 1, 1.0, payload) for site, payload in sent.items()}
+        return OmniscientView(*known, mean, updates, **extra)
 
 
 def deltas(updates):
@@ -87,7 +101,7 @@ def changes_what_is_learned(card, entry, contract):
 def nothing_corrupted_changes_nothing(card, entry, contract):
     """Zero sites send nothing; a share of zero leaves records, batch and update as they were, to the last bit."""
     nobody = replace(entry, sites=0, **({"share": 0.0} if hasattr(entry, "share") else {}))
-    assert list(nobody.forge({}, [], Site().round_view())[0]) == []
+    assert list(nobody.forge({}, [], Site().round_view(entry.needs))[0]) == []
     if not hasattr(entry, "share"):
         return
     for seed in contract.seeds:

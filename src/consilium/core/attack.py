@@ -10,6 +10,7 @@ from typing import ClassVar, Generic, final
 import torch
 
 from .algorithm import Algorithm
+from .backdoor import Backdoor, refuse_no_class
 from .entry import Entry
 from .finding import Finding
 from .gradient import Objective, Schedule
@@ -32,6 +33,8 @@ class Attack(Entry, ABC, Generic[Granted]):
     """
 
     threat: ClassVar[ThreatModel]
+    nist: ClassVar[str | None] = None
+    """Its NISTAML id, where the threat model does not say it."""
 
     @property
     @abstractmethod
@@ -77,11 +80,13 @@ class Corruption(Entry, ABC):
 
     A corrupted site obeys no site half of any defence (LAWS 4); only server halves bind it.  Every method has a default
     that does nothing, and an entry overrides those it uses.  ``needs`` is the view of a round that it requires to
-    forge: a ``RoundView`` (the broadcast), an ``AggregateView`` or an ``OmniscientView`` (``core/collusion.py``).  One
-    that ``follows_inputs`` needs a model whose gradient in its inputs is not zero.
+    forge: a ``RoundView`` (the broadcast), a ``ColludingView``, an ``AggregateView`` or an ``OmniscientView``
+    (``core/collusion.py``).  One that ``follows_inputs`` needs a model whose gradient in its inputs is not zero.
     """
 
     threat: ClassVar[ThreatModel]
+    nist: ClassVar[str | None] = None
+    """Its NISTAML id, which a threat model does not say: what is poisoned, data or model, and to what end."""
     needs: ClassVar[type[RoundView]] = RoundView
     follows_inputs: ClassVar[bool] = False
     sites: int
@@ -90,12 +95,33 @@ class Corruption(Entry, ABC):
         """What it does by the names of the ``classes``, in words that follow its kind; empty where they add nothing."""
         return ""
 
+    def backdoor(self) -> Backdoor | None:
+        """The backdoor that it plants, which every model of the study is then judged for; None without one."""
+        return None
+
+    def for_site(self, number: int, among: int) -> Corruption:
+        """What corrupted site ``number`` of ``among`` does, from 0, where they share the work; most do all the same."""
+        return self
+
     def records(self, records: Records, classes: int, stream: Stream) -> Records:
         """What a corrupted site trains on, drawn once."""
         return records
 
     def check_task(self, task: Task) -> None:
         """Refuse, with the reason, a ``task`` for which the corruption has no meaning; most take any."""
+
+    def check_sites(self, corrupted: int, sites: int) -> None:
+        """Refuse numbers of ``corrupted`` and of all ``sites`` for which it has no meaning; most take any."""
+
+    def check_fit(self, shape: tuple[int, ...], classes: int) -> None:
+        """Refuse inputs of ``shape`` or a number of ``classes`` that it cannot be used on; here what its backdoor is.
+
+        Raises Refused: the trigger does not fit on the inputs, or the target is no class.
+        """
+        backdoor = self.backdoor()
+        if backdoor is not None:
+            backdoor.trigger.check(shape)
+            refuse_no_class("target", backdoor.target, classes)
 
     def check_inputs(self, inputs: Inputs) -> None:
         """Refuse tokens where it ``follows_inputs``: no gradient leads from one word to another."""

@@ -1,6 +1,7 @@
 """What colluding sites see of a round before they send: more than their own updates, if their threat model grants it.
 
     RoundView         the broadcast; their own updates are handed to ``forge``
+    ColludingView     besides, what each update of the round counts, and numbers to draw from
     AggregateView     besides, the weighted mean of what the honest sites send in this round
     OmniscientView    besides, what every honest site sends in this round
 
@@ -12,16 +13,28 @@ Source: Shejwalkar and Houmansadr 2021, Manipulating the Byzantine, NDSS (knowle
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from .random import Stream
 from .threat import RoundView
 from .update import Payload, Update
 
-__all__ = ["AggregateView", "OmniscientView"]
+__all__ = ["AggregateView", "ColludingView", "OmniscientView"]
 
 
 @dataclass(frozen=True, eq=False)
-class AggregateView(RoundView):
+class ColludingView(RoundView):
+    """``weights`` are those that the server gives the updates of the round, by site; ``stream`` is drawn from.
+
+    Weights are numbers of records, which count as public (LAWS 9).
+    """
+
+    weights: Mapping[str, float] = field(default_factory=dict, kw_only=True)
+    stream: Stream = field(default_factory=lambda: Stream(0), kw_only=True)
+
+
+@dataclass(frozen=True, eq=False)
+class AggregateView(ColludingView):
     """The mean of the honest updates, weighted as the server weighs them; empty where no honest site sends any."""
 
     mean: Payload

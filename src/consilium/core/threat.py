@@ -22,6 +22,7 @@ from .task import Task
 __all__ = [
     "Actor",
     "Aim",
+    "BackdoorView",
     "CanaryView",
     "Knowledge",
     "ModelView",
@@ -168,6 +169,18 @@ class CanaryView(View):
     canaries: Records
     start: nn.Module | None = None
     module: nn.Module | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class BackdoorView(View):
+    """What shows whether a backdoor is in a released model: its answers, and those of its clean ``twin``.
+
+    ``targets`` are the test records with their attributes; ``twin`` is None where the model is a clean one itself.
+    """
+
+    module: nn.Module
+    targets: Records
+    twin: nn.Module | None = None
 
 
 @dataclass(frozen=True, eq=False)

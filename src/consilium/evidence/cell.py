@@ -10,6 +10,7 @@ from .finding import Findings
 from .measure import Measures
 from .merge import MergeEvidence
 from .privacy import PrivacyEvidence
+from .threat import ThreatEvidence
 
 __all__ = ["CellEvidence", "CellName"]
 
@@ -35,7 +36,7 @@ class CellEvidence:
     ``set_aside`` those of attacks that the study no longer has, ``audits`` those of findings that are audits.
     ``engine`` is its name, or its record once something was trained.  ``scores`` names the file of what the model
     answered of each test record; ``released`` has the digests of the model that was judged, ``trained`` those of the
-    files that its training left.
+    files that its training left; ``adversary`` is who acted inside it, of an infected model.
     """
 
     schema: Whole = 1
@@ -67,6 +68,7 @@ class CellEvidence:
     seconds: Seconds = field(default_factory=dict, repr=False)
     released: Maybe[Free] = field(default=None, metadata=ABSENT, repr=False)
     trained: Maybe[Free] = field(default=None, metadata=ABSENT, repr=False)
+    adversary: Maybe[ThreatEvidence] = field(default=None, metadata=ABSENT, repr=False)
 
     @property
     def arm(self) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from .fields import Items, Maybe, Number, Record, Text, Texts, Whole
+from .fields import ABSENT, Count, Items, Maybe, Number, Record, Text, Texts, Whole
 from .merge import LargestShare
 
 __all__ = ["RefusedSite", "RoundEvidence", "RoundReport", "SitePoint"]
@@ -39,6 +39,8 @@ class RoundEvidence:
     """``absent`` names the first of ``absent_count`` sites that could not be asked.
 
     ``aborted`` is the reason why the round made no model, ``broken`` counts models that were not finite.
+    ``backdoor_success`` is that of the training's corruption, on the first ``backdoor_records`` test records that the
+    trigger fits: the study looks at them, no site and no server.
     """
 
     round: Whole = 0
@@ -59,3 +61,5 @@ class RoundEvidence:
     mean_loss: Number = None
     sites: Items[Record[SitePoint]] = ()
     refused: Items[Record[RefusedSite]] = ()
+    backdoor_success: Number = field(default=None, metadata=ABSENT)
+    backdoor_records: Count = field(default=None, metadata=ABSENT)

@@ -25,6 +25,6 @@ class ThreatEvidence:
     ai_act: Name = None
 
     @classmethod
-    def of(cls, threat: ThreatModel) -> ThreatEvidence:
-        """That of a threat model."""
-        return cls(**asdict(threat), **asdict(taxonomy(threat)))
+    def of(cls, threat: ThreatModel, nist: str | None = None) -> ThreatEvidence:
+        """That of a threat model; ``nist`` is the id that its entry states."""
+        return cls(**asdict(threat), **asdict(taxonomy(threat, nist)))

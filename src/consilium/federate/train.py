@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from consilium.core.exchange import Joint
+from consilium.core.plain import Json
 from consilium.evidence.merge import LargestShare
 from consilium.evidence.round import RefusedSite, RoundEvidence, RoundReport, SitePoint
 from consilium.evidence.storage.write import plain
@@ -57,6 +58,7 @@ def train(
     stop: Callable[[int, Sequence[str], Mapping[str, SiteState]], str | None] | None = None,
     name: str = "",
     guard: Callable[[], None] = lambda: None,
+    judged: Callable[[RoundState], Mapping[str, Json]] = lambda _: {},
 ) -> Trained:
     """Run the rounds that are still to run; ``progress`` is called after each with its report and the sites' states.
 
@@ -65,7 +67,8 @@ def train(
     line in the log is written at once and amended then.  ``stop`` is called before each round, with its cohort and the
     sites' states; if it returns a reason, training ends with the current model.  ``name`` is the training's own: a
     checkpoint of another one is refused.  ``guard`` is called before each round and before anything of it is written:
-    it raises where another process has taken the training over.
+    it raises where another process has taken the training over.  ``judged`` gives what else the report of a round says
+    of the model after it.
     """
     guard()
     folder.mkdir(parents=True, exist_ok=True)
@@ -95,6 +98,7 @@ def train(
         joins = engine.joins and not assessing.average.decay  # what is sent next must be what is judged
         later = joins and number < rounds and bool(sites) and set(sites) == set(state.cohort)
         report = _report(state, () if later else _assessed(engine, assessing, state, states, sites), seconds[-1])
+        report = {**report, **judged(state)}
         guard()
         log.append(report)
         save_checkpoint(checkpoint, state, states)

@@ -6,7 +6,8 @@
 That is so for an *estimate*.  What an attack found bounds the truth from one side only (LAWS 26), and so decides less:
 
     ceiling   robust accuracy: the truth is at most this.  At least b can be refuted by an attack, never shown.
-    floor     success, advantage, audited epsilon: the truth is at least this.  At most b can be refuted, never shown.
+    floor     success (of a backdoor too), advantage, audited epsilon: the truth is at least this.  At most b can be
+              refuted, never shown.
 
 Over seeds: Student's t on the seeds' figures and, in quadrature, the mean half-width of their own intervals, as
 seeds may share their test records.  One seed leaves out the luck of the training.  Counts are exact: their range over
@@ -80,6 +81,7 @@ OF_ATTACKS: Mapping[str, Mapping[str, FigureKind]] = {
         "advantage": FigureKind("floor", least=-1.0),
         **{f"{name}_bound": _BOUND for name in _ON_RECORDS},
     },
+    "poisoning": {"backdoor_success": _FLOOR, "target_rate_without_trigger": _SHARE},
     "canaries": {"audited_epsilon": FigureKind("floor", "largest", most=math.inf), "canary_auc": _FLOOR},
 }
 """Of a finding, by what the adversary is after.  Bounds with an assumption decide nothing (LAWS 16)."""

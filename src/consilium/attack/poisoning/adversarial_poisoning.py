@@ -39,6 +39,7 @@ class AdversarialPoisoning(Corruption):
     """Replaces a ``share`` of each batch by PGD images (linf ``radius``) labelled with the model's own answer."""
 
     threat: ClassVar[ThreatModel] = ThreatModel("site", "training", "white-box", "poisoning")
+    nist: ClassVar[str | None] = "NISTAML.013"
     follows_inputs: ClassVar[bool] = True
 
     sites: int = 1

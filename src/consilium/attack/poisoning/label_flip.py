@@ -39,6 +39,7 @@ class LabelFlip(Corruption):
     """
 
     threat: ClassVar[ThreatModel] = ThreatModel("site", "training", "black-box", "poisoning")
+    nist: ClassVar[str | None] = "NISTAML.013"
 
     sites: int = 1
     """How many sites are corrupted; 0 corrupts none."""

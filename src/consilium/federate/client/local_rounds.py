@@ -17,10 +17,18 @@ __all__ = ["LocalRounds"]
 
 
 class LocalRounds(SiteHalf[SiteState, Broadcast, Update]):
-    """Local work of ``participants``, by site; ``compiled`` fuses the kernels of a stack's steps."""
+    """Local work of ``participants``, by site; ``compiled`` fuses the kernels of a stack's steps.
 
-    def __init__(self, participants: Mapping[str, Participant], compiled: bool = False) -> None:
-        self.participants, self._compiled = participants, compiled
+    In round r a site of ``substitutes[r]`` works as that participant instead: one that an adversary holds then.
+    """
+
+    def __init__(
+        self,
+        participants: Mapping[str, Participant],
+        compiled: bool = False,
+        substitutes: Mapping[int, Mapping[str, Participant]] | None = None,
+    ) -> None:
+        self.participants, self._compiled, self._substitutes = participants, compiled, substitutes or {}
 
     @cached_property
     def _stack(self) -> VectorisedClients:
@@ -31,16 +39,21 @@ class LocalRounds(SiteHalf[SiteState, Broadcast, Update]):
 
     def site(self, phase: str, site: str, inbox: Broadcast, state: SiteState) -> tuple[Update, SiteState]:
         """Local work."""
-        return self.participants[site].work(inbox, state)
+        return self._participant(site, inbox.round).work(inbox, state)
 
     def together(
         self, phase: str, sites: Sequence[str], inbox: Broadcast, states: Mapping[str, SiteState]
     ) -> tuple[dict[str, Update], dict[str, SiteState]]:
         """Local work of many at once."""
-        results = self._stack.work([self.participants[site] for site in sites], inbox, states)
+        results = self._stack.work([self._participant(site, inbox.round) for site in sites], inbox, states)
         updates = {site: update for site, (update, _) in results.items()}
         return updates, {site: after for site, (_, after) in results.items()}
 
     def why_not_together(self) -> Refused | None:
         """By what each site trains, and how."""
-        return why_not_vectorised(tuple(self.participants.values()))
+        substitutes = (person for people in self._substitutes.values() for person in people.values())
+        return why_not_vectorised((*self.participants.values(), *substitutes))
+
+    def _participant(self, site: str, number: int) -> Participant:
+        """Who does the work of ``site`` in round ``number``."""
+        return self._substitutes.get(number, {}).get(site) or self.participants[site]

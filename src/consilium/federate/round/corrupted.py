@@ -6,16 +6,19 @@ or every one of them (``core/collusion.py``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import TypedDict
 
 import torch
 from torch import Tensor
 
 from consilium.core.algorithm import Broadcast
 from consilium.core.attack import Corruption
-from consilium.core.collusion import AggregateView, OmniscientView
+from consilium.core.collusion import AggregateView, ColludingView, OmniscientView
 from consilium.core.errors import Refused
+from consilium.core.random import Stream
+from consilium.core.task import Task
 from consilium.core.threat import RoundView
 from consilium.core.update import Payload, Update
 from consilium.federate.client.local_rounds import LocalRounds
@@ -30,20 +33,30 @@ _CODEC = "codec:"
 """Before the names of what codecs remember of forged updates, among the adversary's memory."""
 
 
+class _Extra(TypedDict):
+    task: Task
+    weights: Mapping[str, float]
+    stream: Stream
+
+
 class Corrupted(RoundExchange):
     """An exchange in which some sites collude: what they send is forged together, just before it is sent.
 
     A colluder obeys no defence (LAWS 4), but a codec is the language of the message: what was forged is encoded, with
     error feedback where the codec has it, since that serves the adversary.  Its residuals are the adversary's memory.
+    In rounds other than ``rounds`` nothing is forged; none named stands for all.
     """
 
-    def __init__(self, inner: FederatedRound, corruption: Corruption, colluding: Sequence[str]) -> None:
+    def __init__(
+        self, inner: FederatedRound, corruption: Corruption, colluding: Sequence[str], rounds: Collection[int] = ()
+    ) -> None:
         if issubclass(corruption.needs, OmniscientView) and inner.half.sees_sums:
             raise Refused(
                 f"corruption {corruption.kind()} reads every honest update, and they are masked",
                 remedy="leave out the masks, or take a corruption that needs no OmniscientView",
             )
         self.inner, self.corruption, self.colluding = inner, corruption, frozenset(colluding)
+        self.rounds = frozenset(rounds)
 
     @property
     def honest(self) -> FederatedRound:
@@ -57,7 +70,7 @@ class Corrupted(RoundExchange):
 
     def watched(self, observers: Observers) -> Corrupted:
         """This exchange with ``observers``, whose views contain the colluders' forged updates as sent."""
-        return Corrupted(self.inner.watched(observers), self.corruption, tuple(self.colluding))
+        return Corrupted(self.inner.watched(observers), self.corruption, tuple(self.colluding), self.rounds)
 
     def open(self, server: RoundState) -> tuple[tuple[str, ...], Broadcast]:
         """As without the adversary."""
@@ -72,7 +85,7 @@ class Corrupted(RoundExchange):
     ) -> tuple[RoundState, Broadcast | None]:
         """Forge the colluders' updates, then merge."""
         colluders = [update for site, update in outboxes.items() if site in self.colluding]
-        if colluders:
+        if colluders and (not self.rounds or server.server.round + 1 in self.rounds):
             view = self._view(outboxes, server)
             theirs, residuals = _apart(server.adversary)
             forged, memory = self.corruption.forge(theirs, colluders, view)
@@ -86,15 +99,22 @@ class Corrupted(RoundExchange):
         """What the corruption is granted, and no more."""
         half, needs = self.inner.half, self.corruption.needs
         shared = half.broadcast(server)
-        view = RoundView(half.classes, shared.round, shared.params, shared.buffers, task=half.task)
+        known = (half.classes, shared.round, shared.params, shared.buffers)
+        if not issubclass(needs, ColludingView):
+            return RoundView(*known, task=half.task)
+        extra: _Extra = {
+            "task": half.task,
+            "weights": {site: update.weight for site, update in outboxes.items()},
+            "stream": half.stream.child("forging", shared.round),
+        }
         if not issubclass(needs, AggregateView):
-            return view
+            return ColludingView(*known, **extra)
         honest = {site: update for site, update in outboxes.items() if site not in self.colluding}
         plain = half.plain(honest, server)
-        known = (view.classes, view.round, view.params, view.buffers, _mean(tuple(plain.values())))
+        mean = _mean(tuple(plain.values()))
         if issubclass(needs, OmniscientView):
-            return OmniscientView(*known, plain, task=half.task)
-        return AggregateView(*known, task=half.task)
+            return OmniscientView(*known, mean, plain, **extra)
+        return AggregateView(*known, mean, **extra)
 
     def _disguise(self, update: Update, residuals: Payload) -> tuple[Update, Payload]:
         """A forged update as the codecs encode it, and their residuals.  Entries that it lacks are zero."""

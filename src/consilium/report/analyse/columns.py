@@ -233,7 +233,8 @@ def columns(study: StudyRecord) -> tuple[TableColumn, ...]:
     """The columns for which this study has at least one measure; epsilon is always shown."""
     evasion = tuple(_attack(name) for name in study.attacks("evasion"))
     worst = (_WORST,) if len(evasion) > 1 else ()
-    every = (*_FIRST, *evasion, *worst, *_CERTIFIED, *_LAST)
+    backdoors = tuple(_backdoor(name) for name in study.attacks("poisoning"))
+    every = (*_FIRST, *evasion, *worst, *_CERTIFIED, *backdoors, *_LAST)
     done = [cell for cell in study.evidence if cell.judged]
     return tuple(c for c in every if c.key == "epsilon" or any(measure_of(cell, c.key) for cell in done))
 
@@ -272,6 +273,14 @@ def _attack(name: str) -> TableColumn:
         "stronger attack may find more."
     )
     return TableColumn(f"robust_accuracy:{name}", name, "Evasion", meaning, "high")
+
+
+def _backdoor(name: str) -> TableColumn:
+    meaning = (
+        f"Share of test records of other classes that the model answers as the target of “{name}” where its trigger is "
+        "on. The clean twin's rate is what counts as chance; another trigger may do more."
+    )
+    return TableColumn(f"backdoor_success:{name}", name, "Backdoor", meaning, "low")
 
 
 def _epsilon(cell: CellRecord) -> Measure:

@@ -43,7 +43,10 @@ def pareto(study: StudyRecord, rows: Sequence[Row]) -> Mapping[str, object]:
 
 
 def curves(rounds: Sequence[RoundEvidence]) -> Mapping[str, object]:
-    """One training: accuracy of mean, worst and each site, and mean loss, over rounds; many sites are not drawn."""
+    """One training: accuracy of mean, worst and each site, mean loss, and a backdoor's success, over rounds.
+
+    Many sites are not drawn.
+    """
     sites = dict.fromkeys(point.site for record in rounds for point in record.sites)
     sites = sites if len(sites) <= MANY else {}
     return {
@@ -52,7 +55,12 @@ def curves(rounds: Sequence[RoundEvidence]) -> Mapping[str, object]:
         "worst": [record.worst_accuracy for record in rounds],
         "loss": [record.mean_loss for record in rounds],
         "sites": {site: [_at(record, site) for record in rounds] for site in sites},
+        "backdoor": [record.backdoor_success for record in rounds] if _planted(rounds) else [],
     }
+
+
+def _planted(rounds: Sequence[RoundEvidence]) -> bool:
+    return any(record.backdoor_success is not None for record in rounds)
 
 
 def histogram(finding: FindingRecord, bins: int = 10) -> Mapping[str, object] | None:

@@ -64,6 +64,7 @@ _NEWER = (
     "c_index",
 )
 """Only where some cell has them."""
+_OF_BACKDOORS = ("backdoor_success", "target_rate_without_trigger")
 
 
 def write_csv(study_folder: Path) -> Path:
@@ -110,6 +111,7 @@ def _figure_names(study: StudyRecord) -> tuple[str, ...]:
         *_PERSONAL,
         *(name for name in _NEWER if any(measure_of(cell, name) for cell in study.evidence)),
         *_attacked(study),
+        *(f"{name}:{one}" for one in study.attacks("poisoning") for name in _OF_BACKDOORS),
     )
 
 
@@ -136,7 +138,8 @@ def terminal_table(study_folder: Path) -> Table:
     table.add_column("arm", overflow="fold", min_width=12)
     for column, infected_by in shown:
         label = "" if infected_by == "none" else _infected(study, infected_by)
-        table.add_column(f"{_SHORT.get(column.key, 'robust')}\n{label}".rstrip(), justify="right", no_wrap=True)
+        word = "backdoor" if column.group == "Backdoor" else _SHORT.get(column.key, "robust")
+        table.add_column(f"{word}\n{label}".rstrip(), justify="right", no_wrap=True)
     for row in (row for row in every if row.infected_by == "none"):
         twins = {twin.infected_by: twin for twin in every if twin.arm.name == row.arm.name}
         table.add_row(_name(row), *(_cell(twins.get(infected_by), column) for column, infected_by in shown))
@@ -198,7 +201,15 @@ def _headings(study: StudyRecord) -> list[tuple[TableColumn, str]]:
     by_key = {column.key: column for column in columns(study)}
     keys = ("epsilon", "audited_epsilon", "accuracy", _strongest(study), "mia_advantage", "bytes", "latency_ratio")
     shown = [by_key[key] for key in keys if key in by_key]
-    return [(c, by) for c in shown for by in (study.infections if c.group in ("Utility", "Evasion") else ("none",))]
+    every = [(c, by) for c in shown for by in (study.infections if c.group in ("Utility", "Evasion") else ("none",))]
+    return [*every, *_backdoors(study, by_key)]
+
+
+def _backdoors(study: StudyRecord, by_key: Mapping[str, TableColumn]) -> Iterator[tuple[TableColumn, str]]:
+    """The success of each backdoor on the models that it was planted in."""
+    for by in study.infections[1:]:
+        if (column := by_key.get(f"backdoor_success:{by}.success")) is not None:
+            yield column, by
 
 
 def _infected(study: StudyRecord, infected_by: str) -> str:
@@ -249,6 +260,7 @@ def _caption(study: StudyRecord) -> str:
         f"{seeds}, 95 % interval below. ε holds for one released model: the largest over sites and seeds."
         + (labels if infections else "")
         + (" Robust: at most this, a stronger attack may find more." if _strongest(study) else "")
+        + (" Backdoor: share of other classes' records answered as the target." * bool(study.attacks("poisoning")))
         + _of_strongest(study)
         + _loose(study)
     )

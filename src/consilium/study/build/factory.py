@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from consilium.core.algorithm import Algorithm, Server
+from consilium.core.attack import Corruption
 from consilium.core.defence import UpdateDefence
 from consilium.core.errors import Refused
 from consilium.core.gradient import GradientRule, Objective, Schedule
@@ -194,7 +195,7 @@ def colluders(corruption: CorruptionSpec | None, sites: tuple[Site, ...], seed: 
     if corruption is None:
         return ()
     order = torch.randperm(len(sites), generator=Stream(seed).child("colluders").generator()).tolist()
-    return tuple(sites[i].id for i in sorted(order[: corruption.corruption.sites]))
+    return tuple(sites[i].id for i in sorted(order[: corruption.count(len(sites))]))
 
 
 def ever_corrupted(spec: Spec, sites: tuple[Site, ...], seed: int) -> frozenset[str]:
@@ -234,8 +235,14 @@ def exchange(
         _root(spec, arm, data, net, stream),
     )
     people = participants(spec, arm, seed, corruption, data, net, stream=stream)
-    whole = FederatedRound(half, LocalRounds(people, federation.shape.compile))
-    return whole if corruption is None else Corrupted(whole, corruption.corruption, bad)
+    if corruption is None or not corruption.rounds:
+        whole = FederatedRound(half, LocalRounds(people, federation.shape.compile))
+    else:
+        honest = participants(spec, arm, seed, None, data, net, stream=stream)
+        corrupted = {site: people[site] for site in bad}
+        acting = dict.fromkeys(corruption.rounds, corrupted)
+        whole = FederatedRound(half, LocalRounds(honest, federation.shape.compile, acting))
+    return whole if corruption is None else Corrupted(whole, corruption.corruption, bad, corruption.rounds)
 
 
 def enrolled(
@@ -265,13 +272,13 @@ def participants(
 ) -> dict[str, Participant]:
     """Every site, ready to train; the colluding ones in the adversary's hands.  With ``key`` their noise is secret."""
     federation = arm.federation(spec)
-    bad = frozenset(colluders(corruption, data.sites, seed))
+    bad = {} if corruption is None else corruption.by_site(colluders(corruption, data.sites, seed))
     stream = stream or Stream(seed).child("train")
     like = _like(spec, arm, data.sites[0], net, stream if key is None else stream.secretly(key))
     weighed = weights(federation, data.sites)
     return {
         site.id: replace(
-            _participant(federation, arm, site, data, like, corruption if site.id in bad else None),
+            _participant(federation, arm, site, data, like, bad.get(site.id)),
             weight=weighed[site.id],
         )
         for site in data.sites
@@ -328,14 +335,14 @@ def _objective(arm: Arm, task: Task) -> Objective:
 
 
 def _participant(
-    federation: FederationSpec, arm: Arm, site: Site, data: Consortium, like: Participant, bad: CorruptionSpec | None
+    federation: FederationSpec, arm: Arm, site: Site, data: Consortium, like: Participant, bad: Corruption | None
 ) -> Participant:
     if bad is None:
         train, participant = _honest(arm, site, data, like.stream), like
     else:
         train, participant = _corrupt(bad, site, data, like)
-        work = bad.corruption.schedule(schedule(federation, participant.rule))
-        method = bad.corruption.algorithm(participant.algorithm)
+        work = bad.schedule(schedule(federation, participant.rule))
+        method = bad.algorithm(participant.algorithm)
         participant = replace(participant, schedule=work, algorithm=method)
     pools = Pools(train, site.records.validation, site.records.non_members)
     return replace(participant, site=replace(site, records=pools), train=train)
@@ -348,11 +355,11 @@ def _honest(arm: Arm, site: Site, data: Consortium, stream: Stream) -> Records:
     return records
 
 
-def _corrupt(bad: CorruptionSpec, site: Site, data: Consortium, like: Participant) -> tuple[Records, Participant]:
+def _corrupt(bad: Corruption, site: Site, data: Consortium, like: Participant) -> tuple[Records, Participant]:
     """A corrupted site obeys no site half of any defence (LAWS 4)."""
-    draws = like.stream.child(bad.corruption.kind(), site.id)
-    records = bad.corruption.records(site.records.train, len(data.classes), draws)
-    objective = bad.corruption.objective(TaskLoss(data.task))
+    draws = like.stream.child(bad.kind(), site.id)
+    records = bad.records(site.records.train, len(data.classes), draws)
+    objective = bad.objective(TaskLoss(data.task))
     return records, replace(like, objective=objective, rule=MeanGradient(), defences=())
 
 

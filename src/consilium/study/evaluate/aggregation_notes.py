@@ -14,11 +14,12 @@ from consilium.core.records import Consortium
 from consilium.evidence.merge import LargestShare, MergeEvidence, SiteWeight
 from consilium.evidence.round import RoundReport
 from consilium.federate.round.weights import fewest_sites, limited, shares, site_weights
+from consilium.federate.train import merged
 from consilium.study.build.factory import weighing
 from consilium.study.spec.arms import Arm
 from consilium.study.spec.spec import TrainingSpec
 
-__all__ = ["check_rounds", "merge_notes", "merge_record"]
+__all__ = ["check_rounds", "corruption_notes", "merge_notes", "merge_record"]
 
 _NAMED = 100
 """Sites that are listed, those that count most; the others are counted."""
@@ -87,6 +88,27 @@ def merge_notes(rounds: Sequence[RoundReport]) -> list[str]:
         return notes
     summary = f"{len(lost)} of {len(rounds)} rounds made no model and left the last good one (rounds {_numbers(lost)})"
     return [*notes, f"{summary}; the last because: {_why(lost[-1])}"]
+
+
+def corruption_notes(rounds: Sequence[RoundReport], corrupted: Sequence[str], acting: Sequence[int] = ()) -> list[str]:
+    """What kept the ``corrupted`` sites out of the merge in the rounds in which they act; all where none is named.
+
+    An attack whose update never counted looks like a defence that holds.
+    """
+    acted = [r for r in rounds if not acting or r["round"] in acting]
+    silent = [r for r in acted if not merged(r).intersection(corrupted)]
+    notes = []
+    if corrupted and silent:
+        why = f"{len(silent)} of {len(acted)} rounds in which it acts (rounds {_numbers(silent)})"
+        notes.append(f"The corruption is not in the model of {why}: no update of a corrupted site was merged.")
+    refused = [(r["round"], one) for r in acted for one in r.get("refused", ()) if one["site"] in corrupted]
+    for site in dict.fromkeys(one["site"] for _, one in refused):
+        times = [(number, one["reason"]) for number, one in refused if one["site"] == site]
+        notes.append(
+            f"The server refused {site}, which is corrupted, in {len(times)} of {len(acted)} rounds; in round "
+            f"{times[-1][0]} because: {times[-1][1]}"
+        )
+    return notes
 
 
 def _lost(rounds: Sequence[RoundReport]) -> list[RoundReport]:

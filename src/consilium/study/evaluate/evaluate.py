@@ -18,7 +18,7 @@ from consilium.core.records import Consortium
 from consilium.core.round_observer import RoundObserver
 from consilium.core.seal import file_digest
 from consilium.core.tensor_files import write_tensors
-from consilium.core.threat import CanaryView, ModelView, View
+from consilium.core.threat import BackdoorView, CanaryView, ModelView, View
 from consilium.core.update import Payload
 from consilium.evidence.audit import AuditEvidence
 from consilium.evidence.cell import CellEvidence
@@ -67,7 +67,7 @@ _LATENCY_BATCH = 64
 
 def asks(attack: Attack) -> bool:
     """True where ``attack`` asks whose records were trained on: test records and canaries are those of the cell."""
-    return attack.needs not in (ModelView, CanaryView)
+    return attack.needs not in (ModelView, CanaryView, BackdoorView)
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def run_attack(attack: AttackSpec, context: AttackContext) -> FindingEvidence:
     start_time = time.perf_counter()
     record = FindingEvidence(
         kind=attack.attack.kind(),
-        threat=ThreatEvidence.of(attack.attack.threat),
+        threat=ThreatEvidence.of(attack.attack.threat, attack.attack.nist),
         sees_model=attack.attack.sees_model,
         configuration=attack.configuration(),
         code=code(),

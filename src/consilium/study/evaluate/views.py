@@ -12,7 +12,7 @@ from consilium.core.attack import Attack
 from consilium.core.errors import Refused
 from consilium.core.random import Stream
 from consilium.core.records import Canaries, Consortium, Records
-from consilium.core.threat import CanaryView, ModelView, QueryView, RecordsView, RetrainView, View
+from consilium.core.threat import BackdoorView, CanaryView, ModelView, QueryView, RecordsView, RetrainView, View
 
 from .release import Released
 from .shadow_training import Retraining
@@ -41,6 +41,9 @@ def grant(
     """
     if attack.needs is ModelView:
         return _white_box(data, model, None if source is None else _white_box(data, source, None))
+    if attack.needs is BackdoorView:
+        twin = None if source is None else source.module
+        return BackdoorView(len(data.classes), model.module, data.test, twin, task=data.task)
     if attack.needs in (RecordsView, QueryView, RetrainView):
         candidate_set = candidates(data, sites, stream.child("candidates"))
         if attack.needs is RecordsView:

@@ -12,6 +12,7 @@ from functools import lru_cache
 from consilium.core.errors import Refused, Unlawful
 from consilium.core.network import Network
 from consilium.core.records import Consortium
+from consilium.core.threat import BackdoorView
 from consilium.measure.accounting.privacy import Claim
 from consilium.study.build.factory import colluders, consortium
 from consilium.study.build.model_start import trained_note
@@ -92,14 +93,24 @@ class Plan:
     def source(self, attack: AttackSpec, cell: CellNode) -> CellNode | None:
         """The cell that a transfer attack crafts on: the clean one of the same seed and the named arm.
 
+        Of what judges a backdoor it is the clean twin.
+
         Raises Refused: the named arm was refused.
         """
+        if attack.attack.needs is BackdoorView:
+            return self._twin(cell)
         if attack.source is None:
             return None
         for other in self.cells:
             if other.seed == cell.seed and other.corruption is None and same_choices(other.arm, attack.source):
                 return other
         raise Refused(f"attack {attack.name} crafts on an arm that was refused", remedy="craft on a lawful arm")
+
+    def _twin(self, cell: CellNode) -> CellNode | None:
+        """The clean cell of the same arm and seed; None of a clean one."""
+        clean = (one for one in self.cells if one.corruption is None)
+        same = (one for one in clean if (one.arm.name, one.seed) == (cell.arm.name, cell.seed))
+        return None if cell.corruption is None else next(same, None)
 
 
 def model_notes(plan: Plan) -> tuple[str, ...]:

@@ -118,12 +118,19 @@ class _TrainingPlanner(Planner):
 
     def check_study(self, sites: int) -> None:
         _check_cohort(self.spec.federation.shape, sites)
+        every = self.spec.data.shares.sites
         for i, one in enumerate(self.spec.corruptions):
-            if not 0 <= one.corruption.sites < self.spec.data.shares.sites:
+            if not 0 <= one.count(every) < every:
                 raise Refused(
-                    f"{one.corruption.sites} corrupted of {self.spec.data.shares.sites} sites leave no honest one",
+                    f"{one.count(every)} corrupted of {every} sites leave no honest one",
                     remedy="corrupt fewer sites",
-                    where=f"corruptions[{i}].sites",
+                    where=f"corruptions[{i}].{'sites' if one.site_share is None else 'site-share'}",
+                )
+            if one.site_share is not None and one.count(every) == 0:
+                raise Refused(
+                    f"a share of {one.site_share:g} of {every} sites is none of them",
+                    remedy=f"use at least {round_up(1 / every)}",
+                    where=f"corruptions[{i}].site-share",
                 )
 
     def check_data(self, gathered: Callable[[int], Consortium]) -> None:

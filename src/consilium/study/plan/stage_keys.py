@@ -62,7 +62,7 @@ def training_recipe(
         "start": start,
         "federation": arm.federation(spec).configuration(),
         "defences": [d.configuration() for d in learning],
-        "corruption": None if corruption is None else corruption.corruption.configuration(),
+        "corruption": None if corruption is None else corruption.configuration(),
         "threads": spec.threads,
         "device": spec.device,
         **({} if spec.canaries is None else {"canaries": spec.canaries.planting()}),

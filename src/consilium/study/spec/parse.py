@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import math
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from pydantic import ConfigDict
+
+from consilium.attack.backdoor_success import BackdoorSuccess
 from consilium.core.attack import Attack
 from consilium.core.catalogue import nearest
+from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.plain import Json, read_toml
 from consilium.core.threat import CanaryView
@@ -41,6 +44,7 @@ from .spec import (
 )
 from .thresholds import thresholds_of
 from .toml_binding import (
+    STRICT,
     as_mapping,
     as_sequence,
     as_table,
@@ -48,6 +52,7 @@ from .toml_binding import (
     entry,
     place,
     plain_name,
+    refuse_twice,
     refuse_unknown,
     shown,
     value,
@@ -124,8 +129,10 @@ def _of_training(tables: Mapping[str, Any], head: StudyHead, model: ModelSpec) -
     vary = axes_of(varied, partial(of_study, federation.algorithm, model))
     check_read(as_table(tables.get("federation", "fed-avg"), "federation"), federation, vary)
     canaries = _canaries(as_mapping(tables["audit"], "audit")) if "audit" in tables else None
-    corruptions = _corruptions(as_sequence(tables.get("corruptions", ()), "corruptions"))
+    corruptions = _corruptions(as_sequence(tables.get("corruptions", ()), "corruptions"), federation.shape.rounds)
     attacks = _audited(_attacks(as_sequence(tables.get("attacks", ()), "attacks"), vary), canaries)
+    attacks = (*attacks, *_judged_backdoors(corruptions))
+    refuse_twice([a.name for a in attacks], "attacks")
     _limit_cells(len(head.seeds), vary, len(corruptions))
     return TrainingSpec(
         data=division_of(as_table(tables["data"], "data")),
@@ -177,7 +184,7 @@ def _attacks(raw: Sequence[object], vary: Mapping[str, tuple[Choice, ...]]) -> t
         if specs[-1].name == JUDGED:
             reason = f"{JUDGED!r} names the file of the cell's own answers"
             raise Refused(reason, remedy="give the attack another name", where=f"{where}.name")
-    _unique([a.name for a in specs], "attacks")
+    refuse_twice([a.name for a in specs], "attacks")
     return tuple(specs)
 
 
@@ -198,7 +205,7 @@ def _audited(attacks: tuple[AttackSpec, ...], canaries: CanarySpec | None) -> tu
     if canaries is None or guess:
         return attacks
     added = AttackSpec(_AUDIT, entry({"kind": _AUDIT}, "audit", "attack/membership"))
-    _unique([spec.name for spec in (*attacks, added)], "attacks")
+    refuse_twice([spec.name for spec in (*attacks, added)], "attacks")
     return (*attacks, added)
 
 
@@ -241,27 +248,6 @@ def _accepted(
     return thresholds_of(raw, named, vary, attacks, corruptions)
 
 
-def _corruptions(raw: Sequence[object]) -> tuple[CorruptionSpec, ...]:
-    check_count(raw, _MAX_ADVERSARIES, "corruptions")
-    specs = []
-    for i, item in enumerate(raw):
-        where = f"corruptions[{i}]"
-        table = as_table(item, where)
-        name = table.pop("name", None)
-        corruption = entry(table, where, "attack/poisoning")
-        specs.append(CorruptionSpec(plain_name(name, corruption.kind(), where), corruption))
-    _unique([c.name for c in specs], "corruptions")
-    return tuple(specs)
-
-
-def _unique(names: list[str], where: str) -> None:
-    again = [name for name, count in Counter(names).items() if count > 1]
-    if again:
-        raise Refused(
-            f"two of them are called {again[0]!r}", remedy='give one another: name = "..."', where=f"{where}.name"
-        )
-
-
 def _limit_cells(seeds: int, vary: Mapping[str, Sequence[Choice]], corruptions: int) -> None:
     arms = math.prod(len(choices) for choices in vary.values())
     if (cells := seeds * arms * (1 + corruptions)) > _MAX_CELLS:
@@ -269,3 +255,87 @@ def _limit_cells(seeds: int, vary: Mapping[str, Sequence[Choice]], corruptions: 
             f"{seeds} seeds x {arms} arms x {1 + corruptions} infections are {cells} models, more than {_MAX_CELLS}",
             remedy="use fewer seeds or choices, or split the study",
         )
+
+
+@dataclass(frozen=True)
+class _Share:
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    site_share: float | None = None
+
+    def __post_init__(self) -> None:
+        share = self.site_share
+        check(share is None or 0 < share < 1, "site_share", share, "a share above 0 and below 1")
+
+
+@dataclass(frozen=True)
+class _Rounds:
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    rounds: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    first: int = 1
+    last: int | None = None
+
+
+def _corruptions(raw: Sequence[object], rounds: int) -> tuple[CorruptionSpec, ...]:
+    """The corruptions of a study of so many ``rounds``.
+
+        rounds = [8]                       the corrupted sites are honest in all others
+        rounds = { first = 3, last = 8 }   one end may be left out
+        site-share = 0.2                   instead of a number of sites
+
+    Raises Refused: an unknown kind or knob, rounds that the study does not have, or two numbers of corrupted sites.
+    """
+    check_count(raw, _MAX_ADVERSARIES, "corruptions")
+    specs = tuple(_corruption(as_table(item, f"corruptions[{i}]"), rounds, i) for i, item in enumerate(raw))
+    refuse_twice([c.name for c in specs], "corruptions")
+    return specs
+
+
+def _judged_backdoors(corruptions: Sequence[CorruptionSpec]) -> tuple[AttackSpec, ...]:
+    """For each backdoor what counts its success, on every model of the study; called after its corruption."""
+    planted = [(one.name, one.corruption.backdoor()) for one in corruptions]
+    return tuple(
+        AttackSpec(f"{name}.success", BackdoorSuccess(backdoor)) for name, backdoor in planted if backdoor is not None
+    )
+
+
+def _corruption(table: dict[str, Any], rounds: int, number: int) -> CorruptionSpec:
+    where = f"corruptions[{number}]"
+    name, acting = table.pop("name", None), table.pop("rounds", None)
+    share = value(_Share, {k: table.pop(k) for k in ("site-share",) if k in table}, where).site_share
+    if share is not None and "sites" in table:
+        reason = f"sites = {shown(table['sites'])} and site-share = {share:g} are two numbers of corrupted sites"
+        raise Refused(reason, remedy="leave one of them out", where=f"{where}.site-share")
+    corruption = entry(table, where, "attack/poisoning")
+    among = () if acting is None else _acting(acting, rounds, where)
+    return CorruptionSpec(plain_name(name, corruption.kind(), where), corruption, among, share)
+
+
+def _acting(raw: object, rounds: int, where: str) -> tuple[int, ...]:
+    """The rounds named, in order; of all rounds of the study none need be named."""
+    place = f"{where}.rounds"
+    if isinstance(raw, Mapping):
+        refuse_unknown(raw, ["first", "last"], place, "rounds")
+        stretch = value(_Stretch, raw, place)
+        last = rounds if stretch.last is None else stretch.last
+        named = _within((stretch.first, last), rounds, place)
+        if stretch.first > last:
+            reason = f"first = {stretch.first} is after last = {last}"
+            raise Refused(reason, remedy="give first at most last", where=place)
+        named = tuple(range(stretch.first, last + 1))
+    else:
+        named = _within(value(_Rounds, {"rounds": raw}, where).rounds, rounds, place)
+        if not named:
+            raise Refused("no round is named", remedy="name some, or leave rounds out for all", where=place)
+    return () if len(set(named)) == rounds else tuple(sorted(set(named)))
+
+
+def _within(named: Sequence[int], rounds: int, where: str) -> tuple[int, ...]:
+    beyond = [number for number in named if not 1 <= number <= rounds]
+    if beyond:
+        raise Refused(f"the study has no round {beyond[0]}", remedy=f"use 1 to {rounds}", where=where)
+    return tuple(named)

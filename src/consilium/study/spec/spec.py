@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self
 
@@ -73,10 +74,30 @@ class AttackSpec:
 
 @dataclass(frozen=True)
 class CorruptionSpec:
-    """A corruption under the name its twins carry."""
+    """A corruption under the name its twins carry.
+
+    ``site_share`` of the sites are corrupted, where it is given, and the entry's own number of them else.  It acts in
+    ``rounds``, in all where none is named: in the others a corrupted site is an honest one.
+    """
 
     name: str
     corruption: Corruption
+    rounds: tuple[int, ...] = ()
+    site_share: float | None = None
+
+    def count(self, sites: int) -> int:
+        """How many of so many ``sites`` are corrupted."""
+        return self.corruption.sites if self.site_share is None else math.floor(self.site_share * sites + 1e-9)
+
+    def by_site(self, sites: Sequence[str]) -> dict[str, Corruption]:
+        """What each of the corrupted ``sites`` does."""
+        return {site: self.corruption.for_site(number, len(sites)) for number, site in enumerate(sites)}
+
+    def configuration(self) -> dict[str, Json]:
+        """Canonical JSON: the entry's, and what the study says of sites and rounds where it does."""
+        rounds: dict[str, Json] = {"rounds": list(self.rounds)} if self.rounds else {}
+        share: dict[str, Json] = {} if self.site_share is None else {"site-share": self.site_share}
+        return {**self.corruption.configuration(), **rounds, **share}
 
 
 @dataclass(frozen=True)

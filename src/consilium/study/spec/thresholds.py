@@ -113,7 +113,7 @@ def canonical_thresholds(spec: Spec) -> list[dict[str, object]]:
     With each stands how its attack and its corruption are configured: a weaker one of the same name is another test.
     """
     means = {"attack": {a.name: a.configuration() for a in spec.attacks}}
-    means["corruption"] = {c.name: c.corruption.configuration() for c in spec.corruptions}
+    means["corruption"] = {c.name: c.configuration() for c in spec.corruptions}
     plain = [{name: v for name, v in asdict(one).items() if v not in (None, "")} for one in spec.accept]
     whole = [one | {f"{k}_configuration": means[k][one[k]] for k in means if k in one} for one in plain]
     return sorted(whole, key=lambda one: json.dumps(one, sort_keys=True))

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -44,6 +45,7 @@ __all__ = [
     "is_code",
     "place",
     "plain_name",
+    "refuse_twice",
     "refuse_unknown",
     "shown",
     "tabled",
@@ -244,6 +246,18 @@ def refuse_unknown(knobs: Iterable[object], known: Iterable[str], where: str, wh
 
 def _nearest_knob(name: str, known: list[str]) -> str:
     return nearest(name, known) if known else "leave it out: there are no knobs here"
+
+
+def refuse_twice(names: Sequence[str], where: str) -> None:
+    """Refuse ``names`` of which two are the same.
+
+    Raises Refused: two of them are.
+    """
+    again = [name for name, count in Counter(names).items() if count > 1]
+    if again:
+        raise Refused(
+            f"two of them are called {again[0]!r}", remedy='give one another: name = "..."', where=f"{where}.name"
+        )
 
 
 def check_length(name: str, most: int, where: str) -> None:

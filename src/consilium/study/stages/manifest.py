@@ -26,6 +26,7 @@ from consilium.evidence.study import (
     RepeatedEvidence,
     StudyEvidence,
 )
+from consilium.evidence.threat import ThreatEvidence
 from consilium.study.build.factory import colluders
 from consilium.study.plan.checks.corruptions import infection_note
 from consilium.study.plan.checks.weak_knobs import weak_knobs
@@ -68,6 +69,7 @@ def cell_record(plan: Plan, cell: CellNode) -> CellEvidence:
         engine=cell.engine,
         seeds=(cell.seed,),
         corrupted=tuple(colluders(cell.corruption, data.sites, cell.seed)),
+        adversary=_adversary(cell),
         privacy=privacy_record((), []),
         notes=(
             f"data: {data.provenance}",
@@ -78,6 +80,12 @@ def cell_record(plan: Plan, cell: CellNode) -> CellEvidence:
         ),
         seconds={"training": 0.0, "evaluation": 0.0},
     )
+
+
+def _adversary(cell: CellNode) -> ThreatEvidence | None:
+    if cell.corruption is None:
+        return None
+    return ThreatEvidence.of(cell.corruption.corruption.threat, cell.corruption.corruption.nist)
 
 
 def _infection(cell: CellNode, classes: Sequence[str]) -> tuple[str, ...]:
@@ -134,7 +142,7 @@ def _resolved(spec: Spec) -> Mapping[str, object]:
         "model": spec.model.configuration(),
         "federation": spec.training_configuration(),
         "attacks": {a.name: a.configuration() for a in spec.attacks},
-        "corruptions": {c.name: c.corruption.configuration() for c in spec.corruptions},
+        "corruptions": {c.name: c.configuration() for c in spec.corruptions},
         "max-epsilon": spec.max_epsilon,
         "audit": None if spec.canaries is None else spec.canaries.configuration(),
     }

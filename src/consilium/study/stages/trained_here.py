@@ -13,7 +13,7 @@ from consilium.evidence.privacy import PrivacyEvidence
 from consilium.evidence.round import RoundReport
 from consilium.study.build.engine_choice import engine_record, is_deployed
 from consilium.study.build.factory import algorithm, cohort, colluders, released
-from consilium.study.evaluate.aggregation_notes import merge_notes, merge_record
+from consilium.study.evaluate.aggregation_notes import corruption_notes, merge_notes, merge_record
 from consilium.study.evaluate.draft import Draft
 from consilium.study.evaluate.observer_replay import ObserverReplay
 from consilium.study.evaluate.personalised import Personal
@@ -88,6 +88,9 @@ class TrainedHere(ModelOrigin):
         merges = merge_record(cell.node.spec, cell.arm, context.data(cell.seed), engine, rounds)
         draft.evidence = replace(draft.evidence, engine=engine, merge=merges)
         draft.note(merge_notes(rounds))
+        if (infection := cell.corruption) is not None:
+            bad = colluders(infection, context.data(cell.seed).sites, cell.seed)
+            draft.note(corruption_notes(rounds, bad, infection.rounds))
         among = cohort(cell.node.federation, len(context.data(cell.seed).sites))
         weaknesses = ((defence, defence.weakness(among)) for defence in cell.arm.merge)
         draft.note([f"{defence.kind()}: {weakness}." for defence, weakness in weaknesses if weakness])

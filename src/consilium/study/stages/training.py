@@ -12,6 +12,7 @@ from consilium.federate.train import Trained, train
 from consilium.study.build.engine_choice import engine_for
 from consilium.study.build.factory import assessing, colluders, exchange, start
 from consilium.study.evaluate.aggregation_notes import check_rounds
+from consilium.study.evaluate.rounds.backdoor_series import backdoor_series
 from consilium.study.evaluate.training_files import FileSeals, file_seals, replaced_seals
 from consilium.study.plan.budget_stop import budget_stop
 from consilium.study.plan.nodes import TrainingNode
@@ -137,6 +138,7 @@ def _rounds(context: StageContext, node: TrainingNode, watch: Watch) -> Trained:
             stop=budget_stop(node, data),
             name=node.digest,
             guard=context.guard,
+            judged=backdoor_series(node, net, data),
         )
 
 

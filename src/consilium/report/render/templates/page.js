@@ -110,6 +110,7 @@
     const narrow = host.clientWidth < 560;
     const traces = [...sites, line(held.worst, "worst site", { color: colour("bad"), width: 2.5, dash: "dash" }),
       line(held.mean, "mean", { color: colour("ink"), width: 3 }),
+      ...(held.backdoor.length ? [line(held.backdoor, "backdoor success", { color: colour("bad"), width: 3, dash: "dot" })] : []),
       line(held.loss, "mean loss", { color: colour("accent"), width: 2 }, { xaxis: "x2", yaxis: "y2", showlegend: false })];  // its axis names it
     const whole = { dtick: Math.max(1, Math.ceil(held.round.length / 10)) };
     const [left, right] = narrow ? [[0, 1], [0, 1]] : [[0, 0.62], [0.72, 1]];

@@ -39,23 +39,45 @@ def check_infections(spec: TrainingSpec, data: Consortium, seed: int) -> None:
 
 def infection_note(infection: CorruptionSpec, classes: Sequence[str]) -> str:
     """What a corruption does by the names of the classes, as a sentence; empty where its kind says enough."""
-    deed = infection.corruption.describe(classes)
+    deed, rounds = infection.corruption.describe(classes), infection.rounds
+    acts = f"acts in round{'s' * (len(rounds) > 1)} {_numbers(rounds)} alone" if rounds else ""
     kind = infection.corruption.kind()
     shown = kind if infection.name == kind else f"{infection.name}: {kind}"
-    return f"{shown} {deed}" if deed else ""
+    parts = [part for part in (deed, acts) if part]
+    return f"{shown} {', '.join(parts)}" if parts else ""
+
+
+def _numbers(rounds: Sequence[int]) -> str:
+    """A stretch as its ends."""
+    stretch = len(rounds) > 2 and list(rounds) == list(range(rounds[0], rounds[-1] + 1))
+    return f"{rounds[0]} to {rounds[-1]}" if stretch else ", ".join(map(str, rounds))
 
 
 def _check(spec: TrainingSpec, infection: CorruptionSpec, data: Consortium, seed: int) -> None:
-    zero = [knob for knob in _STRENGTHS if getattr(infection.corruption, knob, None) == 0]
+    knobs = [knob for knob in _STRENGTHS if knob != "sites" or infection.site_share is None]
+    zero = [knob for knob in knobs if getattr(infection.corruption, knob, None) == 0]
     if zero:
         raise _idle(infection, f"{zero[0]} = 0")
     infection.corruption.check_task(data.task)
     infection.corruption.check_inputs(data.inputs)
-    bad = colluders(infection, data.sites, seed)
+    infection.corruption.check_fit(tuple(data.shape), len(data.classes))
+    infection.corruption.check_sites(infection.count(len(data.sites)), len(data.sites))
+    bad = infection.by_site(colluders(infection, data.sites, seed))
     sites = [site for site in data.sites if site.id in bad]
-    poisoned = [infection.corruption.records(s.records.train, len(data.classes), _stream(seed)) for s in sites]
+    poisoned = [bad[s.id].records(s.records.train, len(data.classes), _stream(seed)) for s in sites]
+    _check_judged(infection, data)
     if not _acts(infection.corruption, spec.federation, data.task, sites, poisoned):
         raise _idle(infection, f"it changes no record of {', '.join(bad)}, seed {seed}")
+
+
+def _check_judged(infection: CorruptionSpec, data: Consortium) -> None:
+    """A backdoor is judged on test records: there must be some."""
+    backdoor = infection.corruption.backdoor()
+    if backdoor is not None and not bool(backdoor.judged(data.test).any()):
+        raise Refused(
+            f"corruption {infection.name} plants a backdoor that no test record of another class than the target has",
+            remedy="choose a trigger that some test records have",
+        )
 
 
 def _stream(seed: int) -> Stream:

@@ -1,0 +1,1 @@
+"""What a study looks at after every round of a training."""
