@@ -14,12 +14,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from consilium.learn.perturbation.ball import AnyNorm, tiny
+from consilium.learn.perturbation.ball import ConvexNorm, tiny
 
 __all__ = ["to_plane"]
 
 
-def to_plane(points: Tensor, normals: Tensor, rises: Tensor, norm: AnyNorm) -> Tensor:
+def to_plane(points: Tensor, normals: Tensor, rises: Tensor, norm: ConvexNorm) -> Tensor:
     """The smallest changes ``(n, d)`` of ``points (n, d)`` by which ``normals * change`` sums to ``rises (n,)``."""
     signs = normals.sign() * torch.where(rises < 0, -1, 1).to(normals.dtype)[:, None]
     slopes, needed = normals.abs(), rises.abs()
@@ -27,7 +27,7 @@ def to_plane(points: Tensor, normals: Tensor, rises: Tensor, norm: AnyNorm) -> T
     return signs * (_greedy(slopes, room, needed) if norm == "l1" else _even(slopes, room, needed, norm))
 
 
-def _even(slopes: Tensor, room: Tensor, needed: Tensor, norm: AnyNorm) -> Tensor:
+def _even(slopes: Tensor, room: Tensor, needed: Tensor, norm: ConvexNorm) -> Tensor:
     """All features at once: d_j = min(s p_j, r_j), with the pace p_j = |w_j| by "l2" and 1 by "linf"."""
     pace = slopes if norm == "l2" else (slopes > 0).to(slopes.dtype)
     stops = (room / pace.clamp_min(tiny(pace))).where(slopes > 0, torch.zeros_like(room))
