@@ -52,7 +52,7 @@ class MinimumNorm(Evasion, ABC):
     """Finds the smallest perturbation of each record that it can; success is one within ``radius``."""
 
     _: KW_ONLY
-    halvings: int = 5
+    halvings: int = 8
     """How often the segment between a record and its adversarial point is halved in the end, for a nearer one."""
     eight_bit: bool = False
     """Whether adversarial inputs are rounded to the 256 levels of an image file before they are judged."""

@@ -80,8 +80,7 @@ class FastBoundary:
     def _step(self, point: Tensor, record: Tensor, y: Tensor, targets: Tensor) -> Tensor:
         leaf, logits = self.boundary.answers(point)
         with torch.enable_grad():
-            right, aim = logits.gather(1, torch.stack([y, targets], 1)).unbind(1)
-            gaps = aim - right
+            gaps = self._gaps(logits, y, targets)
             (gradient,) = torch.autograd.grad(gaps.sum(), leaf)
         normals, here, start = gradient.nan_to_num().flatten(1), point.flatten(1), record.flatten(1)
         rises = -gaps.detach()
@@ -96,3 +95,10 @@ class FastBoundary:
         share = per_row((near / (near + far)).clamp_max(_MOST_BACK), point)
         mixed = (1 - share) * (point + _OVERSHOOT * forward) + share * (record + _OVERSHOOT * anew)
         return mixed.clamp(0, 1)
+
+    def _gaps(self, logits: Tensor, y: Tensor, targets: Tensor) -> Tensor:
+        """The lead of the target over the right class; over every other one where it alone is the goal."""
+        if isinstance(self.boundary.goal, Targeted):
+            return self.boundary.goal.climbed(self.boundary.loss, logits, y)
+        right, aim = logits.gather(1, torch.stack([y, targets], 1)).unbind(1)
+        return aim - right
