@@ -27,7 +27,8 @@ def network(x):
 X = 0.5 + 0.4 * waves(24, 8, step=0.9)
 Y = network(X).argmax(1)
 
-# Largest losses, in a ball that has its maxima inside, of pyautoattack 0.2.0 (APGDAttack and APGDAttack_targeted, attack_single_run with n_iter=50) on the
+# Largest losses, in a ball that has its maxima inside, of pyautoattack 0.2.0 (APGDAttack and APGDAttack_targeted,
+# attack_single_run with n_iter=50) on the
 # records, network and start of this file; the target is the largest wrong logit's class.
 THEIRS = {
     ("linf", 0.1, "cross-entropy"): [
