@@ -78,7 +78,7 @@ class BlackBox(Evasion, ABC):
 
     def craft(self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """What ``search`` makes of one batch."""
-        return self.search(Answers(view, x, y, self.goal(view.task), self.queries), x, _fork(generator))
+        return self.search(Answers(view, x, y, self.goal_for(view.task), self.queries), x, _fork(generator))
 
     @abstractmethod
     def search(self, answers: Answers, x: Tensor, generator: torch.Generator) -> Tensor:

@@ -55,6 +55,7 @@ class Square(BlackBox):
 
     def __post_init__(self) -> None:
         """Check the knobs' ranges."""
+        super().__post_init__()
         check(self.radius > 0, "radius", self.radius, "a number above 0")
         check(self.restarts >= 1, "restarts", self.restarts, "at least 1")
         check(
