@@ -13,7 +13,7 @@ Source: Carlini et al. 2019, On Evaluating Adversarial Robustness, arXiv 1902.06
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import ClassVar, final
 
@@ -106,6 +106,13 @@ class Evasion(Attack[ModelView], ABC):
         """Refuse a goal of classes or of their probabilities on a task without classes."""
         if self.goal != "misclassification":
             refuse_unless_exclusive(task, self, f"the goal {self.goal!r} is of classes, of which a record has one")
+
+    def describe(self, classes: Sequence[str]) -> str:
+        """The goal by the names of the classes, where that is not any wrong answer."""
+        if self.target is None:
+            return ""
+        every = "every other class" if self.source is None else f"the class {classes[self.source]!r}"
+        return f"wants the answer {classes[self.target]!r} for records of {every}"
 
     def check_fit(self, shape: tuple[int, ...], classes: int) -> None:
         """Refuse a target or source that is no class of the data.
