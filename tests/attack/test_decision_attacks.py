@@ -8,15 +8,15 @@ import torch
 from torch import nn
 
 from consilium.attack.evasion._black_box import Answers
-from consilium.attack.evasion._decisions import bisected, blended, started
-from consilium.attack.evasion.boundary import Boundary
+from consilium.attack.evasion._decisions import bisected, blended, starting_points
+from consilium.attack.evasion.boundary import BoundaryAttack
 from consilium.attack.evasion.hop_skip_jump import HopSkipJump
 from consilium.core.errors import Failed, Refused
 from consilium.core.records import Records
 from consilium.core.threat import ModelView
 from consilium.learn.tasks.single_label import SingleLabel
 
-ATTACKS = [HopSkipJump(), HopSkipJump(norm="linf"), Boundary()]
+ATTACKS = [HopSkipJump(), HopSkipJump(norm="linf"), BoundaryAttack()]
 
 
 def run(attack, view, seed=0):
@@ -75,7 +75,7 @@ def test_confidences_are_of_no_use_and_of_no_need(attack):
 
 
 @pytest.mark.parametrize("queries", [2, 7, 60, 333])
-@pytest.mark.parametrize("kind", [HopSkipJump, Boundary])
+@pytest.mark.parametrize("kind", [HopSkipJump, BoundaryAttack])
 def test_the_budget_is_never_exceeded(kind, queries):
     for row in range(4):
         view, *_ = plane_view()
@@ -86,7 +86,7 @@ def test_the_budget_is_never_exceeded(kind, queries):
 
 def test_a_query_past_the_budget_fails():
     view, *_ = plane_view()
-    answers = Answers(view, view.targets.x, view.targets.y, Boundary().goal_for(view.task), 1)
+    answers = Answers(view, view.targets.x, view.targets.y, BoundaryAttack().goal_for(view.task), 1)
     rows = torch.arange(len(view.targets))
     answers.reached(view.targets.x, rows)
     with pytest.raises(Failed, match="2 queries of 1"):
@@ -97,8 +97,8 @@ def test_a_query_past_the_budget_fails():
 def test_the_line_back_ends_at_the_boundary(norm):
     view, *_ = plane_view()
     x, y = view.targets.x, view.targets.y
-    answers = Answers(view, x, y, Boundary().goal_for(view.task), 200)
-    rows, start = started(answers, x, torch.arange(len(x)), torch.Generator().manual_seed(0))
+    answers = Answers(view, x, y, BoundaryAttack().goal_for(view.task), 200)
+    rows, start = starting_points(answers, x, torch.arange(len(x)), torch.Generator().manual_seed(0))
     point = bisected(answers, x[rows], start, rows, norm, 16)
     inside = blended(x[rows], point, torch.full((len(rows),), 0.999), norm)
     assert (view.module(point).argmax(1) != y[rows]).all() and (view.module(inside).argmax(1) == y[rows]).all()
@@ -112,7 +112,7 @@ def test_blends_have_the_share_of_the_distance():
         assert torch.allclose(size(blended(x, point, share, norm) - x), share * size(point - x), atol=1e-6)
 
 
-@pytest.mark.parametrize("attack", [HopSkipJump, Boundary])
+@pytest.mark.parametrize("attack", [HopSkipJump, BoundaryAttack])
 def test_a_target_is_reached_from_public_records(view, digits, attack):
     """Noise is hardly ever answered as the class; without public records that is noted, record by record."""
     knobs = {"radius": 3.0, "queries": 400, "goal": "targeted", "target": 8}
@@ -129,8 +129,8 @@ def test_a_probability_is_no_goal_of_labels():
 
 
 @pytest.mark.parametrize(("attack", "knobs"), [(HopSkipJump, {"queries": 0}), (HopSkipJump, {"directions": 3}),
-                                               (Boundary, {"queries": 0}), (Boundary, {"across": 1.5}),
-                                               (Boundary, {"towards": 0.0}), (Boundary, {"radius": 0.0})])  # fmt: skip
+                                               (BoundaryAttack, {"queries": 0}), (BoundaryAttack, {"across": 1.5}),
+                                               (BoundaryAttack, {"towards": 0.0}), (BoundaryAttack, {"radius": 0.0})])  # fmt: skip
 def test_a_knob_out_of_range_is_refused_by_name(attack, knobs):
     with pytest.raises(Refused, match="out of range"):
         attack(**knobs)
@@ -148,7 +148,7 @@ def test_hop_skip_jump_finds_as_much_as_foolbox_from_the_same_starts(view, norm,
             return view.module(inputs)
 
     attack = HopSkipJump(radius=radius, norm=norm)
-    rows, start = started(
+    rows, start = starting_points(
         Answers(view, x, y, attack.goal_for(view.task), 26), x, torch.arange(40), torch.Generator().manual_seed(0)
     )
     with warnings.catch_warnings(), torch.random.fork_rng():

@@ -17,7 +17,7 @@ from consilium.learn.perturbation.ball import Norm, per_row
 
 from ._black_box import Answers
 
-__all__ = ["bisected", "blended", "started"]
+__all__ = ["bisected", "blended", "starting_points"]
 
 _TRIES = 25
 """Inputs that are tried as starts; up to three quarters of them are public records."""
@@ -25,7 +25,7 @@ _BLOCKS = 4
 """Blocks along each side of a picture of coarse noise, half of which are black; noise of pixels is all one class."""
 
 
-def started(answers: Answers, x: Tensor, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def starting_points(answers: Answers, x: Tensor, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Those of ``rows`` for which one of 25 inputs reaches the goal, and that input for each of them.
 
     No more is asked about a record than leaves one query of its budget.  The others are noted as without a start.

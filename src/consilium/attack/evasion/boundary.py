@@ -26,16 +26,16 @@ from consilium.learn.perturbation.ball import per_row, tiny
 from consilium.learn.perturbation.goals import GoalName
 
 from ._black_box import Answers, BlackBox
-from ._decisions import bisected, started
+from ._decisions import bisected, starting_points
 
-__all__ = ["Boundary"]
+__all__ = ["BoundaryAttack"]
 
 _PERIOD = 10
 """Steps after which the lengths of steps are adapted."""
 
 
 @dataclass(frozen=True)
-class Boundary(BlackBox):
+class BoundaryAttack(BlackBox):
     """Walks at random along the decision boundary towards the record; needs the answered label alone."""
 
     threat: ClassVar[ThreatModel] = ThreatModel("outsider", "inference", "black-box", "evasion")
@@ -64,7 +64,7 @@ class Boundary(BlackBox):
     def search(self, answers: Answers, x: Tensor, generator: torch.Generator) -> Tensor:
         """The first point within the radius that reaches the goal; else the last one, moved into the ball."""
         out, rows = x.clone(), torch.arange(len(x), device=x.device)
-        rows, point = started(answers, x, rows[~answers.reached(x, rows)], generator)
+        rows, point = starting_points(answers, x, rows[~answers.reached(x, rows)], generator)
         point = bisected(answers, x[rows], point, rows, "l2", math.ceil(math.log2(max(2, x[0].numel()))))
         lengths = torch.tensor([self.across, self.towards], device=x.device, dtype=x.dtype).repeat(len(rows), 1)
         successes, step = torch.zeros_like(lengths), 0

@@ -25,7 +25,7 @@ from consilium.learn.perturbation.ball import Norm, per_row
 from consilium.learn.perturbation.goals import GoalName
 
 from ._black_box import Answers, BlackBox
-from ._decisions import bisected, started
+from ._decisions import bisected, starting_points
 
 __all__ = ["HopSkipJump"]
 
@@ -64,7 +64,7 @@ class HopSkipJump(BlackBox):
     def search(self, answers: Answers, x: Tensor, generator: torch.Generator) -> Tensor:
         """The first point within the radius that reaches the goal; else the last one, moved into the ball."""
         out, rows = x.clone(), torch.arange(len(x), device=x.device)
-        rows, point = started(answers, x, rows[~answers.reached(x, rows)], generator)
+        rows, point = starting_points(answers, x, rows[~answers.reached(x, rows)], generator)
         halvings, step = math.ceil(math.log2(max(2, x[0].numel()))), 0
         while len(rows):
             step += 1
