@@ -13,7 +13,7 @@ Source: Carlini et al. 2019, On Evaluating Adversarial Robustness, arXiv 1902.06
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import ClassVar, final
 
@@ -107,6 +107,13 @@ class Evasion(Attack[ModelView], ABC):
         if self.goal != "misclassification":
             refuse_unless_exclusive(task, self, f"the goal {self.goal!r} is of classes, of which a record has one")
 
+    def describe(self, classes: Sequence[str]) -> str:
+        """The goal by the names of the classes, where that is not any wrong answer."""
+        if self.target is None:
+            return ""
+        every = "every other class" if self.source is None else f"the class {classes[self.source]!r}"
+        return f"wants the answer {classes[self.target]!r} for records of {every}"
+
     def check_fit(self, shape: tuple[int, ...], classes: int) -> None:
         """Refuse a target or source that is no class of the data.
 
@@ -138,6 +145,10 @@ class Evasion(Attack[ModelView], ABC):
     def extended(self, view: ModelView, finding: Finding) -> Finding:
         """The finding as it is handed on: with figures or notes that are of this attack alone; here, unchanged."""
         return finding
+
+    def prepared(self, view: ModelView, generator: torch.Generator) -> ModelView:
+        """The view that every batch gets: with what is fitted once, before the first; here, as it is."""
+        return view
 
     def ball(self) -> Ball:
         """How far a record may be perturbed."""
@@ -173,6 +184,7 @@ class Evasion(Attack[ModelView], ABC):
                 tuple(Measure.undefined(name, reason, len(view.targets)) for name in figure_names(self.norm)),
                 notes=(reason,),
             )
+        view = self.prepared(view, generator)
         scores, batches = zip(
             *(self._attacked(view, rows, generator) for rows in _batches(len(view.targets))), strict=True
         )

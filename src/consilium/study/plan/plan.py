@@ -5,7 +5,7 @@ Arms that differ only after training share their training; what is finished is n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -26,7 +26,7 @@ from .privacy_claims import planned_claims
 from .rules import Refusal
 from .stage_keys import data_digest, start_mark
 
-__all__ = ["Materials", "Plan", "make_plan", "model_notes"]
+__all__ = ["Materials", "Plan", "attack_notes", "make_plan", "model_notes"]
 
 
 class Materials:
@@ -100,6 +100,12 @@ class Plan:
             if other.seed == cell.seed and other.corruption is None and same_choices(other.arm, attack.source):
                 return other
         raise Refused(f"attack {attack.name} crafts on an arm that was refused", remedy="craft on a lawful arm")
+
+
+def attack_notes(plan: Plan, classes: Sequence[str]) -> tuple[str, ...]:
+    """What the attacks of the study do on data of these ``classes``, where their kind does not say it."""
+    described = ((entry, entry.attack.describe(classes)) for entry in plan.spec.attacks)
+    return tuple(f"{entry.name} {deed}" for entry, deed in described if deed)
 
 
 def model_notes(plan: Plan) -> tuple[str, ...]:
