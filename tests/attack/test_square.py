@@ -64,7 +64,7 @@ def test_the_budget_is_spent_and_never_exceeded(restarts):
     module.inner[1].bias.copy_(torch.tensor([1.0, 0.0]))
     view = ModelView(2, module, None, Records.of(torch.rand(5, 1, 2, 2), torch.zeros(5).long()), task=SingleLabel())
     Square(queries=21, restarts=restarts).craft(view, view.targets.x, view.targets.y, torch.Generator())
-    assert module.asked == 5 * 21
+    assert module.asked == 5 * (21 + 1)  # the judge looks once more
 
 
 def test_more_queries_and_restarts_never_hurt(view):
@@ -125,3 +125,24 @@ def test_it_is_as_strong_as_the_authors_code_at_equal_queries(view, norm, radius
     assert run(Square(radius=radius, norm=norm, queries=300), view)["robust_accuracy"].value <= theirs
     weak = run(Square(radius=radius, norm=norm, queries=10), view)["robust_accuracy"].value
     assert weak > theirs  # so the comparison can fail
+
+
+def test_the_queries_of_fooled_records_are_a_figure(view):
+    """By hand from the scores; records that were wrong before cost one query and are not counted."""
+    finding = run(Square(radius=0.1, queries=60), view)
+    before, spent = finding.scores["correct_before"], finding.scores["queries"]
+    fooled = spent[before & ~finding.scores["correct"]]
+    assert finding["queries"].value == fooled.double().median() and finding["queries"].n == len(fooled) > 30
+    assert finding["queries"].low <= finding["queries"].value <= finding["queries"].high
+    assert (spent[~before] == 1).all() and (spent[finding.scores["correct"]] == 60).all()
+
+
+def test_without_a_fooled_record_there_is_no_median(view):
+    figure = run(Square(radius=1e-6, queries=3), view)["queries"]
+    assert figure.value is None and "none of the" in figure.reason
+
+
+def test_records_that_the_goal_is_not_for_cost_nothing(view):
+    finding = run(Square(radius=0.2, queries=40, goal="source-to-target", source=3, target=8), view)
+    assert (finding.scores["queries"][view.targets.y != 3] == -1).all()
+    assert finding["queries"].n == round(finding["success_rate"].value * finding["success_rate"].n) > 0

@@ -9,13 +9,17 @@ Source: Ilyas et al. 2018, Black-box Adversarial Attacks with Limited Queries an
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from consilium.core.errors import Failed
+from consilium.core.finding import Finding, Measure
 from consilium.core.threat import ModelView
 from consilium.learn.perturbation.goals import Goal
 from consilium.learn.perturbation.task_loss import attack_loss
@@ -31,7 +35,8 @@ _ROWS = 1024
 class Answers:
     """The released model's answers about the records of one batch, counted.
 
-    ``spent (n,)`` are the queries that each record has cost.  Points belong to ``rows``, numbers of records; one record
+    ``spent (n,)`` are the queries that each record has cost, ``stranded (n,)`` marks those whose search found nowhere
+    to start, ``public`` are records that anybody has.  Points belong to ``rows``, numbers of records; one record
     may have several points in one call.
     """
 
@@ -39,6 +44,8 @@ class Answers:
         self._module, self._shape, self._y, self._goal, self._budget = view.module, x.shape[1:], y, goal, budget
         self._loss = attack_loss("margin", view.task)
         self.spent = torch.zeros(len(x), dtype=torch.long, device=x.device)
+        self.stranded = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        self.public = view.public
 
     def remaining(self, rows: Tensor) -> Tensor:
         """How many more queries each of the ``rows`` may cost."""
@@ -78,11 +85,48 @@ class BlackBox(Evasion, ABC):
 
     def craft(self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """What ``search`` makes of one batch."""
-        return self.search(Answers(view, x, y, self.goal_for(view.task), self.queries), x, _fork(generator))
+        return self.craft_scored(view, x, y, generator)[0]
+
+    @final
+    def craft_scored(
+        self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """What ``search`` makes of one batch; the ``queries`` of each record, whether it was fooled or stranded."""
+        goal = self.goal_for(view.task)
+        answers = Answers(view, x, y, goal, self.queries)
+        crafted = self.search(answers, x, _fork(generator))
+        with torch.no_grad():
+            fooled = goal.reached(view.module(crafted), y)
+        return crafted, {"queries": answers.spent, "fooled": fooled.long(), "stranded": answers.stranded.long()}
+
+    def extended(self, view: ModelView, finding: Finding) -> Finding:
+        """With the figure ``queries``: the median over the records that were right before and were fooled.
+
+        A note counts those whose search found nowhere to start.
+        """
+        spent, tried = finding.scores["queries"], finding.scores["correct_before"] & (finding.scores["fooled"] >= 0)
+        fooled = spent[tried & (finding.scores["fooled"] == 1)].double().sort().values
+        figure = _median(fooled, int(tried.sum()))
+        scores = {name: score for name, score in finding.scores.items() if name not in ("fooled", "stranded")}
+        stranded = int((tried & (finding.scores["stranded"] == 1)).sum())
+        note = f"For {stranded} of {int(tried.sum())} records no input was found to start from: they were not searched."
+        notes = (*finding.notes, note) if stranded else finding.notes
+        return replace(finding, measures=(*finding.measures, figure), scores=scores, notes=notes)
 
     @abstractmethod
     def search(self, answers: Answers, x: Tensor, generator: torch.Generator) -> Tensor:
         """Adversarial inputs for ``x (n, *shape)``, the records 0 to n - 1 of ``answers``, within radius and [0, 1]."""
+
+
+def _median(values: Tensor, tried: int) -> Measure:
+    """The median of sorted ``values (n,)``; its interval is by ranks, whatever their distribution."""
+    n = len(values)
+    if not n:
+        return Measure.undefined("queries", f"none of the {tried} records was fooled", tried, "queries")
+    half = 0.98 * math.sqrt(n)
+    ranks = (max(0, math.floor(n / 2 - half)), min(n - 1, math.ceil(n / 2 + half)))
+    low, high = (float(values[rank]) for rank in ranks)
+    return Measure("queries", float(values.median()), low, high, n=n, unit="queries")
 
 
 def _fork(generator: torch.Generator) -> torch.Generator:

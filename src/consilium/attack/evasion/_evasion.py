@@ -146,6 +146,10 @@ class Evasion(Attack[ModelView], ABC):
         """The finding as it is handed on: with figures or notes that are of this attack alone; here, unchanged."""
         return finding
 
+    def prepared(self, view: ModelView, generator: torch.Generator) -> ModelView:
+        """The view that every batch gets: with what is fitted once, before the first; here, as it is."""
+        return view
+
     def ball(self) -> Ball:
         """How far a record may be perturbed."""
         return ball_of(self.norm, self.radius)
@@ -180,6 +184,7 @@ class Evasion(Attack[ModelView], ABC):
                 tuple(Measure.undefined(name, reason, len(view.targets)) for name in figure_names(self.norm)),
                 notes=(reason,),
             )
+        view = self.prepared(view, generator)
         scores, batches = zip(
             *(self._attacked(view, rows, generator) for rows in _batches(len(view.targets))), strict=True
         )

@@ -196,8 +196,17 @@ def _check_fit(spec: Spec, data: Consortium) -> None:
             attack.attack.check_task(data.task)
             attack.attack.check_inputs(data.inputs)
             attack.attack.check_fit(tuple(data.shape), len(data.classes))
+            _check_public(attack, data)
         except Refused as error:
             raise error.at(f"attacks[{i}]") from error
+
+
+def _check_public(spec: AttackSpec, data: Consortium) -> None:
+    if spec.attack.fits_public() and not len(data.public):
+        raise Refused(
+            f"{spec.attack.kind()} is fitted on public records and there are none",
+            remedy="set data.public to the share to take out before partition, for example 0.05",
+        )
 
 
 def _check_sources(spec: Spec, every: tuple[Arm, ...], refused: Mapping[str, Refusal]) -> None:
