@@ -13,8 +13,8 @@ Source: Carlini et al. 2019, On Evaluating Adversarial Robustness, arXiv 1902.06
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import ClassVar, final
 
 import torch
@@ -107,6 +107,13 @@ class Evasion(Attack[ModelView], ABC):
         if self.goal != "misclassification":
             refuse_unless_exclusive(task, self, f"the goal {self.goal!r} is of classes, of which a record has one")
 
+    def describe(self, classes: Sequence[str]) -> str:
+        """The goal by the names of the classes, where that is not any wrong answer."""
+        if self.target is None:
+            return ""
+        every = "every other class" if self.source is None else f"the class {classes[self.source]!r}"
+        return f"wants the answer {classes[self.target]!r} for records of {every}"
+
     def check_fit(self, shape: tuple[int, ...], classes: int) -> None:
         """Refuse a target or source that is no class of the data.
 
@@ -125,6 +132,23 @@ class Evasion(Attack[ModelView], ABC):
     @abstractmethod
     def craft(self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Adversarial inputs for one batch, in [0, 1] and within the budget."""
+
+    def craft_scored(
+        self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """What ``craft`` makes, and scores ``(n,)`` of the records for the evidence: here, none.
+
+        Records that the goal is not for have the score -1.
+        """
+        return self.craft(view, x, y, generator), {}
+
+    def extended(self, view: ModelView, finding: Finding) -> Finding:
+        """The finding as it is handed on: with figures or notes that are of this attack alone; here, unchanged."""
+        return finding
+
+    def prepared(self, view: ModelView, generator: torch.Generator) -> ModelView:
+        """The view that every batch gets: with what is fitted once, before the first; here, as it is."""
+        return view
 
     def ball(self) -> Ball:
         """How far a record may be perturbed."""
@@ -160,38 +184,45 @@ class Evasion(Attack[ModelView], ABC):
                 tuple(Measure.undefined(name, reason, len(view.targets)) for name in figure_names(self.norm)),
                 notes=(reason,),
             )
-        batches = [self._attacked(view, rows, generator) for rows in _batches(len(view.targets))]
+        view = self.prepared(view, generator)
+        scores, batches = zip(
+            *(self._attacked(view, rows, generator) for rows in _batches(len(view.targets))), strict=True
+        )
         crafted, answers, before, after, reached, blind = (torch.cat(parts) for parts in zip(*batches, strict=True))
         goal = self.goal_for(view.task)
         targets = goal.applies(view.targets.y)
         finding = evasion_finding(view, self.norm, crafted, answers, before, after, reached, targets)
+        joined = {name: torch.cat([one[name] for one in scores]) for name in scores[0]}
+        finding = replace(finding, scores={**finding.scores, **joined})
         tried = before & targets
         finding = noted_blind(finding, int((tried & blind & ~reached).sum()), int(tried.sum()))
-        return noted_goal(finding, goal, view.targets.y)
+        return self.extended(view, noted_goal(finding, goal, view.targets.y))
 
     def _attacked(
         self, view: ModelView, rows: slice, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """What was crafted, the answers, which are right before and after, the goal reached, and no gradient."""
+    ) -> tuple[Mapping[str, Tensor], tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]]:
+        """Scores; what was crafted, the answers, which are right before and after, the goal reached, no gradient."""
         x, y = view.targets.x[rows], view.targets.y[rows]
-        crafted = self._crafted(view, x, y, generator)
+        crafted, scores = self._crafted(view, x, y, generator)
         self._check(crafted, x)
         with torch.no_grad():
             logits, plain = view.module(crafted), view.module(x)
             before, after = view.task.right(plain, y), view.task.right(logits, y)
             reached = self.goal_for(view.task).reached(logits, y)
         answers = torch.stack([view.task.predicted(plain), view.task.predicted(logits)], 1)
-        return crafted, answers, before, after, reached, self._blind(view, x, y)
+        return scores, (crafted, answers, before, after, reached, self._blind(view, x, y))
 
-    def _crafted(self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-        """What ``craft`` makes of the records that the goal is for; the others as they are."""
+    def _crafted(
+        self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """What is crafted of the records that the goal is for, and their scores; the others as they are."""
         rows = torch.nonzero(self.goal_for(view.task).applies(y))[:, 0]
         if len(rows) == len(x):
-            return self.craft(view, x, y, generator).detach()
-        out = x.clone()
-        if len(rows):
-            out[rows] = self.craft(view, x[rows], y[rows], generator).detach()
-        return out
+            crafted, scores = self.craft_scored(view, x, y, generator)
+            return crafted.detach(), scores
+        part, scores = self.craft_scored(view, x[rows], y[rows], generator)
+        filled = {name: score.new_full((len(x),), -1).index_copy(0, rows, score) for name, score in scores.items()}
+        return x.index_copy(0, rows, part.detach()), filled
 
     def _blind(self, view: ModelView, x: Tensor, y: Tensor) -> Tensor:
         """Where the gradient at the record itself is exactly zero ``(n,)``."""

@@ -103,9 +103,7 @@ class MinimumNorm(Evasion, ABC):
         return torch.where(within.view(-1, *[1] * (x.dim() - 1)), points, x)
 
     @final
-    def closest(
-        self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def closest(self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The nearest points ``(n, *shape)`` that reach the goal, by the released model, and their distances ``(n,)``.
 
         A distance is 0 where the answer is wrong as it is, and infinite where no point was found.

@@ -26,6 +26,7 @@ from .losses import AttackLoss, margin
 
 __all__ = [
     "GOALS",
+    "Aimed",
     "ConfidenceReduction",
     "Goal",
     "GoalName",
@@ -89,6 +90,23 @@ class Misclassification(_Untargeted):
     def surely(self, logits: Tensor, y: Tensor) -> Tensor:
         """It is wrong by more than rounding."""
         return self.task.surely_wrong(logits, y)
+
+
+@dataclass(frozen=True)
+class Aimed(Misclassification):
+    """Any wrong answer, by way of a class of each record's own: ``y (n, 2)`` are the right class and that one."""
+
+    def climbed(self, loss: AttackLoss, logits: Tensor, y: Tensor) -> Tensor:
+        """Towards the record's own class."""
+        return loss.targeted(logits, y[:, 0], y[:, 1])
+
+    def reached(self, logits: Tensor, y: Tensor) -> Tensor:
+        """The answer is not right, whatever it is."""
+        return super().reached(logits, y[:, 0])
+
+    def surely(self, logits: Tensor, y: Tensor) -> Tensor:
+        """It is wrong by more than rounding."""
+        return super().surely(logits, y[:, 0])
 
 
 @dataclass(frozen=True)

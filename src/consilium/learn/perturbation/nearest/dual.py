@@ -1,6 +1,6 @@
 """Norms, row by row: how long a perturbation is, how steep a plane, and the nearest perturbation of a given size.
 
-    distance of a point to the plane {z : gap + w (z - x) = 0}:   |gap| / |w|_q,   1/p + 1/q = 1
+distance of a point to the plane {z : gap + w (z - x) = 0}:   |gap| / |w|_q,   1/p + 1/q = 1
 """
 
 from __future__ import annotations
