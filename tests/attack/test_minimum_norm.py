@@ -201,7 +201,7 @@ def test_the_surrogate_leads_and_the_released_model_judges(attack):
 
 def test_without_a_surrogate_no_distance_is_claimed():
     finding = run(DeepFool(), replace(view_of(), surrogate=None))
-    assert {m.name for m in finding.measures} >= {"share_fooled", "median_distance", "mean_distance"}
+    assert "distance" not in finding.scores
     assert all(m.value is None and m.reason.startswith("not adaptively evaluated") for m in finding.measures)
 
 
@@ -244,7 +244,7 @@ def test_tasks_without_classes():
     view = ModelView(3, module, module, Records.of(x, y), task=MultiLabel())
     exact = (module(x).detach().abs() / module.weight.detach().norm(dim=1)).amin(1)
     for attack in (DeepFool(), FMN(norm="l2"), CarliniWagner(rate=0.01)):
-        assert run(attack, view).scores["distance"].mean() == pytest.approx(float(exact.mean()), rel=0.02)
+        assert run(attack, view).scores["distance"].mean() == pytest.approx(float(exact.mean()), rel=0.05)
     with pytest.raises(Refused, match="fab has no meaning for the task multi-label: it goes for one class at a time"):
         FAB().check_task(MultiLabel())
     with pytest.raises(Refused, match="has no meaning"):

@@ -14,17 +14,18 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import KW_ONLY, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import final
 
 import torch
 from torch import Tensor
 
 from consilium.core.entry import check, check_used
-from consilium.core.finding import Finding, Measure
+from consilium.core.finding import Finding
 from consilium.core.task import Task
 from consilium.core.threat import ModelView
-from consilium.core.update import Payload
+from consilium.learn.perturbation.ball import per_row
 from consilium.learn.perturbation.balls import size_of
 from consilium.learn.perturbation.losses import AttackLoss
 from consilium.learn.perturbation.nearest.boundary import Boundary, gap_loss
@@ -38,13 +39,6 @@ __all__ = ["MinimumNorm"]
 _ROUNDING = 1e-6
 """By how much float32 may oversize a perturbation of exactly the radius."""
 _LEVELS = 255
-
-
-@dataclass(frozen=True, eq=False)
-class _MeasuredView(ModelView):
-    """The same view, and the distances ``(n,)`` of the records that were attacked, batch by batch."""
-
-    distances: list[Tensor] = field(default_factory=list, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -74,33 +68,28 @@ class MinimumNorm(Evasion, ABC):
         return gap_loss(self.goal_for(task), task)
 
     @final
-    def run(self, view: ModelView, memory: Payload, generator: torch.Generator) -> Finding:  # type: ignore[misc]
-        """What every evasion attack reports at its radius, and the distances of all records, ``distance (n,)``.
-
-        The base of ``run`` stays in charge of the verdict; distances are added to what it reports.
-        """
-        measured = _MeasuredView(**{f.name: getattr(view, f.name) for f in fields(ModelView)})
-        finding = super().run(measured, memory, generator)
-        aimed = self.goal_for(view.task).applies(view.targets.y)
-        if "correct_before" not in finding.scores:
-            distances, before = torch.zeros(0), torch.zeros(0, dtype=torch.bool)
-        else:
-            before = finding.scores["correct_before"]
-            distances = torch.where(before, math.inf, 0.0).to(view.targets.x.dtype)
-            distances[aimed] = torch.cat(measured.distances)
-            finding = replace(finding, scores={**finding.scores, "distance": distances})
-            before = before & aimed
-        reason = finding.measures[0].reason
-        return replace(finding, measures=(*finding.measures, *distance_figures(distances[before], reason)))
-
-    @final
     def craft(self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """The smallest perturbation of each record where that is within the radius; else the record itself."""
+        return self.craft_scored(view, x, y, generator)[0]
+
+    @final
+    def craft_scored(
+        self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The same with the score ``distance (n,)``."""
         points, distances = self.closest(view, x, y, generator)
-        if isinstance(view, _MeasuredView):
-            view.distances.append(distances)
         within = distances <= self.radius + _ROUNDING
-        return torch.where(within.view(-1, *[1] * (x.dim() - 1)), points, x)
+        return torch.where(per_row(within, x), points, x), {"distance": distances}
+
+    @final
+    def extended(self, view: ModelView, finding: Finding) -> Finding:
+        """The figures of the distances, infinite for records that the goal is not for."""
+        aimed, before = self.goal_for(view.task).applies(view.targets.y), finding.scores["correct_before"]
+        missing = torch.where(before, math.inf, 0.0).to(finding.scores["distance"])
+        distances = torch.where(aimed, finding.scores["distance"], missing)
+        figures = distance_figures(distances[before & aimed], finding.measures[0].reason)
+        scores = {**finding.scores, "distance": distances}
+        return replace(finding, scores=scores, measures=(*finding.measures, *figures))
 
     @final
     def closest(self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

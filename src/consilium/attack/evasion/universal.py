@@ -12,6 +12,7 @@ arXiv 1811.11304 (by stochastic gradients)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar, final
 
@@ -87,12 +88,11 @@ class Universal(Evasion):
 
     def _attacked(
         self, view: ModelView, rows: slice, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        if isinstance(view, _ShiftedView):
-            aimed = self.goal_for(view.task).applies(view.targets.y[rows])
-            batch = _ShiftedView(**{f.name: getattr(view, f.name) for f in fields(view)} | {"half": view.half[rows][aimed]})
-            return super()._attacked(batch, rows, generator)
-        return super()._attacked(view, rows, generator)
+    ) -> tuple[Mapping[str, Tensor], tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]]:
+        if not isinstance(view, _ShiftedView):
+            return super()._attacked(view, rows, generator)
+        aimed = self.goal_for(view.task).applies(view.targets.y[rows])
+        return super()._attacked(replace(view, half=view.half[rows][aimed]), rows, generator)
 
     def craft(self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Each record with the perturbation that was learned on the other half."""
@@ -102,9 +102,7 @@ class Universal(Evasion):
             shifts, half = self._learned(view, x, y, generator)
         return self.ball().project(x + shifts[1 - half], x)
 
-    def _learned(
-        self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def _learned(self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The perturbation of each half ``(2, *shape)``, and in which half each record is ``(n,)``."""
         goal = self.goal_for(view.task)
         boundary = Boundary(stand_in(view), view.module, goal, self.climbs(view.task))
@@ -120,7 +118,13 @@ class Universal(Evasion):
                 )
             shifts.append(
                 shared_shift(
-                    boundary, x[rows], y[rows], ball=self.ball(), epochs=self.epochs, batch=self.batch, generator=generator
+                    boundary,
+                    x[rows],
+                    y[rows],
+                    ball=self.ball(),
+                    epochs=self.epochs,
+                    batch=self.batch,
+                    generator=generator,
                 )
             )
         return torch.stack(shifts), half
