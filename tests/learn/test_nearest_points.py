@@ -46,7 +46,9 @@ def smallest(norm, point, normal, rise):
         rows = torch.cat(
             [torch.cat([torch.eye(d), -torch.ones(d, 1)], 1), torch.cat([-torch.eye(d), -torch.ones(d, 1)], 1)]
         )
-        out = linprog([0] * d + [1], rows.numpy(), [0] * (2 * d), [[*w, 0]], [c], [*zip(-t, 1 - t), (0, None)])
+        out = linprog(
+            [0] * d + [1], rows.numpy(), [0] * (2 * d), [[*w, 0]], [c], [*zip(-t, 1 - t, strict=True), (0, None)]
+        )
     else:  # d = up - down
         out = linprog([1] * (2 * d), None, None, [[*w, *-w]], [c], [*((0, 1 - v) for v in t), *((0, v) for v in t)])
     assert out.status == 0

@@ -69,7 +69,7 @@ WHY: Mapping[str, str] = {
     ),
     "mean_linf": "It shows whether the attack used the radius that it was allowed.",
     "mean_l2": "It shows the size of the change over the whole record, which the largest change of one value does not.",
-    "share_fooled": "At any distance an attack should fool all: a share below 1 says that it was stopped, not the model.",
+    "share_fooled": "At any distance an attack should fool all: a share below 1 shows where it was stopped.",
     "median_distance": "Half of the records fall within this distance, whatever radius one thinks is allowed.",
     "mean_distance": "It is what papers compare attacks by; the smaller, the stronger the attack.",
     "worst_case": "An adversary picks the attack that works for each record, so records have to withstand all of them.",

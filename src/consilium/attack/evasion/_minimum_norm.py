@@ -4,10 +4,10 @@
                            wrong without one, infinite where none was found
     robust accuracy at r   the share of records with a distance above r: one run gives the curve over all radii
 
-A subclass writes ``nearest``.  The base asks it for the records that are right, shortens what it gives along the segment
-to the record, has it judged by the released model in whole batches, and hands on what is within the ``radius``.
+A subclass writes ``nearest``.  The base asks it for the records that are right, shortens what it gives along the
+segment to the record, has it judged by the released model in whole batches, and hands on what is within the ``radius``.
 
-Source: Carlini et al. 2019, On Evaluating Adversarial Robustness, arXiv 1902.06705 (section 4.3: curves over the radius)
+Source: Carlini et al. 2019, On Evaluating Adversarial Robustness, arXiv 1902.06705 (section 4.3: curves)
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class FMN(MinimumNorm):
     radius: float = 0.03
     """Distance up to which a record counts as fooled, in the norm, in units of the inputs' range [0, 1]."""
     norm: AnyNorm = "linf"
-    """How distance is measured: the largest change, the Euclidean length, the sum, or the number of changed features."""
+    """How distance is measured: the largest change, the Euclidean length, the sum, or the number of changes."""
     steps: int = 100
     """Gradient steps."""
     step_size: float = 1.0

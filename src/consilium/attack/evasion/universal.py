@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import ClassVar, final
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ from consilium.core.update import Payload
 from consilium.learn.perturbation.ball import ConvexNorm
 from consilium.learn.perturbation.losses import AttackLoss
 from consilium.learn.perturbation.nearest.boundary import Boundary, gap_loss
-from consilium.learn.perturbation.shared_shift import shared_shift
+from consilium.learn.perturbation.nearest.shared_shift import shared_shift
 
 from ._evasion import Evasion, stand_in
 
@@ -71,8 +71,9 @@ class Universal(Evasion):
         """The gap to the goal."""
         return gap_loss(self.goal_for(task), task)
 
-    @final
-    def run(self, view: ModelView, memory: Payload, generator: torch.Generator) -> Finding:  # type: ignore[misc]
+    def run(  # type: ignore[misc]
+        self, view: ModelView, memory: Payload, generator: torch.Generator
+    ) -> Finding:
         """Learn both perturbations, then have the base attack every record with that of the other half.
 
         Raises Refused: there are fewer than two records that the goal is for.
@@ -112,19 +113,10 @@ class Universal(Evasion):
             rows = torch.nonzero((half == number) & aimed)[:, 0]
             if not len(rows):
                 raise Refused(
-                    f"a universal perturbation has no record to learn from: {int(aimed.sum())} of {len(x)} test records "
-                    "are such as the goal is for, none in one half",
+                    f"a universal perturbation has no record to learn from: {int(aimed.sum())} of {len(x)} test "
+                    "records are such as the goal is for, none in one half",
                     remedy="use more test records, or another goal",
                 )
-            shifts.append(
-                shared_shift(
-                    boundary,
-                    x[rows],
-                    y[rows],
-                    ball=self.ball(),
-                    epochs=self.epochs,
-                    batch=self.batch,
-                    generator=generator,
-                )
-            )
+            knobs = {"epochs": self.epochs, "batch": self.batch}
+            shifts.append(shared_shift(boundary, x[rows], y[rows], ball=self.ball(), **knobs, generator=generator))
         return torch.stack(shifts), half

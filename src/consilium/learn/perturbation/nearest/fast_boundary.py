@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from consilium.learn.perturbation.ball import AnyNorm, per_row
+from consilium.learn.perturbation.ball import ConvexNorm, per_row
 from consilium.learn.perturbation.balls import size_of
 from consilium.learn.perturbation.goals import Targeted
 
@@ -39,7 +39,7 @@ class FastBoundary:
     """``steps`` towards each of ``targets`` classes; a record within ``enough`` of the boundary is left alone."""
 
     boundary: Boundary
-    norm: AnyNorm
+    norm: ConvexNorm
     steps: int
     targets: int
     enough: float = -math.inf
@@ -72,8 +72,8 @@ class FastBoundary:
             back = record + _BACKWARD * (point - record)
             point = torch.where(per_row(reached, point), back, point)
             if math.isfinite(self.enough):
-                left = closest.distances[rows] > self.enough
-                rows, point, targets = rows[left], point[left], targets[left]
+                farther = closest.distances[rows] > self.enough
+                rows, point, targets = rows[farther], point[farther], targets[farther]
                 if not len(rows):
                     return
 

@@ -39,9 +39,9 @@ def _even(slopes: Tensor, room: Tensor, needed: Tensor, norm: ConvexNorm) -> Ten
     beyond = (full + stop * moving < needed[:, None]).sum(1, keepdim=True)  # stops that are not far enough
     before = (beyond - 1).clamp_min(0)
     some = (beyond > 0).to(slopes.dtype)
-    left = needed[:, None] - some * full.gather(1, before)
+    rest = needed[:, None] - some * full.gather(1, before)
     total = torch.where(beyond > 0, moving.gather(1, before), rate.sum(1, keepdim=True))
-    scale = left / total.clamp_min(tiny(total))
+    scale = rest / total.clamp_min(tiny(total))
     scale = torch.where(beyond >= slopes.shape[1], torch.full_like(scale, float("inf")), scale.clamp_min(0))
     return torch.minimum((scale * pace).nan_to_num(0, posinf=float("inf")), room)
 
@@ -50,7 +50,7 @@ def _greedy(slopes: Tensor, room: Tensor, needed: Tensor) -> Tensor:
     """The features of largest slope take all their room, the last of them what is left to do."""
     order = slopes.argsort(dim=1, descending=True)
     gains = (slopes * room).gather(1, order)
-    left = (needed[:, None] - (gains.cumsum(1) - gains)).clamp_min(0)
+    rest = (needed[:, None] - (gains.cumsum(1) - gains)).clamp_min(0)
     sorted_slopes = slopes.gather(1, order)
-    moves = torch.minimum(left / sorted_slopes.clamp_min(tiny(slopes)), room.gather(1, order))
+    moves = torch.minimum(rest / sorted_slopes.clamp_min(tiny(slopes)), room.gather(1, order))
     return torch.zeros_like(room).scatter(1, order, moves)

@@ -13,10 +13,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from consilium.learn.perturbation.ball import Ball
 from consilium.learn.rounding import rounding
 
-from .ball import Ball
-from .nearest.boundary import Boundary
+from .boundary import Boundary
 
 __all__ = ["shared_shift"]
 
@@ -29,7 +29,7 @@ def shared_shift(
     total, count = epochs * batches, 0
     for _ in range(epochs):
         order = torch.randperm(len(x), generator=generator, device=generator.device).to(x.device)
-        for rows in order.split(batch):
+        for rows in torch.split(order, batch):
             length = 2.5 * ball.radius * (1 - count / total) / max(1, min(total, 20))
             gradient = _mean_slope(boundary, x[rows], y[rows], shift)
             shift = ball.limited(shift + length * ball.steepest(gradient))
