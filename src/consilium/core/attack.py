@@ -50,6 +50,14 @@ class Attack(Entry, ABC, Generic[Granted]):
         """How many trainings it needs of a ``RetrainView``, for the plan; all attacks on a model share them."""
         return 0
 
+    def fits_public(self) -> bool:
+        """True if it fits something on public records, which must then exist."""
+        return False
+
+    def describe(self, classes: Sequence[str]) -> str:
+        """What it does on data of these ``classes``, in words that follow its kind; empty where they add nothing."""
+        return ""
+
     def check_fit(self, shape: tuple[int, ...], classes: int) -> None:
         """Refuse inputs of ``shape`` or a number of ``classes`` that it cannot attack."""
 

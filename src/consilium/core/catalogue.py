@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from .class_source import base_classes
 from .code_blame import import_refusal
 from .entry import Entry
 from .errors import Refused
@@ -187,7 +188,8 @@ def _read(path: Path, room: str, module: str, kind: str) -> Card:
     doc = ast.get_docstring(node) or ""
     text = (ast.get_docstring(tree) or "") + "\n\n" + doc
     source, reading = _paragraph(text, "Source:"), _paragraph(text, "Reading:")
-    return Card(kind, room, ROOMS[room], doc.split("\n", 1)[0], source, _knobs(node), module, node.name, reading, path)
+    knobs = _inherited(node, tree, module)
+    return Card(kind, room, ROOMS[room], doc.split("\n", 1)[0], source, knobs, module, node.name, reading, path)
 
 
 def _paragraph(text: str, head: str) -> str:
@@ -210,12 +212,20 @@ def _exported(tree: ast.Module, path: Path) -> ast.ClassDef:
     )
 
 
+def _inherited(node: ast.ClassDef, tree: ast.Module, module: str) -> dict[str, Json]:
+    """Its own knobs, then those of its base classes that it does not set anew."""
+    knobs = _knobs(node)
+    for base, _, _ in base_classes(node, tree, module):
+        knobs = {**knobs, **{name: default for name, default in _knobs(base).items() if name not in knobs}}
+    return knobs
+
+
 def _knobs(node: ast.ClassDef) -> dict[str, Json]:
     knobs: dict[str, Json] = {}
     for item in node.body:
         if not isinstance(item, ast.AnnAssign) or not isinstance(item.target, ast.Name):
             continue
-        if "ClassVar" in ast.unparse(item.annotation):
+        if ast.unparse(item.annotation).partition("[")[0] in ("ClassVar", "KW_ONLY"):
             continue
         default = REQUIRED if item.value is None else _literal(item.value)
         knobs[item.target.id.replace("_", "-")] = default

@@ -14,13 +14,11 @@ Source: PEP 257 (attribute docstrings: a string literal after a simple assignmen
 from __future__ import annotations
 
 import ast
-import importlib.util
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import cache
-from pathlib import Path
 
 from .catalogue import Card
+from .class_source import base_classes, class_node, home_of, module_tree
 from .plain import Json
 
 __all__ = ["Parameter", "parameters"]
@@ -46,22 +44,24 @@ class Parameter:
 
 
 def parameters(card: Card) -> tuple[Parameter, ...]:
-    """Those of an entry, in the order of its file."""
-    tree = _tree(card.module)
-    node = _class(tree, card.name)
-    ranges = [bound for one in (node, *_bases(node, tree, card.module)) for bound in _ranges(one)]
-    return tuple(
-        Parameter(
-            name=name,
-            meaning=meaning,
-            type=_type(annotation, tree, card.module),
-            default=card.knobs[name],
-            allowed=_words(annotation, tree, card.module),
-            range="; ".join(dict.fromkeys(text for field, text in ranges if field == name)),
-        )
-        for name, annotation, meaning in _fields(node)
-        if name in card.knobs
-    )
+    """Those of an entry, in the order of its file; then those that it inherits."""
+    tree = module_tree(card.module)
+    node = class_node(tree, card.name)
+    classes = [(node, tree, card.module), *base_classes(node, tree, card.module)]
+    ranges = [bound for one, _, _ in classes for bound in _ranges(one)]
+    fields: dict[str, Parameter] = {}
+    for one, at, module in classes:
+        for name, annotation, meaning in _fields(one):
+            if name in card.knobs and name not in fields:
+                fields[name] = Parameter(
+                    name=name,
+                    meaning=meaning,
+                    type=_type(annotation, at, module),
+                    default=card.knobs[name],
+                    allowed=_words(annotation, at, module),
+                    range="; ".join(dict.fromkeys(text for field, text in ranges if field == name)),
+                )
+    return tuple(fields.values())
 
 
 def _fields(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr, str]]:
@@ -145,41 +145,8 @@ def _assigned(name: str, tree: ast.Module, module: str) -> Iterator[tuple[ast.ex
     for node in tree.body:
         if isinstance(node, ast.Assign) and any(ast.unparse(target) == name for target in node.targets):
             yield node.value, (tree, module)
-    if home := _home(name, tree, module):
-        yield from _assigned(name, _tree(home), home)
-
-
-def _bases(node: ast.ClassDef, tree: ast.Module, module: str) -> Iterator[ast.ClassDef]:
-    """Its base classes in this package or beside it, and theirs."""
-    for base in node.bases:
-        name = ast.unparse(base).partition("[")[0]
-        if home := _home(name, tree, module):
-            other = _tree(home)
-            for item in other.body:
-                if isinstance(item, ast.ClassDef) and item.name == name:
-                    yield item
-                    yield from _bases(item, other, home)
-
-
-def _home(name: str, tree: ast.Module, module: str) -> str:
-    """The module that ``name`` is imported from; empty if that is the standard library's or another package's."""
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and any((alias.asname or alias.name) == name for alias in node.names):
-            home = importlib.util.resolve_name("." * node.level + (node.module or ""), module.rpartition(".")[0])
-            return home if home.partition(".")[0] == module.partition(".")[0] or node.level else ""
-    return ""
-
-
-def _class(tree: ast.Module, name: str) -> ast.ClassDef:
-    return next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
-
-
-@cache
-def _tree(module: str) -> ast.Module:
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        return ast.Module([], [])
-    return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    if home := home_of(name, tree, module):
+        yield from _assigned(name, module_tree(home), home)
 
 
 def _dashed(name: str) -> str:

@@ -73,13 +73,15 @@ class ModelView(View):
     ``module`` maps x ``(n, *shape)`` to logits as they are answered, every model and answer defence included;
     ``surrogate`` is a differentiable stand-in (``module`` itself where it has gradients, None where a defence supplies
     none: the attack is then not adaptive, which its notes state).  ``targets`` are the test records.  ``source`` is
-    another model on which a transfer attack crafts.
+    another model on which a transfer attack crafts.  ``public`` are records of the same kind that anybody has, none of
+    them a target; None where there are none.
     """
 
     module: nn.Module
     surrogate: nn.Module | None
     targets: Records
     source: ModelView | None = None
+    public: Records | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, eq=False)

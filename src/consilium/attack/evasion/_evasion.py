@@ -13,35 +13,34 @@ Source: Carlini et al. 2019, On Evaluating Adversarial Robustness, arXiv 1902.06
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
 from consilium.core.attack import Attack
+from consilium.core.entry import check, check_used
 from consilium.core.errors import Failed, Refused
 from consilium.core.finding import Finding, Measure
 from consilium.core.inputs import Inputs, refuse_tokens
-from consilium.core.task import Task
+from consilium.core.task import Task, refuse_unless_exclusive
 from consilium.core.threat import ModelView
 from consilium.core.update import Payload
-from consilium.learn.perturbation.ball import Ball, Norm
-from consilium.learn.perturbation.balls import ball_of, size_of
-from consilium.learn.perturbation.goals import Goal, Misclassification
+from consilium.learn.perturbation.ball import AnyNorm, Ball
+from consilium.learn.perturbation.balls import ball_of
+from consilium.learn.perturbation.goals import GOALS, Goal, GoalName, goal_of
 from consilium.learn.perturbation.losses import AttackLoss
 from consilium.learn.perturbation.maximise import ascent
-from consilium.measure.intervals import across_seeds, wilson
-from consilium.measure.robustness import robust_accuracy
+
+from ._figures import evasion_finding, figure_names, noted_blind, noted_goal
 
 __all__ = ["Evasion", "stand_in"]
 
 _BATCH = 256
-_SHOWN = 8
 _ROUNDING = 1e-5
 """By how much float32 may overstep a radius."""
-_NAMES = ("robust_accuracy", "balanced_robust_accuracy", "success_rate", "mean_linf", "mean_l2")
 
 
 def stand_in(view: ModelView) -> nn.Module:
@@ -56,14 +55,75 @@ def stand_in(view: ModelView) -> nn.Module:
 
 @dataclass(frozen=True)
 class Evasion(Attack[ModelView], ABC):
-    """Finds an input within ``radius`` of each test record that the model answers wrongly.
+    """Finds an input within ``radius`` of each test record whose answer is what the attack wants.
 
-    ``craft`` gets one batch x ``(n, *shape)``, y ``(n,)`` and returns inputs of the same shape.
+    ``craft`` gets one batch x ``(n, *shape)``, y ``(n,)`` of records that the goal is for, and returns inputs of the
+    same shape; the others stay as they are.  ``goals`` are those that the attack can pursue.  A subclass with checks of
+    its own calls ``super().__post_init__()``.
     """
 
     needs: ClassVar[type[ModelView]] = ModelView
+    goals: ClassVar[tuple[GoalName, ...]] = GOALS
+    added_later: ClassVar[tuple[str, ...]] = ("goal", "target", "source", "confidence")
+
     radius: float
-    norm: Norm
+    norm: AnyNorm
+    _: KW_ONLY
+    goal: GoalName = "misclassification"
+    """What counts as success: any wrong answer, the class target, that for records of the class source alone, or a
+    probability of the right class below confidence."""
+    target: int | None = None
+    """Number of the class, from 0, that the model is to answer, where the goal has one."""
+    source: int | None = None
+    """Number of the class, from 0, whose records are to be answered as the target, where the goal has one."""
+    confidence: float = 0.5
+    """Probability below which the right class is to fall, where that is the goal."""
+
+    def __post_init__(self) -> None:
+        """Check the goal and its knobs.
+
+        Raises Refused: a goal that the attack cannot pursue, or one without its classes.
+        """
+        if self.goal not in self.goals:
+            allowed = " or ".join(repr(name) for name in self.goals)
+            reason = f"{self.kind()} cannot pursue the goal {self.goal!r}"
+            raise Refused(reason, remedy=f"use {allowed}", where="goal")
+        aimed, sourced = self.goal in ("targeted", "source-to-target"), self.goal == "source-to-target"
+        self._check_class("target", self.target, aimed)
+        self._check_class("source", self.source, sourced)
+        check(not sourced or self.source != self.target, "source", self.source, "a class other than the target")
+        check(0 < self.confidence <= 1, "confidence", self.confidence, "a probability above 0, at most 1")
+        check_used(self, "confidence", self.goal == "confidence-reduction", f"goal = {self.goal!r}")
+
+    def _check_class(self, knob: str, number: int | None, needed: bool) -> None:
+        check(number is None or number >= 0, knob, number, "the number of a class, from 0")
+        check_used(self, knob, needed, f"goal = {self.goal!r}")
+        if needed and number is None:
+            reason = f"the goal {self.goal!r} needs a {knob} class and has none"
+            raise Refused(reason, remedy=f"give {knob}, the number of a class from 0", where=knob)
+
+    def check_task(self, task: Task) -> None:
+        """Refuse a goal of classes or of their probabilities on a task without classes."""
+        if self.goal != "misclassification":
+            refuse_unless_exclusive(task, self, f"the goal {self.goal!r} is of classes, of which a record has one")
+
+    def describe(self, classes: Sequence[str]) -> str:
+        """The goal by the names of the classes, where that is not any wrong answer."""
+        if self.target is None:
+            return ""
+        every = "every other class" if self.source is None else f"the class {classes[self.source]!r}"
+        return f"wants the answer {classes[self.target]!r} for records of {every}"
+
+    def check_fit(self, shape: tuple[int, ...], classes: int) -> None:
+        """Refuse a target or source that is no class of the data.
+
+        Raises Refused: a class that the data do not have.
+        """
+        for knob in ("target", "source"):
+            number = getattr(self, knob)
+            if number is not None and number >= classes:
+                reason = f"{self.kind()} names the {knob} class {number} and the data have {classes}"
+                raise Refused(reason, remedy=f"use 0 to {classes - 1}", where=knob)
 
     def check_inputs(self, inputs: Inputs) -> None:
         """Refuse tokens: a ball of ``radius`` is one of numbers."""
@@ -73,13 +133,30 @@ class Evasion(Attack[ModelView], ABC):
     def craft(self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Adversarial inputs for one batch, in [0, 1] and within the budget."""
 
+    def craft_scored(
+        self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """What ``craft`` makes, and scores ``(n,)`` of the records for the evidence: here, none.
+
+        Records that the goal is not for have the score -1.
+        """
+        return self.craft(view, x, y, generator), {}
+
+    def extended(self, view: ModelView, finding: Finding) -> Finding:
+        """The finding as it is handed on: with figures or notes that are of this attack alone; here, unchanged."""
+        return finding
+
+    def prepared(self, view: ModelView, generator: torch.Generator) -> ModelView:
+        """The view that every batch gets: with what is fitted once, before the first; here, as it is."""
+        return view
+
     def ball(self) -> Ball:
         """How far a record may be perturbed."""
         return ball_of(self.norm, self.radius)
 
-    def goal(self, task: Task) -> Goal:
-        """What the attack wants the model to answer: here, anything that is not right."""
-        return Misclassification(task)
+    def goal_for(self, task: Task) -> Goal:
+        """What the attack wants of a model of that ``task``."""
+        return goal_of(self.goal, task, target=self.target, source=self.source, confidence=self.confidence)
 
     def follows(self, view: ModelView) -> nn.Module | None:
         """The model whose gradients or answers guide ``craft``; None means that the attack cannot be adaptive."""
@@ -99,38 +176,60 @@ class Evasion(Attack[ModelView], ABC):
         """
         if not len(view.targets):
             raise Refused("there are no test records to attack")
+        self.check_task(view.task)
+        self.check_fit(tuple(view.targets.x.shape[1:]), view.classes)
         if self.follows(view) is None:
             reason = "not adaptively evaluated: the defence supplies no surrogate"
             return Finding(
-                tuple(Measure.undefined(name, reason, len(view.targets)) for name in _NAMES), notes=(reason,)
+                tuple(Measure.undefined(name, reason, len(view.targets)) for name in figure_names(self.norm)),
+                notes=(reason,),
             )
-        batches = [self._attacked(view, rows, generator) for rows in _batches(len(view.targets))]
+        view = self.prepared(view, generator)
+        scores, batches = zip(
+            *(self._attacked(view, rows, generator) for rows in _batches(len(view.targets))), strict=True
+        )
         crafted, answers, before, after, reached, blind = (torch.cat(parts) for parts in zip(*batches, strict=True))
-        targets = self.goal(view.task).applies(view.targets.y)
-        finding = _finding(view, crafted, answers, before, after, reached, targets)
+        goal = self.goal_for(view.task)
+        targets = goal.applies(view.targets.y)
+        finding = evasion_finding(view, self.norm, crafted, answers, before, after, reached, targets)
+        joined = {name: torch.cat([one[name] for one in scores]) for name in scores[0]}
+        finding = replace(finding, scores={**finding.scores, **joined})
         tried = before & targets
-        return _noted(finding, int((tried & blind & ~reached).sum()), int(tried.sum()))
+        finding = noted_blind(finding, int((tried & blind & ~reached).sum()), int(tried.sum()))
+        return self.extended(view, noted_goal(finding, goal, view.targets.y))
 
     def _attacked(
         self, view: ModelView, rows: slice, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """What was crafted, the answers, which are right before and after, the goal reached, and no gradient."""
+    ) -> tuple[Mapping[str, Tensor], tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]]:
+        """Scores; what was crafted, the answers, which are right before and after, the goal reached, no gradient."""
         x, y = view.targets.x[rows], view.targets.y[rows]
-        crafted = self.craft(view, x, y, generator).detach()
+        crafted, scores = self._crafted(view, x, y, generator)
         self._check(crafted, x)
         with torch.no_grad():
             logits, plain = view.module(crafted), view.module(x)
             before, after = view.task.right(plain, y), view.task.right(logits, y)
-            reached = self.goal(view.task).reached(logits, y)
+            reached = self.goal_for(view.task).reached(logits, y)
         answers = torch.stack([view.task.predicted(plain), view.task.predicted(logits)], 1)
-        return crafted, answers, before, after, reached, self._blind(view, x, y)
+        return scores, (crafted, answers, before, after, reached, self._blind(view, x, y))
+
+    def _crafted(
+        self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """What is crafted of the records that the goal is for, and their scores; the others as they are."""
+        rows = torch.nonzero(self.goal_for(view.task).applies(y))[:, 0]
+        if len(rows) == len(x):
+            crafted, scores = self.craft_scored(view, x, y, generator)
+            return crafted.detach(), scores
+        part, scores = self.craft_scored(view, x[rows], y[rows], generator)
+        filled = {name: score.new_full((len(x),), -1).index_copy(0, rows, score) for name, score in scores.items()}
+        return x.index_copy(0, rows, part.detach()), filled
 
     def _blind(self, view: ModelView, x: Tensor, y: Tensor) -> Tensor:
         """Where the gradient at the record itself is exactly zero ``(n,)``."""
         loss, followed = self.climbs(view.task), self.follows(view)
         if loss is None or followed is None:
             return torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        return ~ascent(followed, x, y, loss, self.goal(view.task))[0].flatten(1).any(1)
+        return ~ascent(followed, x, y, loss, self.goal_for(view.task))[0].flatten(1).any(1)
 
     def _check(self, crafted: Tensor, x: Tensor) -> None:
         if crafted.shape != x.shape or crafted.dtype != x.dtype or not crafted.isfinite().all():
@@ -146,60 +245,3 @@ class Evasion(Attack[ModelView], ABC):
 
 def _batches(n: int) -> Iterator[slice]:
     return (slice(first, first + _BATCH) for first in range(0, n, _BATCH))
-
-
-def _finding(
-    view: ModelView, crafted: Tensor, answers: Tensor, before: Tensor, after: Tensor, reached: Tensor, targets: Tensor
-) -> Finding:
-    """``answers (n, 2, ...)``: as labels, before and after; ``reached``: the goal; ``targets``: whom it is for."""
-    x, y, task = view.targets.x, view.targets.y, view.task
-    after = before & after
-    tried = before & targets
-    fooled_records = tried & reached
-    delta = (crafted - x)[before]
-    shown = torch.cat([torch.nonzero(fooled_records)[:, 0], torch.nonzero(~fooled_records)[:, 0]])[:_SHOWN]
-    return Finding(
-        (
-            *robust_accuracy(after, task.strata(y) if task.exclusive else None, task.most_right(y)),
-            _success_rate(int(fooled_records.sum()), int(tried.sum())),
-            _size("mean_linf", size_of(delta, "linf")),
-            _size("mean_l2", size_of(delta, "l2")),
-        ),
-        scores={"correct": after, "correct_before": before},
-        examples={
-            "clean": x[shown],
-            "adversarial": crafted[shown],
-            "label": y[shown],
-            "answer_before": answers[shown, 0],
-            "answer_after": answers[shown, 1],
-        },
-    )
-
-
-def _noted(finding: Finding, blind: int, tried: int) -> Finding:
-    """``finding`` with the number of records left unbroken without a gradient, ``blind`` of those ``tried``."""
-    if not blind:
-        return finding
-    cause = (
-        f"the gradient that the attack follows is exactly zero for {blind} of {tried} records, which it left unbroken"
-    )
-    if 2 * blind <= tried:
-        return replace(finding, notes=(*finding.notes, f"Nothing leads the attack there: {cause}."))
-    reason = f"not adaptively evaluated: {cause}"
-    undefined = tuple(Measure.undefined(m.name, reason, m.n) for m in finding.measures)
-    return replace(finding, measures=undefined, notes=(*finding.notes, reason))
-
-
-def _success_rate(successes: int, tried: int) -> Measure:
-    """Of the records that were right before and that the attack is for."""
-    if not tried:
-        return Measure.undefined("success_rate", "no record was answered rightly before the attack")
-    return Measure("success_rate", successes / tried, *wilson(successes, tried), 0.0, tried)
-
-
-def _size(name: str, values: Tensor) -> Measure:
-    """Mean perturbation of the records that were right before (the others need none)."""
-    if not len(values):
-        return Measure.undefined(name, "no record was answered rightly before the attack")
-    mean, low, high = across_seeds(values.tolist())
-    return Measure(name, mean, low, high, 0.0, len(values))

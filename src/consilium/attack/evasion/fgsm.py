@@ -18,7 +18,7 @@ from torch import Tensor
 from consilium.core.entry import check
 from consilium.core.task import Task
 from consilium.core.threat import ModelView, ThreatModel
-from consilium.learn.perturbation.ball import Norm
+from consilium.learn.perturbation.ball import ConvexNorm
 from consilium.learn.perturbation.losses import AttackLoss
 from consilium.learn.perturbation.maximise import maximise
 from consilium.learn.perturbation.task_loss import attack_loss
@@ -36,11 +36,12 @@ class FGSM(Evasion):
 
     radius: float = 0.03
     """How far a point may move, in the norm, in units of the inputs' range [0, 1]."""
-    norm: Norm = "linf"
-    """How distance is measured: the largest change of a value, or the Euclidean length of all."""
+    norm: ConvexNorm = "linf"
+    """How distance is measured: the largest change of a value, the Euclidean length of all, or their sum."""
 
     def __post_init__(self) -> None:
         """Check the knobs' ranges."""
+        super().__post_init__()
         check(self.radius > 0, "radius", self.radius, "a number above 0")
 
     def climbs(self, task: Task) -> AttackLoss:
@@ -59,5 +60,5 @@ class FGSM(Evasion):
             random_start=False,
             generator=generator,
             loss=self.climbs(view.task),
-            goal=self.goal(view.task),
+            goal=self.goal_for(view.task),
         )

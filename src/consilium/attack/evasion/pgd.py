@@ -25,7 +25,7 @@ from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.task import Task
 from consilium.core.threat import ModelView, ThreatModel
-from consilium.learn.perturbation.ball import Norm
+from consilium.learn.perturbation.ball import ConvexNorm
 from consilium.learn.perturbation.losses import AttackLoss, LossName
 from consilium.learn.perturbation.maximise import maximise
 from consilium.learn.perturbation.task_loss import attack_loss
@@ -50,8 +50,8 @@ class PGD(Evasion):
     """Gradient steps of each start."""
     step_size: float | None = None
     """Length of a step; left out: 2.5 radius / steps."""
-    norm: Norm = "linf"
-    """How distance is measured: the largest change of a value, or the Euclidean length of all."""
+    norm: ConvexNorm = "linf"
+    """How distance is measured: the largest change of a value, the Euclidean length of all, or their sum."""
     restarts: int = 1
     """Random starts; a record counts as fooled if any of them fools the model."""
     random_start: bool = True
@@ -61,6 +61,7 @@ class PGD(Evasion):
 
     def __post_init__(self) -> None:
         """Check the knobs' ranges."""
+        super().__post_init__()
         check(self.radius > 0, "radius", self.radius, "a number above 0")
         check(self.steps >= 1, "steps", self.steps, "at least 1")
         check(self.step_size is None or self.step_size > 0, "step-size", self.step_size, "a positive number")
@@ -81,7 +82,7 @@ class PGD(Evasion):
         for restart in range(self.restarts):
             if restart:
                 with torch.no_grad():
-                    alive = alive[~self.goal(view.task).surely(view.module(out[alive]), y[alive])]
+                    alive = alive[~self.goal_for(view.task).surely(view.module(out[alive]), y[alive])]
             if len(alive):
                 out[alive] = self._once(view, x[alive], y[alive], generator)
         return out
@@ -97,6 +98,6 @@ class PGD(Evasion):
             random_start=self.random_start,
             generator=generator,
             loss=self.climbs(view.task),
-            goal=self.goal(view.task),
+            goal=self.goal_for(view.task),
             until=view.module,
         )

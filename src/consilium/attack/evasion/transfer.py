@@ -19,7 +19,7 @@ from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.task import Task
 from consilium.core.threat import ModelView, ThreatModel
-from consilium.learn.perturbation.ball import Norm
+from consilium.learn.perturbation.ball import ConvexNorm
 from consilium.learn.perturbation.losses import AttackLoss
 from consilium.learn.perturbation.maximise import maximise
 from consilium.learn.perturbation.task_loss import attack_loss
@@ -44,11 +44,12 @@ class Transfer(Evasion):
     """Gradient steps of each start."""
     step_size: float | None = None
     """Length of a step; left out: 2.5 radius / steps."""
-    norm: Norm = "linf"
-    """How distance is measured: the largest change of a value, or the Euclidean length of all."""
+    norm: ConvexNorm = "linf"
+    """How distance is measured: the largest change of a value, the Euclidean length of all, or their sum."""
 
     def __post_init__(self) -> None:
         """Check the knobs' ranges."""
+        super().__post_init__()
         check(self.radius > 0, "radius", self.radius, "a number above 0")
         check(self.steps >= 1, "steps", self.steps, "at least 1")
         check(self.step_size is None or self.step_size > 0, "step-size", self.step_size, "a positive number")
@@ -72,7 +73,7 @@ class Transfer(Evasion):
             step_size=self.step_size or self.ball().step_size(self.steps),
             generator=generator,
             loss=self.climbs(view.task),
-            goal=self.goal(view.task),
+            goal=self.goal_for(view.task),
         )
 
     def _source(self, view: ModelView) -> ModelView:

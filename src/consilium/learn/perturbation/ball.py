@@ -14,10 +14,12 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
-__all__ = ["AnyNorm", "Ball", "Norm", "per_row", "stopped", "tiny"]
+__all__ = ["AnyNorm", "Ball", "ConvexNorm", "Norm", "per_row", "stopped", "tiny"]
 
 Norm = Literal["linf", "l2"]
 """The norms that the attacks and defences of the catalogue use."""
+ConvexNorm = Literal["linf", "l2", "l1"]
+"""Those whose ball is convex: a walk of projected steps gets anywhere in it."""
 AnyNorm = Literal["linf", "l2", "l1", "l0"]
 
 

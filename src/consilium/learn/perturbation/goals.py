@@ -12,17 +12,33 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from consilium.core.entry import check
+from consilium.core.errors import Refused
 from consilium.core.task import Task
 from consilium.learn.rounding import RESOLUTION, rounding
 
 from .losses import AttackLoss, margin
 
-__all__ = ["ConfidenceReduction", "Goal", "Misclassification", "SourceToTarget", "Targeted"]
+__all__ = [
+    "GOALS",
+    "Aimed",
+    "ConfidenceReduction",
+    "Goal",
+    "GoalName",
+    "Misclassification",
+    "SourceToTarget",
+    "Targeted",
+    "goal_of",
+]
+
+GoalName = Literal["misclassification", "targeted", "source-to-target", "confidence-reduction"]
+"""The goals as a study names them."""
+GOALS: tuple[GoalName, ...] = get_args(GoalName)
 
 
 class Goal(ABC):
@@ -43,6 +59,10 @@ class Goal(ABC):
     @abstractmethod
     def surely(self, logits: Tensor, y: Tensor) -> Tensor:
         """Which of them are so by a lead that floating point cannot turn round, bool ``(n,)``; never for a NaN."""
+
+    def meaning(self) -> str:
+        """What success is, in words that follow "the goal was"; empty where it is any wrong answer."""
+        return ""
 
 
 class _Untargeted(Goal):
@@ -73,6 +93,23 @@ class Misclassification(_Untargeted):
 
 
 @dataclass(frozen=True)
+class Aimed(Misclassification):
+    """Any wrong answer, by way of a class of each record's own: ``y (n, 2)`` are the right class and that one."""
+
+    def climbed(self, loss: AttackLoss, logits: Tensor, y: Tensor) -> Tensor:
+        """Towards the record's own class."""
+        return loss.targeted(logits, y[:, 0], y[:, 1])
+
+    def reached(self, logits: Tensor, y: Tensor) -> Tensor:
+        """The answer is not right, whatever it is."""
+        return super().reached(logits, y[:, 0])
+
+    def surely(self, logits: Tensor, y: Tensor) -> Tensor:
+        """It is wrong by more than rounding."""
+        return super().surely(logits, y[:, 0])
+
+
+@dataclass(frozen=True)
 class Targeted(Goal):
     """The class ``target``, for every record of another."""
 
@@ -84,6 +121,10 @@ class Targeted(Goal):
     def applies(self, y: Tensor) -> Tensor:
         """Records that are not of the target's class."""
         return y != self.target
+
+    def meaning(self) -> str:
+        """The target, for the records of every other class."""
+        return f"the answer {self.target}, for records of every other class"
 
     def climbed(self, loss: AttackLoss, logits: Tensor, y: Tensor) -> Tensor:
         """Towards the target."""
@@ -112,6 +153,10 @@ class SourceToTarget(Targeted):
         """Records of the source's class."""
         return y == self.source
 
+    def meaning(self) -> str:
+        """The target, for the records of the source."""
+        return f"the answer {self.target}, for records of the class {self.source}"
+
 
 @dataclass(frozen=True)
 class ConfidenceReduction(_Untargeted):
@@ -122,6 +167,10 @@ class ConfidenceReduction(_Untargeted):
     def __post_init__(self) -> None:
         check(0 < self.confidence <= 1, "confidence", self.confidence, "a probability above 0, at most 1")
 
+    def meaning(self) -> str:
+        """The probability to fall below."""
+        return f"a probability of the right class below {self.confidence:g}, whatever is answered"
+
     def reached(self, logits: Tensor, y: Tensor) -> Tensor:
         """The right class's probability is below the confidence."""
         return _probability(logits, y) < self.confidence
@@ -129,6 +178,22 @@ class ConfidenceReduction(_Untargeted):
     def surely(self, logits: Tensor, y: Tensor) -> Tensor:
         """It is so by more than rounding."""
         return _probability(logits.detach(), y) < self.confidence * (1 - RESOLUTION)
+
+
+def goal_of(
+    name: GoalName, task: Task, *, target: int | None = None, source: int | None = None, confidence: float = 0.5
+) -> Goal:
+    """The goal of that ``name``, with the classes or the ``confidence`` that it takes.
+
+    Raises Refused: a class that it needs is missing.
+    """
+    if name == "misclassification":
+        return Misclassification(task)
+    if name == "confidence-reduction":
+        return ConfidenceReduction(confidence)
+    if target is None or (name == "source-to-target" and source is None):
+        raise Refused(f"the goal {name!r} lacks a class", remedy="give its target, and its source if it has one")
+    return Targeted(target) if source is None else SourceToTarget(target, source)
 
 
 def _probability(logits: Tensor, y: Tensor) -> Tensor:

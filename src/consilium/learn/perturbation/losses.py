@@ -25,10 +25,24 @@ from consilium.core.errors import Refused
 
 from .ball import tiny
 
-__all__ = ["DLR", "LOSSES", "AttackLoss", "CrossEntropyLoss", "LossName", "MarginLoss", "Minimised", "margin"]
+__all__ = [
+    "DLR",
+    "LOSSES",
+    "AttackLoss",
+    "ClassLossName",
+    "CrossEntropyLoss",
+    "LeadLoss",
+    "LossName",
+    "MarginLoss",
+    "Minimised",
+    "likeliest_wrong",
+    "margin",
+]
 
 LossName = Literal["cross-entropy", "margin"]
-"""The losses that a study may name."""
+"""The losses that every task has."""
+ClassLossName = Literal["cross-entropy", "margin", "dlr"]
+"""Those of classes."""
 
 
 class AttackLoss(ABC):
@@ -70,6 +84,19 @@ class MarginLoss(AttackLoss):
 
 
 @dataclass(frozen=True)
+class LeadLoss(AttackLoss):
+    """The margin; towards a target, the lead of that class over the right one alone."""
+
+    def untargeted(self, logits: Tensor, y: Tensor) -> Tensor:
+        """max_{j != y} z_j - z_y."""
+        return margin(logits, y)
+
+    def targeted(self, logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+        """z_t - z_y."""
+        return _at(logits, target) - _at(logits, y)
+
+
+@dataclass(frozen=True)
 class DLR(AttackLoss):
     """The difference of logits ratio, which no scaling or shift of the logits changes.
 
@@ -103,13 +130,22 @@ class Minimised(AttackLoss):
         return -self.loss.targeted(logits, y, target)
 
 
-LOSSES: Mapping[LossName, AttackLoss] = {"cross-entropy": CrossEntropyLoss(), "margin": MarginLoss()}
+LOSSES: Mapping[ClassLossName, AttackLoss] = {"cross-entropy": CrossEntropyLoss(), "margin": MarginLoss(), "dlr": DLR()}
 
 
 def margin(logits: Tensor, y: Tensor) -> Tensor:
     """By how much the best other answer leads over class ``y (n,)``: max_{j != y} z_j - z_y, ``(n,)``."""
     other = logits.scatter(1, y[:, None], -math.inf).amax(1)
     return other - _at(logits, y)
+
+
+def likeliest_wrong(logits: Tensor, y: Tensor, number: int) -> Tensor:
+    """The classes of the ``number`` largest logits besides that of ``y (n,)``, from the largest on: ``(n, number)``.
+
+    All of them where there are fewer.
+    """
+    others = logits.scatter(1, y[:, None], -math.inf)
+    return others.topk(min(number, logits.shape[1] - 1), dim=1).indices
 
 
 def _at(logits: Tensor, classes: Tensor) -> Tensor:

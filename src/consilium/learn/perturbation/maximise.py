@@ -24,7 +24,7 @@ from .ball import Ball
 from .goals import Goal
 from .losses import AttackLoss
 
-__all__ = ["ascent", "maximise"]
+__all__ = ["Slope", "ascent", "maximise", "slope"]
 
 
 def maximise(
@@ -59,8 +59,17 @@ def maximise(
     return walk.until_reached(start, x, y, torch.nonzero(~arrived)[:, 0])
 
 
-def ascent(predict: Predict, x: Tensor, y: Tensor, loss: AttackLoss, goal: Goal) -> tuple[Tensor, Tensor]:
-    """The gradient ``(n, *shape)`` at ``x`` that a step follows, zero where it is not a number, and the logits there.
+@dataclass(frozen=True)
+class Slope:
+    """At a point: the gradient ``(n, *shape)``, zero where it is not a number, the losses ``(n,)``, and the logits."""
+
+    gradient: Tensor
+    losses: Tensor
+    logits: Tensor
+
+
+def slope(predict: Predict, x: Tensor, y: Tensor, loss: AttackLoss, goal: Goal) -> Slope:
+    """What a step at ``x`` goes by; one pass forward and one back, the weights' gradients aside.
 
     Raises Refused: ``predict`` is not differentiable in its input.
     """
@@ -72,9 +81,16 @@ def ascent(predict: Predict, x: Tensor, y: Tensor, loss: AttackLoss, goal: Goal)
                 "the model answers without gradients, so a gradient attack cannot follow it",
                 remedy="give a differentiable surrogate",
             )
+        losses = goal.climbed(loss, logits, y)
         # The sum, not the mean: an example's gradient must not depend on how many others there are.
-        (gradient,) = torch.autograd.grad(goal.climbed(loss, logits, y).sum(), leaf)
-    return torch.nan_to_num(gradient), logits.detach()
+        (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+    return Slope(torch.nan_to_num(gradient), losses.detach(), logits.detach())
+
+
+def ascent(predict: Predict, x: Tensor, y: Tensor, loss: AttackLoss, goal: Goal) -> tuple[Tensor, Tensor]:
+    """The gradient ``(n, *shape)`` at ``x`` that a step follows, and the logits there."""
+    at = slope(predict, x, y, loss, goal)
+    return at.gradient, at.logits
 
 
 @dataclass(frozen=True)
@@ -93,17 +109,21 @@ class _Walk:
         return point
 
     def until_reached(self, start: Tensor, x: Tensor, y: Tensor, alive: Tensor) -> Tensor:
-        out, point = x.clone(), start[alive]
+        out, point, centre, labels = x.clone(), start[alive], x[alive], y[alive]
         for _ in range(self.steps):
             if not len(alive):
                 break
             # One forward pass serves both: the gradient of this step and the verdict on the current point.
-            gradient, logits = self.ascent(point, y[alive])
+            gradient, logits = self.ascent(point, labels)
             same = self.until is self.predict
-            arrived = self.goal.surely(logits, y[alive]) if same else self.arrived(point, y[alive])
-            out[alive[arrived]] = point[arrived]
-            alive, point, gradient = alive[~arrived], point[~arrived], gradient[~arrived]
-            point = self.stepped(point, gradient, x[alive])
+            arrived = self.goal.surely(logits, labels) if same else self.arrived(point, labels)
+            if bool(arrived.any()):
+                out[alive[arrived]] = point[arrived]
+                rows = torch.nonzero(~arrived)[:, 0]
+                alive, point, gradient, centre, labels = (
+                    one.index_select(0, rows) for one in (alive, point, gradient, centre, labels)
+                )
+            point = self.stepped(point, gradient, centre)
         out[alive] = point
         return out
 

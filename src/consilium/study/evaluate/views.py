@@ -135,4 +135,7 @@ def audited(data: Consortium, sites: tuple[str, ...]) -> Canaries:
 
 
 def _white_box(data: Consortium, model: Released, source: ModelView | None) -> ModelView:
-    return ModelView(len(data.classes), model.module, model.surrogate, data.test.bare(), source, task=data.task)
+    public = data.public.bare() if len(data.public) else None
+    return ModelView(
+        len(data.classes), model.module, model.surrogate, data.test.bare(), source, task=data.task, public=public
+    )

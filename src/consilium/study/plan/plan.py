@@ -5,7 +5,7 @@ Arms that differ only after training share their training; what is finished is n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -27,7 +27,7 @@ from .privacy_claims import planned_claims
 from .rules import Refusal
 from .stage_keys import data_digest, start_mark
 
-__all__ = ["Materials", "Plan", "make_plan", "model_notes"]
+__all__ = ["Materials", "Plan", "attack_notes", "make_plan", "model_notes"]
 
 
 class Materials:
@@ -111,6 +111,12 @@ class Plan:
         clean = (one for one in self.cells if one.corruption is None)
         same = (one for one in clean if (one.arm.name, one.seed) == (cell.arm.name, cell.seed))
         return None if cell.corruption is None else next(same, None)
+
+
+def attack_notes(plan: Plan, classes: Sequence[str]) -> tuple[str, ...]:
+    """What the attacks of the study do on data of these ``classes``, where their kind does not say it."""
+    described = ((entry, entry.attack.describe(classes)) for entry in plan.spec.attacks)
+    return tuple(f"{entry.name} {deed}" for entry, deed in described if deed)
 
 
 def model_notes(plan: Plan) -> tuple[str, ...]:
@@ -201,8 +207,17 @@ def _check_fit(spec: Spec, data: Consortium) -> None:
             attack.attack.check_task(data.task)
             attack.attack.check_inputs(data.inputs)
             attack.attack.check_fit(tuple(data.shape), len(data.classes))
+            _check_public(attack, data)
         except Refused as error:
             raise error.at(f"attacks[{i}]") from error
+
+
+def _check_public(spec: AttackSpec, data: Consortium) -> None:
+    if spec.attack.fits_public() and not len(data.public):
+        raise Refused(
+            f"{spec.attack.kind()} is fitted on public records and there are none",
+            remedy="set data.public to the share to take out before partition, for example 0.05",
+        )
 
 
 def _check_sources(spec: Spec, every: tuple[Arm, ...], refused: Mapping[str, Refusal]) -> None:

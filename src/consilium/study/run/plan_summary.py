@@ -9,7 +9,7 @@ from consilium.measure.accounting.privacy import UNITS, maximum
 from consilium.study.evaluate.shadow_training import shadows_wanted
 from consilium.study.plan.checks.corruptions import infection_note
 from consilium.study.plan.nodes import CellNode
-from consilium.study.plan.plan import Plan, model_notes
+from consilium.study.plan.plan import Plan, attack_notes, model_notes
 from consilium.study.spec.arms import Arm
 from consilium.study.spec.thresholds import canonical_thresholds
 from consilium.study.store.store import Store
@@ -91,6 +91,7 @@ def plan_summary(plan: Plan, store: Store | None) -> dict[str, object]:
         "notes": [
             *data.cautions,
             *(note for entry in plan.spec.corruptions if (note := infection_note(entry, data.classes))),
+            *attack_notes(plan, data.classes),
             *(note for seed in plan.spec.seeds for note in plan.materials.planner.notes(seed)),
             *model_notes(plan),
         ],

@@ -21,7 +21,7 @@ from consilium.study.executors.distributed.worker import occupied
 from consilium.study.executors.perform import Prepared, adopted
 from consilium.study.executors.scheduler import run_stages
 from consilium.study.plan.checks.corruptions import infection_note
-from consilium.study.plan.plan import Plan, model_notes
+from consilium.study.plan.plan import Plan, attack_notes, model_notes
 from consilium.study.progress.callbacks import work
 from consilium.study.progress.outcome import Outcome
 from consilium.study.progress.stage_monitor import Monitor
@@ -103,5 +103,9 @@ def introduce(plan: Plan, say: Callable[[str], None]) -> None:
     for note in (infection_note(corruption, data.classes) for corruption in plan.spec.corruptions):
         if note:
             say(note)
-    for note in (*plan.materials.planner.notes(plan.spec.seeds[0]), *model_notes(plan)):
+    for note in (
+        *attack_notes(plan, data.classes),
+        *plan.materials.planner.notes(plan.spec.seeds[0]),
+        *model_notes(plan),
+    ):
         say(note)

@@ -1,0 +1,1 @@
+"""The smallest perturbation: walks to the nearest point where the answer reaches the goal."""
