@@ -126,9 +126,9 @@ class _Checks:
     def unbounded(self) -> MaskingCheck:
         features = self.view.targets.x[0].numel()
         widest = ball_of(self.knobs.norm, 0).diameter(features)
-        left = self.withstood(self.pgd(radius=widest, loss="margin", steps=5 * self.knobs.steps))
-        left &= self.withstood(self.pgd(radius=widest, steps=5 * self.knobs.steps))
-        count = int(left.sum())
+        remaining = self.withstood(self.pgd(radius=widest, loss="margin", steps=5 * self.knobs.steps))
+        remaining &= self.withstood(self.pgd(radius=widest, steps=5 * self.knobs.steps))
+        count = int(remaining.sum())
         text = f"{count} of {self.n} records withstand an attack that may turn them into any input"
         return MaskingCheck("unbounded", count, self.n, text)
 
@@ -153,11 +153,11 @@ class _Checks:
         return MaskingCheck("loss", count, self.n, text)
 
     def scaling(self) -> MaskingCheck:
-        left = self.crossed
+        remaining = self.crossed
         for factor in _SCALES:
             followed = _Scaled(stand_in(self.view), factor)
-            left = left & self.withstood(self.pgd(), replace(self.view, surrogate=followed))
-        count = int((self.crossed & ~left).sum())
+            remaining = remaining & self.withstood(self.pgd(), replace(self.view, surrogate=followed))
+        count = int((self.crossed & ~remaining).sum())
         text = f"with smaller logits, which decide alike, {count} of {self.n} records more fall"
         return MaskingCheck("scaling", count, self.n, text)
 
