@@ -16,6 +16,8 @@ from consilium.core.random import Stream, scoped
 __all__ = ["Centred", "classifier", "minibatches", "perturber", "seeded"]
 
 _HIDDEN, _CHANNELS, _SMALLEST = 128, 16, 8
+_SOFT = 0.25
+"""Deviations below which the tanh of a change is still soft."""
 
 
 class Centred(nn.Module):
@@ -42,15 +44,20 @@ def classifier(shape: tuple[int, ...], classes: int) -> nn.Module:
 
 
 def perturber(shape: tuple[int, ...]) -> nn.Module:
-    """A change in [-1, 1] of the shape of the input: convolutions for pictures, else two layers."""
+    """A change in [-1, 1] of the shape of the input: convolutions for pictures, else two layers.
+
+    It is normalised before the tanh: else the first steps drive every value to one end, where nothing is learned.
+    """
     if not _is_picture(shape):
         d = prod(shape)
         return nn.Sequential(
-            nn.Flatten(), nn.Linear(d, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, d), nn.Tanh(), nn.Unflatten(1, shape)
-        )
+            nn.Flatten(), nn.Linear(d, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, d),
+            nn.LayerNorm(d, elementwise_affine=False), Centred(0, _SOFT), nn.Tanh(), nn.Unflatten(1, shape),
+        )  # fmt: skip
     return nn.Sequential(
         nn.Conv2d(shape[0], _CHANNELS, 3, 1, 1), nn.ReLU(), nn.Conv2d(_CHANNELS, _CHANNELS, 3, 1, 2, 2), nn.ReLU(),
-        nn.Conv2d(_CHANNELS, _CHANNELS, 3, 1, 4, 4), nn.ReLU(), nn.Conv2d(_CHANNELS, shape[0], 3, 1, 1), nn.Tanh(),
+        nn.Conv2d(_CHANNELS, _CHANNELS, 3, 1, 4, 4), nn.ReLU(), nn.Conv2d(_CHANNELS, shape[0], 3, 1, 1),
+        nn.GroupNorm(1, shape[0], affine=False), Centred(0, _SOFT), nn.Tanh(),
     )  # fmt: skip
 
 
