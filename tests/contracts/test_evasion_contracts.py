@@ -64,8 +64,15 @@ def touches_nothing(card, entry, contract):
         run(entry, view)
 
 
+def planted(entry):
+    """Records that a fragile linear model loses; of one class where an attack moves those of both the same way."""
+    view = view_of(50.0)
+    one_for_all = getattr(entry, "one_for_all", False)
+    return replace(view, targets=view.targets.select(view.targets.y == 1)) if one_for_all else view
+
+
 def finds_a_planted_signal(card, entry, contract):
-    finding = run(entry, view_of(50.0))
+    finding = run(entry, planted(entry))
     assert finding.scores["correct_before"].all()
     assert finding["robust_accuracy"].value <= 0.1, "a fragile linear model withstood it"
     assert finding["success_rate"].low > 0.5

@@ -37,10 +37,10 @@ def fooled_by_parts(fooled_by: Tensor, before: Tensor, names: Sequence[str]) -> 
 
     ``fooled_by (n,)`` is the number of the part that fooled a record, from 1, else 0.
     """
-    n, left, shown = len(before), int(before.sum()), []
+    n, remaining, shown = len(before), int(before.sum()), []
     for number, name in enumerate(names, start=1):
-        left -= int((fooled_by == number).sum())
-        shown.append(f"{left} after {name}")
+        remaining -= int((fooled_by == number).sum())
+        shown.append(f"{remaining} after {name}")
     return f"Of {n} records {int(before.sum())} were answered rightly, {', '.join(shown)}."
 
 

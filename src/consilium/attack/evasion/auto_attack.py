@@ -103,15 +103,15 @@ class AutoAttack(Evasion):
         goal, out = self.goal_for(view.task), x.clone()
         fooled_by = torch.zeros(len(x), dtype=torch.long, device=x.device)
         with torch.no_grad():
-            left = torch.nonzero(~goal.surely(view.module(x), y))[:, 0]
+            remaining = torch.nonzero(~goal.surely(view.module(x), y))[:, 0]
         for number, part in enumerate(self.parts().values(), start=1):
-            if not len(left):
+            if not len(remaining):
                 break
-            crafted = part.craft(view, x[left], y[left], generator)
+            crafted = part.craft(view, x[remaining], y[remaining], generator)
             with torch.no_grad():
-                fooled = goal.surely(view.module(crafted), y[left])
-            out[left[fooled]], fooled_by[left[fooled]] = crafted[fooled], number
-            left = left[~fooled]
+                fooled = goal.surely(view.module(crafted), y[remaining])
+            out[remaining[fooled]], fooled_by[remaining[fooled]] = crafted[fooled], number
+            remaining = remaining[~fooled]
         return out, {"fooled_by": fooled_by}
 
     def extended(self, view: ModelView, finding: Finding) -> Finding:

@@ -28,6 +28,9 @@ from ._minimum_norm import MinimumNorm
 
 __all__ = ["CarliniWagner"]
 
+_SPARSE = 10
+"""Few features have to change much, which their squares alone would forbid."""
+
 
 @dataclass(frozen=True)
 class CarliniWagner(MinimumNorm):
@@ -41,11 +44,11 @@ class CarliniWagner(MinimumNorm):
     """How distance is measured: the Euclidean length, the largest change, or the number of changed features."""
     steps: int = 100
     """Steps of Adam for each constant, at most."""
-    rate: float = 0.01
+    rate: float = 0.05
     """Step size of Adam."""
-    constant: float = 0.1
-    """Weight of the model's lead that is tried first; for l0 the only one."""
-    searches: int = 9
+    constant: float = 1.0
+    """Weight of the model's lead that is tried first; for l0 ten times that, alone."""
+    searches: int = 5
     """Constants that are tried for each record, for l2."""
     patience: int = 10
     """Steps without a fall of its objective after which a record ends the search for this constant, for l2."""
@@ -60,7 +63,7 @@ class CarliniWagner(MinimumNorm):
         check(self.constant > 0, "constant", self.constant, "a positive number")
         check(self.searches >= 1, "searches", self.searches, "at least 1")
         check(self.patience >= 1, "patience", self.patience, "at least 1")
-        check(self.largest > self.constant, "largest", self.largest, "a number above constant")
+        check(self.norm != "linf" or self.largest > self.constant, "largest", self.largest, "a number above constant")
         for knob, norm in (("searches", "l2"), ("patience", "l2"), ("largest", "linf")):
             check_used(self, knob, self.norm == norm, f"norm = {self.norm!r}")
 
@@ -71,4 +74,4 @@ class CarliniWagner(MinimumNorm):
             return CarliniWagnerL2(boundary, *knobs)(x, y)
         if self.norm == "linf":
             return CarliniWagnerLinf(boundary, self.steps, self.rate, self.constant, self.largest)(x, y)
-        return CarliniWagnerL0(boundary, self.steps, self.rate, self.constant)(x, y)
+        return CarliniWagnerL0(boundary, self.steps, self.rate, _SPARSE * self.constant)(x, y)

@@ -109,17 +109,21 @@ class _Walk:
         return point
 
     def until_reached(self, start: Tensor, x: Tensor, y: Tensor, alive: Tensor) -> Tensor:
-        out, point = x.clone(), start[alive]
+        out, point, centre, labels = x.clone(), start[alive], x[alive], y[alive]
         for _ in range(self.steps):
             if not len(alive):
                 break
             # One forward pass serves both: the gradient of this step and the verdict on the current point.
-            gradient, logits = self.ascent(point, y[alive])
+            gradient, logits = self.ascent(point, labels)
             same = self.until is self.predict
-            arrived = self.goal.surely(logits, y[alive]) if same else self.arrived(point, y[alive])
-            out[alive[arrived]] = point[arrived]
-            alive, point, gradient = alive[~arrived], point[~arrived], gradient[~arrived]
-            point = self.stepped(point, gradient, x[alive])
+            arrived = self.goal.surely(logits, labels) if same else self.arrived(point, labels)
+            if bool(arrived.any()):
+                out[alive[arrived]] = point[arrived]
+                rows = torch.nonzero(~arrived)[:, 0]
+                alive, point, gradient, centre, labels = (
+                    one.index_select(0, rows) for one in (alive, point, gradient, centre, labels)
+                )
+            point = self.stepped(point, gradient, centre)
         out[alive] = point
         return out
 

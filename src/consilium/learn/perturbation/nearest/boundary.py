@@ -86,6 +86,12 @@ class Boundary:
         with torch.no_grad():
             return self.goal.surely(self.judge(points), y)
 
+    def crossed(self, points: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Where ``points`` reach the goal at all, and where surely, bool ``(n,)`` each."""
+        with torch.no_grad():
+            logits = self.judge(points)
+            return self.goal.reached(logits, y), self.goal.surely(logits, y)
+
     def verdict(self, points: Tensor, y: Tensor, logits: Tensor) -> Tensor:
         """The same where the followed model's ``logits`` at ``points`` are at hand: one forward pass serves both."""
         return self.goal.surely(logits.detach(), y) if self.judge is self.predict else self.reached(points, y)

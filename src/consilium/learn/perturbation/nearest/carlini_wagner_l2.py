@@ -24,13 +24,15 @@ from .closest import Closest
 
 __all__ = ["CarliniWagnerL2", "pushed", "unbounded"]
 
+_EDGE = 1e-3
+"""At 0 and 1 tanh is flat: from 1e-6, as usual, many steps pass before a black pixel moves."""
 _FALL = 1e-4
 """An objective has fallen if it has by this share."""
 
 
 def unbounded(x: Tensor) -> Tensor:
     """w with (tanh(w) + 1) / 2 = x, kept from the infinity of 0 and 1."""
-    return ((2 * x - 1) * (1 - 1e-6)).atanh()
+    return ((2 * x - 1) * (1 - _EDGE)).atanh()
 
 
 def pushed(boundary: Boundary, logits: Tensor, y: Tensor) -> Tensor:
@@ -51,21 +53,22 @@ class CarliniWagnerL2:
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The nearest points ``(n, *shape)`` that reach the goal; x without one."""
-        closest = Closest.of(x)
+        closest, changes = Closest.of(x), torch.zeros_like(x)
         constants = torch.full((len(x),), self.constant, dtype=x.dtype, device=x.device)
         low, high = torch.zeros_like(constants), torch.full_like(constants, math.inf)
         for _ in range(self.searches):
-            success = self._descend(x, y, constants, closest)
+            success = self._descend(x, y, constants, changes, closest)
+            changes[success] = (unbounded(closest.points) - unbounded(x))[success]
             high = torch.where(success, torch.minimum(high, constants), high)
             low = torch.where(success, low, torch.maximum(low, constants))
             constants = torch.where(high.isfinite(), (low + high) / 2, 10 * constants)
         return closest.points
 
-    def _descend(self, x: Tensor, y: Tensor, constants: Tensor, closest: Closest) -> Tensor:
-        """Which records reach the goal with these ``constants (n,)``."""
+    def _descend(self, x: Tensor, y: Tensor, constants: Tensor, changes: Tensor, closest: Closest) -> Tensor:
+        """Which records reach the goal with these ``constants (n,)``; ``changes`` of w are carried on."""
         success = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         rows, origin, start, labels = torch.arange(len(x), device=x.device), x, unbounded(x), y
-        change, adam = torch.zeros_like(x), Adam.of(x, self.rate)
+        change, adam = changes.clone(), Adam.of(x, self.rate)
         lowest, idle = torch.full_like(constants, math.inf), torch.zeros(len(x), dtype=torch.long, device=x.device)
         for _ in range(self.steps):
             points, squares, objective, reached, gradient = self._slope(origin, start, change, labels, constants[rows])
@@ -74,6 +77,7 @@ class CarliniWagnerL2:
             idle = torch.where(objective < lowest * (1 - _FALL), 0, idle + 1)
             lowest = torch.minimum(lowest, objective)
             change = change - adam.step(gradient)
+            changes[rows] = change
             going = idle < self.patience
             if not going.all():
                 rows, origin, start, labels, change = (t[going] for t in (rows, origin, start, labels, change))

@@ -66,8 +66,9 @@ class FastBoundary:
         for _ in range(self.steps):
             record, labels = x[rows], y[rows]
             point = self._step(point, record, labels, targets)
-            reached = self.boundary.reached(point, labels)
-            closest.offer(rows, point, size_of(point - record, self.norm), reached)
+            # The walk turns back at the boundary itself: a lead beyond rounding would make it end farther away.
+            reached, surely = self.boundary.crossed(point, labels)
+            closest.offer(rows, point, size_of(point - record, self.norm), surely)
             back = record + _BACKWARD * (point - record)
             point = torch.where(per_row(reached, point), back, point)
             if math.isfinite(self.enough):
