@@ -84,8 +84,15 @@ def test_a_fitted_patch_is_stronger_than_grey(view, digits):
     assert values[1] < values[0] - 0.05
 
 
-@pytest.mark.parametrize(("knobs", "said"), [({"size": 1.0}, "larger than it"), ({"size": 0.95}, "larger than it"),
-                                             ({"tries": 0}, "out of range"), ({"radius": 1.5}, "out of range")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("knobs", "said"),
+    [
+        ({"size": 1.0}, "larger than it"),
+        ({"size": 0.95}, "larger than it"),
+        ({"tries": 0}, "out of range"),
+        ({"radius": 1.5}, "out of range"),
+    ],
+)
 def test_a_patch_out_of_range_is_refused(knobs, said):
     with pytest.raises(Refused, match=said):
         AdversarialPatch(**knobs)

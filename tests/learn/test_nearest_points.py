@@ -43,7 +43,9 @@ def smallest(norm, point, normal, rise):
             low, high = (middle, high) if abs(float(change @ normal)) < abs(c) else (low, middle)
         return float(change.norm())
     if norm == "linf":  # min s, -s <= d <= s
-        rows = torch.cat([torch.cat([torch.eye(d), -torch.ones(d, 1)], 1), torch.cat([-torch.eye(d), -torch.ones(d, 1)], 1)])
+        rows = torch.cat(
+            [torch.cat([torch.eye(d), -torch.ones(d, 1)], 1), torch.cat([-torch.eye(d), -torch.ones(d, 1)], 1)]
+        )
         out = linprog([0] * d + [1], rows.numpy(), [0] * (2 * d), [[*w, 0]], [c], [*zip(-t, 1 - t), (0, None)])
     else:  # d = up - down
         out = linprog([1] * (2 * d), None, None, [[*w, *-w]], [c], [*((0, 1 - v) for v in t), *((0, v) for v in t)])
@@ -120,13 +122,15 @@ def test_only_nearer_points_that_reach_the_goal_are_kept():
     assert closest.points.tolist() == [[0.0] * 3, [4.0] * 3] and closest.distances.tolist() == [math.inf, 2.0]
 
 
-@pytest.mark.parametrize("goal", [Misclassification(SingleLabel()), Targeted(2), ConfidenceReduction(0.3), ConfidenceReduction(1.0)])
+@pytest.mark.parametrize(
+    "goal", [Misclassification(SingleLabel()), Targeted(2), ConfidenceReduction(0.3), ConfidenceReduction(1.0)]
+)
 def test_the_gap_is_above_zero_exactly_where_the_goal_is_reached(goal):
     logits = 3 * torch.randn(500, 4, generator=torch.Generator().manual_seed(0))
     y = torch.arange(500) % 2
     gap = goal.climbed(gap_loss(goal, SingleLabel()), logits, y)
     assert torch.equal(gap > 0, goal.reached(logits, y))
-    assert 0 < int((gap > 0).sum())
+    assert int((gap > 0).sum()) > 0
 
 
 def test_a_confidence_has_no_target():

@@ -29,7 +29,10 @@ def distance_figures(distances: Tensor, reason: str) -> tuple[Measure, ...]:
     finite = distances[distances.isfinite()].double().sort().values
     share = Measure(names[0], len(finite) / n, *wilson(len(finite), n), n=n)
     if not len(finite):
-        return (share, *(Measure.undefined(name, "the attack fooled no record at any distance", n) for name in names[1:]))
+        return (
+            share,
+            *(Measure.undefined(name, "the attack fooled no record at any distance", n) for name in names[1:]),
+        )
     half = 1.96 * math.sqrt(len(finite)) / 2
     low, high = max(0, math.floor(len(finite) / 2 - half)), min(len(finite) - 1, math.ceil(len(finite) / 2 + half))
     median = Measure(names[1], float(finite.quantile(0.5)), float(finite[low]), float(finite[high]), n=len(finite))

@@ -21,7 +21,6 @@ from torch import Tensor
 from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.threat import ThreatModel
-
 from consilium.learn.perturbation.camera import lit
 
 from ._black_box import Answers, BlackBox
@@ -81,9 +80,9 @@ class LightSpots(BlackBox):
             points = self._lit(x[rows], spots if step else spots.expand(len(rows), -1, -1), generator)
             higher, reached = answers.scores(points, rows)
             better = (higher > loss[rows]) | reached
-            chosen = rows[better]
-            best[chosen], loss[chosen] = spots.expand(len(rows), -1, -1)[better], higher[better]
-            out[chosen] = points[better]
+            improved = rows[better]
+            best[improved], loss[improved] = spots.expand(len(rows), -1, -1)[better], higher[better]
+            out[improved] = points[better]
             rows = rows[~reached]
         return out
 

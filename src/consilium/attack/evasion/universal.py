@@ -90,7 +90,9 @@ class Universal(Evasion):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         if isinstance(view, _ShiftedView):
             aimed = self.goal_for(view.task).applies(view.targets.y[rows])
-            batch = _ShiftedView(**{f.name: getattr(view, f.name) for f in fields(view)} | {"half": view.half[rows][aimed]})
+            batch = _ShiftedView(
+                **{f.name: getattr(view, f.name) for f in fields(view)} | {"half": view.half[rows][aimed]}
+            )
             return super()._attacked(batch, rows, generator)
         return super()._attacked(view, rows, generator)
 
@@ -102,9 +104,7 @@ class Universal(Evasion):
             shifts, half = self._learned(view, x, y, generator)
         return self.ball().project(x + shifts[1 - half], x)
 
-    def _learned(
-        self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def _learned(self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The perturbation of each half ``(2, *shape)``, and in which half each record is ``(n,)``."""
         goal = self.goal_for(view.task)
         boundary = Boundary(stand_in(view), view.module, goal, self.climbs(view.task))
@@ -120,7 +120,13 @@ class Universal(Evasion):
                 )
             shifts.append(
                 shared_shift(
-                    boundary, x[rows], y[rows], ball=self.ball(), epochs=self.epochs, batch=self.batch, generator=generator
+                    boundary,
+                    x[rows],
+                    y[rows],
+                    ball=self.ball(),
+                    epochs=self.epochs,
+                    batch=self.batch,
+                    generator=generator,
                 )
             )
         return torch.stack(shifts), half

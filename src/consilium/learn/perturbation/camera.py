@@ -1,4 +1,4 @@
-"""What printing and a camera do to a patch on its way into a picture: rotation, scale, place, brightness, blur.
+"""What printing and a camera do to a patch on its way into a picture; and light that falls on it.
 
     picture' = (1 - m) picture + m patch',      patch' = blur(brightness * patch) turned by an angle, at a place
 
