@@ -41,7 +41,8 @@ def test_pictures_of_any_size_stay_pictures(name, shape):
 @pytest.mark.parametrize("name", ALL)
 def test_a_higher_severity_is_farther_from_the_picture(name, pictures):
     sizes = [(at(name, pictures, severity) - pictures).square().mean().item() for severity in SEVERITIES]
-    assert sizes == sorted(sizes) and sizes[0] > 0
+    assert 0 < sizes[0] < sizes[2] < sizes[4]
+    assert sizes == sorted(sizes) or name == "pixelate"  # 26 blocks of 28 pixels fall as they may
 
 
 @pytest.mark.parametrize("name", ALL)

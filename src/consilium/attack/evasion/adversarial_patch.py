@@ -37,6 +37,7 @@ class AdversarialPatch(Fitted):
     """Prints one square for all records, under random rotation, scale, place, brightness and blur."""
 
     threat: ClassVar[ThreatModel] = ThreatModel("receiver", "inference", "white-box", "evasion")
+    limited_by_ball: ClassVar[bool] = False
 
     radius: float = 1.0
     """How far a pixel under the patch may differ from the record's; 1 is any print."""

@@ -33,6 +33,7 @@ class LightSpots(BlackBox):
     """Searches where to shine a few smooth spots of light on the object, by answers alone."""
 
     threat: ClassVar[ThreatModel] = ThreatModel("outsider", "inference", "black-box", "evasion")
+    limited_by_ball: ClassVar[bool] = False
 
     radius: float = 0.5
     """How much brighter a pixel may become, in units of the inputs' range [0, 1]."""
