@@ -2,9 +2,9 @@
 
     python benchmarks/black_box.py --records 1000 --weights /tmp/attacked.safetensors
 
-The model is that of ``evasion.py``.  Square: 1000 queries of each record, linf .1 and l2 1.5.  HopSkipJump: foolbox has
-no budget of queries, so it takes nine steps, about 2100 queries, from the starts that ours takes.  Every library's points
-are judged by the same rule.  Seconds are the processor's, of one thread; queries are counted by a module around the model.
+The model is that of ``evasion.py``.  Square: 1000 queries of each record, linf .1 and l2 1.5.  HopSkipJump: foolbox
+has no budget of queries, so it takes nine steps, about 2100 queries, from the starts that ours takes.  Every library's
+points are judged by the same rule.  Seconds are the processor's, of one thread; queries are counted by a module around the model.
 """
 
 from __future__ import annotations
@@ -44,12 +44,15 @@ class Counting(nn.Module):
         self.model, self.asked = model, 0
 
     def forward(self, x: Tensor) -> Tensor:
+        """The model's answers."""
         self.asked += len(x)
         answers: Tensor = self.model(x)
         return answers
 
 
 def ours(attack: Evasion) -> Craft:
+    """Consilium's attack, batch by batch."""
+
     def craft(model: nn.Module, records: Records) -> Tensor:
         view = ModelView(10, model, model, records, task=SingleLabel())
         generator = torch.Generator().manual_seed(0)
@@ -60,6 +63,8 @@ def ours(attack: Evasion) -> Craft:
 
 
 def pyautoattack_square(norm: str, radius: float) -> Craft:
+    """The authors' code, packaged."""
+
     def craft(model: nn.Module, records: Records) -> Tensor:
         from pyautoattack.square import SquareAttack
 
@@ -71,6 +76,8 @@ def pyautoattack_square(norm: str, radius: float) -> Craft:
 
 
 def torchattacks_square(norm: str, radius: float) -> Craft:
+    """The port of torchattacks."""
+
     def craft(model: nn.Module, records: Records) -> Tensor:
         import torchattacks
 
@@ -81,6 +88,8 @@ def torchattacks_square(norm: str, radius: float) -> Craft:
 
 
 def foolbox_hop_skip_jump(norm: str, radius: float) -> Craft:
+    """Nine steps from our starts; what ends outside the ball counts as not found."""
+
     def craft(model: nn.Module, records: Records) -> Tensor:
         import foolbox
 
