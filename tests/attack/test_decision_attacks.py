@@ -128,9 +128,17 @@ def test_a_probability_is_no_goal_of_labels():
         HopSkipJump(goal="confidence-reduction")
 
 
-@pytest.mark.parametrize(("attack", "knobs"), [(HopSkipJump, {"queries": 0}), (HopSkipJump, {"directions": 3}),
-                                               (BoundaryAttack, {"queries": 0}), (BoundaryAttack, {"across": 1.5}),
-                                               (BoundaryAttack, {"towards": 0.0}), (BoundaryAttack, {"radius": 0.0})])  # fmt: skip
+@pytest.mark.parametrize(
+    ("attack", "knobs"),
+    [
+        (HopSkipJump, {"queries": 0}),
+        (HopSkipJump, {"directions": 3}),
+        (BoundaryAttack, {"queries": 0}),
+        (BoundaryAttack, {"across": 1.5}),
+        (BoundaryAttack, {"towards": 0.0}),
+        (BoundaryAttack, {"radius": 0.0}),
+    ],
+)
 def test_a_knob_out_of_range_is_refused_by_name(attack, knobs):
     with pytest.raises(Refused, match="out of range"):
         attack(**knobs)

@@ -45,7 +45,8 @@ def view_of(scale, seed=0):
     fragile = Linear(50.0).eval()
     source = ModelView(2, fragile, fragile, targets, task=SingleLabel())
     module = Linear(scale).eval()
-    return ModelView(2, module, module, targets, source, task=SingleLabel())
+    public = Records.of(x.view(40, 1, 2, 2).flip(0), y.flip(0))
+    return ModelView(2, module, module, targets, source, task=SingleLabel(), public=public)
 
 
 def run(entry, view, seed=0):

@@ -40,6 +40,7 @@ ROOMS: dict[str, str] = {
     "attack/reconstruction": "reconstruction",
     "attack/extraction": "extraction",
     "attack/linkage": "linkage",
+    "attack/shift": "shift",
     "defend/data": "data",
     "defend/training": "training",
     "defend/update": "update",

@@ -38,7 +38,7 @@ __all__ = [
 
 Actor = Literal["outsider", "receiver", "site", "server"]
 Knowledge = Literal["white-box", "black-box", "transfer"]
-Aim = Literal["evasion", "poisoning", "membership", "attribute", "reconstruction", "extraction", "linkage"]
+Aim = Literal["evasion", "poisoning", "membership", "attribute", "reconstruction", "extraction", "linkage", "shift"]
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,8 @@ class Evasion(Attack[ModelView], ABC):
 
     needs: ClassVar[type[ModelView]] = ModelView
     goals: ClassVar[tuple[GoalName, ...]] = GOALS
+    limited_by_ball: ClassVar[bool] = True
+    """False where the budget is an area or a number of spots, within which the ball may hold every input."""
     added_later: ClassVar[tuple[str, ...]] = ("goal", "target", "source", "confidence")
 
     radius: float

@@ -109,4 +109,5 @@ class Zoo(BlackBox):
         second = second + (1 - _SECOND) * slope.square()
         state[:, :, places] = torch.stack([first, second, count])
         mean, spread = first / (1 - _FIRST**count), second / (1 - _SECOND**count)
-        return self.step_size * mean / (spread.sqrt() + _SMALL)
+        step: Tensor = self.step_size * mean / (spread.sqrt() + _SMALL)
+        return step

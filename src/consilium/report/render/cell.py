@@ -23,7 +23,7 @@ from .gallery import Example, allowance, examples
 
 __all__ = ["CellView", "FindingView", "Line", "cell_views"]
 
-_AIMS = ("evasion", "poisoning", "membership", "attribute", "reconstruction", "extraction", "linkage")
+_AIMS = ("evasion", "poisoning", "membership", "attribute", "reconstruction", "extraction", "linkage", "shift")
 
 _NAMES = {
     "auroc": "AUROC",

@@ -67,6 +67,7 @@ _MAX_CELLS = 50_000
 _ATTACKS = (
     "attack/evasion",
     "attack/membership",
+    "attack/shift",
     "attack/attribute",
     "attack/reconstruction",
     "attack/extraction",

@@ -76,6 +76,7 @@ _BASES: Mapping[str, type[Entry]] = {
     "federate/algorithms": Algorithm,
     "attack/poisoning": Corruption,
     "attack/membership": Attack,
+    "attack/shift": Attack,
     "defend/model": ModelDefence,
     "defend/answer": AnswerDefence,
 }

@@ -31,7 +31,8 @@ def check_radii(spec: Spec, shape: tuple[int, ...]) -> None:
     """
     features = math.prod(shape)
     for where, entry in _entries(spec):
-        ball = entry.ball() if hasattr(entry, "ball") else None
+        limited = getattr(entry, "limited_by_ball", True)
+        ball = entry.ball() if limited and hasattr(entry, "ball") else None
         if isinstance(ball, Ball) and ball.radius >= ball.diameter(features):
             raise _covering(entry, ball, features, where)
         if isinstance(ball, Ball) and 0 < ball.radius < _FINEST:

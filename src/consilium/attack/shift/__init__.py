@@ -1,0 +1,1 @@
+"""Change an input as the world does, with no adversary behind it."""
