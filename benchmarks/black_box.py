@@ -4,7 +4,8 @@
 
 The model is that of ``evasion.py``.  Square: 1000 queries of each record, linf .1 and l2 1.5.  HopSkipJump: foolbox
 has no budget of queries, so it takes nine steps, about 2100 queries, from the starts that ours takes.  Every library's
-points are judged by the same rule.  Seconds are the processor's, of one thread; queries are counted by a module around the model.
+points are judged by the same rule.  Seconds are the processor's, of one thread; queries are counted by a module around
+the model.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The model that every attack of benchmarks/evasion.py is run on: a small network for Fashion-MNIST, trained to resist.
 
-One plain epoch, then FGSM from a random start, radius .1, four epochs of 20,000 images (Wong et al. 2020, arXiv 2001.03994), from one seed.
+One plain epoch, then FGSM from a random start, radius .1, four epochs of 20,000 images (Wong et al. 2020, arXiv
+2001.03994), from one seed.
 """
 
 from __future__ import annotations

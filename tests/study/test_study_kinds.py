@@ -8,10 +8,11 @@ from consilium import Study
 from consilium.core.errors import Refused
 from consilium.federate.algorithms.fed_prox import FedProx
 from consilium.learn.models.file import File
+from consilium.study.plan.case import TrainingCase
 from consilium.study.plan.nodes import TrainedModelCell, TrainingCell
 from consilium.study.plan.plan import make_plan
 from consilium.study.plan.planner import planner_for
-from consilium.study.plan.rules import LAWS, MODEL_LAWS, TrainingCase
+from consilium.study.plan.rules import LAWS, MODEL_LAWS
 from consilium.study.spec.parse import parse
 from consilium.study.spec.spec import Spec, TrainedModelSpec, TrainingSpec
 from consilium.study.stages.context import StageContext

@@ -32,7 +32,7 @@ __all__ = [
     "InnerMaximisation",
     "both_answers",
     "inner_losses",
-    "refuse_twice",
+    "refuse_perturbed",
 ]
 
 CLEAN = "clean"
@@ -115,7 +115,7 @@ class AgainstPerturbation(Objective, ABC):
         """Inputs ``(n, *shape)`` in the ball around ``x``."""
 
 
-def refuse_twice(defence: TrainingDefence, objective: Objective) -> None:
+def refuse_perturbed(defence: TrainingDefence, objective: Objective) -> None:
     """Refuse an ``objective`` that is perturbed already: the radii would add up.
 
     Raises Unlawful: it is.

@@ -27,7 +27,14 @@ from consilium.learn.perturbation.goals import Misclassification
 from consilium.learn.perturbation.maximise import maximise
 from consilium.learn.perturbation.task_loss import attack_loss
 
-from ._inner_maximisation import CLEAN, AgainstPerturbation, InnerMaximisation, both_answers, inner_losses, refuse_twice
+from ._inner_maximisation import (
+    CLEAN,
+    AgainstPerturbation,
+    InnerMaximisation,
+    both_answers,
+    inner_losses,
+    refuse_perturbed,
+)
 
 __all__ = ["AdversarialTraining"]
 
@@ -72,7 +79,7 @@ class AdversarialTraining(InnerMaximisation):
 
         Raises Unlawful: the defence is applied already.
         """
-        refuse_twice(self, objective)
+        refuse_perturbed(self, objective)
         return _AdversarialObjective(objective, defence=self)
 
     def length(self) -> float:

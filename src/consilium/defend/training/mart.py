@@ -27,7 +27,7 @@ from consilium.learn.perturbation.maximise import maximise
 from consilium.learn.perturbation.task_loss import attack_loss
 
 from ._divergence import divergence
-from ._inner_maximisation import AgainstPerturbation, InnerMaximisation, both_answers, refuse_twice
+from ._inner_maximisation import AgainstPerturbation, InnerMaximisation, both_answers, refuse_perturbed
 
 __all__ = ["MART"]
 
@@ -66,7 +66,7 @@ class MART(InnerMaximisation):
 
         Raises Unlawful: the inputs are perturbed already.
         """
-        refuse_twice(self, objective)
+        refuse_perturbed(self, objective)
         return _MartObjective(objective, defence=self)
 
 

@@ -24,7 +24,14 @@ from consilium.learn.perturbation.goals import Misclassification
 from consilium.learn.perturbation.maximise import maximise
 
 from ._divergence import DivergenceLoss, divergence
-from ._inner_maximisation import CLEAN, AgainstPerturbation, InnerMaximisation, both_answers, inner_losses, refuse_twice
+from ._inner_maximisation import (
+    CLEAN,
+    AgainstPerturbation,
+    InnerMaximisation,
+    both_answers,
+    inner_losses,
+    refuse_perturbed,
+)
 
 __all__ = ["TRADES"]
 
@@ -62,7 +69,7 @@ class TRADES(InnerMaximisation):
 
         Raises Unlawful: the inputs are perturbed already.
         """
-        refuse_twice(self, objective)
+        refuse_perturbed(self, objective)
         return _TradesObjective(objective, defence=self)
 
 

@@ -16,7 +16,6 @@ from consilium.core.defence import UpdateDefence
 from consilium.core.errors import Refused
 from consilium.core.gradient import GradientRule, Objective, Schedule
 from consilium.core.keystream import Secret
-from consilium.core.merge import Cohort
 from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.records import Consortium, Pools, Records, Site
@@ -49,7 +48,6 @@ from .probe import probed
 __all__ = [
     "algorithm",
     "assessing",
-    "cohort",
     "colluders",
     "consortium",
     "divided",
@@ -220,7 +218,7 @@ def exchange(
         tuple(site.id for site in data.sites),
         federation.shape.fraction,
         algorithm(spec, arm, net),
-        chained(arm.merge, cohort(federation, len(data.sites)), stream.child("merge")),
+        chained(arm.merge, federation.cohort(len(data.sites)), stream.child("merge")),
         _update_defences(arm, net),
         len(data.classes),
         data.task,
@@ -388,12 +386,6 @@ def _steps(federation: FederationSpec, arm: Arm, records: int, units: int) -> in
 
 def _update_defences(arm: Arm, net: Network) -> tuple[UpdateDefence, ...]:
     return tuple(defence.made_for(net) for defence in arm.update)
-
-
-def cohort(federation: FederationSpec, sites: int) -> Cohort:
-    """Who merges in a round, of so many sites."""
-    shape = federation.shape
-    return Cohort(sites, shape.rounds, shape.fraction, shape.participation.sampling)
 
 
 def _root(spec: TrainingSpec, arm: Arm, data: Consortium, net: Network, stream: Stream) -> RootTraining | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from consilium.core.charge import Charge, Composed
 from consilium.core.records import Consortium
 from consilium.federate.client.participant import SiteState
-from consilium.study.build.factory import cohort, colluders, gradient_rule, schedule
+from consilium.study.build.factory import colluders, gradient_rule, schedule
 
 from .nodes import TrainingNode
 from .privacy_claims import affordable
@@ -28,7 +28,7 @@ def budget_stop(node: TrainingNode, data: Consortium) -> _Stop | None:
     bad = colluders(node.corruption, data.sites, node.seed)
     steps = {site.id: work.steps(rule.count(site.records.train)) for site in data.sites}
     most = {site: rounds * steps[site] for site, rounds in affordable(rule, work, data).items() if site not in bad}
-    among = cohort(federation, len(data.sites))
+    among = federation.cohort(len(data.sites))
     promised = [p.rounds for defence in node.arm.merge if (p := defence.promise(among)) is not None]
     last = min(promised, default=work.rounds)
     if last == work.rounds and all(n == work.rounds * steps[site] for site, n in most.items()):

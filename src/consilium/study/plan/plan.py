@@ -21,10 +21,10 @@ from consilium.study.spec.arms import Arm, arms, by_model, model_key, models, sa
 from consilium.study.spec.spec import AttackSpec, Spec
 from consilium.study.store.environment import require_device
 
+from .case import Refusal
 from .nodes import CellNode, TrainingNode
 from .planner import planner_for
 from .privacy_claims import planned_claims
-from .rules import Refusal
 from .stage_keys import data_digest, start_mark
 
 __all__ = ["Materials", "Plan", "attack_notes", "make_plan", "model_notes"]

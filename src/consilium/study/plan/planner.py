@@ -22,9 +22,10 @@ from consilium.study.spec.federation_table import FederationShape
 from consilium.study.spec.fine_tuning import ModelSpec
 from consilium.study.spec.spec import CorruptionSpec, Spec, TrainedModelSpec, TrainingSpec
 
+from .case import Case, Refusal, TrainingCase
 from .division import check_division, division_note
 from .nodes import CellNode, TrainedModelCell, TrainingCell, TrainingNode
-from .rules import LAWS, MODEL_LAWS, Case, Refusal, TrainingCase, broken_law
+from .rules import LAWS, MODEL_LAWS, broken_law
 from .shadow_pool import check_retraining, refuse_retraining
 from .shortfalls import public_shortfalls, training_shortfalls
 from .stage_keys import cell_recipe, digest, model_recipe, training_recipe

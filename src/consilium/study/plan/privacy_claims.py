@@ -13,7 +13,7 @@ from consilium.core.gradient import GradientRule, Schedule
 from consilium.core.records import Consortium
 from consilium.evidence.privacy import ClaimEvidence, PrivacyEvidence
 from consilium.measure.accounting.privacy import CENTRAL, UNITS, Claim, claims, maximum
-from consilium.study.build.factory import cohort, gradient_rule, schedule
+from consilium.study.build.factory import gradient_rule, schedule
 from consilium.study.spec.arms import Arm
 from consilium.study.spec.spec import TrainingSpec
 
@@ -79,7 +79,7 @@ def affordable(rule: GradientRule, work: Schedule, data: Consortium) -> dict[str
 def central_claims(spec: TrainingSpec, arm: Arm, data: Consortium) -> tuple[Claim, ...]:
     """What the server's noise claims of every site: charged on planned participations, aborted rounds too (LAWS 15)."""
     federation = arm.federation(spec)
-    among = cohort(federation, len(data.sites))
+    among = federation.cohort(len(data.sites))
     central: list[Claim] = []
     for defence in arm.merge:
         promise = defence.promise(among)

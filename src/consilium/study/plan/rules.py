@@ -7,7 +7,6 @@ the remedy.  The laws that need numbers (7, 13) see the sites' sizes; nobody nee
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TypeVar
 from weakref import WeakKeyDictionary
@@ -15,24 +14,22 @@ from weakref import WeakKeyDictionary
 import torch
 
 from consilium.core.defence import Defence, MergeDefence, ModelDefence, UpdateDefence
-from consilium.core.errors import Refused, Unlawful
+from consilium.core.errors import Refused
 from consilium.core.gradient import GradientRule
 from consilium.core.inputs import random_inputs
 from consilium.core.network import Network
 from consilium.core.random import Stream
-from consilium.core.records import Consortium
 from consilium.core.rounding import round_down, round_up
 from consilium.core.update import Update
 from consilium.learn.alike import FEW_SIZES, departure
 from consilium.measure.accounting.noise_calibration import enough_noise
 from consilium.measure.accounting.privacy import Claim
-from consilium.study.build.factory import cohort, gradient_rule
-from consilium.study.spec.arms import Arm
+from consilium.study.build.factory import gradient_rule
 from consilium.study.spec.federation_table import FederationSpec
 from consilium.study.spec.placeholders import open_declarations
-from consilium.study.spec.spec import Spec, TrainingSpec
 from consilium.study.store.error_summary import error_summary
 
+from .case import Case, Refusal, TrainingCase
 from .checks.merges import check_merges
 from .checks.training_defences import check_training
 from .privacy_claims import planned_claims
@@ -40,9 +37,6 @@ from .privacy_claims import planned_claims
 __all__ = [
     "LAWS",
     "MODEL_LAWS",
-    "Case",
-    "Refusal",
-    "TrainingCase",
     "broken_law",
     "drawn_once",
     "fits_data",
@@ -67,50 +61,6 @@ _ANSWERS: WeakKeyDictionary[Network, dict[tuple[object, ...], Refusal | None]] =
 _ORDER = ("clip", "noise", "compress", "mask")
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """A law that an arm breaks."""
-
-    law: int
-    reason: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{self.reason} (LAWS {self.law}). {self.remedy}."
-
-    @classmethod
-    def of(cls, error: Refused, law: int, remedy: str) -> Refusal:
-        """What ``error`` says, under the law that it names, else ``law``; ``remedy`` where it gives none."""
-        reason, number = (error.cause, error.law) if isinstance(error, Unlawful) else (error.reason, None)
-        return cls(number or law, f"{error.where}: {reason}" if error.where else reason, error.remedy or remedy)
-
-    def to_json(self) -> dict[str, object]:
-        """Plain JSON."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """What the laws look at: one arm of a study on one seed's data."""
-
-    spec: Spec
-    arm: Arm
-    data: Consortium
-    network: Network | None
-
-    @property
-    def private(self) -> bool:
-        """True if the arm's gradient rule makes a claim."""
-        return gradient_rule(self.arm).delta is not None
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingCase(Case):
-    """An arm that trains, its algorithm in the place of the study's own."""
-
-    spec: TrainingSpec
-
-
 AnyCase = TypeVar("AnyCase", bound=Case)
 
 
@@ -124,7 +74,7 @@ def one_merge(case: TrainingCase) -> Refusal | None:
     if not case.arm.merge:
         return None
     try:
-        check_merges(case.arm, cohort(case.spec.federation, len(case.data.sites)))
+        check_merges(case.arm, case.spec.federation.cohort(len(case.data.sites)))
     except Refused as error:
         return Refusal.of(error, 1, "keep one of them in a choice")
     return None
@@ -168,7 +118,7 @@ def _unreadable(
         expected = dict(algorithm.expects(algorithm.start(network, sites)))
         update = Update("a site", 1, 1.0, {name: torch.zeros(shape) for name, shape in expected.items()})
         for merge in merges:
-            expected |= merge.merge_for(cohort(federation, sites), Stream(0)).expects()
+            expected |= merge.merge_for(federation.cohort(sites), Stream(0)).expects()
         chain = [defence.made_for(network) for defence in defences]
         for defence in chain:
             update, _ = defence.protect(update, {}, Stream(0))

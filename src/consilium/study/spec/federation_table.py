@@ -12,6 +12,7 @@ from consilium.core.algorithm import Algorithm
 from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.gradient import Schedule
+from consilium.core.merge import Cohort
 from consilium.core.plain import Json
 from consilium.federate.client.lr_schedule import LRSchedule
 from consilium.federate.client.participation import Participation
@@ -135,6 +136,10 @@ class FederationSpec:
             del shape["max-share"]
         shape["participation"] = self.shape.participation.configuration()
         return {**self.algorithm.configuration(), **shape}
+
+    def cohort(self, sites: int) -> Cohort:
+        """Who merges in a round, of so many sites."""
+        return Cohort(sites, self.shape.rounds, self.shape.fraction, self.shape.participation.sampling)
 
 
 def federation_of(table: Mapping[str, Any]) -> FederationSpec:

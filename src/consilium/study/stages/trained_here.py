@@ -12,7 +12,7 @@ from consilium.core.random import Stream
 from consilium.evidence.privacy import PrivacyEvidence
 from consilium.evidence.round import RoundReport
 from consilium.study.build.engine_choice import engine_record, is_deployed
-from consilium.study.build.factory import algorithm, cohort, colluders, released
+from consilium.study.build.factory import algorithm, colluders, released
 from consilium.study.evaluate.aggregation_notes import corruption_notes, merge_notes, merge_record
 from consilium.study.evaluate.draft import Draft
 from consilium.study.evaluate.observer_replay import ObserverReplay
@@ -91,7 +91,7 @@ class TrainedHere(ModelOrigin):
         if (infection := cell.corruption) is not None:
             bad = colluders(infection, context.data(cell.seed).sites, cell.seed)
             draft.note(corruption_notes(rounds, bad, infection.rounds))
-        among = cohort(cell.node.federation, len(context.data(cell.seed).sites))
+        among = cell.node.federation.cohort(len(context.data(cell.seed).sites))
         weaknesses = ((defence, defence.weakness(among)) for defence in cell.arm.merge)
         draft.note([f"{defence.kind()}: {weakness}." for defence, weakness in weaknesses if weakness])
 
