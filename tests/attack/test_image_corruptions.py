@@ -11,7 +11,7 @@ from consilium.core.errors import Refused
 from consilium.core.inputs import Inputs
 from consilium.core.records import Records
 from consilium.core.threat import ModelView
-from consilium.learn.perturbation.corruptions import CORRUPTIONS, SEVERITIES, corrupted
+from consilium.learn.pictures.corruptions import CORRUPTIONS, SEVERITIES, corrupted
 from consilium.learn.tasks.single_label import SingleLabel
 
 SEEDS = torch.arange(4)

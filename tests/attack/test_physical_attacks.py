@@ -11,7 +11,7 @@ from consilium.attack.evasion.light_spots import LightSpots
 from consilium.core.errors import Refused
 from consilium.core.records import Records
 from consilium.core.threat import ModelView
-from consilium.learn.perturbation.camera import Camera, Shots, lit
+from consilium.learn.pictures.camera import Camera, Shots, lit
 from consilium.learn.tasks.single_label import SingleLabel
 
 STRAIGHT = Camera(rotation=0, scale=0, brightness=0, blur=0)

@@ -93,8 +93,8 @@ def test_a_file_that_is_no_text_is_refused(folder):
 
 
 def test_an_unknown_kind_offers_the_nearest():
-    with pytest.raises(Refused, match=r"unknown evasion kind 'pdg'. did you mean 'pgd'\? A kind of a plugin"):
-        find("pdg", "attack/evasion")
+    with pytest.raises(Refused, match=r"unknown evasion kind 'tranfser'. did you mean 'transfer'\? A kind of a plugin"):
+        find("tranfser", "attack/evasion")
     with pytest.raises(Refused, match=r"unknown evasion or membership kind 'x'. known are .*fgsm, .*loss-threshold, "):
         find("x", "attack/membership", "attack/evasion")
     assert find("loss-threshold", "attack/evasion", "attack/membership").room == "attack/membership"

@@ -75,7 +75,7 @@ def test_a_planted_entry_is_shown(planted):
     ("kind", "name", "values"),
     [
         ("pgd", "radius", "a number above 0"),
-        ("pgd", "norm", '"linf" or "l2"'),
+        ("pgd", "norm", '"linf" or "l2" or "l1"'),
         ("fed-adam", "lr", "a learning rate above 0 and below 100"),
         ("fed-adam", "beta1", "number, 0 to 1, 1 excluded"),
         ("dp-sgd", "clip", "a positive number, 1e-9 to 1e9"),

@@ -41,7 +41,8 @@ def python(tree, *words):
 def test_they_are_listed(tree):
     code = "import json\nfrom consilium.core.catalogue import cards\nprint(json.dumps([c.to_json() for c in cards()]))"
     cards = {card["kind"]: card for card in json.loads(python(tree, "-c", code))}
-    assert cards["random-corner"]["knobs"] == {"radius": 0.03, "norm": "linf", "tries": 20}
+    goals = {"goal": "misclassification", "target": None, "source": None, "confidence": 0.5}  # of every evasion attack
+    assert cards["random-corner"]["knobs"] == {"radius": 0.03, "norm": "linf", "tries": 20, **goals}
     assert cards["random-corner"]["role"] == "evasion"
     assert cards["label-only"]["role"] == "answer"
     assert cards["label-only"]["doc"] and cards["label-only"]["source"]

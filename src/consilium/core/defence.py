@@ -233,8 +233,8 @@ class ModelDefence(Defence):
 class AnswerDefence(Defence):
     """Changes what is asked of the model or what is answered; the model stays as it is.
 
-    An answer depends on its own record alone, and is the same whenever it is asked for: what is random in it is drawn
-    from the record (``learn/record_noise.py``).
+    An answer depends on its own record alone, and is the same whenever it is asked for: the record itself seeds what
+    is random in it (``learn/record_noise.py``).
     """
 
     def around(self, model: nn.Module) -> nn.Module:

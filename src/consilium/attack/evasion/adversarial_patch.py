@@ -21,8 +21,8 @@ from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.records import Records
 from consilium.core.threat import ModelView, ThreatModel
-from consilium.learn.perturbation.camera import Camera
 from consilium.learn.perturbation.task_loss import attack_loss
+from consilium.learn.pictures.camera import Camera
 
 from ._evasion import stand_in
 from ._fitted import Fitted, Patch

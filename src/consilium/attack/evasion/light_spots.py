@@ -21,7 +21,7 @@ from torch import Tensor
 from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.threat import ThreatModel
-from consilium.learn.perturbation.camera import lit
+from consilium.learn.pictures.camera import lit
 
 from ._black_box import Answers, BlackBox
 

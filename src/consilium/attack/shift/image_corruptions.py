@@ -24,7 +24,7 @@ from consilium.core.inputs import Inputs, refuse_tokens
 from consilium.core.random import Stream
 from consilium.core.threat import ModelView, ThreatModel
 from consilium.core.update import Payload
-from consilium.learn.perturbation.corruptions import CORRUPTIONS, SEVERITIES, corrupted, jpeg_is_there
+from consilium.learn.pictures.corruptions import CORRUPTIONS, SEVERITIES, corrupted, jpeg_is_there
 from consilium.measure.intervals import wilson
 
 __all__ = ["ImageCorruptions"]

@@ -1,0 +1,1 @@
+"""Change pictures as cameras, prints, light and files do."""
