@@ -68,7 +68,7 @@ def test_a_kind_explains_its_parameters(consilium_cli):
     assert "clip = 1.0   a positive number, 1e-9 to 1e9" in out and "Length C to which each gradient is cut." in out
     (entry,) = consilium_cli("show", "pgd", "--json").json
     norm = next(one for one in entry["parameters"] if one["name"] == "norm")
-    assert norm["allowed"] == ["linf", "l2"] and norm["default"] == "linf" and norm["meaning"]
+    assert norm["allowed"] == ["linf", "l2", "l1"] and norm["default"] == "linf" and norm["meaning"]
 
 
 def test_quiet_reports_no_progress(consilium_cli, tiny):

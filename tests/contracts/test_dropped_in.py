@@ -102,7 +102,8 @@ def test_it_is_listed(tree):
     )
     card, module = json.loads(python(tree, "-c", code).stdout)
     assert card["role"] == "evasion" and card["doc"] and card["source"]
-    assert card["knobs"] == {"radius": 0.03, "norm": "linf", "pixels": 32}
+    goals = {"goal": "misclassification", "target": None, "source": None, "confidence": 0.5}  # of every evasion attack
+    assert card["knobs"] == {"radius": 0.03, "norm": "linf", "pixels": 32, **goals}
     assert module == "consilium.attack.evasion.coordinate_search"
 
 

@@ -56,7 +56,7 @@ def test_a_missing_name_is_refused_by_row(csv, knob):
     ids = [str(i) for i in range(N)]
     ids[5] = ""
     path = csv(pid=ids, age=np.arange(N) % 70, y=np.arange(N) % 2)
-    assert f"{knob}: the {knob} is missing in 1 rows of column 'pid', such as row 6" in refusal(
+    assert f"{knob}: the {knob} is missing in 1 row of column 'pid', such as row 6" in refusal(
         Table(path, "y", drop_missing=True, **{knob: "pid"})
     )
 

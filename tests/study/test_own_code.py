@@ -182,7 +182,7 @@ def test_a_missing_parameter_is_the_file_s(beside):
     number = line_of(beside / "nudge.py", "@dataclass")
     assert refusal(beside) == (
         f"attacks[0].path: nudge.py, line {number}: an evasion attack needs the parameters norm and radius. "
-        "give norm a default too: norm: Norm = VALUE in the class."
+        "give norm a default too: norm: AnyNorm = VALUE in the class."
     )
 
 

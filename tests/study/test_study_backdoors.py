@@ -127,7 +127,7 @@ def test_success_stands_beside_accuracy_after_every_round(study):
 
 def test_it_is_in_the_table_of_results_and_in_the_files(study):
     table = study.table()
-    rows = table[table["measure"] == "backdoor_success:bad-nets.success"].set_index("infected")
+    rows = table[table["measure"] == "backdoor_success:bad-nets.success"].set_index("infected_by")
     assert set(rows.index) == {"none", "bad-nets", "semantic-backdoor", "label-flip"}
     assert rows.loc["bad-nets", "value"] > rows.loc["none", "value"] == rows.loc["bad-nets", "chance"]
     head = (study.folder / "table.csv").read_text().splitlines()[0].split(",")

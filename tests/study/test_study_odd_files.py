@@ -117,7 +117,7 @@ def test_a_byte_that_is_no_text_costs_its_line_alone(done):
     unfinish(done)  # a training that is still at work: nothing has sealed it
     study = read_study(done.folder)
     (rounds,), (why,) = study.rounds.values(), study.unread.values()
-    assert len(rounds) == 2 and why == "1 of its 3 lines cannot be read"
+    assert len(rounds) == 2 and why == "1 of 3 lines cannot be read"
     assert f"trainings/{path.parent.name}/rounds.jsonl" in consilium.write_page(done.folder).read_text()
     with pytest.raises(Failed, match="line 3 of"):
         read_rounds(Store(done.folder), path.parent.name)

@@ -92,7 +92,7 @@ CASES = [
     (("attacks", 0, "kind"), "fgms", "attacks[0].kind: unknown"),
     (("attacks", 0, "steps"), 3, "attacks[0].steps: fgsm has no knob 'steps'."),
     (("attacks", 0, "radius"), "big", "attacks[0].radius: 'big' is not a valid number."),
-    (("attacks", 0, "norm"), "l1", "attacks[0].norm: 'l1' is not 'linf' or 'l2'."),
+    (("attacks", 0, "norm"), "l3", "attacks[0].norm: 'l3' is not 'linf', 'l2' or 'l1'."),
     (("attacks", 0, "from"), {}, "attacks[0].from: fgsm crafts on the model itself and takes no other arm."),
     (("attacks", 1, "from"), None, "attacks[1].from: transfer needs the arm it crafts on."),
     (("attacks", 1, "from"), {"privcy": "none"}, "attacks[1].from.privcy: the study varies no 'privcy'."),
