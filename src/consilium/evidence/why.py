@@ -75,7 +75,7 @@ WHY: Mapping[str, str] = {
     "queries": "An adversary without gradients pays by the query, and a service may notice or refuse many of them.",
     "agreement": "A substitute that answers otherwise than the model says little of what transfers to it.",
     "certified_accuracy": "It counts right answers for which some radius is proven, whatever the attack.",
-    "certified_accuracy_at_sigma": "No attack of that size changes these: it bounds from below what attacks bound above.",
+    "certified_accuracy_at_sigma": "No attack of that size changes these: a lower bound; attacks give upper ones.",
     "average_certified_radius": "It weighs how many answers are right with how far each is proven; wrong ones are 0.",
     "worst_case": "An adversary picks the attack that works for each record, so records have to withstand all of them.",
     "advantage": "True minus false positive rate says how much better than a coin members are told at one threshold.",
