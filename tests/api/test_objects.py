@@ -1,8 +1,6 @@
 """A study of objects: stored once under their digest, private, and the same to another process."""
 
 import stat
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -216,11 +214,12 @@ except Exception as error:
 """
 
 
-def test_a_class_of_a_notebook_is_hashed_with_what_it_uses(tmp_path):
+def test_a_class_of_a_notebook_is_hashed_with_what_it_uses(tmp_path, consilium_cli):
     def run(factor):
         (tmp_path / "cell.py").write_text(SCRIPT.format(factor=factor))
-        words = [sys.executable, "cell.py"]
-        return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=300).stdout
+        done = consilium_cli(program=tmp_path / "cell.py", cwd=tmp_path)
+        assert done.code == 0, done.err
+        return done.out
 
     first, again, other = run(1.0), run(1.0), run(0.5)
     assert first.startswith("1\n") and again.startswith("0\n") and other.startswith("1\n")

@@ -1,6 +1,5 @@
 """The robust learning rate: the weighted mean, turned where too few agree; a planted backdoor; memory."""
 
-import gc
 import weakref
 
 import pytest
@@ -45,7 +44,6 @@ def test_it_keeps_no_update(merging):
             alive.add(update.payload["delta"])
             yield update
             del update
-            gc.collect()
             most = max(most, len(alive))
 
     RobustLearningRate().merge().merge(coming(), {}, 20.0)

@@ -1,7 +1,6 @@
 """A user's file that draws when it is imported gives the same model in every process, or is refused."""
 
 import json
-import subprocess
 import sys
 
 import pytest
@@ -70,15 +69,14 @@ def test_what_is_drawn_at_import_by_another_generator_is_refused(drawing, name):
     assert "drawing_net" in sys.modules
 
 
-def test_what_is_drawn_at_import_by_torch_is_the_same_in_another_process(drawing, tmp_path):
+def test_what_is_drawn_at_import_by_torch_is_the_same_in_another_process(drawing, tmp_path, consilium_cli):
     results = Study.of(drawing("Fixed")).run(tmp_path / "out", quiet=True)
     cell = results.folder / "cells" / results.plan.cells[0].digest
-    done = subprocess.run(
-        [sys.executable, "-c", OUTSIDE, cell], capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
+    (tmp_path / "outside.py").write_text(OUTSIDE)
+    done = consilium_cli(cell, program=tmp_path / "outside.py", cwd=tmp_path)
+    assert done.code == 0, done.err
     utility = json.loads((cell / "evidence.json").read_text())["utility"]
-    assert float(done.stdout) == next(m["value"] for m in utility if m["name"] == "accuracy")
+    assert float(done.out) == next(m["value"] for m in utility if m["name"] == "accuracy")
 
 
 def test_a_model_whose_code_has_changed_is_not_loaded(drawing, tmp_path, monkeypatch):
