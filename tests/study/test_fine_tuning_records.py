@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
 from consilium import Study
 from consilium.core.errors import Refused
@@ -116,6 +117,23 @@ def test_another_meaning_of_inputs_or_answers_is_refused_by_the_first_difference
     with pytest.raises(Refused, match=message) as refused:
         Study.of({"name": "judged", "threads": 1, "data": table(**changes), "model": stored}).plan()
     assert refused.value.where == "model.path"
+
+
+def test_a_head_of_other_classes_is_drawn_anew_though_they_are_as_many(folder):
+    """As the head of clothes for shoes: it is trained here, and its rows mean nothing."""
+    before = trained(coins())
+    other = coins("others.npz", classes=["c", "d"])
+    plan = study(other, BEFORE).plan()
+    notes = "\n".join(plan.materials.start_notes(0))
+    assert "the head 4 is drawn anew: 4.bias was trained for other classes (a, b)" in notes
+    theirs = load_file(next(before.folder.glob("models/*/model.safetensors")))
+    module = plan.materials.network(0).template
+    ours = module.state_dict()
+    assert {name for name in ours if not ours[name].equal(theirs[name])} == {"4.weight", "4.bias"}
+    body = next(name for name in ours if not name.startswith("4.")).partition(".")[0]
+    with pytest.raises(Refused, match="and it does not train"):
+        study(other, {**BEFORE, "train": [body]}).plan()
+    assert "drawn anew" not in "\n".join(study(coins("others.npz"), BEFORE).plan().materials.start_notes(0))
 
 
 def test_a_vocabulary_in_another_order_is_refused(folder):

@@ -160,7 +160,7 @@ def started(spec: TrainingSpec, consortium: Consortium, seed: int) -> ModelStart
     Raises Refused: it cannot be built or moved, or the weights that it starts from do not fit.
     """
     draws, tokens = Stream(seed).child("init"), consortium.inputs.tokens
-    start = model_start(spec.start, consortium.shape, outputs(consortium), draws, tokens)
+    start = model_start(spec.start, consortium.shape, outputs(consortium), draws, tokens, consortium.classes)
     try:
         return replace(start, module=start.module.to(spec.device))
     except BaseException as error:  # memory may not suffice, and layers may have places of their own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -14,7 +15,7 @@ from consilium.learn.fine_tuning.trained_parts import freeze_all_but, head_of, n
 from consilium.study.spec.fine_tuning import FineTuning, ModelSpec, TrainedParts
 
 from .probe import built
-from .stored_weights import fill_from, stored_weights
+from .stored_weights import fill_from, other_classes, stored_weights, weights_recipe
 
 __all__ = ["ModelStart", "model_start", "trained_note"]
 
@@ -37,8 +38,17 @@ class ModelStart:
             return with_low_rank(self.module, train.rank, train.alpha, self.head)
 
 
-def model_start(model: ModelSpec, shape: tuple[int, ...], outputs: int, stream: Stream, tokens: int = 0) -> ModelStart:
+def model_start(
+    model: ModelSpec,
+    shape: tuple[int, ...],
+    outputs: int,
+    stream: Stream,
+    tokens: int = 0,
+    classes: Sequence[str] = (),
+) -> ModelStart:
     """The module of ``model`` for inputs of ``shape`` and so many ``outputs``; the seed's draws come from ``stream``.
+
+    A head that was trained for other ``classes`` is not taken over, also where it has as many outputs.
 
     Raises Refused: it cannot be built, the weights do not fit it, or what is to train is not there.
     """
@@ -48,7 +58,7 @@ def model_start(model: ModelSpec, shape: tuple[int, ...], outputs: int, stream: 
     head = head_of(module, shape, tokens) if tuning.weights or tuning.train.kind in ("head", "lora") else ""
     if tuning.train.kind in ("head", "lora"):
         _refuse_frozen(module, head)
-    notes, fresh = _weighted(module, tuning, head)
+    notes, fresh = _weighted(module, tuning, head, classes)
     train = tuning.train
     if train.kind in ("head", "norm", "layers"):
         freeze_all_but(module, _trained(module, train, head, fresh))
@@ -66,7 +76,9 @@ def _refuse_frozen(module: nn.Module, head: str) -> None:
         )
 
 
-def _weighted(module: nn.Module, tuning: FineTuning, head: str) -> tuple[tuple[str, ...], set[str]]:
+def _weighted(
+    module: nn.Module, tuning: FineTuning, head: str, classes: Sequence[str]
+) -> tuple[tuple[str, ...], set[str]]:
     """Notes on the weights, and the parameters that keep what was drawn."""
     if not tuning.weights:
         return (), set()
@@ -74,7 +86,7 @@ def _weighted(module: nn.Module, tuning: FineTuning, head: str) -> tuple[tuple[s
         stored_weights(tuning),
         {f"{head}.{name}" for name, _ in module.get_submodule(head).named_parameters()},
     )
-    lines = fill_from(module, stored, frozenset(names))
+    lines = fill_from(module, stored, frozenset(names), other_classes(weights_recipe(tuning), classes))
     fresh = {line.partition(" ")[0] for line in lines}
     note = (
         f"the model starts from {stored.origin}; a claim of differential privacy does not cover the records that these "

@@ -6,7 +6,7 @@ keeps what the seed drew.  Everything else must be there, and nothing may be the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,11 @@ from consilium.study.store.store import read_stored
 
 from .pretrained import check_finite, refuse_kind, refuse_otherwise, unwrapped
 
-__all__ = ["StoredWeights", "fill_from", "stored_weights", "weights_recipe"]
+__all__ = ["StoredWeights", "fill_from", "other_classes", "stored_weights", "weights_recipe"]
 
 _WHERE = "model.weights"
 _MODEL = "model.safetensors"
+_MOST_CLASSES = 10
 _RUN = "run that study first (consilium run STUDY.toml), or give a safetensors file"
 
 
@@ -69,14 +70,27 @@ def weights_recipe(tuning: FineTuning) -> Mapping[str, Any]:
         return {}
 
 
-def fill_from(module: nn.Module, stored: StoredWeights, head: frozenset[str]) -> tuple[str, ...]:
+def other_classes(recipe: Mapping[str, Any], classes: Sequence[str]) -> str:
+    """The classes of the ``recipe``, for people, where their set is not that of ``classes``; else empty.
+
+    The same classes in another order are no other classes: they are refused where the recipe is compared.
+    """
+    theirs = recipe.get("classes")
+    if not isinstance(theirs, list) or not classes or set(theirs) == set(classes):
+        return ""
+    return ", ".join(map(str, theirs[:_MOST_CLASSES])) + (", ..." if len(theirs) > _MOST_CLASSES else "")
+
+
+def fill_from(module: nn.Module, stored: StoredWeights, head: frozenset[str], others: str = "") -> tuple[str, ...]:
     """Write the tensors into ``module``; returns a line for each parameter of the ``head`` that keeps its own.
+
+    With ``others``, the classes that the weights were trained for, the whole head keeps its own.
 
     Raises Refused: a tensor is missing, has another shape or kind, is not finite, or is one too many.
     """
     targets = {**module.state_dict(keep_vars=True), **named_tensors(module)}
     tensors, _ = unwrapped(dict(stored.tensors), targets)
-    reasons = {name: _why_kept(tensors.get(name), targets[name]) for name in head}
+    reasons = {name: _why_kept(tensors.get(name), targets[name], others) for name in head}
     tensors = {name: tensor for name, tensor in tensors.items() if not reasons.get(name)}
     _check_names(stored.origin, tensors, targets, {name for name, why in reasons.items() if why})
     for name, tensor in tensors.items():
@@ -88,12 +102,12 @@ def fill_from(module: nn.Module, stored: StoredWeights, head: frozenset[str]) ->
     return tuple(f"{name} {why}" for name, why in sorted(reasons.items()) if why)
 
 
-def _why_kept(tensor: Tensor | None, target: Tensor) -> str:
+def _why_kept(tensor: Tensor | None, target: Tensor, others: str) -> str:
     if tensor is None:
         return "is not among the weights"
     if tensor.shape != target.shape:
         return f"has shape {tuple(tensor.shape)} there and {tuple(target.shape)} here"
-    return ""
+    return f"was trained for other classes ({others})" if others else ""
 
 
 def _check_names(origin: str, tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor], excepted: set[str]) -> None:

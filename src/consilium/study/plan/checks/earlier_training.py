@@ -19,7 +19,7 @@ from consilium.core.inputs import Inputs
 from consilium.core.plain import Json
 from consilium.core.records import Consortium, Records
 from consilium.study.build.factory import divided
-from consilium.study.build.stored_weights import weights_recipe
+from consilium.study.build.stored_weights import other_classes, weights_recipe
 from consilium.study.spec.arms import models
 from consilium.study.spec.data_table import division_of
 from consilium.study.spec.fine_tuning import FineTuning
@@ -54,20 +54,22 @@ def check_weights(spec: TrainingSpec, gathered: Callable[[int], Consortium]) -> 
     for model in models(spec).values():
         recipe = weights_recipe(model.fine_tuning) if model.fine_tuning.weights else {}
         if recipe:
-            refuse_other_meaning(recipe, gathered(spec.seeds[0]), _WHERE)
+            refuse_other_meaning(recipe, gathered(spec.seeds[0]), _WHERE, new_head=True)
         if _same_source(spec, recipe):
             _refuse_learned(spec, recipe, gathered)
 
 
-def refuse_other_meaning(recipe: Mapping[str, Any], data: Consortium, where: str) -> None:
+def refuse_other_meaning(recipe: Mapping[str, Any], data: Consortium, where: str, new_head: bool = False) -> None:
     """Refuse by the first class, column, range or vocabulary that is another in ``data`` than in the ``recipe``.
 
-    Classes of another number have a head of their own, and are not compared.
+    Classes of another number have a head of their own, and are not compared; with ``new_head`` neither are those of
+    another set, whose head is drawn anew.
 
     Raises Refused: one is another.
     """
     classes, inputs, here = recipe.get("classes"), recipe.get("inputs"), stated_inputs(data.inputs)
-    if isinstance(classes, list) and len(classes) == len(data.classes):
+    anew = new_head and bool(other_classes(recipe, data.classes))
+    if isinstance(classes, list) and len(classes) == len(data.classes) and not anew:
         for number, (theirs, mine) in enumerate(zip(classes, data.classes, strict=True), 1):
             _compare(f"class {number}", mine, theirs, where)
     if not isinstance(inputs, Mapping):  # an older recipe
@@ -99,7 +101,7 @@ def _compare(what: str, mine: Any, theirs: Any, where: str) -> None:
     if mine != theirs:
         raise Refused(
             f"{what} is {mine!r:.120}, and {theirs!r:.120} where the weights were trained (recipe.json beside them)",
-            remedy="give the data as that training had them; for other classes, weights without the head",
+            remedy="give the data as that training had them",
             where=where,
         )
 
