@@ -76,7 +76,7 @@ def test_a_bound_is_written_as_one_and_points_are_named_beside_the_axes(folder):
 
 def test_what_cannot_be_drawn_is_refused(folder, monkeypatch):
     results = Results.read(folder)
-    with pytest.raises(Refused, match=r"there is no plot 'rocs'\. did you mean 'roc'"):
+    with pytest.raises(Refused, match=r"there is no plot 'rocs'\. Did you mean 'roc'"):
         results.plot("rocs")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtra, match=r"Results.plot needs matplotlib. pip install consilium\[notebook\]"):

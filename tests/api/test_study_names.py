@@ -13,7 +13,7 @@ from consilium.monitor.notebook_line import notebook_line
 
 
 def test_a_wrong_name_offers_the_right_one():
-    with pytest.raises(Refused, match=r"a study has no 'atacks'\. did you mean 'attacks'"):
+    with pytest.raises(Refused, match=r"a study has no 'atacks'\. Did you mean 'attacks'"):
         Study(name="a", data="digits", model="mlp", atacks=[])
 
 
@@ -25,7 +25,7 @@ def test_a_study_is_copied_and_replaced():
 def test_a_notebook_shows_one_line(monkeypatch):
     monkeypatch.delenv("CONSILIUM_DEBUG", raising=False)
     error = Refused("5 of 3 sites", remedy="use fewer", where="data.sites")
-    assert error._render_traceback_() == ["Refused: data.sites: 5 of 3 sites. use fewer."]
+    assert error._render_traceback_() == ["Refused: data.sites: 5 of 3 sites. Use fewer."]
     assert Failed("it broke")._render_traceback_() == ["Failed: it broke."]
     monkeypatch.setenv("CONSILIUM_DEBUG", "1")
     assert len(error._render_traceback_()) > 1
