@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from consilium import Study
 
+pytestmark = pytest.mark.slow
 SITES = ("site-north", "site-south")
 WORDS, LENGTH, WIDTH, N = 12, 5, 4, 24
 STUDY = """
@@ -77,11 +78,15 @@ def notes(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def federation(new_federation, notes):
-    """The study deployed: each site reads its own file and starts from its own copy of the weights."""
+    """The study deployed: each site reads its own file, and takes part in the study of its sign-off sheet alone."""
     federation = new_federation(sites=SITES, cwd=notes)
     federation.serve(notes / "deployed.toml", "--gather", "1000", "--deadline", "1000")
     for site in SITES:
-        federation.join(site, data=notes / f"{site}.toml")
+        words = ("sign-off", "deployed.toml", "--site", site, "--records", str(N), "--keys", federation.folder / "keys")
+        signed = federation.cli(*words, "--json", cwd=notes)
+        assert signed.code == 0, signed.err
+        (notes / f"{site}.limits").write_text(f'studies = ["{signed.json["digest"]}"]')
+        federation.join(site, "--limits", notes / f"{site}.limits", data=notes / f"{site}.toml")
     assert federation.wait("server") == 0, federation.log("server")
     return federation
 

@@ -172,14 +172,19 @@ def _drawn(figure: Figure) -> float:
 
 def _name_points(axis: Any, points: Sequence[tuple[float, float, str]]) -> None:
     """Write each point's letter beside it, on the side where the nearest mark or letter is farthest."""
-    (left, right), (low, high) = axis.get_xlim(), axis.get_ylim()
-    places = [((x - left) / (right - left) * _WIDE, (y - low) / (high - low) * _HIGH) for x, y, _ in points]
+    across_limits, up_limits = axis.get_xlim(), axis.get_ylim()
+    places = [(_WIDE * _share(x, across_limits), _HIGH * _share(y, up_limits)) for x, y, _ in points]
     occupied = list(places)
     for (x, y, code), (across, up) in zip(points, places, strict=True):
         others = [place for place in occupied if place != (across, up)]
         aside = max(_ASIDE, key=lambda offset: _room(across + offset[0], up + offset[1], others))
         occupied.append((across + aside[0], up + aside[1]))
         axis.annotate(code, (x, y), xytext=aside, textcoords="offset points", fontsize=8, ha="center", va="center")
+
+
+def _share(value: float, limits: tuple[float, float]) -> float:
+    """Where ``value`` lies, from 0 at one of the ``limits`` of an axis to 1 at the other."""
+    return (value - limits[0]) / (limits[1] - limits[0])
 
 
 def _room(across: float, up: float, others: Sequence[tuple[float, float]]) -> float:

@@ -97,13 +97,13 @@ def read_terms(
 
     Raises Refused: a file cannot be used, or the site has no key.
     """
-    own = None if limits is None else read_limits(limits)
+    site_limits = None if limits is None else read_limits(limits)
     spec = read_deployed(study)
     if keys is None:
-        return site_terms(spec, site, counts, (), own), ()
+        return site_terms(spec, site, counts, (), site_limits), ()
     files = server_keys(keys)
     public_keys = roster(files)
-    terms = site_terms(spec, site, counts, tuple(public_keys), own)
+    terms = site_terms(spec, site, counts, tuple(public_keys), site_limits)
     return terms, fingerprints(files.ca.read_bytes(), public_keys[site])
 
 
