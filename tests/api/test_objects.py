@@ -229,7 +229,7 @@ def test_a_class_of_a_notebook_is_hashed_with_what_it_uses(tmp_path, consilium_c
 @pytest.mark.parametrize("more", [lambda x, y: (x, y, y), lambda x, y: x, lambda x, y: (x, list(y)), lambda x, y: [x]])
 def test_data_of_other_than_two_arrays_are_refused_without_their_values(tmp_path, more):
     x, y = np.full((40, 4), 0.8125, "float32"), np.arange(40) % 2
-    with pytest.raises(Refused, match=r"^data: it is a .*ndarray.* give a pair of NumPy arrays") as refusal:
+    with pytest.raises(Refused, match=r"^data: it is a .*ndarray.* Give a pair of NumPy arrays") as refusal:
         Study(name="short", data=more(x, y), model="logistic").plan(out=tmp_path)
     assert "0.81" not in str(refusal.value)
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from consilium import Results
-from consilium.api.plots import _shade
+from consilium.api.plots import _ASIDE, _name_points, _shade
 from consilium.core.errors import MissingExtra, Refused
 from consilium.report.analyse.columns import TableColumn
 from consilium.report.analyse.summary import Figure, rows
@@ -21,6 +21,12 @@ def test_each_is_drawn(folder, tmp_path, what):
     figure = Results.read(folder).plot(what)
     figure.savefig(tmp_path / "figure.png", dpi=40)
     assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_notebook_shows_the_picture_and_no_class_name(folder):
+    """IPython asks an object for its picture by this method; without pyplot it knows no other way."""
+    figure = Results.read(folder).plot("trade-off")
+    assert figure._repr_png_()[:4] == b"\x89PNG"
 
 
 def test_the_matrix_writes_every_number(folder):
@@ -76,8 +82,20 @@ def test_a_bound_is_written_as_one_and_points_are_named_beside_the_axes(folder):
 
 def test_what_cannot_be_drawn_is_refused(folder, monkeypatch):
     results = Results.read(folder)
-    with pytest.raises(Refused, match=r"there is no plot 'rocs'\. did you mean 'roc'"):
+    with pytest.raises(Refused, match=r"there is no plot 'rocs'\. Did you mean 'roc'"):
         results.plot("rocs")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtra, match=r"Results.plot needs matplotlib. pip install consilium\[notebook\]"):
         results.plot()
+
+
+def test_letters_of_near_points_stand_apart():
+    """Two marks nearly at one place: at one fixed side the second letter would cover the first."""
+    from matplotlib.figure import Figure as Canvas
+
+    axis = Canvas(figsize=(6.0, 4.0)).subplots()
+    axis.set(xlim=(0, 1), ylim=(0, 1))
+    _name_points(axis, [(0.5, 0.5, "A"), (0.505, 0.505, "B"), (0.9, 0.9, "C")])
+    places = [text.xyann for text in axis.texts]
+    assert places[0] != places[1] and math.dist(*places[:2]) > 8
+    assert places[2] == _ASIDE[0], "alone it stands where it always does"

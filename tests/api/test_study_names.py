@@ -2,18 +2,21 @@
 
 import copy
 import dataclasses
+import io
 import sys
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from consilium import Study
 from consilium.core.errors import Failed, Refused
 from consilium.monitor.notebook_line import notebook_line
+from consilium.monitor.progress import Ticker
 
 
 def test_a_wrong_name_offers_the_right_one():
-    with pytest.raises(Refused, match=r"a study has no 'atacks'\. did you mean 'attacks'"):
+    with pytest.raises(Refused, match=r"a study has no 'atacks'\. Did you mean 'attacks'"):
         Study(name="a", data="digits", model="mlp", atacks=[])
 
 
@@ -25,7 +28,7 @@ def test_a_study_is_copied_and_replaced():
 def test_a_notebook_shows_one_line(monkeypatch):
     monkeypatch.delenv("CONSILIUM_DEBUG", raising=False)
     error = Refused("5 of 3 sites", remedy="use fewer", where="data.sites")
-    assert error._render_traceback_() == ["Refused: data.sites: 5 of 3 sites. use fewer."]
+    assert error._render_traceback_() == ["Refused: data.sites: 5 of 3 sites. Use fewer."]
     assert Failed("it broke")._render_traceback_() == ["Failed: it broke."]
     monkeypatch.setenv("CONSILIUM_DEBUG", "1")
     assert len(error._render_traceback_()) > 1
@@ -63,3 +66,15 @@ def test_progress_is_one_line_that_is_written_over(monkeypatch):
 def test_there_is_none_without_a_notebook(monkeypatch):
     monkeypatch.delitem(sys.modules, "IPython", raising=False)
     assert notebook_line() is None
+
+
+@pytest.mark.parametrize(("pieces", "last"), [(2, "[2/2] done"), (1, "[1/2] stopped")])
+def test_the_line_of_a_notebook_ends_with_the_work(monkeypatch, pieces, last):
+    lines = []
+    monkeypatch.setattr("consilium.monitor.progress.notebook_line", lambda: lines.append)
+    with Ticker({"attack": 2}, console=Console(file=io.StringIO())) as ticker:
+        lane = ticker.lane()
+        lane.begin("pgd")
+        for _ in range(pieces):
+            lane.did("attack")
+    assert lines[0].startswith("[1/2] pgd") and lines[-1] == last

@@ -160,14 +160,14 @@ def test_a_semantic_backdoor_is_judged_on_those_who_have_the_property():
 @pytest.mark.parametrize(
     ("entry", "shape", "why"),
     [
-        (BadNets(size=7), (1, 6, 8), "of 7 x 7 pixels is larger than the picture, 6 x 8. use a size of at most 6"),
+        (BadNets(size=7), (1, 6, 8), "of 7 x 7 pixels is larger than the picture, 6 x 8. Use a size of at most 6"),
         (BadNets(), (9,), "needs pictures, and an input has shape \\(9,\\)"),
-        (BadNets(columns=(9,), values=(1.0,)), (9,), "column 9 of inputs with 9 columns. use 0 to 8"),
+        (BadNets(columns=(9,), values=(1.0,)), (9,), "column 9 of inputs with 9 columns. Use 0 to 8"),
         (BadNets(columns=(0,), values=(1.0,)), (1, 6, 6), "columns are of a table"),
-        (BadNets(target=3), (1, 6, 6), "target = 3 is no class. use 0 to 2"),
-        (SemanticBackdoor(source=3), (1, 6, 6), "source = 3 is no class. use 0 to 2"),
-        (SemanticBackdoor(target=2), (1, 6, 6), "source = 3 is no class. use 0 to 2"),
-        (EdgeCase(source=4), (1, 6, 6), "source = 4 is no class. use 0 to 2"),
+        (BadNets(target=3), (1, 6, 6), "target = 3 is no class. Use 0 to 2"),
+        (SemanticBackdoor(source=3), (1, 6, 6), "source = 3 is no class. Use 0 to 2"),
+        (SemanticBackdoor(target=2), (1, 6, 6), "source = 3 is no class. Use 0 to 2"),
+        (EdgeCase(source=4), (1, 6, 6), "source = 4 is no class. Use 0 to 2"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_the_data_is_refused_with_the_numbers(entry, shape, why):

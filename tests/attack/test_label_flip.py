@@ -52,7 +52,7 @@ def test_a_knob_out_of_range_is_refused_by_name(knobs):
 
 @pytest.mark.parametrize("knob", ["source", "target"])
 def test_a_class_that_does_not_exist_is_refused(knob):
-    with pytest.raises(Refused, match=f"{knob} = 3 is no class. use 0 to 2"):
+    with pytest.raises(Refused, match=f"{knob} = 3 is no class. Use 0 to 2"):
         LabelFlip(**{knob: 3}).records(records(), 3, Stream(0))
 
 

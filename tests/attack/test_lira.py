@@ -89,7 +89,7 @@ def test_knobs_out_of_range_are_refused(knobs):
 
 def test_masks_must_cover_the_pool(retrain_view):
     view = retrain_view()
-    with pytest.raises(Refused, match="give one boolean row per seed"):
+    with pytest.raises(Refused, match="Give one boolean row per seed"):
         view.fit(torch.ones(2, 3, dtype=torch.bool), [1, 2])
     assert [s.included.sum() for s in view.shadows(3)] == [len(view.pool) // 2] * 3
     assert view.stream == Stream(0)

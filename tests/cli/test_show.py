@@ -10,7 +10,7 @@ from consilium.evidence.privacy import ClaimEvidence, PrivacyEvidence
 def test_a_folder_is_a_summary(consilium_cli, tiny):
     done = consilium_cli("show", tiny.folder)
     assert done.code == 0 and "16 cells: 16 ok" in done.out and "dp-sgd + static-int8" in done.out
-    assert "What does each defence buy" in done.out and "known are" not in done.out
+    assert "What does each defence buy" in done.out and "Known are" not in done.out
     stored = json.loads((tiny.folder / "study.json").read_text())
     assert consilium_cli("show", tiny.folder, "--json").json == stored
 

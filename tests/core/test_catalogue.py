@@ -93,9 +93,9 @@ def test_a_file_that_is_no_text_is_refused(folder):
 
 
 def test_an_unknown_kind_offers_the_nearest():
-    with pytest.raises(Refused, match=r"unknown evasion kind 'tranfser'. did you mean 'transfer'\? A kind of a plugin"):
+    with pytest.raises(Refused, match=r"unknown evasion kind 'tranfser'. Did you mean 'transfer'\? A kind of a plugin"):
         find("tranfser", "attack/evasion")
-    with pytest.raises(Refused, match=r"unknown evasion or membership kind 'x'. known are .*fgsm, .*loss-threshold, "):
+    with pytest.raises(Refused, match=r"unknown evasion or membership kind 'x'. Known are .*fgsm, .*loss-threshold, "):
         find("x", "attack/membership", "attack/evasion")
     assert find("loss-threshold", "attack/evasion", "attack/membership").room == "attack/membership"
 
@@ -103,7 +103,7 @@ def test_an_unknown_kind_offers_the_nearest():
 def test_a_room_without_entries_is_not_named():
     with pytest.raises(Refused, match=r"^unknown evasion kind 'x'"):
         find("x", "attack/evasion", "attack/attribute", "attack/linkage")
-    with pytest.raises(Refused, match=r"^unknown attribute kind 'x'\. none is installed"):
+    with pytest.raises(Refused, match=r"^unknown attribute kind 'x'\. None is installed"):
         find("x", "attack/attribute")
 
 

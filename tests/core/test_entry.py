@@ -49,5 +49,5 @@ def test_pydantic_refuses_what_is_no_knob():
 def test_a_value_out_of_range_names_knob_value_and_range():
     with pytest.raises(Refused) as refusal:
         Sample(-1.0)
-    assert str(refusal.value) == "step-size: -1.0 is out of range. use a positive number."
+    assert str(refusal.value) == "step-size: -1.0 is out of range. Use a positive number."
     check(True, "x", 1, "anything")

@@ -13,7 +13,7 @@ def test_an_item_follows_its_place_directly():
 
 
 def test_the_line():
-    assert str(Refused("too big.", remedy="use less.", where="data.x")) == "data.x: too big. use less."
+    assert str(Refused("too big.", remedy="use less.", where="data.x")) == "data.x: too big. Use less."
     assert str(Refused("too big")) == "too big."
 
 
@@ -27,7 +27,7 @@ def test_a_place_is_prefixed_and_the_rest_kept():
 def test_an_unlawful_combination_carries_its_law():
     error = pickle.loads(pickle.dumps(Unlawful("too few records", law=7, remedy="use more"))).at("arms[1]")
     assert (error.law, error.cause, error.reason) == (7, "too few records", "too few records (LAWS 7)")
-    assert str(error) == "arms[1]: too few records (LAWS 7). use more."
+    assert str(error) == "arms[1]: too few records (LAWS 7). Use more."
     assert Unlawful("named twice").law is None
 
 

@@ -23,7 +23,7 @@ def query_view():
 def test_a_smaller_view_is_refused_with_both_names():
     with pytest.raises(Refused) as refusal:
         require(query_view(), ModelView, "pgd")
-    assert str(refusal.value).startswith("attack pgd needs a ModelView and was granted a QueryView. grant the view")
+    assert str(refusal.value).startswith("attack pgd needs a ModelView and was granted a QueryView. Grant the view")
     with pytest.raises(Refused, match="granted a View"):
         require(View(2, task=SingleLabel()), QueryView, "x")
 

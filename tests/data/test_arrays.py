@@ -47,8 +47,8 @@ def test_a_pixel_stands_where_it_stood():
 @pytest.mark.parametrize(
     ("array", "said"),
     [
-        (np.zeros((2, 3), np.int64), "inputs are of type int64. store uint8"),
-        (np.zeros((2, 3), np.longdouble), "store uint8 images"),
+        (np.zeros((2, 3), np.int64), "inputs are of type int64. Store uint8"),
+        (np.zeros((2, 3), np.longdouble), "Store uint8 images"),
         (np.array([["a"]]), "inputs are of type <U1"),
         (np.zeros((2, 5, 5, 5), np.uint8), "inputs have shape (2, 5, 5, 5)"),
         (np.zeros(3, np.uint8), "inputs have shape (3,)"),

@@ -50,7 +50,7 @@ def test_each_part_of_a_split_has_its_own(saved):
 @pytest.mark.parametrize(
     ("arrays", "knobs", "said"),
     [
-        ({}, {}, "there is no array 'sex' for the attribute of that name. store it: numpy.savez(path, ..., sex=sex)"),
+        ({}, {}, "there is no array 'sex' for the attribute of that name. Store it: numpy.savez(path, ..., sex=sex)"),
         ({"sex": SEX[:5]}, {}, "5 values of the attribute 'sex' for 6 records"),
         ({"sex": np.ones((6, 2))}, {}, "array 'sex' has shape (6, 2) and type float64"),
         ({"sex": np.array(["", "nan"] * 3)}, {}, "the attribute 'sex' is known of no record"),

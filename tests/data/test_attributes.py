@@ -124,7 +124,7 @@ def test_an_attribute_that_is_not_there_or_not_known_divides_nothing(csv, tmp_pa
         return str(caught.value)
 
     assert "have no attribute 'race' (they have 'sex', 'scanner')" in said(table(csv, drop=("ward",)), "race")
-    assert 'name it in the data table: attributes = ["sex"]' in said(Table(csv, "ill", drop=("scanner",)), "sex")
+    assert 'Name it in the data table: attributes = ["sex"]' in said(Table(csv, "ill", drop=("scanner",)), "sex")
     text = (tmp_path / "mine.csv").read_text().replace(",F,", ",,", 1)
     (tmp_path / "gap.csv").write_text(text)
     gap = table(str(tmp_path / "gap.csv"), drop=("ward",))

@@ -33,9 +33,9 @@ def test_an_absolute_path_is_only_itself(places):
 def test_a_refusal_names_the_variable_only_where_it_is_not_set(places, monkeypatch):
     with pytest.raises(Refused) as caught:
         given_file("other.csv")
-    assert str(caught.value) == "path: other.csv does not exist. name an existing file."
+    assert str(caught.value) == "path: other.csv does not exist. Name an existing file."
     monkeypatch.delenv("CONSILIUM_DATA")
-    with pytest.raises(Refused, match="name an existing file, or set CONSILIUM_DATA to the folder that holds it"):
+    with pytest.raises(Refused, match="Name an existing file, or set CONSILIUM_DATA to the folder that holds it"):
         given_file("mine.csv")
 
 

@@ -213,7 +213,7 @@ def test_a_site_that_only_validates_is_refused_by_name(held):
 @pytest.mark.parametrize(
     ("shares", "said"),
     [
-        ({"test": 0.0}, "the test set is empty. hold out a share"),
+        ({"test": 0.0}, "the test set is empty. Hold out a share"),
         ({"test": 1.0}, "test: 1.0 is out of range"),
         ({"public": -0.1}, "public: -0.1 is out of range"),
         ({"validation": float("nan")}, "validation: nan is out of range"),

@@ -53,7 +53,7 @@ def test_names_given_for_a_table_of_words_that_has_a_header(write, header, knobs
     with pytest.raises(Refused) as refused:
         Table(path, "y", columns=COLUMNS, drop_missing=True, **knobs).load()
     said = str(refused.value)
-    assert "row 1 holds" in said and "take that line out, or leave out the knob columns" in said and "\n" not in said
+    assert "row 1 holds" in said and "Take that line out, or leave out the knob columns" in said and "\n" not in said
 
 
 def test_without_that_line_the_table_is_read(write):
@@ -122,7 +122,7 @@ def test_a_record_of_words_that_occur_once_is_read_where_they_are_declared(write
     ],
 )
 def test_a_first_record_that_is_taken_for_the_header(write, lines, label):
-    with pytest.raises(Refused, match=r"the header seems to be a record\. name the columns by the knob columns"):
+    with pytest.raises(Refused, match=r"the header seems to be a record\. Name the columns by the knob columns"):
         Table(write([lines[0].replace(",1,145,1", ",7,145,1"), *lines[1:]]), label).load()
 
 

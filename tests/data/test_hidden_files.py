@@ -73,7 +73,7 @@ def test_a_split_or_a_class_that_is_hidden_is_refused(root, name):
     hidden = name.split("/")[0]
     said = refusal(path)
     assert f"{str(top / hidden)!r} holds 1 pictures, and is hidden: its name begins with a point" in said
-    assert f"rename it ({hidden.lstrip('.')}) if it is a split or a class, or move it away" in said
+    assert f"Rename it ({hidden.lstrip('.')}) if it is a split or a class, or move it away" in said
 
 
 def test_a_hidden_split_beside_the_others(root):

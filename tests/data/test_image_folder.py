@@ -201,19 +201,19 @@ def test_a_jpeg_of_twelve_bits_is_refused_by_name(root):
 )
 def test_what_lives_in_alpha_is_not_dropped(root, content):
     (root / "ill" / "a.png").write_bytes(content)
-    assert "a.png has transparent pixels, and the colour behind them is unknown. flatten it" in refusal(root)
+    assert "a.png has transparent pixels, and the colour behind them is unknown. Flatten it" in refusal(root)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("a.png", "PNG"), ("a.jpg", "MPO")])
 def test_only_the_first_of_several_frames_would_be_read(root, name, kind):
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
     (root / "ill" / name).write_bytes(encoded(frames[0], kind, save_all=True, append_images=frames[1:]))
-    assert f"{name} holds 2 frames. store each frame as a picture of its own" in refusal(root)
+    assert f"{name} holds 2 frames. Store each frame as a picture of its own" in refusal(root)
 
 
 def test_printing_inks_have_no_colours_of_their_own(root):
     picture(root / "ill" / "a.jpg", colour=None, mode="CMYK")
-    assert "a.jpg holds printing inks (CMYK). convert it to RGB by its colour profile" in refusal(root)
+    assert "a.jpg holds printing inks (CMYK). Convert it to RGB by its colour profile" in refusal(root)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])

@@ -147,7 +147,7 @@ def test_a_name_of_two_pictures_is_refused(root):
 @pytest.mark.parametrize(
     ("task", "said"),
     [
-        (MultiLabel(), "labels: the task multi-label is not asked of folders of classes. name what says it of each"),
+        (MultiLabel(), "labels: the task multi-label is not asked of folders of classes. Name what says it of each"),
         (Masks(threshold=0.5), "masks: the task masks is not asked of folders of classes"),
     ],
 )

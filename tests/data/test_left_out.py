@@ -102,7 +102,7 @@ def test_a_hospital_with_a_gap_in_every_row_is_refused(csv):
     knobs = {"ward": ["a"] * 100 + ["b"] * 100, "age": np.arange(N), "y": np.arange(N) % 2}
     said = refusal(Table(csv(chol=chol, **knobs), "y", site="ward", drop_missing=True))
     assert (
-        "site 'b' is lost whole: each of its 100 is one of the rows with a gap. fill the gaps in 'chol' (100)" in said
+        "site 'b' is lost whole: each of its 100 is one of the rows with a gap. Fill the gaps in 'chol' (100)" in said
     )
     chol[150] = 7.0
     table = Table(csv(chol=chol, **knobs), "y", site="ward", drop_missing=True, ranges=(("chol", 5.0, 300.0),))

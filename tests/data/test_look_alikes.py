@@ -58,7 +58,7 @@ def divided(source):
 
 @pytest.mark.parametrize(("one", "other"), PAIRS)
 def test_categories_that_look_alike_are_refused_or_declared(table, one, other):
-    with pytest.raises(Refused, match="is it one category"):
+    with pytest.raises(Refused, match="Is it one category"):
         table([one, other, "x"]).load()
     assert table([one, other, "x"], categories=(("c", one, other, "x"),)).load().records.x.shape == (N, 4)
 

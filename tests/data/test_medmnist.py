@@ -161,7 +161,7 @@ def test_colour_labels_and_sizes_are_checked(bare):
 def test_names_and_knobs():
     with pytest.raises(Refused, match="chestmnist is multi-label"):
         MedMNIST("chestmnist")
-    with pytest.raises(Refused, match="did you mean 'bloodmnist'"):
+    with pytest.raises(Refused, match="Did you mean 'bloodmnist'"):
         MedMNIST("blodmnist")
     with pytest.raises(Refused, match="size: 32 is out of range"):
         PneumoniaMNIST(size=32)

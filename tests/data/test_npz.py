@@ -69,8 +69,8 @@ def test_the_names_of_medmnist(saved):
     [
         ({"x": X}, "there is no array 'y' (found: x)"),
         ({"y": Y}, "there is no array 'x' (found: y)"),
-        ({"images": X, "labels": Y}, "rename images to x, labels to y (names are case sensitive)"),
-        ({"foo": X, "bar": Y}, "it holds foo.npy, bar.npy"),
+        ({"images": X, "labels": Y}, "Rename images to x, labels to y (names are case sensitive)"),
+        ({"foo": X, "bar": Y}, "It holds foo.npy, bar.npy"),
         ({"val_images": X, "val_labels": Y}, "there is no array 'train_images'"),
         ({"train_images": X, "train_labels": Y, "test_images": X}, "there is no array 'test_labels'"),
         ({"train_images": X, "train_labels": Y, "test_images": X[:, :3], "test_labels": Y}, "different shapes"),
@@ -92,14 +92,14 @@ def test_arrays_that_do_not_fit(saved, arrays, said):
 @pytest.mark.parametrize(
     ("names", "remedy"),
     [
-        (("X", "y"), "rename X to x"),
-        (("x", "Y"), "rename Y to y"),
-        (("data", "target"), "rename data to x, target to y"),
-        (("x", "y", "Units"), "rename Units to units"),
-        (("x", "y", "Keys"), "rename Keys to keys"),
+        (("X", "y"), "Rename X to x"),
+        (("x", "Y"), "Rename Y to y"),
+        (("data", "target"), "Rename data to x, target to y"),
+        (("x", "y", "Units"), "Rename Units to units"),
+        (("x", "y", "Keys"), "Rename Keys to keys"),
         (("x_train", "y_train", "x_test", "y_test"),
-         "rename x_train to train_images, y_train to train_labels, x_test to test_images, y_test to test_labels"),
-        (("train_images", "train_labels", "X_valid", "Y_valid"), "rename X_valid to val_images, Y_valid to val_labels"),
+         "Rename x_train to train_images, y_train to train_labels, x_test to test_images, y_test to test_labels"),
+        (("train_images", "train_labels", "X_valid", "Y_valid"), "Rename X_valid to val_images, Y_valid to val_labels"),
         (("train_images", "train_labels", "train_Images"), "'train_images' and 'train_Images' both name train_images"),
     ],
 )  # fmt: skip
@@ -130,11 +130,11 @@ def test_two_arrays_of_one_name_are_refused(saved, again):
 @pytest.mark.parametrize(
     ("y", "said"),
     [
-        (np.eye(2, dtype=np.uint8)[Y], "[y]: labels are one-hot rows of 2. store their places: y.argmax(axis=1)"),
+        (np.eye(2, dtype=np.uint8)[Y], "[y]: labels are one-hot rows of 2. Store their places: y.argmax(axis=1)"),
         (np.eye(2, dtype=bool)[Y], "labels are one-hot rows of 2"),
         (np.eye(3, dtype=np.float32)[Y], "labels are one-hot rows of 3"),
         (np.ones((12, 2), int), "there are 2 labels for each record"),
-        (np.array(["ill", "well"])[Y], "[y]: labels are text, such as 'ill'. number them: names, y = numpy.unique"),
+        (np.array(["ill", "well"])[Y], "[y]: labels are text, such as 'ill'. Number them: names, y = numpy.unique"),
         (np.array([b"ill", b"well"])[Y], "labels are text"),
         (Y + 0.5, "record 0 has the label 0.5"),
         (np.where(Y, np.nan, 0.0), "record 1 has the label nan"),
@@ -152,7 +152,7 @@ def test_labels_may_be_bits(saved):
     ("x", "said"),
     [
         (X.astype(np.float32), "divide by the greatest value that is possible (255 for bytes)"),
-        (X.astype(np.uint16) * 257, "[x]: inputs are of type uint16. store uint8 images (0 to 255), or floats"),
+        (X.astype(np.uint16) * 257, "[x]: inputs are of type uint16. Store uint8 images (0 to 255), or floats"),
         (X.astype(np.int64), "inputs are of type int64"),
         (np.where(np.arange(12) == 7, np.nan, 0.5)[:, None, None] * np.ones((12, 4, 4)), "[x]: record 7 has NaN"),
     ],
@@ -200,7 +200,7 @@ def test_pickle_is_never_read(saved):
     ("name", "said"),
     [
         ("units", "units=numpy.array([str(one) for one in units])"),
-        ("keys", "store names as text"),
+        ("keys", "Store names as text"),
         ("y", "y=y.astype('int64')"),
     ],
 )
@@ -268,4 +268,4 @@ def test_only_what_is_wanted_is_read(saved):
 
 def test_one_name_is_no_list_of_classes(saved):
     said = refusal(NPZ(saved(x=X, y=np.zeros(12, int)), classes=("only",)))
-    assert "classes: ('only',) is out of range. use two different names or more" in said
+    assert "classes: ('only',) is out of range. Use two different names or more" in said

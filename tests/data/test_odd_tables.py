@@ -51,11 +51,11 @@ def refusal(path, label="y", **knobs):
     [
         ('25,"F,no', "row 6 (line 7): a quote opens in column 'sex' and is not closed on that line"),
         ('"25,F,no', "row 6 (line 7): a quote opens in column 'age' and is not closed"),
-        ('25,F,"no', "row 6 (line 7): a quote opens in column 'ill' and is not closed on that line. mend the quote"),
+        ('25,F,"no', "row 6 (line 7): a quote opens in column 'ill' and is not closed on that line. Mend the quote"),
         ('25,"F\nF",no', "row 6 (line 7): a quote opens in column 'sex'"),
         ("25,F\0,no", "line 7 holds a NUL byte"),
-        ("25,F", "its first line has 3 fields, row 6 (line 7) has 2. mend that line"),
-        ("25,F,no,9", "its first line has 3 fields, row 6 (line 7) has 4. mend that line"),
+        ("25,F", "its first line has 3 fields, row 6 (line 7) has 2. Mend that line"),
+        ("25,F,no,9", "its first line has 3 fields, row 6 (line 7) has 4. Mend that line"),
         ("age,sex,ill", "row 6 holds the names of the columns"),
         (" Age , SEX,ill", "row 6 holds the names of the columns"),
     ],
@@ -85,12 +85,12 @@ def test_what_is_well_quoted_is_read(write):
 
 def test_names_given_for_a_file_with_a_header(write):
     said = refusal(write(["v,w,y", *(f"{'ab'[i % 2]},c,{'de'[i % 2]}" for i in range(N))]), columns=("v", "w", "y"))
-    assert said == ("row 1 holds the names of the columns. take that line out, or leave out the knob columns.")
+    assert said == ("row 1 holds the names of the columns. Take that line out, or leave out the knob columns.")
 
 
 def test_lines_above_the_header(write):
     said = refusal(write(["Export of 3 March", "age,sex,ill", *ROWS]), "ill")
-    assert "its first line has 1 field, row 1 (line 2) has 3. is there a title above the header?" in said
+    assert "its first line has 1 field, row 1 (line 2) has 3. Is there a title above the header?" in said
     said = refusal(write(["sep=;", *(row.replace(",", ";") for row in ("age,sex,ill", *ROWS))]), "ill")
     assert "begins with 'sep=;', a line for Excel" in said and 'set separator = ";"' in said
 
@@ -114,7 +114,7 @@ def test_two_spellings_of_one_category_are_refused_or_declared(column, spellings
     first, second, *_ = spellings
     knobs = {} if knob == "v" else {"label": "label"}
     said = refusal(path, **knobs)
-    assert f"categories: column {knob!r} holds {first!r} and, in row 2, {second!r}. is it one category?" in said
+    assert f"categories: column {knob!r} holds {first!r} and, in row 2, {second!r}. Is it one category?" in said
     declared = Table(path, **{"label": "y", **knobs}, categories=((knob, *words),)).load()
     assert words in (declared.classes, declared.inputs.columns[1].words)
 
@@ -141,32 +141,32 @@ def test_minus_one_and_minus_one_point_nought_are_one_gap(column):
 @pytest.mark.parametrize(
     ("values", "remedy"),
     [
-        (("93%", "95%", "97%"), "take the mark or the unit out of the cell, or declare its categories"),
-        (("5mg", "10mg", "20mg"), "take the mark or the unit out"),
-        (("5 mg/dl", "7 mg/dl", "none"), "take the mark or the unit out"),
-        (("$5", "$7"), "take the mark or the unit out"),
+        (("93%", "95%", "97%"), "Take the mark or the unit out of the cell, or declare its categories"),
+        (("5mg", "10mg", "20mg"), "Take the mark or the unit out"),
+        (("5 mg/dl", "7 mg/dl", "none"), "Take the mark or the unit out"),
+        (("$5", "$7"), "Take the mark or the unit out"),
         (("1,5", "2,5", "3,0"), 'set decimal = ","'),
-        (("\u22123", "\u22125", "2", "4"), "write its minus sign as '-'"),
-        (("2021-03-04", "2021-03-05", "2021-04-01"), "turn dates into a number such as an age, or drop the column"),
-        (("03/04/2021", "14/04/2021"), "turn dates into a number"),
-        (("4.3.2021 10:30", "5.3.2021 11:00"), "turn dates into a number"),
-        (("2021-03-04T10:00:00Z", "2021-03-05T10:00:00Z"), "turn dates into a number"),
-        (("4 Mar 2021", "March 2021", "Mar 5, 2021"), "turn dates into a number"),
-        (("10:30", "11:45"), "turn dates into a number"),
-        (("120/80", "130/85", "110/70"), "store each of the two numbers in a column of its own"),
-        (("'45", "'46", "'47"), "take the apostrophe out, with which spreadsheets mark text"),
-        (("\u201945", "\u201946"), "take the apostrophe out"),
-        (("(5)", "6", "7"), "write a negative number with '-' and without brackets"),
-        (("(5)", "(6.5)", "($1.200)"), "write a negative number with '-' and without brackets"),
-        (("5-", "6-", "7.5-"), "write its minus sign in front of the number"),
-        (("5-", "6", "7.5"), "write its minus sign in front of the number"),
-        (("12.5D2", "1.5D2", "2.5D-1"), "write it with a point and an e"),
-        (("1D+02", "2D+03"), "write it with a point and an e"),
-        (("1,5E+02", "2,5E+03"), "write it with a point and an e"),
-        (("1 234", "2 345"), "take the blanks between its digits out"),
-        (("1\u00a0234", "2\u00a0345"), "take the blanks between its digits out"),
-        (("1\u202f234", "2\u2009345"), "take the blanks between its digits out"),
-        (("1\u200b234", "2\u200b345"), "take the blanks between its digits out"),
+        (("\u22123", "\u22125", "2", "4"), "Write its minus sign as '-'"),
+        (("2021-03-04", "2021-03-05", "2021-04-01"), "Turn dates into a number such as an age, or drop the column"),
+        (("03/04/2021", "14/04/2021"), "Turn dates into a number"),
+        (("4.3.2021 10:30", "5.3.2021 11:00"), "Turn dates into a number"),
+        (("2021-03-04T10:00:00Z", "2021-03-05T10:00:00Z"), "Turn dates into a number"),
+        (("4 Mar 2021", "March 2021", "Mar 5, 2021"), "Turn dates into a number"),
+        (("10:30", "11:45"), "Turn dates into a number"),
+        (("120/80", "130/85", "110/70"), "Store each of the two numbers in a column of its own"),
+        (("'45", "'46", "'47"), "Take the apostrophe out, with which spreadsheets mark text"),
+        (("\u201945", "\u201946"), "Take the apostrophe out"),
+        (("(5)", "6", "7"), "Write a negative number with '-' and without brackets"),
+        (("(5)", "(6.5)", "($1.200)"), "Write a negative number with '-' and without brackets"),
+        (("5-", "6-", "7.5-"), "Write its minus sign in front of the number"),
+        (("5-", "6", "7.5"), "Write its minus sign in front of the number"),
+        (("12.5D2", "1.5D2", "2.5D-1"), "Write it with a point and an e"),
+        (("1D+02", "2D+03"), "Write it with a point and an e"),
+        (("1,5E+02", "2,5E+03"), "Write it with a point and an e"),
+        (("1 234", "2 345"), "Take the blanks between its digits out"),
+        (("1\u00a0234", "2\u00a0345"), "Take the blanks between its digits out"),
+        (("1\u202f234", "2\u2009345"), "Take the blanks between its digits out"),
+        (("1\u200b234", "2\u200b345"), "Take the blanks between its digits out"),
     ],
 )
 def test_a_few_marked_numbers_and_dates_are_no_categories(column, values, remedy):
@@ -229,10 +229,10 @@ def test_knobs_that_exclude_each_other(knobs, said):
 
 def test_a_word_for_a_gap_that_no_cell_holds(column, tmp_path):
     path = column(["a", "b", "Unknown"])
-    assert "missing: it names 'unknown', which no cell contains. did you mean 'Unknown'?" in refusal(
+    assert "missing: it names 'unknown', which no cell contains. Did you mean 'Unknown'?" in refusal(
         path, missing=("unknown",)
     )
-    assert "missing: it names '-99', which no cell contains. take it out" in refusal(path, missing=("-99",))
+    assert "missing: it names '-99', which no cell contains. Take it out" in refusal(path, missing=("-99",))
     pd.DataFrame({"v": [1.0, -9.0, 2.0] * 4, "y": [0, 1] * 6}).to_parquet(tmp_path / "m.parquet")
     assert "it names '-8', which no cell contains" in refusal(str(tmp_path / "m.parquet"), missing=("-8",))
 
@@ -248,7 +248,7 @@ def test_numbers_that_become_one_in_float32_are_refused(column, tmp_path):
     large = [str(10**9 + i) for i in range(N)]
     said = refusal(column(large), ranges=(("v", 0.0, 1e12),))
     assert f"of the {N} different values of column 'v' only 1 stay different when they are scaled" in said
-    assert "declare a narrower range" in said
+    assert "Declare a narrower range" in said
     narrow = Table(column(large), "y", ranges=(("v", 1e9, 1e9 + 100),)).load().records.x[:, 1]
     assert torch.allclose(narrow, torch.arange(N) / 100)
     pd.DataFrame({"v": [2**60 + k for k in range(N)], "y": [0, 1] * (N // 2)}).to_parquet(tmp_path / "m.parquet")
@@ -266,10 +266,10 @@ def test_numbers_wider_than_a_float(column):
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ([b"a", b"b"], "column 'v' holds bytes. store it as text, or drop the column"),
-        ([[1, 2], [3]], "column 'v' holds lists. give each element a column of its own"),
+        ([b"a", b"b"], "column 'v' holds bytes. Store it as text, or drop the column"),
+        ([[1, 2], [3]], "column 'v' holds lists. Give each element a column of its own"),
         ([{"a": 1}, {"a": 2}], "column 'v' holds structs"),
-        ([datetime.date(2021, 3, 4), datetime.date(2021, 3, 5)], "column 'v' holds dates. turn it into a number"),
+        ([datetime.date(2021, 3, 4), datetime.date(2021, 3, 5)], "column 'v' holds dates. Turn it into a number"),
         ([datetime.datetime(2021, 3, 4), datetime.datetime(2021, 3, 5)], "column 'v' holds dates"),
         ([datetime.timedelta(1), datetime.timedelta(2)], "column 'v' holds durations"),
         ([datetime.time(1), datetime.time(2)], "column 'v' holds times"),
@@ -294,20 +294,20 @@ def test_a_label_of_measurements(write, labels, different):
     path = write(["age,y", *(f"{i % 70},{label}" for i, label in enumerate(labels))])
     said = refusal(path)
     assert f"label: the label column 'y' holds {different} different numbers: classification needs classes" in said
-    assert "for numbers write target = 'y' and task = { kind = 'regression', ... }" in said
+    assert "For numbers write target = 'y' and task = { kind = 'regression', ... }" in said
 
 
 @pytest.mark.parametrize("knob", ["drop", "missing", "columns"])
 def test_a_text_where_a_list_of_texts_is_meant(knob):
     with pytest.raises(Refused) as caught:
         value(Table, {"path": "x.csv", "label": "y", knob: "who"}, "data")
-    assert str(caught.value) == f"""data.{knob}: 'who' is not a list. write ["who"]."""
+    assert str(caught.value) == f"""data.{knob}: 'who' is not a list. Write ["who"]."""
 
 
 def test_numbers_as_formulas_of_a_spreadsheet(write):
     path = write(["age,v,y", *(f'{i},"=""{45 + i % 3}""",{i % 2}' for i in range(N))])
     said = refusal(path)
-    assert "row 1 has '=\"45\"'" in said and "export values and no formulas: take the sign = and the quotes out" in said
+    assert "row 1 has '=\"45\"'" in said and "Export values and no formulas: take the sign = and the quotes out" in said
     words = tuple(f'="{k}"' for k in (45, 46, 47))
     assert Table(path, "y", categories=(("v", *words),)).load().inputs.columns[1].words == words
 
@@ -315,11 +315,11 @@ def test_numbers_as_formulas_of_a_spreadsheet(write):
 @pytest.mark.parametrize(
     ("values", "decimal", "said"),
     [
-        (("1.203", "2.345", "17,5"), ",", "take the point out if it parts thousands"),
+        (("1.203", "2.345", "17,5"), ",", "Take the point out if it parts thousands"),
         (("1.203", "2.345"), ",", '(decimal = "." would read 1.203 as 1.203)'),
         (("1,203", "45,000", "12"), ".", '(decimal = "," would read 1,203 as 1.203)'),
-        (("1.203", "2.34"), ",", 'write its decimal mark as a comma, or set decimal = "."'),
-        (("1,203", "2,34"), ".", 'take the comma out, or set decimal = "," if it is the decimal mark'),
+        (("1.203", "2.34"), ",", 'Write its decimal mark as a comma, or set decimal = "."'),
+        (("1,203", "2,34"), ".", 'Take the comma out, or set decimal = "," if it is the decimal mark'),
     ],
 )
 def test_a_mark_of_thousands_is_not_taken_for_the_decimal_mark(write, values, decimal, said):
@@ -376,4 +376,4 @@ def test_names_in_a_float_that_keeps_too_few_digits(tmp_path):
     path = str(tmp_path / "m.parquet")
     who = np.array([2**24 + i for i in range(N)], dtype=np.float32)
     pd.DataFrame({"v": range(N), "who": who, "y": [0, 1] * (N // 2)}).to_parquet(path)
-    assert "float32 keeps no name above 16777216. store names as text" in refusal(path, patient="who")
+    assert "float32 keeps no name above 16777216. Store names as text" in refusal(path, patient="who")

@@ -28,7 +28,7 @@ def run(source, partition=None, *, sites=1, **shares):
 def refusal(source, *arguments, **knobs):
     with pytest.raises(Refused) as caught:
         run(source, *arguments, **knobs)
-    assert "\n" not in str(caught.value) and "hold out a share" not in str(caught.value)
+    assert "\n" not in str(caught.value) and "Hold out a share" not in str(caught.value)
     return str(caught.value)
 
 
@@ -44,7 +44,7 @@ def arrays(tmp_path):
 
 def test_all_records_of_one_patient(arrays, tmp_path):
     said = refusal(arrays(40, units=np.zeros(40, dtype=int)))
-    assert said.startswith("npz: all 40 records belong to one patient ('0'), so nothing can be held out. give records")
+    assert said.startswith("npz: all 40 records belong to one patient ('0'), so nothing can be held out. Give records")
     pillow = pytest.importorskip("PIL.Image", reason="the extra 'images' is not installed")
     for label in "ab":
         (tmp_path / "pictures" / label).mkdir(parents=True)
@@ -66,7 +66,7 @@ def test_training_patients_who_all_stand_in_test(held):
     said = refusal(held(y=[0, 1] * 25, split=split, units=units))
     assert said == (
         "toy: the training pool is empty: each of its patients is in a higher split too (20 records), and remains "
-        "there. divide the patients again, each into one split."
+        "there. Divide the patients again, each into one split."
     )
 
 
@@ -92,7 +92,7 @@ def test_a_pool_of_one_class_because_the_others_patients_stand_higher(held):
 @pytest.mark.parametrize("n", [2, 3])
 def test_too_few_records(arrays, n):
     said = refusal(arrays(n))
-    assert f"{n} records, 1 of another class, are too few to divide with test = 0.2. give more of them" in said
+    assert f"{n} records, 1 of another class, are too few to divide with test = 0.2. Give more of them" in said
     assert f"{n} records of {n} patients, 1 of another class, are too few" in refusal(arrays(n, units=np.arange(n)))
 
 

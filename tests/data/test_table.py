@@ -88,7 +88,7 @@ def test_gaps_are_refused_by_column_or_left_out_when_asked(csv):
     path = csv(CSV.replace("20", "").replace("40", "?").replace("Eve, 60, F", "Eve, 60, "))
     assert "values are missing in 'age' (1), 'sex' (1)" in refusal(path, drop=("name",))
     said = refusal(path, drop=("name",), missing=("?",))
-    assert "values are missing in 'age' (2), 'sex' (1). set drop-missing = true" in said
+    assert "values are missing in 'age' (2), 'sex' (1). Set drop-missing = true" in said
     knobs = {"label": "ill", "drop": ("name", "person"), "missing": ("?",), "drop_missing": True}
     assert "class 'yes' is lost whole: each of its 2 is one of the rows with a gap" in refusal(path, **knobs)
     csv(Path(path).read_text() + "Zoe, 70, F, south, 9, yes\n")
@@ -118,8 +118,8 @@ def test_a_column_of_one_value_is_zero(csv):
 @pytest.mark.parametrize(
     ("knobs", "said"),
     [
-        ({"label": "il"}, "label: there is no column 'il'. did you mean 'ill'"),
-        ({"site": "Hospital"}, "site: there is no column 'Hospital'. did you mean 'hospital'"),
+        ({"label": "il"}, "label: there is no column 'il'. Did you mean 'ill'"),
+        ({"site": "Hospital"}, "site: there is no column 'Hospital'. Did you mean 'hospital'"),
         ({"patient": "nobody"}, "patient: there is no column"),
         ({"drop": ("nome",)}, "drop: there is no column 'nome'"),
         ({"ranges": (("weight", 0.0, 1.0),)}, "ranges: there is no column"),

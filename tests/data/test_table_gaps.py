@@ -120,9 +120,9 @@ def test_parquet_and_csv_are_filled_alike(csv, tmp_path):
         ),
         ({"fill": {"hospital": "x"}}, "column 'hospital' is the site, and is not filled"),
         ({"fill": {"ill": "no"}}, "column 'ill' is the label, and is not filled"),
-        ({"fill": {"cholesterol": 240}}, "fill: there is no column 'cholesterol'. did you mean 'chol'"),
+        ({"fill": {"cholesterol": 240}}, "fill: there is no column 'cholesterol'. Did you mean 'chol'"),
         ({"fill": FILL, "mark_missing": ("age",)}, "mark-missing: column 'age' is not filled"),
-        ({"missing": (("chol",),)}, "missing: ('chol',) is out of range. use a word, or [column, word, ...]"),
+        ({"missing": (("chol",),)}, "missing: ('chol',) is out of range. Use a word, or [column, word, ...]"),
     ],
 )
 def test_a_constant_that_cannot_stand_there_is_refused(csv, knobs, said):

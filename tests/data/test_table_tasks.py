@@ -70,7 +70,7 @@ def test_two_declared_categories_are_absent_and_present(csv):
     assert table.load_for(MultiLabel()).records.y.tolist() == [[1], [0], [1], [0]]
     said = refusal(csv(words), MultiLabel(), target="nodule", categories=(("nodule", "clear", "seen", "perhaps"),),
                    drop=knobs["drop"])  # fmt: skip
-    assert "finding 'nodule' has 3 categories. declare two" in said
+    assert "finding 'nodule' has 3 categories. Declare two" in said
 
 
 def test_quantities_are_numbers_in_their_own_units(csv):
@@ -126,14 +126,14 @@ def test_an_odd_value_is_refused_by_row_column_and_value(csv, task, knobs, colum
 @pytest.mark.parametrize(
     ("task", "knobs", "said"),
     [
-        (SingleLabel(), {"target": "bp"}, 'target: the task single-label reads no target. write label = "COLUMN"'),
-        (SingleLabel(), {}, 'label: the task single-label needs it. write label = "COLUMN"'),
+        (SingleLabel(), {"target": "bp"}, 'target: the task single-label reads no target. Write label = "COLUMN"'),
+        (SingleLabel(), {}, 'label: the task single-label needs it. Write label = "COLUMN"'),
         (NUMBER, {"label": "bp"}, "label: the task regression reads no label"),
         (MultiLabel(), {"time": "months"}, "time: the task multi-label reads no time"),
-        (TIME, {"time": "months"}, 'event: the task survival needs it. write time = "COLUMN", event = "COLUMN"'),
+        (TIME, {"time": "months"}, 'event: the task survival needs it. Write time = "COLUMN", event = "COLUMN"'),
         (Masks(threshold=0.5), {"target": "bp"}, "task: table has no labels for the task masks"),
-        (NUMBER, {"target": "BP"}, "target: there is no column 'BP'. did you mean 'bp'"),
-        (NUMBER, {"target": ()}, "target: () is out of range. use a column, or a list of columns"),
+        (NUMBER, {"target": "BP"}, "target: there is no column 'BP'. Did you mean 'bp'"),
+        (NUMBER, {"target": ()}, "target: () is out of range. Use a column, or a list of columns"),
         (NUMBER, {"target": ("bp", "bp")}, "it names 'bp', as target[0] does"),
         (NUMBER, {"target": "bp", "drop": ("bp",)}, "column 'bp' is the target"),
         (NUMBER, {"target": "age"}, "column 'age' is the target"),

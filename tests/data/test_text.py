@@ -182,7 +182,7 @@ def test_texts_that_differ_in_private_words_alone_are_duplicates(csv) -> None:
 
 def test_public_words_need_a_public_slice(csv) -> None:
     rows = [f"{coded(k)},{'ab'[k % 2]}" for k in range(60)]
-    with pytest.raises(Refused, match=r"set data\.public"):
+    with pytest.raises(Refused, match=r"Set data\.public"):
         gathered(csv("text,label\n" + "\n".join(rows) + "\n", vocabulary="public", length=7))
 
 

@@ -102,7 +102,7 @@ def test_what_a_site_declares_is_read_or_refused():
     for wrong in ("x", 1, None, "0" * 63, "G" * 64):
         with pytest.raises(Refused, match="north: the enrolment declares no digest of its inputs"):
             decode_enrolment(pack(Frame({**good, "inputs": wrong}, {})), "s", "north")
-    with pytest.raises(Refused, match=r"is that of 'north'\. start it with --site south"):
+    with pytest.raises(Refused, match=r"is that of 'north'\. Start it with --site south"):
         decode_enrolment(encode_enrolment(one, "s"), "s", "south")
     with pytest.raises(Refused, match="of another study"):
         decode_enrolment(encode_enrolment(one, "s"), "t", "north")

@@ -67,7 +67,7 @@ def test_a_full_disk_ends_the_wait_by_name_and_room_goes_on(small_disk, tmp_path
     waiting = Link(disk.folder, ServerOptions("127.0.0.1:9", None, insecure=True), None)
     waiting.check()
     disk.fill()
-    with pytest.raises(Failed, match=r"no space is left on the disk of .*out\. free disk space"):
+    with pytest.raises(Failed, match=r"no space is left on the disk of .*out\. Free disk space"):
         waiting.check()
     disk.free()
     waiting.check()

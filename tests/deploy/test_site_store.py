@@ -53,7 +53,7 @@ def test_a_server_that_begins_anew_finds_no_state_of_the_course_it_left(store):
 
 def test_without_room_for_the_answer_there_is_no_state_of_the_round(store, monkeypatch):
     monkeypatch.setattr("consilium.core.files.os.fsync", full)
-    with pytest.raises(Failed, match=r"No space left on device.* free disk space"):
+    with pytest.raises(Failed, match=r"No space left on device.* Free disk space"):
         store.keep(5, b"question 5", b"answer 5", state(5))
     assert float(store.state(6).algorithm.tensors["control"]) == 4.0
     assert store.answer(5, b"question 5") is None
@@ -69,7 +69,7 @@ def test_an_answer_or_a_state_that_was_changed_is_refused_by_name(store, tmp_pat
     for path, use in ((answer, lambda: store.answer(4, b"question 4")), (kept, lambda: store.state(5))):
         whole = path.read_bytes()
         path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-        with pytest.raises(Failed, match=rf"{path.name} was changed after it was written.*restore it from a backup"):
+        with pytest.raises(Failed, match=rf"{path.name} was changed after it was written.*Restore it from a backup"):
             use()
         path.write_bytes(whole)
         use()

@@ -138,7 +138,7 @@ def test_equal_files_take_part(ward):
 def test_columns_in_another_order(ward, greet):
     """0.733 for 1.000, in silence."""
     site_of(ward, people()[["bp", "age", "sex", "outcome"]])
-    assert "site-1.data: column 1 is 'bp', the study's is 'age'. bring" in ward.refusal(greet=greet)
+    assert "site-1.data: column 1 is 'bp', the study's is 'age'. Bring" in ward.refusal(greet=greet)
 
 
 def test_a_sites_own_minimum_and_maximum(ward):
@@ -146,20 +146,20 @@ def test_a_sites_own_minimum_and_maximum(ward):
     frame = people(400)
     frame = frame[frame.age > 55]
     said = site_of(ward, frame, ranges=[["bp", 90, 180]]).refusal()
-    assert "the range of column 1 'age' is not declared. declare ranges = [[\"age\", 20, 100]]" in said
+    assert "the range of column 1 'age' is not declared. Declare ranges = [[\"age\", 20, 100]]" in said
     assert str(frame.age.min()) not in said and str(frame.age.max()) not in said
 
 
 def test_another_range(ward):
     said = site_of(ward, ranges=[["age", 20, 100], ["bp", 90, 200.5]]).refusal()
-    assert "column 2 'bp' runs from 90 to 200.5, the study's from 90 to 180. declare ranges" in said
+    assert "column 2 'bp' runs from 90 to 200.5, the study's from 90 to 180. Declare ranges" in said
 
 
 def test_as_many_categories_of_other_names(ward):
     frame = people().replace({"sex": {"F": "x", "M": "y"}})
     said = site_of(ward, frame, categories=[["sex", "x", "y"], CLASSES]).refusal()
     assert (
-        "category 1 of column 3 'sex' is 'x', the study's 'F'. declare categories = [[\"sex\", \"F\", \"M\"]]" in said
+        "category 1 of column 3 'sex' is 'x', the study's 'F'. Declare categories = [[\"sex\", \"F\", \"M\"]]" in said
     )
 
 
@@ -185,7 +185,7 @@ def test_undeclared_categories_that_are_the_studys_take_part_where_nothing_is_cl
 
 def test_classes_in_another_order(ward):
     said = site_of(ward, categories=[["sex", "F", "M"], ["outcome", "ill", "well"]]).refusal()
-    assert "class 1 is 'ill', the study's 'well'. declare the study's classes, in its order: ['well', 'ill']" in said
+    assert "class 1 is 'ill', the study's 'well'. Declare the study's classes, in its order: ['well', 'ill']" in said
 
 
 def test_classes_that_were_read_from_labels_stay_there(ward):
@@ -198,8 +198,8 @@ def test_classes_that_were_read_from_labels_stay_there(ward):
     ("change", "reason"),
     [
         (lambda f: f.drop(columns="bp"), "column 2 is 'sex', the study's is 'bp'"),
-        (lambda f: f.drop(columns="sex"), "there are 2 columns, the study's column 3 is 'sex'. add it"),
-        (lambda f: f.assign(extra=1.0), "column 4 is one that the study has not, the study's are 3. drop it"),
+        (lambda f: f.drop(columns="sex"), "there are 2 columns, the study's column 3 is 'sex'. Add it"),
+        (lambda f: f.assign(extra=1.0), "column 4 is one that the study has not, the study's are 3. Drop it"),
         (lambda f: f.assign(sex=(f.sex == "F") * 1.0), "column 3 'sex' holds numbers, the study's categories"),
         (
             lambda f: f.assign(bp=f.bp.gt(130).map({True: "high", False: "low"})),
@@ -226,7 +226,7 @@ def test_what_is_wrong_with_a_sites_own_records_stays_there(ward, caplog):
     frame = people()
     frame.loc[3, "sex"] = "Secretus"
     said = site_of(ward, frame).refusal()
-    assert said == "site-1.data: the site's own data cannot be used. see the site's log."
+    assert said == "site-1.data: the site's own data cannot be used. See the site's log."
     assert "'Secretus', which is not among its declared categories" in caplog.text
 
 
@@ -236,7 +236,7 @@ def test_units_of_measurement(tmp_path):
     ward = Federation(tmp_path, table(tmp_path / "public.csv", people(), ranges=measured))
     assert site_of(ward, ranges=measured).takes_part()
     said = site_of(ward, ranges=[["age", 20, 100], ["bp", 90, 180, "kPa"]]).refusal()
-    assert "column 2 'bp' is in 'kPa', the study's in 'mmHg'. convert it" in said
+    assert "column 2 'bp' is in 'kPa', the study's in 'mmHg'. Convert it" in said
     assert "column 2 'bp' is in no unit, the study's in 'mmHg'" in site_of(ward).refusal()
 
 
@@ -253,7 +253,7 @@ def test_patients_at_one_site_only(ward):
 def test_patients_that_the_studys_data_name(tmp_path):
     numbered = people().assign(who=[f"p{k // 2}" for k in range(120)])
     ward = Federation(tmp_path, table(tmp_path / "public.csv", numbered, patient="who"))
-    assert "name no patient for each record. declare the patient of each record" in site_of(ward).refusal()
+    assert "name no patient for each record. Declare the patient of each record" in site_of(ward).refusal()
 
 
 def test_a_site_with_another_digest_is_refused_by_name(ward, monkeypatch):
@@ -301,7 +301,7 @@ def test_arrays_that_agree(scans):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda a: {**a, "x": a["x"] / 255.0}, "values: 'floats as stored', the study's: 'uint8 / 255'. prepare"),
+        (lambda a: {**a, "x": a["x"] / 255.0}, "values: 'floats as stored', the study's: 'uint8 / 255'. Prepare"),
         (lambda a: {**a, "x": a["x"][:, :7]}, r"inputs have the shape (1, 7, 8), the study's (1, 8, 8)"),
         (lambda a: {**a, "x": np.stack([a["x"]] * 3, -1)}, "inputs have the shape (3, 8, 8)"),
         (lambda a: {**a, "x": a["x"].reshape(40, 64), "columns": np.array([f"v{k}" for k in range(64)])},
@@ -331,7 +331,7 @@ def test_features_in_an_npz_need_names(tmp_path):
     assert "column 1 is 'bp', the study's is 'age'" in lab.join("site-1", swapped).refusal()
     said = lab.join("site-1", arrays(tmp_path / "a.npz", **content)).refusal()
     assert (
-        "the data have no named columns, the study's have some. give a table, or an npz with an array columns" in said
+        "the data have no named columns, the study's have some. Give a table, or an npz with an array columns" in said
     )
     with pytest.raises(Refused, match="the features have no names, so sites cannot agree on their order"):
         Federation(tmp_path, arrays(tmp_path / "public.npz", **content)).request()

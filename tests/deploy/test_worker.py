@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 pytest.importorskip("flwr", reason="the extra flower is not installed")
 
@@ -171,3 +172,18 @@ def test_a_message_that_says_nothing_is_answered_with_nothing(worker):
 def test_what_is_described_is_understood(case):
     made = understand(case.request)
     assert (made.seed, made.arm.name, made.shape, made.roster) == (0, case.arm.name, case.data.shape, tuple(NAMES))
+
+
+def test_of_weights_that_do_not_fit_at_the_site_only_the_fact_is_sent(worker, tmp_path, caplog):
+    path = tmp_path / "weights.safetensors"
+    save_file({"2.weight": torch.zeros(10, 64), "2.bias": torch.zeros(10)}, path)
+    case = Case(model={"kind": "logistic", "weights": str(path), "train": "head"})
+    first = message_bytes(case.ask(worker, wire.encode_request(case.request)), "answer")
+    assert decode_enrolment(first, case.digest, "site-1").site == "site-1"
+    save_file({"names.of.another.hospital": torch.zeros(3)}, path)
+    worker._studies.clear()
+    answer = message_bytes(case.ask(worker, wire.encode_request(case.request)), "answer")
+    refusal = wire.decode_refusal(answer, wire.Context(case.digest))
+    assert refusal.where == "model.weights" and refusal.remedy == "see the site's log"
+    assert "another" not in refusal.reason and str(tmp_path) not in refusal.reason
+    assert "names.of.another.hospital" in caplog.text

@@ -64,8 +64,8 @@ class Forked:
 class Federation:
     """One folder with keys, sites and a server's output."""
 
-    def __init__(self, folder, cli, sites=("site-0", "site-1", "site-2")):
-        self.folder, self.cli, self.sites = folder, cli, sites
+    def __init__(self, folder, cli, sites=("site-0", "site-1", "site-2"), cwd=None):
+        self.folder, self.cli, self.sites, self.cwd = folder, cli, sites, cwd
         self.address = f"127.0.0.1:{free_port()}"
         self.children = {}
         makers = [("server", "--address", "127.0.0.1", "--out", folder / "keys")]
@@ -84,13 +84,13 @@ class Federation:
         """
         path = self.folder / f"{name}.log"
         if not afresh:
-            self.children[name] = Forked(self.cli.start(*words, log=path))
+            self.children[name] = Forked(self.cli.start(*words, cwd=self.cwd, log=path))
             return
         with path.open("a") as log:
             words = [sys.executable, "-m", "consilium", *map(str, words)]
             self.children[name] = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
 
-    def join(self, site, *more, name=None, key=None, ca=None, address=None, afresh=False):
+    def join(self, site, *more, name=None, key=None, ca=None, address=None, data="study", afresh=False):
         key = key or self.folder / site / f"{site}.key"
         state = self.folder / (name or site) / "state"
         words = [
@@ -103,7 +103,7 @@ class Federation:
             "--ca",
             ca or self.folder / "keys" / "ca.crt",
         ]
-        self.start(name or site, *words, "--data", "study", "--state", state, *more, afresh=afresh)
+        self.start(name or site, *words, "--data", data, "--state", state, *more, afresh=afresh)
 
     def serve(self, study, *more, name="server", afresh=False):
         words = ["serve", study, "--out", self.folder / "out", "--keys", self.folder / "keys"]
@@ -167,13 +167,25 @@ class Federation:
 
 
 @pytest.fixture(scope="module")
-def federation(tmp_path_factory, consilium_cli):
-    """Keys for a server and three sites; nothing runs yet."""
+def new_federation(tmp_path_factory, consilium_cli):
+    """``new_federation()``: keys for a server and its sites, three by default; nothing runs yet."""
     pytest.importorskip("flwr", reason="the extra flower is not installed")
     consilium_cli.ask({"deploy": True})
-    made = Federation(tmp_path_factory.mktemp("federation"), consilium_cli)
-    yield made
-    made.close()
+    federations = []
+
+    def make(**knobs):
+        federations.append(Federation(tmp_path_factory.mktemp("federation"), consilium_cli, **knobs))
+        return federations[-1]
+
+    yield make
+    for one in federations:
+        one.close()
+
+
+@pytest.fixture(scope="module")
+def federation(new_federation):
+    """Keys for a server and three sites; nothing runs yet."""
+    return new_federation()
 
 
 @pytest.fixture(scope="module")

@@ -114,7 +114,7 @@ def test_a_site_under_a_wrong_name_is_turned_away_alone_until_it_comes_as_itself
     federation.kill("site-1")
     federation.join("site-0", name="misnamed", key=federation.folder / "site-1" / "site-1.key")
     federation.serve(deployed_study("named", 2), *TERMS[:2], name="named")
-    turned = "site-1 is rejected: the enrolment is that of 'site-0'. start it with --site site-1"
+    turned = "site-1 is rejected: the enrolment is that of 'site-0'. Start it with --site site-1"
     federation.until(lambda: turned in federation.log("named"), what="nobody is turned away")
     assert federation.children["named"].poll() is None, "the server goes on waiting"
     federation.kill("misnamed")

@@ -159,7 +159,7 @@ def test_a_cut_longer_than_the_deadline_costs_the_site_its_rounds_by_name_and_no
 def test_a_site_on_a_full_disk_refuses_by_name_and_takes_part_again(federation, patient, disks, why_no_disk):
     if not disks:
         pytest.skip(why_no_disk)
-    reason = "No space left on device. free disk space"
+    reason = "No space left on device. Free disk space"
     assert patient["refused"] < patient["well"]
     assert f"round {patient['refused']}: site-0 refuses: site-0: cannot write" in federation.log("patient")
     assert reason in federation.log("patient") and reason in federation.log("site-0")

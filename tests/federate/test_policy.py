@@ -86,7 +86,7 @@ def test_a_file_says_what_it_says(tmp_path):
 
 
 BROKEN = {
-    "unknown limit 'max-round'.*did you mean 'max-rounds'": "max-round = 3",
+    "unknown limit 'max-round'.*Did you mean 'max-rounds'": "max-round = 3",
     "budget: unknown part of a budget 'epsilom'.*'epsilon'": "[budget]\nepsilom = 3",
     r"require\.0: unknown .* kind 'dp-sdg'.*'dp-sgd'": '[[require]]\nkind = "dp-sdg"',
     r"require\.0: unknown knob of dp-sgd 'clips'.*'clip'": '[[require]]\nkind = "dp-sgd"\nclips = { at-least = 1 }',
@@ -95,7 +95,7 @@ BROKEN = {
     r"require\.0\.kind": "[[require]]\nclip = 1.0",
     r"require\.0\.any-of": "[[require]]\nany-of = []",
     "algorithms: unknown algorithm kind 'fedavg'.*'fed-avg'": 'algorithms = ["fedavg"]',
-    r"max-rounds: 0 cannot be used\. give a whole number": "max-rounds = 0",
+    r"max-rounds: 0 cannot be used\. Give a whole number": "max-rounds = 0",
     "max-rounds: True": "max-rounds = true",
     r"budget\.delta: 1\.5 cannot be used": "[budget]\ndelta = 1.5",
     r"budget\.epsilon: inf": "[budget]\nepsilon = inf",

@@ -95,7 +95,7 @@ def test_notes_arrive_as_they_were():
         assert decode_assessment(encode_assessment(told, STUDY, 3), Context(STUDY, 3)) == told
     refusal = RefusalMessage.of(Refused("asks for 8\x1b[31m\nof 5", remedy="ask for less", where="budget"), "a", 2)
     got = decode_refusal(encode_refusal(refusal, STUDY), Context(STUDY))
-    assert got == refusal and str(got.error()) == "a.budget: asks for 8 [31m of 5. ask for less."
+    assert got == refusal and str(got.error()) == "a.budget: asks for 8 [31m of 5. Ask for less."
     assert kind_of(encode_refusal(refusal, STUDY)) == "refusal"
 
 

@@ -47,7 +47,7 @@ def test_no_byte_can_be_changed_unnoticed(path):
         try:
             tensors, about = read(path)
         except Failed as error:
-            assert str(path) in str(error) and "delete it" in str(error) and "\n" not in str(error)
+            assert str(path) in str(error) and "Delete it" in str(error) and "\n" not in str(error)
         else:  # a space of the header: nothing that is read has changed
             assert about == ABOUT and all(torch.equal(tensors[n], t) for n, t in TENSORS.items())
             passed += 1

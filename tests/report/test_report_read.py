@@ -61,7 +61,7 @@ def test_what_is_no_study_is_refused_by_name(tmp_path, content):
 
 def test_a_newer_schema_is_refused(tmp_path):
     (tmp_path / "study.json").write_text(json.dumps({"schema": SCHEMA + 1}))
-    with pytest.raises(Refused, match="update consilium"):
+    with pytest.raises(Refused, match="Update consilium"):
         read_study(tmp_path)
 
 

@@ -227,7 +227,7 @@ def test_cells_that_share_shadows_are_one_at_a_time(study, tmp_path, monkeypatch
 
 
 def test_an_unknown_executor_is_refused_by_name(small, tmp_path):
-    with pytest.raises(Refused, match=r"unknown executor 'kubernetes'.*known are serial, processes"):
+    with pytest.raises(Refused, match=r"unknown executor 'kubernetes'.*Known are serial, processes"):
         Study.of(small).run(tmp_path, quiet=True, executor="kubernetes")
 
 

@@ -160,7 +160,7 @@ def test_a_model_behind_own_code_is_loaded_with_leave(beside, tmp_path):
     shutil.rmtree(beside)
     plain, flipped = (c.folder for c in results.cells)
     consilium.load(plain)
-    with pytest.raises(Refused, match=r"loading this model runs the code of flipped:Flipped\. pass allow_code=True"):
+    with pytest.raises(Refused, match=r"loading this model runs the code of flipped:Flipped\. Pass allow_code=True"):
         consilium.load(flipped)
     test = consilium.test_set(plain)
     models = [consilium.load(cell, allow_code=True) for cell in (plain, flipped)]
@@ -182,7 +182,7 @@ def test_a_missing_parameter_is_the_file_s(beside):
     number = line_of(beside / "nudge.py", "@dataclass")
     assert refusal(beside) == (
         f"attacks[0].path: nudge.py, line {number}: an evasion attack needs the parameters norm and radius. "
-        "give norm a default too: norm: AnyNorm = VALUE in the class."
+        "Give norm a default too: norm: AnyNorm = VALUE in the class."
     )
 
 
@@ -224,7 +224,7 @@ def test_a_wrong_table_is_refused(beside, before, after, line):
 def test_a_built_in_name_is_refused(beside):
     shutil.move(beside / "nudge.py", beside / "pgd.py")
     edit(beside / "study.toml", "nudge:Nudge", "pgd:Nudge")
-    assert "pgd.py makes 'pgd', which Consilium has already. give the file another name" in refusal(beside)
+    assert "pgd.py makes 'pgd', which Consilium has already. Give the file another name" in refusal(beside)
 
 
 def test_what_fails_in_a_run_names_file_and_line(beside, tmp_path):

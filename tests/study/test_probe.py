@@ -257,7 +257,7 @@ def test_a_refused_shape_says_what_the_task_asks_for(task, words):
         try:
             probed(flat(3), SHAPE, CLASSES, trained=True, task=task)
         except Refused as error:
-            raise Refused(error.line()) from None
+            raise Refused(str(error)) from None
     assert "(2, 3) for 2 records" in str(refused.value)
 
 

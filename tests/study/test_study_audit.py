@@ -369,7 +369,7 @@ def test_two_entries_of_one_tensor_must_agree(odd, name):
 
 @pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.int64, torch.bool])
 def test_integers_are_no_weights(odd, kind):
-    with pytest.raises(Refused, match=rf"b.weight is {str(kind)[6:]}, .*float32\. give dequantised weights"):
+    with pytest.raises(Refused, match=rf"b.weight is {str(kind)[6:]}, .*float32\. Give dequantised weights"):
         odd("Normed", lambda tensors: {**tensors, "b.weight": (tensors["b.weight"] * 100).to(kind)})
     with pytest.raises(Refused, match=r"n\.running_var is "):
         odd("Normed", lambda tensors: {**tensors, "n.running_var": tensors["n.running_var"].to(kind)})

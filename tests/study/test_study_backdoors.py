@@ -28,8 +28,8 @@ def of(tables, *corruptions, **changed):
 @pytest.mark.parametrize(
     ("corruption", "why", "where"),
     [
-        ({"rounds": [4]}, "the study has no round 4. use 1 to 3", "corruptions[0].rounds"),
-        ({"rounds": [0, 1]}, "the study has no round 0. use 1 to 3", "corruptions[0].rounds"),
+        ({"rounds": [4]}, "the study has no round 4. Use 1 to 3", "corruptions[0].rounds"),
+        ({"rounds": [0, 1]}, "the study has no round 0. Use 1 to 3", "corruptions[0].rounds"),
         ({"rounds": []}, "no round is named", "corruptions[0].rounds"),
         ({"rounds": {"first": 3, "last": 2}}, "first = 3 is after last = 2", "corruptions[0].rounds"),
         ({"rounds": {"until": 2}}, "rounds has no knob 'until'", "corruptions[0].rounds.until"),
@@ -39,7 +39,7 @@ def of(tables, *corruptions, **changed):
         ({"site-share": 0.5, "sites": 1}, "two numbers of corrupted sites", "corruptions[0].site-share"),
         ({"sites": 3}, "3 corrupted of 3 sites leave no honest one", "corruptions[0].sites"),
         ({"sites": 4}, "4 corrupted of 3 sites leave no honest one", "corruptions[0].sites"),
-        ({"target": 2}, "target = 2 is no class. use 0 to 1", "corruptions[0].target"),
+        ({"target": 2}, "target = 2 is no class. Use 0 to 1", "corruptions[0].target"),
         ({"columns": [30], "values": [1.0]}, "column 30 of inputs with 30 columns", "corruptions[0].columns"),
         ({"columns": [], "values": [], "size": 2}, "needs pictures", "corruptions[0].size"),
         ({"kind": "a-little-is-enough"}, "1 corrupted of 3 sites give z = 0 by the formula", "corruptions[0].z"),
@@ -154,5 +154,5 @@ def test_a_corruption_that_never_counted_is_said_so():
 def test_a_threshold_can_stand_on_it(tables):
     accept = [{"measure": "backdoor_success", "attack": "bad-nets.success", "corruption": "bad-nets", "at-most": 0.05}]
     of(tables, BACKDOOR, accept=accept).plan()
-    with pytest.raises(Refused, match=r"say attack = \"bad-nets.success\""):
+    with pytest.raises(Refused, match=r"Say attack = \"bad-nets.success\""):
         of(tables, BACKDOOR, accept=[{"measure": "backdoor_success", "at-most": 0.05}]).plan()

@@ -105,7 +105,7 @@ def test_a_wrong_kernel_that_the_plan_did_not_see_is_refused_before_it_is_stored
     results = Study.of(study).run(tmp_path / "out", quiet=True)
     (line,) = results.outcome.failed.values()
     assert (
-        "static-int8: in batches of 65 record " in line and "public slice" in line and "leave out static-int8" in line
+        "static-int8: in batches of 65 record " in line and "public slice" in line and "Leave out static-int8" in line
     )
     stored = [path.parent.name for path in (results.folder / "models").glob("*/model.safetensors")]
     assert stored == [c.model for c in results.plan.cells if c.arm.name == "none"]

@@ -115,7 +115,7 @@ def law(plan_of, *defences, **changes):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_law_1_what_clips_stands_before_what_compresses(plan_of, kind):
-    assert f"put norm-bound before {kind}" in law(plan_of, kind, BOUND)
+    assert f"Put norm-bound before {kind}" in law(plan_of, kind, BOUND)
     plan = plan_of(BOUND, kind)
     assert plan.arms[1].name == f"norm-bound+{kind}"
     assert rounds(plan, 1).state.refused == {}

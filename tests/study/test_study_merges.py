@@ -66,7 +66,7 @@ def test_a_share_below_an_equal_one_is_refused_before_training():
     with pytest.raises(Refused, match=r"federation\.max-share: among 3 sites one has a share of at least 0\.333"):
         study(**{"max-share": 0.3}).plan()
     assert study(**{"max-share": 0.334}).plan(), "what the refusal proposes; 0.333 is refused"
-    with pytest.raises(Refused, match=r"use a max-share of at least 0\.334"):
+    with pytest.raises(Refused, match=r"Use a max-share of at least 0\.334"):
         study(**{"max-share": 0.333}).plan()
 
 
@@ -85,7 +85,7 @@ def test_a_claim_per_site_knows_no_cap():
         "federation": {"kind": "fed-avg", "rounds": 1, "weights": "uniform", "max-share": 0.5},
         "vary": {"privacy": [{"kind": "dp-fed-avg", "noise-multiplier": 20.0, "adjacency": "replace-one"}]},
     }  # fmt: skip
-    with pytest.raises(Refused, match="use max-share = 1"):
+    with pytest.raises(Refused, match="Use max-share = 1"):
         make_plan(parse(table))
 
 

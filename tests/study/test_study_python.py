@@ -106,7 +106,7 @@ def test_a_none_that_is_no_default_is_kept():
         ({"seeds": 3}, "seeds: 3 is not a list"),
         ({"seeds": [np.int32(0)]}, r"seeds\[0\]: a int32 is no value of a study"),
         ({"options": {"device": "gpu"}}, "device: 'gpu' is out of range"),
-        ({"options": {"treads": 1}}, "treads: a study has no 'treads'. did you mean 'threads'"),
+        ({"options": {"treads": 1}}, "treads: a study has no 'treads'. Did you mean 'threads'"),
         ({"attacks": [DPSGD(epsilon=1.0)]}, r"attacks\[0\].kind: unknown .* kind 'dp-sgd'"),
         ({"vary": {"x": [PGD()]}}, r"vary.x\[0\].kind: unknown .* kind 'pgd'"),
         ({"data": 3}, "data: expected a table, got 3"),

@@ -239,7 +239,7 @@ def test_a_checkpoint_that_was_damaged_says_what_to_delete(study, finished, tmp_
     outcome, cells = run(study, out)
     assert set(outcome.failed) == {"none (seed 0)", "static-int8 (seed 0)"}
     assert f"checkpoint {path} is not readable" in cells["none"]["error"]
-    assert "delete it to train again" in cells["none"]["error"]
+    assert "Delete it to train again" in cells["none"]["error"]
     path.unlink()
     outcome, _ = run(study, out)
     assert outcome.trained == 1 and not outcome.failed
@@ -357,7 +357,7 @@ def test_a_log_of_rounds_that_is_gone_says_what_to_do(study, finished, tmp_path,
     assert set(outcome.failed) == {"none (seed 0)", "static-int8 (seed 0)"}
     said = "is not there" if damage == "gone" else "is not readable"
     assert f"{path}, the record of who took part in the training, {said}" in cells["none"]["error"]
-    assert "delete checkpoint.safetensors beside it to train again" in cells["none"]["error"]
+    assert "Delete checkpoint.safetensors beside it to train again" in cells["none"]["error"]
     path.with_name("checkpoint.safetensors").unlink()
     outcome, cells = run(study, out)
     assert outcome.trained == 1 and not outcome.failed and path.read_bytes().count(b"\n") == whole.count(b"\n")

@@ -90,10 +90,10 @@ def test_a_byte_of_a_model_is_noticed_by_load_and_by_a_run_without_work(folder, 
     flip(path)
     with pytest.raises(Refused, match="is not the model that was stored and judged") as caught:
         consilium.load(home(folder, "none"))
-    assert str(path) in str(caught.value) and "delete it and run the study again" in str(caught.value)
+    assert str(path) in str(caught.value) and "Delete it and run the study again" in str(caught.value)
     outcome, found = run(study, folder)
     assert list(outcome.failed) == ["none (seed 0)"] and found["dp-sgd"]["status"] == "ok"
-    assert f"{path} is not the model that was stored. delete it to store that model again" in found["none"]["error"]
+    assert f"{path} is not the model that was stored. Delete it to store that model again" in found["none"]["error"]
     path.unlink()
     outcome, found = run(study, folder)
     assert not outcome.failed and path.read_bytes() == whole and outcome.attacks_run == 0
@@ -138,7 +138,7 @@ def test_a_byte_of_a_checkpoint_is_noticed_and_no_model_is_made_of_it(folder, st
     outcome, found = run(study, folder)
     assert list(outcome.failed) == ["none (seed 0)"]
     assert f"{path} was changed after it was written" in found["none"]["error"]
-    assert "delete it to train again" in found["none"]["error"]
+    assert "Delete it to train again" in found["none"]["error"]
     assert not (model(folder, "none") / "model.safetensors").exists()
     with pytest.raises(Failed, match="its seal does not hold"):
         load_checkpoint(path)

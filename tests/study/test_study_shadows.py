@@ -315,13 +315,13 @@ def test_a_shadow_that_was_changed_or_stands_in_anothers_place_is_refused(study,
         (second.read_bytes(), f"is of shadow '{second.stem}', not of '{first.stem}'"),
     ):
         first.write_bytes(content)
-        with pytest.raises(Failed, match=f"{why}.*delete it to train it again"):
+        with pytest.raises(Failed, match=f"{why}.*Delete it to train it again"):
             made.shadows.shadow(first.stem)
     first.write_bytes(whole)
     released = next(made.folder.glob(f"models/*/shadows/{first.stem}.safetensors"))
     kept = released.read_bytes()
     released.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
-    with pytest.raises(Failed, match=r"was changed after it was written.*delete it to store it again"):
+    with pytest.raises(Failed, match=r"was changed after it was written.*Delete it to store it again"):
         made.shadows.shadow(first.stem)
     released.unlink()
     made.shadows.shadow(first.stem)

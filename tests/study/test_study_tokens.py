@@ -170,7 +170,7 @@ def test_arrays_of_ids(tmp_path, kind):
 @pytest.mark.parametrize(
     ("arrays", "tokens", "reason"),
     [
-        ({"x": IDS, "y": Y}, 0, "inputs are of type int64. store .* set tokens to the size of the vocabulary"),
+        ({"x": IDS, "y": Y}, 0, "inputs are of type int64. Store .* set tokens to the size of the vocabulary"),
         ({"x": IDS, "y": Y}, 8, r"record \d+ and \d+ more have ids outside 0..7 \(they run from 1 to 8\)"),
         ({"x": IDS - 3, "y": Y}, 9, "outside 0..8"),
         ({"x": np.full((60, 5), 2**63, dtype=np.uint64), "y": Y}, 9, "ids run up to 9223372036854775808"),

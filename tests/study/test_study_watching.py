@@ -162,7 +162,7 @@ def test_a_replay_that_ends_elsewhere_is_a_failed_finding(study, live, tmp_path)
         assert e["status"] == "failed"
         assert e["findings"]["loss-threshold"]["status"] == "ok"
         error = e["findings"]["update-alignment"]["error"]
-        assert "the replay of the training ended in another model" in error and "train in a new folder" in error
+        assert "the replay of the training ended in another model" in error and "Train in a new folder" in error
         assert e["findings"]["update-alignment"]["measures"] == []
     assert not list(later.folder.glob("trainings/*/watched/*.safetensors"))
 

@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from io import BytesIO
+from textwrap import fill
 from typing import Any
 
 from consilium.core.catalogue import nearest
@@ -23,11 +26,17 @@ from consilium.report.load.records import StudyRecord
 
 __all__ = ["plotted"]
 
-_MOST_ROWS, _MOST_MODELS = 60, 12
+_MOST_ROWS, _MOST_MODELS, _TITLE = 60, 12, 44
 _INCH = 0.35
 """The height of a row of the matrix."""
+_WIDE, _HIGH = 380.0, 245.0
+"""Points of print of the axes of a trade-off, nearly."""
+_ASIDE, _FAR = ((8, 7), (-8, 7), (8, -8), (-8, -8), (18, 7), (-18, 7)), 12.0
+"""Where a letter may stand, the first of equals; and how much room is enough."""
 _LETTER, _MOST_LINES = 0.075, 30
 """Inches of a letter of the legend, and its lines in one column."""
+_DARK = 0.25
+"""The shade below which white letters are read better than black ones."""
 _BRIGHT = "bright: better than more of the rows, beyond both intervals; no colour: no such difference"
 
 
@@ -45,13 +54,24 @@ def plotted(study: StudyRecord, what: str) -> Any:
 
 
 def _canvas(width: float, height: float, down: int = 1, across: int = 1) -> tuple[Any, Any]:
-    """A figure that no window and no global list holds, and its axes ``(down, across)``."""
+    """A figure that no window and no global list holds, and its axes ``(down, across)``.
+
+    Without pyplot IPython knows no picture of a figure, and would print its class alone.
+    """
     try:
         from matplotlib.figure import Figure as Canvas
     except ImportError as error:
         raise MissingExtra("Results.plot needs matplotlib", remedy="pip install consilium[notebook]") from error
     figure = Canvas(figsize=(width, height), layout="constrained")
+    vars(figure)["_repr_png_"] = partial(_png, figure)
     return figure, figure.subplots(down, across, squeeze=False)
+
+
+def _png(figure: Any) -> bytes:
+    """What a notebook shows."""
+    file = BytesIO()
+    figure.savefig(file, format="png", dpi=100)
+    return file.getvalue()
 
 
 def _matrix(study: StudyRecord) -> Any:
@@ -65,7 +85,7 @@ def _matrix(study: StudyRecord) -> Any:
         for across, column in enumerate(shown):
             entry = row.figures[column.key]
             text = ("≤ " if entry.at_most else "") + number(entry.value, column.style)
-            dark = shades[down][across] < 0.5  # never where it is NaN
+            dark = shades[down][across] < _DARK  # never where it is NaN
             axis.text(across, down, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
     axis.set_xticks(range(len(shown)), [c.label for c in shown], rotation=40, ha="right", fontsize=8)
     axis.set_yticks(range(len(every)), [_label(row) for row in every], fontsize=8)
@@ -118,8 +138,10 @@ def _trade_off(study: StudyRecord) -> Any:
     wide = legend_columns * (0.4 + _LETTER * max(map(len, names), default=0))
     figure, axes = _canvas(5.5 + wide, 4.5)
     axis = axes[0, 0]
+    arms = list(dict.fromkeys(row.code for row in points))
     for row in points:
-        _point(axis, row, right, up)
+        _point(axis, row, right, up, f"C{arms.index(row.code) % 10}")
+    _name_points(axis, [(_drawn(row.figures[right.key]), _drawn(row.figures[up.key]), row.code) for row in points])
     axis.set(xlabel=_across(right), ylabel=up.label)
     infected = any(row.infected_by != "none" for row in points)
     axis.set_title(f"{study.name}{': hollow is infected' * infected}", fontsize=10)
@@ -137,11 +159,37 @@ def _across(column: TableColumn) -> str:
     return f"accuracy under {column.label}, at most" if column.robustness else f"membership {column.label}"
 
 
-def _point(axis: Any, row: Row, right: TableColumn, up: TableColumn) -> None:
+def _point(axis: Any, row: Row, right: TableColumn, up: TableColumn, colour: str) -> None:
+    """A mark in the colour of its arm, hollow where it is infected."""
     x, y = row.figures[right.key], row.figures[up.key]
-    fill = {} if row.infected_by == "none" else {"markerfacecolor": "none"}
-    axis.errorbar([x.value], [y.value], xerr=_reach(x), yerr=_reach(y), fmt="o", capsize=2, **fill)
-    axis.annotate(row.code, (x.value, y.value), xytext=(5, 4), textcoords="offset points", fontsize=8)
+    look = {"color": colour} | ({} if row.infected_by == "none" else {"markerfacecolor": "none"})
+    axis.errorbar([x.value], [y.value], xerr=_reach(x), yerr=_reach(y), fmt="o", capsize=2, **look)
+
+
+def _drawn(figure: Figure) -> float:
+    return figure.value or 0.0
+
+
+def _name_points(axis: Any, points: Sequence[tuple[float, float, str]]) -> None:
+    """Write each point's letter beside it, on the side where the nearest mark or letter is farthest."""
+    across_limits, up_limits = axis.get_xlim(), axis.get_ylim()
+    places = [(_WIDE * _share(x, across_limits), _HIGH * _share(y, up_limits)) for x, y, _ in points]
+    occupied = list(places)
+    for (x, y, code), (across, up) in zip(points, places, strict=True):
+        others = [place for place in occupied if place != (across, up)]
+        aside = max(_ASIDE, key=lambda offset: _room(across + offset[0], up + offset[1], others))
+        occupied.append((across + aside[0], up + aside[1]))
+        axis.annotate(code, (x, y), xytext=aside, textcoords="offset points", fontsize=8, ha="center", va="center")
+
+
+def _share(value: float, limits: tuple[float, float]) -> float:
+    """Where ``value`` lies, from 0 at one of the ``limits`` of an axis to 1 at the other."""
+    return (value - limits[0]) / (limits[1] - limits[0])
+
+
+def _room(across: float, up: float, others: Sequence[tuple[float, float]]) -> float:
+    """The distance to the nearest of ``others`` in points of print, as far as it matters."""
+    return min((min(_FAR, math.hypot(across - x, up - y)) for x, y in others), default=_FAR)
 
 
 def _reach(figure: Figure) -> list[list[float]] | None:
@@ -156,16 +204,18 @@ def _roc(study: StudyRecord) -> Any:
     if not models:
         reason = f"{study.name} has no scores of a membership attack"
         raise Refused(reason, remedy='add one to the study, such as { kind = "loss-threshold" }', where="plot")
+    cut = f": the first {_MOST_MODELS} of {len(models)} models" if len(models) > _MOST_MODELS else ""
     models = models[:_MOST_MODELS]
     across = min(3, len(models))
     down = -(-len(models) // across)
     figure, axes = _canvas(3.4 * across, 3.2 * down, down, across)
     for axis, (cell, curves) in zip(axes.flat, models, strict=False):
         _curves(axis, curves)
-        infected = "" if cell.infected_by == "none" else f", infected by {cell.infected_by}"
-        axis.set_title(f"{cell.arm}, seed {cell.seed}{infected}", fontsize=8)
+        infected = "" if cell.infected_by == "none" else f"\ninfected by {cell.infected_by}"
+        axis.set_title(f"{fill(f'{cell.arm}, seed {cell.seed}', _TITLE)}{infected}", fontsize=8)
     for axis in list(axes.flat)[len(models) :]:
         axis.set_axis_off()
+    figure.suptitle(f"{study.name}{cut}", fontsize=10)
     figure.supxlabel("false positive rate", fontsize=9)
     figure.supylabel("true positive rate", fontsize=9)
     return figure

@@ -1,5 +1,5 @@
 """The command line: ``consilium init | plan | run | report | list | show``, ``prepare | work`` for many workers, and
-``serve | join | keys`` for real sites.
+``sign-off | serve | join | keys`` for real sites.
 
 It has no options that a study does not have, except those for where the work is done and how long to wait for it.
 ``--version``, ``-h`` and ``--install-completion`` are there too.
@@ -30,7 +30,7 @@ from .quick_import import uncollected
 from .show import is_folder, show_entries, show_folder
 
 __all__ = ["join", "keys_server", "keys_site", "list_entries", "main", "options", "plan", "prepare", "report", "run",
-           "serve", "show", "start_study", "work"]  # fmt: skip
+           "serve", "show", "sign_off", "start_study", "work"]  # fmt: skip
 
 _app = typer.Typer(
     name="consilium",
@@ -282,6 +282,28 @@ def join(
         from ..deploy.site.site import SiteConnection, take_part
 
         take_part(SiteConnection(address, key, ca, insecure_loopback), site, data, limits, state, secret_from)
+
+
+@_app.command("sign-off")
+def sign_off(
+    study: Annotated[
+        Path, typer.Argument(metavar="STUDY", help="A study file; its sites are real ones.", autocompletion=studies)
+    ],
+    site: Annotated[str, typer.Option(metavar="ID", help="The site's name in the study.")],
+    records: Annotated[int, typer.Option(metavar="N", min=1, help="Training records of the site.")],
+    patients: Annotated[int, typer.Option(metavar="N", min=0, help="Of so many patients; 0: each of its own.")] = 0,
+    limits: Annotated[Path | None, typer.Option(metavar="FILE", help="The site's own limits and budget.")] = None,
+    keys: Annotated[Path | None, typer.Option(metavar="DIR", help="What `keys server` made, with sites/*.pub.")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Write what a site's officer signs before the site joins: a page of Markdown, on the standard output."""
+    with guarded(as_json):
+        from ..deploy.agreement.sheet import sheet
+        from ..deploy.agreement.terms import Counts, read_terms
+
+        terms, lines = read_terms(study, site, Counts(records, patients), limits, keys)
+        page = sheet(terms, lines)
+        print(json.dumps({"site": site, "digest": terms.digest, "sheet": page}) if as_json else page, end="")
 
 
 @_keys.command("server")

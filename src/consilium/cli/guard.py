@@ -75,6 +75,6 @@ def _unforeseen(error: Exception | SystemExit) -> ConsiliumError:
 def _fail(error: ConsiliumError, as_json: bool) -> None:
     if as_json:
         detail = {"where": error.where, "reason": error.reason, "remedy": error.remedy}
-        print(json.dumps({"error": error.line(), "exit_code": error.exit_code, **detail}))
-    print_stderr(f"consilium: {error.line()}")
+        print(json.dumps({"error": str(error), "exit_code": error.exit_code, **detail}))
+    print_stderr(f"consilium: {error}")
     raise typer.Exit(error.exit_code)

@@ -21,7 +21,7 @@ _ELLIPSIS = "..."
 
 
 class ConsiliumError(Exception):
-    """One line: ``where: reason. remedy.``"""
+    """One line, as sentences: ``where: reason. Remedy.``  The remedy itself is kept as it was written."""
 
     exit_code = 3
 
@@ -30,15 +30,8 @@ class ConsiliumError(Exception):
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        return self._line(self.remedy)
-
-    def line(self) -> str:
-        """The same for people, as sentences: the remedy begins with a capital letter."""
-        return self._line(capitalised(self.remedy))
-
-    def _line(self, remedy: str) -> str:
         head = _sentence(f"{self.where}: {self.reason}" if self.where else self.reason)
-        return f"{head} {_sentence(remedy)}" if remedy else head
+        return f"{head} {_sentence(capitalised(self.remedy))}" if self.remedy else head
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self._arguments())

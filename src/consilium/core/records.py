@@ -63,6 +63,9 @@ class Records:
     def __len__(self) -> int:
         return len(self.x)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} of shape {tuple(self.x.shape[1:])})"
+
     def unit_count(self) -> int:
         """How many units the records are of."""
         return len(torch.unique(self.units))

@@ -80,6 +80,10 @@ class Ticker:
     def __exit__(self, *_: object) -> None:
         if self.live is not None:
             self.live.stop()
+        if self._line is not None and self._last > -math.inf:
+            self._line(
+                f"[{self.pace.done}/{self.pace.total}] {'done' if self.pace.done == self.pace.total else 'stopped'}"
+            )
         sys.stderr.flush()
 
     def say(self, line: str) -> None:

@@ -38,7 +38,7 @@ def times(low, high, event=COIN):
     ("y", "said"),
     [
         (times(0.5, 8.0, torch.zeros(N)), "none of the 40 records has an event: there is nothing to foretell"),
-        (times(2.5, 3.5), "all 40 times lie in one interval, 2 to 4, and are one to the task. declare cuts among"),
+        (times(2.5, 3.5), "all 40 times lie in one interval, 2 to 4, and are one to the task. Declare cuts among"),
         (times(0.1, 0.9), "all 40 times lie in one interval, 0 to 1"),
         (times(300, 3000), "all 40 times lie beyond the last cut, 8, and are one to the task"),
     ],
@@ -109,7 +109,7 @@ def test_masks_of_0_and_255_are_refused_by_their_labels(values, shown):
         MASKS.check_labels(y, MASKS.names(y), (1, 6, 5), "mine.npz")
     said = str(caught.value)
     assert f"mine.npz: the pixels of masks hold {shown}: as labels these would be 0 to {values[-1]}" in said
-    assert f"number the labels 0, 1, ... (numpy.searchsorted([{shown}], y)), or name all of them by classes" in said
+    assert f"Number the labels 0, 1, ... (numpy.searchsorted([{shown}], y)), or name all of them by classes" in said
     MASKS.check_labels(torch.searchsorted(torch.tensor(values), y), ("a", "b", "c"), (1, 6, 5), "mine.npz")
 
 

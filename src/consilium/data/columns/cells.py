@@ -138,7 +138,7 @@ def plain_words(texts: Sequence[str]) -> list[str]:
     return [text.partition(".")[0] for text in texts] if whole else list(texts)
 
 
-def _refusal(text: str, row: int, name: str, why: str, remedy: str, where: str = "data") -> Refused:
+def _refusal(text: str, row: int, name: str, why: str, remedy: str, where: str = "") -> Refused:
     shown = text if len(text) <= 40 else text[:40] + "..."
     return Refused(
         f"column {name!r} does not hold numbers: row {row} has {shown!r}, and {why}", remedy=remedy, where=where

@@ -32,14 +32,19 @@ def check_patients(dataset: Dataset) -> None:
         )
 
 
-def check_sides(dataset: Dataset, task: Task, role: Tensor, tangled: Mapping[str, int], *, test: float) -> None:
+def check_sides(
+    dataset: Dataset, task: Task, role: Tensor, tangled: Mapping[str, int], *, test: float, testless: bool = False
+) -> None:
     """Refuse a test set or training pool without records, of two classes where there are classes.
 
     ``role (n,)`` is that of each record of ``dataset``; ``tangled`` are the records removed because their patient
-    is in a higher split; ``test`` is the share held out where the source gives no test split.
+    is in a higher split; ``test`` is the share held out where the source gives no test split; ``testless``: the test
+    set is elsewhere, so none is lawful here.
     """
     for name, side in (("test set", TEST), ("training pool", TRAIN)):
         if not bool((role == side).any()):
+            if testless and side == TEST and not tangled:
+                continue
             raise _empty(dataset, name, tangled)
         if not task.exclusive:
             continue

@@ -51,12 +51,14 @@ def gather(
     non_members: float,
     stream: Stream,
     shared_patients: bool = False,
+    testless: bool = False,
 ) -> Consortium:
     """Load ``source`` and divide it over ``sites`` sites.
 
     ``test`` is the share held out where the source gives no test split, ``public`` that of the training pool taken out
     for everyone; ``non_members`` and ``validation`` (where the source gives none) are shares of each site's own
-    training pool; ``shared_patients``: one id is one person at all sites.  Refused: what cannot be used, a test set of
+    training pool; ``shared_patients``: one id is one person at all sites; ``testless``: a
+    test share of 0 is lawful, as at a site of a deployment.  Refused: what cannot be used, a test set of
     one class, a site without data, by its name, and ids that each site seems to give by itself.
     """
     _check_shares(sites, public, validation, test, non_members)
@@ -83,7 +85,7 @@ def gather(
         duplicates |= {f"{place} (alike in public words)": count for place, count in alike.items()}
         check_whole(settled, dataset, task, "texts alike in public words", "make the public slice or most-words larger")
     test_records = dataset.records.select(role == TEST)
-    check_sides(dataset, task, role, tangled, test=test)
+    check_sides(dataset, task, role, tangled, test=test, testless=testless)
     if task.exclusive:
         check_trained(dataset)
     at, names = _assign(dataset, strata, role, partition, sites, stream.child("partition"))

@@ -95,7 +95,9 @@ def labels(array: _Array, n: int, where: str) -> Tensor:
     """
     if array.ndim == 2 and array.shape[1] > 1:
         raise Refused(
-            f"there are {array.shape[1]} labels for each record", remedy="give one label a record", where=where
+            f"there are {array.shape[1]} labels for each record",
+            remedy='give one label a record, or name the task: task = "multi-label", ...',
+            where=where,
         )
     if array.shape not in ((n,), (n, 1)):
         if array.shape[:1] == (n,):
@@ -114,7 +116,7 @@ def labels(array: _Array, n: int, where: str) -> Tensor:
     if wrong.size:
         raise Refused(
             f"record {wrong[0]} has the label {flat[wrong[0]]}",
-            remedy="labels are whole numbers: 0, 1, ..., classes - 1",
+            remedy='number the classes 0, 1, ..., or name the task: task = "regression", ...',
             where=where,
         )
     return torch.from_numpy(flat.astype(np.int64))

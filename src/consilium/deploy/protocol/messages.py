@@ -40,6 +40,7 @@ _KINDS = ("request", "broadcast", "model", "update", "assessment", "refusal")
 _REQUEST_BYTES = Bounds(bytes=1 << 20, header=1 << 20, tensors=0)
 _NOTE_BYTES = Bounds(bytes=1 << 16, header=1 << 15, tensors=0)
 _MOST_ROUNDS = 1_000_000
+_OF_ONE_TRAINING = ("arm", "seed", "training", "constants")
 _T = TypeVar("_T")
 
 
@@ -85,6 +86,16 @@ class StudyRequest:
     def digest(self) -> str:
         """SHA-256 of its canonical JSON, as hex: the study's name in every later message."""
         return hashlib.sha256(canonical(self.to_json())).hexdigest()
+
+    def study_digest(self) -> str:
+        """SHA-256 of what all trainings of one study among the same sites have in common, as hex.
+
+        A site can name it in its limits before it joins; frozen parameters are compared apart.
+        """
+        same = {name: value for name, value in self.plan.items() if name not in _OF_ONE_TRAINING}
+        if isinstance(names := same.get("roster"), list):
+            same["roster"] = sorted(str(name) for name in names)
+        return hashlib.sha256(canonical({"study": self.study, **same})).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)

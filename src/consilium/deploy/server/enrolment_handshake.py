@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from consilium.core.errors import Failed, Refused
+from consilium.core.plain import Json
 from consilium.core.records import Consortium
 from consilium.deploy.protocol import messages as wire
 from consilium.deploy.protocol.description import describe
@@ -29,6 +31,7 @@ from consilium.monitor.progress import Planning
 from consilium.study.build.factory import consortium
 from consilium.study.plan.plan import Plan, make_plan
 from consilium.study.spec.arms import arms
+from consilium.study.spec.parse import parse, read
 from consilium.study.spec.spec import Spec, TrainingSpec
 
 from .remote_sites import elsewhere
@@ -36,11 +39,18 @@ from .remote_sites import elsewhere
 if TYPE_CHECKING:
     from flwr.app import Message
 
-__all__ = ["check_deployable", "declaration_check", "enrol", "greet", "named", "plan_for"]
+__all__ = ["check_deployable", "declaration_check", "enrol", "greet", "named", "plan_for", "read_deployed"]
 
 _NOTHING: Mapping[str, bytes] = MappingProxyType({})
+_LEFT_OUT: Mapping[str, Json] = {"seeds": [0], "vary": {}, "attacks": [], "corruptions": []}
+"""What a study file may leave out, as evidence has it."""
 _AGAIN = 2.0
 """Seconds until a rejected site is queried again."""
+
+
+def read_deployed(path: Path) -> Spec:
+    """The study in a file, with what it may leave out."""
+    return parse({**_LEFT_OUT, **read(path)}, (path.parent,))
 
 
 def check_deployable(spec: Spec) -> TrainingSpec:

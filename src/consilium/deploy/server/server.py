@@ -10,14 +10,13 @@ is on its way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from consilium.core.charge import Charge, Composed
 from consilium.core.errors import Refused
-from consilium.core.plain import Json
 from consilium.core.records import Consortium
 from consilium.deploy.protocol.description import describe
 from consilium.deploy.protocol.enrolment import Enrolment
@@ -37,17 +36,13 @@ from consilium.study.plan.plan import Plan
 from consilium.study.plan.stage_keys import constants_mark
 from consilium.study.progress.outcome import Outcome
 from consilium.study.run.run import run_plan
-from consilium.study.spec.parse import parse, read
 from consilium.study.spec.spec import Spec
 from consilium.study.stages.context import Carrier, Waits
 from consilium.study.store.store import Store
 
-from .enrolment_handshake import check_deployable, declaration_check, enrol, greet, named, plan_for
+from .enrolment_handshake import check_deployable, declaration_check, enrol, greet, named, plan_for, read_deployed
 
 __all__ = ["serve", "serve_study"]
-
-_LEFT_OUT: Mapping[str, Json] = {"seeds": [0], "vary": {}, "attacks": [], "corruptions": []}
-"""What a study file may leave out, as evidence has it."""
 
 
 def serve_study(
@@ -55,7 +50,7 @@ def serve_study(
 ) -> tuple[Path, Outcome]:
     """Train the study in a file; returns its folder."""
     options.check()
-    store, outcome = serve(parse({**_LEFT_OUT, **read(study)}, (study.parent,)), out, options, command, say)
+    store, outcome = serve(read_deployed(study), out, options, command, say)
     return store.folder, outcome
 
 

@@ -36,7 +36,7 @@ from .journal import Journal, durable, sync_folder
 from .record_tokens import Fingerprint, fingerprint, split_tokens
 from .secret import Custody, PlainFile
 
-__all__ = ["Budget", "Ledger", "open_ledger"]
+__all__ = ["Budget", "Ledger", "cost_alone", "open_ledger"]
 
 _VERSION = 1
 
@@ -316,6 +316,11 @@ def _entry(line: dict[str, Json], number: int) -> _Entry:
 def _joined(case: Sequence[_Entry], more: Sequence[Charge] | None) -> tuple[Charge, ...] | None:
     parts = [*(entry.charges for entry in case), more]
     return None if any(part is None for part in parts) else tuple(c for part in parts if part for c in part)
+
+
+def cost_alone(charges: Sequence[Charge] | None, budget: Budget) -> float:
+    """What ``charges`` cost to one unit of ``budget`` that has spent nothing yet; infinite where nothing bounds it."""
+    return _epsilon(None if charges is None else tuple(charges), budget.delta, budget.unit, budget.adjacency)
 
 
 def _epsilon(

@@ -78,8 +78,8 @@ class SiteLimits:
 
     ``minimum_sites``: fewer may not take part in a study.  ``minimum_count`` and ``assess``: no aggregate over fewer
     held-out records leaves, or none at all; ``max_assessments`` models are judged, over all studies.  ``studies``
-    (names, or digests that fix every word of a request) and ``algorithms``: only these; None: any.  ``required``: of
-    each group, one requirement must be met.
+    (names, digests of a study as on its sign-off sheet, or of one request) and ``algorithms``: only these; None: any.
+    ``required``: of each group, one requirement must be met.
     """
 
     max_rounds: int = 1000
@@ -131,7 +131,7 @@ def check_request(request: StudyRequest, limits: SiteLimits) -> None:
     """Refuse what can be judged by the request alone, before any record is read."""
     if request.code and not limits.allow_code:
         _refuse("allow-code", "the study's model is a user's own code, and this site runs installed code only")
-    if limits.studies is not None and not {request.study, request.digest()} & set(limits.studies):
+    if limits.studies is not None and not _names(request) & set(limits.studies):
         _refuse("studies", f"{quoted(request.study)} ({request.digest()[:12]}...) is not among the allowed studies")
     kind = request.algorithm["kind"]
     if limits.algorithms is not None and kind not in limits.algorithms:
@@ -146,6 +146,11 @@ def check_request(request: StudyRequest, limits: SiteLimits) -> None:
         _refuse("minimum-sites", f"the study has {request.sites} sites; at least {limits.minimum_sites} are required")
     for group in limits.required:
         _check_required(group, request, None)
+
+
+def _names(request: StudyRequest) -> set[str]:
+    """The words by which limits can name a study."""
+    return {request.study, request.digest(), request.study_digest()}
 
 
 def check_policy(request: StudyRequest, limits: SiteLimits, ledger: Ledger, data: Planned) -> None:

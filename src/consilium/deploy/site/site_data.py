@@ -50,6 +50,7 @@ def holding_of(data: str) -> Holding:
             non_members=shares["non-members"],
             stream=Stream(study.seed).child("data", site),
             shared_patients=shared,
+            testless=True,
         )
         return replace(consortium, sites=(replace(consortium.sites[0], id=site),))
 

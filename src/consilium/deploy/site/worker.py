@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Holding", "Worker"]
 
+_WEIGHTS = "model.weights"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _log = logging.getLogger("consilium.site")
 
@@ -199,7 +200,7 @@ class Worker:
         study = understand(request)
         data = self._gathered(study)
         known = self.guard.recognise(request, data.sites[0].records.train)
-        net = network(study.arm.study(study.spec), data, study.seed)
+        net = _network(study, data)
         _check_constants(net, study)
         person = participants(study.spec, study.arm, study.seed, None, data, net, known.key)[self.site]
         labels = [charge for d in study.arm.data if (charge := d.charge(len(data.classes))) is not None]
@@ -214,6 +215,21 @@ class Worker:
         return wire.encode_refusal(wire.RefusalMessage.of(error, self.site), digest)
 
 
+def _network(study: DescribedStudy, data: Consortium) -> Network:
+    """The model.  The study names the file of its weights: only the fact that it cannot be used is sent.
+
+    Raises Refused: the model cannot be built here.
+    """
+    try:
+        return network(study.arm.study(study.spec), data, study.seed)
+    except Refused as error:
+        if not error.where.startswith(_WEIGHTS):
+            raise
+        _log.warning("the weights cannot be used: %s", error)
+        reason = "the weights that the study names cannot be used at this site"
+        raise Refused(reason, remedy="see the site's log", where=_WEIGHTS) from None
+
+
 def _check_constants(net: Network, study: DescribedStudy) -> None:
     """What is frozen is never sent, so both ends must start from the same weights.
 
@@ -224,7 +240,7 @@ def _check_constants(net: Network, study: DescribedStudy) -> None:
             f"the frozen parameters here ({constants_mark(net) or 'none'}) are not those of the server "
             f"({study.constants or 'none'})",
             remedy="put the same weights into the place that the study names, at every site",
-            where="model.weights",
+            where=_WEIGHTS,
         )
 
 

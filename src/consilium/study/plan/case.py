@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from consilium.core.errors import Refused, Unlawful
+from consilium.core.errors import Refused, Unlawful, capitalised
 from consilium.core.network import Network
 from consilium.core.records import Consortium
 from consilium.study.build.factory import gradient_rule
@@ -23,7 +23,7 @@ class Refusal:
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.reason} (LAWS {self.law}). {self.remedy}."
+        return f"{self.reason} (LAWS {self.law}). {capitalised(self.remedy)}."
 
     @classmethod
     def of(cls, error: Refused, law: int, remedy: str) -> Refusal:
