@@ -30,6 +30,7 @@ from consilium.study.spec.placeholders import open_declarations
 from consilium.study.store.error_summary import error_summary
 
 from .case import Case, Refusal, TrainingCase
+from .checks.detectors import check_detectors
 from .checks.merges import check_merges
 from .checks.training_defences import check_training
 from .privacy_claims import planned_claims
@@ -38,6 +39,7 @@ __all__ = [
     "LAWS",
     "MODEL_LAWS",
     "broken_law",
+    "detects_records",
     "drawn_once",
     "fits_data",
     "fitted_on_public",
@@ -259,6 +261,15 @@ def model_order(case: Case) -> Refusal | None:
     return Refusal(1, f"{early} must be the last thing done to a model", "put it last in the study's axes")
 
 
+def detects_records(case: Case) -> Refusal | None:
+    """A detector looks at the record itself: nothing changes it on its way there."""
+    try:
+        check_detectors(case.arm)
+    except Refused as error:
+        return Refusal.of(error, 1, "leave one of them out")
+    return None
+
+
 def real_kernels(case: Case) -> Refusal | None:
     """What is to be done to the model is tried on the untrained one: hours later would be too late."""
     if case.network is None or not case.arm.model:
@@ -347,10 +358,14 @@ LAWS: tuple[Callable[[TrainingCase], Refusal | None], ...] = (
     public_constants,
     fitted_on_public,
     model_order,
+    detects_records,
     real_kernels,
     lawful_claims,
 )
 """Of an arm that trains its model, in the order in which they are checked."""
 
-MODEL_LAWS: tuple[Callable[[Case], Refusal | None], ...] = (fits_data, fitted_on_public, model_order, real_kernels)
+MODEL_LAWS: tuple[Callable[[Case], Refusal | None], ...] = (
+    *(fits_data, fitted_on_public, model_order),
+    *(detects_records, real_kernels),
+)
 """Those of them that an arm of a trained model could break: the others are of data, trainings, updates and merges."""
