@@ -26,7 +26,7 @@ from consilium.core.task import Task
 from consilium.defend.model._artefact import collect, fill_artefact, joined, split
 from consilium.defend.model._sparse import pack_sparse, unpack_sparse, worth_sparse
 
-__all__ = ["FittedDetector", "quantile"]
+__all__ = ["FittedDetector", "halves", "quantile"]
 
 _PREFIX = "detector."
 _BATCH = 256
