@@ -49,6 +49,10 @@ class Detecting(nn.Module, ABC):
     def suspicion(self, x: Tensor) -> Tensor:
         """How unlike a public record each input is ``(n,)``, with a gradient in x; it depends on no other input."""
 
+    def answered(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and suspicion; what both need is computed once."""
+        return self(x), self.suspicion(x)
+
     def rejects(self, x: Tensor) -> Tensor:
         """Which inputs are above the threshold, bool ``(n,)``."""
         with torch.no_grad():

@@ -46,8 +46,8 @@ def detection_rates(clean: Tensor, adversarial: Tensor, suffix: str, stream: Str
         return area, Measure.undefined(names[1], f"not resolvable (n = {len(clean)})", len(adversarial))
     threshold = clean.sort(descending=True).values[len(clean) // _INVERSE]
     k = int((adversarial > threshold).sum())  # strictly above: at most 5 % of the clean ones are, ties or not
-    rate = k / len(adversarial)
-    return area, Measure(names[1], rate, *clopper_pearson(k, len(adversarial)), 1 / _INVERSE, len(adversarial))
+    interval = clopper_pearson(k, len(adversarial))
+    return area, Measure(names[1], k / len(adversarial), *interval, 1 / _INVERSE, len(adversarial))
 
 
 def share_of(name: str, mask: Tensor, chance: float | None = None) -> Measure:

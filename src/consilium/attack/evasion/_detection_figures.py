@@ -25,8 +25,8 @@ FIGURES = (
 )
 _BEATEN = 0.5
 _RULE = (
-    "A rejected adversarial input is no success, and a rejected clean record is an error: the accuracies with rejection "
-    "count by that rule, the others as if nothing were rejected."
+    "A rejected adversarial input is no success, and a rejected clean record is an error: the accuracies with "
+    "rejection count by that rule, the others as if nothing were rejected."
 )
 
 
@@ -42,18 +42,18 @@ def with_detection(finding: Finding, threshold: Tensor | None) -> Finding:
 
 def _figures(scores: Mapping[str, Tensor], threshold: Tensor) -> tuple[Measure, ...]:
     right, clean = scores["correct_before"], scores["suspicion"]
-    kept = right & (clean <= threshold)
+    accepted = right & (clean <= threshold)
     figures: list[Measure] = []
     robust: list[Tensor] = []
     for name in ("plain", "adaptive"):
         fooled, suspicion = scores[f"fooled_{name}"], scores[f"suspicion_{name}"]
         stream = Stream(0, ("detection", name))
         figures += detection_rates(clean, suspicion[right & fooled], name, stream)
-        robust.append(kept & (~fooled | (suspicion > threshold)))
+        robust.append(accepted & (~fooled | (suspicion > threshold)))
     return (
         *figures,
         share_of("false_positive_rate", clean > threshold),
-        share_of("clean_accuracy_with_rejection", kept),
+        share_of("clean_accuracy_with_rejection", accepted),
         share_of("robust_accuracy_with_rejection_plain", robust[0]),
         share_of("robust_accuracy_with_rejection", robust[0] & robust[1]),
     )

@@ -22,17 +22,27 @@ from consilium.learn.perturbation.ball import Ball, per_row, tiny
 from consilium.learn.perturbation.goals import Goal
 from consilium.learn.perturbation.losses import AttackLoss
 
-__all__ = ["Kept", "Seen", "least_suspected"]
+__all__ = ["Kept", "Sight", "least_suspected"]
 
 
 @dataclass(frozen=True)
-class Seen:
+class Sight:
     """What the attacker follows, and what judges it: stand-in and released model, each with its detector."""
 
     followed: nn.Module
     suspected: Detecting
     module: nn.Module
     detecting: Detecting
+
+    def follow(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and suspicion by the stand-in, with gradients."""
+        return _both(self.followed, self.suspected, x)
+
+    def judge(self, x: Tensor, y: Tensor, goal: Goal) -> tuple[Tensor, Tensor]:
+        """Where the released model is fooled, and the suspicion of its detector."""
+        with torch.no_grad():
+            logits, suspicion = _both(self.module, self.detecting, x)
+            return goal.reached(logits, y), suspicion
 
 
 @dataclass(frozen=True)
@@ -54,34 +64,47 @@ class Kept:
 
 
 def least_suspected(
-    seen: Seen, x: Tensor, y: Tensor, best: Kept, start: Tensor, *, ball: Ball, steps: int, loss: AttackLoss, goal: Goal
+    sight: Sight,
+    x: Tensor,
+    y: Tensor,
+    best: Kept,
+    start: Tensor,
+    *,
+    ball: Ball,
+    steps: int,
+    loss: AttackLoss,
+    goal: Goal,
 ) -> Kept:
     """``best`` and what ``steps`` steps from ``start`` find, in the ``ball`` around ``x``."""
     point = start
     for step in range(steps + 1):
-        with torch.no_grad():
-            fooled = goal.reached(seen.module(point), y)
-            best = best.better(point, fooled, seen.detecting.suspicion(point))
+        fooled, suspicion = sight.judge(point, y, goal)
+        best = best.better(point, fooled, suspicion)
         if step == steps:
             break
-        up, suspicion = _slopes(seen, point, y, loss, goal)
-        direction = torch.where(per_row(fooled, x), -_without(suspicion, up), up)
+        up, suspect = _slopes(sight, point, y, loss, goal)
+        direction = torch.where(per_row(fooled, x), -_without(suspect, up), up)
         size = ball.radius * (1 - step / steps)
         point = ball.project(point + size * ball.steepest(direction, point), x)
     return best
 
 
-def _slopes(seen: Seen, point: Tensor, y: Tensor, loss: AttackLoss, goal: Goal) -> tuple[Tensor, Tensor]:
+def _slopes(sight: Sight, point: Tensor, y: Tensor, loss: AttackLoss, goal: Goal) -> tuple[Tensor, Tensor]:
     """Gradients ``(n, *shape)`` of the loss and of the suspicion."""
     with torch.enable_grad():
         leaf = point.detach().requires_grad_(True)
-        losses = goal.climbed(loss, seen.followed(leaf), y)
-        (up,) = torch.autograd.grad(losses.sum(), leaf)
-        suspicion = seen.suspected.suspicion(leaf)
+        logits, suspicion = sight.follow(leaf)
+        (up,) = torch.autograd.grad(goal.climbed(loss, logits, y).sum(), leaf, retain_graph=True)
         if not suspicion.requires_grad:
             return up.nan_to_num(), torch.zeros_like(up)
-        (slope,) = torch.autograd.grad(suspicion.sum(), leaf, allow_unused=True)
-    return up.nan_to_num(), torch.zeros_like(up) if slope is None else slope.nan_to_num()
+        (slope,) = torch.autograd.grad(suspicion.sum(), leaf)
+    return up.nan_to_num(), slope.nan_to_num()
+
+
+def _both(module: nn.Module, detecting: Detecting, x: Tensor) -> tuple[Tensor, Tensor]:
+    if module is detecting:
+        return detecting.answered(x)
+    return module(x), detecting.suspicion(x)
 
 
 def _without(one: Tensor, other: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ from consilium.learn.perturbation.maximise import maximise
 from consilium.learn.perturbation.task_loss import attack_loss
 
 from ._detection_figures import with_detection
-from ._evading import Kept, Seen, least_suspected
+from ._evading import Kept, Sight, least_suspected
 from ._evasion import Evasion, stand_in
 from .pgd import PGD
 
@@ -83,19 +83,18 @@ class Detection(Evasion):
         self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         """What the adaptive attack makes of them, and how suspect each record is before and after either attack."""
-        seen = _seen(view)
-        if seen is None:
+        sight = _sight(view)
+        if sight is None:
             pgd = PGD(radius=self.radius, norm=self.norm, steps=self.steps, loss="margin")
             return pgd.craft(view, x, y, generator), {}
         plain = self._plain(view, x, y, generator)
         goal, loss, ball = self.goal_for(view.task), self.climbs(view.task), self.ball()
-        with torch.no_grad():
-            suspicion, fooled = seen.detecting.suspicion(plain), goal.reached(seen.module(plain), y)
-            clean = seen.detecting.suspicion(x)
+        fooled, suspicion = sight.judge(plain, y, goal)
+        clean = sight.judge(x, y, goal)[1]
         best = Kept(plain, fooled, suspicion)
         starts = [plain, *(ball.random_start(x, generator) for _ in range(self.restarts))]
         for start in starts:
-            best = least_suspected(seen, x, y, best, start, ball=ball, steps=self.steps, loss=loss, goal=goal)
+            best = least_suspected(sight, x, y, best, start, ball=ball, steps=self.steps, loss=loss, goal=goal)
         scores = {"suspicion": clean, "suspicion_plain": suspicion, "suspicion_adaptive": best.suspicion}
         return best.point, {**scores, "fooled_plain": fooled, "fooled_adaptive": best.fooled}
 
@@ -109,13 +108,13 @@ class Detection(Evasion):
 
     def extended(self, view: ModelView, finding: Finding) -> Finding:
         """With what the detector noticed, and what is left of the model with it."""
-        seen = _seen(view)
-        return with_detection(finding, None if seen is None else seen.detecting.get_buffer("threshold"))
+        sight = _sight(view)
+        return with_detection(finding, None if sight is None else sight.detecting.get_buffer("threshold"))
 
 
-def _seen(view: ModelView) -> Seen | None:
+def _sight(view: ModelView) -> Sight | None:
     followed = stand_in(view)
     detecting, suspected = detector_of(view.module), detector_of(followed)
     if detecting is None or suspected is None:
         return None
-    return Seen(followed, suspected, view.module, detecting)
+    return Sight(followed, suspected, view.module, detecting)

@@ -61,7 +61,7 @@ def _inputs(model: nn.Module, x: Tensor) -> tuple[list[Tensor], Tensor]:
 
 
 def _keeping(inputs: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-    def keep(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+    def keep(_: nn.Module, args: tuple[Tensor, ...]) -> None:
         inputs.append(args[0])
 
     return keep

@@ -18,4 +18,4 @@ def local_dimension(x: Tensor, among: Tensor, neighbours: int) -> Tensor:
     squared = (x[:, None] - among).square().sum(2).clamp_min(_FLOOR)
     nearest = squared.topk(neighbours, dim=1, largest=False).values
     growth = (nearest / nearest[:, -1:]).log().mean(1) / 2
-    return -1 / growth.clamp_max(-_FLOOR**0.5)
+    return -1 / growth.clamp_max(-(_FLOOR**0.5))

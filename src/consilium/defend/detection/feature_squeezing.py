@@ -83,10 +83,12 @@ class _Squeezed(Detecting):
 def _rounded(x: Tensor, bits: int) -> Tensor:
     """Rounded forward, the identity backward."""
     levels = 2**bits - 1
-    return x + ((x * levels).round() / levels - x).detach()
+    rounded: Tensor = x + ((x * levels).round() / levels - x).detach()
+    return rounded
 
 
 def _filtered(x: Tensor, window: int) -> Tensor:
     half = window // 2
     padded = F.pad(x, (half, half, half, half), mode="reflect")
-    return padded.unfold(2, window, 1).unfold(3, window, 1).flatten(4).median(4).values
+    windows: Tensor = padded.unfold(2, window, 1).unfold(3, window, 1).flatten(4).median(4).values
+    return windows

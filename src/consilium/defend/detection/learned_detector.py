@@ -1,4 +1,4 @@
-"""Learned detector: a small network beside the model, which learned to tell public records from their adversarial twins.
+"""Learned detector: a small network beside the model that tells public records from their adversarial twins.
 
     suspicion(x) = g(h_1(x), ..., h_L(x))       g: one hidden layer on what the layers read; a logit
 
