@@ -30,7 +30,7 @@ from consilium.study.spec.placeholders import open_declarations
 from consilium.study.store.error_summary import error_summary
 
 from .case import Case, Refusal, TrainingCase
-from .checks.detectors import check_detectors
+from .checks.detectors import check_detectors, may_follow
 from .checks.merges import check_merges
 from .checks.training_defences import check_training
 from .privacy_claims import planned_claims
@@ -254,8 +254,8 @@ def fitted_on_public(case: Case) -> Refusal | None:
 
 def model_order(case: Case) -> Refusal | None:
     """Quantise last: masks and fine-tuning need float weights.  What changes answers alone may follow it."""
-    pairs = ((one, then.answers_alone) for one, then in pairwise(case.arm.model) if one.ends)
-    early = next((one.kind() for one, alone in pairs if one.answers_alone or not alone), None)
+    pairs = pairwise(case.arm.model)
+    early = next((one.kind() for one, then in pairs if one.ends and not may_follow(then, one)), None)
     if early is None:
         return None
     return Refusal(1, f"{early} must be the last thing done to a model", "put it last in the study's axes")
