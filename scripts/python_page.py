@@ -62,6 +62,7 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
         "Write a defence",
         "One base class for each moment: [add a defence](../how-to/add-a-defence.md).",
         "Defence DataDefence TrainingDefence UpdateDefence MergeDefence ModelDefence AnswerDefence Promise "
+        "Detector Detecting detector_of "
         "Codec Aggregator Cohort Objective GradientRule GradientOracle Gradient Schedule BatchSelection "
         "NoiseMechanism Update Aggregate Payload payload_bytes wire_bytes MeanGradient TaskLoss",
     ),

@@ -40,6 +40,7 @@ HEADINGS = {
     "merge": "Defences of the merge",
     "model defence": "Defences of the model",
     "answer": "Defences of the answer",
+    "detection": "Defences that reject inputs",
 }
 
 

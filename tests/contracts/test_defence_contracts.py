@@ -35,6 +35,8 @@ KNOBS = {
     "dp-sgd": {"noise_multiplier": 1.0, "delta": 1e-3},
     "dp-fed-avg": {"noise_multiplier": 1.0},
     "prune": {"sparsity": 0.5, "fine_tune_steps": 3},
+    "defense-gan": {"batches": 3, "hidden": 8, "steps": 3, "starts": 2},
+    "learned-detector": {"epochs": 10, "steps": 2},
 }
 CLASSES = 3
 LAYERS = Network(nn.Linear(5, 5))
@@ -241,8 +243,9 @@ BY_ROOM: dict[str, list[Callable]] = {
     "merge": [],
     "model": [],
     "answer": [answers_confidences, answers_each_record_by_itself, hides_no_gradient],
+    "detection": [],
 }
-"""What a room's entries promise beyond ALWAYS; merge and model defences have suites of their own."""
+"""What a room's entries promise beyond ALWAYS; merges, models and detectors have suites of their own."""
 
 PAIRS = [
     pytest.param(check, defence, id=f"{defence.kind()}-{check.__name__}")

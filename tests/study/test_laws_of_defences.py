@@ -65,3 +65,36 @@ def test_law_10_calibration_needs_a_public_record_of_each_class(small):
     few = {**images, "data": {**images["data"], "public": 0.004}}
     assert "public records is of" in refusal(varied(few, a=[["calibrate"]]), 10)
     Study.of(varied(images, a=[[DP, "calibrate"]])).plan()
+
+
+DETECTED = {**CALIBRATED, "model": {"kind": "mlp", "hidden": 8}}
+
+
+def test_law_10_detectors_need_public_records_and_enough_of_them(small):
+    images = {**small, **DETECTED}
+    none = {**images, "data": {**images["data"], "public": 0.0}}
+    few = {**images, "data": {**images["data"], "public": 0.01}}
+    for kind in ("feature-squeezing", "mahalanobis", "defense-gan"):
+        assert f"{kind} is fitted on public records and there are none" in refusal(varied(none, a=[kind]), 10)
+        assert "there are 14 public records; it needs " in refusal(varied(few, a=[kind]), 10)
+    neighbours = {"kind": "local-intrinsic-dimensionality", "neighbours": 60}
+    assert "; it needs 240 (LAWS 10)" in refusal(varied(images, a=[neighbours]), 10)
+    Study.of(varied(images, a=[[DP, "mahalanobis"]])).plan()
+
+
+def test_law_1_a_detector_stands_last_and_sees_the_record_itself(small):
+    images = {**small, **DETECTED}
+    assert "mahalanobis must be the last" in refusal(varied(images, a=[["mahalanobis", "static-int8"]]), 1)
+    assert "mahalanobis must be the last" in refusal(varied(images, a=[["mahalanobis", "calibrate"]]), 1)
+    two = varied(images, a=[["mahalanobis", "feature-squeezing"]])
+    assert "mahalanobis must be the last" in refusal(two, 1)
+    around = varied(images, a=["mahalanobis"], b=["bit-depth"])
+    assert "bit-depth shows the model another input than the record" in refusal(around, 1)
+    lawful = [["static-int8", "feature-squeezing"], ["static-int8", "calibrate", "feature-squeezing"]]
+    assert Study.of(varied(images, a=lawful, b=["round-answer"])).plan().arms
+
+
+def test_law_21_int8_layers_are_not_looked_into(small):
+    images = {**small, **DETECTED}
+    said = refusal(varied(images, a=[["static-int8", "learned-detector"]]), 21)
+    assert "learned-detector follows what float layers read" in said and "feature-squeezing" in said

@@ -47,6 +47,7 @@ ROOMS: dict[str, str] = {
     "defend/merge": "merge",
     "defend/model": "model",
     "defend/answer": "answer",
+    "defend/detection": "detection",
 }
 """Room -> the moment (of a defence), the aim (of an attack) or the role of its entries."""
 

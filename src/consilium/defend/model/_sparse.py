@@ -14,8 +14,12 @@ from torch import Tensor, nn
 from consilium.core.errors import Refused
 
 from ._artefact import collect, fill_artefact, joined, split
+from ._fx import is_quantised
 
-__all__ = ["pack_sparse", "unpack_sparse", "weights_of"]
+__all__ = ["pack_sparse", "unpack_sparse", "weights_of", "worth_sparse"]
+
+_WORTH = 1 / 32
+"""From this share of zeros on a bit per weight is smaller than the zeros."""
 
 
 def pack_sparse(module: nn.Module) -> dict[str, Tensor]:
@@ -69,3 +73,10 @@ def _unpacked(packed: Tensor, n: int) -> Tensor:
         raise Refused("the stored model does not fit the structure that its recipe builds", remedy="train it again")
     bits = (packed[:, None] >> torch.arange(8, dtype=torch.uint8, device=packed.device)) & 1
     return bits.flatten()[:n].bool()
+
+
+def worth_sparse(module: nn.Module) -> bool:
+    """Whether enough float weights are zero that leaving them out makes the artefact smaller."""
+    weights = [] if is_quantised(module) else [t for _, t in weights_of(module)]
+    zeros, count = sum(int((t == 0).sum()) for t in weights), sum(t.numel() for t in weights)
+    return len({t.dtype for t in weights}) == 1 and zeros > _WORTH * count

@@ -34,14 +34,11 @@ from consilium.core.task import Task, refuse_unless_exclusive
 from ._artefact import collect, fill_artefact, joined, split
 from ._calibrated import Calibrated
 from ._calibration_fit import fit_calibration
-from ._fx import is_quantised
-from ._sparse import pack_sparse, unpack_sparse, weights_of
+from ._sparse import pack_sparse, unpack_sparse, worth_sparse
 
 __all__ = ["Calibrate"]
 
 _BATCH = 256
-_WORTH = 1 / 32
-"""From this share of zeros on a bit per weight is smaller than the zeros."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +110,7 @@ class Calibrate(ModelDefence):
 
     def pack(self, module: nn.Module) -> dict[str, Tensor]:
         """All tensors end to end, int8 codes as they are; of a pruned model the zeros are left out."""
-        return pack_sparse(module) if _is_sparse(module) else joined(collect(module))
+        return pack_sparse(module) if worth_sparse(module) else joined(collect(module))
 
     def structure(self, module: nn.Module, example: Tensor) -> nn.Module:
         """The architecture of ``module``, with a factor of 1 and no shift."""
@@ -151,10 +148,3 @@ def _answers(module: nn.Module, x: Tensor) -> Tensor:
     """Logits ``(n, classes)`` on the CPU, a batch at a time."""
     device = next((t.device for t in module.parameters()), x.device)
     return torch.cat([module(part.to(device)).cpu() for part in torch.split(x, _BATCH)])
-
-
-def _is_sparse(module: nn.Module) -> bool:
-    """Whether enough float weights are zero that leaving them out makes the artefact smaller."""
-    weights = [] if is_quantised(module) else [t for _, t in weights_of(module)]
-    zeros, count = sum(int((t == 0).sum()) for t in weights), sum(t.numel() for t in weights)
-    return len({t.dtype for t in weights}) == 1 and zeros > _WORTH * count

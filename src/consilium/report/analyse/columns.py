@@ -160,6 +160,7 @@ _CERTIFIED = (
         "plain",
     ),
 )
+_KNOWING = {"plain": "does not know of it", "adaptive": "knows it"}
 _LAST = (
     TableColumn(
         "mia_advantage",
@@ -233,8 +234,9 @@ def columns(study: StudyRecord) -> tuple[TableColumn, ...]:
     """The columns for which this study has at least one measure; epsilon is always shown."""
     evasion = tuple(_attack(name) for name in study.attacks("evasion"))
     worst = (_WORST,) if len(evasion) > 1 else ()
+    noticed = tuple(_detector(name, who) for name in study.attacks("evasion") for who in _KNOWING)
     backdoors = tuple(_backdoor(name) for name in study.attacks("poisoning"))
-    every = (*_FIRST, *evasion, *worst, *_CERTIFIED, *backdoors, *_LAST)
+    every = (*_FIRST, *evasion, *worst, *noticed, *_CERTIFIED, *backdoors, *_LAST)
     done = [cell for cell in study.evidence if cell.judged]
     return tuple(c for c in every if c.key == "epsilon" or any(measure_of(cell, c.key) for cell in done))
 
@@ -273,6 +275,14 @@ def _attack(name: str) -> TableColumn:
         "stronger attack may find more."
     )
     return TableColumn(f"robust_accuracy:{name}", name, "Evasion", meaning, "high")
+
+
+def _detector(name: str, who: str) -> TableColumn:
+    meaning = (
+        f"How often the model's detector suspects an input made by “{name}”, by an attacker who {_KNOWING[who]}, more "
+        "than a clean one; 0.5 is a coin."
+    )
+    return TableColumn(f"detection_auc_{who}:{name}", f"detector's AUC, {who}", "Detection", meaning, "high")
 
 
 def _backdoor(name: str) -> TableColumn:

@@ -38,6 +38,17 @@ _NAMES = {
     "robust_accuracy": "robust accuracy, at most",
     "balanced_robust_accuracy": "balanced robust accuracy, at most",
     "success_rate": "success rate, at least",
+    **{
+        f"{name}_{who}": f"{label}, attacker {knows}"
+        for name, label in (
+            ("detection_auc", "AUC of the detector"),
+            ("detection_tpr_at_fpr_5", "TPR of the detector at 5 % FPR"),
+        )
+        for who, knows in (("plain", "does not know it"), ("adaptive", "knows it"))
+    },
+    "false_positive_rate": "clean records rejected",
+    "robust_accuracy_with_rejection": "robust accuracy with rejection, at most",
+    "robust_accuracy_with_rejection_plain": "robust accuracy with rejection, attacker does not know the detector",
     "auc": "AUC",
     "mean_linf": "mean L∞ of the change",
     "mean_l2": "mean L2 of the change",

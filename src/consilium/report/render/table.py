@@ -65,6 +65,13 @@ _NEWER = (
 )
 """Only where some cell has them."""
 _OF_BACKDOORS = ("backdoor_success", "target_rate_without_trigger")
+_OF_DETECTORS = (
+    "detection_auc_plain",
+    "detection_auc_adaptive",
+    "false_positive_rate",
+    "clean_accuracy_with_rejection",
+    "robust_accuracy_with_rejection",
+)
 
 
 def write_csv(study_folder: Path) -> Path:
@@ -111,8 +118,16 @@ def _figure_names(study: StudyRecord) -> tuple[str, ...]:
         *_PERSONAL,
         *(name for name in _NEWER if any(measure_of(cell, name) for cell in study.evidence)),
         *_attacked(study),
+        *_noticed(study),
         *(f"{name}:{one}" for one in study.attacks("poisoning") for name in _OF_BACKDOORS),
     )
+
+
+def _noticed(study: StudyRecord) -> Iterator[str]:
+    """What detectors noticed of each attack that asks, and what they leave of the models."""
+    for name in (f"{figure}:{attack}" for attack in study.attacks("evasion") for figure in _OF_DETECTORS):
+        if any(measure_of(cell, name) for cell in study.evidence):
+            yield name
 
 
 def table_rows(study: StudyRecord) -> list[dict[str, object]]:

@@ -30,6 +30,7 @@ from consilium.study.spec.placeholders import open_declarations
 from consilium.study.store.error_summary import error_summary
 
 from .case import Case, Refusal, TrainingCase
+from .checks.detectors import check_detectors, may_follow
 from .checks.merges import check_merges
 from .checks.training_defences import check_training
 from .privacy_claims import planned_claims
@@ -38,6 +39,7 @@ __all__ = [
     "LAWS",
     "MODEL_LAWS",
     "broken_law",
+    "detects_records",
     "drawn_once",
     "fits_data",
     "fitted_on_public",
@@ -252,11 +254,20 @@ def fitted_on_public(case: Case) -> Refusal | None:
 
 def model_order(case: Case) -> Refusal | None:
     """Quantise last: masks and fine-tuning need float weights.  What changes answers alone may follow it."""
-    pairs = ((one, then.answers_alone) for one, then in pairwise(case.arm.model) if one.ends)
-    early = next((one.kind() for one, alone in pairs if one.answers_alone or not alone), None)
+    pairs = pairwise(case.arm.model)
+    early = next((one.kind() for one, then in pairs if one.ends and not may_follow(then, one)), None)
     if early is None:
         return None
     return Refusal(1, f"{early} must be the last thing done to a model", "put it last in the study's axes")
+
+
+def detects_records(case: Case) -> Refusal | None:
+    """A detector looks at the record itself: nothing changes it on its way there."""
+    try:
+        check_detectors(case.arm)
+    except Refused as error:
+        return Refusal.of(error, 1, "leave one of them out")
+    return None
 
 
 def real_kernels(case: Case) -> Refusal | None:
@@ -347,10 +358,14 @@ LAWS: tuple[Callable[[TrainingCase], Refusal | None], ...] = (
     public_constants,
     fitted_on_public,
     model_order,
+    detects_records,
     real_kernels,
     lawful_claims,
 )
 """Of an arm that trains its model, in the order in which they are checked."""
 
-MODEL_LAWS: tuple[Callable[[Case], Refusal | None], ...] = (fits_data, fitted_on_public, model_order, real_kernels)
+MODEL_LAWS: tuple[Callable[[Case], Refusal | None], ...] = (
+    *(fits_data, fitted_on_public, model_order),
+    *(detects_records, real_kernels),
+)
 """Those of them that an arm of a trained model could break: the others are of data, trainings, updates and merges."""

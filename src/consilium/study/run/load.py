@@ -82,12 +82,18 @@ class _Parts:
 
 def _parts(recipe: Mapping[str, Any], code: Path, allow_code: bool) -> _Parts:
     """``code`` is the folder of the code that the study had of its author."""
-    models = [entry(_allowed(d, code, allow_code), "recipe", "defend/model") for d in recipe["defences"]]
+    models = [_model_defence(_allowed(d, code, allow_code)) for d in recipe["defences"]]
     answers = [entry(_allowed(d, code, allow_code), "recipe", "defend/answer") for d in recipe["answers"]]
     stream, shape = Stream(recipe["seed"]).child("init"), tuple(recipe["shape"])
     architecture = _architecture(with_input(recipe["model"], (code.parent,)), allow_code)
     outputs = division_of(as_table(recipe["data"], "data")).task.answer_shape(len(recipe["classes"]), shape)[0]
     return _Parts(architecture, shape, int(recipe.get("tokens", 0)), outputs, stream, models, answers)
+
+
+def _model_defence(table: Mapping[str, Any]) -> ModelDefence:
+    defence = entry(table, "recipe", "defend/model", "defend/detection")
+    assert isinstance(defence, ModelDefence)  # both rooms hold nothing else
+    return defence
 
 
 def _allowed(table: Mapping[str, Any], code: Path, allow_code: bool) -> Mapping[str, Any]:

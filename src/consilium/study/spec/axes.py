@@ -22,7 +22,10 @@ __all__ = ["axes_of", "of_study"]
 
 _MAX_ARMS = 4096
 _LONGEST_AXIS = 50
-_DEFENCES = ("defend/data", "defend/training", "defend/update", "defend/merge", "defend/model", "defend/answer")
+_DEFENCES = (
+    *("defend/data", "defend/training", "defend/update", "defend/merge"),
+    *("defend/model", "defend/answer", "defend/detection"),
+)
 
 
 def axes_of(

@@ -24,6 +24,7 @@ from consilium.core.catalogue import Card, cards, find, load_entry, nearest
 from consilium.core.code_blame import import_refusal
 from consilium.core.code_file import code_file
 from consilium.core.defence import AnswerDefence, Defence, ModelDefence
+from consilium.core.detection import Detector
 from consilium.core.entry import Entry
 from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.plain import Json
@@ -79,6 +80,7 @@ _BASES: Mapping[str, type[Entry]] = {
     "attack/shift": Attack,
     "defend/model": ModelDefence,
     "defend/answer": AnswerDefence,
+    "defend/detection": Detector,
 }
 """Of what class the entries of a room are."""
 

@@ -1,0 +1,1 @@
+"""Beside the answer: what is rejected as no ordinary input."""
