@@ -31,17 +31,13 @@ from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.core.task import Task, refuse_unless_exclusive
 
-from ._artefact import collect, fill_artefact, joined, split
 from ._calibrated import Calibrated
 from ._calibration_fit import fit_calibration
-from ._fx import is_quantised
-from ._sparse import pack_sparse, unpack_sparse, weights_of
+from ._sparse import pack_smaller, unpack_smaller
 
 __all__ = ["Calibrate"]
 
 _BATCH = 256
-_WORTH = 1 / 32
-"""From this share of zeros on a bit per weight is smaller than the zeros."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +109,7 @@ class Calibrate(ModelDefence):
 
     def pack(self, module: nn.Module) -> dict[str, Tensor]:
         """All tensors end to end, int8 codes as they are; of a pruned model the zeros are left out."""
-        return pack_sparse(module) if _is_sparse(module) else joined(collect(module))
+        return pack_smaller(module)
 
     def structure(self, module: nn.Module, example: Tensor) -> nn.Module:
         """The architecture of ``module``, with a factor of 1 and no shift."""
@@ -122,10 +118,7 @@ class Calibrate(ModelDefence):
 
     def unpack(self, module: nn.Module, artefact: Mapping[str, Tensor]) -> nn.Module:
         """The stored model: the same logits to the last bit."""
-        if "mask" in artefact:
-            return unpack_sparse(module, artefact)
-        module = copy.deepcopy(module)
-        return fill_artefact(module, split(artefact, collect(module)))
+        return unpack_smaller(module, artefact)
 
     def surrogate(self, defended: nn.Module, before: nn.Module | None) -> nn.Module | None:
         """The stand-in of the model behind it, scaled and shifted alike.
@@ -151,10 +144,3 @@ def _answers(module: nn.Module, x: Tensor) -> Tensor:
     """Logits ``(n, classes)`` on the CPU, a batch at a time."""
     device = next((t.device for t in module.parameters()), x.device)
     return torch.cat([module(part.to(device)).cpu() for part in torch.split(x, _BATCH)])
-
-
-def _is_sparse(module: nn.Module) -> bool:
-    """Whether enough float weights are zero that leaving them out makes the artefact smaller."""
-    weights = [] if is_quantised(module) else [t for _, t in weights_of(module)]
-    zeros, count = sum(int((t == 0).sum()) for t in weights), sum(t.numel() for t in weights)
-    return len({t.dtype for t in weights}) == 1 and zeros > _WORTH * count
