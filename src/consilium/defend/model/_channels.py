@@ -48,11 +48,14 @@ class Channels:
         """The module whose weights scale each channel: the norm, else the layer."""
         return self.norm or self.layer
 
-    def names(self, module: nn.Module) -> Iterator[str]:
-        """The parameters that scale and shift each channel; their first axis is that of the channels."""
+    def names(self, module: nn.Module) -> dict[str, str]:
+        """The parameters that scale and shift each channel, as ``weight`` and ``bias``, those that there are.
+
+        Their first axis is that of the channels.
+        """
         owner = module.get_submodule(self.scaling)
         prefix = f"{self.scaling}." if self.scaling else ""
-        return (f"{prefix}{name}" for name in ("weight", "bias") if getattr(owner, name, None) is not None)
+        return {name: f"{prefix}{name}" for name in ("weight", "bias") if getattr(owner, name, None) is not None}
 
 
 def hidden_channels(module: nn.Module, example: Tensor, kind: str) -> tuple[Channels, ...]:
@@ -86,16 +89,20 @@ def channel_outputs(module: nn.Module, layers: Sequence[Channels], x: Tensor) ->
     return outputs
 
 
-def silenced(module: nn.Module, channels: Channels, gone: Tensor) -> dict[str, Tensor]:
-    """Set the channels ``gone``, bool ``(count,)``, to 0 in ``module``; where its parameters were kept, by name."""
+def silenced(module: nn.Module, channels: Channels, gone: Tensor, shifts: bool = True) -> dict[str, Tensor]:
+    """Set the channels ``gone``, bool ``(count,)``, to 0 in ``module``; where its parameters were kept, by name.
+
+    Without ``shifts`` a channel's bias stays: it becomes that constant.
+    """
     kept: dict[str, Tensor] = {}
-    for name in channels.names(module):
+    names = channels.names(module)
+    for name in names.values() if shifts else list(names.values())[:1]:
         parameter = module.get_parameter(name)
         mask = gone.to(parameter.device).view(-1, *[1] * (parameter.dim() - 1)).expand_as(parameter)
         parameter.data.masked_fill_(mask, 0)
         kept[name] = ~mask
     norm = module.get_submodule(channels.norm) if channels.norm else None
-    if isinstance(norm, _BATCH_NORMS) and norm.weight is None and norm.running_mean is not None:
+    if shifts and isinstance(norm, _BATCH_NORMS) and norm.weight is None and norm.running_mean is not None:
         norm.running_mean[gone] = 0
     return kept
 

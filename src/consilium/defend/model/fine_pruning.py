@@ -13,7 +13,7 @@ Source: Liu et al. 2018, Fine-Pruning: Defending Against Backdooring Attacks on 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,8 +25,9 @@ from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.core.task import Task
 
-from ._channels import Channels, channel_outputs, hidden_channels, silenced
+from ._channels import Channels, channel_outputs, hidden_channels
 from ._fine_tuning import FineTuning, check_gradient
+from ._pruned_within import Place, pruned_within
 from ._repaired import Repaired
 
 __all__ = ["FinePruning"]
@@ -72,20 +73,14 @@ class FinePruning(Repaired):
         self._require(public)
         layers = hidden_channels(module, public.x[:2], self.kind())
         order = _by_activity(module, layers[-1:] if self.layers == "last" else layers, public.x)
-        least = _accuracy(module, public, task) - self.max_fall
-        count = _most(len(order), lambda n: _accuracy(_pruned(module, order[:n])[0], public, task) >= least - 1e-9)
-        pruned, kept = _pruned(module, order[:count])
+        pruned, kept = pruned_within(module, order, public, task, self.max_fall)
         FineTuning(self.kind(), self.fine_tune_steps, self.lr).run(pruned, public, stream, task, kept)
         return pruned
 
 
-_Place = tuple[Channels, int]
-"""A layer, and the number of one of its channels."""
-
-
-def _by_activity(module: nn.Module, layers: Sequence[Channels], x: Tensor) -> list[_Place]:
+def _by_activity(module: nn.Module, layers: Sequence[Channels], x: Tensor) -> list[Place]:
     """All channels but the most active one of each layer, the least active first, as shares of their layer's mean."""
-    places: list[tuple[float, _Place]] = []
+    places: list[tuple[float, Place]] = []
     for channels, activity in zip(layers, _activities(module, layers, x), strict=True):
         share = activity / activity.mean().clamp_min(1e-12)
         ranked = activity.argsort(stable=True)[:-1].tolist()
@@ -106,28 +101,3 @@ def _activities(module: nn.Module, layers: Sequence[Channels], x: Tensor) -> lis
             totals[i] += (out.abs() if channels.activation else out.clamp_min(0)).sum(1)
             places[i] += out.shape[1]
     return [total / count for total, count in zip(totals, places, strict=True)]
-
-
-def _pruned(module: nn.Module, places: Sequence[_Place]) -> tuple[nn.Module, dict[str, Tensor]]:
-    """A copy of ``module`` with the channels at ``places`` set to 0, and where its parameters were kept."""
-    pruned, kept = copy.deepcopy(module).eval().requires_grad_(False), {}
-    for channels in dict.fromkeys(channels for channels, _ in places):
-        gone = torch.zeros(channels.count, dtype=torch.bool)
-        gone[[k for of, k in places if of == channels]] = True
-        kept |= silenced(pruned, channels, gone)
-    return pruned, kept
-
-
-@torch.no_grad()
-def _accuracy(module: nn.Module, records: Records, task: Task) -> float:
-    pairs = zip(torch.split(records.x, _BATCH), torch.split(records.y, _BATCH), strict=True)
-    return sum(int(task.right(module(x), y).sum()) for x, y in pairs) / len(records)
-
-
-def _most(limit: int, allowed: Callable[[int], bool]) -> int:
-    """An n that is ``allowed`` where n + 1 is not; 0 is, and ``limit`` is the most."""
-    low, high = 0, limit + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if allowed(middle) else (low, middle)
-    return low
