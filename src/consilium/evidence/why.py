@@ -77,7 +77,7 @@ WHY: Mapping[str, str] = {
     "certified_accuracy": "It counts right answers for which some radius is proven, whatever the attack.",
     "certified_accuracy_at_sigma": "No attack of that size changes these: a lower bound; attacks give upper ones.",
     "average_certified_radius": "It weighs how many answers are right with how far each is proven; wrong ones are 0.",
-    "anomaly_index": "A trigger is a short way to one class; the other classes of the same model show how long ways are.",
+    "anomaly_index": "A trigger is a short way to one class; the other classes of the model show how long ways are.",
     "suspected_class": "Who looks for the poisoned records, or the site that sent them, has to know what they say.",
     "worst_case": "An adversary picks the attack that works for each record, so records have to withstand all of them.",
     "advantage": "True minus false positive rate says how much better than a coin members are told at one threshold.",

@@ -7,6 +7,8 @@ Source: Zheng et al. 2022, Data-free Backdoor Removal based on Channel Lipschitz
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -19,26 +21,27 @@ __all__ = ["channel_bounds"]
 
 def channel_bounds(module: nn.Module, channels: Channels) -> Tensor:
     """The bounds of one layer of ``module`` and its norm, ``(count,)`` in float64."""
-    layer = module.get_submodule(channels.layer)
-    assert isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))
+    layer: Any = module.get_submodule(channels.layer)
     plain = layer.plain() if isinstance(layer, StandardisedConv2d) else layer
-    weight = plain.weight.detach().double()
+    weight: Tensor = plain.weight.detach().double()
     filters = weight.reshape(weight.shape[0], weight.shape[1], -1)
-    norms = torch.linalg.matrix_norm(filters, ord=2)
+    norms: Tensor = torch.linalg.matrix_norm(filters, ord=2)
     if not channels.norm:
         return norms
-    norm = module.get_submodule(channels.norm)
-    scale = torch.ones(channels.count, dtype=norms.dtype) if norm.weight is None else norm.weight.detach().double()
-    return norms * scale.abs().to(norms.device) / _deviations(norm, filters)  # type: ignore[arg-type]
+    norm: Any = module.get_submodule(channels.norm)
+    bounds = norms / _deviations(norm, filters)
+    if norm.weight is not None:
+        bounds = bounds * norm.weight.detach().double().abs()
+    return bounds
 
 
-def _deviations(norm: nn.Module, filters: Tensor) -> Tensor:
+def _deviations(norm: Any, filters: Tensor) -> Tensor:
     """What ``norm`` divides each channel by, ``(count,)``: measured in training, or expected of white inputs."""
-    eps = float(norm.eps)  # type: ignore[arg-type]
+    eps = float(norm.eps)
     running = getattr(norm, "running_var", None)
-    if running is not None:
+    if isinstance(running, Tensor):
         return (running.detach().double() + eps).sqrt()
     squares = filters.square().sum((1, 2))
-    groups = getattr(norm, "num_groups", 1 if isinstance(norm, nn.LayerNorm) else len(squares))
+    groups: int = getattr(norm, "num_groups", 1 if isinstance(norm, nn.LayerNorm) else len(squares))
     shared = squares.view(groups, -1).mean(1, keepdim=True).expand(groups, len(squares) // groups)
     return (shared.reshape(-1) + eps).sqrt()

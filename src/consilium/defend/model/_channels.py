@@ -9,9 +9,10 @@ beta: its output is 0, and the statistics that a GroupNorm shares among channels
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,18 +44,14 @@ class Channels:
     activation: str = ""
     end: str = ""
 
-    @property
-    def scaling(self) -> str:
-        """The module whose weights scale each channel: the norm, else the layer."""
-        return self.norm or self.layer
-
     def names(self, module: nn.Module) -> dict[str, str]:
         """The parameters that scale and shift each channel, as ``weight`` and ``bias``, those that there are.
 
-        Their first axis is that of the channels.
+        They are the norm's where it has any, else the layer's; their first axis is that of the channels.
         """
-        owner = module.get_submodule(self.scaling)
-        prefix = f"{self.scaling}." if self.scaling else ""
+        normed = self.norm and getattr(module.get_submodule(self.norm), "weight", None) is not None
+        path = self.norm if normed else self.layer
+        owner, prefix = module.get_submodule(path), f"{path}." if path else ""
         return {name: f"{prefix}{name}" for name in ("weight", "bias") if getattr(owner, name, None) is not None}
 
 
@@ -69,7 +66,8 @@ def hidden_channels(module: nn.Module, example: Tensor, kind: str) -> tuple[Chan
     hidden = tuple(trace.layers.values())[:-1]
     if not hidden:
         raise Refused(
-            f"{kind} prunes channels of hidden layers, and the model has no linear or convolution layer before its last",
+            f"{kind} prunes channels of hidden layers, and the model has no linear or convolution layer before its "
+            "last",
             remedy=f"use a deeper model, put {kind} before static-int8, or leave it out",
         )
     return hidden
@@ -80,7 +78,7 @@ def channel_outputs(module: nn.Module, layers: Sequence[Channels], x: Tensor) ->
     ends = {channels.end: channels for channels in layers}
     outputs: dict[str, Tensor] = {}
 
-    def saw(path: str, _layer: nn.Module, _given: Tensor, output: Tensor) -> None:
+    def saw(path: str, _layer: nn.Module, _source: Tensor, output: Tensor) -> None:
         if path in ends and ends[path].layer not in outputs:
             outputs[ends[path].layer] = output.transpose(0, ends[path].axis).flatten(1).clone()
 
@@ -90,21 +88,21 @@ def channel_outputs(module: nn.Module, layers: Sequence[Channels], x: Tensor) ->
 
 
 def silenced(module: nn.Module, channels: Channels, gone: Tensor, shifts: bool = True) -> dict[str, Tensor]:
-    """Set the channels ``gone``, bool ``(count,)``, to 0 in ``module``; where its parameters were kept, by name.
+    """Set the channels ``gone``, bool ``(count,)``, to 0 in ``module``; where its parameters were left, by name.
 
     Without ``shifts`` a channel's bias stays: it becomes that constant.
     """
-    kept: dict[str, Tensor] = {}
+    trainable: dict[str, Tensor] = {}
     names = channels.names(module)
     for name in names.values() if shifts else list(names.values())[:1]:
         parameter = module.get_parameter(name)
         mask = gone.to(parameter.device).view(-1, *[1] * (parameter.dim() - 1)).expand_as(parameter)
         parameter.data.masked_fill_(mask, 0)
-        kept[name] = ~mask
-    norm = module.get_submodule(channels.norm) if channels.norm else None
+        trainable[name] = ~mask
+    norm: Any = module.get_submodule(channels.norm) if channels.norm else None
     if shifts and isinstance(norm, _BATCH_NORMS) and norm.weight is None and norm.running_mean is not None:
         norm.running_mean[gone] = 0
-    return kept
+    return trainable
 
 
 class _Trace:
@@ -115,16 +113,16 @@ class _Trace:
         self.layers: dict[str, Channels] = {}
         self._outputs: dict[int, tuple[Tensor, str]] = {}
 
-    def saw(self, path: str, layer: nn.Module, given: Tensor, output: Tensor) -> None:
+    def saw(self, path: str, layer: nn.Module, source: Tensor, output: Tensor) -> None:
         if isinstance(layer, _LAYERS):
             if path not in self.layers:
                 axis = -1 if isinstance(layer, nn.Linear) else 1
                 self._ends(path, Channels(layer=path, count=layer.weight.shape[0], axis=axis), output)
             return
-        _, source = self._outputs.get(id(given), (given, None))
-        if source is None:
+        _, name = self._outputs.get(id(source), (source, None))
+        if name is None:
             return
-        channels = self.layers[source]
+        channels = self.layers[name]
         if not channels.norm and _scales(layer, channels):
             self._ends(path, replace(channels, norm=path), output)
         elif not channels.activation and isinstance(layer, _ACTIVATIONS):
@@ -139,19 +137,18 @@ def _scales(norm: nn.Module, channels: Channels) -> bool:
     """Whether it is a norm with a factor for each channel; a LayerNorm has one for each place of the last axis."""
     if not isinstance(norm, _NORMS) or (isinstance(norm, nn.LayerNorm) and channels.axis != -1):
         return False
-    weight = norm.weight
-    return isinstance(norm, _BATCH_NORMS) if weight is None else weight.shape == (channels.count,)
+    return norm.weight is None or norm.weight.shape == (channels.count,)
 
 
 @contextmanager
-def _hooks(module: nn.Module, saw) -> Iterator[None]:  # type: ignore[no-untyped-def]
+def _hooks(module: nn.Module, saw: Callable[[str, nn.Module, Tensor, Tensor], None]) -> Iterator[None]:
     """Inside, ``saw(path, layer, input, output)`` hears of every layer that maps one tensor to one."""
     handles = []
     for path, layer in module.named_modules():
 
-        def hook(layer: nn.Module, given: tuple[object, ...], output: object, path: str = path) -> None:
-            if len(given) == 1 and isinstance(given[0], Tensor) and isinstance(output, Tensor):
-                saw(path, layer, given[0], output)
+        def hook(layer: nn.Module, inputs: tuple[object, ...], output: object, path: str = path) -> None:
+            if len(inputs) == 1 and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
+                saw(path, layer, inputs[0], output)
 
         handles.append(layer.register_forward_hook(hook))
     try:

@@ -30,8 +30,10 @@ class FineTuning:
     steps: int
     lr: float
 
-    def run(self, module: nn.Module, records: Records, stream: Stream, task: Task, kept: Mapping[str, Tensor]) -> None:
-        """Change the parameters of ``module`` where ``kept`` is true, by parameter name; all of one not named there.
+    def run(
+        self, module: nn.Module, records: Records, stream: Stream, task: Task, trainable: Mapping[str, Tensor]
+    ) -> None:
+        """Change the parameters of ``module`` where ``trainable`` is true, by name; all of one not named there.
 
         Raises Failed: the weights diverged.
         """
@@ -44,7 +46,7 @@ class FineTuning:
             gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
             for (name, p), g in zip(params.items(), gradients, strict=True):
                 speed[name].mul_(_MOMENTUM).add_(g)
-                p.sub_(self.lr * speed[name] * kept.get(name, torch.ones(())))
+                p.sub_(self.lr * speed[name] * trainable.get(name, torch.ones(())))
         if not all(p.isfinite().all() for p in params.values()):
             raise Failed(f"fine-tuning by {self.kind} diverged", remedy=f"lower {self.kind}.lr")
 

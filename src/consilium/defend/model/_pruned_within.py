@@ -26,7 +26,7 @@ Place = tuple[Channels, int]
 def pruned_within(
     module: nn.Module, order: Sequence[Place], public: Records, task: Task, max_fall: float, shifts: bool = True
 ) -> tuple[nn.Module, dict[str, Tensor]]:
-    """A copy of ``module`` with the first channels of ``order`` set to 0, and where its parameters were kept, by name.
+    """A copy of ``module`` with the first channels of ``order`` set to 0, and where its parameters were left, by name.
 
     Without ``shifts`` a channel's bias stays: it becomes that constant.
     """
@@ -36,12 +36,13 @@ def pruned_within(
 
 
 def _pruned(module: nn.Module, places: Sequence[Place], shifts: bool) -> tuple[nn.Module, dict[str, Tensor]]:
-    pruned, kept = copy.deepcopy(module).eval().requires_grad_(False), {}
+    pruned = copy.deepcopy(module).eval().requires_grad_(False)
+    trainable: dict[str, Tensor] = {}
     for channels in dict.fromkeys(channels for channels, _ in places):
         gone = torch.zeros(channels.count, dtype=torch.bool)
         gone[[k for of, k in places if of == channels]] = True
-        kept |= silenced(pruned, channels, gone, shifts)
-    return pruned, kept
+        trainable |= silenced(pruned, channels, gone, shifts)
+    return pruned, trainable
 
 
 @torch.no_grad()

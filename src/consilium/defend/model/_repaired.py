@@ -41,6 +41,4 @@ class Repaired(ModelDefence, ABC):
     def _require(self, public: Records) -> None:
         """Raises Unlawful: no public records to fit on (law 10)."""
         if not len(public):
-            raise Unlawful(
-                f"{self.kind()} has no public records to fit on", law=10, remedy="set data.public above 0"
-            )
+            raise Unlawful(f"{self.kind()} has no public records to fit on", law=10, remedy="set data.public above 0")

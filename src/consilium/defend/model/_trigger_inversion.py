@@ -13,6 +13,7 @@ sections IV and V; its code for the schedule of the cost
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,16 +28,17 @@ from ._fine_tuning import public_batches
 __all__ = ["Inversion", "anomaly_indices", "invert"]
 
 _BATCH, _ROWS = 32, 1024
-_RATE, _DECAYS = 0.1, (0.5, 0.9)
+_RATE, _MEAN, _SQUARE = 0.1, 0.5, 0.9
+"""Of Adam, written out here: torch's own imports a compiler."""
 _COST, _UP, _DOWN, _PATIENCE = 1e-3, 1.5, 1.5**1.5, 5
 _SUCCESS = 0.99
 
 
 @dataclass(frozen=True, eq=False)
 class Inversion:
-    """Per class: ``masks (classes, 1, h, w)`` or ``(classes, d)``, ``patterns (classes, *shape)``, ``norms (classes,)``.
+    """Of each class ``masks (classes, 1, h, w)`` or ``(classes, d)``, ``patterns (classes, *shape)``, ``norms``.
 
-    ``reached``, bool ``(classes,)``: whether some mask made 99 % of a batch be answered as the class.
+    ``norms (classes,)`` are the sums of the masks; ``reached``, bool ``(classes,)``: whether some mask made 99 % of a batch be answered as the class.
     """
 
     masks: Tensor
@@ -50,7 +52,7 @@ class Inversion:
 
 
 def anomaly_indices(norms: Tensor) -> Tensor:
-    """How far each of ``norms (classes,)`` is from their median, in deviations by the median; infinite without spread."""
+    """How far each of ``norms (classes,)`` is from their median, in deviations; infinite where these are 0."""
     median = norms.quantile(0.5)
     apart = (norms - median).abs()
     return torch.where(apart > 0, apart / (1.4826 * apart.quantile(0.5)), 0.0)
@@ -79,7 +81,7 @@ class _Search:
         start = [torch.rand(1, *size, generator=draws).clamp(0.01, 0.99) for size in (self.places, shape)]
         k = len(targets)
         self.raw = [torch.atanh(2 * t - 1).repeat(k, *[1] * (t.dim() - 1)).requires_grad_() for t in start]
-        self.adam = torch.optim.Adam(self.raw, lr=_RATE, betas=_DECAYS)
+        self.taken, self.means, self.squares = 0, *([torch.zeros_like(t) for t in self.raw] for _ in range(2))
         self.cost, self.good, self.bad = torch.zeros(k), torch.zeros(k), torch.zeros(k)
         mask, pattern = self._trigger()
         self.masks, self.patterns = torch.ones_like(mask), pattern.detach().clone()
@@ -96,9 +98,7 @@ class _Search:
         norms = mask.flatten(1).sum(1)
         self._keep(success, norms.detach(), mask.detach(), pattern.detach())
         gradients = torch.autograd.grad((losses + self.cost * norms).sum(), self.raw)
-        for raw, gradient in zip(self.raw, gradients, strict=True):
-            raw.grad = gradient
-        self.adam.step()
+        self._descend(gradients)
         self._price(success)
 
     def best(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -107,6 +107,16 @@ class _Search:
 
     def _trigger(self) -> tuple[Tensor, Tensor]:
         return (torch.tanh(self.raw[0]) + 1) / 2, (torch.tanh(self.raw[1]) + 1) / 2
+
+    def _descend(self, gradients: Sequence[Tensor]) -> None:
+        """A step of Adam."""
+        self.taken += 1
+        pairs = enumerate(zip(self.raw, gradients, strict=True))
+        for i, (raw, g) in pairs:
+            self.means[i] = _MEAN * self.means[i] + (1 - _MEAN) * g
+            self.squares[i] = _SQUARE * self.squares[i] + (1 - _SQUARE) * g.square()
+            mean, square = (t / (1 - d**self.taken) for t, d in ((self.means[i], _MEAN), (self.squares[i], _SQUARE)))
+            self.raw[i] = (raw.detach() - _RATE * mean / (square.sqrt() + 1e-8)).requires_grad_()
 
     def _keep(self, success: Tensor, norms: Tensor, mask: Tensor, pattern: Tensor) -> None:
         better = success & (norms < self.norms)

@@ -18,7 +18,7 @@ import copy
 import math
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from consilium.core.entry import check
 from consilium.core.errors import Refused

@@ -73,8 +73,8 @@ class FinePruning(Repaired):
         self._require(public)
         layers = hidden_channels(module, public.x[:2], self.kind())
         order = _by_activity(module, layers[-1:] if self.layers == "last" else layers, public.x)
-        pruned, kept = pruned_within(module, order, public, task, self.max_fall)
-        FineTuning(self.kind(), self.fine_tune_steps, self.lr).run(pruned, public, stream, task, kept)
+        pruned, trainable = pruned_within(module, order, public, task, self.max_fall)
+        FineTuning(self.kind(), self.fine_tune_steps, self.lr).run(pruned, public, stream, task, trainable)
         return pruned
 
 

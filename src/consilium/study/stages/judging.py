@@ -30,9 +30,7 @@ def judge_model(context: StageContext, cell: CellNode, draft: Draft) -> bool:
     context.tell(Began(f"judging {cell.label}"))
     stream = Stream(cell.seed).child("evaluate", cell.digest)
     draft.judged(judge(model, data, stream, context.store.cell(cell.digest)))
-    inspected = inspections(
-        model.plain, cell.arm.model, data.public, data.task, release_stream(cell), data.classes
-    )
+    inspected = inspections(model.plain, cell.arm.model, data.public, data.task, release_stream(cell), data.classes)
     draft.evidence = replace(draft.evidence, utility=(*draft.evidence.utility, *inspected))
     origin, sites, caveats = origin_of(context, cell), context.asked.members(cell), cell.member_notes
     draft.evidence = replace(
