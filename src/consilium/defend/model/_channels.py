@@ -100,8 +100,9 @@ def silenced(module: nn.Module, channels: Channels, gone: Tensor, shifts: bool =
         parameter.data.masked_fill_(mask, 0)
         trainable[name] = ~mask
     norm: Any = module.get_submodule(channels.norm) if channels.norm else None
-    if shifts and isinstance(norm, _BATCH_NORMS) and norm.weight is None and norm.running_mean is not None:
-        norm.running_mean[gone] = 0
+    mean = getattr(norm, "running_mean", None)
+    if shifts and mean is not None and norm.weight is None:
+        mean[gone] = 0
     return trainable
 
 

@@ -38,7 +38,8 @@ _SUCCESS = 0.99
 class Inversion:
     """Of each class ``masks (classes, 1, h, w)`` or ``(classes, d)``, ``patterns (classes, *shape)``, ``norms``.
 
-    ``norms (classes,)`` are the sums of the masks; ``reached``, bool ``(classes,)``: whether some mask made 99 % of a batch be answered as the class.
+    ``norms (classes,)`` are the sums of the masks.  ``reached``, bool ``(classes,)``: whether some mask made 99 % of a
+    batch be answered as the class.
     """
 
     masks: Tensor
