@@ -18,7 +18,12 @@ from consilium.core.random import Stream, scoped
 from consilium.core.records import Records
 from consilium.learn.tasks.single_label import SingleLabel
 
-KNOBS = {"prune": {"sparsity": 0.5, "fine_tune_steps": 3}}
+KNOBS = {
+    "prune": {"sparsity": 0.5, "fine_tune_steps": 3},
+    "fine-pruning": {"fine_tune_steps": 3},
+    "adversarial-neuron-pruning": {"steps": 3},
+    "neural-cleanse": {"steps": 5, "index": 0.01, "unlearn_steps": 3},
+}
 ENTRIES = [catalogue.load_entry(card)(**KNOBS.get(card.kind, {})) for card in catalogue.cards("defend/model")]
 
 

@@ -187,11 +187,13 @@ class ModelDefence(Defence):
     arbitrary) and ``unpack``.  ``tolerance`` is how far a record's logits may differ between two batches, as a share of
     their spread: float kernels round in another order.  ``ends``: nothing can be done to the model's weights after it.
     ``answers_alone``: it changes answers and no weights, so that it stands last, after one that ``ends`` too.
+    ``inspects``: it has figures of the model that it is handed (:meth:`inspection`).
     """
 
     tolerance: ClassVar[float] = 1e-3
     ends: ClassVar[bool] = False
     answers_alone: ClassVar[bool] = False
+    inspects: ClassVar[bool] = False
 
     def fits_public(self) -> bool:
         """True if ``apply`` fits something on public records, which must then exist."""
@@ -203,6 +205,15 @@ class ModelDefence(Defence):
     def wanted_public(self) -> int:
         """How many public records the study requests, 0 where it sets no number; fewer are noted."""
         return 0
+
+    def inspection(
+        self, module: nn.Module, public: Records, stream: Stream, labels: Sequence[str]
+    ) -> tuple[Measure, ...]:
+        """What it finds in the ``module`` that it is applied to, of classes ``labels``; most find nothing.
+
+        ``stream`` is that of ``apply``, so that both find the same.
+        """
+        return ()
 
     @abstractmethod
     def apply(self, module: nn.Module, public: Records, stream: Stream, task: Task) -> nn.Module:

@@ -85,6 +85,8 @@ WHY: Mapping[str, str] = {
     "clean_accuracy_with_rejection": "An ordinary input that is rejected has no answer, so it counts as an error here.",
     "robust_accuracy_with_rejection_plain": "An adversarial input that is rejected is no success: it harms nobody.",
     "robust_accuracy_with_rejection": "By the same rule it is what stands against an attacker who knows the detector.",
+    "anomaly_index": "A trigger is a short way to one class; the other classes of the model show how long ways are.",
+    "suspected_class": "Who looks for the poisoned records, or the site that sent them, has to know what they say.",
     "worst_case": "An adversary picks the attack that works for each record, so records have to withstand all of them.",
     "advantage": "True minus false positive rate says how much better than a coin members are told at one threshold.",
     "auc": "It compares the scores of members and of others over all thresholds, so that none has to be chosen.",

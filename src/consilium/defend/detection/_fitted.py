@@ -23,8 +23,7 @@ from consilium.core.errors import Failed, Unlawful
 from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.core.task import Task
-from consilium.defend.model._artefact import collect, fill_artefact, joined, split
-from consilium.defend.model._sparse import pack_sparse, unpack_sparse, worth_sparse
+from consilium.defend.model._sparse import pack_smaller, unpack_smaller
 
 __all__ = ["FittedDetector", "halves", "quantile"]
 
@@ -69,8 +68,7 @@ class FittedDetector(Detector, ABC):
     def pack(self, module: nn.Module) -> dict[str, Tensor]:
         """The model as it would be stored without a detector, and what was fitted."""
         detecting = self._own(module)
-        model = detecting.model
-        stored = pack_sparse(model) if worth_sparse(model) else joined(collect(model))
+        stored = pack_smaller(detecting.model)
         return {**stored, **{f"{_PREFIX}{name}": tensor for name, tensor in detecting.fitted().items()}}
 
     def structure(self, module: nn.Module, example: Tensor) -> nn.Module:
@@ -85,11 +83,7 @@ class FittedDetector(Detector, ABC):
     def unpack(self, module: nn.Module, artefact: Mapping[str, Tensor]) -> nn.Module:
         """The stored model: the same logits and suspicions to the last bit."""
         model = self._own(module).model
-        if "mask" in artefact:
-            model = unpack_sparse(model, artefact)
-        else:
-            model = copy.deepcopy(model)
-            model = fill_artefact(model, split(artefact, collect(model)))
+        model = unpack_smaller(model, artefact)
         fitted = {n.removeprefix(_PREFIX): t for n, t in artefact.items() if n.startswith(_PREFIX)}
         return self.detecting(model, fitted).eval()
 

@@ -16,10 +16,23 @@ from consilium.core.errors import Refused
 from ._artefact import collect, fill_artefact, joined, split
 from ._fx import is_quantised
 
-__all__ = ["pack_sparse", "unpack_sparse", "weights_of", "worth_sparse"]
+__all__ = ["pack_smaller", "pack_sparse", "unpack_smaller", "unpack_sparse", "weights_of"]
 
 _WORTH = 1 / 32
 """From this share of zeros on a bit per weight is smaller than the zeros."""
+
+
+def pack_smaller(module: nn.Module) -> dict[str, Tensor]:
+    """All tensors end to end, int8 codes as they are; of a module with enough zeros these are left out."""
+    return pack_sparse(module) if _is_sparse(module) else joined(collect(module))
+
+
+def unpack_smaller(module: nn.Module, artefact: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of ``module`` with what :func:`pack_smaller` stored."""
+    if "mask" in artefact:
+        return unpack_sparse(module, artefact)
+    module = copy.deepcopy(module)
+    return fill_artefact(module, split(artefact, collect(module)))
 
 
 def pack_sparse(module: nn.Module) -> dict[str, Tensor]:
@@ -45,6 +58,13 @@ def unpack_sparse(module: nn.Module, artefact: Mapping[str, Tensor]) -> nn.Modul
 def weights_of(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """What is pruned: parameters with two axes or more."""
     return ((name, p.detach()) for name, p in module.named_parameters() if p.dim() >= 2)
+
+
+def _is_sparse(module: nn.Module) -> bool:
+    """Whether enough float weights are zero that leaving them out makes the artefact smaller."""
+    weights = [] if is_quantised(module) else [t for _, t in weights_of(module)]
+    zeros, count = sum(int((t == 0).sum()) for t in weights), sum(t.numel() for t in weights)
+    return len({t.dtype for t in weights}) == 1 and zeros > _WORTH * count
 
 
 def _names(module: nn.Module) -> list[str]:
@@ -73,10 +93,3 @@ def _unpacked(packed: Tensor, n: int) -> Tensor:
         raise Refused("the stored model does not fit the structure that its recipe builds", remedy="train it again")
     bits = (packed[:, None] >> torch.arange(8, dtype=torch.uint8, device=packed.device)) & 1
     return bits.flatten()[:n].bool()
-
-
-def worth_sparse(module: nn.Module) -> bool:
-    """Whether enough float weights are zero that leaving them out makes the artefact smaller."""
-    weights = [] if is_quantised(module) else [t for _, t in weights_of(module)]
-    zeros, count = sum(int((t == 0).sum()) for t in weights), sum(t.numel() for t in weights)
-    return len({t.dtype for t in weights}) == 1 and zeros > _WORTH * count

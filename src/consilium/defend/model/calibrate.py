@@ -31,10 +31,9 @@ from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.core.task import Task, refuse_unless_exclusive
 
-from ._artefact import collect, fill_artefact, joined, split
 from ._calibrated import Calibrated
 from ._calibration_fit import fit_calibration
-from ._sparse import pack_sparse, unpack_sparse, worth_sparse
+from ._sparse import pack_smaller, unpack_smaller
 
 __all__ = ["Calibrate"]
 
@@ -110,7 +109,7 @@ class Calibrate(ModelDefence):
 
     def pack(self, module: nn.Module) -> dict[str, Tensor]:
         """All tensors end to end, int8 codes as they are; of a pruned model the zeros are left out."""
-        return pack_sparse(module) if worth_sparse(module) else joined(collect(module))
+        return pack_smaller(module)
 
     def structure(self, module: nn.Module, example: Tensor) -> nn.Module:
         """The architecture of ``module``, with a factor of 1 and no shift."""
@@ -119,10 +118,7 @@ class Calibrate(ModelDefence):
 
     def unpack(self, module: nn.Module, artefact: Mapping[str, Tensor]) -> nn.Module:
         """The stored model: the same logits to the last bit."""
-        if "mask" in artefact:
-            return unpack_sparse(module, artefact)
-        module = copy.deepcopy(module)
-        return fill_artefact(module, split(artefact, collect(module)))
+        return unpack_smaller(module, artefact)
 
     def surrogate(self, defended: nn.Module, before: nn.Module | None) -> nn.Module | None:
         """The stand-in of the model behind it, scaled and shifted alike.

@@ -10,12 +10,11 @@ Source: Han et al. 2015, Learning both Weights and Connections for Efficient Neu
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from consilium.core.defence import ModelDefence
 from consilium.core.entry import check, check_used
@@ -24,11 +23,10 @@ from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.core.task import Task
 
+from ._fine_tuning import FineTuning, check_gradient
 from ._sparse import pack_sparse, unpack_sparse, weights_of
 
 __all__ = ["Prune"]
-
-_BATCH, _MOMENTUM = 64, 0.9
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ class Prune(ModelDefence):
         masks = self._masks(pruned)
         for name, mask in masks.items():
             pruned.get_parameter(name).masked_fill_(~mask, 0)
-        self._fine_tune(pruned, masks, public, stream, task)
+        FineTuning(self.kind(), self.fine_tune_steps, self.lr).run(pruned, public, stream, task, masks)
         return pruned
 
     def pack(self, module: nn.Module) -> dict[str, Tensor]:
@@ -83,14 +81,8 @@ class Prune(ModelDefence):
 
         Raises Refused: no gradient reaches the parameters.
         """
-        tried = copy.deepcopy(module).eval().requires_grad_(True)
-        with torch.enable_grad():
-            reached = tried(x).requires_grad
-        if self.fine_tune_steps and not reached:
-            raise Refused(
-                "prune fine-tunes the model, and no gradient reaches its parameters",
-                remedy="leave out torch.no_grad and .detach(), or set prune.fine-tune-steps = 0",
-            )
+        if self.fine_tune_steps:
+            check_gradient(copy.deepcopy(module).eval(), x, self.kind(), "set prune.fine-tune-steps = 0")
         return self.structure(module, x[:1])
 
     def unpack(self, module: nn.Module, artefact: Mapping[str, Tensor]) -> nn.Module:
@@ -116,28 +108,3 @@ class Prune(ModelDefence):
                 f"pruning would leave {empty} without a weight, a constant model", remedy="lower prune.sparsity"
             )
         return {name: part.view(t.shape) for (name, t), part in zip(weights.items(), parts, strict=True)}
-
-    def _fine_tune(
-        self, module: nn.Module, masks: Mapping[str, Tensor], public: Records, stream: Stream, task: Task
-    ) -> None:
-        params = {name: p.detach() for name, p in module.named_parameters()}
-        speed = {name: torch.zeros_like(p) for name, p in params.items()}
-        for index in _batches(len(public), self.fine_tune_steps, stream):
-            leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
-            x, y = (t[index].to(next(iter(params.values())).device) for t in (public.x, public.y))
-            loss = task.loss(functional_call(module, leaves, (x,)), y, "mean")
-            gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
-            for (name, p), g in zip(params.items(), gradients, strict=True):
-                speed[name].mul_(_MOMENTUM).add_(g)
-                p.sub_(self.lr * speed[name] * masks.get(name, torch.ones(())))
-        if not all(p.isfinite().all() for p in params.values()):
-            raise Failed("fine-tuning after pruning diverged", remedy="lower prune.lr")
-
-
-def _batches(n: int, steps: int, stream: Stream) -> Iterator[Tensor]:
-    generator, queue = stream.child("fine-tune").generator(), torch.zeros(0, dtype=torch.long)
-    for _ in range(steps):
-        if not len(queue):
-            queue = torch.randperm(n, generator=generator)
-        yield queue[:_BATCH]
-        queue = queue[_BATCH:]

@@ -26,7 +26,16 @@ from consilium.core.task import Task
 from consilium.core.tensor_files import read_tensors, write_tensors
 from consilium.learn.alike import departure
 
-__all__ = ["Answering", "Released", "certificates", "custom_answers", "release", "restore", "unbroken"]
+__all__ = [
+    "Answering",
+    "Released",
+    "certificates",
+    "custom_answers",
+    "inspections",
+    "release",
+    "restore",
+    "unbroken",
+]
 
 _LABEL = 1e-6
 """What the answered label's confidence is raised by: it breaks a tie made by rounding and tells no more."""
@@ -85,6 +94,27 @@ def certificates(module: nn.Module, records: Records, task: Task, stream: Stream
         for place, defence in enumerate(module.defences)
     ]
     return tuple(measure for measures in proofs for measure in measures)
+
+
+def inspections(
+    plain: nn.Module,
+    models: Sequence[ModelDefence],
+    public: Records,
+    task: Task,
+    stream: Stream,
+    labels: Sequence[str],
+) -> tuple[Measure, ...]:
+    """What the model defences find in the models that they are handed, on the way from ``plain``; mostly nothing.
+
+    ``stream`` is that of :func:`release`.
+    """
+    measures: tuple[Measure, ...] = ()
+    last = max((place for place, defence in enumerate(models) if defence.inspects), default=-1)
+    module = plain
+    for place, defence in enumerate(models[: last + 1]):
+        measures += defence.inspection(module, public, stream.child(defence.kind()), labels)
+        module = defence.apply(module, public, stream.child(defence.kind()), task) if place < last else module
+    return measures
 
 
 def release(

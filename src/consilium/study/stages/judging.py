@@ -9,12 +9,14 @@ from consilium.core.random import Stream
 from consilium.study.evaluate.cell_mediators import cell_mediators
 from consilium.study.evaluate.draft import Draft
 from consilium.study.evaluate.evaluate import costs, is_judged, judge
+from consilium.study.evaluate.release import inspections
 from consilium.study.evaluate.seals import recipe_of, released_seals
 from consilium.study.plan.nodes import CellNode
 from consilium.study.progress.events import Began
 
 from .context import StageContext
 from .origin_choice import origin_of
+from .releasing import release_stream
 
 __all__ = ["judge_model"]
 
@@ -28,6 +30,8 @@ def judge_model(context: StageContext, cell: CellNode, draft: Draft) -> bool:
     context.tell(Began(f"judging {cell.label}"))
     stream = Stream(cell.seed).child("evaluate", cell.digest)
     draft.judged(judge(model, data, stream, context.store.cell(cell.digest)))
+    inspected = inspections(model.plain, cell.arm.model, data.public, data.task, release_stream(cell), data.classes)
+    draft.evidence = replace(draft.evidence, utility=(*draft.evidence.utility, *inspected))
     origin, sites, caveats = origin_of(context, cell), context.asked.members(cell), cell.member_notes
     draft.evidence = replace(
         draft.evidence, mediators=cell_mediators(model.module, data, sites, cell.seed, " ".join(caveats))

@@ -20,7 +20,7 @@ from .context import StageContext
 from .origin_choice import origin_of
 from .stage import Stage
 
-__all__ = ["ReleaseStage", "release_key", "release_model"]
+__all__ = ["ReleaseStage", "release_key", "release_model", "release_stream"]
 
 
 def release_key(model: str) -> str:
@@ -64,6 +64,11 @@ class ReleaseStage(Stage):
         return (store.model(self.cell.model) / "model.safetensors",)
 
 
+def release_stream(cell: CellNode) -> Stream:
+    """Where what is random in the defences of its model is drawn."""
+    return Stream(cell.seed).child("release", cell.model)
+
+
 def release_model(context: StageContext, cell: CellNode) -> Released:
     """The model of ``cell``; stored, with its recipe, unless it is there."""
     context.require_training(cell)
@@ -71,8 +76,7 @@ def release_model(context: StageContext, cell: CellNode) -> Released:
     path, recipe = folder / "model.safetensors", recipe_of(folder)
     unbroken(path, recipe.get("sha256"))
     plain = context.network(cell).module_at(*origin.weights()).cpu()
-    stream = Stream(cell.seed).child("release", cell.model)
-    model = release(plain, cell.arm.model, cell.arm.answer, data.public, data.task, path, stream)
+    model = release(plain, cell.arm.model, cell.arm.answer, data.public, data.task, path, release_stream(cell))
     about = {"shape": list(data.shape), "classes": list(data.classes), "sha256": file_digest(path)}
     about |= {"inputs": stated_inputs(data.inputs)}
     about |= {"tokens": data.inputs.tokens} if data.inputs.tokens else {}
