@@ -14,6 +14,7 @@ from consilium.evidence.why import WHY
 from consilium.report.analyse.aggregation import MergeView, merge_view
 from consilium.report.analyse.audits import Audit, audits
 from consilium.report.analyse.many_sites import MANY, Presence, presence
+from consilium.report.analyse.robustness.red_flags import red_flags
 from consilium.report.analyse.roc import threshold_rates
 from consilium.report.load.numbers import interval, number, style_of
 from consilium.report.load.records import CellRecord, FindingRecord, StudyRecord
@@ -108,6 +109,7 @@ class CellView:
     judged: str
     refused: tuple[str, ...]
     notes: tuple[str, ...]
+    flags: tuple[str, ...]
 
 
 def cell_views(study: StudyRecord, codes: Mapping[str, str], *, share: bool) -> tuple[CellView, ...]:
@@ -134,6 +136,7 @@ def _view(study: StudyRecord, cell: CellRecord, code: str, most: int) -> CellVie
         findings=tuple(_by_aim(cell, study.data.classes, most)),
         documents=tuple(_documents(cell)),
         refused=_first([f"Round {r.round}: {one.site}: {one.reason}" for r in rounds for one in r.refused]),
+        flags=red_flags(cell),
         notes=tuple(note for note in cell.notes if note not in study.data.notes and not note.startswith("data: ")),
     )
 

@@ -21,6 +21,7 @@ from consilium.core.finding import Measure
 from consilium.evidence.study import ArmEvidence
 from consilium.report.analyse.columns import TableColumn, axis_columns, columns, measure_of
 from consilium.report.analyse.leakage import attack_columns, strongest_attack
+from consilium.report.analyse.robustness.red_flags import flagged_at, flagged_rows, flags_checked, red_flags
 from consilium.report.analyse.summary import Figure, Row, rows
 from consilium.report.load.numbers import number
 from consilium.report.load.read import read_study
@@ -112,6 +113,7 @@ def _figure_names(study: StudyRecord) -> tuple[str, ...]:
         *(name for name in _NEWER if any(measure_of(cell, name) for cell in study.evidence)),
         *_attacked(study),
         *(f"{name}:{one}" for one in study.attacks("poisoning") for name in _OF_BACKDOORS),
+        *(("red_flags",) if flags_checked(study) else ()),
     )
 
 
@@ -175,11 +177,12 @@ def _csv_row(
     if not cell.judged:
         return row
     keys = {name: f"{name}:{strongest[name]}" if strongest.get(name) else name for name in figures[len(_NAMED) :]}
-    measures = {name: measure_of(cell, key) for name, key in keys.items() if name not in ("delta", "collapsed")}
+    measures = {name: measure_of(cell, key) for name, key in keys.items() if name not in ("delta", "collapsed", "red_flags")}
     row |= {f"{name}_attack": attack for name, attack in strongest.items()}
     for name, measure in measures.items():
         if measure is not None:
             row |= {name: measure.value} | _parts(name, measure, names)
+    row |= {"red_flags": "; ".join(red_flags(cell))} if "red_flags" in figures else {}
     return row | {"delta": cell.privacy.delta, "collapsed": str(cell.collapsed).lower()}
 
 
@@ -233,6 +236,11 @@ def _cell(row: Row | None, column: TableColumn) -> Text:
     if figure.value is None:
         none = "none" if column.key == "epsilon" and row.judged else "–"
         return Text(none if figure.ceiling is None else f"≤ {figure.ceiling:.2f}\nloose bound", style="dim")
+    text = _figure_text(row, figure, column)
+    return text.append("\nred flag", style="bold red") if flagged_at(row, column) else text
+
+
+def _figure_text(row: Row, figure: Figure, column: TableColumn) -> Text:
     unranked = column.robustness and row.collapsed > 0
     text = Text(("≤ " if figure.at_most else "") + number(figure.value, column.style), "dim strike" if unranked else "")
     if figure.upper:
@@ -254,7 +262,7 @@ def _short(value: float) -> str:
 
 def _caption(study: StudyRecord) -> str:
     seeds = f"Mean over {len(study.seeds)} seeds" if len(study.seeds) > 1 else "One seed"
-    infections = study.infections[1:]
+    infections, flags = study.infections[1:], flagged_rows(rows(study))
     labels = f" Infected: {', '.join(f'{i + 1} {x}' if len(infections) > 1 else x for i, x in enumerate(infections))}."
     return (
         f"{seeds}, 95 % interval below. ε holds for one released model: the largest over sites and seeds."
@@ -263,6 +271,7 @@ def _caption(study: StudyRecord) -> str:
         + (" Backdoor: share of other classes' records answered as the target." * bool(study.attacks("poisoning")))
         + _of_strongest(study)
         + _loose(study)
+        + (" Red flag: a check of the attacks failed, so the figure is no evidence of robustness." * bool(flags))
     )
 
 
