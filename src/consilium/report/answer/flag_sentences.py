@@ -31,9 +31,9 @@ def flag_sentences(every: Sequence[Row]) -> tuple[Sentence, ...]:
     text = (
         f"{len(models)} of {count_words(total, 'model')} {'has' if len(models) == 1 else 'have'} a red flag: "
         f"{join_words(names)}. {'Its' if len(models) == 1 else 'Their'} accuracies under attack are no evidence of "
-        f"robustness: {flags[0]}{more}"
+        f"robustness: {flags[0].removesuffix('.')}{more}."
     )
-    return (Sentence("red flags", text if text.endswith(".") else f"{text}.", warning=True),)
+    return (Sentence("red flags", text, warning=True),)
 
 
 def _infected(row: Row) -> str:

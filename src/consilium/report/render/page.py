@@ -33,7 +33,9 @@ from consilium.report.analyse.effects import changed, effects, less_noise, readi
 from consilium.report.analyse.highlights import highlights
 from consilium.report.analyse.many_sites import MANY, bands, pools
 from consilium.report.analyse.matrix_columns import main_columns, other_columns
+from consilium.report.analyse.robustness.conflicts import agreement, combinations_of_two
 from consilium.report.analyse.robustness.curve import CurvePlot
+from consilium.report.analyse.robustness.less_noise import less_noise_at
 from consilium.report.analyse.robustness.radius_curves import radius_curves
 from consilium.report.analyse.robustness.red_flags import flagged_at, flagged_rows
 from consilium.report.analyse.robustness.site_curves import site_curves
@@ -98,7 +100,7 @@ def _context(study: StudyRecord, *, share: bool) -> Mapping[str, object]:
     codes = {row.arm.name: row.code for row in every}
     views = cell_views(study, codes, share=share)
     lines, shown, cards = traffic(study, every), effects(study), highlights(study, every)
-    radii, sites = radius_curves(study, every), site_curves(study, every)
+    radii, sites, combined = radius_curves(study, every), site_curves(study, every), combinations_of_two(study)
     at_once, folded = first_screen(answer(study, every, shown))
     script, plotly = _source("page.js"), _plotly()
     return {
@@ -131,6 +133,9 @@ def _context(study: StudyRecord, *, share: bool) -> Mapping[str, object]:
         "left_out": _left_out(study),
         "most": _MOST,
         "radii": radii,
+        "combined": combined,
+        "agreement": agreement(combined),
+        "less_noise": less_noise_at(study, every, columns(study)),
         "sites": sites,
         "tiles": partition_tiles(study.data),
         "bands": bands(study.data),

@@ -65,6 +65,7 @@ _NEWER = (
     "c_index",
 )
 """Only where some cell has them."""
+_UNMEASURED = ("delta", "collapsed", "red_flags")
 _OF_BACKDOORS = ("backdoor_success", "target_rate_without_trigger")
 
 
@@ -177,12 +178,12 @@ def _csv_row(
     if not cell.judged:
         return row
     keys = {name: f"{name}:{strongest[name]}" if strongest.get(name) else name for name in figures[len(_NAMED) :]}
-    measures = {name: measure_of(cell, key) for name, key in keys.items() if name not in ("delta", "collapsed", "red_flags")}
+    measures = {name: measure_of(cell, key) for name, key in keys.items() if name not in _UNMEASURED}
     row |= {f"{name}_attack": attack for name, attack in strongest.items()}
     for name, measure in measures.items():
         if measure is not None:
             row |= {name: measure.value} | _parts(name, measure, names)
-    row |= {"red_flags": "; ".join(red_flags(cell))} if "red_flags" in figures else {}
+    row |= {"red_flags": " ".join(red_flags(cell))} if "red_flags" in figures else {}
     return row | {"delta": cell.privacy.delta, "collapsed": str(cell.collapsed).lower()}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from consilium.measure.intervals import across_seeds, wilson
 from consilium.report.analyse.summary import Figure, Row
@@ -68,7 +69,7 @@ class CurvePlot:
     def rising(self) -> bool:
         """True where some line of the first panel is higher at a larger ``x`` than at the one before."""
         values = [[point.value for point in line.points] for line in self.panels[0].lines]
-        return any(b > a for line in values for a, b in zip(line, line[1:], strict=False))
+        return any(b > a for line in values for a, b in pairwise(line))
 
     def drawn(self) -> Mapping[str, object]:
         """Plain JSON for the page's script."""
