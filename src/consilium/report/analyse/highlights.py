@@ -22,8 +22,7 @@ from .columns import TableColumn, columns
 from .compare import CONFIDENCE, Gap, Signed, gap, shared, valued
 from .leakage import attack_columns, compared_column
 from .outcomes import LOST_SCORES, Outcomes
-from .robustness.red_flags import flagged_at
-from .summary import Figure, Row, figure_of, inverted, unskilled_row
+from .summary import Figure, Row, figure_of, flagged_at, inverted, unskilled_row
 
 __all__ = ["ALONE", "NOBODY", "UNDETERMINED", "Highlight", "highlights"]
 

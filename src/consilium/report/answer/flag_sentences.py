@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from consilium.core.count_words import count_words
-from consilium.report.analyse.robustness.red_flags import flagged_rows, red_flags
+from consilium.report.analyse.robustness.red_flags import flagged_rows
 from consilium.report.analyse.summary import Row
 
 from .sentence import Sentence
@@ -22,7 +22,7 @@ def flag_sentences(every: Sequence[Row]) -> tuple[Sentence, ...]:
     flagged = flagged_rows(every)
     if not flagged:
         return ()
-    models = [cell for row, _ in flagged for cell in row.cells if red_flags(cell)]
+    models = [cell for row, _ in flagged for cell in row.cells if cell.red_flags]
     total = sum(cell.judged for row in every for cell in row.cells)
     names = [f"{row.code} ({row.arm.name}{_infected(row)})" for row, _ in flagged[:_NAMED]]
     names += [f"{len(flagged) - _NAMED} more"] if len(flagged) > _NAMED else []

@@ -16,7 +16,6 @@ from consilium.report.analyse.aggregation import MergeView, merge_view
 from consilium.report.analyse.audits import Audit, audits
 from consilium.report.analyse.many_sites import MANY, Presence, presence
 from consilium.report.analyse.robustness.less_noise import less_noise_note
-from consilium.report.analyse.robustness.red_flags import red_flags
 from consilium.report.analyse.roc import threshold_rates
 from consilium.report.load.numbers import interval, number, style_of
 from consilium.report.load.records import CellRecord, FindingRecord, StudyRecord
@@ -140,7 +139,7 @@ def _view(study: StudyRecord, cell: CellRecord, code: str, most: int) -> CellVie
         findings=tuple(_by_aim(cell, study.data, most)),
         documents=tuple(_documents(cell)),
         refused=_first([f"Round {r.round}: {one.site}: {one.reason}" for r in rounds for one in r.refused]),
-        flags=red_flags(cell),
+        flags=cell.red_flags,
         less_noise=less_noise_note(study, cell),
         notes=tuple(note for note in cell.notes if note not in study.data.notes and not note.startswith("data: ")),
     )

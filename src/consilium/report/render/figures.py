@@ -15,8 +15,7 @@ from scipy.stats import rankdata
 from consilium.evidence.round import RoundEvidence
 from consilium.report.analyse.columns import TableColumn, columns
 from consilium.report.analyse.many_sites import MANY
-from consilium.report.analyse.robustness.red_flags import flagged_at
-from consilium.report.analyse.summary import Row
+from consilium.report.analyse.summary import Row, flagged_at
 from consilium.report.load.numbers import interval, number
 from consilium.report.load.records import FindingRecord, StudyRecord
 from consilium.report.load.scores import read_scores

@@ -25,7 +25,10 @@ _PIXELS = 12_000_000
 
 @dataclass(frozen=True)
 class Example:
-    """Three data URIs and their captions; ``linf`` is the largest change of a pixel, shown as a full one."""
+    """Three data URIs and their captions; ``linf`` is the largest change of a pixel.
+
+    ``scale`` is how many times the change is amplified, empty where nothing was changed.
+    """
 
     clean: str
     adversarial: str
@@ -34,11 +37,7 @@ class Example:
     before: str
     after: str
     linf: float
-
-    @property
-    def scale(self) -> str:
-        """How many times the change is amplified; empty where nothing was changed."""
-        return f"{1 / self.linf:.3g}" if self.linf else ""
+    scale: str
 
     @property
     def fooled(self) -> bool:
@@ -92,7 +91,19 @@ def _drawable(shape: Sequence[int]) -> bool:
 
 def _example(clean: NDArray[np.float64], changed: NDArray[np.float64], labels: tuple[str, str, str]) -> Example:
     linf = float(np.abs(np.nan_to_num(changed - clean)).max())
-    return Example(data_uri(clean), data_uri(changed), data_uri(difference_image(clean, changed)), *labels, linf)
+    return Example(
+        data_uri(clean),
+        data_uri(changed),
+        data_uri(difference_image(clean, changed)),
+        *labels,
+        linf,
+        _scale(clean, linf),
+    )
+
+
+def _scale(clean: NDArray[np.float64], linf: float) -> str:
+    """The largest change has the whole colour; in RGB it is half of the range, around grey."""
+    return f"{(1.0 if len(clean) == 1 else 0.5) / linf:.3g}" if linf else ""
 
 
 def _names(indices: NDArray[np.float64] | None, classes: Sequence[str], n: int) -> list[str]:

@@ -17,8 +17,7 @@ from consilium.report.analyse.columns import TableColumn
 from consilium.report.analyse.compare import Gap, gap, shared
 from consilium.report.analyse.many_sites import MANY
 from consilium.report.analyse.outcomes import Outcomes
-from consilium.report.analyse.robustness.red_flags import flagged_at
-from consilium.report.analyse.summary import Figure, Row, figure_of
+from consilium.report.analyse.summary import Figure, Row, figure_of, flagged_at
 from consilium.report.load.numbers import interval, number
 from consilium.report.load.records import StudyRecord
 

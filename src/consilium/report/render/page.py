@@ -37,10 +37,10 @@ from consilium.report.analyse.robustness.conflicts import agreement, combination
 from consilium.report.analyse.robustness.curve import CurvePlot
 from consilium.report.analyse.robustness.less_noise import less_noise_at
 from consilium.report.analyse.robustness.radius_curves import radius_curves
-from consilium.report.analyse.robustness.red_flags import flagged_at, flagged_rows
+from consilium.report.analyse.robustness.red_flags import flagged_rows
 from consilium.report.analyse.robustness.site_curves import site_curves
 from consilium.report.analyse.roc import rocs
-from consilium.report.analyse.summary import Row, inverted, majority_rate, rows
+from consilium.report.analyse.summary import Row, flagged_at, inverted, majority_rate, rows
 from consilium.report.answer.compose import answer
 from consilium.report.answer.first_screen import first_screen
 from consilium.report.load.numbers import interval, number

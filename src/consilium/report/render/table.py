@@ -21,8 +21,8 @@ from consilium.core.finding import Measure
 from consilium.evidence.study import ArmEvidence
 from consilium.report.analyse.columns import TableColumn, axis_columns, columns, measure_of
 from consilium.report.analyse.leakage import attack_columns, strongest_attack
-from consilium.report.analyse.robustness.red_flags import flagged_at, flagged_rows, flags_checked, red_flags
-from consilium.report.analyse.summary import Figure, Row, rows
+from consilium.report.analyse.robustness.red_flags import flagged_rows, flags_checked
+from consilium.report.analyse.summary import Figure, Row, flagged_at, rows
 from consilium.report.load.numbers import number
 from consilium.report.load.read import read_study
 from consilium.report.load.records import CellRecord, StudyRecord
@@ -183,7 +183,7 @@ def _csv_row(
     for name, measure in measures.items():
         if measure is not None:
             row |= {name: measure.value} | _parts(name, measure, names)
-    row |= {"red_flags": " ".join(red_flags(cell))} if "red_flags" in figures else {}
+    row |= {"red_flags": " ".join(cell.red_flags)} if "red_flags" in figures else {}
     return row | {"delta": cell.privacy.delta, "collapsed": str(cell.collapsed).lower()}
 
 

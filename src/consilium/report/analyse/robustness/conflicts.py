@@ -26,8 +26,6 @@ from consilium.report.analyse.leakage import compared_column
 from consilium.report.analyse.outcomes import Outcomes
 from consilium.report.load.records import CellRecord, StudyRecord
 
-from .red_flags import red_flags
-
 __all__ = ["Combination", "Interaction", "agreement", "combinations_of_two", "interaction_columns"]
 
 _PHASES = ("pre-training", "in-training", "post-training")
@@ -172,4 +170,4 @@ def _interaction(groups: Sequence[Signed], column: TableColumn, outcomes: Outcom
 def _unfit(cell: CellRecord, column: TableColumn) -> bool:
     if valued(cell, column.key) is None:
         return True
-    return column.robustness and bool(cell.collapsed or is_bound(cell, column.key) or red_flags(cell))
+    return column.robustness and bool(cell.collapsed or is_bound(cell, column.key) or cell.red_flags)

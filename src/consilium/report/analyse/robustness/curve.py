@@ -12,8 +12,6 @@ from itertools import pairwise
 from consilium.measure.intervals import across_seeds, wilson
 from consilium.report.analyse.summary import Figure, Row
 
-from .red_flags import flagged_rows
-
 __all__ = ["CurveLine", "CurvePanel", "CurvePlot", "CurvePoint", "curve_line", "point_of", "share_point"]
 
 
@@ -92,10 +90,9 @@ def point_of(x: float, figure: Figure | None) -> CurvePoint | None:
     return CurvePoint(x, figure.value, *_cut(figure.low, figure.high), figure.n, figure.seeds)
 
 
-def curve_line(row: Row, points: Sequence[CurvePoint | None], loose: bool = False) -> CurveLine:
-    """The line of an arm, where it has points."""
-    remarks = (["red flag"] if flagged_rows([row]) else []) + (["loose bound"] if loose else [])
-    return CurveLine(row.code, row.arm.name, ", ".join(remarks), tuple(p for p in points if p is not None))
+def curve_line(row: Row, points: Sequence[CurvePoint | None], remark: str = "") -> CurveLine:
+    """The line of an arm, with the points that it has."""
+    return CurveLine(row.code, row.arm.name, remark, tuple(p for p in points if p is not None))
 
 
 def _cut(low: float | None, high: float | None) -> tuple[float | None, float | None]:

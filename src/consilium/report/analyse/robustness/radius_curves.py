@@ -64,8 +64,15 @@ def _of_distances(
     grid = np.unique([*np.linspace(0, most, _STEPS + 1), *listed]).tolist()
     if knobs.get("norm") == "l0":  # a number of features
         grid = sorted({float(round(r)) for r in grid} | set(listed))
-    lines = tuple(curve_line(row, [_point(r, seeds) for r in grid], _loose(row, name)) for row, seeds in known)
-    return CurvePlot(name, _axis(knobs), (CurvePanel("accuracy under attack", lines),), listed, True, left_out)
+    lines = tuple(curve_line(row, [_point(r, seeds) for r in grid], _remark(row, name)) for row, seeds in known)
+    return CurvePlot(
+        f"{name}, the smallest perturbations",
+        _axis(knobs),
+        (CurvePanel("accuracy under attack", lines),),
+        listed,
+        True,
+        left_out,
+    )
 
 
 def _point(radius: float, seeds: Sequence[_Distances]) -> CurvePoint:
@@ -84,8 +91,10 @@ def _valued(finding: FindingRecord) -> bool:
     return measure is not None and measure.value is not None
 
 
-def _loose(row: Row, name: str) -> bool:
-    return any(f.upper_bound for cell in row.cells for f in cell.aimed("evasion") if f.name == name)
+def _remark(row: Row, *names: str) -> str:
+    """Why the line is no evidence of robustness, or a loose bound; empty where it is neither."""
+    loose = any(f.upper_bound for cell in row.cells for f in cell.aimed("evasion") if f.name in names)
+    return ", ".join((["red flag"] if row.red_flags else []) + (["loose bound"] if loose else []))
 
 
 def _series(kinds: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
@@ -117,7 +126,7 @@ def _line(row: Row, radii: Mapping[str, float]) -> CurveLine:
     columns = {name: TableColumn(f"robust_accuracy:{name}", name, "Evasion", "", "high") for name in radii}
     figures = [(radius, figure_of(row.cells, columns[name])) for name, radius in radii.items()]
     points = [point_of(0.0, figure_of(row.cells, _ACCURACY)), *(point_of(r, figure) for r, figure in figures)]
-    return curve_line(row, points, any(figure.upper for _, figure in figures))
+    return curve_line(row, points, _remark(row, *radii))
 
 
 def _radius(knobs: Mapping[str, Any]) -> float | None:

@@ -11,31 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from consilium.report.analyse.columns import TableColumn
 from consilium.report.analyse.summary import Row
-from consilium.report.load.records import CellRecord, StudyRecord
+from consilium.report.load.records import StudyRecord
 
-__all__ = ["flagged_at", "flagged_rows", "flags_checked", "red_flags"]
+__all__ = ["flagged_rows", "flags_checked"]
 
 _CHECK = "masking_"
 
 
-def red_flags(cell: CellRecord) -> tuple[str, ...]:
-    """Every red flag of a model as a sentence that begins with the name of the attack that noted it."""
-    return tuple(f"{finding.name}: {flag}" for finding in cell.aimed("evasion") for flag in finding.red_flags)
-
-
-def flagged_at(row: Row, column: TableColumn) -> tuple[str, ...]:
-    """The red flags that speak against the figure of ``row`` in ``column``, of any of its seeds, each once."""
-    if not column.robustness or column.proven:
-        return ()
-    return tuple(dict.fromkeys(flag for cell in row.cells for flag in red_flags(cell)))
-
-
 def flagged_rows(rows: Sequence[Row]) -> tuple[tuple[Row, tuple[str, ...]], ...]:
     """The rows of which some model has a red flag, each with its flags."""
-    flags = ((row, tuple(dict.fromkeys(flag for cell in row.cells for flag in red_flags(cell)))) for row in rows)
-    return tuple((row, some) for row, some in flags if some)
+    return tuple((row, row.red_flags) for row in rows if row.red_flags)
 
 
 def flags_checked(study: StudyRecord) -> bool:
