@@ -74,6 +74,16 @@ def test_every_figure_has_n_or_a_reason(tiny):
             assert m["value"] is None or m["n"] > 0, m
 
 
+def test_every_choice_says_which_risks_its_defences_lower_and_need(tiny):
+    fields = ("axis", "phase", "mitigates", "uses")
+    declared = {one["kind"]: tuple(one[field] for field in fields) for one in tiny.study()["defences"]}
+    assert declared == {
+        "dp-sgd": ("privacy", "in-training", ["membership", "reconstruction"], []),
+        "static-int8": ("compression", "post-training", [], []),
+        "adversarial-training": ("robustness", "in-training", ["evasion"], []),
+    }
+
+
 def test_the_command_says_what_it_did(tiny):
     said = tiny.done.json
     assert said["trained"] == 8 and said["reused"] == 0 and said["failed"] == {}

@@ -25,6 +25,7 @@ from .network import Network
 from .random import Stream
 from .records import Records
 from .task import Task
+from .threat import Aim
 from .update import Payload, Update
 
 __all__ = [
@@ -33,16 +34,28 @@ __all__ = [
     "Defence",
     "MergeDefence",
     "ModelDefence",
+    "Phase",
     "PreAggregation",
     "Promise",
     "TrainingDefence",
     "UpdateDefence",
 ]
 
+Phase = Literal["pre-training", "in-training", "post-training"]
+
 
 @dataclass(frozen=True)
 class Defence(Entry, ABC):
-    """Base of the six moments."""
+    """Base of the six moments.
+
+    ``phase``: whether it acts before, in or after the training.  ``mitigates``: the risks that it is there to lower, by
+    the name of what their adversary gains.  ``uses``: the risks that it needs the model to have, as a watermark of
+    planted answers needs that they can be planted: what lowers one of them later undoes it.
+    """
+
+    phase: ClassVar[Phase] = "in-training"
+    mitigates: ClassVar[tuple[Aim, ...]] = ()
+    uses: ClassVar[tuple[Aim, ...]] = ()
 
     def check_fit(self, shape: tuple[int, ...], classes: int) -> None:
         """Refuse inputs of ``shape`` or a number of ``classes`` with which it cannot act, or does nothing."""
@@ -70,6 +83,8 @@ class Promise:
 @dataclass(frozen=True)
 class DataDefence(Defence):
     """Changes a site's training records before anything is learned; drawn once per record and stored."""
+
+    phase: ClassVar[Phase] = "pre-training"
 
     @abstractmethod
     def protect(self, records: Records, classes: int, stream: Stream) -> Records:
@@ -138,6 +153,7 @@ class MergeDefence(Defence):
     """Replaces the weighted mean.  ``per_site``: its noise makes a claim of each site, which binds the whole round."""
 
     per_site: ClassVar[bool] = False
+    mitigates: ClassVar[tuple[Aim, ...]] = ("poisoning",)
 
     @abstractmethod
     def merge(self) -> Aggregator:
@@ -190,6 +206,7 @@ class ModelDefence(Defence):
     ``inspects``: it has figures of the model that it is handed (:meth:`inspection`).
     """
 
+    phase: ClassVar[Phase] = "post-training"
     tolerance: ClassVar[float] = 1e-3
     ends: ClassVar[bool] = False
     answers_alone: ClassVar[bool] = False
@@ -247,6 +264,8 @@ class AnswerDefence(Defence):
     An answer depends on its own record alone, and is the same whenever it is asked for: the record itself seeds what
     is random in it (``learn/record_noise.py``).
     """
+
+    phase: ClassVar[Phase] = "post-training"
 
     def around(self, model: nn.Module) -> nn.Module:
         """What maps inputs to logits in place of ``model``: it may change an input, or ask several times."""

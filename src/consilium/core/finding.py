@@ -8,7 +8,10 @@ from dataclasses import asdict, dataclass, field
 
 from torch import Tensor
 
-__all__ = ["Finding", "Measure"]
+__all__ = ["RED_FLAG", "Finding", "Measure"]
+
+RED_FLAG = "Red flag: "
+"""How a note begins that speaks against the figures of robustness of the model it is about."""
 
 
 @dataclass(frozen=True)

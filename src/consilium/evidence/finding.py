@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from consilium.core.finding import Measure
+from consilium.core.finding import RED_FLAG, Measure
 
 from .audit import AuditEvidence
 from .fields import ABSENT, Asked, Flag, Free, Maybe, Name, Number, Record, Table, Text, Texts, required
@@ -53,6 +53,11 @@ class FindingEvidence:
         """True where the attack was not adapted to the defence, so its figures flatter the model (LAWS 20)."""
         texts = [*self.notes, *(m.reason for m in self.measures)]
         return any("adaptive" in text.lower() or "upper bound" in text.lower() for text in texts)
+
+    @property
+    def red_flags(self) -> tuple[str, ...]:
+        """What its notes have against the figures of robustness of this model, each a sentence."""
+        return tuple(note.removeprefix(RED_FLAG) for note in self.notes if note.startswith(RED_FLAG))
 
     def measure(self, name: str) -> Measure | None:
         """The measure called ``name``, if there is one."""

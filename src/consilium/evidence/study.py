@@ -30,6 +30,7 @@ __all__ = [
     "ArmEvidence",
     "CellEntry",
     "DataEvidence",
+    "DefenceEvidence",
     "OmissionEvidence",
     "RefusalEvidence",
     "RepeatedEvidence",
@@ -59,6 +60,20 @@ class ArmEvidence:
     choices: Table[Text] = field(default_factory=dict)
     status: Text = ""
     refusal: Maybe[RefusalEvidence] = None
+
+
+@dataclass(frozen=True)
+class DefenceEvidence:
+    """A defence of the choice ``label`` on an axis: its phase, the risks it mitigates and those it needs the model to
+    have, as its entry declares them (:class:`consilium.core.defence.Defence`).
+    """
+
+    axis: Text = ""
+    label: Text = ""
+    kind: Text = ""
+    phase: Text = ""
+    mitigates: Texts = ()
+    uses: Texts = ()
 
 
 @dataclass(frozen=True)
@@ -134,6 +149,7 @@ class StudyEvidence:
     study: Free = field(default_factory=dict)
     resolved: Free = field(default_factory=dict)
     axes: Table[Texts] = field(default_factory=dict)
+    defences: Items[Record[DefenceEvidence]] = ()
     seeds: Wholes = ()
     data: Record[DataEvidence] = field(default_factory=DataEvidence)
     arms: Items[Record[ArmEvidence]] = ()

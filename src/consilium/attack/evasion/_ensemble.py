@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from consilium.core.finding import RED_FLAG
 from consilium.core.threat import ModelView
 from consilium.learn.perturbation.goals import Misclassification
 from consilium.learn.perturbation.maximise import ascent
@@ -22,9 +23,8 @@ from consilium.learn.perturbation.task_loss import attack_loss
 
 from ._evasion import stand_in
 
-__all__ = ["RED_FLAG", "ensemble_flags", "fooled_by_parts", "zero_gradients"]
+__all__ = ["ensemble_flags", "fooled_by_parts", "zero_gradients"]
 
-RED_FLAG = "Red flag: "
 _BATCH = 256
 _ALIKE = 1e-5
 """By how much two answers to one input may differ, and probabilities miss a sum of one."""

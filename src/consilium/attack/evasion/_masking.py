@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from consilium.core.finding import Measure
+from consilium.core.finding import RED_FLAG, Measure
 from consilium.core.threat import ModelView
 from consilium.learn.perturbation.ball import Norm
 from consilium.learn.perturbation.balls import ball_of
@@ -30,7 +30,6 @@ from consilium.learn.perturbation.losses import CrossEntropyLoss
 from consilium.learn.perturbation.maximise import maximise, slope
 from consilium.measure.intervals import wilson
 
-from ._ensemble import RED_FLAG
 from ._evasion import Evasion, stand_in
 from .pgd import PGD
 from .square import Square

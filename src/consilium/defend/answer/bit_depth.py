@@ -11,12 +11,14 @@ Source: Xu et al. 2018, Feature Squeezing: Detecting Adversarial Examples in Dee
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from consilium.core.defence import AnswerDefence
 from consilium.core.entry import check
 from consilium.core.inputs import Inputs, refuse_tokens
+from consilium.core.threat import Aim
 
 from ._squeezed import Behind, FollowedThrough
 
@@ -26,6 +28,8 @@ __all__ = ["BitDepth"]
 @dataclass(frozen=True)
 class BitDepth(AnswerDefence):
     """Rounds every value of an input to ``bits`` bits before the model sees it."""
+
+    mitigates: ClassVar[tuple[Aim, ...]] = ("evasion",)
 
     bits: int = 4
     """Bits that a value keeps: 1 leaves black and white, 8 changes no picture of a byte a value."""

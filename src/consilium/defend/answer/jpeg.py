@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from consilium.core.defence import AnswerDefence
 from consilium.core.entry import check
 from consilium.core.errors import Refused
+from consilium.core.threat import Aim
 
 from ._squeezed import Behind, FollowedThrough
 
@@ -27,6 +29,8 @@ __all__ = ["JPEG"]
 @dataclass(frozen=True)
 class JPEG(AnswerDefence):
     """Compresses an image with ``quality`` and reads it back before the model sees it."""
+
+    mitigates: ClassVar[tuple[Aim, ...]] = ("evasion",)
 
     quality: int = 75
     """From 1, which keeps next to nothing, to 95."""

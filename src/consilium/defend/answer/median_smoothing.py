@@ -8,6 +8,7 @@ Source: Xu et al. 2018, Feature Squeezing: Detecting Adversarial Examples in Dee
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 from consilium.core.defence import AnswerDefence
 from consilium.core.entry import check
 from consilium.core.errors import Refused
+from consilium.core.threat import Aim
 
 __all__ = ["MedianSmoothing"]
 
@@ -22,6 +24,8 @@ __all__ = ["MedianSmoothing"]
 @dataclass(frozen=True)
 class MedianSmoothing(AnswerDefence):
     """Replaces each pixel by the median of a square window before the model sees the image."""
+
+    mitigates: ClassVar[tuple[Aim, ...]] = ("evasion",)
 
     window: int = 3
     """Side of the window in pixels, odd."""

@@ -15,6 +15,7 @@ Salman et al. 2019, arXiv 1906.04584 (the surrogate: mean of the softmax over dr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -26,6 +27,7 @@ from consilium.core.inputs import Inputs, refuse_tokens
 from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.core.task import Task, refuse_unless_exclusive
+from consilium.core.threat import Aim
 from consilium.measure.intervals import across_seeds, wilson
 
 from ._smoothed import MeanSoftmax, Votes, certified_radius, votes_under_noise
@@ -36,6 +38,8 @@ __all__ = ["RandomisedSmoothing"]
 @dataclass(frozen=True)
 class RandomisedSmoothing(AnswerDefence):
     """Answers the votes of the model under Gaussian noise, and proves within which L2 radius they cannot change."""
+
+    mitigates: ClassVar[tuple[Aim, ...]] = ("evasion",)
 
     sigma: float = 0.25
     """Standard deviation of the noise, in units of the inputs' range [0, 1]; more proves more and costs accuracy."""

@@ -10,6 +10,7 @@ Source: Shokri et al. 2017, Membership Inference Attacks Against Machine Learnin
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from consilium.core.defence import AnswerDefence
 from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.task import Task, refuse_unless_exclusive
+from consilium.core.threat import Aim
 
 __all__ = ["RoundAnswer"]
 
@@ -28,6 +30,8 @@ class RoundAnswer(AnswerDefence):
 
     ``digits`` None (or 15, in a study file) leaves the confidences of the ``top_k`` classes as they are.
     """
+
+    mitigates: ClassVar[tuple[Aim, ...]] = ("membership",)
 
     digits: int | None = 2
     """Decimals that a confidence is rounded to."""

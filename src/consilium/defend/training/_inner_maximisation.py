@@ -23,6 +23,7 @@ from consilium.core.entry import check
 from consilium.core.errors import Unlawful
 from consilium.core.gradient import Batch, Objective, Predict
 from consilium.core.task import Task
+from consilium.core.threat import Aim
 from consilium.learn.perturbation.ball import Ball, Norm
 from consilium.learn.perturbation.balls import ball_of
 
@@ -44,6 +45,7 @@ class InnerMaximisation(TrainingDefence, ABC):
     """A defence that perturbs inputs within ``radius``, by ``steps`` gradient steps of ``step_size``."""
 
     follows_inputs: ClassVar[bool] = True
+    mitigates: ClassVar[tuple[Aim, ...]] = ("evasion",)
 
     radius: float
     steps: int

@@ -9,12 +9,13 @@ Source: Abadi et al. 2016, Deep Learning with Differential Privacy, arXiv 1607.0
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from consilium.core.defence import TrainingDefence
 from consilium.core.entry import check
 from consilium.core.errors import Refused, Unlawful
 from consilium.core.gradient import GradientRule
+from consilium.core.threat import Aim
 from consilium.learn.mean_gradient import MeanGradient
 
 from ._dp_sgd_rule import DPSGDRule
@@ -41,6 +42,8 @@ class DPSGD(TrainingDefence):
 
     Raises ``Refused`` for a knob out of its range, and with neither ``epsilon`` nor ``noise_multiplier``.
     """
+
+    mitigates: ClassVar[tuple[Aim, ...]] = ("membership", "reconstruction")
 
     epsilon: float | None = None
     """What each site spends over all rounds; with `noise-multiplier` too, the budget at which training stops."""

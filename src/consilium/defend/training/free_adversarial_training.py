@@ -19,6 +19,7 @@ from consilium.core.defence import TrainingDefence
 from consilium.core.entry import check
 from consilium.core.errors import Unlawful
 from consilium.core.gradient import GradientRule
+from consilium.core.threat import Aim
 from consilium.learn.mean_gradient import MeanGradient
 from consilium.learn.perturbation.ball import Ball, Norm
 from consilium.learn.perturbation.balls import ball_of
@@ -33,6 +34,7 @@ class FreeAdversarialTraining(TrainingDefence):
     """Trains on adversarial examples at the cost of plain training, by replaying batches; not inside DP-SGD."""
 
     follows_inputs: ClassVar[bool] = True
+    mitigates: ClassVar[tuple[Aim, ...]] = ("evasion",)
     not_private: ClassVar[str] = (
         "it replays each batch with a perturbation carried from one step to the next: steps on one batch are not the "
         "independent Poisson samples that each step is charged as, and the perturbation is a record's state beside "

@@ -12,6 +12,7 @@ Source: Cohen et al. 2019, Certified Adversarial Robustness via Randomized Smoot
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from consilium.core.errors import Unlawful
 from consilium.core.gradient import Batch, Objective, Predict
 from consilium.core.inputs import Inputs, refuse_tokens
 from consilium.core.task import Task
+from consilium.core.threat import Aim
 
 __all__ = ["GaussianAugmentation"]
 
@@ -29,6 +31,8 @@ __all__ = ["GaussianAugmentation"]
 @dataclass(frozen=True)
 class GaussianAugmentation(TrainingDefence):
     """Trains on inputs with Gaussian noise of standard deviation ``sigma``, drawn anew in every step."""
+
+    mitigates: ClassVar[tuple[Aim, ...]] = ("evasion",)
 
     sigma: float = 0.25
     """Standard deviation of the noise, in units of the inputs' range [0, 1]; that of the smoothing it is for."""

@@ -27,6 +27,7 @@ from consilium.core.merge import Aggregator, Cohort
 from consilium.core.network import Network
 from consilium.core.random import Stream
 from consilium.core.rounding import round_down, round_up
+from consilium.core.threat import Aim
 from consilium.core.update import Payload, Update
 from consilium.learn.user_code.custom_code import group_norm
 from consilium.measure.accounting import noise_calibration, privacy
@@ -49,6 +50,7 @@ class DPFedAvg(UpdateDefence, MergeDefence):
     """
 
     per_site: ClassVar[bool] = True
+    mitigates: ClassVar[tuple[Aim, ...]] = ("membership", "reconstruction", "poisoning")
 
     epsilon: float | None = None
     """What all rounds may spend; with `noise-multiplier` too, the budget at which training stops."""

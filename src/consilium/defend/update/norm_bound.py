@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 
@@ -19,6 +20,7 @@ from consilium.core.defence import UpdateDefence
 from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.random import Stream
+from consilium.core.threat import Aim
 from consilium.core.update import Payload, Update
 
 __all__ = ["NormBound"]
@@ -29,6 +31,8 @@ _DELTA = "delta"
 @dataclass(frozen=True)
 class NormBound(UpdateDefence):
     """Bounds the length of every update, enforced by the server; an update that is not finite is refused."""
+
+    mitigates: ClassVar[tuple[Aim, ...]] = ("poisoning",)
 
     bound: float = 1.0
     """Length to which each update's delta is cut."""

@@ -22,7 +22,7 @@ class TableColumn:
 
     ``needs_all``: where one seed has no figure there is no mean either: the seeds that have one are the good ones.
     ``chance`` is of leakage: a figure at or below it is no evidence of leakage, so figures are compared above it
-    (:meth:`ranked`).
+    (:meth:`ranked`).  ``proven`` is what no attack has to show.
     """
 
     key: str
@@ -33,6 +33,7 @@ class TableColumn:
     style: Style = "share"
     needs_all: bool = False
     chance: float | None = None
+    proven: bool = False
 
     def ranked(self, value: float) -> float:
         """What ``value`` counts in a comparison: below chance as much as chance."""
@@ -150,6 +151,7 @@ _CERTIFIED = (
         "Share of test records answered rightly, of which it is proven that no perturbation of an L2 size up to the σ "
         "of the smoothing changes the answer, whatever the attack.",
         "high",
+        proven=True,
     ),
     TableColumn(
         "average_certified_radius",
@@ -158,6 +160,7 @@ _CERTIFIED = (
         "Mean L2 radius within which no perturbation changes a right answer, as proven; wrong answers count as 0.",
         "high",
         "plain",
+        proven=True,
     ),
 )
 _KNOWING = {"plain": "does not know of it", "adaptive": "knows it"}

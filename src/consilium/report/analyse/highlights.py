@@ -22,7 +22,7 @@ from .columns import TableColumn, columns
 from .compare import CONFIDENCE, Gap, Signed, gap, shared, valued
 from .leakage import attack_columns, compared_column
 from .outcomes import LOST_SCORES, Outcomes
-from .summary import Figure, Row, figure_of, inverted, unskilled_row
+from .summary import Figure, Row, figure_of, flagged_at, inverted, unskilled_row
 
 __all__ = ["ALONE", "NOBODY", "UNDETERMINED", "Highlight", "highlights"]
 
@@ -116,6 +116,8 @@ class _Best:
 
     def _doubt(self, row: Row, figure: Figure, column: TableColumn) -> str:
         """Why the figure of ``row`` is no merit, although it is the best; empty where it is one."""
+        if flagged_at(row, column):
+            return "has a red flag: its accuracy under attack is no evidence of robustness"
         if inverted(figure, column):
             return "leaks to whoever inverts the attack's guesses"
         return "is not above chance: it learned nothing" if unskilled_row(self.study, row) else ""

@@ -28,6 +28,7 @@ __all__ = [
     "Row",
     "code_of",
     "figure_of",
+    "flagged_at",
     "inverted",
     "majority_rate",
     "rows",
@@ -82,6 +83,11 @@ class Row:
     def judged(self) -> bool:
         """True where at least one model was judged."""
         return any(cell.judged for cell in self.cells)
+
+    @property
+    def red_flags(self) -> tuple[str, ...]:
+        """The red flags of its models, each once."""
+        return tuple(dict.fromkeys(flag for cell in self.cells for flag in cell.red_flags))
 
     @property
     def status(self) -> str:
@@ -146,6 +152,11 @@ def figure_of(cells: Sequence[CellRecord], column: TableColumn) -> Figure:
     if column.style in ("epsilon", "audited"):
         return Figure(max(_values(valued)), seeds=len(valued), how="largest over seeds")
     return replace(_mean(valued, column, upper), at_most=column.robustness)
+
+
+def flagged_at(row: Row, column: TableColumn) -> tuple[str, ...]:
+    """The red flags that speak against the figure of ``row`` in ``column``: what is proven needs no attack."""
+    return row.red_flags if column.robustness and not column.proven else ()
 
 
 def inverted(figure: Figure, column: TableColumn) -> bool:

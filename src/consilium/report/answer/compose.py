@@ -19,6 +19,7 @@ from consilium.report.analyse.summary import Row
 from consilium.report.load.records import StudyRecord
 
 from .effect_sentences import choice_sentences, infection_sentences
+from .flag_sentences import flag_sentences
 from .leak_sentences import audit_sentences, membership_sentences
 from .sentence import Sentence
 from .unskilled_sentences import unskilled_sentences
@@ -40,6 +41,7 @@ def answer(study: StudyRecord, every: Sequence[Row], shown: Sequence[Effect]) ->
     sentences = (
         *_accepted(study),
         *unskilled_sentences(study, every),
+        *flag_sentences(every),
         *_level(study, every),
         *choice_sentences(study, shown),
         *membership_sentences(study, every),

@@ -67,6 +67,11 @@ class CellRecord(CellEvidence):
         stored = next((m for f in self.attacks if f.kind == "worst-case" for m in f.measures), None)
         return stored or (worst_case_accuracy(self) if self.aimed("evasion") else None)
 
+    @property
+    def red_flags(self) -> tuple[str, ...]:
+        """What its attacks noted against every accuracy under attack of this model, each with the attack's name."""
+        return tuple(f"{finding.name}: {flag}" for finding in self.aimed("evasion") for flag in finding.red_flags)
+
     def aimed(self, aim: str) -> tuple[FindingRecord, ...]:
         """The findings whose adversary has the goal ``aim``."""
         return tuple(f for f in self.attacks if f.aim == aim)

@@ -10,16 +10,18 @@ from typing import Any
 from consilium.core.count_words import count_words
 from consilium.core.finding import Measure
 from consilium.evidence.round import RoundEvidence
+from consilium.evidence.study import DataEvidence
 from consilium.evidence.why import WHY
 from consilium.report.analyse.aggregation import MergeView, merge_view
 from consilium.report.analyse.audits import Audit, audits
 from consilium.report.analyse.many_sites import MANY, Presence, presence
+from consilium.report.analyse.robustness.less_noise import less_noise_note
 from consilium.report.analyse.roc import threshold_rates
 from consilium.report.load.numbers import interval, number, style_of
 from consilium.report.load.records import CellRecord, FindingRecord, StudyRecord
 
 from .claim_text import claim_sentence
-from .gallery import Example, allowance, examples
+from .gallery import Example, allowance, examples, no_pictures
 
 __all__ = ["CellView", "FindingView", "Line", "cell_views"]
 
@@ -89,7 +91,7 @@ class Line:
 @dataclass(frozen=True)
 class FindingView:
     """A finding with its measures written out and, unless shared, its images; ``threshold`` is the value behind an
-    advantage, and how it differs from the AUC.
+    advantage, and how it differs from the AUC; ``no_pictures`` why there are none.
     """
 
     record: FindingRecord
@@ -97,6 +99,7 @@ class FindingView:
     knobs: str
     examples: tuple[Example, ...]
     threshold: str = ""
+    no_pictures: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,8 @@ class CellView:
     judged: str
     refused: tuple[str, ...]
     notes: tuple[str, ...]
+    flags: tuple[str, ...]
+    less_noise: str
 
 
 def cell_views(study: StudyRecord, codes: Mapping[str, str], *, share: bool) -> tuple[CellView, ...]:
@@ -142,9 +147,11 @@ def _view(study: StudyRecord, cell: CellRecord, code: str, most: int) -> CellVie
         utility=tuple(_line(measure) for measure in cell.utility),
         mediators=tuple(_line(measure) for measure in cell.mediators),
         cost=(*(_line(measure) for measure in cell.cost), *_spent(cell)),
-        findings=tuple(_by_aim(cell, study.data.classes, most)),
+        findings=tuple(_by_aim(cell, study.data, most)),
         documents=tuple(_documents(cell)),
         refused=_first([f"Round {r.round}: {one.site}: {one.reason}" for r in rounds for one in r.refused]),
+        flags=cell.red_flags,
+        less_noise=less_noise_note(study, cell),
         notes=tuple(note for note in cell.notes if note not in study.data.notes and not note.startswith("data: ")),
     )
 
@@ -188,18 +195,20 @@ def _largest(cell: CellRecord) -> str:
     return claim_sentence(fitting[sizes.index(max(sizes))]) if sizes and len(sizes) == len(fitting) else ""
 
 
-def _by_aim(cell: CellRecord, classes: Sequence[str], most: int) -> list[tuple[str, tuple[FindingView, ...]]]:
+def _by_aim(cell: CellRecord, data: DataEvidence, most: int) -> list[tuple[str, tuple[FindingView, ...]]]:
     aims_here = dict.fromkeys(finding.aim for finding in cell.attacks)
     aims = sorted(aims_here, key=lambda aim: _AIMS.index(aim) if aim in _AIMS else len(_AIMS))
-    return [(aim, tuple(_finding(finding, classes, most) for finding in cell.aimed(aim))) for aim in aims]
+    return [(aim, tuple(_finding(finding, data, most) for finding in cell.aimed(aim))) for aim in aims]
 
 
-def _finding(finding: FindingRecord, classes: Sequence[str], most: int) -> FindingView:
+def _finding(finding: FindingRecord, data: DataEvidence, most: int) -> FindingView:
     parameters = {name: value for name, value in finding.configuration.items() if name != "kind" and value is not None}
     knobs = ", ".join(f"{name} = {_compact(value)}" for name, value in parameters.items())
-    shown = examples(finding, classes, most) if finding.aim == "evasion" else ()
+    evades = finding.aim == "evasion"
+    shown = examples(finding, data.classes, most) if evades else ()
+    why = no_pictures(finding, data.shape, share=not most) if evades and not shown else ""
     lines = tuple(_line(measure) for measure in finding.measures)
-    return FindingView(finding, lines, knobs, shown, _threshold(finding))
+    return FindingView(finding, lines, knobs, shown, _threshold(finding), why)
 
 
 def _threshold(finding: FindingRecord) -> str:

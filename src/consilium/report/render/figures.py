@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 from consilium.evidence.round import RoundEvidence
 from consilium.report.analyse.columns import TableColumn, columns
 from consilium.report.analyse.many_sites import MANY
-from consilium.report.analyse.summary import Figure, Row
+from consilium.report.analyse.summary import Row, flagged_at
 from consilium.report.load.numbers import interval, number
 from consilium.report.load.records import FindingRecord, StudyRecord
 from consilium.report.load.scores import read_scores
@@ -89,19 +89,23 @@ def _point(row: Row, shown: Sequence[TableColumn]) -> Mapping[str, object]:
         "infected_by": row.infected_by,
         "collapsed": row.collapsed > 0,
         "cell": next((cell.digest for cell in row.cells if cell.judged), ""),
-        "figures": {column.key: _figure(row.figures[column.key], column) for column in shown},
+        "figures": {column.key: _figure(row, column) for column in shown},
     }
 
 
-def _figure(figure: Figure, column: TableColumn) -> Mapping[str, object]:
-    """Value and limits to draw, and both as the matrix writes them: a browser would round an epsilon down."""
+def _figure(row: Row, column: TableColumn) -> Mapping[str, object]:
+    """Value and limits to draw, and both as the matrix writes them: a browser would round an epsilon down.
+
+    ``upper`` keeps it off the front: a loose bound, or one that a red flag speaks against.
+    """
+    figure = row.figures[column.key]
     return {
         "v": figure.value,
         "l": figure.low,
         "h": figure.high,
         "text": number(figure.value, column.style),
         "between": interval(figure.low, figure.high, column.style),
-        "upper": figure.upper,
+        "upper": figure.upper or bool(flagged_at(row, column)),
         "at_most": figure.at_most,
     }
 

@@ -1,7 +1,7 @@
-"""Adversarial images: clean beside adversarial beside their difference, small enough for one page.
+"""Adversarial images: clean, the perturbation amplified, and adversarial side by side, small enough for one page.
 
 Up to eight examples per attack are shown; where images are large, fewer, so that all galleries of a study together stay
-within a budget of pixels.
+within a budget of pixels.  Where a finding has no pictures, it says why.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from consilium.report.load.scores import read_examples
 
 from .png import data_uri, difference_image
 
-__all__ = ["Example", "allowance", "examples"]
+__all__ = ["Example", "allowance", "examples", "no_pictures"]
 
 _MOST = 8
 _PIXELS = 12_000_000
@@ -25,7 +25,10 @@ _PIXELS = 12_000_000
 
 @dataclass(frozen=True)
 class Example:
-    """Three data URIs and their captions; ``linf`` is the largest change of a pixel."""
+    """Three data URIs and their captions; ``linf`` is the largest change of a pixel.
+
+    ``scale`` is how many times the change is amplified, empty where nothing was changed.
+    """
 
     clean: str
     adversarial: str
@@ -34,6 +37,7 @@ class Example:
     before: str
     after: str
     linf: float
+    scale: str
 
     @property
     def fooled(self) -> bool:
@@ -43,7 +47,7 @@ class Example:
 
 def allowance(cells: Sequence[CellRecord], shape: tuple[int, ...]) -> int:
     """How many examples each attack may show: 8, fewer for large images, none where records are no images."""
-    if len(shape) != 3 or shape[0] not in (1, 3):
+    if not _drawable(shape):
         return 0
     stages = sum(len(cell.aimed("evasion")) for cell in cells) or 1
     return max(1, min(_MOST, _PIXELS // (stages * 3 * shape[1] * shape[2])))
@@ -64,9 +68,42 @@ def examples(finding: FindingRecord, classes: Sequence[str], most: int) -> tuple
     return tuple(_example(*images) for images in zip(clean[:most], changed[:most], labels, strict=False))
 
 
+def no_pictures(finding: FindingRecord, shape: Sequence[int], *, share: bool) -> str:
+    """Why there is none of a finding of evasion without examples on the page, as a sentence; empty where it failed."""
+    if finding.status != "ok":
+        return ""
+    if len(shape) != 3:
+        return f"No pictures: the records{_of(shape)} are no images."
+    if not _drawable(shape):
+        return f"No pictures: images of {shape[0]} channels are not drawn, only those of one or three."
+    if share:
+        return "Images of records are left out of this page."
+    return "No pictures: the file of this attack's examples is not in the folder as it was written."
+
+
+def _of(shape: Sequence[int]) -> str:
+    return f" (of {' × '.join(map(str, shape))} numbers)" if shape else ""
+
+
+def _drawable(shape: Sequence[int]) -> bool:
+    return len(shape) == 3 and shape[0] in (1, 3)
+
+
 def _example(clean: NDArray[np.float64], changed: NDArray[np.float64], labels: tuple[str, str, str]) -> Example:
     linf = float(np.abs(np.nan_to_num(changed - clean)).max())
-    return Example(data_uri(clean), data_uri(changed), data_uri(difference_image(clean, changed)), *labels, linf)
+    return Example(
+        data_uri(clean),
+        data_uri(changed),
+        data_uri(difference_image(clean, changed)),
+        *labels,
+        linf,
+        _scale(clean, linf),
+    )
+
+
+def _scale(clean: NDArray[np.float64], linf: float) -> str:
+    """The largest change has the whole colour; in RGB it is half of the range, around grey."""
+    return f"{(1.0 if len(clean) == 1 else 0.5) / linf:.3g}" if linf else ""
 
 
 def _names(indices: NDArray[np.float64] | None, classes: Sequence[str], n: int) -> list[str]:

@@ -17,7 +17,7 @@ from consilium.report.analyse.columns import TableColumn
 from consilium.report.analyse.compare import Gap, gap, shared
 from consilium.report.analyse.many_sites import MANY
 from consilium.report.analyse.outcomes import Outcomes
-from consilium.report.analyse.summary import Figure, Row, figure_of
+from consilium.report.analyse.summary import Figure, Row, figure_of, flagged_at
 from consilium.report.load.numbers import interval, number
 from consilium.report.load.records import StudyRecord
 
@@ -44,10 +44,11 @@ class Tile:
 
 @dataclass(frozen=True)
 class HeatCell:
-    """What one attack found of one row; ``tile`` is None where there is nothing to colour."""
+    """What one attack found of one row; ``flags`` are the red ones that speak against it."""
 
     figure: Figure
     tile: Tile
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ def _group(study: StudyRecord, rows: Sequence[Row], aim: str, outcomes: Outcomes
             [_LEAST, *(abs(f.value) if either else f.value for line in figures for f in line if f.value is not None)]
         )
     )
-    cells = [[HeatCell(f, compare.tile(f, c, row) if good else _leak_tile(f, top, c.label, row, either))
+    cells = [[HeatCell(f, compare.tile(f, c, row) if good else _leak_tile(f, top, c.label, row, either),
+                       flagged_at(row, c))
               for f, c in zip(line, columns_of_aim, strict=True)]
              for line, row in zip(figures, rows, strict=True)]  # fmt: skip
     steps = (-1.0, -0.5, 0.5, 1.0) if good else (-0.25, -0.5, -1.0)

@@ -33,8 +33,14 @@ from consilium.report.analyse.effects import changed, effects, less_noise, readi
 from consilium.report.analyse.highlights import highlights
 from consilium.report.analyse.many_sites import MANY, bands, pools
 from consilium.report.analyse.matrix_columns import main_columns, other_columns
+from consilium.report.analyse.robustness.conflicts import agreement, combinations_of_two
+from consilium.report.analyse.robustness.curve import CurvePlot
+from consilium.report.analyse.robustness.less_noise import less_noise_at
+from consilium.report.analyse.robustness.radius_curves import radius_curves
+from consilium.report.analyse.robustness.red_flags import flagged_rows
+from consilium.report.analyse.robustness.site_curves import site_curves
 from consilium.report.analyse.roc import rocs
-from consilium.report.analyse.summary import Row, inverted, majority_rate, rows
+from consilium.report.analyse.summary import Row, flagged_at, inverted, majority_rate, rows
 from consilium.report.answer.compose import answer
 from consilium.report.answer.first_screen import first_screen
 from consilium.report.load.numbers import interval, number
@@ -85,7 +91,7 @@ def _environment() -> Environment:
         "laws": linked_laws,
     }
     environment.filters["groupby_order"] = _spans
-    environment.globals |= {"interval": interval, "inverted_at": inverted}
+    environment.globals |= {"interval": interval, "inverted_at": inverted, "flagged_at": flagged_at}
     return environment
 
 
@@ -94,6 +100,7 @@ def _context(study: StudyRecord, *, share: bool) -> Mapping[str, object]:
     codes = {row.arm.name: row.code for row in every}
     views = cell_views(study, codes, share=share)
     lines, shown, cards = traffic(study, every), effects(study), highlights(study, every)
+    radii, sites, combined = radius_curves(study, every), site_curves(study, every), combinations_of_two(study)
     at_once, folded = first_screen(answer(study, every, shown))
     script, plotly = _source("page.js"), _plotly()
     return {
@@ -113,6 +120,7 @@ def _context(study: StudyRecord, *, share: bool) -> Mapping[str, object]:
         "pictures": len(study.data.shape) == 3,
         "laws": LAWS.items(),
         "rows": every,
+        "flagged": bool(flagged_rows(every)),
         "majority": majority_rate(study),
         "chances": _chances(every),
         "heat": heat_groups(study, every),
@@ -124,11 +132,19 @@ def _context(study: StudyRecord, *, share: bool) -> Mapping[str, object]:
         "unpaired": unpaired(study),
         "left_out": _left_out(study),
         "most": _MOST,
+        "radii": radii,
+        "combined": combined,
+        "agreement": agreement(combined),
+        "less_noise": less_noise_at(study, every, columns(study)),
+        "sites": sites,
         "tiles": partition_tiles(study.data),
         "bands": bands(study.data),
         "pools": pools(study.data),
         "cells": views,
-        "drawn": _chart_data(study, every, views, lines, share=share),
+        "drawn": {
+            **_chart_data(study, every, views, lines, share=share),
+            "lines": _keyed("radius", radii) | _keyed("sites", sites),
+        },
         "traffic": lines,
         "troubled": [view for view in views if not view.record.ok],
         "refusals": [row for row in every if row.arm.refusal and row.infected_by == "none"],
@@ -224,6 +240,10 @@ def _chart_data(
         "traffic": sent,
         "rocs": rates,
     }
+
+
+def _keyed(prefix: str, plots: Sequence[CurvePlot]) -> dict[str, object]:
+    return {f"{prefix}/{number}": plot.drawn() for number, plot in enumerate(plots)}
 
 
 def _provenance(study: StudyRecord) -> list[tuple[str, str]]:

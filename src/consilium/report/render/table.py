@@ -21,7 +21,8 @@ from consilium.core.finding import Measure
 from consilium.evidence.study import ArmEvidence
 from consilium.report.analyse.columns import TableColumn, axis_columns, columns, measure_of
 from consilium.report.analyse.leakage import attack_columns, strongest_attack
-from consilium.report.analyse.summary import Figure, Row, rows
+from consilium.report.analyse.robustness.red_flags import flagged_rows, flags_checked
+from consilium.report.analyse.summary import Figure, Row, flagged_at, rows
 from consilium.report.load.numbers import number
 from consilium.report.load.read import read_study
 from consilium.report.load.records import CellRecord, StudyRecord
@@ -64,6 +65,7 @@ _NEWER = (
     "c_index",
 )
 """Only where some cell has them."""
+_UNMEASURED = ("delta", "collapsed", "red_flags")
 _OF_BACKDOORS = ("backdoor_success", "target_rate_without_trigger")
 _OF_DETECTORS = (
     "detection_auc_plain",
@@ -120,6 +122,7 @@ def _figure_names(study: StudyRecord) -> tuple[str, ...]:
         *_attacked(study),
         *_noticed(study),
         *(f"{name}:{one}" for one in study.attacks("poisoning") for name in _OF_BACKDOORS),
+        *(("red_flags",) if flags_checked(study) else ()),
     )
 
 
@@ -190,11 +193,12 @@ def _csv_row(
     if not cell.judged:
         return row
     keys = {name: f"{name}:{strongest[name]}" if strongest.get(name) else name for name in figures[len(_NAMED) :]}
-    measures = {name: measure_of(cell, key) for name, key in keys.items() if name not in ("delta", "collapsed")}
+    measures = {name: measure_of(cell, key) for name, key in keys.items() if name not in _UNMEASURED}
     row |= {f"{name}_attack": attack for name, attack in strongest.items()}
     for name, measure in measures.items():
         if measure is not None:
             row |= {name: measure.value} | _parts(name, measure, names)
+    row |= {"red_flags": " ".join(cell.red_flags)} if "red_flags" in figures else {}
     return row | {"delta": cell.privacy.delta, "collapsed": str(cell.collapsed).lower()}
 
 
@@ -248,6 +252,11 @@ def _cell(row: Row | None, column: TableColumn) -> Text:
     if figure.value is None:
         none = "none" if column.key == "epsilon" and row.judged else "–"
         return Text(none if figure.ceiling is None else f"≤ {figure.ceiling:.2f}\nloose bound", style="dim")
+    text = _figure_text(row, figure, column)
+    return text.append("\nred flag", style="bold red") if flagged_at(row, column) else text
+
+
+def _figure_text(row: Row, figure: Figure, column: TableColumn) -> Text:
     unranked = column.robustness and row.collapsed > 0
     text = Text(("≤ " if figure.at_most else "") + number(figure.value, column.style), "dim strike" if unranked else "")
     if figure.upper:
@@ -269,7 +278,7 @@ def _short(value: float) -> str:
 
 def _caption(study: StudyRecord) -> str:
     seeds = f"Mean over {len(study.seeds)} seeds" if len(study.seeds) > 1 else "One seed"
-    infections = study.infections[1:]
+    infections, flags = study.infections[1:], flagged_rows(rows(study))
     labels = f" Infected: {', '.join(f'{i + 1} {x}' if len(infections) > 1 else x for i, x in enumerate(infections))}."
     return (
         f"{seeds}, 95 % interval below. ε holds for one released model: the largest over sites and seeds."
@@ -278,6 +287,7 @@ def _caption(study: StudyRecord) -> str:
         + (" Backdoor: share of other classes' records answered as the target." * bool(study.attacks("poisoning")))
         + _of_strongest(study)
         + _loose(study)
+        + (" Red flag: a check of the attacks failed, so the figure is no evidence of robustness." * bool(flags))
     )
 
 

@@ -21,6 +21,7 @@ from consilium.evidence.study import (
     ArmEvidence,
     CellEntry,
     DataEvidence,
+    DefenceEvidence,
     OmissionEvidence,
     RefusalEvidence,
     RepeatedEvidence,
@@ -121,6 +122,7 @@ def study_record(
         study=given(spec),
         resolved=_resolved(spec),
         axes={axis: tuple(c.label for c in choices) for axis, choices in spec.vary.items()},
+        defences=_choices(spec),
         seeds=tuple(spec.seeds),
         data=_data(plan.materials.consortium(spec.seeds[0])),
         arms=tuple(_arm(plan, arm) for arm in plan.arms),
@@ -146,6 +148,16 @@ def _resolved(spec: Spec) -> Mapping[str, object]:
         "max-epsilon": spec.max_epsilon,
         "audit": None if spec.canaries is None else spec.canaries.configuration(),
     }
+
+
+def _choices(spec: Spec) -> tuple[DefenceEvidence, ...]:
+    """Those of every choice, with the risks by which combinations are predicted to conflict."""
+    choices = [(axis, choice) for axis, some in spec.vary.items() for choice in some]
+    return tuple(
+        DefenceEvidence(axis, choice.label, one.kind(), one.phase, tuple(one.mitigates), tuple(one.uses))
+        for axis, choice in choices
+        for one in choice.defences
+    )
 
 
 def _data(data: Consortium) -> DataEvidence:

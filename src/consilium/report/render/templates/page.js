@@ -167,6 +167,35 @@
       yaxis: axis("accuracy at the sites (higher is better)") })];
   };
 
+  const tint = (hex, share) => `rgba(${[1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)).join(",")},${share})`;
+  const lines = (host) => {  // figures over an amount of attack: a panel a measure, a line an arm
+    const [held, narrow] = [drawn.lines[host.dataset.key], host.clientWidth < 560];
+    const codes = [...new Set(held.panels.flatMap((panel) => panel.lines.map((line) => line.code)))];
+    const traces = held.panels.flatMap((panel, k) => panel.lines.flatMap((line) => {
+      const i = codes.indexOf(line.code);
+      const [tone, on] = [OKABE[i % 8], { xaxis: k ? "x2" : "x", yaxis: k ? "y2" : "y", legendgroup: line.code }];
+      const name = `<b>${line.code}</b> ${safe(line.arm)}${line.remark ? ` (${line.remark})` : ""}`;
+      const whole = line.l.every((low) => low !== null);
+      const band = { x: [...line.x, ...[...line.x].reverse()], y: [...line.h, ...[...line.l].reverse()], fill: "toself", fillcolor: tint(tone, 0.1),
+        mode: "none", hoverinfo: "skip", showlegend: false, ...on };
+      const bar = { type: "data", symmetric: false, thickness: 1.2, width: 3, color: tone, visible: !held.dense,
+        array: line.h.map((h, j) => Math.max(0, h - line.y[j]) || 0), arrayminus: line.l.map((l, j) => (l === null ? 0 : Math.max(0, line.y[j] - l) || 0)) };
+      const text = line.x.map((_, j) => (line.l[j] === null ? "no interval" : `${line.l[j].toFixed(3)} – ${line.h[j].toFixed(3)}`) + `, n = ${line.n[j]}`);
+      return [...(held.dense && whole ? [band] : []), { x: line.x, y: line.y, name, text, mode: held.dense ? "lines" : "lines+markers", error_y: bar, showlegend: !k,
+        line: { color: tone, width: 2.2, dash: line.remark ? "dot" : DASHES[Math.floor(i / 8) % 4] }, marker: { color: tone, size: 8, symbol: MARKS[i % 8] },
+        hovertemplate: `${name}<br>at %{x:.4~g}: %{y:.3f} (%{text})<extra></extra>`, ...on }];
+    }));
+    const two = held.panels.length > 1 && !narrow;
+    const [left, right] = two ? [[0, 0.46], [0.56, 1]] : [[0, 1], [0, 1]];
+    const [top, bottom] = held.panels.length > 1 && narrow ? [[0.55, 1], [0, 0.42]] : [[0, 1], [0, 1]];
+    const across = held.dense || held.panels.length < 2 ? {} : { dtick: 1 };
+    const second = held.panels.length < 2 ? {} : { xaxis2: axis(held.x, { domain: right, anchor: "y2", ...across }),
+      yaxis2: axis(held.panels[1].y, { domain: bottom, anchor: "x2", range: [-0.03, 1.03] }) };
+    return [traces, layout({ showlegend: true, legend: { orientation: "h", y: -0.2, font: { size: 12 } }, margin: { l: 66, r: 24, t: 18, b: 58 },
+      xaxis: axis(held.x, { domain: left, anchor: "y", rangemode: "tozero", ...across }),
+      yaxis: axis(held.panels[0].y, { domain: top, anchor: "x", range: [-0.03, 1.03] }), ...second })];
+  };
+
   // ---- the Pareto plot ----------------------------------------------------------------------------------------------
   const chosen = (id, fallback) => ($(`#pareto-${id}`) || { value: fallback }).value;
   const option = (key) => drawn.pareto.options.find((entry) => entry.key === key);
@@ -254,7 +283,7 @@
     return [[line, ...shown.map(mark)], layout({ shapes: divide, margin: { l: 66, r: 28, t: 28, b: 58 },
       xaxis: axis(named(x), ticks(sx)), yaxis: axis(named(y), ticks(sy)) })];
   };
-  const painters = { pareto, curves, histogram, traffic, roc };
+  const painters = { pareto, curves, histogram, traffic, roc, lines };
   const draw = (host) => {
     if (source === null) { unpacked.then(() => { if (host.isConnected) draw(host); }); return; }
     library();

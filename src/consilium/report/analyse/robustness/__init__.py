@@ -1,0 +1,1 @@
+"""What the figures of robustness rest on: red flags, curves over radii and over corrupted sites, conflicts."""
