@@ -126,13 +126,25 @@ def test_the_first_training_images_of_each_class_and_every_test_image(numbered):
     assert (some.records.x[some.split == TRAIN][:, 0, 0, 0] * 255).round().tolist() == [2, 7, 12, 17, 22, 27]
 
 
+def test_the_first_test_images_of_each_class_are_the_same_for_everybody(numbered, tmp_path):
+    y = np.tile(np.arange(10, dtype=np.uint8), 3)
+    x = np.arange(30, dtype=np.uint8)[:, None, None] * np.ones((1, 28, 28), np.uint8)
+    for kind, data in (("images-idx3", x), ("labels-idx1", y)):
+        write(tmp_path / f"t10k-{kind}-ubyte.gz", idx(data))
+    some = FashionMNIST(path=numbered, classes=(7, 2), test_per_class=2).load()
+    assert (some.records.x[some.split == TEST][:, 0, 0, 0] * 255).round().tolist() == [2, 7, 12, 17]
+    assert int((some.split == TRAIN).sum()) == 40
+    assert "the first 2 test images of each class alone" in some.notes
+    assert FashionMNIST(test_per_class=2).configuration()["test-per-class"] == 2
+
+
 def test_without_a_choice_of_records_its_configuration_is_as_before():
     assert FashionMNIST().configuration() == {"kind": "fashion-mnist", "path": None}
     assert FashionMNIST(classes=(1, 2)).configuration() == {"kind": "fashion-mnist", "path": None, "classes": [1, 2]}
 
 
 @pytest.mark.parametrize(
-    "knobs", [{"classes": (1,)}, {"classes": (1, 1)}, {"classes": (1, 10)}, {"per_class": -1}], ids=str
+    "knobs", [{"classes": (1,)}, {"classes": (1, 1)}, {"classes": (1, 10)}, {"per_class": -1}, {"test_per_class": 1001}], ids=str
 )
 def test_classes_and_counts_that_cannot_be_are_refused(knobs):
     with pytest.raises(Refused, match="out of range"):

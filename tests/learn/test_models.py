@@ -19,7 +19,7 @@ from consilium.learn.models.module import Module
 from consilium.learn.models.resnet9 import ResNet9
 
 IMAGES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
-ARCHITECTURES = [Logistic(), MLP(hidden=7, layers=2), CNN(width=3), ResNet9(width=2), ResNet9(width=2, norm="batch")]
+ARCHITECTURES = [Logistic(), Logistic(pool=2), MLP(hidden=7, layers=2), CNN(width=3), ResNet9(width=2), ResNet9(width=2, norm="batch")]
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=repr)
@@ -37,7 +37,34 @@ def test_resnet9_is_eight_convolutions_and_a_linear_layer() -> None:
     assert sum(p.numel() for p in module.parameters()) == expected
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES[2:], ids=repr)
+def test_a_pooled_logistic_is_linear_in_the_means_of_squares() -> None:
+    """By hand: squares of 3 x 3, of a side of 8 the first 6; the same draws, then a product with the means."""
+    with scoped(Stream(0)):
+        module = Logistic(pool=3).build((2, 8, 8), 4)
+    x = torch.rand(5, 2, 8, 8)
+    means = torch.stack([x[:, c, 3 * i : 3 * i + 3, 3 * j : 3 * j + 3].mean((1, 2))
+                         for c in range(2) for i in range(2) for j in range(2)], 1)  # fmt: skip
+    weight, bias = module[-1].weight, module[-1].bias
+    assert weight.shape == (4, 8)
+    torch.testing.assert_close(module(x), (2 * means - 1) @ weight.T + bias)
+
+
+def test_a_pool_of_one_changes_nothing_that_a_study_is_named_by() -> None:
+    assert Logistic().configuration() == {"kind": "logistic"} == Logistic(pool=1).configuration()
+    assert Logistic(pool=2).configuration() == {"kind": "logistic", "pool": 2}
+    assert [type(layer).__name__ for layer in Logistic().build((1, 8, 8), 4)] == ["Normalise", "Flatten", "Linear"]
+
+
+def test_a_pool_that_does_not_fit_is_refused_with_its_number() -> None:
+    with pytest.raises(Refused, match=r"squares of 9 x 9, and the pictures have 8 x 8"):
+        Logistic(pool=9).build((1, 8, 8), 2)
+    with pytest.raises(Refused, match=r"needs images .* \(30,\)"):
+        Logistic(pool=2).build((30,), 2)
+    with pytest.raises(Refused, match="pool: 0 is out of range"):
+        Logistic(pool=0)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES[3:], ids=repr)
 def test_images_are_required_by_name(architecture) -> None:
     with pytest.raises(Refused, match=r"needs images .* \(30,\)"):
         architecture.build((30,), 2)

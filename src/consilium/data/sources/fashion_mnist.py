@@ -54,7 +54,7 @@ class FashionMNIST(Source):
     ``path`` names the folder of the four idx files; without it the package's folder and CONSILIUM_DATA/fashion-mnist
     are looked into.  ``classes`` are those of which records are read, by their published numbers (0 to 9), in the order
     in which they are numbered here; all ten where none are named.  ``per_class`` takes the first so many published
-    training images of each class (0: all of them), and every test image.
+    training images of each class (0: all of them), ``test_per_class`` the first so many published test images.
 
     Source: Xiao, Rasul and Vollgraf 2017, Fashion-MNIST (arXiv 1708.07747), MIT licence
     """
@@ -65,16 +65,20 @@ class FashionMNIST(Source):
     """Numbers of the classes that are kept, and numbered anew from 0; left out: all ten."""
     per_class: int = 0
     """Images kept of each class, the first ones; 0 is all."""
+    test_per_class: int = 0
+    """Test images kept of each class, the first ones, the same for everybody; 0 is all 1000."""
 
     def __post_init__(self) -> None:
         """Check that classes are numbers of Fashion-MNIST, each once, and two of them at least."""
         ok = all(0 <= number < len(_CLASSES) for number in self.classes) and len(set(self.classes)) == len(self.classes)
         check(ok and len(self.classes) != 1, "classes", list(self.classes), "two or more numbers of 0 to 9, each once")
         check(0 <= self.per_class <= 6000, "per_class", self.per_class, "1 to 6000 images, or 0 for all")
+        check(0 <= self.test_per_class <= 1000, "test_per_class", self.test_per_class, "1 to 1000, or 0 for all")
 
     def configuration(self) -> dict[str, Json]:
         """The kind and every knob; of those that choose records the ones that do."""
         choices: dict[str, Json] = {"classes": list(self.classes), "per-class": self.per_class}
+        choices |= {"test-per-class": self.test_per_class}
         return {name: value for name, value in super().configuration().items() if choices.get(name, True)}
 
     def load(self) -> Dataset:
@@ -87,9 +91,10 @@ class FashionMNIST(Source):
         split = torch.tensor([TRAIN] * len(train[1]) + [TEST] * len(test[1]), dtype=torch.int8)
         if self.classes:
             x, y, split = _of_classes(x, y, split, self.classes)
-        if self.per_class:
-            keep = (split == TEST) | _first(y, split == TRAIN, self.per_class)
-            x, y, split = x[keep], y[keep], split[keep]
+        for part, count in ((TRAIN, self.per_class), (TEST, self.test_per_class)):
+            if count:
+                keep = (split != part) | _first(y, split == part, count)
+                x, y, split = x[keep], y[keep], split[keep]
         return Dataset(
             name=self.kind(),
             records=Records.of(x, y),
@@ -102,6 +107,7 @@ class FashionMNIST(Source):
                 "the published images and labels" if official else "not the published images and labels",
                 *([f"classes {', '.join(map(str, self.classes))} of 0 to 9 alone"] if self.classes else []),
                 *([f"the first {self.per_class} training images of each class alone"] if self.per_class else []),
+                *([f"the first {self.test_per_class} test images of each class alone"] if self.test_per_class else []),
             ),
             inputs=Inputs(preparation=STORED_BYTES),
         )
