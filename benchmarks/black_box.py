@@ -144,10 +144,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=1000)
     parser.add_argument("--weights", type=Path)
+    parser.add_argument("--only", nargs="*", default=[], help="beginnings of titles, such as Square")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     model = attacked_model(chosen.weights).requires_grad_(False)
     for title, number, crafts in races(chosen.records):
+        if chosen.only and not title.startswith(tuple(chosen.only)):
+            continue
         records = attacked_records(number)
         print(f"\n{title}; n = {number}; load {os.getloadavg()[0]:.1f}\n")
         print("| attack | seconds | ratio | queries a record | robust accuracy |\n|---|--:|--:|--:|--:|")

@@ -14,14 +14,13 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 from _peers.attacked import attacked_model, attacked_records
-from _peers.attackers import AUTO_ATTACK, PGD_40, Attacker, copied, installed
+from _peers.attackers import AUTO_ATTACK, PGD_40, Attacker, installed, timed
 from _peers.tables import put
 from torch import Tensor, nn
 
@@ -72,16 +71,6 @@ def table(
     ]
     head = [f"| {title} | processor seconds | ratio | robust accuracy | same verdict |", "|---|--:|--:|--:|--:|"]
     return [*head, *rows, *([f"\nNot installed: {', '.join(absent)}."] if absent else [])]
-
-
-def timed(attacker: Attacker, model: nn.Module, records: Records, radius: float) -> tuple[float, Tensor]:
-    """Processor seconds of one attack on all records, and its points."""
-    other = copied(model)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        start = time.process_time()
-        points = attacker.craft(other, records.x, records.y, radius)
-        return time.process_time() - start, points.detach()
 
 
 def robust(model: nn.Module, records: Records, points: Tensor) -> Tensor:

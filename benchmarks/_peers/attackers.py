@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import importlib
 import logging
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from consilium.core.records import Records
 from consilium.core.threat import ModelView
 from consilium.learn.tasks.single_label import SingleLabel
 
-__all__ = ["AUTO_ATTACK", "PGD_40", "Attacker", "installed"]
+__all__ = ["AUTO_ATTACK", "PGD_40", "Attacker", "Craft", "installed", "timed"]
 
 STEPS = 40
 Craft = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
@@ -112,3 +113,13 @@ def copied(model: nn.Module) -> nn.Module:
     other = copy.deepcopy(model)
     other.zero_grad(set_to_none=True)
     return other
+
+
+def timed(attacker: Attacker, model: nn.Module, records: Records, radius: float) -> tuple[float, Tensor]:
+    """Processor seconds of one attack on all records, and its points."""
+    other = copied(model)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        start = time.process_time()
+        points = attacker.craft(other, records.x, records.y, radius)
+        return time.process_time() - start, points.detach()

@@ -38,6 +38,13 @@ def test_targeted_walks_find_what_one_walk_does_not(view, norm, radius):
         assert robust(APGD(radius=radius, norm=norm, steps=50, loss=loss), view) >= targeted - 1 / 397
 
 
+@pytest.mark.parametrize(("radius", "theirs"), [(1.5, 0.4408), (3.0, 0.0428)])
+def test_in_l1_it_leaves_what_the_authors_code_leaves(view, radius, theirs):
+    """pyautoattack 0.2.0, APGDAttack(norm="L1", n_iter=50, loss="ce", use_largereps=True, seed=0), of the 397."""
+    assert robust(APGD(radius=radius, norm="l1", steps=50), view) == pytest.approx(theirs, abs=2.5 / 397)
+    assert robust(PGD(radius=radius, norm="l1", steps=50), view) > theirs + 0.02
+
+
 def test_it_is_no_weaker_than_pgd(view):
     pgd, apgd = (robust(kind(radius=0.1, steps=40, restarts=2), view) for kind in (PGD, APGD))
     assert apgd <= pgd + 2 / 397

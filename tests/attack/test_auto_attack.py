@@ -35,6 +35,14 @@ def test_it_leaves_what_pyautoattack_leaves(view):
     assert finding.notes[0].startswith("Of 64 records 62 were answered rightly, 28 after apgd-ce")
 
 
+def test_in_l1_it_leaves_what_pyautoattack_leaves(view):
+    """pyautoattack 0.2.0, standard in L1 with 500 queries, seed 0: .375 of the first 64 digits withstand 1.5."""
+    attack = AutoAttack(radius=1.5, norm="l1", steps=30, queries=20)
+    assert run(attack, first(view))["robust_accuracy"].value == pytest.approx(0.375, abs=1 / 64)
+    parts = attack.parts()
+    assert (parts["apgd-ce"].restarts, parts["apgd-t"].targets, parts["fab-t"].targets) == (5, 5, 9)
+
+
 def test_it_is_the_worst_case_of_its_parts(view):
     """Nobody whom a part fools alone is left; the number of the part that fooled a record is in the scores."""
     few, attack = first(view), AutoAttack(radius=0.1, **QUICK)

@@ -7,8 +7,11 @@ import torch
 from torch import nn
 
 from consilium.attack.evasion._masking import CHECKS, MaskingCheck
+from consilium.attack.evasion.apgd import APGD
 from consilium.attack.evasion.masking_report import MaskingReport
+from consilium.attack.evasion.pgd import PGD
 from consilium.core.errors import Refused
+from consilium.core.random import Stream, scoped
 from consilium.core.records import Records
 from consilium.core.threat import ModelView
 from consilium.learn.tasks.masks import Masks
@@ -68,6 +71,64 @@ def test_sharp_logits_are_flagged(view):
     assert {"loss", "scaling", "zero gradients"} <= flags and "unbounded" not in flags
     assert finding["masking_zero_gradients"].value > 0.5
     assert finding.notes[0].startswith("Red flag: ")
+
+
+def fitted(records, activation, temperature=1.0, targets=None, seed=0, rate=0.02):
+    """A small network trained at a temperature and asked without one, as distilled networks are."""
+    with scoped(Stream(seed)):
+        network = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), activation(), nn.Linear(32, 10))
+    optimiser = torch.optim.Adam(network.parameters(), rate)
+    for _ in range(150):
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(
+            network(records.x) / temperature, records.y if targets is None else targets
+        ).backward()
+        optimiser.step()
+    optimiser.zero_grad()
+    return network.eval()
+
+
+def robust(view, module, attack):
+    few = replace(view, module=module, surrogate=module, targets=view.targets.select(torch.arange(96)))
+    return attack(few, {}, torch.Generator().manual_seed(0)).scores["correct"].double().mean().item()
+
+
+def test_a_distilled_network_is_flagged_and_broken(view, digits):
+    """Papernot's defensive distillation at temperature 50: its logits are huge, and the cross-entropy is flat."""
+    teacher = fitted(digits[0], nn.ReLU, 50.0)
+    with torch.no_grad():
+        soft = (teacher(digits[0].x) / 50).softmax(1)
+    student = fitted(digits[0], nn.ReLU, 50.0, soft, seed=1)
+    flags, finding = flagged(view, student)
+    assert {"loss", "scaling", "zero gradients"} <= flags
+    crossed = robust(view, student, PGD(radius=0.1))
+    assert crossed > 0.5  # how robust it seems
+    assert finding["robust_accuracy"].value < crossed - 0.15
+    assert robust(view, student, APGD(radius=0.1, steps=20, loss="dlr")) < crossed - 0.15
+
+
+class Shrunk(nn.Module):
+    def __init__(self, inner, factor):
+        super().__init__()
+        self.inner, self.factor = inner, factor
+
+    def forward(self, x):
+        return self.factor * self.inner(x)
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(1.0, set()), (1e-3, {"scaling"}), (1e-8, {"scaling", "loss"})])
+def test_tiny_logits_are_flagged_and_broken(view, digits, factor, expected):
+    """A tanh network clipped as under DP answers with small logits: the cross-entropy then leads away from the right
+    class and not towards the nearest other one, and what withstands it falls to the margin."""
+    whole = fitted(digits[0], nn.Tanh, rate=0.003)
+    module = Shrunk(whole, factor)
+    flags, finding = flagged(view, module)
+    assert flags & {"scaling", "loss"} == expected
+    crossed = robust(view, module, PGD(radius=0.1))
+    assert (crossed > finding["robust_accuracy"].value + 0.05) is (factor < 1)
+    assert finding["robust_accuracy"].value == pytest.approx(
+        robust(view, whole, APGD(radius=0.1, loss="margin")), abs=0.04
+    )
 
 
 def test_shattered_gradients_are_flagged(view):

@@ -108,6 +108,11 @@ def refuses_a_smaller_view(card, entry, contract):
     contract.refuses(lambda: run(entry, View(2, task=SingleLabel())), entry.kind(), entry.needs.__name__, "View")
 
 
+def keeps_the_checks_of_its_base(card, entry, contract):
+    """Checks of its own come on top of those of the goal, which are in the base's ``__post_init__``."""
+    contract.refuses(lambda: replace(entry, goal="fame"), "cannot pursue the goal 'fame'")
+
+
 def round_trips(card, entry, contract):
     contract.round_trips(entry)
 
@@ -125,6 +130,7 @@ CHECKS = [
     honours_its_budget,
     judges_the_whole_test_set,
     refuses_a_smaller_view,
+    keeps_the_checks_of_its_base,
     round_trips,
     documented,
 ]
@@ -146,6 +152,10 @@ class Broken(Evasion):
     radius: float = 0.03
     norm: str = "linf"
     flaw: str = ""
+
+    def __post_init__(self):
+        if self.flaw != "base":
+            super().__post_init__()
 
     @property
     def threat(self) -> ThreatModel:
@@ -207,6 +217,7 @@ FLAWS = [
     (honours_its_budget, "cube"),
     (judges_the_whole_test_set, "first batch"),
     (refuses_a_smaller_view, "view"),
+    (keeps_the_checks_of_its_base, "base"),
     (round_trips, "configuration"),
     (documented, "aim"),
 ]

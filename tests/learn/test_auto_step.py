@@ -1,4 +1,4 @@
-"""The walk of APGD against the authors' code, value for value."""
+"""The walks of APGD against the authors' code, value for value, and the nearest point of the l1 ball and the box."""
 
 import pytest
 import torch
@@ -6,7 +6,9 @@ import torch
 from consilium.learn.perturbation.auto_step import checkpoints, maximise_with_auto_step
 from consilium.learn.perturbation.balls import ball_of
 from consilium.learn.perturbation.goals import Aimed, Misclassification
+from consilium.learn.perturbation.l1_box import L1Box, sparse_signs
 from consilium.learn.perturbation.losses import LOSSES, likeliest_wrong
+from consilium.learn.perturbation.sparse_auto_step import maximise_in_l1
 from consilium.learn.tasks.single_label import SingleLabel
 
 STEPS = 50
@@ -62,6 +64,24 @@ THEIRS = {
         0.57244, 0.99883, 0.99725, 0.89637, 0.99336, 0.99272, 0.99524, 0.56819,
     ],
 }  # fmt: skip
+# The same in l1 (decr_eps_pgd with epss=[1.8, 1.2, .6], iters=[15, 15, 20]; its noise is start - x).
+THEIRS_IN_L1 = {
+    "cross-entropy": [
+        4.38953, 3.97723, 4.15995, 4.03905, 4.35424, 4.13078, 4.5384, 4.29467,
+        3.95552, 4.23879, 3.52433, 4.27215, 4.16061, 4.62274, 4.22117, 3.94065,
+        3.79421, 3.43361, 4.21885, 4.20595, 3.14463, 4.13546, 3.94918, 3.81992,
+    ],
+    "dlr": [
+        2.75198, 1.0, 2.6467, 1.0, 2.7559, 2.18202, 2.14627, 2.6893,
+        1.96551, 1.98019, 2.15118, 2.47573, 2.76153, 2.15189, 1.0, 1.0,
+        2.51923, 1.0, 2.46908, 1.0, 1.0, 2.75897, 1.0, 2.6629,
+    ],
+    "targeted dlr": [
+        0.99332, 0.99333, 0.99905, 0.99767, 0.97347, 0.98487, 0.89359, 0.99271,
+        0.98593, 0.97585, 0.89732, 0.97392, 0.98801, 0.89246, 0.99627, 0.97697,
+        1.09533, 0.99821, 0.98591, 0.87609, 0.99561, 0.9898, 0.99903, 1.09326,
+    ],
+}  # fmt: skip
 
 
 def nobody(x):
@@ -74,16 +94,56 @@ def walked(norm, radius, loss, x=X, y=Y, until=nobody, steps=STEPS):
     goal = Misclassification(SingleLabel())
     if loss.startswith("targeted"):
         goal, y = Aimed(SingleLabel()), torch.stack([y, likeliest_wrong(network(x), y, 1)[:, 0]], 1)
-    out = maximise_with_auto_step(
-        network, x, y, ball=ball_of(norm, radius), steps=steps, start=start, loss=LOSSES[loss.split()[-1]], goal=goal,
-        until=until,
-    )  # fmt: skip
+    kept = {"steps": steps, "loss": LOSSES[loss.split()[-1]], "goal": goal, "until": until}
+    if norm == "l1":
+        start = (X + 0.1 * waves(24, 8, step=3.1))[: len(x)]
+        out = maximise_in_l1(network, x, y, radius=radius, start=start, **kept)
+    else:
+        out = maximise_with_auto_step(network, x, y, ball=ball_of(norm, radius), start=start, **kept)
     return out, goal.climbed(LOSSES[loss.split()[-1]], network(out), y)
 
 
 @pytest.mark.parametrize("budget", THEIRS, ids=str)
 def test_the_walk_is_that_of_the_authors(budget):
     assert walked(*budget)[1].tolist() == pytest.approx(THEIRS[budget], abs=0.01)
+
+
+@pytest.mark.parametrize("loss", THEIRS_IN_L1)
+def test_the_sparse_walk_is_that_of_the_authors(loss):
+    """To .02: a step on a tie of two derivatives may go either way."""
+    assert walked("l1", 0.6, loss)[1].tolist() == pytest.approx(THEIRS_IN_L1[loss], abs=0.02)
+    assert walked("l1", 0.6, loss, steps=30)[1].tolist() != pytest.approx(THEIRS_IN_L1[loss], abs=0.02)
+
+
+def test_the_nearest_point_of_ball_and_box():
+    """No move that keeps the sum comes nearer: changes between their ends are lowered alike, and all is spent."""
+    g = torch.Generator().manual_seed(0)
+    x, ball = torch.rand(200, 9, generator=g), L1Box(0.8)
+    point = x + 0.5 * torch.randn(200, 9, generator=g)
+    nearest = ball.project(point, x)
+    total, cut = (nearest - x).abs().sum(1), (point.clamp(0, 1) - x).abs().sum(1)
+    assert total.max() <= 0.8 + 1e-6 and nearest.min() >= 0 and nearest.max() <= 1
+    assert torch.allclose(total, cut.clamp_max(0.8), atol=1e-5)
+    lowered, moved = (point - x).abs() - (nearest - x).abs(), (nearest - x).abs() > 1e-6
+    inside = moved & (nearest > 1e-6) & (nearest < 1 - 1e-6)
+    threshold = lowered.masked_fill(~inside, float("nan")).nanmedian(1, keepdim=True).values.nan_to_num(0)
+    assert ((lowered - threshold).abs()[inside] < 1e-5).all()
+    assert (lowered[moved & ~inside] > threshold.expand_as(lowered)[moved & ~inside] - 1e-5).all()
+    assert (total < 0.8 - 1e-3).sum() < 200 > (ball.project(point, x) - x).abs().sum(1).lt(1e-3).sum()
+    assert torch.equal(ball.project(x, x), x)
+
+
+def test_cutting_a_projection_leaves_some_of_the_radius_unused():
+    """What the nearest point is for: of two features at their ends and one free, the free one gets all."""
+    x, point = torch.tensor([[1.0, 1.0, 0.0]]), torch.tensor([[1.9, 1.9, 0.9]])
+    assert torch.allclose(L1Box(0.9).project(point, x), torch.tensor([[1.0, 1.0, 0.9]]))
+    assert ball_of("l1", 0.9).project(point, x)[0, 2] < 0.4
+
+
+def test_so_many_features_move():
+    gradient = torch.tensor([[3.0, -2.0, 1.0, 0.0], [0.1, 0.1, 0.1, -5.0], [0.0, 0.0, 0.0, 0.0]])
+    signs = sparse_signs(gradient, torch.tensor([2, 1, 3]))
+    assert torch.equal(signs, torch.tensor([[0.5, -0.5, 0, 0], [0, 0, 0, -1.0], [0, 0, 0, 0]]))
 
 
 def test_the_comparison_can_fail():
@@ -98,7 +158,7 @@ def test_checkpoints_of_a_hundred_steps():
     assert checkpoints(1) == (1,) and checkpoints(3) == (1, 2, 3)
 
 
-@pytest.mark.parametrize(("norm", "radius"), [("linf", 0.01), ("l2", 0.025)])
+@pytest.mark.parametrize(("norm", "radius"), [("linf", 0.01), ("l2", 0.025), ("l1", 0.05)])
 @pytest.mark.parametrize("loss", ["cross-entropy", "dlr", "targeted dlr"])
 def test_who_leaves_changes_nobody_else(norm, radius, loss):
     """Each example alone, and with those who leave early, ends at the same point."""
@@ -112,6 +172,6 @@ def test_who_leaves_changes_nobody_else(norm, radius, loss):
 
 
 def test_it_stays_in_the_ball_and_the_cube():
-    for norm, radius in (("linf", 0.3), ("l2", 1.0)):
+    for norm, radius in (("linf", 0.3), ("l2", 1.0), ("l1", 2.0)):
         out = walked(norm, radius, "cross-entropy")[0]
         assert ball_of(norm, 0).size(out - X).max() <= radius + 1e-5 and out.min() >= 0 and out.max() <= 1

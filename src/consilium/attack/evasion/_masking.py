@@ -3,7 +3,7 @@
     unbounded        in a ball that holds every input an attack fools all records
     black box        a search without gradients fools nobody whom gradients do not
     loss             the loss is higher after a walk than before it
-    scaling          dividing the logits changes no decision, so it makes no attack stronger
+    scaling          a factor on the logits changes no decision, so it makes no attack stronger
     zero gradients   the gradient of the loss is exactly zero nowhere
     restarts         four more random starts find next to nothing
 
@@ -26,7 +26,7 @@ from consilium.core.threat import ModelView
 from consilium.learn.perturbation.ball import Norm
 from consilium.learn.perturbation.balls import ball_of
 from consilium.learn.perturbation.goals import Misclassification
-from consilium.learn.perturbation.losses import CrossEntropyLoss
+from consilium.learn.perturbation.losses import CrossEntropyLoss, margin
 from consilium.learn.perturbation.maximise import maximise, slope
 from consilium.measure.intervals import wilson
 
@@ -42,6 +42,9 @@ _RESTARTS = 5
 """Starts in all."""
 _SCALES = (0.1, 0.01)
 """Factors on the logits; where the cross-entropy is flat at their scale, it is not at a smaller one."""
+_TINY_LEAD = 0.1
+"""Median lead of the right class below which the logits are scaled up too, to a lead of 1: the gradient of the
+cross-entropy leads from the right class towards the mean of all others there, and not towards the best of them."""
 _ALLOWED = 0.01
 """The share of the records that may speak against a figure."""
 
@@ -152,13 +155,21 @@ class _Checks:
         return MaskingCheck("loss", count, self.n, text)
 
     def scaling(self) -> MaskingCheck:
-        remaining = self.crossed
-        for factor in _SCALES:
+        remaining, larger = self.crossed, self.enlarging()
+        for factor in (*_SCALES, *larger):
             followed = _Scaled(stand_in(self.view), factor)
             remaining = remaining & self.withstood(self.pgd(), replace(self.view, surrogate=followed))
         count = int((self.crossed & ~remaining).sum())
-        text = f"with smaller logits, which decide alike, {count} of {self.n} records more fall"
+        which = "smaller or larger" if larger else "smaller"
+        text = f"with {which} logits, which decide alike, {count} of {self.n} records more fall"
         return MaskingCheck("scaling", count, self.n, text)
+
+    def enlarging(self) -> tuple[float, ...]:
+        """The factor that brings the median lead of the right class to 1, where that is tiny; else none."""
+        with torch.no_grad():
+            leads = -margin(stand_in(self.view)(self.view.targets.x), self.view.targets.y)
+        lead = float(leads.median())
+        return (1 / lead,) if 0 < lead < _TINY_LEAD else ()
 
     def zero_gradients(self) -> MaskingCheck:
         x, y, task = self.view.targets.x, self.view.targets.y, self.view.task

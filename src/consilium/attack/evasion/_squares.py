@@ -1,4 +1,4 @@
-"""The moves of the square attack: a random start, and a square changed at random, in either ball.
+"""The moves of the square attack: a random start, and a square changed at random, in the balls linf and l2.
 
 All records of a batch try the same place with the same signs, drawn at once, so that what becomes of a record depends
 on no other.  Pictures are ``(n, channels, height, width)``.
@@ -9,15 +9,14 @@ Source: Andriushchenko et al. 2020, Square Attack, arXiv 1912.00049, algorithms 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from consilium.learn.perturbation.ball import Norm, tiny
+from consilium.learn.perturbation.ball import tiny
 
-__all__ = ["MOVES", "LinfMoves", "Moves", "SquareL2Moves"]
+__all__ = ["LinfMoves", "Moves", "SquareL2Moves"]
 
 _SMALL = 1e-12
 
@@ -112,27 +111,30 @@ class SquareL2Moves(Moves):
     def bump(self, like: Tensor, height: int, width: int) -> Tensor:
         """Two opposed bumps side by side or one above the other, of length one, ``(height, width)``."""
         if bool(self.signs(like, 1) > 0):
-            return _opposed(like, width, height).T
-        return _opposed(like, height, width)
+            return self.opposed(like, width, height).T
+        return self.opposed(like, height, width)
 
+    def ring_height(self, ring: Tensor) -> Tensor:
+        """Of a bump, at its ``ring`` from 1: 1 / k^2."""
+        return 1 / ring**2
 
-def _opposed(like: Tensor, height: int, width: int) -> Tensor:
-    """The upper half one bump, the lower half another of opposite sign."""
-    upper = height // 2
-    bumps = [_hill(like, upper, width)] if upper else []
-    both = torch.cat([*bumps, -_hill(like, height - upper, width)])
-    return both / both.square().sum().sqrt()
+    def length(self, bump: Tensor) -> Tensor:
+        """The Euclidean length."""
+        return bump.square().sum().sqrt()
 
+    def opposed(self, like: Tensor, height: int, width: int) -> Tensor:
+        """The upper half one bump, the lower half another of opposite sign."""
+        upper = height // 2
+        bumps = [self.hill(like, upper, width)] if upper else []
+        both = torch.cat([*bumps, -self.hill(like, height - upper, width)])
+        return both / self.length(both)
 
-def _hill(like: Tensor, height: int, width: int) -> Tensor:
-    """Falling from the middle: sum over rings k = 1, 2, ... around it of 1 / k^2, of length one."""
-    down = (torch.arange(height, device=like.device) - height // 2).abs()
-    across = (torch.arange(width, device=like.device) - width // 2).abs()
-    ring = torch.maximum(down[:, None], across[None]).to(like)
-    rings = int(max(height, width)) // 2 + 1
-    values = torch.stack([(ring <= k) / (k + 1) ** 2 for k in range(rings)]).sum(0)
-    return values / values.square().sum().sqrt()
-
-
-MOVES: Mapping[Norm, type[Moves]] = {"linf": LinfMoves, "l2": SquareL2Moves}
-"""The moves in the ball of each norm."""
+    def hill(self, like: Tensor, height: int, width: int) -> Tensor:
+        """Falling from the middle: sum over the rings around it of their heights, of length one."""
+        down = (torch.arange(height, device=like.device) - height // 2).abs()
+        across = (torch.arange(width, device=like.device) - width // 2).abs()
+        ring = torch.maximum(down[:, None], across[None]).to(like)
+        rings = int(max(height, width)) // 2 + 1
+        heights = self.ring_height(torch.arange(1, rings + 1, device=like.device).to(like))
+        values = torch.stack([(ring <= k) * heights[k] for k in range(rings)]).sum(0)
+        return values / self.length(values)

@@ -2,10 +2,12 @@
 
     loss = cross-entropy   APGD-CE      loss = dlr   APGD-DLR, the same at any scale of the logits      loss = margin
 
-It has no step size to choose.  Fooled records drop out of the batch; a restart starts from another random point.
+It has no step size to choose.  Fooled records drop out of the batch; a restart starts from another random point.  In l1
+the steps are sparse, and the number of features that move adapts itself.
 
 Source: Croce and Hein 2020, Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-free
-Attacks, arXiv 2003.01690.
+Attacks, arXiv 2003.01690; Croce and Hein 2021, Mind the Box, arXiv 2103.01208 (l1); Athalye et al. 2018, arXiv
+1707.07397 (samples per gradient).
 """
 
 from __future__ import annotations
@@ -20,11 +22,12 @@ from consilium.core.entry import check
 from consilium.core.errors import Refused
 from consilium.core.task import Task, refuse_unless_exclusive
 from consilium.core.threat import ModelView, ThreatModel
-from consilium.learn.perturbation.auto_step import maximise_with_auto_step
-from consilium.learn.perturbation.ball import Norm
+from consilium.learn.perturbation.ball import ConvexNorm
 from consilium.learn.perturbation.losses import LOSSES, AttackLoss, ClassLossName
+from consilium.learn.perturbation.maximise import mean_logits
 from consilium.learn.perturbation.task_loss import attack_loss
 
+from ._auto_pgd import AutoWalk
 from ._evasion import Evasion, stand_in
 
 __all__ = ["APGD"]
@@ -35,17 +38,21 @@ class APGD(Evasion):
     """Follows the released model's gradient with a step size that adapts itself, worst case over restarts per image."""
 
     threat: ClassVar[ThreatModel] = ThreatModel("receiver", "inference", "white-box", "evasion")
+    added_later: ClassVar[tuple[str, ...]] = (*Evasion.added_later, "samples_per_gradient")
 
     radius: float = 0.03
     """How far a point may move, in the norm, in units of the inputs' range [0, 1]."""
     steps: int = 100
     """Gradient steps of each start."""
-    norm: Norm = "linf"
-    """How distance is measured: the largest change of a value, or the Euclidean length of all."""
+    norm: ConvexNorm = "linf"
+    """How distance is measured: the largest change of a value, the Euclidean length of all, or their sum."""
     restarts: int = 1
     """Random starts; a record counts as fooled if any of them fools the model."""
     loss: ClassLossName = "cross-entropy"
     """What is maximised: the cross-entropy (APGD-CE), the difference of logits ratio (APGD-DLR), or the margin."""
+    samples_per_gradient: int = 1
+    """Gradients whose mean is followed, and answers whose mean is judged on the way; more than 1 for a model that draws
+    anew at each answer."""
 
     def __post_init__(self) -> None:
         """Check the knobs' ranges."""
@@ -53,6 +60,7 @@ class APGD(Evasion):
         check(self.radius > 0, "radius", self.radius, "a number above 0")
         check(self.steps >= 1, "steps", self.steps, "at least 1")
         check(self.restarts >= 1, "restarts", self.restarts, "at least 1")
+        check(self.samples_per_gradient >= 1, "samples_per_gradient", self.samples_per_gradient, "at least 1")
 
     def check_task(self, task: Task) -> None:
         """Refuse the ratio of logits on a task without classes."""
@@ -77,25 +85,15 @@ class APGD(Evasion):
 
     def craft(self, view: ModelView, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """The first point of any restart that reaches the goal, else that of largest loss of the last one."""
-        goal, ball = self.goal_for(view.task), self.ball()
-        with torch.no_grad():
-            reached = goal.surely(view.module(x), y)
-        out = x.clone()
+        goal, out = self.goal_for(view.task), x.clone()
+        walk = AutoWalk(
+            stand_in(view), view.module, self.norm, self.radius, self.steps, self.samples_per_gradient
+        )  # fmt: skip
+        reached = goal.surely(mean_logits(view.module, x, walk.samples), y)
         for _ in range(self.restarts):
             rows = torch.nonzero(~reached)[:, 0]
             if not len(rows):
                 break
-            out[rows] = maximise_with_auto_step(
-                stand_in(view),
-                x[rows],
-                y[rows],
-                ball=ball,
-                steps=self.steps,
-                start=ball.random_start(x[rows], generator),
-                loss=self.climbs(view.task),
-                goal=goal,
-                until=view.module,
-            )
-            with torch.no_grad():
-                reached[rows] = goal.surely(view.module(out[rows]), y[rows])
+            out[rows] = walk(x[rows], y[rows], self.climbs(view.task), goal, generator)
+            reached[rows] = goal.surely(mean_logits(view.module, out[rows], walk.samples), y[rows])
         return out

@@ -1,6 +1,7 @@
 """AutoAttack: the standard ensemble, worst case per image; what one part does not fool, the next one gets.
 
     apgd-ce  ->  apgd-t (9 classes)  ->  fab-t (9 classes)  ->  square (5000 queries)
+    l1: apgd-ce from 5 starts, apgd-t towards 5 classes, both in three balls that shrink
 
 No part has a knob to tune, and they fail for different reasons: a flat loss stops the first, not the second; no
 gradient at all stops three, not the last.  So a record counts as robust only if none of them fools the released model.
@@ -10,7 +11,8 @@ gradients that are zero, or answers alone finding what gradients did not.
 Reading: an upper bound of the robust accuracy, the one to report; a defence may still need an attack made for it.
 
 Source: Croce and Hein 2020, Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-free
-Attacks, arXiv 2003.01690; Tramer et al. 2020, On Adaptive Attacks, arXiv 2002.08347.
+Attacks, arXiv 2003.01690; Croce and Hein 2021, arXiv 2103.01208 (l1); Tramer et al. 2020, On Adaptive Attacks,
+arXiv 2002.08347.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from consilium.core.entry import check
 from consilium.core.finding import Finding
 from consilium.core.task import Task, refuse_unless_exclusive
 from consilium.core.threat import ModelView, ThreatModel
-from consilium.learn.perturbation.ball import Norm
+from consilium.learn.perturbation.ball import ConvexNorm
 from consilium.learn.perturbation.goals import GoalName
 
 from ._ensemble import ensemble_flags, fooled_by_parts
@@ -40,6 +42,8 @@ __all__ = ["AutoAttack"]
 
 _FEWEST = 4
 """Classes that the targeted ratio of logits needs."""
+_L1_STARTS, _L1_CLASSES = 5, 5
+"""Those of the standard in l1: starts of apgd-ce, classes of apgd-t."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +52,22 @@ class AutoAttack(Evasion):
 
     threat: ClassVar[ThreatModel] = ThreatModel("receiver", "inference", "white-box", "evasion")
     goals: ClassVar[tuple[GoalName, ...]] = ("misclassification",)
+    added_later: ClassVar[tuple[str, ...]] = (*Evasion.added_later, "samples_per_gradient")
 
     radius: float = 0.03
     """How far a point may move, in the norm, in units of the inputs' range [0, 1]."""
-    norm: Norm = "linf"
-    """How distance is measured: the largest change of a value, or the Euclidean length of all."""
+    norm: ConvexNorm = "linf"
+    """How distance is measured: the largest change of a value, the Euclidean length of all, or their sum."""
     steps: int = 100
     """Gradient steps of each start, and projections towards each class."""
     targets: int = 9
-    """How many of the likeliest wrong classes the targeted parts try; all of them where there are fewer."""
+    """How many of the likeliest wrong classes the targeted parts try; all of them where there are fewer.  In l1 apgd-t
+    tries 5 at most."""
     queries: int = 5000
     """Answers that the part without gradients asks for, for each record that is left."""
+    samples_per_gradient: int = 1
+    """Gradients whose mean the parts apgd-ce and apgd-t follow; more than 1 for a model that draws anew at each
+    answer."""
 
     def __post_init__(self) -> None:
         """Check the knobs' ranges."""
@@ -67,6 +76,7 @@ class AutoAttack(Evasion):
         check(self.steps >= 1, "steps", self.steps, "at least 1")
         check(self.targets >= 1, "targets", self.targets, "at least 1")
         check(self.queries >= 2, "queries", self.queries, "at least 2: the record's and a start's")
+        check(self.samples_per_gradient >= 1, "samples_per_gradient", self.samples_per_gradient, "at least 1")
 
     def check_task(self, task: Task) -> None:
         """Refuse what has no classes."""
@@ -84,11 +94,14 @@ class AutoAttack(Evasion):
 
     def parts(self) -> Mapping[str, Evasion]:
         """The attacks in their order, by the names of the field."""
-        radius, norm = self.radius, self.norm
+        radius, norm, steps, samples = self.radius, self.norm, self.steps, self.samples_per_gradient
+        starts, classes = (_L1_STARTS, min(self.targets, _L1_CLASSES)) if norm == "l1" else (1, self.targets)
+        crossed = APGD(radius=radius, norm=norm, steps=steps, restarts=starts, samples_per_gradient=samples)
+        aimed = APGDT(radius=radius, norm=norm, steps=steps, targets=classes, samples_per_gradient=samples)
         return {
-            "apgd-ce": APGD(radius=radius, norm=norm, steps=self.steps),
-            "apgd-t": APGDT(radius=radius, norm=norm, steps=self.steps, targets=self.targets),
-            "fab-t": FAB(radius=radius, norm=norm, steps=self.steps, targets=self.targets, exhaustive=False),
+            "apgd-ce": crossed,
+            "apgd-t": aimed,
+            "fab-t": FAB(radius=radius, norm=norm, steps=steps, targets=self.targets, exhaustive=False),
             "square": Square(radius=radius, norm=norm, queries=self.queries),
         }
 

@@ -9,8 +9,8 @@ the surrogate (straight-through, BPDA), the verdict that of the released model.
 
 What withstands PGD has withstood PGD: its figure is an upper bound of the robust accuracy (LAWS 26).
 
-Source: Madry et al. 2018, arXiv 1706.06083; Athalye et al. 2018, arXiv 1802.00420 (BPDA); Carlini and Wagner 2017,
-arXiv 1608.04644 (margin).
+Source: Madry et al. 2018, arXiv 1706.06083; Athalye et al. 2018, arXiv 1802.00420 (BPDA) and 1707.07397 (samples
+per gradient); Carlini and Wagner 2017, arXiv 1608.04644 (margin).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from consilium.core.task import Task
 from consilium.core.threat import ModelView, ThreatModel
 from consilium.learn.perturbation.ball import ConvexNorm
 from consilium.learn.perturbation.losses import AttackLoss, LossName
-from consilium.learn.perturbation.maximise import maximise
+from consilium.learn.perturbation.maximise import maximise, mean_logits
 from consilium.learn.perturbation.task_loss import attack_loss
 
 from ._evasion import Evasion, stand_in
@@ -43,6 +43,7 @@ class PGD(Evasion):
     """
 
     threat: ClassVar[ThreatModel] = ThreatModel("receiver", "inference", "white-box", "evasion")
+    added_later: ClassVar[tuple[str, ...]] = (*Evasion.added_later, "samples_per_gradient")
 
     radius: float = 0.03
     """How far a point may move, in the norm, in units of the inputs' range [0, 1]."""
@@ -58,6 +59,9 @@ class PGD(Evasion):
     """Whether each start is a random point of the ball, and not the record itself."""
     loss: LossName = "cross-entropy"
     """What is maximised; the margin's gradient does not vanish where the model is sure of itself."""
+    samples_per_gradient: int = 1
+    """Gradients whose mean is followed, and answers whose mean is judged on the way; more than 1 for a model that draws
+    anew at each answer."""
 
     def __post_init__(self) -> None:
         """Check the knobs' ranges."""
@@ -66,6 +70,7 @@ class PGD(Evasion):
         check(self.steps >= 1, "steps", self.steps, "at least 1")
         check(self.step_size is None or self.step_size > 0, "step-size", self.step_size, "a positive number")
         check(self.restarts >= 1, "restarts", self.restarts, "at least 1")
+        check(self.samples_per_gradient >= 1, "samples_per_gradient", self.samples_per_gradient, "at least 1")
         reach = self.steps * (self.step_size or self.radius)
         if not self.random_start and reach < self.radius * (1 - 1e-6):
             reason = f"{self.steps} steps of {self.step_size:g} reach {reach:.3g} of the radius {self.radius:g}"
@@ -81,8 +86,8 @@ class PGD(Evasion):
         out, alive = x.clone(), torch.arange(len(x), device=x.device)
         for restart in range(self.restarts):
             if restart:
-                with torch.no_grad():
-                    alive = alive[~self.goal_for(view.task).surely(view.module(out[alive]), y[alive])]
+                logits = mean_logits(view.module, out[alive], self.samples_per_gradient)
+                alive = alive[~self.goal_for(view.task).surely(logits, y[alive])]
             if len(alive):
                 out[alive] = self._once(view, x[alive], y[alive], generator)
         return out
@@ -100,4 +105,5 @@ class PGD(Evasion):
             loss=self.climbs(view.task),
             goal=self.goal_for(view.task),
             until=view.module,
+            samples=self.samples_per_gradient,
         )

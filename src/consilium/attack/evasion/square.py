@@ -2,6 +2,7 @@
 
     linf   a square of each channel goes to x + radius or x - radius; the start is stripes of one column
     l2     the change of one square moves to another as two opposed bumps, and the length stays the radius
+    l1     the same with steeper bumps
 
 A change that raises the margin is kept.  Squares have the share p of the image, which falls from ``share`` by halves on
 the published schedule; at each query all records of a batch try the same place, which costs nothing in strength.
@@ -10,7 +11,7 @@ are taken as one row of features.
 
 A model that withstands gradients and falls to this hides its gradients (LAWS 26).
 
-Source: Andriushchenko et al. 2020, Square Attack, arXiv 1912.00049.
+Source: Andriushchenko et al. 2020, Square Attack, arXiv 1912.00049; Croce and Hein 2021, arXiv 2103.01208 (l1).
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from torch import Tensor
 
 from consilium.core.entry import check
 from consilium.core.threat import ThreatModel
-from consilium.learn.perturbation.ball import Norm, per_row
+from consilium.learn.perturbation.ball import ConvexNorm, per_row
 
 from ._black_box import Answers, BlackBox
-from ._squares import MOVES, Moves
+from ._sparse_squares import MOVES
+from ._squares import Moves
 
 __all__ = ["Square"]
 
@@ -44,8 +46,8 @@ class Square(BlackBox):
 
     radius: float = 0.03
     """How far a point may move, in the norm, in units of the inputs' range [0, 1]."""
-    norm: Norm = "linf"
-    """How distance is measured: the largest change of a value, or the Euclidean length of all."""
+    norm: ConvexNorm = "linf"
+    """How distance is measured: the largest change of a value, the Euclidean length of all, or their sum."""
     queries: int = 5000
     """Answers that a record may cost, all restarts together."""
     restarts: int = 1

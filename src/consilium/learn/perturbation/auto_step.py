@@ -22,7 +22,7 @@ from consilium.core.gradient import Predict
 from .ball import Ball, per_row
 from .goals import Goal
 from .losses import AttackLoss
-from .maximise import slope
+from .maximise import mean_logits, slope
 
 __all__ = ["checkpoints", "maximise_with_auto_step"]
 
@@ -53,15 +53,17 @@ def maximise_with_auto_step(
     loss: AttackLoss,
     goal: Goal,
     until: Predict,
+    samples: int = 1,
 ) -> Tensor:
     """Inputs ``(n, *shape)`` in the ``ball`` around ``x``: the first of the walk from ``start`` that reaches the goal.
 
     ``y (n, ...)`` are the labels and ``until`` the model that judges; where no point reaches the goal, it is that of
-    largest loss.  The weights' ``.grad`` is never touched.
+    largest loss.  Each gradient, and each answer that is judged, is the mean of ``samples`` ones.  The weights'
+    ``.grad`` is never touched.
 
     Raises Refused: ``predict`` is not differentiable in its input.
     """
-    walk = _AutoStep(predict, until, ball, loss, goal)
+    walk = _AutoStep(predict, until, ball, loss, goal, samples)
     out = start.clone()
     state = walk.drop(walk.begun(x, y, start), out)
     since, checks = 0, set(checkpoints(steps))
@@ -108,9 +110,10 @@ class _AutoStep:
     ball: Ball
     loss: AttackLoss
     goal: Goal
+    samples: int
 
     def begun(self, x: Tensor, y: Tensor, start: Tensor) -> _State:
-        at = slope(self.predict, start, y, self.loss, self.goal)
+        at = slope(self.predict, start, y, self.loss, self.goal, self.samples)
         n, device = len(x), x.device
         return _State(
             at=torch.arange(n, device=device), x=x, y=y, point=start, previous=start,
@@ -132,8 +135,7 @@ class _AutoStep:
     def reached(self, state: _State) -> Tensor:
         if self.until is self.predict:
             return self.goal.surely(state.logits, state.y)
-        with torch.no_grad():
-            return self.goal.surely(self.until(state.point), state.y)
+        return self.goal.surely(mean_logits(self.until, state.point, self.samples), state.y)
 
     def stepped(self, state: _State, *, first: bool) -> _State:
         point, x = state.point, state.x
@@ -143,7 +145,7 @@ class _AutoStep:
             target = self.ball.project(
                 point + (target - point) * (1 - _INERTIA) + (point - state.previous) * _INERTIA, x
             )
-        at = slope(self.predict, target, state.y, self.loss, self.goal)
+        at = slope(self.predict, target, state.y, self.loss, self.goal, self.samples)
         better = at.losses > state.best_losses
         rows = per_row(better, point)
         return replace(

@@ -24,7 +24,7 @@ from .ball import Ball
 from .goals import Goal
 from .losses import AttackLoss
 
-__all__ = ["Slope", "ascent", "maximise", "slope"]
+__all__ = ["Slope", "ascent", "maximise", "mean_logits", "slope"]
 
 
 def maximise(
@@ -40,17 +40,18 @@ def maximise(
     loss: AttackLoss,
     goal: Goal,
     until: Predict | None = None,
+    samples: int = 1,
 ) -> Tensor:
     """Inputs ``(n, *shape)`` in [0, 1], in the ``ball`` around ``x``, that raise the ``loss`` towards the ``goal``.
 
     ``y (n, ...)`` are the labels.  With ``until`` an example stops at
     the first point, x itself included, whose answer by that model reaches the goal (it need not be the model whose
-    gradients are followed), and the rest go on; without it all steps are taken.  The weights' ``.grad`` is never
-    touched.
+    gradients are followed), and the rest go on; without it all steps are taken.  Each gradient, and each answer that
+    is judged, is the mean of ``samples`` ones.  The weights' ``.grad`` is never touched.
 
     Raises Refused: ``predict`` is not differentiable in its input.
     """
-    walk = _Walk(predict, until, ball, steps, step_size, loss, goal)
+    walk = _Walk(predict, until, ball, steps, step_size, loss, goal, samples)
     start = ball.random_start(x, generator) if random_start else x.clone()
     if until is None:
         return walk.to_the_end(start, x, y)
@@ -68,11 +69,35 @@ class Slope:
     logits: Tensor
 
 
-def slope(predict: Predict, x: Tensor, y: Tensor, loss: AttackLoss, goal: Goal) -> Slope:
-    """What a step at ``x`` goes by; one pass forward and one back, the weights' gradients aside.
+def slope(predict: Predict, x: Tensor, y: Tensor, loss: AttackLoss, goal: Goal, samples: int = 1) -> Slope:
+    """What a step at ``x`` goes by: the mean of ``samples`` passes forward and back, the weights' gradients aside.
+
+    More than one are for a model that draws anew at each answer (expectation over transformation).
+
+    Source: Athalye et al. 2018, Synthesizing Robust Adversarial Examples, arXiv 1707.07397 (section 2)
 
     Raises Refused: ``predict`` is not differentiable in its input.
     """
+    if samples == 1:
+        return _drawn_slope(predict, x, y, loss, goal)
+    # Summed as they come: the draws are never held together.
+    total = _drawn_slope(predict, x, y, loss, goal)
+    for _ in range(samples - 1):
+        one = _drawn_slope(predict, x, y, loss, goal)
+        total = Slope(total.gradient + one.gradient, total.losses + one.losses, total.logits + one.logits)
+    return Slope(total.gradient / samples, total.losses / samples, total.logits / samples)
+
+
+def mean_logits(predict: Predict, x: Tensor, samples: int = 1) -> Tensor:
+    """The mean of ``samples`` answers to ``x``, without gradients."""
+    with torch.no_grad():
+        total = predict(x)
+        for _ in range(samples - 1):
+            total = total + predict(x)
+    return total if samples == 1 else total / samples
+
+
+def _drawn_slope(predict: Predict, x: Tensor, y: Tensor, loss: AttackLoss, goal: Goal) -> Slope:
     with torch.enable_grad():
         leaf = x.detach().requires_grad_(True)
         logits = predict(leaf)
@@ -87,9 +112,11 @@ def slope(predict: Predict, x: Tensor, y: Tensor, loss: AttackLoss, goal: Goal) 
     return Slope(torch.nan_to_num(gradient), losses.detach(), logits.detach())
 
 
-def ascent(predict: Predict, x: Tensor, y: Tensor, loss: AttackLoss, goal: Goal) -> tuple[Tensor, Tensor]:
+def ascent(
+    predict: Predict, x: Tensor, y: Tensor, loss: AttackLoss, goal: Goal, samples: int = 1
+) -> tuple[Tensor, Tensor]:
     """The gradient ``(n, *shape)`` at ``x`` that a step follows, and the logits there."""
-    at = slope(predict, x, y, loss, goal)
+    at = slope(predict, x, y, loss, goal, samples)
     return at.gradient, at.logits
 
 
@@ -102,6 +129,7 @@ class _Walk:
     step_size: float
     loss: AttackLoss
     goal: Goal
+    samples: int
 
     def to_the_end(self, point: Tensor, x: Tensor, y: Tensor) -> Tensor:
         for _ in range(self.steps):
@@ -131,8 +159,7 @@ class _Walk:
         return self.ball.project(point + self.step_size * self.ball.steepest(gradient, point), x)
 
     def arrived(self, x: Tensor, y: Tensor) -> Tensor:
-        with torch.no_grad():
-            return self.goal.surely((self.until or self.predict)(x), y)
+        return self.goal.surely(mean_logits(self.until or self.predict, x, self.samples), y)
 
     def ascent(self, point: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        return ascent(self.predict, point, y, self.loss, self.goal)
+        return ascent(self.predict, point, y, self.loss, self.goal, self.samples)
