@@ -144,7 +144,9 @@ def test_without_a_choice_of_records_its_configuration_is_as_before():
 
 
 @pytest.mark.parametrize(
-    "knobs", [{"classes": (1,)}, {"classes": (1, 1)}, {"classes": (1, 10)}, {"per_class": -1}, {"test_per_class": 1001}], ids=str
+    "knobs",
+    [{"classes": (1,)}, {"classes": (1, 1)}, {"classes": (1, 10)}, {"per_class": -1}, {"test_per_class": 1001}],
+    ids=str,
 )
 def test_classes_and_counts_that_cannot_be_are_refused(knobs):
     with pytest.raises(Refused, match="out of range"):

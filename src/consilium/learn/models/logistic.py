@@ -44,7 +44,8 @@ class Logistic(Architecture):
         require_image(shape, self.kind())
         if self.pool > min(shape[1:]):
             raise Refused(
-                f"logistic means over squares of {self.pool} x {self.pool}, and the pictures have {shape[1]} x {shape[2]}",
+                f"logistic takes means over squares of {self.pool} x {self.pool}, and the pictures have "
+                f"{shape[1]} x {shape[2]}",
                 remedy=f"use a pool of at most {min(shape[1:])}",
                 where="model.pool",
             )
