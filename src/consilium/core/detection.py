@@ -23,6 +23,7 @@ from .errors import Unlawful
 from .inputs import Inputs, refuse_tokens
 from .records import Records
 from .task import Task, refuse_unless_exclusive
+from .threat import Aim
 
 __all__ = ["Detecting", "Detector", "detector_of"]
 
@@ -72,6 +73,7 @@ class Detector(ModelDefence, ABC):
     not seen; else the threshold is set on all of them.
     """
 
+    mitigates: ClassVar[tuple[Aim, ...]] = ("evasion",)
     ends: ClassVar[bool] = True
     answers_alone: ClassVar[bool] = True
     splits: ClassVar[bool] = True

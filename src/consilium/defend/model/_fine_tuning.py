@@ -17,13 +17,13 @@ from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.core.task import Task
 
-__all__ = ["FineTuning", "check_gradient", "public_batches"]
+__all__ = ["PublicFineTuning", "check_gradient", "public_batches"]
 
 _BATCH, _MOMENTUM = 64, 0.9
 
 
 @dataclass(frozen=True)
-class FineTuning:
+class PublicFineTuning:
     """``steps`` of SGD at rate ``lr`` for the defence called ``kind``."""
 
     kind: str

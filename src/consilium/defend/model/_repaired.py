@@ -6,12 +6,14 @@ import copy
 from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from consilium.core.defence import ModelDefence
 from consilium.core.errors import Unlawful
 from consilium.core.records import Records
+from consilium.core.threat import Aim
 
 from ._sparse import pack_smaller, unpack_smaller
 
@@ -21,6 +23,8 @@ __all__ = ["Repaired"]
 @dataclass(frozen=True)
 class Repaired(ModelDefence, ABC):
     """Stored whole, or without its zeros where that is smaller; an attacker follows the repaired model itself."""
+
+    mitigates: ClassVar[tuple[Aim, ...]] = ("poisoning",)
 
     def pack(self, module: nn.Module) -> dict[str, Tensor]:
         """All tensors end to end; where enough weights are 0, without them."""

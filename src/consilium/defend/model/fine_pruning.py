@@ -26,7 +26,7 @@ from consilium.core.records import Records
 from consilium.core.task import Task
 
 from ._channels import Channels, channel_outputs, hidden_channels
-from ._fine_tuning import FineTuning, check_gradient
+from ._fine_tuning import PublicFineTuning, check_gradient
 from ._pruned_within import Place, pruned_within
 from ._repaired import Repaired
 
@@ -74,7 +74,7 @@ class FinePruning(Repaired):
         layers = hidden_channels(module, public.x[:2], self.kind())
         order = _by_activity(module, layers[-1:] if self.layers == "last" else layers, public.x)
         pruned, trainable = pruned_within(module, order, public, task, self.max_fall)
-        FineTuning(self.kind(), self.fine_tune_steps, self.lr).run(pruned, public, stream, task, trainable)
+        PublicFineTuning(self.kind(), self.fine_tune_steps, self.lr).run(pruned, public, stream, task, trainable)
         return pruned
 
 

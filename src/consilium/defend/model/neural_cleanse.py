@@ -30,7 +30,7 @@ from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.core.task import Task, refuse_unless_exclusive
 
-from ._fine_tuning import FineTuning, check_gradient
+from ._fine_tuning import PublicFineTuning, check_gradient
 from ._repaired import Repaired
 from ._trigger_inversion import Inversion, anomaly_indices, invert
 
@@ -108,7 +108,7 @@ class NeuralCleanse(Repaired):
         inversion = self._inverted(cleansed, public, stream)
         if suspects := self._suspects(inversion.norms):
             stamped = self._stamped(public, inversion, suspects, stream)
-            FineTuning(self.kind(), self.unlearn_steps, self.lr).run(cleansed, stamped, stream, task, {})
+            PublicFineTuning(self.kind(), self.unlearn_steps, self.lr).run(cleansed, stamped, stream, task, {})
         return cleansed
 
     def inspection(

@@ -23,7 +23,7 @@ from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.core.task import Task
 
-from ._fine_tuning import FineTuning, check_gradient
+from ._fine_tuning import PublicFineTuning, check_gradient
 from ._sparse import pack_sparse, unpack_sparse, weights_of
 
 __all__ = ["Prune"]
@@ -65,7 +65,7 @@ class Prune(ModelDefence):
         masks = self._masks(pruned)
         for name, mask in masks.items():
             pruned.get_parameter(name).masked_fill_(~mask, 0)
-        FineTuning(self.kind(), self.fine_tune_steps, self.lr).run(pruned, public, stream, task, masks)
+        PublicFineTuning(self.kind(), self.fine_tune_steps, self.lr).run(pruned, public, stream, task, masks)
         return pruned
 
     def pack(self, module: nn.Module) -> dict[str, Tensor]:
