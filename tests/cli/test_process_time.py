@@ -17,7 +17,7 @@ print(process_seconds())
 
 
 def test_what_came_before_the_import_counts():
-    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, check=True, timeout=600)
     assert float(done.stdout) >= 0.3 - 0.02  # the system counts in ticks of 10 ms
 
 

@@ -382,5 +382,5 @@ def test_a_reader_that_goes_away(consilium_cli):
     """``consilium list | head -1`` ends in silence."""
     python = "import sys; sys.argv = ['consilium', 'list', '--json']; from consilium.cli.commands import main; main()"
     shell = f'{shutil.which("python")} -c "{python}" | head -c 10'
-    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=600, check=False)
     assert done.stderr == "" and len(done.stdout) == 10

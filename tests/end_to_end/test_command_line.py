@@ -97,7 +97,7 @@ def test_the_package_is_a_command_too(tmp_path):
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 2 and json.loads(done.stdout)["exit_code"] == 2

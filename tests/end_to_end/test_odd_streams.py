@@ -28,7 +28,7 @@ def home(tmp_path_factory):
 def shell(home, line, **environment):
     done = subprocess.run(
         ["bash", "-c", line.replace("consilium", " ".join(PROGRAM), 1)], cwd=home, capture_output=True,
-        timeout=60, check=False, env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        timeout=600, check=False, env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
     )  # fmt: skip
     assert b"Traceback" not in done.stderr and b"defect" not in done.stderr + done.stdout, done.stderr
     return done
@@ -75,10 +75,10 @@ main()
 
 
 def test_a_stop_while_the_program_is_imported_is_one_line(home):
-    done = subprocess.run([sys.executable, "-c", EARLY], cwd=home, capture_output=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", EARLY], cwd=home, capture_output=True, timeout=600, check=False)
     assert (done.returncode, done.stderr) == (3, b"consilium: stopped. Nothing was begun.\n")
 
 
 def test_a_stop_when_all_is_done_changes_nothing(home):
-    done = subprocess.run([sys.executable, "-c", LATE], cwd=home, capture_output=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", LATE], cwd=home, capture_output=True, timeout=600, check=False)
     assert done.returncode == 0 and b"round-answer" in done.stdout and not done.stderr

@@ -20,6 +20,8 @@ ARGUMENTS = ["--headless", "--no-sandbox", "--no-first-run"] + [
     f"--disable-{what}" for what in ("gpu", "quic", "background-networking", "component-update", "sync")
 ]
 SYNTHETIC = runpy.run_path(str(Path(__file__).parents[1] / "report" / "synthetic.py"))
+SLOWEST = 600_000
+"""Milliseconds that only end a hang: a browser on a busy machine takes as long as it takes."""
 POINTS = "#pareto .points path.point"
 
 pytestmark = pytest.mark.skipif(
@@ -37,7 +39,7 @@ def address(tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=EXECUTABLE, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=EXECUTABLE, args=ARGUMENTS, timeout=SLOWEST)
         yield browser
         browser.close()
 
@@ -47,6 +49,7 @@ def page(request, browser, address):
     """An open page; whatever it complains of, or asks a network for, fails the test at its end."""
     width, height, scheme = request.param
     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+    page.set_default_timeout(SLOWEST)
     trouble = []
     page.on("console", lambda message: trouble.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: trouble.append(str(error)))
@@ -132,6 +135,7 @@ def test_arms_that_send_less_are_drawn_against_their_bytes(browser, tmp_path):
     for log in (folder / "trainings").glob("td*/rounds.jsonl"):
         log.write_text(log.read_text().replace('"bytes_up": 98000', '"bytes_up": 9800'))
     page, trouble = browser.new_page(), []
+    page.set_default_timeout(SLOWEST)
     page.on("pageerror", lambda error: trouble.append(str(error)))
     page.goto(write_page(folder).as_uri())
     see(page, "#traffic-plot")
@@ -214,6 +218,7 @@ def test_injected_text_does_not_run(page):
 
 def test_the_policy_stops_what_is_not_ours(browser, address):
     page, said = browser.new_page(), []
+    page.set_default_timeout(SLOWEST)
     page.on("console", lambda message: said.append(message.text))
     page.goto(address)
     page.evaluate(

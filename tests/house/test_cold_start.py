@@ -31,7 +31,7 @@ def loaded(code, heavy=HEAVY):
     """The heavy packages that are in memory after ``code``, in a fresh interpreter."""
     tail = f"import sys; print('loaded:', *[m for m in {heavy} if m in sys.modules])"
     done = subprocess.run(
-        [sys.executable, "-c", f"{code}\n{tail}"], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", f"{code}\n{tail}"], capture_output=True, text=True, timeout=600, check=True
     )
     return done.stdout.rsplit("loaded:", 1)[1].split()
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 def floors(tree):
     ask = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache", "--no-logo"]
     environment = {**os.environ, "PYTHONPATH": str(tree / "src"), "COLUMNS": "200"}
-    return subprocess.run(ask, cwd=tree, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(ask, cwd=tree, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def with_python(tmp_path, body):
         fake.chmod(0o755)
     environment = {**os.environ, "PYTHON": str(fake)}
     return subprocess.run(
-        [str(ROOT / "scripts/study")], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [str(ROOT / "scripts/study")], env=environment, capture_output=True, text=True, timeout=600, check=False
     )
 
 

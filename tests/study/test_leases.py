@@ -77,7 +77,7 @@ def test_of_many_processes_each_stage_has_one_owner(tmp_path):
     workers = [context.Process(target=claims, args=(tmp_path, gate, queue, steps)) for _ in range(6)]
     for worker in workers:
         worker.start()
-    won = [key for _ in workers for key in queue.get(timeout=60)]
+    won = [key for _ in workers for key in queue.get(timeout=600)]
     for worker in workers:
         worker.join()
     assert sorted(won) == sorted(steps)

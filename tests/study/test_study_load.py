@@ -55,7 +55,7 @@ def kinds(run_study):
 def outside(cells):
     """Accuracy by cell, computed by a fresh interpreter that knows the folder only."""
     done = subprocess.run(
-        [sys.executable, "-c", OUTSIDE, *map(str, cells)], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", OUTSIDE, *map(str, cells)], capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
