@@ -154,3 +154,13 @@ def test_times_are_judged_where_they_are_known():
     index, brier = survival_figures(-s, s, y, 4.0, torch.arange(4), Stream(0))
     assert brier.n == 3 and brier.value == pytest.approx((0.2**2 + 0.1**2 + 0.4**2) / 3)
     assert brier.chance == pytest.approx(2 / 3 * 1 / 3) and index.value == pytest.approx(3 / 4)
+
+
+def test_chance_of_the_brier_score_is_of_each_finding_and_n_counts_records():
+    """One finding in half of the records and three in 2 %: .0772 on average, not .1204 of their pooled share."""
+    y = torch.zeros(100, 4).long()
+    y[:50, 0], y[:2, 1:] = 1, 1
+    figures = {m.name: m for m in multi_label_figures(torch.randn(100, 4), y, torch.arange(100), "pqrs", Stream(0))}
+    assert figures["brier_score"].chance == pytest.approx((0.25 + 3 * 0.02 * 0.98) / 4)
+    assert figures["brier_score"].n == figures["expected_calibration_error"].n == 100
+    assert figures["brier_score"].unit_count == 0

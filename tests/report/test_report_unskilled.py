@@ -96,3 +96,32 @@ def test_no_card_crowns_an_arm_at_chance(one_seed):
 
 
 COLLAPSES = "dp-sgd + static-int8 + adversarial-training"
+
+
+def below(study, *, given):
+    """The study with AUROC wholly below chance; ``given``: its models were not trained in it."""
+    plain = planted(study, every_arm(study))
+    auroc = Measure("auroc", 0.1, 0.05, 0.2, 0.5, 360)
+    cells = [
+        replace(
+            c,
+            utility=tuple(auroc if m.name == "auroc" else m for m in c.utility),
+            training=None if given else c.training,
+        )
+        for c in plain.evidence
+    ]
+    return replace(plain, evidence=tuple(cells))
+
+
+def test_a_given_model_below_chance_is_not_told_to_train(one_seed):
+    text = sentences(below(one_seed, given=True))["chance"]
+    assert "Train longer" not in text
+    assert "learned" not in text
+    assert "the order of its classes may be inverted" in text
+    assert "wholly below chance" not in sentences(planted(one_seed, every_arm(one_seed)))["chance"]
+
+
+def test_a_trained_model_below_chance_is_worse_than_guessing(one_seed):
+    text = sentences(below(one_seed, given=False))["chance"]
+    assert "Train longer" in text
+    assert "worse than guessing" in text

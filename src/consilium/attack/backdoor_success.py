@@ -24,7 +24,7 @@ from consilium.core.records import Records
 from consilium.core.task import Task
 from consilium.core.threat import BackdoorView, ThreatModel
 from consilium.core.update import Payload
-from consilium.measure.intervals import wilson
+from consilium.measure.clustered import share_measure
 
 __all__ = ["BackdoorSuccess"]
 
@@ -60,7 +60,7 @@ class BackdoorSuccess(Attack[BackdoorView]):
         success, without = answered == backdoor.target, plain == backdoor.target
         twin = None if view.twin is None else _answers(view.twin, triggered, view.task) == backdoor.target
         return Finding(
-            (_rate(_NAMES[0], success, twin), _rate(_NAMES[1], without, None)),
+            (_rate(_NAMES[0], success, records.units, twin), _rate(_NAMES[1], without, others.units, None)),
             scores={"success": success, "id": records.ids},
             examples=_examples(records, triggered, answered) if backdoor.trigger.stamped else {},
             notes=(_note(backdoor, success, without),),
@@ -79,12 +79,11 @@ def _answers(module: nn.Module, x: Tensor, task: Task) -> Tensor:
     return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64)
 
 
-def _rate(name: str, hits: Tensor, twin: Tensor | None) -> Measure:
-    n, k = len(hits), int(hits.sum())
-    if not n:
+def _rate(name: str, hits: Tensor, units: Tensor, twin: Tensor | None) -> Measure:
+    if not len(hits):
         return Measure.undefined(name, "every test record of another class than the target has the trigger")
-    chance = None if twin is None else int(twin.sum()) / n
-    return Measure(name, k / n, *wilson(k, n), chance, n)
+    chance = None if twin is None else int(twin.sum()) / len(hits)
+    return share_measure(name, hits, units, chance)
 
 
 def _examples(records: Records, triggered: Tensor, answered: Tensor) -> dict[str, Tensor]:

@@ -115,7 +115,7 @@ def _add(table: Table, of: str, measures: Sequence[Measure]) -> None:
             number(measure.value, style) if measure.value is not None else measure.reason or "undefined",
             interval(measure.low, measure.high, style),
             "" if measure.chance is None else number(measure.chance, style),
-            str(measure.n) if measure.n else "",
+            f"{measure.n}{f' of {measure.unit_count} patients' if measure.unit_count else ''}" if measure.n else "",
         )
 
 

@@ -19,8 +19,9 @@ class Measure:
     """One figure.
 
     ``low`` and ``high`` bound it at 95 % unless ``notes`` of the finding say otherwise; ``chance`` is the
-    figure of random guessing; ``n`` counts what it was measured on.  Where it is undefined ``value`` is None and
-    ``reason`` states why: never a placeholder 0 or 1.
+    figure of random guessing; ``n`` counts what it was measured on, ``unit_count`` the units (patients) that the n
+    records are of, 0 where each is its own.  Where it is undefined ``value`` is None and ``reason`` states why: never
+    a placeholder 0 or 1.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Measure:
     n: int = 0
     unit: str = ""
     reason: str = ""
+    unit_count: int = field(default=0, metadata={"absent": True})
 
     def __post_init__(self) -> None:
         for field_name in ("value", "low", "high", "chance"):

@@ -35,9 +35,9 @@ def _measure(entry: Mapping[str, object], info: ValidationInfo) -> Measure:
         _NUMBER.validate_python(entry.get(name), context=how) for name in ("value", "low", "high", "chance")
     )
     name, unit, reason = (_NAME.validate_python(entry.get(key), context=how) for key in ("name", "unit", "reason"))
-    n = _COUNT.validate_python(entry.get("n"), context=how)
+    n, units = (_COUNT.validate_python(entry.get(key), context=how) for key in ("n", "unit_count"))
     why = reason or ("" if value is not None else "no value was written")
-    return Measure(name or "", value, low, high, chance, n or 0, unit or "", why)
+    return Measure(name or "", value, low, high, chance, n or 0, unit or "", why, units or 0)
 
 
 Measures = Annotated[tuple[Measure, ...], BeforeValidator(_measures)]

@@ -20,7 +20,15 @@ from torch import Tensor
 
 from consilium.core.errors import Refused
 
-__all__ = ["across_seeds", "bootstrap", "clopper_pearson", "difference", "mean_of_proportions", "wilson"]
+__all__ = [
+    "across_seeds",
+    "bootstrap",
+    "clopper_pearson",
+    "difference",
+    "mean_of_proportions",
+    "score_interval",
+    "wilson",
+]
 
 _Z = float(special.ndtri(0.975))
 _CHUNK = 4_000_000
@@ -30,14 +38,19 @@ _CHUNK = 4_000_000
 def wilson(k: int, n: int) -> tuple[float, float]:
     """Score interval of the proportion ``k`` of ``n``."""
     _counts(k, n)
-    p, z2 = k / n, _Z * _Z
+    return score_interval(k / n, n)
+
+
+def score_interval(p: float, n: float) -> tuple[float, float]:
+    """Wilson's interval of a share ``p`` of ``n`` records, of which there may be a fraction."""
+    z2 = _Z * _Z
     centre, half = p + z2 / (2 * n), _Z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
     low, high = (centre - half) / (1 + z2 / n), (centre + half) / (1 + z2 / n)
-    return (0.0 if k == 0 else max(0.0, low)), (1.0 if k == n else min(1.0, high))
+    return (0.0 if p == 0 else max(0.0, low)), (1.0 if p == 1 else min(1.0, high))
 
 
-def clopper_pearson(k: int, n: int) -> tuple[float, float]:
-    """Exact interval of the proportion ``k`` of ``n``: its coverage is at least 95 %."""
+def clopper_pearson(k: float, n: float) -> tuple[float, float]:
+    """Exact interval of the proportion ``k`` of ``n``, which may be fractions: its coverage is at least 95 %."""
     _counts(k, n)
     low = 0.0 if k == 0 else float(special.betaincinv(k, n - k + 1, 0.025))
     high = 1.0 if k == n else float(special.betaincinv(k + 1, n - k, 0.975))
@@ -97,6 +110,6 @@ def bootstrap(
     return low, high
 
 
-def _counts(k: int, n: int) -> None:
+def _counts(k: float, n: float) -> None:
     if not 0 <= k <= n or n == 0:
         raise Refused(f"{k} of {n} is not a proportion")

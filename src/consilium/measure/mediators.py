@@ -29,6 +29,7 @@ from consilium.core.finding import Measure
 from consilium.core.random import Stream
 from consilium.core.task import Task
 
+from .clustered import unit_count
 from .confidence.by_unit import drawn_units, resampled_sums, unit_sums
 from .confidence.probabilities import check_answers, no_answers
 from .paired import Pair, bounded_mean, paired
@@ -48,6 +49,8 @@ MEDIATORS = (
 _REPEATS = 1000
 _Floats = NDArray[np.float64]
 _Limits = tuple[float, float, float]
+_Size = tuple[int, int]
+"""Records, and the units that they are of; 0 where each is its own."""
 
 
 def mediators(
@@ -131,24 +134,33 @@ def _at_shares(ranked: _Floats, counts: _Floats) -> _Floats:
 
 
 def _measures(inside: _Pool, outside: _Pool, stream: Stream) -> list[Measure]:
-    n, pools = inside.n + outside.n, (inside, outside)
+    pools = (inside, outside)
+    whole = _size(np.concatenate([pool.units for pool in pools]))
     shares = [bounded_mean(pool.values["right"], pool.units, 0.0, 1.0) for pool in pools]
     means = [pool.means(stream.child("loss", name)) for pool, name in zip(pools, _POOLS, strict=True)]
     losses = [float(pool.values["loss"].mean()) for pool in pools]
-    figures: list[tuple[_Limits, float | None, int]] = [
-        *((share, None, pool.n) for share, pool in zip(shares, pools, strict=True)),
-        (_gap(inside, outside), 0.0, n),
-        *((_spread(loss, mean), None, pool.n) for loss, mean, pool in zip(losses, means, pools, strict=True)),
-        (_spread(losses[1] - losses[0], means[1] - means[0]), 0.0, n),
+    figures: list[tuple[_Limits, float | None, _Size]] = [
+        *((share, None, _size(pool.units)) for share, pool in zip(shares, pools, strict=True)),
+        (_gap(inside, outside), 0.0, whole),
         *(
-            (limits, None, pool.n)
+            (_spread(loss, mean), None, _size(pool.units))
+            for loss, mean, pool in zip(losses, means, pools, strict=True)
+        ),
+        (_spread(losses[1] - losses[0], means[1] - means[0]), 0.0, whole),
+        *(
+            (limits, None, _size(pool.units))
             for pool, name in zip(pools, _POOLS, strict=True)
             for limits in pool.quantiles(stream.child("margin", name))
         ),
     ]
     return [
-        Measure(name, *limits, chance, count) for name, (limits, chance, count) in zip(MEDIATORS, figures, strict=True)
+        Measure(name, *limits, chance, count, unit_count=units)
+        for name, (limits, chance, (count, units)) in zip(MEDIATORS, figures, strict=True)
     ]
+
+
+def _size(units: NDArray[np.int64]) -> _Size:
+    return len(units), unit_count(torch.from_numpy(units))
 
 
 def _gap(inside: _Pool, outside: _Pool) -> _Limits:

@@ -4,7 +4,8 @@
 
 The threshold of the advantage is learned on the calibration half (``known``), and every figure is judged on the other
 half: so an attack without information is at chance.  TPR at FPR f needs 10/f judged non-members (LAWS 18).
-Intervals: Newcombe for the advantage, the bootstrap for AUC, Clopper-Pearson for the TPR at the threshold found.
+Intervals: Newcombe for the advantage, the bootstrap for AUC, Clopper-Pearson for the TPR at the threshold found; by
+unit where patients have several records (:mod:`.clustered`).
 
 The bound of (epsilon, delta) on any attack on whether one record was added:
 
@@ -20,28 +21,37 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from consilium.core.errors import Refused
 from consilium.core.finding import Measure
 from consilium.core.random import Stream
 
+from .clustered import area_limits, combined_limits, effective_share, several
 from .intervals import clopper_pearson, difference
 from .ranking import auc_interval
 
 __all__ = ["best_threshold", "bounds", "highest_tpr", "membership", "roc"]
 
+_Units = NDArray[np.int64]
+_Pair = tuple[float, float]
+_Limits = tuple[float, float, float]
 _NAMES = ("advantage", "auc", "tpr_at_fpr_1", "tpr_at_fpr_0.1")
 _RATES = {"tpr_at_fpr_1": 100, "tpr_at_fpr_0.1": 1000}
 """Name -> 1 / f."""
 
 
-def membership(scores: Tensor, member: Tensor, stream: Stream, *, known: Tensor) -> tuple[Measure, ...]:
+def membership(
+    scores: Tensor, member: Tensor, stream: Stream, *, known: Tensor, units: Tensor | None = None
+) -> tuple[Measure, ...]:
     """Advantage, AUC, TPR at 1 % and at 0.1 % FPR of ``scores (n,)``.
 
     ``member (n,)`` bool is the truth; ``known (n,)`` bool marks the half on which the threshold is learned.  Chance is
     0, .5, .01 and .001.  A half without members or without non-members leaves the figures undefined.
+    Where ``units (n,)`` have several records, members and others vary by unit (:mod:`.clustered`).
 
     Raises Refused: shapes differ, or a score is not finite.
     """
@@ -57,7 +67,8 @@ def membership(scores: Tensor, member: Tensor, stream: Stream, *, known: Tensor)
             reason = f"the {name} half lacks members or non-members"
             return tuple(Measure.undefined(measure, reason, len(scores)) for measure in _NAMES)
     threshold = best_threshold(values[calibration], truth[calibration])
-    return _advantage_and_auc(values[~calibration], truth[~calibration], threshold, stream)
+    of = several(None if units is None else units.cpu()[~calibration])
+    return _advantage_and_auc(values[~calibration], truth[~calibration], threshold, of, stream)
 
 
 def bounds(measures: Sequence[Measure], epsilon: float, delta: float) -> tuple[Measure, ...]:
@@ -104,29 +115,55 @@ def best_threshold(scores: Tensor, member: Tensor) -> float:
     truth = member[order].bool()
     gain = torch.cumsum(truth / truth.sum() - (~truth).double() / (~truth).sum(), 0)
     last = torch.cat([ranked[1:] != ranked[:-1], torch.ones(1, dtype=torch.bool, device=ranked.device)])
-    gain = torch.where(last, gain, -math.inf)  # tied scores are taken together or not at all
+    gain = torch.where(last, gain, -math.inf)  # tied scores are positive together or not at all
     best = int(gain.argmax())
     if gain[best] <= 1e-12:
         return math.nextafter(float(ranked[0]), math.inf)
     return float(ranked[best]) if best + 1 == len(ranked) else float((ranked[best] + ranked[best + 1]) / 2)
 
 
-def _advantage_and_auc(scores: Tensor, member: Tensor, threshold: float, stream: Stream) -> tuple[Measure, ...]:
+def _advantage_and_auc(
+    scores: Tensor, member: Tensor, threshold: float, of: _Units | None, stream: Stream
+) -> tuple[Measure, ...]:
     inside, outside = scores[member], scores[~member]
-    hits, mistaken = int((inside >= threshold).sum()), int((outside >= threshold).sum())
+    positive = scores >= threshold
+    hits, mistaken = int(positive[member].sum()), int(positive[~member].sum())
     gap = hits / len(inside) - mistaken / len(outside)
-    area = auc_interval([scores], member.long(), stream.child("auc"))
+    limits, area = (
+        _by_record(scores, member, positive, stream) if of is None else _by_unit(scores, member, positive, of)
+    )
+    units = 0 if of is None else int(of.max()) + 1
+    members = None if of is None else of[member.numpy()]
     return (
-        Measure("advantage", gap, *difference(hits, len(inside), mistaken, len(outside)), 0.0, len(scores)),
-        Measure("auc", *area, 0.5, len(scores)),
-        *(_low_rate(name, inside, outside, inverse) for name, inverse in _RATES.items()),
+        Measure("advantage", gap, *limits, 0.0, len(scores), unit_count=units),
+        Measure("auc", *area, 0.5, len(scores), unit_count=units),
+        *(_low_rate(name, inside, outside, inverse, members) for name, inverse in _RATES.items()),
     )
 
 
-def _low_rate(name: str, inside: Tensor, outside: Tensor, inverse: int) -> Measure:
+def _by_record(scores: Tensor, member: Tensor, positive: Tensor, stream: Stream) -> tuple[_Pair, _Limits]:
+    """Limits of the advantage; the AUC with its own."""
+    hits, mistaken, n = int(positive[member].sum()), int(positive[~member].sum()), int(member.sum())
+    limits = difference(hits, n, mistaken, len(scores) - n)
+    return limits, auc_interval([scores], member.long(), stream.child("auc"))
+
+
+def _by_unit(scores: Tensor, member: Tensor, positive: Tensor, of: _Units) -> tuple[_Pair, _Limits]:
+    """The same where units have several records."""
+    masks = (member.numpy(), ~member.numpy())
+    low, high = combined_limits([positive.double().numpy()[m] for m in masks], [of[m] for m in masks], [1.0, -1.0])
+    return (max(-1.0, low), min(1.0, high)), area_limits([scores], member.long(), of)
+
+
+def _low_rate(name: str, inside: Tensor, outside: Tensor, inverse: int, units: _Units | None) -> Measure:
     if len(outside) < 10 * inverse:
         return Measure.undefined(name, f"not resolvable (n = {len(outside)})", len(outside))
     allowed = len(outside) // inverse
     threshold = outside.sort(descending=True).values[allowed]
-    k = int((inside > threshold).sum())  # strictly above: at most `allowed` non-members are, ties or not
-    return Measure(name, k / len(inside), *clopper_pearson(k, len(inside)), 1 / inverse, len(inside))
+    above = inside > threshold  # strictly: at most `allowed` non-members are, ties or not
+    k, n = int(above.sum()), len(inside)
+    if units is None:
+        return Measure(name, k / n, *clopper_pearson(k, n), 1 / inverse, n)
+    share, size = effective_share(above.numpy(), units)
+    limits = clopper_pearson(share * size, size)
+    return Measure(name, k / n, *limits, 1 / inverse, n, unit_count=len(np.unique(units)))

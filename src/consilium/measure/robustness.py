@@ -16,19 +16,21 @@ from torch import Tensor
 from consilium.core.errors import Refused
 from consilium.core.finding import Measure
 
-from .intervals import mean_of_proportions, wilson
+from .clustered import mean_share, several, share_measure
 
 __all__ = ["robust_accuracy", "worst_case"]
 
 _NAMES = ("robust_accuracy", "balanced_robust_accuracy")
 
 
-def robust_accuracy(correct: Tensor, y: Tensor | None, most_right: int | None = None) -> tuple[Measure, Measure]:
+def robust_accuracy(
+    correct: Tensor, y: Tensor | None, most_right: int | None = None, units: Tensor | None = None
+) -> tuple[Measure, Measure]:
     """Robust accuracy (Wilson) and its balanced form (MOVER) of ``correct (n,)`` bool for classes ``y (n,)``.
 
     ``chance`` is what a constant answer keeps whatever the attack: the majority rate, and 1 / classes present.  Where
     the task has no classes, ``y`` is None, ``most_right`` counts what the best constant answer keeps, and there is no
-    balanced form.
+    balanced form.  Where ``units (n,)`` have several records, the intervals are by unit (:mod:`.clustered`).
 
     Raises Refused: ``correct`` and ``y`` differ in shape.
     """
@@ -39,26 +41,23 @@ def robust_accuracy(correct: Tensor, y: Tensor | None, most_right: int | None = 
         plain, balanced = (Measure.undefined(name, "there are no records") for name in _NAMES)
         return plain, balanced
     if y is None:
-        k, most = int(correct.sum()), None if most_right is None else most_right / n
+        most = None if most_right is None else most_right / n
         reason = "the task has no classes to be balanced over"
-        return Measure(_NAMES[0], k / n, *wilson(k, n), most, n), Measure.undefined(_NAMES[1], reason, n)
+        return share_measure(_NAMES[0], correct, units, most), Measure.undefined(_NAMES[1], reason, n)
     right, labels = correct.bool().cpu(), y.cpu()
-    totals = torch.bincount(labels)
-    hits = torch.bincount(labels[right], minlength=len(totals))
-    hit_counts, counts = hits[totals > 0].tolist(), totals[totals > 0].tolist()
-    k = sum(hit_counts)
-    mean = sum(a / b for a, b in zip(hit_counts, counts, strict=True)) / len(counts)
+    masks = [labels == label for label in torch.unique(labels)]
+    parts, most = [(right[mask], mask) for mask in masks], max(int(mask.sum()) for mask in masks)
     return (
-        Measure(_NAMES[0], k / n, *wilson(k, n), max(counts) / n, n),
-        Measure(_NAMES[1], mean, *mean_of_proportions(hit_counts, counts), 1 / len(counts), n),
+        share_measure(_NAMES[0], right, units, most / n),
+        mean_share(_NAMES[1], parts, several(units), 1 / len(parts)),
     )
 
 
-def worst_case(correct: Sequence[Tensor], y: Tensor) -> tuple[Measure, Measure]:
+def worst_case(correct: Sequence[Tensor], y: Tensor, units: Tensor | None = None) -> tuple[Measure, Measure]:
     """The same two figures where a record counts only if it is right in every mask ``(n,)`` of ``correct``.
 
     Raises Refused: no mask.
     """
     if not correct:
         raise Refused("a worst case needs at least one attack")
-    return robust_accuracy(torch.stack([c.bool() for c in correct]).all(0), y)
+    return robust_accuracy(torch.stack([c.bool() for c in correct]).all(0), y, units=units)

@@ -12,17 +12,21 @@ Source: Brodersen et al. 2010 (balanced accuracy); Hand and Till 2001 (several c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from consilium.core.finding import Measure
 from consilium.core.random import Stream
 
+from .clustered import area_limits, mean_share, several, share_measure
 from .confidence.probabilities import check_answers, no_answers, probabilities
-from .intervals import mean_of_proportions, wilson
 from .ranking import auc_interval
 
-__all__ = ["is_collapsed", "utility"]
+__all__ = ["below_chance", "is_collapsed", "utility"]
 
 _NAMES = (
     "accuracy",
@@ -36,11 +40,12 @@ _NAMES = (
 _COLLAPSED = 0.95
 
 
-def utility(logits: Tensor, y: Tensor, stream: Stream) -> tuple[Measure, ...]:
+def utility(logits: Tensor, y: Tensor, stream: Stream, units: Tensor | None = None) -> tuple[Measure, ...]:
     """Seven figures of ``logits (n, classes)`` for ``y (n,)``; ``stream`` resamples for AUROC.
 
     accuracy, balanced_accuracy, auroc, sensitivity, specificity, majority_rate (of y), predicted_majority_share.
-    Logits may be -inf (rounded answers); a NaN leaves every figure undefined.
+    Logits may be -inf (rounded answers); a NaN leaves every figure undefined.  Where ``units (n,)`` have several
+    records, the intervals are by unit (:mod:`.clustered`).
     """
     check_answers(logits, y)
     n, classes = logits.shape
@@ -49,13 +54,21 @@ def utility(logits: Tensor, y: Tensor, stream: Stream) -> tuple[Measure, ...]:
     logits, y = logits.detach().cpu(), y.cpu()
     table = torch.bincount(y * classes + logits.argmax(1), minlength=classes * classes).view(classes, classes)
     actual, predicted = table.sum(1), table.sum(0)
-    majority = int(actual.max())
+    majority, answered = int(actual.max()), logits.argmax(1)
     return (
-        _proportion("accuracy", int(table.trace()), n, majority / n),
-        *_by_class(table, logits, y, stream),
-        _proportion("majority_rate", majority, n, 1 / classes),
-        _proportion("predicted_majority_share", int(predicted.max()), n, 1 / classes),
+        share_measure("accuracy", answered == y, units, majority / n),
+        *_by_class(table, logits, y, units, stream),
+        share_measure("majority_rate", y == actual.argmax(), units, 1 / classes),
+        share_measure("predicted_majority_share", answered == predicted.argmax(), units, 1 / classes),
     )
+
+
+def below_chance(measures: Sequence[Measure]) -> bool:
+    """Whether an AUROC, a c-index or the accuracy in two classes lies below chance with its whole interval."""
+    levels = dict.fromkeys(("auroc", "macro_auroc", "c_index"), 0.5)
+    if any(m.name == "majority_rate" and m.chance == 0.5 for m in measures):
+        levels["accuracy"] = 0.5
+    return any(m.name in levels and m.high is not None and m.high < levels[m.name] for m in measures)
 
 
 def is_collapsed(logits: Tensor) -> bool:
@@ -66,43 +79,40 @@ def is_collapsed(logits: Tensor) -> bool:
     return bool(logits.isnan().any()) or int(counts.max()) > _COLLAPSED * len(logits)
 
 
-def _by_class(table: Tensor, logits: Tensor, y: Tensor, stream: Stream) -> tuple[Measure, ...]:
+def _by_class(table: Tensor, logits: Tensor, y: Tensor, units: Tensor | None, stream: Stream) -> tuple[Measure, ...]:
     n, classes = len(y), len(table)
     actual = table.sum(1)
     missing = [c for c in range(classes) if actual[c] == 0]
     if missing:
         reason = "no record of class " + ", ".join(map(str, missing))
         return tuple(Measure.undefined(name, reason, n) for name in _NAMES[1:5])
-    hits, totals = table.diagonal().tolist(), actual.tolist()
+    answered, of = logits.argmax(1), several(units)
+    inside = [(answered[y == c] == c, y == c) for c in range(classes)]
     # TN_c are the records outside class c that were not answered c.
-    rejected = [n - totals[c] - int(table[:, c].sum()) + hits[c] for c in range(classes)]
-    outside = [n - total for total in totals]
+    outside = [(answered[y != c] != c, y != c) for c in range(classes)]
     if classes == 2:
         return (
-            _mean("balanced_accuracy", hits, totals, 0.5, n),
-            _auroc(logits, y, stream),
-            _proportion("sensitivity", hits[1], totals[1], 0.5),
-            _proportion("specificity", rejected[1], outside[1], 0.5),
+            mean_share("balanced_accuracy", inside, of, 0.5),
+            _auroc(logits, y, of, stream),
+            share_measure("sensitivity", inside[1][0], _at(units, inside[1][1]), 0.5),
+            share_measure("specificity", outside[1][0], _at(units, outside[1][1]), 0.5),
         )
     return (
-        _mean("balanced_accuracy", hits, totals, 1 / classes, n),
-        _auroc(logits, y, stream),
-        _mean("sensitivity", hits, totals, 1 / classes, n),
-        _mean("specificity", rejected, outside, 1 - 1 / classes, n),
+        mean_share("balanced_accuracy", inside, of, 1 / classes),
+        _auroc(logits, y, of, stream),
+        mean_share("sensitivity", inside, of, 1 / classes),
+        mean_share("specificity", outside, of, 1 - 1 / classes),
     )
 
 
-def _auroc(logits: Tensor, y: Tensor, stream: Stream) -> Measure:
+def _at(units: Tensor | None, mask: Tensor) -> Tensor | None:
+    return None if units is None else units.cpu()[mask]
+
+
+def _auroc(logits: Tensor, y: Tensor, of: NDArray[np.int64] | None, stream: Stream) -> Measure:
     shares = probabilities(logits)
     columns = [shares[:, 1]] if shares.shape[1] == 2 else list(shares.unbind(1))
-    value, low, high = auc_interval(columns, y, stream.child("auroc"))
-    return Measure("auroc", value, low, high, 0.5, len(y))
-
-
-def _proportion(name: str, k: int, n: int, chance: float) -> Measure:
-    return Measure(name, k / n, *wilson(k, n), chance, n)
-
-
-def _mean(name: str, successes: list[int], totals: list[int], chance: float, n: int) -> Measure:
-    value = sum(k / m for k, m in zip(successes, totals, strict=True)) / len(totals)
-    return Measure(name, value, *mean_of_proportions(successes, totals), chance, n)
+    if of is None:
+        return Measure("auroc", *auc_interval(columns, y, stream.child("auroc")), 0.5, len(y))
+    limits = area_limits(columns, y, of)
+    return Measure("auroc", *limits, 0.5, len(y), unit_count=int(of.max()) + 1)

@@ -16,7 +16,7 @@ from consilium.core.threat import ModelView
 from consilium.learn.perturbation.ball import AnyNorm
 from consilium.learn.perturbation.balls import size_of
 from consilium.learn.perturbation.goals import Goal
-from consilium.measure.intervals import across_seeds, wilson
+from consilium.measure.clustered import mean_limits, share_measure, unit_count
 from consilium.measure.robustness import robust_accuracy
 
 __all__ = ["evasion_finding", "figure_names", "noted_blind", "noted_goal"]
@@ -40,7 +40,7 @@ def evasion_finding(
     targets: Tensor,
 ) -> Finding:
     """``answers (n, 2, ...)``: as labels, before and after; ``reached``: the goal; ``targets``: whom it is for."""
-    x, y, task = view.targets.x, view.targets.y, view.task
+    x, y, task, units = view.targets.x, view.targets.y, view.task, view.targets.units.cpu()
     after = before & after
     tried = before & targets
     fooled_records = tried & reached
@@ -48,9 +48,9 @@ def evasion_finding(
     shown = torch.cat([torch.nonzero(fooled_records)[:, 0], torch.nonzero(~fooled_records)[:, 0]])[:_SHOWN]
     return Finding(
         (
-            *robust_accuracy(after, task.strata(y) if task.exclusive else None, task.most_right(y)),
-            _success_rate(int(fooled_records.sum()), int(tried.sum())),
-            *(_size(f"mean_{one}", size_of(delta, one)) for one in _norms(norm)),
+            *robust_accuracy(after, task.strata(y) if task.exclusive else None, task.most_right(y), units),
+            _success_rate(reached[tried], units[tried.cpu()]),
+            *(_size(f"mean_{one}", size_of(delta, one), units[before.cpu()]) for one in _norms(norm)),
         ),
         scores={"correct": after, "correct_before": before},
         examples={
@@ -77,19 +77,18 @@ def noted_blind(finding: Finding, blind: int, tried: int) -> Finding:
     return replace(finding, measures=undefined, notes=(*finding.notes, reason))
 
 
-def _success_rate(successes: int, tried: int) -> Measure:
+def _success_rate(reached: Tensor, units: Tensor) -> Measure:
     """Of the records that were right before and that the attack is for."""
-    if not tried:
+    if not len(reached):
         return Measure.undefined("success_rate", "no record was answered rightly before the attack")
-    return Measure("success_rate", successes / tried, *wilson(successes, tried), 0.0, tried)
+    return share_measure("success_rate", reached, units, 0.0)
 
 
-def _size(name: str, values: Tensor) -> Measure:
+def _size(name: str, values: Tensor, units: Tensor) -> Measure:
     """Mean perturbation of the records that were right before (the others need none)."""
     if not len(values):
         return Measure.undefined(name, "no record was answered rightly before the attack")
-    mean, low, high = across_seeds(values.tolist())
-    return Measure(name, mean, low, high, 0.0, len(values))
+    return Measure(name, *mean_limits(values, units), 0.0, len(values), unit_count=unit_count(units))
 
 
 def _norms(norm: AnyNorm) -> tuple[AnyNorm, ...]:

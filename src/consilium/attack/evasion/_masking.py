@@ -28,7 +28,7 @@ from consilium.learn.perturbation.balls import ball_of
 from consilium.learn.perturbation.goals import Misclassification
 from consilium.learn.perturbation.losses import CrossEntropyLoss, margin
 from consilium.learn.perturbation.maximise import maximise, slope
-from consilium.measure.intervals import wilson
+from consilium.measure.clustered import share_measure
 
 from ._evasion import Evasion, stand_in
 from .pgd import PGD
@@ -49,14 +49,24 @@ _ALLOWED = 0.01
 """The share of the records that may speak against a figure."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MaskingCheck:
-    """``count`` of ``n`` records speak against the figure; one record, or 1 % of them, may."""
+    """``hits (n,)`` bool speak against the figure; one record, or 1 % of them, may.  ``units (n,)``: whose they are."""
 
     name: str
-    count: int
-    n: int
+    hits: Tensor
+    units: Tensor
     meaning: str
+
+    @property
+    def count(self) -> int:
+        """How many records speak against it."""
+        return int(self.hits.sum())
+
+    @property
+    def n(self) -> int:
+        """Of how many."""
+        return len(self.hits)
 
     @property
     def passed(self) -> bool:
@@ -65,7 +75,7 @@ class MaskingCheck:
 
     def measure(self) -> Measure:
         """The share, with its interval."""
-        return Measure(f"masking_{self.name}", self.count / self.n, *wilson(self.count, self.n), n=self.n)
+        return share_measure(f"masking_{self.name}", self.hits, self.units)
 
     def note(self) -> str:
         """The finding as a sentence, marked where it is too much."""
@@ -125,20 +135,25 @@ class _Checks:
         with torch.no_grad():
             return ~self.view.task.surely_wrong(self.view.module(crafted), y)
 
+    def check(self, name: str, hits: Tensor, text: str) -> MaskingCheck:
+        return MaskingCheck(name, hits, self.view.targets.units, text)
+
     def unbounded(self) -> MaskingCheck:
         features = self.view.targets.x[0].numel()
         widest = ball_of(self.knobs.norm, 0).diameter(features)
         remaining = self.withstood(self.pgd(radius=widest, loss="margin", steps=5 * self.knobs.steps))
         remaining &= self.withstood(self.pgd(radius=widest, steps=5 * self.knobs.steps))
-        count = int(remaining.sum())
+        hits = remaining
+        count = int(hits.sum())
         text = f"{count} of {self.n} records withstand an attack that may turn them into any input"
-        return MaskingCheck("unbounded", count, self.n, text)
+        return self.check("unbounded", hits, text)
 
     def black_box(self) -> MaskingCheck:
         square = Square(radius=self.knobs.radius, norm=self.knobs.norm, queries=self.knobs.queries)
-        count = int((self.crossed & self.margin & ~self.withstood(square)).sum())
+        hits = self.crossed & self.margin & ~self.withstood(square)
+        count = int(hits.sum())
         text = f"a search by {self.knobs.queries} answers fools {count} of {self.n} records that gradients do not"
-        return MaskingCheck("black_box", count, self.n, text)
+        return self.check("black_box", hits, text)
 
     def loss(self) -> MaskingCheck:
         x, y, task = self.view.targets.x, self.view.targets.y, self.view.task
@@ -150,19 +165,21 @@ class _Checks:
         )  # fmt: skip
         with torch.no_grad():
             before, after = (goal.climbed(loss, followed(one), y) for one in (x, point))
-        count = int((~(after > before)).sum())
+        hits = ~(after > before)
+        count = int(hits.sum())
         text = f"the loss of {count} of {self.n} records is no higher after {self.knobs.steps} steps than before"
-        return MaskingCheck("loss", count, self.n, text)
+        return self.check("loss", hits, text)
 
     def scaling(self) -> MaskingCheck:
         remaining, larger = self.crossed, self.enlarging()
         for factor in (*_SCALES, *larger):
             followed = _Scaled(stand_in(self.view), factor)
             remaining = remaining & self.withstood(self.pgd(), replace(self.view, surrogate=followed))
-        count = int((self.crossed & ~remaining).sum())
+        hits = self.crossed & ~remaining
+        count = int(hits.sum())
         which = "smaller or larger" if larger else "smaller"
         text = f"with {which} logits, which decide alike, {count} of {self.n} records more fall"
-        return MaskingCheck("scaling", count, self.n, text)
+        return self.check("scaling", hits, text)
 
     def enlarging(self) -> tuple[float, ...]:
         """The factor that brings the median lead of the right class to 1, where that is tiny; else none."""
@@ -174,12 +191,14 @@ class _Checks:
     def zero_gradients(self) -> MaskingCheck:
         x, y, task = self.view.targets.x, self.view.targets.y, self.view.task
         gradient = slope(stand_in(self.view), x, y, CrossEntropyLoss(), Misclassification(task)).gradient
-        count = int((~gradient.flatten(1).any(1)).sum())
+        hits = ~gradient.flatten(1).any(1)
+        count = int(hits.sum())
         text = f"the gradient of the cross-entropy is exactly zero for {count} of {self.n} records"
-        return MaskingCheck("zero_gradients", count, self.n, text)
+        return self.check("zero_gradients", hits, text)
 
     def restarts(self) -> MaskingCheck:
         more = self.withstood(self.pgd(restarts=_RESTARTS - 1))
-        count = int((self.crossed & ~more).sum())
+        hits = self.crossed & ~more
+        count = int(hits.sum())
         text = f"{_RESTARTS - 1} more random starts fool {count} of {self.n} records more"
-        return MaskingCheck("restarts", count, self.n, text)
+        return self.check("restarts", hits, text)

@@ -87,7 +87,9 @@ class MinimumNorm(Evasion, ABC):
         aimed, before = self.goal_for(view.task).applies(view.targets.y), finding.scores["correct_before"]
         missing = torch.where(before, math.inf, 0.0).to(finding.scores["distance"])
         distances = torch.where(aimed, finding.scores["distance"], missing)
-        figures = distance_figures(distances[before & aimed], finding.measures[0].reason)
+        figures = distance_figures(
+            distances[before & aimed], finding.measures[0].reason, view.targets.units[before & aimed]
+        )
         scores = {**finding.scores, "distance": distances}
         return replace(finding, scores=scores, measures=(*finding.measures, *figures))
 

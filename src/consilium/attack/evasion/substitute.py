@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from consilium.core.entry import check
-from consilium.core.finding import Finding, Measure
+from consilium.core.finding import Finding
 from consilium.core.records import Records
 from consilium.core.task import Task, refuse_unless_exclusive
 from consilium.core.threat import ModelView, ThreatModel
 from consilium.learn.perturbation.ball import Norm
 from consilium.learn.perturbation.maximise import maximise
 from consilium.learn.perturbation.task_loss import attack_loss
-from consilium.measure.intervals import wilson
+from consilium.measure.clustered import share_measure
 
 from ._fitted import Fitted, FittedView
 from ._networks import classifier, minibatches, seeded
@@ -101,8 +101,8 @@ class Substitute(Fitted):
             return finding
         with torch.no_grad():
             alike = view.task.predicted(view.fitted(view.targets.x)) == view.task.predicted(view.module(view.targets.x))
-        k, n = int(alike.sum()), len(alike)
-        return replace(finding, measures=(*finding.measures, Measure("agreement", k / n, *wilson(k, n), n=n)))
+        agreement = share_measure("agreement", alike, view.targets.units)
+        return replace(finding, measures=(*finding.measures, agreement))
 
     def _labels(self, view: ModelView, x: Tensor) -> Tensor:
         with torch.no_grad():

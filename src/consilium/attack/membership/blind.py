@@ -60,7 +60,7 @@ class Blind(Attack[RecordsView]):
             p[known] = np.nan_to_num(forest.oob_decision_function_[:, 1], nan=truth[known].mean())
             p[~known] = forest.predict_proba(features[~known])[:, 1]
         scores = torch.from_numpy(p).double()
-        measures = membership(scores, view.member, Stream(seed), known=view.known)
+        measures = membership(scores, view.member, Stream(seed), known=view.known, units=view.candidates.units)
         auc = next(m for m in measures if m.name == "auc")
         shift = auc.low is not None and auc.low > 0.5
         score = {"score": scores, "member": view.member, "known": view.known}

@@ -25,7 +25,8 @@ from consilium.core.random import Stream
 from consilium.core.threat import ModelView, ThreatModel
 from consilium.core.update import Payload
 from consilium.learn.pictures.corruptions import CORRUPTIONS, SEVERITIES, corrupted, jpeg_is_there
-from consilium.measure.intervals import wilson
+from consilium.measure.clustered import effective_share, several
+from consilium.measure.intervals import score_interval, wilson
 
 __all__ = ["ImageCorruptions"]
 
@@ -75,9 +76,10 @@ class ImageCorruptions(Attack[ModelView]):
         self.check_fit(tuple(view.targets.x.shape[1:]), view.classes)
         names = [name for name in self.only or CORRUPTIONS if name != "jpeg" or jpeg_is_there()]
         right = torch.stack([torch.stack([self._right(view, name, level) for level in SEVERITIES]) for name in names])
-        measures = [_mean("corrupted_accuracy", right.mean((0, 1)))]
-        measures += [_mean(f"accuracy_{name}", part.mean(0)) for name, part in zip(names, right, strict=True)]
-        measures += [_mean(f"accuracy_severity_{level}", right[:, level - 1].mean(0)) for level in SEVERITIES]
+        units = view.targets.units
+        measures = [_mean("corrupted_accuracy", right.mean((0, 1)), units)]
+        measures += [_mean(f"accuracy_{name}", part.mean(0), units) for name, part in zip(names, right, strict=True)]
+        measures += [_mean(f"accuracy_severity_{level}", right[:, level - 1].mean(0), units) for level in SEVERITIES]
         missing = not self.only and not jpeg_is_there()
         notes = ("jpeg was left out: Pillow is not installed (consilium[images]).",) if missing else ()
         return Finding(tuple(measures), scores={"right": right.mean((0, 1))}, notes=notes)
@@ -94,8 +96,12 @@ class ImageCorruptions(Attack[ModelView]):
         return torch.cat(parts).double()
 
 
-def _mean(name: str, right: Tensor) -> Measure:
+def _mean(name: str, right: Tensor, units: Tensor) -> Measure:
     """The mean of shares ``(n,)``, which varies no more than a proportion of that mean."""
     n, mean = len(right), float(right.mean())
+    of = several(units)
+    if of is not None:
+        limits = score_interval(*effective_share(right.cpu().numpy(), of))
+        return Measure(name, mean, *limits, n=n, unit_count=int(of.max()) + 1)
     low, high = wilson(round(mean * n), n)
     return Measure(name, mean, min(low, mean), max(high, mean), n=n)

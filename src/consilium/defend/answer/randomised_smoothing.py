@@ -28,7 +28,7 @@ from consilium.core.random import Stream
 from consilium.core.records import Records
 from consilium.core.task import Task, refuse_unless_exclusive
 from consilium.core.threat import Aim
-from consilium.measure.intervals import across_seeds, wilson
+from consilium.measure.clustered import mean_limits, share_measure, unit_count
 
 from ._smoothed import MeanSoftmax, Votes, certified_radius, votes_under_noise
 
@@ -84,14 +84,11 @@ class RandomisedSmoothing(AnswerDefence):
         votes = counts.gather(1, classes[:, None])[:, 0]
         radius = certified_radius(votes, self.certificate_samples, self.sigma, self.failure)
         proven = torch.where(classes == records.y.cpu(), radius, 0.0)
-        n = len(records)
-        mean, low, high = across_seeds(proven.tolist())
+        n, units = len(records), records.units
         return (
-            _share("certified_accuracy", int((proven > 0).sum()), n),
-            _share("certified_accuracy_at_sigma", int((proven >= self.sigma).sum()), n),
-            Measure("average_certified_radius", mean, low, high, 0.0, n, "L2"),
+            share_measure("certified_accuracy", proven > 0, units, 0.0),
+            share_measure("certified_accuracy_at_sigma", proven >= self.sigma, units, 0.0),
+            Measure(
+                "average_certified_radius", *mean_limits(proven, units), 0.0, n, "L2", unit_count=unit_count(units)
+            ),
         )
-
-
-def _share(name: str, count: int, n: int) -> Measure:
-    return Measure(name, count / n, *wilson(count, n), 0.0, n)

@@ -9,12 +9,12 @@ __all__ = ["plain"]
 
 
 def plain(record: object) -> dict[str, object]:
-    """``record``, a dataclass, as JSON has it; a field that is marked absent is left out while it is None."""
+    """``record``, a dataclass, as JSON has it; a field that is marked absent is left out while it is its default."""
     return {f.name: _plain(getattr(record, f.name)) for f in fields(record) if not _is_absent(f, record)}  # type: ignore[arg-type]
 
 
 def _is_absent(field: Field[object], record: object) -> bool:
-    return bool(field.metadata.get("absent")) and getattr(record, field.name) is None
+    return bool(field.metadata.get("absent")) and getattr(record, field.name) == field.default
 
 
 def _plain(value: object) -> object:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from consilium.core.finding import Measure
-from consilium.measure.intervals import wilson
+from consilium.measure.clustered import share_measure
 
 __all__ = ["accuracy", "commonest", "no_figures"]
 
@@ -20,10 +20,9 @@ def no_figures(answers: Tensor, score: str) -> tuple[Measure, ...]:
     return tuple(Measure.undefined(name, reason, n) for name in ("accuracy", score))
 
 
-def accuracy(right: Tensor, most_right: int) -> Measure:
-    """The share of ``right (n,)``; chance is the best constant answer."""
-    k, n = int(right.sum()), len(right)
-    return Measure("accuracy", k / n, *wilson(k, n), most_right / n, n)
+def accuracy(right: Tensor, units: Tensor, most_right: int) -> Measure:
+    """The share of ``right (n,)``, its interval by the ``units (n,)``; chance is the best constant answer."""
+    return share_measure("accuracy", right, units, most_right / len(right))
 
 
 def commonest(rows: Tensor) -> int:

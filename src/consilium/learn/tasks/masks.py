@@ -186,7 +186,7 @@ class Masks(Task):
         shown, true = (self._planes(mask, len(labels)).bool() for mask in (self.predicted(answers), y))
         figures = mask_figures(shown, true, units.cpu(), foreground, stream)
         right = self._reaches(self.predicted(answers), y, len(labels))
-        return (accuracy(right, self.most_right(y)), *figures)
+        return (accuracy(right, units, self.most_right(y)), *figures)
 
     def stored(self, answers: Tensor, y: Tensor) -> dict[str, Tensor]:
         """The mean Dice of each record over its foreground labels: ``dice (n,)``."""

@@ -154,7 +154,7 @@ class MultiLabel(Task):
             return undefined
         right = self.right(answers, y).cpu()
         figures = multi_label_figures(answers.detach().cpu(), y.cpu(), units.cpu(), labels, stream)
-        return (accuracy(right, self.most_right(y.cpu())), *figures)
+        return (accuracy(right, units, self.most_right(y.cpu())), *figures)
 
     def stored(self, answers: Tensor, y: Tensor) -> dict[str, Tensor]:
         """The logit of each finding and whether it is there: ``answers`` and ``truth``, both ``(n, k)``."""

@@ -162,7 +162,7 @@ class Regression(Task):
         if undefined := no_figures(answers, self.score):
             return undefined
         figures = regression_figures(self.predicted(answers).cpu(), y.cpu(), units.cpu(), labels, stream)
-        return (accuracy(self.right(answers, y).cpu(), self.most_right(y.cpu())), *figures)
+        return (accuracy(self.right(answers, y).cpu(), units, self.most_right(y.cpu())), *figures)
 
     def is_collapsed(self, answers: Tensor) -> bool:
         """95 % of the answers lie within a thousandth of the range."""

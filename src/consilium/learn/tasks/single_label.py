@@ -120,7 +120,7 @@ class SingleLabel(Task):
     ) -> tuple[Measure, ...]:
         """Accuracy and the figures of :mod:`consilium.measure.utility`; Brier score and calibration error."""
         return (
-            *utility(answers, y, stream.child("utility")),
+            *utility(answers, y, stream.child("utility"), units),
             brier_score(answers, y, units),
             expected_calibration_error(answers, y, units, stream.child("calibration")),
         )

@@ -185,7 +185,7 @@ class Survival(Task):
         widths = torch.diff(self._ends, prepend=torch.zeros(1, dtype=torch.float64))
         at_horizon = survival[:, self._place_of_horizon() - 1]
         figures = survival_figures(-(survival * widths).sum(1), at_horizon, y, self.horizon, units.cpu(), stream)
-        return (accuracy(self.right(answers, y), self.most_right(y)), *figures)
+        return (accuracy(self.right(answers, y), units, self.most_right(y)), *figures)
 
     def is_collapsed(self, answers: Tensor) -> bool:
         """95 % of the records have the same S at the horizon, to a thousandth."""

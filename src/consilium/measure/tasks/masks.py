@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -67,7 +68,9 @@ def mask_figures(
         [[hd95(shown[i, k].numpy(), truth[i, k].numpy()) for k in range(len(labels))] for i in range(len(shown))]
     )
     ids: NDArray[np.int64] = units.numpy()
-    figures = [_dice("dice", overlap.mean(1), [c.mean(1) for c in constants], ids)]
+    figures = [
+        replace(_dice("dice", overlap.mean(1), [c.mean(1) for c in constants], ids), chance=_chance(constants, ids))
+    ]
     figures.append(_hd95("hd95", distance.mean(1), ids, stream))
     figures += [_empty("empty_in_truth", truth), _empty("empty_in_answer", shown)]
     if len(labels) > 1:
@@ -93,6 +96,12 @@ def _dice(name: str, values: _Floats, constants: Sequence[_Floats], units: NDArr
     patients = _per_patient(values, units)
     chance = max(float(_per_patient(constant, units).mean()) for constant in constants)
     return Measure(name, *bounded_mean(patients, np.arange(len(patients)), 0.0, 1.0), chance, len(patients))
+
+
+def _chance(constants: Sequence[_Floats], units: NDArray[np.int64]) -> float:
+    """Of the mean Dice: each label's own best constant, the mean over labels."""
+    each = [[float(_per_patient(part, units).mean()) for part in constant.T] for constant in constants]
+    return float(np.max(each, axis=0).mean())
 
 
 def _hd95(name: str, values: _Floats, units: NDArray[np.int64], stream: Stream) -> Measure:

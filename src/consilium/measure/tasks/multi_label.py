@@ -43,7 +43,7 @@ def multi_label_figures(
     """Figures of ``logits (n, k)`` for findings ``y (n, k)``; finite logits of at least one record.
 
     label_accuracy, macro_auroc, macro_average_precision, AUROC and average precision of each finding, brier_score,
-    expected_calibration_error.
+    expected_calibration_error; n counts records.
 
     Raises Refused: shapes that do not fit.
     """
@@ -51,11 +51,12 @@ def multi_label_figures(
         raise Refused(f"logits {tuple(logits.shape)}, labels {tuple(y.shape)} and {len(labels)} names do not fit")
     two, flat = _as_two_classes(logits, y)
     each = units.repeat_interleave(y.shape[1])
+    error = expected_calibration_error(two, flat, each, stream.child("calibration"))
     return (
         _label_accuracy(logits, y, units),
         *_ranked(logits, y, units, labels, stream),
-        brier_score(two, flat, each),
-        expected_calibration_error(two, flat, each, stream.child("calibration")),
+        replace(brier_score(two, flat, each), chance=_no_skill(y), n=len(y), unit_count=0),
+        replace(error, n=len(y), unit_count=0),
     )
 
 
@@ -63,6 +64,12 @@ def _as_two_classes(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Every answer as one of two classes: ``(n k, 2)``, whose softmax is the sigmoid, and labels ``(n k,)``."""
     flat = logits.reshape(-1)
     return torch.stack([torch.zeros_like(flat), flat], 1), y.reshape(-1)
+
+
+def _no_skill(y: Tensor) -> float:
+    """Brier score of answering how common each finding is, the mean over findings."""
+    present = y.double().mean(0)
+    return float((present * (1 - present)).mean())
 
 
 def _label_accuracy(logits: Tensor, y: Tensor, units: Tensor) -> Measure:

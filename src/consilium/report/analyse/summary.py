@@ -46,7 +46,8 @@ class Figure:
     these attacks did not break, and the robust accuracy may be below it.  ``upper`` marks one behind which an attack
     was not even adapted to the defence (LAWS 20), so it has no interval; where such an attack has no figure at all,
     ``ceiling`` is the clean accuracy: no robust accuracy is above it.  ``attack`` names the membership attack behind
-    the figure, where it is the largest of ``among`` attacks.
+    the figure, where it is the largest of ``among`` attacks; ``unit_count`` the patients that the n records are of, 0
+    where each is its own.
     """
 
     value: float | None
@@ -62,6 +63,7 @@ class Figure:
     at_most: bool = False
     attack: str = ""
     among: int = 0
+    unit_count: int = 0
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,7 @@ def _mean(measures: Sequence[Measure], column: TableColumn, upper: bool) -> Figu
     if len(values) == 1:
         low, high = first.low, first.high
         how = "own interval of the only seed" if low is not None else "one seed, no interval"
+        how += ", by patient" if first.unit_count and low is not None else ""
     elif max(values) == min(values):
         low, high, how = None, None, "the same in every seed"
     else:
@@ -181,7 +184,8 @@ def _mean(measures: Sequence[Measure], column: TableColumn, upper: bool) -> Figu
     if column.style == "share" and low is not None and high is not None:  # cutting at the range loses no coverage
         low, high = max(low, -1.0 if "advantage" in column.key else 0.0), min(high, 1.0)
     n, reason = min(measure.n for measure in measures), first.reason
-    return Figure(mean, low, high, chance, n, len(values), how, reason, upper)
+    units = min(measure.unit_count for measure in measures)
+    return Figure(mean, low, high, chance, n, len(values), how, reason, upper, unit_count=units)
 
 
 def _ceiling(cells: Sequence[CellRecord]) -> float | None:

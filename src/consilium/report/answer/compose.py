@@ -93,7 +93,8 @@ def _accuracy(row: Row) -> str:
         return ""
     if figure.value is None:
         return f"has no accuracy ({figure.reason})"
-    return f"has accuracy {figure_words(figure)} on {count_words(figure.n, 'test record')}"
+    of = f" of {count_words(figure.unit_count, 'patient')}" if figure.unit_count else ""
+    return f"has accuracy {figure_words(figure)} on {count_words(figure.n, 'test record')}{of}"
 
 
 def _attacked(study: StudyRecord, row: Row) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from consilium.measure.utility import below_chance
 from consilium.report.analyse.columns import TableColumn, score_column
 from consilium.report.analyse.summary import Row, unskilled_row
 from consilium.report.load.numbers import number
@@ -23,14 +24,41 @@ def unskilled_sentences(study: StudyRecord, every: Sequence[Row]) -> tuple[Sente
     column, clean = score_column(study), [row for row in every if row.judged and row.infected_by == "none"]
     level = [row for row in clean if unskilled_row(study, row)]
     if column is None or not level:
-        return ()
+        inverted = _inversion(study, clean)
+        return (Sentence("chance", f"AUROC or accuracy of a model:{inverted}", warning=True),) if inverted else ()
     one = len(level) == 1
     text = (
-        f"{_subject(level, len(clean))} not above chance ({_figures(level, column)}): {'it' if one else 'they'} "
-        f"learned nothing that the {column.label} shows, so neither a cost nor a protection can be read from "
-        f"{'it' if one else 'them'}. Train longer, or at another learning rate, first."
+        f"{_subject(level, len(clean))} not above chance ({_figures(level, column)}): {_skill(study, one)} "
+        f"that the {column.label} shows, so neither a cost nor a protection can be read from "
+        f"{'it' if one else 'them'}. {_advice(study)}{_inversion(study, clean)}"
     )
     return (Sentence("chance", text, warning=True),)
+
+
+def _evaluated(study: StudyRecord) -> bool:
+    """True where models were given, and nothing was trained."""
+    return bool(study.evidence) and not any(cell.training for cell in study.evidence)
+
+
+def _skill(study: StudyRecord, one: bool) -> str:
+    if _evaluated(study):
+        return f"{'it has' if one else 'they have'} no skill on these records"
+    return f"{'it' if one else 'they'} learned nothing"
+
+
+def _advice(study: StudyRecord) -> str:
+    if _evaluated(study):
+        return "Check that its classes, inputs and their scaling are those of these records."
+    return "Train longer, or at another learning rate, first."
+
+
+def _inversion(study: StudyRecord, rows: Sequence[Row]) -> str:
+    """Said where a model ranks or answers worse than chance beyond its interval."""
+    if not any(below_chance(cell.utility) for row in rows for cell in row.cells if cell.judged):
+        return ""
+    if _evaluated(study):
+        return " It lies wholly below chance: the order of its classes may be inverted."
+    return " It lies wholly below chance, worse than guessing: check that the labels of training and test agree."
 
 
 def _subject(level: Sequence[Row], clean: int) -> str:

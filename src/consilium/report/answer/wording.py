@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from consilium.core.count_words import count_words
 from consilium.report.analyse.columns import TableColumn
 from consilium.report.analyse.effects import Change
 from consilium.report.analyse.summary import Figure
@@ -37,7 +38,8 @@ def figure_words(figure: Figure, column: TableColumn | None = None, n: int = 0) 
     chance = figure.chance if column is None or column.chance is None else column.chance
     inside = [limits(figure.low, figure.high)]
     inside += [] if chance is None else [f"chance {number(chance)}"]
-    inside += [f"n = {n:,}"] if n else []
+    of = f" records of {count_words(figure.unit_count, 'patient')}" if figure.unit_count else ""
+    inside += [f"n = {n:,}{of}"] if n else []
     at_most = "at most " if figure.at_most else ""
     return f"{at_most}{number(figure.value)} ({', '.join(inside)})"
 

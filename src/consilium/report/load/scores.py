@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from consilium.core.files import regular
 from consilium.core.finding import Measure
-from consilium.measure.intervals import wilson
+from consilium.measure.clustered import share_measure
 
 from .records import CellRecord, FindingRecord
 
@@ -68,7 +69,8 @@ def _read_with(
 
 
 def worst_case_accuracy(cell: CellRecord) -> Measure:
-    """Share of test images that withstood every evasion attack of the cell, with a Wilson interval.
+    """Share of test images that withstood every evasion attack of the cell, with a Wilson interval, by unit
+    where units have several.
 
     The smallest of the attacks' own figures is used where masks are missing: an upper bound, as the reason states.
     """
@@ -81,11 +83,16 @@ def worst_case_accuracy(cell: CellRecord) -> Measure:
     planned = len(cell.aimed("evasion"))
     if len(masks) == planned and len({len(mask) for mask in masks}) == 1 and len(masks[0]) > 0:
         stood = np.logical_and.reduce(masks)
-        low, high = wilson(int(stood.sum()), len(stood))
-        return Measure(_NAME, float(stood.mean()), low, high, chance, len(stood))
+        return share_measure(_NAME, torch.from_numpy(stood), _units(cell, len(stood)), chance)
     return Measure(
         _NAME, min(values), chance=chance, reason="upper bound: not every attack has its answers per image here"
     )
+
+
+def _units(cell: CellRecord, n: int) -> Tensor | None:
+    """The unit of each test record, where the cell's own file has them."""
+    units = read_records(cell.file).get("unit")
+    return None if units is None or len(units) != n else torch.from_numpy(units)
 
 
 def _correct(finding: FindingRecord) -> NDArray[np.bool_] | None:

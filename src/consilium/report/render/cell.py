@@ -229,10 +229,16 @@ def _line(measure: Measure) -> Line:
         value=number(measure.value, style),
         between=interval(measure.low, measure.high, style),
         chance="" if measure.chance is None or measure.name in _WITHOUT_CHANCE else number(measure.chance, style),
-        n=f"{measure.n:,}" if measure.n else "",
+        n=_size(measure),
         reason=_below_chance(measure) or measure.reason,
         why=WHY.get(measure.name.partition("[")[0], ""),
     )
+
+
+def _size(measure: Measure) -> str:
+    """Records, and the patients that they are of where some have several."""
+    of = f" of {count_words(measure.unit_count, 'patient')}" if measure.unit_count else ""
+    return f"{measure.n:,}{of}" if measure.n else ""
 
 
 def _below_chance(measure: Measure) -> str:

@@ -28,6 +28,7 @@ from consilium.evidence.round import RoundReport
 from consilium.evidence.threat import ThreatEvidence
 from consilium.learn.alike import answered_apart, departure
 from consilium.learn.user_code.custom_code import has_custom_code
+from consilium.measure.clustered import with_unit_counts
 from consilium.measure.convergence import to_accuracy
 from consilium.measure.cost import latency_ratio, stored_bytes
 from consilium.measure.membership import bounds
@@ -93,7 +94,7 @@ def judge(model: Released, data: Consortium, stream: Stream, folder: Path) -> Ju
     if custom_answers(model.module):
         _refuse_odd_answers(model, logits, data)
     task = data.task
-    figures = task.measures(logits, test.y, test.units, data.classes, stream)
+    figures = with_unit_counts(task.measures(logits, test.y, test.units, data.classes, stream), test.units)
     figures += certificates(model.module, test, task, stream.child("certificate"))
     scores = {"id": test.ids, "unit": test.units, "correct": task.right(logits, test.y).cpu()}
     if task.exclusive:

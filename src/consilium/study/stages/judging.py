@@ -6,6 +6,8 @@ import time
 from dataclasses import replace
 
 from consilium.core.random import Stream
+from consilium.measure.clustered import unit_notes
+from consilium.measure.utility import below_chance
 from consilium.study.evaluate.cell_mediators import cell_mediators
 from consilium.study.evaluate.draft import Draft
 from consilium.study.evaluate.evaluate import costs, is_judged, judge
@@ -32,6 +34,7 @@ def judge_model(context: StageContext, cell: CellNode, draft: Draft) -> bool:
     draft.judged(judge(model, data, stream, context.store.cell(cell.digest)))
     inspected = inspections(model.plain, cell.arm.model, data.public, data.task, release_stream(cell), data.classes)
     draft.evidence = replace(draft.evidence, utility=(*draft.evidence.utility, *inspected))
+    draft.note([*unit_notes(data.test.units, "test"), *_inverted(draft, cell.training)])
     origin, sites, caveats = origin_of(context, cell), context.asked.members(cell), cell.member_notes
     draft.evidence = replace(
         draft.evidence, mediators=cell_mediators(model.module, data, sites, cell.seed, " ".join(caveats))
@@ -49,3 +52,12 @@ def judge_model(context: StageContext, cell: CellNode, draft: Draft) -> bool:
     seconds = {"training": sum(r["seconds"] for r in rounds), "evaluation": time.perf_counter() - start_time}
     draft.evidence = replace(draft.evidence, cost=cost, seconds=seconds)
     return True
+
+
+def _inverted(draft: Draft, training: str | None) -> list[str]:
+    """A model that is wholly below chance: of a model that was given, its classes may be in another order."""
+    if not below_chance(draft.evidence.utility):
+        return []
+    guess = "worse than guessing: do the labels of training and test agree?"
+    why = guess if training else "the order of the classes may be inverted."
+    return [f"AUROC or accuracy lies wholly below chance, {why}"]
