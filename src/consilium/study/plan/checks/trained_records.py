@@ -54,7 +54,7 @@ def same_source(spec: Spec, recipe: Mapping[str, Any]) -> bool:
 def refuse_trained_records(
     spec: Spec, recipe: Mapping[str, Any], gathered: _Gathered, where: str, *, subject: str, members: bool
 ) -> None:
-    """Refuse held-out records that ``subject`` was trained on, by its ``recipe``; non-members, where membership is asked.
+    """Refuse held-out records that ``subject`` was trained on, by its ``recipe``; non-members if membership is asked.
 
     ``members``: those of the study are the subject's own, so none may be a record that it was not trained on.
 
@@ -94,9 +94,7 @@ class _Words:
         )
 
 
-def _refuse(
-    spec: Spec, data: Consortium, earlier: _Earlier, where: str, words: _Words, *, members: bool
-) -> None:
+def _refuse(spec: Spec, data: Consortium, earlier: _Earlier, where: str, words: _Words, *, members: bool) -> None:
     membership = asks_membership(spec)
     outside = [site.records.non_members for site in data.sites] if membership else []
     tested, others = _count(data.test, earlier), sum(_count(records, earlier) for records in outside)
@@ -109,8 +107,8 @@ def _refuse(
         pool = [data.natural(site.records.train) for site in data.sites]
         strange = sum(len(records) - _count(records, earlier) for records in pool)
         if strange:
-            what = f"were not trained on {strange} of the {sum(map(len, pool))} records that seed {words.seed} calls members"
-            raise words.refusal(what, where)
+            of_these = f"{strange} of the {sum(map(len, pool))} records that seed {words.seed} calls members"
+            raise words.refusal(f"were not trained on {of_these}", where)
 
 
 def _count(records: Records, earlier: _Earlier) -> int:
@@ -129,7 +127,8 @@ def _earlier(data: DataSpec, recipe: Mapping[str, Any], gathered: _Gathered | No
     try:
         division = division_of(there)
         if same_file and hasattr(data.source, "path"):  # of a stored input the recipe has the name alone
-            division = replace(division, source=replace(division.source, path=data.source.path))  # type: ignore[type-var]
+            source_there: Any = division.source
+            division = replace(division, source=replace(source_there, path=data.source.path))
         whole = divided(division, None, recipe["seed"]) if gathered is None else gathered(recipe["seed"])
     except (ConsiliumError, OSError):
         return None
