@@ -68,7 +68,9 @@ def refuse_trained_records(
     if not others or gathered(others[0]).declared:
         return
     earlier = _earlier(spec.data, recipe, gathered if not odd else None)
-    for other in others if earlier is not None else ():
+    if earlier is None:
+        return
+    for other in others:
         _refuse(spec, gathered(other), earlier, where, _Words(subject, other, seed, odd, there, here), members=members)
 
 
