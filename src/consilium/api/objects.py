@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import save
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from consilium.core.code_file import NOTEBOOK
