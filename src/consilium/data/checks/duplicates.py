@@ -21,7 +21,7 @@ from consilium.data.dataset import SPLITS, Dataset
 
 from .omissions import of_records
 
-__all__ = ["deduplicate", "untangle"]
+__all__ = ["deduplicate", "input_digests", "untangle"]
 
 _RELABELLED = ", whose copies that stay bear another label: which one is right?"
 
@@ -32,7 +32,7 @@ def deduplicate(dataset: Dataset) -> tuple[Dataset, dict[str, int]]:
     Places: ``train`` (twice within it), ``train/validation`` (the validation copy stays), and so on; ``records`` where
     the source has no split; with `` (other label)`` where the copy that stays bears another label.
     """
-    digests = list(_digests(dataset.records))
+    digests = list(input_digests(dataset.records))
     split = _split(dataset).tolist()
     first: dict[tuple[int, bytes], int] = {}
     for i, (place, digest) in enumerate(zip(split, digests, strict=True)):
@@ -82,7 +82,8 @@ def _select(dataset: Dataset, mask: Tensor, what: Mapping[str, Tensor]) -> Datas
     )
 
 
-def _digests(records: Records) -> Iterable[bytes]:
+def input_digests(records: Records) -> Iterable[bytes]:
+    """16 bytes of BLAKE2b for each input, whose equality is that of the inputs."""
     rows = records.x.reshape(len(records), -1).numpy()
     return (hashlib.blake2b((row + 0.0).data, digest_size=16).digest() for row in rows)  # + 0.0 makes -0.0 equal 0.0
 

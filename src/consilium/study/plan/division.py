@@ -16,9 +16,10 @@ from consilium.core.errors import Refused
 from consilium.core.plain import read_json
 from consilium.core.records import Consortium, Records
 from consilium.study.plan.checks.earlier_training import refuse_other_meaning
+from consilium.study.plan.checks.trained_records import asks_membership, refuse_trained_records, same_source
 from consilium.study.spec.spec import Spec, TrainedModelSpec
 
-__all__ = ["check_division", "division_note", "unknown_members_note"]
+__all__ = ["check_division", "division_note", "unknown_members_note", "unknown_training_note"]
 
 
 def division_note(seed: int) -> str:
@@ -26,6 +27,16 @@ def division_note(seed: int) -> str:
     return (
         f"members, non-members and held-out test records are those of seed {seed}'s division of these data: "
         "right only if the model was trained on that division"
+    )
+
+
+def unknown_training_note(spec: TrainedModelSpec) -> tuple[str, ...]:
+    """A caution where nothing tells which records the model was trained on; nothing where its recipe does."""
+    if same_source(spec, _recipe(Path(spec.model.path).expanduser())):
+        return ()
+    return (
+        f"Caution: which records the model {spec.model.path} was trained on is not known. Accuracy and robustness are "
+        "right only if no held-out test record is among them, and membership figures only if no non-member is.",
     )
 
 
@@ -45,7 +56,9 @@ def check_division(spec: TrainedModelSpec, gathered: Callable[[int], Consortium]
     names another seed, another division where membership is asked, or other classes, columns, ranges or words.
     """
     _check_origin(spec)
-    refuse_other_meaning(_recipe(Path(spec.model.path).expanduser()), gathered(spec.seeds[0]), "model.path")
+    recipe = _recipe(Path(spec.model.path).expanduser())
+    refuse_other_meaning(recipe, gathered(spec.seeds[0]), "model.path")
+    refuse_trained_records(spec, recipe, gathered, "model.path", subject="the weights", members=True)
     first, *others = spec.seeds
     for seed in others:
         mixed = _mixed(spec, gathered(first), gathered(seed))
@@ -61,25 +74,20 @@ def check_division(spec: TrainedModelSpec, gathered: Callable[[int], Consortium]
 def _mixed(spec: Spec, one: Consortium, other: Consortium) -> int:
     """How many records that ``other`` judges on are learned from in ``one``; pools, where membership is asked."""
     judged = [other.test]
-    if _asks_membership(spec):
+    if asks_membership(spec):
         judged += [site.records.non_members for site in other.sites]
     learned = Records.joined([site.records.train for site in one.sites])
     return sum(int(torch.isin(records.ids, learned.ids).sum()) for records in judged)
 
 
-def _asks_membership(spec: Spec) -> bool:
-    return any(attack.attack.threat.aim == "membership" for attack in spec.attacks)
-
-
 def _check_origin(spec: TrainedModelSpec) -> None:
     """A model of Consilium's has its recipe beside it, which names its data and its seed."""
     recipe = _recipe(Path(spec.model.path).expanduser())
-    data, seed = recipe.get("data"), recipe.get("seed")
-    table, source = (json.loads(json.dumps(c)) for c in (spec.data.configuration(), spec.data.source.configuration()))
-    if not isinstance(data, Mapping) or any(data.get(knob) != value for knob, value in source.items()):
+    if not same_source(spec, recipe):
         return
+    data, seed, table = recipe["data"], recipe["seed"], json.loads(json.dumps(spec.data.configuration()))
     strange = [other for other in spec.seeds if other != seed]
-    if isinstance(seed, int) and strange:
+    if strange:
         raise Refused(
             f"the model was trained on seed {seed}'s division of these data (recipe.json beside it says so), "
             f"not on that of seed {strange[0]}",
@@ -87,7 +95,7 @@ def _check_origin(spec: TrainedModelSpec) -> None:
             where="seeds",
         )
     odd = [knob for knob, value in table.items() if data.get(knob) != value]
-    if odd and _asks_membership(spec):
+    if odd and asks_membership(spec):
         raise Refused(
             f"the model was trained with {odd[0]} = {data.get(odd[0])!r} (recipe.json beside it says so), not "
             f"{table[odd[0]]!r}: members and non-members are others",

@@ -6,24 +6,21 @@ same, or every figure is of something else.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
 
-import torch
-
 from consilium.core.errors import Refused
 from consilium.core.inputs import Inputs
 from consilium.core.plain import Json
-from consilium.core.records import Consortium, Records
-from consilium.study.build.factory import divided
+from consilium.core.records import Consortium
 from consilium.study.build.stored_weights import other_classes, weights_recipe
 from consilium.study.spec.arms import models
-from consilium.study.spec.data_table import division_of
 from consilium.study.spec.fine_tuning import FineTuning
 from consilium.study.spec.spec import TrainingSpec
+
+from .trained_records import refuse_trained_records, same_source
 
 __all__ = ["check_weights", "refuse_other_meaning", "stated_inputs", "unknown_records_note"]
 
@@ -38,7 +35,7 @@ def stated_inputs(inputs: Inputs) -> dict[str, Json]:
 
 def unknown_records_note(spec: TrainingSpec, tuning: FineTuning) -> tuple[str, ...]:
     """A caution where nothing tells which records the weights were trained on; nothing where their recipe does."""
-    if not tuning.weights or _same_source(spec, weights_recipe(tuning)):
+    if not tuning.weights or same_source(spec, weights_recipe(tuning)):
         return ()
     return (
         f"Caution: which records the weights {tuning.weights} were trained on is not known. Accuracy and robustness "
@@ -55,8 +52,7 @@ def check_weights(spec: TrainingSpec, gathered: Callable[[int], Consortium]) -> 
         recipe = weights_recipe(model.fine_tuning) if model.fine_tuning.weights else {}
         if recipe:
             refuse_other_meaning(recipe, gathered(spec.seeds[0]), _WHERE, new_head=True)
-        if _same_source(spec, recipe):
-            _refuse_learned(spec, recipe, gathered)
+        refuse_trained_records(spec, recipe, gathered, _WHERE, subject="the weights", members=False)
 
 
 def refuse_other_meaning(recipe: Mapping[str, Any], data: Consortium, where: str, new_head: bool = False) -> None:
@@ -104,40 +100,3 @@ def _compare(what: str, mine: Any, theirs: Any, where: str) -> None:
             remedy="give the data as that training had them",
             where=where,
         )
-
-
-def _same_source(spec: TrainingSpec, recipe: Mapping[str, Any]) -> bool:
-    data, source = recipe.get("data"), _plain(spec.data.source.configuration())
-    seeded = isinstance(recipe.get("seed"), int)
-    return seeded and isinstance(data, Mapping) and all(data.get(knob) == value for knob, value in source.items())
-
-
-def _refuse_learned(spec: TrainingSpec, recipe: Mapping[str, Any], gathered: Callable[[int], Consortium]) -> None:
-    """Training records of the weights that a seed of the study holds out."""
-    seed, there, here = recipe["seed"], recipe["data"], _plain(spec.data.configuration())
-    odd = [knob for knob in here if there.get(knob) != here[knob]]
-    others = [other for other in spec.seeds if odd or other != seed]
-    if not others or gathered(others[0]).declared:
-        return
-    division = replace(division_of(there), source=spec.data.source)
-    earlier = divided(division, None, seed) if odd else gathered(seed)
-    learned = Records.joined([site.records.train for site in earlier.sites]).ids
-    for other in others:
-        count = sum(int(torch.isin(records.ids, learned).sum()) for records in _held_out(spec, gathered(other)))
-        if count:
-            knobs = "".join(f", {knob} = {there.get(knob)!r}" for knob in odd)
-            raise Refused(
-                f"the weights were trained on {count} of the records that seed {other} holds out here: "
-                f"their training had seed {seed}{knobs} (recipe.json beside them)",
-                remedy=f"write seeds = [{seed}]" + (", and divide the data as that training did" if odd else ""),
-                where=_WHERE,
-            )
-
-
-def _held_out(spec: TrainingSpec, data: Consortium) -> Sequence[Records]:
-    membership = any(attack.attack.threat.aim == "membership" for attack in spec.attacks)
-    return [data.test, *([site.records.non_members for site in data.sites] if membership else [])]
-
-
-def _plain(table: Any) -> Mapping[str, Any]:
-    return dict(json.loads(json.dumps(table)))
