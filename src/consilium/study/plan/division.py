@@ -15,8 +15,8 @@ import torch
 from consilium.core.errors import Refused
 from consilium.core.plain import read_json
 from consilium.core.records import Consortium, Records
-from consilium.study.plan.checks.earlier_training import refuse_other_meaning
-from consilium.study.plan.checks.trained_records import asks_membership, refuse_trained_records, same_source
+from consilium.study.plan.earlier_training import refuse_other_meaning
+from consilium.study.plan.trained_records import asks_membership, refuse_trained_records, same_source
 from consilium.study.spec.spec import Spec, TrainedModelSpec
 
 __all__ = ["check_division", "division_note", "unknown_members_note", "unknown_training_note"]
