@@ -115,7 +115,7 @@ def best_threshold(scores: Tensor, member: Tensor) -> float:
     truth = member[order].bool()
     gain = torch.cumsum(truth / truth.sum() - (~truth).double() / (~truth).sum(), 0)
     last = torch.cat([ranked[1:] != ranked[:-1], torch.ones(1, dtype=torch.bool, device=ranked.device)])
-    gain = torch.where(last, gain, -math.inf)  # tied scores are positive together or not at all
+    gain = torch.where(last, gain, -math.inf)  # tied scores are taken together or not at all
     best = int(gain.argmax())
     if gain[best] <= 1e-12:
         return math.nextafter(float(ranked[0]), math.inf)

@@ -5,8 +5,8 @@
                                                    0 where neither shows it, the picture's diagonal where one alone does
 
 Figures are per patient: a patient's value is the mean over the patient's records, and no value is dropped.  How many
-records show nothing, in truth and in answer, is counted beside them.  ``chance`` of Dice is the better of an answer
-that shows nothing and one that shows everything.
+records show nothing, in truth and in answer, is counted beside them.  ``chance`` of Dice is, for each label, the better
+of an answer that shows nothing and one that shows everything.
 
 Source: Dice 1945; Huttenlocher et al. 1993; Reinke et al. 2024, Understanding metric-related pitfalls (empty masks)
 """
