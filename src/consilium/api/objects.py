@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -123,6 +124,9 @@ def _array(value: Any, name: str) -> np.ndarray[Any, Any]:
         remedy = "fill them: x.filled(constant); or leave their records out"
         raise Refused(reason, remedy=remedy, where=f"data.{name}")
     if isinstance(value, Tensor):
+        if value.dtype == torch.bfloat16:
+            reason = f"{name} is a tensor of bfloat16, which no array of NumPy holds"
+            raise Refused(reason, remedy=f"convert it: {name}.float()", where=f"data.{name}")
         value = value.detach().cpu().numpy()
     array = np.asarray(value)
     if array.dtype == object:

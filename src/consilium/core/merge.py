@@ -54,6 +54,10 @@ class Aggregator(ABC):
         """This rule in a round in which the server's own update is ``root()``.  Default: self, which reads none."""
         return self
 
+    def withstood(self, updates: int) -> int | None:
+        """How many of so many ``updates`` may be anything; None where that is not a number.  Default: None."""
+        return None
+
     def broadcast_memory(self, memory: Payload) -> Payload:
         """The part of ``memory`` that the sites need for their half; it is sent with the broadcast."""
         return {}

@@ -19,15 +19,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from consilium.core.task import Task
 from consilium.data.dataset import SPLITS, Dataset
 
-__all__ = ["check_columns"]
+__all__ = ["check_columns", "check_quantities"]
 
 _Floats = npt.NDArray[Any]
 _FEW = 20
 """What fewer records hold may be chance."""
 _SPREAD = 1.5
 """The middle halves of two groups in two units differ at least by this: pounds and kilograms do by 2.2."""
+_UNITS = 4
+"""Medians of one quantity in two units differ at least by this: weeks and days do by 7, kPa and mmHg by 7.5."""
 _NARROW = 1 / 16
 """What reaches over less of a declared range is hardly told apart."""
 _FAR = 2
@@ -47,7 +50,39 @@ def check_columns(dataset: Dataset) -> Iterator[str]:
     places = [j for j in range(values.shape[1]) if not _words(dataset, j) and _valued(values[:, j])]
     yield from _shortened([_wide(dataset, j, values[:, j]) or _outlying(dataset, j, values[:, j]) for j in places])
     for groups in (_splits(dataset), _sites(dataset)):
-        yield from _shortened(_apart(dataset, places, {name: values[rows] for name, rows in groups.items()}))
+        names = [_column(dataset, place)[0] for place in places]
+        yield from _shortened(_apart(names, {name: values[rows][:, places] for name, rows in groups.items()}))
+
+
+def check_quantities(dataset: Dataset, task: Task) -> Iterator[str]:
+    """Notes on numbers that are the answers, a target or a time, and seem to be in two units at two sites or splits.
+
+    Times spread so widely that they overlap in any two units: of what is above 0, medians are compared too.
+    """
+    y = dataset.records.y
+    if task.exclusive or task.counted or y.dim() != 2 or not y.is_floating_point():
+        return
+    timed = task.kind() == "survival"
+    values = (y[:, :1] if timed else y).numpy()
+    names = ["the time"] if timed else [f"the target {name!r}" for name in dataset.classes]
+    for rows in (_splits(dataset), _sites(dataset)):
+        groups = {name: values[at] for name, at in rows.items()}
+        yield from _shortened(_apart(names, groups) or _medians_apart(names, groups))
+
+
+def _medians_apart(names: Sequence[str], groups: Mapping[str, _Floats]) -> list[str]:
+    """A note for each quantity above 0 whose medians in two groups differ as two units do."""
+    large = {name: x for name, x in groups.items() if len(x) >= _FEW}
+    notes = []
+    for k, what in enumerate(names):
+        medians = {name: float(np.median(x[:, k])) for name, x in large.items() if x[:, k].min() > 0}
+        if len(medians) < 2:
+            continue
+        lower, upper = min(medians, key=lambda name: medians[name]), max(medians, key=lambda name: medians[name])
+        if medians[upper] >= _UNITS * medians[lower]:
+            ratio = medians[upper] / medians[lower]
+            notes.append(f"the median of {what} of {upper} is {ratio:.1f} times that of {lower}: are they in one unit?")
+    return notes
 
 
 def _words(dataset: Dataset, place: int) -> bool:
@@ -135,23 +170,22 @@ def _sites(dataset: Dataset) -> dict[str, _Floats]:
     return {f"site {dataset.key_name(int(k))!r}": at for k, at in zip(numbers, rows, strict=True)}
 
 
-def _apart(dataset: Dataset, places: Sequence[int], groups: Mapping[str, _Floats]) -> list[str]:
-    """A note for each column in which the groups that lie farthest apart seem to have two units."""
-    large = {name: x[:, places] for name, x in groups.items() if len(x) >= _FEW}
-    if len(large) < 2 or not places:
+def _apart(columns: Sequence[str], groups: Mapping[str, _Floats]) -> list[str]:
+    """A note for each of the ``columns`` in which the groups that lie farthest apart seem to have two units."""
+    large = {name: x for name, x in groups.items() if len(x) >= _FEW}
+    if len(large) < 2 or not columns:
         return []
     names = list(large)
     # (groups, 4, columns): the ends of the central nine tenths and of the middle half
     ends = np.stack([np.quantile(x, [0.05, 0.25, 0.75, 0.95], axis=0) for x in large.values()])
     lower, upper = ends[:, 3].argmin(0), ends[:, 0].argmax(0)
     notes = []
-    for k, place in enumerate(places):
+    for k, column in enumerate(columns):
         low, high = ends[lower[k], :, k], ends[upper[k], :, k]
         halves = sorted((float(low[2] - low[1]), float(high[2] - high[1])))
         if low[3] < high[0] and halves[0] > 0 and halves[1] >= _SPREAD * halves[0]:
-            name = _column(dataset, place)[0]
             notes.append(
-                f"values of {name} of {names[lower[k]]} lie below those of {names[upper[k]]}, and "
+                f"values of {column} of {names[lower[k]]} lie below those of {names[upper[k]]}, and "
                 f"the middle halves of the two differ {halves[1] / halves[0]:.1f} times in width: are they in one unit?"
             )
     return notes

@@ -20,18 +20,20 @@ from consilium.core.errors import Refused
 from consilium.core.random import Stream
 from consilium.core.records import Consortium, Pools, Records, Site
 from consilium.core.task import Task
-from consilium.data.checks.column_scales import check_columns
+from consilium.data.checks.column_scales import check_columns, check_quantities
 from consilium.data.checks.duplicates import deduplicate, untangle
 from consilium.data.checks.label_copies import check_label_copies
 from consilium.data.checks.names import check_names
 from consilium.data.checks.omissions import check_whole, first
 from consilium.data.checks.scales import check_scales
+from consilium.data.checks.site_classes import check_site_classes
 from consilium.data.checks.verify import check_trained, verified
 from consilium.data.dataset import TEST, TRAIN, VALIDATION, Dataset
 from consilium.data.partition import Partition
 from consilium.data.source import Source
 
 from .apart import check_apart
+from .moved import moved_records
 from .public_words import unknown_words, with_public_words
 from .sides import check_patients, check_sides
 from .splits import PUBLIC, Units, pick_records, roles
@@ -64,8 +66,9 @@ def gather(
     named = check_names(source_data, shared_patients=shared_patients)
     varied = task.check_variety(source_data.records.y, source_data.classes, source_data.name)
     scaled = () if source_data.inputs.tokens else (*check_scales(source_data), *check_columns(source_data))
+    check_site_classes(source_data, task)
     copies = check_label_copies(source_data, task)
-    cautions = (*source_data.cautions, *varied, *named, *scaled, *copies)
+    cautions = (*source_data.cautions, *varied, *named, *scaled, *check_quantities(source_data, task), *copies)
     dataset, duplicates = deduplicate(source_data)
     check_whole(source_data, dataset, task, "exact duplicates", "keep one copy of these records, where they belong")
     check_patients(dataset)
@@ -86,7 +89,8 @@ def gather(
     check_sides(dataset, task, role, tangled, test=test)
     if task.exclusive:
         check_trained(dataset)
-    at, names = _assign(dataset, strata, role, partition, sites, stream.child("partition"))
+    at, names, moved = _assign(dataset, strata, role, partition, sites, stream.child("partition"))
+    cautions = (*cautions, *moved)
     own_validation = 0.0 if (role == VALIDATION).any() else validation
     divided = [
         _pools(name, dataset.records, strata, role, places, own_validation, non_members, stream.child("pools", k))
@@ -125,8 +129,8 @@ def label_counts(consortium: Consortium) -> list[list[int]]:
 
 def _assign(
     dataset: Dataset, strata: Tensor, role: Tensor, partition: Partition, sites: int, stream: Stream
-) -> tuple[Tensor, tuple[str, ...]]:
-    """The site ``(n,)`` of each record (-1: none), and the sites' names."""
+) -> tuple[Tensor, tuple[str, ...], tuple[str, ...]]:
+    """The site ``(n,)`` of each record (-1: none), the sites' names, and notes on records that changed theirs."""
     dataset = partition.keyed(dataset)
     pool = (role == TRAIN) | (role == VALIDATION)
     records, keys = dataset.records, None if dataset.keys is None else dataset.keys[pool]
@@ -138,9 +142,10 @@ def _assign(
     at[pool] = at_unit[units.of]
     numbers = tuple(f"site-{k}" for k in range(sites))
     if not partition.natural or units.keys is None:
-        return at, numbers
+        return at, numbers, ()
+    moved = moved_records(dataset, units.keys[units.of], pool)
     names = tuple(_name(dataset, torch.unique(units.keys[at_unit == k]).tolist()) for k in range(sites))
-    return at, names if len(set(names)) == sites else numbers
+    return at, names if len(set(names)) == sites else numbers, moved
 
 
 def _refuse_emptied(dataset: Dataset, keys: Tensor, homes: Tensor) -> None:

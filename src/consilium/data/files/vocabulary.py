@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 from consilium.core.errors import Refused
@@ -23,6 +24,9 @@ def read_vocabulary(name: str, most: int, where: str) -> Vocabulary:
         word = line.strip()
         if not word:
             continue
+        if words_of(word) == [unicodedata.normalize("NFC", word)] != [word]:
+            reason = f"line {number} of {file} is {_shown(word)} with its accents as separate characters (NFD)"
+            raise Refused(reason, remedy="save the list in the Unicode form NFC, as texts are read", where=where)
         if words_of(word) != [word]:
             reason = f"line {number} of {file} is {_shown(word)}, which is read as the words {_shown(words_of(word))}"
             raise Refused(reason, remedy="write one word a line, in lower case and without punctuation", where=where)

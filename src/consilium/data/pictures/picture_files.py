@@ -5,6 +5,7 @@ Where the first folder of each path names a split (``train/01.png``), that is th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -43,7 +44,16 @@ def picture_files(root: Path, without: Collection[Path]) -> PictureFiles:
     if not paths:
         raise Refused(f"{root} holds no picture", remedy="name the folder of .png or .jpg files", where="path")
     omitted = (Omission("files not read: not .png, .jpg or .jpeg", len(unread), "", first(unread)),) if unread else ()
-    return PictureFiles(tuple(paths), _splits(paths, root), (*omitted, *hidden_omissions(root, without)))
+    twice = _two_formats(paths)
+    return PictureFiles(tuple(paths), _splits(paths, root), (*omitted, *twice, *hidden_omissions(root, without)))
+
+
+def _two_formats(paths: list[str]) -> tuple[Omission, ...]:
+    """Pictures of one name and two endings, which may be one picture that is read twice."""
+    stems = [PurePosixPath(path).with_suffix("").as_posix() for path in paths]
+    names = sorted(stem for stem, count in Counter(stems).items() if count > 1)
+    what = "names of pictures stand under two endings (0.png beside 0.jpg), and each is read: is it one picture?"
+    return (Omission(what, len(names), "", first(names)),) if names else ()
 
 
 def _splits(paths: list[str], root: Path) -> dict[str, int]:

@@ -115,7 +115,8 @@ def read_labels(
         raise Refused(
             f"no picture has a row in {file.name}: row 1 names {rows[0][place] if rows else ''!r}, and the first "
             f"picture is {pictures[0]!r}",
-            remedy="name the column that holds the pictures' names: file = ...",
+            remedy="name the column that holds the pictures' names: file = ..."
+            + (", or write them with their leading zeros" if _lost_zeros(rows, place, pictures) else ""),
             where="labels",
         )
     numbers = [row_of[one] for one in files]
@@ -124,6 +125,12 @@ def read_labels(
     return LabelRows(
         files, tuple(k + 1 for k in numbers), cells, tuple(_omitted(unlabelled, len(rows) - len(files), file.name))
     )
+
+
+def _lost_zeros(rows: Sequence[Sequence[str]], place: int, pictures: Sequence[str]) -> bool:
+    """Whether a name is that of a picture but for zeros before it, as a spreadsheet takes them."""
+    bare = {PurePosixPath(one).name.lstrip("0") for one in pictures}
+    return any(row[place].lstrip("0") in bare for row in rows)
 
 
 def _omitted(unlabelled: Sequence[str], idle: int, name: str) -> Iterator[Omission]:

@@ -46,6 +46,10 @@ class FoolsGoldRule(RobustRule):
 
     follows_sites: bool = True
 
+    def withstood(self, updates: int) -> int | None:
+        """No number: it weighs sites that act alike, however many they are."""
+        return None
+
     def combine(self, updates: Sequence[Update], byzantine: int, memory: Payload) -> tuple[Payload, Payload]:
         """Where all histories are alike nobody can be told from an attacker, and the mean is plain."""
         past = {update.site: memory.get(_HISTORY + update.site) for update in updates}

@@ -26,6 +26,10 @@ class CoordinateMedian(Aggregator):
 
     reads: Literal["sum", "each"] = "each"
 
+    def withstood(self, updates: int) -> int | None:
+        """Any minority."""
+        return (updates - 1) // 2
+
     def merge(
         self, updates: Iterable[Update], memory: Payload, weight: float | None = None
     ) -> tuple[Aggregate, Payload]:

@@ -57,12 +57,16 @@ class RobustRule(Aggregator):
         finite than the rule withstands.
         """
         cohort = list(updates)
-        most = self._withstood(len(cohort))
+        most = self._most(len(cohort))
         finite = finite_in_order(cohort, self.least, most)
         payload, after = self.combine(finite, most - len(cohort) + len(finite), memory)
         return Aggregate(payload, sum(update.weight for update in cohort), len(cohort)), after
 
-    def _withstood(self, n: int) -> int:
+    def withstood(self, updates: int) -> int | None:
+        """f, or any minority."""
+        return self._most(updates)
+
+    def _most(self, n: int) -> int:
         return (n - 1) // 2 if self.byzantine is None else self.byzantine
 
     @abstractmethod

@@ -44,6 +44,7 @@ from .adapted import check_adapted
 from .gradient_check import check_gradients
 from .model_start import ModelStart, model_start
 from .probe import probed
+from .reached import check_in_place
 
 __all__ = [
     "algorithm",
@@ -127,6 +128,7 @@ def network(spec: TrainingSpec, consortium: Consortium, seed: int, tried: bool =
             check_adapted(net, consortium.shape)
     if not tried and any(map(_is_private, arms(spec))):
         check_gradients(net, consortium)
+    check_in_place(net, consortium.shape, [attack.attack.threat.aim for attack in spec.attacks])
     for candidate in _algorithms(spec):
         candidate.bound(net)  # one that needs layers which this model has not refuses it here
         shape.average().refuse(candidate)

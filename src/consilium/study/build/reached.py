@@ -7,6 +7,7 @@ Looked for in several batches and at two sets of weights: a branch that one batc
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import product
 
 import torch
@@ -18,7 +19,7 @@ from consilium.core.inputs import random_inputs
 from consilium.core.network import Network
 from consilium.core.random import Stream, scoped
 
-__all__ = ["check_reached", "trial_loss"]
+__all__ = ["check_in_place", "check_reached", "trial_loss"]
 
 
 def trial_loss(answers: Tensor) -> Tensor:
@@ -51,6 +52,28 @@ def check_reached(network: Network, moved: tuple[Tensor, Tensor], x: Tensor) -> 
             "or freeze what is fixed: parameter.requires_grad = False",
             where="model",
         )
+
+
+def check_in_place(network: Network, shape: tuple[int, ...], aims: Iterable[str]) -> None:
+    """Refuse a model that writes into its inputs of ``shape``, where one of the ``aims`` of attacks is evasion.
+
+    Raises Refused: no gradient can be taken in such inputs.
+    """
+    if network.tokens or "evasion" not in aims:
+        return
+    leaf = random_inputs(2, shape, 0, Stream(0, ("probe",)).generator()).to(network.start()[0].device)
+    try:
+        with scoped(Stream(0, ("probe", "in-place"))):
+            network.logits(*network.start(), leaf.requires_grad_())
+    except RuntimeError as error:
+        if "in-place" not in str(error):
+            raise
+        raise Refused(
+            "the model writes into its inputs (an in-place operation such as x.mul_, x[...] = or a first layer with "
+            "inplace = True), so no attack can follow it",
+            remedy="write x = x * 2, or x = x.clone() first",
+            where="model",
+        ) from error
 
 
 def _batches(x: Tensor, tokens: int) -> tuple[Tensor, ...]:

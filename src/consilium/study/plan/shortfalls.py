@@ -18,8 +18,8 @@ __all__ = ["public_shortfalls", "training_shortfalls"]
 
 
 def training_shortfalls(spec: TrainingSpec, data: Consortium) -> tuple[str, ...]:
-    """A note for each: public records, batches larger than any site, canaries that outnumber the records they join."""
-    return (*public_shortfalls(spec, data), *_batch(spec, data), *_canaries(data))
+    """A note for each: public records, large batches, and canaries or corrupted sites that are too many."""
+    return (*public_shortfalls(spec, data), *_batch(spec, data), *_canaries(data), *_outnumbered(spec))
 
 
 def public_shortfalls(spec: Spec, data: Consortium) -> tuple[str, ...]:
@@ -54,3 +54,17 @@ def _canaries(data: Consortium) -> Iterator[str]:
         if count > records:
             beside = f"beside {records} records: figures of this study are theirs"
             yield f"{count} canaries are trained on at {site.id} {beside}"
+
+
+def _outnumbered(spec: TrainingSpec) -> Iterator[str]:
+    """A note for each merge that withstands fewer sites than a corruption has."""
+    sites = spec.data.shares.sites
+    rules = {defence.kind(): defence.merge().withstood(sites) for arm in arms(spec) for defence in arm.merge}
+    for corruption in spec.corruptions:
+        count = corruption.count(sites)
+        for kind, most in sorted(rules.items()):
+            if most is not None and count > most:
+                yield (
+                    f"{corruption.name} has {count} of {sites} sites, and {kind} withstands {most} at most: what it "
+                    "merges may be theirs"
+                )
