@@ -15,9 +15,11 @@ import torch
 from consilium.core.errors import Refused
 from consilium.core.plain import read_json
 from consilium.core.records import Consortium, Records
-from consilium.study.plan.earlier_training import refuse_other_meaning
-from consilium.study.plan.trained_records import asks_membership, refuse_trained_records, same_source
+from consilium.study.plan.checks.earlier_training import refuse_other_meaning
+from consilium.study.plan.checks.trained_records import asks_membership, refuse_trained_records, same_source
 from consilium.study.spec.spec import Spec, TrainedModelSpec
+
+from .stage_keys import data_digest
 
 __all__ = ["check_division", "division_note", "unknown_members_note", "unknown_training_note"]
 
@@ -58,7 +60,7 @@ def check_division(spec: TrainedModelSpec, gathered: Callable[[int], Consortium]
     _check_origin(spec)
     recipe = _recipe(Path(spec.model.path).expanduser())
     refuse_other_meaning(recipe, gathered(spec.seeds[0]), "model.path")
-    refuse_trained_records(spec, recipe, gathered, "model.path", subject="the weights", members=True)
+    refuse_trained_records(spec, recipe, gathered, "model.path", data_digest)
     first, *others = spec.seeds
     for seed in others:
         mixed = _mixed(spec, gathered(first), gathered(seed))

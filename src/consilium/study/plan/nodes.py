@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consilium.core.plain import Json
-from consilium.study.plan.earlier_training import unknown_records_note
+from consilium.study.plan.checks.earlier_training import unknown_records_note
 from consilium.study.spec.arms import Arm
 from consilium.study.spec.federation_table import FederationSpec
 from consilium.study.spec.spec import CorruptionSpec, TrainingSpec

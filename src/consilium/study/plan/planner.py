@@ -15,8 +15,8 @@ from consilium.study.build.engine_choice import check_engine
 from consilium.study.build.factory import network, started
 from consilium.study.build.pretrained import stored_network
 from consilium.study.plan.checks.corruptions import check_infections
+from consilium.study.plan.checks.earlier_training import check_weights, unknown_records_note
 from consilium.study.plan.checks.observers import check_observers, refuse_observers
-from consilium.study.plan.earlier_training import check_weights, unknown_records_note
 from consilium.study.spec.arms import Arm
 from consilium.study.spec.federation_table import FederationShape
 from consilium.study.spec.fine_tuning import ModelSpec

@@ -10,7 +10,7 @@ from consilium.core.seal import file_digest, sealed
 from consilium.study.evaluate.release import Released, release, unbroken
 from consilium.study.evaluate.sample_answers import check_sample_answers, sample_answers
 from consilium.study.evaluate.seals import recipe_of
-from consilium.study.plan.earlier_training import stated_inputs
+from consilium.study.plan.checks.earlier_training import stated_inputs
 from consilium.study.plan.nodes import CellNode
 from consilium.study.spec.arms import Arm
 from consilium.study.store.error_summary import error_summary

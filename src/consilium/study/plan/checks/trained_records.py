@@ -18,13 +18,13 @@ from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.records import Consortium, Records
 from consilium.data.checks.duplicates import input_digests
 from consilium.study.build.factory import divided
-from consilium.study.plan.stage_keys import data_digest
 from consilium.study.spec.data_table import DataSpec, division_of
 from consilium.study.spec.spec import Spec
 
 __all__ = ["asks_membership", "refuse_trained_records", "same_source"]
 
 _Gathered = Callable[[int], Consortium]
+_Fingerprint = Callable[[Consortium], str]
 _FEW = 3
 """So many times as many records as were duplicates may be alike by chance in another file."""
 
@@ -52,11 +52,12 @@ def same_source(spec: Spec, recipe: Mapping[str, Any]) -> bool:
 
 
 def refuse_trained_records(
-    spec: Spec, recipe: Mapping[str, Any], gathered: _Gathered, where: str, *, subject: str, members: bool
+    spec: Spec, recipe: Mapping[str, Any], gathered: _Gathered, where: str, fingerprint: _Fingerprint | None = None
 ) -> None:
-    """Refuse held-out records that ``subject`` was trained on, by its ``recipe``; non-members if membership is asked.
+    """Refuse held-out records that the weights were trained on, by their ``recipe``; non-members, where they count.
 
-    ``members``: those of the study are the subject's own, so none may be a record that it was not trained on.
+    ``fingerprint`` of a division, as the recipe has it, is given where the study's members are to be those of the
+    weights: none may be a record that they were not trained on.
 
     Raises Refused: with their number, and how its training divided the data.
     """
@@ -67,18 +68,17 @@ def refuse_trained_records(
     others = [other for other in spec.seeds if odd or other != seed]
     if not others or gathered(others[0]).declared:
         return
-    earlier = _earlier(spec.data, recipe, gathered if not odd else None)
+    earlier = _earlier(spec.data, recipe, gathered if not odd else None, fingerprint)
     if earlier is None:
         return
     for other in others:
-        _refuse(spec, gathered(other), earlier, where, _Words(subject, other, seed, odd, there, here), members=members)
+        _refuse(spec, gathered(other), earlier, where, _Words(other, seed, odd, there, here))
 
 
 @dataclass(frozen=True)
 class _Words:
     """What a refusal says of both divisions."""
 
-    subject: str
     seed: int
     earlier_seed: int
     odd: Sequence[str]
@@ -90,13 +90,13 @@ class _Words:
         knobs = "".join(f", {knob} = {self.there.get(knob)!r}" for knob in self.odd if knob in self.here)
         returned = ", and divide the data as that training did" if self.odd else ""
         return Refused(
-            f"{self.subject} {what}: their training had seed {self.earlier_seed}{knobs} (recipe.json beside them)",
+            f"the weights {what}: their training had seed {self.earlier_seed}{knobs} (recipe.json beside them)",
             remedy=f"write seeds = [{self.earlier_seed}]{returned}",
             where=where,
         )
 
 
-def _refuse(spec: Spec, data: Consortium, earlier: _Earlier, where: str, words: _Words, *, members: bool) -> None:
+def _refuse(spec: Spec, data: Consortium, earlier: _Earlier, where: str, words: _Words) -> None:
     membership = asks_membership(spec)
     outside = [site.records.non_members for site in data.sites] if membership else []
     tested, others = _count(data.test, earlier), sum(_count(records, earlier) for records in outside)
@@ -105,7 +105,7 @@ def _refuse(spec: Spec, data: Consortium, earlier: _Earlier, where: str, words: 
         of_these = f" ({others} of {sum(map(len, outside))} non-members)" if others else ""
         what = f"were trained on {tested + others} of the records that seed {words.seed} holds out here{of_these}"
         raise words.refusal(what, where)
-    if membership and members and earlier.complete:
+    if membership and earlier.complete:
         pool = [data.natural(site.records.train) for site in data.sites]
         strange = sum(len(records) - _count(records, earlier) for records in pool)
         if strange:
@@ -117,7 +117,9 @@ def _count(records: Records, earlier: _Earlier) -> int:
     return sum(digest in earlier.inputs for digest in input_digests(records))
 
 
-def _earlier(data: DataSpec, recipe: Mapping[str, Any], gathered: _Gathered | None) -> _Earlier | None:
+def _earlier(
+    data: DataSpec, recipe: Mapping[str, Any], gathered: _Gathered | None, fingerprint: _Fingerprint | None
+) -> _Earlier | None:
     """The training records of ``recipe``; None where its data cannot be read, or are of another kind of source.
 
     ``gathered`` divides the study's own data, where they are divided as those were.
@@ -135,7 +137,7 @@ def _earlier(data: DataSpec, recipe: Mapping[str, Any], gathered: _Gathered | No
     except (ConsiliumError, OSError):
         return None
     trained = Records.joined([whole.natural(site.records.train) for site in whole.sites])
-    complete = data_digest(whole) == recipe.get("fingerprint")
+    complete = fingerprint is not None and fingerprint(whole) == recipe.get("fingerprint")
     return _Earlier(frozenset(input_digests(trained)), sum(whole.removed.values()), complete, same_file)
 
 

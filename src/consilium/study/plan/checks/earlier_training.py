@@ -52,7 +52,7 @@ def check_weights(spec: TrainingSpec, gathered: Callable[[int], Consortium]) -> 
         recipe = weights_recipe(model.fine_tuning) if model.fine_tuning.weights else {}
         if recipe:
             refuse_other_meaning(recipe, gathered(spec.seeds[0]), _WHERE, new_head=True)
-        refuse_trained_records(spec, recipe, gathered, _WHERE, subject="the weights", members=False)
+        refuse_trained_records(spec, recipe, gathered, _WHERE)
 
 
 def refuse_other_meaning(recipe: Mapping[str, Any], data: Consortium, where: str, new_head: bool = False) -> None:
