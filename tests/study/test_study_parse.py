@@ -72,7 +72,7 @@ CASES = [
     (
         ("model",),
         {"kind": "logistic", "width": 3},
-        "model.width: logistic has no knob 'width'. Leave it out: there are",
+        "model.width: logistic has no knob 'width'. Known are pool",
     ),
     (("federation", "step_size"), 3, "federation.step_size: fed-avg has no knob 'step_size'."),
     (("federation", "fraction"), 0.0, "federation.fraction: 0.0 is out of range. Use a share of the sites above 0"),

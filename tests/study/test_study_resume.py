@@ -357,7 +357,7 @@ def test_a_log_of_rounds_that_is_gone_says_what_to_do(study, finished, tmp_path,
     assert set(outcome.failed) == {"none (seed 0)", "static-int8 (seed 0)"}
     said = "is not there" if damage == "gone" else "is not readable"
     assert f"{path}, the record of who took part in the training, {said}" in cells["none"]["error"]
-    assert "Delete checkpoint.safetensors beside it to train again" in cells["none"]["error"]
+    assert "Put it back, or delete checkpoint.safetensors beside it to train again" in cells["none"]["error"]
     path.with_name("checkpoint.safetensors").unlink()
     outcome, cells = run(study, out)
     assert outcome.trained == 1 and not outcome.failed and path.read_bytes().count(b"\n") == whole.count(b"\n")

@@ -2,7 +2,8 @@
 
     ill and well at A, 1 and 0 at B    four classes, of which each site knows two: accuracy .35 in the place of .98
 
-Sites that truly have other classes than all others are a study's to declare.
+Sites that truly have other classes than all others are a study's to declare.  A site of one class is no vocabulary: a
+ward of healthy people is one, and so is a site that has few records.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ __all__ = ["check_site_classes"]
 
 
 def check_site_classes(dataset: Dataset, task: Task) -> None:
-    """Refuse a natural site that shares no class with the others, unless the classes are declared.
+    """Refuse a natural site of two classes or more that shares none with the others, unless the classes are declared.
 
     Raises Refused: such a site, by its name and its classes.
     """
@@ -29,7 +30,7 @@ def check_site_classes(dataset: Dataset, task: Task) -> None:
     sites = torch.unique(keys).tolist()
     for site in sites if len(sites) > 1 else []:
         here, elsewhere = (torch.unique(y[mask]) for mask in (keys == site, keys != site))
-        if bool(torch.isin(here, elsewhere).any()):
+        if len(here) < 2 or len(elsewhere) < 2 or bool(torch.isin(here, elsewhere).any()):
             continue
         mine, others = (
             ", ".join(first([repr(dataset.classes[label]) for label in labels.tolist()]))

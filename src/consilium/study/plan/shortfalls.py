@@ -9,6 +9,10 @@ from collections.abc import Iterator
 
 import torch
 
+from consilium.core.defence import MergeDefence
+from consilium.core.errors import Refused
+from consilium.core.merge import Cohort
+from consilium.core.random import Stream
 from consilium.core.records import Consortium
 from consilium.study.spec.arms import arms
 from consilium.study.spec.federation_table import FederationShape
@@ -58,8 +62,10 @@ def _canaries(data: Consortium) -> Iterator[str]:
 
 def _outnumbered(spec: TrainingSpec) -> Iterator[str]:
     """A note for each merge that withstands fewer sites than a corruption has."""
-    sites = spec.data.shares.sites
-    rules = {defence.kind(): defence.merge().withstood(sites) for arm in arms(spec) for defence in arm.merge}
+    if not spec.corruptions:
+        return
+    sites, among = spec.data.shares.sites, spec.federation.cohort(spec.data.shares.sites)
+    rules = {defence.kind(): _withstood(defence, among, sites) for arm in arms(spec) for defence in arm.merge}
     for corruption in spec.corruptions:
         count = corruption.count(sites)
         for kind, most in sorted(rules.items()):
@@ -68,3 +74,10 @@ def _outnumbered(spec: TrainingSpec) -> Iterator[str]:
                     f"{corruption.name} has {count} of {sites} sites, and {kind} withstands {most} at most: what it "
                     "merges may be theirs"
                 )
+
+
+def _withstood(defence: MergeDefence, among: Cohort, sites: int) -> int | None:
+    try:
+        return defence.merge_for(among, Stream(0)).withstood(sites)
+    except Refused:  # its arm is refused by the plan with the reason
+        return None
