@@ -48,6 +48,15 @@ def test_one_site_of_three_that_shares_no_class_is_refused(held):
         divided(held(y=y, classes=CLASSES, inputs=UNDECLARED, keys=keys, key_names=names), sites=3)
 
 
+def test_a_site_of_one_class_of_its_own_is_a_caution(held):
+    """A ward of healthy people is one; and so is a site that writes the one word that it knows in its own way."""
+    y = np.where(NORTH, 2, np.arange(N) // 2 % 2)
+    cautions = divided(held(y=y, classes=CLASSES, inputs=UNDECLARED, **SITES)).cautions
+    assert sum("and the other sites none of them" in caution for caution in cautions) == 2  # each side's
+    common = divided(held(y=np.arange(N) // 2 % 2, classes=CLASSES, inputs=UNDECLARED, **SITES)).cautions
+    assert not any("vocabulary" in caution for caution in common)
+
+
 def test_declared_classes_and_a_class_in_common_are_lawful(held):
     assert divided(held(y=two_words(), classes=CLASSES, inputs=Inputs(classes_declared=True), **SITES)).sites
     common = two_words()

@@ -8,6 +8,8 @@ ward of healthy people is one, and so is a site that has few records.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 
 from consilium.core.errors import Refused
@@ -19,8 +21,10 @@ from .omissions import first
 __all__ = ["check_site_classes"]
 
 
-def check_site_classes(dataset: Dataset, task: Task) -> None:
+def check_site_classes(dataset: Dataset, task: Task) -> Iterator[str]:
     """Refuse a natural site of two classes or more that shares none with the others, unless the classes are declared.
+
+    Yields a caution for each that has one class alone, which no other has, or knows not the one class of all others.
 
     Raises Refused: such a site, by its name and its classes.
     """
@@ -30,12 +34,18 @@ def check_site_classes(dataset: Dataset, task: Task) -> None:
     sites = torch.unique(keys).tolist()
     for site in sites if len(sites) > 1 else []:
         here, elsewhere = (torch.unique(y[mask]) for mask in (keys == site, keys != site))
-        if len(here) < 2 or len(elsewhere) < 2 or bool(torch.isin(here, elsewhere).any()):
+        if len(here) == len(elsewhere) == 1 or bool(torch.isin(here, elsewhere).any()):
             continue
         mine, others = (
             ", ".join(first([repr(dataset.classes[label]) for label in labels.tolist()]))
             for labels in (here, elsewhere)
         )
+        if len(here) < 2 or len(elsewhere) < 2:
+            yield (
+                f"site {dataset.key_name(site)!r} has the classes {mine}, and the other sites none of them, but "
+                f"{others}: is that one vocabulary?"
+            )
+            continue
         raise Refused(
             f"site {dataset.key_name(site)!r} has the classes {mine}, and the other sites none of them, but {others}: "
             "are these two vocabularies of one answer?",
