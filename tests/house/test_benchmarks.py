@@ -32,6 +32,7 @@ def run(folder, *words):
     return subprocess.run(asked, capture_output=True, text=True, timeout=600, check=False)
 
 
+@pytest.mark.slow
 def test_it_runs_and_writes_what_it_found(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(
