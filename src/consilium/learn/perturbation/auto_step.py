@@ -13,6 +13,7 @@ Source: Croce and Hein 2020, Reliable Evaluation of Adversarial Robustness, arXi
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,13 +23,14 @@ from consilium.core.gradient import Predict
 from .ball import Ball, per_row
 from .goals import Goal
 from .losses import AttackLoss
-from .maximise import mean_logits, slope
+from .maximise import Slope, mean_logits, slope
 
-__all__ = ["checkpoints", "maximise_with_auto_step"]
+__all__ = ["Walk", "WalkState", "checkpoints", "maximise_with_auto_step"]
 
 _RISING = 0.75
 """The share of steps that must raise the loss for the step size to stay."""
 _INERTIA = 0.25
+_Walked = TypeVar("_Walked", bound="WalkState")
 
 
 def checkpoints(steps: int) -> tuple[int, ...]:
@@ -63,7 +65,7 @@ def maximise_with_auto_step(
 
     Raises Refused: ``predict`` is not differentiable in its input.
     """
-    walk = _AutoStep(predict, until, ball, loss, goal, samples)
+    walk = _AutoStep(predict, until, loss, goal, samples, ball)
     out = start.clone()
     state = walk.drop(walk.begun(x, y, start), out)
     since, checks = 0, set(checkpoints(steps))
@@ -79,41 +81,90 @@ def maximise_with_auto_step(
 
 
 @dataclass(frozen=True)
-class _State:
-    """Of each example still walked, ``at`` its place in the batch; ``rises`` counts since the last checkpoint."""
+class WalkState:
+    """Of each example still walked, ``at`` its place in the batch; ``best`` is its point of largest loss."""
 
     at: Tensor
     x: Tensor
     y: Tensor
     point: Tensor
-    previous: Tensor
     gradient: Tensor
     logits: Tensor
-    losses: Tensor
     best: Tensor
     best_gradient: Tensor
     best_losses: Tensor
+
+    def select(self, rows: Tensor) -> Self:
+        """The examples of ``rows``."""
+        return replace(self, **{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+    def moved_to(self, point: Tensor, at: Slope) -> Self:
+        """At ``point``, whose slope is ``at``, with the better of it and the best."""
+        better = at.losses > self.best_losses
+        rows = per_row(better, point)
+        return replace(
+            self, point=point, gradient=at.gradient, logits=at.logits,
+            best=torch.where(rows, point, self.best),
+            best_gradient=torch.where(rows, at.gradient, self.best_gradient),
+            best_losses=torch.where(better, at.losses, self.best_losses),
+        )  # fmt: skip
+
+    def back_to_best(self, rows: Tensor) -> Self:
+        """The examples of ``rows`` (n,) bool at their best points, the others where they are."""
+        rows = per_row(rows, self.point)
+        return replace(
+            self,
+            point=torch.where(rows, self.best, self.point),
+            gradient=torch.where(rows, self.best_gradient, self.gradient),
+        )
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Follows ``predict``; an example stops where its answer by ``until`` reaches the goal, and never without that."""
+
+    predict: Predict
+    until: Predict | None
+    loss: AttackLoss
+    goal: Goal
+    samples: int
+
+    def slope_at(self, point: Tensor, y: Tensor) -> Slope:
+        """What the next step goes by."""
+        return slope(self.predict, point, y, self.loss, self.goal, self.samples)
+
+    def drop(self, state: _Walked, out: Tensor) -> _Walked:
+        """Without the examples whose point reaches the goal, which is written into ``out``."""
+        if self.until is None:
+            return state
+        logits = state.logits
+        if self.until is not self.predict:
+            logits = mean_logits(self.until, state.point, self.samples)
+        reached = self.goal.surely(logits, state.y)
+        if not reached.any():
+            return state
+        out[state.at[reached]] = state.point[reached]
+        return state.select(~reached)
+
+
+@dataclass(frozen=True)
+class _State(WalkState):
+    """``rises`` counts since the last checkpoint."""
+
+    previous: Tensor
+    losses: Tensor
     checked_losses: Tensor
     halved: Tensor
     rises: Tensor
     size: Tensor
 
-    def select(self, rows: Tensor) -> _State:
-        """The examples of ``rows``."""
-        return replace(self, **{field.name: getattr(self, field.name)[rows] for field in fields(self)})
-
 
 @dataclass(frozen=True)
-class _AutoStep:
-    predict: Predict
-    until: Predict
+class _AutoStep(Walk):
     ball: Ball
-    loss: AttackLoss
-    goal: Goal
-    samples: int
 
     def begun(self, x: Tensor, y: Tensor, start: Tensor) -> _State:
-        at = slope(self.predict, start, y, self.loss, self.goal, self.samples)
+        at = self.slope_at(start, y)
         n, device = len(x), x.device
         return _State(
             at=torch.arange(n, device=device), x=x, y=y, point=start, previous=start,
@@ -124,19 +175,6 @@ class _AutoStep:
             size=torch.full((n,), 2.0 * self.ball.radius, dtype=x.dtype, device=device),
         )  # fmt: skip
 
-    def drop(self, state: _State, out: Tensor) -> _State:
-        """Without the examples whose point reaches the goal, which is written into ``out``."""
-        reached = self.reached(state)
-        if not reached.any():
-            return state
-        out[state.at[reached]] = state.point[reached]
-        return state.select(~reached)
-
-    def reached(self, state: _State) -> Tensor:
-        if self.until is self.predict:
-            return self.goal.surely(state.logits, state.y)
-        return self.goal.surely(mean_logits(self.until, state.point, self.samples), state.y)
-
     def stepped(self, state: _State, *, first: bool) -> _State:
         point, x = state.point, state.x
         step = per_row(state.size, point) * self.ball.steepest(state.gradient, point)
@@ -145,28 +183,18 @@ class _AutoStep:
             target = self.ball.project(
                 point + (target - point) * (1 - _INERTIA) + (point - state.previous) * _INERTIA, x
             )
-        at = slope(self.predict, target, state.y, self.loss, self.goal, self.samples)
-        better = at.losses > state.best_losses
-        rows = per_row(better, point)
-        return replace(
-            state, point=target, previous=point, gradient=at.gradient, logits=at.logits, losses=at.losses,
-            rises=state.rises + (at.losses > state.losses),
-            best=torch.where(rows, target, state.best),
-            best_gradient=torch.where(rows, at.gradient, state.best_gradient),
-            best_losses=torch.where(better, at.losses, state.best_losses),
-        )  # fmt: skip
+        at = self.slope_at(target, state.y)
+        rises = state.rises + (at.losses > state.losses)
+        return replace(state.moved_to(target, at), previous=point, losses=at.losses, rises=rises)
 
 
 def _checked(state: _State, since: int) -> _State:
     """After ``since`` steps: shorter steps from the best point where the loss rose too seldom."""
     stale = ~state.halved & (state.checked_losses >= state.best_losses)
     halve = (state.rises <= _RISING * since) | stale
-    rows = per_row(halve, state.point)
     return replace(
-        state,
+        state.back_to_best(halve),
         size=torch.where(halve, state.size / 2, state.size),
-        point=torch.where(rows, state.best, state.point),
-        gradient=torch.where(rows, state.best_gradient, state.gradient),
         halved=halve,
         checked_losses=state.best_losses,
         rises=torch.zeros_like(state.rises),

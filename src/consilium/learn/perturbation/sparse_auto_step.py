@@ -13,18 +13,18 @@ Source: Croce and Hein 2021, Mind the Box: l1-APGD for Sparse Adversarial Attack
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from consilium.core.gradient import Predict
 
+from .auto_step import Walk, WalkState
 from .ball import per_row
 from .goals import Goal
 from .l1_box import L1Box, sparse_signs
 from .losses import AttackLoss
-from .maximise import mean_logits, slope
 
 __all__ = ["maximise_in_l1"]
 
@@ -61,41 +61,23 @@ def maximise_in_l1(
     counts = (*early, steps - sum(early))
     for (factor, _), count in zip(_BALLS, counts, strict=True):
         ball = L1Box(factor * radius)
-        walk = _Sparse(predict, until if factor == 1 else None, ball, loss, goal, samples)
+        walk = _Sparse(predict, until if factor == 1 else None, loss, goal, samples, ball)
         point = walk.walked(ball.project(point, x), x, y, count)
     return point
 
 
 @dataclass(frozen=True)
-class _State:
-    """Of each example still walked, ``at`` its place in the batch; ``moved`` of its features were at the last check."""
+class _State(WalkState):
+    """``moved`` of its features were at the last check."""
 
-    at: Tensor
-    x: Tensor
-    y: Tensor
-    point: Tensor
-    gradient: Tensor
-    logits: Tensor
-    best: Tensor
-    best_gradient: Tensor
-    best_losses: Tensor
     size: Tensor
     features: Tensor
     moved: Tensor
 
-    def select(self, rows: Tensor) -> _State:
-        """The examples of ``rows``."""
-        return replace(self, **{field.name: getattr(self, field.name)[rows] for field in fields(self)})
-
 
 @dataclass(frozen=True)
-class _Sparse:
-    predict: Predict
-    until: Predict | None
+class _Sparse(Walk):
     ball: L1Box
-    loss: AttackLoss
-    goal: Goal
-    samples: int
 
     def walked(self, start: Tensor, x: Tensor, y: Tensor, steps: int) -> Tensor:
         """``steps`` steps from ``start``; an example whose point reaches the goal of ``until`` stops there."""
@@ -111,7 +93,7 @@ class _Sparse:
         return out
 
     def begun(self, start: Tensor, x: Tensor, y: Tensor) -> _State:
-        at = slope(self.predict, start, y, self.loss, self.goal, self.samples)
+        at = self.slope_at(start, y)
         moved, d = _moved(start, x), x.shape[1:].numel()
         widest = self.ball.radius * torch.ones(len(x), dtype=x.dtype, device=x.device)
         return _State(
@@ -120,44 +102,21 @@ class _Sparse:
             size=widest, features=_fewer(moved, d), moved=moved,
         )  # fmt: skip
 
-    def drop(self, state: _State, out: Tensor) -> _State:
-        """Without the examples whose point reaches the goal, which is written into ``out``."""
-        if self.until is None:
-            return state
-        logits = state.logits
-        if self.until is not self.predict:
-            logits = mean_logits(self.until, state.point, self.samples)
-        reached = self.goal.surely(logits, state.y)
-        if not reached.any():
-            return state
-        out[state.at[reached]] = state.point[reached]
-        return state.select(~reached)
-
     def stepped(self, state: _State) -> _State:
         step = per_row(state.size, state.point) * sparse_signs(state.gradient, state.features)
         point = self.ball.project(state.point + step, state.x)
-        at = slope(self.predict, point, state.y, self.loss, self.goal, self.samples)
-        better = at.losses > state.best_losses
-        rows = per_row(better, point)
-        return replace(
-            state, point=point, gradient=at.gradient, logits=at.logits,
-            best=torch.where(rows, point, state.best),
-            best_gradient=torch.where(rows, at.gradient, state.best_gradient),
-            best_losses=torch.where(better, at.losses, state.best_losses),
-        )  # fmt: skip
+        return state.moved_to(point, self.slope_at(point, state.y))
 
     def checked(self, state: _State) -> _State:
         """Fewer features where the best point moves fewer; else shorter steps."""
         moved = _moved(state.best, state.x)
         sparser = moved < _SPARSER * state.moved
-        radius, rows = self.ball.radius, per_row(sparser, state.point)
+        radius = self.ball.radius
         return replace(
-            state,
+            state.back_to_best(sparser),
             size=torch.where(sparser, radius, (state.size / _SHORTER).clamp_min(radius / _SHORTEST)),
             features=_fewer(moved, state.x.shape[1:].numel()),
             moved=moved,
-            point=torch.where(rows, state.best, state.point),
-            gradient=torch.where(rows, state.best_gradient, state.gradient),
         )
 
 
