@@ -16,12 +16,17 @@ from consilium.core.errors import Refused
 from consilium.core.plain import read_json
 from consilium.core.records import Consortium, Records
 from consilium.study.plan.checks.earlier_training import refuse_other_meaning
-from consilium.study.plan.checks.trained_records import asks_membership, refuse_trained_records, same_source
+from consilium.study.plan.checks.trained_records import (
+    asks_membership,
+    refuse_trained_records,
+    same_source,
+    unknown_training_note,
+)
 from consilium.study.spec.spec import Spec, TrainedModelSpec
 
 from .stage_keys import data_digest
 
-__all__ = ["check_division", "division_note", "unknown_members_note", "unknown_training_note"]
+__all__ = ["check_division", "division_note", "unknown_members_note", "unknown_model_note"]
 
 
 def division_note(seed: int) -> str:
@@ -32,14 +37,10 @@ def division_note(seed: int) -> str:
     )
 
 
-def unknown_training_note(spec: TrainedModelSpec) -> tuple[str, ...]:
+def unknown_model_note(spec: TrainedModelSpec) -> tuple[str, ...]:
     """A caution where nothing tells which records the model was trained on; nothing where its recipe does."""
-    if same_source(spec, _recipe(Path(spec.model.path).expanduser())):
-        return ()
-    return (
-        f"Caution: which records the model {spec.model.path} was trained on is not known. Accuracy and robustness are "
-        "right only if no held-out test record is among them, and membership figures only if no non-member is.",
-    )
+    recipe = _recipe(Path(spec.model.path).expanduser())
+    return unknown_training_note(spec, recipe, f"model {spec.model.path} was")
 
 
 def unknown_members_note(seed: int) -> str:

@@ -23,7 +23,7 @@ from consilium.study.spec.fine_tuning import ModelSpec
 from consilium.study.spec.spec import CorruptionSpec, Spec, TrainedModelSpec, TrainingSpec
 
 from .case import Case, Refusal, TrainingCase
-from .division import check_division, division_note, unknown_training_note
+from .division import check_division, division_note, unknown_model_note
 from .nodes import CellNode, TrainedModelCell, TrainingCell, TrainingNode
 from .rules import LAWS, MODEL_LAWS, broken_law
 from .shadow_pool import check_retraining, refuse_retraining
@@ -182,7 +182,7 @@ class _TrainedModelPlanner(Planner):
         return public_shortfalls(self.spec, data)
 
     def notes(self, seed: int) -> tuple[str, ...]:
-        return (*unknown_training_note(self.spec), division_note(seed))
+        return (*unknown_model_note(self.spec), division_note(seed))
 
     def check_study(self, sites: int) -> None:
         """Nothing is asked of the sites."""

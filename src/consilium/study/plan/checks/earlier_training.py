@@ -20,7 +20,7 @@ from consilium.study.spec.arms import models
 from consilium.study.spec.fine_tuning import FineTuning
 from consilium.study.spec.spec import TrainingSpec
 
-from .trained_records import refuse_trained_records, same_source
+from .trained_records import refuse_trained_records, unknown_training_note
 
 __all__ = ["check_weights", "refuse_other_meaning", "stated_inputs", "unknown_records_note"]
 
@@ -35,12 +35,9 @@ def stated_inputs(inputs: Inputs) -> dict[str, Json]:
 
 def unknown_records_note(spec: TrainingSpec, tuning: FineTuning) -> tuple[str, ...]:
     """A caution where nothing tells which records the weights were trained on; nothing where their recipe does."""
-    if not tuning.weights or same_source(spec, weights_recipe(tuning)):
+    if not tuning.weights:
         return ()
-    return (
-        f"Caution: which records the weights {tuning.weights} were trained on is not known. Accuracy and robustness "
-        "are right only if no held-out test record is among them, and membership figures only if no non-member is.",
-    )
+    return unknown_training_note(spec, weights_recipe(tuning), f"weights {tuning.weights} were")
 
 
 def check_weights(spec: TrainingSpec, gathered: Callable[[int], Consortium]) -> None:

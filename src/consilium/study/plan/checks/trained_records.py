@@ -21,7 +21,7 @@ from consilium.study.build.factory import divided
 from consilium.study.spec.data_table import DataSpec, division_of
 from consilium.study.spec.spec import Spec
 
-__all__ = ["asks_membership", "refuse_trained_records", "same_source"]
+__all__ = ["asks_membership", "refuse_trained_records", "same_source", "unknown_training_note"]
 
 _Gathered = Callable[[int], Consortium]
 _Fingerprint = Callable[[Consortium], str]
@@ -49,6 +49,16 @@ def same_source(spec: Spec, recipe: Mapping[str, Any]) -> bool:
     data, source = recipe.get("data"), _plain(spec.data.source.configuration())
     seeded = isinstance(recipe.get("seed"), int)
     return seeded and isinstance(data, Mapping) and all(data.get(knob) == value for knob, value in source.items())
+
+
+def unknown_training_note(spec: Spec, recipe: Mapping[str, Any], what: str) -> tuple[str, ...]:
+    """A caution where nothing tells which records ``what`` was trained on; nothing where its ``recipe`` does."""
+    if same_source(spec, recipe):
+        return ()
+    return (
+        f"Caution: which records the {what} trained on is not known. Accuracy and robustness are right only if no "
+        "held-out test record is among them, and membership figures only if no non-member is.",
+    )
 
 
 def refuse_trained_records(
